@@ -1,0 +1,39 @@
+"""Stoker mines training data, washes it and feeds it to deep networks.
+
+The public surface is small and lazy: `import stoker` loads neither torch nor Prefect.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# name → the module that holds it; PEP 562
+_PUBLIC = {
+    "Manifest": "stoker.storage.manifest",
+    "Sample": "stoker.storage.sample",
+    "ShardStream": "stoker.training",
+    "StokerError": "stoker.storage.errors",
+    "Store": "stoker.storage.store",
+    "load_manifest": "stoker.storage.manifest",
+    "open_store": "stoker.storage",
+}
+__all__ = ["Manifest", "Sample", "ShardStream", "StokerError", "Store", "__version__", "load_manifest", "open_store"]
+
+if TYPE_CHECKING:
+    from stoker.storage import open_store
+    from stoker.storage.errors import StokerError
+    from stoker.storage.manifest import Manifest, load_manifest
+    from stoker.storage.sample import Sample
+    from stoker.storage.store import Store
+    from stoker.training import ShardStream
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'stoker' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

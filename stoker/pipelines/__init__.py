@@ -1,0 +1,1 @@
+"""Pipelines: sources, steps, rules and the engine that turns a recipe into a version."""

@@ -1,0 +1,62 @@
+"""Why a candidate did not become a sample."""
+
+import re
+from dataclasses import dataclass
+
+# The vocabulary. A step or rule of another package adds its own through its class variable ``reasons``.
+REASONS = {
+    # fetching
+    "robots": "robots.txt forbids it",
+    "opted_out": "the owner asks not to use it for machine learning",
+    "gone": "the server says it does not exist (404, 410)",
+    "forbidden": "the server refuses it (401, 403 and other 4xx)",
+    "unreachable": "no answer after all attempts",
+    "timeout": "the answer took too long",
+    "too_large": "more bytes than allowed",
+    "redirects": "too many or unsafe redirects",
+    "private_address": "it points to a private network address",
+    "bad_url": "not an http(s) URL",
+    "empty": "no bytes or no text at all",
+    # decoding
+    "not_an_image": "the bytes are no image, whatever the name says",
+    "not_a_video": "the bytes are no video, or hold no video stream",
+    "unsupported_format": "a format that is not decoded here",
+    "truncated": "the data ends too early",
+    "corrupt": "the data does not decode",
+    "too_many_pixels": "more pixels than allowed",
+    "not_utf8": "the text is not UTF-8",
+    # fitness
+    "too_small": "fewer pixels than asked for",
+    "aspect_ratio": "longer and thinner than asked for",
+    "too_short": "less text than asked for",
+    "too_long": "more text than asked for",
+    "wrong_language": "another language than asked for",
+    "no_label": "no label was found",
+    # wiki pages
+    "redirect": "a redirect to another page",
+    "namespace": "not in a namespace that was asked for",
+    "sha1_mismatch": "the page's text differs from its own checksum",
+    # the whole corpus
+    "duplicate_key": "another sample has this identity",
+    "exact_duplicate": "the same content as another sample",
+    "near_duplicate": "nearly the same content as another sample",
+    "split_conflict": "close to samples of two different splits",
+    "forgotten": "taken down on request",
+}
+
+_REASON = re.compile(r"[a-z][a-z0-9_]{1,39}")
+MAX_DETAIL = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A result, not an error: the reason is counted, the detail (free text, cut at 300 characters) helps a person."""
+
+    reason: str
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if not _REASON.fullmatch(self.reason):
+            raise ValueError(f"reject reason {self.reason!r}: expected a short lower_snake word")
+        if len(self.detail) > MAX_DETAIL:
+            object.__setattr__(self, "detail", self.detail[: MAX_DETAIL - 1] + "…")

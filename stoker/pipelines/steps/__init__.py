@@ -1,0 +1,1 @@
+"""One file each; the file's name is its name in recipes."""

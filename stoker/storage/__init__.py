@@ -1,0 +1,1 @@
+"""Storage: bytes, samples, shards, manifests, stores. Knows nobody above it."""

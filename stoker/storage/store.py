@@ -1,0 +1,56 @@
+"""What every object store offers, and how to open one by its URL."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+Payload = bytes | bytearray | memoryview | Path  # a Path is uploaded without being held in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object in a listing."""
+
+    key: str
+    size: int  # bytes
+
+
+class Store(Protocol):
+    """Named bytes. Keys are slash-separated, relative, without ``.`` or ``..`` parts.
+
+    Every implementation is safe to use from many threads, can be pickled to another process, opens no connection
+    in its constructor, and passes ``tests/storage/contract.py``. Errors are those of ``stoker.storage.errors``
+    alone; transient ones were already retried, bounded, before ``StorageUnavailable`` is raised.
+    """
+
+    @property
+    def url(self) -> str:
+        """What ``open_store`` was given; holds no secret."""
+
+    def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
+        """The object's bytes from ``start``, at most ``size`` of them. Raises NotFound."""
+
+    def size(self, key: str) -> int:
+        """The object's size in bytes. Raises NotFound."""
+
+    def write(self, key: str, payload: Payload) -> None:
+        """Put the object there whole or not at all, in place of any other."""
+
+    def create(self, key: str, payload: Payload) -> None:
+        """Put the object there whole, if there is none: raises AlreadyExists, also for a racing writer."""
+
+    def list(self, prefix: str = "") -> Iterator[Stored]:
+        """The objects whose keys begin with the prefix, in order of their keys (as UTF-8 bytes)."""
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """The next parts of the keys under a prefix that ends with a slash (or is empty), in order, each once."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens if there is none."""
+
+    def probe(self) -> None:
+        """Check once that the store can be reached and written, and honours create-only writes.
+
+        Raises StorageRefused or StorageUnavailable with what to do about it.
+        """
