@@ -1,0 +1,82 @@
+"""Small sources and stores that tests use where the real thing would hide what is being shown."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stoker.pipelines.partition import Partition, cut
+from stoker.pipelines.recipe import Limits, Recipe, Schedule, Sharding
+from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.rule import Rule
+from stoker.pipelines.source import Candidate, Context, Provenance, Source
+from stoker.pipelines.step import Step
+from stoker.pipelines.web import Web
+from stoker.storage.errors import StorageUnavailable
+from stoker.storage.memory import MemoryStore
+from stoker.storage.sample import Sample
+from stoker.storage.store import Payload
+
+READS: list[str] = []  # the partitions that Words was asked to read, in order
+
+
+@dataclass(frozen=True)
+class Words(Source):
+    """A sample a word; "!reason" is a candidate rejected at the source; "word=label" has a label."""
+
+    words: tuple[str, ...]
+    target: int = 4
+    clock: str = "2026-01-01T00:00:00+00:00"
+
+    def partitions(self, context: Context) -> Iterator[Partition]:
+        for number, run in enumerate(cut(self.words, str, target=self.target)):
+            yield Partition(f"words-{run[0]}-{number}", {"words": run})
+
+    def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
+        READS.append(partition.name)
+        for word in partition.payload["words"]:
+            word, _, label = word.partition("=")
+            key = word.strip("!").replace(" ", "_")
+            record = {"url": f"word:{word}"} | ({"label": label} if label else {})
+            sample = Sample(key, {"txt": word.encode()}, record, {"fetched_at": self.clock})
+            yield Candidate(sample, Rejected(word[1:]) if word.startswith("!") else None)
+
+
+def recipe(
+    words: tuple[str, ...], *, corpus: str = "words", steps: tuple[Step, ...] = (), rules: tuple[Rule, ...] = (), **source: Any
+) -> Recipe:
+    return Recipe(
+        corpus=corpus,
+        source=Words(words, **source),
+        steps=steps,
+        rules=rules,
+        splits={"train": 75, "validation": 25},
+        shards=Sharding(samples=5, partitions=3),
+        limits=Limits(),
+        provenance=Provenance(licence="CC0-1.0"),
+        schedule=Schedule(),
+        document={"corpus": corpus},
+    )
+
+
+def context(folder: Path) -> Context:
+    return Context(root=folder, web=Web(), scratch=folder / "scratch")
+
+
+@dataclass
+class Failing(MemoryStore):
+    """A store whose n-th write fails: before it happens, or after it did and the answer was lost."""
+
+    left: int = 10**9
+    after: bool = False
+    faults: list[str] = field(default_factory=list)
+
+    def create(self, key: str, payload: Payload) -> None:
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            self.faults.append(key)
+            raise StorageUnavailable(f"{key}: down")
+        super().create(key, payload)
+        if self.left == 0:
+            self.faults.append(key)
+            raise StorageUnavailable(f"{key}: the answer was lost")
