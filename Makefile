@@ -1,0 +1,73 @@
+# Stoker's targets. They need Python 3.11 or newer, make and a package index; all else goes into a virtual environment.
+
+VENV ?= .venv
+WORKERS ?= 2
+PYTEST_ARGS ?=
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+BIN := $(VENV)/bin
+# What decides what is installed; each stamp is younger than these when its extra is.
+PINS := pyproject.toml constraints.txt
+
+# Pins are proven on 3.11 to 3.13, so those come before a newer python3. A pyenv shim may be there and not run: try it.
+TRY = command -v $$candidate >/dev/null 2>&1 && $$candidate -c 'import sys; raise SystemExit(not ((3, 11) <= sys.version_info[:2] <= $(1)))' >/dev/null 2>&1
+FIND_PYTHON = found=""; \
+	for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+		if [ -z "$$found" ] && $(call TRY,(3$(comma) 13)); then found=$$candidate; fi; \
+	done; \
+	for candidate in python3 python3.14 python3.15; do \
+		if [ -z "$$found" ] && $(call TRY,(3$(comma) 99)); then found=$$candidate; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "make: no Python 3.11 or newer found (python3 is: $$(python3 --version 2>&1)); install one, or say make PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	if ! $$found -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+		echo "make: $$found cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; \
+	fi
+comma := ,
+
+.PHONY: help demo demo-stop test check dev format clean
+
+help:  ## this list
+	@echo "Stoker: mines, washes and feeds training data. Targets:"
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.installed-demo  ## install, then the whole road on real input: scrape, curate, shard, publish, train, look
+	@$(BIN)/stoker demo
+
+demo-stop:  ## stop what the demo left running; its data stays in .stoker
+	@if [ -x $(BIN)/stoker ]; then $(BIN)/stoker down; else echo "make: nothing is installed in $(VENV), so nothing runs"; fi
+
+test:  ## everything that CI runs: format, lint, types, layers, all tests
+check:  ## the same without the slow tests
+check: PYTEST_ARGS += -m "not slow"
+test check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+dev: $(VENV)/.installed-dev  ## a virtual environment with all extras and the tools, Stoker installed to be edited
+	@echo "Ready: $(BIN)/stoker --help, make check"
+
+format: $(VENV)/.installed-dev  ## put the code into the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove the virtual environments and caches; the data in .stoker stays
+	rm -rf $(VENV) .ci-venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	@$(FIND_PYTHON); echo "make: a virtual environment in $(VENV), with $$($$found --version)"; $$found -m venv $(VENV)
+
+# torch comes first and pinned: asked for by another package it may bring gigabytes of CUDA where a CPU build is at hand.
+$(VENV)/.installed-demo: $(PINS) | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt torch
+	$(BIN)/python -m pip install -c constraints.txt -e ".[train,video,local,demo]"
+	@touch $@
+
+$(VENV)/.installed-dev: $(PINS) | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt torch
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	@touch $@ $(VENV)/.installed-demo
