@@ -1,0 +1,178 @@
+"""What is measured of a text, and its signature for finding near-duplicates.
+
+Everything is counted in one vectorised pass over code points, with fixed tables and hashes of our own, so that a
+text has the same signature under every version of Python, Unicode and numpy.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SLOTS = 128  # of a signature
+SHINGLE = 3  # words
+_MANY = 1 << 17  # code points measured at once: bounds memory to a few MiB, whatever the text's length
+
+Hashes = npt.NDArray[np.uint64]
+Signature = npt.NDArray[np.uint32]
+
+_SEPARATOR, _WORD, _ALONE = 0, 1, 2
+# Code points that separate words: punctuation, symbols, blanks. A fixed list, not unicodedata, which grows.
+_SEPARATORS = (
+    (0x00, 0x2F), (0x3A, 0x40), (0x5B, 0x60), (0x7B, 0xA9), (0xAB, 0xB4), (0xB6, 0xB9), (0xBB, 0xBF), (0xD7, 0xD7),
+    (0xF7, 0xF7), (0x2B9, 0x2DF), (0x37E, 0x37E), (0x387, 0x387), (0x55A, 0x55F), (0x589, 0x58A), (0x5BE, 0x5BE),
+    (0x5C0, 0x5C0), (0x5C3, 0x5C3), (0x5C6, 0x5C6), (0x5F3, 0x5F4), (0x600, 0x60F), (0x61B, 0x61F), (0x66A, 0x66D),
+    (0x6D4, 0x6D4), (0x964, 0x965), (0x970, 0x970), (0xE2F, 0xE2F), (0xE3F, 0xE3F), (0xE4F, 0xE4F), (0xE5A, 0xE5B),
+    (0x104A, 0x104F), (0x1360, 0x1368), (0x17D4, 0x17DA), (0x1680, 0x1680), (0x2000, 0x206F), (0x20A0, 0x20CF),
+    (0x2190, 0x2BFF), (0x2E00, 0x2E7F), (0x3000, 0x3004), (0x3008, 0x3020), (0x3030, 0x3030), (0x303D, 0x303F),
+    (0x30A0, 0x30A0), (0x30FB, 0x30FB), (0xD800, 0xDFFF), (0xFE10, 0xFE6F), (0xFEFF, 0xFEFF), (0xFF00, 0xFF0F),
+    (0xFF1A, 0xFF20), (0xFF3B, 0xFF40), (0xFF5B, 0xFF65), (0xFFE0, 0xFFFF),
+)  # fmt: skip
+# Scripts written without blanks, where every code point counts as a word, and pictographs.
+_ALONES = (
+    (0xE01, 0xE2E), (0xE30, 0xE3A), (0xE40, 0xE4E), (0xE81, 0xEC6), (0x1000, 0x103F), (0x1780, 0x17D3),
+    (0x3005, 0x3007), (0x3041, 0x309F), (0x30A1, 0x30FA), (0x30FC, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x1F000, 0x1FAFF), (0x20000, 0x3FFFF),
+)  # fmt: skip
+
+
+def measures_of_text(text: str) -> dict[str, Any]:  # Any: Parquet scalars
+    """The columns that describe a text.
+
+    ``characters``, ``words``, ``lines`` (those with something on them), ``mean_word_length`` (characters),
+    ``digit_share`` (of the characters), ``repeated_share`` (of the runs of three words, those seen before in the
+    text), ``minhash`` (``SLOTS`` little-endian uint32; no bytes at all for a text without words, which is like no
+    other). Each character of Chinese, Japanese, Thai and the like counts as a word.
+
+    >>> found = measures_of_text("One tin,\\n\\ntwo tins.")
+    >>> found["characters"], found["words"], found["lines"], found["mean_word_length"]
+    (19, 4, 2, 3.25)
+    """
+    hashes, letters = words_of(text)
+    runs = shingles(hashes)
+    distinct = int(np.unique(runs).size)
+    digits = sum(text.count(digit) for digit in "0123456789")
+    return {
+        "characters": len(text),
+        "words": int(hashes.size),
+        "lines": sum(1 for line in text.splitlines() if line and not line.isspace()),
+        "mean_word_length": round(letters / hashes.size, 4) if hashes.size else 0.0,
+        "digit_share": round(digits / len(text), 6) if text else 0.0,
+        "repeated_share": round(1 - distinct / runs.size, 6) if runs.size else 0.0,
+        "minhash": minhash(runs).astype("<u4").tobytes() if runs.size else b"",
+    }
+
+
+def words_of(text: str) -> tuple[Hashes, int]:
+    """The hashes of the text's words in order, without regard to case, and how many characters they have together."""
+    points = np.frombuffer(text.lower().encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32)
+    found: list[Hashes] = []
+    letters = 0
+    start = 0
+    while start < points.size:
+        stop = _end(points, start)
+        hashes, count = _words(points[start:stop])
+        found.append(hashes)
+        letters += count
+        start = stop
+    return (np.concatenate(found) if found else np.empty(0, np.uint64)), letters
+
+
+def shingles(words: Hashes) -> Hashes:
+    """The hashes of all runs of ``SHINGLE`` words; of all words as one run, if there are fewer.
+
+    >>> shingles(words_of("a b c d")[0]).size, shingles(words_of("a")[0]).size, shingles(words_of("-")[0]).size
+    (2, 1, 0)
+    """
+    width = min(SHINGLE, words.size)
+    if width == 0:
+        return words
+    runs = words.size - width + 1
+    mixed = np.full(runs, width, np.uint64)
+    for place in range(width):
+        mixed = _mix(mixed + words[place : place + runs])
+    return mixed
+
+
+_ROUNDS = 128
+_VALUE_BITS = 24
+_LAST = np.uint32(0xFF << _VALUE_BITS)
+
+
+def minhash(runs: Hashes) -> Signature:
+    """The signature of a set that has at least one element: equal slots / SLOTS estimates the Jaccard similarity.
+
+    Source: Dahlgaard, Knudsen and Thorup, "Fast Similarity Sketching", FOCS 2017. One hash per element fills the
+    slots of a long text, further rounds those of a short one; a slot's value begins with its round, so that later
+    rounds never displace earlier ones. As exact as as many independent permutations, at the cost of about one, and
+    without the bias towards equality that a plain one-permutation sketch has for short texts.
+    """
+    slots = np.full(SLOTS, 0xFFFFFFFF, np.uint32)
+    done = 0
+    while done < _ROUNDS and (slots == 0xFFFFFFFF).any():
+        rounds = np.arange(done, min(_ROUNDS, done + max(1, 1024 // runs.size)), dtype=np.uint64)
+        hashes = _mix(runs[None, :] + (rounds * np.uint64(_GOLDEN))[:, None])
+        values = ((hashes >> np.uint64(8)) & np.uint64((1 << _VALUE_BITS) - 1)) | (rounds << np.uint64(_VALUE_BITS))[
+            :, None
+        ]
+        np.minimum.at(slots, (hashes >> np.uint64(57)).ravel().astype(np.intp), values.ravel().astype(np.uint32))
+        done += rounds.size
+    for slot in np.flatnonzero(slots == 0xFFFFFFFF):
+        hashes = _mix(runs ^ _mix(np.array([slot + _ROUNDS], np.uint64)))
+        slots[slot] = _LAST | np.uint32(hashes.min() >> np.uint64(64 - _VALUE_BITS + 1))  # never all ones
+    return slots
+
+
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: the increment of splitmix64
+_BASE = 0xD6E8FEB86659FD93  # odd, so that it has an inverse modulo 2**64
+_INVERSE = pow(_BASE, -1, 1 << 64)
+
+
+def _mix(values: Hashes) -> Hashes:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): a bijection without structure."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+@cache
+def _kinds() -> npt.NDArray[np.uint8]:
+    kinds = np.full(0x110000, _WORD, np.uint8)
+    for kind, ranges in ((_SEPARATOR, _SEPARATORS), (_ALONE, _ALONES)):
+        for first, last in ranges:
+            kinds[first : last + 1] = kind
+    return kinds
+
+
+@cache
+def _powers() -> tuple[Hashes, Hashes]:
+    """Powers of the base and of its inverse, modulo 2**64."""
+    return tuple(  # type: ignore[return-value]  # two of them
+        np.concatenate([[np.uint64(1)], np.full(_MANY, base, np.uint64).cumprod()]) for base in (_BASE, _INVERSE)
+    )
+
+
+def _end(points: npt.NDArray[np.uint32], start: int) -> int:
+    """Where to stop measuring at once: behind the last separator that is near enough, or in a word if there is none."""
+    stop = min(points.size, start + _MANY)
+    if stop < points.size:
+        separators = np.flatnonzero(_kinds()[points[start:stop]] != _WORD)
+        if separators.size:
+            stop = start + int(separators[-1]) + 1
+    return stop
+
+
+def _words(points: npt.NDArray[np.uint32]) -> tuple[Hashes, int]:
+    kinds = _kinds()[points]
+    # A word begins where its first character has no word character before it, or stands alone.
+    before = np.concatenate([[_SEPARATOR], kinds[:-1]])
+    after = np.concatenate([kinds[1:], [_SEPARATOR]])
+    starts = np.flatnonzero((kinds == _ALONE) | ((kinds == _WORD) & (before != _WORD)))
+    stops = np.flatnonzero((kinds == _ALONE) | ((kinds == _WORD) & (after != _WORD))) + 1
+    powers, inverses = _powers()
+    # A polynomial in the mixed characters: prefix sums give every word's at once.
+    terms = _mix(points.astype(np.uint64) + np.uint64(_GOLDEN)) * powers[: points.size]
+    sums = np.concatenate([[np.uint64(0)], terms.cumsum()])
+    hashes = (sums[stops] - sums[starts]) * inverses[starts]
+    return _mix(hashes + (stops - starts).astype(np.uint64)), int((stops - starts).sum())
