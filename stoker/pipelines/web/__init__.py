@@ -1,0 +1,86 @@
+"""The polite, bounded way to the web: what is fetched, how fast, how long, and from where not.
+
+``hosts`` keeps rates and pauses, ``robots`` and ``opt_out`` what owners allow, ``addresses`` the guard against
+private networks, ``wire`` one bounded exchange, ``client`` puts them together; ``links`` and ``html`` read URLs and pages.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stoker.pipelines.rejected import Rejected
+
+
+class Transient(Rejected):
+    """A reject for want of an answer: the same request may succeed later, and retrying here did not help."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An answer, whole."""
+
+    url: str  # as asked for, in its normal form
+    final_url: str  # after redirects
+    content: bytes = field(repr=False)  # b"" after a download to a file
+    size: int  # bytes
+    sha256: str  # of the content, hex
+    content_type: str  # the media type, lower case, without parameters
+    headers: Mapping[str, str] = field(repr=False)  # names in lower case
+    fetched_at: str  # ISO 8601, UTC
+
+
+@dataclass(frozen=True)
+class Web:
+    """How to behave on the web. Holds settings only: picklable; opens nothing before the first request.
+
+    Equal policies in one process share their rates, connections, robots.txt and DNS answers, over all threads.
+    """
+
+    contact: str = ""  # in the User-Agent: a URL or mail address where we can be reached
+    allow_private: bool = False  # loopback, private and link-local addresses
+    requests_per_second: float = 2.0  # to one host; 0: as fast as it answers
+    connections_per_host: int = 2
+    connections: int = 64  # to all hosts
+    threads: int = 16  # URLs that one partition has in flight
+    timeout_s: float = 20.0  # without a single byte
+    deadline_s: float = 90.0  # on the wire for one URL, all attempts and redirects; waiting in politeness not counted
+    bytes_per_second: int = 50_000  # a download to a file may take deadline_s plus its size over this
+    attempts: int = 4
+    backoff_s: float = 0.5  # before the second attempt; doubles, with jitter
+    max_wait_s: float = 60.0  # longest Retry-After or Crawl-delay that is waited for
+    max_redirects: int = 5
+    outage: int = 8  # URLs in a row without any answer: the host counts as down
+    rest_s: float = 15.0  # a host that is down is left alone for so long
+    robots: bool = True  # ask for and obey robots.txt
+    opt_out: bool = True  # obey X-Robots-Tag, TDM-Reservation and their like
+
+    def get(
+        self, url: str, *, max_size: int, accept: str = "*/*", cancel: threading.Event | None = None
+    ) -> Fetched | Rejected:
+        """The answer to a GET, at most ``max_size`` bytes (also when unpacked). Never raises for what one URL does."""
+        from stoker.pipelines.web.client import client
+
+        return client(self).get(url, max_size=max_size, accept=accept, cancel=cancel)
+
+    def download(
+        self, url: str, path: Path, *, max_size: int, accept: str = "*/*", cancel: threading.Event | None = None
+    ) -> Fetched | Rejected:
+        """The same to a file; what was cut is resumed where the server can. No file is left after a reject."""
+        from stoker.pipelines.web.client import client
+
+        return client(self).download(url, path, max_size=max_size, accept=accept, cancel=cancel)
+
+    def is_down(self, url: str) -> bool:
+        """Whether the URL's host answered before and now leaves many URLs in a row without an answer."""
+        from stoker.pipelines.web.client import client
+
+        return client(self).is_down(url)
+
+    def close(self) -> None:
+        """Close idle connections and forget what is known of hosts; the next request begins afresh."""
+        from stoker.pipelines.web.client import forget
+
+        forget(self)
