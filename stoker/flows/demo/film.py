@@ -1,0 +1,62 @@
+"""A short H.264 film made from scikit-learn's photographs: pans, a zoom, cuts, and stills that hardly move."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stoker.flows.demo.site import PHOTOGRAPHERS, photographs
+from stoker.storage.errors import StokerError
+
+WIDTH, HEIGHT = 320, 240
+FRAMES_PER_SECOND = 25
+# photograph, seconds, and the visible rectangle (left, top, width) at the scene's begin and end, 4:3 as the film
+SCENES = (
+    ("china", 4, (0, 0, 400), (240, 120, 400)),  # a pan
+    ("china", 3, (60, 20, 500), (60, 20, 500)),  # a still: its frames are near-duplicates
+    ("flower", 4, (20, 0, 560), (180, 110, 200)),  # a zoom in
+    ("flower", 3, (180, 110, 200), (180, 110, 200)),  # a still
+    ("china", 3, (340, 150, 160), (40, 0, 560)),  # a zoom out
+    ("flower", 3, (240, 120, 360), (0, 40, 360)),  # a pan back
+)
+
+
+def make(path: Path) -> None:
+    """Write the film: the same bytes every time with the same PyAV. Raises StokerError where PyAV is not installed."""
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise StokerError('the demo needs PyAV: pip install "stoker[video]"') from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun = path.with_suffix(".part.mp4")
+    with av.open(str(begun), "w", options={"movflags": "+faststart"}) as film:
+        film.metadata["title"] = "A garden and a temple"
+        film.metadata["artist"] = " and ".join(PHOTOGRAPHERS.values())
+        film.metadata["copyright"] = "CC-BY-2.0"
+        # One thread: with more, the encoder's decisions need not be the same on every machine.
+        options = {"preset": "veryfast", "crf": "21", "threads": "1"}
+        stream = film.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.time_base = Fraction(1, FRAMES_PER_SECOND)
+        for number, picture in enumerate(_pictures()):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, FRAMES_PER_SECOND)
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode())
+    begun.replace(path)
+
+
+def _pictures() -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:  # Any: numpy's shape
+    from PIL import Image
+
+    images = {name: Image.fromarray(pixels) for name, pixels in photographs().items()}
+    for name, seconds, begin, end in SCENES:
+        frames = seconds * FRAMES_PER_SECOND
+        for number in range(frames):
+            along = number / (frames - 1)
+            left, top, width = (a + (b - a) * along for a, b in zip(begin, end, strict=True))
+            visible = (left, top, left + width, top + width * HEIGHT / WIDTH)
+            picture = images[name].resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR, box=visible)
+            yield np.asarray(picture)
