@@ -94,7 +94,7 @@ def build() -> dict[str, Answer]:
         ("/handbook/", "The Python handbook as a wiki dump"),
     ]
     site = {"/robots.txt": Answer(ROBOTS.encode(), "text/plain; charset=utf-8")}
-    site["/"] = Answer(html("Stoker's demo site", DIGITS_LICENCE, DIGITS_AUTHOR, _list(links)), HTML)
+    site["/"] = Answer(html("Stoker's demo site", DIGITS_LICENCE, DIGITS_AUTHOR, listing(links)), HTML)
     for page in pages:
         site[page.path] = page.answer()
         site |= {one.path: one.answer for one in page.pictures if one.answer.status != 404}
@@ -121,7 +121,8 @@ def photographs() -> "dict[str, Any]":  # Any: numpy arrays; numpy comes with sc
     return {name: load_sample_image(f"{name}.jpg") for name in PHOTOGRAPHERS}
 
 
-def _list(links: list[tuple[str, str]]) -> str:
+def listing(links: list[tuple[str, str]]) -> str:
+    """Links as an HTML list, from paths and texts."""
     listed = "\n".join(f'<li><a href="{path}">{escape(text)}</a></li>' for path, text in links)
     return f"<ul>\n{listed}\n</ul>"
 
