@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         span = {"Content-Range": f"bytes {start}-{stop - 1}/{size}"}
         return replace(answer, payload=answer.payload[start:stop], status=206, headers=dict(answer.headers) | span)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the standard library's name
         """Say nothing: the terminal belongs to the demo."""
 
 

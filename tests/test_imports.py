@@ -1,0 +1,73 @@
+"""What importing loads: little, and in no case what another layer owns."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import stoker
+
+REPO = Path(__file__).resolve().parent.parent
+HEAVY = (
+    "torch",
+    "prefect",
+    "pyarrow",
+    "numpy",
+    "boto3",
+    "av",
+    "datasets",
+    "PIL",
+    "httpx",
+    "fastapi",
+    "ray",
+    "webdataset",
+)
+
+
+def loaded(code: str) -> set[str]:
+    """The top-level modules that are loaded after the code ran in a process of its own."""
+    script = f"import sys\n{code}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    command = [sys.executable, "-c", script]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_importing_stoker_loads_nothing_heavy() -> None:
+    assert loaded("import stoker").isdisjoint(HEAVY)
+
+
+def test_every_public_name_is_there() -> None:
+    assert sorted(stoker.__all__) == sorted(name for name in stoker.__all__ if getattr(stoker, name) is not None)
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Shards'"):
+        _ = stoker.Shards
+
+
+def test_storage_loads_neither_torch_nor_what_fetches_and_decodes() -> None:
+    forbidden = {"torch", "prefect", "av", "datasets", "PIL", "httpx", "fastapi", "webdataset"}
+    assert loaded("import stoker.storage, stoker.storage.manifest, stoker.storage.verify").isdisjoint(forbidden)
+
+
+def test_a_recipe_is_checked_without_torch_and_prefect() -> None:
+    assert loaded("import stoker.pipelines.recipe").isdisjoint({"torch", "prefect", "fastapi", "webdataset", "ray"})
+
+
+def test_the_command_line_starts_light_and_at_once() -> None:
+    stoker_ = [sys.executable, "-m", "stoker.flows.cli", "--help"]
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        found = subprocess.run(stoker_, capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - started)
+    assert "ingest" in found.stdout
+    assert min(times) < 0.5
+    assert loaded("import stoker.flows.cli").isdisjoint({"torch", "prefect", "pyarrow", "boto3", "fastapi", "av"})
+
+
+def test_the_layers_hold() -> None:
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    found = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
