@@ -217,7 +217,7 @@ def _blocks(lines: list[str]) -> Iterator[tuple[str, str, list[str]]]:
             yield "heading", following[0], [line]
         elif item is not None:
             place = _indented(lines, place)
-            yield "item", item[1], [line[item.end() :], *_dedented(lines[start + 1 : place])]
+            yield "item", item[1], [line[item.end() :], *_dedented(lines[start + 1 : place], most=item.end())]
         elif following.startswith(" "):
             yield "term", "", [line]
         else:
@@ -236,8 +236,8 @@ def _indented(lines: list[str], place: int) -> int:
     return end
 
 
-def _dedented(lines: list[str]) -> list[str]:
-    depth = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+def _dedented(lines: list[str], *, most: int = 80) -> list[str]:
+    depth = min([most, *(len(line) - len(line.lstrip()) for line in lines if line.strip())])
     return [line[depth:] for line in lines]
 
 
