@@ -1,0 +1,87 @@
+"""A store in memory: for tests, and gone with its process."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from stoker.storage.errors import AlreadyExists, NotFound
+from stoker.storage.key import check_key, check_prefix
+from stoker.storage.payload import read_whole
+from stoker.storage.probe import prove_create_only
+from stoker.storage.store import Payload, Stored
+
+
+class MemoryStore:
+    """Objects in a dictionary. Sent to another process, it is copied: the two then go their own ways."""
+
+    url = "memory:"
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:  # Any: what pickle wants
+        with self._lock:
+            return {"_objects": dict(self._objects)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # Any: what pickle gives
+        self._objects = state["_objects"]
+        self._lock = threading.Lock()
+
+    def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
+        """The object's bytes from ``start``, at most ``size`` of them. Raises NotFound."""
+        if start < 0 or (size is not None and size < 0):
+            raise ValueError(f"read from {start}, size {size}: expected none below 0")
+        found = self._objects.get(check_key(key))
+        if found is None:
+            raise NotFound(f"{self.url}{key}: no such object")
+        return found[start:] if size is None else found[start : start + size]
+
+    def size(self, key: str) -> int:
+        """The object's size in bytes. Raises NotFound."""
+        found = self._objects.get(check_key(key))
+        if found is None:
+            raise NotFound(f"{self.url}{key}: no such object")
+        return len(found)
+
+    def write(self, key: str, payload: Payload) -> None:
+        """Put the object there, in place of any other."""
+        check_key(key)
+        whole = read_whole(payload)
+        with self._lock:
+            self._objects[key] = whole
+
+    def create(self, key: str, payload: Payload) -> None:
+        """Put the object there, if there is none. Raises AlreadyExists."""
+        check_key(key)
+        whole = read_whole(payload)
+        with self._lock:
+            if key in self._objects:
+                raise AlreadyExists(f"{self.url}{key}: it is there already and is never overwritten")
+            self._objects[key] = whole
+
+    def list(self, prefix: str = "") -> Iterator[Stored]:
+        """The objects whose keys begin with the prefix, in order of their keys."""
+        check_prefix(prefix)
+        with self._lock:
+            found = [Stored(key, len(payload)) for key, payload in self._objects.items() if key.startswith(prefix)]
+        return iter(sorted(found, key=lambda stored: stored.key.encode()))
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """The folders right under a prefix."""
+        check_prefix(prefix)
+        with self._lock:
+            rests = [key[len(prefix) :] for key in self._objects if key.startswith(prefix)]
+        return iter(
+            sorted({rest.split("/")[0] for rest in rests if "/" in rest}, key=lambda name: (name + "/").encode())
+        )
+
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens if there is none."""
+        check_key(key)
+        with self._lock:
+            self._objects.pop(key, None)
+
+    def probe(self) -> None:
+        """Check create-only writes."""
+        prove_create_only(self)

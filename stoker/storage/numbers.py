@@ -1,0 +1,261 @@
+"""Statistics of numbers: exact sums, and counts in buckets that give quantiles to within 2 %."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MANTISSA = 53  # bits of a float64
+_STEPS = 32  # buckets between a power of two and the next: each 3.1 % wide or less, its middle within 1.6 %
+_LIMB = 18  # bits: products of two limbs fit 36 bits, so 2**26 of them can be summed in an int64
+_BLOCK = 2**26
+Exact = tuple[int, int]  # value = first * 2 ** second; the first is odd, or both are 0
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, least, greatest, sum and sum of squares; the sums are exact, so their order never matters."""
+
+    count: int = 0  # finite values
+    minimum: float | int | None = None
+    maximum: float | int | None = None
+    total: Exact = (0, 0)
+    squares: Exact = (0, 0)
+    nan: int = 0
+    infinite: int = 0
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> "Moments":  # Any: integers or floats
+        """Of an array of integers or floats."""
+        if values.dtype.kind in "iu":
+            if not len(values):
+                return cls()
+            least, greatest = int(values.min()), int(values.max())
+            if max(abs(least), abs(greatest)) >= 2**_MANTISSA:
+                wide = [int(value) for value in values]
+                total, squares = _exact(sum(wide), 0), _exact(sum(value * value for value in wide), 0)
+                return cls(len(wide), least, greatest, total, squares)
+        values = values.astype(np.float64, copy=False)
+        finite = values[np.isfinite(values)]
+        nan = int(np.isnan(values).sum())
+        infinite = len(values) - len(finite) - nan
+        if not len(finite):
+            return cls(nan=nan, infinite=infinite)
+        total, squares = _sums(finite)
+        return cls(len(finite), _plain(finite.min()), _plain(finite.max()), total, squares, nan, infinite)
+
+    @property
+    def mean(self) -> float | None:
+        """None if there are no values."""
+        return float(_value(self.total) / self.count) if self.count else None
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard deviation of the values themselves (not an estimate for others); None if there are none."""
+        if not self.count:
+            return None
+        variance = _value(self.squares) / self.count - (_value(self.total) / self.count) ** 2
+        try:
+            return math.sqrt(variance)
+        except OverflowError:
+            return math.inf
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Of both sets of values."""
+        least = [one for one in (self.minimum, other.minimum) if one is not None]
+        greatest = [one for one in (self.maximum, other.maximum) if one is not None]
+        return Moments(
+            self.count + other.count,
+            # Of equal ones the whole number, whichever came first.
+            min(least, key=lambda one: (one, isinstance(one, float)), default=None),
+            max(greatest, key=lambda one: (one, isinstance(one, int)), default=None),
+            _add(self.total, other.total),
+            _add(self.squares, other.squares),
+            self.nan + other.nan,
+            self.infinite + other.infinite,
+        )
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON values
+        """Sums as text, "12345p-3" for 12345 / 2**3: JSON's readers would round them."""
+        return {
+            "count": self.count,
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "mean": self.mean,
+            "deviation": _finite(self.deviation),
+            "total": f"{self.total[0]}p{self.total[1]}",
+            "squares": f"{self.squares[0]}p{self.squares[1]}",
+            "nan": self.nan,
+            "infinite": self.infinite,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Moments":  # Any: JSON values
+        """What ``to_json`` gave."""
+        return cls(
+            int(content["count"]),
+            content["minimum"],
+            content["maximum"],
+            _parse(content["total"]),
+            _parse(content["squares"]),
+            int(content["nan"]),
+            int(content["infinite"]),
+        )
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """How many values fall into each bucket; a bucket's edges are 1/32 of a power of two apart.
+
+    Bits decide the bucket, not a logarithm, so that every machine agrees. Cf. Masson, Rim and Lee, "DDSketch: A fast
+    and fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019.
+    """
+
+    zeros: int = 0
+    positive: Mapping[int, int] = field(default_factory=dict)
+    negative: Mapping[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> "Quantiles":  # Any: integers or floats
+        """Of an array; values that are not finite are left out."""
+        values = values.astype(np.float64, copy=False)
+        values = values[np.isfinite(values)]
+        return cls(int((values == 0).sum()), _buckets(values[values > 0]), _buckets(-values[values < 0]))
+
+    @property
+    def count(self) -> int:
+        """Values counted."""
+        return self.zeros + sum(self.positive.values()) + sum(self.negative.values())
+
+    def quantile(self, share: float) -> float | None:
+        """A value that about this share of the values do not exceed, to within 2 %; None if there are none.
+
+        >>> Quantiles.of(np.arange(1000)).quantile(0.5)
+        500.0
+        """
+        rank = max(1, math.ceil(share * self.count))
+        seen = 0
+        for low, high, count in self.bins():
+            seen += count
+            if seen >= rank:
+                return (low + high) / 2
+        return None
+
+    def bins(self) -> list[tuple[float, float, int]]:
+        """Low edge, high edge and count of every bucket that holds a value, from the lowest; (0, 0, n) for zeros."""
+        below = [(-_edge(at + 1), -_edge(at), count) for at, count in sorted(self.negative.items(), reverse=True)]
+        zero = [(0.0, 0.0, self.zeros)] if self.zeros else []
+        return below + zero + [(_edge(at), _edge(at + 1), count) for at, count in sorted(self.positive.items())]
+
+    def histogram(self, bars: int) -> list[tuple[float, float, int]]:
+        """The counts in about so many bars of equal width from the least to the greatest value."""
+        found = self.bins()
+        if not found:
+            return []
+        low, high = found[0][0], found[-1][1]
+        if high <= low or len(found) == 1:
+            return [(low, high, self.count)]
+        width = (high - low) / bars
+        counts = [0] * bars
+        for left, right, count in found:
+            counts[min(bars - 1, int(((left + right) / 2 - low) / width))] += count
+        return [(low + place * width, low + (place + 1) * width, count) for place, count in enumerate(counts)]
+
+    def merge(self, other: "Quantiles") -> "Quantiles":
+        """Of both sets of values."""
+        return Quantiles(
+            self.zeros + other.zeros,
+            _added(self.positive, other.positive),
+            _added(self.negative, other.negative),
+        )
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON values
+        """Buckets as [number, count]; bucket n begins at (1 + n % 32 / 32) * 2 ** (n // 32)."""
+        return {
+            "zeros": self.zeros,
+            "positive": [[at, count] for at, count in sorted(self.positive.items())],
+            "negative": [[at, count] for at, count in sorted(self.negative.items())],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Quantiles":  # Any: JSON values
+        """What ``to_json`` gave."""
+        positive = {int(at): int(count) for at, count in content["positive"]}
+        negative = {int(at): int(count) for at, count in content["negative"]}
+        return cls(int(content["zeros"]), positive, negative)
+
+
+def _sums(values: NDArray[np.float64]) -> tuple[Exact, Exact]:
+    """The exact sum and sum of squares: mantissas of equal exponent are added as integers."""
+    parts, exponents = np.frexp(values)
+    mantissas = np.ldexp(parts, _MANTISSA).astype(np.int64)
+    shifts = exponents.astype(np.int64) - _MANTISSA
+    total, squares = (0, 0), (0, 0)
+    for shift in np.unique(shifts).tolist():
+        own = mantissas[shifts == shift]
+        for start in range(0, len(own), _BLOCK):
+            block = own[start : start + _BLOCK]
+            total = _add(total, _exact(int((block >> 27).sum()) * 2**27 + int((block & (2**27 - 1)).sum()), shift))
+            squares = _add(squares, _exact(_square_sum(np.abs(block)), 2 * shift))
+    return total, squares
+
+
+def _square_sum(values: NDArray[np.int64]) -> int:
+    low, middle, high = (values >> (place * _LIMB) & (2**_LIMB - 1) for place in range(3))
+    pairs = [(low, low, 0), (low, middle, 1), (low, middle, 1), (low, high, 2), (low, high, 2)]
+    pairs += [(middle, middle, 2), (middle, high, 3), (middle, high, 3), (high, high, 4)]
+    return sum(int((one * other).sum()) << (place * _LIMB) for one, other, place in pairs)
+
+
+def _buckets(values: NDArray[np.float64]) -> dict[int, int]:
+    parts, exponents = np.frexp(values)
+    steps = np.floor((parts * 2 - 1) * _STEPS).astype(np.int64)
+    places, counts = np.unique((exponents.astype(np.int64) - 1) * _STEPS + steps, return_counts=True)
+    return dict(zip(places.tolist(), counts.tolist(), strict=True))
+
+
+def _edge(place: int) -> float:
+    try:
+        return math.ldexp(1 + place % _STEPS / _STEPS, place // _STEPS)
+    except OverflowError:
+        return math.inf
+
+
+def _added(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
+    return {at: one.get(at, 0) + other.get(at, 0) for at in sorted(one.keys() | other.keys())}
+
+
+def _exact(value: int, exponent: int) -> Exact:
+    if value == 0:
+        return (0, 0)
+    zeros = (value & -value).bit_length() - 1
+    return (value >> zeros, exponent + zeros)
+
+
+def _add(one: Exact, other: Exact) -> Exact:
+    if one[0] == 0 or other[0] == 0:
+        return other if one[0] == 0 else one
+    low = min(one[1], other[1])
+    return _exact((one[0] << (one[1] - low)) + (other[0] << (other[1] - low)), low)
+
+
+def _value(exact: Exact) -> Fraction:
+    return exact[0] * Fraction(2) ** exact[1]
+
+
+def _parse(text: str) -> Exact:
+    value, _, exponent = text.partition("p")
+    return _exact(int(value), int(exponent))
+
+
+def _plain(value: float) -> float | int:
+    """Whole numbers as int: 1 and 1.0 are one value and must be one JSON text."""
+    return int(value) if float(value).is_integer() and abs(value) < 2**_MANTISSA else float(value)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None

@@ -1,0 +1,363 @@
+"""A store in a bucket of S3, or of any server that speaks it."""
+
+import hashlib
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
+from stoker.storage.key import check_key, check_prefix, is_key
+from stoker.storage.payload import read_piece, read_whole, size_of
+from stoker.storage.probe import prove_create_only
+from stoker.storage.store import Payload, Stored
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+ATTEMPTS = 6
+PART = 16 * 2**20  # bytes of one part of a multipart upload
+_SENDERS = 4  # parts on their way at once: memory stays below five of them
+_MOST_PARTS = 9_000  # S3 allows 10,000
+_PIECE = 4 * 2**20  # bytes read at a time: a cut connection costs at most so many again
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 5.0
+_NONCE = "stoker-write"  # metadata by which a writer knows its own object again
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+_clients: dict[tuple[object, ...], Any] = {}  # Any: S3Client, whose module is for type checkers alone
+_clients_lock = threading.Lock()
+
+
+def _forget_clients() -> None:
+    """After a fork: the parent's sockets and its lock's state are no good here."""
+    global _clients_lock
+    _clients.clear()
+    _clients_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_clients)
+
+
+@dataclass(frozen=True)
+class S3Store:
+    """Objects below a prefix of a bucket. The client is opened by the first call and shared by threads.
+
+    Every call is tried ``attempts`` times, with jittered waits of 6 s in all, before StorageUnavailable is raised.
+    """
+
+    bucket: str
+    prefix: str = ""
+    endpoint: str | None = None
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    region: str | None = None
+    attempts: int = ATTEMPTS
+    part_size: int = PART  # bytes; a payload of more than four of them goes up in parts
+
+    @property
+    def url(self) -> str:
+        """``s3://bucket/prefix``."""
+        return f"s3://{self.bucket}/{self.prefix}" if self.prefix else f"s3://{self.bucket}"
+
+    def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
+        """The object's bytes from ``start``, at most ``size`` of them; a cut stream goes on where it was cut."""
+        if start < 0 or (size is not None and size < 0):
+            raise ValueError(f"read from {start}, size {size}: expected none below 0")
+        if size == 0:
+            self.size(key)
+            return b""
+        place = self._place(key)
+        reading = _Reading(start, None if size is None else start + size)
+        while True:
+            before = reading.at
+            try:
+                self._try(key, partial(reading.go_on, place=place), attempts=1)
+            except StorageUnavailable:
+                # Tries are counted from the last progress, so that a long object survives many cuts.
+                reading.failures = 1 if reading.at > before else reading.failures + 1
+                if reading.failures >= self.attempts:
+                    raise
+                time.sleep(_wait(reading.failures))
+            except AlreadyExists:  # 412: it was replaced while it was read
+                reading = _Reading(start, None if size is None else start + size, failures=reading.failures + 1)
+                if reading.failures >= self.attempts:
+                    raise StorageUnavailable(f"{self.url}/{key}: it changes while it is read; try again") from None
+            else:
+                return b"".join(reading.pieces)
+
+    def size(self, key: str) -> int:
+        """The object's size in bytes. Raises NotFound."""
+        return int(self._head(key)["ContentLength"])
+
+    def write(self, key: str, payload: Payload) -> None:
+        """Put the object there whole or not at all, in place of any other."""
+        self._put(key, payload, {})
+
+    def create(self, key: str, payload: Payload) -> None:
+        """Put the object there whole, if there is none. Raises AlreadyExists."""
+        self._put(key, payload, {"IfNoneMatch": "*"})
+
+    def list(self, prefix: str = "") -> Iterator[Stored]:
+        """The objects whose keys begin with the prefix, in order of their keys."""
+        for page in self._pages(prefix, {}):
+            for one in page.get("Contents", ()):
+                key = one["Key"][len(self._base) :]
+                if is_key(key):
+                    yield Stored(key, one["Size"])
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """The folders right under a prefix."""
+        for page in self._pages(prefix, {"Delimiter": "/"}):
+            for one in page.get("CommonPrefixes", ()):
+                name = one["Prefix"][len(self._base) + len(prefix) :].rstrip("/")
+                if is_key(name):
+                    yield name
+
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens if there is none."""
+        place = self._place(key)
+        with suppress(NotFound):
+            self._try(key, lambda client: client.delete_object(**place))
+
+    def probe(self) -> None:
+        """Check that the bucket can be reached and written, and that the server honours ``If-None-Match: *``."""
+        prove_create_only(self)
+
+    @property
+    def _base(self) -> str:
+        return f"{self.prefix}/" if self.prefix else ""
+
+    def _place(self, key: str) -> dict[str, Any]:  # Any: keywords of boto3
+        return {"Bucket": self.bucket, "Key": self._base + check_key(key)}
+
+    def _pages(self, prefix: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:  # Any: boto3
+        asked = {"Bucket": self.bucket, "Prefix": self._base + check_prefix(prefix), **options}
+        while True:
+            page: Any = self._try(prefix, lambda client: client.list_objects_v2(**asked))
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _head(self, key: str) -> dict[str, Any]:  # Any: boto3
+        place = self._place(key)
+        try:
+            found: Any = self._try(key, lambda client: client.head_object(**place))
+        except NotFound:
+            # The answer to HEAD has no body, so it does not tell a missing object from a missing bucket.
+            try:
+                self._try(key, lambda client: client.head_bucket(Bucket=self.bucket))
+            except NotFound:
+                raise StorageRefused(
+                    f"{self.url}: {self._server} has no such bucket; create it or correct the name"
+                ) from None
+            raise
+        return dict(found)
+
+    def _put(self, key: str, payload: Payload, condition: dict[str, Any]) -> None:  # Any: keywords of boto3
+        place = self._place(key) | {"Metadata": {_NONCE: uuid.uuid4().hex}}
+        if size_of(payload) <= 4 * self.part_size:
+            whole = read_whole(payload)
+            given = place | condition | _checked(whole)
+            self._settle(key, place, payload, lambda client: client.put_object(Body=whole, **given))
+            return
+        if condition:
+            with suppress(NotFound):
+                self._head(key)
+                raise AlreadyExists(f"{self.url}/{key}: it is there already and is never overwritten")
+        self._put_parts(key, place, payload, condition)
+
+    def _put_parts(
+        self,
+        key: str,
+        place: dict[str, Any],
+        payload: Payload,
+        condition: dict[str, Any],  # Any: boto3
+    ) -> None:
+        size = size_of(payload)
+        step = max(self.part_size, -(-size // _MOST_PARTS))
+        begun: Any = self._try(key, lambda client: client.create_multipart_upload(**place))
+        upload = {"Bucket": place["Bucket"], "Key": place["Key"], "UploadId": begun["UploadId"]}
+
+        def send(number: int) -> dict[str, Any]:  # Any: boto3
+            piece = read_piece(payload, (number - 1) * step, step)
+            given = upload | {"PartNumber": number} | _checked(piece)
+            answer: Any = self._try(key, lambda client: client.upload_part(Body=piece, **given))
+            return {"ETag": answer["ETag"], "PartNumber": number}
+
+        senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="stoker-upload")
+        try:
+            parts: Any = {"Parts": list(senders.map(send, range(1, -(-size // step) + 1)))}
+            whole = upload | {"MultipartUpload": parts} | condition
+            self._settle(key, place, payload, lambda client: client.complete_multipart_upload(**whole))
+        except BaseException:
+            senders.shutdown(cancel_futures=True)
+            with suppress(StorageError):  # what is left of it costs money until it is aborted
+                self._try(key, lambda client: client.abort_multipart_upload(**upload))
+            raise
+        finally:
+            senders.shutdown(cancel_futures=True)
+
+    def _settle(
+        self,
+        key: str,
+        place: dict[str, Any],
+        payload: Payload,
+        ask: "Callable[[S3Client], object]",  # Any: boto3
+    ) -> None:
+        """Make the call that puts the object there. One whose answer was lost may find its own object when retried."""
+        from stoker.storage.s3_faults import UploadGone
+
+        for attempt in range(1, self.attempts + 1):
+            try:
+                self._try(key, ask, attempts=1)
+                return
+            except StorageUnavailable:
+                if attempt == self.attempts:
+                    raise
+                time.sleep(_wait(attempt))
+            except (AlreadyExists, UploadGone):
+                if attempt > 1 and self._is_ours(key, place["Metadata"][_NONCE], payload):
+                    return
+                raise
+
+    def _is_ours(self, key: str, nonce: str, payload: Payload) -> bool:
+        """Whether the object is what this call put there: by its mark, or by its bytes where the server drops marks."""
+        try:
+            found = self._head(key)
+            marked = found.get("Metadata", {}).get(_NONCE)
+            if marked is not None:
+                return bool(marked == nonce)
+            if found["ContentLength"] != size_of(payload):
+                return False
+            for start in range(0, size_of(payload), self.part_size):
+                if self.read(key, start=start, size=self.part_size) != read_piece(payload, start, self.part_size):
+                    return False
+        except NotFound:
+            return False
+        return True
+
+    def _try(self, key: str, ask: "Callable[[S3Client], T]", *, attempts: int | None = None) -> T:
+        """What the server answers; errors are ours."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        from stoker.storage.s3_faults import translate
+
+        most = attempts or self.attempts
+        attempt = 1
+        while True:
+            try:
+                return ask(self._client())
+            except (BotoCoreError, ClientError, OSError) as error:
+                told = translate(error, f"{self.url}/{key}" if key else self.url, self._server)
+                if attempt >= most or not isinstance(told, StorageUnavailable):
+                    raise told from error
+                time.sleep(_wait(attempt))
+                attempt += 1
+
+    @property
+    def _server(self) -> str:
+        return self.endpoint or "AWS"
+
+    def _client(self) -> "S3Client":
+        options = (self.endpoint, self.access_key, self.secret_key, self.region)
+        with _clients_lock:
+            if options not in _clients:
+                _clients[options] = _connect(*options)
+            client: S3Client = _clients[options]
+        return client
+
+
+@dataclass
+class _Reading:
+    """How far a read has come."""
+
+    start: int
+    stop: int | None
+    pieces: list[bytes] = field(default_factory=list)
+    got: int = 0
+    etag: str | None = None
+    failures: int = 0
+
+    @property
+    def at(self) -> int:
+        return self.start + self.got
+
+    def go_on(self, client: "S3Client", place: dict[str, Any]) -> None:  # Any: keywords of boto3
+        """Read from where it stands to the end."""
+        from botocore.exceptions import ClientError
+
+        asked = dict(place)
+        if self.at or self.stop is not None:
+            asked["Range"] = f"bytes={self.at}-" + ("" if self.stop is None else str(self.stop - 1))
+        if self.etag is not None:
+            asked["IfMatch"] = self.etag
+        try:
+            answer = client.get_object(**asked)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 416:  # it ends before the start
+                return
+            raise
+        if self.at and answer["ResponseMetadata"]["HTTPStatusCode"] == 200:
+            raise StorageRefused(f"s3://{place['Bucket']}/{place['Key']}: the server ignores byte ranges; not usable")
+        self.etag = answer["ETag"]
+        with answer["Body"] as body:
+            while piece := body.read(_PIECE):
+                self.pieces.append(piece)
+                self.got += len(piece)
+
+
+def _checked(payload: bytes) -> dict[str, Any]:  # Any: keywords of boto3
+    """The checksum that every S3 server compares: newer ones are unknown to some."""
+    import base64
+
+    return {"ContentMD5": base64.b64encode(hashlib.md5(payload, usedforsecurity=False).digest()).decode()}
+
+
+def _wait(attempt: int) -> float:
+    """Seconds before the next try: doubling, with jitter so that many clients do not come back at once."""
+    longest: float = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (attempt - 1))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
+
+
+def _connect(
+    endpoint: str | None, access_key: str | None, secret_key: str | None, region: str | None
+) -> Any:  # S3Client
+    import boto3  # half a second: only who uses S3 pays it
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    options: dict[str, Any] = {}  # Any: keywords of botocore
+    if endpoint is not None:
+        options["s3"] = {"addressing_style": "path"}  # bucket.127.0.0.1 is no host
+        if urlsplit(endpoint).hostname in _LOOPBACK:
+            options["proxies"] = {}
+    config = Config(
+        retries={"total_max_attempts": 1},  # we count: a create-only write must know that it was tried before
+        connect_timeout=5,
+        read_timeout=60,
+        max_pool_connections=64,
+        tcp_keepalive=True,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        user_agent_extra="stoker",
+        **options,
+    )
+    try:
+        session = boto3.session.Session(
+            aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=region
+        )
+        return session.client(
+            "s3", endpoint_url=endpoint, config=config, region_name=region or session.region_name or "us-east-1"
+        )
+    except (ValueError, BotoCoreError) as error:
+        raise StorageRefused(f"endpoint {endpoint}: {error}; expected a URL like https://s3.example.org") from error
