@@ -1,7 +1,8 @@
 """The polite, bounded way to the web: what is fetched, how fast, how long, and from where not.
 
 ``hosts`` keeps rates and pauses, ``robots`` and ``opt_out`` what owners allow, ``addresses`` the guard against
-private networks, ``wire`` one bounded exchange, ``client`` puts them together; ``links`` and ``html`` read URLs and pages.
+private networks, ``wire`` one bounded exchange; ``client`` puts them together. ``links`` and ``html`` read URLs and
+pages.
 """
 
 import threading

@@ -1,0 +1,138 @@
+"""URLs: one normal form, checked, and never shown with a password."""
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
+
+MAX_URL = 4096  # characters; servers refuse longer ones, and no list holds them but by mistake
+PORTS = {"http": 80, "https": 443}
+_SPACE = "".join(map(chr, range(0x21)))  # C0 controls and space, stripped at both ends as browsers do
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_KEPT = "%/:?#[]@!$&'()*+,;=~|"  # not escaped; everything else outside of ASCII's letters and digits is
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def normalise(text: str, base: str = "") -> str:
+    """The one form of an http(s) URL, relative to ``base`` if given. Normalising twice changes nothing.
+
+    As RFC 3986 section 6 and browsers have it: lower-case scheme and host (IDNA), no default port, no fragment,
+    no dot segments, escapes in upper case, none for unreserved characters, others escaped as UTF-8.
+    Raises ValueError, without a password in its message.
+
+    >>> normalise("HTTP://Example.COM:80/a/../ü b.jpg#top")
+    'http://example.com/%C3%BC%20b.jpg'
+    >>> normalise("//cdn.example/i,1.png", "https://example.com/x/")
+    'https://cdn.example/i,1.png'
+    """
+    text = re.sub("[\t\r\n]", "", text.strip(_SPACE))
+    if not text:
+        raise ValueError("no URL")
+    if len(text) > MAX_URL:
+        raise ValueError(f"longer than {MAX_URL} characters")
+    text = _slashes(text)
+    if base and not _SCHEME.match(text):
+        text = urljoin(base, text)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("bad host or port") from None  # Python's message shows the port, which may be a password
+    if parts.scheme not in PORTS:
+        raise ValueError(f"scheme {parts.scheme[:20]!r}, expected http or https" if parts.scheme else "no scheme")
+    if "@" in parts.netloc:
+        raise ValueError("it holds a user name or password")
+    if parts.netloc.endswith(":"):
+        port = None
+    if port == 0:
+        raise ValueError("port 0")
+    host = _host(parts.hostname or "")
+    netloc = host if port in (None, PORTS[parts.scheme]) else f"{host}:{port}"
+    path = _without_dots(_escaped(parts.path)) or "/"
+    result = urlunsplit(SplitResult(parts.scheme, netloc, path, _escaped(parts.query), ""))
+    if len(result) > MAX_URL:
+        raise ValueError(f"longer than {MAX_URL} characters")
+    return result
+
+
+def shown(url: str) -> str:
+    """The URL, or any text that was meant as one, fit for logs and records: without user name and password.
+
+    >>> shown("https://me:secret@example.com/a@b")
+    'https://…@example.com/a@b'
+    """
+    cleaned = "".join(char if char.isprintable() else "�" for char in url[:MAX_URL])
+    return re.sub(r"^([^/?#\\]*:)?([/\\]{0,3})[^/?#\\]*@", r"\1\2…@" if "//" in cleaned else "…@", cleaned)
+
+
+def host_of(url: str) -> str:
+    """Host and port of a normal URL, as its owner is known: the port only where it is unusual.
+
+    >>> host_of("http://example.com:8080/a"), host_of("https://example.com/a")
+    ('example.com:8080', 'example.com')
+    """
+    return urlsplit(url).netloc
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a normal URL.
+
+    >>> origin_of("http://example.com:8080/a?b")
+    'http://example.com:8080'
+    """
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _slashes(text: str) -> str:
+    """Backslashes before the query are slashes, as browsers read them: or two programs see two hosts."""
+    head = re.split(r"[?#]", text, maxsplit=1)[0]
+    return head.replace("\\", "/") + text[len(head) :]
+
+
+def _host(host: str) -> str:
+    if ":" in host:
+        if "%" in host:
+            raise ValueError("host with a zone")
+        return f"[{ipaddress.IPv6Address(host).compressed}]"
+    host = host.removesuffix(".")
+    if not host:
+        raise ValueError("no host")
+    if "%" in host:
+        raise ValueError("host with an escape")
+    try:
+        host = host.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        raise ValueError("not a host name") from None
+    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in host.split(".")):
+        raise ValueError("not a host name")
+    return host
+
+
+def _escaped(text: str) -> str:
+    def one(match: re.Match[str]) -> str:
+        char = chr(int(match[1], 16))
+        return char if char in _UNRESERVED else match[0].upper()
+
+    try:
+        text = quote(text, safe=_KEPT, encoding="utf-8", errors="strict")
+    except UnicodeEncodeError:
+        raise ValueError("characters that are not Unicode text") from None
+    return _ESCAPE.sub(one, text)
+
+
+def _without_dots(path: str) -> str:
+    """RFC 3986 section 5.2.4, for a path that begins with a slash."""
+    kept: list[str] = []
+    segments = path.split("/")[1:] if path else []
+    for place, segment in enumerate(segments):
+        last = place == len(segments) - 1
+        if segment == "..":
+            kept = kept[:-1]
+        elif segment != ".":
+            kept.append(segment)
+            continue
+        if last:
+            kept.append("")
+    return "/" + "/".join(kept)
