@@ -12,8 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 from stoker.flows.demo import dump, film
 from stoker.flows.demo.site import BUSY_ONCE, HTML, PHOTOGRAPHERS, PHOTOGRAPHS_LICENCE, Answer, build, html, listing
+from stoker.flows.prefect_server import free_port
 
 HOST = "127.0.0.1"
+PORT = 8747  # the one that recipes/*.toml name
 FILM = "/film.mp4"
 HANDBOOK = "/handbook/"
 _PSF = "https://docs.python.org/3/license.html"
@@ -128,3 +130,24 @@ def serving(pages: Mapping[str, Answer], port: int = 0) -> Iterator[Site]:
         finally:
             site.shutdown()
             thread.join()
+
+
+def main(folder: Path) -> None:
+    """Serve the demo's site at its remembered address until the process is ended."""
+    with Site(content(folder), port_of(folder)) as site:
+        site.serve_forever()
+
+
+def port_of(folder: Path) -> int:
+    """The site's port: chosen free once and then remembered, so that a second run finds the same addresses."""
+    path = folder / "port"
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        pass
+    port = free_port(PORT)
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = path.with_suffix(".part")
+    begun.write_text(f"{port}\n")
+    begun.replace(path)
+    return port
