@@ -1,0 +1,167 @@
+"""Documentation is checked against the code: the README's tables and commands, and every example in a docstring."""
+
+import ast
+import inspect
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.flows import settings
+from stoker.flows.cli import parser
+from stoker.pipelines import recipe as recipes
+from stoker.pipelines.registry import find, names
+from stoker.pipelines.rejected import REASONS
+from stoker.pipelines.rule import Rule
+from stoker.pipelines.source import Source
+from stoker.pipelines.step import Step
+from stoker.training import registry as models
+from tests.test_repository import REPO, tracked
+
+README = (REPO / "README.md").read_text(encoding="utf-8")
+KINDS: dict[str, type[Source] | type[Step] | type[Rule]] = {"source": Source, "step": Step, "rule": Rule}
+PARTS = [(kind, name) for kind, offered in KINDS.items() for name in names(offered)]
+COMMANDS = sorted(parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr,arg-type]  # argparse's own
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def table(heading: str) -> list[list[str]]:
+    """The rows of the first table under a heading of the README, without its head."""
+    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def example_of(docstring: str | None) -> str:
+    """The indented block behind ``Example::``."""
+    assert docstring is not None
+    assert "Example::" in docstring
+    return inspect.cleandoc(inspect.cleandoc(docstring).split("Example::", 1)[1].split("\n\n", 1)[1])
+
+
+def whole(document: dict[str, Any]) -> dict[str, Any]:
+    """A recipe around an example that shows only its part."""
+    source = {"name": "local_files", "paths": ["*.jpg"]}
+    if document.get("source") is None:
+        source = tomllib.loads(example_of(find(Source, "local_files").__doc__))["source"]
+    return {"corpus": "example", "source": source} | document
+
+
+@pytest.mark.parametrize(("kind", "name"), PARTS)
+def test_the_example_of_every_part_is_a_recipe(kind: str, name: str) -> None:
+    offered = find(KINDS[kind], name)  # type: ignore[type-var]  # one of three kinds
+    document = tomllib.loads(example_of(offered.__doc__))
+    parsed = recipes.parse(whole(document), root=REPO)
+    assert type(parsed.source) is offered or offered in {type(part) for part in (*parsed.steps, *parsed.rules)}
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_of_the_repository_is_right(path: Path) -> None:
+    if path.name == settings.FILE:
+        assert settings.load(recipe=path.with_name("digits.toml"), environ={}).allow_private
+        return
+    assert recipes.load(path).corpus == path.stem
+    assert not re.search(r"[\"'](/|~|[A-Z]:\\)", path.read_text()), "an absolute path of somebody's machine"
+
+
+def reasons_in(path: Path) -> set[str]:
+    """The reasons that a module gives as plain text: of a reject, or of a decision to drop."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name | ast.Attribute):
+            continue
+        called = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+        values = [argument.value if isinstance(argument, ast.Constant) else None for argument in node.args]
+        if called == "Rejected" and values and isinstance(values[0], str):
+            found.add(values[0])
+        if called == "Decision" and len(values) > 2 and values[1] == "drop" and isinstance(values[2], str):
+            found.add(values[2])
+    return found
+
+
+def test_every_reason_that_is_given_is_in_the_vocabulary() -> None:
+    known = set(REASONS)
+    for kind, name in PARTS:
+        known |= set(find(KINDS[kind], name).reasons)  # type: ignore[type-var]  # one of three kinds
+    given = {path: reasons_in(path) for path in (REPO / "stoker").rglob("*.py")}
+    assert {str(path): sorted(reasons - known) for path, reasons in given.items() if reasons - known} == {}
+
+
+def test_every_reason_says_what_it_means() -> None:
+    assert [reason for reason, meaning in REASONS.items() if not meaning or meaning.endswith(".")] == []
+
+
+def test_the_readme_has_every_command_and_no_other() -> None:
+    assert sorted({row[0].strip("`").split()[1] for row in table("Commands")}) == COMMANDS
+
+
+def test_every_command_line_of_the_readme_is_understood() -> None:
+    lines = [line.split("  #")[0].strip() for block in blocks("(?:text|sh)") for line in block.splitlines()]
+    commands = [shlex.split(line.removeprefix("$ ")) for line in lines if line.removeprefix("$ ").startswith("stoker ")]
+    assert len(commands) > 10
+    for words in commands:
+        parser().parse_args(words[1:])
+
+
+def test_every_make_target_of_the_readme_is_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE)) <= targets
+
+
+def test_the_readme_has_the_table_of_settings() -> None:
+    expected = [[f"`{one.variable}`", one.default and f"{one.default}", one.meaning] for one in settings.table()]
+    assert table("Settings") == [[cell or "–" for cell in row] for row in expected]
+
+
+def test_the_readme_has_every_source_step_rule_and_model() -> None:
+    expected = []
+    for kind, name in PARTS:
+        offered = find(KINDS[kind], name)  # type: ignore[type-var]  # one of three kinds
+        expected.append([f"`{name}`", kind, summary(offered.__doc__)])
+    expected += [[f"`{name}`", "model", summary(models.find(name).__doc__)] for name in models.names()]
+    assert table("Sources, steps, rules, models") == expected
+
+
+def summary(docstring: str | None) -> str:
+    """The first sentence, as Markdown."""
+    first = inspect.cleandoc(docstring or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
+    return first.split(". ")[0].rstrip(".")
+
+
+def test_every_recipe_in_the_readme_is_right() -> None:
+    found = [tomllib.loads(block) for block in blocks("toml")]
+    assert any("source" in document for document in found)
+    for document in found:
+        if "source" in document or "steps" in document or "rules" in document:
+            recipes.parse(whole(document), root=REPO)
+
+
+def test_the_python_in_the_readme_compiles_and_imports_what_is_there() -> None:
+    found = blocks("python")
+    assert found
+    for block in found:
+        tree = ast.parse(block)
+        imports = [
+            node for node in tree.body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stoker")
+        ]
+        assert imports
+        for node in imports:
+            exec(compile(ast.Module([node], []), "README.md", "exec"), {})
+
+
+def test_the_map_in_the_readme_names_what_is_there() -> None:
+    """Every line begins with a path; every folder of the package and everything at the top has its line."""
+    section = README.split("## Map of the tree\n", 1)[1].split("\n## ", 1)[0]
+    block = re.findall(r"^```text\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)[0]
+    named = {line.split()[0].rstrip("/") for line in block.splitlines() if line.strip()}
+    assert [path for path in named if not (REPO / path).exists()] == []
+    files = [path.relative_to(REPO) for path in tracked()]
+    folders = {str(path.parent) for path in files if path.parts[0] == "stoker" and path.suffix == ".py"}
+    top = {path.parts[0] for path in files if not path.parts[0].startswith(".git")}
+    assert (folders | top) - named == set()
