@@ -1,23 +1,21 @@
 """A store in a bucket of S3, or of any server that speaks it."""
 
+import base64
 import hashlib
-import os
-import random
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
 from stoker.storage.key import check_key, check_prefix, is_key
 from stoker.storage.payload import read_piece, read_whole, size_of
 from stoker.storage.probe import prove_create_only
+from stoker.storage.s3_client import Access, wait_s
 from stoker.storage.store import Payload, Stored
 
 if TYPE_CHECKING:
@@ -29,22 +27,7 @@ PART = 16 * 2**20  # bytes of one part of a multipart upload
 _SENDERS = 4  # parts on their way at once: memory stays below five of them
 _MOST_PARTS = 9_000  # S3 allows 10,000
 _PIECE = 4 * 2**20  # bytes read at a time: a cut connection costs at most so many again
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 5.0
 _NONCE = "stoker-write"  # metadata by which a writer knows its own object again
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-_clients: dict[tuple[object, ...], Any] = {}  # Any: S3Client, whose module is for type checkers alone
-_clients_lock = threading.Lock()
-
-
-def _forget_clients() -> None:
-    """After a fork: the parent's sockets and its lock's state are no good here."""
-    global _clients_lock
-    _clients.clear()
-    _clients_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_clients)
 
 
 @dataclass(frozen=True)
@@ -86,7 +69,7 @@ class S3Store:
                 reading.failures = 1 if reading.at > before else reading.failures + 1
                 if reading.failures >= self.attempts:
                     raise
-                time.sleep(_wait(reading.failures))
+                time.sleep(wait_s(reading.failures))
             except AlreadyExists:  # 412: it was replaced while it was read
                 reading = _Reading(start, None if size is None else start + size, failures=reading.failures + 1)
                 if reading.failures >= self.attempts:
@@ -132,6 +115,13 @@ class S3Store:
         """Check that the bucket can be reached and written, and that the server honours ``If-None-Match: *``."""
         prove_create_only(self)
 
+    def make_bucket(self) -> None:
+        """Make the bucket, if there is none."""
+        try:
+            self._try("", lambda client: client.head_bucket(Bucket=self.bucket))
+        except NotFound:
+            self._try("", lambda client: client.create_bucket(Bucket=self.bucket))
+
     @property
     def _base(self) -> str:
         return f"{self.prefix}/" if self.prefix else ""
@@ -158,7 +148,7 @@ class S3Store:
                 self._try(key, lambda client: client.head_bucket(Bucket=self.bucket))
             except NotFound:
                 raise StorageRefused(
-                    f"{self.url}: {self._server} has no such bucket; create it or correct the name"
+                    f"{self.url}: {self._access.server} has no such bucket; create it or correct the name"
                 ) from None
             raise
         return dict(found)
@@ -224,7 +214,7 @@ class S3Store:
             except StorageUnavailable:
                 if attempt == self.attempts:
                     raise
-                time.sleep(_wait(attempt))
+                time.sleep(wait_s(attempt))
             except (AlreadyExists, UploadGone):
                 if attempt > 1 and self._is_ours(key, place["Metadata"][_NONCE], payload):
                     return
@@ -247,34 +237,11 @@ class S3Store:
         return True
 
     def _try(self, key: str, ask: "Callable[[S3Client], T]", *, attempts: int | None = None) -> T:
-        """What the server answers; errors are ours."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        return self._access.ask(f"{self.url}/{key}" if key else self.url, ask, attempts=attempts or self.attempts)
 
-        from stoker.storage.s3_faults import translate
-
-        most = attempts or self.attempts
-        attempt = 1
-        while True:
-            try:
-                return ask(self._client())
-            except (BotoCoreError, ClientError, OSError) as error:
-                told = translate(error, f"{self.url}/{key}" if key else self.url, self._server)
-                if attempt >= most or not isinstance(told, StorageUnavailable):
-                    raise told from error
-                time.sleep(_wait(attempt))
-                attempt += 1
-
-    @property
-    def _server(self) -> str:
-        return self.endpoint or "AWS"
-
-    def _client(self) -> "S3Client":
-        options = (self.endpoint, self.access_key, self.secret_key, self.region)
-        with _clients_lock:
-            if options not in _clients:
-                _clients[options] = _connect(*options)
-            client: S3Client = _clients[options]
-        return client
+    @cached_property
+    def _access(self) -> Access:
+        return Access(self.endpoint, self.access_key, self.secret_key, self.region)
 
 
 @dataclass
@@ -318,46 +285,19 @@ class _Reading:
 
 def _checked(payload: bytes) -> dict[str, Any]:  # Any: keywords of boto3
     """The checksum that every S3 server compares: newer ones are unknown to some."""
-    import base64
-
     return {"ContentMD5": base64.b64encode(hashlib.md5(payload, usedforsecurity=False).digest()).decode()}
 
 
-def _wait(attempt: int) -> float:
-    """Seconds before the next try: doubling, with jitter so that many clients do not come back at once."""
-    longest: float = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (attempt - 1))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
-
-
-def _connect(
-    endpoint: str | None, access_key: str | None, secret_key: str | None, region: str | None
-) -> Any:  # S3Client
-    import boto3  # half a second: only who uses S3 pays it
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    options: dict[str, Any] = {}  # Any: keywords of botocore
-    if endpoint is not None:
-        options["s3"] = {"addressing_style": "path"}  # bucket.127.0.0.1 is no host
-        if urlsplit(endpoint).hostname in _LOOPBACK:
-            options["proxies"] = {}
-    config = Config(
-        retries={"total_max_attempts": 1},  # we count: a create-only write must know that it was tried before
-        connect_timeout=5,
-        read_timeout=60,
-        max_pool_connections=64,
-        tcp_keepalive=True,
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        user_agent_extra="stoker",
-        **options,
-    )
+def create_bucket(
+    name: str, *, endpoint: str | None, access_key: str | None, secret_key: str | None, region: str | None = None
+) -> None:
+    """Make a bucket; nothing happens if it is ours already. Raises StorageError."""
+    access = Access(endpoint, access_key, secret_key, region)
+    where = f"s3://{name}"
     try:
-        session = boto3.session.Session(
-            aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=region
-        )
-        return session.client(
-            "s3", endpoint_url=endpoint, config=config, region_name=region or session.region_name or "us-east-1"
-        )
-    except (ValueError, BotoCoreError) as error:
-        raise StorageRefused(f"endpoint {endpoint}: {error}; expected a URL like https://s3.example.org") from error
+        access.ask(where, lambda client: client.head_bucket(Bucket=name))
+    except NotFound:
+        elsewhere: Any = {}  # Any: keywords of boto3
+        if region not in (None, "us-east-1"):
+            elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        access.ask(where, lambda client: client.create_bucket(Bucket=name, **elsewhere))

@@ -1,0 +1,104 @@
+"""What a run leaves in Prefect's UI: a progress bar, a table of what was kept and refused, a link to the web page."""
+
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+
+from stoker.flows import services
+from stoker.flows.settings import Settings
+from stoker.pipelines.rejected import REASONS
+from stoker.storage.manifest import Manifest
+
+
+class Progress:
+    """The share of partitions that are done, updated now and then."""
+
+    def __init__(self, corpus: str, total: int, done: int, *, every_s: float) -> None:
+        self._total, self._every_s, self._last = total, every_s, time.monotonic()
+        self._artifact = create_progress_artifact(
+            self._percent(done), key=_key(corpus, "progress"), description=f"Partitions of {corpus} that are done"
+        )
+
+    def update(self, done: int) -> None:
+        """Show it, if the last time is long enough ago."""
+        if time.monotonic() - self._last >= self._every_s:
+            self.close(done)
+
+    def close(self, done: int) -> None:
+        """Show it now."""
+        self._last = time.monotonic()
+        assert isinstance(self._artifact, UUID)  # not awaited: this is no coroutine
+        update_progress_artifact(self._artifact, self._percent(done))
+
+    def _percent(self, done: int) -> float:
+        return 100.0 * done / self._total
+
+
+def of_version(manifest: Manifest, settings: Settings, *, new: bool) -> None:
+    """The table of a version, and a link to its page where there is one."""
+    create_markdown_artifact(
+        markdown(manifest, new=new),
+        key=_key(manifest.corpus, "version"),
+        description=f"What {manifest.reference} holds and what was refused",
+    )
+    page = services.load(settings.home).alive("web")
+    if page is not None:
+        create_link_artifact(
+            f"{page.url}/corpora/{manifest.corpus}/{manifest.version}",
+            link_text=f"{manifest.reference} on Stoker's page",
+            key=_key(manifest.corpus, "page"),
+            description="Samples, statistics, rejects and versions",
+        )
+
+
+def markdown(manifest: Manifest, *, new: bool) -> str:
+    """A version's numbers as Markdown."""
+    splits = [(name, f"{one.samples:,}", f"{one.shards:,}", _size(one.size)) for name, one in manifest.splits.items()]
+    refused = sorted(manifest.rejected.items(), key=lambda pair: (-pair[1], pair[0]))
+    lines = [
+        f"# {manifest.reference}",
+        "" if new else "Nothing changed: this version held the same already.",
+        f"{manifest.read:,} candidates read, **{manifest.samples:,} samples kept** "
+        f"({_size(manifest.size)}), {sum(manifest.rejected.values()):,} left out.",
+        "## Splits",
+        *_table(("split", "samples", "shards", "size"), splits),
+        "## Left out",
+        *_table(("reason", "candidates", "meaning"), [(name, f"{n:,}", REASONS.get(name, "")) for name, n in refused]),
+        "## Licences",
+        *_table(("licence", "samples"), [(name, f"{n:,}") for name, n in manifest.licences.items()]),
+        f"Next: `stoker show {manifest.reference}`, `stoker why {manifest.corpus} KEY-or-URL`",
+    ]
+    return "\n\n".join(line for line in lines if line)
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return ["none"]
+    lines = [head, ("---",) * len(head), *rows]
+    return ["\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)]
+
+
+def _escaped(text: str) -> str:
+    """Text of the outside world inside a Markdown table."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join("\\" + letter if letter in "\\|`[]*_" else letter for letter in plain)
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}" if unit != "B" else f"{size:.0f} B"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def _key(corpus: str, kind: str) -> str:
+    """Prefect takes small letters, digits and dashes."""
+    return f"{corpus.replace('_', '-')}-{kind}"

@@ -1,0 +1,122 @@
+"""The command line: what can be asked, and how an answer or an error ends the process.
+
+Imports nothing heavy: `stoker --help` answers at once. Each subcommand is a function of ``stoker.flows.commands``.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from stoker import __version__
+from stoker.flows.settings import RUNNERS, UsageError
+from stoker.storage.errors import StokerError
+
+_WHERE = dict.fromkeys(("list", "show", "diff", "why"), "stoker.flows.looking")
+DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0 done, 1 refused, 2 wrong usage, 130 interrupted."""
+    arguments = parser().parse_args(argv)
+    try:
+        module = import_module(_WHERE.get(arguments.command, "stoker.flows.commands"))
+        code: int = getattr(module, f"{arguments.command}_command")(arguments)
+        sys.stdout.flush()
+    except StokerError as error:
+        print(f"stoker: {_one_line(str(error))}", file=sys.stderr)
+        return USAGE if isinstance(error, UsageError) else REFUSED
+    except KeyboardInterrupt:
+        print("stoker: interrupted; the same command resumes", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output had enough: `stoker show digits | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return code
+
+
+def _one_line(text: str) -> str:
+    """An error's message, with nothing in it that a terminal would obey: it may quote a web server or a file."""
+    from stoker.flows.wording import visible
+
+    return visible(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = argparse.ArgumentParser(
+        prog="stoker",
+        description="Mines training data, washes it, and feeds it to deep networks.",
+        epilog="Settings come from flags, STOKER_* variables and stoker.toml, in this order; see README.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"stoker {__version__}")
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--home", metavar="FOLDER", help="folder of everything kept on this machine (.stoker)")
+    stored = argparse.ArgumentParser(add_help=False, parents=[where])
+    stored.add_argument("--store", metavar="URL", help="where corpora lie: s3://bucket/prefix or a folder")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, words: str, parent: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=words, description=words, parents=[parent], allow_abbrev=False)
+
+    one = command("up", "start the S3 server, Prefect, the web page and the scheduler on this machine", where)
+    one.add_argument("--detach", action="store_true", help="in the background; `stoker down` ends them")
+    command("down", "end what `stoker up` started", where)
+    _add_recipes(command, stored)
+    _add_looking(command, stored)
+    one = command("train", "train a model on a corpus: stoker train cnn digits", stored)
+    one.add_argument("model", metavar="MODEL", help="cnn, lstm, or another file of stoker/training/models")
+    one.add_argument("corpus", metavar="CORPUS[@V]", help="the newest version, or that of a number")
+    one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    one.add_argument(
+        "options", nargs="*", metavar="OPTION=VALUE", help="an option of the training or the model, e.g. epochs=3"
+    )
+    one = command("demo", "the whole road on real input, on this machine", where)
+    return top
+
+
+class _Command(Protocol):
+    def __call__(self, name: str, words: str, parent: argparse.ArgumentParser) -> argparse.ArgumentParser: ...
+
+
+def _add_recipes(command: _Command, stored: argparse.ArgumentParser) -> None:
+    one = command("check", "check a recipe without fetching anything", stored)
+    one.add_argument("recipe", type=Path, metavar="RECIPE", help="a file in TOML")
+    one = command("ingest", "make a version of a recipe's corpus; run again to resume", stored)
+    one.add_argument("recipe", type=Path, metavar="RECIPE", help="a file in TOML")
+    one.add_argument("--runner", choices=RUNNERS, help="what runs the partitions (threads)")
+    one.add_argument("--workers", metavar="N", help="partitions at the same time (one per core)")
+    one = command("schedule", "ingest a recipe by itself, as long as `stoker up` runs; list, pause, remove", stored)
+    one.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE", help="a file in TOML")
+    one.add_argument("--cron", metavar="LINE", help='minute hour day month weekday, e.g. "0 3 * * *"')
+    one.add_argument("--interval", metavar="TIME", help="e.g. 90s, 15m, 6h, 1d")
+    one.add_argument("--timezone", metavar="NAME", help="of the cron line, e.g. Europe/Berlin (UTC)")
+    one.add_argument("--train", metavar="MODEL", help="also train this model on every new version of the corpus")
+    one.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of that training")
+    change = one.add_mutually_exclusive_group()
+    change.add_argument("--list", action="store_true", help="what is scheduled, and when it runs next")
+    for verb in ("pause", "resume", "remove"):
+        change.add_argument(f"--{verb}", metavar="NAME", help=f"{verb} what is scheduled under this name")
+
+
+def _add_looking(command: _Command, stored: argparse.ArgumentParser) -> None:
+    command("list", "the corpora and their newest versions", stored)
+    one = command("show", "what a version holds, and what was refused", stored)
+    one.add_argument("corpus", metavar="CORPUS[@V]", help="the newest version, or that of a number")
+    one.add_argument("--json", action="store_true", help="as JSON, for programs")
+    one = command("diff", "what changed between two versions: stoker diff digits@1 digits@2", stored)
+    one.add_argument("older", metavar="CORPUS[@V]")
+    one.add_argument("newer", metavar="CORPUS[@V]")
+    one = command("why", "what became of a candidate, and why", stored)
+    one.add_argument("corpus", metavar="CORPUS[@V]")
+    one.add_argument("text", metavar="KEY-or-URL", help="its key, URL, page's URL or SHA-256")
+    one = command("verify", "read everything of a version again and check every checksum and count", stored)
+    one.add_argument("corpus", metavar="CORPUS[@V]")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""Where Stoker runs: settings from flags, STOKER_* variables, stoker.toml and defaults, in this order.
+
+The only module that reads the environment. No setting is a secret: keys of an S3 store come from boto3's own chain
+(AWS_ACCESS_KEY_ID, a profile, an instance's role), those of the S3 server of `stoker up` from a private file.
+"""
+
+import dataclasses
+import os
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stoker.storage.errors import StokerError, StorageUnavailable
+
+if TYPE_CHECKING:
+    from stoker.pipelines.source import Context
+    from stoker.storage.store import Store
+
+PREFIX = "STOKER_"
+FILE = "stoker.toml"
+RUNNERS = ("threads", "processes", "ray", "dask")
+# Kubernetes and Docker set these for a service that is called "stoker": they are not misspelt settings.
+_FOREIGN = re.compile(r"STOKER(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP)(_[A-Z]+)?)?)")
+
+
+class SettingsError(StokerError):
+    """A setting is unknown or has a value that cannot work."""
+
+
+class UsageError(StokerError):
+    """A combination of options that makes no sense: exit code 2."""
+
+
+class Setting(NamedTuple):
+    """A row of the table of settings in the README."""
+
+    variable: str
+    default: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting; ``_MEANINGS`` says what each is for. Paths are absolute once ``load`` made them."""
+
+    home: Path = Path(".stoker")
+    store: str = ""
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    contact: str = ""
+    allow_private: bool = False
+    requests_per_second: float = 2.0
+    runner: str = "threads"
+    workers: int = 0
+    ray_address: str = ""
+    dask_address: str = ""
+    attempts: int = 5
+    retry_s: float = 2.0
+    prefect_url: str = ""
+    s3_port: int = 8333
+    prefect_port: int = 4200
+    web_port: int = 8080
+
+    def open_store(self) -> "Store":
+        """The store that the settings name. Raises StorageRefused, StorageUnavailable."""
+        from stoker.flows import services
+        from stoker.storage import open_store
+
+        if self.store:
+            return open_store(self.store, endpoint=self.s3_endpoint or None, region=self.s3_region or None)
+        known = services.load(self.home)
+        if not known.bucket:
+            return open_store(str(self.home / "store"))
+        own = known.alive("s3")
+        if own is None:
+            raise StorageUnavailable(
+                f"the corpora lie in the S3 server of `stoker up` ({self.home}), which is not running; "
+                "run `stoker up`, or set STOKER_STORE to another store"
+            )
+        access_key, secret_key = services.credentials(self.home)
+        return open_store(f"s3://{known.bucket}", endpoint=own.url, access_key=access_key, secret_key=secret_key)
+
+    def context(self, root: Path) -> "Context":
+        """What sources may use here; ``root`` is the recipe's folder."""
+        from stoker.pipelines.source import Context
+        from stoker.pipelines.web import Web
+
+        web = Web(contact=self.contact, allow_private=self.allow_private, requests_per_second=self.requests_per_second)
+        return Context(root=root, web=web, scratch=self.home / "scratch")
+
+    @property
+    def slots(self) -> int:
+        """Partitions that run at the same time."""
+        return self.workers or os.cpu_count() or 1
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON values
+        """The settings as JSON values, for another process."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Settings":  # Any: JSON values
+        """The settings from ``to_json``; unknown names (of another version) are left out."""
+        known = {one.name for one in dataclasses.fields(cls)}
+        given = {name: value for name, value in content.items() if name in known}
+        return cls(**given | {"home": Path(given["home"])})
+
+
+_MEANINGS = {
+    "home": "folder of everything that `stoker up` and runs keep on this machine",
+    "store": "where corpora lie: `s3://bucket/prefix`, `file:///folder` or a path",
+    "s3_endpoint": "address of an S3 server other than Amazon's, for example `http://10.0.0.5:9000`",
+    "s3_region": "region of the S3 store",
+    "contact": "your e-mail address or web page, in the User-Agent of every request to web sites",
+    "allow_private": "fetch from private and loopback addresses too: a site of your own",
+    "requests_per_second": "requests to one host in a second, at most; 0: as fast as it answers",
+    "runner": "what runs the partitions: `threads`, `processes`, `ray` or `dask`",
+    "workers": "partitions that run at the same time",
+    "ray_address": "a Ray cluster, `ray://host:10001`",
+    "dask_address": "a Dask scheduler, `tcp://host:8786`",
+    "attempts": "how often a partition is tried when its source or the store is unavailable",
+    "retry_s": "seconds before the second attempt; doubles each time, with jitter",
+    "prefect_url": "API of a Prefect server of your own, `http://host:4200/api`",
+    "s3_port": "port of the S3 server of `stoker up`; a free one if it is taken",
+    "prefect_port": "port of the Prefect server of `stoker up`; a free one if it is taken",
+    "web_port": "port of the web page of `stoker up`; a free one if it is taken",
+}
+_SHOWN = {  # in the table, where the default does not speak for itself
+    "store": "the S3 server of `stoker up`; before its first start, the folder `store` in STOKER_HOME",
+    "s3_endpoint": "Amazon's",
+    "s3_region": "boto3's choice",
+    "contact": "none",
+    "workers": "0: one per core",
+    "ray_address": "a local one for each run",
+    "dask_address": "a local one for each run",
+    "prefect_url": "the server of `stoker up`, else a temporary one for each run",
+}
+
+
+def table() -> list[Setting]:
+    """All settings, for the README."""
+    rows = []
+    for one in dataclasses.fields(Settings):
+        default = one.default
+        plain = str(default).lower() if isinstance(default, bool) else str(default)
+        rows.append(Setting(PREFIX + one.name.upper(), _SHOWN.get(one.name, plain), _MEANINGS[one.name]))
+    return rows
+
+
+def load(
+    flags: Mapping[str, object] | None = None,
+    *,
+    recipe: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Settings:
+    """The settings of a call: flags (None = not given) before environment before stoker.toml before defaults.
+
+    The stoker.toml read is the one beside the recipe, or else the one in the working directory; relative paths in
+    it are relative to its folder, others to the working directory. Raises SettingsError.
+    """
+    cwd = (cwd or Path.cwd()).resolve()
+    values: dict[str, Any] = {"home": cwd / Settings.home}  # Any: what _checked returns
+    folders = [recipe.resolve().parent, cwd] if recipe is not None else [cwd]
+    path = next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+    if path is not None:
+        for name, value in _read(path).items():
+            values[name] = _checked(name, value, path.parent, f"{path}: {name}")
+    for name, text in _variables(os.environ if environ is None else environ).items():
+        values[name] = _checked(name, text, cwd, PREFIX + name.upper())
+    for name, given in (flags or {}).items():
+        if given is not None:
+            values[name] = _checked(name, given, cwd, f"--{name.replace('_', '-')}")
+    return Settings(**values)
+
+
+def inherited(*, without: Collection[str] = ()) -> dict[str, str]:
+    """This process's environment for a child of it."""
+    return {name: text for name, text in os.environ.items() if name not in without}
+
+
+def put_environment(variables: Mapping[str, str], *, without: Collection[str] = ()) -> None:
+    """Set variables for libraries that read them at import, in this process and its children."""
+    for name in without:
+        os.environ.pop(name, None)
+    os.environ.update(variables)
+
+
+def _names() -> list[str]:
+    return [one.name for one in dataclasses.fields(Settings)]
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: not readable as TOML: {error}") from None
+    for name in document:
+        if name not in _names():
+            raise SettingsError(f"{path}: unknown key {name!r}; {_nearest(name, _names())}")
+    return document
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    known = {PREFIX + name.upper(): name for name in _names()}
+    found = {}
+    for variable, text in environ.items():
+        if variable in known:
+            if text != "":  # set but empty is the shell's way to unset for one call
+                found[known[variable]] = text
+        elif variable.startswith(PREFIX) and not _FOREIGN.fullmatch(variable):
+            raise SettingsError(f"environment: no setting is called {variable}; {_nearest(variable, list(known))}")
+    return found
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def _checked(name: str, value: object, base: Path, where: str) -> object:
+    """A setting's value in its type. Text is converted, since the environment holds nothing else."""
+    default = getattr(Settings, name)
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
+            return value.lower() in _TRUE
+        raise SettingsError(f"{where}: found {value!r}, expected true or false")
+    if isinstance(default, int | float):
+        return _number(name, value, type(default), where)
+    if not isinstance(value, str | Path) or not str(value):
+        raise SettingsError(f"{where}: found {value!r}, expected text")
+    if isinstance(default, Path):
+        return (base / Path(value).expanduser()).resolve()
+    text = str(value)
+    if name == "runner" and text not in RUNNERS:
+        raise SettingsError(f"{where}: found {text!r}; {_nearest(text, list(RUNNERS))}")
+    if name == "store" and "://" not in text and text != "memory:":
+        return str((base / Path(text).expanduser()).resolve())
+    if name in ("s3_endpoint", "prefect_url") and not text.startswith(("http://", "https://")):
+        raise SettingsError(f"{where}: found {text!r}, expected an address that begins with http:// or https://")
+    return text
+
+
+_LEAST = {"attempts": 1, "workers": 0, "retry_s": 0.0, "requests_per_second": 0.0}
+
+
+def _number(name: str, value: object, kind: type[int | float], where: str) -> int | float:
+    least = _LEAST.get(name, 1)
+    most = 65535 if name.endswith("_port") else 10**6
+    expected = f"expected {'a whole number' if kind is int else 'a number'} from {least:g} to {most:g}"
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise SettingsError(f"{where}: found {value!r}, {expected}")
+    try:
+        number = kind(value)
+    except (ValueError, OverflowError):
+        raise SettingsError(f"{where}: found {value!r}, {expected}") from None
+    if not least <= number <= most or (isinstance(value, float) and number != value):
+        raise SettingsError(f"{where}: found {value!r}, {expected}")
+    return number

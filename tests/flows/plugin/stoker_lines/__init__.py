@@ -1,0 +1,1 @@
+"""Found by Stoker through its entry point, as any other package of sources is."""
