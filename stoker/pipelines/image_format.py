@@ -1,0 +1,126 @@
+"""Image formats told apart by their first bytes; a name or a Content-Type is not asked."""
+
+import re
+import struct
+
+from stoker.pipelines.rejected import Rejected
+
+# The formats decoded here, by the extension of their field. AVIF needs a Pillow that was built with it.
+EXTENSIONS = ("jpg", "png", "webp", "gif", "bmp", "tif", "jp2", "avif")
+
+_MAGIC = (
+    (b"\xff\xd8\xff", "jpg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"II*\0", "tif"),
+    (b"MM\0*", "tif"),
+    (b"II+\0", "tif"),  # BigTIFF
+    (b"MM\0+", "tif"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
+    (b"\xff\x4f\xff\x51", "jp2"),  # a bare code stream
+)
+_FOREIGN = (
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"II\xbc", "JPEG XR"),
+    (b"8BPS", "Photoshop"),
+    (b"\0\0\1\0", "icon"),
+    (b"\0\0\2\0", "cursor"),
+    (b"gimp xcf", "GIMP"),
+    (b"v/1\1", "OpenEXR"),
+    (b"#?RADIANCE", "Radiance HDR"),
+    (b"qoif", "QOI"),
+    (b"DDS ", "DirectDraw"),
+    (b"%!PS-Adobe", "PostScript"),
+    (b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (b"BPG\xfb", "BPG"),
+    (b"FLIF", "FLIF"),
+    (b"FUJIFILM", "raw photograph"),
+    (b"IIRO", "raw photograph"),
+    (b"IIU\0", "raw photograph"),
+    (b"\xd7\xcd\xc6\x9a", "Windows metafile"),
+    (b"icns", "icon"),
+)
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
+_NETPBM = re.compile(rb"P[1-7]\s")
+_SVG = re.compile(
+    rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<(?:\w+:)?svg[\s>]", re.S
+)
+_HEAD = 4096  # bytes in which an SVG's first element is looked for
+
+
+def extension_of(payload: bytes) -> str | Rejected:
+    """The extension of an image's format, or ``empty``, ``not_an_image`` or ``unsupported_format``.
+
+    >>> extension_of(b"GIF89a...")
+    'gif'
+    >>> extension_of(b"<html>").reason, extension_of(b"<svg xmlns='...'>").reason
+    ('not_an_image', 'unsupported_format')
+    """
+    if not payload:
+        return Rejected("empty")
+    found = next((extension for magic, extension in _MAGIC if payload.startswith(magic)), None)
+    if found is not None:
+        return found
+    if payload[:4] == b"RIFF" and payload[8:12] == b"WEBP":
+        return "webp"
+    if payload[4:8] == b"ftyp":
+        brands = _brands(payload)
+        if brands & {b"avif", b"avis"}:
+            return "avif"
+        return Rejected("unsupported_format", "HEIF") if brands & set(_HEIF) else Rejected("not_an_image")
+    if payload[:2] == b"BM" and _is_bitmap(payload):
+        return "bmp"
+    foreign = next((name for magic, name in _FOREIGN if payload.startswith(magic)), None)
+    if foreign is None and _NETPBM.match(payload):
+        foreign = "Netpbm"
+    if foreign is None and _SVG.match(payload[:_HEAD]):
+        foreign = "SVG"
+    return (
+        Rejected("unsupported_format", foreign) if foreign else Rejected("not_an_image", f"it begins {payload[:8]!r}")
+    )
+
+
+def is_complete(payload: bytes, extension: str) -> bool:
+    """Whether the data reaches the end that its format announces; True where the format has no such mark."""
+    if extension == "jpg":
+        return b"\xff\xd9" in payload[-1024:]  # cameras and servers append a few bytes
+    if extension == "png":
+        return b"IEND" in payload[-1024:]
+    if extension == "gif":
+        return payload.rstrip(b"\0").endswith(b";")
+    if extension == "webp":
+        return len(payload) >= int.from_bytes(payload[4:8], "little") + 8
+    if extension == "bmp":
+        return len(payload) >= int.from_bytes(payload[2:6], "little")
+    if extension in ("avif", "jp2") and payload[:4] != b"\xff\x4f\xff\x51":
+        return _boxes_fit(payload)
+    if extension == "jp2":
+        return payload.endswith(b"\xff\xd9")
+    return True
+
+
+def _brands(payload: bytes) -> set[bytes]:
+    stop = min(int.from_bytes(payload[:4], "big"), 256)
+    return {payload[8:12]} | {payload[place : place + 4] for place in range(16, stop, 4)}
+
+
+def _is_bitmap(payload: bytes) -> bool:
+    """BM alone is too little to go by: the header's size must be one that exists, or nearly."""
+    return len(payload) < 18 or 12 <= int.from_bytes(payload[14:18], "little") <= 1024
+
+
+def _boxes_fit(payload: bytes) -> bool:
+    """Whether all boxes of an ISO base media file end within the data."""
+    place = 0
+    while place + 8 <= len(payload):
+        size = int.from_bytes(payload[place : place + 4], "big")
+        if size == 0:
+            return True  # it reaches to the end of the file, wherever that is
+        if size == 1 and place + 16 <= len(payload):
+            (size,) = struct.unpack(">Q", payload[place + 8 : place + 16])
+        if size < 8:
+            return True
+        place += size
+    return place == len(payload)
