@@ -31,7 +31,8 @@ from PIL import (
 )
 
 from stoker.pipelines.image_colour import SWAPS, Colour, flat, turn_of
-from stoker.pipelines.image_format import EXTENSIONS, extension_of, is_complete
+from stoker.pipelines.image_fault import fault_of
+from stoker.pipelines.image_format import EXTENSIONS, extension_of
 from stoker.pipelines.image_hash import SIDE, hash_of
 from stoker.pipelines.rejected import Rejected
 from stoker.storage.sample import Sample
@@ -164,7 +165,7 @@ def _opened(payload: bytes, max_pixels: int) -> ImageFile.ImageFile | Rejected:
     try:
         image = _OPENERS[extension](io.BytesIO(payload))
     except Exception as error:  # noqa: BLE001  # damaged files raise OSError, SyntaxError, ValueError, TypeError, ...
-        return _fault(error, payload, extension)
+        return fault_of(error, payload, extension)
     pixels = image.width * image.height
     scans = payload.count(b"\xff\xda") if extension == "jpg" else 1
     if pixels > max_pixels:
@@ -206,7 +207,7 @@ def _decoded(payload: bytes, colour: Colour, at_least: int | None, max_pixels: i
         if turn is not None:
             upright = upright.transpose(turn)
     except Exception as error:  # noqa: BLE001  # as above: what a decoder raises on damaged data is not to be foreseen
-        return _fault(error, payload, header.extension, image)
+        return fault_of(error, payload, header.extension, image)
     bare = upright.copy() if upright is image else upright
     bare.info = {}
     width, height = bare.size
@@ -232,36 +233,6 @@ def _sharpness(grey: Image.Image) -> float:
     edges = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:] - 4 * centre
     total, squares = int(edges.sum(dtype=np.int64)), int((edges.astype(np.int64) ** 2).sum())
     return math.sqrt(max(0, squares * edges.size - total * total)) / edges.size
-
-
-def _fault(error: Exception, payload: bytes, extension: str, image: Image.Image | None = None) -> Rejected:
-    """The reason that fits what a decoder raised."""
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning | MemoryError):
-        return Rejected("too_many_pixels", str(error))
-    said = f"{type(error).__name__}: {error}"
-    if "not identified" in said:  # Pillow's word for a width or height of nothing
-        return Rejected("corrupt", "no width or height")
-    if "truncat" in said.lower() or not is_complete(payload, extension) or _ends_early(image, payload):
-        return Rejected("truncated", said)
-    if extension == "tif" and ("unknown" in said or "not supported" in said):
-        return Rejected("unsupported_format", said)
-    if image is not None and image.info.get("compression") in _RARE:
-        return Rejected("unsupported_format", f"TIFF with {image.info['compression']} inside")
-    return Rejected("corrupt", said)
-
-
-_RARE = ("webp", "jpeg2000", "lerc")  # compressions that most builds of libtiff lack
-
-
-def _ends_early(image: Image.Image | None, payload: bytes) -> bool:
-    """Whether a TIFF's directory says that pixels lie behind its end."""
-    tags = getattr(image, "tag_v2", {})
-    for offsets, sizes in ((273, 279), (324, 325)):  # of strips, of tiles
-        starts, counts = tags.get(offsets, ()), tags.get(sizes, ())
-        if isinstance(starts, tuple) and isinstance(counts, tuple):
-            if any(start + count > len(payload) for start, count in zip(starts, counts, strict=False)):
-                return True
-    return False
 
 
 @cache
