@@ -91,19 +91,20 @@ class S3Store:
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """The objects whose keys begin with the prefix, in order of their keys."""
-        for page in self._pages(prefix, {}):
-            for one in page.get("Contents", ()):
-                key = one["Key"][len(self._base) :]
-                if is_key(key):
-                    yield Stored(key, one["Size"])
+        # AWS lists in order of the bytes; SeaweedFS folder by folder ("a/b" before "a-b"), so it is held and sorted.
+        found = self._listed(prefix)
+        yield from found if self.endpoint is None else sorted(found, key=lambda stored: stored.key.encode())
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """The folders right under a prefix."""
-        for page in self._pages(prefix, {"Delimiter": "/"}):
-            for one in page.get("CommonPrefixes", ()):
-                name = one["Prefix"][len(self._base) + len(prefix) :].rstrip("/")
-                if is_key(name):
-                    yield name
+        found = self._common(prefix)
+        if self.endpoint is None:
+            yield from found
+            return
+        for name in sorted(found, key=lambda name: f"{name}/".encode()):
+            # SeaweedFS goes on naming a folder whose last object was deleted.
+            if next(self._listed(f"{prefix}{name}/", {"MaxKeys": 1}), None) is not None:
+                yield name
 
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens if there is none."""
@@ -128,6 +129,20 @@ class S3Store:
 
     def _place(self, key: str) -> dict[str, Any]:  # Any: keywords of boto3
         return {"Bucket": self.bucket, "Key": self._base + check_key(key)}
+
+    def _listed(self, prefix: str, options: "dict[str, Any] | None" = None) -> Iterator[Stored]:  # Any: boto3
+        for page in self._pages(prefix, options or {}):
+            for one in page.get("Contents", ()):
+                key = one["Key"][len(self._base) :]
+                if is_key(key):
+                    yield Stored(key, one["Size"])
+
+    def _common(self, prefix: str) -> Iterator[str]:
+        for page in self._pages(prefix, {"Delimiter": "/"}):
+            for one in page.get("CommonPrefixes", ()):
+                name = one["Prefix"][len(self._base) + len(prefix) :].rstrip("/")
+                if is_key(name):
+                    yield name
 
     def _pages(self, prefix: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:  # Any: boto3
         asked = {"Bucket": self.bucket, "Prefix": self._base + check_prefix(prefix), **options}

@@ -1,0 +1,45 @@
+"""What many tests need: a real S3 server."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from stoker.flows import seaweed
+from stoker.storage.errors import StorageUnavailable
+from stoker.storage.s3 import S3Store, create_bucket
+
+BUCKET = "stoker-tests"
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.Server]:
+    """SeaweedFS on free loopback ports, with an empty bucket BUCKET; each worker of xdist has its own."""
+    for attempt in range(3):
+        server = seaweed.start(
+            tmp_path_factory.mktemp("seaweed"), access_key="tests", secret_key=secrets.token_urlsafe(24)
+        )
+        try:
+            server.wait_ready()
+            break
+        except StorageUnavailable:  # a port was taken between being chosen and being bound
+            server.stop(now=True)
+            if attempt == 2:
+                raise
+    try:
+        create_bucket(BUCKET, endpoint=server.endpoint, access_key=server.access_key, secret_key=server.secret_key)
+        yield server
+    finally:
+        server.stop(now=True)
+
+
+@pytest.fixture
+def s3_store(s3_server: seaweed.Server) -> S3Store:
+    """A prefix of its own on the real server."""
+    return S3Store(
+        bucket=BUCKET,
+        prefix=f"test-{secrets.token_hex(6)}",
+        endpoint=s3_server.endpoint,
+        access_key=s3_server.access_key,
+        secret_key=s3_server.secret_key,
+    )
