@@ -1,9 +1,10 @@
 """Small sources and stores that tests use where the real thing would hide what is being shown."""
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from stoker.pipelines.partition import Partition, cut
 from stoker.pipelines.recipe import Limits, Recipe, Schedule, Sharding
@@ -24,13 +25,17 @@ READS: list[str] = []  # the partitions that Words was asked to read, in order
 class Words(Source):
     """A sample a word; "!reason" is a candidate rejected at the source; "word=label" has a label."""
 
+    planning: ClassVar[frozenset[str]] = frozenset({"words", "target"})
+
     words: tuple[str, ...]
     target: int = 4
     clock: str = "2026-01-01T00:00:00+00:00"
 
     def partitions(self, context: Context) -> Iterator[Partition]:
-        for number, run in enumerate(cut(self.words, str, target=self.target)):
-            yield Partition(f"words-{run[0]}-{number}", {"words": run})
+        times: Counter[str] = Counter()
+        for run in cut(self.words, str, target=self.target):
+            times[run[0]] += 1
+            yield Partition(f"words-{run[0]}-{times[run[0]]}", {"words": run})
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         READS.append(partition.name)
@@ -63,20 +68,18 @@ def context(folder: Path) -> Context:
     return Context(root=folder, web=Web(), scratch=folder / "scratch")
 
 
-@dataclass
 class Failing(MemoryStore):
     """A store whose n-th write fails: before it happens, or after it did and the answer was lost."""
 
-    left: int = 10**9
-    after: bool = False
-    faults: list[str] = field(default_factory=list)
+    def __init__(self, left: int = 10**9, *, after: bool = False) -> None:
+        super().__init__()
+        self.left = left
+        self.after = after
 
     def create(self, key: str, payload: Payload) -> None:
         self.left -= 1
         if self.left == 0 and not self.after:
-            self.faults.append(key)
             raise StorageUnavailable(f"{key}: down")
         super().create(key, payload)
         if self.left == 0:
-            self.faults.append(key)
             raise StorageUnavailable(f"{key}: the answer was lost")

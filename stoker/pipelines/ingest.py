@@ -165,16 +165,15 @@ def _read(
         sample, rejected, step = _wash(recipe, candidate)
         if rejected is None and sample.key in seen:
             rejected, step = Rejected("duplicate_key", "another sample of this partition has this key"), "stoker"
-        row = {"key": sample.key, "reason": None, "detail": None, "step": None, "partition": partition.name}
+        row: dict[str, Any] = {"key": sample.key, "partition": partition.name}  # Any: Parquet values
         if rejected is None:
             seen.add(sample.key)
             placed = writer.add(sample)
             kept += 1
             members = [{"extension": one.extension, "offset": one.offset, "size": one.size} for one in placed.members]
-            row |= {"start": placed.start, "stop": placed.stop, "members": members}
+            row |= {"reason": None, "start": placed.start, "stop": placed.stop, "members": members}
         else:
             row |= {"reason": rejected.reason, "detail": rejected.detail, "step": step}
-            row |= {"start": None, "stop": None, "members": None}
         rows.append(dict(sample.record) | dict(sample.measures) | row)
         progress(len(rows), kept)
     return rows

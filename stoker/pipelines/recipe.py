@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.partition import digest
-from stoker.pipelines.registry import Part, find, name_of, suggestion
+from stoker.pipelines.registry import Part, find, name_of, names, suggestion
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Provenance, Source
 from stoker.pipelines.step import Step
 
 T = TypeVar("T")
+Positive = Annotated[int, Field(ge=1)]
 _CORPUS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SPLIT = re.compile(r"[a-z][a-z0-9_]{0,29}")
 
@@ -27,9 +28,9 @@ _SPLIT = re.compile(r"[a-z][a-z0-9_]{0,29}")
 class Sharding:
     """How kept samples are packed into shards."""
 
-    samples: int = 10_000  # at most, in one shard
-    megabytes: int = 256  # at most, unless one sample alone is larger
-    partitions: int = 16  # about so many are shuffled together into one group of shards
+    samples: Positive = 10_000  # at most, in one shard
+    megabytes: Positive = 256  # at most, unless one sample alone is larger
+    partitions: Positive = 16  # about so many are shuffled together into one group of shards
     seed: int = 0  # of the order inside a group
 
 
@@ -37,7 +38,7 @@ class Sharding:
 class Limits:
     """When a version is not to be trusted, and is not published."""
 
-    rejected_percent: float = 90.0  # of all candidates of the sources, before the rules
+    rejected_percent: Annotated[float, Field(ge=0, le=100)] = 90.0  # of all candidates of the sources, before the rules
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ class Recipe:
     @cached_property
     def extraction(self) -> Mapping[str, Any]:
         """What decides a raw part's content: source, steps, provenance; their options and code versions."""
+        source = _identity(self.source)
+        options = {name: value for name, value in source["options"].items() if name not in self.source.planning}
         return {
-            "source": _identity(self.source),
+            "source": source | {"options": options},
             "steps": [_identity(step) for step in self.steps],
             "provenance": dataclasses.asdict(self.provenance),
         }
@@ -84,6 +87,7 @@ class Recipe:
         return digest(
             {
                 "corpus": self.corpus,
+                "source": _identity(self.source),
                 "extraction": self.extraction,
                 "curation": self.curation,
                 "shards": dataclasses.asdict(self.shards),
@@ -161,8 +165,6 @@ def _part(kind: type[Part], table: object, where: str) -> Part:
 
 
 def _example(kind: type[Part]) -> str:
-    from stoker.pipelines.registry import names
-
     return names(kind)[0]
 
 

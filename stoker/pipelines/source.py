@@ -43,6 +43,9 @@ class Source:
 
     version: ClassVar[int] = 1  # raise it when the same input gives other samples than before
     reasons: ClassVar[Mapping[str, str]] = {}
+    # Options that only decide which partitions there are (a list, a start page, a limit): all that they say about one
+    # partition is in its payload, so changing them re-reads no partition that stays.
+    planning: ClassVar[frozenset[str]] = frozenset()
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """The partitions, in an order that growth of the source keeps. Deterministic for the same input.

@@ -19,4 +19,4 @@ def split_of(group: str, splits: Mapping[str, float]) -> str:
         passed += percent
         if place < passed:
             return name
-    return next(name for name in reversed(splits) if splits[name] > 0)  # rounding at the upper end
+    return [name for name, percent in splits.items() if percent > 0][-1]  # rounding at the upper end

@@ -1,0 +1,92 @@
+"""What a wrong recipe is told, and what stands for a right one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.pipelines import registry
+from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.recipe import load, parse
+from stoker.pipelines.rule import Rule
+from stoker.pipelines.source import Source
+from stoker.pipelines.step import Step
+
+GOOD: dict[str, Any] = {
+    "corpus": "birds",
+    "source": {"name": "local_files", "files": "*.jpg"},
+    "steps": [{"name": "image_size", "min_side": 32}],
+    "rules": [{"name": "exact_duplicates"}],
+}
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    return GOOD | changes
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"corpus": "birds"}, "'source' is missing"),
+        (changed(corpus="No Birds"), "corpus 'No Birds'; expected 1 to 63 of"),
+        (changed(stepps=[]), "unknown key 'stepps'; did you mean 'steps'?"),
+        (changed(source={"name": "local_file"}), "no source is called 'local_file'; did you mean 'local_files'?"),
+        (changed(source={"files": "*"}), "source: expected a table with a name"),
+        (changed(source={"name": "local_files", "flies": "*"}), "has no option 'flies'; did you mean 'files'?"),
+        (changed(steps=[{"name": "image_sise"}]), r"steps\[0\]: no step is called 'image_sise'; did you mean 'image_size'?"),
+        (changed(steps={"name": "image_size"}), r"expected \[\[steps\]\] tables"),
+        (changed(steps=[{"name": "image_size", "min_side": "many"}]), r"image_size.min_side: .*found 'many'"),
+        (changed(rules=[{"name": "exact_duplicates", "conflicts": "no"}]), "conflicts: .*'drop' or 'keep', found 'no'"),
+        (changed(splits={"train": 80, "validation": 10}), "splits add up to 90, expected 100 percent"),
+        (changed(splits={"train": 200, "validation": -100}), "splits.train: found 200, expected 0 to 100"),
+        (changed(splits={"Train": 100}), "splits: 'Train'; expected a short lower-case word"),
+        (changed(shards={"sample": 3}), "has no option 'sample'; did you mean 'samples'?"),
+        (changed(limits={"rejected_percent": "all"}), "rejected_percent: .*found 'all'"),
+        (changed(shards={"samples": 0}), "samples"),
+        (changed(shards={"megabytes": -1}), "megabytes"),
+    ],
+)
+def test_a_wrong_recipe_is_told_what_where_and_what_next(document: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        parse(document, root=Path(), where="birds.toml")
+    assert str(caught.value).startswith("birds.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_unreadable_file_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("corpus = ")
+    (tmp_path / "latin.toml").write_bytes(b"corpus = '\xe9'")
+    for name, message in (("no.toml", "no such file"), ("", "a folder"), ("bad.toml", "not TOML"), ("latin.toml", "UTF-8")):
+        with pytest.raises(RecipeError, match=message):
+            load(tmp_path / name)
+
+
+def test_the_digest_follows_what_decides_the_content_and_nothing_else() -> None:
+    def digest(**changes: Any) -> str:
+        return parse(changed(**changes), root=Path()).digest
+
+    assert digest() == digest() == digest(schedule={"cron": "0 3 * * *"})
+    others = [
+        digest(corpus="bees"),
+        digest(steps=[{"name": "image_size", "min_side": 33}]),
+        digest(rules=[]),
+        digest(splits={"train": 80, "validation": 20}),
+        digest(shards={"samples": 10}),
+    ]
+    assert len({digest(), *others}) == 6
+
+
+def test_defaults_that_are_spelled_out_change_nothing() -> None:
+    spelled = changed(rules=[{"name": "exact_duplicates", "conflicts": "drop"}], splits={"train": 90, "validation": 10})
+    assert parse(spelled, root=Path()).digest == parse(GOOD, root=Path()).digest
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in (Source, Step, Rule) for name in registry.names(kind)],  # type: ignore[type-abstract]
+)
+def test_every_part_is_found_by_the_name_of_its_file(kind: type[Any], name: str) -> None:
+    found = registry.find(kind, name)
+    assert issubclass(found, kind)
+    assert found.__module__.endswith(f".{name}")
+    assert "Example::" in (found.__doc__ or "")
