@@ -1,8 +1,8 @@
 """The polite, bounded way to the web: what is fetched, how fast, how long, and from where not.
 
 ``hosts`` keeps rates and pauses, ``robots`` and ``opt_out`` what owners allow, ``addresses`` the guard against
-private networks, ``wire`` one bounded exchange; ``client`` puts them together. ``links`` and ``html`` read URLs and
-pages.
+private networks, ``wire`` one bounded answer, ``exchange`` what it means; ``client`` puts them together.
+``links`` and ``html`` read URLs and pages.
 """
 
 import threading
@@ -57,6 +57,11 @@ class Web:
     rest_s: float = 15.0  # a host that is down is left alone for so long
     robots: bool = True  # ask for and obey robots.txt
     opt_out: bool = True  # obey X-Robots-Tag, TDM-Reservation and their like
+
+    def __post_init__(self) -> None:
+        for name in ("connections_per_host", "connections", "threads", "attempts", "outage", "bytes_per_second"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"web: {name} is {getattr(self, name)}, expected at least 1")
 
     def get(
         self, url: str, *, max_size: int, accept: str = "*/*", cancel: threading.Event | None = None

@@ -49,15 +49,17 @@ class Host:
             sleep(min(start - now, _GLANCE_S), cancel)
 
     def pause(self, seconds: float) -> None:
-        """No request to this host for so long: it said so."""
+        """No request to this host for so long: it said so, and that is an answer."""
         with self.lock:
+            self._answered = True
             self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
     def slow_down(self, interval_s: float) -> None:
         """At least so long between two requests from now on."""
         with self.lock:
-            self.interval_s = max(self.interval_s, interval_s)
-            self._next = max(self._next, time.monotonic() + interval_s)
+            if interval_s > self.interval_s:
+                self.interval_s = interval_s
+                self._next = max(self._next, time.monotonic() + interval_s)
 
     def answered(self) -> None:
         """A URL was answered, whatever the answer."""
@@ -76,16 +78,15 @@ class Host:
         with self.lock:
             return time.monotonic() < self._rest_until
 
-    def is_down(self, outage: int) -> bool:
-        """Whether it answered once, and then left ``outage`` URLs in a row without an answer."""
+    def is_down(self, outage: int, longest_s: float) -> bool:
+        """Whether it answered once, and then left ``outage`` URLs in a row without an answer, or sent us away."""
         with self.lock:
-            return self._answered and self._streak >= outage
+            return self._answered and (self._streak >= outage or self._paused_until - time.monotonic() > longest_s)
 
     def is_idle(self) -> bool:
         """Whether forgetting it changes nothing."""
         with self.lock:
-            now = time.monotonic()
-            return now >= max(self._next, self._paused_until, self._rest_until) and self._streak == 0
+            return time.monotonic() >= max(self._next, self._paused_until, self._rest_until)
 
 
 class Hosts:
@@ -163,7 +164,8 @@ class Hosts:
     def _hold(self, name: str) -> Host:
         forgotten: list[Host] = []
         with self._lock:
-            host, users = self._hosts.pop(name, None) or (Host(self._interval_s, self._per_host), 0)
+            known = self._hosts.pop(name) if name in self._hosts else None
+            host, users = known or (Host(self._interval_s, self._per_host), 0)
             self._hosts[name] = (host, users + 1)
             if len(self._hosts) > MAX_HOSTS:
                 old = [one for one, (host_, users) in self._hosts.items() if not users and host_.is_idle()]

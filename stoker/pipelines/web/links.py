@@ -63,7 +63,9 @@ def shown(url: str) -> str:
     'https://…@example.com/a@b'
     """
     cleaned = "".join(char if char.isprintable() else "�" for char in url[:MAX_URL])
-    return re.sub(r"^([^/?#\\]*:)?([/\\]{0,3})[^/?#\\]*@", r"\1\2…@" if "//" in cleaned else "…@", cleaned)
+    cleaned = re.sub(r"^([^/?#\\]*:)?([/\\]{0,3})[^/?#\\]*@", r"\1\2…@" if "//" in cleaned else "…@", cleaned)
+    # What stands for a port and is none may be a password whose "@host" is missing.
+    return re.sub(r"(//[^/?#:\[]*):(?![0-9]{0,5}(?:[/?#]|$))[^/?#]*", r"\1:…", cleaned, count=1)
 
 
 def host_of(url: str) -> str:

@@ -38,6 +38,10 @@ class Garbled(Exception):
     """The answer is not HTTP, or packed otherwise than it was asked for."""
 
 
+class TooSlow(TimeoutError):
+    """The deadline has passed."""
+
+
 class Deadline:
     """A moment on the monotonic clock, and the longest silence before it."""
 
@@ -46,10 +50,10 @@ class Deadline:
         self._silence_s = silence_s
 
     def left(self) -> float:
-        """Seconds to wait for the next byte. Raises TimeoutError when none are left."""
+        """Seconds to wait for the next byte. Raises TooSlow when none are left."""
         left = self._at - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the whole answer took too long")
+            raise TooSlow("the whole answer took too long")
         return min(left, self._silence_s)
 
     def extend(self, seconds: float) -> None:

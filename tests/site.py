@@ -1,0 +1,183 @@
+"""A web site on loopback for tests: real HTTP, a plan of what each path answers, and a log of what was asked."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer. What is not set is as a good server does it."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    length: int | None = None  # Content-Length, whatever the body's; -1: none, the body ends with the connection
+    cut: int | None = None  # the connection is closed after so many bytes of the body
+    delay_s: float = 0.0  # before the head
+    drip_s: float = 0.0  # between two bytes of the body
+    drip_head: bool = False  # the head drips, too
+    etag: str = ""  # with it, Range and If-Range are honoured
+    raw: bytes | None = None  # sent instead of everything else
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as the server saw it."""
+
+    at: float  # time.monotonic()
+    path: str  # with the query
+    headers: Mapping[str, str]  # names in lower case
+    connection: tuple[str, int]
+
+
+Plan = Reply | Sequence[Reply] | Callable[[Asked], Reply]
+
+
+class Site:
+    """``pages`` maps a path to its reply, to replies in turn (the last one stays), or to a function of the request.
+
+    A path that is not there is a 404. ``with Site() as site: site.pages["/a.jpg"] = Reply(...)``.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", *, robots: str | None = None) -> None:
+        self.pages: dict[str, Plan] = {}
+        if robots is not None:
+            self.pages["/robots.txt"] = Reply(robots.encode())
+        self.log: list[Asked] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._turns: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._server = _Server((host, 0), self)
+        self._host = host
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def url(self, path: str = "/") -> str:
+        return f"http://{self._host}:{self.port}{path}"
+
+    def asked(self, path: str) -> list[Asked]:
+        return [one for one in self.log if one.path == path]
+
+    @property
+    def pages_asked(self) -> list[str]:
+        return [one.path for one in self.log if one.path != "/robots.txt"]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+
+    def answer(self, asked: Asked) -> Reply:
+        with self._lock:
+            self.log.append(asked)
+            plan = self.pages.get(asked.path, Reply(b"no such page", 404))
+            if isinstance(plan, Sequence):
+                turn = self._turns.get(asked.path, 0)
+                self._turns[asked.path] = turn + 1
+                plan = plan[min(turn, len(plan) - 1)]
+        return plan if isinstance(plan, Reply) else plan(asked)
+
+    def wait(self, seconds: float) -> None:
+        if seconds:
+            self._stopping.wait(seconds)
+
+    def enter(self) -> None:
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._at_once -= 1
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], site: Site) -> None:
+        self.site = site
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+    wbufsize = 0
+    server: _Server
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is printed; see Site.log."""
+
+    def do_GET(self) -> None:
+        site = self.server.site
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        host, port = self.client_address[:2]
+        site.enter()
+        try:
+            reply = site.answer(Asked(time.monotonic(), self.path, headers, (host, port)))
+            site.wait(reply.delay_s)
+            self._send(reply, headers)
+        except OSError:
+            self.close_connection = True
+        finally:
+            site.leave()
+
+    def _send(self, reply: Reply, asked: Mapping[str, str]) -> None:
+        if reply.raw is not None:
+            self.wfile.write(reply.raw)
+            self.close_connection = True
+            return
+        status, body, extra = reply.status, reply.body, dict(reply.headers)
+        if reply.etag:
+            extra["ETag"] = reply.etag
+            wanted = re.fullmatch(r"bytes=(\d+)-", asked.get("range", ""))
+            if wanted and asked.get("if-range", reply.etag) == reply.etag:
+                start = int(wanted[1])
+                status, extra["Content-Range"] = 206, f"bytes {start}-{len(body) - 1}/{len(body)}"
+                body = body[start:]
+        length = len(body) if reply.length is None else reply.length
+        if length >= 0 and "Transfer-Encoding" not in extra:
+            extra["Content-Length"] = str(length)
+        self.close_connection = self.close_connection or length != len(body) or reply.cut is not None
+        lines = [f"HTTP/1.1 {status} Plan", *(f"{name}: {value}" for name, value in extra.items())]
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        self._write(head, reply.drip_s if reply.drip_head else 0.0)
+        self._write(body[: reply.cut], reply.drip_s)
+
+    def _write(self, payload: bytes, drip_s: float) -> None:
+        if not drip_s:
+            self.wfile.write(payload)
+            return
+        for place in range(len(payload)):
+            if self.server.site.stopping:
+                return
+            self.wfile.write(payload[place : place + 1])
+            self.server.site.wait(drip_s)
