@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from stoker.pipelines.registry import find
+from stoker.pipelines.registry import Part, find
 from stoker.pipelines.rejected import REASONS
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
@@ -11,8 +11,8 @@ from stoker.storage.errors import StokerError
 
 # In the order of the road. What a step of another package refuses for a reason of its own counts as unfit.
 STAGES = {
-    "fetch": "not to be had",
-    "decode": "not readable",
+    "fetch": "could not be fetched",
+    "decode": "could not be read",
     "fit": "not what was asked for",
     "corpus": "left out by rules",
 }
@@ -41,15 +41,17 @@ def meanings(sources: Iterable[str], steps: Iterable[str], rules: Iterable[str])
     A part that this installation does not have adds nothing: a version can be looked at where it was not made.
     """
     known = dict(REASONS)
-    kinds: tuple[tuple[type[Source] | type[Step] | type[Rule], Iterable[str]], ...] = (
-        (Source, sources),
-        (Step, steps),
-        (Rule, rules),
-    )
-    for kind, names in kinds:
-        for name in names:
-            try:
-                known |= find(kind, name).reasons
-            except (StokerError, ImportError):
-                continue
+    for name in sources:
+        known |= _reasons(Source, name)
+    for name in steps:
+        known |= _reasons(Step, name)
+    for name in rules:
+        known |= _reasons(Rule, name)
     return known
+
+
+def _reasons(kind: type[Part], name: str) -> Mapping[str, str]:
+    try:
+        return find(kind, name).reasons
+    except (StokerError, ImportError):
+        return {}
