@@ -48,7 +48,12 @@ class Words(Source):
 
 
 def recipe(
-    words: tuple[str, ...], *, corpus: str = "words", steps: tuple[Step, ...] = (), rules: tuple[Rule, ...] = (), **source: Any
+    words: tuple[str, ...],
+    *,
+    corpus: str = "words",
+    steps: tuple[Step, ...] = (),
+    rules: tuple[Rule, ...] = (),
+    **source: Any,
 ) -> Recipe:
     return Recipe(
         corpus=corpus,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,10 +43,8 @@ def curate(recipe: Recipe, parts: Sequence[Part], store: Store) -> Curation:
     payload = records.encode(table)
     sha256 = records.sha256(payload)
     key = layout.decisions(recipe.corpus, sha256)
-    try:
+    with suppress(AlreadyExists):  # named by its content: it is the same
         store.create(key, payload)
-    except AlreadyExists:
-        pass  # named by its content: it is the same
     dropped = Counter(row["value"] for row in rows if row["action"] == "drop")
     decisions = Decisions(
         key=key,

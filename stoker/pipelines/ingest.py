@@ -1,7 +1,6 @@
 """One partition of a source becomes one raw part: kept samples in a tar, a record of every candidate beside it."""
 
 import json
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.scratch import folder_in
 from stoker.pipelines.source import Candidate, Context
 from stoker.storage import layout, records
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StokerError
@@ -103,10 +103,9 @@ def ingest_partition(
     if found is not None:
         return Ingested(found, True, time.monotonic() - started)
     name = part_digest(recipe, partition)
-    context.scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"part-{name[:8]}-", dir=context.scratch) as folder:
-        path = Path(folder) / "part.tar"
-        own = replace(context, scratch=Path(folder))
+    with folder_in(context.scratch) as folder:
+        path = folder / "part.tar"
+        own = replace(context, scratch=folder)
         with TarWriter(path) as writer:
             rows = _read(recipe, partition, own, writer, stop, progress)
             tar = writer.close()

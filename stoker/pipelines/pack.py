@@ -4,10 +4,9 @@ import dataclasses
 import hashlib
 import json
 import mmap
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.scratch import folder_in
 from stoker.pipelines.splits import split_of
 from stoker.storage import layout, records
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
@@ -67,25 +67,22 @@ def pack(recipe: Recipe, parts: Sequence[Part], decisions_key: str, store: Store
     found = _found(store, key, name)
     if found is not None:
         return found
-    scratch.mkdir(parents=True, exist_ok=True)
     shards: list[Shard] = []
     statistics: dict[str, dict[str, Any]] = {}
     licences: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix=f"pack-{name[:8]}-", dir=scratch) as folder, ExitStack() as open_files:
-        payloads = [open_files.enter_context(_payload(part, store, Path(folder))) for part in parts]
+    with folder_in(scratch) as folder, ExitStack() as open_files:
+        payloads = [open_files.enter_context(_payload(part, store, folder)) for part in parts]
         for split in recipe.splits:
             summary = Summary.empty()
             for number, run in enumerate(_runs(recipe, [row for row in rows if row.split == split])):
-                shard, index = _write(recipe, name, split, number, run, parts, tables, payloads, store, Path(folder))
+                shard, index = _write(recipe, name, split, number, run, parts, tables, payloads, store, folder)
                 shards.append(shard)
                 summary = summary.merge(summarise(index))
                 licences.update(_licences(index))
             statistics[split] = summary.to_json()
     packed = Packed(name, tuple(shards), statistics, dict(sorted(licences.items())), skipped=False)
-    try:
+    with suppress(AlreadyExists):  # the same group, packed by another run at the same time: the same bytes
         store.create(key, _to_json(packed))
-    except AlreadyExists:  # the same group, packed by another run at the same time: the same bytes
-        pass
     return packed
 
 

@@ -38,9 +38,7 @@ def run_and_kill(cli: Cli, recipe: str, after_s: float) -> None:
     process.communicate(timeout=30)
 
 
-def test_twenty_kills_change_no_byte_and_repeat_no_finished_partition(
-    tmp_path: Path, prefect_url: str
-) -> None:
+def test_twenty_kills_change_no_byte_and_repeat_no_finished_partition(tmp_path: Path, prefect_url: str) -> None:
     calm = cli_in(tmp_path / "calm", prefect_url)
     started = time.monotonic()
     first = calm("ingest", calm.recipe(LINES, RECIPE))

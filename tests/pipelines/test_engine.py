@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stoker.storage.verify import verify
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.ingest import Stopped, ingest_partition, plan
@@ -19,12 +20,9 @@ from stoker.storage.errors import StorageUnavailable
 from stoker.storage.manifest import Manifest
 from stoker.storage.memory import MemoryStore
 from stoker.storage.shard import samples_of
-try:
-    from stoker.storage.verify import verify
-except ImportError: pass
 from tests.fakes import READS, Failing, context, recipe
 
-WORDS = tuple(f"word-{number}" for number in range(60)) + ("!gone", "!robots")
+WORDS = (*(f"word-{number}" for number in range(60)), "!gone", "!robots")
 
 
 def run(made: Recipe, store: MemoryStore, folder: Path) -> Published:
@@ -137,7 +135,9 @@ def test_a_run_that_is_stopped_keeps_what_was_finished(tmp_path: Path) -> None:
     store, asked = MemoryStore(), iter(range(1000))
     with pytest.raises(Stopped, match="resumes"):
         ingest(recipe(WORDS), store, context(tmp_path), stop=lambda: next(asked) > 30)
-    done = len({key.split("/")[2] for key in (one.key for one in store.list("words/raw/")) if key.endswith("part.json")})
+    done = len(
+        {key.split("/")[2] for key in (one.key for one in store.list("words/raw/")) if key.endswith("part.json")}
+    )
     READS.clear()
     manifest = run(recipe(WORDS), store, tmp_path).manifest
     assert 0 < done == len(manifest.parts) - len(READS)

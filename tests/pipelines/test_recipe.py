@@ -33,7 +33,10 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(source={"name": "local_file"}), "no source is called 'local_file'; did you mean 'local_files'?"),
         (changed(source={"files": "*"}), "source: expected a table with a name"),
         (changed(source={"name": "local_files", "flies": "*"}), "has no option 'flies'; did you mean 'files'?"),
-        (changed(steps=[{"name": "image_sise"}]), r"steps\[0\]: no step is called 'image_sise'; did you mean 'image_size'?"),
+        (
+            changed(steps=[{"name": "image_sise"}]),
+            r"steps\[0\]: no step is called 'image_sise'; did you mean 'image_size'?",
+        ),
         (changed(steps={"name": "image_size"}), r"expected \[\[steps\]\] tables"),
         (changed(steps=[{"name": "image_size", "min_side": "many"}]), r"image_size.min_side: .*found 'many'"),
         (changed(rules=[{"name": "exact_duplicates", "conflicts": "no"}]), "conflicts: .*'drop' or 'keep', found 'no'"),
@@ -56,7 +59,12 @@ def test_a_wrong_recipe_is_told_what_where_and_what_next(document: dict[str, Any
 def test_a_missing_or_unreadable_file_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("corpus = ")
     (tmp_path / "latin.toml").write_bytes(b"corpus = '\xe9'")
-    for name, message in (("no.toml", "no such file"), ("", "a folder"), ("bad.toml", "not TOML"), ("latin.toml", "UTF-8")):
+    for name, message in (
+        ("no.toml", "no such file"),
+        ("", "a folder"),
+        ("bad.toml", "not TOML"),
+        ("latin.toml", "UTF-8"),
+    ):
         with pytest.raises(RecipeError, match=message):
             load(tmp_path / name)
 
