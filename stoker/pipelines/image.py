@@ -110,7 +110,9 @@ def measures_of_image(payload: bytes) -> dict[str, Any] | Rejected:  # Any: Parq
     shrink = max(1, min(grey.size) // _GREY_SIDE)
     small = grey.reduce(shrink) if shrink > 1 else grey
     brightness, contrast = _moments(small.histogram())
-    bits, quality = hash_of(np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX)))
+    # A box would enlarge a tiny picture to blocks, whose edges are frequencies that are not in it.
+    smooth = Image.Resampling.BICUBIC if min(grey.size) < SIDE else Image.Resampling.BOX
+    bits, quality = hash_of(np.asarray(grey.resize((SIDE, SIDE), smooth)))
     return {
         "format": picture.header.extension,
         "mode": picture.header.mode,

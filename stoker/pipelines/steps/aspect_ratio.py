@@ -1,0 +1,38 @@
+"""Images that are not too long and thin, by their header alone."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from stoker.pipelines.image import field_of, header_of
+from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.step import Step
+from stoker.storage.sample import Sample
+
+
+@dataclass(frozen=True)
+class AspectRatio(Step):
+    """Reject images whose longer side is more than ``maximum`` times the shorter one.
+
+    Example::
+
+        [[steps]]
+        name = "aspect_ratio"
+        maximum = 2.5
+    """
+
+    maximum: Annotated[float, Field(ge=1, le=1000)] = 3.0
+
+    def __call__(self, sample: Sample, /) -> Sample | Rejected:
+        """See Step."""
+        field = field_of(sample)
+        if field is None:
+            return Rejected("not_an_image", "the sample has no image field")
+        header = header_of(sample.fields[field])
+        if isinstance(header, Rejected):
+            return header
+        shorter, longer = sorted((header.width, header.height))
+        return (
+            sample if longer <= self.maximum * shorter else Rejected("aspect_ratio", f"{header.width}x{header.height}")
+        )

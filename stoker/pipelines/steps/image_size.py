@@ -1,0 +1,54 @@
+"""Images of a fitting size, by their header alone."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from stoker.pipelines.image import field_of, header_of
+from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.step import Step
+from stoker.storage.sample import Sample
+
+Pixels = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class ImageSize(Step):
+    """Reject images with a side that is too short (``too_small``) or too long (``too_many_pixels``); 0 is no limit.
+
+    Example::
+
+        [[steps]]
+        name = "image_size"
+        min_short_side = 64
+        max_long_side = 8192
+        max_megapixels = 40
+    """
+
+    min_short_side: Pixels = 0
+    max_short_side: Pixels = 0
+    min_long_side: Pixels = 0
+    max_long_side: Pixels = 0
+    max_megapixels: Annotated[float, Field(gt=0, le=1000)] = 64.0
+
+    def __post_init__(self) -> None:
+        for name in ("short_side", "long_side"):
+            least, most = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if most and least > most:
+                raise ValueError(f"min_{name} = {least} is more than max_{name} = {most}: nothing fits")
+
+    def __call__(self, sample: Sample, /) -> Sample | Rejected:
+        """See Step."""
+        field = field_of(sample)
+        if field is None:
+            return Rejected("not_an_image", "the sample has no image field")
+        header = header_of(sample.fields[field], max_pixels=round(self.max_megapixels * 1_000_000))
+        if isinstance(header, Rejected):
+            return header
+        shorter, longer = sorted((header.width, header.height))
+        if shorter < self.min_short_side or longer < self.min_long_side:
+            return Rejected("too_small", f"{header.width}x{header.height}")
+        if 0 < self.max_short_side < shorter or 0 < self.max_long_side < longer:
+            return Rejected("too_many_pixels", f"{header.width}x{header.height}")
+        return sample
