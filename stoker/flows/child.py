@@ -28,6 +28,8 @@ def main(name: str, port: int, settings: Settings) -> None:
         _schedule(settings)
     elif name == "up":
         _up(settings)
+    elif name == "demo":
+        _demo(settings)
     else:
         raise SystemExit(f"stoker.flows.child: no service is called {name!r}")
 
@@ -82,6 +84,12 @@ def _up(settings: Settings) -> None:
         up(settings, lambda text: print(text, flush=True))
     except StokerError as error:
         raise SystemExit(f"stoker: {error}") from None
+
+
+def _demo(settings: Settings) -> None:
+    from stoker.flows.demo.server import main
+
+    main(settings.home / "demo")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stoker.flows import settings as where
 from stoker.flows.settings import Settings, UsageError
 
 if TYPE_CHECKING:
+    from prefect.states import State
+
     from stoker.storage.manifest import Manifest
     from stoker.storage.store import Store
 
@@ -30,6 +32,13 @@ def manifest_of(store: "Store", reference: str) -> "Manifest":
     from stoker.storage.manifest import load_manifest
 
     return load_manifest(store, reference)
+
+
+def result_of(state: "State[Any]") -> Any:  # Any: what the flow returned
+    """A flow's result, or its exception; a run that was asked to stop is an interrupted command."""
+    if state.is_cancelled():
+        raise KeyboardInterrupt
+    return state.result()
 
 
 def up_command(arguments: Namespace) -> int:
@@ -87,7 +96,9 @@ def ingest_command(arguments: Namespace) -> int:
 
             board.blocking = False
             board.note(f"{recipe.corpus}: into {store.url}; watched at {url.removesuffix('/api')}")
-            done = flow(dict(recipe.document), str(recipe.root), own.to_json(), board.token)
+            done = result_of(
+                flow(dict(recipe.document), str(recipe.root), own.to_json(), board.token, return_state=True)
+            )
     _print_version(manifest_of(store, done["reference"]), new=done["new"])
     return 0
 

@@ -148,14 +148,23 @@ def _run_name() -> str:
 
 
 @flow(name="ingest", flow_run_name=_run_name, persist_result=False, validate_parameters=False)
-def ingest(recipe: dict[str, Any], root: str, settings: dict[str, Any], token: str = "") -> dict[str, Any]:  # Any: JSON
+def ingest(
+    recipe: dict[str, Any], root: str, settings: dict[str, Any], token: str = ""
+) -> dict[str, Any] | State[Any]:  # Any: JSON values
     """Ingest a recipe's corpus and publish a version of it.
 
     ``recipe`` is the TOML document, ``root`` the folder its paths are relative to, ``token`` the board of the
-    one who watches. Returns {"reference": "digits@2", "new": whether it was not there before}. Raises StokerError:
-    IngestFailed when partitions failed, Stopped when the run was asked to stop.
+    one who watches. Returns {"reference": "digits@2", "new": whether it was not there before}, or the state
+    Cancelled when the run was asked to stop. Raises StokerError, IngestFailed when partitions failed.
     """
-    run = _Run(recipe, root, settings, token)
+    try:
+        return _ingest(_Run(recipe, root, settings, token))
+    except Stopped as error:
+        return Cancelled(message=str(error))
+
+
+def _ingest(run: _Run) -> dict[str, Any]:  # Any: JSON values
+    token = run.token
     own, board, parsed = run.own, progress.find(token), run.parse()
     stop = progress.stopper(own.home, token)
     store = own.open_store()

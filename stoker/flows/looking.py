@@ -7,7 +7,7 @@ from rich.console import Console
 from stoker.flows.commands import manifest_of, settings_of
 
 
-def list(arguments: Namespace) -> int:
+def list_command(arguments: Namespace) -> int:
     """The corpora of the store."""
     from stoker.flows.show import list_corpora
 

@@ -58,7 +58,7 @@ def connected(settings: Settings) -> Iterator[str]:
         with _repointed(url):
             yield url
         return
-    with _temporary(settings) as url:
+    with temporary(settings) as url:
         enter(settings, url)
         with _repointed(url):
             yield url
@@ -103,7 +103,7 @@ def _flush() -> None:
 
 
 @contextmanager
-def _temporary(settings: Settings) -> Iterator[str]:
+def temporary(settings: Settings) -> Iterator[str]:
     """A server that lives as long as this process, however it ends; its database is that of `stoker up`."""
     port = free_port()
     log = settings.home / "logs" / "prefect-temporary.log"

@@ -75,10 +75,21 @@ class Supervisor:
                 self._save(ready=True)
                 self._say(addresses(services.load(self._settings.home)))
             while not self._stop.wait(_WATCH_S):
+                self._add_demo()
                 for service in self._services:
                     self._watch(service)
         finally:
             self._end_all()
+
+    def _add_demo(self) -> None:
+        """Serve the demo's web site too, once `stoker demo` was run in this folder: its recipes name the address."""
+        demo = self._settings.home / "demo" / "port"
+        if demo.exists() and all(service.name != "demo" for service in self._services):
+            self._ports["demo"] = int(demo.read_text())
+            service = _Service("demo", "demo's web site", lambda: self._start("demo", fixed=True), _answers, 5)
+            self._services.append(service)
+            service.process, service.url = service.start()
+            self._save(ready=True)
 
     def _on_signal(self, number: int, frame: object) -> None:
         if self._stop.is_set():
@@ -132,9 +143,9 @@ class Supervisor:
             self._say(f"the {service.what} does not start: {error}")
         self._save(ready=True)
 
-    def _start(self, name: str) -> tuple[subprocess.Popen[bytes], str]:
+    def _start(self, name: str, *, fixed: bool = False) -> tuple[subprocess.Popen[bytes], str]:
         port = self._ports.get(name, 0)
-        if name in self._ports:
+        if name in self._ports and not fixed:
             port = self._ports[name] = prefect_server.free_port(port)
         process = prefect_server.start_child(
             self._settings, name, port, log=_rotated(self._logs / f"{name}.log"), tied=False
@@ -158,11 +169,11 @@ class Supervisor:
         return False
 
     def _create_bucket(self) -> None:
-        from stoker.storage.s3 import S3Store
+        from stoker.storage.s3 import create_bucket
 
         assert self._s3 is not None
         access_key, secret_key = services.credentials(self._settings.home)
-        S3Store(services.BUCKET, "", self._s3.endpoint, access_key, secret_key).make_bucket()
+        create_bucket(services.BUCKET, endpoint=self._s3.endpoint, access_key=access_key, secret_key=secret_key)
         self._bucket = services.BUCKET
 
     def _log(self, service: _Service) -> Path:
@@ -228,7 +239,7 @@ def _answers(url: str) -> bool:
 
 def addresses(known: Services) -> str:
     """Where everything is, for people."""
-    rows = (("web", "Stoker's page"), ("prefect", "Prefect"), ("s3", "S3"))
+    rows = (("web", "Stoker's page"), ("prefect", "Prefect"), ("s3", "S3"), ("demo", "the demo's site"))
     lines = [f"{what:<14} {known.running[name].url}" for name, what in rows if name in known.running]
     return "\n".join(lines)
 

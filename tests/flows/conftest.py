@@ -1,0 +1,88 @@
+"""The real command line in a folder of its own, and one real Prefect server for all tests of a process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from stoker.flows import prefect_server
+from stoker.flows.settings import Settings
+
+PLUGIN = Path(__file__).parent / "plugin"
+
+
+@dataclass
+class Cli:
+    """`stoker ...` as a process, in a folder, with an environment that holds nothing of the developer's."""
+
+    folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        # No instance's role and no profile of the developer: an S3 test must not find keys by chance.
+        own = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "PYTHONPATH": str(PLUGIN)}
+        return kept | own | {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"} | self.variables
+
+    def __call__(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "stoker", *words],
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "stoker", *words],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def recipe(self, lines: list[str], more: str = "", name: str = "words") -> str:
+        """A recipe of these lines (see the plugin's source); its name."""
+        (self.folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+        text = f'corpus = "{name}"\n{more}\n[source]\nname = "lines"\npath = "{name}.txt"\n'
+        (self.folder / f"{name}.toml").write_text(text)
+        return f"{name}.toml"
+
+    def journal(self) -> list[str]:
+        """The partitions that were read, in order, with repeats."""
+        path = self.folder / "journal"
+        return path.read_text().split() if path.exists() else []
+
+    def objects(self) -> dict[str, bytes]:
+        """Everything in the default store, by key; nothing of its own bookkeeping."""
+        store = self.folder / ".stoker" / "store"
+        files = [path for path in store.rglob("*") if path.is_file() and ".stoker" not in path.relative_to(store).parts]
+        return {path.relative_to(store).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    settings = Settings(home=tmp_path_factory.mktemp("prefect"))
+    with prefect_server.temporary(settings) as url:
+        yield url
+
+
+@pytest.fixture
+def served(cli: Cli, prefect_url: str) -> Cli:
+    """The command line with a Prefect server that is up already: a run then starts seconds earlier."""
+    cli.variables["STOKER_PREFECT_URL"] = prefect_url
+    cli.variables["STOKER_RETRY_S"] = "0.05"
+    return cli

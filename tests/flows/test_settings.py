@@ -1,0 +1,117 @@
+"""Where a setting comes from, and what a wrong one says."""
+
+from pathlib import Path
+
+import pytest
+
+from stoker.flows.settings import Settings, SettingsError, _names, load, table
+from stoker.storage.errors import StorageUnavailable
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default(tmp_path: Path) -> None:
+    def workers(flag: str | None, variable: dict[str, str]) -> int:
+        return load({"workers": flag}, environ=variable, cwd=tmp_path).workers
+
+    assert workers(None, {}) == 0
+    (tmp_path / "stoker.toml").write_text("workers = 2\n")
+    assert workers(None, {}) == 2
+    assert workers(None, {"STOKER_WORKERS": "3"}) == 3
+    assert workers("4", {"STOKER_WORKERS": "3"}) == 4
+
+
+def test_the_file_beside_the_recipe_comes_before_that_of_the_working_directory(tmp_path: Path) -> None:
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    (tmp_path / "stoker.toml").write_text('contact = "here"\n')
+    assert load(recipe=recipes / "a.toml", environ={}, cwd=tmp_path).contact == "here"
+    (recipes / "stoker.toml").write_text('contact = "there"\n')
+    assert load(recipe=recipes / "a.toml", environ={}, cwd=tmp_path).contact == "there"
+
+
+def test_relative_paths_are_relative_to_where_they_are_written(tmp_path: Path) -> None:
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    (recipes / "stoker.toml").write_text('home = "state"\nstore = "../corpora"\n')
+    found = load({"home": "mine"}, recipe=recipes / "a.toml", environ={}, cwd=tmp_path)
+    assert found.home == tmp_path / "mine"
+    assert found.store == str(tmp_path / "corpora")
+    assert load(recipe=recipes / "a.toml", environ={}, cwd=tmp_path).home == recipes / "state"
+    assert load(environ={"STOKER_HOME": "x"}, cwd=tmp_path).home == tmp_path / "x"
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/prefix", "file:///data", "memory:"])
+def test_a_store_url_stays_as_it_is(url: str, tmp_path: Path) -> None:
+    assert load(environ={"STOKER_STORE": url}, cwd=tmp_path).store == url
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"STOKER_STOER": "x"}, "no setting is called STOKER_STOER; did you mean 'STOKER_STORE'?"),
+        ({"STOKER_WORKERS": "many"}, "STOKER_WORKERS: found 'many', expected a whole number"),
+        ({"STOKER_WORKERS": "-1"}, "STOKER_WORKERS: found '-1'"),
+        ({"STOKER_RUNNER": "thread"}, "did you mean 'threads'?"),
+        ({"STOKER_ALLOW_PRIVATE": "maybe"}, "expected true or false"),
+        ({"STOKER_WEB_PORT": "70000"}, "from 1 to 65535"),
+        ({"STOKER_RETRY_S": "nan"}, "STOKER_RETRY_S"),
+        ({"STOKER_S3_ENDPOINT": "localhost:9000"}, "http://"),
+    ],
+)
+def test_a_wrong_variable_says_which_and_what_was_expected(
+    environ: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(environ=environ, cwd=tmp_path)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("worker = 2\n", "unknown key 'worker'; did you mean 'workers'?"),
+        ("workers = true\n", "workers: found True"),
+        ("workers = 1.5\n", "workers: found 1.5"),
+        ("workers = \n", "not readable as TOML"),
+        ("home = 3\n", "home: found 3, expected text"),
+    ],
+)
+def test_a_wrong_file_says_where_and_what(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "stoker.toml").write_text(text)
+    with pytest.raises(SettingsError) as refused:
+        load(environ={}, cwd=tmp_path)
+    assert message in str(refused.value)
+    assert str(tmp_path / "stoker.toml") in str(refused.value)
+
+
+def test_an_empty_variable_is_none_and_those_of_kubernetes_are_not_ours(tmp_path: Path) -> None:
+    environ = {"STOKER_WORKERS": "", "STOKER_SERVICE_HOST": "10.0.0.1", "STOKER_PORT_80_TCP": "tcp://10.0.0.1:80"}
+    assert load(environ=environ, cwd=tmp_path) == load(environ={}, cwd=tmp_path)
+
+
+def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
+    own = load({"runner": "processes"}, environ={"STOKER_RETRY_S": "0.5"}, cwd=tmp_path)
+    assert Settings.from_json(own.to_json() | {"of_a_newer_version": 1}) == own
+
+
+def test_the_table_names_every_setting_once() -> None:
+    rows = table()
+    assert [row.variable for row in rows] == [f"STOKER_{name.upper()}" for name in _names()]
+    assert all(row.default and row.meaning for row in rows)
+
+
+def test_no_setting_is_a_secret() -> None:
+    assert not [name for name in _names() if any(word in name for word in ("key", "secret", "password", "token"))]
+
+
+def test_without_services_the_store_is_a_folder_in_home(tmp_path: Path) -> None:
+    own = load(environ={}, cwd=tmp_path)
+    assert own.open_store().url == str(tmp_path / ".stoker" / "store")
+
+
+def test_corpora_in_a_server_that_is_down_are_not_looked_for_elsewhere(tmp_path: Path) -> None:
+    from stoker.flows import services
+
+    own = load(environ={}, cwd=tmp_path)
+    services.save(own.home, services.Services(bucket="stoker"))
+    with pytest.raises(StorageUnavailable, match="run `stoker up`, or set STOKER_STORE"):
+        own.open_store()
