@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from stoker.flows import prefect_server, seaweed, services
@@ -83,10 +84,10 @@ class Supervisor:
 
     def _add_demo(self) -> None:
         """Serve the demo's web site too, once `stoker demo` was run in this folder: its recipes name the address."""
-        demo = self._settings.home / "demo" / "port"
-        if demo.exists() and all(service.name != "demo" for service in self._services):
-            self._ports["demo"] = int(demo.read_text())
-            service = _Service("demo", "demo's web site", lambda: self._start("demo", fixed=True), _answers, 5)
+        port = self._settings.home / "demo" / "port"
+        if port.exists() and all(service.name != "demo" for service in self._services):
+            start = partial(self._child, "demo", int(port.read_text()))
+            service = _Service("demo", "demo's web site", start, _answers, 5)
             self._services.append(service)
             service.process, service.url = service.start()
             self._save(ready=True)
@@ -143,10 +144,13 @@ class Supervisor:
             self._say(f"the {service.what} does not start: {error}")
         self._save(ready=True)
 
-    def _start(self, name: str, *, fixed: bool = False) -> tuple[subprocess.Popen[bytes], str]:
+    def _start(self, name: str) -> tuple[subprocess.Popen[bytes], str]:
         port = self._ports.get(name, 0)
-        if name in self._ports and not fixed:
+        if name in self._ports:
             port = self._ports[name] = prefect_server.free_port(port)
+        return self._child(name, port)
+
+    def _child(self, name: str, port: int) -> tuple[subprocess.Popen[bytes], str]:
         process = prefect_server.start_child(
             self._settings, name, port, log=_rotated(self._logs / f"{name}.log"), tied=False
         )
@@ -239,7 +243,7 @@ def _answers(url: str) -> bool:
 
 def addresses(known: Services) -> str:
     """Where everything is, for people."""
-    rows = (("web", "Stoker's page"), ("prefect", "Prefect"), ("s3", "S3"), ("demo", "the demo's site"))
+    rows = (("web", "Stoker's page"), ("prefect", "Prefect"), ("s3", "S3"), ("demo", "demo site"))
     lines = [f"{what:<14} {known.running[name].url}" for name, what in rows if name in known.running]
     return "\n".join(lines)
 
