@@ -11,6 +11,7 @@ from stoker.flows.settings import Settings, UsageError
 if TYPE_CHECKING:
     from prefect.states import State
 
+    from stoker.pipelines.recipe import Recipe
     from stoker.storage.manifest import Manifest
     from stoker.storage.store import Store
 
@@ -81,11 +82,18 @@ def check_command(arguments: Namespace) -> int:
 
 def ingest_command(arguments: Namespace) -> int:
     """Make a version of a recipe's corpus."""
-    from stoker.flows import prefect_server, progress
     from stoker.pipelines.recipe import load
 
     own = settings_of(arguments, arguments.recipe)
-    recipe = load(arguments.recipe)
+    manifest, new = ingested(own, load(arguments.recipe))
+    _print_version(manifest, new=new)
+    return 0
+
+
+def ingested(own: Settings, recipe: "Recipe") -> "tuple[Manifest, bool]":
+    """The corpus as it is now, ingested with progress on this terminal, and whether that made a new version."""
+    from stoker.flows import prefect_server, progress
+
     store = own.open_store()
     store.probe()
     with progress.watched(own.home) as board:
@@ -99,8 +107,7 @@ def ingest_command(arguments: Namespace) -> int:
             done = result_of(
                 flow(dict(recipe.document), str(recipe.root), own.to_json(), board.token, return_state=True)
             )
-    _print_version(manifest_of(store, done["reference"]), new=done["new"])
-    return 0
+    return manifest_of(store, done["reference"]), done["new"]
 
 
 def _print_version(manifest: "Manifest", *, new: bool) -> None:
