@@ -36,7 +36,7 @@ def open_store(
         return DirectoryStore(Path(url))
     parts = urlsplit(url)
     if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
+        if parts.netloc not in ("", "localhost") or not parts.path:
             raise StorageRefused(f"store {url}: expected three slashes, as in file:///folder")
         return DirectoryStore(Path(unquote(parts.path)))
     if parts.scheme == "s3":

@@ -29,7 +29,7 @@ _NEXT = {
     errno.ENOSPC: "the disk is full; free some space and run again",
     errno.EDQUOT: "the quota is used up; free some space and run again",
     errno.ENOTDIR: "a file lies where a folder is needed",
-    errno.EISDIR: "a folder lies where a file is needed",
+    errno.EEXIST: "a folder lies where a file is needed",
 }
 
 
@@ -212,8 +212,9 @@ class DirectoryStore:
                 if attempt + 1 == _RACES:
                     raise OSError(errno.EBUSY, "its folder keeps vanishing") from None
             except IsADirectoryError as error:
-                raise OSError(errno.EEXIST, "a folder lies where a file is needed") from error
-        _flush(path.parent)
+                raise OSError(errno.EEXIST, "a folder lies there") from error
+        with contextlib.suppress(FileNotFoundError):  # deleted again already
+            _flush(path.parent)
 
     def _make(self, folder: Path) -> None:
         if folder.is_dir():
@@ -225,8 +226,8 @@ class DirectoryStore:
         try:
             folder.mkdir()
         except FileExistsError as error:
-            if not folder.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, "a file lies where a folder is needed") from error
+            if folder.exists() and not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
         _flush(folder.parent)
 
     @contextlib.contextmanager

@@ -14,8 +14,8 @@ def prove_create_only(store: Store) -> None:
     raises.
     """
     key = f"_probe/{uuid.uuid4().hex}"
+    store.create(key, b"first")
     try:
-        store.create(key, b"first")
         try:
             store.create(key, b"second")
         except AlreadyExists:

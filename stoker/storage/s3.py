@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -115,13 +115,6 @@ class S3Store:
     def probe(self) -> None:
         """Check that the bucket can be reached and written, and that the server honours ``If-None-Match: *``."""
         prove_create_only(self)
-
-    def make_bucket(self) -> None:
-        """Make the bucket, if there is none."""
-        try:
-            self._try("", lambda client: client.head_bucket(Bucket=self.bucket))
-        except NotFound:
-            self._try("", lambda client: client.create_bucket(Bucket=self.bucket))
 
     @property
     def _base(self) -> str:
@@ -292,7 +285,7 @@ class _Reading:
         if self.at and answer["ResponseMetadata"]["HTTPStatusCode"] == 200:
             raise StorageRefused(f"s3://{place['Bucket']}/{place['Key']}: the server ignores byte ranges; not usable")
         self.etag = answer["ETag"]
-        with answer["Body"] as body:
+        with closing(answer["Body"]) as body:  # its own `with` gives the raw stream, which does not tell of a cut
             while piece := body.read(_PIECE):
                 self.pieces.append(piece)
                 self.got += len(piece)

@@ -126,7 +126,7 @@ class TestEveryStore:
         assert store.read("a") == b"first"
 
     def test_of_racing_writers_exactly_one_creates(self, store: Store) -> None:
-        for turn in range(10):
+        for turn in range(3):
             key = f"race/{turn}"
             created: list[bytes] = []
             barrier = threading.Barrier(8)

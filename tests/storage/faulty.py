@@ -1,0 +1,107 @@
+"""A network that misbehaves as told: an HTTP proxy on loopback before a real server."""
+
+import http.client
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
+
+Fault = Literal["lose answer", "cut body", "refuse", "hang up", "say 200", "alter body"]
+
+
+@dataclass
+class Proxy:
+    """Each request of a method suffers the next fault planned for it; ``always`` befalls those without."""
+
+    target: int  # port
+    port: int = 0
+    plan: list[tuple[str, Fault]] = field(default_factory=list)
+    always: Fault | None = None
+    requests: list[str] = field(default_factory=list)  # "METHOD path", in order of arrival
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def fault(self, method: str, path: str) -> Fault | None:
+        with self.lock:
+            self.requests.append(f"{method} {path}")
+            for planned in self.plan:
+                if planned[0] == method:
+                    self.plan.remove(planned)
+                    return planned[1]
+        return self.always
+
+
+@contextmanager
+def faulty(target: int) -> Iterator[Proxy]:
+    """A proxy before the port of a server on loopback."""
+    proxy = Proxy(target)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def handle_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            fault = proxy.fault(self.command, self.path)
+            if fault == "hang up":
+                self.close_connection = True
+                return
+            if fault == "refuse":
+                self.answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")
+                return
+            if fault == "say 200":
+                self.answer(200, {"ETag": '"0"'}, b"")
+                return
+            onward = http.client.HTTPConnection("127.0.0.1", proxy.target)
+            try:
+                onward.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    if name.lower() != "expect":
+                        onward.putheader(name, value)
+                onward.endheaders(bytes(len(body)) if fault == "alter body" else body)
+                answer = onward.getresponse()
+                content = answer.read()
+            finally:
+                onward.close()
+            if fault == "lose answer":
+                self.close_connection = True
+                return
+            headers = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
+            if self.command == "HEAD":
+                headers["Content-Length"] = answer.getheader("Content-Length") or "0"
+            self.answer(answer.status, headers, content, cut=fault == "cut body")
+
+        def answer(self, status: int, headers: dict[str, str], content: bytes, *, cut: bool = False) -> None:
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(content))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if cut:
+                content = content[: len(content) * 2 // 3]
+                self.close_connection = True
+            if self.command != "HEAD":
+                self.wfile.write(content)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any  # noqa: N815
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    proxy.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+_HOP = {"content-length", "transfer-encoding", "connection", "date", "server"}
