@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from stoker.pipelines.wikitext_lines import mended, unmarked
-from stoker.pipelines.wikitext_names import CODES, REDIRECT_WORDS
+from stoker.pipelines.wikitext_names import CATEGORIES, CODES, FILES, REDIRECT_WORDS
 from stoker.pipelines.wikitext_tags import GAP, decoded, without_tags
 from stoker.pipelines.wikitext_templates import render
 
@@ -37,6 +37,8 @@ class Wiki:
     @classmethod
     def of(cls, language: str, files: Iterable[str] = (), categories: Iterable[str] = ()) -> "Wiki":
         """A wiki whose namespaces have these names beside the English ones, which every wiki understands."""
+        files = [*files, *FILES.get(language, "").split()]
+        categories = [*categories, *CATEGORIES.get(language, "").split()]
         return cls(
             language, _FILES | {_folded(name) for name in files}, _CATEGORIES | {_folded(name) for name in categories}
         )

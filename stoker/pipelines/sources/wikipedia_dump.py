@@ -1,0 +1,194 @@
+"""Articles of a MediaWiki dump as plain text."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
+from stoker.pipelines.mediawiki import Page, identity, parse, sha1_of
+from stoker.pipelines.mediawiki_cutter import Raw
+from stoker.pipelines.mediawiki_files import Dump, opened, survey
+from stoker.pipelines.mediawiki_pages import check_index, raw_pages
+from stoker.pipelines.mediawiki_site import Site, site
+from stoker.pipelines.partition import Partition
+from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.source import Candidate, Context, Source
+from stoker.pipelines.web import Transient
+from stoker.pipelines.wikitext import Wiki, plain, redirect_target
+from stoker.storage.sample import Sample
+
+_MAX_DOWNLOAD = 256 << 30  # bytes
+_SKIPPED = re.compile(r"multistream-index|sums\.txt$|\.(?:json|html|rss|txt|md5|sha1|sha256)$")
+
+
+@dataclass(frozen=True)
+class WikipediaDump(Source):
+    """Pages of a MediaWiki dump (``pages-articles``, also multistream and ``pages-meta``), cleaned to plain text.
+
+    ``dump`` is a file, a glob, an http(s) URL or a list of them: XML, plain or compressed as .bz2 or .gz. Plain XML
+    and bz2 of many streams are read in partitions of about ``partition_megabytes`` of the file, anything else in one
+    a file; the streams are found without an index, and an index beside the file tells which pages a damaged stream
+    held. What a URL names is taken not to change, as dated dumps do not.
+
+    Each page outside ``namespaces``, each redirect and each page whose text differs from the
+    dump's own checksum is rejected and counted. Of several revisions the newest counts. ``tables`` keeps the cells of
+    tables; ``redirects`` makes each redirect a sample whose text is the title it leads to. ``wiki`` (the name of its
+    database, such as enwiki) and ``language`` are for dumps that do not say them.
+
+    Example::
+
+        [source]
+        name = "wikipedia_dump"
+        dump = "simplewiki-20260101-pages-articles-multistream.xml.bz2"
+    """
+
+    planning: ClassVar[frozenset[str]] = frozenset({"dump", "partition_megabytes"})
+
+    dump: str | tuple[str, ...]
+    namespaces: tuple[int, ...] = (0,)  # none: all of them
+    redirects: bool = False
+    tables: bool = False
+    licence: str = "CC-BY-SA-4.0"
+    wiki: str = ""
+    language: str = ""
+    partition_megabytes: Annotated[int, Field(ge=1)] = 16
+
+    def __post_init__(self) -> None:
+        if self.wiki and not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", self.wiki):
+            raise ValueError(f"wiki {self.wiki!r}: expected the name of its database, such as enwiki")
+
+    def partitions(self, context: Context) -> Iterator[Partition]:
+        """See Source."""
+        files = self._files(context)
+        for url in self._urls():
+            yield Partition(url.rpartition("/")[2] or url, {"url": url})
+        for name, path in files.items():
+            dump = survey(path)
+            check_index(dump)
+            cuts = dump.cuts(self.partition_megabytes << 20)
+            for start, stop in cuts:
+                part = f"{name}@{start:012d}" if len(cuts) > 1 else name
+                yield Partition(part, {"file": name, "start": start, "stop": stop}, f"{dump.size}-{dump.sha256}")
+
+    def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
+        """See Source."""
+        payload = partition.payload
+        if "url" not in payload:
+            path = self._files(context).get(payload["file"])
+            if path is None:
+                raise SourceBroken(f"{payload['file']}: it was there when the work was planned, and is gone")
+            dump = opened(path)
+            if dump.size != int(partition.fingerprint.partition("-")[0]):
+                raise SourceBroken(f"{path}: it has changed since the work was planned; run the same command again")
+            yield from self._pages(dump, payload["start"], payload["stop"], {})
+            return
+        context.scratch.mkdir(parents=True, exist_ok=True)
+        path = context.scratch / (re.sub(r"[^A-Za-z0-9._-]", "_", partition.name)[-100:] or "dump")
+        fetched = context.web.download(payload["url"], path, max_size=_MAX_DOWNLOAD)
+        if isinstance(fetched, Rejected):
+            error = SourceUnavailable if isinstance(fetched, Transient) else SourceBroken
+            raise error(f"{payload['url']}: {fetched.reason}: {fetched.detail}")
+        try:
+            dump = opened(path)
+            yield from self._pages(dump, 0, dump.size, {"fetched_at": fetched.fetched_at})
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _urls(self) -> list[str]:
+        given = (self.dump,) if isinstance(self.dump, str) else self.dump
+        return [one for one in given if one.startswith(("http://", "https://"))]
+
+    def _files(self, context: Context) -> Mapping[str, Path]:
+        """The local files by name, numbers in names in their order."""
+        given = (self.dump,) if isinstance(self.dump, str) else self.dump
+        found: list[Path] = []
+        for one in given:
+            if one.startswith(("http://", "https://")):
+                continue
+            path = context.root / one
+            if path.is_file():
+                found.append(path)
+                continue
+            base = Path(path.anchor) if Path(one).is_absolute() else context.root
+            pattern = str(path.relative_to(base)) if one else ""
+            matches = [match for match in base.glob(pattern) if match.is_file()] if any(c in one for c in "*?[") else []
+            found.extend(match for match in matches if not _SKIPPED.search(match.name))
+            if not matches:
+                what = "a folder" if path.is_dir() else "no such file"
+                raise RecipeError(
+                    f"source 'wikipedia_dump': dump {one!r}: {what}; expected a dump file, a glob or a URL"
+                )
+        if not found and not self._urls():
+            raise RecipeError("source 'wikipedia_dump': dump: none of the files is a dump; expected .xml, .bz2 or .gz")
+        ordered = sorted(set(found), key=lambda path: (_natural(path.name), str(path)))
+        names = [path.name for path in ordered]
+        return {
+            path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}": path for path in ordered
+        }
+
+    def _pages(self, dump: Dump, start: int, stop: int, measures: Mapping[str, str]) -> Iterator[Candidate]:
+        where = site(dump.head, self.wiki or dump.path.name)
+        if self.wiki or self.language:
+            where = replace(where, wiki=self.wiki or where.wiki, language=self.language or where.language)
+        reader = where.reader()
+        for raw in raw_pages(dump, start, stop):
+            candidate = self._candidate(raw, where, reader)
+            yield replace(candidate, sample=replace(candidate.sample, measures=measures)) if measures else candidate
+
+    def _candidate(self, raw: Raw, where: Site, reader: Wiki) -> Candidate:
+        page = raw.fault or parse(raw.xml)
+        if isinstance(page, Page) and page.redirect is None:
+            page.redirect = redirect_target(page.text or "")
+        if isinstance(page, Rejected):
+            number, title = identity(raw.xml)
+            key = f"{where.wiki}-{number or f'at-{raw.offset}'}"
+            known = {"title": title, "url": where.url(title)} if title else {}
+            return Candidate(Sample(key, {}, known), page)
+        record = _record(page, where, self.licence)
+        key = record["group"]
+        fault = self._fault(page)
+        if fault is not None:
+            return Candidate(Sample(key, {}, record), fault)
+        text = page.redirect if page.redirect is not None else plain(page.text or "", reader, tables=self.tables)
+        if not text:
+            return Candidate(Sample(key, {}, record), Rejected("empty", "nothing is left beside markup"))
+        return Candidate(Sample(key, {"txt": text.encode("utf-8", "replace")}, record))
+
+    def _fault(self, page: Page) -> Rejected | None:
+        if self.namespaces and page.namespace not in self.namespaces:
+            return Rejected("namespace", f"namespace {page.namespace}")
+        if page.redirect is not None and not self.redirects:
+            return Rejected("redirect", f"to {page.redirect}")
+        if page.model != "wikitext":
+            return Rejected("unsupported_format", f"content model {page.model}, expected wikitext")
+        if page.text is None:
+            return Rejected("empty", "the dump does not hold its text")
+        if page.sha1 and sha1_of(page.text) != page.sha1:
+            return Rejected("sha1_mismatch", f"the text's SHA-1 is {sha1_of(page.text)}, the dump says {page.sha1}")
+        return None
+
+
+def _record(page: Page, where: Site, licence: str) -> dict[str, Any]:  # Any: JSON values
+    text = (page.text or "").encode("utf-8", "surrogatepass")
+    return {
+        "url": where.url(page.title),
+        "title": page.title,
+        "licence": licence,
+        "author": f"contributors of {page.title}",
+        "language": where.language,
+        "sha256": hashlib.sha256(text).hexdigest(),
+        "group": f"{where.wiki}-{page.number}",
+        "wiki": where.wiki,
+        "page_id": page.number,
+        "revision_id": page.revision,
+        "timestamp": page.timestamp,
+    }
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
