@@ -168,11 +168,13 @@ def _statistics(a: Manifest, b: Manifest) -> tuple[Beside, ...]:
         for what in ("minimum", "median", "mean", "maximum"):
             before, after = (None if side is None else float(getattr(side, what)) for side in (one, other))
             found.append(Beside(f"{column.replace('_', ' ')}, {what}", before, after))
+    varied = {one.column for one in (*words_a, *words_b) if one.distinct > 1}
     counts_a, counts_b = (
-        {(one.column, value.value): value.count for one in words for value in one.values}
+        {(one.column, value.value): value.count for one in words if one.column in varied for value in one.values}
         for words in (words_a, words_b)
     )
-    for side, licences in ((counts_a, a.licences), (counts_b, b.licences)):
+    licensed = ((counts_a, a.licences), (counts_b, b.licences)) if len({*a.licences, *b.licences}) > 1 else ()
+    for side, licences in licensed:
         side.update({("licence", name): count for name, count in licences.items()})
     changed = [one for one in dict.fromkeys([*counts_b, *counts_a]) if counts_a.get(one) != counts_b.get(one)]
     changed.sort(key=lambda one: -abs(counts_b.get(one, 0) - counts_a.get(one, 0)))

@@ -75,6 +75,11 @@ class Shelf:
                 self._opened = self._given() if callable(self._given) else self._given
             return self._opened
 
+    @property
+    def url(self) -> str:
+        """The store's URL if it is open: nothing is opened for it."""
+        return "" if self._opened is None else self._opened.url
+
     def corpora(self) -> list[str]:
         """The names of all corpora."""
         return catalog.corpora(self.store)

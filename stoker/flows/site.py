@@ -73,11 +73,7 @@ class Site:
 
     def page(self, name: str, *, status_code: int = 200, **values: object) -> HTMLResponse:
         """A template as an answer."""
-        try:
-            url = self._shelf.store.url
-        except StokerError:
-            url = "(not open)"
-        content = self._templates.render(name, store_url=url, **values)
+        content = self._templates.render(name, store_url=self._shelf.url, **values)
         return HTMLResponse(content, status_code, headers={"cache-control": "private, no-cache"})
 
     def corpora(self) -> HTMLResponse:

@@ -32,7 +32,8 @@ def life(story: Story, meanings: Mapping[str, str]) -> list[Line]:
     if story.state == "dropped":
         lines.append(Line("dropped", _reason(story, meanings) + f" So decided the rule {story.by}.", "lost"))
         if story.witness:
-            lines.append(Line("in its place", _witness(story)))
+            other = "its counterpart" if story.reason == "label_conflict" else "in its place"
+            lines.append(Line(other, _witness(story)))
         return lines
     if story.shard:
         text = f"In split {story.split}, in the shard {story.shard}."
@@ -52,9 +53,7 @@ def _found(story: Story, source: str) -> str:
 
 
 def _fetched(record: Mapping[str, object]) -> str:
-    text = time_text(str(record["fetched_at"]))
-    sha256 = record.get("sha256")
-    return text + (f"; the bytes' SHA-256 is {sha256}." if sha256 else ".")
+    return time_text(str(record["fetched_at"]))
 
 
 def _looks(record: Mapping[str, object]) -> str:
@@ -79,7 +78,4 @@ def _reason(story: Story, meanings: Mapping[str, str]) -> str:
 
 
 def _witness(story: Story) -> str:
-    text = f"Sample {story.witness} stands in its place"
-    if story.reason == "label_conflict":
-        text = f"Its counterpart is {story.witness}"
-    return text + (f", {percent_text(story.similarity)} alike." if story.similarity is not None else ".")
+    return story.witness + (f", {percent_text(story.similarity)} alike" if story.similarity is not None else "")

@@ -169,15 +169,13 @@ def bar(share: float, width: int) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A line of columns from 0 to the largest value.
+    """A line of columns from 0 to the largest value; a blank for 0, something seen for anything above.
 
-    >>> sparkline([0, 1, 2, 4]), sparkline([])
-    ('▁▃▅█', '')
+    >>> sparkline([0, 0.1, 2, 4]), sparkline([])
+    (' ▁▅█', '')
     """
     top = max(values, default=0)
-    if top <= 0:
-        return _HEIGHTS[0] * len(values)
-    return "".join(_HEIGHTS[min(7, round(max(value, 0) / top * 7))] for value in values)
+    return "".join(_HEIGHTS[min(7, round(value / top * 7))] if value > 0 else " " for value in values)
 
 
 def listed(words: Iterable[str], *, most: int = 3) -> str:
