@@ -1,6 +1,8 @@
 """A web site on loopback for tests: real HTTP, a plan of what each path answers, and a log of what was asked."""
 
+import contextlib
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -84,6 +86,7 @@ class Site:
             self._stopping.set()
             self._server.shutdown()
             self._server.server_close()
+            self._server.hang_up()
             self._thread.join()
 
     def answer(self, asked: Asked) -> Reply:
@@ -121,7 +124,20 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], site: Site) -> None:
         self.site = site
+        self._open: set[socket.socket] = set()
         super().__init__(address, _Handler)
+
+    def process_request_thread(self, request: object, client_address: object) -> None:
+        assert isinstance(request, socket.socket)
+        self._open.add(request)
+        super().process_request_thread(request, client_address)  # type: ignore[arg-type]  # typeshed: as it came
+        self._open.discard(request)
+
+    def hang_up(self) -> None:
+        """A stopped server keeps no connection open."""
+        for one in list(self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is part of the tests."""
@@ -133,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = 0
     server: _Server
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         """Nothing is printed; see Site.log."""
 
     def do_GET(self) -> None:

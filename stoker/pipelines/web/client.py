@@ -116,7 +116,7 @@ class Client:
                 errand.deadline.extend(time.monotonic() - began)
             refused = permission.refused
             if isinstance(refused, Transient):
-                return Fault(refused.reason, refused.detail, host_of(current), again=False)
+                return Fault(refused.reason, refused.detail, host_of(current), again=False, silent=False)
             if refused is not None:
                 return refused
             outcome = self._exchanges.hop(errand, current, permission.delay_s)
