@@ -268,7 +268,7 @@ def test_a_site_that_is_down_is_tried_again_later(context: Context) -> None:
     with Site() as site:
         pass
     write(context.root / "a.txt", "\n".join(site.url(f"/{n}.png") for n in range(3)))
-    with pytest.raises(SourceUnavailable, match='none of 3 URLs answered.*unreachable = "reject"'):
+    with pytest.raises(SourceUnavailable, match=r'none of 3 URLs answered.*unreachable = "reject"'):
         read(ImageUrls(lists="a.txt"), context)
     assert reasons(read(ImageUrls(lists="a.txt", unreachable="reject"), context)) == ["unreachable"] * 3
 
@@ -311,14 +311,10 @@ def gallery(site: Site) -> None:
     licence = (
         '<link rel="license" href="https://creativecommons.org/licenses/by/4.0/"><meta name="author" content="Ann">'
     )
-    site.pages["/"] = Reply(
-        b'<a href="1.html">1</a> <a href="/2.html">2</a> <a href="/private/3.html">3</a> <a href="/gone.html">4</a> <a href="http://elsewhere.example/">5</a> <a href="/doc.pdf">6</a>',
-        headers=html,
-    )
-    site.pages["/1.html"] = Reply(
-        f"<title>One</title>{licence}{figure(1, 'seven')}{figure(2, 'two')}<a href='/deep.html'>d</a><img src=/logo.png>".encode(),
-        headers=html,
-    )
+    links = ["1.html", "/2.html", "/private/3.html", "/gone.html", "http://elsewhere.example/", "/doc.pdf"]
+    site.pages["/"] = Reply("".join(f'<a href="{link}">x</a> ' for link in links).encode(), headers=html)
+    figures = f"{figure(1, 'seven')}{figure(2, 'two')}<a href='/deep.html'>d</a><img src=/logo.png>"
+    site.pages["/1.html"] = Reply(f"<title>One</title>{licence}{figures}".encode(), headers=html)
     site.pages["/2.html"] = [
         Reply(b"", 503),
         Reply(f"<meta name=robots content=noai>{figure(3, 'three')}{figure(2, 'again')}".encode(), headers=html),

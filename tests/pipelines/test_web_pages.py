@@ -92,7 +92,8 @@ PAGE = b"""<!doctype html><html><head><title> Birds  of
  prey </title><base href="/gallery/"><meta name=author content="A. Nonymous">
 <link rel="license" href="https://creativecommons.org/licenses/by/4.0/"><meta property="og:image" content="/share.jpg">
 </head><body>
-<figure><a href="kite-full.jpg"><img src="kite.jpg" alt="a kite"></a><figcaption>Red <i>kite</i> &amp; sky</figcaption></figure>
+<figure><a href="kite-full.jpg"><img src="kite.jpg" alt="a kite"></a>
+<figcaption>Red <i>kite</i> &amp; sky</figcaption></figure>
 <figure><img src="owl.png"><a rel=license href="https://creativecommons.org/publicdomain/zero/1.0/">CC0</a></figure>
 <picture><source type="image/avif" srcset="h.avif 2000w"><source srcset="h,1.webp 800w, h,2.webp 1600w">
 <img src="h.jpg" alt="hawk"></picture>
@@ -174,7 +175,11 @@ def test_directives_for_other_robots_are_not_ours() -> None:
     assert refusal({"x-robots-tag": "max-image-preview: none"}) == ""
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.1", "172.16.0.1", "224.0.0.1", "255.255.255.255", "::", "fe80::1%eth0", "2002:7f00:1::", "fec0::1", "::7f00:1", "not an address", "192.0.2.1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "address",
+    ["0.0.0.0", "192.168.1.1", "172.16.0.1", "224.0.0.1", "255.255.255.255", "::", "fe80::1%eth0", "2002:7f00:1::",
+     "fec0::1", "::7f00:1", "not an address", "192.0.2.1"],
+)  # fmt: skip
 def test_an_address_outside_of_the_open_internet_is_known(address: str) -> None:
     assert not is_public(address)
 

@@ -218,6 +218,7 @@ class _Reader:
         rel = values.get("rel", "").lower().split()
         if "license" in rel:
             self._license(values)
+            return
         if "author" in rel and not self._author:
             self._collect("a", self._author)
         url = self._resolved(values.get("href", ""))
