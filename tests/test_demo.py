@@ -14,6 +14,7 @@ from stoker.flows.demo import dump, film, server, site, wikitext
 
 pytest.importorskip("sklearn")
 pytest.importorskip("av")
+BASE = "http://127.0.0.1:8747/wiki/Main_Page"
 EXPORT = "{http://www.mediawiki.org/xml/export-0.11/}"
 
 
@@ -124,8 +125,8 @@ def test_the_film_is_h264_and_the_same_every_time(tmp_path: Path, pages: dict[st
 
 def test_the_dump_is_the_same_every_time_and_its_index_leads_to_its_pages() -> None:
     listed = list(dump.pages())
-    made, index = dump.write(listed)
-    assert (made, index) == dump.write(list(dump.pages()))
+    made, index = dump.write(listed, BASE)
+    assert (made, index) == dump.write(list(dump.pages()), BASE)
     for line in bz2.decompress(index).decode().splitlines()[:: dump.PAGES_A_STREAM // 2]:
         offset, number, title = line.split(":", 2)
         stream = bz2.BZ2Decompressor().decompress(made[int(offset) :]).decode()
@@ -135,7 +136,7 @@ def test_the_dump_is_the_same_every_time_and_its_index_leads_to_its_pages() -> N
 
 def test_the_dump_holds_what_dumps_hold() -> None:
     listed = list(dump.pages())
-    made, _ = dump.write(listed)
+    made, _ = dump.write(listed, BASE)
     root = ET.fromstring(bz2.decompress(made))
     found = root.findall(f"{EXPORT}page")
     assert [page.findtext(f"{EXPORT}title") for page in found] == [page.title for page in listed]

@@ -47,9 +47,9 @@ class WikiPage:
     redirect: str = ""
 
 
-def make(folder: Path) -> Path:
+def make(folder: Path, base: str) -> Path:
     """Write the dump and its index into the folder, the same bytes every time; returns the dump's path."""
-    dump, index = write(list(pages()))
+    dump, index = write(list(pages()), base)
     folder.mkdir(parents=True, exist_ok=True)
     for name, payload in ((f"{NAME}-index.txt.bz2", index), (f"{NAME}.xml.bz2", dump)):
         begun = folder / f"{name}.part"
@@ -93,9 +93,9 @@ def pages() -> Iterator[WikiPage]:
         yield WikiPage(number, namespace, title, text)
 
 
-def write(listed: list[WikiPage]) -> tuple[bytes, bytes]:
-    """The dump and its index (offset:number:title), both bz2."""
-    streams = [bz2.compress(_head().encode())]
+def write(listed: list[WikiPage], base: str) -> tuple[bytes, bytes]:
+    """The dump and its index (offset:number:title), both bz2. ``base`` is the address of the wiki's main page."""
+    streams = [bz2.compress(_head(base).encode())]
     offset = len(streams[0])
     lines = []
     for start in range(0, len(listed), PAGES_A_STREAM):
@@ -124,7 +124,7 @@ def _article(title: str, body: str) -> str:
     )
 
 
-def _head() -> str:
+def _head(base: str) -> str:
     spaces = "\n".join(
         f'      <namespace key="{number}" case="first-letter">{name}</namespace>'
         if name
@@ -134,7 +134,7 @@ def _head() -> str:
     return (
         f'<mediawiki xmlns="{_EXPORT}" version="0.11" xml:lang="en">\n  <siteinfo>\n'
         "    <sitename>Python handbook</sitename>\n    <dbname>handbook</dbname>\n"
-        "    <base>http://127.0.0.1/wiki/Main_Page</base>\n    <generator>Stoker's demo</generator>\n"
+        f"    <base>{escape(base)}</base>\n    <generator>Stoker's demo</generator>\n"
         f"    <case>first-letter</case>\n    <namespaces>\n{spaces}\n    </namespaces>\n  </siteinfo>\n"
     )
 

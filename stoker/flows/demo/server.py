@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,19 +19,21 @@ HOST = "127.0.0.1"
 PORT = 8747  # the one that recipes/*.toml name
 FILM = "/film.mp4"
 HANDBOOK = "/handbook/"
+WIKI = "/wiki/"
+_HANDBOOK_AUTHOR = "Python documentation authors"
 _PSF = "https://docs.python.org/3/license.html"
 _DATE = "Wed, 01 Jan 2025 00:00:00 GMT"  # the same in every run, like everything that is served
 _MISSING = Answer(b"There is no such page.\n", "text/plain; charset=utf-8", status=404)
 _BUSY = Answer(b"Busy, ask again.\n", "text/plain; charset=utf-8", status=503, headers={"Retry-After": "1"})
 
 
-def content(folder: Path) -> dict[str, Answer]:
+def content(folder: Path, port: int = PORT) -> dict[str, Answer]:
     """Everything the site serves, by path. The film and the dump are made in the folder once and kept there."""
     site = build()
     if not (folder / "film.mp4").exists():
         film.make(folder / "film.mp4")
     if not (folder / f"{dump.NAME}.xml.bz2").exists():
-        dump.make(folder)
+        dump.make(folder, f"http://{HOST}:{port}{WIKI}Main_Page")
     site[FILM] = Answer((folder / "film.mp4").read_bytes(), "video/mp4")
     player = f'<video src="{FILM}" width="{film.WIDTH}" height="{film.HEIGHT}" controls></video>'
     by = " and ".join(PHOTOGRAPHERS.values())
@@ -40,8 +43,11 @@ def content(folder: Path) -> dict[str, Answer]:
     for name in names:
         site[HANDBOOK + name] = Answer((folder / name).read_bytes(), "application/x-bzip2")
     links = listing([(HANDBOOK + name, name) for name in names])
-    page = html("The Python handbook as a wiki dump", _PSF, "Python documentation authors", links)
+    page = html("The Python handbook as a wiki dump", _PSF, _HANDBOOK_AUTHOR, links)
     site[HANDBOOK] = Answer(page, HTML)
+    for one in dump.pages():  # where the samples of the dump say that they come from
+        page = html(one.title, _PSF, _HANDBOOK_AUTHOR, f"<pre style='white-space:pre-wrap'>{escape(one.text)}</pre>")
+        site[WIKI + one.title.replace(" ", "_")] = Answer(page, HTML)
     return site
 
 
@@ -134,7 +140,8 @@ def serving(pages: Mapping[str, Answer], port: int = 0) -> Iterator[Site]:
 
 def main(folder: Path) -> None:
     """Serve the demo's site at its remembered address until the process is ended."""
-    with Site(content(folder), port_of(folder)) as site:
+    port = port_of(folder)
+    with Site(content(folder, port), port) as site:
         site.serve_forever()
 
 
