@@ -32,6 +32,7 @@ def list_corpora(store: Store, console: Console) -> None:
         sheet.say(f"{store.url} holds no corpus yet; make one: stoker ingest recipes/digits.toml")
         return
     rows: list[Iterable[Text | str]] = []
+    damaged: list[str] = []
     for name in names:
         versions = catalog.versions(store, name)
         try:
@@ -39,7 +40,8 @@ def list_corpora(store: Store, console: Console) -> None:
         except StorageUnavailable:
             raise
         except StokerError as error:
-            rows.append((f"{name}@{versions[-1]}", "?", "?", "", str(error)[:60], ""))
+            rows.append((f"{name}@{versions[-1]}", "?", "?", "?", "", ""))
+            damaged.append(str(error))
             continue
         newest = manifests[-1]
         grown = sparkline([one.samples for one in manifests])
@@ -54,6 +56,8 @@ def list_corpora(store: Store, console: Console) -> None:
             )
         )
     sheet.table(("corpus", "samples>", "size>", "shards>", "published…", "versions"), rows)
+    for message in damaged:
+        sheet.mark(message, "red")
 
 
 def show_json(manifest: Manifest) -> dict[str, Any]:  # Any: JSON

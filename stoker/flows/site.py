@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from stoker.flows.cache import Cache
 from stoker.flows.difference import Difference, difference
 from stoker.flows.gallery import held_in, provenance, shot, shots, texts, whole
 from stoker.flows.pictures import LARGE, THUMB, Pictures
@@ -31,6 +32,7 @@ Place = Annotated[int, Query(ge=-1, le=10_000_000)]
 PAGE = 24  # samples or refusals of a page
 STORIES = 20
 _CARDS = 60
+_REPORTS = 200  # that are held
 _HISTORY = 12  # versions of a sparkline
 _SHARDS = 200  # shards listed on a page
 _FACETS = 3  # filters besides the split
@@ -66,10 +68,16 @@ class Site:
         self._shelf = shelf
         self._pictures = pictures
         self._templates = templates
+        self._reports: Cache[Report] = Cache(_REPORTS, lambda one: 1)
 
     def manifest(self, reference: str) -> Manifest:
         """The version that a reference in an address names. Raises NotFound."""
         return self._shelf.manifest(*parse_reference(reference))
+
+    def report(self, manifest: Manifest) -> Report:
+        """The report of a version; the latest ones are held."""
+        key = (manifest.reference, manifest.content, manifest.created_at)
+        return self._reports.get(key, lambda: report(manifest))
 
     def page(self, name: str, *, status_code: int = 200, **values: object) -> HTMLResponse:
         """A template as an answer."""
@@ -87,7 +95,7 @@ class Site:
         versions = self._shelf.versions(corpus)
         try:
             manifests = [self._shelf.manifest(corpus, version) for version in versions[-_HISTORY:]]
-            return Card(corpus, report(manifests[-1]), tuple(one.samples for one in manifests), len(versions))
+            return Card(corpus, self.report(manifests[-1]), tuple(one.samples for one in manifests), len(versions))
         except StorageUnavailable:
             raise
         except StokerError as error:
@@ -106,7 +114,7 @@ class Site:
     ) -> HTMLResponse:
         """A version: its report, and its samples a page at a time."""
         manifest = self.manifest(reference)
-        found = report(manifest)
+        found = self.report(manifest)
         asked = {"label": label, "language": language, "licence": licence, "source": source, "author": author}
         where = {column: value for column, value in asked.items() if value}
         samples = self._shelf.page(manifest, split=split, where=where, number=page, size=PAGE)
@@ -133,7 +141,7 @@ class Site:
         entry = self._shelf.find(manifest, key, at)
         return self.page(
             "sample.html",
-            r=report(manifest),
+            r=self.report(manifest),
             entry=shot(self._shelf, manifest, entry),
             shard=manifest.shards[entry.shard],
             texts=list(texts(self._shelf, manifest, entry)),
@@ -147,7 +155,7 @@ class Site:
         manifest = self.manifest(reference)
         return self.page(
             "rejects.html",
-            r=report(manifest),
+            r=self.report(manifest),
             reason=reason,
             page=refusals(self._shelf, manifest, reason=reason, number=page, size=PAGE),
             address=lambda page: f"/c/{manifest.reference}/rejects?{query({'reason': reason, 'page': page})}#list",
@@ -156,7 +164,7 @@ class Site:
     def why(self, reference: Reference, q: Asked = "") -> HTMLResponse:
         """What became of a candidate."""
         manifest = self.manifest(reference)
-        found = report(manifest)
+        found = self.report(manifest)
         asked = q.strip()
         stories = why(self._shelf.store, manifest, asked, most=STORIES) if asked else []
         known = meanings([found.source.name], [one.name for one in found.steps], [one.name for one in found.rules])
@@ -166,11 +174,11 @@ class Site:
     def diff(self, corpus: Reference, a: Version, b: Version) -> HTMLResponse:
         """What changed from one version to another."""
         older, newer = self.manifest(f"{corpus}@{a}"), self.manifest(f"{corpus}@{b}")
-        found = report(newer)
+        found = self.report(newer)
         return self.page(
             "diff.html",
             d=self.difference(older, newer),
-            a=report(older),
+            a=self.report(older),
             b=found,
             versions=self._shelf.versions(corpus)[-100:],
             pictures=found.holds == "images",

@@ -11,7 +11,6 @@ from fastapi.responses import Response
 
 from stoker.flows.gallery import held_in
 from stoker.flows.refusals import refusals
-from stoker.flows.report import report
 from stoker.flows.shelf import Entry, Shelf
 from stoker.flows.site import STORIES, Asked, Key, Number, Place, Reference, Site, Version, Word
 from stoker.pipelines.why import why
@@ -55,7 +54,7 @@ class Api:
 
     def report(self, reference: Reference) -> Response:
         """A version: what `stoker show --json` prints."""
-        return answer(report(self._site.manifest(reference)).to_json())
+        return answer(self._site.report(self._site.manifest(reference)).to_json())
 
     def samples(
         self,

@@ -1,0 +1,31 @@
+"""The page on a real server, on a free port of this machine."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+
+@contextmanager
+def serve(app: FastAPI) -> Iterator[str]:
+    """The address of the application, as long as the context lasts."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
+    up = threading.Event()
+    started = server.startup
+
+    async def startup(sockets: object = None) -> None:
+        await started(sockets)  # type: ignore[arg-type]  # passed on as it is
+        up.set()
+
+    server.startup = startup  # type: ignore[method-assign]  # uvicorn tells nobody that it listens
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert up.wait(30)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
