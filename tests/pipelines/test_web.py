@@ -121,7 +121,8 @@ def test_an_error_that_passes_is_no_reject(site: Site, web: Web) -> None:
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("dated", [False, True])
 def test_nobody_asks_the_host_again_before_its_retry_after(site: Site, web: Web, status: int, dated: bool) -> None:
-    until = formatdate(int(time.time()) + 2, usegmt=True)  # whole seconds: 1 to 2 from now
+    moment = int(time.time()) + 2  # a date has whole seconds: 1 to 2 from now
+    until = formatdate(moment, usegmt=True)
     site.pages["/a"] = [Reply(b"later", status, {"Retry-After": until if dated else "1"}), Reply(b"here")]
     site.pages["/b"] = Reply(b"other")
     get(web, site, "/robots.txt")
@@ -133,7 +134,8 @@ def test_nobody_asks_the_host_again_before_its_retry_after(site: Site, web: Web,
         others = [pool.submit(get, web, site, "/b") for _ in range(3)]
         assert all(isinstance(one.result(), Fetched) for one in [first, *others])
     refused, *later = [one for one in site.log if one.path != "/robots.txt"]
-    assert min(one.at for one in later) - refused.at >= 0.98
+    due = moment - time.time() + time.monotonic() if dated else refused.at + 1
+    assert min(one.at for one in later) >= due - 0.02
 
 
 def test_a_host_that_asks_to_stay_away_for_long_is_left_alone(site: Site, web: Web) -> None:
@@ -145,14 +147,16 @@ def test_a_host_that_asks_to_stay_away_for_long_is_left_alone(site: Site, web: W
 
 
 def test_requests_to_a_host_keep_their_distance_and_their_number(site: Site) -> None:
-    web = replace(FAST, requests_per_second=20, connections_per_host=2)
+    web = replace(FAST, requests_per_second=10, connections_per_host=2)
     for number in range(10):
-        site.pages[f"/{number}"] = Reply(b"x", delay_s=0.15)
+        site.pages[f"/{number}"] = Reply(b"x", delay_s=0.3)
     with ThreadPoolExecutor(8) as pool:
         assert all(isinstance(one, Fetched) for one in pool.map(lambda n: get(web, site, f"/{n}"), range(10)))
     web.close()
     times = sorted(one.at for one in site.log)
-    assert min(after - before for before, after in pairwise(times)) >= 0.04  # 0.05 less jitter
+    assert len(times) == 11, "robots.txt counts, too"
+    assert times[-1] - times[0] >= 0.95
+    assert min(after - before for before, after in pairwise(times)) >= 0.05  # 0.1 as sent, less jitter on the way
     assert site.most_at_once == 2
 
 
@@ -161,7 +165,7 @@ def test_a_crawl_delay_is_honoured_up_to_a_cap(site: Site, web: Web) -> None:
     for number in range(3):
         get(web, site, f"/{number}")
     times = [one.at for one in site.log]
-    assert min(after - before for before, after in pairwise(times)) >= 0.28
+    assert min(after - before for before, after in pairwise(times)) >= 0.2  # 0.3 as sent, less jitter on the way
 
 
 def test_a_dripping_body_is_cut_at_the_deadline(site: Site) -> None:

@@ -110,7 +110,7 @@ class ImageUrls(Source):
                 answered = True
             yield candidate
         if silent and not answered and self.unreachable == "retry":
-            which = f"none of {silent} URLs" if silent > 1 else "its only URL has"
+            which = f"none of {silent} URLs" if silent > 1 else "not even the one URL"
             raise SourceUnavailable(f"{partition.name}: {which} answered ({last}); try again later, {_GO_ON}")
 
     def _listed(self, context: Context) -> Iterator[Entry]:
