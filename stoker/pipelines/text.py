@@ -91,7 +91,7 @@ def shingles(words: Hashes) -> Hashes:
     runs = words.size - width + 1
     mixed = np.full(runs, width, np.uint64)
     for place in range(width):
-        mixed = _mix(mixed + words[place : place + runs])
+        mixed = mix(mixed + words[place : place + runs])
     return mixed
 
 
@@ -112,14 +112,14 @@ def minhash(runs: Hashes) -> Signature:
     done = 0
     while done < _ROUNDS and (slots == 0xFFFFFFFF).any():
         rounds = np.arange(done, min(_ROUNDS, done + max(1, 1024 // runs.size)), dtype=np.uint64)
-        hashes = _mix(runs[None, :] + (rounds * np.uint64(_GOLDEN))[:, None])
+        hashes = mix(runs[None, :] + (rounds * np.uint64(_GOLDEN))[:, None])
         values = ((hashes >> np.uint64(8)) & np.uint64((1 << _VALUE_BITS) - 1)) | (rounds << np.uint64(_VALUE_BITS))[
             :, None
         ]
         np.minimum.at(slots, (hashes >> np.uint64(57)).ravel().astype(np.intp), values.ravel().astype(np.uint32))
         done += rounds.size
     for slot in np.flatnonzero(slots == 0xFFFFFFFF):
-        hashes = _mix(runs ^ _mix(np.array([slot + _ROUNDS], np.uint64)))
+        hashes = mix(runs ^ mix(np.array([slot + _ROUNDS], np.uint64)))
         slots[slot] = _LAST | np.uint32(hashes.min() >> np.uint64(64 - _VALUE_BITS + 1))  # never all ones
     return slots
 
@@ -129,7 +129,7 @@ _BASE = 0xD6E8FEB86659FD93  # odd, so that it has an inverse modulo 2**64
 _INVERSE = pow(_BASE, -1, 1 << 64)
 
 
-def _mix(values: Hashes) -> Hashes:
+def mix(values: Hashes) -> Hashes:
     """The finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): a bijection without structure."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -172,7 +172,7 @@ def _words(points: npt.NDArray[np.uint32]) -> tuple[Hashes, int]:
     stops = np.flatnonzero((kinds == _ALONE) | ((kinds == _WORD) & (after != _WORD))) + 1
     powers, inverses = _powers()
     # A polynomial in the mixed characters: prefix sums give every word's at once.
-    terms = _mix(points.astype(np.uint64) + np.uint64(_GOLDEN)) * powers[: points.size]
+    terms = mix(points.astype(np.uint64) + np.uint64(_GOLDEN)) * powers[: points.size]
     sums = np.concatenate([[np.uint64(0)], terms.cumsum()])
     hashes = (sums[stops] - sums[starts]) * inverses[starts]
-    return _mix(hashes + (stops - starts).astype(np.uint64)), int((stops - starts).sum())
+    return mix(hashes + (stops - starts).astype(np.uint64)), int((stops - starts).sum())

@@ -28,17 +28,18 @@ CODES = words("""
 """)
 # Names of the namespaces of files and of categories that dumps do not list, because they are old or aliases.
 FILES = {
-    "ar": "صورة ملف", "ca": "fitxer imatge", "cs": "soubor", "da": "fil billede", "de": "datei bild", "es": "archivo imagen",
-    "fa": "پرونده تصویر", "fi": "tiedosto kuva", "fr": "fichier image", "he": "קובץ תמונה", "hu": "fájl kép", "it": "immagine",
-    "ja": "ファイル 画像", "ko": "파일 그림", "nl": "bestand afbeelding", "no": "fil bilde", "pl": "plik grafika",
-    "pt": "ficheiro imagem arquivo", "ru": "файл изображение", "sv": "fil bild", "tr": "dosya resim", "uk": "файл зображення",
+    "ar": "صورة ملف", "ca": "fitxer imatge", "cs": "soubor", "da": "fil billede", "de": "datei bild",
+    "es": "archivo imagen", "fa": "پرونده تصویر", "fi": "tiedosto kuva", "fr": "fichier image",
+    "he": "קובץ תמונה", "hu": "fájl kép", "it": "immagine", "ja": "ファイル 画像", "ko": "파일 그림",
+    "nl": "bestand afbeelding", "no": "fil bilde", "pl": "plik grafika", "pt": "ficheiro imagem arquivo",
+    "ru": "файл изображение", "sv": "fil bild", "tr": "dosya resim", "uk": "файл зображення",
     "zh": "文件 檔案 图像 圖像",
 }  # fmt: skip
 CATEGORIES = {
     "ar": "تصنيف", "ca": "categoria", "cs": "kategorie", "da": "kategori", "de": "kategorie", "es": "categoría",
-    "fa": "رده", "fi": "luokka", "fr": "catégorie", "he": "קטגוריה", "hu": "kategória", "it": "categoria", "ja": "カテゴリ",
-    "ko": "분류", "nl": "categorie", "no": "kategori", "pl": "kategoria", "pt": "categoria", "ru": "категория",
-    "sv": "kategori", "tr": "kategori", "uk": "категорія", "zh": "分类 分類",
+    "fa": "رده", "fi": "luokka", "fr": "catégorie", "he": "קטגוריה", "hu": "kategória", "it": "categoria",
+    "ja": "カテゴリ", "ko": "분류", "nl": "categorie", "no": "kategori", "pl": "kategoria", "pt": "categoria",
+    "ru": "категория", "sv": "kategori", "tr": "kategori", "uk": "категорія", "zh": "分类 分類",
 }  # fmt: skip
 # Names of languages by code, as English wikis show them before a word.
 LANGUAGES = {

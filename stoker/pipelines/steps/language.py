@@ -1,0 +1,52 @@
+"""The language of texts."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
+
+from stoker.pipelines.languages import LANGUAGES, identify
+from stoker.pipelines.registry import suggestion
+from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.step import Step
+from stoker.storage.sample import Sample
+
+
+@dataclass(frozen=True)
+class Language(Step):
+    """Find the language of each text and keep those in ``keep`` (ISO 639-1 codes; none: all).
+
+    It is written to the record as ``language``, and how sure it is to the column ``language_confidence``. A text whose
+    language is less sure than ``threshold`` is rejected where ``keep`` names any, and else marked as none.
+
+    Example::
+
+        [[steps]]
+        name = "language"
+        keep = ["en"]
+        threshold = 0.6
+    """
+
+    keep: tuple[str, ...] = ()
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.6
+
+    def __post_init__(self) -> None:
+        for code in self.keep:
+            if code not in LANGUAGES:
+                raise ValueError(f"keep: no language {code!r} is known here; {suggestion(code, sorted(LANGUAGES))}")
+
+    def __call__(self, sample: Sample, /) -> Sample | Rejected:
+        """See Step."""
+        if "txt" not in sample.fields:
+            return sample
+        try:
+            text = sample.fields["txt"].decode("utf-8")
+        except UnicodeDecodeError as error:
+            return Rejected("not_utf8", f"byte {error.start}")
+        language, confidence = identify(text)
+        sure = language if confidence >= self.threshold else ""
+        if self.keep and sure not in self.keep:
+            found = f"{language} ({confidence:.2f})" if language else "none that is known"
+            return Rejected("wrong_language", f"found {found}, expected {', '.join(self.keep)}")
+        record = dict(sample.record) | {"language": sure}
+        return replace(sample, record=record, measures=dict(sample.measures) | {"language_confidence": confidence})

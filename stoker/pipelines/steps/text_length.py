@@ -1,0 +1,57 @@
+"""Texts of a fitting length."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.step import Step
+from stoker.pipelines.text import words_of
+from stoker.storage.sample import Sample
+
+Count = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class TextLength(Step):
+    """Reject texts that are too short (``too_short``) or too long (``too_long``); 0 is no limit.
+
+    Words are counted as in the measures: each character of Chinese, Japanese, Thai and the like is one.
+
+    Example::
+
+        [[steps]]
+        name = "text_length"
+        min_characters = 200
+        max_words = 100_000
+    """
+
+    min_characters: Count = 1
+    max_characters: Count = 0
+    min_words: Count = 0
+    max_words: Count = 0
+
+    def __post_init__(self) -> None:
+        for unit in ("characters", "words"):
+            least, most = getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
+            if most and least > most:
+                raise ValueError(f"min_{unit} = {least} is more than max_{unit} = {most}: nothing fits")
+
+    def __call__(self, sample: Sample, /) -> Sample | Rejected:
+        """See Step."""
+        if "txt" not in sample.fields:
+            return sample
+        try:
+            text = sample.fields["txt"].decode("utf-8")
+        except UnicodeDecodeError as error:
+            return Rejected("not_utf8", f"byte {error.start}")
+        counts = [("characters", len(text), self.min_characters, self.max_characters)]
+        if self.min_words or self.max_words:
+            counts.append(("words", int(words_of(text)[0].size), self.min_words, self.max_words))
+        for unit, found, least, most in counts:
+            if found < least:
+                return Rejected("too_short", f"{found} {unit}, expected at least {least}")
+            if 0 < most < found:
+                return Rejected("too_long", f"{found} {unit}, expected at most {most}")
+        return sample

@@ -1,0 +1,75 @@
+"""Texts in one form."""
+
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.step import Step
+from stoker.storage.sample import Sample
+
+_NEWLINES = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+# Control characters, soft hyphen, zero-width blanks and marks of direction, byte-order marks, noncharacters. The
+# zero-width (non-)joiner stays: Persian, Hindi and emoji need it.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff]"
+)
+_SPACES = re.compile("[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+
+
+@dataclass(frozen=True)
+class TextNormalise(Step):
+    """Bring texts into one form: Unicode NFC (or NFKC), \\n for every end of line, nothing invisible, no stray blanks.
+
+    Blanks of all widths become one space, and runs of them one; lines lose blanks at their ends; of empty lines at most
+    ``blank_lines`` stay in a row. With ``spaces = false`` runs of blanks and the indent of lines stay, for code and
+    verse. A text of which nothing is left is rejected as ``empty``, bytes that are not UTF-8 as ``not_utf8``.
+
+    Example::
+
+        [[steps]]
+        name = "text_normalise"
+        form = "NFC"
+    """
+
+    form: Literal["NFC", "NFKC", "none"] = "NFC"
+    spaces: bool = True
+    blank_lines: int = 1
+
+    def __call__(self, sample: Sample, /) -> Sample | Rejected:
+        """See Step."""
+        if "txt" not in sample.fields:
+            return sample
+        try:
+            text = sample.fields["txt"].decode("utf-8")
+        except UnicodeDecodeError as error:
+            return Rejected("not_utf8", f"byte {error.start}")
+        text = self.normalised(text)
+        if not text:
+            return Rejected("empty", "nothing but blanks")
+        return replace(sample, fields=dict(sample.fields) | {"txt": text.encode("utf-8")})
+
+    def normalised(self, text: str) -> str:
+        """The text in this form; doing it again changes nothing.
+
+        >>> TextNormalise().normalised("\\ufeffTin\\u00a0 is \\r\\n\\r\\n\\r\\nsoft\\u200b. ")
+        'Tin is\\n\\nsoft.'
+        """
+        text = _INVISIBLE.sub("", _NEWLINES.sub("\n", text))
+        if self.form != "none":
+            text = unicodedata.normalize(self.form, text)
+        if self.spaces:
+            text = _SPACES.sub(" ", text)
+            while "  " in text:
+                text = text.replace("  ", " ")
+        lines = [line.strip(" ") if self.spaces else line.rstrip() for line in text.split("\n")]
+        kept: list[str] = []
+        blank = 0
+        for line in lines:
+            blank = 0 if line else blank + 1
+            if line or (kept and blank <= self.blank_lines):
+                kept.append(line)
+        while kept and not kept[-1]:
+            kept.pop()
+        return "\n".join(kept)
