@@ -1,0 +1,119 @@
+"""The order of an epoch: a function of (shards, seed, epoch) alone, known without reading a sample.
+
+The shards are permuted; then the samples of ``window`` neighbouring shards are shuffled among each other, so that a
+reader holds no more than a window at a time. Memory is O(shards) and one window's permutation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+Places = npt.NDArray[np.int64]
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order in which the samples of shards with these ``counts`` are seen in one epoch.
+
+    With ``shuffle`` off: shard by shard, as they are stored.
+    """
+
+    counts: tuple[int, ...]  # samples of each shard
+    seed: int = 0
+    epoch: int = 0
+    window: int = 8  # shards
+    shuffle: bool = True
+
+    @cached_property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return sum(self.counts)
+
+    @cached_property
+    def shards(self) -> Places:
+        """The shards' places in ``counts``, in the order of this epoch."""
+        if not self.shuffle:
+            return np.arange(len(self.counts), dtype=np.int64)
+        return permutation(len(self.counts), self.seed, self.epoch, 0)
+
+    @cached_property
+    def _starts(self) -> Places:
+        """How many samples come before each shard of the epoch's order, and their sum at the end."""
+        counts = np.asarray(self.counts, np.int64)[self.shards]
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+
+    def window_of(self, position: int) -> int:
+        """The window that the position lies in."""
+        return int(np.searchsorted(self._starts, position, side="right") - 1) // self.window
+
+    def shards_of(self, window: int) -> Places:
+        """The places of the shards in a window; none behind the last one."""
+        return self.shards[window * self.window : (window + 1) * self.window]
+
+    def places(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """(shard's place in ``counts``, row in the shard) at the positions [start, stop) of the epoch."""
+        found: list[tuple[int, int]] = []
+        position = start
+        while position < min(stop, self.samples):
+            window = self.window_of(position)
+            first = int(self._starts[window * self.window])
+            last = int(self._starts[min((window + 1) * self.window, len(self.counts))])
+            end = min(stop, last)
+            inner = np.arange(position - first, end - first, dtype=np.int64)
+            if self.shuffle:
+                inner = _window(last - first, self.seed, self.epoch, window + 1)[inner]
+            order = np.searchsorted(self._starts, inner + first, side="right") - 1
+            rows = inner + first - self._starts[order]
+            found += zip(self.shards[order].tolist(), rows.tolist(), strict=True)
+            position = end
+        return found
+
+
+def permutation(count: int, *key: int) -> Places:
+    """A permutation of ``range(count)`` that depends on the key alone, in every version of numpy.
+
+    Sorted by the hashes of a counter (splitmix64: Steele, Lea and Flood, OOPSLA 2014); numpy's own permutations
+    may change between its versions (NEP 19), and a resumed run would then see another order.
+
+    >>> permutation(5, 1, 2).tolist()
+    [0, 4, 2, 3, 1]
+    """
+    start = 0
+    for part in key:
+        start = _mix_one((start + part * _GOLDEN + 1) & _MASK)
+    counter = np.arange(count, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(start)
+    return np.argsort(_mix(counter), kind="stable").astype(np.int64)
+
+
+@lru_cache(maxsize=4)
+def _window(count: int, *key: int) -> Places:
+    return permutation(count, *key)
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _mix_one(value: int) -> int:
+    return int(_mix(np.array([value], np.uint64))[0])
+
+
+def share(size: int, rank: int, world_size: int) -> tuple[int, int]:
+    """The part [start, stop) of a global batch that a rank has: together all of it, none twice.
+
+    >>> [share(10, rank, 4) for rank in range(4)]
+    [(0, 2), (2, 5), (5, 7), (7, 10)]
+    """
+    return size * rank // world_size, size * (rank + 1) // world_size
+
+
+def counts_of(samples: Sequence[int]) -> tuple[int, ...]:
+    """The samples of shards as an ``Order`` wants them."""
+    return tuple(int(count) for count in samples)
