@@ -71,9 +71,10 @@ def _web(port: int, settings: Settings) -> None:
 
 
 def _schedule(settings: Settings) -> None:
+    prefect_server.enter(settings, prefect_server.await_known(settings))
     from stoker.flows.schedule import serve
 
-    serve(settings)
+    serve()
 
 
 def _up(settings: Settings) -> None:

@@ -72,6 +72,16 @@ def known_url(settings: Settings) -> str | None:
     return f"{found.url}/api" if found is not None else None
 
 
+def await_known(settings: Settings) -> str:
+    """The API of the server that stays up, as soon as it answers. Raises StokerError."""
+    deadline = time.monotonic() + READY_S
+    while (url := known_url(settings)) is None or not answers(url):
+        if time.monotonic() > deadline:
+            raise StokerError(f"no Prefect server answers for {settings.home}; see `stoker up`")
+        time.sleep(0.2)
+    return url
+
+
 def answers(api: str, *, timeout_s: float = 5) -> bool:
     """Whether a Prefect server is healthy."""
     try:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import signal
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -220,7 +219,11 @@ def words(when: object) -> str:
     """A timetable for people."""
     if isinstance(when, CronSchedule):
         return f"{when.cron} ({when.timezone or 'UTC'})"
-    return f"every {when.interval}" if isinstance(when, IntervalSchedule) else str(when)
+    if not isinstance(when, IntervalSchedule):
+        return str(when)
+    seconds = when.interval.total_seconds()
+    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNIT_S[unit] == 0 or unit == "s")
+    return f"every {seconds / _UNIT_S[unit]:g} {unit}"
 
 
 def pause(settings: Settings, name: str, *, paused: bool) -> None:
@@ -239,13 +242,8 @@ def remove(settings: Settings, name: str) -> None:
         _delete(client, _named(client, name))
 
 
-def serve(settings: Settings) -> None:
+def serve() -> None:
     """Run what is due, until SIGTERM: the process that `stoker up` starts for schedules."""
-    deadline = time.monotonic() + prefect_server.READY_S
-    while (url := prefect_server.known_url(settings)) is None or not prefect_server.answers(url):
-        if time.monotonic() > deadline:
-            raise StokerError(f"no Prefect server answers for {settings.home}; see `stoker up`")
-        time.sleep(0.2)
     with get_client(sync_client=True) as client:
         _clear(client)
     asyncio.run(_work())

@@ -47,6 +47,7 @@ class Cli:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def recipe(self, lines: list[str], more: str = "", name: str = "words") -> str:
