@@ -4,7 +4,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -393,3 +393,12 @@ def test_a_link_that_leads_to_another_host_is_not_followed(site: Site, context: 
         assert reasons(found) == ["redirects"]
         assert "to another host" in refusal(found[0])
         assert reasons(read(ImageUrls(start=site.url("/"), other_hosts=True), context)) == [""]
+
+
+def test_options_that_only_choose_rows_do_not_fetch_the_others_again() -> None:
+    def extraction(**options: Any) -> object:
+        return parse({"corpus": "a", "source": {"name": "image_urls", "lists": "a"} | options}, root=Path()).extraction
+
+    assert extraction(partition_urls=7, unreachable="reject", columns=["a"]) == extraction()
+    assert extraction(max_megabytes=1) != extraction()
+    assert ImageUrls.planning < {one.name for one in fields(ImageUrls)}

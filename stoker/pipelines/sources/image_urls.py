@@ -8,7 +8,7 @@ from functools import cached_property
 from glob import glob
 from pathlib import Path
 from threading import Event
-from typing import Literal
+from typing import ClassVar, Literal
 
 from stoker.pipelines.errors import RecipeError, SourceUnavailable
 from stoker.pipelines.image_format import extension_of
@@ -42,6 +42,13 @@ class ImageUrls(Source):
         lists = "birds/*.csv"
         caption_column = "text"
     """
+
+    # These only decide which rows there are, and each partition holds its own. ``unreachable`` is of this kind so
+    # that going on without a dead site does not fetch all others again.
+    planning: ClassVar[frozenset[str]] = frozenset(
+        "lists start url_column caption_column label_column licence_column author_column page_column columns follow "
+        "max_pages other_hosts include exclude pages width partition_urls unreachable".split()
+    )
 
     lists: str | tuple[str, ...] = ()  # paths or globs of lists of URLs, relative to the recipe
     start: str | tuple[str, ...] = ()  # pages whose images are taken and whose links are followed
