@@ -46,8 +46,26 @@ class ImageUrls(Source):
     # These only decide which rows there are, and each partition holds its own. ``unreachable`` is of this kind so
     # that going on without a dead site does not fetch all others again.
     planning: ClassVar[frozenset[str]] = frozenset(
-        "lists start url_column caption_column label_column licence_column author_column page_column columns follow "
-        "max_pages other_hosts include exclude pages width partition_urls unreachable".split()
+        [
+            "lists",
+            "start",
+            "url_column",
+            "caption_column",
+            "label_column",
+            "licence_column",
+            "author_column",
+            "page_column",
+            "columns",
+            "follow",
+            "max_pages",
+            "other_hosts",
+            "include",
+            "exclude",
+            "pages",
+            "width",
+            "partition_urls",
+            "unreachable",
+        ]
     )
 
     lists: str | tuple[str, ...] = ()  # paths or globs of lists of URLs, relative to the recipe
