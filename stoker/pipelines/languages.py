@@ -27,14 +27,14 @@ _WORDS = _table("""
     cs: a se v na je že s z do o to i jako pro za by ale jsou který která byl bylo po od podle při nebo jeho
         také ve k si
     cy: yn y a o i ar yr ei mae oedd gan am wedi eu bod at hefyd un cael fel sydd ond iawn hwn dros nid ac
-    da: og i at er en af det til den på som med for de et var har ikke der fra blev han også kan men efter sig
-        eller ved
+    da: om når anden andre af op hvor bliver dette meget nogle være hvis havde kunne deres og i at er en det til
+        den på som med for de et var har ikke der fra blev han også kan men efter sig eller ved
     de: der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als auch es an werden aus
         er hat dass sie nach wird bei einer um am sind noch wie einem über einen so zum war haben nur oder aber
         vor zur bis
     en: the of and to in a is that for it as was with be by on not he are this or his from at which but have an
         had they you were their one all we can her has there been if more when will would who so no its what
-        about they
+        about
     eo: la de kaj en estas al ke ne por mi li kun oni ĝi sed kiel pri tio vi ankaŭ per el ili estis kiu iu tre
         pli
     es: de la que el en y a los del se las por un para con no una su al lo como más pero sus le ya o fue este ha
@@ -43,8 +43,8 @@ _WORDS = _table("""
         olid
     eu: eta da ez du bat dira zen ere izan baina edo duen hau zuen bere dute egin dago zuten hori egiten nahi
         oso
-    fi: ja on ei että se oli hän mutta joka kun ovat myös hänen kuin sen niin tai jos mukaan mitä olivat sitä
-        ole voi vain
+    fi: asti siinä missä mutta ja on ei että se oli hän joka kun ovat myös hänen kuin sen niin tai jos mukaan
+        mitä olivat sitä ole voi vain
     fr: de la le et les des en un du une que est pour qui dans a par plus pas au sur ne se ce il sont avec son
         aux d l mais comme ou si leur y dont ces tout être fait elle cette été aussi même deux nous ont était
         c'est vous sans
@@ -53,8 +53,7 @@ _WORDS = _table("""
         ten pola
     hr: i u je na se da za su od s koji a o ne kao iz do bi što ili ali koja po će nije sa bio samo te bila jer
         može više
-    hu: a az és hogy nem is egy ez volt de meg van csak el mint már azt még ki vagy ha amely mely az volt lehet
-        ezt után
+    hu: a az és hogy nem is egy ez volt de meg van csak el mint már azt még ki vagy ha amely mely lehet ezt után
     id: yang dan di dengan untuk dari ini dalam pada itu adalah tidak oleh sebagai ke juga akan atau telah dapat
         mereka saya ada kami tersebut bahwa karena lebih
     is: og í að er á sem til var um við en með ekki af það hann hún eru því eftir þess eða þar hafa fyrir frá
@@ -68,8 +67,8 @@ _WORDS = _table("""
     lv: un ir ar no par uz ka kas bija tas gan pēc kā arī vai pie bet ne tika viņš līdz lai ko tā savu kurš vēl
     nl: de van het een en in is dat op te zijn voor met die niet aan er om ook als bij was werd wordt naar heeft
         uit door maar of tot deze zich nog hij over haar zij kan meer hun dan worden geen wel
-    no: og i det er på som en til for av at med de den ikke har et var fra han seg om ble men også kan etter jeg
-        eller mot ved vi
+    no: når annen andre av opp hvor blir dette mye noen være hvis hadde kunne deres og i det er på som en til
+        for at med de den ikke har et var fra han seg om ble men også kan etter jeg eller mot ved vi
     pl: w i na z się do nie jest to że o od po jak za dla przez a oraz był który jego są tym ma przy ze jako
         tego ale czy
     pt: de a o que e do da em um para é com não uma os no se na por mais as dos como mas foi ao ele das tem à
@@ -79,7 +78,7 @@ _WORDS = _table("""
     sk: a v sa na je že s z do o to aj ako pre za by ale sú ktorý ktorá bol bolo po od podľa pri alebo jeho tiež
         vo k
     sl: in je v na se za da so z ki s pa po kot ni bil tudi od iz ali o do bi bilo ne ker ko sta med pri lahko
-    sq: e të në dhe i për me një që nga është u ka si nuk së më të kjo ishte por edhe janë duke ky kanë
+    sq: e të në dhe i për me një që nga është u ka si nuk së më kjo ishte por edhe janë duke ky kanë
     sv: och i att det som en på är av för med den till de inte om ett har han var från sig vid men kan efter
         också eller när så hade blev hon över
     tr: ve bir bu da de için ile olarak çok daha gibi olan en ne kadar sonra ise olduğu ama var o değil her ya
@@ -90,7 +89,7 @@ _WORDS = _table("""
     bg: и на в от за се да е с по не са че като към които или до при която през след бил също който беше
     kk: және мен бұл бір үшін болып деп бар да де болды ол осы кейін жылы туралы
     mk: и на во од за се да е со не што како по до но кој која биле овој таа беше бил исто
-    ru: и в на с не что по как из к для он от это за то его но а у все так о же или был до при также она бы был
+    ru: и в на с не что по как из к для он от это за то его но а у все так о же или был до при также она бы
         которые
     sr: и у је на се да за су од са који а о не као из до би што или али која по ће није био само
     uk: і в на з що не до у як та за від для по це його він але про є або був який також вона при
@@ -109,6 +108,7 @@ _LETTERS = _table("""
     eo: ĉĝĥĵŝŭ
     es: ñ¿¡
     et: õäöü
+    fi: äö
     fr: çœêèùà
     hr: đćčšž
     hu: őű
@@ -154,7 +154,8 @@ _OF_SCRIPT = {
     "Arabic": ("ar", "fa", "ur"),
     "Devanagari": ("hi", "mr", "ne"),
 }
-_MARKS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_BETWEEN = re.compile(r"[\s'’]+")
+_AROUND = '.,;:!?…–—-·"“”„‚‘«»()[]{}<>*/\\|¿¡।،؛؟'
 LANGUAGES = frozenset(_WORDS) | frozenset(name for *_, name in _SCRIPTS if name.islower())
 
 
@@ -172,7 +173,7 @@ def identify(text: str) -> tuple[str, float]:
         return script, round(share, 3)
     candidates = _OF_SCRIPT.get(script) or _LATIN
     lower = text.lower()
-    found = _MARKS.findall(lower)
+    found = [word for part in _BETWEEN.split(lower) if (word := part.strip(_AROUND)) and not word.isdecimal()]
     scores = dict.fromkeys(candidates, 0.0)
     weights = _weights(script)
     for word, times in Counter(found).items():
@@ -188,7 +189,7 @@ def identify(text: str) -> tuple[str, float]:
     if not found or first < 0.06 * len(found) or first == 0:
         return "", 0.0
     best = min(language for language in candidates if scores[language] == first)
-    return best, round(share * first / (first + second), 3)
+    return best, round(share * first**2 / (first**2 + second**2), 3)
 
 
 _LATIN = tuple(sorted(set(_WORDS) - {code for codes in _OF_SCRIPT.values() for code in codes}))
