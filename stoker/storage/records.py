@@ -24,21 +24,20 @@ FIXED = {
     "members": MEMBERS,
     "group": pa.string(),
 }
-_ABOUT = b"stoker"
 _ROWS = 65_536  # of one row group
 
 
-def encode(rows: Sequence[Mapping[str, Any]] | pa.Table, *, about: Mapping[str, Any] | None = None) -> bytes:
+def encode(rows: Sequence[Mapping[str, Any]] | pa.Table) -> bytes:  # Any: JSON values, bytes, lists
     """A Parquet file: the same bytes for the same rows and version of pyarrow.
 
     Rows get the columns of FIXED and then their own in order of name; a column whose values have no common type
-    becomes text. ``about``, JSON values, is kept in the file's metadata.
+    becomes text.
     """
     table = rows if isinstance(rows, pa.Table) else _table(rows)
-    known = None if about is None else {_ABOUT: json.dumps(about, sort_keys=True, allow_nan=False).encode()}
-    table = _without_nulls(table).replace_schema_metadata(known).combine_chunks()
+    table = _without_nulls(table).replace_schema_metadata(None).combine_chunks()
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=_ROWS)
+    # Arrow's own schema stays out: it tells two tables of the same values apart by how they came about.
+    pq.write_table(table, sink, compression="zstd", row_group_size=_ROWS, store_schema=False)
     return sink.getvalue()
 
 
@@ -50,13 +49,6 @@ def decode(payload: bytes | memoryview, *, columns: Sequence[str] | None = None)
         return file.read(columns=wanted)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptShard(f"not Parquet records: {' '.join(str(error).split())[:200]}") from error
-
-
-def about(payload: bytes | pa.Table) -> dict[str, Any]:  # Any: JSON values
-    """What ``encode`` was told about the rows; empty if nothing."""
-    schema = payload.schema if isinstance(payload, pa.Table) else decode(payload, columns=()).schema
-    found: dict[str, Any] = json.loads((schema.metadata or {}).get(_ABOUT, b"{}"))
-    return found
 
 
 def sha256(payload: bytes) -> str:
