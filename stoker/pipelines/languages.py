@@ -103,7 +103,7 @@ _WORDS = _table("""
 # Letters that say more than a word, in languages of one script.
 _LETTERS = _table("""
     cs: řěů
-    da: æø
+    da: æøå
     de: ßäöü
     eo: ĉĝĥĵŝŭ
     es: ñ¿¡
@@ -171,47 +171,46 @@ def identify(text: str) -> tuple[str, float]:
     script, share = _script(text)
     if script not in _OF_SCRIPT and script != "Latin":
         return script, round(share, 3)
-    candidates = _OF_SCRIPT.get(script) or _LATIN
     lower = text.lower()
     found = [word for part in _BETWEEN.split(lower) if (word := part.strip(_AROUND)) and not word.isdecimal()]
-    scores = dict.fromkeys(candidates, 0.0)
-    weights = _weights(script)
-    for word, times in Counter(found).items():
-        for language, weight in weights.get(word, ()):
-            scores[language] += weight * times
-    for letter, languages in _letters(script).items():
-        times = lower.count(letter)
-        if times:
-            for language in languages:
-                scores[language] += times / len(languages)
-    first, second = sorted(scores.values(), reverse=True)[:2]
+    evidence: list[tuple[tuple[str, ...], float]] = []  # the languages it speaks for, and how loudly
+    having = _words_of(script)
+    evidence += [(having[word], times / len(having[word])) for word, times in Counter(found).items() if word in having]
+    letters = _letters_of(script)
+    evidence += [(those, lower.count(letter) / len(those)) for letter, those in letters.items() if letter in lower]
+    scores = dict.fromkeys(_OF_SCRIPT.get(script) or _LATIN, 0.0)
+    for languages, weight in evidence:
+        for language in languages:
+            scores[language] += weight
+    best, second = sorted(scores, key=lambda language: (-scores[language], language))[:2]
     # Prose has a common word in three; where far fewer are known, it is some language that is not listed here.
-    if not found or first < 0.06 * len(found) or first == 0:
+    if not found or scores[best] < max(0.06 * len(found), 0.01):
         return "", 0.0
-    best = min(language for language in candidates if scores[language] == first)
-    return best, round(share * first**2 / (first**2 + second**2), 3)
+    own = sum(weight for languages, weight in evidence if best in languages and second not in languages)
+    other = sum(weight for languages, weight in evidence if second in languages and best not in languages)
+    # What kin have in common says nothing about which of them it is.
+    return best, round(share * own**2 / (own**2 + other**2), 3) if own else 0.5
 
 
 _LATIN = tuple(sorted(set(_WORDS) - {code for codes in _OF_SCRIPT.values() for code in codes}))
 
 
 @cache
-def _weights(script: str) -> dict[str, list[tuple[str, float]]]:
-    """For each word the languages that have it, each with a weight: less, the more languages share it."""
+def _words_of(script: str) -> dict[str, tuple[str, ...]]:
+    """For each word the languages that have it."""
+    codes = _OF_SCRIPT.get(script) or _LATIN
     having: dict[str, list[str]] = {}
-    for language in _OF_SCRIPT.get(script) or _LATIN:
-        for word in sorted(set(_WORDS[language].split())):
+    for language in codes:
+        for word in dict.fromkeys(_WORDS[language].split()):
             having.setdefault(word, []).append(language)
-    return {word: [(language, 1 / len(languages)) for language in languages] for word, languages in having.items()}
+    return {word: tuple(languages) for word, languages in having.items()}
 
 
 @cache
-def _letters(script: str) -> dict[str, list[str]]:
-    having: dict[str, list[str]] = {}
-    for language in _OF_SCRIPT.get(script) or _LATIN:
-        for letter in _LETTERS.get(language, ""):
-            having.setdefault(letter, []).append(language)
-    return having
+def _letters_of(script: str) -> dict[str, tuple[str, ...]]:
+    codes = _OF_SCRIPT.get(script) or _LATIN
+    letters = dict.fromkeys("".join(_LETTERS.get(language, "") for language in codes))
+    return {letter: tuple(one for one in codes if letter in _LETTERS.get(one, "")) for letter in letters}
 
 
 def _script(text: str) -> tuple[str, float]:
