@@ -10,6 +10,8 @@ from stoker.storage.statistics import Column, Summary
 
 BARS = 24  # of a histogram
 _VALUES = 50  # of a column that are told by name
+_FEW = 10  # different values that are always told
+_KINDS = 0.2  # different values for each sample, at most, in a column that tells kinds apart
 _WIDE = 50.0  # greatest / least value from which a histogram's bars are equally wide in ratios, not in differences
 _FIRST = ("label", "language", "width", "height", "characters", "words", "size")
 _LAST = ("image_hash_quality",)
@@ -87,14 +89,20 @@ def read_columns(statistics: Mapping[str, Any]) -> tuple[tuple[Numbers, ...], tu
         column = whole.columns[name]
         if column.distinct is not None:
             distinct[name] = column.distinct.estimate
-        if name in _TOLD_ELSEWHERE or not column.count:
+        if name in _TOLD_ELSEWHERE or name.endswith("_id") or not column.count:
             continue
         if column.kind == "number":
             found = _numbers(name, column)
             numbers += [found] if found else []
-        elif column.categories is not None:
+        elif column.categories is not None and (name in _FIRST or _tells_kinds(column)):
             values.append(_values(name, column, splits))
     return tuple(numbers), tuple(values), distinct
+
+
+def _tells_kinds(column: Column) -> bool:
+    """Whether the column's values tell kinds of samples apart, not one sample from another."""
+    distinct = column.distinct.estimate if column.distinct else 0
+    return distinct <= _FEW or distinct <= _KINDS * column.count
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
+from urllib.parse import unquote, urlsplit
 
 from stoker.flows.pictures import TINY
 from stoker.flows.shelf import Entry, Shelf
@@ -48,6 +49,8 @@ class Shot:
     caption: str
     excerpt: str
     tag: str  # the few words under the picture
+    heading: str
+    below: str  # a second line, "" if there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def shot(shelf: Shelf, manifest: Manifest, entry: Entry) -> Shot:
     sides = [record.get(name) for name in ("width", "height")]
     title, caption = _text(record.get("title")), _text(record.get("caption"))
     label, language = _text(record.get("label")), _text(record.get("language"))
+    names = [name for name in ((caption, title) if picture else (title, caption)) if name]
     return Shot(
         key=entry.key,
         split=entry.split,
@@ -100,7 +104,9 @@ def shot(shelf: Shelf, manifest: Manifest, entry: Entry) -> Shot:
         title=title,
         caption=caption or title,
         excerpt=excerpt,
-        tag=label or (language if not picture else "") or (title if picture else "") or entry.key,
+        tag=label or (caption or _file(record.get("url")) if picture else language) or title or entry.key,
+        heading=names[0] if names else entry.key,
+        below=names[1] if len(names) == 2 and names[1] != names[0] else "",
     )
 
 
@@ -160,6 +166,18 @@ def held_in(shelf: Shelf, manifest: Manifest, entry: Entry) -> list[Held]:
         except NotFound:
             found.append(Held(version, False))
     return found
+
+
+def _file(url: object) -> str:
+    """The last part of a URL's path.
+
+    >>> _file("https://example.org/a/moon%20rise.png?size=2")
+    'moon rise.png'
+    """
+    try:
+        return unquote(urlsplit(str(url or "")).path).rpartition("/")[2]
+    except ValueError:
+        return ""
 
 
 def _text(value: object) -> str:

@@ -149,7 +149,7 @@ def report(manifest: Manifest) -> Report:
         categories=categories,
         numbers=numbers,
         distinct=distinct,
-        next=_next(manifest, holds),
+        next=_next(manifest, holds, labelled=any(one.column == "label" for one in categories)),
         loop=_loop(manifest),
     )
 
@@ -224,12 +224,12 @@ def _refused(
     return tuple(sorted(rows, key=lambda one: (-one.count, one.reason)))
 
 
-def _next(manifest: Manifest, holds: str) -> tuple[Command, ...]:
+def _next(manifest: Manifest, holds: str, *, labelled: bool) -> tuple[Command, ...]:
     reference = manifest.reference
     commands = []
     if holds == "texts":
         commands.append(Command(f"stoker train lstm {reference}", "train a language model on exactly this version"))
-    elif holds == "images":
+    elif holds == "images" and labelled:
         commands.append(Command(f"stoker train cnn {reference}", "train a classifier on exactly this version"))
     commands.append(Command(f"stoker verify {reference}", "read every byte again and check it"))
     if manifest.parent is not None:
@@ -245,10 +245,12 @@ def _loop(manifest: Manifest) -> str:
 
 
 _LOOP = """\
-from stoker import open_store
+from stoker.flows.settings import load
 from stoker.training import ShardStream
 
-stream = ShardStream(open_store(...), "{reference}", split="{split}", seed=1)
-for sample in stream:
-    ...
+store = load().open_store()  # the one that the command `stoker` uses in this folder
+stream = ShardStream(store, "{reference}", split="{split}", batch_size=64, seed=1)
+for batch in stream:  # one epoch; the order is a function of version, seed and epoch
+    for sample in batch:
+        print(sample.key, list(sample.fields), sample.record["licence"])
 """

@@ -17,6 +17,7 @@ from stoker.flows.report import Report, redacted, report
 from stoker.flows.shelf import Shelf
 from stoker.flows.story import Line, life
 from stoker.flows.template import Templates, query
+from stoker.flows.wording import percent_text
 from stoker.pipelines.why import Story, why
 from stoker.storage.catalog import parse_reference
 from stoker.storage.errors import StokerError, StorageUnavailable
@@ -50,6 +51,15 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture beside a story, and the page it leads to."""
+
+    address: str
+    says: str
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """A story on a page."""
 
@@ -57,7 +67,8 @@ class Told:
     state: str
     life: list[Line]
     link: str
-    pictures: list[dict[str, str]]
+    links: list[tuple[str, object]]
+    pictures: list[Shown]
     record: list[tuple[str, object]]
 
 
@@ -222,16 +233,21 @@ def _image(payload: bytes, *, lasting: bool) -> Response:
 
 
 def _told(story: Story, reference: str, pictures: bool, known: Mapping[str, str]) -> Told:
-    shown: list[dict[str, str]] = []
+    shown: list[Shown] = []
+    record = story.record
     link = f"/c/{reference}/sample/{story.key}" if story.state == "kept" and story.shard else ""
     if pictures and link:
-        shown.append({"address": f"/c/{reference}/thumb/{story.key}", "alt": "the sample"})
+        shown.append(Shown(f"/c/{reference}/thumb/{story.key}", "the sample", link))
     elif pictures and story.state == "dropped":
-        shown.append({"address": f"/c/{reference}/raw/{story.part}/{story.key}", "alt": "the one left out"})
+        shown.append(Shown(f"/c/{reference}/raw/{story.part}/{story.key}", "left out"))
         if story.witness:
-            shown.append({"address": f"/c/{reference}/thumb/{story.witness}", "alt": "the one in its place"})
-    title = str(story.record.get("title") or story.key)
-    return Told(title, story.state, life(story, known), link, shown, whole(story.record))
+            alike = "" if story.similarity is None else f", {percent_text(story.similarity)} alike"
+            where = f"/c/{reference}/sample/{story.witness}"
+            shown.append(Shown(f"/c/{reference}/thumb/{story.witness}", f"in its place{alike}", where))
+    named = (record.get("caption"), record.get("title")) if pictures else (record.get("title"), record.get("caption"))
+    title = str(named[0] or named[1] or story.key)
+    links = [(what, record[name]) for name, what in (("url", "file"), ("page_url", "page")) if record.get(name)]
+    return Told(title, story.state, life(story, known), link, links, shown, whole(record))
 
 
 def _toml(value: Any, path: str = "") -> str:  # Any: TOML

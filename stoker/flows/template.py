@@ -42,6 +42,8 @@ def measure(value: float | None, unit: str) -> str:
     """
     if unit == "bytes" and value is not None:
         return wording.size_text(value)
+    if value is not None and abs(value) >= 10**7:
+        return f"{value / 10**6:,.4g} million"
     return wording.number_text(value) + (f" {unit}" if unit else "")
 
 

@@ -16,6 +16,7 @@ from stoker.flows.report import Report, report
 from stoker.flows.shelf import Shelf
 from stoker.flows.wording import paragraphs, visible, web_address
 from stoker.pipelines.rejected import REASONS
+from stoker.storage import open_store
 from stoker.storage.manifest import Manifest, load_manifest
 from stoker.storage.memory import MemoryStore
 from stoker.storage.numbers import Quantiles
@@ -112,6 +113,20 @@ def test_nothing_that_acts_is_left_in_shown_text(text: str) -> None:
 )
 def test_only_web_addresses_become_links(value: object) -> None:
     assert web_address(value) == ""
+
+
+def test_the_python_loop_reads_the_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    made = make(open_store(str(tmp_path / "store")), tmp_path, Shapes(count=20), "shapes")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STOKER_STORE", str(tmp_path / "store"))
+    exec(report(made).loop, {})
+    lines = capsys.readouterr().out.splitlines()
+    split = made.shards[0].split
+    assert len(lines) == made.splits[split].samples
+    assert all("CC0-1.0" in line for line in lines)
 
 
 def test_a_difference_counts_what_was_added_and_reads_no_shared_shard(store: MemoryStore, manifest: Manifest) -> None:
