@@ -13,12 +13,26 @@ class Stream(Protocol):
     delivered: int
     batch_size: int
 
-    def __len__(self) -> int: ...
-    def step(self) -> None: ...
-    def turn(self) -> None: ...
-    def batch(self, epoch: int, start: int) -> Any: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def __len__(self) -> int:
+        """Batches that are left of this epoch."""
+
+    def step(self) -> None:
+        """Count one batch as handed to the loop."""
+
+    def turn(self) -> None:
+        """Begin the next epoch."""
+
+    def batch(self, epoch: int, start: int) -> Any:
+        """The batch at a position of an epoch; counts nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream is."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+
+    def close(self) -> None:
+        """End what reads ahead."""
 
 
 class _Batches(Dataset[Any]):

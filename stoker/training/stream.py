@@ -1,5 +1,6 @@
 """A pinned version as batches of samples: the same global order for any number of ranks and workers."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,7 +28,7 @@ class ShardStream:
     """An iterable of one epoch's batches after another: ``for batch in stream`` is an epoch, or the rest of one.
 
     ``batch_size`` is that of the global batch; rank r of ``world_size`` gets its share of it. A batch is
-    ``collate([decode(sample), ...])``; without them, a list of Samples. ``last`` says what becomes of an
+    ``collate([augment(decode(sample), draws), ...])``; without them, a list of Samples. ``last`` says what becomes of an
     incomplete last batch: shorter, dropped, or padded with the epoch's first samples.
 
     State is a few integers and counts what was handed to the loop: stop anywhere, load it into a stream with another
@@ -47,6 +48,7 @@ class ShardStream:
     world_size: int = 1
     fields: Sequence[str] | None = None  # that are read; None: all
     decode: Callable[[Sample], Any] | None = None
+    augment: Callable[[Any, bytes], Any] | None = None  # what was decoded, and 32 random bytes of (seed, epoch, key)
     collate: Callable[[list[Any]], Batch] | None = None
     cache: Path | None = None  # folder for shards; None: one under the system's temporary folder
     epoch: int = field(default=0, init=False)
@@ -101,8 +103,11 @@ class ShardStream:
         ahead = order.window_of(min(start + self.batch_size, order.samples - 1)) + 1
         self._cache.expect([self._shards[place] for place in order.shards_of(ahead)])
         samples = [self._cache.open(self._shards[shard]).sample(row, self.fields) for shard, row in places[first:stop]]
-        decoded = samples if self.decode is None else [self.decode(sample) for sample in samples]
-        return decoded if self.collate is None else self.collate(decoded)
+        examples: list[Any] = samples if self.decode is None else [self.decode(sample) for sample in samples]
+        if self.augment is not None:
+            draws = [hashlib.sha256(f"{self.seed}/{epoch}/{sample.key}".encode()).digest() for sample in samples]
+            examples = [self.augment(example, drawn) for example, drawn in zip(examples, draws, strict=True)]
+        return examples if self.collate is None else self.collate(examples)
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
         """Where the stream is, and what it is a stream of."""

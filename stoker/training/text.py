@@ -51,7 +51,9 @@ class TextStream:
         self.manifest = version_of(self.store, self.version)
         self._shards = split_shards(self.manifest, self.split)
         if not 0 <= self.rank < self.world_size <= self.batch_size:
-            raise TrainingError(f"rank {self.rank} of {self.world_size} with batch_size {self.batch_size}: cannot share")
+            raise TrainingError(
+                f"rank {self.rank} of {self.world_size} with batch_size {self.batch_size}: cannot share"
+            )
         self._cache = Cache(self.store, self.cache)
         self._sizes = self._document_sizes()
         total = sum(int(sizes.sum()) for sizes in self._sizes)
