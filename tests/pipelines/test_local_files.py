@@ -1,0 +1,196 @@
+"""Files of a folder: each one is a sample, says something of one, or is rejected with its reason."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from stoker.pipelines.errors import RecipeError, SourceBroken
+from stoker.pipelines.partition import Partition
+from stoker.pipelines.source import Candidate
+from stoker.pipelines.sources.local_files import LocalFiles
+from tests.data import SHARED, needs_shared
+from tests.fakes import context
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 30
+
+
+def put(folder: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def read(folder: Path, **options: object) -> list[Candidate]:
+    source = LocalFiles(**({"files": "."} | options))  # type: ignore[arg-type]  # options of a test
+    where = context(folder)
+    return [one for partition in source.partitions(where) for one in source.read(partition, where)]
+
+
+def outcome(candidates: list[Candidate]) -> dict[str, str]:
+    return {
+        one.sample.record["url"].removeprefix("file:"): one.rejected.reason
+        if one.rejected
+        else ",".join(one.sample.fields)
+        for one in candidates
+    }
+
+
+def test_fields_come_from_the_first_bytes_and_then_from_the_name(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        {
+            "a.png": PNG,
+            "b.jpg": PNG,  # a name that lies
+            "c.txt": b"text",
+            "d.MD": b"# text",
+            "e.jpg": b"<html>",
+            "f.bin": b"\1\2\3",
+            "g.svg": b"<svg xmlns='x'/>",
+            "h.txt": b"",
+            "i": b"who knows",
+            ".hidden": b"x",
+            ".git/config": b"x",
+        },
+    )
+    assert outcome(read(tmp_path)) == {
+        "a.png": "png",
+        "b.jpg": "png",
+        "c.txt": "txt",
+        "d.MD": "txt",
+        "e.jpg": "not_an_image",
+        "f.bin": "unsupported_format",
+        "g.svg": "unsupported_format",
+        "h.txt": "empty",
+        "i": "unsupported_format",
+    }
+
+
+def test_the_folder_is_the_label_and_files_beside_an_image_describe_it(tmp_path: Path) -> None:
+    said = {"licence": "CC0-1.0", "author": "Ann", "label": "tabby", "size": 3, "title": ["no"]}
+    put(
+        tmp_path,
+        {
+            "cats/a.png": PNG,
+            "cats/a.txt": b"A cat.\n",
+            "cats/a.json": json.dumps(said).encode(),
+            "dogs/b.png": PNG,
+            "dogs/b.json": b"{broken",
+            "dogs/c.txt": b"a text of its own",
+            "top.png": PNG,
+        },
+    )
+    found = {one.sample.record["url"]: one.sample.record for one in read(tmp_path, label="folder")}
+    assert set(found) == {"file:cats/a.png", "file:dogs/b.png", "file:dogs/c.txt", "file:top.png"}
+    cat = found["file:cats/a.png"]
+    assert (cat["caption"], cat["licence"], cat["author"], cat["label"]) == ("A cat.", "CC0-1.0", "Ann", "tabby")
+    assert cat["title"] == "a"
+    assert found["file:dogs/b.png"]["label"] == "dogs"
+    assert "label" not in found["file:top.png"]
+    assert len(read(tmp_path, sidecars=False)) == 7
+
+
+def test_globs_choose_files_and_keep_what_lies_beside_them(tmp_path: Path) -> None:
+    put(tmp_path, {"x/a.png": PNG, "x/a.txt": b"caption", "x/y/b.png": PNG, "x/c.txt": b"text", "z.png": PNG})
+    found = read(tmp_path, files="x/**/*.png")
+    assert [one.sample.record["url"] for one in found] == ["file:a.png", "file:y/b.png"]
+    assert found[0].sample.record["caption"] == "caption"
+    assert [one.sample.record["url"] for one in read(tmp_path, files="x/c.txt")] == ["file:c.txt"]
+    put(tmp_path, {"x/[odd].txt": b"text"})
+    assert outcome(read(tmp_path, files="x/[odd].txt")) == {"%5Bodd%5D.txt": "txt"}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ("nowhere", "does not exist"),
+        ("no/*.png", "does not exist"),
+        ("*.tiff", "no files there"),
+        ("empty", "no files there"),
+    ],
+)
+def test_nothing_to_read_is_a_recipe_error(tmp_path: Path, files: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError, match=message):
+        read(tmp_path, files=files)
+
+
+def test_odd_files_are_rejected_and_never_fatal(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    put(inside, {"a.txt": b"text", "big.txt": b"x" * (1 << 20) + b"y"})
+    put(outside, {"secret.txt": b"secret"})
+    (inside / "link.txt").symlink_to(inside / "a.txt")
+    (inside / "leak.txt").symlink_to(outside / "secret.txt")
+    (inside / "folder").symlink_to(outside)
+    (inside / "loop.txt").symlink_to(inside / "loop.txt")
+    (inside / "dangling.txt").symlink_to(inside / "gone.txt")
+    os.mkfifo(inside / "pipe.txt")
+    os.mkdir(os.fsencode(inside) + b"/caf\xe9")
+    (Path(os.fsdecode(os.fsencode(inside) + b"/caf\xe9")) / "n\nl.txt").write_text("text")
+    assert outcome(read(inside, max_megabytes=1, label="folder")) == {
+        "a.txt": "txt",
+        "big.txt": "too_large",
+        "link.txt": "txt",
+        "leak.txt": "outside",
+        "folder": "outside",
+        "loop.txt": "unreadable",
+        "dangling.txt": "unreadable",
+        "pipe.txt": "unreadable",
+        "caf%E9/n%0Al.txt": "txt",
+    }
+    odd = next(one for one in read(inside, label="folder") if "caf" in one.sample.record["url"])
+    assert odd.sample.record["label"] == "caf\\xe9"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_rejected(tmp_path: Path) -> None:
+    put(tmp_path, {"a.txt": b"x"})
+    (tmp_path / "a.txt").chmod(0)
+    assert outcome(read(tmp_path)) == {"a.txt": "unreadable"}
+
+
+def plan(folder: Path, **options: object) -> list[Partition]:
+    return list(LocalFiles(**({"files": "."} | options)).partitions(context(folder)))  # type: ignore[arg-type]  # options of a test
+
+
+def test_partitions_follow_the_content_and_an_added_file_changes_one(tmp_path: Path) -> None:
+    put(tmp_path, {f"{number:04}.txt": str(number).encode() for number in range(200)} | {"p.png": PNG, "p.txt": b"one"})
+    before = plan(tmp_path, files_per_partition=8)
+    assert len(before) > 10
+    assert plan(tmp_path, files_per_partition=8) == before
+    put(tmp_path, {"0100b.txt": b"new"})
+    assert len(set(map(repr, before)) - set(map(repr, plan(tmp_path, files_per_partition=8)))) <= 2
+    os.unlink(tmp_path / "0100b.txt")
+    put(tmp_path, {"p.txt": b"two"})
+    after = plan(tmp_path, files_per_partition=8)
+    changed = [one for one, other in zip(before, after, strict=True) if one != other]
+    assert len(changed) == 1
+    assert ["p.png", changed[0].payload["files"][-1][1]] in changed[0].payload["files"]
+
+
+def test_keys_are_those_of_the_path_whatever_else_lies_there(tmp_path: Path) -> None:
+    put(tmp_path, {"a/b.txt": b"text"})
+    key = read(tmp_path)[0].sample.key
+    put(tmp_path, {"a/a.txt": b"text", "c.txt": b"more"})
+    assert {one.sample.record["url"]: one.sample.key for one in read(tmp_path)}["file:a/b.txt"] == key
+    assert len(key) == 24
+
+
+def test_a_file_that_changed_since_planning_ends_the_partition(tmp_path: Path) -> None:
+    put(tmp_path, {"a.txt": b"text"})
+    source, where = LocalFiles("."), context(tmp_path)
+    (partition,) = source.partitions(where)
+    put(tmp_path, {"a.txt": b"other"})
+    with pytest.raises(SourceBroken, match=r"a\.txt: it has changed"):
+        list(source.read(partition, where))
+
+
+@needs_shared
+def test_real_photos_all_come_out(tmp_path: Path) -> None:
+    assert SHARED is not None
+    files = [path for path in (SHARED / "photos").rglob("*") if path.is_file()]
+    found = read(tmp_path, files=str(SHARED / "photos"), max_megabytes=256)
+    assert len(found) == len(files)
+    assert sum(one.rejected is None for one in found) > 0.8 * len(files)
