@@ -58,12 +58,13 @@ def _recipes() -> Path:
 
 def _serve(settings: Settings) -> str:
     """The address of the demo's site, once it answers: `stoker up` serves it when its port is chosen."""
-    from stoker.flows.demo.server import HOST, content, port_of
+    from stoker.flows.demo.server import HOST, content, port_of, remember_port
     from stoker.flows.demo.site import ROBOTS
 
     folder = settings.home / "demo"
     port = port_of(folder)
     content(folder, port)
+    remember_port(folder, port)
     url = f"http://{HOST}:{port}/"
     deadline = time.monotonic() + _SITE_S
     while True:
@@ -146,12 +147,12 @@ def _report(manifests: "list[Manifest]", services: "Services", url: str, seconds
     running = services.running
     sheet.facts(
         [
-            ("look at the corpora", running["web"].url),
-            ("look at every run and task", running["prefect"].url),
-            ("the site that was scraped", url),
-            ("a version in numbers", "stoker show digits"),
-            ("what became of a file", f"stoker why digits {url}broken/html.png"),
-            ("end the servers", "make demo-stop, or: stoker down"),
+            ("the corpora", running["web"].url),
+            ("runs and tasks", running["prefect"].url),
+            ("scraped site", url),
+            ("in numbers", "stoker show digits"),
+            ("a file's story", f"stoker why digits {url}broken/html.png"),
+            ("stop", "make demo-stop, or: stoker down"),
         ],
         style="cyan",
     )

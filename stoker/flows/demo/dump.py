@@ -2,6 +2,7 @@
 
 import bz2
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -50,12 +51,17 @@ class WikiPage:
 def make(folder: Path, base: str) -> Path:
     """Write the dump and its index into the folder, the same bytes every time; returns the dump's path."""
     dump, index = write(list(pages()), base)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, payload in ((f"{NAME}-index.txt.bz2", index), (f"{NAME}.xml.bz2", dump)):
-        begun = folder / f"{name}.part"
-        begun.write_bytes(payload)
-        begun.replace(folder / name)
+    put(folder / f"{NAME}-index.txt.bz2", index)
+    put(folder / f"{NAME}.xml.bz2", dump)
     return folder / f"{NAME}.xml.bz2"
+
+
+def put(path: Path, payload: bytes) -> None:
+    """Write a file whole or not at all, also beside another process that does the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun = path.with_name(f"{path.name}.{os.getpid()}.part")
+    begun.write_bytes(payload)
+    begun.replace(path)
 
 
 def pages() -> Iterator[WikiPage]:

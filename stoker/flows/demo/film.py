@@ -1,5 +1,6 @@
 """A short H.264 film made from scikit-learn's photographs: pans, a zoom, cuts, and stills that hardly move."""
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +31,7 @@ def make(path: Path) -> None:
     except ModuleNotFoundError:
         raise StokerError('the demo needs PyAV: pip install "stoker[video]"') from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    begun = path.with_suffix(".part.mp4")
+    begun = path.with_name(f"{path.stem}.{os.getpid()}.part.mp4")
     with av.open(str(begun), "w", options={"movflags": "+faststart"}) as film:
         film.metadata["title"] = "A garden and a temple"
         film.metadata["artist"] = " and ".join(PHOTOGRAPHERS.values())

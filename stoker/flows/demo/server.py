@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from stoker.flows.demo import dump, film
+from stoker.flows.demo.dump import put
 from stoker.flows.demo.site import BUSY_ONCE, HTML, PHOTOGRAPHERS, PHOTOGRAPHS_LICENCE, Answer, build, html, listing
 from stoker.flows.prefect_server import free_port
 
@@ -146,15 +147,13 @@ def main(folder: Path) -> None:
 
 
 def port_of(folder: Path) -> int:
-    """The site's port: chosen free once and then remembered, so that a second run finds the same addresses."""
-    path = folder / "port"
+    """The site's port: the remembered one, or else a free one."""
     try:
-        return int(path.read_text())
+        return int((folder / "port").read_text())
     except (FileNotFoundError, ValueError):
-        pass
-    port = free_port(PORT)
-    folder.mkdir(parents=True, exist_ok=True)
-    begun = path.with_suffix(".part")
-    begun.write_text(f"{port}\n")
-    begun.replace(path)
-    return port
+        return free_port(PORT)
+
+
+def remember_port(folder: Path, port: int) -> None:
+    """Keep the port, so that a second run finds the same addresses. `stoker up` serves the site from then on."""
+    put(folder / "port", f"{port}\n".encode())
