@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stoker.storage.errors import StorageRefused, StorageUnavailable
@@ -34,7 +34,7 @@ class Server:
     process: subprocess.Popen[bytes]
     endpoint: str
     access_key: str
-    secret_key: str
+    secret_key: str = field(repr=False)
     folder: Path
     ports: Mapping[str, int]
     region: str = REGION

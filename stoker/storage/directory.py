@@ -56,7 +56,7 @@ class DirectoryStore:
         if start < 0 or (size is not None and size < 0):
             raise ValueError(f"read from {start}, size {size}: expected none below 0")
         path = self._path(key)
-        with self._told(key), path.open("rb", buffering=0) as file:
+        with self._told(key), _found(), path.open("rb", buffering=0) as file:
             left = max(0, os.fstat(file.fileno()).st_size - start)
             wanted = left if size is None else min(size, left)
             payload = os.pread(file.fileno(), wanted, start)
@@ -70,7 +70,7 @@ class DirectoryStore:
     def size(self, key: str) -> int:
         """The object's size in bytes. Raises NotFound."""
         path = self._path(key)
-        with self._told(key):
+        with self._told(key), _found():
             if path.is_dir():
                 raise FileNotFoundError(errno.ENOENT, "a folder")
             return path.stat().st_size
@@ -169,9 +169,9 @@ class DirectoryStore:
 
     def _entries(self, folder: str) -> Sequence[os.DirEntry[str]]:
         try:
-            with self._told(folder), os.scandir(self.root / folder) as entries:
+            with self._told(folder), _found(), os.scandir(self.root / folder) as entries:
                 found = [entry for entry in entries if is_key(entry.name)]
-        except (NotFound, NotADirectoryError):
+        except NotFound:
             return []
         # A folder sorts as its keys do, by what follows its name: "a-b" comes before "a/b".
         return sorted(found, key=lambda entry: (entry.name + "/" * entry.is_dir(follow_symlinks=False)).encode())
@@ -242,6 +242,15 @@ class DirectoryStore:
             if error.errno in _BUSY:
                 raise StorageUnavailable(f"{said}; try again") from error
             raise StorageRefused(f"{said}; {_NEXT.get(error.errno or 0, 'choose another folder')}") from error
+
+
+@contextlib.contextmanager
+def _found() -> Iterator[None]:
+    """To a reader, a file on the way to an object means that there is no such object."""
+    try:
+        yield
+    except NotADirectoryError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
 
 
 def _flush(folder: Path) -> None:

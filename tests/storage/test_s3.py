@@ -1,11 +1,13 @@
 """S3 when things go wrong: on a real server, behind a network that misbehaves."""
 
 import hashlib
+import multiprocessing
 import os
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from stoker.flows import seaweed
 from stoker.storage import open_store
 from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
-from stoker.storage.s3 import S3Store
+from stoker.storage.s3 import S3Store, create_bucket
 from tests.conftest import BUCKET
 from tests.storage.faulty import Proxy, faulty
 
@@ -219,6 +221,36 @@ def test_a_server_that_is_down_is_unavailable_and_named() -> None:
         with pytest.raises(StorageUnavailable, match=f"no answer from {endpoint}; is the server running"):
             store.probe()
         assert time.monotonic() - started < 15
+
+
+def _read_in_child(store: S3Store, answer: Connection) -> None:
+    answer.send_bytes(store.read("a"))
+
+
+def test_a_forked_process_does_not_use_its_parents_connections(s3_store: S3Store) -> None:
+    s3_store.write("a", b"x" * 100_000)
+    fork = multiprocessing.get_context("fork")
+    ends = [fork.Pipe(duplex=False) for _ in range(3)]
+    children = [fork.Process(target=_read_in_child, args=(s3_store, write)) for _, write in ends]
+    for child in children:
+        child.start()
+    for _ in range(20):
+        assert s3_store.read("a") == b"x" * 100_000
+    for (read, write), child in zip(ends, children, strict=True):
+        assert read.poll(20)
+        assert read.recv_bytes() == b"x" * 100_000
+        child.join()
+        read.close()
+        write.close()
+
+
+def test_a_bucket_is_made_once(s3_server: seaweed.Server) -> None:
+    keys = {"access_key": s3_server.access_key, "secret_key": s3_server.secret_key}
+    for _ in range(2):
+        create_bucket("made-once", endpoint=s3_server.endpoint, **keys)
+    open_store("s3://made-once", endpoint=s3_server.endpoint, **keys).probe()
+    with pytest.raises(StorageRefused, match=r"Invalid bucket name|InvalidBucketName"):
+        create_bucket("No", endpoint=s3_server.endpoint, **keys)
 
 
 def test_no_credentials_anywhere_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from stoker.storage import catalog
 from stoker.storage.directory import DirectoryStore
 from stoker.storage.errors import AlreadyExists, NotFound, StorageRefused
+from stoker.storage.manifest import load_manifest, publish
 from stoker.storage.memory import MemoryStore
 from stoker.storage.store import Store
+from stoker.storage.verify import verify
+from tests.storage.versions import CORPUS, make_version
 
 ODD_KEYS = [
     "",
@@ -116,6 +120,16 @@ class TestEveryStore:
             store.read("a")
         with pytest.raises(NotFound, match="a: no such object"):
             store.size("a")
+
+    def test_nothing_lies_below_an_object(self, store: Store) -> None:
+        store.write("a", b"x")
+        with pytest.raises(NotFound, match="a/b: no such object"):
+            store.read("a/b")
+        with pytest.raises(NotFound, match="a/b: no such object"):
+            store.size("a/b")
+        store.delete("a/b")
+        assert list(store.list("a/")) == []
+        assert store.read("a") == b"x"
 
     def test_creating_keeps_what_is_there(self, store: Store) -> None:
         store.create("a", b"first")
@@ -251,6 +265,16 @@ class TestEveryStore:
         secret = getattr(store, "secret_key", None) or "none"
         assert secret not in repr(store)
         assert secret not in store.url
+
+    def test_a_version_is_published_loaded_and_verified(self, store: Store) -> None:
+        manifest = make_version(store)
+        make_version(store, 2)
+        assert catalog.corpora(store) == [CORPUS]
+        assert catalog.versions(store, CORPUS) == [1, 2]
+        assert load_manifest(store, f"{CORPUS}@1") == manifest
+        assert verify(store, manifest).problems == ()
+        with pytest.raises(AlreadyExists, match="never overwritten"):
+            publish(store, manifest)
 
     def test_it_passes_its_own_probe_and_leaves_nothing(self, store: Store) -> None:
         store.probe()
