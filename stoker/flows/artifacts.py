@@ -13,6 +13,7 @@ from prefect.artifacts import (
 
 from stoker.flows import services
 from stoker.flows.settings import Settings
+from stoker.flows.wording import size_text, visible
 from stoker.pipelines.rejected import REASONS
 from stoker.storage.manifest import Manifest
 
@@ -23,7 +24,7 @@ class Progress:
     def __init__(self, corpus: str, total: int, done: int, *, every_s: float) -> None:
         self._total, self._every_s, self._last = total, every_s, time.monotonic()
         self._artifact = create_progress_artifact(
-            self._percent(done), key=_key(corpus, "progress"), description=f"Partitions of {corpus} that are done"
+            self._percent(done), key=key(corpus, "progress"), description=f"Partitions of {corpus} that are done"
         )
 
     def update(self, done: int) -> None:
@@ -45,7 +46,7 @@ def of_version(manifest: Manifest, settings: Settings, *, new: bool) -> None:
     """The table of a version, and a link to its page where there is one."""
     create_markdown_artifact(
         markdown(manifest, new=new),
-        key=_key(manifest.corpus, "version"),
+        key=key(manifest.corpus, "version"),
         description=f"What {manifest.reference} holds and what was refused",
     )
     page = services.load(settings.home).alive("web")
@@ -53,20 +54,22 @@ def of_version(manifest: Manifest, settings: Settings, *, new: bool) -> None:
         create_link_artifact(
             f"{page.url}/corpora/{manifest.corpus}/{manifest.version}",
             link_text=f"{manifest.reference} on Stoker's page",
-            key=_key(manifest.corpus, "page"),
+            key=key(manifest.corpus, "page"),
             description="Samples, statistics, rejects and versions",
         )
 
 
 def markdown(manifest: Manifest, *, new: bool) -> str:
     """A version's numbers as Markdown."""
-    splits = [(name, f"{one.samples:,}", f"{one.shards:,}", _size(one.size)) for name, one in manifest.splits.items()]
+    splits = [
+        (name, f"{one.samples:,}", f"{one.shards:,}", size_text(one.size)) for name, one in manifest.splits.items()
+    ]
     refused = sorted(manifest.rejected.items(), key=lambda pair: (-pair[1], pair[0]))
     lines = [
         f"# {manifest.reference}",
         "" if new else "Nothing changed: this version held the same already.",
         f"{manifest.read:,} candidates read, **{manifest.samples:,} samples kept** "
-        f"({_size(manifest.size)}), {sum(manifest.rejected.values()):,} left out.",
+        f"({size_text(manifest.size)}), {sum(manifest.rejected.values()):,} left out.",
         "## Splits",
         *_table(("split", "samples", "shards", "size"), splits),
         "## Left out",
@@ -82,23 +85,15 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     if not rows:
         return ["none"]
     lines = [head, ("---",) * len(head), *rows]
-    return ["\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)]
+    return ["\n".join("| " + " | ".join(escaped(cell) for cell in line) + " |" for line in lines)]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text of the outside world inside a Markdown table."""
-    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    plain = visible(text).replace("&", "&amp;").replace("<", "&lt;")
     return "".join("\\" + letter if letter in "\\|`[]*_" else letter for letter in plain)
 
 
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}" if unit != "B" else f"{size:.0f} B"
-        size /= 1000
-    return f"{size:.3g} TB"
-
-
-def _key(corpus: str, kind: str) -> str:
+def key(corpus: str, kind: str) -> str:
     """Prefect takes small letters, digits and dashes."""
     return f"{corpus.replace('_', '-')}-{kind}"

@@ -29,8 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StokerError as error:
         print(f"stoker: {_one_line(str(error))}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else REFUSED
-    except KeyboardInterrupt:
-        print("stoker: interrupted; the same command resumes", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        next_step = str(interrupt) or "the same command resumes"
+        print(f"stoker: interrupted; {next_step}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output had enough: `stoker show digits | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,10 +72,8 @@ def parser() -> argparse.ArgumentParser:
     one = command("train", "train a model on a corpus: stoker train cnn digits", stored)
     one.add_argument("model", metavar="MODEL", help="cnn, lstm, or another file of stoker/training/models")
     one.add_argument("corpus", metavar="CORPUS[@V]", help="the newest version, or that of a number")
-    one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
-    one.add_argument(
-        "options", nargs="*", metavar="OPTION=VALUE", help="an option of the training or the model, e.g. epochs=3"
-    )
+    one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the same run")
+    _add_training(one)
     one = command("demo", "the whole road on real input, on this machine", where)
     return top
 
@@ -96,11 +95,24 @@ def _add_recipes(command: _Command, stored: argparse.ArgumentParser) -> None:
     one.add_argument("--interval", metavar="TIME", help="e.g. 90s, 15m, 6h, 1d")
     one.add_argument("--timezone", metavar="NAME", help="of the cron line, e.g. Europe/Berlin (UTC)")
     one.add_argument("--train", metavar="MODEL", help="also train this model on every new version of the corpus")
-    one.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of that training")
+    one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of that training")
     change = one.add_mutually_exclusive_group()
     change.add_argument("--list", action="store_true", help="what is scheduled, and when it runs next")
     for verb in ("pause", "resume", "remove"):
         change.add_argument(f"--{verb}", metavar="NAME", help=f"{verb} what is scheduled under this name")
+
+
+def _add_training(one: argparse.ArgumentParser) -> None:
+    """The options of every training as flags; those of a model, which is not imported here, by --set."""
+    import dataclasses
+
+    from stoker.training.options import TrainOptions
+
+    for option in dataclasses.fields(TrainOptions):
+        flag = f"--{option.name.replace('_', '-')}"
+        words = f"{option.default} unless the model says otherwise"
+        one.add_argument(flag, dest=f"option_{option.name}", metavar="VALUE", help=words)
+    one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
 
 
 def _add_looking(command: _Command, stored: argparse.ArgumentParser) -> None:

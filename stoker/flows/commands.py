@@ -2,15 +2,19 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stoker.flows import settings as where
 from stoker.flows.settings import Settings, UsageError
+from stoker.storage.errors import StokerError
 
 if TYPE_CHECKING:
-    from prefect.states import State
+    from prefect.client.schemas.objects import State
 
+    from stoker.flows.progress import Board
     from stoker.pipelines.recipe import Recipe
     from stoker.storage.manifest import Manifest
     from stoker.storage.store import Store
@@ -35,10 +39,10 @@ def manifest_of(store: "Store", reference: str) -> "Manifest":
     return load_manifest(store, reference)
 
 
-def result_of(state: "State[Any]") -> Any:  # Any: what the flow returned
+def result_of(state: "State[Any]", next_step: str = "the same command resumes") -> Any:  # Any: what the flow returned
     """A flow's result, or its exception; a run that was asked to stop is an interrupted command."""
     if state.is_cancelled():
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(next_step)
     return state.result()
 
 
@@ -84,30 +88,35 @@ def ingest_command(arguments: Namespace) -> int:
     """Make a version of a recipe's corpus."""
     from stoker.pipelines.recipe import load
 
-    own = settings_of(arguments, arguments.recipe)
-    manifest, new = ingested(own, load(arguments.recipe))
+    manifest, new = ingested(settings_of(arguments, arguments.recipe), load(arguments.recipe))
     _print_version(manifest, new=new)
     return 0
 
 
-def ingested(own: Settings, recipe: "Recipe") -> "tuple[Manifest, bool]":
-    """The corpus as it is now, ingested with progress on this terminal, and whether that made a new version."""
+def ingested(settings: Settings, recipe: "Recipe") -> "tuple[Manifest, bool]":
+    """The version that a run of the flow made, watched on this terminal, and whether it is new."""
+    store = settings.open_store()
+    store.probe()  # before anything is started: what is wrong with a store is said at once
+    with flows(settings) as (board, url):
+        from stoker.flows.ingest import ingest as flow
+
+        board.note(f"{recipe.corpus}: into {store.url}; watched at {url}")
+        given = (dict(recipe.document), str(recipe.root), settings.to_json(), board.token)
+        done = result_of(flow(*given, return_state=True))
+    return manifest_of(store, done["reference"]), done["new"]
+
+
+@contextmanager
+def flows(settings: Settings) -> "Iterator[tuple[Board, str]]":
+    """A board on this terminal, and the address of the Prefect server that flows of this process report to."""
     from stoker.flows import prefect_server, progress
 
-    store = own.open_store()
-    store.probe()
-    with progress.watched(own.home) as board:
+    with progress.watched(settings.home) as board:
         board.phase("starting")
-        board.blocking = True
-        with prefect_server.connected(own) as url:
-            from stoker.flows.ingest import ingest as flow
-
+        board.blocking = True  # until a flow says otherwise, Ctrl-C cuts
+        with prefect_server.connected(settings) as url:
             board.blocking = False
-            board.note(f"{recipe.corpus}: into {store.url}; watched at {url.removesuffix('/api')}")
-            done = result_of(
-                flow(dict(recipe.document), str(recipe.root), own.to_json(), board.token, return_state=True)
-            )
-    return manifest_of(store, done["reference"]), done["new"]
+            yield board, url.removesuffix("/api")
 
 
 def _print_version(manifest: "Manifest", *, new: bool) -> None:
@@ -127,10 +136,12 @@ def schedule_command(arguments: Namespace) -> int:
     """Schedule a recipe, or see and change what is scheduled."""
     if arguments.list or arguments.pause or arguments.resume or arguments.remove:
         return _change_schedules(arguments, settings_of(arguments))
-    from stoker.flows import schedule
     from stoker.pipelines.recipe import load
 
     own = settings_of(arguments, arguments.recipe)
+    _enter_prefect(own)
+    from stoker.flows import schedule
+
     if arguments.recipe is None:
         raise UsageError("schedule: name a RECIPE, or one of --list, --pause, --resume, --remove")
     recipe = load(arguments.recipe)
@@ -144,13 +155,22 @@ def schedule_command(arguments: Namespace) -> int:
         when = schedule.timetable(cron=cron, interval=arguments.interval or "", timezone=zone)
         print(f"scheduled {schedule.add_ingest(own, recipe, when)}: {schedule.words(when)}")
     if arguments.train:
-        options = train_options(arguments.train, arguments.option)
+        options = _options(arguments)
+        check_training(arguments.train, options)
         name = schedule.add_training(own, recipe.corpus, arguments.train, options)
         print(f"scheduled {name}: trains {arguments.train} on every new version of {recipe.corpus}")
     return 0
 
 
+def _enter_prefect(settings: Settings) -> None:
+    """Before Prefect is imported: it must not read the set-up that a user may have for other work."""
+    from stoker.flows import prefect_server
+
+    prefect_server.enter(settings, prefect_server.known_url(settings) or "")
+
+
 def _change_schedules(arguments: Namespace, own: Settings) -> int:
+    _enter_prefect(own)
     from stoker.flows import schedule
 
     if arguments.list:
@@ -168,3 +188,91 @@ def _change_schedules(arguments: Namespace, own: Settings) -> int:
         schedule.pause(own, name, paused=bool(arguments.pause))
         print(f"{'paused' if arguments.pause else 'resumed'} {name}")
     return 0
+
+
+def verify_command(arguments: Namespace) -> int:
+    """Read a version again."""
+    from rich.console import Console
+
+    from stoker.flows.show import verified
+
+    own = settings_of(arguments)
+    reference = manifest_of(own.open_store(), arguments.corpus).reference
+    with flows(own) as (board, _):
+        from stoker.flows.verify import Damaged, verify
+        from stoker.storage.verify import Verified
+
+        state = verify(reference, own.to_json(), board.token, return_state=True)
+    try:
+        done = result_of(state)
+    except Damaged as error:
+        verified(error.found, reference, Console())
+        return 1
+    verified(Verified(done["shards"], done["samples"], done["size"], ()), reference, Console())
+    return 0
+
+
+def _options(arguments: Namespace) -> dict[str, str]:
+    """The options of a training, from its own flags and from --set."""
+    found = {
+        name.removeprefix("option_"): value for name, value in vars(arguments).items() if name.startswith("option_")
+    }
+    chosen = {name: value for name, value in found.items() if value is not None}
+    for text in arguments.set:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {text}: expected NAME=VALUE, for example --set width=32")
+        chosen[name] = value
+    return chosen
+
+
+def train_command(arguments: Namespace) -> int:
+    """Train a model on a version."""
+    from stoker.flows.wording import paragraphs
+
+    own = settings_of(arguments)
+    done = trained(own, arguments.model, arguments.corpus, _options(arguments), resume=arguments.resume)
+    from stoker.flows.train import metrics_text
+
+    print(
+        f"{done['run']}: {arguments.model} on {done['reference']}, {done['steps']:,} steps: {metrics_text(done['metrics'])}"
+    )
+    if done["sample"]:
+        print(paragraphs(done["sample"]))
+    _say(f"metrics: {done['folder']} (metrics.jsonl, TensorBoard)")
+    return 0
+
+
+def check_training(model: str, options: "dict[str, str]") -> None:
+    """Refuse a model or an option that does not exist, before anything is started. Raises StokerError."""
+    try:
+        from stoker.training.options import make
+
+        make(model, options)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("torch", "webdataset", "tensorboard"):
+            raise
+        raise StokerError(f'training needs {error.name}, which is not installed; pip install "stoker[train]"') from None
+
+
+def trained(
+    settings: Settings, model: str, corpus: str, options: "dict[str, str]", *, resume: bool = False
+) -> "dict[str, Any]":  # Any: JSON values
+    """What a run of the flow came to (see ``stoker.flows.train``), watched on this terminal."""
+    check_training(model, options)
+    manifest = manifest_of(settings.open_store(), corpus)
+    with flows(settings) as (board, url):
+        from stoker.flows.train import train
+
+        board.note(f"{model} on {manifest.reference}; watched at {url}")
+        given = (model, manifest.reference, options, settings.to_json(), board.token, resume)
+        state = train(*given, return_state=True)
+    done: dict[str, Any] = result_of(state, "the same command with --resume goes on")
+    return done
+
+
+def demo_command(arguments: Namespace) -> int:
+    """The whole road on real input."""
+    from stoker.flows.demo import run
+
+    return run(settings_of(arguments))

@@ -29,12 +29,12 @@ class Board:
         self._running: dict[str, tuple[int, int]] = {}
         self._read = self._kept = self._done = 0
         self._total: int | None = None
-        self._phase = ""
+        self._phase = self._words = ""
 
     def phase(self, name: str, total: int | None = None, done: int = 0, read: int = 0, kept: int = 0) -> None:
         """A new phase begins; ``total`` counts its parts, of which ``done`` were done before, with so many samples."""
         with self._lock:
-            self._phase, self._total, self._done = name, total, done
+            self._phase, self._total, self._done, self._words = name, total, done, ""
             self._read, self._kept = read, kept
             self._running.clear()
         self._show()
@@ -54,6 +54,13 @@ class Board:
             self._kept += kept
         self._show()
 
+    def reach(self, done: int, words: str = "") -> None:
+        """So much of the phase is done."""
+        if done != self._done:
+            with self._lock:
+                self._done, self._words = done, words
+            self._show()
+
     def note(self, text: str) -> None:
         """A line for the person."""
 
@@ -67,7 +74,7 @@ class Board:
         with self._lock:
             read = self._read + sum(one[0] for one in self._running.values())
             kept = self._kept + sum(one[1] for one in self._running.values())
-        return f"{read:,} read, {kept:,} kept" if read else ""
+        return f"{read:,} read, {kept:,} kept" if read else self._words
 
 
 class Lines(Board):

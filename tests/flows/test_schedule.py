@@ -96,3 +96,28 @@ def test_a_cron_line_has_its_next_time_in_its_zone(up: Cli) -> None:
     assert done.stdout == "scheduled nightly: 0 3 * * * (Asia/Tokyo)\n", done.stderr
     assert until(lambda: "T18:00:00+00:00" in up("schedule", "--list").stdout, 30)
     assert up("schedule", "--remove", "nightly").returncode == 0
+
+
+@pytest.mark.slow
+def test_training_follows_every_new_version_of_a_corpus(up: Cli) -> None:
+    pytest.importorskip("torch")
+    lines = [f"word-{number}" for number in range(60)]
+    recipe = up.recipe(lines, more="[shards]\nsamples = 20\n", name="followed")
+    small = [word for pair in ("epochs=1", "batch_size=2", "hidden=8", "sample_length=9") for word in ("--set", pair)]
+    done = up("schedule", recipe, "--train", "lstm", *small)
+    assert done.stdout == "scheduled followed-lstm: trains lstm on every new version of followed\n", done.stderr
+    assert "on every new version" in up("schedule", "--list").stdout
+    assert up("ingest", recipe).returncode == 0
+    assert until(lambda: len(completed(up, "train", "followed-lstm")) == 1, 90)
+    up.recipe([*lines, "more"], more="[shards]\nsamples = 20\n", name="followed")
+    assert up("ingest", recipe).returncode == 0
+    assert until(lambda: len(completed(up, "train", "followed-lstm")) == 2, 90)
+    trained = {run["parameters"]["corpus"] for run in completed(up, "train", "followed-lstm")}
+    assert trained == {"followed@1", "followed@2"}
+
+    assert up("schedule", "--pause", "followed-lstm").returncode == 0
+    up.recipe([*lines, "more", "and more"], more="[shards]\nsamples = 20\n", name="followed")
+    assert up("ingest", recipe).returncode == 0
+    time.sleep(8)
+    assert len(runs(up, deployments={"name": {"any_": ["followed-lstm"]}})) == 2
+    assert up("schedule", "--remove", "followed-lstm").returncode == 0

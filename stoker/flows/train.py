@@ -1,0 +1,111 @@
+"""The flow `train`: a model on a version, saved into the store as it goes, stopped and resumed anywhere."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
+
+from stoker.flows import artifacts, progress
+from stoker.flows.settings import Settings
+from stoker.flows.wording import number_text
+from stoker.storage.manifest import load_manifest
+
+if TYPE_CHECKING:
+    from stoker.training.train import Event, Result
+
+
+@flow(name="train", flow_run_name="{model} on {corpus}", persist_result=False, validate_parameters=False)
+def train(
+    model: str,
+    corpus: str,
+    options: dict[str, str],
+    settings: dict[str, Any],  # Any: JSON values
+    token: str = "",
+    resume: bool = False,
+) -> dict[str, Any] | State[Any]:  # Any: JSON values
+    """Train a model on a version (``digits@2``, or the newest of ``digits``) with options by name.
+
+    Returns what the run came to, or the state Cancelled when it was asked to stop: it was saved then, and resumes.
+    Raises StokerError.
+    """
+    from stoker.training.train import train as run
+
+    own, board = Settings.from_json(settings), progress.find(token)
+    store = own.open_store()
+    manifest = load_manifest(store, corpus)
+    told = _Told(board, manifest.corpus, model)
+    result = run(
+        store,
+        manifest,
+        model,
+        dict(options),
+        resume=resume,
+        folder=own.home / "training",
+        cache=own.home / "cache",
+        progress=told,
+        stop=progress.stopper(own.home, token),
+    )
+    if result.stopped:
+        return Cancelled(message=f"{result.run}: saved at step {result.step} of {result.steps}")
+    create_markdown_artifact(
+        _markdown(result, options),
+        key=artifacts.key(f"{manifest.corpus}-{model}", "trained"),
+        description=f"{model} on {result.reference}",
+    )
+    return {
+        "run": result.run,
+        "reference": result.reference,
+        "steps": result.steps,
+        "resumed_at": result.resumed_at,
+        "metrics": result.metrics,
+        "sample": result.sample,
+        "folder": str(result.folder),
+    }
+
+
+class _Told:
+    """Shows a run's events on the terminal and in Prefect's UI."""
+
+    def __init__(self, board: progress.Board, corpus: str, model: str) -> None:
+        self._board, self._shown = board, 0.0
+        self._artifact = create_progress_artifact(
+            0.0, key=artifacts.key(f"{corpus}-{model}", "progress"), description=f"{model} on {corpus}"
+        )
+
+    def __call__(self, event: "Event") -> None:
+        if event.kind == "start":
+            self._board.phase(event.run, event.steps, event.step)
+            if event.step:
+                self._board.note(f"{event.run}: goes on at step {event.step} of {event.steps}")
+        elif event.kind == "step":
+            self._board.reach(event.step, f"epoch {event.epoch + 1}, loss {event.loss:.3f}, {event.rate:,.0f}/s")
+        elif event.kind == "evaluate":
+            self._board.note(f"step {event.step:,}: {metrics_text(event.metrics)}")
+        percent = 100.0 * event.step / max(event.steps, 1)
+        if percent - self._shown >= 1 or event.kind == "end":  # at most a hundred calls, however long it lasts
+            self._shown = percent
+            update_progress_artifact(self._artifact, percent)  # type: ignore[arg-type]  # not awaited: it is a UUID
+
+
+def metrics_text(metrics: Mapping[str, Any]) -> str:  # Any: JSON values
+    """The numbers of an evaluation in one line."""
+    shown = [
+        f"{name} {number_text(value) if isinstance(value, int | float) else value}"
+        for name, value in metrics.items()
+        if isinstance(value, int | float | str) and name not in ("split", "epochs")
+    ]
+    return f"{', '.join(shown)} on {metrics['split']}" if "split" in metrics else ", ".join(shown)
+
+
+def _markdown(result: "Result", options: Mapping[str, str]) -> str:
+    rows = [(name, str(value)) for name, value in result.metrics.items()]
+    rows += [(f"option {name}", value) for name, value in options.items()]
+    lines = ["| what | value |", "| --- | --- |"]
+    lines += [f"| {artifacts.escaped(name)} | {artifacts.escaped(value)} |" for name, value in rows]
+    text = [f"# {result.run} on {result.reference}", f"{result.steps:,} steps", "\n".join(lines)]
+    if result.sample:
+        text.append("Written by the model:\n\n" + "\n".join(f"    {line}" for line in result.sample.splitlines()))
+    return "\n\n".join(text)
