@@ -3,12 +3,11 @@
 import hashlib
 from typing import Any
 
-from stoker.pipelines.image import measures_of_image
+from stoker.pipelines.image import field_of, measures_of_image
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.text import measures_of_text
 from stoker.storage.sample import Sample
 
-IMAGE_FIELDS = ("jpg", "png", "webp", "gif", "bmp", "tif")
 TEXT_FIELD = "txt"
 
 
@@ -19,7 +18,7 @@ def measure(sample: Sample) -> dict[str, Any] | Rejected:  # Any: Parquet scalar
     all fields where there is neither), so that equal values mean exact duplicates.
     """
     found: dict[str, Any] = {"size": sum(len(payload) for payload in sample.fields.values())}
-    image = next((extension for extension in IMAGE_FIELDS if extension in sample.fields), None)
+    image = field_of(sample)
     if image is not None:
         seen = measures_of_image(sample.fields[image])
         if isinstance(seen, Rejected):

@@ -151,7 +151,7 @@ class Video:
                     if found >= times.most or (times.end is not None and times.at(number) >= times.end):
                         return
                     held = (time, pts, frame)
-        if held is not None and times.at(number) < held[0] + (_lasts(held[2], base, rate) or Fraction(1, 1000)):
+        if held is not None and times.at(number) < held[0] + _lasts(held[2], stream, first or 0):
             yield _shown(*held, stream.sample_aspect_ratio)
 
     def _decoded(self, av: Any, stream: Any, packet: Packet) -> Iterator[Frame]:  # Any: as above
@@ -217,9 +217,12 @@ def _pts(frame: Frame, held: tuple[Fraction, int, Frame] | None, base: Fraction,
     return 0 if held is None else held[1] + max(1, int(1 / (rate or 25) / base))
 
 
-def _lasts(frame: Frame, base: Fraction, rate: Fraction | None) -> Fraction:
-    """Seconds that the last frame is shown."""
-    return frame.duration * base if frame.duration else (1 / rate if rate else Fraction(0))
+def _lasts(frame: Frame, stream: Any, first: int) -> Fraction:  # Any: PyAV is untyped to us
+    """Seconds that the last frame is shown, by itself and by the stream's length: either may be too long."""
+    base, rate = stream.time_base, stream.average_rate
+    own = frame.duration * base if frame.duration else (1 / rate if rate else Fraction(0))
+    left = (first + stream.duration - frame.pts) * base if stream.duration and frame.pts is not None else own
+    return max(min(own, left), Fraction(1, 1000))
 
 
 def _shown(time: Fraction, pts: int, frame: Frame, aspect: Fraction | None) -> Shown:

@@ -134,6 +134,7 @@ def test_many_copies_of_one_picture_are_a_star_and_not_all_their_pairs() -> None
     assert {one.leader for one in found} == {0}
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_pictures_take_seconds() -> None:
     generator = np.random.default_rng(0)
     hashes = generator.integers(0, 2**64, (100_000, 4), dtype=np.uint64)
