@@ -135,7 +135,7 @@ def entries(index: Path) -> Iterator[tuple[int, int, str]]:
                 yield int(offset), int(page), title
     except (OSError, EOFError, ValueError) as error:
         raise SourceBroken(
-            f"{index.name}: line {number + 1}: expected offset:page:title ({error}); download the index again, "
+            f"{index.name}: near line {number}: expected offset:page:title ({error}); download the index again, "
             "or remove it: the dump can be read without"
         ) from error
 
@@ -191,7 +191,7 @@ def _bz2(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
             data = file.read(min(CHUNK, stop - place))
             place += len(data)
             if not data:
-                raise Damaged(stream, "the file ends in the middle of a bz2 stream: it is cut short")
+                raise Damaged(stream, "the file ends in the middle of a bz2 stream: it is cut short or damaged")
         else:
             data = b""
         try:

@@ -130,7 +130,7 @@ def test_wrong_options_are_recipe_errors_that_name_the_right_ones(tmp_path: Path
         ("n.parquet", {}, "name an image or text column; the columns are: number"),
         ("gone.parquet", {}, "no such file or folder"),
         ("../gone", {}, "no such file or folder"),
-        ("a b c", {}, "expected a name such as"),
+        ("a b c", {}, "expected a name like"),
         ("empty", {}, "no .parquet or .arrow file in the folder"),
     ):
         with pytest.raises(RecipeError, match=message):

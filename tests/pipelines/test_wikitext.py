@@ -94,9 +94,12 @@ def test_redirects_are_known_in_many_languages() -> None:
 @given(
     st.lists(
         st.sampled_from(
-            ["{{", "}}", "[[", "]]", "{|", "\n|}", "\n{|", "|", "'''", "''", "<ref>", "</ref>", "<nowiki>", "<!--", "-->",
-             "\n== x ==", "\n* ", "&lt;", "&#0;", "-{", "}-", "convert|1|m", "File:", "<table>", "</table>", "[http://x", "]",
-             "__A__", "\x00", "\ud800", "word", " ", "\n", "(", ")", ";", "=", "{{{", "<br", ">", "#if:"]
+            [
+                "{{", "}}", "[[", "]]", "{|", "\n|}", "\n{|", "|", "'''", "''", "<ref>", "</ref>", "<nowiki>",
+                "<!--", "-->", "\n== x ==", "\n* ", "&lt;", "&#0;", "-{", "}-", "convert|1|m", "File:", "<table>",
+                "</table>", "[http://x", "]", "__A__", "\x00", "\ud800", "word", " ", "\n", "(", ")", ";", "=",
+                "{{{", "<br", ">", "#if:",
+            ]
         )
     ).map("".join) | st.text()
 )  # fmt: skip
@@ -113,11 +116,12 @@ def test_plain_text_stays_as_it_is_when_read_again(text: str) -> None:
 
 
 HOSTILE = {
-    "templates": "{{a|", "links": "[[a|", "both": "{{a|[[b|", "tables": "\n{|\n|", "nowiki": "<nowiki>", "refs": "<ref>x ",
-    "refs before one closer": "<ref>x\n", "comments": "<!--", "less than": "a < b ", "quotes": "''a", "brackets": "[http:x",
-    "html tables": "<table>", "attributes": '<ref name="a ', "headings": "\n= ", "equals": "=", "variants": "-{a|",
-    "gaps": "({{x}};", "blanks": " ", "entities": "&amp", "magic": "__A_", "lists": "\n*#:;", "sup": "<sup>1", "parameters": "{{{1|",
-    "closers": "}}]]", "apostrophes": "'", "rows": "\n| a || b",
+    "templates": "{{a|", "links": "[[a|", "both": "{{a|[[b|", "tables": "\n{|\n|", "nowiki": "<nowiki>",
+    "refs": "<ref>x ", "refs before one closer": "<ref>x\n", "comments": "<!--", "less than": "a < b ",
+    "quotes": "''a", "brackets": "[http:x", "html tables": "<table>", "attributes": '<ref name="a ',
+    "headings": "\n= ", "equals": "=", "variants": "-{a|", "gaps": "({{x}};", "blanks": " ", "entities": "&amp",
+    "magic": "__A_", "lists": "\n*#:;", "sup": "<sup>1", "parameters": "{{{1|", "closers": "}}]]",
+    "apostrophes": "'", "rows": "\n| a || b",
 }  # fmt: skip
 
 

@@ -113,7 +113,7 @@ class HuggingFace(Source):
                 raise RecipeError(f"source 'hugging_face': dataset {self.dataset!r}: no such file or folder")
             if not _NAME.fullmatch(self.dataset):
                 raise RecipeError(
-                    f"source 'hugging_face': dataset {self.dataset!r}: expected a name such as 'ylecun/mnist', a folder "
+                    f"source 'hugging_face': dataset {self.dataset!r}: expected a name like 'ylecun/mnist', a folder "
                     "or a file"
                 )
             return None
