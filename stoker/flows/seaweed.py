@@ -66,8 +66,7 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        for door in _DOORS:  # weed leaves these behind, in /tmp whatever TMPDIR says
-            Path(f"/tmp/seaweedfs-{door}-grpc-{self.ports[f'{door}.grpc']}.sock").unlink(missing_ok=True)  # noqa: S108
+        _clear_sockets(self.ports)
 
     def _tail(self) -> str:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
@@ -85,7 +84,10 @@ def start(folder: Path, *, access_key: str, secret_key: str, ports: Mapping[str,
     (folder / "data").mkdir(parents=True, exist_ok=True)
     lock = _take(folder)
     try:
-        chosen = _choose_ports(folder, ports or {})
+        before = _ports_before(folder)
+        _clear_sockets(before)
+        chosen = _choose_ports(before, ports or {})
+        (folder / "ports.json").write_text(json.dumps(chosen))
         _write_private(folder / "identity.json", _identity(access_key, secret_key))
         with (folder / "weed.log").open("wb") as log:
             process = subprocess.Popen(  # noqa: S603  # no shell, and every argument is ours
@@ -122,20 +124,31 @@ def _take(folder: Path) -> int:
     return lock
 
 
-def _choose_ports(folder: Path, given: Mapping[str, int]) -> dict[str, int]:
+def _ports_before(folder: Path) -> dict[str, int]:
+    """Those of the last start on this folder; empty if there was none."""
+    try:
+        content = json.loads((folder / "ports.json").read_text())
+        return {name: int(content[name]) for name in PORTS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _clear_sockets(ports: Mapping[str, int]) -> None:
+    """Remove what weed leaves behind, in /tmp whatever TMPDIR says."""
+    for door in _DOORS:
+        if f"{door}.grpc" in ports:
+            Path(f"/tmp/seaweedfs-{door}-grpc-{ports[f'{door}.grpc']}.sock").unlink(missing_ok=True)  # noqa: S108
+
+
+def _choose_ports(before: Mapping[str, int], given: Mapping[str, int]) -> dict[str, int]:
     unknown = sorted(set(given) - set(PORTS))
     if unknown:
         raise ValueError(f"no port is called {unknown[0]!r}; there are: {', '.join(PORTS)}")
-    before: dict[str, int] = {}
-    kept = folder / "ports.json"
-    with contextlib.suppress(OSError, ValueError):
-        before = {name: int(port) for name, port in json.loads(kept.read_text()).items() if name in PORTS}
     chosen: dict[str, int] = {}
     with contextlib.ExitStack() as held:
         for name in PORTS:
             wish = given.get(name) or before.get(name, 0)
             chosen[name] = _hold(held, wish, required=name in given)
-    kept.write_text(json.dumps(chosen))
     return chosen
 
 

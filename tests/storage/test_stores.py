@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from stoker.storage.directory import DirectoryStore
 from stoker.storage.errors import AlreadyExists, NotFound, StorageRefused
 from stoker.storage.manifest import load_manifest, publish
 from stoker.storage.memory import MemoryStore
+from stoker.storage.s3 import S3Store
 from stoker.storage.store import Store
 from stoker.storage.verify import verify
 from tests.storage.versions import CORPUS, make_version
@@ -206,9 +208,10 @@ class TestEveryStore:
         }
 
     def test_listing_goes_on_over_many_pages(self, store: Store) -> None:
-        keys = [f"many/{number:04d}" for number in range(1100)]
-        for key in keys:
-            store.write(key, b"x")
+        pages = 1100 if isinstance(store, S3Store) else 50  # S3 gives a thousand at a time
+        keys = [f"many/{number:04d}" for number in range(pages)]
+        with ThreadPoolExecutor(8) as writers:
+            list(writers.map(lambda key: store.write(key, b"x"), keys))
         assert [stored.key for stored in store.list("many/")] == keys
 
     def test_folders_are_the_next_parts_of_keys(self, store: Store) -> None:
