@@ -149,6 +149,7 @@ def test_a_hundred_thousand_pictures_take_seconds() -> None:
     assert found == {95_000 + number: int(place) for number, place in enumerate(copies)}
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, silenced once a process: pytest undoes that
 @needs_shared
 def test_copies_among_real_photographs_are_found_and_nothing_else() -> None:
     assert SHARED is not None
