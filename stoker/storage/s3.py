@@ -93,12 +93,12 @@ class S3Store:
         """The objects whose keys begin with the prefix, in order of their keys."""
         # AWS lists in order of the bytes; SeaweedFS folder by folder ("a/b" before "a-b"), so it is held and sorted.
         found = self._listed(prefix)
-        yield from found if self.endpoint is None else sorted(found, key=lambda stored: stored.key.encode())
+        yield from found if self._access.is_aws else sorted(found, key=lambda stored: stored.key.encode())
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """The folders right under a prefix."""
         found = self._common(prefix)
-        if self.endpoint is None:
+        if self._access.is_aws:
             yield from found
             return
         for name in sorted(found, key=lambda name: f"{name}/".encode()):

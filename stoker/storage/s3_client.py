@@ -34,8 +34,15 @@ class Access:
 
     @property
     def server(self) -> str:
-        """Its name in messages."""
-        return self.endpoint or "AWS"
+        """Its address, which boto3 may have from the environment."""
+        found = _clients.get(self)
+        return self.endpoint or (found.meta.endpoint_url if found else "AWS")
+
+    @property
+    def is_aws(self) -> bool:
+        """Whether it is Amazon's own, which keeps to its documentation."""
+        host = urlsplit(self._client().meta.endpoint_url).hostname or ""
+        return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
     def ask(self, where: str, ask: "Callable[[S3Client], T]", *, attempts: int = ATTEMPTS) -> T:
         """What the server answers about ``where``. Raises StorageError; busy servers are asked again first."""

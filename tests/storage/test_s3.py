@@ -263,6 +263,26 @@ def test_no_credentials_anywhere_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
         store.read("a")
 
 
+def test_an_endpoint_of_boto3s_own_environment_is_used_and_named(
+    s3_server: seaweed.Server, s3_store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
+    store = replace(s3_store, endpoint=None, region="eu-west-2")  # another client than the other tests'
+    for key in ("a/b", "a-b"):
+        store.write(key, b"x")
+    assert [stored.key for stored in store.list()] == ["a-b", "a/b"]
+    assert not store._access.is_aws
+    with pytest.raises(StorageRefused, match=f"{s3_server.endpoint} has no such bucket"):
+        replace(store, bucket="no-such-bucket").read("a")
+
+
+def test_amazons_own_servers_are_known_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    assert S3Store("bucket", access_key="a", secret_key="b")._access.is_aws
+    assert S3Store("bucket", access_key="a", secret_key="b", region="cn-north-1")._access.is_aws
+    assert not S3Store("bucket", endpoint="https://s3.example.org", access_key="a", secret_key="b")._access.is_aws
+
+
 def test_a_proxy_of_the_environment_is_not_asked_for_loopback(
     s3_store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
