@@ -454,6 +454,5 @@ def test_skipping_changes_no_real_frame() -> None:
     for path in sorted((SHARED / "videos").iterdir()):
         if path.suffix == ".json":
             continue
-        for rate in (Fraction(1, 4), Fraction(1)):
-            lazy, whole = ([*Video(path).frames(Times(rate), skip=skip)] for skip in (True, False))
-            assert [(one.pts, one.picture) for one in lazy] == [(one.pts, one.picture) for one in whole], path.name
+        lazy, whole = ([*Video(path).frames(Times(Fraction(1, 3)), skip=skip)] for skip in (True, False))
+        assert [(one.pts, one.picture) for one in lazy] == [(one.pts, one.picture) for one in whole], path.name
