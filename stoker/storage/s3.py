@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +16,7 @@ from stoker.storage.key import check_key, check_prefix, is_key
 from stoker.storage.payload import read_piece, read_whole, size_of
 from stoker.storage.probe import prove_create_only
 from stoker.storage.s3_client import Access, wait_s
+from stoker.storage.s3_reading import Reading
 from stoker.storage.store import Payload, Stored
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ ATTEMPTS = 6
 PART = 16 * 2**20  # bytes of one part of a multipart upload
 _SENDERS = 4  # parts on their way at once: memory stays below five of them
 _MOST_PARTS = 9_000  # S3 allows 10,000
-_PIECE = 4 * 2**20  # bytes read at a time: a cut connection costs at most so many again
 _NONCE = "stoker-write"  # metadata by which a writer knows its own object again
 
 
@@ -59,7 +59,7 @@ class S3Store:
             self.size(key)
             return b""
         place = self._place(key)
-        reading = _Reading(start, None if size is None else start + size)
+        reading = Reading(start, None if size is None else start + size)
         while True:
             before = reading.at
             try:
@@ -71,7 +71,7 @@ class S3Store:
                     raise
                 time.sleep(wait_s(reading.failures))
             except AlreadyExists:  # 412: it was replaced while it was read
-                reading = _Reading(start, None if size is None else start + size, failures=reading.failures + 1)
+                reading = Reading(start, None if size is None else start + size, failures=reading.failures + 1)
                 if reading.failures >= self.attempts:
                     raise StorageUnavailable(f"{self.url}/{key}: it changes while it is read; try again") from None
             else:
@@ -250,45 +250,6 @@ class S3Store:
     @cached_property
     def _access(self) -> Access:
         return Access(self.endpoint, self.access_key, self.secret_key, self.region)
-
-
-@dataclass
-class _Reading:
-    """How far a read has come."""
-
-    start: int
-    stop: int | None
-    pieces: list[bytes] = field(default_factory=list)
-    got: int = 0
-    etag: str | None = None
-    failures: int = 0
-
-    @property
-    def at(self) -> int:
-        return self.start + self.got
-
-    def go_on(self, client: "S3Client", place: dict[str, Any]) -> None:  # Any: keywords of boto3
-        """Read from where it stands to the end."""
-        from botocore.exceptions import ClientError
-
-        asked = dict(place)
-        if self.at or self.stop is not None:
-            asked["Range"] = f"bytes={self.at}-" + ("" if self.stop is None else str(self.stop - 1))
-        if self.etag is not None:
-            asked["IfMatch"] = self.etag
-        try:
-            answer = client.get_object(**asked)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 416:  # it ends before the start
-                return
-            raise
-        if self.at and answer["ResponseMetadata"]["HTTPStatusCode"] == 200:
-            raise StorageRefused(f"s3://{place['Bucket']}/{place['Key']}: the server ignores byte ranges; not usable")
-        self.etag = answer["ETag"]
-        with closing(answer["Body"]) as body:  # its own `with` gives the raw stream, which does not tell of a cut
-            while piece := body.read(_PIECE):
-                self.pieces.append(piece)
-                self.got += len(piece)
 
 
 def _checked(payload: bytes) -> dict[str, Any]:  # Any: keywords of boto3
