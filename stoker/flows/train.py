@@ -14,7 +14,7 @@ from stoker.flows.wording import number_text
 from stoker.storage.manifest import load_manifest
 
 if TYPE_CHECKING:
-    from stoker.training.train import Event, Result
+    from stoker.training.loop import Event, Result
 
 
 @flow(name="train", flow_run_name="{model} on {corpus}", persist_result=False, validate_parameters=False)
@@ -31,7 +31,7 @@ def train(
     Returns what the run came to, or the state Cancelled when it was asked to stop: it was saved then, and resumes.
     Raises StokerError.
     """
-    from stoker.training.train import train as run
+    from stoker.training.loop import train as run
 
     own, board = Settings.from_json(settings), progress.find(token)
     store = own.open_store()

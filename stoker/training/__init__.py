@@ -14,17 +14,17 @@ _PUBLIC = {
     "TextStream": "stoker.training.text",
     "TrainOptions": "stoker.training.options",
     "TrainingError": "stoker.training.errors",
-    "train": "stoker.training.train",
+    "train": "stoker.training.loop",
 }
 __all__ = ["Loader", "ShardStream", "TextStream", "TrainOptions", "TrainingError", "train"]
 
 if TYPE_CHECKING:
     from stoker.training.errors import TrainingError
     from stoker.training.loader import Loader
+    from stoker.training.loop import train
     from stoker.training.options import TrainOptions
     from stoker.training.stream import ShardStream
     from stoker.training.text import TextStream
-    from stoker.training.train import train
 
 
 def __getattr__(name: str) -> object:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 
@@ -68,7 +69,10 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         """The rest of this epoch; then the next one begins."""
-        for batch in DataLoader(_Batches(self.stream), batch_size=None, shuffle=False, **self._options):
+        # A generator of its own: DataLoader draws a seed at each start, and drawn from torch's common random numbers it
+        # would make a resumed run differ from one that was not stopped.
+        own = torch.Generator()
+        for batch in DataLoader(_Batches(self.stream), batch_size=None, shuffle=False, generator=own, **self._options):
             self.stream.step()
             yield batch
         self.stream.turn()

@@ -81,7 +81,7 @@ def permutation(count: int, *key: int) -> Places:
     may change between its versions (NEP 19), and a resumed run would then see another order.
 
     >>> permutation(5, 1, 2).tolist()
-    [0, 4, 2, 3, 1]
+    [1, 4, 0, 2, 3]
     """
     start = 0
     for part in key:

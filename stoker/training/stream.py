@@ -28,8 +28,8 @@ class ShardStream:
     """An iterable of one epoch's batches after another: ``for batch in stream`` is an epoch, or the rest of one.
 
     ``batch_size`` is that of the global batch; rank r of ``world_size`` gets its share of it. A batch is
-    ``collate([augment(decode(sample), draws), ...])``; without them, a list of Samples. ``last`` says what becomes of an
-    incomplete last batch: shorter, dropped, or padded with the epoch's first samples.
+    ``collate([augment(decode(sample), draws), ...])``; without them, a list of Samples. ``last`` says what becomes of
+    an incomplete last batch: shorter, dropped, or padded with the epoch's first samples.
 
     State is a few integers and counts what was handed to the loop: stop anywhere, load it into a stream with another
     number of ranks, and the global order goes on. Raises TrainingError for options that cannot work, CorruptShard,

@@ -211,7 +211,7 @@ def _is_grey(sample: Sample) -> bool:
 
 
 class _Normalised(nn.Module):
-    """(B, H, W, C) uint8 → float (B, C, H, W) around 0, then the network: done on the device, a quarter of the bytes."""
+    """(B, H, W, C) uint8 → float (B, C, H, W) around 0, then the network: on the device, from few bytes."""
 
     mean: Tensor
     deviation: Tensor

@@ -5,8 +5,8 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stoker.storage import layout
+from stoker.storage.errors import AlreadyExists
 from stoker.storage.manifest import Manifest
 from stoker.storage.store import Store
 from stoker.training import checkpoint
@@ -92,9 +93,9 @@ def train(
     corpus = Corpus(store, version, cache)
     who = identity(model, built, options)
     found = _newest_run(corpus, who) if resume else None
-    run = found[0].run if found else _free_name(store, version.corpus, model)
+    run = found[0].run if found else _new_run(store, version.corpus, model, who)
     own = (folder or Path(tempfile.gettempdir()) / "stoker-runs") / version.corpus / run
-    if found and found[0].done and found[0].step >= _asked_steps(found[0], options):
+    if found and found[0].done:
         mark = found[0]
         return Result(
             run, version.reference, mark.step, mark.step, mark.metrics, mark.sample, own, mark.step, stopped=False
@@ -103,15 +104,15 @@ def train(
         return _Run(corpus, built, options, who, run, own, progress, stop).go(found)
 
 
-def _asked_steps(mark: Mark, options: TrainOptions) -> int:
-    """The steps that the options ask for, as far as they can be known from a run that ended."""
-    epochs = int(mark.metrics.get("epochs", 0))
-    return mark.step if epochs >= options.epochs or options.max_steps else mark.step + 1
-
-
-def _free_name(store: Store, corpus: str, model: str) -> str:
+def _new_run(store: Store, corpus: str, model: str, who: dict[str, Any]) -> str:  # Any: JSON values
+    """A name that no other run has or will have."""
     taken = [name.rpartition("-")[2] for name in checkpoint.runs(store, corpus) if name.startswith(f"{model}-")]
-    return f"{model}-{max((int(number) for number in taken if number.isdecimal()), default=0) + 1:04d}"
+    number = max((int(one) for one in taken if one.isdecimal()), default=0)
+    while True:
+        number += 1
+        with suppress(AlreadyExists):  # another run was named at the same time
+            store.create(f"{layout.run(corpus, f'{model}-{number:04d}')}run.json", json.dumps(who).encode())
+            return f"{model}-{number:04d}"
 
 
 def _newest_run(corpus: Corpus, who: dict[str, Any]) -> tuple[Mark, dict[str, Any]] | None:  # Any: JSON; tensors
@@ -144,8 +145,8 @@ def held_out_split(manifest: Manifest, options: TrainOptions) -> str:
     wish = wish or next((name for name in there if name != options.split), "")
     if wish not in there or wish == options.split:
         raise TrainingError(
-            f"{manifest.reference}: no held-out split {wish!r} with samples; it has: {', '.join(there)}. Set `held_out`, "
-            "or give the recipe a validation split"
+            f"{manifest.reference}: no held-out split {wish!r} with samples; it has: {', '.join(there)}. Set "
+            "`held_out`, or give the recipe a validation split"
         )
     return wish
 
@@ -194,7 +195,7 @@ class _Run:
         self.steps = self.options.epochs * self.epoch_steps
         if self.options.max_steps:
             self.steps = min(self.steps, self.options.max_steps)
-        resumed_at = self._restore(*found) if found else 0
+        resumed_at = self._restore(found[1]) if found else 0
         self.sink = Metrics(self.folder, step=resumed_at)
         self._tell("start")
         try:
@@ -207,6 +208,7 @@ class _Run:
             self._save(done=not stopped, sample=sample)
         finally:
             self.sink.close()
+            self.stream.close()
         self._tell("end")
         return Result(
             self.run,
@@ -236,9 +238,6 @@ class _Run:
         losses: list[Tensor] = []
         examples, since, told = 0, time.monotonic(), 0.0
         for batch in loader:
-            if self.stop():
-                self.stream.delivered -= self.stream.batch_size  # this batch was handed out, and not learned from
-                return True
             loss, count = self._learn(batch)
             losses.append(loss)
             examples += count
@@ -252,8 +251,10 @@ class _Run:
                 losses, examples, since, told = [], 0, now, now
             if now - self.saved_at >= self.options.checkpoint_s:
                 self._save(done=False)
-            if self.step >= self.steps:
-                break
+            if self.stop():
+                return True
+            if self.step >= self.steps and len(self.stream):
+                break  # max_steps ends the run inside an epoch
         if losses:
             self._finite(float(torch.stack(losses).mean()))
         self.carried = ()
@@ -278,8 +279,9 @@ class _Run:
     def _finite(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise TrainingError(
-                f"{self.run}: the loss is {loss} at step {self.step} of {self.steps} (epoch {self.stream.epoch}, position "
-                f"{self.stream.delivered}); lower learning_rate, or resume from the last checkpoint with another one"
+                f"{self.run}: the loss is {loss} at step {self.step} of {self.steps} (epoch {self.stream.epoch}, "
+                f"position {self.stream.delivered}); lower learning_rate; "
+                "the last checkpoint is from before"
             )
 
     def _evaluating(self) -> nn.Module:
@@ -298,6 +300,7 @@ class _Run:
             training=False,
         )
         found = self.model.evaluate(self._evaluating(), Loader(feed), self.facts, self.device)
+        feed.close()
         torch.set_rng_state(random)
         self.metrics = {**found, "split": self.held_out, "epochs": self.stream.epoch}
         self._tell("evaluate")
@@ -336,11 +339,7 @@ class _Run:
         self.saved_at = time.monotonic()
         self._tell("checkpoint")
 
-    def _restore(self, mark: Mark, state: dict[str, Any]) -> int:  # Any: tensors and plain values
-        if state["steps"] != self.steps and not mark.done:
-            # The learning rate depends on how long the run is: going on with another length is another run.
-            self.options = replace(self.options, max_steps=state["steps"])
-            self.steps = state["steps"]
+    def _restore(self, state: dict[str, Any]) -> int:  # Any: tensors and plain values
         self.module.load_state_dict(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.stream.load_state_dict(state["stream"])
