@@ -234,9 +234,8 @@ def train_command(arguments: Namespace) -> int:
     done = trained(own, arguments.model, arguments.corpus, _options(arguments), resume=arguments.resume)
     from stoker.flows.train import metrics_text
 
-    print(
-        f"{done['run']}: {arguments.model} on {done['reference']}, {done['steps']:,} steps: {metrics_text(done['metrics'])}"
-    )
+    what = f"{done['run']}: {arguments.model} on {done['reference']}, {done['steps']:,} steps"
+    print(f"{what}: {metrics_text(done['metrics'])}")
     if done["sample"]:
         print(paragraphs(done["sample"]))
     _say(f"metrics: {done['folder']} (metrics.jsonl, TensorBoard)")

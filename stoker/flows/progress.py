@@ -172,14 +172,17 @@ def watched(home: Path) -> Iterator[Board]:
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def ask(number: int, frame: FrameType | None) -> None:
+        # Straight to the terminal: this may have come in the middle of a print, which must not be entered again.
         if board.stopped.is_set():
-            board.close()
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # the cursor, which the bar had hidden
             os._exit(128 + number)
         board.stopped.set()
         path.touch()
         if board.blocking:
             raise KeyboardInterrupt
-        board.note("stopping when the samples at hand are done; Ctrl-C again ends at once")
+        clear = b"\r\x1b[K" if sys.stderr.isatty() else b""
+        os.write(2, clear + b"stopping when the samples at hand are done; Ctrl-C again ends at once\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -116,7 +116,7 @@ def test_training_follows_every_new_version_of_a_corpus(up: Cli) -> None:
     assert trained == {"followed@1", "followed@2"}
 
     assert up("schedule", "--pause", "followed-lstm").returncode == 0
-    up.recipe([*lines, "more", "and more"], more="[shards]\nsamples = 20\n", name="followed")
+    up.recipe([*lines, "more", "still-more"], more="[shards]\nsamples = 20\n", name="followed")
     assert up("ingest", recipe).returncode == 0
     time.sleep(8)
     assert len(runs(up, deployments={"name": {"any_": ["followed-lstm"]}})) == 2
