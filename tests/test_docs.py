@@ -18,7 +18,7 @@ from stoker.pipelines.rejected import REASONS
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
-from stoker.training import registry as models
+from stoker.training import model as models
 from tests.test_repository import REPO, tracked
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -47,9 +47,7 @@ def example_of(docstring: str | None) -> str:
 
 def whole(document: dict[str, Any]) -> dict[str, Any]:
     """A recipe around an example that shows only its part."""
-    source = {"name": "local_files", "paths": ["*.jpg"]}
-    if document.get("source") is None:
-        source = tomllib.loads(example_of(find(Source, "local_files").__doc__))["source"]
+    source = {"name": "local_files", "files": "pictures"}
     return {"corpus": "example", "source": source} | document
 
 
@@ -123,15 +121,15 @@ def test_the_readme_has_every_source_step_rule_and_model() -> None:
     expected = []
     for kind, name in PARTS:
         offered = find(KINDS[kind], name)  # type: ignore[type-var]  # one of three kinds
-        expected.append([f"`{name}`", kind, summary(offered.__doc__)])
-    expected += [[f"`{name}`", "model", summary(models.find(name).__doc__)] for name in models.names()]
+        expected.append([f"`{name}`", kind, summary(offered)])
+    expected += [[f"`{name}`", "model", summary(models.find(name))] for name in models.names()]
     assert table("Sources, steps, rules, models") == expected
 
 
-def summary(docstring: str | None) -> str:
-    """The first sentence, as Markdown."""
-    first = inspect.cleandoc(docstring or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
-    return first.split(". ")[0].rstrip(".")
+def summary(offered: type) -> str:
+    """The first line of the part's file, which holds nothing else."""
+    module = inspect.getmodule(offered)
+    return inspect.cleandoc(module.__doc__ or "").splitlines()[0].replace("``", "`").rstrip(".") if module else ""
 
 
 def test_every_recipe_in_the_readme_is_right() -> None:
