@@ -19,6 +19,7 @@ from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
 from stoker.training import model as models
+from stoker.training.options import make
 from tests.test_repository import REPO, tracked
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -57,6 +58,14 @@ def test_the_example_of_every_part_is_a_recipe(kind: str, name: str) -> None:
     document = tomllib.loads(example_of(offered.__doc__))
     parsed = recipes.parse(whole(document), root=REPO)
     assert type(parsed.source) is offered or offered in {type(part) for part in (*parsed.steps, *parsed.rules)}
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_the_example_of_every_model_is_a_command(name: str) -> None:
+    (line,) = example_of(models.find(name).__doc__).splitlines()
+    arguments = parser().parse_args(shlex.split(line)[1:])
+    assert arguments.model == name
+    make(name, dict(text.split("=", 1) for text in arguments.set))
 
 
 @pytest.mark.parametrize("path", sorted((REPO / "recipes").glob("*.toml")), ids=lambda path: path.stem)

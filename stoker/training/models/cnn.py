@@ -33,6 +33,10 @@ class Cnn:
     ``resnet``: He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016: three stages of ``blocks`` blocks,
     ``width``, 2 and 4 times ``width`` channels. ``batch_norm``: Ioffe and Szegedy, ICML 2015. ``separable``: depthwise
     separable convolutions: Chollet, "Xception", CVPR 2017.
+
+    Example::
+
+        stoker train cnn digits --epochs 20 --set net=lenet5
     """
 
     net: Literal["lenet5", "resnet"] = "resnet"

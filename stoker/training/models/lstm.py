@@ -25,6 +25,10 @@ class Lstm:
 
     The state is carried from window to window, without gradients. Evaluated in bits per byte of held-out text, which
     for English is near to bits per character.
+
+    Example::
+
+        stoker train lstm handbook --set hidden=512 --set window=128
     """
 
     hidden: int = 256
