@@ -9,9 +9,7 @@ import numpy.typing as npt
 BITS = 256
 _BANDS = 16
 _BAND_BITS = BITS // _BANDS
-MAX_DISTANCE = (
-    4 * _BANDS - 1
-)  # beyond, bands must differ in four bits, and looking them up costs more than comparing all
+MAX_DISTANCE = 4 * _BANDS - 1  # beyond, bands must differ in four bits: looking them up costs more than comparing all
 _BLOCK = 1024  # hashes compared with each other at once: a few MiB of distances
 _AT_ONCE = 1 << 21  # candidates verified at once: 64 MiB of words
 
@@ -60,6 +58,19 @@ def followers(hashes: Words, distance: int) -> Iterator[Follower]:
             yield Follower(place, int(oldest[leaders[own]]), int(distances[own]))
         elif oldest[own] != place:
             yield Follower(place, int(oldest[own]), 0)
+
+
+def pairs(hashes: Words, distance: int) -> Iterator[tuple[int, int]]:
+    """All (older, newer) places of distinct hashes that lie within ``distance`` bits, each once, in no order."""
+    if distance == 0 or len(hashes) < 2:
+        return
+    found: set[tuple[int, int]] = set()
+    for looking, near in _Index.of(hashes, distance).near(np.arange(len(hashes)), at=-1):
+        behind = near > looking
+        looking, near = looking[behind], near[behind]
+        close = _apart(hashes[looking], hashes[near]) <= distance
+        found.update(zip(looking[close].tolist(), near[close].tolist(), strict=True))
+    yield from found
 
 
 def _lead(hashes: Words, distance: int) -> tuple[Places, Places]:

@@ -38,7 +38,11 @@ def why(store: Store, manifest: Manifest, text: str, *, most: int = 100) -> list
 
     An empty list means that the version's sources never offered it. Raises StorageError.
     """
-    decisions = {(row["part"], row["key"]): row for row in records.decode(store.read(manifest.decisions.key)).to_pylist() if row["action"] == "drop"}
+    decisions = {
+        (row["part"], row["key"]): row
+        for row in records.decode(store.read(manifest.decisions.key)).to_pylist()
+        if row["action"] == "drop"
+    }
     stories: list[Story] = []
     for part in manifest.parts:
         for row in _matches(records.decode(store.read(part.records)), text):

@@ -15,7 +15,7 @@ from stoker.pipelines.step import Step
 GOOD: dict[str, Any] = {
     "corpus": "birds",
     "source": {"name": "local_files", "files": "*.jpg"},
-    "steps": [{"name": "image_size", "min_side": 32}],
+    "steps": [{"name": "image_size", "min_short_side": 32}],
     "rules": [{"name": "exact_duplicates"}],
 }
 
@@ -38,7 +38,7 @@ def changed(**changes: Any) -> dict[str, Any]:
             r"steps\[0\]: no step is called 'image_sise'; did you mean 'image_size'?",
         ),
         (changed(steps={"name": "image_size"}), r"expected \[\[steps\]\] tables"),
-        (changed(steps=[{"name": "image_size", "min_side": "many"}]), r"image_size.min_side: .*found 'many'"),
+        (changed(steps=[{"name": "image_size", "min_short_side": "many"}]), r"image_size.min_short_side: .*found 'many'"),
         (changed(rules=[{"name": "exact_duplicates", "conflicts": "no"}]), "conflicts: .*'drop' or 'keep', found 'no'"),
         (changed(splits={"train": 80, "validation": 10}), "splits add up to 90, expected 100 percent"),
         (changed(splits={"train": 200, "validation": -100}), "splits.train: found 200, expected 0 to 100"),
@@ -76,7 +76,7 @@ def test_the_digest_follows_what_decides_the_content_and_nothing_else() -> None:
     assert digest() == digest() == digest(schedule={"cron": "0 3 * * *"})
     others = [
         digest(corpus="bees"),
-        digest(steps=[{"name": "image_size", "min_side": 33}]),
+        digest(steps=[{"name": "image_size", "min_short_side": 33}]),
         digest(rules=[]),
         digest(splits={"train": 80, "validation": 20}),
         digest(shards={"samples": 10}),

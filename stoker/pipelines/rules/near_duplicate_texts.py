@@ -82,6 +82,21 @@ def followers(signatures: npt.NDArray[np.uint32], similarity: float) -> Iterator
             leaders.setdefault(bucket, []).append(place)
 
 
+def pairs(signatures: npt.NDArray[np.uint32], similarity: float) -> Iterator[tuple[int, int]]:
+    """All (older, newer) rows that are at least so similar, each once."""
+    buckets = _buckets(signatures, similarity)
+    members: dict[int, list[int]] = {}
+    for place in np.flatnonzero((buckets >= 0).any(axis=1)).tolist():
+        own = [bucket for bucket in buckets[place].tolist() if bucket >= 0]
+        near = sorted({older for bucket in own for older in members.get(bucket, ())})
+        if near:
+            equal = (signatures[near] == signatures[place]).sum(axis=1)
+            for at in np.flatnonzero(equal >= similarity * SLOTS - 1e-9).tolist():
+                yield near[at], place
+        for bucket in own:
+            members.setdefault(bucket, []).append(place)
+
+
 def width_of(similarity: float) -> int:
     """How many slots make a band: the most with which hardly a pair that is similar enough goes unseen."""
     fits = [width for width in range(1, 17) if (1 - similarity**width) ** (SLOTS // width) <= _MISSED]
