@@ -52,7 +52,7 @@ def of_version(manifest: Manifest, settings: Settings, *, new: bool) -> None:
     page = services.load(settings.home).alive("web")
     if page is not None:
         create_link_artifact(
-            f"{page.url}/corpora/{manifest.corpus}/{manifest.version}",
+            f"{page.url}/c/{manifest.reference}",
             link_text=f"{manifest.reference} on Stoker's page",
             key=key(manifest.corpus, "page"),
             description="Samples, statistics, rejects and versions",

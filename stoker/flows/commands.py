@@ -109,14 +109,16 @@ def ingested(settings: Settings, recipe: "Recipe") -> "tuple[Manifest, bool]":
 @contextmanager
 def flows(settings: Settings) -> "Iterator[tuple[Board, str]]":
     """A board on this terminal, and the address of the Prefect server that flows of this process report to."""
-    from stoker.flows import prefect_server, progress
+    from stoker.flows import prefect_server, progress, runs
 
     with progress.watched(settings.home) as board:
         board.phase("starting")
         board.blocking = True  # until a flow says otherwise, Ctrl-C cuts
         with prefect_server.connected(settings) as url:
+            runs.bury(settings.home)
             board.blocking = False
             yield board, url.removesuffix("/api")
+        runs.forget(settings.home, board.token)
 
 
 def _print_version(manifest: "Manifest", *, new: bool) -> None:

@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect.tasks import exponential_backoff
 
-from stoker.flows import artifacts, progress, runners
+from stoker.flows import artifacts, progress, runners, runs
 from stoker.flows.settings import Settings
 from stoker.pipelines import curate as curating
 from stoker.pipelines import ingest as ingesting
@@ -157,6 +157,7 @@ def ingest(
     one who watches. Returns {"reference": "digits@2", "new": whether it was not there before}, or the state
     Cancelled when the run was asked to stop. Raises StokerError, IngestFailed when partitions failed.
     """
+    runs.note(Settings.from_json(settings).home, token, flow_run.id)
     try:
         return _ingest(_Run(recipe, root, settings, token))
     except Stopped as error:

@@ -169,7 +169,7 @@ def watched(home: Path) -> Iterator[Board]:
     board: Board = Bars() if sys.stderr.isatty() else Lines()
     _boards[board.token] = board
     path = _stop_file(home, board.token)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)  # now: nothing should fail when the signal comes
 
     def ask(number: int, frame: FrameType | None) -> None:
         # Straight to the terminal: this may have come in the middle of a print, which must not be entered again.

@@ -105,7 +105,8 @@ def add_ingest(settings: Settings, recipe: Recipe, when: CronSchedule | Interval
     """
     parameters = {"recipe": _plain(recipe.document), "root": str(recipe.root), "settings": settings.to_json()}
     with server(settings) as client:
-        _deploy(client, "ingest", recipe.corpus, parameters, [DeploymentScheduleCreate(schedule=when, active=True)])
+        times = [DeploymentScheduleCreate(schedule=when, active=True)]
+        _deploy(client, "ingest", recipe.corpus, parameters, f"Ingests {recipe.corpus}: {words(when)}", times)
     return recipe.corpus
 
 
@@ -114,7 +115,8 @@ def add_training(settings: Settings, corpus: str, model: str, options: Mapping[s
     name = f"{corpus}-{model}"
     parameters = {"model": model, "corpus": corpus, "options": dict(options), "settings": settings.to_json()}
     with server(settings) as client:
-        deployment = _deploy(client, "train", name, parameters, [])
+        told = f"Trains {model} on every new version of {corpus}"
+        deployment = _deploy(client, "train", name, parameters, told, [])
         trigger = DeploymentEventTrigger(
             name=f"{name}: train on every new version of {corpus}",
             expect={PUBLISHED},
@@ -135,6 +137,7 @@ def _deploy(
     flow: str,
     name: str,
     parameters: dict[str, Any],  # Any: JSON values
+    description: str,
     schedules: list[DeploymentScheduleCreate],
 ) -> Any:  # Any: a UUID
     from prefect.client.schemas.actions import WorkPoolCreate
@@ -151,6 +154,7 @@ def _deploy(
         work_pool_name=POOL,
         schedules=schedules,
         parameters=parameters,
+        description=description,
         tags=[TAG],
         enforce_parameter_schema=False,
         concurrency_limit=1,  # a run that lasts longer than its interval is not joined by a second one

@@ -26,6 +26,9 @@ RUNNERS = ("threads", "processes", "ray", "dask")
 _FOREIGN = re.compile(r"STOKER(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP)(_[A-Z]+)?)?)")
 
 
+_USER_INFO = re.compile(r"://[^/@]*@")
+
+
 class SettingsError(StokerError):
     """A setting is unknown or has a value that cannot work."""
 
@@ -247,6 +250,8 @@ def _checked(name: str, value: object, base: Path, where: str) -> object:
         return str((base / Path(text).expanduser()).resolve())
     if name in ("s3_endpoint", "prefect_url") and not text.startswith(("http://", "https://")):
         raise SettingsError(f"{where}: found {text!r}, expected an address that begins with http:// or https://")
+    if _USER_INFO.search(text):  # settings are shown in Prefect's UI
+        raise SettingsError(f"{where}: an address with a password; secrets go into variables of their own libraries")
     return text
 
 

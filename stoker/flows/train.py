@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from stoker.flows import artifacts, progress
+from stoker.flows import artifacts, progress, runs
 from stoker.flows.settings import Settings
 from stoker.flows.wording import number_text
 from stoker.storage.manifest import load_manifest
@@ -34,6 +35,7 @@ def train(
     from stoker.training.loop import train as run
 
     own, board = Settings.from_json(settings), progress.find(token)
+    runs.note(own.home, token, flow_run.id)
     store = own.open_store()
     manifest = load_manifest(store, corpus)
     told = _Told(board, manifest.corpus, model)

@@ -294,7 +294,9 @@ def up_detached(settings: Settings, say: Callable[[str], None]) -> Services:
         known = services.load(settings.home)
         if known.ready and known.supervisor is not None and known.supervisor.alive:
             return known
-        if process is not None and process.poll() is not None:
+        if process is not None and process.poll() == 0:
+            process = None  # another `stoker up` was quicker: this one is awaited
+        elif process is not None and process.poll() is not None:
             text = log.read_text(errors="replace").strip().splitlines()
             raise StokerError(f"`stoker up` ended at its start: {text[-1] if text else 'it wrote nothing'}; see {log}")
         if time.monotonic() > deadline:

@@ -6,8 +6,9 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 
-from stoker.flows import artifacts, progress
+from stoker.flows import artifacts, progress, runs
 from stoker.flows.settings import Settings
 from stoker.flows.wording import size_text
 from stoker.storage.errors import CorruptShard
@@ -28,6 +29,7 @@ class Damaged(CorruptShard):
 def verify(corpus: str, settings: dict[str, Any], token: str = "") -> dict[str, Any] | State[Any]:  # Any: JSON values
     """Read a version again; its numbers as JSON values. Raises Damaged when something differs, StorageError."""
     own, board = Settings.from_json(settings), progress.find(token)
+    runs.note(own.home, token, flow_run.id)
     store = own.open_store()
     manifest = load_manifest(store, corpus)
     board.phase(f"reading {manifest.reference}", 100)

@@ -123,6 +123,36 @@ def test_ctrl_c_stops_in_order_and_the_same_command_resumes(
     assert shards(served) == shards(undisturbed)
 
 
+def test_ctrl_c_cuts_what_cannot_be_asked_to_stop(served: Cli) -> None:
+    recipe = served.recipe(WORDS)
+    (served.folder / recipe).write_text((served.folder / recipe).read_text() + "plan_s = 60\n")
+    process = served.start("ingest", recipe)
+    until(served.journal)
+    os.kill(process.pid, signal.SIGINT)
+    stderr = process.communicate(timeout=20)[1]
+    assert process.returncode == 130, stderr
+    assert stderr.splitlines()[-1] == "stoker: interrupted; the same command resumes"
+    assert "Traceback" not in stderr
+
+
+def test_a_run_that_was_killed_does_not_stay_running_in_prefects_ui(served: Cli, prefect_url: str) -> None:
+    recipe = served.recipe(["a", "wait 60"], name="shot")
+    process = served.start("ingest", recipe)
+    assert until(served.journal)
+    process.kill()
+    process.communicate()
+
+    def states() -> list[str]:
+        runs = ask(prefect_url, "/flow_runs/filter", flow_runs={"name": {"like_": "shot"}}, sort="START_TIME_ASC")
+        return [run["state"]["name"] for run in runs]
+
+    assert until(lambda: states() == ["Running"])
+    served.recipe(["a", "b"], name="shot")
+    assert served("ingest", recipe).returncode == 0
+    assert states() == ["Crashed", "Completed"]
+    assert list((served.folder / ".stoker" / "runs").iterdir()) == []
+
+
 def test_a_second_ctrl_c_ends_at_once(served: Cli) -> None:
     process = served.start("ingest", served.recipe(["a", "wait 60"]))
     until(served.journal)

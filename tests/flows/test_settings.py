@@ -55,6 +55,7 @@ def test_a_store_url_stays_as_it_is(url: str, tmp_path: Path) -> None:
         ({"STOKER_WEB_PORT": "70000"}, "from 1 to 65535"),
         ({"STOKER_RETRY_S": "nan"}, "STOKER_RETRY_S"),
         ({"STOKER_S3_ENDPOINT": "localhost:9000"}, "http://"),
+        ({"STOKER_PREFECT_URL": "https://me:secret@host/api"}, "an address with a password"),
     ],
 )
 def test_a_wrong_variable_says_which_and_what_was_expected(

@@ -30,9 +30,12 @@ class Lines(Source):
     path: str
     each: int = 2  # lines of a partition
     journal: str = "journal"
+    plan_s: float = 0.0  # that planning takes
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """One for every few lines."""
+        _note(context.root / self.journal, "planned") if self.plan_s else None
+        time.sleep(self.plan_s)
         path = context.root / self.path
         if not path.exists():
             raise RecipeError(f"{path}: no such file")
