@@ -23,12 +23,21 @@ THREADS = "1"
 CORPORA = ("digits", "film", "handbook")
 WANTED_ACCURACY = 0.95
 WANTED_FALL = 0.95  # held-out bits per character at the end, at most this part of those after the first epoch
+_EXCERPT = 200  # characters of the text that was written
 _SITE_S = 60.0  # for the site to answer
 _AS_FAST_AS_IT_ANSWERS = 0.0  # requests per second: the site is our own
 
 
 def run(settings: Settings) -> int:
     """Walk the road, or what is left of it; 0 if everything came out as it should. Raises StokerError."""
+    try:
+        return _walk(settings)
+    except (StokerError, KeyboardInterrupt):
+        _say("\nthe servers that are up stay up; make demo-stop (or: stoker down) ends them")
+        raise
+
+
+def _walk(settings: Settings) -> int:
     from stoker.flows.up import up_detached
 
     started = time.monotonic()
@@ -40,10 +49,10 @@ def run(settings: Settings) -> int:
     url = _serve(own)
     _say(url)
     manifests = [_ingest(own, place, folder / f"{corpus}.toml", url) for place, corpus in enumerate(CORPORA, 3)]
-    pictures = _train(own, 6, "cnn", manifests[0], "a network that reads digits")
-    texts = _train(own, 7, "lstm", manifests[2], "a network that writes like the handbook")
+    pictures = _train(own, 6, "cnn", manifests[0], {}, "a network that reads digits")
+    texts = _train(own, 7, "lstm", manifests[2], {"epochs": "6"}, "a network that writes like the handbook")
     learned = _learned(pictures, texts)
-    _report(manifests, services, url, learned)
+    _report(manifests, services, url, learned, texts["sample"])
     wrong = [one.wrong for one in learned if one.wrong]
     _say(f"\nDone in {time.monotonic() - started:.0f} s." if not wrong else f"\nstoker: {'; '.join(wrong)}")
     return 1 if wrong else 0
@@ -132,13 +141,17 @@ def _replaced(value: Any, old: str, new: str) -> Any:  # Any: TOML values
     return [_replaced(one, old, new) for one in value] if isinstance(value, list) else value
 
 
-def _train(settings: Settings, step: int, model: str, manifest: "Manifest", what: str) -> dict[str, Any]:  # Any: JSON
+def _train(
+    settings: Settings, step: int, model: str, manifest: "Manifest", options: dict[str, str], what: str
+) -> dict[str, Any]:  # Any: JSON values
     """What a run came to, with the evaluations on the way; a run that is over is not done again."""
     from stoker.flows.commands import trained
 
-    _head(step, f"{what}: stoker train {model} {manifest.corpus} --threads {THREADS}")
+    options = options | {"threads": THREADS}
+    flags = " ".join(f"--{name} {value}" for name, value in options.items())
+    _head(step, f"{what}: stoker train {model} {manifest.corpus} {flags}")
     started = time.monotonic()
-    done = trained(settings, model, manifest.reference, {"threads": THREADS}, resume=True)
+    done = trained(settings, model, manifest.reference, options, resume=True)
     again = done["resumed_at"] >= done["steps"]
     _say(f"{done['run']}: done before, nothing to do again" if again else f"in {time.monotonic() - started:.0f} s")
     path = Path(done["folder"]) / "metrics.jsonl"
@@ -169,8 +182,8 @@ def _learned(pictures: dict[str, Any], texts: dict[str, Any]) -> list[_Learned]:
     ]
 
 
-def _report(manifests: "list[Manifest]", services: "Services", url: str, learned: list[_Learned]) -> None:
-    """What was kept, what was refused and why, and where to look next."""
+def _report(manifests: "list[Manifest]", services: "Services", url: str, learned: list[_Learned], text: str) -> None:
+    """What was kept, what was refused and why, what was learned, and where to look next."""
     from rich.console import Console
 
     from stoker.flows.report import report
@@ -201,6 +214,7 @@ def _report(manifests: "list[Manifest]", services: "Services", url: str, learned
     )
     sheet.heading("What was learned")
     sheet.table(("run", "on", "came to*"), [(one.run, one.on, one.came_to) for one in learned])
+    sheet.note(f"lstm wrote: {text[:_EXCERPT]}")
     sheet.heading("What next")
     running = services.running
     sheet.facts(
