@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stoker.storage.verify import verify
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.ingest import Stopped, ingest_partition, plan
@@ -20,6 +19,7 @@ from stoker.storage.errors import StorageUnavailable
 from stoker.storage.manifest import Manifest
 from stoker.storage.memory import MemoryStore
 from stoker.storage.shard import samples_of
+from stoker.storage.verify import verify
 from tests.fakes import READS, Failing, context, recipe
 
 WORDS = (*(f"word-{number}" for number in range(60)), "!gone", "!robots")

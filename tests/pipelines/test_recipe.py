@@ -38,7 +38,10 @@ def changed(**changes: Any) -> dict[str, Any]:
             r"steps\[0\]: no step is called 'image_sise'; did you mean 'image_size'?",
         ),
         (changed(steps={"name": "image_size"}), r"expected \[\[steps\]\] tables"),
-        (changed(steps=[{"name": "image_size", "min_short_side": "many"}]), r"image_size.min_short_side: .*found 'many'"),
+        (
+            changed(steps=[{"name": "image_size", "min_short_side": "many"}]),
+            r"image_size.min_short_side: .*found 'many'",
+        ),
         (changed(rules=[{"name": "exact_duplicates", "conflicts": "no"}]), "conflicts: .*'drop' or 'keep', found 'no'"),
         (changed(splits={"train": 80, "validation": 10}), "splits add up to 90, expected 100 percent"),
         (changed(splits={"train": 200, "validation": -100}), "splits.train: found 200, expected 0 to 100"),
