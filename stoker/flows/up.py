@@ -67,12 +67,17 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         self._end_orphans()
         try:
-            for service in self._services:
+            s3, prefect, *others = self._services
+            for service in (s3, prefect):
                 self._begin(service)
-            for service in self._services:
+            self._await(s3)
+            if not self._stop.is_set():
+                self._create_bucket()  # before the others look where the corpora lie
+            for service in others:
+                self._begin(service)
+            for service in (prefect, *others):
                 self._await(service)
             if not self._stop.is_set():
-                self._create_bucket()
                 self._save(ready=True)
                 self._say(addresses(services.load(self._settings.home)))
             while not self._stop.wait(_WATCH_S):

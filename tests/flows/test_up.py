@@ -85,7 +85,8 @@ def test_up_serves_a_store_prefect_and_the_page_and_down_ends_them(up: Cli) -> N
     assert done.returncode == 0, done.stderr
     assert f"into s3://stoker; watched at {known.running['prefect'].url}" in done.stderr
     assert up("list").stdout.count("words") == 1
-    assert answers(known.running["web"].url)
+    with urllib.request.urlopen(f"{known.running['web'].url}/api/corpora", timeout=10) as answer:
+        assert [corpus["corpus"] for corpus in json.load(answer)["corpora"]] == ["words"]  # the same store
     assert up("verify", "words").returncode == 0
     again = up("up")
     assert (again.returncode, again.stderr) == (0, "`stoker up` is running already\n")
