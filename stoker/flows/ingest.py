@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prefect import Task, flow, task
+from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
@@ -108,7 +108,10 @@ def _partition(run: dict[str, Any], partition: dict[str, Any]) -> dict[str, Any]
         )
     except Stopped as error:
         return Cancelled(message=str(error))
-    return asdict(done.part)
+    part = done.part
+    refused = ", ".join(f"{reason} {count}" for reason, count in sorted(part.rejected.items())) or "none"
+    get_run_logger().info("read %s, kept %s, rejected: %s", part.read, part.kept, refused)
+    return asdict(part)
 
 
 def _curate(run: dict[str, Any], parts: Sequence[Part]) -> curating.Curation:  # Any: JSON values
@@ -181,9 +184,11 @@ def _ingest(run: _Run) -> dict[str, Any]:  # Any: JSON values
     board.phase("publishing")
     published = _blocking(board, lambda: run.retried(publish_task)(asdict(run), parts, curation, packed))
     artifacts.of_version(published.manifest, own, new=published.new)
+    reference = published.manifest.reference
+    get_run_logger().info("%s published" if published.new else "nothing changed since %s", reference)
     if published.new:
         _tell(published)
-    return {"reference": published.manifest.reference, "new": published.new}
+    return {"reference": reference, "new": published.new}
 
 
 def _blocking(board: progress.Board, work: Callable[[], R]) -> R:
