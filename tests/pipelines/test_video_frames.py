@@ -456,3 +456,14 @@ def test_skipping_changes_no_real_frame() -> None:
             continue
         lazy, whole = ([*Video(path).frames(Times(Fraction(1, 3)), skip=skip)] for skip in (True, False))
         assert [(one.pts, one.picture) for one in lazy] == [(one.pts, one.picture) for one in whole], path.name
+
+
+@pytest.mark.parametrize(("label", "expected"), [("", None), ("folder", "cats"), ("video", "tom")])
+def test_frames_can_be_labelled_by_folder_or_video(tmp_path: Path, label: Any, expected: str | None) -> None:
+    (tmp_path / "cats").mkdir()
+    film(tmp_path / "cats" / "tom.mp4", [0, 500])
+    source = VideoFrames(videos="cats/*.mp4", label=label)
+    (partition,) = source.partitions(context(tmp_path))
+    found = list(source.read(partition, context(tmp_path)))
+    assert found
+    assert all(one.sample.record.get("label") == expected for one in found)

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from pathlib import Path
-from typing import Annotated, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 from pydantic import Field
@@ -42,10 +43,13 @@ class VideoFrames(Source):
         frames_per_second = 1
     """
 
+    planning: ClassVar[frozenset[str]] = frozenset({"videos", "lists", "url_column"})
+
     videos: str | tuple[str, ...] = ()
     lists: str | tuple[str, ...] = ()
     url_column: str = "url"
     frames_per_second: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    label: Literal["", "folder", "video"] = ""  # of frames whose list says none: the folder's name, the video's name
     start_s: Annotated[float, Field(ge=0)] = 0.0
     end_s: Annotated[float, Field(ge=0)] = 0.0  # 0: the video's end
     max_frames: Annotated[int, Field(ge=1)] = 10_000  # of one video
@@ -76,7 +80,7 @@ class VideoFrames(Source):
         """See Source."""
         asked = partition.payload
         key = key_of(asked["identity"])
-        record: Record = {"url": asked["url"], **asked["record"], "group": key}
+        record: Record = {"url": asked["url"], **_label(self.label, asked["url"]), **asked["record"], "group": key}
         bare = Sample(key, {}, record)
         if "refused" in asked:
             yield Candidate(bare, Rejected(*asked["refused"]))
@@ -163,3 +167,10 @@ def _told(metadata: Mapping[str, str], record: Record) -> Record:
     }
     clean = {name: " ".join(text.split())[:MAX_TEXT] for name, text in said.items()}
     return {name: text for name, text in clean.items() if text} | record
+
+
+def _label(kind: str, url: str) -> Record:
+    """What the frames of a video are examples of, as its URL or path tells."""
+    path = PurePosixPath(unquote(urlsplit(url).path or url.removeprefix("file:")))
+    label = path.parent.name if kind == "folder" else path.stem if kind == "video" else ""
+    return {"label": label} if label else {}
