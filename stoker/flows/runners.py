@@ -58,7 +58,8 @@ def _dask(settings: Settings) -> TaskRunner[Any]:  # Any: as above
     for name in ("distributed", "tornado", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # Dask tells of every worker that comes and goes
     if settings.dask_address:
-        return DaskTaskRunner(address=settings.dask_address)
+        existing: TaskRunner[Any] = DaskTaskRunner(address=settings.dask_address)  # Any: as above
+        return existing
     options = {
         "n_workers": settings.slots,
         "threads_per_worker": 1,
@@ -66,7 +67,8 @@ def _dask(settings: Settings) -> TaskRunner[Any]:  # Any: as above
         "silence_logs": logging.CRITICAL,
         "preload": "stoker.flows.dask_worker",
     }
-    return DaskTaskRunner(cluster_kwargs=options)
+    own: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs=options)  # Any: as above
+    return own
 
 
 def run(
