@@ -17,12 +17,12 @@ from stoker.training.errors import TrainingError
 from stoker.training.initialise import initialise
 from stoker.training.loader import Stream
 from stoker.training.model import Corpus, Facts, Outcome
+from stoker.training.networks import Normalised, lenet5, resnet
 from stoker.training.stream import ShardStream
 
 _FIELDS = ("jpg", "png", "webp", "gif", "bmp", "tif")
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 _MEASURED = 512  # samples that means are taken over
-_ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "sigmoid": nn.Sigmoid, "silu": nn.SiLU}
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Cnn:
     def build(self, facts: Facts) -> nn.Module:
         """See Model."""
         channels, classes = (1 if facts["grey"] else 3), len(facts["classes"])
-        network = _lenet5(self, channels, classes) if self.net == "lenet5" else _resnet(self, channels, classes)
+        network = lenet5(self, channels, classes) if self.net == "lenet5" else resnet(self, channels, classes)
         initialise(network, self.initialisation)
-        return _Normalised(network, facts["mean"], facts["deviation"])
+        return Normalised(network, facts["mean"], facts["deviation"])
 
     def outcome(self, module: nn.Module, batch: Any, carried: tuple[Tensor, ...], device: torch.device) -> Outcome:
         """See Model: cross-entropy in nats."""
@@ -212,96 +212,3 @@ def _is_grey(sample: Sample) -> bool:
         return True
     red, green, blue = image.convert("RGB").resize((16, 16)).split()
     return red.tobytes() == green.tobytes() == blue.tobytes()
-
-
-class _Normalised(nn.Module):
-    """(B, H, W, C) uint8 → float (B, C, H, W) around 0, then the network: on the device, from few bytes."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, network: nn.Module, mean: list[float], deviation: list[float]) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, classes) logits."""
-        planes = images.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
-        logits: Tensor = self.network((planes - self.mean) / self.deviation)
-        return logits
-
-
-def _lenet5(options: Cnn, channels: int, classes: int) -> nn.Module:
-    def norm(width: int) -> nn.Module:
-        return nn.BatchNorm2d(width) if options.batch_norm else nn.Identity()
-
-    act = _ACTIVATIONS[options.activation]
-    return nn.Sequential(
-        _convolution(options, channels, 6, 5, padding=2 if options.pixels == 28 else 0),
-        norm(6),
-        act(),
-        nn.AvgPool2d(2),
-        _convolution(options, 6, 16, 5),
-        norm(16),
-        act(),
-        nn.AdaptiveAvgPool2d(5),  # 5 x 5 as in the paper for 28 and 32 pixels, and for other sizes too
-        nn.Flatten(),
-        nn.Linear(16 * 25, 120),
-        act(),
-        nn.Linear(120, 84),
-        act(),
-        nn.Linear(84, classes),
-    )
-
-
-def _resnet(options: Cnn, channels: int, classes: int) -> nn.Module:
-    width = options.width
-    layers: list[nn.Module] = [_convolution(options, channels, width, 3, padding=1, dense=True)]
-    before = width
-    for stage, after in enumerate((width, 2 * width, 4 * width)):
-        for block in range(options.blocks):
-            layers.append(_Block(options, before, after, stride=2 if stage and not block else 1))
-            before = after
-    act = _ACTIVATIONS[options.activation]
-    norm = nn.BatchNorm2d(before) if options.batch_norm else nn.Identity()
-    return nn.Sequential(*layers, norm, act(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
-
-
-class _Block(nn.Module):
-    """norm, activation, convolution, twice; added to what came in."""
-
-    def __init__(self, options: Cnn, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        act = _ACTIVATIONS[options.activation]
-        self.first_norm = nn.BatchNorm2d(before) if options.batch_norm else nn.Identity()
-        self.second_norm = nn.BatchNorm2d(after) if options.batch_norm else nn.Identity()
-        self.first = _convolution(options, before, after, 3, padding=1, stride=stride)
-        self.second = _convolution(options, after, after, 3, padding=1)
-        self.act = act()
-        self.residual = options.residual
-        self.shortcut: nn.Module = nn.Identity()
-        if before != after or stride != 1:
-            self.shortcut = nn.Conv2d(before, after, 1, stride=stride, bias=False)
-
-    def forward(self, planes: Tensor) -> Tensor:
-        """(B, after, H / stride, W / stride)."""
-        inner: Tensor = self.act(self.first_norm(planes))
-        grown: Tensor = self.second(self.act(self.second_norm(self.first(inner))))
-        if not self.residual:
-            return grown
-        through: Tensor = self.shortcut(planes)
-        return grown + through
-
-
-def _convolution(
-    options: Cnn, before: int, after: int, kernel: int, *, padding: int = 0, stride: int = 1, dense: bool = False
-) -> nn.Module:
-    bias = not options.batch_norm
-    if not options.separable or dense:
-        return nn.Conv2d(before, after, kernel, stride=stride, padding=padding, bias=bias)
-    return nn.Sequential(
-        nn.Conv2d(before, before, kernel, stride=stride, padding=padding, groups=before, bias=False),
-        nn.Conv2d(before, after, 1, bias=bias),
-    )
