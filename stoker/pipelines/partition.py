@@ -40,8 +40,8 @@ def cut(items: Iterable[T], identity: Callable[[T], str], *, target: int) -> Ite
     changes the one run it falls into and the runs behind it stay as they are: content-defined chunking
     (Muthitacharoen, Chen and Mazieres, "A Low-bandwidth Network File System", SOSP 2001).
 
-    >>> [len(run) for run in cut(range(10), str, target=4)]
-    [7, 3]
+    >>> [len(run) for run in cut(range(100), str, target=20)]
+    [10, 24, 7, 19, 11, 29]
     """
     run: list[T] = []
     for item in items:

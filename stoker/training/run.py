@@ -114,6 +114,14 @@ class Run:
             seed=self.options.seed,
             training=True,
         )
+        self.tests = self.model.feed(
+            self.corpus,
+            self.held_out,
+            self.facts,
+            batch_size=self.options.batch_size,
+            seed=self.options.seed,
+            training=False,
+        )
         self.epoch_steps = len(self.stream)
         if self.epoch_steps < 1:
             raise TrainingError(f"{self.corpus.manifest.reference}: an epoch has no batch of {self.options.batch_size}")
@@ -134,6 +142,7 @@ class Run:
         finally:
             self.sink.close()
             self.stream.close()
+            self.tests.close()
         self._tell("end")
         return Result(
             self.run,
@@ -216,16 +225,8 @@ class Run:
     @torch.no_grad()
     def _evaluate(self) -> None:
         random = torch.get_rng_state()  # so that evaluating more or less often changes no training
-        feed = self.model.feed(
-            self.corpus,
-            self.held_out,
-            self.facts,
-            batch_size=self.options.batch_size,
-            seed=self.options.seed,
-            training=False,
-        )
-        found = self.model.evaluate(self._evaluating(), Loader(feed), self.facts, self.device)
-        feed.close()
+        self.tests.epoch = self.tests.delivered = 0
+        found = self.model.evaluate(self._evaluating(), Loader(self.tests), self.facts, self.device)
         torch.set_rng_state(random)
         self.metrics = {**found, "split": self.held_out, "epochs": self.stream.epoch}
         self._tell("evaluate")

@@ -69,15 +69,10 @@ class Lstm:
 
     def _held_out_rows(self, corpus: Corpus, split: str, rows: int) -> int:
         """As many rows as the split can fill: a small one is read in fewer, and not refused."""
-        while rows > 1:
-            try:
-                TextStream(
-                    corpus.store, corpus.manifest, split, batch_size=rows, window=self.window, cache=corpus.cache
-                ).close()
-            except TrainingError:
-                rows //= 2
-            else:
-                break
+        one = TextStream(corpus.store, corpus.manifest, split, batch_size=1, window=self.window, cache=corpus.cache)
+        one.close()
+        while rows > 1 and one.tokens // rows <= self.window:
+            rows //= 2
         return rows
 
     def build(self, facts: Facts) -> nn.Module:
