@@ -4,12 +4,15 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stoker.flows.demo.site import PHOTOGRAPHERS, photographs
 from stoker.storage.errors import StokerError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WIDTH, HEIGHT = 320, 240
 FRAMES_PER_SECOND = 25
@@ -42,7 +45,7 @@ def make(path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.time_base = Fraction(1, FRAMES_PER_SECOND)
         for number, picture in enumerate(_pictures()):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, FRAMES_PER_SECOND)
             film.mux(stream.encode(frame))
         film.mux(stream.encode())
@@ -60,4 +63,17 @@ def _pictures() -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:  # Any: numpy'
             left, top, width = (a + (b - a) * along for a, b in zip(begin, end, strict=True))
             visible = (left, top, left + width, top + width * HEIGHT / WIDTH)
             picture = images[name].resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR, box=visible)
-            yield np.asarray(picture)
+            yield _planes(picture.convert("YCbCr"))
+
+
+def _planes(picture: "Image.Image") -> np.ndarray[Any, np.dtype[np.uint8]]:  # Any: numpy's shape
+    """The picture as the encoder takes it: a plane of light, and two of colour at half the size, below each other.
+
+    Made with whole numbers here: what FFmpeg's scaler makes of a picture may depend on where it lies in memory.
+    """
+    light, blue, red = (np.asarray(plane, np.int32) for plane in picture.split())
+    planes = [16 + (light * 219 + 127) // 255]
+    for colour in (blue, red):
+        four = colour.reshape(HEIGHT // 2, 2, WIDTH // 2, 2).sum(axis=(1, 3))
+        planes.append(((four * 224 + 510) // 1020 + 16).reshape(-1, WIDTH))
+    return np.concatenate(planes).astype(np.uint8)
