@@ -21,6 +21,7 @@ from stoker.pipelines.step import Step
 T = TypeVar("T")
 Positive = Annotated[int, Field(ge=1)]
 _CORPUS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s@]*:[^/?#\s@]*@")
 _SPLIT = re.compile(r"[a-z][a-z0-9_]{0,29}")
 
 
@@ -130,6 +131,7 @@ def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> 
     for key in ("corpus", "source"):
         if key not in document:
             raise RecipeError(f"{where}: {key!r} is missing; every recipe needs it")
+    _refuse_passwords(document, where)
     corpus = document["corpus"]
     if not isinstance(corpus, str) or not _CORPUS.fullmatch(corpus):
         raise RecipeError(f"{where}: corpus {corpus!r}; expected 1 to 63 of a-z 0-9 _ -, beginning with a-z or 0-9")
@@ -146,6 +148,21 @@ def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> 
         document=document,
         root=root,
     )
+
+
+def _refuse_passwords(value: object, where: str) -> None:
+    """A recipe is kept in manifests and shown to everybody. Raises RecipeError."""
+    if isinstance(value, str) and _PASSWORD.search(value):
+        raise RecipeError(
+            f"{where}: an address with a password in it; recipes are published with their corpora, so serve the data "
+            "without one, or download them first"
+        )
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_passwords(inner, f"{where}: {key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_passwords(inner, where)
 
 
 def _parts(kind: type[Part], tables: object, where: str) -> tuple[Part, ...]:

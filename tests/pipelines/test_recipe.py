@@ -48,6 +48,10 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(splits={"Train": 100}), "splits: 'Train'; expected a short lower-case word"),
         (changed(shards={"sample": 3}), "has no option 'sample'; did you mean 'samples'?"),
         (changed(limits={"rejected_percent": "all"}), "rejected_percent: .*found 'all'"),
+        (
+            changed(source={"name": "image_urls", "start": ["https://me:pw@a.org/"]}),
+            "source: start: an address with a pass",
+        ),
         (changed(shards={"samples": 0}), "samples"),
         (changed(shards={"megabytes": -1}), "megabytes"),
     ],
