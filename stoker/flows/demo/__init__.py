@@ -114,7 +114,7 @@ def _ingest(settings: Settings, step: int, path: Path, url: str) -> "Manifest":
     from stoker.flows.commands import ingested
     from stoker.flows.wording import plural
 
-    recipe = _at(url, path)
+    recipe = at(url, path)
     _head(step, f"{recipe.corpus}: stoker ingest {path.parent.name}/{path.name}")
     started = time.monotonic()
     manifest, new = ingested(settings, recipe)
@@ -123,7 +123,7 @@ def _ingest(settings: Settings, step: int, path: Path, url: str) -> "Manifest":
     return manifest
 
 
-def _at(url: str, path: Path) -> "Recipe":
+def at(url: str, path: Path) -> "Recipe":
     """The recipe, its addresses those that the site has here: its port may have been taken by another program."""
     from stoker.flows.demo.server import HOST, PORT
     from stoker.pipelines.recipe import load, parse
