@@ -7,18 +7,17 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import pyarrow as pa
-
-from stoker.storage import records
 from stoker.storage.errors import CorruptShard
+from stoker.storage.index import Places, ShardIndex
 from stoker.storage.manifest import Shard
-from stoker.storage.sample import Sample
-from stoker.storage.shard import RECORD, parse_record
 from stoker.storage.store import Store
+from stoker.training.counters import Counters
+from stoker.training.samples import Group
 
 _PIECE = 8 * 2**20  # bytes asked for at a time
 MEGABYTES = 4096  # of a cache, unless another bound is given
@@ -29,31 +28,24 @@ def default_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"stoker-cache-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
+@dataclass(frozen=True, eq=False)
 class OpenShard:
     """A shard whose samples can be had by their row: the tar mapped into memory, its index in arrays."""
 
-    def __init__(self, shard: Shard, path: Path, index: pa.Table) -> None:
-        self.shard = shard
-        self._keys = index["key"].to_pylist()
-        self._members: list[list[dict[str, Any]]] = index["members"].to_pylist()  # Any: extension, offset, size
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    shard: Shard
+    index: ShardIndex
+    view: memoryview  # of the whole tar
 
-    def sample(self, row: int, fields: Sequence[str] | None = None) -> Sample:
-        """The sample of a row, with the fields asked for (all if None) and its record."""
-        payloads: dict[str, bytes] = {}
-        record: dict[str, Any] = {}  # Any: JSON values
-        for member in self._members[row]:
-            extension, offset = member["extension"], member["offset"]
-            if extension == RECORD:
-                record = parse_record(self._map[offset : offset + member["size"]], offset)
-            elif fields is None or extension in fields:
-                payloads[extension] = self._map[offset : offset + member["size"]]
-        return Sample(self._keys[row], payloads, record)
+    def regions(self, rows: Places) -> list[memoryview]:
+        """The bytes [start, stop) of each row."""
+        starts, stops = self.index.starts[rows].tolist(), self.index.stops[rows].tolist()
+        return [self.view[start:stop] for start, stop in zip(starts, stops, strict=True)]
 
-    def sizes(self, extension: str) -> list[int | None]:
-        """The bytes of a field, row by row; None where a sample lacks it."""
-        return [next((one["size"] for one in row if one["extension"] == extension), None) for row in self._members]
+
+def opened(shard: Shard, path: Path, index: ShardIndex) -> OpenShard:
+    """The shard in a file, mapped."""
+    with path.open("rb") as file:
+        return OpenShard(shard, index, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 class Cache:
@@ -63,7 +55,16 @@ class Cache:
     ``megabytes`` are exceeded.
     """
 
-    def __init__(self, store: Store, folder: Path | None = None, *, megabytes: int = MEGABYTES, held: int = 16) -> None:
+    def __init__(
+        self,
+        store: Store,
+        folder: Path | None = None,
+        *,
+        megabytes: int = MEGABYTES,
+        held: int = 16,
+        counters: Counters | None = None,
+    ) -> None:
+        self._counters = counters or Counters()
         self._store = store
         self._folder = folder or default_folder()
         self._limit = megabytes * 10**6
@@ -74,10 +75,23 @@ class Cache:
         self._pool: ThreadPoolExecutor | None = None
 
     def __getstate__(self) -> dict[str, Any]:  # Any: what pickle wants
-        return {"store": self._store, "folder": self._folder, "limit": self._limit, "held": self._held}
+        return {
+            "store": self._store,
+            "folder": self._folder,
+            "limit": self._limit,
+            "held": self._held,
+            "counters": self._counters,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # Any: what pickle gives
-        self.__init__(state["store"], state["folder"], megabytes=state["limit"] // 10**6, held=state["held"])  # type: ignore[misc]  # another process has connections and threads of its own
+        # Another process has connections and threads of its own.
+        self.__init__(  # type: ignore[misc]  # no subclass has another constructor
+            state["store"],
+            state["folder"],
+            megabytes=state["limit"] // 10**6,
+            held=state["held"],
+            counters=state["counters"],
+        )
 
     def open(self, shard: Shard) -> OpenShard:
         """The shard, fetched if it is not here. Raises CorruptShard, StorageError."""
@@ -93,6 +107,18 @@ class Cache:
             while len(self._open) > self._held:
                 self._open.pop(next(iter(self._open)))
         return opened
+
+    def groups(self, wanted: Sequence[tuple[Shard, Places, Places]]) -> list[Group]:
+        """Of each shard the samples of these rows, which are at those places of a batch."""
+        found = []
+        for shard, rows, places in wanted:
+            one = self.open(shard)
+            found.append(Group(f"{self._store.url}/{shard.key}", one.index, rows, places, one.regions(rows)))
+        return found
+
+    def index(self, shard: Shard) -> ShardIndex:
+        """A shard's index alone. Raises CorruptShard, StorageError."""
+        return self.open(shard).index
 
     def expect(self, shards: Sequence[Shard]) -> None:
         """Begin to fetch shards that will be opened soon."""
@@ -120,14 +146,14 @@ class Cache:
         payload = self._store.read(shard.index)
         if hashlib.sha256(payload).hexdigest() != shard.index_sha256:
             raise _altered(self._store, shard.index, payload, shard.index_sha256)
-        index = records.decode(payload, columns=["key", "members"])
+        index = ShardIndex.decode(payload, f"{self._store.url}/{shard.index}", size=shard.size)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / shard.sha256
         if not (path.is_file() and path.stat().st_size == shard.size):
             self._download(shard, path)
         with suppress(OSError):
             os.utime(path)  # recently used
-        return OpenShard(shard, path, index)
+        return opened(shard, path, index)
 
     def _download(self, shard: Shard, path: Path) -> None:
         self._make_room(shard.size)

@@ -16,14 +16,14 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Order:
     """The order in which the samples of shards with these ``counts`` are seen in one epoch.
 
     With ``shuffle`` off: shard by shard, as they are stored.
     """
 
-    counts: tuple[int, ...]  # samples of each shard
+    counts: Sequence[int] | Places  # samples of each shard
     seed: int = 0
     epoch: int = 0
     window: int = 8  # shards
@@ -32,7 +32,7 @@ class Order:
     @cached_property
     def samples(self) -> int:
         """Samples of an epoch."""
-        return sum(self.counts)
+        return int(np.asarray(self.counts, np.int64).sum())
 
     @cached_property
     def shards(self) -> Places:
@@ -55,11 +55,12 @@ class Order:
         """The places of the shards in a window; none behind the last one."""
         return self.shards[window * self.window : (window + 1) * self.window]
 
-    def places(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """(shard's place in ``counts``, row in the shard) at the positions [start, stop) of the epoch."""
-        found: list[tuple[int, int]] = []
-        position = start
-        while position < min(stop, self.samples):
+    def places(self, start: int, stop: int) -> tuple[Places, Places]:
+        """At the positions [start, stop) of the epoch: the shard's place in ``counts``, and the row in that shard."""
+        shards: list[Places] = []
+        rows: list[Places] = []
+        position, stop = max(0, start), min(stop, self.samples)
+        while position < stop:
             window = self.window_of(position)
             first = int(self._starts[window * self.window])
             last = int(self._starts[min((window + 1) * self.window, len(self.counts))])
@@ -68,10 +69,13 @@ class Order:
             if self.shuffle:
                 inner = _window(last - first, self.seed, self.epoch, window + 1)[inner]
             order = np.searchsorted(self._starts, inner + first, side="right") - 1
-            rows = inner + first - self._starts[order]
-            found += zip(self.shards[order].tolist(), rows.tolist(), strict=True)
+            shards.append(self.shards[order])
+            rows.append(inner + first - self._starts[order])
             position = end
-        return found
+        if len(shards) == 1:
+            return shards[0], rows[0]
+        none = [np.zeros(0, np.int64)]
+        return np.concatenate(shards or none), np.concatenate(rows or none)
 
 
 def permutation(count: int, *key: int) -> Places:
@@ -112,8 +116,3 @@ def share(size: int, rank: int, world_size: int) -> tuple[int, int]:
     [(0, 2), (2, 5), (5, 7), (7, 10)]
     """
     return size * rank // world_size, size * (rank + 1) // world_size
-
-
-def counts_of(samples: Sequence[int]) -> tuple[int, ...]:
-    """The samples of shards as an ``Order`` wants them."""
-    return tuple(int(count) for count in samples)

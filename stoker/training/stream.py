@@ -3,16 +3,20 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from stoker.storage.index import Places
 from stoker.storage.manifest import Manifest, Shard, load_manifest
 from stoker.storage.sample import Sample
 from stoker.storage.store import Store
-from stoker.training.cache import Cache
-from stoker.training.errors import TrainingError
+from stoker.training.cache import MEGABYTES, Cache
+from stoker.training.counters import Counters
+from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.order import Order, share
+from stoker.training.samples import Samples
 
 Last = Literal["short", "drop", "pad"]
 Batch = Any  # what ``collate`` makes of decoded samples
@@ -27,13 +31,15 @@ def version_of(store: Store, version: Manifest | str) -> Manifest:
 class ShardStream:
     """An iterable of one epoch's batches after another: ``for batch in stream`` is an epoch, or the rest of one.
 
-    ``batch_size`` is that of the global batch; rank r of ``world_size`` gets its share of it. A batch is
-    ``collate([augment(decode(sample), draws), ...])``; without them, a list of Samples. ``last`` says what becomes of
-    an incomplete last batch: shorter, dropped, or padded with the epoch's first samples.
+    ``batch_size`` is that of the global batch; rank r of ``world_size`` gets its share of it. A batch is what ``make``
+    makes of the samples as they lie there, or ``collate([augment(decode(sample), draws), ...])``; without any of them,
+    Samples. ``last`` says what becomes of an incomplete last batch: shorter, dropped, or padded with the epoch's first
+    samples (``padding`` tells how many of a batch are such).
 
     State is a few integers and counts what was handed to the loop: stop anywhere, load it into a stream with another
-    number of ranks, and the global order goes on. Raises TrainingError for options that cannot work, CorruptShard,
-    StorageError.
+    number of ranks, and the global order goes on. A sample that cannot be decoded (CorruptSample) ends the stream, or
+    with ``on_corrupt="skip"`` is left out of its batch and counted, up to ``skip_budget`` of them.
+    Raises TrainingError for options that cannot work, CorruptShard, StorageError.
     """
 
     store: Store
@@ -46,13 +52,18 @@ class ShardStream:
     last: Last = "short"
     rank: int = 0
     world_size: int = 1
-    fields: Sequence[str] | None = None  # that are read; None: all
+    fields: Sequence[str] | None = None  # that samples have; None: all
+    make: Callable[[Samples, Sequence[bytes]], Batch] | None = None  # the samples, and 32 random bytes of each
     decode: Callable[[Sample], Any] | None = None
     augment: Callable[[Any, bytes], Any] | None = None  # what was decoded, and 32 random bytes of (seed, epoch, key)
     collate: Callable[[list[Any]], Batch] | None = None
+    on_corrupt: Literal["stop", "skip"] = "stop"
+    skip_budget: int = 100  # samples that may be skipped in all
     cache: Path | None = None  # folder for shards; None: one under the system's temporary folder
+    cache_megabytes: int = MEGABYTES
     epoch: int = field(default=0, init=False)
     delivered: int = field(default=0, init=False)  # samples of this epoch that the loop has had, over all ranks
+    counters: Counters = field(default_factory=Counters, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.manifest = version_of(self.store, self.version)
@@ -63,12 +74,17 @@ class ShardStream:
             raise TrainingError(f"rank {self.rank} of {self.world_size}: expected 0 to {self.world_size - 1}")
         if self.batch_size < self.world_size:
             raise TrainingError(f"batch_size {self.batch_size} is less than the {self.world_size} ranks that share it")
-        self._cache = Cache(self.store, self.cache, held=2 * self.window)
+        if self.make is not None and (self.decode or self.augment or self.collate):
+            raise TrainingError("make takes whole batches; decode, augment and collate are not called beside it")
+        self._counts = np.array([shard.samples for shard in self._shards], np.int64)
+        self._cache = Cache(
+            self.store, self.cache, megabytes=self.cache_megabytes, held=2 * self.window, counters=self.counters
+        )
 
     @property
     def samples(self) -> int:
         """Samples of an epoch, over all ranks."""
-        return sum(shard.samples for shard in self._shards)
+        return int(self._counts.sum())
 
     def __len__(self) -> int:
         """Batches that are left of this epoch."""
@@ -93,21 +109,74 @@ class ShardStream:
         self.delivered = 0
 
     def batch(self, epoch: int, start: int) -> Batch:
-        """This rank's share of the global batch that begins at a position of an epoch; counts nothing."""
-        order = self._order(epoch)
-        places = order.places(start, start + self.batch_size)
-        if self.last == "pad" and len(places) < self.batch_size:
-            while len(places) < self.batch_size:
-                places += order.places(0, self.batch_size - len(places))
-        first, stop = share(len(places), self.rank, self.world_size)
+        """This rank's share of the global batch that begins at a position of an epoch; counts nothing as delivered."""
+        order = self.order(epoch)
+        samples = self._samples(order, *self.places(epoch, start))
         ahead = order.window_of(min(start + self.batch_size, order.samples - 1)) + 1
-        self._cache.expect([self._shards[place] for place in order.shards_of(ahead)])
-        samples = [self._cache.open(self._shards[shard]).sample(row, self.fields) for shard, row in places[first:stop]]
-        examples: list[Any] = samples if self.decode is None else [self.decode(sample) for sample in samples]
-        if self.augment is not None:
-            draws = [hashlib.sha256(f"{self.seed}/{epoch}/{sample.key}".encode()).digest() for sample in samples]
-            examples = [self.augment(example, drawn) for example, drawn in zip(examples, draws, strict=True)]
+        self._cache.expect([self._shards[place] for place in order.shards_of(ahead).tolist()])
+        while True:
+            try:
+                return self._made(samples, epoch)
+            except CorruptSample as error:
+                self._skip(error)
+                samples = samples.without(error.place)
+
+    def places(self, epoch: int, start: int) -> tuple[Places, Places]:
+        """The shards' places and the rows of this rank's share of the global batch that begins at a position."""
+        order = self.order(epoch)
+        size = min(self.batch_size, order.samples - start)
+        if self.last == "pad" and size < self.batch_size:
+            shards, rows = order.places(start, start + size)
+            while size < self.batch_size:
+                more = order.places(0, self.batch_size - size)
+                shards, rows = np.concatenate([shards, more[0]]), np.concatenate([rows, more[1]])
+                size = len(rows)
+            first, stop = share(size, self.rank, self.world_size)
+            return shards[first:stop], rows[first:stop]
+        first, stop = share(size, self.rank, self.world_size)
+        return order.places(start + first, start + stop)
+
+    def padding(self, start: int) -> int:
+        """How many samples at the end of this rank's share of that batch are there for the second time."""
+        if self.last != "pad":
+            return 0
+        real = min(self.batch_size, self.samples - start)
+        first, stop = share(self.batch_size, self.rank, self.world_size)
+        return stop - max(first, min(stop, real))
+
+    def _samples(self, order: Order, shards: Places, rows: Places) -> Samples:
+        wanted = [
+            (self._shards[shard], rows[places], places)
+            for shard in np.unique(shards).tolist()
+            for places in [np.flatnonzero(shards == shard)]
+        ]
+        groups = self._cache.groups(wanted)
+        size = sum(int((group.index.stops[group.rows] - group.index.starts[group.rows]).sum()) for group in groups)
+        self.counters.add(samples=len(rows), bytes=size)
+        return Samples(groups, len(rows), self.fields)
+
+    def _made(self, samples: Samples, epoch: int) -> Batch:
+        if self.make is not None:
+            return self.make(samples, [self._drawn(epoch, key) for key in samples.keys])
+        if self.decode is None and self.augment is None:
+            return samples if self.collate is None else self.collate(list(samples))
+        examples: list[Any] = []
+        for sample in samples:
+            example = sample if self.decode is None else self.decode(sample)
+            examples.append(example if self.augment is None else self.augment(example, self._drawn(epoch, sample.key)))
         return examples if self.collate is None else self.collate(examples)
+
+    def _drawn(self, epoch: int, key: str) -> bytes:
+        return hashlib.sha256(f"{self.seed}/{epoch}/{key}".encode()).digest()
+
+    def _skip(self, error: CorruptSample) -> None:
+        if self.on_corrupt == "stop":
+            raise error
+        self.counters.add(skipped=1)
+        if (skipped := int(self.counters.sums()["skipped"])) > self.skip_budget:
+            raise TrainingError(
+                f"{skipped} samples were skipped, more than the budget of {self.skip_budget}; the last one: {error}"
+            ) from error
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
         """Where the stream is, and what it is a stream of."""
@@ -137,14 +206,13 @@ class ShardStream:
         """End the threads that read ahead."""
         self._cache.close()
 
-    def _order(self, epoch: int) -> Order:
-        counts = tuple(shard.samples for shard in self._shards)
-        return _order(counts, self.seed, epoch, self.window, self.shuffle)
-
-
-@lru_cache(maxsize=8)
-def _order(counts: tuple[int, ...], seed: int, epoch: int, window: int, shuffle: bool) -> Order:
-    return Order(counts, seed, epoch, window, shuffle)
+    def order(self, epoch: int) -> Order:
+        """The global order of an epoch."""
+        held = self.__dict__.get("_held")
+        if held is None or held.epoch != epoch:
+            held = Order(self._counts, self.seed, epoch, self.window, self.shuffle)
+            self._held = held
+        return held
 
 
 def split_shards(manifest: Manifest, split: str) -> tuple[Shard, ...]:

@@ -67,13 +67,13 @@ class TextStream:
         """The tokens of each document, its boundary among them, by shard: from the indexes alone."""
         found = []
         for shard in self._shards:
-            sizes = self._cache.open(shard).sizes(_FIELD)
-            if None in sizes:
+            sizes = self._cache.index(shard).sizes_of(_FIELD)
+            if (sizes < 0).any():
                 raise TrainingError(
                     f"{self.manifest.reference}: {shard.key} holds samples without a field {_FIELD!r}; a language "
                     "model needs a corpus of texts"
                 )
-            found.append(np.array(sizes, np.int64) + 1)
+            found.append(sizes + 1)
         return found
 
     @property
@@ -126,8 +126,11 @@ class TextStream:
             order = Order(counts, self.seed, epoch, shuffle=self.shuffle)
             text = np.empty(self.tokens, np.uint16)
             at = 0
-            for shard, row in order.places(0, order.samples):
-                payload = self._cache.open(self._shards[shard]).sample(row, (_FIELD,)).fields[_FIELD]
+            shards, rows = order.places(0, order.samples)
+            for shard, row in zip(shards.tolist(), rows.tolist(), strict=True):
+                one = self._cache.open(self._shards[shard])
+                (begin,), (size,) = one.index.within(_FIELD, [row])
+                payload = one.regions(np.array([row]))[0][begin : begin + size]
                 text[at] = BOUNDARY
                 text[at + 1 : at + 1 + len(payload)] = np.frombuffer(payload, np.uint8)
                 at += 1 + len(payload)

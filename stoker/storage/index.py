@@ -1,0 +1,99 @@
+"""A shard's index in arrays: where each sample and each of its fields lies, with no Python object for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stoker.storage import records
+from stoker.storage.errors import CorruptShard
+
+Places = npt.NDArray[np.int64]
+COLUMNS = ("key", "start", "stop", "members")  # of the Parquet beside a shard, that a reader needs
+
+
+@dataclass(frozen=True, eq=False)
+class ShardIndex:
+    """Where the samples of one tar lie, row by row in its order.
+
+    ``offsets[e, row]`` is the tar's byte at which the payload of field ``extensions[e]`` begins, ``sizes[e, row]`` its
+    bytes; -1 where a sample lacks the field. A sample's members lie in the bytes [start, stop). Arrays, because worker
+    processes share them copy-on-write, and counting references would copy every page of Python objects.
+    """
+
+    keys: pa.Array  # of strings
+    starts: Places
+    stops: Places
+    extensions: tuple[str, ...]
+    offsets: Places  # (extensions, rows)
+    sizes: Places  # (extensions, rows)
+
+    @classmethod
+    def decode(cls, payload: bytes | memoryview, where: str, *, size: int | None = None) -> "ShardIndex":
+        """The index in a Parquet file. Raises CorruptShard if it is none, or places bytes outside a tar of ``size``."""
+        table = records.decode(payload, columns=COLUMNS)
+        if set(COLUMNS) - set(table.column_names):
+            raise CorruptShard(
+                f"{where}: no index of a shard: it lacks {sorted(set(COLUMNS) - set(table.column_names))}"
+            )
+        try:
+            return cls._of(table, where, size)
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise CorruptShard(f"{where}: no index of a shard: {' '.join(str(error).split())[:200]}") from error
+
+    @classmethod
+    def _of(cls, table: pa.Table, where: str, size: int | None) -> "ShardIndex":
+        starts, stops = (_whole(table[name]) for name in ("start", "stop"))
+        members = _one(table["members"])
+        flat = members.flatten()
+        extension = flat.field("extension").dictionary_encode()
+        names = tuple(str(name) for name in extension.dictionary.to_pylist())
+        codes = _whole(extension.indices)
+        counts = np.diff(_whole(members.offsets))
+        rows = np.repeat(np.arange(len(members), dtype=np.int64), counts)
+        offset, length = _whole(flat.field("offset")), _whole(flat.field("size"))
+        outside = (offset < starts[rows]) | (length < 0) | (offset + length > stops[rows])
+        if outside.any() or (starts < 0).any() or (size is not None and len(stops) and int(stops.max()) > size):
+            raise CorruptShard(f"{where}: it places samples outside the shard; run `stoker verify`")
+        offsets = np.full((len(names), len(members)), -1, np.int64)
+        sizes = np.full((len(names), len(members)), -1, np.int64)
+        offsets[codes, rows] = offset
+        sizes[codes, rows] = length
+        return cls(_one(table["key"]), starts, stops, names, offsets, sizes)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def sizes_of(self, extension: str) -> Places:
+        """The bytes of a field, row by row; -1 where a sample lacks it."""
+        if extension not in self.extensions:
+            return np.full(len(self), -1, np.int64)
+        return self.sizes[self.extensions.index(extension)]
+
+    def within(self, extension: str, rows: Sequence[int] | Places) -> tuple[list[int], list[int]]:
+        """Where the field begins inside each row's bytes [start, stop), and its size there; -1 and -1 if it is lacking.
+
+        Lists of plain integers: what slices memory fastest.
+        """
+        if extension not in self.extensions:
+            return [-1] * len(rows), [-1] * len(rows)
+        place = self.extensions.index(extension)
+        sizes = self.sizes[place][rows]
+        return np.where(sizes < 0, -1, self.offsets[place][rows] - self.starts[rows]).tolist(), sizes.tolist()
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    """A column as a single array."""
+    whole = column.combine_chunks()
+    return whole if isinstance(whole, pa.Array) else whole.chunk(0) if whole.num_chunks else pa.array([], column.type)
+
+
+def _whole(column: pa.ChunkedArray | pa.Array) -> Places:
+    """A column of integers as an array. Raises ValueError for one with nulls."""
+    if column.null_count:
+        raise ValueError(f"{column.null_count} places are missing")
+    values = column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
+    array: Places = np.asarray(values, np.int64)
+    return array
