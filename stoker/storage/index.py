@@ -70,7 +70,8 @@ class ShardIndex:
         """The bytes of a field, row by row; -1 where a sample lacks it."""
         if extension not in self.extensions:
             return np.full(len(self), -1, np.int64)
-        return self.sizes[self.extensions.index(extension)]
+        sizes: Places = self.sizes[self.extensions.index(extension)]
+        return sizes
 
     def within(self, extension: str, rows: Sequence[int] | Places) -> tuple[list[int], list[int]]:
         """Where the field begins inside each row's bytes [start, stop), and its size there; -1 and -1 if it is lacking.
