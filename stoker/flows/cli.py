@@ -15,7 +15,7 @@ from stoker import __version__
 from stoker.flows.settings import RUNNERS, UsageError
 from stoker.storage.errors import StokerError
 
-_WHERE = dict.fromkeys(("list", "show", "diff", "why"), "stoker.flows.looking")
+_WHERE = dict.fromkeys(("list", "show", "diff", "why"), "stoker.flows.looking") | {"stream": "stoker.flows.streaming"}
 DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("corpus", metavar="CORPUS[@V]", help="the newest version, or that of a number")
     one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the same run")
     _add_training(one)
+    _add_stream(command, stored)
     one = command("demo", "the whole road on real input, on this machine", where)
     return top
 
@@ -113,6 +114,23 @@ def _add_training(one: argparse.ArgumentParser) -> None:
         words = f"{option.default} unless the model says otherwise"
         one.add_argument(flag, dest=f"option_{option.name}", metavar="VALUE", help=words)
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
+
+
+def _add_stream(command: _Command, stored: argparse.ArgumentParser) -> None:
+    one = command("stream", "samples in the order of training; with --bench, how fast they can be fed", stored)
+    one.add_argument("corpus", metavar="CORPUS[@V]", help="the newest version, or that of a number")
+    one.add_argument("--split", metavar="NAME", help="train unless the version has none")
+    one.add_argument("--seed", type=int, default=0, metavar="N", help="of the order (0)")
+    one.add_argument("--window", type=int, default=8, metavar="N", help="shards shuffled among each other (8)")
+    one.add_argument("--stored-order", action="store_true", help="not shuffled")
+    one.add_argument("--limit", type=int, default=0, metavar="N", help="samples that are printed (all of an epoch)")
+    one.add_argument("--json", action="store_true", help="as JSON, for programs")
+    one.add_argument("--bench", action="store_true", help="measure reading, decoding and both, and say what limits")
+    one.add_argument("--rate", type=float, metavar="N", help="can it feed N samples/s? exit code 1: no")
+    one.add_argument("--batch-size", type=int, default=128, metavar="N", help="(128)")
+    one.add_argument("--size", type=int, default=224, metavar="PIXELS", help="of the random crops of images (224)")
+    one.add_argument("--workers", type=int, default=2, metavar="N", help="threads that read and decode (2)")
+    one.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long to measure (10)")
 
 
 def _add_looking(command: _Command, stored: argparse.ArgumentParser) -> None:

@@ -246,10 +246,17 @@ def train_command(arguments: Namespace) -> int:
 
 def check_training(model: str, options: "dict[str, str]") -> None:
     """Refuse a model or an option that does not exist, before anything is started. Raises StokerError."""
-    try:
+    with torch_needed():
         from stoker.training.options import make
 
         make(model, options)
+
+
+@contextmanager
+def torch_needed() -> "Iterator[None]":
+    """Say how to install what training needs where it is missing."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("torch", "webdataset", "tensorboard"):
             raise

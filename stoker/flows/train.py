@@ -1,5 +1,6 @@
 """The flow `train`: a model on a version, saved into the store as it goes, stopped and resumed anywhere."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,9 @@ class _Told:
             if event.step:
                 self._board.note(f"{event.run}: goes on at step {event.step} of {event.steps}")
         elif event.kind == "step":
-            self._board.reach(event.step, f"epoch {event.epoch + 1}, loss {event.loss:.3f}, {event.rate:,.0f}/s")
+            waits = "" if math.isnan(event.stall) else f", waits {event.stall:.0%}"
+            words = f"epoch {event.epoch + 1}, loss {event.loss:.3f}, {event.rate:,.0f}/s{waits}"
+            self._board.reach(event.step, words)
         elif event.kind == "evaluate":
             self._board.note(f"step {event.step:,}: {metrics_text(event.metrics)}")
         percent = 100.0 * event.step / max(event.steps, 1)

@@ -27,7 +27,7 @@ class TrainOptions:
     seed: int = 0
     device: str = "auto"
     threads: int = 0  # of torch on the CPU; 0: torch's own choice. Exact resumption holds for one number of threads
-    workers: int = 0  # processes that read and decode
+    workers: int = 2  # threads that read and decode; 0: the training loop does it
     checkpoint_s: float = 30.0  # seconds between checkpoints
     keep: int = 2  # checkpoints, beside the best
     max_steps: int = 0  # 0: all of the epochs

@@ -21,6 +21,7 @@ from stoker.training.metrics import Metrics
 from stoker.training.model import Corpus, Facts, Model
 from stoker.training.optimisers import optimiser_of, rate_at
 from stoker.training.options import TrainOptions
+from stoker.training.seeing import Watch
 
 _TOLD_S = 0.5  # seconds between steps that are told of
 
@@ -36,6 +37,7 @@ class Event:
     epoch: int
     loss: float = math.nan  # of the last steps, mean
     rate: float = math.nan  # samples or tokens a second
+    stall: float = math.nan  # share of the time since the last event that was spent waiting for data
     metrics: dict[str, Any] = field(default_factory=dict)  # Any: JSON values; of an evaluation
 
 
@@ -171,6 +173,7 @@ class Run:
         self.module.train()
         losses: list[Tensor] = []
         examples, since, told = 0, time.monotonic(), 0.0
+        watch = Watch(self.stream.counters)
         for batch in loader:
             loss, count = self._learn(batch)
             losses.append(loss)
@@ -180,8 +183,10 @@ class Run:
                 mean = float(torch.stack(losses).mean())
                 self._finite(mean)
                 rate = examples / max(1e-9, now - since)
-                self._tell("step", loss=mean, rate=rate)
+                seen = watch.tell()
+                self._tell("step", loss=mean, rate=rate, stall=seen.get("stall", math.nan))
                 self.sink.write("train", self.step, {"loss": mean, "rate": rate, "learning_rate": self._rate()})
+                self.sink.write("stream", self.step, seen)
                 losses, examples, since, told = [], 0, now, now
             if now - self.saved_at >= self.options.checkpoint_s:
                 self._save(done=False)
@@ -276,5 +281,6 @@ class Run:
             torch.cuda.set_rng_state_all(state["cuda_random"])
         return self.step
 
-    def _tell(self, kind: str, *, loss: float = math.nan, rate: float = math.nan) -> None:
-        self.progress(Event(kind, self.run, self.step, self.steps, self.stream.epoch, loss, rate, dict(self.metrics)))
+    def _tell(self, kind: str, *, loss: float = math.nan, rate: float = math.nan, stall: float = math.nan) -> None:
+        epoch, metrics = self.stream.epoch, dict(self.metrics)
+        self.progress(Event(kind, self.run, self.step, self.steps, epoch, loss, rate, stall, metrics))

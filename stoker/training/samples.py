@@ -38,6 +38,18 @@ class Samples(Sequence[Sample]):
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def size(self) -> int:
+        """Bytes of the samples in their tars, headers and padding among them."""
+        return sum(
+            int((group.index.stops[group.rows] - group.index.starts[group.rows]).sum()) for group in self._groups
+        )
+
+    @property
+    def extensions(self) -> list[str]:
+        """The fields that samples of these shards have, sorted."""
+        return sorted({extension for group in self._groups for extension in group.index.extensions})
+
     def column(self, extension: str) -> list[memoryview | None]:
         """A field of every sample, in the batch's order; None where a sample lacks it."""
         found: list[memoryview | None] = [None] * self._size
@@ -66,6 +78,23 @@ class Samples(Sequence[Sample]):
         for group in self._groups:
             for place, key in zip(group.places.tolist(), group.index.keys.take(group.rows).to_pylist(), strict=True):
                 found[place] = key
+        return found
+
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of each sample in its tar."""
+        found = np.zeros(self._size, np.int64)
+        for group in self._groups:
+            found[group.places] = group.index.stops[group.rows] - group.index.starts[group.rows]
+        return found.tolist()
+
+    @property
+    def shards(self) -> list[str]:
+        """The shard that each sample lies in, by its URL."""
+        found = [""] * self._size
+        for group in self._groups:
+            for place in group.places.tolist():
+                found[place] = group.where
         return found
 
     def records(self) -> list[dict[str, Any]]:  # Any: JSON values

@@ -116,7 +116,7 @@ class ShardStream:
         self._cache.expect([self._shards[place] for place in order.shards_of(ahead).tolist()])
         while True:
             try:
-                return self._made(samples, epoch)
+                return self.made(samples, epoch)
             except CorruptSample as error:
                 self._skip(error)
                 samples = samples.without(error.place)
@@ -151,11 +151,12 @@ class ShardStream:
             for places in [np.flatnonzero(shards == shard)]
         ]
         groups = self._cache.groups(wanted)
-        size = sum(int((group.index.stops[group.rows] - group.index.starts[group.rows]).sum()) for group in groups)
-        self.counters.add(samples=len(rows), bytes=size)
-        return Samples(groups, len(rows), self.fields)
+        samples = Samples(groups, len(rows), self.fields)
+        self.counters.add(samples=len(rows), bytes=samples.size)
+        return samples
 
-    def _made(self, samples: Samples, epoch: int) -> Batch:
+    def made(self, samples: Samples, epoch: int) -> Batch:
+        """What ``make``, or decode, augment and collate, make of samples in an epoch. Raises CorruptSample."""
         if self.make is not None:
             return self.make(samples, [self._drawn(epoch, key) for key in samples.keys])
         if self.decode is None and self.augment is None:
