@@ -1,7 +1,7 @@
 """A shard's index in arrays: where each sample and each of its fields lies, with no Python object for each."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -73,16 +73,19 @@ class ShardIndex:
         sizes: Places = self.sizes[self.extensions.index(extension)]
         return sizes
 
-    def within(self, extension: str, rows: Sequence[int] | Places) -> tuple[list[int], list[int]]:
-        """Where the field begins inside each row's bytes [start, stop), and its size there; -1 and -1 if it is lacking.
+    def within(self, extension: str, rows: Places) -> tuple[list[int], list[int]]:
+        """Where the field begins inside each row's bytes [start, stop), and its size there; size -1 if it is lacking.
 
         Lists of plain integers: what slices memory fastest.
         """
         if extension not in self.extensions:
             return [-1] * len(rows), [-1] * len(rows)
         place = self.extensions.index(extension)
-        sizes = self.sizes[place][rows]
-        return np.where(sizes < 0, -1, self.offsets[place][rows] - self.starts[rows]).tolist(), sizes.tolist()
+        return self._inner[place].take(rows).tolist(), self.sizes[place].take(rows).tolist()
+
+    @cached_property
+    def _inner(self) -> Places:
+        return self.offsets - self.starts
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
