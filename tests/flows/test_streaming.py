@@ -1,0 +1,74 @@
+"""`stoker stream` through the real command line: the order of training, and how fast it can be fed."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from stoker.storage import open_store
+from stoker.training.stream import ShardStream
+from tests.flows.conftest import Cli
+from tests.training import corpora
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+
+
+@pytest.fixture
+def digits(cli: Cli) -> Cli:
+    """The default store with 300 digits in shards of 40."""
+    home = cli.folder / ".stoker"
+    (home / "store").mkdir(parents=True)
+    corpora.version(
+        open_store(str(home / "store")), cli.folder, {"train": corpora.digits()[:300]}, corpus="digits", per_shard=40
+    )
+    return cli
+
+
+def test_it_prints_the_order_in_which_training_sees_the_samples(digits: Cli, tmp_path: Path) -> None:
+    shown = digits("stream", "digits", "--seed", "3", "--limit", "5")
+    assert shown.returncode == 0, shown.stderr
+    store = open_store(str(digits.folder / ".stoker" / "store"))
+    expected = ShardStream(store, "digits@1", seed=3, batch_size=5, cache=tmp_path / "cache").batch(0, 0).keys
+    assert [line.split()[1] for line in shown.stdout.splitlines()] == expected
+    whole = digits("stream", "digits@1", "--json")
+    keys = [json.loads(line)["key"] for line in whole.stdout.splitlines()]
+    assert sorted(keys) == sorted(sample.key for sample in corpora.digits()[:300])
+    assert json.loads(whole.stdout.splitlines()[0])["record"]["label"] in "0123456789"
+
+
+def test_it_says_how_fast_samples_can_be_fed_and_what_limits(digits: Cli) -> None:
+    words = ("stream", "digits", "--bench", "--seconds", "1", "--size", "32", "--batch-size", "64")
+    shown = digits(*words)
+    assert shown.returncode == 0, shown.stderr
+    for expected in ("300 samples of", "reading alone", "decoding alone", "all together", "shuffle: ", "limited by "):
+        assert expected in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    found = json.loads(digits(*words, "--json", "--rate", "1").stdout)
+    assert found["feeds"] is True
+    assert found["reading"]["samples_per_s"] > found["loading"]["samples_per_s"] > 0
+    assert found["sample_bytes"] > 100
+
+
+def test_a_rate_that_cannot_be_fed_is_refused_with_what_it_would_take(digits: Cli) -> None:
+    shown = digits("stream", "digits", "--rate", "1e9", "--seconds", "0.5", "--size", "32")
+    assert shown.returncode == 1
+    (line,) = [one for one in shown.stderr.splitlines() if "cannot feed" in one]
+    assert "1,000,000,000 samples/s" in line
+    assert "cores" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("nothing",), "no corpus"),
+        (("digits", "--split", "test"), "no samples in split 'test'"),
+        (("digits", "--batch-size", "0"), "expected 1 or more"),
+        (("digits", "--seconds", "-1"), "--seconds above 0"),
+    ],
+)
+def test_what_cannot_be_streamed_is_told_in_one_line(digits: Cli, words: tuple[str, ...], expected: str) -> None:
+    shown = digits("stream", *words)
+    assert shown.returncode in (1, 2)
+    assert len(shown.stderr.splitlines()) == 1
+    assert expected in shown.stderr
