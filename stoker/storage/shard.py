@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from stoker.storage.errors import CorruptShard
 from stoker.storage.sample import Sample
-from stoker.storage.tar import END, BadTar, header, members_of, padding
+from stoker.storage.tar import END, header, padding
+from stoker.storage.walking import BadTar, members_of
 
 RECORD = "json"  # the member that holds a sample's record; it comes last
 

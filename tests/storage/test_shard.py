@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from stoker.storage.errors import CorruptShard
 from stoker.storage.sample import Sample
 from stoker.storage.shard import Member, Tar, TarWriter, region, samples_of
-from stoker.storage.tar import header, members_of
+from stoker.storage.tar import header
+from stoker.storage.walking import members_of
 from tests.storage.samples import GOLDEN, samples
 
 # A change here means that every shard gets other bytes: raise the format numbers and say so in the changelog.
