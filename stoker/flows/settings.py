@@ -76,7 +76,7 @@ class Settings:
             return open_store(self.store, endpoint=self.s3_endpoint or None, region=self.s3_region or None)
         known = services.load(self.home)
         if not known.bucket:
-            return open_store(str(self.home / "store"))
+            return open_store(str(self.home / "store"), endpoint=self.s3_endpoint, region=self.s3_region)
         own = known.alive("s3")
         if own is None:
             raise StorageUnavailable(

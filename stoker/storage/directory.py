@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import shutil
 import time
 import uuid
@@ -10,14 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stoker.storage.errors import AlreadyExists, NotFound, StorageRefused, StorageUnavailable
+from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
 from stoker.storage.key import check_key, check_prefix, is_key
 from stoker.storage.payload import unreadable
 from stoker.storage.probe import prove_create_only
-from stoker.storage.store import Payload, Stored
+from stoker.storage.s3_client import Access
+from stoker.storage.store import Payload, Stored, Unfinished
 
 # Half-written files wait here, on the same file system as their place; a name with a dot is no key's.
 _HIDDEN = ".stoker"
+_TEMPORARY = re.compile(r"[0-9a-f]{32}")
 _ABANDONED_S = 24 * 3600.0
 _RACES = 100
 _BUSY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENFILE, errno.EMFILE}
@@ -38,10 +41,13 @@ class DirectoryStore:
     """Objects are files below ``root``, which is made by the first write.
 
     A file appears whole, flushed to disk, under its name or not at all. Links that lead out of ``root`` are not
-    followed; files and folders whose names are no keys (hidden ones, say) are not listed.
+    followed unless ``links`` says so; files and folders whose names are no keys (hidden ones, say) are not listed.
+    ``s3``: how a store in S3 is reached that a manifest here names.
     """
 
     root: Path
+    links: bool = False
+    s3: Access | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", self.root.expanduser().absolute())
@@ -138,18 +144,37 @@ class DirectoryStore:
                 except OSError:
                     break  # not empty, or another writer was faster
 
+    def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
+        """The half-written files, which do not tell what they were to become."""
+        if check_prefix(prefix):
+            return
+        hidden = self.root / _HIDDEN
+        with self._told(_HIDDEN), contextlib.suppress(FileNotFoundError), os.scandir(hidden) as entries:
+            for entry in entries:
+                if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    stat = entry.stat(follow_symlinks=False)
+                    yield Unfinished("", stat.st_size, stat.st_mtime, entry.name)
+
+    def abandon(self, unfinished: Unfinished) -> None:
+        """Remove a half-written file; nothing happens if it is gone."""
+        if _TEMPORARY.fullmatch(unfinished.name):
+            with self._told(_HIDDEN), contextlib.suppress(FileNotFoundError):
+                (self.root / _HIDDEN / unfinished.name).unlink()
+
     def probe(self) -> None:
         """Check that the directory takes create-only writes; clear away old half-written files."""
         prove_create_only(self)
         oldest = time.time() - _ABANDONED_S
-        with contextlib.suppress(OSError):
-            for left in (self.root / _HIDDEN).iterdir():
-                if left.stat().st_mtime < oldest:
-                    left.unlink(missing_ok=True)
+        with contextlib.suppress(StorageError):
+            for left in self.unfinished():
+                if left.modified < oldest:
+                    self.abandon(left)
 
     def _path(self, key: str) -> Path:
         """Where the object lies; refused when a link on the way leads out of the directory."""
         path = self.root / check_key(key)
+        if self.links:
+            return path
         real = os.path.realpath(self.root)
         if not os.path.realpath(path).startswith(os.path.join(real, "")):
             raise StorageRefused(f"{self.url}/{key}: a link leads out of the store; it is not followed")
@@ -165,7 +190,8 @@ class DirectoryStore:
             elif entry.is_file():
                 with contextlib.suppress(FileNotFoundError, StorageRefused):  # deleted since, or leads out
                     self._path(key)
-                    yield Stored(key, entry.stat().st_size)
+                    stat = entry.stat()
+                    yield Stored(key, stat.st_size, str(stat.st_mtime_ns), stat.st_mtime)
 
     def _entries(self, folder: str) -> Sequence[os.DirEntry[str]]:
         try:

@@ -13,14 +13,18 @@ from stoker.storage.document import Document
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageRefused
 from stoker.storage.store import Store
 
-SCHEMA = 1
+SCHEMA = 2  # the newest that is read; written only by what needs it, so that older Stokers read all else
+_PLAIN = 1  # a manifest whose tars lie in the corpus's own store
+
+
+TAR = ".tar"
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
     """One tar of a split and its index."""
 
-    key: str
+    key: str  # in the corpus's store, or where the manifest's ``tars`` says
     split: str
     samples: int
     size: int  # bytes
@@ -84,7 +88,17 @@ class Manifest:
     decisions: Decisions
     statistics: Mapping[str, Any] = field(repr=False)  # split → JSON of a Summary; Any: JSON values
     licences: Mapping[str, int]  # samples by licence
-    schema: int = SCHEMA
+    tars: str | None = None  # URL of the store that the shards' tars lie in; None: the corpus's own
+
+    @property
+    def schema(self) -> int:
+        """That of the form in which it is written."""
+        return _PLAIN if self.tars is None else SCHEMA
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether others wrote its tars: what they left out, and why, is not known."""
+        return bool(self.shards) and not self.parts
 
     @property
     def reference(self) -> str:
@@ -137,7 +151,9 @@ class Manifest:
         content["parts"] = [dataclasses.asdict(part) for part in self.parts]
         content["shards"] = [dataclasses.asdict(shard) for shard in self.shards]
         content["decisions"] = dataclasses.asdict(self.decisions)
-        return content
+        if self.tars is None:
+            del content["tars"]
+        return content | {"schema": self.schema}
 
     @classmethod
     def from_json(cls, content: object, where: str = "manifest") -> "Manifest":
@@ -148,7 +164,7 @@ class Manifest:
             raise StorageRefused(
                 f"{where}: written with schema {schema}, and this Stoker knows up to {SCHEMA}; upgrade Stoker"
             )
-        return cls(
+        found = cls(
             corpus=document.text("corpus"),
             version=document.whole("version"),
             created_at=document.text("created_at"),
@@ -162,8 +178,10 @@ class Manifest:
             decisions=_decisions(document.document("decisions")),
             statistics=document.mapping("statistics"),
             licences=document.counts("licences"),
-            schema=schema,
+            tars=document.text("tars") if schema > _PLAIN else None,
         )
+        _check_tars(found, where)
+        return found
 
 
 def publish(store: Store, manifest: Manifest) -> None:
@@ -202,6 +220,15 @@ def load_manifest(store: Store, corpus: str, version: int | None = None) -> Mani
     if (found.corpus, found.version) != (name, number):
         raise CorruptShard(f"{where}: holds {found.reference}; was it copied or renamed?")
     return found
+
+
+def _check_tars(manifest: Manifest, where: str) -> None:
+    """Whoever may write a manifest must not have a reader's other files shown: elsewhere, only tars are read."""
+    if manifest.tars is None:
+        return
+    odd = next((one.key for one in manifest.shards if not one.key.lower().endswith(TAR)), None)
+    if odd is not None:
+        raise CorruptShard(f"{where}: names {odd[:100]!r} in {manifest.tars}; expected names that end with {TAR}")
 
 
 def _encode(manifest: Manifest) -> bytes:

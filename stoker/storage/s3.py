@@ -5,19 +5,19 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stoker.storage import s3_uploads
 from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
 from stoker.storage.key import check_key, check_prefix, is_key
 from stoker.storage.payload import read_piece, read_whole, size_of
 from stoker.storage.probe import prove_create_only
 from stoker.storage.s3_client import Access, wait_s
 from stoker.storage.s3_reading import Reading
-from stoker.storage.store import Payload, Stored
+from stoker.storage.store import Payload, Stored, Unfinished
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ATTEMPTS = 6
 PART = 16 * 2**20  # bytes of one part of a multipart upload
-_SENDERS = 4  # parts on their way at once: memory stays below five of them
-_MOST_PARTS = 9_000  # S3 allows 10,000
 _NONCE = "stoker-write"  # metadata by which a writer knows its own object again
 
 
@@ -112,6 +110,19 @@ class S3Store:
         with suppress(NotFound):
             self._try(key, lambda client: client.delete_object(**place))
 
+    def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
+        """The multipart uploads under a prefix that have not ended, each with the bytes that are there."""
+        found = s3_uploads.unfinished(partial(self._try, prefix), self.bucket, self._base, check_prefix(prefix))
+        return (one for one in found if is_key(one.key))
+
+    def abandon(self, unfinished: Unfinished) -> None:
+        """Abort an upload; nothing happens if it has ended."""
+        from stoker.storage.s3_faults import UploadGone
+
+        upload = self._place(unfinished.key) | {"UploadId": unfinished.name}
+        with suppress(NotFound, UploadGone):
+            self._try(unfinished.key, lambda client: client.abort_multipart_upload(**upload))
+
     def probe(self) -> None:
         """Check that the bucket can be reached and written, and that the server honours ``If-None-Match: *``."""
         prove_create_only(self)
@@ -128,7 +139,9 @@ class S3Store:
             for one in page.get("Contents", ()):
                 key = one["Key"][len(self._base) :]
                 if is_key(key):
-                    yield Stored(key, one["Size"])
+                    yield Stored(
+                        key, one["Size"], str(one.get("ETag", "")).strip('"'), s3_uploads.seconds(one["LastModified"])
+                    )
 
     def _common(self, prefix: str) -> Iterator[str]:
         for page in self._pages(prefix, {"Delimiter": "/"}):
@@ -181,29 +194,28 @@ class S3Store:
         payload: Payload,
         condition: dict[str, Any],  # Any: boto3
     ) -> None:
-        size = size_of(payload)
-        step = max(self.part_size, -(-size // _MOST_PARTS))
         begun: Any = self._try(key, lambda client: client.create_multipart_upload(**place))
         upload = {"Bucket": place["Bucket"], "Key": place["Key"], "UploadId": begun["UploadId"]}
-
-        def send(number: int) -> dict[str, Any]:  # Any: boto3
-            piece = read_piece(payload, (number - 1) * step, step)
-            given = upload | {"PartNumber": number} | _checked(piece)
-            answer: Any = self._try(key, lambda client: client.upload_part(Body=piece, **given))
-            return {"ETag": answer["ETag"], "PartNumber": number}
-
-        senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="stoker-upload")
         try:
-            parts: Any = {"Parts": list(senders.map(send, range(1, -(-size // step) + 1)))}
-            whole = upload | {"MultipartUpload": parts} | condition
+            sent = s3_uploads.send(partial(self._try, key), upload, payload, self.part_size)
+            whole: Any = upload | {"MultipartUpload": {"Parts": sent.parts}} | condition
             self._settle(key, place, payload, lambda client: client.complete_multipart_upload(**whole))
         except BaseException:
-            senders.shutdown(cancel_futures=True)
             with suppress(StorageError):  # what is left of it costs money until it is aborted
                 self._try(key, lambda client: client.abort_multipart_upload(**upload))
             raise
-        finally:
-            senders.shutdown(cancel_futures=True)
+        self._prove(key, place, sent)
+
+    def _prove(self, key: str, place: dict[str, Any], sent: "s3_uploads.Sent") -> None:  # Any: keywords of boto3
+        """The parts were put together as they were sent; otherwise the object goes. Raises StorageUnavailable."""
+        with suppress(NotFound):  # deleted by somebody since
+            found = self._head(key)
+            if found.get("Metadata", {}).get(_NONCE) not in (None, place["Metadata"][_NONCE]):
+                return  # replaced by another writer since
+            fault = sent.fault(found["ContentLength"], found["ETag"])
+            if fault:
+                self.delete(key)
+                raise StorageUnavailable(f"{self.url}/{key}: {fault}; it was deleted, try again")
 
     def _settle(
         self,

@@ -1,7 +1,7 @@
 """What every object store offers, and how to open one by its URL."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,21 @@ class Stored:
 
     key: str
     size: int  # bytes
+    # Another one means that other bytes may be there: S3's entity tag, a file's time of change; "" if not known.
+    mark: str = field(default="", compare=False)
+    modified: float | None = field(
+        default=None, compare=False
+    )  # seconds since 1970 by the store's clock; None: unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A write that has not ended: under way, or left by a process that died. Nobody sees it, but it takes room."""
+
+    key: str  # of the object that it was to become; "" if nobody knows
+    size: int  # bytes that are there
+    modified: float  # seconds since 1970 by the store's clock
+    name: str  # by which ``abandon`` finds it
 
 
 class Store(Protocol):
@@ -48,6 +63,12 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens if there is none."""
+
+    def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
+        """The writes under a prefix that have not ended; those whose keys nobody knows under the empty one."""
+
+    def abandon(self, unfinished: Unfinished) -> None:
+        """Remove what is there of it; nothing happens if it has ended. If somebody still writes it, that fails."""
 
     def probe(self) -> None:
         """Check once that the store can be reached and written, and honours create-only writes.
