@@ -3,8 +3,8 @@
 import contextlib
 import errno
 import os
-import re
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,6 @@ from stoker.storage.store import Payload, Stored, Unfinished
 
 # Half-written files wait here, on the same file system as their place; a name with a dot is no key's.
 _HIDDEN = ".stoker"
-_TEMPORARY = re.compile(r"[0-9a-f]{32}")
 _ABANDONED_S = 24 * 3600.0
 _RACES = 100
 _BUSY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENFILE, errno.EMFILE}
@@ -151,15 +150,14 @@ class DirectoryStore:
         hidden = self.root / _HIDDEN
         with self._told(_HIDDEN), contextlib.suppress(FileNotFoundError), os.scandir(hidden) as entries:
             for entry in entries:
-                if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                    stat = entry.stat(follow_symlinks=False)
-                    yield Unfinished("", stat.st_size, stat.st_mtime, entry.name)
+                if entry.is_file(follow_symlinks=False):
+                    found = entry.stat(follow_symlinks=False)
+                    yield Unfinished("", found.st_size, found.st_mtime, entry.name)
 
     def abandon(self, unfinished: Unfinished) -> None:
         """Remove a half-written file; nothing happens if it is gone."""
-        if _TEMPORARY.fullmatch(unfinished.name):
-            with self._told(_HIDDEN), contextlib.suppress(FileNotFoundError):
-                (self.root / _HIDDEN / unfinished.name).unlink()
+        with self._told(_HIDDEN), contextlib.suppress(FileNotFoundError):
+            (self.root / _HIDDEN / check_key(unfinished.name)).unlink()
 
     def probe(self) -> None:
         """Check that the directory takes create-only writes; clear away old half-written files."""
@@ -190,8 +188,8 @@ class DirectoryStore:
             elif entry.is_file():
                 with contextlib.suppress(FileNotFoundError, StorageRefused):  # deleted since, or leads out
                     self._path(key)
-                    stat = entry.stat()
-                    yield Stored(key, stat.st_size, str(stat.st_mtime_ns), stat.st_mtime)
+                    found = entry.stat()
+                    yield Stored(key, found.st_size, str(found.st_mtime_ns), found.st_mtime)
 
     def _entries(self, folder: str) -> Sequence[os.DirEntry[str]]:
         try:
@@ -252,8 +250,9 @@ class DirectoryStore:
         try:
             folder.mkdir()
         except FileExistsError as error:
-            if folder.exists() and not folder.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
+            with contextlib.suppress(FileNotFoundError):  # a deleting process took it away again
+                if not stat.S_ISDIR(folder.stat().st_mode):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
         _flush(folder.parent)
 
     @contextlib.contextmanager

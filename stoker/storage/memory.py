@@ -1,6 +1,7 @@
 """A store in memory: for tests, and gone with its process."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ from stoker.storage.errors import AlreadyExists, NotFound
 from stoker.storage.key import check_key, check_prefix
 from stoker.storage.payload import read_whole
 from stoker.storage.probe import prove_create_only
-from stoker.storage.store import Payload, Stored
+from stoker.storage.store import Payload, Stored, Unfinished
 
 
 class MemoryStore:
@@ -18,14 +19,15 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
+        self._written: dict[str, float] = {}  # when, by key
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:  # Any: what pickle wants
         with self._lock:
-            return {"_objects": dict(self._objects)}
+            return {"_objects": dict(self._objects), "_written": dict(self._written)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # Any: what pickle gives
-        self._objects = state["_objects"]
+        self._objects, self._written = state["_objects"], state["_written"]
         self._lock = threading.Lock()
 
     def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
@@ -50,6 +52,7 @@ class MemoryStore:
         whole = read_whole(payload)
         with self._lock:
             self._objects[key] = whole
+            self._written[key] = time.time()
 
     def create(self, key: str, payload: Payload) -> None:
         """Put the object there, if there is none. Raises AlreadyExists."""
@@ -59,12 +62,17 @@ class MemoryStore:
             if key in self._objects:
                 raise AlreadyExists(f"{self.url}{key}: it is there already and is never overwritten")
             self._objects[key] = whole
+            self._written[key] = time.time()
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """The objects whose keys begin with the prefix, in order of their keys."""
         check_prefix(prefix)
         with self._lock:
-            found = [Stored(key, len(payload)) for key, payload in self._objects.items() if key.startswith(prefix)]
+            found = [
+                Stored(key, len(payload), modified=self._written[key])
+                for key, payload in self._objects.items()
+                if key.startswith(prefix)
+            ]
         return iter(sorted(found, key=lambda stored: stored.key.encode()))
 
     def folders(self, prefix: str = "") -> Iterator[str]:
@@ -81,6 +89,15 @@ class MemoryStore:
         check_key(key)
         with self._lock:
             self._objects.pop(key, None)
+            self._written.pop(key, None)
+
+    def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
+        """None: a write here is at once."""
+        check_prefix(prefix)
+        return iter(())
+
+    def abandon(self, unfinished: Unfinished) -> None:
+        """Nothing to do."""
 
     def probe(self) -> None:
         """Check create-only writes."""
