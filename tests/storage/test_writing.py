@@ -1,0 +1,146 @@
+"""Writing when processes die and servers err: what was begun is found again, and a whole that differs is noticed."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.storage.directory import DirectoryStore
+from stoker.storage.errors import NotFound, StorageUnavailable
+from stoker.storage.memory import MemoryStore
+from stoker.storage.s3 import S3Store
+from stoker.storage.s3_uploads import Sent
+from stoker.storage.store import Store, Unfinished
+
+PART = 5 * 2**20
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from stoker.flows.settings import Settings
+from stoker.storage import open_store, payload, s3_uploads
+real, read = payload.read_piece, []
+def piece(payload, start, size):
+    if start >= 2 * size:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(payload, start, size)
+s3_uploads.read_piece = piece
+s3_uploads._SENDERS = 1
+from dataclasses import replace
+store = replace(open_store(sys.argv[1], endpoint=sys.argv[2], access_key=sys.argv[3], secret_key=sys.argv[4]),
+    part_size=5 * 2**20)
+store.create("digits/raw/a.tar", bytes(5 * 5 * 2**20))
+"""
+
+
+@pytest.fixture(params=["directory", "memory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:  # Any: one of three stores
+    if request.param == "directory":
+        return DirectoryStore(tmp_path / "store")
+    return MemoryStore() if request.param == "memory" else request.getfixturevalue("s3_store")
+
+
+def test_a_listing_tells_when_an_object_was_written(store: Store) -> None:
+    before = time.time()
+    store.write("a/b", b"x")
+    store.create("a/c", b"x")
+    times = [stored.modified for stored in store.list()]
+    assert len(times) == 2
+    assert all(found is not None and before - 1.01 <= found <= time.time() + 1 for found in times)  # S3: whole seconds
+    time.sleep(1.1)
+    store.write("a/b", b"x")
+    again = [stored.modified for stored in store.list()]
+    assert again[0] is not None and times[0] is not None and again[0] > times[0]  # noqa: PT018  # one fact
+    assert again[1] == times[1]
+
+
+def test_an_undisturbed_store_has_no_unfinished_writes(store: Store) -> None:
+    store.write("a/b", b"x")
+    assert list(store.unfinished()) == list(store.unfinished("a/")) == []
+    name = "0" * 32 if isinstance(store, DirectoryStore) else "no-such-upload"
+    store.abandon(Unfinished("a/b", 1, 0.0, name))
+    assert store.read("a/b") == b"x"
+
+
+def test_what_a_killed_upload_left_is_found_and_removed(s3_store: S3Store) -> None:
+    keys = [s3_store.endpoint, s3_store.access_key, s3_store.secret_key]
+    assert subprocess.run([sys.executable, "-c", DIES, s3_store.url, *map(str, keys)], check=False).returncode == -9
+    before = time.time()
+    (left,) = s3_store.unfinished("digits/")
+    assert (left.key, left.size) == ("digits/raw/a.tar", 2 * PART)
+    assert abs(left.modified - before) < 60
+    assert list(s3_store.unfinished("other/")) == []
+    with pytest.raises(NotFound):
+        s3_store.read("digits/raw/a.tar")
+    for _ in range(2):
+        s3_store.abandon(left)
+        assert list(s3_store.unfinished()) == []
+
+
+def test_many_unfinished_uploads_are_all_listed(s3_store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(7):
+        place = s3_store._place(f"digits/raw/{number}")
+        s3_store._access.ask("", lambda client, place=place: client.create_multipart_upload(**place))
+    whole = s3_store._try
+
+    def small_pages(key: str, ask: Any, **options: Any) -> Any:  # Any: as the method's own
+        def asked(client: Any) -> Any:  # Any: boto3
+            pages = client.list_multipart_uploads
+            monkeypatch.setattr(client, "list_multipart_uploads", lambda **given: pages(MaxUploads=3, **given))
+            try:
+                return ask(client)
+            finally:
+                monkeypatch.setattr(client, "list_multipart_uploads", pages)
+
+        return whole(key, asked, **options)
+
+    object.__setattr__(s3_store, "_try", small_pages)
+    assert sorted(left.key for left in s3_store.unfinished()) == [f"digits/raw/{number}" for number in range(7)]
+    for left in list(s3_store.unfinished()):
+        s3_store.abandon(left)
+
+
+def test_a_write_whose_file_is_removed_by_somebody_fails_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, flush, seen = DirectoryStore(tmp_path), os.fsync, []
+
+    def removed_meanwhile(file: int) -> None:
+        flush(file)
+        for left in store.unfinished():
+            seen.append((left.key, left.size))
+            store.abandon(left)
+
+    monkeypatch.setattr(os, "fsync", removed_meanwhile)
+    with pytest.raises(StorageUnavailable, match="try again"):
+        store.write("a", b"x" * 100)
+    assert seen == [("", 100)]
+    assert list(store.list()) == []
+
+
+@pytest.mark.parametrize(("size", "etag", "fault"), [(7, None, "has 7 bytes"), (None, '"0-5"', "has the ETag")])
+def test_a_whole_that_differs_from_its_parts_is_removed_and_told(
+    s3_store: S3Store, size: int | None, etag: str | None, fault: str
+) -> None:
+    class Wrong(S3Store):
+        def _head(self, key: str) -> dict[str, Any]:
+            found = super()._head(key)
+            return found | {"ContentLength": size or found["ContentLength"], "ETag": etag or found["ETag"]}
+
+    store = Wrong(**{name: getattr(s3_store, name) for name in S3Store.__dataclass_fields__} | {"part_size": PART})
+    with pytest.raises(StorageUnavailable, match=rf"a\.tar: {fault}.*; it was deleted, try again"):
+        store.write("a.tar", bytes(4 * PART + 1))
+    with pytest.raises(NotFound):
+        s3_store.read("a.tar")
+    replace(s3_store, part_size=PART).write("a.tar", bytes(4 * PART + 1))
+    assert s3_store.size("a.tar") == 4 * PART + 1
+
+
+def test_encrypted_servers_etags_are_not_taken_for_md5s() -> None:
+    parts = [{"ETag": "x", "PartNumber": 1}]
+    assert Sent(parts, 10, None).fault(10, '"anything"') == ""
+    assert Sent(parts, 10, None).fault(9, '"anything"') == "has 9 bytes, but 10 were sent"
