@@ -46,6 +46,14 @@ class Sample:
     record: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON values
     measures: Mapping[str, Any] = field(default_factory=dict)  # Any: Parquet scalars and lists
 
+    @classmethod
+    def found(cls, key: str, fields: Mapping[str, bytes], record: Mapping[str, Any]) -> "Sample":  # Any: JSON values
+        """A sample as it lies in a tar, whoever wrote that: any key and extensions. It may not be fit to be written."""
+        sample = object.__new__(cls)
+        for name, value in (("key", key), ("fields", fields), ("record", record), ("measures", {})):
+            object.__setattr__(sample, name, value)
+        return sample
+
     def __post_init__(self) -> None:
         if not is_key(self.key):
             raise ValueError(f"sample key {self.key!r}: expected 1 to {MAX_KEY} of A-Z a-z 0-9 _ -")

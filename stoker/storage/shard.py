@@ -177,6 +177,23 @@ def parse_record(payload: bytes | memoryview, offset: int = 0) -> dict[str, Any]
     return record
 
 
+def record_of(payload: bytes | memoryview, key: str) -> dict[str, Any] | None:  # Any: JSON values
+    """The record in a ``json`` member of a tar by whomever, without the sample's own key; None if it is no JSON object.
+
+    >>> record_of(b'{"key": "a", "label": 3}', "a"), record_of(b'[1]', "a")
+    ({'label': 3}, None)
+    """
+    try:
+        record = json.loads(bytes(payload))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    if record.get("key") == key:
+        del record["key"]
+    return record
+
+
 def _canonical(value: Mapping[str, object]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 

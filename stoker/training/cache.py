@@ -49,7 +49,7 @@ def opened(shard: Shard, path: Path, index: ShardIndex) -> OpenShard:
 
 
 class Cache:
-    """The shards of a store as files named by their SHA-256.
+    """The shards of a store as files named by their SHA-256; ``tars``: the store of the tars if they lie elsewhere.
 
     A file is there only whole and proven: it is written under another name first. The least recently used go when
     ``megabytes`` are exceeded.
@@ -63,9 +63,11 @@ class Cache:
         megabytes: int = MEGABYTES,
         held: int = 16,
         counters: Counters | None = None,
+        tars: Store | None = None,
     ) -> None:
         self._counters = counters or Counters()
         self._store = store
+        self._tars = tars or store
         self._folder = folder or default_folder()
         self._limit = megabytes * 10**6
         self._held = held  # open shards
@@ -81,6 +83,7 @@ class Cache:
             "limit": self._limit,
             "held": self._held,
             "counters": self._counters,
+            "tars": self._tars,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # Any: what pickle gives
@@ -91,6 +94,7 @@ class Cache:
             megabytes=state["limit"] // 10**6,
             held=state["held"],
             counters=state["counters"],
+            tars=state["tars"],
         )
 
     def open(self, shard: Shard) -> OpenShard:
@@ -113,7 +117,7 @@ class Cache:
         found = []
         for shard, rows, places in wanted:
             one = self.open(shard)
-            found.append(Group(f"{self._store.url}/{shard.key}", one.index, rows, places, one.regions(rows)))
+            found.append(Group(f"{self._tars.url}/{shard.key}", one.index, rows, places, one.regions(rows)))
         return found
 
     def index(self, shard: Shard) -> ShardIndex:
@@ -162,12 +166,12 @@ class Cache:
         try:
             with os.fdopen(handle, "wb") as file:
                 for start in range(0, shard.size, _PIECE):
-                    piece = self._store.read(shard.key, start=start, size=_PIECE)
+                    piece = self._tars.read(shard.key, start=start, size=_PIECE)
                     seen.update(piece)
                     file.write(piece)
             if seen.hexdigest() != shard.sha256:
                 raise CorruptShard(
-                    f"{self._store.url}/{shard.key}: sha256 {seen.hexdigest()[:12]}, but the manifest says "
+                    f"{self._tars.url}/{shard.key}: sha256 {seen.hexdigest()[:12]}, but the manifest says "
                     f"{shard.sha256[:12]}; run `stoker verify`, then ingest the corpus again"
                 )
             os.replace(name, path)

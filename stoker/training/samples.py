@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from stoker.storage.index import Places, ShardIndex
 from stoker.storage.sample import Sample
-from stoker.storage.shard import RECORD, parse_record
+from stoker.storage.shard import RECORD, parse_record, record_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,16 +128,18 @@ class Samples(Sequence[Sample]):
         fields: dict[str, bytes] = {}
         record: dict[str, Any] = {}  # Any: JSON values
         index = group.index
+        key = index.keys[row].as_py()
         for number, extension in enumerate(index.extensions):
             size = int(index.sizes[number, row])
             if size < 0:
                 continue
             begin = int(index.offsets[number, row]) - int(index.starts[row])
-            if extension == RECORD:
-                record = parse_record(region[begin : begin + size], begin)
+            payload = region[begin : begin + size]
+            if extension == RECORD and (found := record_of(payload, key)) is not None:
+                record = found
             elif self._fields is None or extension in self._fields:
-                fields[extension] = bytes(region[begin : begin + size])
-        return Sample(index.keys[row].as_py(), fields, record)
+                fields[extension] = bytes(payload)
+        return Sample.found(key, fields, record)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[place] for place in range(self._size))

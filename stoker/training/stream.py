@@ -12,6 +12,7 @@ from stoker.storage.index import Places
 from stoker.storage.manifest import Manifest, Shard, load_manifest
 from stoker.storage.sample import Sample
 from stoker.storage.store import Store
+from stoker.storage.tars import store_of_tars
 from stoker.training.cache import MEGABYTES, Cache
 from stoker.training.counters import Counters
 from stoker.training.errors import CorruptSample, TrainingError
@@ -78,7 +79,12 @@ class ShardStream:
             raise TrainingError("make takes whole batches; decode, augment and collate are not called beside it")
         self._counts = np.array([shard.samples for shard in self._shards], np.int64)
         self._cache = Cache(
-            self.store, self.cache, megabytes=self.cache_megabytes, held=2 * self.window, counters=self.counters
+            self.store,
+            self.cache,
+            megabytes=self.cache_megabytes,
+            held=2 * self.window,
+            counters=self.counters,
+            tars=store_of_tars(self.store, self.manifest),
         )
 
     @property

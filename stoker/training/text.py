@@ -12,6 +12,7 @@ import torch
 
 from stoker.storage.manifest import Manifest
 from stoker.storage.store import Store
+from stoker.storage.tars import store_of_tars
 from stoker.training.cache import Cache
 from stoker.training.errors import TrainingError
 from stoker.training.order import Order, share
@@ -54,7 +55,7 @@ class TextStream:
             raise TrainingError(
                 f"rank {self.rank} of {self.world_size} with batch_size {self.batch_size}: cannot share"
             )
-        self._cache = Cache(self.store, self.cache)
+        self._cache = Cache(self.store, self.cache, tars=store_of_tars(self.store, self.manifest))
         self._sizes = self._document_sizes()
         total = sum(int(sizes.sum()) for sizes in self._sizes)
         if self._windows() < 1:
