@@ -15,7 +15,13 @@ from stoker import __version__
 from stoker.flows.settings import RUNNERS, UsageError
 from stoker.storage.errors import StokerError
 
-_WHERE = dict.fromkeys(("list", "show", "diff", "why"), "stoker.flows.looking") | {"stream": "stoker.flows.streaming"}
+_WHERE = dict.fromkeys(("list", "show", "diff", "why"), "stoker.flows.looking") | {
+    "stream": "stoker.flows.streaming",
+    "index": "stoker.flows.index",
+}
+    "stream": "stoker.flows.streaming",
+    "index": "stoker.flows.index",
+}
 DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -68,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--detach", action="store_true", help="in the background; `stoker down` ends them")
     command("down", "end what `stoker up` started", where)
     _add_recipes(command, stored)
+    _add_index(command, stored)
     _add_looking(command, stored)
     one = command("train", "train a model on a corpus: stoker train cnn digits", stored)
     one.add_argument("model", metavar="MODEL", help="cnn, lstm, or another file of stoker/training/models")
@@ -131,6 +138,16 @@ def _add_stream(command: _Command, stored: argparse.ArgumentParser) -> None:
     one.add_argument("--size", type=int, default=224, metavar="PIXELS", help="of the random crops of images (224)")
     one.add_argument("--workers", type=int, default=2, metavar="N", help="threads that read and decode (2)")
     one.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long to measure (10)")
+
+
+def _add_index(command: _Command, stored: argparse.ArgumentParser) -> None:
+    one = command("index", "make a version of WebDataset tars that others wrote; they stay where they are", stored)
+    one.add_argument("url", metavar="URL", help="a folder, s3://bucket/prefix, or .../train-{000..127}.tar")
+    one.add_argument("--as", dest="name", metavar="NAME", help="of the corpus (the last folder's)")
+    words = "of all tars, or NAME=PATTERN of those that match (what their names or folders say, else train)"
+    one.add_argument("--split", action="append", default=[], metavar="NAME", help=words)
+    one.add_argument("--to", metavar="STORE", help="where the indexes and the version go (the store)")
+    one.add_argument("--workers", metavar="N", help="tars read at the same time (one per core)")
 
 
 def _add_looking(command: _Command, stored: argparse.ArgumentParser) -> None:

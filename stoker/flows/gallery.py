@@ -114,7 +114,7 @@ def _excerpt(shelf: Shelf, manifest: Manifest, entry: Entry) -> str:
     member = entry.member(*TEXTS)
     if member is None:
         return ", ".join(f".{one.extension}" for one in entry.members)
-    payload = shelf.read(manifest.shards[entry.shard].key, member, most=_EXCERPT)
+    payload = shelf.read(manifest.shards[entry.shard].key, member, most=_EXCERPT, of=manifest)
     return payload.decode("utf-8", "replace")
 
 
@@ -127,7 +127,7 @@ def texts(shelf: Shelf, manifest: Manifest, entry: Entry) -> Iterator[Text]:
         known = member.extension in TEXTS
         if not known and member.size > _OTHER:
             continue
-        payload = shelf.read(tar, member, most=_TEXT)
+        payload = shelf.read(tar, member, most=_TEXT, of=manifest)
         if not known and not _is_text(payload):
             continue
         yield Text(member.extension, payload.decode("utf-8", "replace"), len(payload), member.size)

@@ -36,17 +36,18 @@ class Pictures:
         if member is None:
             raise NotFound(f"{manifest.reference}: sample {entry.key} has no picture")
         shard = manifest.shards[entry.shard]
-        return self._made.get((shard.sha256, member.offset, side), lambda: self._make(shard.key, member, side))
+        key = (shard.sha256, member.offset, side)
+        return self._made.get(key, lambda: self._make(shard.key, member, side, manifest))
 
     def of_raw(self, manifest: Manifest, part: str, key: str, side: int) -> bytes:
         """The same for a sample as a raw part holds it, also for one that a rule left out."""
         found, member = raw_member(self._shelf, manifest, part, key, *EXTENSIONS)
         return self._made.get((found.tar_sha256, member.offset, side), lambda: self._make(found.tar, member, side))
 
-    def _make(self, tar: str, member: Member, side: int) -> bytes:
+    def _make(self, tar: str, member: Member, side: int, of: Manifest | None = None) -> bytes:
         if member.size > _LARGEST:
             raise NotFound(f"{tar}: a picture of {member.size} bytes, more than is shown")
-        payload = self._shelf.read(tar, member, most=_LARGEST)
+        payload = self._shelf.read(tar, member, most=_LARGEST, of=of)
         return self._decoders.submit(_shrunk, payload, side, tar).result()
 
 

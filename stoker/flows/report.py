@@ -12,6 +12,8 @@ from stoker.storage.manifest import Manifest
 
 SCHEMA = 1  # of to_json(); raise it when a field changes its meaning or goes
 _DUPLICATES = ("duplicate_key", "exact_duplicate", "near_duplicate", "label_conflict", "split_conflict")
+_IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
+_SETS = 5  # of fields that are told
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -96,6 +98,9 @@ class Report:
     distinct: Mapping[str, int]  # different values by column of words; above 256 to within a few percent
     next: tuple[Command, ...]
     loop: str  # Python that reads it
+    indexed: bool = False  # others wrote its tars: candidates are its samples, what was refused is not known
+    tars: str | None = None  # URL of the store of its tars; None: the corpus's own
+    fields: tuple[str, ...] = ()  # the fields of samples of an indexed version, the most frequent sets of them
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """The report as JSON values, documented by the dataclasses of this module."""
@@ -117,10 +122,12 @@ def report(manifest: Manifest) -> Report:
         rejected.update(part.rejected)
     dropped = Counter(manifest.decisions.dropped)
     samples = sum(shard.samples for shard in manifest.shards)
-    candidates = sum(part.read for part in manifest.parts)
+    indexed = manifest.is_indexed
+    candidates = samples if indexed else sum(part.read for part in manifest.parts)
+    fields = _fields(categories) if indexed else ()
     known = meanings([source.name], [one.name for one in steps], [one.name for one in rules])
     columns = {one.column for one in numbers}
-    holds = "images" if "width" in columns else "texts" if "characters" in columns else "samples"
+    holds = "images" if "width" in columns else "texts" if "characters" in columns else _holds(fields)
     return Report(
         reference=manifest.reference,
         corpus=manifest.corpus,
@@ -142,7 +149,7 @@ def report(manifest: Manifest) -> Report:
         raw_size=sum(part.tar_size for part in manifest.parts),
         moved=manifest.decisions.moved,
         splits=_splits(manifest, samples),
-        funnel=_funnel(candidates, rejected, dropped),
+        funnel=() if indexed else _funnel(candidates, rejected, dropped),
         refused=_refused(rejected, dropped, known, candidates),
         duplicates={name: n for name in _DUPLICATES if (n := rejected[name] + dropped[name])},
         licences=dict(sorted(manifest.licences.items(), key=lambda pair: (-pair[1], pair[0]))),
@@ -151,6 +158,9 @@ def report(manifest: Manifest) -> Report:
         distinct=distinct,
         next=_next(manifest, holds, labelled=any(one.column == "label" for one in categories)),
         loop=_loop(manifest),
+        indexed=indexed,
+        tars=manifest.tars,
+        fields=fields,
     )
 
 
@@ -235,8 +245,21 @@ def _next(manifest: Manifest, holds: str, *, labelled: bool) -> tuple[Command, .
     if manifest.parent is not None:
         older = f"{manifest.corpus}@{manifest.parent}"
         commands.append(Command(f"stoker diff {older} {reference}", "what this version changed"))
-    commands.append(Command(f"stoker why {reference} KEY-or-URL", "what became of any candidate"))
+    if not manifest.is_indexed:
+        commands.append(Command(f"stoker why {reference} KEY-or-URL", "what became of any candidate"))
     return tuple(commands)
+
+
+def _fields(categories: tuple[Values, ...]) -> tuple[str, ...]:
+    """The sets of fields that samples have, as their index tells them."""
+    found = next((one for one in categories if one.column == "fields"), None)
+    return () if found is None else tuple(one.value for one in found.values[:_SETS])
+
+
+def _holds(fields: tuple[str, ...]) -> str:
+    """What kind of samples have these fields."""
+    named = {name for one in fields for name in one.split()}
+    return "images" if named & _IMAGES else "texts" if "txt" in named else "samples"
 
 
 def _loop(manifest: Manifest) -> str:
@@ -252,5 +275,5 @@ store = load().open_store()  # the one that the command `stoker` uses in this fo
 stream = ShardStream(store, "{reference}", split="{split}", batch_size=64, seed=1)
 for batch in stream:  # one epoch; the order is a function of version, seed and epoch
     for sample in batch:
-        print(sample.key, list(sample.fields), sample.record["licence"])
+        print(sample.key, list(sample.fields), sample.record)
 """

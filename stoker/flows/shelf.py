@@ -16,6 +16,7 @@ from stoker.storage.manifest import Manifest, Shard, load_manifest
 from stoker.storage.sample import is_key
 from stoker.storage.shard import Member
 from stoker.storage.store import Store
+from stoker.storage.tars import store_of_tars
 
 FACETS = ("label", "language", "licence", "source", "author")  # columns that a page may be filtered by
 _NOT_SHOWN = ("minhash", "image_hash")  # signatures: bulky, and nothing for a person
@@ -130,7 +131,7 @@ class Shelf:
 
     def find(self, manifest: Manifest, key: str, hint: int = -1) -> Entry:
         """The sample with a key; the shard at ``hint`` is looked at first. Raises NotFound."""
-        if is_key(key):
+        if manifest.is_indexed or is_key(key):
             order = list(range(len(manifest.shards)))
             if 0 <= hint < len(order):
                 order.insert(0, order.pop(hint))
@@ -144,9 +145,10 @@ class Shelf:
             "what became of it"
         )
 
-    def read(self, tar: str, member: Member, *, most: int) -> bytes:
-        """The first bytes of a field, at most ``most``, by one ranged read."""
-        return self.store.read(tar, start=member.offset, size=min(member.size, most)) if member.size else b""
+    def read(self, tar: str, member: Member, *, most: int, of: Manifest | None = None) -> bytes:
+        """The first bytes of a field, at most ``most``, by one ranged read; ``of``: the version that the tar is of."""
+        store = self.store if of is None else store_of_tars(self.store, of)
+        return store.read(tar, start=member.offset, size=min(member.size, most)) if member.size else b""
 
 
 def _matching(table: pa.Table, where: Mapping[str, str]) -> Sequence[int]:

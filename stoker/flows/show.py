@@ -70,8 +70,9 @@ def show(manifest: Manifest, console: Console) -> None:
     found = report(manifest)
     sheet = Sheet(console)
     _head(found, sheet)
-    _road(found, sheet)
-    _refused(found, sheet)
+    if not found.indexed:
+        _road(found, sheet)
+        _refused(found, sheet)
     _splits(found, sheet)
     for one in found.categories:
         if one.distinct > 1 or one.missing:
@@ -84,6 +85,9 @@ def show(manifest: Manifest, console: Console) -> None:
 
 def _head(found: Report, sheet: Sheet) -> None:
     kind = found.holds[:-1]
+    if found.indexed:
+        _head_of_indexed(found, kind, sheet)
+        return
     refused = found.candidates - found.samples
     sheet.title(found.reference, f"{time_text(found.created_at)}, {age_text(found.created_at)}")
     sheet.say(
@@ -96,6 +100,22 @@ def _head(found: Report, sheet: Sheet) -> None:
             *((f"step {place}", _part(one)) for place, one in enumerate(found.steps, 1)),
             *((f"rule {place}", _part(one)) for place, one in enumerate(found.rules, 1)),
             ("made by", f"Stoker {found.stoker}, recipe {found.recipe_digest[:12]}, content {found.content[:12]}"),
+        ]
+    )
+
+
+def _head_of_indexed(found: Report, kind: str, sheet: Sheet) -> None:
+    sheet.title(found.reference, f"{time_text(found.created_at)}, {age_text(found.created_at)}")
+    sheet.say(
+        f"{plural(found.samples, kind)} in {plural(found.shards, 'tar')} that others wrote; {size_text(found.size)}. "
+        "What they were made from and what was refused is unknown."
+    )
+    sheet.facts(
+        [
+            ("tars", found.tars or "in this store"),
+            ("fields", "; ".join(found.fields) or "unknown"),
+            ("source", _part(found.source)),
+            ("indexed by", f"Stoker {found.stoker}, content {found.content[:12]}"),
         ]
     )
 

@@ -92,7 +92,7 @@ class _Samples:
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     columns: dict[str, dict[int, Any]] = field(default_factory=dict)  # Any: JSON scalars by row
-    labels: dict[int, int | str] = field(default_factory=dict)  # from members called "cls"
+    labels: dict[int, str] = field(default_factory=dict)  # from members called "cls"
     repeated: int = 0
     left_out: int = 0
     _key: str | None = None  # of the sample at hand, as the tar has it
@@ -167,8 +167,9 @@ class _Samples:
             "size": pa.array([sum(self.sizes[a:b]) for a, b in spans], pa.int64()),
             "fields": pa.array([" ".join(sorted(self.extensions[a:b])) for a, b in spans], pa.string()),
         }
-        if self.labels:
-            self.columns["label"] = self.labels | self.columns.get("label", {})
+        labels = self.labels | self.columns.get("label", {})
+        if labels:  # texts, whatever they are in records: classes are told apart, not measured
+            self.columns["label"] = {row: str(label) for row, label in labels.items()}
         for name in sorted(self.columns):
             found[name] = _column([self.columns[name].get(row) for row in range(rows)])
         return pa.table(found)
@@ -200,7 +201,7 @@ class _Samples:
     def _label(self, row: int, payload: bytes) -> None:
         text = payload.decode("utf-8", "replace").strip()
         if text:
-            self.labels[row] = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else text
+            self.labels[row] = text
 
 
 def _is_short(value: object) -> bool:

@@ -46,7 +46,7 @@ class Reading:
         except NotFound:
             self.tell(key, "is missing")
             return None
-        self._count(len(payload))
+        self.count(len(payload))
         if not self._matches(key, hashlib.sha256(payload).hexdigest(), sha256, len(payload), size):
             return None
         try:
@@ -81,7 +81,7 @@ class Reading:
                     seen.update(piece)
                     file.write(piece)
                     there += len(piece)
-                    self._count(len(piece))
+                    self.count(len(piece))
             except NotFound:
                 self.tell(key, "is missing")
                 yield None
@@ -107,7 +107,8 @@ class Reading:
             return False
         return True
 
-    def _count(self, size: int) -> None:
+    def count(self, size: int) -> None:
+        """Note so many bytes as read."""
         self.size += size
         if self.progress is not None:
             self.progress(self.size, max(self.whole, self.size))

@@ -13,6 +13,8 @@ from stoker.storage.reread import TOLD, Place, Reading
 from stoker.storage.shard import Member
 from stoker.storage.statistics import Summary
 from stoker.storage.store import Store
+from stoker.storage.tars import store_of_tars
+from stoker.storage.verify_indexed import verify_indexed
 
 _Progress = Callable[[int, int], None]
 
@@ -28,11 +30,14 @@ class Verified:
 
 
 def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = None) -> Verified:
-    """Read all of a version again: shards, indexes, raw parts, records and decisions.
+    """Read all of a version again: shards, indexes, raw parts, records and decisions; of an indexed one its tars.
 
     A problem is a finding, not an error. ``progress`` is called with (bytes read, bytes in all). Raises
     StorageUnavailable when the store cannot be reached, StorageRefused when it may not be read.
     """
+    if manifest.is_indexed:
+        samples, objects = verify_indexed(store, store_of_tars(store, manifest), manifest, progress)
+        return Verified(len(manifest.shards), samples, objects.size, tuple(objects.problems))
     whole = sum(shard.size + shard.index_size for shard in manifest.shards)
     whole += sum(part.tar_size for part in manifest.parts) + manifest.decisions.size
     check = _Check(Reading(store, whole, progress))
