@@ -19,9 +19,6 @@ _WHERE = dict.fromkeys(("list", "show", "diff", "why"), "stoker.flows.looking") 
     "stream": "stoker.flows.streaming",
     "index": "stoker.flows.index",
 }
-    "stream": "stoker.flows.streaming",
-    "index": "stoker.flows.index",
-}
 DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
