@@ -82,9 +82,9 @@ def _bench(stream: "ShardStream", arguments: Namespace) -> int:
     if images:
         from dataclasses import replace
 
-        from stoker.training.pictures import Pictures
+        from stoker.training.pictures import PictureMaker
 
-        stream = replace(stream, make=Pictures(size=arguments.size, crop="random", label=None))
+        stream = replace(stream, make=PictureMaker(arguments.size))
     home = settings_of(arguments).home
     with watched(home) as board:
         board.phase(f"{stream.manifest.reference}: measuring")

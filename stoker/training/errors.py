@@ -13,3 +13,6 @@ class CorruptSample(TrainingError):
     def __init__(self, place: int, message: str) -> None:
         super().__init__(message)
         self.place = place
+
+    def __reduce__(self) -> tuple[type["CorruptSample"], tuple[int, str]]:
+        return CorruptSample, (self.place, str(self))
