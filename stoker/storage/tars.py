@@ -140,7 +140,7 @@ def _choices(inside: str, pattern: str) -> Iterator[str]:
         yield from inside.split(",")
         return
     first, last = int(numbers[1]), int(numbers[2])
-    padded = numbers[1].startswith("0") or numbers[2].startswith("0")
+    padded = any(one.startswith("0") and one != "0" for one in numbers.groups())
     width = max(len(numbers[1]), len(numbers[2])) if padded else 0
     step = 1 if last >= first else -1
     for number in range(first, last + step, step):

@@ -71,8 +71,8 @@ class Cache:
         self._folder = folder or default_folder()
         self._limit = megabytes * 10**6
         self._held = held  # open shards
-        self._open: dict[str, OpenShard] = {}
-        self._coming: dict[str, Future[OpenShard]] = {}
+        self._open: dict[tuple[str, str], OpenShard] = {}
+        self._coming: dict[tuple[str, str], Future[OpenShard]] = {}
         self._lock = Lock()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -100,14 +100,14 @@ class Cache:
     def open(self, shard: Shard) -> OpenShard:
         """The shard, fetched if it is not here. Raises CorruptShard, StorageError."""
         with self._lock:
-            found = self._open.pop(shard.sha256, None)
+            found = self._open.pop(_mark(shard), None)
             if found is not None:
-                self._open[shard.sha256] = found  # the newest
+                self._open[_mark(shard)] = found  # the newest
                 return found
-            coming = self._coming.pop(shard.sha256, None)
+            coming = self._coming.pop(_mark(shard), None)
         opened = coming.result() if coming is not None else self._fetch(shard)
         with self._lock:
-            self._open[shard.sha256] = opened
+            self._open[_mark(shard)] = opened
             while len(self._open) > self._held:
                 self._open.pop(next(iter(self._open)))
         return opened
@@ -130,8 +130,8 @@ class Cache:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(2, thread_name_prefix="stoker-ahead")
             for shard in shards:
-                if shard.sha256 not in self._open and shard.sha256 not in self._coming:
-                    self._coming[shard.sha256] = self._pool.submit(self._fetch, shard)
+                if _mark(shard) not in self._open and _mark(shard) not in self._coming:
+                    self._coming[_mark(shard)] = self._pool.submit(self._fetch, shard)
 
     def hold(self, shards: int) -> None:
         """Keep at least so many shards open."""
@@ -191,6 +191,11 @@ class Cache:
                 return
             path.unlink(missing_ok=True)  # who has it mapped keeps it
             total -= held
+
+
+def _mark(shard: Shard) -> tuple[str, str]:
+    """Tells open shards apart: two tars of the same bytes may have keys of their own."""
+    return shard.sha256, shard.index_sha256
 
 
 def _altered(store: Store, key: str, payload: bytes, expected: str) -> CorruptShard:
