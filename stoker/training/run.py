@@ -161,11 +161,14 @@ class Run:
     def _epochs(self) -> bool:
         """Whether the run was stopped before its end."""
         loader = Loader(self.stream, workers=self.options.workers, pin_memory=self.device.type == "cuda")
-        while self.step < self.steps:
-            if self._epoch(loader):
-                return True
-            if self.step < self.steps:
-                self._evaluate()
+        try:
+            while self.step < self.steps:
+                if self._epoch(loader):
+                    return True
+                if self.step < self.steps:
+                    self._evaluate()
+        finally:
+            loader.close()
         self._evaluate()
         return False
 

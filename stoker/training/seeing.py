@@ -18,7 +18,8 @@ class Watch:
 
         ``samples_per_s``, ``bytes_per_s`` (made into batches), ``fetched_per_s`` (bytes from the store), ``cache_hits``
         (share of shards that were found on this machine), ``stall`` (share of its time that the loop waited for a
-        batch), ``queue`` (batches that were ready when the loop asked, mean), ``skipped`` (samples, in all).
+        batch), ``device_idle`` (share of its time that a GPU had no work), ``queue`` (batches that were ready when the
+        loop asked, mean), ``skipped`` (samples, in all).
         What did not happen is left out.
         """
         sums, now = self._counters.sums(), self._clock()
@@ -38,6 +39,8 @@ class Watch:
             told["stall"] = since.get("waited_s", 0) / busy
         if since.get("batches", 0):
             told["queue"] = since.get("depth", 0) / since["batches"]
+        if since.get("device_s", 0):
+            told["device_idle"] = since["idle_s"] / since["device_s"]
         if sums.get("skipped", 0):
             told["skipped"] = sums["skipped"]
         return told

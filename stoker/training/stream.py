@@ -97,6 +97,11 @@ class ShardStream:
         left = self.samples - self.delivered
         return left // self.batch_size if self.last == "drop" else -(-left // self.batch_size)
 
+    @property
+    def batches(self) -> int:
+        """Batches of a whole epoch."""
+        return self.samples // self.batch_size if self.last == "drop" else -(-self.samples // self.batch_size)
+
     def __iter__(self) -> Iterator[Batch]:
         """The rest of this epoch; then the next one begins."""
         while len(self):

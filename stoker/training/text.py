@@ -14,6 +14,7 @@ from stoker.storage.manifest import Manifest
 from stoker.storage.store import Store
 from stoker.storage.tars import store_of_tars
 from stoker.training.cache import Cache
+from stoker.training.counters import Counters
 from stoker.training.errors import TrainingError
 from stoker.training.order import Order, share
 from stoker.training.stream import split_shards, version_of
@@ -47,6 +48,7 @@ class TextStream:
     cache: Path | None = None
     epoch: int = field(default=0, init=False)
     delivered: int = field(default=0, init=False)  # windows of this epoch that the loop has had, times batch_size
+    counters: Counters = field(default_factory=Counters, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.manifest = version_of(self.store, self.version)
@@ -55,7 +57,9 @@ class TextStream:
             raise TrainingError(
                 f"rank {self.rank} of {self.world_size} with batch_size {self.batch_size}: cannot share"
             )
-        self._cache = Cache(self.store, self.cache, tars=store_of_tars(self.store, self.manifest))
+        self._cache = Cache(
+            self.store, self.cache, counters=self.counters, tars=store_of_tars(self.store, self.manifest)
+        )
         self._sizes = self._document_sizes()
         total = sum(int(sizes.sum()) for sizes in self._sizes)
         if self._windows() < 1:
@@ -92,6 +96,11 @@ class TextStream:
     def __len__(self) -> int:
         """Windows that are left of this epoch."""
         return self._windows() - self.delivered // self.batch_size
+
+    @property
+    def batches(self) -> int:
+        """Windows of a whole epoch."""
+        return self._windows()
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The rest of this epoch; then the next one begins."""
@@ -130,7 +139,7 @@ class TextStream:
             shards, rows = order.places(0, order.samples)
             for shard, row in zip(shards.tolist(), rows.tolist(), strict=True):
                 one = self._cache.open(self._shards[shard])
-                (begin,), (size,) = one.index.within(_FIELD, [row])
+                (begin,), (size,) = one.index.within(_FIELD, np.array([row]))
                 payload = one.regions(np.array([row]))[0][begin : begin + size]
                 text[at] = BOUNDARY
                 text[at + 1 : at + 1 + len(payload)] = np.frombuffer(payload, np.uint8)

@@ -12,7 +12,6 @@ from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.sample import Sample
 from stoker.training.cache import Cache
 from stoker.training.errors import TrainingError
-from stoker.training.loader import Loader
 from stoker.training.stream import ShardStream
 from tests.training.conftest import Small
 
@@ -70,23 +69,6 @@ def test_stopping_anywhere_and_going_on_with_other_ranks_changes_no_global_batch
     first, state = batches(before, stop, None)
     second, _ = batches(after, len(expected) - stop, state)
     assert first + second == expected
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_worker_processes_change_nothing_and_the_state_counts_what_the_loop_had(letters: Small, workers: int) -> None:
-    from stoker.storage import open_store
-    from tests.training import corpora
-
-    store = open_store(str(letters.folder / "store"))
-    samples = [Sample(letter, {"txt": b"x"}) for letter in "abcdefghijklmnopqrstuvwxyz"]
-    letters.manifest = corpora.version(store, letters.folder, {"train": samples}, corpus="disk", per_shard=7)
-    letters.store = store  # type: ignore[assignment]  # another process cannot read this one's memory
-    expected = list(stream(letters, batch_size=4, seed=5))
-    loader = Loader(stream(letters, batch_size=4, seed=5), workers=workers)
-    found = list(itertools.islice(loader, 3))
-    rest = stream(letters, batch_size=4, seed=5)
-    rest.load_state_dict(loader.state_dict())
-    assert found + list(rest) == expected
 
 
 def test_a_changed_byte_is_named_and_nothing_of_it_is_kept(letters: Small) -> None:
