@@ -16,6 +16,7 @@ from stoker.flows.settings import RUNNERS, UsageError
 from stoker.storage.errors import StokerError
 
 _WHERE = dict.fromkeys(("list", "show", "diff", "why"), "stoker.flows.looking") | {
+    "gc": "stoker.flows.gc",
     "stream": "stoker.flows.streaming",
     "index": "stoker.flows.index",
 }
@@ -158,6 +159,12 @@ def _add_looking(command: _Command, stored: argparse.ArgumentParser) -> None:
     one = command("why", "what became of a candidate, and why", stored)
     one.add_argument("corpus", metavar="CORPUS[@V]")
     one.add_argument("text", metavar="KEY-or-URL", help="its key, URL, page's URL or SHA-256")
+    one = command("gc", "what lies in the store that no version needs; with --delete, remove it", stored)
+    one.add_argument("corpora", metavar="CORPUS", nargs="*", help="(all, and what is left of writes that never ended)")
+    one.add_argument("--delete", action="store_true", help="remove what is older than --older-than")
+    one.add_argument("--older-than", metavar="AGE", default="24h", help="e.g. 90m, 24h, 7d (24h)")
+    one.add_argument("--raw", action="store_true", help="also raw parts that the next ingest would not fetch again")
+    one.add_argument("--json", action="store_true", help="as JSON, for programs")
     one = command("verify", "read everything of a version again and check every checksum and count", stored)
     one.add_argument("corpus", metavar="CORPUS[@V]")
 

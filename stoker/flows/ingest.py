@@ -28,6 +28,7 @@ from stoker.pipelines.partition import Partition
 from stoker.storage.errors import StokerError, StorageUnavailable
 from stoker.storage.manifest import Part
 from stoker.storage.store import Store
+from stoker.storage.work import ingesting as at_work
 
 R = TypeVar("R")
 PUBLISHED = "stoker.version.published"  # the event, of the resource stoker.corpus.<name>
@@ -168,11 +169,23 @@ def ingest(
 
 
 def _ingest(run: _Run) -> dict[str, Any]:  # Any: JSON values
-    token = run.token
-    own, board, parsed = run.own, progress.find(token), run.parse()
-    stop = progress.stopper(own.home, token)
+    own, parsed = run.own, run.parse()
     store = own.open_store()
     store.probe()
+    with at_work(store, parsed.corpus):
+        published = _published(run, parsed, store)
+    artifacts.of_version(published.manifest, own, new=published.new)
+    reference = published.manifest.reference
+    get_run_logger().info("%s published" if published.new else "nothing changed since %s", reference)
+    if published.new:
+        _tell(published)
+    return {"reference": reference, "new": published.new}
+
+
+def _published(run: _Run, parsed: recipes.Recipe, store: Store) -> publishing.Published:
+    """The version, made or found. Raises Stopped."""
+    own, board = run.own, progress.find(run.token)
+    stop = progress.stopper(own.home, run.token)
     with runners.make(own) as runner:
         board.phase("planning")
         partitions = _blocking(board, lambda: run.retried(plan_task)(asdict(run)))
@@ -182,13 +195,7 @@ def _ingest(run: _Run) -> dict[str, Any]:  # Any: JSON values
         packed = _packed(run, runner, curation)
         _stop_here(stop)
     board.phase("publishing")
-    published = _blocking(board, lambda: run.retried(publish_task)(asdict(run), parts, curation, packed))
-    artifacts.of_version(published.manifest, own, new=published.new)
-    reference = published.manifest.reference
-    get_run_logger().info("%s published" if published.new else "nothing changed since %s", reference)
-    if published.new:
-        _tell(published)
-    return {"reference": reference, "new": published.new}
+    return _blocking(board, lambda: run.retried(publish_task)(asdict(run), parts, curation, packed))
 
 
 def _blocking(board: progress.Board, work: Callable[[], R]) -> R:

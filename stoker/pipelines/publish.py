@@ -19,6 +19,7 @@ from stoker.storage.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.manifest import publish as put
 from stoker.storage.statistics import Summary
 from stoker.storage.store import Store
+from stoker.storage.work import ingesting
 
 _RACES = 100  # writers that may come first before this one gives up
 
@@ -125,14 +126,15 @@ def ingest(
     progress: Callable[[int, int], None] = ignore,
 ) -> Published:
     """The whole road in this one thread, without Prefect: plan, ingest, curate, pack, publish."""
-    parts = [
-        ingest_partition(recipe, partition, store, context, stop=stop, progress=progress).part
-        for partition in plan(recipe, context)
-    ]
-    curation = curate(recipe, parts, store)
-    packed = []
-    for group in curation.groups:
-        if stop():
-            raise Stopped("stopped before packing was done; the same command resumes")
-        packed.append(pack(recipe, group, curation.decisions.key, store, context.scratch))
-    return publish(recipe, parts, curation, packed, store)
+    with ingesting(store, recipe.corpus):
+        parts = [
+            ingest_partition(recipe, partition, store, context, stop=stop, progress=progress).part
+            for partition in plan(recipe, context)
+        ]
+        curation = curate(recipe, parts, store)
+        packed = []
+        for group in curation.groups:
+            if stop():
+                raise Stopped("stopped before packing was done; the same command resumes")
+            packed.append(pack(recipe, group, curation.decisions.key, store, context.scratch))
+        return publish(recipe, parts, curation, packed, store)

@@ -11,7 +11,10 @@
     <corpus>/shards/<digest>/group.json             written last: the group is done
     <corpus>/versions/00000007.json                 a manifest: the version exists
     <corpus>/runs/<run>/...                         training runs
+    <corpus>/work/ingest-<random>.json              somebody makes a version (or, with gc, clears away) right now
 """
+
+import re
 
 DIGEST = 32  # hex digits of a digest in keys: 128 bits, no two alike by chance
 _SHORT = 16  # hex digits of a content hash that tells the writings of one digest apart
@@ -111,3 +114,43 @@ def runs(corpus: str) -> str:
 def run(corpus: str, name: str) -> str:
     """The folder of one training run's checkpoints and metrics, with a slash at its end."""
     return f"{runs(corpus)}{name}/"
+
+
+def work(corpus: str) -> str:
+    """The folder of the notes of who is at work on a corpus, with a slash at its end."""
+    return f"{corpus}/work/"
+
+
+def work_note(corpus: str, kind: str, name: str) -> str:
+    """The note of one who is at work.
+
+    >>> work_note("digits", "ingest", "0123")
+    'digits/work/ingest-0123.json'
+    """
+    return f"{work(corpus)}{kind}-{name}.json"
+
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_OURS = re.compile(
+    rf"{_NAME.pattern}/(?:raw/[0-9a-f]{{{DIGEST}}}/(?:(?:part|records)-[0-9a-f]{{{_SHORT}}}\.(?:tar|parquet)|part\.json)"
+    rf"|shards/[0-9a-f]{{{DIGEST}}}/(?:[a-z0-9_-]+-[0-9]{{5,}}\.(?:tar|parquet)|group\.json)"
+    rf"|decisions/[0-9a-f]{{{_SHORT}}}\.parquet|work/(?:ingest|gc)-[0-9a-f]{{{DIGEST}}}\.json)"
+)
+
+
+def is_corpus(name: str) -> bool:
+    """Whether a folder may be a corpus'.
+
+    >>> is_corpus("digits"), is_corpus("_probe")
+    (True, False)
+    """
+    return _NAME.fullmatch(name) is not None
+
+
+def is_ours(key: str) -> bool:
+    """Whether the key is one that an ingest, or who clears away behind it, gives to objects beside the manifests.
+
+    >>> is_ours("digits/decisions/0123456789abcdef.parquet"), is_ours("digits/notes.txt"), is_ours("digits/runs/a/b")
+    (True, False, False)
+    """
+    return _OURS.fullmatch(key) is not None
