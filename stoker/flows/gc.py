@@ -131,15 +131,15 @@ def _collect(
 ) -> None:
     own = Found(corpus)
     found.append(own)
-    those = orphans.find(store, corpus, versions.needed)
     if not arguments.delete:
-        for _ in own.see(those, time.time() - older_than_s, raw=arguments.raw):
+        for _ in own.see(orphans.find(store, corpus, versions.needed), time.time() - older_than_s, raw=arguments.raw):
             pass
         return
     try:
         with collecting(store, corpus, older_than_s=older_than_s) as turn:
             cutoff = turn.check() - older_than_s
             versions.refresh()
+            those = orphans.find(store, corpus, versions.needed, own=turn.own)
             for gone in orphans.remove(turn, versions, own.see(those, cutoff, raw=arguments.raw)):
                 own.rows[gone.kind].go(gone)
     except AtWork as error:
@@ -165,7 +165,7 @@ def _show(store: Store, found: list[Found], arguments: Namespace) -> None:
         if not rows:
             continue
         sheet.title(one.corpus or store.url, plural(sum(row.objects for row in rows), "object"))
-        sheet.table(("", "objects>", "size>", "age>", "for example*"), [_line(row) for row in rows])
+        sheet.table(("", "objects>", "size>", "age>"), [_line(row) for row in rows])
         free += sum(row.free for row in rows)
         gone += sum(row.gone for row in rows)
         size += sum(row.gone_size for row in rows)
@@ -183,6 +183,8 @@ def _show(store: Store, found: list[Found], arguments: Namespace) -> None:
 
 
 def _notes(sheet: Sheet, one: Found) -> None:
+    for row in one.rows.values():
+        sheet.note(f"for example {row.examples[0]}")
     part = one.rows.get(PART)
     if part is None:
         return
@@ -195,9 +197,9 @@ def _notes(sheet: Sheet, one: Found) -> None:
         sheet.note(f"raw parts of no version ({size_text(part.size)}): an ingest that needs them fetches them again")
 
 
-def _line(row: Row) -> tuple[str, str, str, str, str]:
+def _line(row: Row) -> tuple[str, str, str, str]:
     words = KINDS[row.kind] + (" (stay)" if row.kept else "")
-    return words, f"{row.objects:,}", size_text(row.size), _ages(row), row.examples[0]
+    return words, f"{row.objects:,}", size_text(row.size), _ages(row)
 
 
 def _ages(row: Row) -> str:

@@ -90,8 +90,11 @@ def corpora(store: Store) -> list[str]:
     return [name for name in names if not _FOLDERS.isdisjoint(store.folders(f"{name}/"))]
 
 
-def find(store: Store, corpus: str, needed: Collection[str]) -> Iterator[Orphan]:
-    """The orphans of a corpus, those of each folder together. Memory holds one folder's listing."""
+def find(store: Store, corpus: str, needed: Collection[str], *, own: str = "") -> Iterator[Orphan]:
+    """The orphans of a corpus, those of each folder together, without the note ``own``.
+
+    Memory holds one folder's listing.
+    """
     for name in ("raw", "shards"):
         listed = (one for one in store.list(f"{corpus}/{name}/") if layout.is_ours(one.key))
         for folder, inside in groupby(listed, lambda one: layout.raw(one.key)):
@@ -100,7 +103,7 @@ def find(store: Store, corpus: str, needed: Collection[str]) -> Iterator[Orphan]
         if layout.is_ours(one.key) and one.key not in needed:
             yield Orphan(DECISIONS, (one,))
     for one in store.list(layout.work(corpus)):
-        if layout.is_ours(one.key):
+        if layout.is_ours(one.key) and one.key != own:
             yield Orphan(NOTE, (one,))
     for write in store.unfinished(f"{corpus}/"):
         if layout.is_ours(write.key):
@@ -122,7 +125,7 @@ def remove(turn: Turn, versions: Versions, orphans: Iterable[Orphan]) -> Iterato
     The versions are looked at again right before: what one that was published meanwhile needs stays. Raises
     ``work.AtWork`` as soon as an ingest begins; what was not removed by then stays whole.
     """
-    left = (one for one in orphans if one.keys != [turn.own])
+    left = iter(orphans)
     with ThreadPoolExecutor(_DELETERS, thread_name_prefix="stoker-gc") as pool:
         while batch := list(islice(left, _BATCH)):
             while batch:
