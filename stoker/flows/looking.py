@@ -46,6 +46,11 @@ def why_command(arguments: Namespace) -> int:
 
     store = settings_of(arguments).open_store()
     manifest = manifest_of(store, arguments.corpus)
+    if manifest.is_indexed:
+        raise NotFound(
+            f"{manifest.reference}: others wrote its tars, so what became of a candidate is unknown; what is in it: "
+            f"stoker stream {manifest.reference} --json"
+        )
     stories = ask(store, manifest, arguments.text)
     if not stories:
         raise NotFound(
