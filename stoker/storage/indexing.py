@@ -18,8 +18,9 @@ from stoker.storage.errors import AlreadyExists, CorruptShard, StorageRefused, S
 from stoker.storage.indexer import Group, Indexer, are_unique, digest_of, hashed, prefixed_digest
 from stoker.storage.manifest import Decisions, Manifest, Shard, load_manifest, publish
 from stoker.storage.statistics import Summary
-from stoker.storage.store import Store
+from stoker.storage.store import Store, Stored
 from stoker.storage.tars import Tars, split_of
+from stoker.storage.work import ingesting
 
 SOURCE = "webdataset"  # what stands for a source in the manifest
 _RACES = 100  # writers that may come first before this one gives up
@@ -64,6 +65,20 @@ def index(
     if newest is not None and newest.tars == root and _same_groups(newest, digests):
         return Indexed(newest, new=False)
     work = Indexer(tars.store, to, corpus, progress, stop)
+    with ingesting(to, corpus):  # nobody may clear away the indexes before the version names them
+        made = _groups(work, chosen, workers)
+        if made is None:
+            return None
+        groups, prefixed = made
+        moved = [replace(one, shard=replace(one.shard, key=before + one.shard.key)) for one in groups]
+        source = {"name": SOURCE, "tars": tars.store.url} | ({"splits": list(splits)} if splits else {})
+        manifest, new = _published(to, corpus, moved, root, source, prefixed)
+    read, repeated, left_out = (sum(getattr(one, name) for one in groups) for name in ("new", "repeated", "left_out"))
+    return Indexed(manifest, new, read, repeated, prefixed, left_out)
+
+
+def _groups(work: Indexer, chosen: Sequence[tuple[Stored, str]], workers: int) -> tuple[list[Group], bool] | None:
+    """What is known of each tar, and whether keys have their tar's name before them; None when asked to stop."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="stoker-index")
     try:
         tasks = [pool.submit(work.group, tar, split) for tar, split in chosen]
@@ -72,16 +87,11 @@ def index(
             return None
         _refuse_damaged([one for one in found if isinstance(one, CorruptShard)], len(found))
         groups = [one for one in found if isinstance(one, Group)]
-        prefixed = not are_unique(groups, to)
-        if prefixed:
-            groups = list(pool.map(work.prefixed, groups))
+        if are_unique(groups, work.to):
+            return groups, False
+        return list(pool.map(work.prefixed, groups)), True
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    moved = [replace(one, shard=replace(one.shard, key=before + one.shard.key)) for one in groups]
-    source = {"name": SOURCE, "tars": tars.store.url} | ({"splits": list(splits)} if splits else {})
-    manifest, new = _published(to, corpus, moved, root, source, prefixed)
-    read, repeated, left_out = (sum(getattr(one, name) for one in groups) for name in ("new", "repeated", "left_out"))
-    return Indexed(manifest, new, read, repeated, prefixed, left_out)
 
 
 def _newest(to: Store, corpus: str) -> Manifest | None:

@@ -28,6 +28,7 @@ from stoker.storage.tar import END, header
 from stoker.storage.tars import Tars, expand, find_tars, split_of, store_of_tars
 from stoker.storage.verify import verify
 from stoker.storage.walking import Walker, members_of
+from stoker.storage.work import AtWork, collecting
 from tests.storage.foreign_tars import numbered, tar, webdatasets_own
 from tests.storage.versions import make_version
 
@@ -341,6 +342,24 @@ def test_a_stopped_run_goes_on_and_reads_no_tar_twice(folder: Path, monkeypatch:
     assert 0 < len(tars) < 4
     assert indexed(folder).manifest.samples == 17
     assert sorted(tars) == [tar.key for tar in whole.found]
+
+
+def test_what_is_indexed_but_not_yet_published_is_not_cleared_away(folder: Path) -> None:
+    store = open_store(str(folder.parent / "store"))
+    refused: list[str] = []
+
+    def clear(size: int, samples: int) -> None:
+        with (
+            pytest.raises(AtWork, match="an ingest is under way") as told,
+            collecting(store, "theirs", older_than_s=60),
+        ):
+            pass
+        refused.append(str(told.value))
+
+    assert indexed(folder, store, progress=clear).manifest.samples == 17
+    assert refused
+    with collecting(store, "theirs", older_than_s=60):
+        pass
 
 
 def test_a_damaged_tar_is_named_nothing_is_published_and_the_others_stay_done(
