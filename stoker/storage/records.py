@@ -106,11 +106,10 @@ def _holds_mappings(value: object) -> bool:
 def _text(value: object) -> str | None:
     if value is None:
         return None
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")  # Arrow takes no half surrogate pairs
     if isinstance(value, bytes):
         return value.hex()
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "replace").decode("utf-8")  # Arrow takes no half surrogate pairs
 
 
 def _without_nulls(table: pa.Table) -> pa.Table:

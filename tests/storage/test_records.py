@@ -79,6 +79,7 @@ def test_only_the_columns_asked_for_are_read() -> None:
         ([b"\x00\xff", None], [b"\x00\xff", None]),
         ([b"\x00\xff", 1], ["00ff", "1"]),
         (["\ud800x"], ["?x"]),
+        ([{"a": "\ud800"}], ['{"a": "?"}']),
         ([float("nan"), 1.0], None),
     ],
 )

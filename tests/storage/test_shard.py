@@ -208,31 +208,6 @@ def test_the_tar_command_lists_it(tmp_path: Path) -> None:
     assert [line.split()[-1] for line in done.stdout.splitlines()][:3] == ["cat-1.cls", "cat-1.jpg", "cat-1.json"]
 
 
-def test_webdataset_reads_it(tmp_path: Path) -> None:
-    webdataset = pytest.importorskip("webdataset")
-    write(tmp_path / "a.tar", GOLDEN)
-    found = list(webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False))
-    assert [one["__key__"] for one in found] == [sample.key for sample in GOLDEN]
-    for one, sample in zip(found, GOLDEN, strict=True):
-        assert {name: payload for name, payload in one.items() if name[0] != "_" and name != "json"} == sample.fields
-        assert json.loads(one["json"])["key"] == sample.key
-
-
-def test_hugging_face_datasets_reads_it(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    chosen = [Sample(f"s-{number}", {"txt": b"text %d" % number}, {"label": number}) for number in range(5)]
-    write(tmp_path / "train-00000.tar", chosen)
-    found = datasets.load_dataset(
-        "webdataset",
-        data_files={"train": str(tmp_path / "train-00000.tar")},
-        split="train",
-        cache_dir=str(tmp_path / "cache"),
-    )
-    assert found["txt"] == [f"text {number}" for number in range(5)]
-    assert [one["label"] for one in found["json"]] == list(range(5))
-    assert found["__key__"] == [sample.key for sample in chosen]
-
-
 @pytest.mark.slow
 def test_writing_keeps_up_with_hashing_and_copying(tmp_path: Path) -> None:
     """Small samples are the hard case: most of the time goes into headers, not bytes."""
