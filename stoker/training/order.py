@@ -6,7 +6,7 @@ reader holds no more than a window at a time. Memory is O(shards) and one window
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 Places = npt.NDArray[np.int64]
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
+_WINDOWS = 4  # permutations that an order keeps
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,20 @@ class Order:
         """The window that the position lies in."""
         return int(np.searchsorted(self._starts, position, side="right") - 1) // self.window
 
+    def _shuffled(self, window: int, samples: int) -> Places:
+        """The permutation of a window's samples. A few are kept: threads that make batches ahead straddle two."""
+        found = self._windows.get(window)
+        if found is None:
+            found = permutation(samples, self.seed, self.epoch, window + 1)
+            self._windows[window] = found
+            for old in list(self._windows)[:-_WINDOWS]:
+                self._windows.pop(old, None)
+        return found
+
+    @cached_property
+    def _windows(self) -> dict[int, Places]:
+        return {}
+
     def shards_of(self, window: int) -> Places:
         """The places of the shards in a window; none behind the last one."""
         return self.shards[window * self.window : (window + 1) * self.window]
@@ -67,7 +82,7 @@ class Order:
             end = min(stop, last)
             inner = np.arange(position - first, end - first, dtype=np.int64)
             if self.shuffle:
-                inner = _window(last - first, self.seed, self.epoch, window + 1)[inner]
+                inner = self._shuffled(window, last - first)[inner]
             order = np.searchsorted(self._starts, inner + first, side="right") - 1
             shards.append(self.shards[order])
             rows.append(inner + first - self._starts[order])
@@ -92,11 +107,6 @@ def permutation(count: int, *key: int) -> Places:
         start = _mix_one((start + part * _GOLDEN + 1) & _MASK)
     counter = np.arange(count, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(start)
     return np.argsort(_mix(counter), kind="stable").astype(np.int64)
-
-
-@lru_cache(maxsize=4)
-def _window(count: int, *key: int) -> Places:
-    return permutation(count, *key)
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -1,26 +1,22 @@
 """A pinned version as batches of samples: the same global order for any number of ranks and workers."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from stoker.storage.index import Places
 from stoker.storage.manifest import Manifest, Shard, load_manifest
 from stoker.storage.sample import Sample
 from stoker.storage.store import Store
 from stoker.storage.tars import store_of_tars
+from stoker.training.batching import Batch, Batching, Last, Wanted, by_shard
 from stoker.training.cache import MEGABYTES, Cache
 from stoker.training.counters import Counters
-from stoker.training.errors import CorruptSample, TrainingError
-from stoker.training.order import Order, share
+from stoker.training.errors import TrainingError
+from stoker.training.order import Order
 from stoker.training.samples import Samples
-
-Last = Literal["short", "drop", "pad"]
-Batch = Any  # what ``collate`` makes of decoded samples
 
 
 def version_of(store: Store, version: Manifest | str) -> Manifest:
@@ -29,7 +25,7 @@ def version_of(store: Store, version: Manifest | str) -> Manifest:
 
 
 @dataclass
-class ShardStream:
+class ShardStream(Batching):
     """An iterable of one epoch's batches after another: ``for batch in stream`` is an epoch, or the rest of one.
 
     ``batch_size`` is that of the global batch; rank r of ``world_size`` gets its share of it. A batch is what ``make``
@@ -69,15 +65,13 @@ class ShardStream:
     def __post_init__(self) -> None:
         self.manifest = version_of(self.store, self.version)
         self._shards = split_shards(self.manifest, self.split)
-        if self.batch_size < 1 or self.window < 1:
-            raise TrainingError(f"batch_size {self.batch_size}, window {self.window}: expected 1 or more")
-        if not 0 <= self.rank < self.world_size:
-            raise TrainingError(f"rank {self.rank} of {self.world_size}: expected 0 to {self.world_size - 1}")
-        if self.batch_size < self.world_size:
-            raise TrainingError(f"batch_size {self.batch_size} is less than the {self.world_size} ranks that share it")
-        if self.make is not None and (self.decode or self.augment or self.collate):
-            raise TrainingError("make takes whole batches; decode, augment and collate are not called beside it")
+        self.check_options()
+        if self.window < 1:
+            raise TrainingError(f"window {self.window}: expected 1 or more shards")
         self._counts = np.array([shard.samples for shard in self._shards], np.int64)
+        self._samples = int(self._counts.sum())
+        self._orders: dict[int, Order] = {}
+        self._expected = (-1, -1)  # epoch and window
         self._cache = Cache(
             self.store,
             self.cache,
@@ -90,105 +84,30 @@ class ShardStream:
     @property
     def samples(self) -> int:
         """Samples of an epoch, over all ranks."""
-        return int(self._counts.sum())
-
-    def __len__(self) -> int:
-        """Batches that are left of this epoch."""
-        left = self.samples - self.delivered
-        return left // self.batch_size if self.last == "drop" else -(-left // self.batch_size)
+        return self._samples
 
     @property
-    def batches(self) -> int:
-        """Batches of a whole epoch."""
-        return self.samples // self.batch_size if self.last == "drop" else -(-self.samples // self.batch_size)
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards of the split, as an order counts them."""
+        return self._shards
 
-    def __iter__(self) -> Iterator[Batch]:
-        """The rest of this epoch; then the next one begins."""
-        while len(self):
-            batch = self.batch(self.epoch, self.delivered)
-            self.step()
-            yield batch
-        self.turn()
+    def wanted(self, epoch: int, start: int, stop: int) -> Wanted:
+        """See Batching."""
+        places = self.order(epoch).places(start, stop)
+        return [(self._cache, by_shard(self._shards, places, np.arange(len(places[0]))))]
 
-    def step(self) -> None:
-        """Count one batch as handed to the loop."""
-        self.delivered = min(self.samples, self.delivered + self.batch_size)
-
-    def turn(self) -> None:
-        """Begin the next epoch."""
-        self.epoch += 1
-        self.delivered = 0
-
-    def batch(self, epoch: int, start: int) -> Batch:
-        """This rank's share of the global batch that begins at a position of an epoch; counts nothing as delivered."""
+    def expect(self, epoch: int, stop: int) -> None:
+        """See Batching: the next window of shards."""
         order = self.order(epoch)
-        samples = self._samples(order, *self.places(epoch, start))
-        ahead = order.window_of(min(start + self.batch_size, order.samples - 1)) + 1
-        self._cache.expect([self._shards[place] for place in order.shards_of(ahead).tolist()])
-        while True:
-            try:
-                return self.made(samples, epoch)
-            except CorruptSample as error:
-                self._skip(error)
-                samples = samples.without(error.place)
-
-    def places(self, epoch: int, start: int) -> tuple[Places, Places]:
-        """The shards' places and the rows of this rank's share of the global batch that begins at a position."""
-        order = self.order(epoch)
-        size = min(self.batch_size, order.samples - start)
-        if self.last == "pad" and size < self.batch_size:
-            shards, rows = order.places(start, start + size)
-            while size < self.batch_size:
-                more = order.places(0, self.batch_size - size)
-                shards, rows = np.concatenate([shards, more[0]]), np.concatenate([rows, more[1]])
-                size = len(rows)
-            first, stop = share(size, self.rank, self.world_size)
-            return shards[first:stop], rows[first:stop]
-        first, stop = share(size, self.rank, self.world_size)
-        return order.places(start + first, start + stop)
-
-    def padding(self, start: int) -> int:
-        """How many samples at the end of this rank's share of that batch are there for the second time."""
-        if self.last != "pad":
-            return 0
-        real = min(self.batch_size, self.samples - start)
-        first, stop = share(self.batch_size, self.rank, self.world_size)
-        return stop - max(first, min(stop, real))
-
-    def _samples(self, order: Order, shards: Places, rows: Places) -> Samples:
-        wanted = [
-            (self._shards[shard], rows[places], places)
-            for shard in np.unique(shards).tolist()
-            for places in [np.flatnonzero(shards == shard)]
-        ]
-        groups = self._cache.groups(wanted)
-        samples = Samples(groups, len(rows), self.fields)
-        self.counters.add(samples=len(rows), bytes=samples.size)
-        return samples
-
-    def made(self, samples: Samples, epoch: int) -> Batch:
-        """What ``make``, or decode, augment and collate, make of samples in an epoch. Raises CorruptSample."""
-        if self.make is not None:
-            return self.make(samples, [self._drawn(epoch, key) for key in samples.keys])
-        if self.decode is None and self.augment is None:
-            return samples if self.collate is None else self.collate(list(samples))
-        examples: list[Any] = []
-        for sample in samples:
-            example = sample if self.decode is None else self.decode(sample)
-            examples.append(example if self.augment is None else self.augment(example, self._drawn(epoch, sample.key)))
-        return examples if self.collate is None else self.collate(examples)
-
-    def _drawn(self, epoch: int, key: str) -> bytes:
-        return hashlib.sha256(f"{self.seed}/{epoch}/{key}".encode()).digest()
-
-    def _skip(self, error: CorruptSample) -> None:
-        if self.on_corrupt == "stop":
-            raise error
-        self.counters.add(skipped=1)
-        if (skipped := int(self.counters.sums()["skipped"])) > self.skip_budget:
-            raise TrainingError(
-                f"{skipped} samples were skipped, more than the budget of {self.skip_budget}; the last one: {error}"
-            ) from error
+        if stop >= order.samples:
+            order, stop = self.order(epoch + 1), 0
+            window = 0
+        else:
+            window = order.window_of(stop) + 1
+        key = (order.epoch, window)
+        if key != self._expected:
+            self._expected = key
+            self._cache.expect([self._shards[place] for place in order.shards_of(window).tolist()])
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
         """Where the stream is, and what it is a stream of."""
@@ -212,7 +131,7 @@ class ShardStream:
                     f"the state is of {state.get('version')} with {name} {state.get(name)!r}, this stream is of "
                     f"{own['version']} with {own[name]!r}; resume with the same version and options"
                 )
-        self.epoch, self.delivered = int(state["epoch"]), int(state["delivered"])
+        self.epoch, self.delivered = position_of(state, self.samples)
 
     def close(self) -> None:
         """End the threads that read ahead."""
@@ -220,11 +139,13 @@ class ShardStream:
 
     def order(self, epoch: int) -> Order:
         """The global order of an epoch."""
-        held = self.__dict__.get("_held")
-        if held is None or held.epoch != epoch:
-            held = Order(self._counts, self.seed, epoch, self.window, self.shuffle)
-            self._held = held
-        return held
+        found = self._orders.get(epoch)
+        if found is None:
+            found = Order(self._counts, self.seed, epoch, self.window, self.shuffle)
+            # Two: batches of the next epoch are made while this one's are consumed.
+            self._orders = {other: order for other, order in self._orders.items() if abs(other - epoch) == 1}
+            self._orders[epoch] = found
+        return found
 
 
 def split_shards(manifest: Manifest, split: str) -> tuple[Shard, ...]:
@@ -234,3 +155,13 @@ def split_shards(manifest: Manifest, split: str) -> tuple[Shard, ...]:
         there = ", ".join(f"{name} ({one.samples})" for name, one in manifest.splits.items()) or "none"
         raise TrainingError(f"{manifest.reference} has no samples in split {split!r}; its splits: {there}")
     return shards
+
+
+def position_of(state: Mapping[str, Any], samples: int) -> tuple[int, int]:  # Any: integers and texts
+    """Epoch and delivered samples of a state. Raises TrainingError if they cannot be."""
+    epoch, delivered = state.get("epoch"), state.get("delivered")
+    if not isinstance(epoch, int) or not isinstance(delivered, int) or epoch < 0 or not 0 <= delivered <= samples:
+        raise TrainingError(
+            f"a state with epoch {epoch!r} and {delivered!r} samples delivered of {samples:,}: it is damaged"
+        )
+    return epoch, delivered
