@@ -21,7 +21,8 @@ from stoker.storage.store import Store
 
 BEAT_S = 30.0  # between the signs of life
 _GONE_S = 120.0  # a gc without a sign of life for so long is dead
-_PATIENCE = 150  # looks at a gc, a second apart, before an ingest gives up
+_LOOK_S = 1.0  # between an ingest's looks at a gc
+_PATIENCE_S = 150.0  # then it gives up
 _INGEST, _GC = "ingest", "gc"
 
 
@@ -56,10 +57,10 @@ class Turn:
 def ingesting(store: Store, corpus: str, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[None]:
     """While a version is made. Waits for a gc to make way, and raises AtWork when it does not."""
     with _noted(store, corpus, _INGEST) as own:
-        for _ in range(_PATIENCE):
+        for _ in range(round(_PATIENCE_S / _LOOK_S)):
             if not _look(store, corpus, own, _GC, _GONE_S)[1]:
                 break
-            sleep(1)
+            sleep(_LOOK_S)
         else:
             raise AtWork(f"{store.url}/{corpus}: `stoker gc` is clearing it up; try again when it has ended")
         yield

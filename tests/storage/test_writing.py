@@ -81,10 +81,14 @@ def test_what_a_killed_upload_left_is_found_and_removed(s3_store: S3Store) -> No
         assert list(s3_store.unfinished()) == []
 
 
+def begin(store: S3Store, key: str) -> None:
+    place = store._place(key)
+    store._access.ask("", lambda client: client.create_multipart_upload(**place))
+
+
 def test_many_unfinished_uploads_are_all_listed(s3_store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(7):
-        place = s3_store._place(f"digits/raw/{number}")
-        s3_store._access.ask("", lambda client, place=place: client.create_multipart_upload(**place))
+        begin(s3_store, f"digits/raw/{number}")
     whole = s3_store._try
 
     def small_pages(key: str, ask: Any, **options: Any) -> Any:  # Any: as the method's own
