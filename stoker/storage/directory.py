@@ -22,6 +22,7 @@ from stoker.storage.store import Payload, Stored, Unfinished
 _HIDDEN = ".stoker"
 _ABANDONED_S = 24 * 3600.0
 _RACES = 100
+_PIECE = 2**20  # bytes
 _BUSY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENFILE, errno.EMFILE}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NEXT = {
@@ -71,6 +72,19 @@ class DirectoryStore:
                     break
                 payload += more
             return payload
+
+    def pieces(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        """The object's bytes from ``start`` on, piece by piece. Raises NotFound."""
+        path = self._path(key)
+        with self._told(key), _found(), path.open("rb", buffering=0) as file:
+            file.seek(start)
+            while piece := file.read(_PIECE):
+                yield piece
+
+    def path(self, key: str) -> Path | None:
+        """The object's file: what replaces the object replaces the file, whose bytes never change."""
+        path = self._path(key)
+        return path if path.is_file() else None
 
     def size(self, key: str) -> int:
         """The object's size in bytes. Raises NotFound."""

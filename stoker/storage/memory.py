@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from stoker.storage.errors import AlreadyExists, NotFound
@@ -10,6 +11,8 @@ from stoker.storage.key import check_key, check_prefix
 from stoker.storage.payload import read_whole
 from stoker.storage.probe import prove_create_only
 from stoker.storage.store import Payload, Stored, Unfinished
+
+_PIECE = 2**20  # bytes
 
 
 class MemoryStore:
@@ -38,6 +41,16 @@ class MemoryStore:
         if found is None:
             raise NotFound(f"{self.url}{key}: no such object")
         return found[start:] if size is None else found[start : start + size]
+
+    def pieces(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        """The object's bytes from ``start`` on, piece by piece. Raises NotFound."""
+        whole = self.read(key)
+        for at in range(start, len(whole), _PIECE):
+            yield whole[at : at + _PIECE]
+
+    def path(self, key: str) -> Path | None:
+        """None: no object is a file."""
+        return None
 
     def size(self, key: str) -> int:
         """The object's size in bytes. Raises NotFound."""

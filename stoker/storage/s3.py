@@ -5,9 +5,10 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stoker.storage import s3_uploads
@@ -56,24 +57,43 @@ class S3Store:
         if size == 0:
             self.size(key)
             return b""
-        place = self._place(key)
-        reading = Reading(start, None if size is None else start + size)
-        while True:
-            before = reading.at
+        stop = None if size is None else start + size
+        for _ in range(self.attempts):
             try:
-                self._try(key, partial(reading.go_on, place=place), attempts=1)
+                return b"".join(self._pieces(key, Reading(start, stop)))
+            except AlreadyExists:  # 412: it was replaced while it was read; once more, from its start
+                continue
+        raise StorageUnavailable(f"{self.url}/{key}: it changes while it is read; try again")
+
+    def pieces(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        """The object's bytes from ``start`` on, piece by piece; a cut stream goes on where it was cut."""
+        try:
+            yield from self._pieces(key, Reading(start, None))
+        except AlreadyExists:
+            raise StorageUnavailable(f"{self.url}/{key}: it changes while it is read; try again") from None
+
+    def _pieces(self, key: str, reading: Reading) -> Iterator[bytes]:
+        """Raises AlreadyExists when the object was replaced by another."""
+        place = self._place(key)
+        while True:
+            try:
+                body = self._try(key, partial(reading.open, place=place), attempts=1)
+                if body is None:
+                    return
+                with closing(body):  # its own `with` gives the raw stream, which does not tell of a cut
+                    while piece := self._try(key, lambda client: reading.piece(body), attempts=1):  # noqa: B023  # at once
+                        yield piece
+                return
             except StorageUnavailable:
                 # Tries are counted from the last progress, so that a long object survives many cuts.
-                reading.failures = 1 if reading.at > before else reading.failures + 1
+                reading.failures += 1
                 if reading.failures >= self.attempts:
                     raise
                 time.sleep(wait_s(reading.failures))
-            except AlreadyExists:  # 412: it was replaced while it was read
-                reading = Reading(start, None if size is None else start + size, failures=reading.failures + 1)
-                if reading.failures >= self.attempts:
-                    raise StorageUnavailable(f"{self.url}/{key}: it changes while it is read; try again") from None
-            else:
-                return b"".join(reading.pieces)
+
+    def path(self, key: str) -> Path | None:
+        """None: no object is a file here."""
+        return None
 
     def size(self, key: str) -> int:
         """The object's size in bytes. Raises NotFound."""

@@ -1,7 +1,6 @@
 """A read from S3 that can be cut and goes on."""
 
-from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stoker.storage.errors import StorageRefused
@@ -9,7 +8,9 @@ from stoker.storage.errors import StorageRefused
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_PIECE = 4 * 2**20  # bytes read at a time: a cut connection costs at most so many again
+# Bytes read at a time: a cut connection costs at most so many again. Larger ones cost more: each is memory that the
+# system has to hand over page by page.
+_PIECE = 2**20
 
 
 @dataclass
@@ -18,18 +19,17 @@ class Reading:
 
     start: int
     stop: int | None
-    pieces: list[bytes] = field(default_factory=list)
     got: int = 0
     etag: str | None = None
-    failures: int = 0
+    failures: int = 0  # since the last piece
 
     @property
     def at(self) -> int:
         """The first byte that is still to come."""
         return self.start + self.got
 
-    def go_on(self, client: "S3Client", place: dict[str, Any]) -> None:  # Any: keywords of boto3
-        """Read from where it stands to the end."""
+    def open(self, client: "S3Client", place: dict[str, Any]) -> Any:  # Any: keywords, and the body, of boto3
+        """The body from where it stands to the end; None if the object ends before."""
         from botocore.exceptions import ClientError
 
         asked = dict(place)
@@ -41,12 +41,18 @@ class Reading:
             answer = client.get_object(**asked)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 416:  # it ends before the start
-                return
+                return None
             raise
         if self.at and answer["ResponseMetadata"]["HTTPStatusCode"] == 200:
+            answer["Body"].close()
             raise StorageRefused(f"s3://{place['Bucket']}/{place['Key']}: the server ignores byte ranges; not usable")
         self.etag = answer["ETag"]
-        with closing(answer["Body"]) as body:  # its own `with` gives the raw stream, which does not tell of a cut
-            while piece := body.read(_PIECE):
-                self.pieces.append(piece)
-                self.got += len(piece)
+        return answer["Body"]
+
+    def piece(self, body: Any) -> bytes:  # Any: boto3
+        """The next piece of the body; empty at its end. A body that ends too early is an error of botocore's."""
+        piece: bytes = body.read(_PIECE)
+        self.got += len(piece)
+        if piece:
+            self.failures = 0
+        return piece

@@ -46,6 +46,15 @@ class Store(Protocol):
     def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
         """The object's bytes from ``start``, at most ``size`` of them. Raises NotFound."""
 
+    def pieces(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        """The object's bytes from ``start`` to its end, about a megabyte at a time. Raises NotFound.
+
+        A stream that is cut goes on where it was cut, in the same object: StorageUnavailable if it was replaced.
+        """
+
+    def path(self, key: str) -> Path | None:
+        """The file that holds the object, if it is one on this machine that may be mapped; None if it is none."""
+
     def size(self, key: str) -> int:
         """The object's size in bytes. Raises NotFound."""
 

@@ -72,6 +72,24 @@ class TestEveryStore:
         store.write("a", b"0123456789")
         assert store.read("a", start=start, size=size) == expected
 
+    @pytest.mark.parametrize("size", [0, 5, 2**20, 3 * 2**20 + 17])
+    def test_pieces_are_the_object_from_a_byte_on(self, store: Store, size: int) -> None:
+        payload = bytes(number % 251 for number in range(1000)) * (size // 1000 + 1)
+        store.write("a/b", payload[:size])
+        for start in {0, size // 3, size, size + 9}:
+            pieces = list(store.pieces("a/b", start=start))
+            assert b"".join(pieces) == payload[start:size]
+            assert all(0 < len(piece) <= 2**20 for piece in pieces)
+        with pytest.raises(NotFound, match="no such object"):
+            list(store.pieces("a/c"))
+
+    def test_a_path_is_a_file_of_the_same_bytes_if_there_is_one(self, store: Store) -> None:
+        store.write("a/b", b"payload")
+        path = store.path("a/b")
+        assert path is None or path.read_bytes() == b"payload"
+        assert (path is None) == (not isinstance(store, DirectoryStore))
+        assert store.path("a/c") is None
+
     def test_negative_ranges_are_a_bug_of_the_caller(self, store: Store) -> None:
         store.write("a", b"0123456789")
         with pytest.raises(ValueError, match="expected none below 0"):
