@@ -4,6 +4,7 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from stoker import __version__
 from stoker.flows.commands import settings_of
 from stoker.flows.progress import watched
 from stoker.flows.settings import UsageError
@@ -43,6 +44,7 @@ def index_command(arguments: Namespace) -> int:
             corpus,
             splits=arguments.split,
             workers=own.slots,
+            code=__version__,
             progress=lambda size, samples: board.reach(100 * size // max(whole, 1), f"{samples:,} samples"),
             stop=board.stopped.is_set,
         )

@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from stoker import __version__
 from stoker.storage import catalog, layout, records
 from stoker.storage.errors import AlreadyExists, CorruptShard, StorageRefused, StorageUnavailable
 from stoker.storage.indexer import Group, Indexer, are_unique, digest_of, hashed, prefixed_digest
@@ -47,13 +46,14 @@ def index(
     *,
     splits: Sequence[str] = (),
     workers: int = 4,
+    code: str = "unknown",
     progress: Callable[[int, int], None] = lambda size, samples: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Indexed | None:
     """The version of a corpus that these tars are; None when asked to stop.
 
     Tars that were indexed before and did not change are not read again; what was done before a stop stays done.
-    ``progress`` is told (bytes, samples) so far. Raises StorageRefused for a corpus that a recipe makes, CorruptShard
+    ``progress`` is told (bytes, samples) so far; ``code``: Stoker's version, for the manifest. Raises StorageRefused for a corpus that a recipe makes, CorruptShard
     for damaged tars when all others are done: then nothing is published.
     """
     newest = _newest(to, corpus)
@@ -72,7 +72,7 @@ def index(
         groups, prefixed = made
         moved = [replace(one, shard=replace(one.shard, key=before + one.shard.key)) for one in groups]
         source = {"name": SOURCE, "tars": tars.store.url} | ({"splits": list(splits)} if splits else {})
-        manifest, new = _published(to, corpus, moved, root, source, prefixed)
+        manifest, new = _published(to, corpus, moved, root, source, prefixed, code)
     read, repeated, left_out = (sum(getattr(one, name) for one in groups) for name in ("new", "repeated", "left_out"))
     return Indexed(manifest, new, read, repeated, prefixed, left_out)
 
@@ -136,6 +136,7 @@ def _published(
     root: str | None,
     source: Mapping[str, Any],  # Any: TOML values
     prefixed: bool,
+    code: str,
 ) -> tuple[Manifest, bool]:
     """The version of these groups, made or found."""
     shards = tuple(group.shard for group in groups)
@@ -155,7 +156,7 @@ def _published(
             corpus=corpus,
             version=(newest.version if newest else 0) + 1,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            stoker=__version__,
+            stoker=code,
             recipe=recipe,
             recipe_digest=hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest(),
             parent=newest.version if newest else None,
