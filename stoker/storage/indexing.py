@@ -53,8 +53,8 @@ def index(
     """The version of a corpus that these tars are; None when asked to stop.
 
     Tars that were indexed before and did not change are not read again; what was done before a stop stays done.
-    ``progress`` is told (bytes, samples) so far; ``code``: Stoker's version, for the manifest. Raises StorageRefused for a corpus that a recipe makes, CorruptShard
-    for damaged tars when all others are done: then nothing is published.
+    ``progress`` is told (bytes, samples) so far; ``code``: Stoker's version, for the manifest. Raises StorageRefused
+    for a corpus that a recipe makes, CorruptShard for damaged tars when all others are done: then nothing is published.
     """
     newest = _newest(to, corpus)
     if newest is not None and not newest.is_indexed:
