@@ -173,6 +173,10 @@ class Run:
         return False
 
     def _epoch(self, loader: Loader) -> bool:
+        if not len(self.stream):  # stopped behind the last batch of an epoch: what comes after it is to be done
+            self.stream.turn()
+            self.carried = ()
+            return False
         self.module.train()
         losses: list[Tensor] = []
         examples, since, told = 0, time.monotonic(), 0.0

@@ -3,6 +3,8 @@
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ from tests.training import corpora
 from tests.training.conftest import Small
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+VOWELS = set("aeiou")
 
 
 def keys(samples: Samples, draws: Sequence[bytes]) -> list[str]:
@@ -35,6 +38,13 @@ def all_but_k(samples: Samples, draws: Sequence[bytes]) -> list[str]:
     for place, key in enumerate(samples.keys):
         if key == "k":
             raise CorruptSample(place, "k is broken")
+    return samples.keys
+
+
+def no_vowels(samples: Samples, draws: Sequence[bytes]) -> list[str]:
+    for place, key in enumerate(samples.keys):
+        if key in VOWELS:
+            raise CorruptSample(place, f"{key} is broken")
     return samples.keys
 
 
@@ -141,6 +151,18 @@ def test_an_error_in_a_worker_process_comes_home_whole_and_skips_are_counted(dis
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_worker_processes_share_one_budget_of_skips(disk: Small, workers: int) -> None:
+    loader = Loader(stream(disk, make=no_vowels, on_corrupt="skip", skip_budget=3), workers=workers, kind="processes")
+    with pytest.raises(TrainingError, match=r"4 samples were skipped, more than the budget of 3"):
+        list(loader)
+    enough = stream(disk, make=no_vowels, on_corrupt="skip", skip_budget=5)
+    assert sorted(itertools.chain(*Loader(enough, workers=workers, kind="processes"))) == sorted(set(LETTERS) - VOWELS)
+    assert enough.counters.sums()["skipped"] == 5
+    assert enough.counters.sums()["samples"] == 26
+
+
+@pytest.mark.slow
 def test_a_killed_worker_is_told_in_one_line_and_the_state_goes_on(disk: Small) -> None:
     expected = list(stream(disk))
     loader = Loader(stream(disk, make=killed), workers=1, kind="processes")
@@ -155,16 +177,119 @@ def test_a_killed_worker_is_told_in_one_line_and_the_state_goes_on(disk: Small) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_bare_dataloader_gives_the_same_batches(disk: Small, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "context"), [(0, None), (1, "fork"), (2, "fork"), (2, "forkserver")])
+def test_a_bare_dataloader_gives_the_same_batches(disk: Small, workers: int, context: str | None) -> None:
     expected = list(stream(disk))
     counted = stream(disk)
-    for number in range(2):
-        counted.step()
-        assert counted.delivered == 4 * (number + 1)
-    context = "forkserver" if workers else None
+    for number, batch in enumerate(itertools.islice(counted, 2)):  # its threads are there when the workers are forked
+        assert batch == expected[number]
     rest = DataLoader(Batches(counted), batch_size=None, num_workers=workers, multiprocessing_context=context)
-    assert list(rest) == expected[2:]
+    for number, batch in enumerate(rest, 2):
+        counted.step()
+        assert batch == expected[number]
+        assert counted.delivered == min(26, 4 * (number + 1))
+    counted.turn()
+    following = DataLoader(Batches(counted), batch_size=None)
+    assert list(following) == [counted.batch(1, start) for start in range(0, 26, 4)] != expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loop_left_at_its_last_batch_or_resumed_there_is_followed_by_the_next_epoch(
+    letters: Small, workers: int
+) -> None:
+    whole = stream(letters)
+    expected = [list(whole), list(whole)]
+    loader = Loader(stream(letters), workers=workers)
+    assert len(loader) == 7
+    assert list(itertools.islice(loader, 7)) == expected[0]
+    other = Loader(stream(letters), workers=workers)
+    other.load_state_dict(loader.state_dict())
+    for one in (loader, other):
+        assert list(one) == expected[1]
+        assert one.state_dict()["epoch"] == 2
+        assert len(one) == 7
+
+
+@pytest.mark.parametrize(("last", "size"), [("drop", 30), ("drop", 26), ("short", 30)])
+def test_an_epoch_of_one_batch_or_none_ends(letters: Small, last: str, size: int) -> None:
+    loader = Loader(stream(letters, last=last, batch_size=size), workers=2)
+    for epoch in range(3):
+        assert loader.state_dict()["epoch"] == epoch
+        assert len(list(loader)) == len(loader) == (last == "short" or size == 26)
+    loader.close()
+
+
+def test_an_interrupt_while_the_loop_waits_loses_nothing(letters: Small) -> None:
+    expected = list(stream(letters))
+    held = threading.Event()
+
+    def make(samples: Samples, draws: Sequence[bytes]) -> list[str]:
+        if samples.keys == expected[2]:
+            held.wait(10)
+        return samples.keys
+
+    loader = Loader(stream(letters, make=make), workers=1)
+    found = []
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  # the loop is what is interrupted
+        for batch in loader:
+            found.append(batch)  # noqa: PERF402  # what came before the interrupt is looked at
+    held.set()
+    assert found == expected[:2]
+    assert found + list(loader) == expected
+    loader.close()
+
+
+def test_a_loop_that_is_left_ends_its_threads_and_begins_nothing_more(letters: Small) -> None:
+    made: list[list[str]] = []
+
+    def make(samples: Samples, draws: Sequence[bytes]) -> list[str]:
+        made.append(samples.keys)
+        time.sleep(0.02)
+        return samples.keys
+
+    def threads() -> list[str]:
+        return [one.name for one in threading.enumerate() if one.name.startswith("stoker-loader")]
+
+    loader = Loader(stream(letters, make=make), workers=2, ahead=3)
+    for _ in loader:
+        assert len(threads()) == 2
+        break
+    until = time.monotonic() + 10
+    while threads() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not threads()
+    assert len(made) <= 1 + 2 + 2  # the first, those that were made beside it, and those that had begun
+
+
+STUCK = """
+import sys, threading
+from pathlib import Path
+from stoker.storage import open_store
+from stoker.training.loader import Loader
+from stoker.training.stream import ShardStream
+def make(samples, draws):
+    if samples.keys != first:
+        threading.Event().wait()
+    return samples.keys
+store, options = open_store(sys.argv[1]), {{"batch_size": 4, "cache": Path(sys.argv[2])}}
+first = ShardStream(store, "small@1", **options).batch(0, 0).keys
+loader = Loader(ShardStream(store, "small@1", make=make, **options), workers=2)
+for batch in loader:
+    print(len(batch), flush=True)
+    if {interrupt}:
+        raise KeyboardInterrupt
+    break
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_a_stuck_thread_keeps_no_process_alive(disk: Small, interrupt: bool) -> None:
+    command = [sys.executable, "-c", STUCK.format(interrupt=interrupt), str(disk.folder / "store"), str(disk.cache)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.stdout == "4\n"
+    assert ended.returncode == (-signal.SIGINT if interrupt else 0), ended.stderr
 
 
 def test_leaving_the_loop_leaves_no_thread_when_closed(letters: Small) -> None:
