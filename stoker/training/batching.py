@@ -20,6 +20,10 @@ Last = Literal["short", "drop", "pad"]
 Batch = Any  # what ``make`` or ``collate`` make of samples
 Wanted = list[tuple[Cache, list[tuple[Shard, Places, Places]]]]  # of each cache: shard, rows, places in the batch
 
+# The last batches of an epoch wait until all shards are proven of which samples were given before. More than one batch:
+# workers make several at the same time.
+_SETTLED = 32
+
 
 class Batching:
     """Batches of an order of samples that a subclass, a dataclass with these fields, looks up."""
@@ -51,6 +55,10 @@ class Batching:
 
     def expect(self, epoch: int, stop: int) -> None:
         """Begin to fetch what comes behind a position."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Wait until all that was given is proven. Raises CorruptShard."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -87,6 +95,8 @@ class Batching:
         """This rank's share of the global batch that begins at a position of an epoch; counts nothing as delivered."""
         samples = self.gathered(self.share_of(epoch, start))
         self.expect(epoch, min(start + self.batch_size, self.samples))
+        if start + _SETTLED * self.batch_size >= self.samples:
+            self.settle()
         while True:
             try:
                 return self.made(samples, epoch)
@@ -126,10 +136,10 @@ class Batching:
         for cache, some in wanted:
             try:
                 groups += cache.groups(some)
-            except CorruptShard as error:
+            except CorruptShard:
                 if self.on_corrupt == "stop":
                     raise
-                groups += self._intact(cache, some, error)
+                groups += self._intact(cache, some)
         size = sum(len(group.rows) for group in groups)
         if size < sum(len(rows) for _, some in wanted for _, rows, _ in some):
             groups = _closed_up(groups)
@@ -137,7 +147,7 @@ class Batching:
         self.counters.add(samples=size, bytes=samples.size)
         return samples
 
-    def _intact(self, cache: Cache, wanted: list[tuple[Shard, Places, Places]], error: CorruptShard) -> list[Group]:
+    def _intact(self, cache: Cache, wanted: list[tuple[Shard, Places, Places]]) -> list[Group]:
         """The samples of those shards that are not corrupt; the others are counted."""
         found: list[Group] = []
         for one in wanted:

@@ -1,15 +1,13 @@
-"""Shards on the local disk: fetched once, proven once, shared by the processes of a machine, bounded."""
+"""Shards on this machine: mapped where they lie or fetched once, proven once, and read before they are whole."""
 
 import hashlib
-import mmap
-import os
-import tempfile
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 from stoker.storage.errors import CorruptShard
@@ -17,42 +15,38 @@ from stoker.storage.index import Places, ShardIndex
 from stoker.storage.manifest import Shard
 from stoker.storage.store import Store
 from stoker.training.counters import Counters
+from stoker.training.fetching import Fetch
+from stoker.training.folder import Folder, default_folder
 from stoker.training.samples import Group
+from stoker.training.threads import Threads
 
-_PIECE = 8 * 2**20  # bytes asked for at a time
 MEGABYTES = 4096  # of a cache, unless another bound is given
+_BULK = 4  # shards that are fetched at once
+_QUICK = 8  # small reads at once
+_PATIENCE_S = 0.2  # a batch waits so long for whole shards; if they take longer, its samples are read alone
+_RATE = 50e6  # bytes a second that a store is taken to give, before any were counted
+_COUNTED_S = 0.05  # before what was counted says anything
+_INDEXES = 1024  # that are kept in memory: a few hundred bytes to a megabyte each
 
-
-def default_folder() -> Path:
-    """A folder of this user's under the system's folder for temporary files."""
-    return Path(tempfile.gettempdir()) / f"stoker-cache-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+_Mark = tuple[str, str]
+_Wanted = Sequence[tuple[Shard, Places, Places]]  # shard, rows, their places in the batch
 
 
 @dataclass(frozen=True, eq=False)
-class OpenShard:
-    """A shard whose samples can be had by their row: the tar mapped into memory, its index in arrays."""
+class _Coming:
+    """A shard that is on its way, or here."""
 
-    shard: Shard
-    index: ShardIndex
-    view: memoryview  # of the whole tar
-
-    def regions(self, rows: Places) -> list[memoryview]:
-        """The bytes [start, stop) of each row."""
-        starts, stops = self.index.starts[rows].tolist(), self.index.stops[rows].tolist()
-        return [self.view[start:stop] for start, stop in zip(starts, stops, strict=True)]
-
-
-def opened(shard: Shard, path: Path, index: ShardIndex) -> OpenShard:
-    """The shard in a file, mapped."""
-    with path.open("rb") as file:
-        return OpenShard(shard, index, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+    fetch: Fetch
+    view: "Future[memoryview]"
 
 
 class Cache:
-    """The shards of a store as files named by their SHA-256; ``tars``: the store of the tars if they lie elsewhere.
+    """The shards of a store; ``tars``: the store of the tars if they lie elsewhere than their indexes.
 
-    A file is there only whole and proven: it is written under another name first. The least recently used go when
-    ``megabytes`` are exceeded.
+    A tar that is a file on this machine is mapped where it lies. Others are files of ``folder``, named by their
+    SHA-256, there only whole and proven, shared by all processes; the least recently used go when ``megabytes`` are
+    exceeded. What the disk will not have is held in memory as long as it is in use. Samples that are wanted before
+    their shard is whole are read alone, and ``settle`` tells when they are proven.
     """
 
     def __init__(
@@ -65,73 +59,83 @@ class Cache:
         counters: Counters | None = None,
         tars: Store | None = None,
     ) -> None:
-        self._counters = counters or Counters()
-        self._store = store
-        self._tars = tars or store
-        self._folder = folder or default_folder()
-        self._limit = megabytes * 10**6
+        self._options: dict[str, Any] = {  # Any: of this constructor
+            "megabytes": megabytes,
+            "held": held,
+            "counters": counters or Counters(),
+            "tars": tars,
+        }
+        self._counters: Counters = self._options["counters"]
+        self._store, self._tars = store, tars or store
+        self._folder = Folder(folder or default_folder(), megabytes * 10**6)
         self._held = held  # open shards
-        self._open: dict[tuple[str, str], OpenShard] = {}
-        self._coming: dict[tuple[str, str], Future[OpenShard]] = {}
         self._lock = Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._open: dict[_Mark, _Coming] = {}  # the least recently used first
+        self._indexes: dict[_Mark, Future[ShardIndex]] = {}
+        self._unproven: dict[_Mark, _Coming] = {}  # of which samples were given before they were whole
+        self._reset()
+
+    def _reset(self) -> None:
+        self._bulk: Threads | None = None
+        self._quick: Threads | None = None
+        self._stopped = Event()
+        self._busy_since: float | None = None
+        self._active = 0  # shards that are on their way
 
     def __getstate__(self) -> dict[str, Any]:  # Any: what pickle wants
-        return {
-            "store": self._store,
-            "folder": self._folder,
-            "limit": self._limit,
-            "held": self._held,
-            "counters": self._counters,
-            "tars": self._tars,
-        }
+        return {"store": self._store, "folder": self._folder.path, **self._options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # Any: what pickle gives
         # Another process has connections and threads of its own.
-        self.__init__(  # type: ignore[misc]  # no subclass has another constructor
-            state["store"],
-            state["folder"],
-            megabytes=state["limit"] // 10**6,
-            held=state["held"],
-            counters=state["counters"],
-            tars=state["tars"],
-        )
+        self.__init__(state.pop("store"), state.pop("folder"), **state)  # type: ignore[misc]  # no subclass has another
 
-    def open(self, shard: Shard) -> OpenShard:
-        """The shard, fetched if it is not here. Raises CorruptShard, StorageError."""
-        with self._lock:
-            found = self._open.pop(_mark(shard), None)
-            if found is not None:
-                self._open[_mark(shard)] = found  # the newest
-                return found
-            coming = self._coming.pop(_mark(shard), None)
-        opened = coming.result() if coming is not None else self._fetch(shard)
-        with self._lock:
-            self._open[_mark(shard)] = opened
-            while len(self._open) > self._held:
-                self._open.pop(next(iter(self._open)))
-        return opened
+    def groups(self, wanted: _Wanted) -> list[Group]:
+        """Of each shard the samples of these rows, which are at those places of a batch.
 
-    def groups(self, wanted: Sequence[tuple[Shard, Places, Places]]) -> list[Group]:
-        """Of each shard the samples of these rows, which are at those places of a batch."""
+        Raises CorruptShard, also of a shard whose samples were given before; StorageError.
+        """
+        self._check_unproven()
+        coming = [self._opened(shard) for shard, _, _ in wanted]
+        indexes = [self._index(shard) for shard, _, _ in wanted]
         found = []
-        for shard, rows, places in wanted:
-            one = self.open(shard)
-            found.append(Group(f"{self._tars.url}/{shard.key}", one.index, rows, places, one.regions(rows)))
+        direct: list[tuple[list[memoryview | None], int, Future[bytes]]] = []
+        for (shard, rows, places), one, index in zip(wanted, coming, indexes, strict=True):
+            known = index.result()
+            starts, stops = known.starts[rows].tolist(), known.stops[rows].tolist()
+            if self._is_here(one):
+                view = self._view(shard, one)
+                regions: list[Any] = [view[start:stop] for start, stop in zip(starts, stops, strict=True)]
+            else:
+                regions = [one.fetch.read(start, stop) for start, stop in zip(starts, stops, strict=True)]
+                self._unproven[_mark(shard)] = one
+                for place, region in enumerate(regions):
+                    if region is None:
+                        ask = partial(self._read, shard, starts[place], stops[place])
+                        direct.append((regions, place, self._threads("_quick", _QUICK).call(ask)))
+            found.append(Group(f"{self._tars.url}/{shard.key}", known, rows, places, regions))
+        for regions, place, payload in direct:
+            regions[place] = memoryview(payload.result())
         return found
 
     def index(self, shard: Shard) -> ShardIndex:
         """A shard's index alone. Raises CorruptShard, StorageError."""
-        return self.open(shard).index
+        return self._index(shard).result()
+
+    def indexes(self, shards: Iterable[Shard]) -> list[ShardIndex]:
+        """Their indexes, several fetched at a time. Raises CorruptShard, StorageError."""
+        return [one.result() for one in [self._index(shard) for shard in shards]]
 
     def expect(self, shards: Sequence[Shard]) -> None:
-        """Begin to fetch shards that will be opened soon."""
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(2, thread_name_prefix="stoker-ahead")
-            for shard in shards:
-                if _mark(shard) not in self._open and _mark(shard) not in self._coming:
-                    self._coming[_mark(shard)] = self._pool.submit(self._fetch, shard)
+        """Begin to fetch shards that will be read soon."""
+        for shard in shards:
+            self._index(shard)
+            self._opened(shard)
+
+    def settle(self) -> None:
+        """Wait until all shards whose samples were given before they were whole are proven. Raises CorruptShard."""
+        for one in list(self._unproven.values()):
+            one.view.exception()
+        self._check_unproven()
 
     def hold(self, shards: int) -> None:
         """Keep at least so many shards open."""
@@ -139,68 +143,118 @@ class Cache:
 
     def close(self) -> None:
         """End the threads; what is on disk stays for the next run."""
+        self._stopped.set()
         with self._lock:
-            pool, self._pool = self._pool, None
+            pools = [self._bulk, self._quick]
             self._open.clear()
-            self._coming.clear()
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+            self._indexes.clear()
+            self._unproven.clear()
+            self._reset()
+        for pool in pools:
+            if pool is not None:
+                pool.close()
 
-    def _fetch(self, shard: Shard) -> OpenShard:
-        payload = self._store.read(shard.index)
-        if hashlib.sha256(payload).hexdigest() != shard.index_sha256:
-            raise _altered(self._store, shard.index, payload, shard.index_sha256)
-        index = ShardIndex.decode(payload, f"{self._store.url}/{shard.index}", size=shard.size)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / shard.sha256
-        if not (path.is_file() and path.stat().st_size == shard.size):
-            self._download(shard, path)
-        with suppress(OSError):
-            os.utime(path)  # recently used
-        return opened(shard, path, index)
+    def _opened(self, shard: Shard) -> _Coming:
+        """The shard, on its way at least."""
+        mark = _mark(shard)
+        with self._lock:
+            found = self._open.pop(mark, None)
+            if found is None or (found.view.done() and (found.view.cancelled() or found.view.exception())):
+                fetch = Fetch(self._tars, shard, self._folder, self._stopped)
+                self._active += 1
+                self._busy_since = self._busy_since or time.monotonic()
+                view: Future[memoryview] = self._threads("_bulk", _BULK, locked=True).call(partial(self._fetch, fetch))
+                found = _Coming(fetch, view)
+            self._open[mark] = found  # the newest
+            while len(self._open) > self._held and self._open[next(iter(self._open))].view.done():
+                self._open.pop(next(iter(self._open)))
+        return found
 
-    def _download(self, shard: Shard, path: Path) -> None:
-        self._make_room(shard.size)
-        seen = hashlib.sha256()
-        handle, name = tempfile.mkstemp(prefix="coming-", dir=self._folder)
+    def _fetch(self, fetch: Fetch) -> memoryview:
         try:
-            with os.fdopen(handle, "wb") as file:
-                for start in range(0, shard.size, _PIECE):
-                    piece = self._tars.read(shard.key, start=start, size=_PIECE)
-                    seen.update(piece)
-                    file.write(piece)
-            if seen.hexdigest() != shard.sha256:
-                raise CorruptShard(
-                    f"{self._tars.url}/{shard.key}: sha256 {seen.hexdigest()[:12]}, but the manifest says "
-                    f"{shard.sha256[:12]}; run `stoker verify`, then ingest the corpus again"
-                )
-            os.replace(name, path)
+            return fetch.run()
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(name)
+            name = "misses" if fetch.fetched else "hits"
+            self._counters.add(**{name: 1}, fetched=fetch.fetched, through=int(fetch.through))
+            with self._lock:
+                self._active -= 1
+                self._busy_since = self._busy_since if self._active > 0 else None
 
-    def _make_room(self, size: int) -> None:
-        files = []
-        for path in self._folder.iterdir():
-            with suppress(FileNotFoundError):
-                stat = path.stat()
-                files.append((stat.st_mtime, stat.st_size, path))
-        total = sum(file[1] for file in files) + size
-        for _, held, path in sorted(files):
-            if total <= self._limit:
-                return
-            path.unlink(missing_ok=True)  # who has it mapped keeps it
-            total -= held
+    def _is_here(self, one: _Coming) -> bool:
+        """Whether to take the whole shard: it is here, or will be before single samples were read."""
+        if one.view.done():
+            return True
+        with self._lock:
+            ahead = [other.fetch for other in self._open.values() if not other.view.done()]
+            passed = time.monotonic() - (self._busy_since or time.monotonic())
+        got = sum(fetch.got for fetch in ahead)
+        left = sum(fetch.shard.size for fetch in ahead) - got
+        rate = got / passed if passed > _COUNTED_S and got else _RATE
+        return left / rate <= _PATIENCE_S or self._tars.path(one.fetch.shard.key) is not None
+
+    def _view(self, shard: Shard, one: _Coming) -> memoryview:
+        try:
+            return one.view.result()
+        except BaseException:
+            with self._lock:  # the next one who wants it tries again
+                if self._open.get(_mark(shard)) is one:
+                    self._open.pop(_mark(shard))
+            raise
+
+    def _read(self, shard: Shard, start: int, stop: int) -> bytes:
+        payload = self._tars.read(shard.key, start=start, size=stop - start)
+        self._counters.add(direct=1, fetched=len(payload))
+        if len(payload) != stop - start:
+            raise CorruptShard(
+                f"{self._tars.url}/{shard.key}: ends before byte {stop:,}, but the manifest says {shard.size:,} bytes; "
+                "run `stoker verify`, then ingest the corpus again"
+            )
+        return payload
+
+    def _check_unproven(self) -> None:
+        for mark, one in list(self._unproven.items()):
+            if one.view.done():
+                self._unproven.pop(mark, None)
+                if not one.view.cancelled() and isinstance(error := one.view.exception(), CorruptShard):
+                    raise error
+
+    def _index(self, shard: Shard) -> "Future[ShardIndex]":
+        mark = _mark(shard)
+        with self._lock:
+            found = self._indexes.pop(mark, None)
+            if found is None or (found.done() and (found.cancelled() or found.exception())):
+                found = self._threads("_quick", _QUICK, locked=True).call(partial(self._load_index, shard))
+            self._indexes[mark] = found
+            while len(self._indexes) > max(_INDEXES, self._held):
+                self._indexes.pop(next(iter(self._indexes)))
+        return found
+
+    def _load_index(self, shard: Shard) -> ShardIndex:
+        where = f"{self._store.url}/{shard.index}"
+        payload = self._folder.index(shard.index_sha256)
+        if payload is None or hashlib.sha256(payload).hexdigest() != shard.index_sha256:
+            payload = self._store.read(shard.index)
+            found = hashlib.sha256(payload).hexdigest()
+            if found != shard.index_sha256:
+                raise CorruptShard(
+                    f"{where}: sha256 {found[:12]}, but the manifest says {shard.index_sha256[:12]}; run `stoker "
+                    "verify`, then ingest the corpus again"
+                )
+            if self._store.path(shard.index) is None:
+                self._folder.keep_index(shard.index_sha256, payload)
+        return ShardIndex.decode(payload, where, size=shard.size)
+
+    def _threads(self, name: str, count: int, *, locked: bool = False) -> Threads:
+        if not locked:
+            with self._lock:
+                return self._threads(name, count, locked=True)
+        pool: Threads | None = getattr(self, name)
+        if pool is None:
+            pool = Threads(count, f"stoker-{name.strip('_')}")
+            setattr(self, name, pool)
+        return pool
 
 
-def _mark(shard: Shard) -> tuple[str, str]:
+def _mark(shard: Shard) -> _Mark:
     """Tells open shards apart: two tars of the same bytes may have keys of their own."""
     return shard.sha256, shard.index_sha256
-
-
-def _altered(store: Store, key: str, payload: bytes, expected: str) -> CorruptShard:
-    found = hashlib.sha256(payload).hexdigest()
-    return CorruptShard(
-        f"{store.url}/{key}: sha256 {found[:12]}, but the manifest says {expected[:12]}; run `stoker verify`, then "
-        "ingest the corpus again"
-    )

@@ -109,6 +109,10 @@ class ShardStream(Batching):
             self._expected = key
             self._cache.expect([self._shards[place] for place in order.shards_of(window).tolist()])
 
+    def settle(self) -> None:
+        """See Batching."""
+        self._cache.settle()
+
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
         """Where the stream is, and what it is a stream of."""
         return {

@@ -13,15 +13,18 @@ import torch
 from stoker.storage.manifest import Manifest
 from stoker.storage.store import Store
 from stoker.storage.tars import store_of_tars
+from stoker.training.batching import by_shard
 from stoker.training.cache import Cache
 from stoker.training.counters import Counters
 from stoker.training.errors import TrainingError
 from stoker.training.order import Order, share
+from stoker.training.samples import Samples
 from stoker.training.stream import split_shards, version_of
 
 BOUNDARY = 256  # the token before each document
 VOCABULARY = 257  # bytes and the boundary
 _FIELD = "txt"
+_DOCUMENTS = 4096  # at a time
 
 
 @dataclass
@@ -136,14 +139,15 @@ class TextStream:
             order = Order(counts, self.seed, epoch, shuffle=self.shuffle)
             text = np.empty(self.tokens, np.uint16)
             at = 0
-            shards, rows = order.places(0, order.samples)
-            for shard, row in zip(shards.tolist(), rows.tolist(), strict=True):
-                one = self._cache.open(self._shards[shard])
-                (begin,), (size,) = one.index.within(_FIELD, np.array([row]))
-                payload = one.regions(np.array([row]))[0][begin : begin + size]
-                text[at] = BOUNDARY
-                text[at + 1 : at + 1 + len(payload)] = np.frombuffer(payload, np.uint8)
-                at += 1 + len(payload)
+            for start in range(0, order.samples, _DOCUMENTS):
+                places = order.places(start, start + _DOCUMENTS)
+                size = len(places[0])
+                groups = self._cache.groups(by_shard(self._shards, places, np.arange(size)))
+                for payload in Samples(groups, size).column(_FIELD):
+                    assert payload is not None  # looked at in _document_sizes
+                    text[at] = BOUNDARY
+                    text[at + 1 : at + 1 + len(payload)] = np.frombuffer(payload, np.uint8)
+                    at += 1 + len(payload)
             self._held = (epoch, text)
         return self._held[1]
 

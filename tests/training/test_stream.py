@@ -1,7 +1,6 @@
 """The stream: the same global batches for any ranks, workers, stops and restarts; damage is named."""
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.sample import Sample
-from stoker.training.cache import Cache
 from stoker.training.errors import TrainingError
 from stoker.training.stream import ShardStream
 from tests.training.conftest import Small
@@ -106,14 +104,3 @@ def test_wrong_options_are_told_in_one_line(letters: Small, options: dict[str, A
 def test_the_state_of_another_order_is_refused(letters: Small) -> None:
     with pytest.raises(TrainingError, match="with seed 1, this stream is of small@1 with 2"):
         stream(letters, seed=2).load_state_dict(stream(letters, seed=1).state_dict())
-
-
-def test_a_cached_shard_is_not_fetched_again_and_the_cache_is_bounded(letters: Small, tmp_path: Path) -> None:
-    list(stream(letters))
-    for shard in letters.manifest.shards:
-        letters.store.delete(shard.key)
-    assert len(list(itertools.chain(*stream(letters)))) == 26
-    small = Cache(letters.store, tmp_path / "bounded", megabytes=0)
-    letters_again = letters.manifest.shards[0]
-    with pytest.raises(NotFound):
-        small.open(letters_again)
