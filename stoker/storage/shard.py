@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from stoker.storage.errors import CorruptShard
 from stoker.storage.sample import Sample
@@ -15,10 +15,11 @@ from stoker.storage.tar import END, header, padding
 from stoker.storage.walking import BadTar, members_of
 
 RECORD = "json"  # the member that holds a sample's record; it comes last
+_HELD = 2**20  # bytes of small pieces that are written together
+_DIRECT = 2**18  # bytes of a region that is written as it is: from here on a copy costs more than a call
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A field's bytes in a tar."""
 
     extension: str
@@ -26,8 +27,7 @@ class Member:
     size: int  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """Where a sample lies in a tar: its members, headers and padding fill the bytes [start, stop)."""
 
     key: str
@@ -50,15 +50,8 @@ def region(sample: Sample) -> tuple[bytes, tuple[Member, ...]]:
 
     Fields in order of their extensions, then the record. Raises ValueError for a record that is no JSON.
     """
-    pieces: list[bytes] = []
-    members: list[Member] = []
-    place = 0
-    for extension, payload in [*sorted(sample.fields.items()), (RECORD, record_json(sample))]:
-        size = len(payload)
-        pieces += (header(f"{sample.key}.{extension}", size), payload, padding(size))
-        members.append(Member(extension, place + 512, size))
-        place += 512 + size + (-size) % 512
-    return b"".join(pieces), tuple(members)
+    pieces, members, _ = _laid_out(sample, 0)
+    return b"".join(pieces), members
 
 
 def record_json(sample: Sample) -> bytes:
@@ -78,7 +71,7 @@ def record_json(sample: Sample) -> bytes:
 
 
 class TarWriter:
-    """Writes samples to a file, hashing on the way; memory holds one sample.
+    """Writes samples to a file, hashing on the way; memory holds a megabyte, or one sample if that is larger.
 
     Used as a context manager. Without ``close``, or after an exception, the file is no whole tar.
     """
@@ -87,9 +80,11 @@ class TarWriter:
         self._path = path
         self._samples = 0
         self._at = 0
+        self._pieces: list[bytes] = []  # not written yet: the bytes from ``_written`` to ``_at``
+        self._written = 0
 
     def __enter__(self) -> Self:
-        self._file = self._path.open("wb", buffering=2**20)
+        self._file = self._path.open("wb", buffering=0)
         self._hash = hashlib.sha256()
         return self
 
@@ -100,29 +95,70 @@ class TarWriter:
 
     def add(self, sample: Sample) -> Placed:
         """Append a sample."""
-        payload, members = region(sample)
-        return self.copy(sample.key, payload, members)
+        start = self._at
+        pieces, members, self._at = _laid_out(sample, start)
+        self._pieces += pieces
+        if self._at - self._written >= _HELD:
+            self._flush()
+        self._samples += 1
+        return Placed(sample.key, start, self._at, members)
 
     def copy(self, key: str, payload: bytes | memoryview, members: Sequence[Member]) -> Placed:
         """Append a region as it is; the members' offsets are counted from its start."""
-        if len(payload) % 512:
-            raise ValueError(f"sample {key}: a region of {len(payload)} bytes, expected a multiple of 512")
         start = self._at
-        self._put(payload)
-        self._samples += 1
+        self.append(payload)
         moved = tuple(Member(one.extension, start + one.offset, one.size) for one in members)
         return Placed(key, start, self._at, moved)
 
+    def append(self, region: bytes | memoryview) -> None:
+        """Append a sample's region as it is, for those who know what is in it."""
+        size = len(region)
+        if size % 512:
+            raise ValueError(f"a region of {size} bytes, expected a multiple of 512")
+        self._at += size
+        if size < _DIRECT:
+            self._pieces.append(bytes(region))
+            if self._at - self._written >= _HELD:
+                self._flush()
+        else:
+            self._flush()
+            self._put(region)
+        self._samples += 1
+
     def close(self) -> Tar:
         """End the tar."""
-        self._put(END)
+        self._pieces.append(END)
+        self._at += len(END)
+        self._flush()
         self._file.close()
         return Tar(self._samples, self._at, self._hash.hexdigest())
 
+    def _flush(self) -> None:
+        """Small pieces are hashed and written together: a call for each would cost more than its bytes."""
+        if self._pieces:
+            whole = b"".join(self._pieces)
+            self._pieces.clear()
+            self._put(whole)
+
     def _put(self, payload: bytes | memoryview) -> None:
-        self._file.write(payload)
         self._hash.update(payload)
-        self._at += len(payload)
+        self._written += len(payload)
+        left = memoryview(payload)
+        while left:
+            left = left[self._file.write(left) :]
+
+
+def _laid_out(sample: Sample, start: int) -> tuple[list[bytes], tuple[Member, ...], int]:
+    """The pieces of a sample whose region begins at ``start``, its members, and where it stops."""
+    pieces: list[bytes] = []
+    members: list[Member] = []
+    key, at = sample.key, start
+    for extension, payload in (*sorted(sample.fields.items()), (RECORD, record_json(sample))):
+        size = len(payload)
+        pieces += (header(f"{key}.{extension}", size), payload, padding(size))
+        members.append(Member(extension, at + 512, size))
+        at += 512 + size + -size % 512
+    return pieces, tuple(members), at
 
 
 def samples_of(payload: bytes | memoryview) -> Iterator[Sample]:
@@ -194,8 +230,7 @@ def record_of(payload: bytes | memoryview, key: str) -> dict[str, Any] | None:  
     return record
 
 
-def _canonical(value: Mapping[str, object]) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 def _without_nan(value: Any) -> Any:  # Any: JSON values

@@ -20,6 +20,7 @@ _TAIL = (
     + bytes(155)  # no prefix
     + bytes(12)
 )  # fmt: skip
+_HEADER = b"%b" + _OWNER + b"%b\0" + _TIME + b"%06o\0 " + _TAIL  # none of the fixed fields holds a per cent sign
 _FIXED_SUM = sum(_OWNER) + sum(_TIME) + sum(b" " * 8) + sum(_TAIL)
 _PADDING = [bytes((-size) % BLOCK) for size in range(BLOCK)]
 
@@ -29,9 +30,9 @@ def header(name: str, size: int) -> bytes:
     encoded = name.encode("ascii")
     if len(encoded) > MAX_NAME or not 0 <= size <= MAX_SIZE:
         raise ValueError(f"tar member {name!r} of {size} bytes: expected at most {MAX_NAME} characters and 8 GiB")
-    digits = b"%011o\0" % size
+    digits = b"%011o" % size
     total = _FIXED_SUM + sum(encoded) + sum(digits)
-    return b"%b%b%b%b%b%06o\0 %b" % (encoded, bytes(MAX_NAME - len(encoded)), _OWNER, digits, _TIME, total, _TAIL)
+    return _HEADER % (encoded.ljust(MAX_NAME, b"\0"), digits, total)
 
 
 def padding(size: int) -> bytes:
