@@ -1,14 +1,25 @@
 """A network that misbehaves as told: an HTTP proxy on loopback before a real server."""
 
 import http.client
+import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-Fault = Literal["lose answer", "cut body", "refuse", "hang up", "say 200", "alter body"]
+Fault = Literal[
+    "lose answer", "cut body", "reset", "drip", "refuse", "throttle", "expire", "hang up", "say 200", "alter body"
+]
+# What a busy server says, and one whose keys have run out.
+_SAID = {
+    "refuse": (503, b"<Error><Code>SlowDown</Code></Error>"),
+    "throttle": (429, b"<Error><Code>TooManyRequests</Code></Error>"),
+    "expire": (403, b"<Error><Code>ExpiredToken</Code><Message>The token has expired</Message></Error>"),
+}
 
 
 @dataclass
@@ -53,8 +64,9 @@ def faulty(target: int) -> Iterator[Proxy]:
             if fault == "hang up":
                 self.close_connection = True
                 return
-            if fault == "refuse":
-                self.answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")
+            if fault in _SAID:
+                status, said = _SAID[fault]
+                self.answer(status, {"Content-Type": "application/xml"}, said)
                 return
             if fault == "say 200":
                 self.answer(200, {"ETag": '"0"'}, b"")
@@ -76,18 +88,24 @@ def faulty(target: int) -> Iterator[Proxy]:
             headers = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
             if self.command == "HEAD":
                 headers["Content-Length"] = answer.getheader("Content-Length") or "0"
-            self.answer(answer.status, headers, content, cut=fault == "cut body")
+            self.answer(answer.status, headers, content, fault)
 
-        def answer(self, status: int, headers: dict[str, str], content: bytes, *, cut: bool = False) -> None:
+        def answer(self, status: int, headers: dict[str, str], content: bytes, fault: Fault | None = None) -> None:
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(content))} | headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            if cut:
+            if fault in ("cut body", "reset"):
                 content = content[: len(content) * 2 // 3]
                 self.close_connection = True
             if self.command != "HEAD":
-                self.wfile.write(content)
+                for start in range(0, len(content), len(content) // 20 + 1 if fault == "drip" else len(content) or 1):
+                    self.wfile.write(content[start : start + len(content) // 20 + 1] if fault == "drip" else content)
+                    time.sleep(0.01 if fault == "drip" else 0)
+            if fault == "reset":  # closed with what it had not read: the other side gets a reset and no end
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.wfile.flush()
+                self.connection.close()
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any  # noqa: N815
 
