@@ -27,7 +27,8 @@ class Loader:
     turn. A loop that is left ends the workers; the next one goes on where it was left.
 
     The state is the stream's, and counts what the loop has had, not what has been made. That of the end of an epoch is
-    that of the beginning of the next: no loop is empty but that over a stream that has no batch.
+    that of the beginning of the next: no loop is empty but that over a stream that has no batch. For evaluation, which
+    begins anew each time, ``DataLoader(Batches(stream), batch_size=None)`` has no state.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Loader:
         self.stream = stream
         self._workers, self._kind, self._ahead = workers, kind, ahead
         self._pin = pin_memory and torch.cuda.is_available()
+        self._fresh = True
         self._threads: Threads | None = None
         self._ending: list[Threads] = []  # of loops that were left
         self._coming: dict[tuple[int, int], Future[Any]] = {}  # by epoch and position
@@ -58,7 +60,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         """The rest of this epoch; then the next one begins."""
-        stream, counters = self.stream, self.stream.counters
+        stream, counters, self._fresh = self.stream, self.stream.counters, False
         if not len(stream) and stream.batches:
             stream.turn()  # the last loop was left at its last batch, as Lightning does, or the state is from there
         batches = self._batches()
@@ -90,6 +92,20 @@ class Loader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
         """Set the stream's state; before iterating."""
         self.stream.load_state_dict(state)
+        self._fresh = False
+
+    @property
+    def sampler(self) -> "Loader":
+        """Where Lightning looks for ``set_epoch``."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin with this epoch, if the loader has no state yet: none was loaded, and no batch asked for.
+
+        Lightning restores no state of a loader from a checkpoint of an epoch's end, but says which epoch comes then.
+        """
+        if self._fresh and not self.stream.delivered:
+            self.stream.epoch = max(self.stream.epoch, epoch)
 
     def close(self) -> None:
         """End the threads; what they made ahead is dropped."""
