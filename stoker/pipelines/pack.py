@@ -3,14 +3,16 @@
 import dataclasses
 import hashlib
 import json
-import mmap
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,7 +23,7 @@ from stoker.pipelines.splits import split_of
 from stoker.storage import layout, records
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
 from stoker.storage.manifest import Part, Shard
-from stoker.storage.shard import Member, TarWriter
+from stoker.storage.shard import TarWriter
 from stoker.storage.statistics import Summary, summarise
 from stoker.storage.store import Store
 
@@ -42,14 +44,13 @@ class Packed:
     skipped: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     """A kept sample and where it lies."""
 
     key: str
     split: str
     part: int  # place in the group
-    place: int  # row in the part's table of kept samples
+    place: int  # row in the table of all parts' kept samples
     start: int
     stop: int
 
@@ -70,12 +71,13 @@ def pack(recipe: Recipe, parts: Sequence[Part], decisions_key: str, store: Store
     shards: list[Shard] = []
     statistics: dict[str, dict[str, Any]] = {}
     licences: Counter[str] = Counter()
+    whole = records.join(tables)
     with folder_in(scratch) as folder, ExitStack() as open_files:
         payloads = [open_files.enter_context(_payload(part, store, folder)) for part in parts]
         for split in recipe.splits:
             summary = Summary.empty()
             for number, run in enumerate(_runs(recipe, [row for row in rows if row.split == split])):
-                shard, index = _write(recipe, name, split, number, run, parts, tables, payloads, store, folder)
+                shard, index = _write(recipe, name, split, number, run, parts, whole, payloads, store, folder)
                 shards.append(shard)
                 summary = summary.merge(summarise(index))
                 licences.update(_licences(index))
@@ -101,12 +103,14 @@ def _rows(recipe: Recipe, parts: Sequence[Part], tables: Sequence[pa.Table], dec
             dropped.add((row["part"], row["key"]))
         elif row["part"] in digests:
             moved[row["part"], row["key"]] = row["value"]
+    base = 0
     for number, (part, table) in enumerate(zip(parts, tables, strict=True)):
         columns = (table[name].to_pylist() for name in ("key", "group", "start", "stop"))
-        for place, (key, group, start, stop) in enumerate(zip(*columns, strict=True)):
+        for place, (key, group, start, stop) in enumerate(zip(*columns, strict=True), base):
             if (part.digest, key) not in dropped:
                 split = moved.get((part.digest, key)) or split_of(group, recipe.splits)
                 yield _Row(key, split, number, place, start, stop)
+        base += table.num_rows
 
 
 def _digest(recipe: Recipe, parts: Sequence[Part], rows: Sequence[_Row]) -> str:
@@ -121,7 +125,7 @@ def _digest(recipe: Recipe, parts: Sequence[Part], rows: Sequence[_Row]) -> str:
     return digest(whole)[: layout.DIGEST]
 
 
-def _payload(part: Part, store: Store, folder: Path) -> "_Mapped":
+def _payload(part: Part, store: Store, folder: Path) -> FileIO:
     """The part's tar as a local file, its checksum proven on the way."""
     path = folder / f"{part.digest}.tar"
     seen = hashlib.sha256()
@@ -135,24 +139,22 @@ def _payload(part: Part, store: Store, folder: Path) -> "_Mapped":
             f"{store.url}/{part.tar}: sha256 {seen.hexdigest()[:12]}, but partition {part.partition!r} was written "
             f"with {part.tar_sha256[:12]}; delete {store.url}/{layout.raw(part.tar)} and ingest again"
         )
-    return _Mapped(path)
+    return path.open("rb", buffering=0)
 
 
-class _Mapped:
-    """A file as one read-only piece of memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> memoryview:
-        with self._path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._view = memoryview(self._map)
-        return self._view
-
-    def __exit__(self, *exception: object) -> None:
-        self._view.release()
-        self._map.close()
+def _region(file: FileIO, row: _Row) -> bytes:
+    """A sample's bytes in its part. Read, not mapped: a mapping's pages count as this process' memory."""
+    size = row.stop - row.start
+    region = os.pread(file.fileno(), size, row.start)
+    while len(region) < size:  # Linux reads at most 2 GiB at a time
+        more = os.pread(file.fileno(), size - len(region), row.start + len(region))
+        if not more:
+            raise CorruptShard(
+                f"sample {row.key!r}: its record says that it ends at byte {row.stop} of its part, which ends before; "
+                "run `stoker verify`, delete the part and ingest again"
+            )
+        region += more
+    return region
 
 
 def _runs(recipe: Recipe, rows: list[_Row]) -> Iterator[list[_Row]]:
@@ -180,25 +182,18 @@ def _write(
     number: int,
     run: Sequence[_Row],
     parts: Sequence[Part],
-    tables: Sequence[pa.Table],
-    payloads: Sequence[memoryview],
+    whole: pa.Table,
+    payloads: Sequence[FileIO],
     store: Store,
     folder: Path,
 ) -> tuple[Shard, pa.Table]:
     """One shard and its index, in the store."""
     path = folder / "shard.tar"
-    placed = []
-    members = [table["members"] for table in tables]
     with TarWriter(path) as writer:
         for row in run:
-            own = [
-                Member(one["extension"], one["offset"] - row.start, one["size"])
-                for one in members[row.part][row.place].as_py()
-            ]
-            with payloads[row.part][row.start : row.stop] as region:
-                placed.append(writer.copy(row.key, region, own))
+            writer.append(_region(payloads[row.part], row))
         tar = writer.close()
-    index = _index(run, parts, tables, placed, split)
+    index = _index(run, parts, whole, split)
     payload = records.encode(index)
     key = layout.shard(recipe.corpus, group, split, number)
     index_key = layout.index(recipe.corpus, group, split, number)
@@ -219,25 +214,30 @@ def _write(
     return shard, index
 
 
-def _index(
-    run: Sequence[_Row], parts: Sequence[Part], tables: Sequence[pa.Table], placed: Sequence[Any], split: str
-) -> pa.Table:
-    """The records of a shard's samples in its order, with their places in its tar."""
-    base = [0]
-    for table in tables:
-        base.append(base[-1] + table.num_rows)
-    whole = records.join(tables)
-    whole = whole.drop_columns([name for name in _NOT_INDEXED if name in whole.column_names])
-    whole = whole.take(pa.array([base[row.part] + row.place for row in run], pa.int64()))
-    members = [
-        [{"extension": one.extension, "offset": one.offset, "size": one.size} for one in place.members]
-        for place in placed
-    ]
-    whole = whole.append_column("start", pa.array([place.start for place in placed], pa.int64()))
-    whole = whole.append_column("stop", pa.array([place.stop for place in placed], pa.int64()))
-    whole = whole.append_column("members", pa.array(members, records.MEMBERS))
-    whole = whole.append_column("split", pa.array([split] * len(run), pa.string()))
-    return whole.append_column("part", pa.array([parts[row.part].digest for row in run], pa.string()))
+def _index(run: Sequence[_Row], parts: Sequence[Part], whole: pa.Table, split: str) -> pa.Table:
+    """The records of a shard's samples in its order, with their places in its tar, where they lie end to end."""
+    chosen = whole.take(pa.array([row.place for row in run], pa.int64()))
+    starts = np.array([row.start for row in run], np.int64)
+    stops = np.cumsum(np.array([row.stop for row in run], np.int64) - starts)
+    moved_to = np.concatenate([stops[:1] * 0, stops[:-1]])
+    members = _moved(chosen["members"].combine_chunks(), moved_to - starts)
+    chosen = chosen.drop_columns([name for name in _NOT_INDEXED if name in chosen.column_names])
+    chosen = chosen.append_column("start", pa.array(moved_to, pa.int64()))
+    chosen = chosen.append_column("stop", pa.array(stops, pa.int64()))
+    chosen = chosen.append_column("members", members)
+    chosen = chosen.append_column("split", pa.array([split] * len(run), pa.string()))
+    return chosen.append_column("part", pa.array([parts[row.part].digest for row in run], pa.string()))
+
+
+def _moved(members: pa.ListArray, by: "np.typing.NDArray[np.int64]") -> pa.ListArray:
+    """The members of each sample, their offsets moved by as many bytes as the sample's region."""
+    counts = pc.list_value_length(members).to_numpy(zero_copy_only=False)
+    flat = members.flatten()
+    offsets = pa.array(flat.field("offset").to_numpy() + np.repeat(by, counts), pa.int64())
+    ends = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+    columns = [flat.field("extension"), offsets, flat.field("size")]
+    structs = pa.StructArray.from_arrays(columns, fields=list(records.MEMBERS.value_type))
+    return pa.ListArray.from_arrays(ends, structs, type=records.MEMBERS)
 
 
 def _settle(store: Store, key: str, payload: bytes | Path, sha256: str) -> None:
