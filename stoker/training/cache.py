@@ -137,6 +137,10 @@ class Cache:
             one.view.exception()
         self._check_unproven()
 
+    def count_into(self, counters: Counters) -> None:
+        """Count into other counters from now on."""
+        self._options["counters"] = self._counters = counters
+
     def hold(self, shards: int) -> None:
         """Keep at least so many shards open."""
         self._held = max(self._held, shards)

@@ -109,15 +109,19 @@ class ShardStream(Batching):
             self._expected = key
             self._cache.expect([self._shards[place] for place in order.shards_of(window).tolist()])
 
-    def settle(self) -> None:
-        """See Batching."""
-        self._cache.settle()
+    @property
+    def cache_of_shards(self) -> Cache:
+        """What brings its shards here."""
+        return self._cache
 
-    def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
-        """Where the stream is, and what it is a stream of."""
+    def count_into(self, counters: Counters) -> None:
+        """Count into other counters from now on: those of a stream that this one is a part of."""
+        self.counters = counters
+        self._cache.count_into(counters)
+
+    def identity(self) -> dict[str, Any]:  # Any: integers and texts
+        """What the order of the samples depends on."""
         return {
-            "epoch": self.epoch,
-            "delivered": self.delivered,
             "version": self.manifest.reference,
             "content": self.manifest.content,
             "split": self.split,
@@ -125,6 +129,14 @@ class ShardStream(Batching):
             "window": self.window,
             "shuffle": self.shuffle,
         }
+
+    def settle(self) -> None:
+        """See Batching."""
+        self._cache.settle()
+
+    def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
+        """Where the stream is, and what it is a stream of."""
+        return {"epoch": self.epoch, "delivered": self.delivered, **self.identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
         """Go on from there. Raises TrainingError if it is the state of another order."""
