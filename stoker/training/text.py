@@ -134,7 +134,10 @@ class TextStream:
 
     def _text(self, epoch: int) -> npt.NDArray[np.uint16]:
         """The tokens of an epoch: two bytes each, in memory."""
-        if getattr(self, "_held", (-1, None))[0] != epoch:
+        # Of two epochs, as a loader's threads make the next one's first windows beside the last ones of this.
+        held: dict[int, npt.NDArray[np.uint16]] = self.__dict__.setdefault("_held", {})
+        text = held.get(epoch)
+        if text is None:
             counts = tuple(shard.samples for shard in self._shards)
             order = Order(counts, self.seed, epoch, shuffle=self.shuffle)
             text = np.empty(self.tokens, np.uint16)
@@ -148,8 +151,10 @@ class TextStream:
                     text[at] = BOUNDARY
                     text[at + 1 : at + 1 + len(payload)] = np.frombuffer(payload, np.uint8)
                     at += 1 + len(payload)
-            self._held = (epoch, text)
-        return self._held[1]
+            held[epoch] = text
+            for old in list(held)[:-2]:
+                held.pop(old, None)
+        return text
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
         """Where the stream is, and what it is a stream of."""

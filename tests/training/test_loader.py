@@ -23,6 +23,7 @@ from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader import Batches, Loader
 from stoker.training.samples import Samples
 from stoker.training.stream import ShardStream
+from stoker.training.text import TextStream
 from tests.training import corpora
 from tests.training.conftest import Small
 
@@ -268,6 +269,7 @@ from pathlib import Path
 from stoker.storage import open_store
 from stoker.training.loader import Loader
 from stoker.training.stream import ShardStream
+from stoker.training.text import TextStream
 def make(samples, draws):
     if samples.keys != first:
         threading.Event().wait()
@@ -334,3 +336,16 @@ def test_a_tensor_batch_is_freed_before_the_next_is_asked_for(letters: Small) ->
 def test_wrong_options_are_told(letters: Small, options: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match="expected workers 0 or more"):
         Loader(stream(letters), **options)
+
+
+def test_threads_read_the_windows_of_texts_in_order_across_the_ends_of_epochs(handbook: Small) -> None:
+    def texts() -> TextStream:
+        return TextStream(handbook.store, handbook.manifest, batch_size=16, window=400, cache=handbook.cache)
+
+    plain, loader = texts(), Loader(texts(), workers=3, ahead=3)
+    assert 2 <= len(loader) <= 20
+    for _ in range(6):
+        for expected, found in zip(plain, loader, strict=True):
+            assert torch.equal(expected[0], found[0])
+            assert torch.equal(expected[1], found[1])
+    loader.close()
