@@ -1,7 +1,7 @@
 """Convolutional networks that tell classes of images apart: LeNet-5 and a pre-activation residual net."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -12,15 +12,18 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from stoker.storage import records
-from stoker.storage.sample import Sample
-from stoker.training.errors import TrainingError
+from stoker.training.crops import whole
+from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.initialise import initialise
 from stoker.training.loader import Stream
 from stoker.training.model import Corpus, Facts, Outcome
 from stoker.training.networks import Normalised, lenet5, resnet
+from stoker.training.pictures import FIELDS, Damaged, picture
+from stoker.training.samples import Samples
+from stoker.training.slots import Slots
 from stoker.training.stream import ShardStream
 
-_FIELDS = ("jpg", "png", "webp", "gif", "bmp", "tif")
+_CLASS = "cls"
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 _MEASURED = 512  # samples that means are taken over
 
@@ -69,10 +72,11 @@ class Cnn:
         """Classes from the indexes of all splits; channels, means and deviations from the first training images."""
         classes = _classes(corpus)
         stream = ShardStream(corpus.store, corpus.manifest, split, batch_size=_MEASURED, cache=corpus.cache)
-        samples: list[Sample] = stream.batch(0, 0)
+        samples: Samples = stream.batch(0, 0)
         stream.close()
-        grey = self.colour == "grey" or (self.colour == "auto" and all(_is_grey(sample) for sample in samples[:64]))
-        images = np.stack([self.pixels_of(sample, grey=grey) for sample in samples]).astype(np.float64) / 255
+        looked_at = [payload for payload in samples.first(FIELDS)[:64] if payload is not None]
+        grey = self.colour == "grey" or (self.colour == "auto" and all(map(_is_grey, looked_at)))
+        images = self._images(samples, grey=grey).astype(np.float64) / 255
         deviation = np.maximum(images.std(axis=(0, 1, 2)), 1e-3)
         return {
             "classes": classes,
@@ -91,10 +95,7 @@ class Cnn:
             seed=seed,
             shuffle=training,
             cache=corpus.cache,
-            fields=_FIELDS,
-            decode=_Decode(self, facts),
-            augment=self.moved if training and (self.shift or self.flip) else None,
-            collate=_collate,
+            make=_Maker(self, facts, training),
         )
 
     def build(self, facts: Facts) -> nn.Module:
@@ -136,9 +137,8 @@ class Cnn:
         """See Model: none."""
         return ""
 
-    def moved(self, example: tuple[Pixels, int], draws: bytes) -> tuple[Pixels, int]:
-        """The image, moved by up to ``shift`` pixels and mirrored as the draws say, and its class."""
-        pixels, place = example
+    def moved(self, pixels: Pixels, draws: bytes) -> Pixels:
+        """The image, moved by up to ``shift`` pixels and mirrored as the draws say."""
         if self.flip and draws[2] & 1:
             pixels = pixels[:, ::-1]
         if self.shift:
@@ -146,34 +146,54 @@ class Cnn:
             padded = np.pad(pixels, (around, around, (0, 0)), mode="edge")
             down, along = draws[0] % (2 * self.shift + 1), draws[1] % (2 * self.shift + 1)
             pixels = padded[down : down + self.pixels, along : along + self.pixels]
-        return pixels, place
+        return pixels
 
-    def pixels_of(self, sample: Sample, *, grey: bool) -> Pixels:
-        """(H, W, C) uint8: the whole image, squeezed into the square."""
-        image = _decoded(sample).convert("L" if grey else "RGB")
-        if image.size != (self.pixels, self.pixels):
-            image = image.resize((self.pixels, self.pixels), Image.Resampling.BILINEAR)
-        return np.asarray(image, np.uint8).reshape(self.pixels, self.pixels, -1)
-
-
-@dataclass(frozen=True)
-class _Decode:
-    """A sample as (image, class); picklable, for workers."""
-
-    model: Cnn
-    facts: Facts
-
-    def __call__(self, sample: Sample) -> tuple[Pixels, int]:
-        return self.model.pixels_of(sample, grey=self.facts["grey"]), self._class(sample)
-
-    def _class(self, sample: Sample) -> int:
-        place: int = self.facts["classes"].index(str(sample.record["label"]))
-        return place
+    def _images(self, samples: Samples, *, grey: bool, out: Pixels | None = None) -> Pixels:
+        """(B, H, W, C) uint8: whole images, squeezed into the square. Raises CorruptSample."""
+        if out is None:
+            out = np.empty((len(samples), self.pixels, self.pixels, 1 if grey else 3), np.uint8)
+        for place, payload in enumerate(samples.first(FIELDS)):
+            try:
+                picture(payload, out[place], whole, b"")
+            except Damaged as error:
+                raise CorruptSample(
+                    place, f"{samples.where(place)}: {error}; model cnn needs images: run `stoker verify`"
+                ) from error
+        return out
 
 
-def _collate(examples: list[Any]) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.ascontiguousarray(np.stack([image for image, _ in examples])))
-    return images, torch.tensor([place for _, place in examples], dtype=torch.int64)
+class _Maker:
+    """Samples as (B, H, W, C) uint8 images and (B,) int64 classes; picklable, for worker processes."""
+
+    def __init__(self, model: Cnn, facts: Facts, training: bool) -> None:
+        self._model, self._grey, self._slots = model, bool(facts["grey"]), Slots()
+        self._places = {name: place for place, name in enumerate(facts["classes"])}
+        self._moves = training and bool(model.shift or model.flip)
+
+    def __call__(self, samples: Samples, draws: Sequence[bytes]) -> tuple[Tensor, Tensor]:
+        pixels = self._model.pixels
+        out, images = self._slots.take((len(samples), pixels, pixels, 1 if self._grey else 3))
+        self._model._images(samples, grey=self._grey, out=out)
+        if self._moves:
+            for place, drawn in enumerate(draws):
+                out[place] = self._model.moved(out[place], drawn)
+        return images, torch.tensor(self._classes(samples), dtype=torch.int64)
+
+    def _classes(self, samples: Samples) -> list[int]:
+        found = []
+        for place, (record, cls) in enumerate(zip(samples.records(), samples.column(_CLASS), strict=True)):
+            # Tars that others wrote may have their class in a field of its own.
+            label = record.get("label", None if cls is None else bytes(cls).decode("utf-8", "replace").strip())
+            if str(label) not in self._places:
+                raise CorruptSample(place, f"{samples.where(place)}: label {label!r} is none of the index's classes")
+            found.append(self._places[str(label)])
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:  # Any: attributes
+        return self.__dict__ | {"_slots": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # Any: attributes
+        self.__dict__.update(state | {"_slots": Slots()})
 
 
 def _classes(corpus: Corpus) -> list[str]:
@@ -194,21 +214,12 @@ def _classes(corpus: Corpus) -> list[str]:
     return sorted(found)
 
 
-def _decoded(sample: Sample) -> Image.Image:
-    payload = next((sample.fields[name] for name in _FIELDS if name in sample.fields), None)
-    if payload is None:
-        raise TrainingError(f"sample {sample.key}: no image field; model cnn needs a corpus of images or frames")
+def _is_grey(payload: memoryview) -> bool:
     try:
         image = Image.open(io.BytesIO(payload))
-        image.load()
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise TrainingError(f"sample {sample.key}: its image does not decode ({error}); run `stoker verify`") from error
-    return image
-
-
-def _is_grey(sample: Sample) -> bool:
-    image = _decoded(sample)
-    if image.mode in ("1", "L"):
-        return True
-    red, green, blue = image.convert("RGB").resize((16, 16)).split()
+        if image.mode in ("1", "L"):
+            return True
+        red, green, blue = image.convert("RGB").resize((16, 16)).split()
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+        return True  # says nothing; it is told when it is decoded
     return red.tobytes() == green.tobytes() == blue.tobytes()
