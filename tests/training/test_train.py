@@ -2,13 +2,8 @@
 
 import io
 import json
-import math
 import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from stoker.storage import open_store
 from stoker.training import checkpoint
 from stoker.training.errors import TrainingError
 from stoker.training.loop import Event, Result, train
@@ -204,50 +198,3 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_named(digits: Small) -> N
     wild = CNN | {"optimiser": "sgd", "learning_rate": 1e30, "clip": 0, "warmup": 0, "batch_norm": False}
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+ of 20"):
         run(digits, "cnn", wild)
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-from stoker.storage import open_store
-from stoker.storage.manifest import load_manifest
-from stoker.training import train
-store = open_store(sys.argv[1])
-given = {given!r} | {{"checkpoint_s": 0.05, "epochs": 6}}
-folder = Path(sys.argv[2])
-train(store, load_manifest(store, "small"), {model!r}, given, resume=True, folder=folder, cache=folder / "cache")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("model", "given"), [("cnn", CNN), ("lstm", LSTM)])
-def test_a_training_process_killed_at_random_moments_ends_with_the_same_weights(
-    tmp_path: Path, model: str, given: dict[str, Any]
-) -> None:
-    script = SCRIPT.format(given=given, model=model)
-    samples = corpora.digits()[:200] if model == "cnn" else corpora.texts()[:16]
-    found = []
-    for name, kills in (("calm", 0), ("killed", 5)):
-        store = open_store(str(tmp_path / name))
-        corpora.version(store, tmp_path, {"train": samples[:-5], "validation": samples[-5:]})
-        command = [sys.executable, "-c", script, str(tmp_path / name), str(tmp_path / f"{name}-runs")]
-        for kill in range(kills):
-            process = subprocess.Popen(command)
-            deadline = time.monotonic() + 60
-            seen = len(list(store.list("small/runs/")))
-            while (
-                process.poll() is None
-                and len(list(store.list("small/runs/"))) <= seen + 1
-                and time.monotonic() < deadline
-            ):
-                time.sleep(0.01)
-            time.sleep(0.07 * kill)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        subprocess.run(command, check=True, timeout=300)
-        newest = [checkpoint.newest(store, "small", one) for one in checkpoint.runs(store, "small")]
-        ended = [one for one in newest if one is not None and one[0].done]
-        assert len(ended) == 1
-        found.append(ended[0][1]["module"])
-    assert equal(*found)
-    assert all(math.isfinite(float(one.float().sum())) for one in found[0].values())
