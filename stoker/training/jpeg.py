@@ -73,6 +73,7 @@ def open_jpeg(payload: bytes | memoryview) -> Jpeg | None:
     handle, data = _handle(library), np.frombuffer(payload, np.uint8)
     _thread.opened = None
     if library.tj3DecompressHeader(handle, data.ctypes.data, data.size) != 0:
+        _thread.handle = None
         return None
     block = _BLOCKS.get(library.tj3Get(handle, _SUBSAMPLING))
     if (
@@ -110,7 +111,8 @@ def snapped(box: Box, scale: int) -> Box:
 def decode(jpeg: Jpeg, box: Box, *, scale: int = 1, grey: bool = False) -> Pixels | None:
     """The pixels of a box snapped to the scale, (height / n, width / n, 3 or 1), or None for Pillow to read.
 
-    They lie in memory that this thread's next call uses again.
+    They lie in memory that this thread's next call uses again. A handle that met damage is dropped: it would decode
+    the next image to slightly other pixels.
     """
     library = _library()
     if library is None:
@@ -118,6 +120,7 @@ def decode(jpeg: Jpeg, box: Box, *, scale: int = 1, grey: bool = False) -> Pixel
     handle, data = _handle(library), np.frombuffer(jpeg.payload, np.uint8)
     # The handle keeps one header at a time, and it may be that of another image, or this may be another thread.
     if _thread.opened is not jpeg and library.tj3DecompressHeader(handle, data.ctypes.data, data.size) != 0:
+        _thread.handle = None
         return None
     _thread.opened = None  # it holds the payload, which may be a piece of a large map
     left, top, width, height = box[0] // scale, box[1] // scale, box[2] // scale, box[3] // scale
@@ -128,14 +131,17 @@ def decode(jpeg: Jpeg, box: Box, *, scale: int = 1, grey: bool = False) -> Pixel
     stop = min(whole[0], left + width + step)
     channels = 1 if grey else 3
     if library.tj3SetScalingFactor(handle, _Factor(1, scale)) != 0:
+        _thread.handle = None
         return None
     region = _Region(start, top, stop - start, min(height, whole[1] - top))
     if library.tj3SetCroppingRegion(handle, region) != 0:
+        _thread.handle = None
         return None
     out = _scratch(region.h * region.w * channels)
     form = _GREY if grey else _RGB
     if library.tj3Decompress8(handle, data.ctypes.data, data.size, out.ctypes.data, region.w * channels, form) != 0:
-        return None  # a warning too: Pillow decides whether the image is damaged
+        _thread.handle = None  # a warning too: Pillow decides whether the image is damaged
+        return None
     pixels: Pixels = out[: region.h * region.w * channels].reshape(region.h, region.w, channels)
     return pixels[:, left - start : left - start + width]
 
