@@ -1,20 +1,28 @@
 """Writing when processes die and servers err: what was begun is found again, and a whole that differs is noticed."""
 
+import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from stoker.storage import shard
 from stoker.storage.directory import DirectoryStore
 from stoker.storage.errors import NotFound, StorageUnavailable
 from stoker.storage.memory import MemoryStore
 from stoker.storage.s3 import S3Store
 from stoker.storage.s3_uploads import Sent
+from stoker.storage.sample import Sample
+from stoker.storage.shard import TarWriter, region, samples_of
 from stoker.storage.store import Store, Unfinished
 
 PART = 5 * 2**20
@@ -144,7 +152,65 @@ def test_a_whole_that_differs_from_its_parts_is_removed_and_told(
     assert s3_store.size("a.tar") == 4 * PART + 1
 
 
+def test_an_upload_holds_a_few_parts_however_long_the_file_is(s3_store: S3Store, tmp_path: Path) -> None:
+    store, path = replace(s3_store, part_size=PART), tmp_path / "long.tar"
+    with path.open("wb") as file:
+        file.truncate(20 * PART)
+    store.write("warm", b"x")
+    tracemalloc.start()
+    try:
+        store.create("long.tar", path)
+        assert tracemalloc.get_traced_memory()[1] < 7 * PART
+    finally:
+        tracemalloc.stop()
+    assert store.size("long.tar") == 20 * PART
+
+
 def test_encrypted_servers_etags_are_not_taken_for_md5s() -> None:
     parts = [{"ETag": "x", "PartNumber": 1}]
     assert Sent(parts, 10, None).fault(10, '"anything"') == ""
     assert Sent(parts, 10, None).fault(9, '"anything"') == "has 9 bytes, but 10 were sent"
+
+
+@pytest.mark.parametrize("size", [300, 18_000, 400_000])
+def test_writing_holds_a_megabyte_however_much_is_written(tmp_path: Path, size: int) -> None:
+    samples = (Sample(f"s-{number}", {"jpg": bytes(size)}) for number in range(max(40, 12_000_000 // size)))
+    tracemalloc.start()
+    try:
+        with TarWriter(tmp_path / "a.tar") as writer:
+            for sample in samples:
+                writer.add(sample)
+            tar = writer.close()
+        assert tar.size > 12_000_000
+        assert tracemalloc.get_traced_memory()[1] < 2 * 2**20 + 4 * size + 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=30), st.sampled_from([600, 2000, 2**20]))
+@settings(max_examples=60, deadline=None)
+def test_however_pieces_are_gathered_the_bytes_are_the_same(steps: list[tuple[int, bool]], held: int) -> None:
+    samples = [Sample(f"s-{number}", {"bin": b"x" * (700 * times)}) for number, (times, _) in enumerate(steps)]
+    expected = b"".join(region(sample)[0] for sample in samples) + bytes(1024)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard, "_HELD", held)
+        patch.setattr(shard, "_DIRECT", 2048)
+        path = Path(folder) / "a.tar"
+        with TarWriter(path) as writer:
+            for sample, (_, whole) in zip(samples, steps, strict=True):
+                payload, members = region(sample)
+                placed = writer.copy(sample.key, payload, members) if whole else writer.add(sample)
+                assert expected[placed.start : placed.stop] == payload
+            tar = writer.close()
+        assert path.read_bytes() == expected
+        assert (tar.size, tar.sha256) == (len(expected), hashlib.sha256(expected).hexdigest())
+
+
+def test_a_sample_that_cannot_be_written_leaves_the_tar_as_it_was(tmp_path: Path) -> None:
+    with TarWriter(tmp_path / "a.tar") as writer:
+        writer.add(Sample("a", {"txt": b"1"}))
+        with pytest.raises(ValueError, match="sample b: its record is no JSON"):
+            writer.add(Sample("b", {"txt": b"2"}, {"when": object()}))
+        writer.add(Sample("c", {"txt": b"3"}))
+        writer.close()
+    assert [sample.key for sample in samples_of((tmp_path / "a.tar").read_bytes())] == ["a", "c"]
