@@ -78,9 +78,11 @@ class Batches(Dataset[Any]):
 
 
 def _anew(part: Any) -> Any:  # Any: what the fields of streams hold
-    """The same stream or store, or those in a sequence, made again of their fields; any other value as it is."""
-    if isinstance(part, list | tuple):
-        return type(part)(_anew(one) for one in part) if type(part) in (list, tuple) else part
+    """The same stream or store, or those in a list or dict, made again of their fields; any other value as it is."""
+    if type(part) is dict:
+        return {name: _anew(one) for name, one in part.items()}
+    if type(part) in (list, tuple):
+        return type(part)(_anew(one) for one in part)
     if is_dataclass(part) and not isinstance(part, type) and (hasattr(part, "batch") or hasattr(part, "read")):
         return replace(part, **{one.name: _anew(getattr(part, one.name)) for one in fields(part) if one.init})
     return part

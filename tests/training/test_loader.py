@@ -21,6 +21,7 @@ from stoker.storage import open_store
 from stoker.storage.sample import Sample
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader import Batches, Loader
+from stoker.training.mixing import MixedStream
 from stoker.training.samples import Samples
 from stoker.training.stream import ShardStream
 from stoker.training.text import TextStream
@@ -192,6 +193,19 @@ def test_a_bare_dataloader_gives_the_same_batches(disk: Small, workers: int, con
     counted.turn()
     following = DataLoader(Batches(counted), batch_size=None)
     assert list(following) == [counted.batch(1, start) for start in range(0, 26, 4)] != expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["fork", "forkserver"])
+def test_a_bare_dataloader_gives_the_batches_of_a_mixed_stream(disk: Small, context: str) -> None:
+    def mixed() -> MixedStream:
+        return MixedStream({"one": stream(disk), "other": stream(disk, seed=1)}, batch_size=5, make=keys)
+
+    expected, begun = list(itertools.islice(mixed(), 12)), mixed()
+    assert next(iter(begun)) == expected[0]  # its threads are there when the workers are forked
+    begun.delivered = 0
+    found = DataLoader(Batches(begun), batch_size=None, num_workers=2, multiprocessing_context=context)
+    assert list(itertools.islice(found, 12)) == expected[:12]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
