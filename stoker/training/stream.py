@@ -141,7 +141,7 @@ class ShardStream(Batching):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
         """Go on from there. Raises TrainingError if it is the state of another order."""
         own = self.state_dict()
-        for name in ("content", "split", "seed", "window", "shuffle"):
+        for name in (name for name in self.identity() if name != "version"):
             if state.get(name) != own[name]:
                 raise TrainingError(
                     f"the state is of {state.get('version')} with {name} {state.get(name)!r}, this stream is of "

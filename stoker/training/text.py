@@ -2,38 +2,37 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from stoker.storage.manifest import Manifest
 from stoker.storage.store import Store
 from stoker.storage.tars import store_of_tars
-from stoker.training.batching import by_shard
-from stoker.training.cache import Cache
+from stoker.training.cache import MEGABYTES, Cache
+from stoker.training.corpus_text import EpochText, totals_of
 from stoker.training.counters import Counters
 from stoker.training.errors import TrainingError
 from stoker.training.order import Order, share
-from stoker.training.samples import Samples
-from stoker.training.stream import split_shards, version_of
+from stoker.training.stream import position_of, split_shards, version_of
+from stoker.training.tokens import BOUNDARY, BYTES, IGNORED, VOCABULARY, Tokens, text_of
 
-BOUNDARY = 256  # the token before each document
-VOCABULARY = 257  # bytes and the boundary
-_FIELD = "txt"
-_DOCUMENTS = 4096  # at a time
+__all__ = ["BOUNDARY", "VOCABULARY", "TextStream", "Tokens", "text_of"]
+
+_SHARDS = 8  # whose documents are shuffled among each other
 
 
 @dataclass
 class TextStream:
     """An iterable of (tokens, targets), each (rows, ``window``) int64: row i goes on where row i of the last one ended.
 
-    The documents of an epoch, in its order, make one long text of bytes, each document behind a boundary token. It
-    is cut into ``batch_size`` lanes of equal length, one for each row. ``targets`` are the tokens one place further.
-    At most batch_size + window tokens at the end of an epoch's text stay unread. Rank r has its share of the rows.
+    The documents of an epoch, in its order, make one long text, each document behind a boundary token. It is cut into
+    ``batch_size`` lanes of equal length, one for each row. ``targets`` are the tokens one place further. Rank r has its
+    share of the rows. With ``last="drop"`` up to window + 1 tokens at the end of each lane stay unread; with ``pad``
+    every token is read, and the places behind the end hold boundaries and the target -100, which torch's cross-entropy
+    leaves out.
 
     The state is that of ShardStream: integers, counted as handed to the loop. Raises TrainingError, CorruptShard,
     StorageError.
@@ -49,6 +48,9 @@ class TextStream:
     rank: int = 0
     world_size: int = 1
     cache: Path | None = None
+    tokens_in: Tokens = BYTES
+    last: Literal["drop", "pad"] = "drop"
+    cache_megabytes: int = MEGABYTES
     epoch: int = field(default=0, init=False)
     delivered: int = field(default=0, init=False)  # windows of this epoch that the loop has had, times batch_size
     counters: Counters = field(default_factory=Counters, init=False, repr=False)
@@ -60,40 +62,38 @@ class TextStream:
             raise TrainingError(
                 f"rank {self.rank} of {self.world_size} with batch_size {self.batch_size}: cannot share"
             )
+        if self.window < 1 or self.last not in ("drop", "pad"):
+            raise TrainingError(f"window {self.window}, last {self.last!r}: expected 1 or more, and drop or pad")
+        # Each lane reads a window of shards of its own.
+        held = min(len(self._shards), _SHARDS * (self.batch_size + 2))
         self._cache = Cache(
-            self.store, self.cache, counters=self.counters, tars=store_of_tars(self.store, self.manifest)
+            self.store,
+            self.cache,
+            megabytes=self.cache_megabytes,
+            held=held,
+            counters=self.counters,
+            tars=store_of_tars(self.store, self.manifest),
         )
-        self._sizes = self._document_sizes()
-        total = sum(int(sizes.sum()) for sizes in self._sizes)
+        self._totals = totals_of(self._cache, self._shards, self.tokens_in)
+        self._texts: dict[int, EpochText] = {}
         if self._windows() < 1:
             raise TrainingError(
-                f"{self.manifest.reference}: split {self.split!r} has {total} tokens, fewer than batch_size "
+                f"{self.manifest.reference}: split {self.split!r} has {self.tokens} tokens, fewer than batch_size "
                 f"{self.batch_size} x (window {self.window} + 1); make one of them smaller"
             )
-
-    def _document_sizes(self) -> list[npt.NDArray[np.int64]]:
-        """The tokens of each document, its boundary among them, by shard: from the indexes alone."""
-        found = []
-        for shard in self._shards:
-            sizes = self._cache.index(shard).sizes_of(_FIELD)
-            if (sizes < 0).any():
-                raise TrainingError(
-                    f"{self.manifest.reference}: {shard.key} holds samples without a field {_FIELD!r}; a language "
-                    "model needs a corpus of texts"
-                )
-            found.append(sizes + 1)
-        return found
 
     @property
     def tokens(self) -> int:
         """Tokens of an epoch's text."""
-        return sum(int(sizes.sum()) for sizes in self._sizes)
+        return int(self._totals.sum())
 
     def _lane(self) -> int:
         """Tokens of one row's lane."""
-        return self.tokens // self.batch_size
+        return self.tokens // self.batch_size if self.last == "drop" else -(-self.tokens // self.batch_size)
 
     def _windows(self) -> int:
+        if self.last == "pad":
+            return -(-self._lane() // self.window) if self.tokens > 1 else 0
         return (self._lane() - 1) // self.window
 
     def __len__(self) -> int:
@@ -124,37 +124,50 @@ class TextStream:
 
     def batch(self, epoch: int, start: int) -> tuple[torch.Tensor, torch.Tensor]:
         """This rank's rows of the window that begins when ``start`` was delivered; counts nothing."""
-        text = self._text(epoch)
-        place = start // self.batch_size * self.window
+        number = start // self.batch_size
         first, stop = share(self.batch_size, self.rank, self.world_size)
         lane = self._lane()
-        rows = np.stack([text[row * lane + place : row * lane + place + self.window + 1] for row in range(first, stop)])
-        both = torch.from_numpy(rows.astype(np.int64))
-        return both[:, :-1], both[:, 1:]
+        both = np.full((stop - first, self.window + 1), self.tokens_in.boundary, np.int64)
+        begins = [row * lane + number * self.window for row in range(first, stop)]
+        if self.last == "drop":
+            self._text(epoch).fill(begins, both)
+            tokens, targets = both[:, :-1], both[:, 1:]
+        else:
+            tokens, targets = self._padded(epoch, begins, [(row + 1) * lane for row in range(first, stop)], both)
+        self.counters.add(samples=len(begins), bytes=both.size * self.tokens_in.width)
+        if number + 1 >= self._windows():
+            self._cache.settle()
+        return torch.from_numpy(tokens), torch.from_numpy(targets)
 
-    def _text(self, epoch: int) -> npt.NDArray[np.uint16]:
-        """The tokens of an epoch: two bytes each, in memory."""
-        # Of two epochs, as a loader's threads make the next one's first windows beside the last ones of this.
-        held: dict[int, npt.NDArray[np.uint16]] = self.__dict__.setdefault("_held", {})
-        text = held.get(epoch)
-        if text is None:
-            counts = tuple(shard.samples for shard in self._shards)
-            order = Order(counts, self.seed, epoch, shuffle=self.shuffle)
-            text = np.empty(self.tokens, np.uint16)
-            at = 0
-            for start in range(0, order.samples, _DOCUMENTS):
-                places = order.places(start, start + _DOCUMENTS)
-                size = len(places[0])
-                groups = self._cache.groups(by_shard(self._shards, places, np.arange(size)))
-                for payload in Samples(groups, size).column(_FIELD):
-                    assert payload is not None  # looked at in _document_sizes
-                    text[at] = BOUNDARY
-                    text[at + 1 : at + 1 + len(payload)] = np.frombuffer(payload, np.uint8)
-                    at += 1 + len(payload)
-            held[epoch] = text
-            for old in list(held)[:-2]:
-                held.pop(old, None)
-        return text
+    def _padded(
+        self,
+        epoch: int,
+        begins: list[int],
+        ends: list[int],
+        both: Any,  # Any: int64 (rows, window + 1)
+    ) -> tuple[Any, Any]:  # Any: as above
+        """Rows that may reach beyond the end of their lane, or of the text."""
+        targets = np.full((len(begins), self.window), IGNORED, np.int64)
+        for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+            # The last token of the text is a target, and has none itself.
+            size = max(0, min(self.window, end - begin, self.tokens - 1 - begin))
+            if size:
+                self._text(epoch).fill([begin], both[row : row + 1, : size + 1])
+                targets[row, :size] = both[row, 1 : size + 1]
+                both[row, size:] = self.tokens_in.boundary
+        return both[:, :-1], targets
+
+    def _text(self, epoch: int) -> EpochText:
+        found = self._texts.get(epoch)
+        if found is None:
+            counts = np.array([shard.samples for shard in self._shards], np.int64)
+            order = Order(counts, self.seed, epoch, _SHARDS, shuffle=self.shuffle)
+            first, stop = share(self.batch_size, self.rank, self.world_size)
+            found = EpochText(self._cache, self._shards, order, self._totals, self.tokens_in, stop - first)
+            # Two: windows of the next epoch are made while this one's are consumed.
+            self._texts = {other: text for other, text in self._texts.items() if abs(other - epoch) == 1}
+            self._texts[epoch] = found
+        return found
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
         """Where the stream is, and what it is a stream of."""
@@ -168,35 +181,23 @@ class TextStream:
             "window": self.window,
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
+            "last": self.last,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
         """Go on from there. Raises TrainingError if it is the state of another text or cut."""
         own = self.state_dict()
-        for name in ("content", "split", "seed", "window", "batch_size", "shuffle"):
+        for name in ("content", "split", "seed", "window", "batch_size", "shuffle", "last"):
             if state.get(name) != own[name]:
                 raise TrainingError(
                     f"the state is of {state.get('version')} with {name} {state.get(name)!r}, this stream is of "
                     f"{own['version']} with {own[name]!r}; resume with the same version and options"
                 )
-        self.epoch, self.delivered = int(state["epoch"]), int(state["delivered"])
+        self.epoch, self.delivered = position_of(state, self._windows() * self.batch_size)
 
     def close(self) -> None:
         """End the threads that read ahead."""
         self._cache.close()
 
-
-@lru_cache(maxsize=1)
-def decode_tokens_table() -> tuple[bytes, ...]:
-    """The bytes that each token stands for; a boundary is a blank line."""
-    return (*(bytes([value]) for value in range(256)), b"\n\n")
-
-
-def text_of(tokens: list[int]) -> str:
-    """The text of byte tokens; what is no UTF-8 becomes the replacement character.
-
-    >>> text_of([72, 105, 256, 33])
-    'Hi\\n\\n!'
-    """
-    table = decode_tokens_table()
-    return b"".join(table[token] for token in tokens).decode("utf-8", "replace")
+    def __getstate__(self) -> dict[str, Any]:  # Any: attributes
+        return self.__dict__ | {"_texts": {}}  # another process has views of its own
