@@ -150,6 +150,6 @@ def _sample(manifest: Manifest, entry: Entry) -> dict[str, Any]:  # Any: JSON
         "key": entry.key,
         "split": entry.split,
         "shard": manifest.shards[entry.shard].key,
-        "members": [asdict(one) for one in entry.members],
+        "members": [one._asdict() for one in entry.members],
         "record": entry.record,
     }
