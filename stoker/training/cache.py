@@ -194,7 +194,7 @@ class Cache:
         got = sum(fetch.got for fetch in ahead)
         left = sum(fetch.shard.size for fetch in ahead) - got
         rate = got / passed if passed > _COUNTED_S and got else _RATE
-        return left / rate <= _PATIENCE_S or self._tars.path(one.fetch.shard.key) is not None
+        return left / rate <= _PATIENCE_S and not one.fetch.local
 
     def _view(self, shard: Shard, one: _Coming) -> memoryview:
         try:

@@ -45,15 +45,16 @@ class Fetch:
         self.got = 0
         self.fetched = 0  # bytes that this one brought from the store
         self.through = False  # held in memory, because the disk would not have it
+        self.local = tars.path(shard.key)  # the file, if it is one on this machine
         self._tars, self._folder, self._stopped = tars, folder, stopped
         self._file: int | None = None
         self._memory: bytearray | None = None
+        self._mapped: memoryview | None = None  # a file on this machine, before it is proven
 
     def run(self) -> memoryview:
         """The whole, proven shard. Raises CorruptShard, StorageError, Stopped."""
-        local = self._tars.path(self.shard.key)
-        if local is not None:
-            return self._local(local)
+        if self.local is not None:
+            return self._local(self.local)
         try:
             return self._cached()
         except OSError as error:
@@ -68,6 +69,9 @@ class Fetch:
 
     def read(self, start: int, stop: int) -> memoryview | None:
         """The bytes [start, stop) if they have come: not proven before all have."""
+        mapped = self._mapped
+        if mapped is not None:
+            return mapped[start:stop]
         if stop > self.got:
             return None
         if self._memory is not None:
@@ -86,7 +90,7 @@ class Fetch:
         size = path.stat().st_size
         if size != self.shard.size:
             raise self._corrupt(f"{size:,} bytes, but the manifest says {self.shard.size:,}")
-        view = _mapped(path)
+        view = self._mapped = _mapped(path)
         if not self._folder.is_proven(self.shard.sha256, path):
             seen = hashlib.sha256()
             for start in range(0, size, 8 * _PIECE):

@@ -1,0 +1,379 @@
+"""The contenders of bench_stream.py: each gives batches of the same samples, raw or decoded, from a folder or from S3.
+
+A contender is a function (task) -> iterator over batches, each a list of samples of payloads (raw) or an array of
+images (decoded). Its imports are its own: one that is not installed is left out by name.
+"""
+
+import json
+import math
+import random
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SIZE = 224
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to read: ``where`` is "local" or "s3"; ``decoded``: random crops of SIZE px, else payloads."""
+
+    folder: Path
+    where: str
+    decoded: bool
+    workers: int
+    epochs: int
+    cache: Path
+    endpoint: str = ""
+
+    @property
+    def facts(self) -> dict[str, Any]:  # Any: JSON values
+        return dict(json.loads((self.folder / "facts.json").read_text()))
+
+    @property
+    def tars(self) -> list[str]:
+        """Paths or presigned URLs of the WebDataset tars."""
+        return list(self.facts["urls"] if self.where == "s3" else self.facts["tars"])
+
+
+Batches = Iterator[Any]  # lists of tuples of payloads, or arrays
+
+
+def random_box(width: int, height: int) -> tuple[int, int, int, int]:
+    for _ in range(10):
+        area = width * height * random.uniform(0.08, 1)
+        ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < across <= width and 0 < down <= height:
+            return random.randint(0, width - across), random.randint(0, height - down), across, down
+    return 0, 0, width, height
+
+
+def fast_decode(payload: bytes) -> Any:  # Any: an array
+    """What every peer is given: simplejpeg and OpenCV."""
+    import cv2
+    import simplejpeg
+
+    cv2.setNumThreads(1)
+    image = simplejpeg.decode_jpeg(payload)
+    left, top, across, down = random_box(image.shape[1], image.shape[0])
+    made = cv2.resize(image[top : top + down, left : left + across], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    return made[:, ::-1] if random.random() < 0.5 else made
+
+
+def pillow_decode(payload: bytes) -> Any:  # Any: an array
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(payload)).convert("RGB")
+    left, top, across, down = random_box(*image.size)
+    box = (left, top, left + across, top + down)
+    made = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box))
+    return made[:, ::-1] if random.random() < 0.5 else made
+
+
+def stacked(images: list[Any]) -> Any:  # Any: arrays
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(np.stack(images)))
+
+
+def stoker(task: Task) -> Batches:
+    from stoker.storage import open_store
+    from stoker.storage.s3 import S3Store
+    from stoker.training.loader import Loader
+    from stoker.training.pictures import PictureMaker
+    from stoker.training.stream import ShardStream
+
+    store: Any = open_store(str(task.folder / "stoker"))
+    if task.where == "s3":
+        keys = task.facts["keys"]
+        store = S3Store("bench", prefix="stoker", endpoint=task.endpoint, access_key=keys[0], secret_key=keys[1])
+    make = PictureMaker(SIZE) if task.decoded else None
+    stream = ShardStream(store, "bench@1", batch_size=BATCH, make=make, cache=task.cache)
+    loader = Loader(stream, workers=task.workers)
+    for _ in range(task.epochs):
+        for batch in loader:
+            yield batch.images if task.decoded else list(zip(batch.column("jpg"), batch.column("json"), strict=True))
+    loader.close()
+    stream.close()
+
+
+def walk(task: Task) -> Batches:
+    """The floor: an index, a memory map, and a loop over shuffled places; or the bare decoder's loop."""
+    import mmap
+
+    from stoker.storage import open_store
+    from stoker.storage.index import ShardIndex
+    from stoker.storage.manifest import load_manifest
+
+    store = open_store(str(task.folder / "stoker"))
+    places: list[Any] = []
+    for shard in load_manifest(store, "bench@1").shards:
+        index = ShardIndex.decode(store.read(shard.index), "")
+        path = store.path(shard.key)
+        assert path is not None
+        with path.open("rb") as file:
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        order = [index.extensions.index(name) for name in ("jpg", "json")]
+        fields = [list(zip(index.offsets[e].tolist(), index.sizes[e].tolist(), strict=True)) for e in order]
+        places.extend((view, *found) for found in zip(*fields, strict=True))
+    random.shuffle(places)
+    for _ in range(task.epochs):
+        for start in range(0, len(places), BATCH):
+            some = [
+                (view[a : a + size], view[b : b + more]) for view, (a, size), (b, more) in places[start : start + BATCH]
+            ]
+            yield _bare(some) if task.decoded else some
+
+
+def _bare(some: list[Any]) -> Any:  # Any: payloads; a tensor
+    """Regions straight into one batch's memory, by the functions that Stoker's own batches are made of."""
+    import os as system
+
+    from stoker.training.crops import random_crop
+    from stoker.training.jpeg import decode, open_jpeg
+    from stoker.training.pictures import _resize
+
+    if not _OUT:
+        import numpy as np
+
+        _OUT.append(np.empty((BATCH, SIZE, SIZE, 3), np.uint8))
+    for place, (payload, _) in enumerate(some):
+        opened = open_jpeg(payload)
+        assert opened is not None
+        box = random_crop(opened.width, opened.height, system.urandom(32), scale=(0.08, 1), ratio=(3 / 4, 4 / 3))
+        pixels = decode(opened, box)
+        assert pixels is not None
+        _resize(pixels, _OUT[0][place], mirror=bool(place & 1))
+    return _OUT[0][: len(some)]
+
+
+_OUT: list[Any] = []
+
+
+def _webdataset(task: Task, decode: Callable[[bytes], Any]) -> Batches:
+    import webdataset as wds
+
+    data = wds.WebDataset(task.tars, shardshuffle=len(task.tars), empty_check=False).shuffle(1000)
+    if task.decoded:
+        data = data.to_tuple("jpg").map_tuple(decode).batched(BATCH, collation_fn=_first_stacked, partial=True)
+    else:
+        data = data.to_tuple("jpg", "json").batched(BATCH, collation_fn=list, partial=True)
+    yield from _loader(data.repeat(task.epochs), task)
+
+
+def _first_stacked(samples: list[Any]) -> Any:  # Any: tuples of arrays
+    return stacked([sample[0] for sample in samples])
+
+
+def _loader(data: Any, task: Task) -> Batches:  # Any: a data set whose samples are batches
+    from torch.utils.data import DataLoader
+
+    yield from DataLoader(data, batch_size=None, num_workers=task.workers)
+
+
+def webdataset(task: Task) -> Batches:
+    yield from _webdataset(task, fast_decode)
+
+
+def webdataset_pillow(task: Task) -> Batches:
+    """With its default decoding."""
+    yield from _webdataset(task, pillow_decode)
+
+
+def _decoded_samples(samples: list[bytes]) -> Any:  # Any: a tensor
+    return stacked([fast_decode(sample) for sample in samples])
+
+
+def stub_torchvision() -> None:
+    """Mosaic's vision data sets, not used here, want torchvision at import; it has no build beside a CPU's torch."""
+    import transformers.feature_extraction_utils  # noqa: F401  # before: it asks what is installed
+
+    names = ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional")
+    made = [types.ModuleType(name) for name in names]
+    made[1].VisionDataset = object  # type: ignore[attr-defined]  # only inherited from
+    made[3].to_tensor = None  # type: ignore[attr-defined]  # never called
+    for one in made:
+        sys.modules.setdefault(one.__name__, one)
+
+
+def mosaic(task: Task) -> Batches:
+    stub_torchvision()
+    from streaming import StreamingDataset
+    from torch.utils.data import DataLoader
+
+    remote = "s3://bench/mds" if task.where == "s3" else None
+    local = str(task.cache if task.where == "s3" else task.folder / "mds")
+    data = StreamingDataset(remote=remote, local=local, shuffle=True, batch_size=BATCH, num_canonical_nodes=1)
+    collate = _mosaic_decoded if task.decoded else _mosaic_raw
+    loader = DataLoader(
+        data, batch_size=BATCH, num_workers=task.workers, collate_fn=collate, persistent_workers=task.workers > 0
+    )
+    for _ in range(task.epochs):
+        yield from loader
+
+
+def _mosaic_raw(samples: list[Any]) -> list[Any]:  # Any: payloads by name
+    return [(sample["jpg"], sample["json"]) for sample in samples]
+
+
+def _mosaic_decoded(samples: list[Any]) -> Any:  # Any: payloads by name; a tensor
+    return _decoded_samples([sample["jpg"] for sample in samples])
+
+
+def litdata(task: Task) -> Batches:
+    from litdata import StreamingDataLoader, StreamingDataset
+
+    options: dict[str, Any] = {}
+    where = str(task.folder / "litdata")
+    if task.where == "s3":
+        keys = task.facts["keys"]
+        where = "s3://bench/litdata"
+        names = ("aws_access_key_id", "aws_secret_access_key", "endpoint_url", "region_name")
+        options = {
+            "storage_options": dict(zip(names, (*keys, task.endpoint, "us-east-1"), strict=True)),
+            "cache_dir": str(task.cache),
+        }
+    data = StreamingDataset(where, shuffle=True, **options)
+    collate = _litdata_decoded if task.decoded else _litdata_raw
+    loader = StreamingDataLoader(
+        data, batch_size=BATCH, num_workers=task.workers, collate_fn=collate, persistent_workers=task.workers > 0
+    )
+    for _ in range(task.epochs):
+        yield from loader
+
+
+def _litdata_raw(samples: list[Any]) -> list[Any]:  # Any: payloads
+    return [tuple(map(bytes, sample)) for sample in samples]  # its memory views cannot leave the worker
+
+
+def _litdata_decoded(samples: list[Any]) -> Any:  # Any: payloads; a tensor
+    return _decoded_samples([sample[0] for sample in samples])
+
+
+def hugging_face(task: Task) -> Batches:
+    import datasets
+    from torch.utils.data import DataLoader
+
+    found = datasets.load_dataset(
+        "webdataset", data_files={"train": task.tars}, split="train", streaming=True, cache_dir=str(task.cache)
+    )
+    found = found.cast_column("jpg", datasets.Image(decode=False)).shuffle(buffer_size=1000, seed=0)
+    collate = _hugging_face_decoded if task.decoded else _hugging_face_raw
+    loader = DataLoader(
+        found, batch_size=BATCH, num_workers=task.workers, collate_fn=collate, persistent_workers=task.workers > 0
+    )
+    for _ in range(task.epochs):
+        yield from loader
+
+
+def _hugging_face_raw(samples: list[Any]) -> list[Any]:  # Any: columns by name
+    return [(sample["jpg"]["bytes"], json.dumps(sample["json"]).encode()) for sample in samples]
+
+
+def _hugging_face_decoded(samples: list[Any]) -> Any:  # Any: columns by name; a tensor
+    return _decoded_samples([sample["jpg"]["bytes"] for sample in samples])
+
+
+def energon(task: Task) -> Batches:
+    from megatron.energon import Cooker, DefaultTaskEncoder, WorkerConfig, get_loader, get_train_dataset, stateless
+    from megatron.energon import CrudeSample as Crude
+
+    if task.where == "s3":
+        raise NotImplementedError("its S3 needs a configuration file of its own")
+
+    @stateless  # type: ignore[untyped-decorator]  # not typed
+    def cook(sample: Any) -> Any:  # Any: payloads by name
+        kept = ("__key__", "__restore_key__", "jpg", "json")
+        return Crude({name: sample[name] for name in kept})
+
+    class Encoder(DefaultTaskEncoder):  # type: ignore[misc]  # not typed
+        cookers = [Cooker(cook)]  # noqa: RUF012  # its way
+        decoder = None
+
+        def batch(self, samples: list[Any]) -> Any:  # Any: crude samples
+            if task.decoded:
+                return _decoded_samples([sample["jpg"] for sample in samples])
+            return [(sample["jpg"], sample["json"]) for sample in samples]
+
+        def encode_batch(self, batch: Any) -> Any:  # Any: as above
+            return batch
+
+    workers = WorkerConfig(rank=0, world_size=1, num_workers=task.workers)
+    found = get_train_dataset(
+        task.folder / "energon",
+        batch_size=BATCH,
+        shuffle_buffer_size=1000,
+        max_samples_per_sequence=None,
+        worker_config=workers,
+        task_encoder=Encoder(),
+    )
+    left = task.facts["samples"] * task.epochs // BATCH
+    for batch in get_loader(found):
+        yield batch
+        left -= 1
+        if not left:  # it goes on for ever
+            return
+
+
+def dali(task: Task) -> Batches:
+    """DALI's reader and decoder on the CPU."""
+    from nvidia.dali import fn, pipeline_def, types
+
+    if task.where == "s3":
+        raise NotImplementedError("its reader wants files")
+
+    @pipeline_def(batch_size=BATCH, num_threads=max(1, task.workers), device_id=None, prefetch_queue_depth=2)
+    def pipeline() -> Any:  # Any: DALI's nodes
+        jpg, record = fn.readers.webdataset(
+            paths=task.tars,
+            index_paths=task.facts["dali"],
+            ext=["jpg", "json"],
+            missing_component_behavior="error",
+            random_shuffle=True,
+            initial_fill=1000,
+            dont_use_mmap=False,
+            name="reader",
+        )
+        if not task.decoded:
+            return jpg, record
+        image = fn.decoders.image_random_crop(
+            jpg, device="cpu", output_type=types.RGB, random_area=[0.08, 1.0], random_aspect_ratio=[3 / 4, 4 / 3]
+        )
+        image = fn.resize(image, size=[SIZE, SIZE], interp_type=types.INTERP_LINEAR, antialias=False)
+        return fn.flip(image, horizontal=fn.random.coin_flip()), record
+
+    made = pipeline()
+    made.build()
+    for _ in range(task.facts["samples"] * task.epochs // BATCH):
+        found, record = made.run()
+        yield found.as_array() if task.decoded else [(found.at(i), record.at(i)) for i in range(BATCH)]
+
+
+CONTENDERS: dict[str, Callable[[Task], Batches]] = {
+    "walk": walk,
+    "stoker": stoker,
+    "webdataset": webdataset,
+    "webdataset-pillow": webdataset_pillow,
+    "mosaicml-streaming": mosaic,
+    "litdata": litdata,
+    "datasets": hugging_face,
+    "energon": energon,
+    "dali": dali,
+}
+PACKAGES = {
+    "webdataset": "webdataset",
+    "mosaicml-streaming": "mosaicml-streaming",
+    "litdata": "litdata",
+    "datasets": "datasets",
+    "energon": "megatron-energon",
+    "dali": "nvidia-dali-cuda130",
+}
