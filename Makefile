@@ -3,6 +3,7 @@
 VENV ?= .venv
 WORKERS ?= 2
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 BIN := $(VENV)/bin
@@ -26,7 +27,7 @@ FIND_PYTHON = found=""; \
 	fi
 comma := ,
 
-.PHONY: help demo demo-stop test check dev format clean
+.PHONY: help demo demo-stop test check dev bench-stream format clean
 
 help:  ## this list
 	@echo "Stoker: mines, washes and feeds training data. Targets:"
@@ -51,12 +52,25 @@ test check: $(VENV)/.installed-dev
 dev: $(VENV)/.installed-dev  ## a virtual environment with all extras and the tools, Stoker installed to be edited
 	@echo "Ready: $(BIN)/stoker --help, make check"
 
+bench-stream: .venv-peers/.installed  ## the stream beside other loaders on the same samples; about a quarter of an hour
+	.venv-peers/bin/python tests/benchmarks/bench_stream.py $(BENCH_ARGS)
+
+# The peers' own requirements exclude each other (numpy, transformers): each is installed by itself, and then what they
+# import. They never meet Stoker's own environment.
+.venv-peers/.installed: tests/benchmarks/peers.txt tests/benchmarks/peers-import.txt $(PINS)
+	@$(FIND_PYTHON); $$found -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -c constraints.txt torch
+	.venv-peers/bin/python -m pip install -c constraints.txt -e ".[train,local,demo]" psutil datasets
+	.venv-peers/bin/python -m pip install -r tests/benchmarks/peers-import.txt
+	.venv-peers/bin/python -m pip install --no-deps -r tests/benchmarks/peers.txt
+	@touch $@
+
 format: $(VENV)/.installed-dev  ## put the code into the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove the virtual environments and caches; the data in .stoker stays
-	rm -rf $(VENV) .ci-venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .ci-venv .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(FIND_PYTHON); echo "make: a virtual environment in $(VENV), with $$($$found --version)"; $$found -m venv $(VENV)

@@ -4,10 +4,10 @@
 
 Samples are JPEGs of 256 px and about 18 KB with a small JSON each. Raw: every contender's loop copies every byte of the
 payloads once. Decoded: random crops of 224 px in batches of 128; peers are given simplejpeg and OpenCV,
-`webdataset-pillow` is webdataset with its default, `walk` the bare loop over an index, a memory map and the region decoder. Each contender
-runs in a process of its own, in turn, round by round; rates and processor time (of the whole tree of processes) count
-from the first batch on, which is reported by itself and begins when everything is imported. What caches begins with an
-empty cache. Figures are medians over the rounds, ratios medians of each round's ratios.
+`webdataset-pillow` is webdataset with its default, `walk` the bare loop over an index, a memory map and the region
+decoder. Each contender runs in a process of its own, in turn, round by round; rates and processor time (of the whole
+tree of processes) count from the first batch on, which is reported by itself and begins when everything is imported.
+What caches begins with an empty cache. Figures are medians over the rounds, ratios medians of each round's ratios.
 """
 
 import argparse
