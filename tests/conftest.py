@@ -1,6 +1,7 @@
 """What many tests need: a real S3 server."""
 
 import secrets
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,10 @@ from stoker.storage.errors import StorageUnavailable
 from stoker.storage.s3 import S3Store, create_bucket
 
 BUCKET = "stoker-tests"
+
+# A shell has what it starts in the background ignore interrupts, and what that starts too; some tests send them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -95,12 +95,11 @@ class Cache:
         Raises CorruptShard, also of a shard whose samples were given before; StorageError.
         """
         self._check_unproven()
+        indexes = [one.result() for one in [self._index(shard) for shard, _, _ in wanted]]
         coming = [self._opened(shard) for shard, _, _ in wanted]
-        indexes = [self._index(shard) for shard, _, _ in wanted]
         found = []
         direct: list[tuple[list[memoryview | None], int, Future[bytes]]] = []
-        for (shard, rows, places), one, index in zip(wanted, coming, indexes, strict=True):
-            known = index.result()
+        for (shard, rows, places), one, known in zip(wanted, coming, indexes, strict=True):
             starts, stops = known.starts[rows].tolist(), known.stops[rows].tolist()
             if self._is_here(one):
                 view = self._view(shard, one)

@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
+from typing import BinaryIO
 
-from stoker.storage.errors import CorruptShard
+from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.manifest import Shard
 from stoker.storage.store import Store
-from stoker.training.folder import Folder
+from stoker.training.folder import Folder, Identity, identity
 
 # What a disk says that is full, or not ours. The shard is then held in memory instead.
 _NO_ROOM = {
@@ -50,6 +51,8 @@ class Fetch:
         self._file: int | None = None
         self._memory: bytearray | None = None
         self._mapped: memoryview | None = None  # a file on this machine, before it is proven
+        self._identity: Identity = ()
+        self._where = f"{tars.url}/{shard.key}"
 
     def run(self) -> memoryview:
         """The whole, proven shard. Raises CorruptShard, StorageError, Stopped."""
@@ -69,9 +72,8 @@ class Fetch:
 
     def read(self, start: int, stop: int) -> memoryview | None:
         """The bytes [start, stop) if they have come: not proven before all have."""
-        mapped = self._mapped
-        if mapped is not None:
-            return mapped[start:stop]
+        if self.local is not None:
+            return self._map_local(self.local)[start:stop]
         if stop > self.got:
             return None
         if self._memory is not None:
@@ -87,18 +89,31 @@ class Fetch:
 
     def _local(self, path: Path) -> memoryview:
         """A file is mapped where it lies, and proven once."""
-        size = path.stat().st_size
-        if size != self.shard.size:
-            raise self._corrupt(f"{size:,} bytes, but the manifest says {self.shard.size:,}")
-        view = self._mapped = _mapped(path)
-        if not self._folder.is_proven(self.shard.sha256, path):
+        view = self._map_local(path)
+        if not self._folder.is_proven(self.shard.sha256, self._identity):
             seen = hashlib.sha256()
-            for start in range(0, size, 8 * _PIECE):
+            for start in range(0, len(view), 8 * _PIECE):
                 self._check_stopped()
                 seen.update(view[start : start + 8 * _PIECE])
             self._prove(seen.hexdigest())
-            self._folder.prove(self.shard.sha256, path)
+            self._folder.prove(self.shard.sha256, self._identity)
         return view
+
+    def _map_local(self, path: Path) -> memoryview:
+        if self._mapped is None:
+            try:
+                with path.open("rb") as file:
+                    # Of the file that is open: another may take its name before this one is proven.
+                    self._identity = identity(path, os.fstat(file.fileno()))
+                    view = _map(file)
+            except FileNotFoundError:
+                raise NotFound(f"{self._where}: no such object") from None
+            except OSError as error:
+                raise StorageRefused(f"{self._where}: {error.strerror}") from error
+            if len(view) != self.shard.size:
+                raise self._corrupt(f"{len(view):,} bytes, but the manifest says {self.shard.size:,}")
+            self._mapped = view
+        return self._mapped
 
     def _cached(self) -> memoryview:
         """A file of the cache, written by this process or another."""
@@ -172,9 +187,7 @@ class Fetch:
             raise self._corrupt(f"sha256 {found[:12]}, but the manifest says {self.shard.sha256[:12]}")
 
     def _corrupt(self, what: str) -> CorruptShard:
-        return CorruptShard(
-            f"{self._tars.url}/{self.shard.key}: {what}; run `stoker verify`, then ingest the corpus again"
-        )
+        return CorruptShard(f"{self._where}: {what}; run `stoker verify`, then ingest the corpus again")
 
     def _check_stopped(self) -> None:
         if self._stopped.is_set():
@@ -183,6 +196,10 @@ class Fetch:
 
 def _mapped(path: Path) -> memoryview:
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return _map(file)
+
+
+def _map(file: BinaryIO) -> memoryview:
+    if os.fstat(file.fileno()).st_size == 0:
+        return memoryview(b"")
+    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -11,6 +11,8 @@ _COMING = "coming-"  # beginning of the name of a file that is not whole
 _PROVEN = ".proven"  # end of the name of a note on a file that lies elsewhere
 _INDEX = ".index"
 
+Identity = tuple[str | int, ...]
+
 
 def default_folder() -> Path:
     """A folder of this user's under the system's folder for temporary files."""
@@ -73,16 +75,16 @@ class Folder:
             return (self.path / (_COMING + sha256)).stat().st_size
         return 0
 
-    def is_proven(self, sha256: str, path: Path) -> bool:
+    def is_proven(self, sha256: str, file: Identity) -> bool:
         """Whether a file that lies elsewhere was found to have this content, and was not touched since."""
         with suppress(OSError, ValueError):
             note = json.loads((self.path / (sha256 + _PROVEN)).read_bytes())
-            return bool(note == _identity(path))
+            return bool(note == list(file))
         return False
 
-    def prove(self, sha256: str, path: Path) -> None:
+    def prove(self, sha256: str, file: Identity) -> None:
         """Note that it was."""
-        self._put(sha256 + _PROVEN, json.dumps(_identity(path)).encode())
+        self._put(sha256 + _PROVEN, json.dumps(file).encode())
 
     def index(self, sha256: str) -> bytes | None:
         """The index of this content, if it is here; not checked."""
@@ -125,9 +127,9 @@ class Folder:
             total -= held
 
 
-def _identity(path: Path) -> list[object]:
-    stat = path.stat()
-    return [str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns]
+def identity(path: Path, stat: os.stat_result) -> Identity:
+    """What changes when a file is replaced or written to."""
+    return str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _remove_if_dead(path: Path) -> None:

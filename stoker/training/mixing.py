@@ -145,8 +145,8 @@ def weights_of(sizes: Sequence[int], temperature: float) -> list[float]:
 
     Source: Arivazhagan et al., "Massively Multilingual Neural Machine Translation in the Wild", 2019, section 4.2.
 
-    >>> weights_of([900, 100], 1), [round(one, 2) for one in weights_of([900, 100], 2)]
-    ([0.9, 0.1], [0.75, 0.25])
+    >>> [[round(one, 2) for one in weights_of([900, 100], temperature)] for temperature in (1, 2)]
+    [[0.9, 0.1], [0.75, 0.25]]
     """
     raised = [math.exp(math.log(size / max(sizes)) / temperature) for size in sizes]
     return [one / sum(raised) for one in raised]

@@ -5,7 +5,9 @@ A batch is uint8 in (B, H, W, C); its normalisation and layout are the device's 
 
 import io
 import struct
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -13,19 +15,22 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from stoker.training import crops, jpeg
-from stoker.training.crops import Crop
+from stoker.training.crops import Box, Crop
 from stoker.training.errors import CorruptSample, TrainingError
+from stoker.training.jpeg import Damaged
 from stoker.training.samples import Samples
 from stoker.training.slots import Slots
+from stoker.training.upright import orientation, seen, stored, upright
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 Pixels = npt.NDArray[np.uint8]
 FIELDS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")  # that hold images
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 MOST_PIXELS = 2**28  # of an image; Pillow's own limit is of the same size
 _AREA_FROM = 1.5  # shrinking by more than this averages areas, or fine patterns would turn into coarse ones
 
@@ -35,10 +40,6 @@ class Pictures(NamedTuple):
 
     images: torch.Tensor
     classes: torch.Tensor
-
-
-class Damaged(Exception):  # caught here or by the model that asked
-    """The image cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -124,23 +125,35 @@ class PictureMaker:
 def picture(payload: bytes | memoryview | None, out: Pixels, crop: Crop, draws: bytes, *, mirror: bool = False) -> None:
     """Fill ``out`` (H, W, 3 or 1) with the crop of an image. What decodes it is chosen by its first bytes.
 
-    An image is turned upright as its EXIF says, before it is cropped. Raises Damaged.
+    A JPEG is turned upright as its EXIF says, before it is cropped. Raises Damaged.
     """
     if payload is None:
         raise Damaged("no image field")
-    upright = True
+    turned, pixels = 1, None
     if payload[:3] == jpeg.MAGIC:
-        upright = _orientation(payload) == 1
-        opened = jpeg.open_jpeg(payload) if upright else None
+        turned = orientation(payload)
+        opened = jpeg.open_jpeg(payload)
         if opened is not None:
-            _check_size(opened.width, opened.height)
-            box = crop(opened.width, opened.height, draws)
-            scale = jpeg.scale_for(box, (out.shape[1], out.shape[0]))
-            pixels = jpeg.decode(opened, jpeg.snapped(box, scale), scale=scale, grey=out.shape[2] == 1)
-            if pixels is not None:
-                _resize(pixels, out, mirror=mirror)
-                return
-    _by_pillow(payload, out, crop, draws, mirror=mirror, upright=upright)
+            box, scale = _wanted(opened.width, opened.height, turned, out, crop, draws)
+            pixels = jpeg.decode(opened, box, scale=scale, grey=out.shape[2] == 1)
+    if pixels is None:
+        pixels = _by_pillow(payload, turned, out, crop, draws)
+    if turned != 1:
+        pixels = np.ascontiguousarray(upright(pixels, turned))
+    _resize(pixels, out, mirror=mirror)
+
+
+def _wanted(width: int, height: int, turned: int, out: Pixels, crop: Crop, draws: bytes) -> tuple[Box, int]:
+    """The crop's box in what is stored, and the n of the scale 1/n to decode it at. Raises Damaged."""
+    if width * height > MOST_PIXELS:
+        raise Damaged(f"an image of {width} x {height} px; at most {MOST_PIXELS:,} px are read")
+    if turned == 1:
+        box, least = crop(width, height, draws), (out.shape[1], out.shape[0])
+    else:
+        shown = seen(width, height, turned)
+        box, least = stored(crop(*shown, draws), *shown, turned), seen(out.shape[1], out.shape[0], turned)
+    scale = jpeg.scale_for(box, least)
+    return jpeg.snapped(box, scale), scale
 
 
 def _resize(pixels: Pixels, out: Pixels, *, mirror: bool) -> None:
@@ -165,26 +178,48 @@ def _image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
 
 
-def _by_pillow(
-    payload: bytes | memoryview, out: Pixels, crop: Crop, draws: bytes, *, mirror: bool, upright: bool
-) -> None:
+def _by_pillow(payload: bytes | memoryview, turned: int, out: Pixels, crop: Crop, draws: bytes) -> Pixels:
+    """The crop's pixels as they are stored. Raises Damaged."""
+    mode = "L" if out.shape[2] == 1 else "RGB"
+    with _readable():
+        image: Image.Image = Image.open(io.BytesIO(payload), formats=_formats())
+        width, height = image.size
+    box, scale = _wanted(width, height, turned, out, crop, draws)
+    with _readable():
+        # Only JPEGs can be drafted, and these at the same scales; it says which it chose.
+        drafted = image.draft(mode, (width // scale, height // scale)) if scale > 1 else None
+        scale = round(width / drafted[1][2]) if drafted else 1
+        left, top, across, down = (edge // scale for edge in jpeg.snapped(box, scale))
+        image = _plain(image, mode).crop((left, top, left + across, top + down))
+    return np.asarray(image).reshape(down, across, -1)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
     try:
-        image: Image.Image = Image.open(io.BytesIO(payload))
-        _check_size(*image.size)
-        if not upright:
-            image = ImageOps.exif_transpose(image)
-        left, top, width, height = crop(*image.size, draws)
-        image = _plain(image, "L" if out.shape[2] == 1 else "RGB").crop((left, top, left + width, top + height))
+        yield
+    # What Pillow raises, besides its own, for bytes that were altered: found by fuzzing.
     except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
         OSError,
         ValueError,
         SyntaxError,
+        RuntimeError,
+        TypeError,
+        EOFError,
+        LookupError,
+        ArithmeticError,
         struct.error,
+        zlib.error,
+        Image.DecompressionBombError,
     ) as error:
         raise Damaged(f"its image does not decode ({' '.join(str(error).split())[:120]})") from error
-    _resize(np.asarray(image).reshape(height, width, -1), out, mirror=mirror)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of images, of Pillow's many: none that starts another program (EPS) or is a document."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:
@@ -192,41 +227,6 @@ def _plain(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow would cut its values at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image if image.mode == mode else image.convert(mode)
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise Damaged(f"an image of {width} x {height} px; at most {MOST_PIXELS:,} px are read")
-
-
-def _orientation(payload: bytes | memoryview) -> int:
-    """The EXIF orientation of a JPEG, 1 to 8; 1 where it says none."""
-    at = 2
-    while at + 4 <= len(payload) and payload[at] == 0xFF:
-        marker, size = payload[at + 1], int.from_bytes(payload[at + 2 : at + 4], "big")
-        if marker == 0xE1 and bytes(payload[at + 4 : at + 10]) == b"Exif\0\0":
-            return _tag(bytes(payload[at + 10 : at + 2 + size]))
-        if not 0xE0 <= marker <= 0xEF and marker != 0xFE:
-            return 1  # EXIF comes before the image's own segments
-        at += 2 + size
-    return 1
-
-
-def _tag(exif: bytes) -> int:
-    """The value of tag 0x0112 in a TIFF header."""
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    try:
-        if order is None:
-            return 1
-        (first,) = struct.unpack_from(order + "I", exif, 4)
-        (entries,) = struct.unpack_from(order + "H", exif, first)
-        for number in range(entries):
-            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, first + 2 + 12 * number)
-            if tag == 0x0112:
-                return value if kind == 3 and 1 <= value <= 8 else 1
-    except struct.error:
-        pass  # cut or nonsense: as if it said nothing, as every viewer has it
-    return 1
 
 
 @cache

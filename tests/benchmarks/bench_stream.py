@@ -240,8 +240,8 @@ def measured(contender: str, task: Task) -> dict[str, Any]:  # Any: JSON values
         return {"error": "no end in 300 s"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        said = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        return {"error": said[:160]}
+        said = " ".join(done.stderr.split()[-40:]) or "no answer"
+        return {"error": said[-300:]}
     found: dict[str, Any] = json.loads(lines[-1])
     return found
 

@@ -21,7 +21,7 @@ from stoker.storage.manifest import Manifest, Shard
 from stoker.storage.memory import MemoryStore
 from stoker.storage.sample import Sample
 from stoker.storage.store import Store
-from stoker.training.cache import Cache
+from stoker.training.cache import Cache, _mark
 from stoker.training.samples import Samples
 from stoker.training.stream import ShardStream
 from tests.training import corpora
@@ -73,6 +73,7 @@ def test_a_file_on_this_machine_is_mapped_where_it_lies_and_proven_once(tmp_path
     shard = manifest.shards[0]
     cache = Cache(store, tmp_path / "cache")
     assert payloads(cache, shard) == of(manifest, 0)
+    cache.settle()
     assert not (tmp_path / "cache" / shard.sha256).exists()
     assert (tmp_path / "cache" / f"{shard.sha256}.proven").exists()
     path = store.path(shard.key)
@@ -124,6 +125,10 @@ def test_a_batch_does_not_wait_for_whole_shards_and_what_it_got_is_proven_later(
     store.allowed.clear()
     cache = Cache(store, tmp_path / "cache")
     cache._is_here = lambda one: one.view.done()  # type: ignore[method-assign]  # no patience, so that it is not timed
+    cache.expect([manifest.shards[0]])
+    until = time.monotonic() + 10
+    while not cache._open[_mark(manifest.shards[0])].fetch.got and time.monotonic() < until:
+        time.sleep(0.005)
     assert payloads(cache, manifest.shards[0]) == of(manifest, 0)  # though no shard is whole
     assert cache._counters.sums()["direct"] > 5
     assert store.parts.count(manifest.shards[0].key) < 20  # what had come was not asked for again

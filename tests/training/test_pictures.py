@@ -14,9 +14,11 @@ from PIL import Image
 
 from stoker.storage.memory import MemoryStore
 from stoker.storage.sample import Sample
+from stoker.training.crops import mirrored, whole
 from stoker.training.errors import CorruptSample, TrainingError
+from stoker.training.jpeg import Damaged
 from stoker.training.loader import Loader
-from stoker.training.pictures import PictureMaker, Pictures
+from stoker.training.pictures import PictureMaker, Pictures, picture
 from stoker.training.slots import Slots
 from stoker.training.stream import ShardStream
 from tests.training import corpora
@@ -96,6 +98,39 @@ def test_sixteen_bits_palettes_and_transparency_become_eight_bits(tmp_path: Path
     assert noise(batch.images[0, :, :, 0].numpy(), (deep >> 8).astype(np.uint8)) < 1
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")  # Pillow's, of altered files
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"])
+def test_altered_bytes_of_any_format_are_an_image_or_damage_and_nothing_else(kind: str) -> None:
+    file = io.BytesIO()
+    drawn(40, 40).save(file, kind)
+    generator = np.random.default_rng(len(kind))
+    out = np.empty((24, 24, 3), np.uint8)
+    read = 0
+    for number in range(300):
+        payload = np.frombuffer(file.getvalue(), np.uint8).copy()
+        for _ in range(number % 5):
+            payload[generator.integers(0, min(len(payload), 200))] = generator.integers(0, 256)
+        try:
+            picture(memoryview(payload)[: None if number % 3 else -(number + 1)], out, whole, b"")
+            read += 1
+        except Damaged:
+            continue
+    assert 0 < read < 300
+
+
+def test_a_document_or_a_program_is_no_image() -> None:
+    with pytest.raises(Damaged, match="does not decode"):
+        picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", np.empty((8, 8, 3), np.uint8), whole, b"")
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
+    payload = bytearray(encoded(drawn(64, 64)))
+    at = payload.index(b"\xff\xc0") + 5
+    payload[at : at + 4] = b"\xea\x60\xea\x60"
+    with pytest.raises(Damaged, match="60000 x 60000 px; at most"):
+        picture(bytes(payload), np.empty((8, 8, 3), np.uint8), whole, b"")
+
+
 def test_what_is_no_image_or_has_no_class_is_named_or_skipped(tmp_path: Path) -> None:
     broken = [*PHOTOS[:4], sample(4, b"\xff\xd8\xff nonsense"), sample(5, b"x", "txt"), *PHOTOS[6:]]
     maker = PictureMaker(32, label="label")
@@ -119,9 +154,6 @@ def test_half_of_random_crops_are_mirrored() -> None:
     left_dark = np.zeros((64, 64, 3), np.uint8)
     left_dark[:, 32:] = 255
     payload = encoded(Image.fromarray(left_dark))
-    from stoker.training.crops import mirrored, whole
-    from stoker.training.pictures import picture
-
     draws = [bytes([number]) * 32 for number in range(64)]
     assert sum(mirrored(one) for one in draws) == 32
     out = np.empty((32, 32, 3), np.uint8)

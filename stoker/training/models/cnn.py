@@ -15,10 +15,11 @@ from stoker.storage import records
 from stoker.training.crops import whole
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.initialise import initialise
+from stoker.training.jpeg import Damaged
 from stoker.training.loader import Stream
 from stoker.training.model import Corpus, Facts, Outcome
 from stoker.training.networks import Normalised, lenet5, resnet
-from stoker.training.pictures import FIELDS, Damaged, picture
+from stoker.training.pictures import FIELDS, picture
 from stoker.training.samples import Samples
 from stoker.training.slots import Slots
 from stoker.training.stream import ShardStream

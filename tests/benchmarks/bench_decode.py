@@ -1,0 +1,183 @@
+"""Random crops of JPEGs as batches: Stoker's maker and loader, the bare decoders it stands on, and Pillow.
+
+    python tests/benchmarks/bench_decode.py [--images FOLDER] [--rounds 7] [--batches 8] [--size 224] [--side 256]
+
+Each round runs every reader once, in turn, on the same images with the same crops. "region loop" and "full loop" are
+the least a program can do: libturbojpeg's region decode, or simplejpeg's decode of everything, and one cv2.resize of
+the crop into a batch that is used again. Ratios are medians over the rounds of processor time to that of the region
+loop in the same round. FOLDER holds JPEGs; without it they are made: smooth shapes under noise, with the bytes per
+pixel of a photograph.
+"""
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from stoker.storage.memory import MemoryStore
+from stoker.storage.sample import Sample
+from stoker.training import jpeg, turbo
+from stoker.training.crops import mirrored, random_crop
+from stoker.training.loader import Loader
+from stoker.training.pictures import PictureMaker
+from stoker.training.samples import Samples
+from stoker.training.stream import ShardStream
+from tests.training import corpora
+
+BATCH = 128
+CROP = partial(random_crop, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+Run = Callable[[], int]  # images read
+
+
+def made(count: int, side: int) -> list[bytes]:
+    """JPEGs of 256 px have about 18 KB."""
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(count):
+        small = generator.integers(0, 256, (side // 16, side // 16, 3), dtype=np.uint8)
+        smooth = np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC), np.int16)
+        fine = np.clip(smooth + generator.integers(-14, 15, smooth.shape), 0, 255).astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(fine).save(file, "JPEG", quality=85)
+        found.append(file.getvalue())
+    return found
+
+
+class Bare:
+    """Loops over payloads and boxes that are known, into one batch."""
+
+    def __init__(self, payloads: Sequence[memoryview], draws: Sequence[bytes], size: int) -> None:
+        self.payloads, self.draws, self.size = payloads, draws, size
+        self.out = np.empty((BATCH, size, size, 3), np.uint8)
+        sizes = [Image.open(io.BytesIO(payload)).size for payload in payloads]
+        self.boxes = [CROP(*one, drawn) for one, drawn in zip(sizes, draws, strict=True)]
+        self.mirrored = [mirrored(one) for one in draws]
+
+    def finish(self, pixels: np.ndarray, place: int) -> None:
+        out = self.out[place % BATCH]
+        cv2.resize(pixels, (self.size, self.size), dst=out, interpolation=cv2.INTER_LINEAR)
+        if self.mirrored[place]:
+            cv2.flip(out, 1, dst=out)
+
+    def region(self) -> int:
+        library = turbo.library()
+        assert library is not None, "the region loop needs libturbojpeg 3"
+        handle, scratch = library.tj3Init(1), np.empty(3 * 4096 * 4096, np.uint8)
+        for place, (payload, (left, top, width, height)) in enumerate(zip(self.payloads, self.boxes, strict=True)):
+            data = np.frombuffer(payload, np.uint8)
+            address = data.ctypes.data
+            library.tj3DecompressHeader(handle, address, data.size)
+            block = turbo.BLOCKS[library.tj3Get(handle, turbo.SUBSAMPLING)][0]
+            start = left // block * block
+            across = width + left - start
+            assert library.tj3SetCroppingRegion(handle, turbo.Region(start, top, across, height)) == 0
+            assert library.tj3Decompress8(handle, address, data.size, scratch.ctypes.data, across * 3, 0) == 0
+            self.finish(scratch[: across * height * 3].reshape(height, across, 3)[:, left - start :], place)
+        library.tj3Destroy(handle)
+        return len(self.payloads)
+
+    def full(self) -> int:
+        for place, (payload, (left, top, width, height)) in enumerate(zip(self.payloads, self.boxes, strict=True)):
+            self.finish(simplejpeg.decode_jpeg(payload)[top : top + height, left : left + width], place)
+        return len(self.payloads)
+
+    def pillow(self) -> int:
+        """As torchvision's RandomResizedCrop and ToTensor have it, less the division by 255."""
+        for place, (payload, (left, top, width, height)) in enumerate(zip(self.payloads, self.boxes, strict=True)):
+            image = Image.open(io.BytesIO(payload)).convert("RGB").crop((left, top, left + width, top + height))
+            image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+            if self.mirrored[place]:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            self.out[place % BATCH] = np.asarray(image)
+        return len(self.payloads)
+
+
+def by_maker(maker: PictureMaker, batches: Sequence[tuple[Samples, Sequence[bytes]]]) -> int:
+    return sum(len(maker(samples, draws).images) for samples, draws in batches)
+
+
+def by_loader(loader: Loader) -> int:
+    images = sum(len(batch.images) for batch in loader)
+    for coming in list(loader._coming.values()):
+        coming.exception()  # of the next epoch: they are paid for here, as this epoch's first were in the round before
+    return images
+
+
+def measured(runs: dict[str, Run], rounds: int) -> None:
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for number in range(rounds + 1):  # the first fills caches
+        for name, run in runs.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            images = run()
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+            if number:
+                seconds[name].append((cpu / images * 1e6, images / wall))
+    floor = seconds["region loop"]
+    print("| | CPU ms per 1,000 | images/s | CPU to the region loop's |\n|---|---|---|---|")
+    for name, found in seconds.items():
+        ratio = statistics.median(one[0] / least[0] for one, least in zip(found, floor, strict=True))
+        cpu, rate = (statistics.median(column) for column in zip(*found, strict=True))
+        print(f"| {name} | {cpu:.0f} | {rate:,.0f} | {ratio:.2f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="a folder of JPEGs")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batches", type=int, default=8, help=f"of {BATCH} images, in a round")
+    parser.add_argument("--size", type=int, default=224, help="of the crops, in pixels")
+    parser.add_argument("--side", type=int, default=256, help="of the images that are made, in pixels")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    count = BATCH * options.batches
+    given = (
+        [path.read_bytes() for path in sorted(options.images.glob("*.jp*g"))]
+        if options.images
+        else made(min(count, 256), options.side)
+    )
+    samples = [Sample(f"s{n:06d}", {"jpg": given[n % len(given)]}, {"label": n % 10}) for n in range(count)]
+    print(f"{len(given)} images, {sum(map(len, given)) / len(given) / 1000:.1f} KB; engine {jpeg.engine()}")
+    with tempfile.TemporaryDirectory() as folder:
+        store = MemoryStore()
+        manifest = corpora.version(store, Path(folder), {"train": samples}, per_shard=1000)
+        maker = PictureMaker(options.size, label="label")
+
+        def stream() -> ShardStream:
+            return ShardStream(store, manifest, batch_size=BATCH, make=maker, cache=Path(folder) / "cache")
+
+        own = stream()
+        gathered: list[tuple[Samples, Sequence[bytes]]] = []
+        generator = np.random.default_rng(1)
+        for start in range(0, count, BATCH):
+            one = own.gathered(own.share_of(0, start))
+            gathered.append((one, [generator.bytes(32) for _ in range(len(one))]))
+        payloads = [one for batch, _ in gathered for one in batch.column("jpg") if one is not None]
+        bare = Bare(payloads, [one for _, draws in gathered for one in draws], options.size)
+        loaders = {workers: Loader(stream(), workers=workers) for workers in (1, 2)}
+        measured(
+            {
+                "region loop": bare.region,
+                "full loop": bare.full,
+                "PictureMaker": lambda: by_maker(maker, gathered),
+                "Loader, 1 thread": lambda: by_loader(loaders[1]),
+                "Loader, 2 threads": lambda: by_loader(loaders[2]),
+                "Pillow": bare.pillow,
+            },
+            options.rounds,
+        )
+        for loader in loaders.values():
+            loader.close()
+        own.close()
+
+
+if __name__ == "__main__":
+    main()
