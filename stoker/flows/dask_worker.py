@@ -2,4 +2,7 @@
 
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+def dask_setup(worker: object) -> None:
+    """Called by Dask in the worker's main thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

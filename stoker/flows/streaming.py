@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _LIMITS = {
     "reading": "reading: a faster store, a warm cache or more workers help",
-    "making": "decoding: more cores and workers, smaller images or a larger --size step in the recipe help",
+    "making": "decoding: more cores and workers help, or smaller images in the corpus",
     "hand-over": "the hand-over between workers and loop: larger batches help",
 }
 

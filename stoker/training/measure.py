@@ -131,12 +131,12 @@ def _loaded(
     watch, before = Watch(stream.counters), stream.counters.sums()
     begun, cpu = time.monotonic(), time.process_time()
     until = begun + seconds
-    loader = Loader(stream, workers=workers)
-    while time.monotonic() < until and not stop():
-        for batch in loader:
-            use(batch)
-            if time.monotonic() >= until or stop():
-                break
+    with closing(Loader(stream, workers=workers)) as loader:
+        while time.monotonic() < until and not stop():
+            for batch in loader:
+                use(batch)
+                if time.monotonic() >= until or stop():
+                    break
     passed, used = time.monotonic() - begun, time.process_time() - cpu
     return _stage("reading", _since(stream.counters, before), passed, used), watch.tell()
 

@@ -19,6 +19,7 @@ class Quality:
 
     batch_size: int
     window: int  # shards
+    all_shards: int
     shards: float  # that the samples of a batch come from
     shards_in_full: float
     neighbours: float  # share of samples whose next one in the shard is in the same batch
@@ -26,10 +27,11 @@ class Quality:
 
     def describe(self) -> str:
         """One line for a person."""
+        more = f"; a window of more than {self.window} shards mixes more" if self.window < self.all_shards else ""
         return (
             f"a batch of {self.batch_size:,} mixes {self.shards:,.3g} shards (fully shuffled: "
             f"{self.shards_in_full:,.3g}); neighbours in a shard meet in a batch {100 * self.neighbours:.2g} % of the "
-            f"time ({100 * self.neighbours_in_full:.2g} %); a window of more than {self.window} shards mixes more"
+            f"time ({100 * self.neighbours_in_full:.2g} %){more}"
         )
 
 
@@ -50,6 +52,7 @@ def quality(order: Order, batch_size: int) -> Quality:
     return Quality(
         batch_size=size,
         window=order.window,
+        all_shards=len(counts),
         shards=shards / len(starts),
         # Chance that a shard is in a batch: one less that of all draws missing it (draws taken as independent).
         shards_in_full=float((1 - (1 - counts / samples) ** size).sum()),

@@ -235,6 +235,9 @@ def litdata(task: Task) -> Batches:
     options: dict[str, Any] = {}
     where = str(task.folder / "litdata")
     if task.where == "s3":
+        from litdata.streaming import downloader
+
+        downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True  # it has no option for a server without TLS
         keys = task.facts["keys"]
         where = "s3://bench/litdata"
         names = ("aws_access_key_id", "aws_secret_access_key", "endpoint_url", "region_name")
