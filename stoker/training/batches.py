@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from stoker.training.counters import Counters
 
@@ -34,6 +34,9 @@ class Stream(Protocol):
 
     def batch(self, epoch: int, start: int) -> Any:
         """The batch at a position of an epoch; counts nothing."""
+
+    def settle(self) -> None:
+        """Wait until all that was given is proven."""
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream is."""
@@ -66,7 +69,11 @@ class Batches(Dataset[Any]):
             raise IndexError(number)
         if os.getpid() != self._process:
             self._arrive()
-        return self._stream.batch(self._epoch, self._start + number * self._stream.batch_size)
+        batch = self._stream.batch(self._epoch, self._start + number * self._stream.batch_size)
+        told = get_worker_info()
+        if number + (told.num_workers if told else 1) >= self._left:  # the last one that this worker makes
+            self._stream.settle()
+        return batch
 
     def _arrive(self) -> None:
         """In a process that was forked: connections, locks and threads are those of the other process; begin anew."""
@@ -84,7 +91,10 @@ def _anew(part: Any) -> Any:  # Any: what the fields of streams hold
     if type(part) in (list, tuple):
         return type(part)(_anew(one) for one in part)
     if is_dataclass(part) and not isinstance(part, type) and (hasattr(part, "batch") or hasattr(part, "read")):
-        return replace(part, **{one.name: _anew(getattr(part, one.name)) for one in fields(part) if one.init})
+        made = {one.name: _anew(getattr(part, one.name)) for one in fields(part) if one.init}
+        if "version" in made and hasattr(part, "manifest"):
+            made["version"] = part.manifest  # the name may mean another one by now
+        return replace(part, **made)
     return part
 
 

@@ -20,10 +20,6 @@ Last = Literal["short", "drop", "pad"]
 Batch = Any  # what ``make`` or ``collate`` make of samples
 Wanted = list[tuple[Cache, list[tuple[Shard, Places, Places]]]]  # of each cache: shard, rows, places in the batch
 
-# The last batches of an epoch wait until all shards are proven of which samples were given before. More than one batch:
-# workers make several at the same time.
-_SETTLED = 32
-
 
 class Batching:
     """Batches of an order of samples that a subclass, a dataclass with these fields, looks up."""
@@ -79,6 +75,7 @@ class Batching:
             batch = self.batch(self.epoch, self.delivered)
             self.step()
             yield batch
+        self.settle()
         self.turn()
 
     def step(self) -> None:
@@ -95,7 +92,7 @@ class Batching:
         """This rank's share of the global batch that begins at a position of an epoch; counts nothing as delivered."""
         samples = self.gathered(self.share_of(epoch, start))
         self.expect(epoch, min(start + self.batch_size, self.samples))
-        if start + _SETTLED * self.batch_size >= self.samples:
+        if start + self.batch_size >= self.samples:
             self.settle()
         while True:
             try:
@@ -134,11 +131,9 @@ class Batching:
         """The samples that lie there. Raises CorruptShard unless it is to be skipped, StorageError."""
         groups: list[Group] = []
         for cache, some in wanted:
-            try:
+            if self.on_corrupt == "stop":
                 groups += cache.groups(some)
-            except CorruptShard:
-                if self.on_corrupt == "stop":
-                    raise
+            else:
                 groups += self._intact(cache, some)
         size = sum(len(group.rows) for group in groups)
         if size < sum(len(rows) for _, some in wanted for _, rows, _ in some):
@@ -148,11 +143,12 @@ class Batching:
         return samples
 
     def _intact(self, cache: Cache, wanted: list[tuple[Shard, Places, Places]]) -> list[Group]:
-        """The samples of those shards that are not corrupt; the others are counted."""
+        """The samples of those shards that are proven not to be corrupt; the others are counted."""
         found: list[Group] = []
+        cache.expect([shard for shard, _, _ in wanted])
         for one in wanted:
             try:
-                found += cache.groups([one])
+                found += cache.groups([one], proven=True)
             except CorruptShard as corrupt:  # rare
                 self._skip(corrupt, len(one[1]))
         return found
@@ -164,9 +160,12 @@ class Batching:
         if self.decode is None and self.augment is None:
             return samples if self.collate is None else self.collate(list(samples))
         examples: list[Any] = []
-        for sample in samples:
-            example = sample if self.decode is None else self.decode(sample)
-            examples.append(example if self.augment is None else self.augment(example, self._drawn(epoch, sample.key)))
+        for place, sample in enumerate(samples):
+            try:
+                example = sample if self.decode is None else self.decode(sample)
+                examples.append(self.augment(example, self._drawn(epoch, sample.key)) if self.augment else example)
+            except CorruptSample as error:
+                raise CorruptSample(place, str(error)) from error  # its own place would be that of a batch of one
         return examples if self.collate is None else self.collate(examples)
 
     def _drawn(self, epoch: int, key: str) -> bytes:
@@ -194,6 +193,10 @@ class Batching:
             raise TrainingError(f"rank {self.rank} of {self.world_size}: expected 0 to {self.world_size - 1}")
         if self.batch_size < self.world_size:
             raise TrainingError(f"batch_size {self.batch_size} is less than the {self.world_size} ranks that share it")
+        if self.last == "pad" and self.on_corrupt == "skip":
+            raise TrainingError(
+                "last='pad' needs on_corrupt='stop': where a sample is skipped, a padded batch is not as large as ever"
+            )
         if self.make is not None and (self.decode or self.augment or self.collate):
             raise TrainingError("make takes whole batches; decode, augment and collate are not called beside it")
         if self.last not in ("short", "drop", "pad") or self.on_corrupt not in ("stop", "skip"):

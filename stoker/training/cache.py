@@ -1,10 +1,8 @@
 """Shards on this machine: mapped where they lie or fetched once, proven once, and read before they are whole."""
 
 import hashlib
-import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock
@@ -15,29 +13,23 @@ from stoker.storage.index import Places, ShardIndex
 from stoker.storage.manifest import Shard
 from stoker.storage.store import Store
 from stoker.training.counters import Counters
-from stoker.training.fetching import Fetch
+from stoker.training.early import Early
+from stoker.training.fetching import Coming, Fetch, Mark, mark_of
 from stoker.training.folder import Folder, default_folder
 from stoker.training.samples import Group
-from stoker.training.threads import Threads
+from stoker.training.threads import Threads, after_fork
+from stoker.training.traffic import Traffic
 
 MEGABYTES = 4096  # of a cache, unless another bound is given
 _BULK = 4  # shards that are fetched at once
-_QUICK = 8  # small reads at once
-_PATIENCE_S = 0.2  # a batch waits so long for whole shards; if they take longer, its samples are read alone
-_RATE = 50e6  # bytes a second that a store is taken to give, before any were counted
-_COUNTED_S = 0.05  # before what was counted says anything
+_QUICK = 16  # small reads at once
+_SMALL_S = 0.06  # that a small read is taken to need
+_PATIENCE_S = (
+    0.2  # a batch waits so long for whole shards anyway, and longer only if its samples alone would take longer
+)
 _INDEXES = 1024  # that are kept in memory: a few hundred bytes to a megabyte each
 
-_Mark = tuple[str, str]
 _Wanted = Sequence[tuple[Shard, Places, Places]]  # shard, rows, their places in the batch
-
-
-@dataclass(frozen=True, eq=False)
-class _Coming:
-    """A shard that is on its way, or here."""
-
-    fetch: Fetch
-    view: "Future[memoryview]"
 
 
 class Cache:
@@ -45,8 +37,9 @@ class Cache:
 
     A tar that is a file on this machine is mapped where it lies. Others are files of ``folder``, named by their
     SHA-256, there only whole and proven, shared by all processes; the least recently used go when ``megabytes`` are
-    exceeded. What the disk will not have is held in memory as long as it is in use. Samples that are wanted before
-    their shard is whole are read alone, and ``settle`` tells when they are proven.
+    exceeded (who has one mapped keeps its bytes on the disk until then). What the disk will not have is held in memory
+    as long as it is in use. Samples that are wanted before their shard is whole are read alone, and ``settle`` tells
+    when they are proven.
     """
 
     def __init__(
@@ -69,18 +62,25 @@ class Cache:
         self._store, self._tars = store, tars or store
         self._folder = Folder(folder or default_folder(), megabytes * 10**6)
         self._held = held  # open shards
-        self._lock = Lock()
-        self._open: dict[_Mark, _Coming] = {}  # the least recently used first
-        self._indexes: dict[_Mark, Future[ShardIndex]] = {}
-        self._unproven: dict[_Mark, _Coming] = {}  # of which samples were given before they were whole
         self._reset()
+        after_fork(self)
 
     def _reset(self) -> None:
+        self._lock = Lock()
+        self._open: dict[Mark, Coming] = {}  # the least recently used first
+        self._indexes: dict[Mark, Future[ShardIndex]] = {}
+        self._corrupt: dict[Mark, str] = {}  # what was said of shards that are left out
+        self._early = Early()
+        self._traffic = Traffic()
         self._bulk: Threads | None = None
         self._quick: Threads | None = None
         self._stopped = Event()
-        self._busy_since: float | None = None
-        self._active = 0  # shards that are on their way
+
+    def begin_anew(self) -> None:
+        """In a process that was forked: threads, locks and open files are those of the other process."""
+        for one in self._open.values():
+            one.fetch.forget()
+        self._reset()
 
     def __getstate__(self) -> dict[str, Any]:  # Any: what pickle wants
         return {"store": self._store, "folder": self._folder.path, **self._options}
@@ -89,28 +89,36 @@ class Cache:
         # Another process has connections and threads of its own.
         self.__init__(state.pop("store"), state.pop("folder"), **state)  # type: ignore[misc]  # no subclass has another
 
-    def groups(self, wanted: _Wanted) -> list[Group]:
+    def groups(self, wanted: _Wanted, *, proven: bool = False) -> list[Group]:
         """Of each shard the samples of these rows, which are at those places of a batch.
 
-        Raises CorruptShard, also of a shard whose samples were given before; StorageError.
+        ``proven``: wait for whole, proven shards, and fetch none again that was found to be corrupt. Raises
+        CorruptShard, also of a shard whose samples were given before; StorageError.
         """
-        self._check_unproven()
+        self._early.check(self._opened)
+        if proven:
+            self.expect([shard for shard, _, _ in wanted])
+            return [self._whole(shard, rows, places) for shard, rows, places in wanted]
         indexes = [one.result() for one in [self._index(shard) for shard, _, _ in wanted]]
         coming = [self._opened(shard) for shard, _, _ in wanted]
+        self._wait_if_soon(coming, sum(len(rows) for _, rows, _ in wanted))
         found = []
-        direct: list[tuple[list[memoryview | None], int, Future[bytes]]] = []
+        direct: list[tuple[list[Any], int, Future[bytes]]] = []  # Any: memoryviews, and None where they will be
         for (shard, rows, places), one, known in zip(wanted, coming, indexes, strict=True):
             starts, stops = known.starts[rows].tolist(), known.stops[rows].tolist()
-            if self._is_here(one):
+            if one.view.done():
                 view = self._view(shard, one)
                 regions: list[Any] = [view[start:stop] for start, stop in zip(starts, stops, strict=True)]
             else:
                 regions = [one.fetch.read(start, stop) for start, stop in zip(starts, stops, strict=True)]
-                self._unproven[_mark(shard)] = one
-                for place, region in enumerate(regions):
-                    if region is None:
-                        ask = partial(self._read, shard, starts[place], stops[place])
+                for place, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+                    if (region := regions[place]) is None:
+                        ask = partial(self._read, shard, one, start, stop)
                         direct.append((regions, place, self._threads("_quick", _QUICK).call(ask)))
+                    elif not one.fetch.local:
+                        self._early.note(shard, one, start, region)
+                if one.fetch.local:
+                    self._early.note(shard, one)
             found.append(Group(f"{self._tars.url}/{shard.key}", known, rows, places, regions))
         for regions, place, payload in direct:
             regions[place] = memoryview(payload.result())
@@ -127,14 +135,16 @@ class Cache:
     def expect(self, shards: Sequence[Shard]) -> None:
         """Begin to fetch shards that will be read soon."""
         for shard in shards:
-            self._index(shard)
-            self._opened(shard)
+            if mark_of(shard) not in self._corrupt:
+                self._index(shard)
+                self._opened(shard)
 
     def settle(self) -> None:
-        """Wait until all shards whose samples were given before they were whole are proven. Raises CorruptShard."""
-        for one in list(self._unproven.values()):
-            one.view.exception()
-        self._check_unproven()
+        """Wait until all shards whose samples were given before they were whole are proven.
+
+        Raises CorruptShard; StorageError if one cannot be had any more.
+        """
+        self._early.settle(self._opened)
 
     def count_into(self, counters: Counters) -> None:
         """Count into other counters from now on."""
@@ -145,66 +155,88 @@ class Cache:
         self._held = max(self._held, shards)
 
     def close(self) -> None:
-        """End the threads; what is on disk stays for the next run."""
+        """End the threads; what is on disk stays for the next run.
+
+        Raises CorruptShard if that is known by now of a shard whose samples were given.
+        """
+        corrupt = self._early.known()
         self._stopped.set()
         with self._lock:
             pools = [self._bulk, self._quick]
-            self._open.clear()
-            self._indexes.clear()
-            self._unproven.clear()
-            self._reset()
+        self._reset()
         for pool in pools:
             if pool is not None:
                 pool.close()
+        if corrupt is not None:
+            raise corrupt
 
-    def _opened(self, shard: Shard) -> _Coming:
+    def _whole(self, shard: Shard, rows: Places, places: Places) -> Group:
+        """The samples of a proven shard. Raises CorruptShard; of one shard the same each time."""
+        where = f"{self._tars.url}/{shard.key}"
+        if (said := self._corrupt.get(mark_of(shard))) is not None:
+            raise CorruptShard(said)
+        try:
+            known = self.index(shard)
+            view = self._view(shard, self._opened(shard))
+        except CorruptShard as error:
+            self._corrupt[mark_of(shard)] = str(error)
+            raise
+        starts, stops = known.starts[rows].tolist(), known.stops[rows].tolist()
+        regions = [view[start:stop] for start, stop in zip(starts, stops, strict=True)]
+        return Group(where, known, rows, places, regions)
+
+    def _opened(self, shard: Shard) -> Coming:
         """The shard, on its way at least."""
-        mark = _mark(shard)
+        mark = mark_of(shard)
         with self._lock:
             found = self._open.pop(mark, None)
-            if found is None or (found.view.done() and (found.view.cancelled() or found.view.exception())):
-                fetch = Fetch(self._tars, shard, self._folder, self._stopped)
-                self._active += 1
-                self._busy_since = self._busy_since or time.monotonic()
-                view: Future[memoryview] = self._threads("_bulk", _BULK, locked=True).call(partial(self._fetch, fetch))
-                found = _Coming(fetch, view)
+            if found is None or (found.failed and not found.corrupt):  # that it is corrupt is yet to be told
+                found = self._begun(Fetch(self._tars, shard, self._folder, self._stopped))
             self._open[mark] = found  # the newest
-            while len(self._open) > self._held and self._open[next(iter(self._open))].view.done():
-                self._open.pop(next(iter(self._open)))
+            if len(self._open) > self._held:
+                whole = [mark for mark, one in self._open.items() if one.view.done()]
+                for old in whole[: len(self._open) - self._held]:
+                    self._open.pop(old)
         return found
 
+    def _begun(self, fetch: Fetch) -> Coming:
+        view = fetch.at_once()
+        if view is not None:
+            self._counters.add(hits=1)
+            here: Future[memoryview] = Future()
+            here.set_result(view)
+            return Coming(fetch, here)
+        return Coming(fetch, self._threads("_bulk", _BULK, locked=True).call(partial(self._fetch, fetch)))
+
     def _fetch(self, fetch: Fetch) -> memoryview:
+        traffic = self._traffic
+        traffic.begin(fetch)
         try:
             return fetch.run()
         finally:
+            traffic.end(fetch)
             name = "misses" if fetch.fetched else "hits"
             self._counters.add(**{name: 1}, fetched=fetch.fetched, through=int(fetch.through))
-            with self._lock:
-                self._active -= 1
-                self._busy_since = self._busy_since if self._active > 0 else None
 
-    def _is_here(self, one: _Coming) -> bool:
-        """Whether to take the whole shard: it is here, or will be before single samples were read."""
-        if one.view.done():
-            return True
-        with self._lock:
-            ahead = [other.fetch for other in self._open.values() if not other.view.done()]
-            passed = time.monotonic() - (self._busy_since or time.monotonic())
-        got = sum(fetch.got for fetch in ahead)
-        left = sum(fetch.shard.size for fetch in ahead) - got
-        rate = got / passed if passed > _COUNTED_S and got else _RATE
-        return left / rate <= _PATIENCE_S and not one.fetch.local
+    def _wait_if_soon(self, wanted: Sequence[Coming], samples: int) -> None:
+        """Wait for these if they will be whole before single samples of them were read."""
+        lacking = [one for one in wanted if not one.view.done() and not one.fetch.local]
+        if not lacking:
+            return
+        patience = max(_PATIENCE_S, _SMALL_S * samples * len(lacking) / len(wanted) / _QUICK)
+        if self._traffic.seconds(one.fetch for one in lacking) <= patience:
+            wait([one.view for one in lacking], timeout=2 * patience)
 
-    def _view(self, shard: Shard, one: _Coming) -> memoryview:
+    def _view(self, shard: Shard, one: Coming) -> memoryview:
         try:
             return one.view.result()
         except BaseException:
             with self._lock:  # the next one who wants it tries again
-                if self._open.get(_mark(shard)) is one:
-                    self._open.pop(_mark(shard))
+                if self._open.get(mark_of(shard)) is one:
+                    self._open.pop(mark_of(shard))
             raise
 
-    def _read(self, shard: Shard, start: int, stop: int) -> bytes:
+    def _read(self, shard: Shard, one: Coming, start: int, stop: int) -> bytes:
         payload = self._tars.read(shard.key, start=start, size=stop - start)
         self._counters.add(direct=1, fetched=len(payload))
         if len(payload) != stop - start:
@@ -212,17 +244,11 @@ class Cache:
                 f"{self._tars.url}/{shard.key}: ends before byte {stop:,}, but the manifest says {shard.size:,} bytes; "
                 "run `stoker verify`, then ingest the corpus again"
             )
+        self._early.note(shard, one, start, payload)
         return payload
 
-    def _check_unproven(self) -> None:
-        for mark, one in list(self._unproven.items()):
-            if one.view.done():
-                self._unproven.pop(mark, None)
-                if not one.view.cancelled() and isinstance(error := one.view.exception(), CorruptShard):
-                    raise error
-
     def _index(self, shard: Shard) -> "Future[ShardIndex]":
-        mark = _mark(shard)
+        mark = mark_of(shard)
         with self._lock:
             found = self._indexes.pop(mark, None)
             if found is None or (found.done() and (found.cancelled() or found.exception())):
@@ -256,8 +282,3 @@ class Cache:
             pool = Threads(count, f"stoker-{name.strip('_')}")
             setattr(self, name, pool)
         return pool
-
-
-def _mark(shard: Shard) -> _Mark:
-    """Tells open shards apart: two tars of the same bytes may have keys of their own."""
-    return shard.sha256, shard.index_sha256

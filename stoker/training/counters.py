@@ -3,6 +3,8 @@
 from collections import Counter
 from threading import Lock
 
+from stoker.training.threads import after_fork
+
 
 class Counters:
     """Sums by name, added to from any thread.
@@ -15,6 +17,11 @@ class Counters:
 
     def __init__(self) -> None:
         self._sums: Counter[str] = Counter()
+        self.begin_anew()
+        after_fork(self)
+
+    def begin_anew(self) -> None:
+        """In a process that was forked another thread may have had the lock."""
         self._lock = Lock()
 
     def add(self, **amounts: float) -> None:
@@ -32,5 +39,5 @@ class Counters:
         return self.sums()
 
     def __setstate__(self, state: dict[str, float]) -> None:
-        self._sums = Counter(state)
-        self._lock = Lock()
+        self.__init__()  # type: ignore[misc]  # no subclass has another
+        self._sums.update(state)

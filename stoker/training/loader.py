@@ -12,7 +12,7 @@ from stoker.training.batches import Batches, Stream, pinned
 from stoker.training.errors import TrainingError
 from stoker.training.idle import DeviceIdle
 from stoker.training.processes import by_processes
-from stoker.training.threads import Threads
+from stoker.training.threads import Threads, after_fork
 
 _CLOSE_S = 60.0  # to wait at most, for threads that may be reading from a slow store
 __all__ = ["Batches", "Loader", "Stream"]
@@ -53,6 +53,11 @@ class Loader:
         self._ending: list[Threads] = []  # of loops that were left
         self._coming: dict[tuple[int, int], Future[Any]] = {}  # by epoch and position
         self._idle = DeviceIdle(stream.counters)
+        after_fork(self)
+
+    def begin_anew(self) -> None:
+        """In a process that was forked the threads are those of the other process."""
+        self._threads, self._ending, self._coming = None, [], {}
 
     def __len__(self) -> int:
         """Batches of a whole epoch, also in the middle of one, as Lightning counts; ``len(stream)`` are left."""
@@ -83,6 +88,7 @@ class Loader:
             batches.close()
             if not over:
                 self._pause()
+        stream.settle()
         stream.turn()
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts

@@ -3,6 +3,7 @@
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -283,6 +284,7 @@ class MixedStream(Batching):
         self.epoch, self.delivered = position_of(state, self.samples)
 
     def close(self) -> None:
-        """End the threads that read ahead."""
-        for part in self._parts:
-            part.close()
+        """End the threads that read ahead. Raises CorruptShard if that is known by now of what was given."""
+        with ExitStack() as all_of_them:
+            for part in self._parts:
+                all_of_them.callback(part.close)

@@ -245,6 +245,7 @@ class Run:
         self.sink.write("evaluate", self.step, self.metrics)
 
     def _save(self, *, done: bool, sample: str = "") -> None:
+        self.stream.settle()  # a checkpoint holds nothing of what is not proven
         mark = Mark(
             run=self.run,
             step=self.step,

@@ -34,8 +34,13 @@ class ShardStream(Batching):
     samples (``padding`` tells how many of a batch are such).
 
     State is a few integers and counts what was handed to the loop: stop anywhere, load it into a stream with another
-    number of ranks, and the global order goes on. A sample that cannot be decoded (CorruptSample) ends the stream, or
-    with ``on_corrupt="skip"`` is left out of its batch and counted, up to ``skip_budget`` of them.
+    number of ranks, and the global order goes on. A sample that cannot be decoded (CorruptSample) or whose shard is not
+    what the manifest says (CorruptShard) ends the stream, or with ``on_corrupt="skip"`` is left out of its batch and
+    counted, up to ``skip_budget`` of them.
+
+    Samples may be given before their shard is whole. Whether they were sound is known at the end of the epoch at the
+    latest, or after ``settle()``, which raises CorruptShard if not: call it before what was learned is kept. With
+    ``skip`` they are given from whole, proven shards alone, for which the first batch waits.
     Raises TrainingError for options that cannot work, CorruptShard, StorageError.
     """
 
@@ -150,7 +155,7 @@ class ShardStream(Batching):
         self.epoch, self.delivered = position_of(state, self.samples)
 
     def close(self) -> None:
-        """End the threads that read ahead."""
+        """End the threads that read ahead. Raises CorruptShard if that is known by now of what was given."""
         self._cache.close()
 
     def order(self, epoch: int) -> Order:
@@ -158,9 +163,9 @@ class ShardStream(Batching):
         found = self._orders.get(epoch)
         if found is None:
             found = Order(self._counts, self.seed, epoch, self.window, self.shuffle)
-            # Two: batches of the next epoch are made while this one's are consumed.
-            self._orders = {other: order for other, order in self._orders.items() if abs(other - epoch) == 1}
-            self._orders[epoch] = found
+            # Two: batches of the next epoch are made while this one's are consumed. A new dictionary: threads read it.
+            kept = {other: order for other, order in self._orders.items() if abs(other - epoch) == 1}
+            self._orders = {**kept, epoch: found}
         return found
 
 

@@ -111,6 +111,7 @@ class TextStream:
             batch = self.batch(self.epoch, self.delivered)
             self.step()
             yield batch
+        self.settle()
         self.turn()
 
     def step(self) -> None:
@@ -165,8 +166,9 @@ class TextStream:
             first, stop = share(self.batch_size, self.rank, self.world_size)
             found = EpochText(self._cache, self._shards, order, self._totals, self.tokens_in, stop - first)
             # Two: windows of the next epoch are made while this one's are consumed.
-            self._texts = {other: text for other, text in self._texts.items() if abs(other - epoch) == 1}
-            self._texts[epoch] = found
+            # A new dictionary: threads read it.
+            kept = {other: text for other, text in self._texts.items() if abs(other - epoch) == 1}
+            self._texts = {**kept, epoch: found}
         return found
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
@@ -195,8 +197,12 @@ class TextStream:
                 )
         self.epoch, self.delivered = position_of(state, self._windows() * self.batch_size)
 
+    def settle(self) -> None:
+        """Wait until all that was given is proven. Raises CorruptShard."""
+        self._cache.settle()
+
     def close(self) -> None:
-        """End the threads that read ahead."""
+        """End the threads that read ahead. Raises CorruptShard if that is known by now of what was given."""
         self._cache.close()
 
     def __getstate__(self) -> dict[str, Any]:  # Any: attributes

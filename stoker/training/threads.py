@@ -1,15 +1,39 @@
 """Threads that work ahead, end promptly, and keep no process alive."""
 
+import os
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Event, Thread, current_thread
-from typing import Any
+from typing import Any, Protocol
 
 _END_S = 5.0  # that the process waits at its exit for what the threads are at
 _Wish = tuple[Future[Any], Callable[[], Any]]  # Any: what the call gives
+
+
+class Forked(Protocol):
+    """What holds locks, threads or open files."""
+
+    def begin_anew(self) -> None:
+        """In a process that was forked they are those of the other process: have others."""
+
+
+_forked: "weakref.WeakSet[Forked]" = weakref.WeakSet()
+
+
+def after_fork(one: Forked) -> None:
+    """Let it begin anew in every process that will be forked from this one."""
+    _forked.add(one)
+
+
+def _begin_anew() -> None:
+    for one in list(_forked):
+        one.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 class Threads:
@@ -38,9 +62,12 @@ class Threads:
         return any(thread.is_alive() for thread in self._closing[2])
 
     def call(self, wished: Callable[[], Any]) -> Future[Any]:  # Any: what the call gives
-        """What it gives or raises, when a thread got to it."""
+        """What it gives or raises, when a thread got to it; cancelled if the pool is closed before."""
         coming: Future[Any] = Future()
-        self._queue.put((coming, wished))
+        queue, closed, _ = self._closing
+        queue.put((coming, wished))
+        if closed.is_set():
+            coming.cancel()  # behind what ends the threads, none would get to it
         return coming
 
     def close(self, wait_s: float = _END_S) -> None:

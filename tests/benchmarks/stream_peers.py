@@ -364,6 +364,7 @@ def dali(task: Task) -> Batches:
 CONTENDERS: dict[str, Callable[[Task], Batches]] = {
     "walk": walk,
     "stoker": stoker,
+    "stoker-again": stoker,  # with what the run before it left in the cache
     "webdataset": webdataset,
     "webdataset-pillow": webdataset_pillow,
     "mosaicml-streaming": mosaic,

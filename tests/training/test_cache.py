@@ -1,29 +1,38 @@
 """The cache: mapped or fetched once, proven once, shared, bounded; a batch does not wait for a whole shard."""
 
+import errno
+import fcntl
 import hashlib
 import multiprocessing
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stoker.storage import open_store
-from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.errors import CorruptShard, NotFound, StorageUnavailable
 from stoker.storage.manifest import Manifest, Shard
 from stoker.storage.memory import MemoryStore
 from stoker.storage.sample import Sample
 from stoker.storage.store import Store
-from stoker.training.cache import Cache, _mark
+from stoker.training import folder as folder_module
+from stoker.training.cache import Cache
+from stoker.training.errors import TrainingError
+from stoker.training.fetching import mark_of
+from stoker.training.loader import Loader
 from stoker.training.samples import Samples
 from stoker.training.stream import ShardStream
+from stoker.training.threads import Threads
 from tests.training import corpora
 
 NUMBERS = tuple(Sample(f"n{number:03d}", {"bin": bytes([number]) * 50_000}, {"n": number}) for number in range(60))
@@ -61,6 +70,12 @@ def payloads(cache: Cache, shard: Shard) -> list[bytes]:
     rows = np.arange(shard.samples)
     samples = Samples(cache.groups([(shard, rows, rows)]), shard.samples)
     return [bytes(one) for one in samples.column("bin") if one is not None]
+
+
+def proven(cache: Cache, shard: Shard) -> list[bytes]:
+    found = payloads(cache, shard)
+    cache.settle()
+    return found
 
 
 def of(manifest: Manifest, number: int) -> list[bytes]:
@@ -124,10 +139,10 @@ def test_a_batch_does_not_wait_for_whole_shards_and_what_it_got_is_proven_later(
     manifest = put(store, tmp_path)
     store.allowed.clear()
     cache = Cache(store, tmp_path / "cache")
-    cache._is_here = lambda one: one.view.done()  # type: ignore[method-assign]  # no patience, so that it is not timed
+    cache._wait_if_soon = lambda wanted, samples: None  # type: ignore[method-assign]  # no patience, so that it is not timed
     cache.expect([manifest.shards[0]])
     until = time.monotonic() + 10
-    while not cache._open[_mark(manifest.shards[0])].fetch.got and time.monotonic() < until:
+    while not cache._open[mark_of(manifest.shards[0])].fetch.got and time.monotonic() < until:
         time.sleep(0.005)
     assert payloads(cache, manifest.shards[0]) == of(manifest, 0)  # though no shard is whole
     assert cache._counters.sums()["direct"] > 5
@@ -143,7 +158,7 @@ def test_damage_of_a_shard_is_told_even_if_its_samples_were_given_before_it_was_
     for shard in manifest.shards:
         store.write(shard.key, store.read(shard.key)[:-1] + b"x")  # in no sample
     stream = ShardStream(store, manifest, batch_size=60, cache=tmp_path / "cache")
-    stream._cache._is_here = lambda one: one.view.done()  # type: ignore[method-assign]  # as above
+    stream._cache._wait_if_soon = lambda wanted, samples: None  # type: ignore[method-assign]  # as above
     with pytest.raises(CorruptShard, match=r"train-0000\d\.tar: sha256"):
         list(stream)
     assert not list((tmp_path / "cache").glob("[0-9a-f]" * 64))
@@ -180,19 +195,21 @@ def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not
     manifest = put(store, tmp_path)
     folder = tmp_path / "cache"
     folder.mkdir()
-    (folder / "coming-dead").write_bytes(b"half")
+    dead = folder / f"coming-{'d' * 64}-1000"
+    dead.write_bytes(b"half")
     first, second, _ = manifest.shards
     store.allowed.clear()
     living = Cache(store, folder)
     living.expect([first])
     until = time.monotonic() + 10
-    while not (folder / f"coming-{first.sha256}").exists() and time.monotonic() < until:
+    while not (folder / f"coming-{first.sha256}-{first.size}").exists() and time.monotonic() < until:
         time.sleep(0.005)
     other = Cache(store, folder)
     other.expect([second])
-    while not (folder / f"coming-{second.sha256}").exists() and time.monotonic() < until:
+    while not (folder / f"coming-{second.sha256}-{second.size}").exists() and time.monotonic() < until:
         time.sleep(0.005)
-    assert (folder / f"coming-{first.sha256}").exists()
+    assert (folder / f"coming-{first.sha256}-{first.size}").exists()
+    assert not dead.exists()
     store.allowed.set()
     assert payloads(living, first) == of(manifest, 0)
     assert payloads(other, second) == of(manifest, 1)
@@ -287,3 +304,224 @@ def test_closing_ends_a_fetch_that_is_under_way(tmp_path: Path) -> None:
         time.sleep(0.01)
     assert threading.active_count() <= before
     assert not list((tmp_path / "cache").glob("coming-*"))
+
+
+class Cut(Slow):
+    """A store that breaks off each whole read as long as it is told to, and gives single samples."""
+
+    broken = True
+
+    def pieces(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        for piece in super().pieces(key, start=start):
+            yield piece
+            if self.broken:
+                raise StorageUnavailable(f"{key}: cut; try again")
+
+
+def damaged(store: Store, shard: Shard) -> bytes:
+    """Alter a byte in each sample of a shard; gives what it was."""
+    before = store.read(shard.key)
+    altered = bytearray(before)
+    for start in range(1024, len(altered), 25_000):
+        altered[start] ^= 1
+    store.write(shard.key, bytes(altered))
+    return before
+
+
+def impatient(stream: ShardStream) -> ShardStream:
+    """Read samples alone, and not timed."""
+    stream._cache._wait_if_soon = lambda wanted, samples: None  # type: ignore[method-assign]  # as it says
+    return stream
+
+
+def test_what_was_given_is_proven_even_if_its_fetch_broke_off_and_the_next_one_brings_other_bytes(
+    tmp_path: Path,
+) -> None:
+    store = Cut()
+    manifest = put(store, tmp_path)
+    before = damaged(store, manifest.shards[0])
+    stream = impatient(ShardStream(store, manifest, batch_size=10, window=1, shuffle=False, cache=tmp_path / "cache"))
+    batches = iter(stream)
+    given = next(batches)
+    assert [bytes(one) for one in given.column("bin")] != of(manifest, 0)[:10]
+    with pytest.raises(StorageUnavailable, match="cut"):
+        stream.settle()
+    store.broken = False
+    store.write(manifest.shards[0].key, before)
+    with pytest.raises(CorruptShard, match=r"train-00000\.tar: bytes .* were other ones when they were read first"):
+        stream.settle()
+    stream.settle()  # it was told
+
+
+def test_damage_that_is_known_is_told_when_a_loop_was_left_and_the_stream_is_closed(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    damaged(store, manifest.shards[0])
+    store.allowed.clear()
+    stream = impatient(ShardStream(store, manifest, batch_size=5, window=1, shuffle=False, cache=tmp_path / "cache"))
+    for _ in stream:
+        break
+    store.allowed.set()
+    stream._cache._open[mark_of(manifest.shards[0])].view.exception(10)
+    with pytest.raises(CorruptShard, match=r"train-00000\.tar: sha256"):
+        stream.close()
+    stream.close()
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_with_skip_a_damaged_shard_is_left_out_whole_and_the_others_are_not(tmp_path: Path, local: bool) -> None:
+    store = open_store(str(tmp_path / "store")) if local else Slow()
+    manifest = put(store, tmp_path)
+    damaged(store, manifest.shards[1])
+    stream = ShardStream(
+        store, manifest, batch_size=7, cache=tmp_path / "cache", on_corrupt="skip", skip_budget=40, collate=list
+    )
+    expected = sorted(of(manifest, 0) + of(manifest, 2))
+    for epoch in range(2):
+        assert sorted(sample.fields["bin"] for batch in stream for sample in batch) == expected
+        assert stream.counters.sums()["skipped"] == 20 * (epoch + 1)
+    if isinstance(store, Slow):
+        assert sorted(store.whole) == sorted(shard.key for shard in manifest.shards)  # each once
+    with pytest.raises(TrainingError, match="more than the budget of 40"):
+        list(stream)
+
+
+def test_shards_that_are_here_are_not_read_from_the_store(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    assert sum(len(batch) for batch in ShardStream(store, manifest, cache=tmp_path / "cache")) == 60
+    for shard in manifest.shards:
+        damaged(store, shard)
+    store.parts.clear()
+    stream = impatient(ShardStream(store, manifest, cache=tmp_path / "cache"))
+    found = sorted(bytes(one) for batch in stream for one in batch.column("bin"))
+    assert found == sorted(sample.fields["bin"] for sample in NUMBERS)
+    assert not store.parts
+    assert stream.counters.sums()["hits"] == 3
+
+
+@pytest.mark.parametrize("how", ["altered", "another start of the machine"])
+def test_what_lies_in_the_folder_is_proven_again_where_it_may_have_changed(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    shard = manifest.shards[0]
+    payloads(Cache(store, tmp_path / "cache"), shard)
+    kept = tmp_path / "cache" / shard.sha256
+    if how == "altered":
+        kept.write_bytes(bytes(shard.size))
+    else:  # what had not reached the disk is lost, and the times of the file are as they were
+        monkeypatch.setattr(folder_module, "_boot", lambda: "another")
+        times = kept.stat()
+        kept.write_bytes(bytes(shard.size))
+        os.utime(kept, ns=(times.st_atime_ns, times.st_mtime_ns))
+    cache = Cache(store, tmp_path / "cache")
+    with pytest.warns(UserWarning, match="is not what was written there; fetched again"):
+        assert proven(cache, shard) == of(manifest, 0)
+    assert cache._counters.sums()["misses"] == 1
+    again = Cache(store, tmp_path / "cache")
+    assert payloads(again, shard) == of(manifest, 0)
+    assert again._counters.sums()["hits"] == 1
+
+
+def test_files_of_others_in_the_folder_are_not_touched(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    folder = tmp_path / "cache"
+    (folder / "coming-soon").mkdir(parents=True)
+    (folder / "thesis.tex").write_bytes(bytes(3_000_000))
+    (folder / "coming-home.txt").write_bytes(b"mine")
+    cache = Cache(store, folder, megabytes=2)
+    for number, shard in enumerate(manifest.shards):
+        assert payloads(cache, shard) == of(manifest, number)
+    there = {path.name for path in folder.iterdir()}
+    assert {"coming-soon", "thesis.tex", "coming-home.txt"} <= there
+    assert len([name for name in there if len(name) == 64]) == 1
+
+
+def test_what_is_on_its_way_counts_among_what_the_folder_may_hold(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    store.allowed.clear()
+    cache = Cache(store, tmp_path / "cache", megabytes=2)  # each shard has one, and three are fetched at once
+    cache.expect(manifest.shards)
+    until = time.monotonic() + 10
+    while len(store.whole) < 3 and time.monotonic() < until:
+        time.sleep(0.005)
+    coming = list((tmp_path / "cache").glob("coming-*"))
+    assert len(coming) == 1
+    store.allowed.set()
+    for number, shard in enumerate(manifest.shards):
+        assert payloads(cache, shard) == of(manifest, number)
+    cache.settle()
+    assert cache._counters.sums()["through"] == 2
+
+
+def test_damage_of_a_shard_that_is_held_in_memory_is_told_while_its_samples_are_held(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    damaged(store, manifest.shards[0])
+    store.allowed.clear()
+    stream = impatient(ShardStream(store, manifest, batch_size=2, window=1, shuffle=False, cache_megabytes=0))
+    held = [stream.batch(0, 0)]
+    until = time.monotonic() + 10
+    while not stream._cache._open[mark_of(manifest.shards[0])].fetch.got and time.monotonic() < until:
+        time.sleep(0.005)
+    held.append(stream.batch(0, 2))  # views of what has come
+    store.allowed.set()
+    with pytest.raises(CorruptShard, match=r"train-00000\.tar: sha256"):
+        stream.settle()
+    assert len(held) == 2
+
+
+def test_a_file_system_without_locks_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: int, how: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    store = Slow()
+    manifest = put(store, tmp_path)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    cache = Cache(store, tmp_path / "cache")
+    open_before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    with pytest.warns(UserWarning, match="Operation not supported; shards are held in memory instead"):
+        assert proven(cache, manifest.shards[0]) == of(manifest, 0)
+    if open_before:
+        assert len(os.listdir("/proc/self/fd")) <= open_before
+
+
+def test_a_default_folder_that_another_user_made_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    monkeypatch.setattr(folder_module, "default_folder", lambda: tmp_path / "cache")
+    payloads(Cache(store, tmp_path / "cache"), manifest.shards[0])
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    cache = Cache(store, tmp_path / "cache")
+    with pytest.warns(UserWarning, match="belongs to another user; shards are held in memory"):
+        assert proven(cache, manifest.shards[0]) == of(manifest, 0)
+    assert cache._counters.sums()["through"] == 1
+
+
+def test_a_stream_works_in_a_process_that_was_forked_while_threads_read(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    manifest = put(store, tmp_path)
+    stream = ShardStream(store, manifest, batch_size=7, cache=tmp_path / "cache")
+    next(iter(Loader(stream, workers=2)))
+    child = os.fork()
+    if not child:
+        with warnings.catch_warnings():
+            signal.alarm(30)  # a hang would be the failure
+            found = sum(len(stream.batch(0, start)) for start in range(0, 60, 7))
+            os._exit(0 if found == 60 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    stream.close()
+
+
+def test_what_is_asked_of_threads_that_have_ended_is_cancelled() -> None:
+    threads = Threads(2, "test")
+    assert threads.call(lambda: 3).result(10) == 3
+    threads.close()
+    with pytest.raises(CancelledError):
+        threads.call(lambda: 3).result(10)

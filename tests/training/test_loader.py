@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from stoker.storage import open_store
+from stoker.storage.manifest import publish
 from stoker.storage.sample import Sample
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader import Batches, Loader
@@ -193,6 +196,16 @@ def test_a_bare_dataloader_gives_the_same_batches(disk: Small, workers: int, con
     counted.turn()
     following = DataLoader(Batches(counted), batch_size=None)
     assert list(following) == [counted.batch(1, start) for start in range(0, 26, 4)] != expected
+
+
+def test_a_forked_worker_reads_the_version_that_its_stream_was_opened_with(disk: Small) -> None:
+    named = ShardStream(disk.store, "small", batch_size=4, make=keys, cache=disk.cache)
+    expected = list(stream(disk, seed=0))
+    publish(disk.store, replace(disk.manifest, version=2, shards=disk.manifest.shards[:1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        found = list(DataLoader(Batches(named), batch_size=None, num_workers=1, multiprocessing_context="fork"))
+    assert found == expected
 
 
 @pytest.mark.slow

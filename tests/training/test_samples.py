@@ -91,3 +91,18 @@ def test_a_corrupt_sample_ends_the_stream_by_name_or_is_left_out_and_counted(tmp
     assert stream.counters.sums()["skipped"] == 2
     with pytest.raises(TrainingError, match="2 samples were skipped, more than the budget of 1; the last one: "):
         list(ShardStream(store, manifest, **options, on_corrupt="skip", skip_budget=1))
+
+
+def test_the_sample_that_is_left_out_is_the_one_whose_decoding_failed(tmp_path: Path) -> None:
+    def decode(sample: Sample) -> str:
+        if sample.key in ("s03", "s11"):
+            raise CorruptSample(0, f"{sample.key}: broken")  # of a batch of one
+        return sample.key
+
+    store = MemoryStore()
+    manifest = corpora.version(store, tmp_path, {"train": NAMED}, per_shard=6)
+    stream = ShardStream(
+        store, manifest, batch_size=6, cache=tmp_path / "cache", decode=decode, on_corrupt="skip", skip_budget=2
+    )
+    assert sorted(key for batch in stream for key in batch) == sorted(BY_KEY.keys() - {"s03", "s11"})
+    assert stream.counters.sums()["skipped"] == 2

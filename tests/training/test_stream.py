@@ -96,6 +96,7 @@ def test_a_changed_index_and_a_missing_shard_are_named(letters: Small) -> None:
         ({"batch_size": 0}, "expected 1 or more"),
         ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
         ({"batch_size": 2, "world_size": 3}, "less than the 3 ranks"),
+        ({"last": "pad", "on_corrupt": "skip"}, "last='pad' needs on_corrupt='stop'"),
     ],
 )
 def test_wrong_options_are_told_in_one_line(letters: Small, options: dict[str, Any], message: str) -> None:

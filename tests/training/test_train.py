@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from stoker.storage.errors import CorruptShard
 from stoker.training import checkpoint
 from stoker.training.errors import TrainingError
 from stoker.training.loop import Event, Result, train
@@ -198,3 +199,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_named(digits: Small) -> N
     wild = CNN | {"optimiser": "sgd", "learning_rate": 1e30, "clip": 0, "warmup": 0, "batch_norm": False}
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+ of 20"):
         run(digits, "cnn", wild)
+
+
+def test_no_checkpoint_is_made_of_what_a_damaged_shard_gave(digits: Small) -> None:
+    for shard in digits.manifest.shards:
+        digits.store.write(shard.key, digits.store.read(shard.key)[:-1] + b"x")  # in no sample
+    with pytest.raises(CorruptShard, match=r"\.tar: sha256"):
+        run(digits, "cnn", CNN, stop=after(1))
+    assert not [
+        name for name in checkpoint.runs(digits.store, "small") if checkpoint.newest(digits.store, "small", name)
+    ]
