@@ -73,19 +73,28 @@ class ShardIndex:
         sizes: Places = self.sizes[self.extensions.index(extension)]
         return sizes
 
-    def within(self, extension: str, rows: Places) -> tuple[list[int], list[int]]:
-        """Where the field begins inside each row's bytes [start, stop), and its size there; size -1 if it is lacking.
+    def within(self, extension: str, rows: Places) -> tuple[list[int], list[int], bool]:
+        """Where the field begins and ends in the tar in each of these rows, and whether all of them have it.
 
-        Lists of plain integers: what slices memory fastest.
+        One that is lacking ends before it begins. Lists of plain integers: what slices memory fastest.
         """
         if extension not in self.extensions:
-            return [-1] * len(rows), [-1] * len(rows)
+            return [0] * len(rows), [-1] * len(rows), False
         place = self.extensions.index(extension)
-        return self._inner[place].take(rows).tolist(), self.sizes[place].take(rows).tolist()
+        return self.offsets[place].take(rows).tolist(), self._ends[place].take(rows).tolist(), self._whole[place]
 
     @cached_property
-    def _inner(self) -> Places:
-        return self.offsets - self.starts
+    def lengths(self) -> Places:
+        """The bytes of each row's members, headers and padding among them."""
+        return self.stops - self.starts
+
+    @cached_property
+    def _ends(self) -> Places:
+        return np.where(self.sizes < 0, -2, self.offsets + self.sizes)
+
+    @cached_property
+    def _whole(self) -> list[bool]:
+        return [bool((sizes >= 0).all()) for sizes in self.sizes]
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -208,17 +209,16 @@ class Batching:
 def _closed_up(groups: list[Group]) -> list[Group]:
     """The groups with places that have no gaps, in the same order."""
     there = np.sort(np.concatenate([group.places for group in groups] or [np.zeros(0, np.int64)]))
-    return [
-        Group(group.where, group.index, group.rows, np.searchsorted(there, group.places), group.regions)
-        for group in groups
-    ]
+    return [group.keeping(np.ones(len(group.rows), bool), np.searchsorted(there, group.places)) for group in groups]
 
 
 def by_shard(shards: Sequence[Shard], places: tuple[Places, Places], at: Places) -> list[tuple[Shard, Places, Places]]:
     """Rows of several shards as one entry a shard; ``at``: their places in the batch."""
     numbers, rows = places
+    order = np.argsort(numbers, kind="stable")
+    edges = [0, *(np.flatnonzero(np.diff(numbers[order])) + 1).tolist(), len(order)]
     return [
-        (shards[number], rows[own], at[own])
-        for number in np.unique(numbers).tolist()
-        for own in [np.flatnonzero(numbers == number)]
+        (shards[int(numbers[own[0]])], rows[own], at[own])
+        for begin, end in pairwise(edges)
+        if len(own := order[begin:end])
     ]

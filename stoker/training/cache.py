@@ -69,6 +69,7 @@ class Cache:
         self._lock = Lock()
         self._open: dict[Mark, Coming] = {}  # the least recently used first
         self._indexes: dict[Mark, Future[ShardIndex]] = {}
+        self._here: dict[Mark, tuple[str, ShardIndex, memoryview]] = {}  # those of the open that are whole, and where
         self._corrupt: dict[Mark, str] = {}  # what was said of shards that are left out
         self._early = Early()
         self._traffic = Traffic()
@@ -96,29 +97,40 @@ class Cache:
         CorruptShard, also of a shard whose samples were given before; StorageError.
         """
         self._early.check(self._opened)
+        here = [self._here.get(mark_of(shard)) for shard, _, _ in wanted]
+        if None not in here:  # nearly always
+            return [
+                Group(one[0], one[1], rows, places, (), one[2])
+                for (_, rows, places), one in zip(wanted, here, strict=True)
+                if one is not None
+            ]
         if proven:
             self.expect([shard for shard, _, _ in wanted])
             return [self._whole(shard, rows, places) for shard, rows, places in wanted]
-        indexes = [one.result() for one in [self._index(shard) for shard, _, _ in wanted]]
+        return self._mixed(wanted)
+
+    def _mixed(self, wanted: _Wanted) -> list[Group]:
+        """Of shards that are whole their samples; of others what has come, and the rest read alone."""
+        indexes = self.indexes([shard for shard, _, _ in wanted])
         coming = [self._opened(shard) for shard, _, _ in wanted]
         self._wait_if_soon(coming, sum(len(rows) for _, rows, _ in wanted))
         found = []
         direct: list[tuple[list[Any], int, Future[bytes]]] = []  # Any: memoryviews, and None where they will be
         for (shard, rows, places), one, known in zip(wanted, coming, indexes, strict=True):
-            starts, stops = known.starts[rows].tolist(), known.stops[rows].tolist()
             if one.view.done():
-                view = self._view(shard, one)
-                regions: list[Any] = [view[start:stop] for start, stop in zip(starts, stops, strict=True)]
-            else:
-                regions = [one.fetch.read(start, stop) for start, stop in zip(starts, stops, strict=True)]
-                for place, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-                    if (region := regions[place]) is None:
-                        ask = partial(self._read, shard, one, start, stop)
-                        direct.append((regions, place, self._threads("_quick", _QUICK).call(ask)))
-                    elif not one.fetch.local:
-                        self._early.note(shard, one, start, region)
-                if one.fetch.local:
-                    self._early.note(shard, one)
+                found.append(self._group(shard, known, self._view(shard, one), rows, places))
+                continue
+            regions: list[Any] = []
+            for place, row in enumerate(rows.tolist()):
+                start, stop = int(known.starts[row]), int(known.stops[row])
+                regions.append(one.fetch.read(start, stop))
+                if regions[place] is None:
+                    ask = partial(self._read, shard, one, start, stop)
+                    direct.append((regions, place, self._threads("_quick", _QUICK).call(ask)))
+                elif not one.fetch.local:
+                    self._early.note(shard, one, start, regions[place])
+            if one.fetch.local:
+                self._early.note(shard, one)
             found.append(Group(f"{self._tars.url}/{shard.key}", known, rows, places, regions))
         for regions, place, payload in direct:
             regions[place] = memoryview(payload.result())
@@ -172,18 +184,20 @@ class Cache:
 
     def _whole(self, shard: Shard, rows: Places, places: Places) -> Group:
         """The samples of a proven shard. Raises CorruptShard; of one shard the same each time."""
-        where = f"{self._tars.url}/{shard.key}"
         if (said := self._corrupt.get(mark_of(shard))) is not None:
             raise CorruptShard(said)
         try:
-            known = self.index(shard)
-            view = self._view(shard, self._opened(shard))
+            return self._group(shard, self.index(shard), self._view(shard, self._opened(shard)), rows, places)
         except CorruptShard as error:
             self._corrupt[mark_of(shard)] = str(error)
             raise
-        starts, stops = known.starts[rows].tolist(), known.stops[rows].tolist()
-        regions = [view[start:stop] for start, stop in zip(starts, stops, strict=True)]
-        return Group(where, known, rows, places, regions)
+
+    def _group(self, shard: Shard, known: ShardIndex, view: memoryview, rows: Places, places: Places) -> Group:
+        where, mark = f"{self._tars.url}/{shard.key}", mark_of(shard)
+        with self._lock:
+            if mark in self._open:
+                self._here[mark] = where, known, view
+        return Group(where, known, rows, places, (), view)
 
     def _opened(self, shard: Shard) -> Coming:
         """The shard, on its way at least."""
@@ -197,6 +211,7 @@ class Cache:
                 whole = [mark for mark, one in self._open.items() if one.view.done()]
                 for old in whole[: len(self._open) - self._held]:
                     self._open.pop(old)
+                    self._here.pop(old, None)
         return found
 
     def _begun(self, fetch: Fetch) -> Coming:

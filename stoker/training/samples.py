@@ -1,7 +1,8 @@
 """The samples of a batch in place: views of mapped or fetched bytes; nothing is copied or parsed until asked for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, overload
 
 import numpy as np
@@ -20,7 +21,35 @@ class Group:
     index: ShardIndex
     rows: Places  # in the shard
     places: Places  # in the batch
-    regions: Sequence[memoryview]  # each row's bytes [start, stop) of the tar
+    regions: Sequence[memoryview]  # each row's bytes [start, stop) of the tar; none where the whole tar is here
+    whole: memoryview | None = None
+
+    def column(self, extension: str) -> list[memoryview | None]:
+        """A field of each row; None where it lacks it."""
+        starts, stops, all_have = self.index.within(extension, self.rows)
+        if self.whole is not None:
+            if all_have:
+                return list(map(self.whole.__getitem__, map(slice, starts, stops)))
+            return [
+                self.whole[start:stop] if start <= stop else None for start, stop in zip(starts, stops, strict=True)
+            ]
+        begins = self.index.starts[self.rows].tolist()
+        return [
+            region[start - begin : stop - begin] if start <= stop else None
+            for region, begin, start, stop in zip(self.regions, begins, starts, stops, strict=True)
+        ]
+
+    def region(self, own: int) -> memoryview:
+        """The bytes [start, stop) of the row at that place of the group."""
+        if self.whole is None:
+            return self.regions[own]
+        row = int(self.rows[own])
+        return self.whole[int(self.index.starts[row]) : int(self.index.stops[row])]
+
+    def keeping(self, kept: npt.NDArray[np.bool_], places: Places) -> "Group":
+        """Some of the rows, at other places of the batch."""
+        regions = [one for one, keep in zip(self.regions, kept.tolist(), strict=True) if keep] if self.regions else ()
+        return Group(self.where, self.index, self.rows[kept], places, regions, self.whole)
 
 
 class Samples(Sequence[Sample]):
@@ -33,6 +62,7 @@ class Samples(Sequence[Sample]):
         self._groups = tuple(groups)
         self._size = size
         self._fields = fields  # that ``samples[0]`` has; None: all
+        self._in_order: Callable[[list[memoryview | None]], Iterable[memoryview | None]] | None = None
         self._found: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -41,9 +71,7 @@ class Samples(Sequence[Sample]):
     @property
     def size(self) -> int:
         """Bytes of the samples in their tars, headers and padding among them."""
-        return sum(
-            int((group.index.stops[group.rows] - group.index.starts[group.rows]).sum()) for group in self._groups
-        )
+        return sum(int(group.index.lengths.take(group.rows).sum()) for group in self._groups)
 
     @property
     def extensions(self) -> list[str]:
@@ -52,13 +80,14 @@ class Samples(Sequence[Sample]):
 
     def column(self, extension: str) -> list[memoryview | None]:
         """A field of every sample, in the batch's order; None where a sample lacks it."""
-        found: list[memoryview | None] = [None] * self._size
+        found: list[memoryview | None] = []
         for group in self._groups:
-            offsets, sizes = group.index.within(extension, group.rows)
-            for place, region, offset, size in zip(group.places.tolist(), group.regions, offsets, sizes, strict=True):
-                if size >= 0:
-                    found[place] = region[offset : offset + size]
-        return found
+            found += group.column(extension)
+        if self._in_order is None:
+            order = np.argsort(np.concatenate([group.places for group in self._groups] or [np.zeros(0, np.int64)]))
+            # Of one place it would give no tuple, and of none there is no such thing.
+            self._in_order = list if len(order) < 2 else itemgetter(*order.tolist())
+        return list(self._in_order(found))
 
     def first(self, extensions: Sequence[str]) -> list[memoryview | None]:
         """Of each sample the first of these fields that it has."""
@@ -85,7 +114,7 @@ class Samples(Sequence[Sample]):
         """Bytes of each sample in its tar."""
         found = np.zeros(self._size, np.int64)
         for group in self._groups:
-            found[group.places] = group.index.stops[group.rows] - group.index.starts[group.rows]
+            found[group.places] = group.index.lengths[group.rows]
         return found.tolist()
 
     @property
@@ -112,8 +141,7 @@ class Samples(Sequence[Sample]):
         for group in self._groups:
             kept = group.places != place
             places = group.places[kept]
-            regions = [region for region, keep in zip(group.regions, kept.tolist(), strict=True) if keep]
-            groups.append(Group(group.where, group.index, group.rows[kept], places - (places > place), regions))
+            groups.append(group.keeping(kept, places - (places > place)))
         return Samples(groups, self._size - 1, self._fields)
 
     @overload
@@ -124,7 +152,7 @@ class Samples(Sequence[Sample]):
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(self._size))]
         group, own = self._group(range(self._size)[place])
-        row, region = int(group.rows[own]), group.regions[own]
+        row, region = int(group.rows[own]), group.region(own)
         fields: dict[str, bytes] = {}
         record: dict[str, Any] = {}  # Any: JSON values
         index = group.index
