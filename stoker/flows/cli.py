@@ -140,7 +140,8 @@ def _add_stream(command: _Command, stored: argparse.ArgumentParser) -> None:
 
 def _add_index(command: _Command, stored: argparse.ArgumentParser) -> None:
     one = command("index", "make a version of WebDataset tars that others wrote; they stay where they are", stored)
-    one.add_argument("url", metavar="URL", help="a folder, s3://bucket/prefix, or .../train-{000..127}.tar")
+    words = "a folder, s3://bucket/prefix, or tars of one: .../train-{000..127}.tar"
+    one.add_argument("urls", metavar="URL", nargs="+", help=words)
     one.add_argument("--as", dest="name", metavar="NAME", help="of the corpus (the last folder's)")
     words = "of all tars, or NAME=PATTERN of those that match (what their names or folders say, else train)"
     one.add_argument("--split", action="append", default=[], metavar="NAME", help=words)

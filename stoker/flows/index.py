@@ -18,7 +18,7 @@ def index_command(arguments: Namespace) -> int:
     """Index tars, and say what they hold."""
     from stoker.storage.catalog import parse_reference
     from stoker.storage.indexing import index
-    from stoker.storage.tars import corpus_of, find_tars
+    from stoker.storage.tars import corpus_of, find_tars, one_of
 
     if arguments.to:
         if arguments.store and arguments.store != arguments.to:
@@ -26,14 +26,15 @@ def index_command(arguments: Namespace) -> int:
         arguments.store = arguments.to
     own = settings_of(arguments)
     store = own.open_store()
-    corpus, version = parse_reference(arguments.name or corpus_of(arguments.url))
+    url = one_of(arguments.urls)
+    corpus, version = parse_reference(arguments.name or corpus_of(url))
     if version is not None:
         raise UsageError(f"index: --as {arguments.name}; expected a name without a version, which is counted by itself")
     store.probe()
     with watched(own.home) as board:
-        board.phase(f"looking for tars in {arguments.url}")
+        board.phase(f"looking for tars in {url if len(arguments.urls) == 1 else url.partition('{')[0] or '.'}")
         board.blocking = True
-        tars = find_tars(arguments.url, store)
+        tars = find_tars(url, store)
         board.blocking = False
         whole = sum(tar.size for tar in tars.found)
         board.note(f"{corpus}: {plural(len(tars.found), 'tar')}, {size_text(whole)}, in {tars.store.url}")

@@ -83,6 +83,26 @@ def find_tars(url: str, beside: Store) -> Tars:
     return Tars(store, tuple(sorted(found, key=lambda one: one.key.encode())))
 
 
+def one_of(urls: Sequence[str]) -> str:
+    """The pattern that stands for several tars of one folder or prefix: what a shell made of a pattern's braces.
+
+    Raises StorageRefused for other URLs.
+
+    >>> one_of(["/laion/train-000.tar", "/laion/train-001.tar"]), one_of(["/laion"])
+    ('/laion/{train-000.tar,train-001.tar}', '/laion')
+    """
+    if len(urls) == 1:
+        return urls[0]
+    roots = {url.rpartition("/")[0] for url in urls}
+    names = [url.rpartition("/")[2] for url in urls]
+    other = next((name for name in names if not name.lower().endswith((TAR, *_COMPRESSED)) or "," in name), None)
+    if len(roots) != 1 or other is not None:
+        what = f"{len(roots)} folders" if other is None else repr(other)
+        raise StorageRefused(f"{urls[0]} and {len(urls) - 1} more: {what}; name one folder, or tars of one folder")
+    inside = f"{{{','.join(names)}}}"
+    return f"{roots.pop()}/{inside}" if "/" in urls[0] else inside
+
+
 def split_of(key: str, chosen: Sequence[str] = (), root: str = "") -> str:
     """The split of a tar: as chosen, else by the first word of its name, or of the folders around it, that names one.
 

@@ -30,8 +30,8 @@ class Quality:
         more = f"; a window of more than {self.window} shards mixes more" if self.window < self.all_shards else ""
         return (
             f"a batch of {self.batch_size:,} mixes {self.shards:,.3g} shards (fully shuffled: "
-            f"{self.shards_in_full:,.3g}); neighbours in a shard meet in a batch {100 * self.neighbours:.2g} % of the "
-            f"time ({100 * self.neighbours_in_full:.2g} %){more}"
+            f"{self.shards_in_full:,.3g}); neighbours in a shard meet in a batch {100 * self.neighbours:.3g} % of the "
+            f"time ({100 * self.neighbours_in_full:.3g} %){more}"
         )
 
 

@@ -73,12 +73,21 @@ def test_a_split_and_another_store_can_be_chosen(theirs: Cli) -> None:
     assert theirs("list", "--store", "elsewhere").stdout.splitlines()[-1].split()[0] == "theirs@1"
 
 
+def test_braces_that_the_shell_expanded_are_one_corpus(theirs: Cli) -> None:
+    done = theirs("index", "theirs/train/000.tar", "theirs/train/008.tar")
+    assert done.stdout.startswith("train@1: 16 samples (train 16)"), done.stderr
+    again = theirs("index", "theirs/train/{000,008}.tar", "--as", "train")
+    assert "nothing changed since this version" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (("nowhere",), "no .tar there among 0 objects; name the folder that holds the tars"),
         (("theirs/train/{000..002}.tar",), "train/001.tar: no such object and 1 more; correct the pattern"),
         (("http://example.org/a.tar",), "no such kind; expected s3://bucket/prefix or a folder"),
+        (("theirs", "theirs/val"), "'theirs'; name one folder, or tars of one folder"),
+        (("theirs/train/000.tar", "theirs/val/016.tar"), "2 folders; name one folder, or tars of one folder"),
         (("theirs", "--as", "Bad Name"), "names no corpus; expected a name like 'digits'"),
         (("theirs", "--split", "Tr ain"), "split 'Tr ain'; expected a short lower-case word"),
         (("theirs", "--as", "x", "--workers", "none"), "workers"),
