@@ -24,7 +24,8 @@ class Loader:
     ``threads`` (decoding, hashing and reading let go of the interpreter's lock) start at once and copy nothing;
     ``processes`` are for samples that are decoded in Python. 0 workers: the loop makes its batches itself. Up to
     ``workers * ahead`` batches are made ahead, by threads also of the next epoch. An error is raised at its batch's
-    turn. A loop that is left ends the workers; the next one goes on where it was left.
+    turn. Processes prove what they gave by the end of the epoch; ``stream.settle()`` knows of threads alone. A loop
+    that is left ends the workers; the next one goes on where it was left.
 
     The state is the stream's, and counts what the loop has had, not what has been made. That of the end of an epoch is
     that of the beginning of the next: no loop is empty but that over a stream that has no batch. For evaluation, which
