@@ -185,6 +185,7 @@ def child(contender: str, task: Task) -> dict[str, float]:
     first = used = 0.0
     seen = counted = 0
     peak = before
+    looked = looked_cpu = 0.0  # time that went into looking at the memory, which is not the contender's
     for number, batch in enumerate(CONTENDERS[contender](task)):
         if task.decoded:
             seen += len(batch)
@@ -195,10 +196,13 @@ def child(contender: str, task: Task) -> dict[str, float]:
             seen += len(batch)
         if not number:
             first, used, counted = time.perf_counter(), cpu(), seen
-        elif number in (2, 7, 20) or number % 64 == 63:  # it takes milliseconds
+        elif number in (2, 7, 20) or number % 64 == 63:
+            since, since_cpu = time.perf_counter(), time.thread_time()
             peak = max(peak, memory())
-        last, total = time.perf_counter(), 0.0
-    total = cpu()
+            looked += time.perf_counter() - since
+            looked_cpu += time.thread_time() - since_cpu
+        last = time.perf_counter() - looked
+    total = cpu() - looked_cpu
     rest = max(1, seen - counted)
     return {
         "samples": seen,
