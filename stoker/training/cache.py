@@ -27,6 +27,7 @@ _SMALL_S = 0.06  # that a small read is taken to need
 _PATIENCE_S = (
     0.2  # a batch waits so long for whole shards anyway, and longer only if its samples alone would take longer
 )
+_LOOKS, _LOOK_S = 3, 0.1
 _INDEXES = 1024  # that are kept in memory: a few hundred bytes to a megabyte each
 
 _Wanted = Sequence[tuple[Shard, Places, Places]]  # shard, rows, their places in the batch
@@ -239,8 +240,13 @@ class Cache:
         if not lacking:
             return
         patience = max(_PATIENCE_S, _SMALL_S * samples * len(lacking) / len(wanted) / _QUICK)
-        if self._traffic.seconds(one.fetch for one in lacking) <= patience:
-            wait([one.view for one in lacking], timeout=2 * patience)
+        for look in range(_LOOKS):
+            left = self._traffic.seconds(one.fetch for one in lacking)
+            if left <= patience:
+                wait([one.view for one in lacking], timeout=2 * patience)
+            if left <= patience or left > 4 * patience or look == _LOOKS - 1:
+                return
+            wait([one.view for one in lacking], timeout=_LOOK_S)  # they may only be getting under way
 
     def _view(self, shard: Shard, one: Coming) -> memoryview:
         try:
