@@ -10,12 +10,12 @@ __version__ = "0.1.0"
 
 # name → the module that holds it; PEP 562
 _PUBLIC = {
-    "Manifest": "stoker.storage.manifest",
-    "Sample": "stoker.storage.sample",
+    "Manifest": "stoker.storage.versions.manifest",
+    "Sample": "stoker.storage.shards.sample",
     "ShardStream": "stoker.training",
     "StokerError": "stoker.storage.errors",
-    "Store": "stoker.storage.store",
-    "load_manifest": "stoker.storage.manifest",
+    "Store": "stoker.storage.stores.store",
+    "load_manifest": "stoker.storage.versions.manifest",
     "open_store": "stoker.storage",
 }
 __all__ = ["Manifest", "Sample", "ShardStream", "StokerError", "Store", "__version__", "load_manifest", "open_store"]
@@ -23,9 +23,9 @@ __all__ = ["Manifest", "Sample", "ShardStream", "StokerError", "Store", "__versi
 if TYPE_CHECKING:
     from stoker.storage import open_store
     from stoker.storage.errors import StokerError
-    from stoker.storage.manifest import Manifest, load_manifest
-    from stoker.storage.sample import Sample
-    from stoker.storage.store import Store
+    from stoker.storage.shards.sample import Sample
+    from stoker.storage.stores.store import Store
+    from stoker.storage.versions.manifest import Manifest, load_manifest
     from stoker.training import ShardStream
 
 

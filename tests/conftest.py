@@ -8,7 +8,7 @@ import pytest
 
 from stoker.flows import seaweed
 from stoker.storage.errors import StorageUnavailable
-from stoker.storage.s3 import S3Store, create_bucket
+from stoker.storage.stores.s3 import S3Store, create_bucket
 
 BUCKET = "stoker-tests"
 

@@ -14,9 +14,9 @@ from stoker.pipelines.source import Candidate, Context, Provenance, Source
 from stoker.pipelines.step import Step
 from stoker.pipelines.web import Web
 from stoker.storage.errors import StorageUnavailable
-from stoker.storage.memory import MemoryStore
-from stoker.storage.sample import Sample
-from stoker.storage.store import Payload
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.stores.store import Payload
 
 READS: list[str] = []  # the partitions that Words was asked to read, in order
 

@@ -15,7 +15,7 @@ from stoker.flows.demo import dump, film, server, site, wikitext
 from stoker.pipelines.publish import ingest
 from stoker.pipelines.source import Context
 from stoker.pipelines.web import Web
-from stoker.storage.memory import MemoryStore
+from stoker.storage.stores.memory import MemoryStore
 from tests.test_repository import REPO
 
 pytest.importorskip("sklearn")

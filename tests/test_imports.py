@@ -48,7 +48,9 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
 
 def test_storage_loads_neither_torch_nor_what_fetches_and_decodes() -> None:
     forbidden = {"torch", "prefect", "av", "datasets", "PIL", "httpx", "fastapi", "webdataset"}
-    assert loaded("import stoker.storage, stoker.storage.manifest, stoker.storage.verify").isdisjoint(forbidden)
+    assert loaded(
+        "import stoker.storage, stoker.storage.versions.manifest, stoker.storage.verification.verify"
+    ).isdisjoint(forbidden)
 
 
 def test_a_recipe_is_checked_without_torch_and_prefect() -> None:

@@ -15,7 +15,7 @@ from stoker.flows import services
 from stoker.flows.settings import Settings
 from stoker.flows.wording import size_text, visible
 from stoker.pipelines.rejected import REASONS
-from stoker.storage.manifest import Manifest
+from stoker.storage.versions.manifest import Manifest
 
 
 class Progress:

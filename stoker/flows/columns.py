@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stoker.storage.numbers import Quantiles
-from stoker.storage.statistics import Column, Summary
+from stoker.storage.statistics.numbers import Quantiles
+from stoker.storage.statistics.summary import Column, Summary
 
 BARS = 24  # of a histogram
 _VALUES = 50  # of a column that are told by name

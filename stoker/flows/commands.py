@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from stoker.flows.progress import Board
     from stoker.pipelines.recipe import Recipe
-    from stoker.storage.manifest import Manifest
-    from stoker.storage.store import Store
+    from stoker.storage.stores.store import Store
+    from stoker.storage.versions.manifest import Manifest
 
 _FLAGS = ("home", "store", "runner", "workers")
 
@@ -34,7 +34,7 @@ def _say(text: str) -> None:
 
 def manifest_of(store: "Store", reference: str) -> "Manifest":
     """The version that was named."""
-    from stoker.storage.manifest import load_manifest
+    from stoker.storage.versions.manifest import load_manifest
 
     return load_manifest(store, reference)
 
@@ -202,7 +202,7 @@ def verify_command(arguments: Namespace) -> int:
     reference = manifest_of(own.open_store(), arguments.corpus).reference
     with flows(own) as (board, _):
         from stoker.flows.verify import Damaged, verify
-        from stoker.storage.verify import Verified
+        from stoker.storage.verification.verify import Verified
 
         state = verify(reference, own.to_json(), board.token, return_state=True)
     try:

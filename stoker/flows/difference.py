@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from stoker.flows.columns import read_columns
 from stoker.flows.report import redacted
-from stoker.storage import records
-from stoker.storage.manifest import Manifest, Shard
-from stoker.storage.store import Store
+from stoker.storage.shards import records
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest, Shard
 
 SCHEMA = 1  # of to_json()
 EXAMPLES = 48  # of each kind of change

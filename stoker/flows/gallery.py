@@ -10,8 +10,8 @@ from stoker.flows.pictures import TINY
 from stoker.flows.shelf import Entry, Shelf
 from stoker.pipelines.image_format import EXTENSIONS
 from stoker.storage.errors import NotFound
-from stoker.storage.manifest import Manifest
-from stoker.storage.shard import Member
+from stoker.storage.shards.shard import Member
+from stoker.storage.versions.manifest import Manifest
 
 TEXTS = ("txt", "cls", "md", "html", "csv", "xml")
 _EXCERPT = 1600  # bytes of a text that an excerpt is made of

@@ -16,11 +16,11 @@ from stoker.flows.commands import settings_of
 from stoker.flows.settings import UsageError
 from stoker.flows.terminal import Sheet
 from stoker.flows.wording import plural, size_text, visible
-from stoker.storage import catalog, orphans
 from stoker.storage.errors import NotFound
-from stoker.storage.orphans import KINDS, PART, Orphan, Versions
-from stoker.storage.store import Store
-from stoker.storage.work import AtWork, collecting
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import catalog, orphans
+from stoker.storage.versions.orphans import KINDS, PART, Orphan, Versions
+from stoker.storage.versions.work import AtWork, collecting
 
 _AGE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

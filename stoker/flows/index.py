@@ -11,14 +11,14 @@ from stoker.flows.settings import UsageError
 from stoker.flows.wording import plural, size_text
 
 if TYPE_CHECKING:
-    from stoker.storage.indexing import Indexed
+    from stoker.storage.indexed.indexing import Indexed
 
 
 def index_command(arguments: Namespace) -> int:
     """Index tars, and say what they hold."""
-    from stoker.storage.catalog import parse_reference
-    from stoker.storage.indexing import index
-    from stoker.storage.tars import corpus_of, find_tars, one_of
+    from stoker.storage.indexed.indexing import index
+    from stoker.storage.indexed.tars import corpus_of, find_tars, one_of
+    from stoker.storage.versions.catalog import parse_reference
 
     if arguments.to:
         if arguments.store and arguments.store != arguments.to:

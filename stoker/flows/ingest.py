@@ -26,9 +26,9 @@ from stoker.pipelines.errors import SourceUnavailable
 from stoker.pipelines.ingest import Stopped
 from stoker.pipelines.partition import Partition
 from stoker.storage.errors import StokerError, StorageUnavailable
-from stoker.storage.manifest import Part
-from stoker.storage.store import Store
-from stoker.storage.work import ingesting as at_work
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Part
+from stoker.storage.versions.work import ingesting as at_work
 
 R = TypeVar("R")
 PUBLISHED = "stoker.version.published"  # the event, of the resource stoker.corpus.<name>

@@ -11,8 +11,8 @@ from stoker.pipelines.image import decode, encode
 from stoker.pipelines.image_format import EXTENSIONS
 from stoker.pipelines.rejected import Rejected
 from stoker.storage.errors import NotFound
-from stoker.storage.manifest import Manifest
-from stoker.storage.shard import Member
+from stoker.storage.shards.shard import Member
+from stoker.storage.versions.manifest import Manifest
 
 THUMB, LARGE = 256, 1280  # pixels of the longer side
 TINY = 96  # pixels: smaller pictures are sent as they are, and shown with their pixels visible

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from stoker.flows.shelf import Shelf, members_of
 from stoker.storage.errors import NotFound
-from stoker.storage.manifest import Manifest, Part
-from stoker.storage.shard import Member
+from stoker.storage.shards.shard import Member
+from stoker.storage.versions.manifest import Manifest, Part
 
 _DROPPED = "dropped"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from stoker.flows.columns import Numbers, Values, read_columns
 from stoker.flows.reasons import STAGES, meanings, stage_of
-from stoker.storage.manifest import Manifest
+from stoker.storage.versions.manifest import Manifest
 
 SCHEMA = 1  # of to_json(); raise it when a field changes its meaning or goes
 _DUPLICATES = ("duplicate_key", "exact_duplicate", "near_duplicate", "label_conflict", "split_conflict")

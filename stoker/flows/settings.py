@@ -17,7 +17,7 @@ from stoker.storage.errors import StokerError, StorageUnavailable
 
 if TYPE_CHECKING:
     from stoker.pipelines.source import Context
-    from stoker.storage.store import Store
+    from stoker.storage.stores.store import Store
 
 PREFIX = "STOKER_"
 FILE = "stoker.toml"

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.flows.cache import Cache
-from stoker.storage import catalog, records
 from stoker.storage.errors import NotFound
-from stoker.storage.manifest import Manifest, Shard, load_manifest
-from stoker.storage.sample import is_key
-from stoker.storage.shard import Member
-from stoker.storage.store import Store
-from stoker.storage.tars import store_of_tars
+from stoker.storage.indexed.tars import store_of_tars
+from stoker.storage.shards import records
+from stoker.storage.shards.sample import is_key
+from stoker.storage.shards.shard import Member
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import catalog
+from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
 
 FACETS = ("label", "language", "licence", "source", "author")  # columns that a page may be filtered by
 _NOT_SHOWN = ("minhash", "image_hash")  # signatures: bulky, and nothing for a person

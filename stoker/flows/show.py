@@ -12,10 +12,10 @@ from stoker.flows.show_changes import diff, verified, why
 from stoker.flows.template import measure, options
 from stoker.flows.terminal import Sheet
 from stoker.flows.wording import age_text, listed, number_text, percent_text, plural, size_text, sparkline, time_text
-from stoker.storage import catalog
 from stoker.storage.errors import StokerError, StorageUnavailable
-from stoker.storage.manifest import Manifest, load_manifest
-from stoker.storage.store import Store
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import catalog
+from stoker.storage.versions.manifest import Manifest, load_manifest
 
 __all__ = ["diff", "list_corpora", "show", "show_json", "verified", "why"]
 _BAR = 24

@@ -11,11 +11,11 @@ from stoker.flows.story import life
 from stoker.flows.terminal import Sheet
 from stoker.flows.wording import change_text, number_text, plural, size_text, time_text
 from stoker.pipelines.why import Story
-from stoker.storage.manifest import Manifest
-from stoker.storage.store import Store
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest
 
 if TYPE_CHECKING:
-    from stoker.storage.verify import Verified
+    from stoker.storage.verification.verify import Verified
 
 _EXAMPLES = 8
 _STATISTICS = 24

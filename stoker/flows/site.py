@@ -19,9 +19,9 @@ from stoker.flows.story import Line, life
 from stoker.flows.template import Templates, query
 from stoker.flows.wording import percent_text
 from stoker.pipelines.why import Story, why
-from stoker.storage.catalog import parse_reference
 from stoker.storage.errors import StokerError, StorageUnavailable
-from stoker.storage.manifest import Manifest
+from stoker.storage.versions.catalog import parse_reference
+from stoker.storage.versions.manifest import Manifest
 
 Reference = Annotated[str, Path(max_length=80)]
 Key = Annotated[str, Path(max_length=100)]

@@ -13,7 +13,7 @@ from prefect.states import Cancelled
 from stoker.flows import artifacts, progress, runs
 from stoker.flows.settings import Settings
 from stoker.flows.wording import number_text
-from stoker.storage.manifest import load_manifest
+from stoker.storage.versions.manifest import load_manifest
 
 if TYPE_CHECKING:
     from stoker.training.loop import Event, Result

@@ -178,7 +178,7 @@ class Supervisor:
         return False
 
     def _create_bucket(self) -> None:
-        from stoker.storage.s3 import create_bucket
+        from stoker.storage.stores.s3 import create_bucket
 
         assert self._s3 is not None
         access_key, secret_key = services.credentials(self._settings.home)

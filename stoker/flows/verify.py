@@ -12,9 +12,9 @@ from stoker.flows import artifacts, progress, runs
 from stoker.flows.settings import Settings
 from stoker.flows.wording import size_text
 from stoker.storage.errors import CorruptShard
-from stoker.storage.manifest import load_manifest
-from stoker.storage.verify import Verified
-from stoker.storage.verify import verify as read_again
+from stoker.storage.verification.verify import Verified
+from stoker.storage.verification.verify import verify as read_again
+from stoker.storage.versions.manifest import load_manifest
 
 
 class Damaged(CorruptShard):

@@ -18,7 +18,7 @@ from stoker.flows.webapi import Api, failure
 from stoker.flows.wording import visible
 from stoker.pipelines.errors import RecipeError, SourceUnavailable
 from stoker.storage.errors import AlreadyExists, NotFound, StokerError, StorageUnavailable
-from stoker.storage.store import Store
+from stoker.storage.stores.store import Store
 
 _READ = ["GET", "HEAD"]
 _ASSETS = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}

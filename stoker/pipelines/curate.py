@@ -15,10 +15,11 @@ from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rule import Decision, Rule
 from stoker.pipelines.splits import split_of
-from stoker.storage import layout, records
 from stoker.storage.errors import AlreadyExists
-from stoker.storage.manifest import Decisions, Part
-from stoker.storage.store import Store
+from stoker.storage.shards import records
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import Decisions, Part
 
 _PLACES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at")
 FIRST_RULE = "unique_keys"  # always on: a corpus cannot hold two samples of one identity

@@ -35,7 +35,7 @@ from stoker.pipelines.image_fault import fault_of
 from stoker.pipelines.image_format import EXTENSIONS, extension_of
 from stoker.pipelines.image_hash import SIDE, hash_of
 from stoker.pipelines.rejected import Rejected
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 MAX_PIXELS = 1 << 26  # 67 megapixels: 192 MiB of RGB
 _MAX_SCANS = 32  # a progressive JPEG decodes once a scan; encoders write about ten

@@ -17,12 +17,13 @@ from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.scratch import folder_in
 from stoker.pipelines.source import Candidate, Context
-from stoker.storage import layout, records
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StokerError
-from stoker.storage.manifest import Part
-from stoker.storage.sample import Sample
-from stoker.storage.shard import TarWriter
-from stoker.storage.store import Store
+from stoker.storage.shards import records
+from stoker.storage.shards.sample import Sample
+from stoker.storage.shards.shard import TarWriter
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import Part
 
 _FORMAT = 1  # of raw parts; raise it when the same candidates are written in other bytes than before
 _MARKER_FORMAT = 1

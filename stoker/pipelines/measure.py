@@ -6,7 +6,7 @@ from typing import Any
 from stoker.pipelines.image import field_of, measures_of_image
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.text import measures_of_text
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 TEXT_FIELD = "txt"
 

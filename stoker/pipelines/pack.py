@@ -20,12 +20,13 @@ from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.scratch import folder_in
 from stoker.pipelines.splits import split_of
-from stoker.storage import layout, records
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
-from stoker.storage.manifest import Part, Shard
-from stoker.storage.shard import TarWriter
-from stoker.storage.statistics import Summary, summarise
-from stoker.storage.store import Store
+from stoker.storage.shards import records
+from stoker.storage.shards.shard import TarWriter
+from stoker.storage.statistics.summary import Summary, summarise
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import Part, Shard
 
 _FORMAT = 1  # of shards and their indexes; raise it when the same samples are written in other bytes than before
 _COPY = 16 * 2**20  # bytes of a part that are fetched at a time

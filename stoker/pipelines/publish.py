@@ -13,13 +13,13 @@ from stoker.pipelines.pack import Packed, pack
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.source import Context
-from stoker.storage import catalog, layout
 from stoker.storage.errors import AlreadyExists, StorageUnavailable
-from stoker.storage.manifest import Manifest, Part, Shard, load_manifest
-from stoker.storage.manifest import publish as put
-from stoker.storage.statistics import Summary
-from stoker.storage.store import Store
-from stoker.storage.work import ingesting
+from stoker.storage.statistics.summary import Summary
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import catalog, layout
+from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
+from stoker.storage.versions.manifest import publish as put
+from stoker.storage.versions.work import ingesting
 
 _RACES = 100  # writers that may come first before this one gives up
 

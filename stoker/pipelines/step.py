@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from stoker.pipelines.rejected import Rejected
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 
 class Step:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.storage import records
-from stoker.storage.manifest import Manifest, Part
-from stoker.storage.store import Store
+from stoker.storage.shards import records
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest, Part
 
 _ASKED = ("key", "url", "page_url", "sha256", "content_sha256")
 _PLACES = ("start", "stop", "members", "minhash", "image_hash")

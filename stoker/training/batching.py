@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.index import Places
-from stoker.storage.manifest import Shard
-from stoker.storage.sample import Sample
+from stoker.storage.shards.index import Places
+from stoker.storage.shards.sample import Sample
+from stoker.storage.versions.manifest import Shard
 from stoker.training.cache import Cache
 from stoker.training.counters import Counters
 from stoker.training.errors import CorruptSample, TrainingError

@@ -9,9 +9,9 @@ from threading import Event, Lock
 from typing import Any
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.index import Places, ShardIndex
-from stoker.storage.manifest import Shard
-from stoker.storage.store import Store
+from stoker.storage.shards.index import Places, ShardIndex
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Shard
 from stoker.training.counters import Counters
 from stoker.training.early import Early
 from stoker.training.fetching import Coming, Fetch, Mark, mark_of

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from stoker.storage import layout
 from stoker.storage.errors import AlreadyExists, NotFound
-from stoker.storage.store import Store
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
 from stoker.training.errors import TrainingError
 
 _STEP = 9  # digits

@@ -6,8 +6,8 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from stoker.storage.index import Places
-from stoker.storage.manifest import Shard
+from stoker.storage.shards.index import Places
+from stoker.storage.versions.manifest import Shard
 from stoker.training.batching import by_shard
 from stoker.training.cache import Cache
 from stoker.training.errors import TrainingError

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stoker.storage.index import Places
+from stoker.storage.shards.index import Places
 from stoker.training.batching import Wanted, by_shard
 from stoker.training.corpus_text import sizes_of
 from stoker.training.errors import TrainingError

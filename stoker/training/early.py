@@ -5,7 +5,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.manifest import Shard
+from stoker.storage.versions.manifest import Shard
 from stoker.training.fetching import Coming, Mark, mark_of
 
 Again = Callable[[Shard], Coming]  # a shard, if need be fetched once more

@@ -13,8 +13,8 @@ from pathlib import Path
 from threading import Event, Lock
 
 from stoker.storage.errors import CorruptShard, NotFound, StokerError, StorageRefused
-from stoker.storage.manifest import Shard
-from stoker.storage.store import Store
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import TrainingError
 from stoker.training.folder import Folder, Full, Identity, identity
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from stoker.storage import layout
 from stoker.storage.errors import AlreadyExists
-from stoker.storage.manifest import Manifest
-from stoker.storage.store import Store
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import Manifest
 from stoker.training import checkpoint
 from stoker.training.checkpoint import Mark
 from stoker.training.model import Corpus

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from stoker.storage.index import Places
-from stoker.storage.sample import Sample
+from stoker.storage.shards.index import Places
+from stoker.storage.shards.sample import Sample
 from stoker.training.batching import Batch, Batching, Last, Wanted, by_shard
 from stoker.training.counters import Counters
 from stoker.training.errors import TrainingError

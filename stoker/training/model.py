@@ -15,8 +15,8 @@ from typing import Any, Protocol, cast, get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from stoker.storage.manifest import Manifest
-from stoker.storage.store import Store
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest
 from stoker.training.errors import TrainingError
 from stoker.training.loader import Stream
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stoker.storage import layout
-from stoker.storage.manifest import Manifest
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import Manifest
 from stoker.training import checkpoint
 from stoker.training.checkpoint import Mark
 from stoker.training.devices import device_of

@@ -8,9 +8,9 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from stoker.storage.index import Places, ShardIndex
-from stoker.storage.sample import Sample
-from stoker.storage.shard import RECORD, parse_record, record_of
+from stoker.storage.shards.index import Places, ShardIndex
+from stoker.storage.shards.sample import Sample
+from stoker.storage.shards.shard import RECORD, parse_record, record_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

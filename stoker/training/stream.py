@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stoker.storage.manifest import Manifest, Shard, load_manifest
-from stoker.storage.sample import Sample
-from stoker.storage.store import Store
-from stoker.storage.tars import store_of_tars
+from stoker.storage.indexed.tars import store_of_tars
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
 from stoker.training.batching import Batch, Batching, Last, Wanted, by_shard
 from stoker.training.cache import MEGABYTES, Cache
 from stoker.training.counters import Counters

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from stoker.storage.manifest import Manifest
-from stoker.storage.store import Store
-from stoker.storage.tars import store_of_tars
+from stoker.storage.indexed.tars import store_of_tars
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest
 from stoker.training.cache import MEGABYTES, Cache
 from stoker.training.corpus_text import EpochText, totals_of
 from stoker.training.counters import Counters

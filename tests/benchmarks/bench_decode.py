@@ -23,8 +23,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from stoker.storage.memory import MemoryStore
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
 from stoker.training import jpeg, turbo
 from stoker.training.crops import mirrored, random_crop
 from stoker.training.loader import Loader

@@ -70,7 +70,7 @@ def samples(count: int) -> list[tuple[str, bytes, bytes]]:
 def prepare(folder: Path, count: int, names: Sequence[str]) -> None:
     """Write the samples in every contender's own format."""
     from stoker.storage import open_store
-    from stoker.storage.sample import Sample
+    from stoker.storage.shards.sample import Sample
     from tests.training import corpora
 
     made = samples(count)
@@ -129,7 +129,7 @@ def _write_energon(folder: Path, tars: Sequence[str]) -> None:
 
 def upload(folder: Path, server: Any) -> None:  # Any: seaweed.Server
     """Put everything into the bucket ``bench``, and note where."""
-    from stoker.storage.s3 import S3Store, create_bucket
+    from stoker.storage.stores.s3 import S3Store, create_bucket
 
     keys = (server.access_key, server.secret_key)
     create_bucket("bench", endpoint=server.endpoint, access_key=keys[0], secret_key=keys[1])

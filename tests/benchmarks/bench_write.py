@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stoker.storage.sample import Sample
-from stoker.storage.shard import TarWriter, region
+from stoker.storage.shards.sample import Sample
+from stoker.storage.shards.shard import TarWriter, region
 
 Writer = Callable[[list[Sample], Path], None]
 

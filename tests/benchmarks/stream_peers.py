@@ -87,7 +87,7 @@ def stacked(images: list[Any]) -> Any:  # Any: arrays
 
 def stoker(task: Task) -> Batches:
     from stoker.storage import open_store
-    from stoker.storage.s3 import S3Store
+    from stoker.storage.stores.s3 import S3Store
     from stoker.training.loader import Loader
     from stoker.training.pictures import PictureMaker
     from stoker.training.stream import ShardStream
@@ -111,8 +111,8 @@ def walk(task: Task) -> Batches:
     import mmap
 
     from stoker.storage import open_store
-    from stoker.storage.index import ShardIndex
-    from stoker.storage.manifest import load_manifest
+    from stoker.storage.shards.index import ShardIndex
+    from stoker.storage.versions.manifest import load_manifest
 
     store = open_store(str(task.folder / "stoker"))
     places: list[Any] = []

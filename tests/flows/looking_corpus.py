@@ -15,9 +15,9 @@ from stoker.pipelines.rule import Rule
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
 from stoker.pipelines.source import Candidate, Context, Provenance, Source
 from stoker.pipelines.web import Web
-from stoker.storage.manifest import Manifest
-from stoker.storage.sample import Sample
-from stoker.storage.store import Store
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest
 
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 ESCAPE = "\x1b[31mred\x1b]0;owned\x07 \u202egnp.exe"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from stoker.flows.web import make_app
-from stoker.storage.memory import MemoryStore
+from stoker.storage.stores.memory import MemoryStore
 from tests.flows.looking_corpus import make_all
 from tests.flows.serving import serve
 

@@ -9,16 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.storage.test_orphans import litter, reachable
 
 from stoker.flows.settings import Settings
-from stoker.storage import layout
-from stoker.storage.directory import DirectoryStore
-from stoker.storage.s3 import S3Store
-from stoker.storage.verify import verify
+from stoker.storage.stores.directory import DirectoryStore
+from stoker.storage.stores.s3 import S3Store
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions import layout
 from tests.flows.conftest import Cli
 from tests.flows.test_crash import LINES, RECIPE, run_and_kill
-from tests.storage.test_orphans import litter, reachable
-from tests.storage.versions import CORPUS, make_version
+from tests.storage.published import CORPUS, make_version
 
 SEED, KILLS = 20260402, 6
 

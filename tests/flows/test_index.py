@@ -13,7 +13,7 @@ from PIL import Image
 from stoker.flows import seaweed
 from stoker.flows.web import make_app
 from stoker.storage import open_store
-from stoker.storage.s3 import S3Store
+from stoker.storage.stores.s3 import S3Store
 from tests.conftest import BUCKET
 from tests.flows.conftest import Cli
 from tests.flows.serving import serve
@@ -143,8 +143,8 @@ def test_the_page_shows_samples_whose_keys_have_folders_and_dots(tmp_path: Path)
         [(f"{name}.png", sink.getvalue()), (f"{name}.txt", b"a caption"), ("x.txt", b"1"), (f"{name}.cls", b"")]
     )
     (tmp_path / "t" / "0.tar").write_bytes(payload)
-    from stoker.storage.indexing import index
-    from stoker.storage.tars import find_tars
+    from stoker.storage.indexed.indexing import index
+    from stoker.storage.indexed.tars import find_tars
 
     store = open_store(str(tmp_path / "store"))
     assert index(find_tars(str(tmp_path / "t"), store), store, "theirs")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from stoker.storage import open_store, records
-from stoker.storage.manifest import load_manifest
+from stoker.storage import open_store
+from stoker.storage.shards import records
+from stoker.storage.versions.manifest import load_manifest
 from tests.data import SHARED, needs_shared
 from tests.flows.conftest import Cli
 

@@ -17,9 +17,9 @@ from stoker.flows.shelf import Shelf
 from stoker.flows.wording import paragraphs, visible, web_address
 from stoker.pipelines.rejected import REASONS
 from stoker.storage import open_store
-from stoker.storage.manifest import Manifest, load_manifest
-from stoker.storage.memory import MemoryStore
-from stoker.storage.numbers import Quantiles
+from stoker.storage.statistics.numbers import Quantiles
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.versions.manifest import Manifest, load_manifest
 from tests.flows.looking_corpus import Shapes, make, make_all
 
 
@@ -165,8 +165,8 @@ def test_other_content_splits_and_labels_under_the_same_key_are_told(tmp_path: P
     from dataclasses import replace
 
     from stoker.flows.difference import Read
-    from stoker.storage.manifest import Shard
-    from stoker.storage.records import encode
+    from stoker.storage.shards.records import encode
+    from stoker.storage.versions.manifest import Shard
 
     store = MemoryStore()
     older = make(store, tmp_path, Shapes(count=20), "shapes")
@@ -183,7 +183,7 @@ def test_other_content_splits_and_labels_under_the_same_key_are_told(tmp_path: P
         for row in rows:
             row["label"] = "changed" if row["key"] == "shape-0" else row["label"]
             row["content_sha256"] = "0" if row["key"] == "shape-1" else row["content_sha256"]
-        from stoker.storage.records import decode
+        from stoker.storage.shards.records import decode
 
         return decode(encode(rows))
 

@@ -10,7 +10,7 @@ import pytest
 from stoker.flows import seaweed
 from stoker.storage import open_store
 from stoker.storage.errors import StorageRefused, StorageUnavailable
-from stoker.storage.s3 import create_bucket
+from stoker.storage.stores.s3 import create_bucket
 
 KEYS = {"access_key": "tests", "secret_key": "a secret of tests"}
 

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from stoker.flows import show
 from stoker.pipelines.why import why as ask
-from stoker.storage.manifest import load_manifest
-from stoker.storage.memory import MemoryStore
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.versions.manifest import load_manifest
 from tests.flows.looking_corpus import make_all
 
 Report = Callable[[Console], None]

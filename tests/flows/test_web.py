@@ -11,9 +11,9 @@ from PIL import Image
 
 from stoker.flows.web import make_app
 from stoker.storage.errors import StorageUnavailable
-from stoker.storage.manifest import load_manifest
-from stoker.storage.memory import MemoryStore
-from stoker.storage.store import Store
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import load_manifest
 from tests.flows.looking_corpus import SCRIPT, make_all
 from tests.flows.serving import serve
 

@@ -14,12 +14,13 @@ from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
 from stoker.pipelines.why import why
-from stoker.storage import catalog, records
 from stoker.storage.errors import StorageUnavailable
-from stoker.storage.manifest import Manifest
-from stoker.storage.memory import MemoryStore
-from stoker.storage.shard import samples_of
-from stoker.storage.verify import verify
+from stoker.storage.shards import records
+from stoker.storage.shards.shard import samples_of
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions import catalog
+from stoker.storage.versions.manifest import Manifest
 from tests.fakes import READS, Failing, context, recipe
 
 WORDS = (*(f"word-{number}" for number in range(60)), "!gone", "!robots")
@@ -187,7 +188,7 @@ def test_the_same_key_in_two_partitions_is_kept_once_and_the_other_counted(tmp_p
 
 
 def test_the_same_content_under_two_labels_is_kept_under_neither(tmp_path: Path) -> None:
-    from stoker.storage.sample import Sample  # the fake source gives every word its own content
+    from stoker.storage.shards.sample import Sample  # the fake source gives every word its own content
 
     store = MemoryStore()
 

@@ -15,7 +15,7 @@ from stoker.pipelines.step import Step
 from stoker.pipelines.steps.aspect_ratio import AspectRatio
 from stoker.pipelines.steps.image import Image
 from stoker.pipelines.steps.image_size import ImageSize
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 from tests.pipelines.pictures import packed, picture
 
 

@@ -15,7 +15,7 @@ from stoker.pipelines.step import Step
 from stoker.pipelines.steps.language import Language
 from stoker.pipelines.steps.text_length import TextLength
 from stoker.pipelines.steps.text_normalise import TextNormalise
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 STEPS = (TextNormalise(), TextLength(min_characters=3), Language(keep=("en",)))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 GOLDEN = [
     Sample("cat-1", {"jpg": b"\xff\xd8 a picture", "cls": b"3"}, {"label": "cat", "width": 4, "url": "http://x/1"}),

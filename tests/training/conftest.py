@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from stoker.storage.manifest import Manifest
-from stoker.storage.memory import MemoryStore
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.versions.manifest import Manifest
 from tests.training import corpora
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stoker.storage import layout, records
-from stoker.storage.manifest import Decisions, Manifest, Shard, publish
-from stoker.storage.sample import Sample
-from stoker.storage.shard import TarWriter
-from stoker.storage.store import Store
+from stoker.storage.shards import records
+from stoker.storage.shards.sample import Sample
+from stoker.storage.shards.shard import TarWriter
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import Decisions, Manifest, Shard, publish
 
 
 @lru_cache(maxsize=1)

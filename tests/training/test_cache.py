@@ -21,10 +21,10 @@ import pytest
 
 from stoker.storage import open_store
 from stoker.storage.errors import CorruptShard, NotFound, StorageUnavailable
-from stoker.storage.manifest import Manifest, Shard
-from stoker.storage.memory import MemoryStore
-from stoker.storage.sample import Sample
-from stoker.storage.store import Store
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest, Shard
 from stoker.training import folder as folder_module
 from stoker.training.cache import Cache
 from stoker.training.errors import TrainingError

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from stoker.storage import open_store
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 from stoker.training.distributed import gradient_scale, padded
 from stoker.training.stream import ShardStream
 from tests.training import corpora, ddp_rank

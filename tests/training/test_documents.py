@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoker.storage.memory import MemoryStore
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
 from stoker.training.documents import DocumentStream
 from stoker.training.errors import TrainingError
 from stoker.training.loader import Loader

@@ -10,11 +10,11 @@ import pytest
 
 from stoker.storage import open_store
 from stoker.storage.errors import CorruptShard, NotFound
-from stoker.storage.indexing import index
-from stoker.storage.manifest import Manifest
-from stoker.storage.s3 import S3Store
-from stoker.storage.store import Store
-from stoker.storage.tars import find_tars
+from stoker.storage.indexed.indexing import index
+from stoker.storage.indexed.tars import find_tars
+from stoker.storage.stores.s3 import S3Store
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest
 from stoker.training.loader import Loader
 from stoker.training.stream import ShardStream
 from stoker.training.text import TextStream

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from stoker.storage import open_store
-from stoker.storage.index import ShardIndex
-from stoker.storage.manifest import Manifest
-from stoker.storage.sample import Sample
-from stoker.storage.store import Store
+from stoker.storage.shards.index import ShardIndex
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest
 from stoker.training.stream import ShardStream
 from tests.storage.samples import GOLDEN
 from tests.training import corpora
@@ -170,8 +170,8 @@ def test_our_own_stream_gives_the_same(mixed: Ours, tmp_path: Path) -> None:
 
 
 def test_our_shards_in_a_folder_of_their_own_are_indexed_like_any_others(mixed: Ours, tmp_path: Path) -> None:
-    from stoker.storage.indexing import index
-    from stoker.storage.tars import find_tars
+    from stoker.storage.indexed.indexing import index
+    from stoker.storage.indexed.tars import find_tars
 
     for number, shard in enumerate(mixed.manifest.shards):
         path = tmp_path / "copied" / f"train-{number:03d}.tar"

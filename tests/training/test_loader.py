@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from stoker.storage import open_store
-from stoker.storage.manifest import publish
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
+from stoker.storage.versions.manifest import publish
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader import Batches, Loader
 from stoker.training.mixing import MixedStream

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stoker.storage.memory import MemoryStore
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
 from stoker.training.crops import mirrored, whole
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.jpeg import Damaged

@@ -8,8 +8,8 @@ import pytest
 
 _MEASURED = """
 import json, resource, time
-from stoker.storage.manifest import Decisions, Manifest, Shard
-from stoker.storage.memory import MemoryStore
+from stoker.storage.versions.manifest import Decisions, Manifest, Shard
+from stoker.storage.stores.memory import MemoryStore
 from stoker.training.stream import ShardStream
 import numpy, pyarrow
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker.storage.errors import CorruptShard, NotFound
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 from stoker.training.errors import TrainingError
 from stoker.training.stream import ShardStream
 from tests.training.conftest import Small

@@ -8,9 +8,9 @@ import pytest
 
 from stoker.flows import seaweed
 from stoker.storage.errors import StorageRefused, StorageUnavailable
-from stoker.storage.manifest import Manifest
-from stoker.storage.s3 import S3Store
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.s3 import S3Store
+from stoker.storage.versions.manifest import Manifest
 from stoker.training.stream import ShardStream
 from tests.storage.faulty import Fault, Proxy, faulty
 from tests.training import corpora

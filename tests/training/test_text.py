@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoker.storage.memory import MemoryStore
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
 from stoker.training.errors import TrainingError
 from stoker.training.loader import Loader
 from stoker.training.order import Order
@@ -198,7 +198,7 @@ _MEASURED = """
 import json, sys, tracemalloc
 from pathlib import Path
 from stoker.storage import open_store
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 from stoker.training.text import TextStream
 from tests.training import corpora
 folder = Path(sys.argv[1])

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from threading import Event
 
-from stoker.storage.memory import MemoryStore
+from stoker.storage.stores.memory import MemoryStore
 from stoker.training.fetching import Fetch
 from stoker.training.folder import Folder
 from stoker.training.traffic import Traffic

@@ -61,7 +61,7 @@ def after(steps: int) -> Callable[[], bool]:
     ids=["resnet", "lenet5", "separable", "plain sgd"],
 )
 def test_ten_steps_on_eight_samples_lower_the_loss(tmp_path: Path, model: str, given: dict[str, Any]) -> None:
-    from stoker.storage.memory import MemoryStore
+    from stoker.storage.stores.memory import MemoryStore
 
     store = MemoryStore()
     eight = corpora.digits()[:8]

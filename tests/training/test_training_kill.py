@@ -21,7 +21,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from stoker.storage import open_store
-from stoker.storage.manifest import load_manifest
+from stoker.storage.versions.manifest import load_manifest
 from stoker.training import train
 wish = json.loads(sys.argv[1])
 store = open_store(wish["store"])

@@ -16,7 +16,7 @@ from stoker.storage.errors import StokerError
 if TYPE_CHECKING:
     from stoker.flows.services import Services
     from stoker.pipelines.recipe import Recipe
-    from stoker.storage.manifest import Manifest
+    from stoker.storage.versions.manifest import Manifest
 
 # One thread: on networks this small several cost more than they save, and the most where other programs run.
 THREADS = "1"

@@ -18,7 +18,7 @@ from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables import Column, Row
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 _MAX_FIELD = 64 << 20  # bytes
 _NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")

@@ -21,7 +21,7 @@ from stoker.pipelines.web import Fetched, Transient
 from stoker.pipelines.web.crawl import Scope, crawl
 from stoker.pipelines.web.links import host_of, normalise
 from stoker.pipelines.web.ordered import in_order
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
 _GO_ON = 'or set unreachable = "reject" in the recipe to go on without it'

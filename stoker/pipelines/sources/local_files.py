@@ -18,7 +18,7 @@ from stoker.pipelines.image_format import extension_of
 from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 _IMAGES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")

@@ -20,7 +20,7 @@ from stoker.pipelines.video import Shown, Times, Video
 from stoker.pipelines.video_names import MAX_TEXT, Record, key_of, listed, named
 from stoker.pipelines.web import Transient
 from stoker.pipelines.web.licences import spdx
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 _ACCEPT = "video/*, */*;q=0.5"
 

@@ -20,7 +20,7 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.web import Transient
 from stoker.pipelines.wikitext import Wiki, plain, redirect_target
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 _MAX_DOWNLOAD = 256 << 30  # bytes
 _SKIPPED = re.compile(r"multistream-index|sums\.txt$|\.(?:json|html|rss|txt|md5|sha1|sha256)$")

@@ -10,7 +10,7 @@ from stoker.pipelines.image import Format, decode, encode, field_of
 from stoker.pipelines.image_colour import Colour
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 Mode = Literal["keep", "short_side", "long_side", "center_crop", "pad"]
 _LONGEST = {"jpg": 65_500, "webp": 16_383}  # pixels that the format can hold along a side

@@ -8,7 +8,7 @@ from pydantic import Field
 from stoker.pipelines.image import field_of, header_of
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 Pixels = Annotated[int, Field(ge=0)]
 

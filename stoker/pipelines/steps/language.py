@@ -9,7 +9,7 @@ from stoker.pipelines.languages import LANGUAGES, identify
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 
 @dataclass(frozen=True)

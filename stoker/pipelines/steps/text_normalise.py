@@ -7,7 +7,7 @@ from typing import Literal
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 _NEWLINES = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 # Control characters, soft hyphen, zero-width blanks and marks of direction, byte-order marks, noncharacters. The

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812  # torch's own habit
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
-from stoker.storage import records
+from stoker.storage.shards import records
 from stoker.training.crops import whole
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.initialise import initialise

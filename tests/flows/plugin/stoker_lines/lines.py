@@ -9,7 +9,7 @@ from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
-from stoker.storage.sample import Sample
+from stoker.storage.shards.sample import Sample
 
 
 @dataclass(frozen=True)

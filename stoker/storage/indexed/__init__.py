@@ -1,0 +1,1 @@
+"""External WebDataset tars, indexed in place."""

@@ -1,0 +1,1 @@
+"""Samples, the tars that hold them, their indexes and records."""

@@ -1,0 +1,174 @@
+"""Tar headers found in a tar that comes in pieces: every form that tools write, and every byte accounted for.
+
+Source: POSIX.1-1988 "ustar" and POSIX.1-2001 "pax" interchange formats (IEEE Std 1003.1), and GNU tar's extensions.
+"""
+
+from collections.abc import Iterator
+
+from stoker.storage.shards.tar import BLOCK
+
+MAX_EXTENDED = 2**20  # bytes of an extended header: it holds a name
+_REGULAR = b"0\0" + b"7"
+_NO_PAYLOAD = b"123456"  # links, devices, folders, pipes: what their size field says is not there
+_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _PAX_SUN, _SPARSE = b"LKxgXS"
+_EXTENDED = (_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _PAX_SUN)
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip (gzip -d)",
+    b"(\xb5/\xfd": "zstd (zstd -d)",
+    b"BZh": "bzip2 (bzip2 -d)",
+    b"\xfd7zXZ": "xz (xz -d)",
+}
+
+
+class BadTar(ValueError):
+    """Bytes that are no tar; says at which byte and what was found."""
+
+
+class Walker:
+    """Finds the regular files of a tar of ``size`` bytes, given piece by piece; holds one header, no payload."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._at = 0  # the first byte of the piece at hand
+        self._next = 0  # where the next header begins
+        self._held = bytearray()  # of a header that a piece ended in
+        self._extended: tuple[int, int] | None = None  # kind and size of the extended header at ``_next``
+        self._name, self._given = "", -1  # from an extended header, for the next member
+        self._ended = False
+
+    def feed(self, piece: bytes | memoryview) -> Iterator[tuple[str, int, int]]:
+        """Name, offset and size of every regular file whose header ends in this piece. Raises BadTar."""
+        while not self._ended:
+            at = self._next
+            if self._extended is None:
+                block = self._take(piece, BLOCK)
+                if block is None:
+                    break
+                found = self._member(block, at)
+                if found is not None:
+                    yield found
+            else:
+                kind, size = self._extended
+                payload = self._take(piece, size)
+                if payload is None:
+                    break
+                self._next = at + size + -size % BLOCK
+                self._extended = None
+                self._extend(kind, payload, at)
+        self._at += len(piece)
+
+    def end(self) -> None:
+        """All pieces were given. Raises BadTar if the tar has no end mark."""
+        if not self._ended:
+            raise BadTar(f"at byte {self._next}: the tar ends without its end mark; it is cut short")
+
+    def _take(self, piece: bytes | memoryview, size: int) -> bytes | None:
+        """The bytes [next, next + size); None if they go on in the next piece."""
+        first = self._next + len(self._held) - self._at
+        more = bytes(piece[first : first + size - len(self._held)]) if first < len(piece) else b""
+        if len(self._held) + len(more) < size:
+            self._held += more
+            return None
+        whole = bytes(self._held) + more if self._held else more
+        self._held.clear()
+        return whole
+
+    def _member(self, block: bytes, at: int) -> tuple[str, int, int] | None:
+        if not any(block):
+            self._ended = True
+            return None
+        size = _size(block, at)
+        kind = block[156]
+        extended = kind in _EXTENDED
+        if not extended and self._given >= 0:
+            size = self._given
+        if kind in _NO_PAYLOAD:
+            size = 0
+        if kind == _SPARSE:
+            raise BadTar(f"at byte {at}: a sparse file, whose bytes do not lie as they are; write the tar without -S")
+        start = at + BLOCK
+        if start + size > self._size:
+            raise BadTar(
+                f"at byte {at}: a member of {size} bytes, but only {self._size - start} follow; it is cut short"
+            )
+        if extended:
+            if size > MAX_EXTENDED:
+                raise BadTar(f"at byte {at}: an extended header of {size} bytes; expected at most {MAX_EXTENDED}")
+            self._next, self._extended = start, (kind, size)
+            return None
+        name = self._name or _name(block)
+        self._name, self._given = "", -1
+        self._next = start + size + -size % BLOCK
+        # Before POSIX a folder was a file whose name ended with a slash.
+        return (name, start, size) if kind in _REGULAR and not name.endswith("/") else None
+
+    def _extend(self, kind: int, payload: bytes, at: int) -> None:
+        if kind == _LONG_NAME:
+            self._name = _text(payload.split(b"\0", 1)[0])
+        elif kind in (_PAX, _PAX_SUN):
+            fields = _pax(payload, at)
+            if any(name.startswith("GNU.sparse.") for name in fields):
+                raise BadTar(
+                    f"at byte {at}: a sparse file, whose bytes do not lie as they are; write the tar without -S"
+                )
+            self._name = fields.get("path", self._name)
+            self._given = int(fields["size"]) if fields.get("size", "").isdigit() else -1
+
+
+def members_of(payload: memoryview) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of every regular file in a tar. Raises BadTar; also for one that has no end."""
+    walker = Walker(len(payload))
+    yield from walker.feed(payload)
+    walker.end()
+
+
+def _size(block: bytes, at: int) -> int:
+    # The sum is over the header with its own field as blanks; very old tars added signed bytes.
+    total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    found = _octal(block[148:156], at, "checksum")
+    if found != total:
+        field = sum(1 for byte in block[148:156] if byte > 127)
+        signed = total - 256 * (sum(1 for byte in block if byte > 127) - field)
+        if found != signed:
+            raise BadTar(f"at byte {at}: no tar header, or an altered one (checksum){_hint(block, at)}")
+    size = block[124:136]
+    if size[0] == 0x80:  # GNU's base-256 for 8 GiB and more
+        return int.from_bytes(size[1:], "big")
+    return _octal(size, at, "size")
+
+
+def _hint(block: bytes, at: int) -> str:
+    names = [name for magic, name in _COMPRESSED.items() if at == 0 and block.startswith(magic)]
+    return f": it is compressed with {names[0]}; decompress it" if names else ""
+
+
+def _octal(field: bytes, at: int, what: str) -> int:
+    digits = field.split(b"\0", 1)[0].strip(b" ")
+    if digits.isdigit() or not digits:
+        try:
+            return int(digits or b"0", 8)
+        except ValueError:
+            pass  # an 8 or a 9
+    raise BadTar(f"at byte {at}: no tar header: its {what} is {field!r}")
+
+
+def _name(block: bytes) -> str:
+    name = block[:100].split(b"\0", 1)[0]
+    prefix = block[345:500].split(b"\0", 1)[0] if block[257:263] == b"ustar\0" else b""
+    return _text(prefix + b"/" + name if prefix else name)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")  # latin-1 names are read too; a key must be text
+
+
+def _pax(payload: bytes, at: int) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    while payload and payload[0]:
+        length, _, _ = payload.partition(b" ")
+        if len(length) > 7 or not length.isdigit() or not len(length) + 1 < int(length) <= len(payload):
+            raise BadTar(f"at byte {at}: an extended header that cannot be read")
+        name, _, value = payload[len(length) + 1 : int(length) - 1].partition(b"=")
+        fields[name.decode("utf-8", "replace")] = _text(value)
+        payload = payload[int(length) :]
+    return fields

@@ -1,0 +1,1 @@
+"""Mergeable statistics of a corpus' columns."""

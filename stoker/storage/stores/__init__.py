@@ -1,0 +1,1 @@
+"""Where objects lie: S3, a directory, memory."""

@@ -1,0 +1,1 @@
+"""A version read again: every checksum and count compared."""

@@ -1,0 +1,183 @@
+"""A version proven: every object it names is read again, and every checksum, count and place compared."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stoker.storage.errors import CorruptShard
+from stoker.storage.indexed.tars import store_of_tars
+from stoker.storage.shards.shard import Member
+from stoker.storage.statistics.summary import Summary
+from stoker.storage.stores.store import Store
+from stoker.storage.verification.reread import TOLD, Place, Reading
+from stoker.storage.verification.verify_indexed import verify_indexed
+from stoker.storage.versions.manifest import Manifest, Part, Shard
+
+_Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was read again, and what is wrong with it; no problems: the version is intact."""
+
+    shards: int
+    samples: int
+    size: int  # bytes read
+    problems: tuple[str, ...]
+
+
+def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = None) -> Verified:
+    """Read all of a version again: shards, indexes, raw parts, records and decisions; of an indexed one its tars.
+
+    A problem is a finding, not an error. ``progress`` is called with (bytes read, bytes in all). Raises
+    StorageUnavailable when the store cannot be reached, StorageRefused when it may not be read.
+    """
+    if manifest.is_indexed:
+        samples, objects = verify_indexed(store, store_of_tars(store, manifest), manifest, progress)
+        return Verified(len(manifest.shards), samples, objects.size, tuple(objects.problems))
+    whole = sum(shard.size + shard.index_size for shard in manifest.shards)
+    whole += sum(part.tar_size for part in manifest.parts) + manifest.decisions.size
+    check = _Check(Reading(store, whole, progress))
+    for shard in manifest.shards:
+        check.shard(shard)
+    for part in manifest.parts:
+        check.part(part)
+    check.decisions(manifest)
+    check.totals(manifest)
+    return Verified(len(manifest.shards), check.samples, check.objects.size, tuple(check.objects.problems))
+
+
+@dataclass
+class _Check:
+    """What was found so far."""
+
+    objects: Reading
+    samples: int = 0
+    packed: dict[str, tuple[str, str]] = field(default_factory=dict)  # key → digest of its part, key of its shard
+    kept: dict[tuple[str, str], str] = field(default_factory=dict)  # (part, key) → partition
+
+    def shard(self, shard: Shard) -> None:
+        """The tar against its checksum, and sample by sample against its index."""
+        index = self.objects.table(shard.index, shard.index_sha256, shard.index_size)
+        found = self.objects.tar(shard.key, shard.sha256, shard.size)
+        if found is None:
+            return
+        if len(found) != shard.samples:
+            self.objects.tell(shard.key, f"holds {len(found)} samples, but the manifest says {shard.samples}")
+        self.samples += len(found)
+        if index is None:
+            return
+        if index.num_rows != shard.samples:
+            self.objects.tell(shard.index, f"has {index.num_rows} rows, but the manifest says {shard.samples} samples")
+        missing = {"key", "start", "stop", "members", "split", "part"} - set(index.column_names)
+        if missing:
+            self.objects.tell(shard.index, f"lacks the columns {', '.join(sorted(missing))}")
+            return
+        self._compare(shard, index, found)
+
+    def part(self, part: Part) -> None:
+        """A raw part against its checksums, and its counts against its records."""
+        if part.read != part.kept + sum(part.rejected.values()):
+            self.objects.tell(part.records, f"read {part.read}, but kept {part.kept} and rejected {part.rejected}")
+        found = self.objects.tar(part.tar, part.tar_sha256, part.tar_size)
+        table = self.objects.table(part.records, part.records_sha256, None)
+        if table is None:
+            return
+        reasons = Counter(table["reason"].to_pylist())
+        kept = reasons.pop(None, 0)
+        if (table.num_rows, kept, dict(reasons)) != (part.read, part.kept, dict(part.rejected)):
+            self.objects.tell(
+                part.records,
+                f"has {table.num_rows} rows, {kept} kept, {dict(sorted(reasons.items()))}, but the manifest says "
+                f"{part.read}, {part.kept}, {dict(part.rejected)}",
+            )
+        rows = table.filter(pc.is_null(table["reason"]))
+        keys = rows["key"].to_pylist()
+        if found is not None and found != _places(rows):
+            self.objects.tell(part.records, f"does not say where the samples of {part.tar} lie")
+        for key in keys:
+            self.kept[part.digest, key] = part.partition
+
+    def decisions(self, manifest: Manifest) -> None:
+        """The decisions against their counts; what they drop is no longer expected in a shard."""
+        decisions = manifest.decisions
+        table = self.objects.table(decisions.key, decisions.sha256, decisions.size)
+        if table is None:
+            return
+        dropped: Counter[str] = Counter()
+        moved = 0
+        for row in table.select(["key", "part", "action", "value"]).to_pylist():
+            if row["action"] != "drop":
+                moved += 1
+                continue
+            dropped[row["value"]] += 1
+            self.kept.pop((row["part"], row["key"]), None)
+        if (dict(dropped), moved) != (dict(decisions.dropped), decisions.moved):
+            self.objects.tell(
+                decisions.key,
+                f"drops {dict(sorted(dropped.items()))} and moves {moved}, but the manifest says "
+                f"{dict(decisions.dropped)} and {decisions.moved}",
+            )
+
+    def totals(self, manifest: Manifest) -> None:
+        """The manifest against itself, and kept samples against those in shards."""
+        key = manifest.reference
+        if manifest.read != manifest.kept + sum(manifest.rejected.values()):
+            self.objects.tell(
+                key, f"read {manifest.read}, kept {manifest.kept}, rejected {dict(manifest.rejected)}: no sum"
+            )
+        if manifest.kept != manifest.samples:
+            self.objects.tell(key, f"{manifest.kept} samples were kept, but its shards hold {manifest.samples}")
+        licensed = sum(manifest.licences.values())
+        if licensed != manifest.samples:
+            self.objects.tell(key, f"counts licences of {licensed} samples, but its shards hold {manifest.samples}")
+        for split, totals in manifest.splits.items():
+            try:
+                counted = Summary.from_json(manifest.statistics.get(split, {"samples": 0, "columns": {}})).samples
+            except CorruptShard as error:
+                self.objects.tell(key, f"split {split!r}: {error}")
+                continue
+            if counted != totals.samples:
+                self.objects.tell(key, f"split {split!r}: statistics of {counted} samples, but it has {totals.samples}")
+        if self.objects.problems:
+            return  # what follows would only repeat them
+        strayed = [one for one in self.kept if self.packed.get(one[1], ("",))[0] != one[0]]
+        for part, sample in strayed[:TOLD]:
+            self.objects.tell(
+                key, f"sample {sample!r} of partition {self.kept[part, sample]!r} was kept, but is in no shard"
+            )
+        extra = [sample for sample, (part, _) in self.packed.items() if (part, sample) not in self.kept]
+        for sample in extra[:TOLD]:
+            self.objects.tell(self.packed[sample][1], f"sample {sample!r} is in no part, or was dropped")
+
+    def _compare(self, shard: Shard, index: pa.Table, found: "list[Place]") -> None:
+        places = _places(index)
+        for place, (said, there) in enumerate(zip(places, found, strict=False)):
+            if said != there:
+                self.objects.tell(shard.index, f"row {place} says {_short(said)}, but the tar has {_short(there)}")
+                break
+        starts, stops = index["start"].to_pylist(), index["stop"].to_pylist()
+        if starts != [0, *stops[:-1]][: len(starts)] or (stops and stops[-1] + 1024 != shard.size):
+            self.objects.tell(shard.index, "its samples do not lie end to end in the tar")
+        if set(index["split"].to_pylist()) - {shard.split}:
+            self.objects.tell(shard.index, f"names other splits than {shard.split!r}")
+        twice = 0
+        for key, part in zip(index["key"].to_pylist(), index["part"].to_pylist(), strict=True):
+            if key in self.packed and (twice := twice + 1) <= TOLD:
+                self.objects.tell(shard.index, f"sample {key!r} is in {self.packed[key][1]} too")
+            self.packed[key] = (part, shard.key)
+
+
+def _places(table: pa.Table) -> "list[Place]":
+    """What an index or records say of each sample, in the form in which a tar is read."""
+    return [
+        (row["key"], tuple(Member(one["extension"], one["offset"], one["size"]) for one in row["members"] or ()))
+        for row in table.select(["key", "members"]).to_pylist()
+    ]
+
+
+def _short(place: Place) -> str:
+    return f"{place[0]!r} with {', '.join(f'{one.extension} at {one.offset}' for one in place[1]) or 'nothing'}"

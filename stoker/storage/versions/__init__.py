@@ -1,0 +1,1 @@
+"""Manifests, the layout of a corpus, and what no version needs."""

@@ -1,0 +1,188 @@
+"""Manifests and the catalog: what is published stays, and what is wrong with one is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageRefused
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.versions import catalog, layout
+from stoker.storage.versions.manifest import SCHEMA, Manifest, SplitTotals, load_manifest, publish
+from tests.storage.published import CORPUS, make_version
+
+GOLDEN = Path(__file__).parent / "golden" / "manifest.json"
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def test_a_manifests_json_is_this_but_for_what_parquet_writers_decide(store: MemoryStore) -> None:
+    """Parquet names its writer's version in the file, so those checksums and sizes change with pyarrow."""
+    make_version(store)
+    assert _steady(json.loads(store.read(layout.version(CORPUS, 1)))) == json.loads(GOLDEN.read_bytes())
+
+
+def _steady(content: dict[str, Any]) -> dict[str, Any]:
+    for one in [*content["parts"], *content["shards"], content["decisions"]]:
+        for name in ("records", "records_sha256", "index_sha256", "index_size"):
+            if name in one:
+                one[name] = "depends on pyarrow"
+    content["decisions"] |= {"key": "depends on pyarrow", "sha256": "depends on pyarrow", "size": 0}
+    return content
+
+
+def test_the_golden_manifest_is_read_by_this_and_every_later_code() -> None:
+    content = json.loads(GOLDEN.read_bytes())
+    for shard in content["shards"]:
+        shard["index_size"] = 1
+    found = Manifest.from_json(content)
+    assert found.reference == "digits@1"
+    assert found.splits == {"train": SplitTotals(8, 2, 26624), "validation": SplitTotals(3, 1, 10240)}
+
+
+def test_what_is_published_is_loaded(store: MemoryStore) -> None:
+    manifest = make_version(store)
+    assert load_manifest(store, CORPUS) == manifest
+    assert load_manifest(store, CORPUS, 1) == manifest
+    assert load_manifest(store, "digits@1") == manifest
+
+
+def test_everything_is_accounted_for(store: MemoryStore) -> None:
+    manifest = make_version(store)
+    assert manifest.read == 16
+    assert manifest.kept == manifest.samples == 11
+    assert manifest.rejected == {"exact_duplicate": 1, "gone": 2, "too_small": 2}
+    assert manifest.read == manifest.kept + sum(manifest.rejected.values())
+    assert list(manifest.splits) == ["train", "validation"]
+
+
+def test_a_published_version_is_never_overwritten(store: MemoryStore) -> None:
+    manifest = make_version(store)
+    before = store.read(layout.version(CORPUS, 1))
+    with pytest.raises(AlreadyExists, match="digits@1 is published and is never overwritten"):
+        publish(store, manifest)
+    assert store.read(layout.version(CORPUS, 1)) == before
+
+
+def test_the_newest_version_is_loaded_if_none_is_named(store: MemoryStore) -> None:
+    for version in (1, 2, 10):
+        make_version(store, version)
+    assert catalog.versions(store, CORPUS) == [1, 2, 10]
+    assert load_manifest(store, CORPUS).version == 10
+    assert load_manifest(store, "digits@2").version == 2
+    with pytest.raises(StorageRefused, match="names version 2, not 1"):
+        load_manifest(store, "digits@2", 1)
+
+
+def test_the_catalog_holds_only_what_has_a_version(store: MemoryStore) -> None:
+    make_version(store)
+    store.write("half/raw/0123/part.json", b"{}")
+    store.write("Odd Name/versions/00000001.json", b"{}")
+    store.write("digits/versions/notes.txt", b"")
+    store.write("digits/versions/1.json", b"")
+    assert catalog.corpora(store) == ["digits"]
+    assert catalog.versions(store, "digits") == [1]
+    assert catalog.versions(store, "nothing") == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("digit", "no corpus is called 'digit'; did you mean 'digits'?"),
+        ("zebra", "no corpus is called 'zebra'; there are: digits"),
+        ("digits@9", "digits has no version 9; it has 1"),
+        ("digits@0", "'digits@0' names no corpus; expected a name like 'digits', or 'digits@2'"),
+        ("Digits", "'Digits' names no corpus"),
+        ("../digits", "'../digits' names no corpus"),
+        ("", "'' names no corpus"),
+        ("digits@x", "'digits@x' names no corpus"),
+        ("digits@999999999", "names no corpus"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_is(store: MemoryStore, asked: str, message: str) -> None:
+    make_version(store)
+    with pytest.raises(NotFound) as told:
+        load_manifest(store, asked)
+    assert message in str(told.value)
+
+
+def test_an_empty_store_says_so(store: MemoryStore) -> None:
+    with pytest.raises(NotFound, match="the store holds none yet"):
+        load_manifest(store, "digits")
+
+
+def damage(store: MemoryStore, change: Any) -> None:
+    key = layout.version(CORPUS, 1)
+    content = json.loads(store.read(key))
+    change(content)
+    store.write(key, json.dumps(content).encode())
+
+
+def test_a_newer_schema_is_refused_with_what_to_do(store: MemoryStore) -> None:
+    make_version(store)
+    damage(store, lambda content: content.update(schema=SCHEMA + 1, shards="of another kind"))
+    with pytest.raises(StorageRefused, match="written with schema 3, and this Stoker knows up to 2; upgrade Stoker"):
+        load_manifest(store, CORPUS)
+
+
+def test_fields_of_tomorrow_do_not_disturb(store: MemoryStore) -> None:
+    manifest = make_version(store)
+    damage(store, lambda content: content.update(mood="good"))
+    assert load_manifest(store, CORPUS) == manifest
+
+
+@pytest.mark.parametrize(
+    "half", [b"", b"{", b'{"corpus": "digits"', b"\xff\xfe", b"null", b"[]", b"7", b"[" * 100_000, b'{"a":' * 100_000]
+)
+def test_half_a_manifest_is_corrupt_and_no_crash(store: MemoryStore, half: bytes) -> None:
+    make_version(store)
+    store.write(layout.version(CORPUS, 1), half)
+    with pytest.raises(CorruptShard, match=r"digits/versions/00000001\.json: ") as told:
+        load_manifest(store, CORPUS)
+    assert "\n" not in str(told.value)
+
+
+def test_a_manifest_of_another_name_is_corrupt(store: MemoryStore) -> None:
+    make_version(store)
+    store.write(layout.version("other", 1), store.read(layout.version(CORPUS, 1)))
+    with pytest.raises(CorruptShard, match="holds digits@1; was it copied or renamed"):
+        load_manifest(store, "other")
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every field that a manifest promises; what it only carries (recipe, statistics) ends the way."""
+    if isinstance(value, dict) and (
+        not path or path[-1] not in ("recipe", "statistics", "rejected", "dropped", "licences")
+    ):
+        return [place for name, one in value.items() for place in places(one, (*path, name))]
+    if isinstance(value, list):
+        return [path, *places(value[0], (*path, 0))]
+    return [path]
+
+
+def test_every_field_that_is_missing_or_mistyped_is_named(store: MemoryStore) -> None:
+    manifest = make_version(store).to_json()
+    fields = [place for place in places(json.loads(json.dumps(manifest))) if place[-1] != 0]
+    assert len(fields) > 35
+    for place in fields:
+        for wrong in ("missing", 1.5, None, True, [1], -1, {"a": "b"}):
+            content = json.loads(json.dumps(manifest))
+            parent = content
+            for step in place[:-1]:
+                parent = parent[step]
+            if wrong == "missing":
+                del parent[place[-1]]
+            elif (wrong is None and place[-1] == "parent") or (
+                isinstance(wrong, dict) and place[-1] in ("recipe", "statistics")
+            ):
+                continue
+            else:
+                parent[place[-1]] = wrong
+            with pytest.raises(CorruptShard) as told:
+                Manifest.from_json(content, "where")
+            assert str(told.value).startswith("where: ")
+            assert str(place[-1]) in str(told.value) or place[-1] == "shards" or isinstance(wrong, list | dict)

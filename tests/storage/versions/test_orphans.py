@@ -1,0 +1,424 @@
+"""Orphans: everything that no version needs is found, nothing that one needs ever goes, and a kill loses nothing."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from stoker.pipelines.ingest import Stopped
+from stoker.pipelines.publish import ingest
+from stoker.pipelines.recipe import Recipe
+from stoker.storage.errors import CorruptShard, StorageRefused, StorageUnavailable
+from stoker.storage.stores.directory import DirectoryStore
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.stores.s3 import S3Store
+from stoker.storage.stores.store import Store, Stored
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions import catalog, layout, orphans, work
+from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.orphans import Orphan, Versions
+from stoker.storage.versions.work import AtWork, collecting, ingesting
+from tests.fakes import READS, Failing, context, recipe
+from tests.storage.published import CORPUS, make_version
+
+WORDS = (*(f"word-{number}" for number in range(30)), "!gone", "!robots")
+MORE = (*WORDS, *(f"more-{number}" for number in range(20)))
+A, B = "a" * 32, "b" * 32
+
+
+def found(store: Store, corpus: str = CORPUS, kinds: tuple[str, ...] = tuple(orphans.KINDS)) -> list[Orphan]:
+    versions = Versions(store)
+    versions.refresh()
+    return [one for one in orphans.find(store, corpus, versions.needed) if one.kind in kinds]
+
+
+def clear(store: Store, corpus: str = CORPUS, kinds: tuple[str, ...] = tuple(orphans.KINDS)) -> list[str]:
+    """Remove them, however young; the keys that went."""
+    with collecting(store, corpus, older_than_s=0) as turn:
+        those = [one for one in found(store, corpus, kinds) if one.keys != [turn.own]]
+        return [key for one in orphans.remove(turn, Versions(store), those) for key in one.keys]
+
+
+def reachable(store: Store, *manifests: Manifest) -> set[str]:
+    """What the versions name, the manifests, and the markers of their parts and groups where there are any."""
+    keys = {one.key for one in store.list()}
+    named: set[str] = set()
+    for manifest in manifests:
+        named |= {layout.version(manifest.corpus, manifest.version), manifest.decisions.key}
+        for part in manifest.parts:
+            named |= {part.tar, part.records} | {layout.raw_part(manifest.corpus, part.digest)} & keys
+        for shard in manifest.shards:
+            named |= {shard.key, shard.index} | {layout.group(manifest.corpus, shard.group)} & keys
+    return named
+
+
+def shas(manifest: Manifest) -> list[tuple[str, str]]:
+    return [(shard.key, shard.sha256) for shard in manifest.shards]
+
+
+def run(made: Recipe, store: Store, folder: Path) -> Manifest:
+    return ingest(made, store, context(folder)).manifest
+
+
+class Aged(MemoryStore):
+    """Everything but the notes of who is at work looks a year old."""
+
+    def list(self, prefix: str = "") -> Iterator[Stored]:
+        for one in super().list(prefix):
+            yield one if "/work/" in one.key else Stored(one.key, one.size, modified=time.time() - 3e7)
+
+
+@pytest.fixture(params=["directory", "memory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "directory":
+        return DirectoryStore(tmp_path / "store")
+    found: Store = MemoryStore() if request.param == "memory" else request.getfixturevalue("s3_store")
+    return found
+
+
+def litter(store: Store) -> dict[str, list[str]]:
+    """One orphan of each kind that any store can hold, by kind."""
+    raw, done, group, ended = (f"{CORPUS}/{kind}/{name}/" for kind in ("raw", "shards") for name in (A, B))
+    tar, table = f"{done}part-{'1' * 16}.tar", f"{done}records-{'2' * 16}.parquet"
+    shard, index = f"{ended}train-00000.tar", f"{ended}train-00000.parquet"
+    shards = {"shards": [{"key": shard, "index": index}]}
+    payloads = {
+        f"{raw}part-{'1' * 16}.tar": b"half",
+        f"{done}part.json": json.dumps({"tar": tar, "records": table}).encode(),
+        tar: b"whole",
+        table: b"rows",
+        f"{group}train-00000.tar": b"half",
+        f"{ended}group.json": json.dumps(shards).encode(),
+        shard: b"shard",
+        index: b"index",
+        f"{CORPUS}/decisions/{'3' * 16}.parquet": b"decided",
+        f"{CORPUS}/work/ingest-{A}.json": b"{}",
+    }
+    for key, payload in payloads.items():
+        store.write(key, payload)
+    return {
+        orphans.HALF_PART: [f"{raw}part-{'1' * 16}.tar"],
+        orphans.PART: [f"{done}part.json", tar, table],
+        orphans.HALF_GROUP: [f"{group}train-00000.tar"],
+        orphans.GROUP: [f"{ended}group.json", index, shard],
+        orphans.DECISIONS: [f"{CORPUS}/decisions/{'3' * 16}.parquet"],
+        orphans.NOTE: [f"{CORPUS}/work/ingest-{A}.json"],
+    }
+
+
+def test_every_kind_is_found_and_removed_and_all_else_stays(store: Store) -> None:
+    manifest = make_version(store)
+    others = {f"{CORPUS}/notes.txt", f"{CORPUS}/raw/readme", f"{CORPUS}/runs/1/step.safetensors", f"else/raw/{A}/x"}
+    for key in others:
+        store.write(key, b"not ours")
+    assert found(store) == []
+    expected = litter(store)
+    assert {one.kind: one.keys for one in found(store)} == expected
+    assert sorted(clear(store)) == sorted(key for keys in expected.values() for key in keys)
+    assert {one.key for one in store.list()} == reachable(store, manifest) | others
+    assert verify(store, manifest).problems == ()
+    assert found(store) == [] == clear(store)
+
+
+def test_an_orphan_is_as_young_as_its_youngest_object(store: Store) -> None:
+    before = time.time()
+    litter(store)
+    assert all(before - 1.01 <= one.modified <= time.time() + 1 for one in found(store))
+    unknown = Orphan(orphans.PART, (Stored("a", 1, modified=5.0), Stored("b", 1)))
+    assert unknown.modified == float("inf")
+    assert Orphan(orphans.PART, (Stored("a", 1, modified=5.0), Stored("b", 1, modified=7.0))).modified == 7
+
+
+def begin(store: S3Store, key: str) -> None:
+    place = store._place(key)
+    store._access.ask("", lambda client: client.create_multipart_upload(**place))
+
+
+def test_an_upload_that_a_killed_process_left_is_found_and_removed(s3_store: S3Store) -> None:
+    keys = [f"{CORPUS}/raw/{A}/part-{'1' * 16}.tar", f"{CORPUS}/my-own-upload", "elsewhere"]
+    for key in keys:
+        begin(s3_store, key)
+    (one,) = found(s3_store)
+    assert (one.kind, one.keys) == (orphans.WRITE, keys[:1])
+    assert clear(s3_store) == keys[:1]
+    left = list(s3_store.unfinished())
+    assert sorted(one.key for one in left) == sorted(keys[1:])  # somebody else's: they stay
+    for other in left:
+        s3_store.abandon(other)
+
+
+def test_half_written_files_of_a_folder_are_found_for_the_whole_store(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    make_version(store)
+    (tmp_path / ".stoker" / A).write_bytes(b"half")
+    store.write("_probe/abc", b"first")
+    those = list(orphans.find_elsewhere(store))
+    assert [(one.keys, one.size) for one in those] == [([A], 4), (["_probe/abc"], 5)]
+    for one in those:
+        orphans.remove_elsewhere(store, one)
+    assert list(orphans.find_elsewhere(store)) == []
+
+
+STEPS = [pytest.param(1, marks=pytest.mark.slow), 7]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after it, the answer lost"])
+def test_after_a_death_at_any_write_only_what_versions_need_is_left_and_the_bytes_come_out_the_same(
+    tmp_path: Path, after: bool, step: int
+) -> None:
+    calm = Failing()
+    expected = [run(recipe(words), calm, tmp_path) for words in (WORDS, MORE)]
+    writes = 10**9 - calm.left
+    deaths = 0
+    for place in range(writes, 2, -step):
+        store = Failing()
+        first = run(recipe(WORDS), store, tmp_path)
+        store.after, store.left = after, store.left - 10**9 + place
+        if store.left < 1:
+            continue  # it would die in the first ingest, which the tests of the engine show
+        with suppress(StorageUnavailable):  # a lost answer that would have been AlreadyExists does not matter
+            run(recipe(MORE), store, tmp_path)
+            assert after
+        deaths += store.left == 0
+        store.left = 10**9
+        manifests = [load_manifest(store, "words", number) for number in catalog.versions(store, "words")]
+        clear(store, "words")
+        assert {one.key for one in store.list()} == reachable(store, *manifests)
+        assert verify(store, first).problems == ()
+        second = run(recipe(MORE), store, tmp_path)
+        assert shas(first) == shas(expected[0])
+        assert shas(second) == shas(expected[1])
+        assert verify(store, second).problems == ()
+    assert deaths > 25 // step
+
+
+def test_parts_that_are_done_are_not_fetched_again_unless_they_were_asked_for(tmp_path: Path) -> None:
+    store = Failing(left=12)
+    with pytest.raises(StorageUnavailable):
+        run(recipe(WORDS), store, tmp_path)
+    store.left = 10**9
+    done = [one for one in found(store, "words") if one.kind == orphans.PART]
+    assert len(done) >= 2
+    clear(store, "words", tuple(kind for kind in orphans.KINDS if kind != orphans.PART))
+    READS.clear()
+    parts = len(run(recipe(WORDS), store, tmp_path).parts)
+    assert len(READS) == parts - len(done)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_death_at_any_removal_leaves_a_store_that_the_next_ingest_can_trust(tmp_path: Path, step: int) -> None:
+    class Dying(Failing):
+        deletes = 10**9
+
+        def delete(self, key: str) -> None:
+            if "/work/" not in key:
+                self.deletes -= 1
+                if self.deletes < 0:
+                    raise StorageUnavailable(f"{key}: down")
+            super().delete(key)
+
+    calm = Failing()
+    expected = run(recipe(MORE), calm, tmp_path)
+    last = 10**9 - calm.left - 2  # all is written but the manifest
+    place = 0
+    while True:
+        store = Dying(left=last)
+        with pytest.raises(StorageUnavailable):
+            run(recipe(MORE), store, tmp_path)
+        store.left, store.deletes = 10**9, place
+        try:
+            clear(store, "words")
+        except StorageUnavailable:
+            place += step
+            store.deletes = 10**9
+            again = run(recipe(MORE), store, tmp_path)
+            assert shas(again) == shas(expected)
+            assert verify(store, again).problems == ()
+            continue
+        break
+    assert place > 20
+
+
+def test_what_a_version_published_meanwhile_needs_stays(tmp_path: Path) -> None:
+    store = Failing()
+    run(recipe(WORDS), store, tmp_path)
+    store.left = 10**9
+    manifest = json.loads(store.read(layout.version("words", 1)))
+    store.delete(layout.version("words", 1))
+    with collecting(store, "words", older_than_s=0) as turn:
+        versions = Versions(store)
+        versions.refresh()
+        those = list(orphans.find(store, "words", versions.needed, own=turn.own))
+        assert len(those) > 5
+        store.write(layout.version("words", 1), json.dumps(manifest).encode())
+        assert list(orphans.remove(turn, versions, those)) == []
+    assert verify(store, load_manifest(store, "words")).problems == ()
+
+
+def test_a_version_of_another_corpus_protects_what_it_was_made_of() -> None:
+    store = MemoryStore()
+    manifest = make_version(store)
+    content = json.loads(store.read(layout.version(CORPUS, 1)))
+    own = {one.key for one in store.list()} - {layout.version(CORPUS, 1)}
+    for tars in (None, f"{store.url}/{CORPUS}"):
+        store.delete(layout.version(CORPUS, 1))
+        before = "" if tars is None else f"{CORPUS}/"
+        shards = [shard | {"key": shard["key"].removeprefix(before)} for shard in content["shards"]]
+        changed = content | {"corpus": "other", "shards": shards}
+        changed |= {} if tars is None else {"tars": tars, "schema": 2}
+        store.write(layout.version("other", 1), json.dumps(changed).encode())
+        assert found(store) == []
+        clear(store)
+        assert own <= {one.key for one in store.list()}
+    assert manifest.samples == 11
+
+
+@pytest.mark.parametrize(("change", "error"), [({"schema": 99}, StorageRefused), ({"shards": None}, CorruptShard)])
+def test_a_manifest_that_cannot_be_read_stops_all(change: dict[str, object], error: type[Exception]) -> None:
+    store = MemoryStore()
+    make_version(store)
+    content = json.loads(store.read(layout.version(CORPUS, 1)))
+    store.write(layout.version("other", 1), json.dumps(content | {"corpus": "other"} | change).encode())
+    with pytest.raises(error, match=r"other/versions/00000001\.json"):
+        clear(store)
+
+
+@pytest.mark.parametrize("payload", [b"{", b"[]", b"{}", b'{"tar": 1, "records": 2}', b'{"shards": [1]}'])
+def test_a_marker_that_nobody_can_read_is_no_promise(payload: bytes) -> None:
+    store = MemoryStore()
+    manifest = make_version(store)
+    for folder in (f"{CORPUS}/raw/{A}/part", f"{CORPUS}/shards/{A}/group"):
+        store.write(f"{folder}.json", payload)
+    store.write(f"{CORPUS}/shards/{'d' * 32}/group.json", payload)  # the version's own group: its marker stays
+    kinds = {one.kind for one in found(store)}
+    assert kinds == {orphans.HALF_PART, orphans.HALF_GROUP}
+    clear(store)
+    assert {one.key for one in store.list()} == reachable(store, manifest)
+
+
+def test_a_later_part_under_a_versions_digest_is_told_from_the_versions_own() -> None:
+    store = MemoryStore()
+    manifest = make_version(store)
+    part = manifest.parts[0]
+    folder = layout.raw(part.tar)
+    later = f"{folder}records-{'9' * 16}.parquet"
+    store.write(later, b"fetched again, at another time")
+    store.write(f"{folder}part.json", json.dumps({"tar": part.tar, "records": later}).encode())
+    assert [(one.kind, one.keys) for one in found(store)] == [(orphans.PART, [f"{folder}part.json", later])]
+    store.write(f"{folder}part.json", json.dumps({"tar": part.tar, "records": part.records}).encode())
+    assert [(one.kind, one.keys) for one in found(store)] == [(orphans.HALF_PART, [later])]
+    clear(store)
+    assert verify(store, manifest).problems == ()
+    assert store.size(f"{folder}part.json")
+
+
+def test_while_an_ingest_is_under_way_nothing_is_removed(store: Store) -> None:
+    litter(store)
+    keys = {one.key for one in store.list()}
+    with (
+        ingesting(store, CORPUS),
+        pytest.raises(AtWork, match=r"digits: an ingest is under way .*; run again when it has ended"),
+        collecting(store, CORPUS, older_than_s=3600),
+    ):
+        raise AssertionError("never reached")
+    assert {one.key for one in store.list()} == keys  # no note is left
+
+
+def test_an_ingest_that_begins_stops_the_removal_before_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "_BATCH", 1)
+    store = MemoryStore()
+    litter(store)
+    store.delete(f"{CORPUS}/work/ingest-{A}.json")
+    with collecting(store, CORPUS, older_than_s=3600) as turn:
+        removed = orphans.remove(turn, Versions(store), found(store))
+        assert next(removed)
+        store.write(f"{CORPUS}/work/ingest-{B}.json", b"{}")
+        with pytest.raises(AtWork):
+            next(removed)
+
+
+def test_an_ingest_waits_for_a_gc_and_not_for_a_dead_one() -> None:
+    store, waits = MemoryStore(), list[float]()
+    other = f"{CORPUS}/work/gc-{A}.json"
+    store.write(other, b"{}")
+
+    def ends(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            store.delete(other)
+
+    with ingesting(store, CORPUS, sleep=ends):
+        assert len(waits) == 3
+    store.write(other, b"{}")
+    with pytest.raises(AtWork, match="`stoker gc` is clearing it up"), ingesting(store, CORPUS, sleep=lambda _: None):
+        raise AssertionError("never reached")
+    store._written[other] -= 1000
+    with ingesting(store, CORPUS, sleep=lambda _: pytest.fail("waited for a dead process")):
+        pass
+    assert [one.key for one in store.list(f"{CORPUS}/work/")] == [other]
+    clear(store)
+    assert list(store.list()) == []
+
+
+def test_one_at_work_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "BEAT_S", 0.01)
+    store = MemoryStore()
+    with ingesting(store, CORPUS):
+        (key,) = (one.key for one in store.list())
+        store._written[key] = 0.0
+        deadline = time.monotonic() + 10
+        while store._written[key] == 0.0 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert store._written[key] > 0
+        assert set(json.loads(store.read(key))) == {"host", "pid"}
+    assert list(store.list()) == []
+
+
+def test_ingests_and_gcs_at_the_same_time_never_break_a_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, over, gone, rounds = Aged(), threading.Event(), list[str](), list[bool]()
+    monkeypatch.setattr(orphans, "_BATCH", 3)
+    monkeypatch.setattr(work, "_LOOK_S", 0.01)
+    delete = MemoryStore.delete
+    monkeypatch.setattr(MemoryStore, "delete", lambda self, key: (time.sleep(0.002), delete(self, key))[1])  # type: ignore[func-returns-value]  # it is None
+
+    def collect() -> None:
+        while not over.wait(0.01):
+            with suppress(AtWork), collecting(store, "words", older_than_s=3600) as turn:
+                versions = Versions(store)
+                versions.refresh()
+                those = (one for one in orphans.find(store, "words", versions.needed) if one.kind != orphans.NOTE)
+                gone.extend(one.kind for one in orphans.remove(turn, versions, those))
+                rounds.append(True)
+
+    with ThreadPoolExecutor(1) as pool:
+        collector = pool.submit(collect)
+        try:
+            for number in range(8):
+                made = recipe(tuple(f"round-{number}-{word}" for word in range(30)))
+                asked = iter(range(20 + 2 * number))
+                with suppress(Stopped):
+                    ingest(made, store, context(tmp_path), stop=partial(ended, asked))
+                seen, deadline = len(rounds), time.monotonic() + 10
+                while number % 2 and len(rounds) < seen + 2 and time.monotonic() < deadline:
+                    time.sleep(0.002)
+                manifest = run(made, store, tmp_path)
+                assert verify(store, manifest).problems == ()
+        finally:
+            over.set()
+        collector.result(30)
+    assert gone
+    for number in range(1, 9):
+        assert verify(store, load_manifest(store, "words", number)).problems == ()
+
+
+def ended(left: Iterator[int]) -> bool:
+    return next(left, None) is None
