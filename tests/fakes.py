@@ -12,7 +12,7 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Candidate, Context, Provenance, Source
 from stoker.pipelines.step import Step
-from stoker.pipelines.web import Web
+from stoker.pipelines.web.client import Web
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore

@@ -12,9 +12,9 @@ import pytest
 
 from stoker.flows import demo
 from stoker.flows.demo import dump, film, server, site, wikitext
-from stoker.pipelines.publish import ingest
 from stoker.pipelines.source import Context
-from stoker.pipelines.web import Web
+from stoker.pipelines.stages.publish import ingest
+from stoker.pipelines.web.client import Web
 from stoker.storage.stores.memory import MemoryStore
 from tests.test_repository import REPO
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from stoker.flows.pictures import TINY
 from stoker.flows.shelf import Entry, Shelf
-from stoker.pipelines.image_format import EXTENSIONS
+from stoker.pipelines.images.formats import EXTENSIONS
 from stoker.storage.errors import NotFound
 from stoker.storage.shards.shard import Member
 from stoker.storage.versions.manifest import Manifest

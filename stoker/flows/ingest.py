@@ -17,14 +17,14 @@ from prefect.tasks import exponential_backoff
 
 from stoker.flows import artifacts, progress, runners, runs
 from stoker.flows.settings import Settings
-from stoker.pipelines import curate as curating
-from stoker.pipelines import ingest as ingesting
-from stoker.pipelines import pack as packing
-from stoker.pipelines import publish as publishing
 from stoker.pipelines import recipe as recipes
 from stoker.pipelines.errors import SourceUnavailable
-from stoker.pipelines.ingest import Stopped
 from stoker.pipelines.partition import Partition
+from stoker.pipelines.stages import curate as curating
+from stoker.pipelines.stages import ingest as ingesting
+from stoker.pipelines.stages import pack as packing
+from stoker.pipelines.stages import publish as publishing
+from stoker.pipelines.stages.ingest import Stopped
 from stoker.storage.errors import StokerError, StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part

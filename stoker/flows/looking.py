@@ -41,7 +41,7 @@ def diff_command(arguments: Namespace) -> int:
 def why_command(arguments: Namespace) -> int:
     """What became of a candidate."""
     from stoker.flows.show import why
-    from stoker.pipelines.why import why as ask
+    from stoker.pipelines.stages.why import why as ask
     from stoker.storage.errors import NotFound
 
     store = settings_of(arguments).open_store()

@@ -7,8 +7,8 @@ from PIL import Image
 from stoker.flows.cache import Cache
 from stoker.flows.refusals import raw_member
 from stoker.flows.shelf import Entry, Shelf
-from stoker.pipelines.image import decode, encode
-from stoker.pipelines.image_format import EXTENSIONS
+from stoker.pipelines.images.codec import decode, encode
+from stoker.pipelines.images.formats import EXTENSIONS
 from stoker.pipelines.rejected import Rejected
 from stoker.storage.errors import NotFound
 from stoker.storage.shards.shard import Member

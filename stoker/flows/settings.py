@@ -89,7 +89,7 @@ class Settings:
     def context(self, root: Path) -> "Context":
         """What sources may use here; ``root`` is the recipe's folder."""
         from stoker.pipelines.source import Context
-        from stoker.pipelines.web import Web
+        from stoker.pipelines.web.client import Web
 
         web = Web(contact=self.contact, allow_private=self.allow_private, requests_per_second=self.requests_per_second)
         return Context(root=root, web=web, scratch=self.home / "scratch")

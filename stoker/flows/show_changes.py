@@ -10,7 +10,7 @@ from stoker.flows.reasons import meanings
 from stoker.flows.story import life
 from stoker.flows.terminal import Sheet
 from stoker.flows.wording import change_text, number_text, plural, size_text, time_text
-from stoker.pipelines.why import Story
+from stoker.pipelines.stages.why import Story
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
 

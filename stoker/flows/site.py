@@ -18,7 +18,7 @@ from stoker.flows.shelf import Shelf
 from stoker.flows.story import Line, life
 from stoker.flows.template import Templates, query
 from stoker.flows.wording import percent_text
-from stoker.pipelines.why import Story, why
+from stoker.pipelines.stages.why import Story, why
 from stoker.storage.errors import StokerError, StorageUnavailable
 from stoker.storage.versions.catalog import parse_reference
 from stoker.storage.versions.manifest import Manifest

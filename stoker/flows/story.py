@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stoker.flows.wording import listed, number_text, percent_text, size_text, time_text
-from stoker.pipelines.why import Story
+from stoker.pipelines.stages.why import Story
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from stoker.flows.gallery import held_in
 from stoker.flows.refusals import refusals
 from stoker.flows.shelf import Entry, Shelf
 from stoker.flows.site import STORIES, Asked, Key, Number, Place, Reference, Site, Version, Word
-from stoker.pipelines.why import why
+from stoker.pipelines.stages.why import why
 from stoker.storage.versions.manifest import Manifest
 
 Size = Annotated[int, Query(ge=1, le=200)]

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.web import Web
+from stoker.pipelines.web.client import Web
 from stoker.storage.shards.sample import Sample
 
 

@@ -23,7 +23,8 @@ import httpx
 
 from stoker.pipelines.source import Context
 from stoker.pipelines.sources.image_urls import ImageUrls
-from stoker.pipelines.web import Fetched, Web
+from stoker.pipelines.web.client import Web
+from stoker.pipelines.web.policy import Fetched
 
 THREADS = 16
 WEB = Web(allow_private=True, requests_per_second=0, connections_per_host=THREADS, threads=THREADS)

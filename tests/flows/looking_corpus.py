@@ -8,13 +8,13 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from stoker.pipelines.partition import Partition
-from stoker.pipelines.publish import ingest
 from stoker.pipelines.recipe import Limits, Recipe, Schedule, Sharding
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
 from stoker.pipelines.source import Candidate, Context, Provenance, Source
-from stoker.pipelines.web import Web
+from stoker.pipelines.stages.publish import ingest
+from stoker.pipelines.web.client import Web
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from stoker.flows import show
-from stoker.pipelines.why import why as ask
+from stoker.pipelines.stages.why import why as ask
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions.manifest import load_manifest
 from tests.flows.looking_corpus import make_all

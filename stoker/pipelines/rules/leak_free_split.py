@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from stoker.pipelines import hamming
 from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.images import hamming
 from stoker.pipelines.rule import Decision, Rule
 from stoker.pipelines.rules import near_duplicate_texts
-from stoker.pipelines.text import SLOTS
+from stoker.pipelines.text.measures import SLOTS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.hamming import BITS, MAX_DISTANCE, followers, words_of
+from stoker.pipelines.images.hamming import BITS, MAX_DISTANCE, followers, words_of
 from stoker.pipelines.rule import Decision, Rule
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.rule import Decision, Rule
-from stoker.pipelines.text import SLOTS, mix
+from stoker.pipelines.text.measures import SLOTS, mix
 
 _MISSED = 0.005  # of the pairs that are exactly as similar as asked for, at most so many are not looked at
 

@@ -9,15 +9,15 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from stoker.pipelines import tables
 from stoker.pipelines.errors import RecipeError, SourceBroken
-from stoker.pipelines.hub import HubTable
-from stoker.pipelines.image_format import extension_of
+from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
-from stoker.pipelines.tables import Column, Row
+from stoker.pipelines.tables import arrow_tables
+from stoker.pipelines.tables.arrow_tables import Column, Row
+from stoker.pipelines.tables.hub import HubTable
 from stoker.storage.shards.sample import Sample
 
 _MAX_FIELD = 64 << 20  # bytes
@@ -66,8 +66,8 @@ class HuggingFace(Source):
         if files is not None:
             first = 0
             for name, path in files.items():
-                self._wanted(tables.columns(path))
-                rows, sha256 = tables.count(path), _sha256(path)
+                self._wanted(arrow_tables.columns(path))
+                rows, sha256 = arrow_tables.count(path), _sha256(path)
                 for start, stop in self._ranges(rows):
                     payload = {"file": name, "start": start, "stop": stop, "first": first}
                     yield Partition(f"{name}@{start:09d}", payload, sha256)
@@ -91,8 +91,8 @@ class HuggingFace(Source):
             path = files.get(partition.payload["file"])
             if path is None:
                 raise SourceBroken(f"{partition.payload['file']}: it was there when planned, and is gone")
-            shown = _Shown(self, self._wanted(tables.columns(path)), self.licence, None)
-            rows, first = tables.rows(path, start, stop), partition.payload["first"]
+            shown = _Shown(self, self._wanted(arrow_tables.columns(path)), self.licence, None)
+            rows, first = arrow_tables.rows(path, start, stop), partition.payload["first"]
         for place, row in enumerate(rows, start + first):
             yield shown.candidate(place, row)
 

@@ -11,16 +11,16 @@ from threading import Event
 from typing import ClassVar, Literal
 
 from stoker.pipelines.errors import RecipeError, SourceUnavailable
-from stoker.pipelines.image_format import extension_of
+from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
-from stoker.pipelines.url_entries import Entry, entry_of_image, entry_of_row, key_of, once
-from stoker.pipelines.url_lists import rows
-from stoker.pipelines.web import Fetched, Transient
+from stoker.pipelines.tables.url_entries import Entry, entry_of_image, entry_of_row, key_of, once
+from stoker.pipelines.tables.url_lists import rows
 from stoker.pipelines.web.crawl import Scope, crawl
 from stoker.pipelines.web.links import host_of, normalise
 from stoker.pipelines.web.ordered import in_order
+from stoker.pipelines.web.policy import Fetched, Transient
 from stoker.storage.shards.sample import Sample
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"

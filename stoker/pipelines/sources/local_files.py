@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
-from stoker.pipelines.image_format import extension_of
+from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source

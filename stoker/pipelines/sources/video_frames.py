@@ -12,14 +12,14 @@ from PIL import Image
 from pydantic import Field
 
 from stoker.pipelines.errors import SourceBroken, SourceUnavailable
-from stoker.pipelines.image import Format, encode
+from stoker.pipelines.images.codec import Format, encode
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
-from stoker.pipelines.video import Shown, Times, Video
-from stoker.pipelines.video_names import MAX_TEXT, Record, key_of, listed, named
-from stoker.pipelines.web import Transient
-from stoker.pipelines.web.licences import spdx
+from stoker.pipelines.video.frames import Shown, Times, Video
+from stoker.pipelines.video.names import MAX_TEXT, Record, key_of, listed, named
+from stoker.pipelines.web.pages.licences import spdx
+from stoker.pipelines.web.policy import Transient
 from stoker.storage.shards.sample import Sample
 
 _ACCEPT = "video/*, */*;q=0.5"

@@ -10,16 +10,16 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
-from stoker.pipelines.mediawiki import Page, identity, parse, sha1_of
-from stoker.pipelines.mediawiki_cutter import Raw
-from stoker.pipelines.mediawiki_files import Dump, opened, survey
-from stoker.pipelines.mediawiki_pages import check_index, raw_pages
-from stoker.pipelines.mediawiki_site import Site, site
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
-from stoker.pipelines.web import Transient
-from stoker.pipelines.wikitext import Wiki, plain, redirect_target
+from stoker.pipelines.web.policy import Transient
+from stoker.pipelines.wikipedia.dump_files import Dump, opened, survey
+from stoker.pipelines.wikipedia.export_xml import Page, identity, parse, sha1_of
+from stoker.pipelines.wikipedia.page_cutter import Raw
+from stoker.pipelines.wikipedia.pages import check_index, raw_pages
+from stoker.pipelines.wikipedia.site import Site, site
+from stoker.pipelines.wikipedia.wikitext.clean import Wiki, plain, redirect_target
 from stoker.storage.shards.sample import Sample
 
 _MAX_DOWNLOAD = 256 << 30  # bytes

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from PIL import Image as Pillow
 from pydantic import Field
 
-from stoker.pipelines.image import Format, decode, encode, field_of
-from stoker.pipelines.image_colour import Colour
+from stoker.pipelines.images.codec import Format, decode, encode, field_of
+from stoker.pipelines.images.colour import Colour
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
 from stoker.storage.shards.sample import Sample

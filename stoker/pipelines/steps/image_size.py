@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stoker.pipelines.image import field_of, header_of
+from stoker.pipelines.images.codec import field_of, header_of
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
 from stoker.storage.shards.sample import Sample

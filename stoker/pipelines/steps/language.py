@@ -5,10 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stoker.pipelines.languages import LANGUAGES, identify
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
+from stoker.pipelines.text.languages import LANGUAGES, identify
 from stoker.storage.shards.sample import Sample
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
-from stoker.pipelines.text import words_of
+from stoker.pipelines.text.measures import words_of
 from stoker.storage.shards.sample import Sample
 
 Count = Annotated[int, Field(ge=0)]

@@ -5,18 +5,20 @@ import os
 import random
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from stoker import __version__
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.web import Fetched, Transient, Web, robots
-from stoker.pipelines.web.addresses import Addresses
-from stoker.pipelines.web.exchange import Errand, Exchanges, Fault, Moved
-from stoker.pipelines.web.hosts import Cancelled, Hosts, sleep
+from stoker.pipelines.web import robots
+from stoker.pipelines.web.http.addresses import Addresses
+from stoker.pipelines.web.http.exchange import Errand, Exchanges, Fault, Moved
+from stoker.pipelines.web.http.hosts import Cancelled, Hosts, sleep
+from stoker.pipelines.web.http.sinks import File, Memory, Sink
+from stoker.pipelines.web.http.wire import Deadline
 from stoker.pipelines.web.links import host_of, normalise, shown
+from stoker.pipelines.web.policy import Fetched, Transient, WebPolicy
 from stoker.pipelines.web.robots import Permission, Robots
-from stoker.pipelines.web.sinks import File, Memory, Sink
-from stoker.pipelines.web.wire import Deadline
 
 MAX_BACKOFF_S = 30.0
 PROGRESS = 1 << 20  # bytes; a download that came so much further has its attempts anew
@@ -25,7 +27,7 @@ PROGRESS = 1 << 20  # bytes; a download that came so much further has its attemp
 class Client:
     """Shared by all threads of a process that use equal policies."""
 
-    def __init__(self, web: Web) -> None:
+    def __init__(self, web: WebPolicy) -> None:
         agent = f"stoker/{__version__}" + (f" (+{_plain(web.contact)})" if web.contact else "")
         self._web = web
         self._addresses = Addresses(allow_private=web.allow_private)
@@ -147,11 +149,11 @@ def _plain(text: str) -> str:
     return "".join(char for char in text if char.isascii() and char.isprintable() and char not in "()")[:200]
 
 
-_CLIENTS: dict[Web, Client] = {}
+_CLIENTS: dict[WebPolicy, Client] = {}
 _LOCK = threading.Lock()
 
 
-def client(web: Web) -> Client:
+def client(web: WebPolicy) -> Client:
     """The process's client for a policy."""
     with _LOCK:
         if web not in _CLIENTS:
@@ -159,7 +161,7 @@ def client(web: Web) -> Client:
         return _CLIENTS[web]
 
 
-def forget(web: Web) -> None:
+def forget(web: WebPolicy) -> None:
     """Close the policy's client, if it was ever used."""
     with _LOCK:
         found = _CLIENTS.pop(web, None)
@@ -181,3 +183,31 @@ os.register_at_fork(after_in_child=_forked)
 def _forget_all() -> None:
     for web in list(_CLIENTS):
         forget(web)
+
+
+@dataclass(frozen=True)
+class Web(WebPolicy):
+    """The web, asked by a policy. Holds settings only: picklable; opens nothing before the first request.
+
+    Equal policies in one process share their rates, connections, robots.txt and DNS answers, over all threads.
+    """
+
+    def get(
+        self, url: str, *, max_size: int, accept: str = "*/*", cancel: threading.Event | None = None
+    ) -> Fetched | Rejected:
+        """The answer to a GET, at most ``max_size`` bytes (also when unpacked). Never raises for what one URL does."""
+        return client(self).get(url, max_size=max_size, accept=accept, cancel=cancel)
+
+    def download(
+        self, url: str, path: Path, *, max_size: int, accept: str = "*/*", cancel: threading.Event | None = None
+    ) -> Fetched | Rejected:
+        """The same to a file; what was cut is resumed where the server can. No file is left after a reject."""
+        return client(self).download(url, path, max_size=max_size, accept=accept, cancel=cancel)
+
+    def is_down(self, url: str) -> bool:
+        """Whether the URL's host answered before and now leaves many URLs in a row without an answer."""
+        return client(self).is_down(url)
+
+    def close(self) -> None:
+        """Close idle connections and forget what is known of hosts; the next request begins afresh."""
+        forget(self)

@@ -9,12 +9,14 @@ from threading import Event
 from urllib.parse import urlsplit
 
 from stoker.pipelines.errors import SourceBroken, SourceUnavailable
-from stoker.pipelines.image_format import extension_of
+from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.web import Fetched, Transient, Web, html
-from stoker.pipelines.web.html import Page
+from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.links import host_of
 from stoker.pipelines.web.ordered import in_order
+from stoker.pipelines.web.pages import html
+from stoker.pipelines.web.pages.html import Page
+from stoker.pipelines.web.policy import Fetched, Transient
 
 MAX_PAGE = 5 << 20  # bytes of one page
 ACCEPT = "text/html, application/xhtml+xml;q=0.9, */*;q=0.1"

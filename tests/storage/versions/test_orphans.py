@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from stoker.pipelines.ingest import Stopped
-from stoker.pipelines.publish import ingest
 from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.stages.ingest import Stopped
+from stoker.pipelines.stages.publish import ingest
 from stoker.storage.errors import CorruptShard, StorageRefused, StorageUnavailable
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore

@@ -1,0 +1,1 @@
+"""Decoding, colour and perceptual hashes of images."""

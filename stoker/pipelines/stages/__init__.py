@@ -1,0 +1,1 @@
+"""Ingest, curate, pack, publish: the stages from partitions to a version."""

@@ -1,0 +1,139 @@
+"""The whole corpus at once, from its records alone: which samples are left out, and which split each belongs to."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.partition import cut
+from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.registry import name_of
+from stoker.pipelines.rule import Decision, Rule
+from stoker.pipelines.stages.splits import split_of
+from stoker.storage.errors import AlreadyExists
+from stoker.storage.shards import records
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import Decisions, Part
+
+_PLACES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at")
+FIRST_RULE = "unique_keys"  # always on: a corpus cannot hold two samples of one identity
+
+
+@dataclass(frozen=True, slots=True)
+class Curation:
+    """What was decided, and which parts are packed together."""
+
+    decisions: Decisions
+    groups: tuple[tuple[Part, ...], ...]
+
+
+def curate(recipe: Recipe, parts: Sequence[Part], store: Store) -> Curation:
+    """Decide about every kept sample of the parts, and store the decisions.
+
+    The same parts and recipe give the same decisions, byte for byte. Raises RecipeError for a rule that cannot
+    work on these records, StorageError.
+    """
+    rows = list(_decide(recipe, _kept(parts, store)))
+    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    payload = records.encode(table)
+    sha256 = records.sha256(payload)
+    key = layout.decisions(recipe.corpus, sha256)
+    with suppress(AlreadyExists):  # named by its content: it is the same
+        store.create(key, payload)
+    dropped = Counter(row["value"] for row in rows if row["action"] == "drop")
+    decisions = Decisions(
+        key=key,
+        size=len(payload),
+        sha256=sha256,
+        dropped=dict(sorted(dropped.items())),
+        moved=sum(row["action"] == "split" for row in rows),
+    )
+    groups = cut(parts, lambda part: part.digest, target=recipe.shards.partitions)
+    return Curation(decisions, tuple(tuple(group) for group in groups))
+
+
+_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("part", pa.string()),
+        ("action", pa.string()),
+        ("value", pa.string()),
+        ("rule", pa.string()),
+        ("witness", pa.string()),
+        ("similarity", pa.float64()),
+    ]
+)
+
+
+def _kept(parts: Sequence[Part], store: Store) -> pa.Table:
+    """The kept rows of all parts, in the parts' order, with a column ``part``."""
+    tables = []
+    for part in parts:
+        table = records.decode(store.read(part.records))
+        table = table.filter(pc.is_null(table["reason"]))
+        table = table.drop_columns([name for name in _PLACES if name in table.column_names])
+        tables.append(table.append_column("part", pa.array([part.digest] * table.num_rows, pa.string())))
+    return records.join(tables)
+
+
+def _decide(recipe: Recipe, table: pa.Table) -> Iterator[dict[str, Any]]:  # Any: Parquet values
+    first: dict[str, str] = {}
+    repeated = [False] * table.num_rows
+    for place, (key, part) in enumerate(zip(table["key"].to_pylist(), table["part"].to_pylist(), strict=True)):
+        if key in first:
+            repeated[place] = True
+            yield _row(Decision(key, "drop", "duplicate_key", witness=key, similarity=1.0), part, FIRST_RULE)
+        else:
+            first[key] = part
+    table = table.filter(pc.invert(pa.array(repeated, pa.bool_())))
+    splits = [split_of(group, recipe.splits) for group in table["group"].to_pylist()]
+    table = table.append_column("split", pa.array(splits, pa.string()))
+    for rule in recipe.rules:
+        dropped: set[str] = set()
+        moved: dict[str, str] = {}
+        for decision in rule.decide(table, lambda group: split_of(group, recipe.splits)):
+            _check(recipe, rule, decision, first)
+            if decision.action == "drop":
+                dropped.add(decision.key)
+            else:
+                moved[decision.key] = decision.value
+            yield _row(decision, first[decision.key], name_of(rule))
+        table = _apply(table, dropped, moved)
+
+
+def _check(recipe: Recipe, rule: Rule, decision: Decision, known: dict[str, str]) -> None:
+    if decision.key not in known:
+        raise RecipeError(f"rule {name_of(rule)!r} decided about {decision.key!r}, which the corpus does not hold")
+    if decision.action == "split" and decision.value not in recipe.splits:
+        names = ", ".join(recipe.splits)
+        raise RecipeError(f"rule {name_of(rule)!r} wants a split {decision.value!r}; the recipe has: {names}")
+
+
+def _apply(table: pa.Table, dropped: set[str], moved: dict[str, str]) -> pa.Table:
+    if moved:
+        keys, splits = table["key"].to_pylist(), table["split"].to_pylist()
+        changed = [moved.get(key, split) for key, split in zip(keys, splits, strict=True)]
+        place = table.schema.get_field_index("split")
+        table = table.set_column(place, "split", pa.array(changed, pa.string()))
+    if dropped:
+        gone = pc.is_in(table["key"], value_set=pa.array(sorted(dropped), pa.string()))
+        table = table.filter(pc.invert(gone))
+    return table
+
+
+def _row(decision: Decision, part: str, rule: str) -> dict[str, Any]:  # Any: Parquet values
+    return {
+        "key": decision.key,
+        "part": part,
+        "action": decision.action,
+        "value": decision.value,
+        "rule": rule,
+        "witness": decision.witness,
+        "similarity": decision.similarity,
+    }

@@ -1,0 +1,140 @@
+"""A version comes into being: its manifest, written last and once."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from stoker import __version__
+from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.partition import digest
+from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.source import Context
+from stoker.pipelines.stages.curate import Curation, curate
+from stoker.pipelines.stages.ingest import Stopped, ignore, ingest_partition, never, plan
+from stoker.pipelines.stages.pack import Packed, pack
+from stoker.storage.errors import AlreadyExists, StorageUnavailable
+from stoker.storage.statistics.summary import Summary
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import catalog, layout
+from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
+from stoker.storage.versions.manifest import publish as put
+from stoker.storage.versions.work import ingesting
+
+_RACES = 100  # writers that may come first before this one gives up
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The version that holds what was ingested; not ``new`` if the newest one held it already."""
+
+    manifest: Manifest
+    new: bool
+
+
+def publish(
+    recipe: Recipe, parts: Sequence[Part], curation: Curation, packed: Sequence[Packed], store: Store
+) -> Published:
+    """The version of these shards, made or found.
+
+    Raises RecipeError when too much was rejected or nothing is left: then nothing is published. Two publishers at
+    once get consecutive versions, or the same one if they hold the same.
+    """
+    check_limits(recipe, parts, packed)
+    shards = tuple(shard for group in packed for shard in group.shards)
+    content = content_of(shards, parts, curation)
+    for _ in range(_RACES):
+        newest = max(catalog.versions(store, recipe.corpus), default=None)
+        if newest is not None:
+            found = load_manifest(store, recipe.corpus, newest)
+            if (found.content, found.recipe_digest) == (content, recipe.digest):
+                return Published(found, new=False)
+        manifest = Manifest(
+            corpus=recipe.corpus,
+            version=(newest or 0) + 1,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            stoker=__version__,
+            recipe=recipe.document,
+            recipe_digest=recipe.digest,
+            parent=newest,
+            content=content,
+            parts=tuple(parts),
+            shards=shards,
+            decisions=curation.decisions,
+            statistics=_statistics(recipe, packed),
+            licences=_licences(packed),
+        )
+        try:
+            put(store, manifest)
+        except AlreadyExists:
+            continue  # another ingest was first: this one is the next version
+        return Published(manifest, new=True)
+    raise StorageUnavailable(f"{store.url}/{recipe.corpus}: {_RACES} other writers came first; try again")
+
+
+def content_of(shards: Sequence[Shard], parts: Sequence[Part], curation: Curation) -> str:
+    """Stands for all that a version holds and refused, whoever made it and when."""
+    return digest(
+        {
+            "shards": [(shard.split, shard.sha256) for shard in shards],
+            "parts": [(part.digest, part.tar_sha256, sorted(part.rejected.items())) for part in parts],
+            "decisions": curation.decisions.sha256,
+        }
+    )[: layout.DIGEST]
+
+
+def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]) -> None:
+    """Refuse a version that the recipe's limits do not allow. Raises RecipeError."""
+    read = sum(part.read for part in parts)
+    reasons: Counter[str] = Counter()
+    for part in parts:
+        reasons.update(part.rejected)
+    rejected = sum(reasons.values())
+    most = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
+    if read and rejected * 100 > recipe.limits.rejected_percent * read:
+        raise RecipeError(
+            f"{recipe.corpus}: {rejected} of {read} candidates were rejected ({most}), more than the recipe's "
+            f"limits.rejected_percent = {recipe.limits.rejected_percent:g}; nothing was published. Mend the source or "
+            "the steps, or raise the limit"
+        )
+    if not any(shard.samples for group in packed for shard in group.shards):
+        what = f"all {read} candidates were left out ({most})" if read else "the source offered no candidate"
+        raise RecipeError(f"{recipe.corpus}: {what}; nothing was published")
+
+
+def _statistics(recipe: Recipe, packed: Sequence[Packed]) -> dict[str, object]:
+    merged = {split: Summary.empty() for split in recipe.splits}
+    for group in packed:
+        for split, summary in group.statistics.items():
+            merged[split] = merged[split].merge(Summary.from_json(summary))
+    return {split: summary.to_json() for split, summary in merged.items()}
+
+
+def _licences(packed: Sequence[Packed]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for group in packed:
+        total.update(group.licences)
+    return dict(sorted(total.items()))
+
+
+def ingest(
+    recipe: Recipe,
+    store: Store,
+    context: Context,
+    *,
+    stop: Callable[[], bool] = never,
+    progress: Callable[[int, int], None] = ignore,
+) -> Published:
+    """The whole road in this one thread, without Prefect: plan, ingest, curate, pack, publish."""
+    with ingesting(store, recipe.corpus):
+        parts = [
+            ingest_partition(recipe, partition, store, context, stop=stop, progress=progress).part
+            for partition in plan(recipe, context)
+        ]
+        curation = curate(recipe, parts, store)
+        packed = []
+        for group in curation.groups:
+            if stop():
+                raise Stopped("stopped before packing was done; the same command resumes")
+            packed.append(pack(recipe, group, curation.decisions.key, store, context.scratch))
+        return publish(recipe, parts, curation, packed, store)

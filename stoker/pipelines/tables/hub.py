@@ -1,0 +1,132 @@
+"""Data sets of the Hugging Face hub, through the ``datasets`` library: the only module that loads it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
+from stoker.pipelines.partition import digest
+from stoker.pipelines.tables.arrow_tables import Column, Row, columns_of
+
+
+@dataclass
+class HubTable:
+    """A split of a data set; loads it at its first use. Raises SourceUnavailable, SourceBroken, RecipeError."""
+
+    dataset: str
+    config: str
+    split: str
+    revision: str
+    streaming: bool
+
+    @cached_property
+    def _loaded(self) -> Any:  # Any: a class of the library, which has no types
+        library = _library()
+        with self._errors(library):
+            loaded = library.load_dataset(
+                self.dataset,
+                self.config or None,
+                split=self.split,
+                revision=self.revision or None,
+                streaming=self.streaming,
+            )
+            features = loaded.features
+            if features is None:  # a stream whose first rows must be asked
+                loaded = loaded._resolve_features()  # the library's own way; no public one
+                features = loaded.features
+            for name, feature in features.items():
+                if isinstance(feature, library.Image):
+                    loaded = loaded.cast_column(name, library.Image(decode=False))  # the stored bytes
+            return loaded
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Its columns by name."""
+        return columns_of(self._loaded.features.to_dict())
+
+    @property
+    def count(self) -> int | None:
+        """How many rows it has; None if nobody knows before reading a stream."""
+        if not self.streaming:
+            return len(self._loaded)
+        splits = self._loaded.info.splits or {}
+        known = splits[self.split].num_examples if self.split in splits else 0
+        return known or None
+
+    @property
+    def licence(self) -> str:
+        """What its information says, which is often nothing."""
+        return str(self._loaded.info.license or "")
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the data set does, as far as its information shows."""
+        info = self._loaded.info
+        known = [self.revision, str(info.version), info.download_size, info.dataset_size, self.count]
+        return digest([*known, self._loaded.features.to_dict()])[:32]
+
+    def rows(self, start: int, stop: int | None) -> Iterator[Row]:
+        """The rows of a range in order."""
+        with self._errors(_library()):
+            if self.streaming:
+                part = self._loaded.skip(start)
+                yield from part if stop is None else part.take(stop - start)
+            else:
+                yield from self._loaded.select(range(start, len(self._loaded) if stop is None else stop))
+
+    def content(self, path: str) -> bytes | None:
+        """An image that is kept as a file; only in the library's own cache, or rows could name any file here."""
+        place = Path(path).resolve()
+        cache = Path(_library().config.HF_CACHE_HOME).resolve()
+        return place.read_bytes() if place.is_relative_to(cache) and place.is_file() else None
+
+    @contextmanager
+    def _errors(self, library: ModuleType) -> Iterator[None]:
+        """The library's errors as ours: what may pass is unavailable, all else broken."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
+            name = f"data set {self.dataset!r}"
+            if _may_pass(error):
+                raise SourceUnavailable(f"{name}: the hub is out of reach: {_line(error)}") from error
+            if isinstance(error, FileNotFoundError):
+                raise SourceBroken(f"{name}: not found, or not open to all: {_line(error)}") from error
+            raise SourceBroken(f"{name}: {_line(error)}") from error
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether the network or the hub itself was at fault; the library wraps that in errors of many kinds."""
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    while error is not None:
+        if isinstance(error, RepositoryNotFoundError):
+            return False
+        if isinstance(error, HfHubHTTPError):
+            status = error.response.status_code if error.response is not None else 0
+            return status >= 500 or status in (0, 408, 429)
+        if isinstance(error, ConnectionError | TimeoutError | httpx.TransportError | LocalEntryNotFoundError):
+            return True
+        if "LocalEntryNotFoundError" in str(error):  # only its name is left in the library's own
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _library() -> ModuleType:
+    try:
+        import datasets
+    except ImportError as error:
+        raise RecipeError(
+            "source 'hugging_face' needs a library for the hub: pip install \"stoker[huggingface]\""
+        ) from error
+    datasets.disable_progress_bars()
+    return datasets  # type: ignore[no-any-return]  # untyped
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,118 @@
+"""Videos as recipes and lists name them: paths, globs and URLs become partitions, one a video."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.partition import Partition
+from stoker.pipelines.tables.url_lists import Row, rows
+from stoker.pipelines.web.links import normalise, shown
+
+MAX_TEXT = 300  # characters of a title, an author or another column of a list
+_KEY = 16  # hex digits of the hash of a video's identity
+_CARRIED = ("title", "licence", "license", "author", "attribution", "label", "caption", "page_url")
+
+Record = dict[str, Any]  # Any: JSON values
+
+
+def key_of(identity: str) -> str:
+    """What a video is called: a hash of its URL, or of a file's path.
+
+    >>> key_of("https://example.org/garden.webm")
+    '6a58ff7d4df39107'
+    """
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_KEY]
+
+
+def named(texts: tuple[str, ...], root: Path) -> Iterator[Partition]:
+    """The partitions of URLs, paths and globs, in their order. Raises RecipeError for those that name nothing.
+
+    A partition's payload holds ``identity``, ``url``, ``record`` (what a list said), and ``path`` for a file or
+    ``refused`` (reason and detail) for what cannot be had.
+    """
+    for text in texts:
+        if "://" in text:
+            yield _remote(text, {})
+            continue
+        pattern = str(root / text)
+        plain = not has_magic(text) or os.path.exists(pattern)
+        files = [
+            path for path in ([pattern] if plain else sorted(glob(pattern, recursive=True))) if os.path.isfile(path)
+        ]
+        if not files and os.path.isdir(pattern):
+            raise RecipeError(f"videos: {text!r} is a folder; name its files, as in {text.rstrip('/') + '/*.mp4'!r}")
+        if not files:
+            raise RecipeError(f"videos: {text!r}: no such file in {root}")
+        for path in files:
+            yield _local(Path(path), {}, root)
+
+
+def listed(patterns: tuple[str, ...], root: Path, *, column: str) -> Iterator[Partition]:
+    """The partitions of the rows of list files; a bad row is one that is refused. Raises RecipeError, SourceBroken."""
+    for pattern in patterns:
+        paths = sorted(glob(str(root / pattern), recursive=True))
+        if not paths:
+            raise RecipeError(f"lists: {pattern!r}: no such file in {root}")
+        for path in map(Path, paths):
+            for row in rows(path, needed=[column], wished=_CARRIED):
+                yield _of_row(row, path.name, column, root)
+
+
+def _of_row(row: Row, name: str, column: str, root: Path) -> Partition:
+    text = str(row.values.get(column) or "").strip()
+    record = {key: _clean(str(row.values[key]))[:MAX_TEXT] for key in _CARRIED if row.values.get(key)}
+    if "license" in record:
+        record.setdefault("licence", record.pop("license"))
+    if row.fault or not text:
+        return _refused(f"{name}:{row.number}", record, row.fault or "no URL")
+    if "://" in text:
+        return _remote(text, record)
+    path = root / text
+    return _local(path, record, root) if os.path.isfile(path) else _refused(shown(text), record, "no URL and no file")
+
+
+def _remote(text: str, record: Record) -> Partition:
+    try:
+        url = normalise(text)
+    except ValueError as error:
+        return _refused(shown(text), record, str(error))
+    return Partition(_name(url), {"identity": url, "url": url, "record": record}, fingerprint=url)
+
+
+def _refused(text: str, record: Record, why: str) -> Partition:
+    return Partition(
+        _name(text), {"identity": text, "url": text, "record": record, "refused": ["bad_url", why]}, fingerprint=text
+    )
+
+
+def _local(path: Path, record: Record, root: Path) -> Partition:
+    """A file's partition. What stands in records names no folder outside of the recipe's."""
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RecipeError(f"videos: {path}: {error.strerror or error}; check its permissions") from None
+    within = Path(os.path.relpath(os.path.abspath(path), os.path.abspath(root)))
+    if os.pardir in within.parts or within.is_absolute():
+        url, place = f"file:{_clean(path.name)}", os.path.abspath(path)
+        identity = f"{url}#{sha256}"  # two files outside may have one name
+    else:
+        url, place = f"file:{_clean(within.as_posix())}", str(within)
+        identity = url
+    payload = {"identity": identity, "url": url, "path": place, "record": record}
+    return Partition(_name(identity), payload, fingerprint=sha256)
+
+
+def _name(identity: str) -> str:
+    """A partition's name for people, unique by its end."""
+    tail = identity.split("#")[0].split("?")[0].rstrip("/").rpartition("/")[2].removeprefix("file:")
+    return f"{tail[:60] or 'video'}-{key_of(identity)}"
+
+
+def _clean(text: str) -> str:
+    """The text without what is no Unicode: names and lists may hold any bytes."""
+    return text.encode("utf-8", "replace").decode("utf-8")

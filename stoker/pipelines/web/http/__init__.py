@@ -1,0 +1,1 @@
+"""One HTTP request over one checked connection."""

@@ -1,0 +1,1 @@
+"""HTML pages: their images, links and licences."""

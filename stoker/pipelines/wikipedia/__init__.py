@@ -1,0 +1,1 @@
+"""MediaWiki dumps: files, pages and their text."""

@@ -1,0 +1,73 @@
+"""Lists that the reader of wikitext looks things up in: redirect words, language codes, signs, currencies."""
+
+from stoker.pipelines.wikipedia.wikitext.tags import words
+
+# The word for "redirect" in the languages of the larger wikis; elsewhere a capital word after # at the very
+# beginning of a page, followed by nothing but a link, is taken for one.
+REDIRECT_WORDS = words("""
+    aanstuur birrideratze deorreratu doorverwijzing lencong lìmpɔ̂ng ohjaus omdirigering omdirigera przekieruj patrz
+    preusmeritev preusmjeri redirección redireccion redirecionamento redirect redirection rinvia rinvio
+    suuna tilvísun uudelleenohjaus weiterleitung yönlendirme yönlendir đổi átirányítás αναkατευθυνση ανακατευθυνση
+    виклик перанакіраванне перенаправление перенапр пренасочване преусмери айдау הפניה تحويل تغییر_مسیر تغییرمسیر
+    अनुप्रेषित पुनर्प्रेषित เปลี่ยนทาง 넘겨주기 転送 リダイレクト 重定向 重新導向
+""")
+# Language codes of wikis: [[de:Zinn]] is a link in the page's margin.
+CODES = words("""
+    aa ab ace ady af ak als alt am ami an ang ar arc ary arz as ast atj av avk awa ay az azb ba ban bar bat-smg
+    bcl be be-tarask be-x-old bg bh bi bjn blk bm bn bo bpy br bs bug bxr ca cbk-zam cdo ce ceb ch cho chr chy
+    ckb co cr crh cs csb cu cv cy da dag de din diq dsb dty dv dz ee el eml en eo es et eu ext fa ff fi fiu-vro
+    fj fo fr frp frr fur fy ga gag gan gcr gd gl glk gn gom gor got gu guw gv ha hak haw he hi hif ho hr hsb ht
+    hu hy hyw hz ia id ie ig ii ik ilo inh io is it iu ja jam jbo jv ka kaa kab kbd kbp kcg kg ki kj kk kl km kn
+    ko koi kr krc ks ksh ku kv kw ky la lad lb lbe lez lfn lg li lij lld lmo ln lo lrc lt ltg lv mad mai map-bms
+    mdf mg mh mhr mi min mk ml mn mni mnw mo mr mrj ms mt mus mwl my myv mzn na nah nap nds nds-nl ne new ng nia
+    nl nn no nov nqo nrm nso nv ny oc olo om or os pa pag pam pap pcd pcm pdc pfl pi pih pl pms pnb pnt ps pt
+    pwn qu rm rmy rn ro roa-rup roa-tara ru rue rw sa sah sat sc scn sco sd se sg sh shi shn si simple sk skr sl
+    sm smn sn so sq sr srn ss st stq su sv sw szl szy ta tay tcy te tet tg th ti tk tl tn to tpi tr trv ts tt
+    tum tw ty tyv udm ug uk ur uz ve vec vep vi vls vo wa war wo wuu xal xh xmf yi yo za zea zh zh-classical
+    zh-min-nan zh-yue zu
+""")
+# Names of the namespaces of files and of categories that dumps do not list, because they are old or aliases.
+FILES = {
+    "ar": "صورة ملف", "ca": "fitxer imatge", "cs": "soubor", "da": "fil billede", "de": "datei bild",
+    "es": "archivo imagen", "fa": "پرونده تصویر", "fi": "tiedosto kuva", "fr": "fichier image",
+    "he": "קובץ תמונה", "hu": "fájl kép", "it": "immagine", "ja": "ファイル 画像", "ko": "파일 그림",
+    "nl": "bestand afbeelding", "no": "fil bilde", "pl": "plik grafika", "pt": "ficheiro imagem arquivo",
+    "ru": "файл изображение", "sv": "fil bild", "tr": "dosya resim", "uk": "файл зображення",
+    "zh": "文件 檔案 图像 圖像",
+}  # fmt: skip
+CATEGORIES = {
+    "ar": "تصنيف", "ca": "categoria", "cs": "kategorie", "da": "kategori", "de": "kategorie", "es": "categoría",
+    "fa": "رده", "fi": "luokka", "fr": "catégorie", "he": "קטגוריה", "hu": "kategória", "it": "categoria",
+    "ja": "カテゴリ", "ko": "분류", "nl": "categorie", "no": "kategori", "pl": "kategoria", "pt": "categoria",
+    "ru": "категория", "sv": "kategori", "tr": "kategori", "uk": "категорія", "zh": "分类 分類",
+}  # fmt: skip
+# Names of languages by code, as English wikis show them before a word.
+LANGUAGES = {
+    "ar": "Arabic", "az": "Azerbaijani", "be": "Belarusian", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan",
+    "cs": "Czech", "cy": "Welsh", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "eo": "Esperanto",
+    "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish", "fr": "French",
+    "ga": "Irish", "gl": "Galician", "grc": "Ancient Greek", "he": "Hebrew", "hi": "Hindi", "hr": "Croatian",
+    "hu": "Hungarian", "hy": "Armenian", "id": "Indonesian", "is": "Icelandic", "it": "Italian", "ja": "Japanese",
+    "ka": "Georgian", "kk": "Kazakh", "ko": "Korean", "la": "Latin", "lt": "Lithuanian", "lv": "Latvian",
+    "mk": "Macedonian", "mn": "Mongolian", "ms": "Malay", "nl": "Dutch", "no": "Norwegian", "pl": "Polish",
+    "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "rus": "Russian", "sa": "Sanskrit", "sk": "Slovak",
+    "sl": "Slovene", "sq": "Albanian", "sr": "Serbian", "sv": "Swedish", "ta": "Tamil", "th": "Thai", "tr": "Turkish",
+    "uk": "Ukrainian", "ur": "Urdu", "uz": "Uzbek", "vi": "Vietnamese", "yi": "Yiddish", "zh": "Chinese",
+}  # fmt: skip
+# What a template without arguments shows.
+SIGNS = {
+    "!": "&#124;", "!!": "&#124;&#124;", "pipe": "&#124;", "=": "&#61;", "'": "&#39;", "'s": "&#39;s",
+    "''": "&#8243;", "(": "&#123;", ")": "&#125;", "((": "&#123;&#123;", "))": "&#125;&#125;", "*": "*", "·": " ·",
+    "•": " •", "dot": " ·", "middot": " ·", "bullet": " •", "bull": " •", "–": "–", "ndash": "–", "en dash": "–",
+    "snd": " – ", "spnd": " – ", "spaced ndash": " – ", "spaced en dash": " – ", "—": "—", "mdash": "—",
+    "em dash": "—", "spaced mdash": " — ", "nbsp": " ", "space": " ", "sp": " ", "thinsp": " ", "hair space": " ",
+    "pi": "π", "prime": "′", "deg": "°", "degree": "°", "dagger": "†", "wbr": "", "shy": "", "zwj": "",
+    "zwnj": "\u200c", "euro": "€", "+": "+", "minus": "−", "times": "×", "1er": "1er",
+}  # fmt: skip
+# The sign of a currency by the name of its template.
+CURRENCIES = {
+    "us$": "US$", "usd": "US$", "$": "$", "€": "€", "eur": "€", "euro": "€", "£": "£", "gbp": "£", "inr": "₹",
+    "indian rupee": "₹", "¥": "¥", "jpy": "¥", "cny": "CN¥", "aud": "A$", "au$": "A$", "a$": "A$", "cad": "C$",
+    "ca$": "C$", "nz$": "NZ$", "hk$": "HK$", "₹": "₹", "₤": "£", "chf": "CHF ", "rub": "₽", "krw": "₩", "php": "₱",
+    "₱": "₱",
+}  # fmt: skip

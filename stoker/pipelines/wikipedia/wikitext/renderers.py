@@ -1,0 +1,227 @@
+"""What known templates show, from their arguments: one small function for each way of showing them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stoker.pipelines.wikipedia.wikitext import numbers
+from stoker.pipelines.wikipedia.wikitext.names import CURRENCIES, LANGUAGES
+from stoker.pipelines.wikipedia.wikitext.tags import words
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A use of a template."""
+
+    name: str  # as written
+    args: list[str]  # by position
+    named: dict[str, str]
+    language: str  # of the wiki
+
+    def arg(self, place: int) -> str:
+        """The argument at a place, from 0; empty if there is none."""
+        return self.args[place].strip() if place < len(self.args) else ""
+
+
+def _first(call: Call) -> str:
+    return call.arg(0)
+
+
+def _second(call: Call) -> str:
+    return call.arg(1)
+
+
+def _last(call: Call) -> str:
+    return call.args[-1].strip() if call.args else ""
+
+
+def _joined(call: Call) -> str:
+    return "".join(arg.strip() for arg in call.args)
+
+
+def _spaced(call: Call) -> str:
+    return " ".join(arg.strip() for arg in call.args if arg.strip())
+
+
+def _listed(call: Call) -> str:
+    return ", ".join(arg.strip() for arg in call.args if arg.strip())
+
+
+def _lines(call: Call) -> str:
+    return "\n" + "\n".join(arg.strip() for arg in call.args if arg.strip()) + "\n"
+
+
+def _quote(call: Call) -> str:
+    text = call.named.get("text") or call.named.get("quote") or call.arg(0)
+    return f"\n{text}\n" if text else ""
+
+
+def _quoted(call: Call) -> str:
+    left, right = {"de": ("„", "“"), "fr": ("« ", " »"), "ru": ("«", "»")}.get(call.language, ("“", "”"))
+    return f"{left}{call.arg(0)}{right}" if call.arg(0) else ""
+
+
+def of_language(call: Call, code: str) -> str:
+    """A word of another language, with that language's name where the wiki shows it."""
+    text = call.arg(0) or call.named.get("text", "")
+    name = LANGUAGES.get(code, "") if call.language == "en" else ""
+    return f"{name}: {text}" if name and text else text
+
+
+def _langx(call: Call) -> str:
+    return of_language(Call(call.name, call.args[1:], call.named, call.language), call.arg(0).lower())
+
+
+def _nihongo(call: Call) -> str:
+    kanji = ", ".join(arg.strip() for arg in call.args[1:4] if arg.strip())
+    return f"{call.arg(0)} ({kanji})" if call.arg(0) and kanji else call.arg(0) or kanji
+
+
+def _chinese(call: Call) -> str:
+    wanted = (("c", "Chinese"), ("s", "simplified Chinese"), ("t", "traditional Chinese"), ("p", "pinyin"))
+    return "; ".join(f"{name}: {call.named[key]}" for key, name in wanted if call.named.get(key))
+
+
+def _ruby(call: Call) -> str:
+    left, right = ("（", "）") if call.language == "ja" else ("(", ")")
+    return f"{call.arg(0)}{left}{call.arg(1)}{right}" if call.arg(1) else call.arg(0)
+
+
+def _date(call: Call) -> str:
+    return numbers.date(call.args, call.named, call.language)
+
+
+def _as_of(call: Call) -> str:
+    if "alt" in call.named:
+        return call.named["alt"]
+    word = "since" if call.named.get("since") else "as of"
+    word = word if call.named.get("lc") or call.named.get("since") == "lc" else word.capitalize()
+    return f"{word} {numbers.date(call.args, {'df': 'y'}, call.language)}"
+
+
+def _circa(call: Call) -> str:
+    return "c. " + " – c. ".join(arg.strip() for arg in call.args if arg.strip()) if call.args else "c."
+
+
+def _marriage(call: Call) -> str:
+    years = "–".join(arg.strip() for arg in call.args[1:3] if arg.strip())
+    return f"{call.arg(0)} (m. {years})" if years else call.arg(0)
+
+
+def _height(call: Call) -> str:
+    units = (("m", "m"), ("cm", "cm"), ("ft", "ft"), ("in", "in"))
+    return " ".join(f"{call.named[key]} {unit}" for key, unit in units if call.named.get(key))
+
+
+def _money(call: Call) -> str:
+    return CURRENCIES[call.name.strip().lower()] + call.arg(0)
+
+
+def _ship(call: Call) -> str:
+    return f"{call.arg(0)} {call.arg(1)}".strip()
+
+
+def _named_ship(call: Call) -> str:
+    return f"{call.name} {call.arg(0)}"
+
+
+def _ship_class(call: Call) -> str:
+    return f"{call.arg(0)}-class {call.arg(1)}".strip()
+
+
+def _century(call: Call) -> str:
+    if call.language != "fr":
+        return ""
+    return f"{call.arg(0)}e siècle" + (" av. J.-C." if call.name.startswith("-") else "")
+
+
+def _french_citation(call: Call) -> str:
+    return _quoted(call) if call.language == "fr" else ""
+
+
+def _literal_translation(call: Call) -> str:
+    return f"lit. '{call.arg(0)}'" if call.arg(0) else ""
+
+
+def _names(text: str) -> list[str]:
+    return [" ".join(name.split()) for name in text.split(",")]
+
+
+RENDERERS: dict[str, Callable[[Call], str]] = {
+    **dict.fromkeys(
+        words("""
+            abbr abbrlink bigger big bigmath birth-date bold center chem2 code death-date em flag flagcountry flagu
+            flatlist gloss ill illm ipa ipalink italic kbd key keypress larger left lien math mono mvar nastaliq
+            nihongo2 nobold nobr nobreak nowrap nts num nwr overline plainlist poemquote railgauge right samp sc sc1
+            sc2 sic small smallcaps smaller strike strong sub text tooltip tq tt u underline var vanchor xt
+        """),
+        _first,
+    ),
+    **dict.fromkeys(
+        _names("""
+            interlanguage link, interlanguage link multi, not a typo, as written, proper name, visible
+            anchor, small caps, poem quote, birth year and age, death year and age, nobreak, colored link
+        """),
+        _first,
+    ),
+    **dict.fromkeys(
+        _names("""
+            lang, langue, m, mention, wikt-lang, wiktlang, citation étrangère, lang2, native name, script,
+            longitem
+        """),
+        _second,
+    ),
+    **dict.fromkeys(
+        _names("""
+            transl, transliteration, translit, color, font color, colored text, resize, sort, columns-list,
+            col-list, lang-transl
+        """),
+        _last,
+    ),
+    **dict.fromkeys(words("chem linktext gaps"), _joined),
+    **dict.fromkeys(words("sortname date oldstyledate date-"), _spaced),
+    **dict.fromkeys(_names("hlist, flat list, cslist"), _listed),
+    **dict.fromkeys(
+        _names("ubl, unbulleted list, bulleted list, ordered list, plain list, unbulleted, vunblist"), _lines
+    ),
+    **dict.fromkeys(
+        _names("blockquote, quote, quotation, cquote, bquote, quote block, citation bloc, zitat, cita"),
+        _quote,
+    ),
+    **dict.fromkeys(
+        _names("""
+            birth date, birth date and age, death date, death date and age, start date, end date, dob, start
+            date and age, start-date, end-date, dts, bda, dda
+        """),
+        _date,
+    ),
+    **dict.fromkeys(["convert", "cvt", "conv", "convertir", "convert/spell"], lambda call: numbers.convert(call.args)),
+    **dict.fromkeys(
+        ["unité", "unite", "unidad", "nombre", "nb", "unité/2", "fmtn", "число", "mål"],
+        lambda call: numbers.quantity(call.args),
+    ),
+    **dict.fromkeys(["frac", "sfrac", "fraction", "bruch", "fract"], lambda call: numbers.fraction(call.args)),
+    **dict.fromkeys(["ruby", "ruby-ja", "読み仮名", "ふりがな", "ルビ", "読み"], _ruby),
+    **dict.fromkeys(words("circa c. ca. c"), _circa),
+    **dict.fromkeys(words("uss hms ss rms mv ms usns hmas hmcs uscgc ins smcs sms hnlms css ijn gts"), _named_ship),
+    **dict.fromkeys(words("sclass sclass2 sclass-"), _ship_class),
+    **dict.fromkeys(words("s siècle -s s-"), _century),
+    **dict.fromkeys(['"', "guil", "guillemets", "„"], _quoted),
+    **dict.fromkeys(_names("lit, lit., literal translation"), _literal_translation),
+    **dict.fromkeys(CURRENCIES, _money),
+    "val": lambda call: numbers.value(call.args, call.named),
+    "m": lambda call: f"{call.arg(0)} {call.named.get('u') or call.arg(1)}" if call.language == "it" else call.arg(1),
+    "e": lambda call: "×10" + numbers.raised(call.arg(0)),
+    "10^": lambda call: "10" + numbers.raised(call.arg(0)),
+    "sup": lambda call: numbers.raised(call.arg(0)) if call.arg(0).lstrip("-−").isdigit() else call.arg(0),
+    "angbr": lambda call: f"⟨{call.arg(0)}⟩",
+    "as of": _as_of,
+    "citation": _french_citation,
+    "height": _height,
+    "langx": _langx,
+    "marriage": _marriage,
+    "nihongo": _nihongo,
+    "nihongo3": lambda call: _nihongo(Call(call.name, [call.arg(2) or call.arg(0), call.arg(1)], {}, call.language)),
+    "ship": _ship,
+    "zh": _chinese,
+    "heure": lambda call: " h ".join(arg.strip() for arg in call.args[:2]),
+}

@@ -1,0 +1,404 @@
+"""Images from lists and from sites, over real HTTP on loopback."""
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
+from stoker.pipelines.recipe import parse
+from stoker.pipelines.rejected import REASONS
+from stoker.pipelines.source import Candidate, Context
+from stoker.pipelines.sources.image_urls import ImageUrls
+from stoker.pipelines.tables.url_entries import key_of
+from stoker.pipelines.web.client import Web
+from tests.site import Reply, Site
+
+WEB = Web(
+    allow_private=True,
+    requests_per_second=0,
+    timeout_s=2,
+    deadline_s=4,
+    attempts=3,
+    backoff_s=0.01,
+    max_wait_s=2,
+    outage=4,
+)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def png(number: int = 0) -> Reply:
+    return Reply(PNG + str(number).encode(), headers={"Content-Type": "image/png"})
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as site:
+        yield site
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context]:
+    yield Context(root=tmp_path, web=WEB, scratch=tmp_path / "scratch")
+    WEB.close()
+
+
+def read(source: ImageUrls, context: Context) -> list[Candidate]:
+    candidates = [one for partition in source.partitions(context) for one in source.read(partition, context)]
+    assert all(one.rejected is None or one.rejected.reason in REASONS for one in candidates)
+    return candidates
+
+
+def reasons(candidates: list[Candidate]) -> list[str]:
+    return [one.rejected.reason if one.rejected else "" for one in candidates]
+
+
+def refusal(candidate: Candidate) -> str:
+    assert candidate.rejected is not None
+    return candidate.rejected.detail
+
+
+def write(path: Path, text: str) -> None:
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+
+
+def test_every_kind_of_trouble_has_its_reason(site: Site, context: Context) -> None:
+    site.pages["/robots.txt"] = Reply(b"User-agent: *\nDisallow: /private/")
+    site.pages |= {
+        "/good.jpg": Reply(b"\xff\xd8\xff\xe0 a jpeg"),
+        "/wrong-name.jpg": png(),
+        "/page.jpg": Reply(b"<!doctype html><p>Log in"),
+        "/drawing.svg": Reply(b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+        "/empty.jpg": Reply(b""),
+        "/forbidden.jpg": Reply(b"", 403),
+        "/error.jpg": Reply(b"", 500),
+        "/once.jpg": [Reply(b"", 503), png(1)],
+        "/big.jpg": Reply(PNG + bytes(2_000_000)),
+        "/cut.jpg": Reply(PNG + bytes(1000), cut=100),
+        "/loop.jpg": Reply(b"", 302, {"Location": "/loop.jpg"}),
+        "/reserved.jpg": Reply(PNG, headers={"X-Robots-Tag": "noai"}),
+        "/private/a.jpg": png(),
+        "/a,b.jpg": png(2),
+    }
+    wanted = {
+        "/good.jpg": "", "/wrong-name.jpg": "", "/page.jpg": "not_an_image", "/drawing.svg": "unsupported_format",
+        "/empty.jpg": "empty", "/forbidden.jpg": "forbidden", "/missing.jpg": "gone", "/error.jpg": "unreachable",
+        "/once.jpg": "", "/big.jpg": "too_large", "/cut.jpg": "truncated", "/loop.jpg": "redirects",
+        "/reserved.jpg": "opted_out", "/private/a.jpg": "robots", "/a,b.jpg": "", "/good.jpg#again": "duplicate_key",
+    }  # fmt: skip
+    lines = [site.url(path) for path in wanted] + [
+        "",
+        "ftp://example.org/a.jpg",
+        "http://me:s3cret@host/a.jpg",
+        "words",
+        "x" * 9000,
+    ]
+    write(context.root / "urls.txt", "\n".join(lines))
+    candidates = read(ImageUrls(lists="urls.txt", max_megabytes=1), context)
+    assert reasons(candidates) == [*wanted.values(), *["bad_url"] * 4]
+    assert "s3cret" not in str(candidates)
+    good = candidates[0].sample
+    assert good.fields == {"jpg": b"\xff\xd8\xff\xe0 a jpeg"}
+    assert good.key == key_of(site.url("/good.jpg"))
+    assert good.record["url"] == site.url("/good.jpg")
+    assert good.measures["fetched_at"].endswith("+00:00")
+    assert list(candidates[1].sample.fields) == ["png"]
+    assert len(site.asked("/good.jpg")) == 1
+    assert len(site.asked("/missing.jpg")) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.txt.gz", "a.csv.gz", "a.jsonl.gz", "a.parquet"]
+)
+def test_every_kind_of_list_is_read(site: Site, context: Context, name: str) -> None:
+    site.pages |= {"/1.png": png(1), "/2,3.png": png(2)}
+    urls = [site.url("/1.png"), site.url("/2,3.png")]
+    path = context.root / name
+    if ".csv" in name:
+        write(path, "\ufeffurl,caption,extra\n" + "".join(f'"{url}","a, ""b""",7\n' for url in urls))
+    elif ".tsv" in name:
+        write(path, "url\tcaption\textra\n" + "".join(f'{url}\ta, "b"\t7\n' for url in urls))
+    elif ".jsonl" in name:
+        write(path, "".join(json.dumps({"url": url, "caption": 'a, "b"', "extra": "7"}) + "\n" for url in urls))
+    elif name.endswith(".parquet"):
+        pq.write_table(pa.table({"url": urls, "caption": ['a, "b"'] * 2, "extra": ["7"] * 2}), path)
+    else:
+        write(path, "\r\n".join(urls))
+    candidates = read(ImageUrls(lists="a.*", columns=() if ".txt" in name else ("extra",)), context)
+    assert [one.sample.record["url"] for one in candidates] == urls
+    assert reasons(candidates) == ["", ""]
+    if ".txt" not in name:
+        assert [(one.sample.record["caption"], one.sample.record["extra"]) for one in candidates] == [
+            ('a, "b"', "7")
+        ] * 2
+
+
+def test_columns_go_where_they_belong(site: Site, context: Context) -> None:
+    site.pages["/1.png"] = png()
+    row = [
+        site.url("/1.png"),
+        "a gull",
+        3,
+        "http://creativecommons.org/licenses/by/2.0/",
+        "Ann",
+        "http://example.org/p",
+    ]
+    table = pa.table(
+        {name: [value] for name, value in zip(["link", "text", "cls", "license", "by", "page"], row, strict=True)}
+    )
+    pq.write_table(table, context.root / "a.parquet")
+    source = ImageUrls(
+        lists="a.parquet", url_column="link", caption_column="text", label_column="cls", author_column="by",
+        page_column="page", group="page",
+    )  # fmt: skip
+    (candidate,) = read(source, context)
+    record = dict(candidate.sample.record)
+    assert len(record.pop("sha256")) == 64
+    assert record == {
+        "url": row[0],
+        "caption": "a gull",
+        "label": "3",
+        "licence": "CC-BY-2.0",
+        "author": "Ann",
+        "page_url": "http://example.org/p",
+        "group": "http://example.org/p",
+    }
+
+
+def test_rows_that_cannot_be_read_are_counted_not_fatal(site: Site, context: Context) -> None:
+    site.pages["/1.png"] = png()
+    url = site.url("/1.png")
+    lines = [
+        "{",
+        "[1]",
+        "null",
+        '{"other": 1}',
+        '{"url": null}',
+        '{"url": 5}',
+        f'{{"url": "{url}"}}',
+        '"not a url"',
+        "[" * 100_000,
+    ]
+    write(context.root / "a.jsonl", "\n".join(lines))
+    assert Counter(reasons(read(ImageUrls(lists="a.jsonl"), context))) == {"bad_url": 6, "empty": 2, "": 1}
+    (context.root / "b.csv").write_bytes(
+        f'url,n\n,1\n"{url}",2,3\n{url},4\n'.encode() + b"http://h/\xff\xfe,5\nshort\n\0\n"
+    )
+    assert reasons(read(ImageUrls(lists="b.csv"), context)) == ["empty", "bad_url", "", "bad_url", "bad_url"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "said"),
+    [
+        ("a.csv", b"link,text\nx,y\n", RecipeError, "no column is called 'url'"),
+        ("a.doc", b"x", RecipeError, "unknown kind of list"),
+        ("a.parquet", b"no parquet", SourceBroken, "cannot be read as parquet"),
+        ("a.txt.gz", b"no gzip", SourceBroken, "cannot be read as txt.gz"),
+        ("a.jsonl.gz", gzip.compress(b'"http://h/"\n' * 9999)[:-20], SourceBroken, "cannot be read as jsonl.gz"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_one_line(
+    context: Context, name: str, content: bytes, error: type[Exception], said: str
+) -> None:
+    (context.root / name).write_bytes(content)
+    with pytest.raises(error, match=said) as caught:
+        list(ImageUrls(lists=name).partitions(context))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_that_is_not_there_is_named(context: Context) -> None:
+    with pytest.raises(RecipeError, match=r"'no/\*\.csv': no such file"):
+        list(ImageUrls(lists="no/*.csv").partitions(context))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "either lists"),
+        ({"lists": "a", "start": "b"}, "either lists"),
+        ({"lists": "a", "label_pattern": "("}, "no regular expression"),
+        ({"lists": "a", "partition_urls": 0}, "at least 1"),
+        ({"list": "a"}, "did you mean 'lists'"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        parse({"corpus": "a", "source": {"name": "image_urls", **options}}, root=Path())
+
+
+def test_an_image_more_changes_one_partition_only(context: Context) -> None:
+    urls = [f"http://host{number % 7}.example/{number}.jpg" for number in range(400)]
+
+    def names(listed: list[str]) -> list[str]:
+        write(context.root / "a.txt", "\n".join(listed))
+        return [one.name for one in ImageUrls(lists="a.txt", partition_urls=20).partitions(context)]
+
+    before = names(urls)
+    after = names([*urls[:100], "http://new.example/a.jpg", *urls[100:]])
+    assert len(before) > 10
+    assert len(set(before) ^ set(after)) <= 4
+
+
+def test_partitions_of_the_same_rows_have_names_of_their_own(context: Context) -> None:
+    write(context.root / "a.txt", "http://example.com/a.jpg\n" * 50)
+    names = [one.name for one in ImageUrls(lists="a.txt", partition_urls=2).partitions(context)]
+    assert len(set(names)) == len(names) > 1
+
+
+def test_order_is_that_of_the_list_whatever_the_server_does(site: Site, context: Context) -> None:
+    site.pages |= {f"/{n}.png": replace(png(n), delay_s=0.1 if n % 5 == 0 else 0) for n in range(30)}
+    write(context.root / "a.txt", "\n".join(site.url(f"/{n}.png") for n in range(30)))
+    fast = replace(context, web=replace(WEB, connections_per_host=8))
+    first, second = read(ImageUrls(lists="a.txt"), fast), read(ImageUrls(lists="a.txt"), fast)
+    assert [one.sample.fields["png"] for one in first] == [PNG + str(n).encode() for n in range(30)]
+    assert [(one.sample.key, one.sample.record) for one in first] == [
+        (one.sample.key, one.sample.record) for one in second
+    ]
+    fast.web.close()
+
+
+def test_a_site_that_is_down_is_tried_again_later(context: Context) -> None:
+    with Site() as site:
+        pass
+    write(context.root / "a.txt", "\n".join(site.url(f"/{n}.png") for n in range(3)))
+    with pytest.raises(SourceUnavailable, match=r'none of 3 URLs answered.*unreachable = "reject"'):
+        read(ImageUrls(lists="a.txt"), context)
+    assert reasons(read(ImageUrls(lists="a.txt", unreachable="reject"), context)) == ["unreachable"] * 3
+
+
+def test_a_site_that_goes_down_midway_is_tried_again_later(site: Site, context: Context) -> None:
+    site.pages |= {f"/{n}.png": png(n) if n < 10 else Reply(b"", 503) for n in range(40)}
+    write(context.root / "a.txt", "\n".join(site.url(f"/{n}.png") for n in range(40)))
+    with pytest.raises(SourceUnavailable, match="stopped answering"):
+        read(ImageUrls(lists="a.txt"), context)
+
+
+def test_one_dead_host_among_others_costs_only_its_own_urls(site: Site, context: Context) -> None:
+    with Site() as dead:
+        pass
+    site.pages |= {f"/{n}.png": png(n) for n in range(10)}
+    write(context.root / "a.txt", "\n".join(one.url(f"/{n}.png") for n in range(10) for one in (site, dead)))
+    assert reasons(read(ImageUrls(lists="a.txt"), context)) == ["", "unreachable"] * 10
+
+
+def test_a_caller_that_stops_leaves_no_thread_behind(site: Site, context: Context) -> None:
+    site.pages |= {f"/{n}.png": png(n) for n in range(50)}
+    write(context.root / "a.txt", "\n".join(site.url(f"/{n}.png") for n in range(50)))
+    source = ImageUrls(lists="a.txt")
+    (partition, *_) = source.partitions(context)
+    candidates = source.read(partition, context)
+    next(iter(candidates))
+    candidates.close()  # type: ignore[attr-defined]  # a generator
+    asked = len(site.log)
+    assert asked < 50
+    assert len(site.log) == asked
+
+
+def figure(number: int, label: str) -> str:
+    return f'<figure><img src="/img/{number}.png" alt="no"><figcaption>digit {number}: {label}</figcaption></figure>'
+
+
+def gallery(site: Site) -> None:
+    site.pages["/robots.txt"] = Reply(b"User-agent: *\nDisallow: /private/")
+    html = {"Content-Type": "text/html; charset=utf-8"}
+    licence = (
+        '<link rel="license" href="https://creativecommons.org/licenses/by/4.0/"><meta name="author" content="Ann">'
+    )
+    links = ["1.html", "/2.html", "/private/3.html", "/gone.html", "http://elsewhere.example/", "/doc.pdf"]
+    site.pages["/"] = Reply("".join(f'<a href="{link}">x</a> ' for link in links).encode(), headers=html)
+    figures = f"{figure(1, 'seven')}{figure(2, 'two')}<a href='/deep.html'>d</a><img src=/logo.png>"
+    site.pages["/1.html"] = Reply(f"<title>One</title>{licence}{figures}".encode(), headers=html)
+    site.pages["/2.html"] = [
+        Reply(b"", 503),
+        Reply(f"<meta name=robots content=noai>{figure(3, 'three')}{figure(2, 'again')}".encode(), headers=html),
+    ]
+    site.pages["/deep.html"] = Reply(figure(9, "nine").encode(), headers=html)
+    site.pages |= {f"/img/{n}.png": png(n) for n in range(10)} | {"/logo.png": png(99)}
+
+
+def test_a_site_is_followed_and_all_of_it_accounted_for(site: Site, context: Context) -> None:
+    gallery(site)
+    source = ImageUrls(start=site.url("/"), label_pattern=r": (\w+)$", group="page")
+    candidates = read(source, context)
+    outcome = {
+        one.sample.record["url"].removeprefix(site.url("")): reason
+        for one, reason in zip(candidates, reasons(candidates), strict=True)
+    }
+    assert outcome == {
+        "/img/1.png": "",
+        "/img/2.png": "",
+        "/logo.png": "no_label",
+        "/img/3.png": "opted_out",
+        "/private/3.html": "robots",
+        "/gone.html": "gone",
+    }
+    record = dict(candidates[0].sample.record)
+    record.pop("sha256")
+    assert record == {
+        "url": site.url("/img/1.png"), "page_url": site.url("/1.html"), "title": "One", "caption": "digit 1: seven",
+        "licence": "CC-BY-4.0", "author": "Ann", "label": "seven", "group": site.url("/1.html"),
+    }  # fmt: skip
+    asked = Counter(site.pages_asked)
+    assert asked["/2.html"] == 2, "503 once, then here"
+    assert set(asked) == {"/", "/1.html", "/2.html", "/gone.html", "/img/1.png", "/img/2.png"}
+
+
+def test_depth_number_and_patterns_bound_a_crawl(site: Site, context: Context) -> None:
+    gallery(site)
+
+    def images(**options: Any) -> list[str]:
+        found = read(ImageUrls(start=site.url("/"), **options), context)
+        return [one.sample.record["url"].rpartition("/")[2] for one in found if one.rejected is None]
+
+    assert images(follow=0) == []
+    assert images(follow=1) == ["1.png", "2.png", "logo.png"]
+    assert images(follow=2) == ["1.png", "2.png", "logo.png", "9.png"]
+    assert images(follow=2, max_pages=2) == ["1.png", "2.png", "logo.png"]
+    assert images(include=("*/img/*",)) == ["1.png", "2.png"]
+    assert images(exclude=("*/logo.png", "*/img/1.*")) == ["2.png"]
+    assert images(pages=("*/2.html",)) == []
+
+
+def test_a_start_page_that_cannot_be_had_is_one_line(site: Site, context: Context) -> None:
+    site.pages["/text"] = Reply(b"hello", headers={"Content-Type": "text/plain"})
+    for path, error in [("/missing", SourceBroken), ("/text", SourceBroken)]:
+        with pytest.raises(error, match=path):
+            list(ImageUrls(start=site.url(path)).partitions(context))
+    site.stop()
+    with pytest.raises(SourceUnavailable, match="try again later"):
+        list(ImageUrls(start=site.url("/other")).partitions(context))
+    with pytest.raises(RecipeError, match="start"):
+        list(ImageUrls(start="example.org").partitions(context))
+
+
+def test_a_picture_itself_may_be_the_start(site: Site, context: Context) -> None:
+    site.pages["/a"] = png()
+    assert reasons(read(ImageUrls(start=site.url("/a")), context)) == [""]
+
+
+def test_a_link_that_leads_to_another_host_is_not_followed(site: Site, context: Context) -> None:
+    with Site("127.0.0.2") as other:
+        other.pages["/"] = Reply(b'<img src="a.png">', headers={"Content-Type": "text/html"})
+        other.pages["/a.png"] = png()
+        site.pages["/"] = Reply(b'<a href="/away">x</a>', headers={"Content-Type": "text/html"})
+        site.pages["/away"] = Reply(b"", 302, {"Location": other.url("/")})
+        found = read(ImageUrls(start=site.url("/")), context)
+        assert reasons(found) == ["redirects"]
+        assert "to another host" in refusal(found[0])
+        assert reasons(read(ImageUrls(start=site.url("/"), other_hosts=True), context)) == [""]
+
+
+def test_options_that_only_choose_rows_do_not_fetch_the_others_again() -> None:
+    def extraction(**options: Any) -> object:
+        return parse({"corpus": "a", "source": {"name": "image_urls", "lists": "a"} | options}, root=Path()).extraction
+
+    assert extraction(partition_urls=7, unreachable="reject", columns=["a"]) == extraction()
+    assert extraction(max_megabytes=1) != extraction()
+    assert ImageUrls.planning < {one.name for one in fields(ImageUrls)}

@@ -1,0 +1,428 @@
+"""Dumps of wikis: every page comes out once, however the file is cut, and damage costs what it must and no more."""
+
+import bz2
+import gzip
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
+from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.source import Candidate
+from stoker.pipelines.sources.wikipedia_dump import WikipediaDump
+from stoker.pipelines.web.client import Web
+from stoker.pipelines.wikipedia.dump_files import survey
+from stoker.pipelines.wikipedia.export_xml import parse, sha1_of
+from stoker.pipelines.wikipedia.page_cutter import Cutter
+from stoker.pipelines.wikipedia.pages import raw_pages
+from tests.data import SHARED, needs_shared
+from tests.fakes import context
+
+HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="de">
+  <siteinfo><sitename>Wikipedia</sitename><dbname>dewiki</dbname>
+    <base>https://de.wikipedia.org/wiki/Wikipedia:Hauptseite</base>
+    <namespaces><namespace key="6" case="first-letter">Datei</namespace>
+    <namespace key="14" case="first-letter">Kategorie</namespace></namespaces></siteinfo>
+"""
+TAIL = "</mediawiki>\n"
+
+
+def page(number: int, text: str, *, title: str = "", ns: int = 0, extra: str = "", sha1: str | None = None) -> str:
+    return f"""  <page>
+    <title>{escape(title or f"Seite {number}")}</title><ns>{ns}</ns><id>{number}</id>{extra}
+    <revision><id>{number + 1000}</id><timestamp>2026-01-01T00:00:00Z</timestamp>
+      <contributor><username>Ann</username><id>5</id></contributor><model>wikitext</model>
+      <text bytes="{len(text.encode())}" xml:space="preserve">{escape(text)}</text>
+      <sha1>{sha1_of(text) if sha1 is None else sha1}</sha1></revision>
+  </page>
+"""
+
+
+def pages(numbers: range) -> list[str]:
+    return [
+        page(number, f"Text {number} ist [[lang|so lang]] & <b>fett</b>. " * (number % 7 + 1)) for number in numbers
+    ]
+
+
+def dump(*made: str) -> bytes:
+    return (HEAD + "".join(made) + TAIL).encode()
+
+
+def multistream(made: list[str], *, size: int = 3) -> tuple[bytes, str]:
+    """Streams as Wikimedia cuts them, and their index."""
+    whole, index = bz2.compress(HEAD.encode()), ""
+    for place in range(0, len(made), size):
+        run = made[place : place + size]
+        for one in run:
+            number, title = re.search("<id>(.*?)</id>", one), re.search("<title>(.*?)</title>", one)
+            assert number is not None
+            assert title is not None
+            index += f"{len(whole)}:{number[1]}:{title[1]}\n"
+        whole += bz2.compress("".join(run).encode())
+    return whole + bz2.compress(TAIL.encode()), index
+
+
+def read(folder: Path, name: str | tuple[str, ...] = "*", **options: object) -> list[Candidate]:
+    source = WikipediaDump(name, **options)  # type: ignore[arg-type]  # options of a test
+    where = context(folder)
+    return [one for partition in source.partitions(where) for one in source.read(partition, where)]
+
+
+def outcome(candidates: list[Candidate]) -> dict[str, str]:
+    return {one.sample.key: one.rejected.reason if one.rejected else "kept" for one in candidates}
+
+
+def numbers(candidates: list[Candidate]) -> list[int]:
+    return [int(one.sample.key.rpartition("-")[2]) for one in candidates]
+
+
+def test_a_page_knows_where_it_comes_from(tmp_path: Path) -> None:
+    text = "'''Zinn''' ist ein [[Metall]].[[Datei:x.jpg|mini|y]]\n[[Kategorie:Metalle]]"
+    (tmp_path / "x.xml").write_bytes(dump(page(7, text, title="Zinn & Blei")))
+    (found,) = read(tmp_path)
+    assert found.sample.key == "dewiki-7"
+    assert found.sample.fields == {"txt": b"Zinn ist ein Metall."}
+    record = found.sample.record
+    assert record["url"] == "https://de.wikipedia.org/wiki/Zinn_%26_Blei"
+    assert (record["title"], record["author"]) == ("Zinn & Blei", "contributors of Zinn & Blei")
+    assert (record["licence"], record["language"], record["group"]) == ("CC-BY-SA-4.0", "de", "dewiki-7")
+    assert (record["page_id"], record["revision_id"], record["timestamp"]) == (7, 1007, "2026-01-01T00:00:00Z")
+    assert len(record["sha256"]) == 64
+
+
+def test_every_page_that_is_no_article_is_rejected_for_what_it_is(tmp_path: Path) -> None:
+    made = dump(
+        page(1, "Text"),
+        page(2, "#WEITERLEITUNG [[X]]", extra='<redirect title="X" />'),
+        page(3, "#WEITERLEITUNG [[X]]"),
+        page(4, "Diskussion", ns=1),
+        page(5, "Text", sha1="0" * 31),
+        page(6, "{{nur|Vorlage}}"),
+        page(7, "Text").replace("<model>wikitext", "<model>Scribunto"),
+        page(8, "x").replace('xml:space="preserve">x</text>', "/>"),
+        page(9, "x").replace('xml:space="preserve">x</text>', 'deleted="deleted" />'),
+        page(10, "kein Modell, keine Prüfsumme").replace("<model>wikitext</model>", "").replace("sha1", "sha9"),
+    )
+    (tmp_path / "x.xml").write_bytes(made)
+    assert outcome(read(tmp_path)) == {
+        "dewiki-1": "kept",
+        "dewiki-2": "redirect",
+        "dewiki-3": "redirect",
+        "dewiki-4": "namespace",
+        "dewiki-5": "sha1_mismatch",
+        "dewiki-6": "empty",
+        "dewiki-7": "unsupported_format",
+        "dewiki-8": "empty",
+        "dewiki-9": "empty",
+        "dewiki-10": "kept",
+    }
+    talk = read(tmp_path, namespaces=(), redirects=True)
+    assert outcome(talk)["dewiki-4"] == "kept"
+    assert talk[1].sample.fields["txt"] == b"X"
+
+
+def test_of_several_revisions_the_newest_counts(tmp_path: Path) -> None:
+    old = re.search("<revision>.*</revision>", page(1, "neu"), re.DOTALL)
+    assert old is not None
+    older = old[0].replace(">neu<", ">alt<").replace("2026-", "2025-")
+    made = page(1, "neu").replace("</revision>", f"</revision>{older}")
+    (tmp_path / "x.xml").write_bytes(dump(made))
+    assert [one.sample.fields["txt"] for one in read(tmp_path)] == [b"neu"]
+
+
+def test_a_damaged_page_harms_no_other(tmp_path: Path) -> None:
+    bad = [
+        page(2, "Text").replace("Text", "a < b & c", 1),
+        page(3, "Text").replace("</text>", ""),
+        page(4, "Text \x0b"),
+        page(5, "Text").replace("<id>5</id>", "", 1).replace("<id>1005</id>", "<id>xy</id>"),
+        page(6, "Text").replace("</page>", ""),  # the next begins before it ends
+        page(7, "Text").replace("<page>", '<page><!DOCTYPE x [<!ENTITY a "b">]>'),
+        page(9, "Text &a;").replace("&amp;a;", "&a;"),
+    ]
+    made = dump(page(1, "Text"), *bad, page(8, "Text")).replace(b"Text 4", b"Text")
+    (tmp_path / "x.xml").write_bytes(made.replace(b">Seite 8<", b">Seite \xff 8<"))
+    found = read(tmp_path)
+    assert [one.rejected.reason if one.rejected else "kept" for one in found] == ["kept", *["corrupt"] * 8]
+    (tmp_path / "x.xml").write_bytes(made)
+    found = read(tmp_path)
+    assert [one.rejected.reason if one.rejected else "kept" for one in found] == ["kept", *["corrupt"] * 7, "kept"]
+    assert numbers(found)[:4] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("form", ["xml", "bz2", "gz", "multistream", "pbzip2", "garbage"])
+def test_every_form_of_a_dump_gives_the_same_pages(tmp_path: Path, form: str) -> None:
+    made = pages(range(1, 30))
+    whole = dump(*made)
+    if form == "multistream":
+        content = multistream(made)[0]
+    elif form == "pbzip2":  # streams cut anywhere
+        content = b"".join(bz2.compress(whole[place : place + 777]) for place in range(0, len(whole), 777))
+    else:
+        content = {"xml": whole, "gz": gzip.compress(whole)}.get(form, bz2.compress(whole))
+        content += b"\0" * 700 if form == "garbage" else b""
+    (tmp_path / "x").write_bytes(content)
+    found = read(tmp_path, "x")
+    assert numbers(found) == list(range(1, 30))
+    assert set(outcome(found).values()) == {"kept"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4000), st.integers(100, 2000), st.integers(0, 10**6))
+def test_ranges_of_a_file_hold_each_page_once(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, block: int, odd: int
+) -> None:
+    made = pages(range(1, 15))
+    whole = dump(*made)
+    folder = tmp_path_factory.mktemp("ranges")
+    (folder / "x.xml").write_bytes(whole)
+    (folder / "x.bz2").write_bytes(
+        b"".join(bz2.compress(whole[place : place + block]) for place in range(0, len(whole), block))
+    )
+    for name in ("x.xml", "x.bz2"):
+        found = survey(folder / name)
+        ranges = found.cuts(cut)
+        assert ranges[0][0] == 0
+        assert ranges[-1][1] == found.size
+        raws = [raw for start, stop in ranges for raw in raw_pages(found, start, stop)]
+        assert [parse(raw.xml).number for raw in raws if not isinstance(parse(raw.xml), Rejected)] == list(range(1, 15))  # type: ignore[union-attr]  # filtered
+        assert len(raws) == 14
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 600), st.lists(st.sampled_from(["<page>", "</page>", "<pa", "ge>", "x", "<", ">"]), max_size=40))
+def test_the_cutter_finds_the_same_pages_whatever_pieces_the_stream_comes_in(step: int, parts: list[str]) -> None:
+    stream = "".join(parts).encode()
+    whole = Cutter()
+    expected = [(raw.offset, raw.xml) for raw in whole.feed(stream)]
+    pieces = Cutter()
+    found = [raw for place in range(0, len(stream), step) for raw in pieces.feed(stream[place : place + step])]
+    assert [(raw.offset, raw.xml) for raw in found] == expected
+    assert pieces.begun == whole.begun
+
+
+def test_partitions_are_runs_of_streams_and_cover_the_file(tmp_path: Path) -> None:
+    made = [
+        page(number, "Text " + bytes(range(97, 123)).decode() * 2 + "x" * 20000 + str(number))
+        for number in range(1, 200)
+    ]
+    content = (
+        bz2.compress(HEAD.encode())
+        + b"".join(bz2.compress((one * 1).encode(), 1) for one in made)
+        + bz2.compress(TAIL.encode())
+    )
+    (tmp_path / "x-multistream.xml.bz2").write_bytes(content)
+    whole = survey(tmp_path / "x-multistream.xml.bz2")
+    assert len(whole.streams) == 201
+    ranges = whole.cuts(5000)
+    assert len(ranges) > 3
+    assert [stop for _, stop in ranges[:-1]] == [start for start, _ in ranges[1:]]
+    plain = tmp_path / "y.xml"
+    plain.write_bytes(dump(*pages(range(1, 9)), page(9, "lang " * 500_000)))
+    source, where = WikipediaDump("y.xml", partition_megabytes=1), context(tmp_path)
+    partitions = list(source.partitions(where))
+    assert len(partitions) == 3
+    assert len({one.name for one in partitions}) == 3
+    assert partitions == list(source.partitions(where))
+    assert [len(list(source.read(one, where))) for one in partitions] == [9, 0, 0]
+
+
+def test_an_index_tells_which_pages_a_damaged_stream_held(tmp_path: Path) -> None:
+    made = pages(range(1, 20))
+    content, index = multistream(made)
+    broken = bytearray(content)
+    offset = int(index.splitlines()[7].partition(":")[0])  # of pages 7, 8 and 9
+    broken[offset + 60] ^= 0xFF
+    (tmp_path / "dewiki-pages-articles-multistream.xml.bz2").write_bytes(broken)
+    with pytest.raises(SourceBroken, match=rf"damaged.*stream at byte {offset}"):
+        read(tmp_path, "*.xml.bz2")
+    (tmp_path / "dewiki-pages-articles-multistream-index.txt.bz2").write_bytes(bz2.compress(index.encode()))
+    found = read(tmp_path, "*")
+    assert sorted(numbers(found)) == list(range(1, 20))
+    lost = [one for one in found if one.rejected]
+    assert outcome(lost) == {f"dewiki-{number}": "corrupt" for number in (7, 8, 9)}
+    assert lost[0].sample.record["title"] == "Seite 7"
+
+
+def test_a_dump_that_is_shorter_than_its_index_is_refused(tmp_path: Path) -> None:
+    content, index = multistream(pages(range(1, 20)))
+    (tmp_path / "x-multistream.xml.bz2").write_bytes(content[: len(content) // 2])
+    (tmp_path / "x-multistream-index.txt").write_text(index)
+    with pytest.raises(SourceBroken, match="cut short, or the index is of another one"):
+        read(tmp_path, "x-multistream.xml.bz2")
+    (tmp_path / "x-multistream-index.txt").write_text("junk\n")
+    with pytest.raises(SourceBroken, match="near line 1: expected offset:page:title"):
+        read(tmp_path, "x-multistream.xml.bz2")
+
+
+WHOLE = dump(*pages(range(1, 40)))
+PACKED = bz2.compress(WHOLE)
+DAMAGE = {
+    "empty": (b"", "an empty file"),
+    "an error page": (b"<!DOCTYPE html><html>429 Too many requests</html>", "no MediaWiki export: it begins with"),
+    "not compressed at all": (b"429 Too Many Requests", "neither XML nor bz2 nor gzip"),
+    "7z": (b"7z\xbc\xaf\x27\x1c" + b"\0" * 50, "7z, which is not read"),
+    "bz2 cut": (PACKED[: len(PACKED) * 6 // 10], "damaged|cut short"),
+    "bz2 cut to its head": (PACKED[:8], "cut short"),
+    "bz2 flipped": (PACKED[:700] + bytes([PACKED[700] ^ 4]) + PACKED[701:], "damaged"),
+    "gz cut": (gzip.compress(WHOLE)[:-30], "cut short"),
+    "gz flipped": (gzip.compress(WHOLE)[:-5] + b"XXXXX", "damaged"),
+    "xml cut": (WHOLE[: len(WHOLE) * 6 // 10], "ends in the middle of a page"),
+    "other bz2": (bz2.compress(b"hello" * 1000), "no MediaWiki export"),
+    "a document type": (b"<!DOCTYPE mediawiki [<!ENTITY x 'y'>]>" + WHOLE, "document type"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_file_that_is_damaged_as_a_whole_is_a_broken_source(tmp_path: Path, name: str) -> None:
+    content, message = DAMAGE[name]
+    (tmp_path / "dump.xml.bz2").write_bytes(content)
+    with pytest.raises(SourceBroken, match=message):
+        read(tmp_path, "dump.xml.bz2")
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from([WHOLE, PACKED, multistream(pages(range(1, 20)))[0], gzip.compress(WHOLE)]), st.data())
+def test_no_damage_makes_it_hang_or_raise_anything_else(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, data: st.DataObject
+) -> None:
+    damaged = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(damaged) - 1))
+        if data.draw(st.booleans()):
+            damaged[place] = data.draw(st.integers(0, 255))
+        else:
+            del damaged[place : place + data.draw(st.integers(1, 2000))]
+        if not damaged:
+            return
+    path = tmp_path_factory.mktemp("damaged") / "x.xml"
+    path.write_bytes(damaged)
+    started = time.process_time()
+    with suppress(SourceBroken):
+        read(path.parent)
+    assert time.process_time() - started < 2
+
+
+def test_a_decompression_bomb_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stoker.pipelines.wikipedia.pages._MOST_BETWEEN", 8 << 20)
+    (tmp_path / "x.bz2").write_bytes(bz2.compress(HEAD.encode()) + bz2.compress(b" " * (32 << 20)))
+    with pytest.raises(SourceBroken, match="8 MiB of XML without a page"):
+        read(tmp_path)
+
+
+def test_a_page_that_is_too_large_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("stoker.pipelines.wikipedia.pages.Cutter", partial(Cutter, max_page=1 << 20))
+    made = [page(1, "Text"), page(2, "lang " * 1_000_000), page(3, "Text")]
+    (tmp_path / "x.xml").write_bytes(dump(*made))
+    assert outcome(read(tmp_path)) == {"dewiki-1": "kept", "dewiki-2": "too_large", "dewiki-3": "kept"}
+
+
+def test_utf16_and_dumps_without_siteinfo_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.xml.bz2").write_bytes(bz2.compress(WHOLE.decode().encode("utf-16")))
+    assert set(outcome(read(tmp_path, "a.xml.bz2")).values()) == {"kept"}
+    bare = ("<mediawiki>" + page(3, "Tin [[File:x.jpg]]melts.") + TAIL).encode()
+    (tmp_path / "frwiki-20260101-pages.xml").write_bytes(bare)
+    (found,) = read(tmp_path, "frwiki*")
+    assert (found.sample.key, found.sample.record["language"]) == ("frwiki-3", "fr")
+    assert found.sample.record["url"] == "https://fr.wikipedia.org/wiki/Seite_3"
+    (tmp_path / "unknown.xml").write_bytes(bare)
+    (found,) = read(tmp_path, "unknown.xml")
+    assert (found.sample.key, found.sample.record["url"]) == ("wiki-3", "")
+    (found,) = read(tmp_path, "unknown.xml", wiki="dewiki", language="de")
+    assert (found.sample.key, found.sample.record["url"]) == ("dewiki-3", "https://de.wikipedia.org/wiki/Seite_3")
+
+
+def test_globs_and_lists_choose_files_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (10, 2, 1):
+        (tmp_path / f"dewiki{number}.xml").write_bytes(dump(page(number, "Text")))
+    (tmp_path / "dewiki-multistream-index.txt").write_text("junk")
+    assert numbers(read(tmp_path, "dewiki*")) == [1, 2, 10]
+    assert numbers(read(tmp_path, ("dewiki10.xml", "dewiki1.xml"))) == [1, 10]
+    for name, message in (
+        ("nothing*", "no such file"),
+        ("gone.xml", "no such file"),
+        (".", "a folder"),
+        ("*.txt", "none of the files"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            read(tmp_path, name)
+
+
+def test_the_fingerprint_changes_with_the_file_and_a_change_in_between_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.xml"
+    path.write_bytes(dump(page(1, "Text")))
+    source, where = WikipediaDump("x.xml"), context(tmp_path)
+    (before,) = source.partitions(where)
+    path.write_bytes(dump(page(1, "Texte")))
+    (after,) = source.partitions(where)
+    assert replace(before, fingerprint="") == replace(after, fingerprint="", payload=dict(before.payload))
+    assert before.fingerprint != after.fingerprint
+    with pytest.raises(SourceBroken, match="changed since the work was planned"):
+        list(source.read(before, where))
+    path.unlink()
+    with pytest.raises((SourceBroken, RecipeError), match=r"x\.xml"):
+        list(source.read(after, where))
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "site").mkdir()
+    handler = partial(Quiet, directory=str(tmp_path / "site"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_dump_is_fetched_from_its_url_and_not_kept(tmp_path: Path, site: str) -> None:
+    (tmp_path / "site" / "dewiki.xml.bz2").write_bytes(PACKED)
+    where = replace(context(tmp_path), web=Web(allow_private=True, requests_per_second=0, attempts=1))
+    source = WikipediaDump(f"{site}/dewiki.xml.bz2")
+    (partition,) = source.partitions(where)
+    found = list(source.read(partition, where))
+    assert len(found) == 39
+    assert found[0].sample.measures["fetched_at"].startswith("20")
+    assert list(where.scratch.iterdir()) == []
+    for url, error in ((f"{site}/gone.bz2", SourceBroken), ("http://127.0.0.1:9/x.bz2", SourceUnavailable)):
+        source = WikipediaDump(url)
+        (partition,) = source.partitions(where)
+        with pytest.raises(error, match=re.escape(url)):
+            list(source.read(partition, where))
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("enwiki-latest*.bz2", {"kept": 106, "redirect": 99, "namespace": 1}),
+        ("aawiki*.bz2", {"namespace": 505, "redirect": 1, "empty": 1}),
+        ("enwiki-table*.bz2", {"kept": 5}),
+    ],
+)
+def test_real_dumps_are_read_whole_and_every_checksum_fits(tmp_path: Path, name: str, counts: dict[str, int]) -> None:
+    assert SHARED is not None
+    found = read(tmp_path, str(SHARED / "wiki" / name))
+    assert Counter(outcome(found).values()) == counts
+    everything = read(tmp_path, str(SHARED / "wiki" / name), namespaces=(), redirects=True)
+    assert "sha1_mismatch" not in Counter(outcome(everything).values())
+    assert len(everything) == len(found)

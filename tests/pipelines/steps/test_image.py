@@ -1,0 +1,148 @@
+"""The steps that change images and those that weigh them."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.images.codec import decode
+from stoker.pipelines.recipe import parse
+from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.step import Step
+from stoker.pipelines.steps.aspect_ratio import AspectRatio
+from stoker.pipelines.steps.image import Image
+from stoker.pipelines.steps.image_size import ImageSize
+from stoker.storage.shards.sample import Sample
+from tests.pipelines.pictures import packed, picture
+
+
+def after(step: Step, payload: bytes, extension: str = "jpg", **fields: bytes) -> Sample | Rejected:
+    return step(Sample("a", {extension: payload} | fields, {"url": "test:a"}))
+
+
+def opened(step: Step, payload: bytes, extension: str = "jpg") -> Pillow.Image:
+    sample = after(step, payload)
+    assert isinstance(sample, Sample), sample
+    assert list(sample.fields) == [extension]
+    return Pillow.open(io.BytesIO(sample.fields[extension]))
+
+
+def reason(step: Step, payload: bytes) -> str:
+    found = after(step, payload)
+    assert isinstance(found, Rejected)
+    return found.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "from_", "to"),
+    [
+        ({}, (300, 200), (300, 200)),
+        ({"mode": "short_side", "size": 100}, (300, 200), (150, 100)),
+        ({"mode": "short_side", "size": 100}, (2000, 3001), (100, 150)),
+        ({"mode": "short_side", "size": 100}, (30, 20), (150, 100)),
+        ({"mode": "short_side", "size": 100, "only_if_larger": True}, (30, 20), (30, 20)),
+        ({"mode": "long_side", "size": 100}, (300, 200), (100, 67)),
+        ({"mode": "long_side", "size": 100}, (1000, 1), (100, 1)),
+        ({"mode": "center_crop", "size": 100}, (300, 200), (100, 100)),
+        ({"mode": "center_crop", "size": 100}, (30, 20), (100, 100)),
+        ({"mode": "center_crop", "size": 100, "only_if_larger": True}, (300, 20), (100, 20)),
+        ({"mode": "pad", "size": 100}, (300, 200), (100, 100)),
+        ({"mode": "pad", "size": 100, "only_if_larger": True}, (30, 20), (100, 100)),
+    ],
+)
+def test_the_size_is_what_the_mode_says(options: dict[str, Any], from_: tuple[int, int], to: tuple[int, int]) -> None:
+    assert opened(Image(**options), packed(picture(*from_))).size == to
+
+
+def test_a_crop_shows_the_middle_and_a_pad_all_on_white() -> None:
+    drawn = Pillow.new("RGB", (300, 100), "red")
+    drawn.paste("blue", (100, 0, 200, 100))
+    middle = np.asarray(opened(Image(mode="center_crop", size=50, format="png"), packed(drawn, "PNG"), "png"))
+    assert (middle[:, 4:-4] == (0, 0, 255)).all()  # as if scaled whole and cut after: the edge knows its neighbours
+    whole = opened(Image(mode="pad", size=60, format="png"), packed(drawn, "PNG"), "png")
+    assert [whole.getpixel(place) for place in ((30, 2), (2, 30), (30, 30))] == [
+        (255, 255, 255),
+        (255, 0, 0),
+        (0, 0, 255),
+    ]
+
+
+def test_resizing_is_near_the_ideal_though_decoded_small() -> None:
+    payload = packed(picture(1500, 1000), quality=95)
+    found = np.asarray(opened(Image(mode="short_side", size=128, format="png"), payload, "png")).astype(float)
+    full = decode(payload)
+    assert isinstance(full, Pillow.Image)
+    ideal = np.asarray(full.resize((192, 128), Pillow.Resampling.LANCZOS)).astype(float)
+    assert 10 * np.log10(255**2 / ((found - ideal) ** 2).mean()) > 45
+
+
+def test_formats_and_colours_are_as_asked_for() -> None:
+    payload = packed(picture(), "PNG")
+    assert opened(Image(format="webp"), payload, "webp").format == "WEBP"
+    assert opened(Image(format="png", colour="grey"), payload, "png").mode == "L"
+    assert opened(Image(), packed(picture().convert("L"))).mode == "RGB"
+    small, large = (after(Image(quality=quality), payload) for quality in (30, 95))
+    assert isinstance(small, Sample)
+    assert isinstance(large, Sample)
+    assert len(small.fields["jpg"]) < len(large.fields["jpg"]) / 2
+
+
+def test_other_fields_and_the_record_stay_and_the_bytes_are_the_same_each_time() -> None:
+    payload = packed(picture(), "PNG")
+    first, second = (after(Image(), payload, "png", cls=b"3") for _ in range(2))
+    assert isinstance(first, Sample)
+    assert (set(first.fields), first.fields["cls"], first.record) == ({"jpg", "cls"}, b"3", {"url": "test:a"})
+    assert first == second
+
+
+@pytest.mark.parametrize("step", [Image(), ImageSize(), AspectRatio()])
+def test_what_is_no_image_is_rejected_by_every_step(step: Step) -> None:
+    assert reason(step, b"<html>") == "not_an_image"
+    assert reason(step, b"") == "empty"
+    assert step(Sample("a", {"txt": b"words"})) == Rejected("not_an_image", "the sample has no image field")
+
+
+def test_limits_of_size_and_shape() -> None:
+    wide = packed(picture(400, 100))
+    assert reason(ImageSize(min_short_side=101), wide) == "too_small"
+    assert reason(ImageSize(min_long_side=401), wide) == "too_small"
+    assert reason(ImageSize(max_short_side=99), wide) == "too_many_pixels"
+    assert reason(ImageSize(max_long_side=399), wide) == "too_many_pixels"
+    assert reason(ImageSize(max_megapixels=0.039), wide) == "too_many_pixels"
+    assert reason(AspectRatio(maximum=3.9), wide) == "aspect_ratio"
+    fitting = ImageSize(
+        min_short_side=100, max_short_side=100, min_long_side=400, max_long_side=400, max_megapixels=0.04
+    )
+    assert isinstance(after(fitting, wide), Sample)
+    assert isinstance(after(AspectRatio(maximum=4), wide), Sample)
+
+
+def test_a_size_is_read_from_the_header_alone() -> None:
+    assert isinstance(after(ImageSize(min_short_side=100), packed(picture(400, 100))[:1000]), Sample)
+
+
+def test_a_thread_of_an_image_is_not_blown_up() -> None:
+    payload = packed(Pillow.new("RGB", (20000, 2)), "PNG")
+    assert reason(Image(mode="short_side", size=1000), payload) == "aspect_ratio"
+    assert reason(Image(format="webp"), payload) == "aspect_ratio"
+    assert reason(Image(max_megapixels=0.03), payload) == "too_many_pixels"
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"name": "image", "size": 64}, "mode 'keep' takes no size"),
+        ({"name": "image", "mode": "pad"}, "mode 'pad' needs a size"),
+        ({"name": "image", "mode": "shortside", "size": 3}, "mode: .*'short_side'"),
+        ({"name": "image", "quality": 101}, "quality"),
+        ({"name": "image_size", "min_short_side": 9, "max_short_side": 5}, "nothing fits"),
+        ({"name": "aspect_ratio", "maximum": 0.5}, "maximum"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(table: dict[str, Any], message: str, tmp_path: Any) -> None:
+    source = {"name": "video_frames", "videos": ["*.mp4"]}
+    with pytest.raises(RecipeError, match=message):
+        parse({"corpus": "a", "source": source, "steps": [table]}, root=tmp_path)

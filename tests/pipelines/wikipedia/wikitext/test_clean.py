@@ -1,0 +1,169 @@
+"""The text that a reader sees of a wiki page, and that no page can make it slow or raise."""
+
+import bz2
+import json
+import re
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stoker.pipelines.wikipedia.wikitext.clean import Wiki, plain, redirect_target
+from tests.data import SHARED, needs_shared
+
+NAMES = {"de": (["Datei"], ["Kategorie"]), "ja": (["ファイル"], ["カテゴリ"])}
+
+
+def spaced(text: str) -> str:
+    return re.sub(r"\n\s*", "\n", re.sub(r"[ \t]+", " ", text)).strip()
+
+
+@needs_shared
+def test_most_gold_cases_come_out_exactly_and_all_keep_what_matters() -> None:
+    assert SHARED is not None
+    exact, cases = [], (SHARED / "wiki" / "wikitext_cases.jsonl").read_text("utf-8").splitlines()
+    for line in cases:
+        case = json.loads(line)
+        found = plain(case["wikitext"], Wiki.of(case["lang"], *NAMES.get(case["lang"], ([], []))))
+        for must in case["must"]:
+            assert any(one in found for one in ([must] if isinstance(must, str) else must)), (case["id"], found)
+        for must_not in case["must_not"]:
+            assert must_not not in found, (case["id"], found)
+        exact.append(spaced(found) in [spaced(one) for one in [case["ideal"], *case["alts"]]])
+    assert sum(exact) >= 0.95 * len(cases)
+
+
+CASES = {
+    "Tin ({{lang-la|stannum}}; {{IPAc-en|t|ɪ|n}}) melts.": "Tin (Latin: stannum) melts.",
+    "Tin ({{IPAc-en|t|ɪ|n}}; {{audio|tin.ogg}}) melts.": "Tin melts.",
+    "It has {{unknown|5}}, and more {{unknown}}.": "It has, and more.",
+    "Area {{convert|12.5|km2|sqmi|abbr=on}} of {{convert|5|ft|11|in}} by {{cvt|3|x|4|m}}.": (
+        "Area 12.5 km² of 5 ft 11 in by 3 × 4 m."
+    ),
+    "10<sup>6</sup> x<sup>n</sup> CO<sub>2</sub> {{val|1.5|0.3|e=5|u=m}}": "10⁶ xⁿ CO2 1.5±0.3×10⁵ m",
+    "<math>\\frac{a}{b} = c_{[1]}</math> holds.": "\\frac{a}{b} = c_{[1]} holds.",
+    "A [[Rome|city]]s and [[:Category:Metals]] and [[Media:x.ogg|sound]].": "A citys and Category:Metals and sound.",
+    "[http://x.org the site] and [http://x.org] and http://x.org": "the site and and http://x.org",
+    "* one\n** two\n# three\n: four": "one\ntwo\nthree\nfour",
+    "== A ==\n=== B ===\ntext\n== C ==\n=== D ===\n": "A\nB\ntext",
+    "Para one.\n\n\n\nPara two.\n----\nThree.": "Para one.\n\nPara two.\n\nThree.",
+    "{{Infobox\n| a = {{flag|X}}\n| b = [[File:x.jpg|thumb|{{convert|1|m}}]]\n}}\nText.": "Text.",
+    "{{#if: |no|yes}} {{#switch: b | a = 1 | b = 2 | #default = 3}} {{uc:tin}} {{formatnum:12345}}": "yes 2 TIN 12,345",
+    "__NOTOC__Text __FORCETOC__ goes on.": "Text goes on.",
+    "L'''eau'' and '''''all'' of it'''": "L'eau and all of it",
+    "<gallery>\nA.jpg|b\n</gallery>Text<br />next <ref name=a /> line<!-- x": "Text\nnext line",
+    "<table><tr><td>1<table><td>2</table></td></tr></table>After": "After",
+    "<syntaxhighlight lang='c'>\nint f() {\n  return x[0]; // ''no''\n}\n</syntaxhighlight>": (
+        "int f() {\n  return x[0]; // ''no''\n}"
+    ),
+    "a < b and b > c &lt;ref&gt; &amp;lt; &nbsp;x": "a < b and b > c <ref> &lt; x",
+    "Text {{unclosed|a=b\nNext [[open line\nLast ]] one": "Text\nNext open line\nLast one",
+    "-{zh-hans:计算机;zh-hant:電腦}- -{T|zh:x}-": "zh-hans:计算机;zh-hant:電腦",
+    "{{{1|default}}} text": "default text",
+    "<nowiki>''x'' {{a}} &amp; ()</nowiki> f()": "''x'' {{a}} & () f()",
+    "#REDIRECT [[Tin]]\n{{R from move}}": "",
+}
+
+
+@pytest.mark.parametrize("wikitext", CASES)
+def test_wikitext_becomes_what_a_reader_sees(wikitext: str) -> None:
+    assert plain(wikitext) == CASES[wikitext]
+
+
+def test_tables_are_left_out_unless_asked_for() -> None:
+    table = (
+        'A\n{| class="x"\n|+ Metals\n! Name !! Sign\n|-\n| style="a" | [[Tin]] || Sn\n| {{convert|1|m}}\nmore\n|}\nB'
+    )
+    assert plain(table) == "A\n\nB"
+    assert plain(table, tables=True) == "A\n\nMetals\nName\tSign\nTin\tSn\t1 m more\n\nB"
+
+
+def test_files_and_categories_are_known_by_the_names_of_their_wiki() -> None:
+    wiki = Wiki.of("de", ["Datei"], ["Kategorie"])
+    assert plain("[[Datei:x.jpg|mini|Eine [[Stadt]]]]Text[[Kategorie:Zinn]][[Image:y.png]]", wiki) == "Text"
+
+
+def test_redirects_are_known_in_many_languages() -> None:
+    for word in ("REDIRECT", "redirect", "WEITERLEITUNG", "転送", "перенаправление", "REDIRECCIÓN"):
+        assert redirect_target(f"#{word} [[Tin]]") == "Tin"
+    assert redirect_target("#first [[point]] of a list") is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "{{", "}}", "[[", "]]", "{|", "\n|}", "\n{|", "|", "'''", "''", "<ref>", "</ref>", "<nowiki>",
+                "<!--", "-->", "\n== x ==", "\n* ", "&lt;", "&#0;", "-{", "}-", "convert|1|m", "File:", "<table>",
+                "</table>", "[http://x", "]", "__A__", "\x00", "\ud800", "word", " ", "\n", "(", ")", ";", "=",
+                "{{{", "<br", ">", "#if:",
+            ]
+        )
+    ).map("".join) | st.text()
+)  # fmt: skip
+def test_no_wikitext_makes_it_raise_or_leaves_marks_of_our_own(wikitext: str) -> None:
+    found = plain(wikitext)
+    assert not set(found) & {"\x01", "\x02", "\x03"}
+    assert plain(wikitext) == found
+
+
+@given(st.lists(st.text("abcdefg äß漢,.'\"0123456789-", max_size=60), max_size=8).map("\n\n".join))
+def test_plain_text_stays_as_it_is_when_read_again(text: str) -> None:
+    once = plain(text)
+    assert plain(once) == once
+
+
+HOSTILE = {
+    "templates": "{{a|", "links": "[[a|", "both": "{{a|[[b|", "tables": "\n{|\n|", "nowiki": "<nowiki>",
+    "refs": "<ref>x ", "refs before one closer": "<ref>x\n", "comments": "<!--", "less than": "a < b ",
+    "quotes": "''a", "brackets": "[http:x", "html tables": "<table>", "attributes": '<ref name="a ',
+    "headings": "\n= ", "equals": "=", "variants": "-{a|", "gaps": "({{x}};", "blanks": " ", "entities": "&amp",
+    "magic": "__A_", "lists": "\n*#:;", "sup": "<sup>1", "parameters": "{{{1|", "closers": "}}]]",
+    "apostrophes": "'", "rows": "\n| a || b",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_time_grows_with_the_length_of_the_page_alone(name: str) -> None:
+    tail = "</ref>" if name.endswith("closer") else ""
+    times = []
+    for repeats in (25_000, 100_000):
+        page = HOSTILE[name] * repeats + tail
+        started = time.process_time()
+        plain(page)
+        times.append(time.process_time() - started)
+    assert times[1] < 3.0  # at most a megabyte; anything quadratic takes minutes
+    assert times[1] < 12 * times[0] + 0.2
+
+
+@pytest.mark.parametrize("opener", ["{{nowrap|", "[[File:x|", "[[a|", "{{nowrap|[[a|"])
+def test_brackets_nested_ever_deeper_are_given_up_in_time(opener: str) -> None:
+    closer = "".join({"{": "}}", "[": "]]"}[one[0]] for one in reversed(re.findall(r"\{\{|\[\[", opener)))
+    started = time.process_time()
+    plain(opener * 50_000 + "text " * 20_000 + closer * 50_000)
+    assert time.process_time() - started < 3.0
+
+
+@needs_shared
+def test_real_pages_keep_their_numbers_and_leak_no_markup() -> None:
+    assert SHARED is not None
+    dump = next((SHARED / "wiki").glob("enwiki-latest*.bz2")).read_bytes()
+    xml = bz2.decompress(dump).decode("utf-8")
+    texts = [
+        one.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
+        for one in re.findall(r"<text[^>]*>(.*?)</text>", xml, re.DOTALL)
+    ]
+    kept = asked = leaks = 0
+    for text in texts:
+        found = plain(text)
+        leaks += len(re.findall(r"\[\[|\]\]|''|<ref|thumb\||&[a-z]+;|^==|\{\|", found, re.MULTILINE))
+        prose = re.sub(r"<ref.*?(</ref>|/>)", "", text, flags=re.DOTALL)
+        for number in re.findall(r"^[A-Z][^|\n]*\{\{convert\|([0-9.,]+)\|", prose, re.MULTILINE):
+            asked += 1
+            kept += number in found
+    assert len(texts) == 206
+    assert asked > 20
+    assert kept >= 0.98 * asked
+    assert leaks <= 20
