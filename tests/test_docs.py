@@ -18,8 +18,8 @@ from stoker.pipelines.rejected import REASONS
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
-from stoker.training import model as models
-from stoker.training.options import make
+from stoker.training.run import model as models
+from stoker.training.run.options import make
 from tests.test_repository import REPO, tracked
 
 README = (REPO / "README.md").read_text(encoding="utf-8")

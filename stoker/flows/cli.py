@@ -112,7 +112,7 @@ def _add_training(one: argparse.ArgumentParser) -> None:
     """The options of every training as flags; those of a model, which is not imported here, by --set."""
     import dataclasses
 
-    from stoker.training.options import TrainOptions
+    from stoker.training.run.options import TrainOptions
 
     for option in dataclasses.fields(TrainOptions):
         flag = f"--{option.name.replace('_', '-')}"

@@ -247,7 +247,7 @@ def train_command(arguments: Namespace) -> int:
 def check_training(model: str, options: "dict[str, str]") -> None:
     """Refuse a model or an option that does not exist, before anything is started. Raises StokerError."""
     with torch_needed():
-        from stoker.training.options import make
+        from stoker.training.run.options import make
 
         make(model, options)
 

@@ -15,8 +15,8 @@ from stoker.flows.terminal import Sheet
 from stoker.flows.wording import number_text, percent_text, size_text, visible
 
 if TYPE_CHECKING:
-    from stoker.training.measure import Measured, Stage
-    from stoker.training.stream import ShardStream
+    from stoker.training.loader.bench import Measured, Stage
+    from stoker.training.stream.stream import ShardStream
 
 _LIMITS = {
     "reading": "reading: a faster store, a warm cache or more workers help",
@@ -34,7 +34,7 @@ def stream_command(arguments: Namespace) -> int:
     if not (arguments.seconds > 0 and math.isfinite(arguments.seconds)) or arguments.limit < 0:
         raise UsageError("stream: expected --seconds above 0 and --limit 0 or more")
     with torch_needed():
-        from stoker.training.stream import ShardStream
+        from stoker.training.stream.stream import ShardStream
 
         stream = ShardStream(
             store,
@@ -76,13 +76,13 @@ def _print(stream: "ShardStream", arguments: Namespace) -> int:
 
 
 def _bench(stream: "ShardStream", arguments: Namespace) -> int:
-    from stoker.training.measure import measure
+    from stoker.training.loader.bench import measure
 
     images = _decodes_images(stream)
     if images:
         from dataclasses import replace
 
-        from stoker.training.pictures import PictureMaker
+        from stoker.training.pictures.pictures import PictureMaker
 
         stream = replace(stream, make=PictureMaker(arguments.size))
     home = settings_of(arguments).home
@@ -111,7 +111,7 @@ def _bench(stream: "ShardStream", arguments: Namespace) -> int:
 
 
 def _decodes_images(stream: "ShardStream") -> bool:
-    from stoker.training.pictures import FIELDS
+    from stoker.training.pictures.pictures import FIELDS
 
     return bool(set(FIELDS) & set(stream.batch(0, 0).extensions))
 

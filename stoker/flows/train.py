@@ -16,7 +16,7 @@ from stoker.flows.wording import number_text
 from stoker.storage.versions.manifest import load_manifest
 
 if TYPE_CHECKING:
-    from stoker.training.loop import Event, Result
+    from stoker.training.run.loop import Event, Result
 
 
 @flow(name="train", flow_run_name="{model} on {corpus}", persist_result=False, validate_parameters=False)
@@ -33,7 +33,7 @@ def train(
     Returns what the run came to, or the state Cancelled when it was asked to stop: it was saved then, and resumes.
     Raises StokerError.
     """
-    from stoker.training.loop import train as run
+    from stoker.training.run.loop import train as run
 
     own, board = Settings.from_json(settings), progress.find(token)
     runs.note(own.home, token, flow_run.id)

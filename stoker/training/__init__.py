@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 # name → the module that holds it; PEP 562
 _PUBLIC = {
-    "Batches": "stoker.training.loader",
-    "DocumentStream": "stoker.training.documents",
-    "Documents": "stoker.training.documents",
-    "Loader": "stoker.training.loader",
-    "MixedStream": "stoker.training.mixing",
-    "PictureMaker": "stoker.training.pictures",
-    "Pictures": "stoker.training.pictures",
-    "Samples": "stoker.training.samples",
-    "ShardStream": "stoker.training.stream",
-    "TextStream": "stoker.training.text",
-    "Tokens": "stoker.training.tokens",
-    "TrainOptions": "stoker.training.options",
+    "Batches": "stoker.training.loader.loader",
+    "DocumentStream": "stoker.training.stream.documents",
+    "Documents": "stoker.training.stream.documents",
+    "Loader": "stoker.training.loader.loader",
+    "MixedStream": "stoker.training.stream.mixing",
+    "PictureMaker": "stoker.training.pictures.pictures",
+    "Pictures": "stoker.training.pictures.pictures",
+    "Samples": "stoker.training.reading.samples",
+    "ShardStream": "stoker.training.stream.stream",
+    "TextStream": "stoker.training.stream.text",
+    "Tokens": "stoker.training.stream.tokens",
+    "TrainOptions": "stoker.training.run.options",
     "TrainingError": "stoker.training.errors",
-    "gradient_scale": "stoker.training.distributed",
-    "padded": "stoker.training.distributed",
-    "rank_and_world": "stoker.training.distributed",
-    "train": "stoker.training.loop",
+    "gradient_scale": "stoker.training.run.distributed",
+    "padded": "stoker.training.run.distributed",
+    "rank_and_world": "stoker.training.run.distributed",
+    "train": "stoker.training.run.loop",
 }
 __all__ = [
     "Batches",
@@ -48,18 +48,18 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from stoker.training.distributed import gradient_scale, padded, rank_and_world
-    from stoker.training.documents import Documents, DocumentStream
     from stoker.training.errors import TrainingError
-    from stoker.training.loader import Batches, Loader
-    from stoker.training.loop import train
-    from stoker.training.mixing import MixedStream
-    from stoker.training.options import TrainOptions
-    from stoker.training.pictures import PictureMaker, Pictures
-    from stoker.training.samples import Samples
-    from stoker.training.stream import ShardStream
-    from stoker.training.text import TextStream
-    from stoker.training.tokens import Tokens
+    from stoker.training.loader.loader import Batches, Loader
+    from stoker.training.pictures.pictures import PictureMaker, Pictures
+    from stoker.training.reading.samples import Samples
+    from stoker.training.run.distributed import gradient_scale, padded, rank_and_world
+    from stoker.training.run.loop import train
+    from stoker.training.run.options import TrainOptions
+    from stoker.training.stream.documents import Documents, DocumentStream
+    from stoker.training.stream.mixing import MixedStream
+    from stoker.training.stream.stream import ShardStream
+    from stoker.training.stream.text import TextStream
+    from stoker.training.stream.tokens import Tokens
 
 
 def __getattr__(name: str) -> object:

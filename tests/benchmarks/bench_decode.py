@@ -25,12 +25,12 @@ from PIL import Image
 
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
-from stoker.training import jpeg, turbo
-from stoker.training.crops import mirrored, random_crop
-from stoker.training.loader import Loader
-from stoker.training.pictures import PictureMaker
-from stoker.training.samples import Samples
-from stoker.training.stream import ShardStream
+from stoker.training.loader.loader import Loader
+from stoker.training.pictures import jpeg, libturbojpeg
+from stoker.training.pictures.crops import mirrored, random_crop
+from stoker.training.pictures.pictures import PictureMaker
+from stoker.training.reading.samples import Samples
+from stoker.training.stream.stream import ShardStream
 from tests.training import corpora
 
 BATCH = 128
@@ -69,17 +69,17 @@ class Bare:
             cv2.flip(out, 1, dst=out)
 
     def region(self) -> int:
-        library = turbo.library()
+        library = libturbojpeg.library()
         assert library is not None, "the region loop needs libturbojpeg 3"
         handle, scratch = library.tj3Init(1), np.empty(3 * 4096 * 4096, np.uint8)
         for place, (payload, (left, top, width, height)) in enumerate(zip(self.payloads, self.boxes, strict=True)):
             data = np.frombuffer(payload, np.uint8)
             address = data.ctypes.data
             library.tj3DecompressHeader(handle, address, data.size)
-            block = turbo.BLOCKS[library.tj3Get(handle, turbo.SUBSAMPLING)][0]
+            block = libturbojpeg.BLOCKS[library.tj3Get(handle, libturbojpeg.SUBSAMPLING)][0]
             start = left // block * block
             across = width + left - start
-            assert library.tj3SetCroppingRegion(handle, turbo.Region(start, top, across, height)) == 0
+            assert library.tj3SetCroppingRegion(handle, libturbojpeg.Region(start, top, across, height)) == 0
             assert library.tj3Decompress8(handle, address, data.size, scratch.ctypes.data, across * 3, 0) == 0
             self.finish(scratch[: across * height * 3].reshape(height, across, 3)[:, left - start :], place)
         library.tj3Destroy(handle)

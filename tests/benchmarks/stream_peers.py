@@ -88,9 +88,9 @@ def stacked(images: list[Any]) -> Any:  # Any: arrays
 def stoker(task: Task) -> Batches:
     from stoker.storage import open_store
     from stoker.storage.stores.s3 import S3Store
-    from stoker.training.loader import Loader
-    from stoker.training.pictures import PictureMaker
-    from stoker.training.stream import ShardStream
+    from stoker.training.loader.loader import Loader
+    from stoker.training.pictures.pictures import PictureMaker
+    from stoker.training.stream.stream import ShardStream
 
     store: Any = open_store(str(task.folder / "stoker"))
     if task.where == "s3":
@@ -138,9 +138,9 @@ def _bare(some: list[Any]) -> Any:  # Any: payloads; a tensor
     """Regions straight into one batch's memory, by the functions that Stoker's own batches are made of."""
     import os as system
 
-    from stoker.training.crops import random_crop
-    from stoker.training.jpeg import decode, open_jpeg
-    from stoker.training.pictures import _resize
+    from stoker.training.pictures.crops import random_crop
+    from stoker.training.pictures.jpeg import decode, open_jpeg
+    from stoker.training.pictures.pictures import _resize
 
     if not _OUT:
         import numpy as np

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stoker.storage import open_store
-from stoker.training.stream import ShardStream
+from stoker.training.stream.stream import ShardStream
 from tests.flows.conftest import Cli
 from tests.training import corpora
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from stoker.storage import open_store
-from stoker.training.distributed import gradient_scale, padded, rank_and_world
-from stoker.training.loader import Loader
-from stoker.training.samples import Samples
-from stoker.training.stream import ShardStream
+from stoker.training.loader.loader import Loader
+from stoker.training.reading.samples import Samples
+from stoker.training.run.distributed import gradient_scale, padded, rank_and_world
+from stoker.training.stream.stream import ShardStream
 
 # samples, batch_size, last; none of them divides anything
 CASES: dict[str, tuple[int, int, str]] = {

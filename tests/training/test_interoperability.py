@@ -14,7 +14,7 @@ from stoker.storage.shards.index import ShardIndex
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
-from stoker.training.stream import ShardStream
+from stoker.training.stream.stream import ShardStream
 from tests.storage.samples import GOLDEN
 from tests.training import corpora
 

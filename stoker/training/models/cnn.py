@@ -12,17 +12,17 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from stoker.storage.shards import records
-from stoker.training.crops import whole
 from stoker.training.errors import CorruptSample, TrainingError
-from stoker.training.initialise import initialise
-from stoker.training.jpeg import Damaged
-from stoker.training.loader import Stream
-from stoker.training.model import Corpus, Facts, Outcome
-from stoker.training.networks import Normalised, lenet5, resnet
-from stoker.training.pictures import FIELDS, picture
-from stoker.training.samples import Samples
-from stoker.training.slots import Slots
-from stoker.training.stream import ShardStream
+from stoker.training.loader.loader import Stream
+from stoker.training.pictures.batch_memory import Slots
+from stoker.training.pictures.crops import whole
+from stoker.training.pictures.jpeg import Damaged
+from stoker.training.pictures.pictures import FIELDS, picture
+from stoker.training.reading.samples import Samples
+from stoker.training.run.initialise import initialise
+from stoker.training.run.model import Corpus, Facts, Outcome
+from stoker.training.run.networks import Normalised, lenet5, resnet
+from stoker.training.stream.stream import ShardStream
 
 _CLASS = "cls"
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]

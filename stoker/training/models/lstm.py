@@ -11,10 +11,10 @@ import torch.nn.functional as F  # noqa: N812  # torch's own habit
 from torch import Tensor, nn
 
 from stoker.training.errors import TrainingError
-from stoker.training.initialise import open_forget_gates
-from stoker.training.loader import Stream
-from stoker.training.model import Corpus, Facts, Outcome
-from stoker.training.text import BOUNDARY, VOCABULARY, TextStream, text_of
+from stoker.training.loader.loader import Stream
+from stoker.training.run.initialise import open_forget_gates
+from stoker.training.run.model import Corpus, Facts, Outcome
+from stoker.training.stream.text import BOUNDARY, VOCABULARY, TextStream, text_of
 
 State = tuple[Tensor, ...]  # h and c of each layer, (1, B, hidden)
 

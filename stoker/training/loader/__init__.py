@@ -1,0 +1,1 @@
+"""Batches made ahead of the training loop, and how fast they come."""

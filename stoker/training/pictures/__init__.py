@@ -1,0 +1,1 @@
+"""Batches of images: JPEG regions, EXIF orientation, crops."""

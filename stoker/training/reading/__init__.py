@@ -1,0 +1,1 @@
+"""Shards on this machine: a verified cache that reads ahead."""

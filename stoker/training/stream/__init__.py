@@ -1,0 +1,1 @@
+"""A version as a stream of batches in a stated order."""

@@ -1,0 +1,268 @@
+"""Regions of JPEGs: the pixels that the whole image has there, at every scale; damage is never shown as an image."""
+
+import io
+from functools import lru_cache
+from importlib import resources
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from stoker.training.pictures import jpeg, libturbojpeg, pictures
+from stoker.training.pictures.crops import Crop, centre, random_crop, whole
+from stoker.training.pictures.jpeg import Damaged
+from stoker.training.pictures.pictures import picture
+
+pytestmark = pytest.mark.skipif(jpeg.engine() != "turbojpeg", reason="no libturbojpeg 3 here")
+# A photograph of fine detail against Pillow's resize of all of it: mean difference in levels of 255, and peak signal to
+# noise in dB; the second where it is decoded at a lower scale, whose filter is a box and not a triangle.
+TOLERANCE = {False: (3.5, 32.0), True: (6.0, 28.0)}
+FUZZED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@lru_cache(maxsize=64)
+def drawn(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Smooth shapes with some noise: what a photograph is made of."""
+    generator = np.random.default_rng([width, height, seed])
+    small = generator.integers(0, 256, (max(2, height // 16), max(2, width // 16), 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    noisy = smooth + generator.integers(-8, 9, smooth.shape)
+    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", **({"quality": 90} | options))
+    return file.getvalue()
+
+
+def subsampled(image: Image.Image, subsampling: str, *, progressive: bool) -> bytes:
+    if subsampling == "grey":
+        return encoded(image.convert("L"), progressive=progressive)
+    if subsampling in ("440", "411"):  # which Pillow does not write
+        return bytes(simplejpeg.encode_jpeg(np.asarray(image), 90, colorsubsampling=subsampling))
+    return encoded(image, subsampling={"444": 0, "422": 1, "420": 2}[subsampling], progressive=progressive)
+
+
+def full(payload: bytes, scale: int, *, grey: bool) -> np.ndarray:
+    """The whole image by simplejpeg, which is the same library."""
+    height, width, _, _ = simplejpeg.decode_jpeg_header(payload)
+    least = {"min_height": -(-height // scale), "min_width": -(-width // scale)} if scale > 1 else {}
+    return np.asarray(simplejpeg.decode_jpeg(payload, colorspace="GRAY" if grey else "RGB", **least))
+
+
+@FUZZED
+@given(
+    data=st.data(),
+    subsampling=st.sampled_from(["444", "422", "420", "440", "411", "grey"]),
+    progressive=st.booleans(),
+    scale=st.sampled_from(jpeg.SCALES),
+)
+def test_a_region_is_bit_for_bit_what_the_whole_image_has_there(
+    data: st.DataObject, subsampling: str, progressive: bool, scale: int
+) -> None:
+    width, height = (data.draw(st.integers(scale, 300)) for _ in range(2))
+    payload = subsampled(drawn(width, height), subsampling, progressive=progressive)
+    across, down = data.draw(st.integers(scale, width)), data.draw(st.integers(scale, height))
+    box = (data.draw(st.integers(0, width - across)), data.draw(st.integers(0, height - down)), across, down)
+    left, top, across, down = snapped = jpeg.snapped(box, scale)
+    assume(left + across <= width and top + down <= height)  # scale_for asks for no box that has no pixel
+    opened = jpeg.open_jpeg(payload)
+    assert opened is not None
+    assert (opened.width, opened.height) == (width, height)
+    for grey in (False, True):
+        found = jpeg.decode(opened, snapped, scale=scale, grey=grey)
+        whole = full(payload, scale, grey=grey)
+        if min(width, height) >= 16:  # of smaller ones simplejpeg may choose another scale that gives the same size
+            expected = whole[top // scale :, left // scale :][: down // scale, : across // scale]
+            assert np.array_equal(found, expected)
+
+
+@given(
+    box=st.tuples(st.integers(0, 500), st.integers(0, 500), st.integers(1, 3000), st.integers(1, 3000)),
+    scale=st.sampled_from(jpeg.SCALES),
+)
+def test_a_snapped_box_lies_on_whole_pixels_inside_the_box(box: tuple[int, int, int, int], scale: int) -> None:
+    assume(box[2] >= 2 * scale and box[3] >= 2 * scale)
+    snapped = jpeg.snapped(box, scale)
+    assert all(edge % scale == 0 for edge in snapped)
+    assert box[0] <= snapped[0] < snapped[0] + snapped[2] <= box[0] + box[2]
+    assert box[1] <= snapped[1] < snapped[1] + snapped[3] <= box[1] + box[3]
+    assert box[2] - snapped[2] < 2 * scale
+
+
+@given(
+    box=st.tuples(st.integers(0, 500), st.integers(0, 500), st.integers(1, 3000), st.integers(1, 3000)),
+    least=st.tuples(st.integers(1, 600), st.integers(1, 600)),
+)
+def test_no_scale_leaves_fewer_pixels_than_are_wanted_and_the_next_would(
+    box: tuple[int, int, int, int], least: tuple[int, int]
+) -> None:
+    def inside(scale: int) -> bool:
+        _, _, across, down = jpeg.snapped(box, scale)
+        return across // scale >= least[0] and down // scale >= least[1]
+
+    scale = jpeg.scale_for(box, least)
+    assert scale == 1 or inside(scale)
+    # A box of fewer than 2n pixels may be snapped to a pixel that is not all in it.
+    assert scale == 8 or not inside(2 * scale) or min(box[2:]) < 4 * scale
+
+
+@FUZZED
+@given(data=st.data(), cut=st.booleans())
+def test_damage_ends_in_an_error_or_an_image_and_never_in_a_crash(data: st.DataObject, cut: bool) -> None:
+    payload = bytearray(encoded(drawn(64, 48), progressive=data.draw(st.booleans())))
+    if cut:
+        payload = payload[: data.draw(st.integers(0, len(payload) - 2))]
+    else:
+        for _ in range(data.draw(st.integers(1, 8))):
+            payload[data.draw(st.integers(0, len(payload) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    out = np.full((24, 24, 3), 77, np.uint8)
+    try:
+        picture(bytes(payload), out, whole, b"")
+    except Damaged:
+        return
+    assert not cut  # Pillow refuses even one that lacks nothing but its last marker
+
+
+def test_an_image_whose_data_end_early_or_make_no_sense_is_refused() -> None:
+    payload = encoded(drawn(256, 256))
+    start = payload.index(b"\xff\xda") + 14
+    ends = payload[: start + 5000] + b"\xff\xd9"  # Pillow shows this half grey, and says nothing
+    with Image.open(io.BytesIO(ends)) as image:
+        image.load()
+    out = np.empty((64, 64, 3), np.uint8)
+    with pytest.raises(Damaged, match=r"lost data .*premature end of data segment"):
+        picture(ends, out, whole, b"")
+
+
+def test_an_image_with_harmless_oddities_is_read() -> None:
+    payload = encoded(drawn(64, 64))
+    intact, odd = np.empty((64, 64, 3), np.uint8), np.empty((64, 64, 3), np.uint8)
+    picture(payload, intact, whole, b"")
+    scan = payload.index(b"\xff\xda")
+    for changed in (payload + b"tail", payload[:2] + b"\xff" + payload[2:], payload[:scan] + b"xx" + payload[scan:]):
+        picture(changed, odd, whole, b"")
+        assert noise(intact, odd) < 1
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_truncated_image_is_refused_and_not_half_grey(share: float) -> None:
+    payload = encoded(drawn(256, 256))
+    with pytest.raises(Damaged, match="truncated"):
+        picture(payload[: int(len(payload) * share)], np.empty((64, 64, 3), np.uint8), whole, b"")
+
+
+def test_damage_leaves_no_trace_in_what_is_decoded_next() -> None:
+    intact = encoded(drawn(200, 150))
+    before, after = np.empty((100, 100, 3), np.uint8), np.empty((100, 100, 3), np.uint8)
+    picture(intact, before, centre, b"")
+    for progressive in (False, True):
+        broken = encoded(drawn(90, 90), progressive=progressive)
+        with pytest.raises(Damaged):
+            picture(broken[: len(broken) // 2], np.empty((50, 50, 3), np.uint8), whole, b"")
+        picture(intact, after, centre, b"")
+        assert (before == after).all()
+
+
+def noise(a: np.ndarray, b: np.ndarray) -> float:
+    """The mean absolute difference, in levels of 255."""
+    return float(np.abs(a.astype(np.int16) - b.astype(np.int16)).mean())
+
+
+def signal_to_noise(a: np.ndarray, b: np.ndarray) -> float:
+    """The peak ratio, in dB."""
+    return float(10 * np.log10(255**2 / max(1e-9, ((a.astype(np.float64) - b) ** 2).mean())))
+
+
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+@pytest.mark.parametrize("side", [64, 96, 160, 224, 300, 400, 600])
+@pytest.mark.parametrize("crop", [whole, centre])
+def test_a_picture_is_near_to_a_filtered_resize_of_the_whole_photograph(name: str, side: int, crop: Crop) -> None:
+    payload = resources.files("sklearn.datasets").joinpath("images", name).read_bytes()
+    decoded = Image.open(io.BytesIO(payload)).convert("RGB")
+    out = np.empty((side, side, 3), np.uint8)
+    picture(payload, out, crop, b"")
+    left, top, width, height = box = crop(*decoded.size, b"")
+    part = decoded.crop((left, top, left + width, top + height))
+    reference = np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
+    farthest, least = TOLERANCE[jpeg.scale_for(box, (side, side)) > 1]
+    assert noise(out, reference) < farthest
+    assert signal_to_noise(out, reference) > least
+    unfiltered = cv2.resize(np.asarray(part), (side, side), interpolation=cv2.INTER_LINEAR)  # what other loaders do
+    assert noise(out, reference) <= noise(unfiltered, reference)
+
+
+def test_other_engines_give_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = encoded(drawn(640, 480))
+    found = {}
+    for name in ("turbojpeg", "simplejpeg", "pillow"):
+        if name != "turbojpeg":
+            monkeypatch.setattr(libturbojpeg, "library", lambda: None)
+        if name == "pillow":
+            monkeypatch.setattr(jpeg, "engine", lambda: "pillow")
+        out = np.empty((96, 96, 3), np.uint8)
+        picture(payload, out, centre, b"")
+        found[name] = out
+    assert noise(found["turbojpeg"], found["simplejpeg"]) < 1.5
+    assert noise(found["turbojpeg"], found["pillow"]) < 3
+    monkeypatch.setattr(pictures, "_opencv", lambda: None)
+    out = np.empty((96, 96, 3), np.uint8)
+    picture(payload, out, centre, b"")
+    assert noise(found["pillow"], out) < 3
+
+
+@pytest.mark.parametrize("turned", range(1, 9))
+@pytest.mark.parametrize("name", ["turbojpeg", "pillow"])
+def test_images_are_upright_whatever_their_exif_says(turned: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "pillow":
+        monkeypatch.setattr(jpeg, "open_jpeg", lambda payload: None)
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    payload = encoded(drawn(64, 48), quality=95, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(payload)))
+    box = (6, 10, 20, 30)
+    out = np.empty((30, 20, 3), np.uint8)
+    picture(payload, out, lambda width, height, draws: box, b"")
+    assert noise(out, np.asarray(expected.crop((6, 10, 26, 40)))) < 1
+    small = np.empty((expected.height // 4, expected.width // 4, 3), np.uint8)
+    picture(payload, small, whole, b"")
+    assert noise(small, np.asarray(expected.resize(small.shape[1::-1], Image.Resampling.BILINEAR))) < 5
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L", "RGB"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_kind_of_jpeg_is_read_in_grey_and_colour(mode: str, channels: int) -> None:
+    image = drawn(80, 80).convert(mode)
+    out = np.empty((40, 40, channels), np.uint8)
+    picture(encoded(image, quality=95), out, whole, b"")
+    plain = image.convert("L" if channels == 1 else "RGB").resize((40, 40), Image.Resampling.BILINEAR)
+    assert noise(out, np.asarray(plain).reshape(out.shape)) < 4
+
+
+@given(width=st.integers(1, 3000), height=st.integers(1, 3000), draws=st.binary(min_size=32, max_size=32))
+def test_a_random_crop_lies_inside_and_has_the_area_and_shape_that_it_may(
+    width: int, height: int, draws: bytes
+) -> None:
+    left, top, across, down = random_crop(width, height, draws, scale=(0.25, 1), ratio=(3 / 4, 4 / 3))
+    assert 0 <= left <= left + across <= width
+    assert 0 <= top <= top + down <= height
+    assert min(across, down) >= 1
+    if min(width, height) > 100 and 0.8 < width / height < 1.25:
+        assert across * down >= 0.24 * width * height
+        assert 0.7 < across / down < 1.4
+
+
+def test_random_crops_are_spread_evenly() -> None:
+    generator = np.random.default_rng(1)
+    crops = [random_crop(256, 256, generator.bytes(32), scale=(0.08, 1), ratio=(3 / 4, 4 / 3)) for _ in range(4000)]
+    areas = np.array([width * height / 65536 for _, _, width, height in crops])
+    assert 0.44 < areas.mean() < 0.54  # uniform in 0.08 to 1, of which some of the largest do not fit
+    free = [
+        (left / (256 - width), top / (256 - height)) for left, top, width, height in crops if max(width, height) < 200
+    ]
+    assert np.allclose(np.array(free).mean(axis=0), 0.5, atol=0.03)

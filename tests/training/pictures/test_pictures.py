@@ -1,0 +1,191 @@
+"""Batches of images: functions of seed, epoch and key; every format; memory used again only when nobody holds it."""
+
+import gc
+import io
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
+from stoker.training.errors import CorruptSample, TrainingError
+from stoker.training.loader.loader import Loader
+from stoker.training.pictures.batch_memory import Slots
+from stoker.training.pictures.crops import mirrored, whole
+from stoker.training.pictures.jpeg import Damaged
+from stoker.training.pictures.pictures import PictureMaker, Pictures, picture
+from stoker.training.stream.stream import ShardStream
+from tests.training import corpora
+from tests.training.pictures.test_jpeg import drawn, encoded, noise
+
+
+def sample(number: int, payload: bytes, extension: str = "jpg", **record: Any) -> Sample:
+    return Sample(f"s{number:02d}", {extension: payload}, {"label": number % 3} | record)
+
+
+def stream(folder: Path, samples: Sequence[Sample], maker: PictureMaker, **options: Any) -> ShardStream:
+    store = MemoryStore()
+    manifest = corpora.version(store, folder, {"train": samples}, per_shard=5)
+    return ShardStream(store, manifest, make=maker, cache=folder / "cache", **({"batch_size": 4} | options))
+
+
+PHOTOS = tuple(sample(number, encoded(drawn(96 + 8 * number, 120, number))) for number in range(12))
+
+
+def test_batches_are_functions_of_seed_epoch_and_key_alone(tmp_path: Path) -> None:
+    def pixels(workers: int, **options: Any) -> dict[str, np.ndarray]:
+        maker = PictureMaker(32, label="label")
+        made = stream(tmp_path, PHOTOS, maker, **options)
+        found = {}
+        for start in range(0, 12, made.batch_size):
+            samples = made.gathered(made.share_of(0, start))
+            batch: Pictures = made.made(samples, 0)
+            for key, image in zip(samples.keys, batch.images.numpy(), strict=True):
+                found[key] = image.copy()
+        return found
+
+    first, other, again = pixels(0), pixels(0, batch_size=12, window=1), pixels(0, seed=1)
+    assert all((first[key] == other[key]).all() for key in first)
+    assert any((first[key] != again[key]).any() for key in first)
+
+
+def test_threads_make_the_same_batches(tmp_path: Path) -> None:
+    maker = PictureMaker(48, label="label")
+    alone = [(batch.images.clone(), batch.classes) for batch in stream(tmp_path, PHOTOS, maker)]
+    loader = Loader(stream(tmp_path, PHOTOS, maker), workers=3)
+    for (images, classes), batch in zip(alone, loader, strict=True):
+        assert torch.equal(images, batch.images)
+        assert torch.equal(classes, batch.classes)
+    loader.close()
+
+
+def test_an_image_of_any_format_is_read_by_what_it_is_and_not_by_its_name(tmp_path: Path) -> None:
+    image = drawn(64, 64)
+    samples = []
+    for number, kind in enumerate(("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")):
+        file = io.BytesIO()
+        image.save(file, kind, **({"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}))
+        samples.append(sample(number, file.getvalue(), "png"))
+    maker = PictureMaker(64, crop="squeeze")
+    (batch,) = stream(tmp_path, samples, maker, batch_size=6, shuffle=False)
+    for made in batch.images.numpy():
+        assert noise(made, np.asarray(image)) < 8  # GIF has 256 colours
+    assert batch.classes.numel() == 0
+
+
+def test_sixteen_bits_palettes_and_transparency_become_eight_bits(tmp_path: Path) -> None:
+    deep = (np.arange(64 * 64).reshape(64, 64) * 16).astype(np.uint16)
+    images = [
+        Image.fromarray(deep),
+        drawn(64, 64).convert("P"),
+        drawn(64, 64).convert("RGBA"),
+        drawn(64, 64).convert("1"),
+    ]
+    samples = []
+    for number, image in enumerate(images):
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        samples.append(sample(number, file.getvalue(), "png"))
+    maker = PictureMaker(64, crop="squeeze", grey=True)
+    (batch,) = stream(tmp_path, samples, maker, batch_size=4, shuffle=False)
+    assert batch.images.shape == (4, 64, 64, 1)
+    assert noise(batch.images[0, :, :, 0].numpy(), (deep >> 8).astype(np.uint8)) < 1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")  # Pillow's, of altered files
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"])
+def test_altered_bytes_of_any_format_are_an_image_or_damage_and_nothing_else(kind: str) -> None:
+    file = io.BytesIO()
+    drawn(40, 40).save(file, kind)
+    generator = np.random.default_rng(len(kind))
+    out = np.empty((24, 24, 3), np.uint8)
+    read = 0
+    for number in range(300):
+        payload = np.frombuffer(file.getvalue(), np.uint8).copy()
+        for _ in range(number % 5):
+            payload[generator.integers(0, min(len(payload), 200))] = generator.integers(0, 256)
+        try:
+            picture(memoryview(payload)[: None if number % 3 else -(number + 1)], out, whole, b"")
+            read += 1
+        except Damaged:
+            continue
+    assert 0 < read < 300
+
+
+def test_a_document_or_a_program_is_no_image() -> None:
+    with pytest.raises(Damaged, match="does not decode"):
+        picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", np.empty((8, 8, 3), np.uint8), whole, b"")
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
+    payload = bytearray(encoded(drawn(64, 64)))
+    at = payload.index(b"\xff\xc0") + 5
+    payload[at : at + 4] = b"\xea\x60\xea\x60"
+    with pytest.raises(Damaged, match="60000 x 60000 px; at most"):
+        picture(bytes(payload), np.empty((8, 8, 3), np.uint8), whole, b"")
+
+
+def test_what_is_no_image_or_has_no_class_is_named_or_skipped(tmp_path: Path) -> None:
+    broken = [*PHOTOS[:4], sample(4, b"\xff\xd8\xff nonsense"), sample(5, b"x", "txt"), *PHOTOS[6:]]
+    maker = PictureMaker(32, label="label")
+    with pytest.raises(CorruptSample, match=r"train-0000\d\.tar: sample s0[45]: (its image does not decode|no image)"):
+        list(stream(tmp_path, broken, maker))
+    skipping = stream(tmp_path, broken, maker, on_corrupt="skip")
+    assert sum(len(batch.images) for batch in skipping) == 10
+    assert skipping.counters.sums()["skipped"] == 2
+    with pytest.raises(CorruptSample, match=r"label is [02], none of 1 classes"):
+        list(stream(tmp_path, PHOTOS, PictureMaker(32, label="label", classes=("1",))))
+
+
+def test_classes_are_places_among_the_names(tmp_path: Path) -> None:
+    named = [sample(number, encoded(drawn(40, 40)), label=name) for number, name in enumerate(("cat", "dog", "cat"))]
+    maker = PictureMaker(16, label="label", classes=("dog", "cat"))
+    (batch,) = stream(tmp_path, named, maker, shuffle=False)
+    assert batch.classes.tolist() == [1, 0, 1]
+
+
+def test_half_of_random_crops_are_mirrored() -> None:
+    left_dark = np.zeros((64, 64, 3), np.uint8)
+    left_dark[:, 32:] = 255
+    payload = encoded(Image.fromarray(left_dark))
+    draws = [bytes([number]) * 32 for number in range(64)]
+    assert sum(mirrored(one) for one in draws) == 32
+    out = np.empty((32, 32, 3), np.uint8)
+    for mirror in (False, True):
+        picture(payload, out, whole, b"", mirror=mirror)
+        assert (out[:, :8].mean() > 200) == mirror
+
+
+def test_a_maker_goes_to_another_process() -> None:
+    maker = PictureMaker(20, crop="center", classes=("a", "b"), label="label")
+    assert pickle.loads(pickle.dumps(maker)) == maker
+
+
+@pytest.mark.parametrize(
+    "options", [{"size": 0}, {"crop": "all"}, {"scale": (0.5, 2.0)}, {"scale": (0.9, 0.1)}, {"ratio": (0.0, 1.0)}]
+)
+def test_wrong_options_are_told(options: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError, match="expected"):
+        PictureMaker(**options)
+
+
+def test_memory_is_used_again_when_nobody_holds_it_and_never_before() -> None:
+    slots = Slots()
+    array, tensor = slots.take((4, 8, 8, 3))
+    address = array.ctypes.data
+    assert tensor.data_ptr() == address
+    part = tensor[1:, :, 2]
+    del array, tensor
+    gc.collect()
+    held, _ = slots.take((4, 8, 8, 3))
+    assert held.ctypes.data != address  # a view of the first is still held
+    del part
+    gc.collect()
+    again, _ = slots.take((8, 4, 8, 3))
+    assert again.ctypes.data == address

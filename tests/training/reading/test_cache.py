@@ -1,0 +1,527 @@
+"""The cache: mapped or fetched once, proven once, shared, bounded; a batch does not wait for a whole shard."""
+
+import errno
+import fcntl
+import hashlib
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stoker.storage import open_store
+from stoker.storage.errors import CorruptShard, NotFound, StorageUnavailable
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest, Shard
+from stoker.training.errors import TrainingError
+from stoker.training.loader.loader import Loader
+from stoker.training.reading import cache_files as folder_module
+from stoker.training.reading.cache import Cache
+from stoker.training.reading.fetching import mark_of
+from stoker.training.reading.samples import Samples
+from stoker.training.reading.threads import Threads
+from stoker.training.stream.stream import ShardStream
+from tests.training import corpora
+
+NUMBERS = tuple(Sample(f"n{number:03d}", {"bin": bytes([number]) * 50_000}, {"n": number}) for number in range(60))
+
+
+class Slow(MemoryStore):
+    """A store that gives an object piece by piece when it is allowed to, and counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed = threading.Event()
+        self.allowed.set()
+        self.whole: list[str] = []
+        self.parts: list[str] = []
+
+    def pieces(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        self.whole.append(key)
+        for piece in super().pieces(key, start=start):
+            yield piece[: len(piece) // 2]
+            assert self.allowed.wait(20)
+            yield piece[len(piece) // 2 :]
+
+    def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
+        if size is not None:
+            self.parts.append(key)
+        return super().read(key, start=start, size=size)
+
+
+def put(store: Store, folder: Path) -> Manifest:
+    folder.mkdir(exist_ok=True)
+    return corpora.version(store, folder, {"train": NUMBERS}, per_shard=20)
+
+
+def payloads(cache: Cache, shard: Shard) -> list[bytes]:
+    rows = np.arange(shard.samples)
+    samples = Samples(cache.groups([(shard, rows, rows)]), shard.samples)
+    return [bytes(one) for one in samples.column("bin") if one is not None]
+
+
+def proven(cache: Cache, shard: Shard) -> list[bytes]:
+    found = payloads(cache, shard)
+    cache.settle()
+    return found
+
+
+def of(manifest: Manifest, number: int) -> list[bytes]:
+    return [sample.fields["bin"] for sample in NUMBERS[20 * number : 20 * number + 20]]
+
+
+def test_a_file_on_this_machine_is_mapped_where_it_lies_and_proven_once(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    manifest = put(store, tmp_path)
+    shard = manifest.shards[0]
+    cache = Cache(store, tmp_path / "cache")
+    assert payloads(cache, shard) == of(manifest, 0)
+    cache.settle()
+    assert not (tmp_path / "cache" / shard.sha256).exists()
+    assert (tmp_path / "cache" / f"{shard.sha256}.proven").exists()
+    path = store.path(shard.key)
+    assert path is not None
+    times = path.stat()
+    altered = bytearray(path.read_bytes())
+    altered[700] ^= 1
+    path.write_bytes(altered)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    # Same file, size and time: it is taken as proven, and so nothing is hashed on a second run.
+    payloads(Cache(store, tmp_path / "cache"), shard)
+    path.touch()
+    touched = Cache(store, tmp_path / "cache")
+    with pytest.raises(CorruptShard, match=r"train-00000\.tar: sha256 .* but the manifest says"):
+        payloads(touched, shard) and touched.settle()  # they may be given at once, and are proven behind that
+
+
+def test_what_is_mapped_outlives_its_file(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    manifest = put(store, tmp_path)
+    cache = Cache(store, tmp_path / "cache")
+    cache.index(manifest.shards[1])
+    payloads(cache, manifest.shards[0])
+    for shard in manifest.shards:
+        store.delete(shard.key)
+    assert payloads(cache, manifest.shards[0]) == of(manifest, 0)
+    with pytest.raises(NotFound, match=r"train-00001\.tar"):
+        payloads(cache, manifest.shards[1])
+
+
+def test_a_remote_shard_and_its_index_are_fetched_once_for_all_runs(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    assert payloads(Cache(store, tmp_path / "cache"), manifest.shards[0]) == of(manifest, 0)
+    kept = tmp_path / "cache" / manifest.shards[0].sha256
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == manifest.shards[0].sha256
+    for shard in manifest.shards:
+        store.delete(shard.key)
+        store.delete(shard.index)
+    again = Cache(store, tmp_path / "cache")
+    assert payloads(again, manifest.shards[0]) == of(manifest, 0)
+    with pytest.raises(NotFound, match=r"train-00001"):
+        payloads(again, manifest.shards[1])
+
+
+def test_a_batch_does_not_wait_for_whole_shards_and_what_it_got_is_proven_later(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    store.allowed.clear()
+    cache = Cache(store, tmp_path / "cache")
+    cache._wait_if_soon = lambda wanted, samples: None  # type: ignore[method-assign]  # no patience, so that it is not timed
+    cache.expect([manifest.shards[0]])
+    until = time.monotonic() + 10
+    while not cache._open[mark_of(manifest.shards[0])].fetch.got and time.monotonic() < until:
+        time.sleep(0.005)
+    assert payloads(cache, manifest.shards[0]) == of(manifest, 0)  # though no shard is whole
+    assert cache._counters.sums()["direct"] > 5
+    assert store.parts.count(manifest.shards[0].key) < 20  # what had come was not asked for again
+    store.allowed.set()
+    cache.settle()
+    assert (tmp_path / "cache" / manifest.shards[0].sha256).exists()
+
+
+def test_damage_of_a_shard_is_told_even_if_its_samples_were_given_before_it_was_whole(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    for shard in manifest.shards:
+        store.write(shard.key, store.read(shard.key)[:-1] + b"x")  # in no sample
+    stream = ShardStream(store, manifest, batch_size=60, cache=tmp_path / "cache")
+    stream._cache._wait_if_soon = lambda wanted, samples: None  # type: ignore[method-assign]  # as above
+    with pytest.raises(CorruptShard, match=r"train-0000\d\.tar: sha256"):
+        list(stream)
+    assert not list((tmp_path / "cache").glob("[0-9a-f]" * 64))
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer"])
+def test_a_shard_of_another_size_is_told(tmp_path: Path, change: str) -> None:
+    for store in (Slow(), open_store(str(tmp_path / "store"))):
+        manifest = put(store, tmp_path)
+        shard = manifest.shards[0]
+        payload = store.read(shard.key)
+        store.write(shard.key, payload[:-512] if change == "shorter" else payload + bytes(512))
+        cache = Cache(store, tmp_path / "cache")
+        with pytest.raises(CorruptShard, match=r"bytes.* manifest says"):
+            payloads(cache, shard) and cache.settle()
+
+
+def test_the_least_recently_used_go_when_it_is_full(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    cache = Cache(store, tmp_path / "cache", megabytes=2)  # each shard has one
+    first, second, third = manifest.shards
+    payloads(cache, first)
+    payloads(cache, second)
+    assert (tmp_path / "cache" / first.sha256).exists() is False
+    payloads(cache, third)
+    left = {path.name for path in (tmp_path / "cache").iterdir() if len(path.name) == 64}
+    assert left == {third.sha256}
+    assert payloads(cache, first) == of(manifest, 0)  # still mapped
+
+
+def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    dead = folder / f"coming-{'d' * 64}-1000"
+    dead.write_bytes(b"half")
+    first, second, _ = manifest.shards
+    store.allowed.clear()
+    living = Cache(store, folder)
+    living.expect([first])
+    until = time.monotonic() + 10
+    while not (folder / f"coming-{first.sha256}-{first.size}").exists() and time.monotonic() < until:
+        time.sleep(0.005)
+    other = Cache(store, folder)
+    other.expect([second])
+    while not (folder / f"coming-{second.sha256}-{second.size}").exists() and time.monotonic() < until:
+        time.sleep(0.005)
+    assert (folder / f"coming-{first.sha256}-{first.size}").exists()
+    assert not dead.exists()
+    store.allowed.set()
+    assert payloads(living, first) == of(manifest, 0)
+    assert payloads(other, second) == of(manifest, 1)
+    assert not list(folder.glob("coming-*"))
+
+
+def _fetch(folder: str, manifest: Manifest, start: float, answers: "multiprocessing.Queue[int]") -> None:
+    store = open_store(str(Path(folder) / "remote"))
+    # As if it were remote: no path, so it is fetched into the cache.
+    object.__setattr__(store, "path", lambda key: None)
+    time.sleep(max(0.0, start - time.time()))
+    cache = Cache(store, Path(folder) / "cache")
+    for number, shard in enumerate(manifest.shards):
+        assert payloads(cache, shard) == of(manifest, number)
+    answers.put(int(cache._counters.sums().get("fetched", 0)))
+
+
+@pytest.mark.slow
+def test_processes_of_a_machine_fetch_a_shard_once(tmp_path: Path) -> None:
+    manifest = put(open_store(str(tmp_path / "remote")), tmp_path)
+    context = multiprocessing.get_context("spawn")
+    answers: multiprocessing.Queue[int] = context.Queue()
+    start = time.time() + 4
+    processes = [context.Process(target=_fetch, args=(str(tmp_path), manifest, start, answers)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    fetched = sum(answers.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(30)
+    assert fetched == sum(shard.size for shard in manifest.shards)
+
+
+def test_a_disk_that_is_full_or_not_ours_is_done_without(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    (tmp_path / "cache").write_bytes(b"a file where the folder should be")
+    stream = ShardStream(store, manifest, batch_size=7, cache=tmp_path / "cache")
+    with pytest.warns(UserWarning, match="held in memory instead"):
+        found = [bytes(one) for batch in stream for one in batch.column("bin")]
+    assert sorted(found) == sorted(sample.fields["bin"] for sample in NUMBERS)
+    assert stream.counters.sums()["through"] == 3
+
+
+_FULL = """
+import resource, sys, warnings
+from pathlib import Path
+from tests.training.reading.test_cache import NUMBERS, Slow, put
+from stoker.training import ShardStream
+store, folder = Slow(), Path(sys.argv[1])
+manifest = put(store, folder)
+resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))  # a write beyond fails, in the middle of a shard
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    stream = ShardStream(store, manifest, batch_size=7, cache=folder / "cache")
+    found = sorted(bytes(one) for batch in stream for one in batch.column("bin"))
+assert found == sorted(sample.fields["bin"] for sample in NUMBERS)
+assert any("held in memory" in str(one.message) for one in told)
+assert not list((folder / "cache").glob("coming-*"))
+print("all", len(found), int(stream.counters.sums()["through"]))
+"""
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_shard_loses_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False, cwd="."
+    )
+    assert done.stdout.split() == ["all", "60", "3"], done.stderr
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 600_000
+
+
+def test_a_shard_larger_than_the_cache_is_held_in_memory(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    cache = Cache(store, tmp_path / "cache", megabytes=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the user chose the bound
+        assert payloads(cache, manifest.shards[0]) == of(manifest, 0)
+    assert cache._counters.sums()["through"] == 1
+
+
+def test_closing_ends_a_fetch_that_is_under_way(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    before = threading.active_count()
+    cache = Cache(store, tmp_path / "cache")
+    cache.expect(manifest.shards)
+    cache.close()
+    until = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+    assert not list((tmp_path / "cache").glob("coming-*"))
+
+
+class Cut(Slow):
+    """A store that breaks off each whole read as long as it is told to, and gives single samples."""
+
+    broken = True
+
+    def pieces(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        for piece in super().pieces(key, start=start):
+            yield piece
+            if self.broken:
+                raise StorageUnavailable(f"{key}: cut; try again")
+
+
+def damaged(store: Store, shard: Shard) -> bytes:
+    """Alter a byte in each sample of a shard; gives what it was."""
+    before = store.read(shard.key)
+    altered = bytearray(before)
+    for start in range(1024, len(altered), 25_000):
+        altered[start] ^= 1
+    store.write(shard.key, bytes(altered))
+    return before
+
+
+def impatient(stream: ShardStream) -> ShardStream:
+    """Read samples alone, and not timed."""
+    stream._cache._wait_if_soon = lambda wanted, samples: None  # type: ignore[method-assign]  # as it says
+    return stream
+
+
+def test_what_was_given_is_proven_even_if_its_fetch_broke_off_and_the_next_one_brings_other_bytes(
+    tmp_path: Path,
+) -> None:
+    store = Cut()
+    manifest = put(store, tmp_path)
+    before = damaged(store, manifest.shards[0])
+    stream = impatient(ShardStream(store, manifest, batch_size=10, window=1, shuffle=False, cache=tmp_path / "cache"))
+    batches = iter(stream)
+    given = next(batches)
+    assert [bytes(one) for one in given.column("bin")] != of(manifest, 0)[:10]
+    with pytest.raises(StorageUnavailable, match="cut"):
+        stream.settle()
+    store.broken = False
+    store.write(manifest.shards[0].key, before)
+    with pytest.raises(CorruptShard, match=r"train-00000\.tar: bytes .* were other ones when they were read first"):
+        stream.settle()
+    stream.settle()  # it was told
+
+
+def test_damage_that_is_known_is_told_when_a_loop_was_left_and_the_stream_is_closed(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    damaged(store, manifest.shards[0])
+    store.allowed.clear()
+    stream = impatient(ShardStream(store, manifest, batch_size=5, window=1, shuffle=False, cache=tmp_path / "cache"))
+    for _ in stream:
+        break
+    store.allowed.set()
+    stream._cache._open[mark_of(manifest.shards[0])].view.exception(10)
+    with pytest.raises(CorruptShard, match=r"train-00000\.tar: sha256"):
+        stream.close()
+    stream.close()
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_with_skip_a_damaged_shard_is_left_out_whole_and_the_others_are_not(tmp_path: Path, local: bool) -> None:
+    store = open_store(str(tmp_path / "store")) if local else Slow()
+    manifest = put(store, tmp_path)
+    damaged(store, manifest.shards[1])
+    stream = ShardStream(
+        store, manifest, batch_size=7, cache=tmp_path / "cache", on_corrupt="skip", skip_budget=40, collate=list
+    )
+    expected = sorted(of(manifest, 0) + of(manifest, 2))
+    for epoch in range(2):
+        assert sorted(sample.fields["bin"] for batch in stream for sample in batch) == expected
+        assert stream.counters.sums()["skipped"] == 20 * (epoch + 1)
+    if isinstance(store, Slow):
+        assert sorted(store.whole) == sorted(shard.key for shard in manifest.shards)  # each once
+    with pytest.raises(TrainingError, match="more than the budget of 40"):
+        list(stream)
+
+
+def test_shards_that_are_here_are_not_read_from_the_store(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    assert sum(len(batch) for batch in ShardStream(store, manifest, cache=tmp_path / "cache")) == 60
+    for shard in manifest.shards:
+        damaged(store, shard)
+    store.parts.clear()
+    stream = impatient(ShardStream(store, manifest, cache=tmp_path / "cache"))
+    found = sorted(bytes(one) for batch in stream for one in batch.column("bin"))
+    assert found == sorted(sample.fields["bin"] for sample in NUMBERS)
+    assert not store.parts
+    assert stream.counters.sums()["hits"] == 3
+
+
+@pytest.mark.parametrize("how", ["altered", "another start of the machine"])
+def test_what_lies_in_the_folder_is_proven_again_where_it_may_have_changed(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    shard = manifest.shards[0]
+    payloads(Cache(store, tmp_path / "cache"), shard)
+    kept = tmp_path / "cache" / shard.sha256
+    if how == "altered":
+        kept.write_bytes(bytes(shard.size))
+    else:  # what had not reached the disk is lost, and the times of the file are as they were
+        monkeypatch.setattr(folder_module, "_boot", lambda: "another")
+        times = kept.stat()
+        kept.write_bytes(bytes(shard.size))
+        os.utime(kept, ns=(times.st_atime_ns, times.st_mtime_ns))
+    cache = Cache(store, tmp_path / "cache")
+    with pytest.warns(UserWarning, match="is not what was written there; fetched again"):
+        assert proven(cache, shard) == of(manifest, 0)
+    assert cache._counters.sums()["misses"] == 1
+    again = Cache(store, tmp_path / "cache")
+    assert payloads(again, shard) == of(manifest, 0)
+    assert again._counters.sums()["hits"] == 1
+
+
+def test_files_of_others_in_the_folder_are_not_touched(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    folder = tmp_path / "cache"
+    (folder / "coming-soon").mkdir(parents=True)
+    (folder / "thesis.tex").write_bytes(bytes(3_000_000))
+    (folder / "coming-home.txt").write_bytes(b"mine")
+    cache = Cache(store, folder, megabytes=2)
+    for number, shard in enumerate(manifest.shards):
+        assert payloads(cache, shard) == of(manifest, number)
+    there = {path.name for path in folder.iterdir()}
+    assert {"coming-soon", "thesis.tex", "coming-home.txt"} <= there
+    assert len([name for name in there if len(name) == 64]) == 1
+
+
+def test_what_is_on_its_way_counts_among_what_the_folder_may_hold(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    store.allowed.clear()
+    cache = Cache(store, tmp_path / "cache", megabytes=2)  # each shard has one, and three are fetched at once
+    cache.expect(manifest.shards)
+    until = time.monotonic() + 10
+    while len(store.whole) < 3 and time.monotonic() < until:
+        time.sleep(0.005)
+    coming = list((tmp_path / "cache").glob("coming-*"))
+    assert len(coming) == 1
+    store.allowed.set()
+    for number, shard in enumerate(manifest.shards):
+        assert payloads(cache, shard) == of(manifest, number)
+    cache.settle()
+    assert cache._counters.sums()["through"] == 2
+
+
+def test_damage_of_a_shard_that_is_held_in_memory_is_told_while_its_samples_are_held(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    damaged(store, manifest.shards[0])
+    store.allowed.clear()
+    stream = impatient(ShardStream(store, manifest, batch_size=2, window=1, shuffle=False, cache_megabytes=0))
+    held = [stream.batch(0, 0)]
+    until = time.monotonic() + 10
+    while not stream._cache._open[mark_of(manifest.shards[0])].fetch.got and time.monotonic() < until:
+        time.sleep(0.005)
+    held.append(stream.batch(0, 2))  # views of what has come
+    store.allowed.set()
+    with pytest.raises(CorruptShard, match=r"train-00000\.tar: sha256"):
+        stream.settle()
+    assert len(held) == 2
+
+
+def test_a_file_system_without_locks_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: int, how: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    store = Slow()
+    manifest = put(store, tmp_path)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    cache = Cache(store, tmp_path / "cache")
+    open_before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    with pytest.warns(UserWarning, match="Operation not supported; shards are held in memory instead"):
+        assert proven(cache, manifest.shards[0]) == of(manifest, 0)
+    if open_before:
+        assert len(os.listdir("/proc/self/fd")) <= open_before
+
+
+def test_a_default_folder_that_another_user_made_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    monkeypatch.setattr(folder_module, "default_folder", lambda: tmp_path / "cache")
+    payloads(Cache(store, tmp_path / "cache"), manifest.shards[0])
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    cache = Cache(store, tmp_path / "cache")
+    with pytest.warns(UserWarning, match="belongs to another user; shards are held in memory"):
+        assert proven(cache, manifest.shards[0]) == of(manifest, 0)
+    assert cache._counters.sums()["through"] == 1
+
+
+def test_a_stream_works_in_a_process_that_was_forked_while_threads_read(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    manifest = put(store, tmp_path)
+    stream = ShardStream(store, manifest, batch_size=7, cache=tmp_path / "cache")
+    next(iter(Loader(stream, workers=2)))
+    child = os.fork()
+    if not child:
+        with warnings.catch_warnings():
+            signal.alarm(30)  # a hang would be the failure
+            found = sum(len(stream.batch(0, start)) for start in range(0, 60, 7))
+            os._exit(0 if found == 60 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    stream.close()
+
+
+def test_what_is_asked_of_threads_that_have_ended_is_cancelled() -> None:
+    threads = Threads(2, "test")
+    assert threads.call(lambda: 3).result(10) == 3
+    threads.close()
+    with pytest.raises(CancelledError):
+        threads.call(lambda: 3).result(10)

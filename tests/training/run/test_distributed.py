@@ -1,0 +1,123 @@
+"""Distributed data parallel under torchrun: the batches, the gradients and the ends of epochs of one process."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stoker.storage import open_store
+from stoker.storage.shards.sample import Sample
+from stoker.training.run.distributed import gradient_scale, padded
+from stoker.training.stream.stream import ShardStream
+from tests.training import corpora, ddp_rank
+from tests.training.conftest import Small
+from tests.training.ddp_rank import CASES, corpus, learn
+
+EPOCHS = 3
+WORLDS = (3, 1, 4, 2)  # in this order they go on with each other's training
+
+
+def torchrun(folder: Path, world_size: int, wished: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What each rank tells."""
+    told = folder / f"told-{world_size}"
+    told.mkdir()
+    (told / "wished.json").write_text(json.dumps(wished))
+    started = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={world_size}", "--rdzv-backend=c10d"),
+            *("--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", ddp_rank.__file__),
+            *(str(folder / "store"), str(folder / "cache"), str(told / "wished.json"), str(told)),
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.getcwd()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = started.communicate(timeout=90)
+    finally:
+        if started.poll() is None:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.communicate()
+    assert started.returncode == 0, output
+    return [json.loads((told / f"{rank}.json").read_text()) for rank in range(world_size)]
+
+
+def together(ranks: list[dict[str, Any]], case: str, number: int) -> tuple[list[list[str]], dict[str, Any]]:
+    """The global batches of what the ranks saw, and the state that all of them ended with."""
+    parts = [rank[case][number] for rank in ranks]
+    assert all(part["state"] == parts[0]["state"] for part in parts)
+    assert len({len(part["seen"]) for part in parts}) == 1
+    return [list(itertools.chain(*shares)) for shares in zip(*(part["seen"] for part in parts), strict=True)], parts[0][
+        "state"
+    ]
+
+
+def close_to(state: dict[str, Any], other: dict[str, Any]) -> bool:
+    assert state["loader"] == other["loader"]
+    return all(
+        torch.allclose(*(torch.tensor(one["module"][name], dtype=torch.float64) for one in (state, other)), atol=1e-10)
+        for name in state["module"]
+    )
+
+
+@pytest.mark.slow
+def test_ranks_learn_what_one_process_learns_and_go_on_with_each_others_training(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    for samples in {size for size, _, _ in CASES.values()}:
+        own = [Sample(f"s{number:03d}", {"txt": b"x"}) for number in range(samples)]
+        corpora.version(store, tmp_path, {"train": own}, corpus=corpus(samples), per_shard=7)
+    undisturbed, steps = {}, {}
+    for case, (samples, batch_size, last) in CASES.items():
+        steps[case] = EPOCHS * (samples // batch_size if last == "drop" else -(-samples // batch_size))
+        undisturbed[case] = learn(str(tmp_path / "store"), tmp_path / "cache", case, steps[case], None)
+    state: dict[str, Any] = dict.fromkeys(CASES)
+    seen: dict[str, list[list[str]]] = {case: [] for case in CASES}
+    for place, world_size in enumerate(WORLDS):
+        wished = {
+            case: [
+                {"steps": steps[case], "state": None},
+                {"steps": _cut(steps[case], place + 1) - _cut(steps[case], place), "state": state[case]},
+            ]
+            for case in CASES
+        }
+        ranks = torchrun(tmp_path, world_size, wished)
+        for case in CASES:
+            whole, ended = together(ranks, case, 0)
+            assert whole == undisturbed[case]["seen"], (case, world_size)
+            assert close_to(ended, undisturbed[case]["state"]), (case, world_size)
+            part, state[case] = together(ranks, case, 1)
+            seen[case] += part
+            assert sum(rank[case][0]["fetched"] for rank in ranks) == 0  # the machine has them already
+        if world_size > 1:
+            assert any(rank["a short batch of one"][0]["real"][5] == 0 for rank in ranks)  # an empty share
+    for case in CASES:
+        assert seen[case] == undisturbed[case]["seen"]
+        assert close_to(state[case], undisturbed[case]["state"])
+
+
+def _cut(steps: int, place: int) -> int:
+    """Where a training of so many steps is taken over by the next world: in the middle of epochs too."""
+    return steps * place // len(WORLDS)
+
+
+@pytest.mark.parametrize("last", ["short", "drop", "pad"])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_each_sample_of_an_epoch_weighs_the_same_whatever_the_shares(
+    letters: Small, last: str, world_size: int
+) -> None:
+    steps: list[list[float]] = []
+    for rank in range(world_size):
+        options: Any = {"batch_size": 6, "last": last, "rank": rank, "world_size": world_size}
+        stream = ShardStream(letters.store, letters.manifest, cache=letters.cache, **options)
+        weights = [(len(samples) - padded(stream)) * gradient_scale(stream) / world_size for samples in stream]
+        steps.append(weights)
+    assert [sum(shares) for shares in zip(*steps, strict=True)] == pytest.approx([1.0] * (4 if last == "drop" else 5))

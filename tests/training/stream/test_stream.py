@@ -1,0 +1,109 @@
+"""The stream: the same global batches for any ranks, workers, stops and restarts; damage is named."""
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.shards.sample import Sample
+from stoker.training.errors import TrainingError
+from stoker.training.stream.stream import ShardStream
+from tests.training.conftest import Small
+
+
+def key_of(sample: Sample) -> str:
+    return sample.key
+
+
+def stream(small: Small, **options: Any) -> ShardStream:
+    return ShardStream(small.store, small.manifest, decode=key_of, cache=small.cache, **options)
+
+
+def test_an_epoch_gives_every_sample_once_and_the_next_another_order(letters: Small) -> None:
+    made = stream(letters, batch_size=4)
+    first, second = list(made), list(made)
+    assert [len(batch) for batch in first] == [4, 4, 4, 4, 4, 4, 2]
+    assert sorted(itertools.chain(*first)) == sorted(itertools.chain(*second)) == list("abcdefghijklmnopqrstuvwxyz")
+    assert first != second
+    assert made.state_dict()["epoch"] == 2
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batch_size=st.integers(3, 30),
+    window=st.integers(1, 5),
+    seed=st.integers(0, 9),
+    before=st.integers(1, 3),
+    after=st.integers(1, 3),
+    stop=st.integers(0, 20),
+    last=st.sampled_from(["short", "drop", "pad"]),
+)
+def test_stopping_anywhere_and_going_on_with_other_ranks_changes_no_global_batch(
+    letters: Small, batch_size: int, window: int, seed: int, before: int, after: int, stop: int, last: str
+) -> None:
+    options = {"batch_size": batch_size, "window": window, "seed": seed, "last": last}
+    whole = stream(letters, **options)
+    expected = [batch for _ in range(2) for batch in whole]
+    stop = min(stop, len(expected))
+
+    def batches(world_size: int, count: int, state: dict[str, Any] | None) -> tuple[list[list[str]], dict[str, Any]]:
+        found: list[list[str]] = [[] for _ in range(count)]
+        for rank in range(world_size):
+            one = stream(letters, **options, rank=rank, world_size=world_size)
+            if state is not None:
+                one.load_state_dict(state)
+            endless = itertools.chain.from_iterable(itertools.repeat(one)) if len(whole) or expected else iter(())
+            for number, batch in enumerate(itertools.islice(endless, count) if count else ()):
+                found[number] += batch
+            left = one.state_dict()
+        return found, left
+
+    if not expected:
+        assert last == "drop"
+        return
+    first, state = batches(before, stop, None)
+    second, _ = batches(after, len(expected) - stop, state)
+    assert first + second == expected
+
+
+def test_a_changed_byte_is_named_and_nothing_of_it_is_kept(letters: Small) -> None:
+    shard = letters.manifest.shards[1]
+    payload = bytearray(letters.store.read(shard.key))
+    payload[700] ^= 1
+    letters.store.write(shard.key, bytes(payload))
+    altered = stream(letters)
+    with pytest.raises(CorruptShard, match=r"train-00001\.tar: sha256 .* but the manifest says"):
+        list(altered)
+    altered.close()  # other shards may still be on their way
+    assert not (letters.cache / shard.sha256).exists()
+    assert not list(letters.cache.glob("coming-*"))
+
+
+def test_a_changed_index_and_a_missing_shard_are_named(letters: Small) -> None:
+    letters.store.write(letters.manifest.shards[0].index, b"nonsense")
+    letters.store.delete(letters.manifest.shards[2].key)
+    with pytest.raises((CorruptShard, NotFound), match=r"train-0000[02]"):
+        list(stream(letters))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "test"}, r"no samples in split 'test'; its splits: train \(26\)"),
+        ({"batch_size": 0}, "expected 1 or more"),
+        ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
+        ({"batch_size": 2, "world_size": 3}, "less than the 3 ranks"),
+        ({"last": "pad", "on_corrupt": "skip"}, "last='pad' needs on_corrupt='stop'"),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(letters: Small, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        stream(letters, **options)
+
+
+def test_the_state_of_another_order_is_refused(letters: Small) -> None:
+    with pytest.raises(TrainingError, match="with seed 1, this stream is of small@1 with 2"):
+        stream(letters, seed=2).load_state_dict(stream(letters, seed=1).state_dict())

@@ -1,0 +1,90 @@
+"""What a network does to a stream: nothing is lost, nothing comes twice, and what cannot be mended is named."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stoker.flows import seaweed
+from stoker.storage.errors import StorageRefused, StorageUnavailable
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.s3 import S3Store
+from stoker.storage.versions.manifest import Manifest
+from stoker.training.stream.stream import ShardStream
+from tests.storage.faulty import Fault, Proxy, faulty
+from tests.training import corpora
+
+# Three megabytes a shard: several pieces, so that a cut comes in the middle.
+SAMPLES = tuple(Sample(f"n{number:02d}", {"bin": bytes([number]) * 150_000}) for number in range(40))
+
+
+@pytest.fixture
+def network(s3_server: seaweed.Server) -> Iterator[Proxy]:
+    with faulty(int(s3_server.endpoint.rpartition(":")[2])) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def shaky(s3_store: S3Store, network: Proxy) -> S3Store:
+    return replace(s3_store, endpoint=network.endpoint)
+
+
+@pytest.fixture
+def version(s3_store: S3Store, tmp_path: Path) -> Manifest:
+    return corpora.version(s3_store, tmp_path, {"train": SAMPLES}, per_shard=20)
+
+
+def keys(stream: ShardStream) -> list[str]:
+    found = []
+    for batch in stream:
+        for sample in batch:
+            assert sample.fields["bin"] == bytes([int(sample.key[1:])]) * 150_000
+            found.append(sample.key)
+    return found
+
+
+@pytest.mark.parametrize("fault", ["refuse", "throttle", "hang up", "cut body", "reset", "drip", "lose answer"])
+def test_no_sample_is_lost_or_doubled_by_a_passing_fault(
+    shaky: S3Store, network: Proxy, version: Manifest, tmp_path: Path, fault: Fault
+) -> None:
+    stream = ShardStream(shaky, version, batch_size=7, cache=tmp_path / "cache")
+    expected = stream.order(0).places(0, 40)
+    network.plan = [("GET", fault) for _ in range(4)]  # two shards and their indexes
+    found = keys(stream)
+    assert not network.plan, "the fault never came"
+    names = [sample.key for sample in SAMPLES]
+    rows = zip(expected[0].tolist(), expected[1].tolist(), strict=True)
+    assert found == [names[20 * shard + row] for shard, row in rows]
+    stream.close()
+
+
+def test_a_server_that_stays_busy_ends_the_stream_by_name_and_the_state_goes_on(
+    shaky: S3Store, network: Proxy, version: Manifest, tmp_path: Path
+) -> None:
+    expected = keys(ShardStream(shaky, version, batch_size=5, window=1, cache=tmp_path / "whole"))
+    stream = ShardStream(replace(shaky, attempts=2), version, batch_size=5, window=1, cache=tmp_path / "cache")
+    batches = iter(stream)
+    found = [sample.key for _ in range(2) for sample in next(batches)]
+    network.always = "refuse"
+    (tmp_path / "cache").rename(tmp_path / "gone")
+    fresh = ShardStream(replace(shaky, attempts=2), version, batch_size=5, window=1, cache=tmp_path / "cache")
+    fresh.load_state_dict(stream.state_dict())
+    with pytest.raises(StorageUnavailable, match=r"train-0000\d\.(tar|parquet)"):
+        keys(fresh)
+    fresh.close()  # or a request that is still on its way would be told of in the next loop
+    network.always = None
+    fresh.load_state_dict(stream.state_dict())
+    assert found + keys(fresh) == expected
+
+
+def test_keys_that_expire_are_told_and_new_ones_go_on(
+    shaky: S3Store, network: Proxy, version: Manifest, tmp_path: Path
+) -> None:
+    stream = ShardStream(shaky, version, batch_size=7, cache=tmp_path / "cache")
+    network.always = "expire"
+    with pytest.raises(StorageRefused, match="the credentials have expired; get new ones"):
+        keys(stream)
+    stream.close()
+    network.always = None
+    assert sorted(keys(stream)) == [sample.key for sample in SAMPLES]
