@@ -2,7 +2,7 @@
 
 import sys
 
-from stoker.flows.cli import main
+from stoker.flows.cli.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stoker.flows import seaweed
+from stoker.flows.services import seaweed
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.stores.s3 import S3Store, create_bucket
 

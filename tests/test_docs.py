@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stoker.flows import settings
-from stoker.flows.cli import parser
+from stoker.flows.cli.cli import parser
 from stoker.pipelines import recipe as recipes
 from stoker.pipelines.registry import find, names
 from stoker.pipelines.rejected import REASONS

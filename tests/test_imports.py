@@ -58,7 +58,7 @@ def test_a_recipe_is_checked_without_torch_and_prefect() -> None:
 
 
 def test_the_command_line_starts_light_and_at_once() -> None:
-    stoker_ = [sys.executable, "-m", "stoker.flows.cli", "--help"]
+    stoker_ = [sys.executable, "-m", "stoker.flows.cli.cli", "--help"]
     times = []
     for _ in range(3):
         started = time.perf_counter()
@@ -66,7 +66,7 @@ def test_the_command_line_starts_light_and_at_once() -> None:
         times.append(time.perf_counter() - started)
     assert "ingest" in found.stdout
     assert min(times) < 0.5
-    assert loaded("import stoker.flows.cli").isdisjoint({"torch", "prefect", "pyarrow", "boto3", "fastapi", "av"})
+    assert loaded("import stoker.flows.cli.cli").isdisjoint({"torch", "prefect", "pyarrow", "boto3", "fastapi", "av"})
 
 
 def test_the_layers_hold() -> None:

@@ -55,10 +55,10 @@ def test_the_wheel_works_beside_a_users_own_training_folder(wheel: Path, tmp_pat
         f"import sys; sys.path.insert(1, {str(site)!r})\n"
         "import flows, pipelines, storage, training\n"
         "assert flows.mine and pipelines.mine and storage.mine and training.mine\n"
-        "import stoker, stoker.storage, stoker.pipelines.recipe, stoker.flows.cli\n"
+        "import stoker, stoker.storage, stoker.pipelines.recipe, stoker.flows.cli.cli\n"
         "from stoker.training import ShardStream\n"
         "print(stoker.__file__)\n"
-        "raise SystemExit(stoker.flows.cli.main(['--help']))\n"
+        "raise SystemExit(stoker.flows.cli.cli.main(['--help']))\n"
     )
     # -I keeps this repository (an editable install's finder included) from being found first: -S drops site-packages,
     # so they are added again behind ours, as plain folders.

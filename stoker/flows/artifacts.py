@@ -11,9 +11,9 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from stoker.flows import services
+from stoker.flows import running
+from stoker.flows.report.format import size_text, visible
 from stoker.flows.settings import Settings
-from stoker.flows.wording import size_text, visible
 from stoker.pipelines.rejected import REASONS
 from stoker.storage.versions.manifest import Manifest
 
@@ -49,7 +49,7 @@ def of_version(manifest: Manifest, settings: Settings, *, new: bool) -> None:
         key=key(manifest.corpus, "version"),
         description=f"What {manifest.reference} holds and what was refused",
     )
-    page = services.load(settings.home).alive("web")
+    page = running.load(settings.home).alive("web")
     if page is not None:
         create_link_artifact(
             f"{page.url}/c/{manifest.reference}",

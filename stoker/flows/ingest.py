@@ -31,7 +31,6 @@ from stoker.storage.versions.manifest import Part
 from stoker.storage.versions.work import ingesting as at_work
 
 R = TypeVar("R")
-PUBLISHED = "stoker.version.published"  # the event, of the resource stoker.corpus.<name>
 _FINDERS = 16  # looked for at a time: each is one small read
 _ARTIFACT_S = 2.0  # between updates of the progress artifact
 
@@ -287,7 +286,7 @@ def _tell(published: publishing.Published) -> None:
     """Emit the event that deployments can wait for."""
     manifest = published.manifest
     emit_event(
-        event=PUBLISHED,
+        event=runs.PUBLISHED,
         resource={
             "prefect.resource.id": f"stoker.corpus.{manifest.corpus}",
             "prefect.resource.name": manifest.corpus,

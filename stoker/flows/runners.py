@@ -11,7 +11,7 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from stoker.flows import prefect_server
+from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 
@@ -65,7 +65,7 @@ def _dask(settings: Settings) -> TaskRunner[Any]:  # Any: as above
         "threads_per_worker": 1,
         "dashboard_address": None,
         "silence_logs": logging.CRITICAL,
-        "preload": "stoker.flows.dask_worker",
+        "preload": "stoker.flows.services.dask_worker",
     }
     own: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs=options)  # Any: as above
     return own

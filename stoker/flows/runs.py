@@ -5,14 +5,16 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from stoker.flows import services
+from stoker.flows import running
+
+PUBLISHED = "stoker.version.published"  # Prefect event of an ingest, about the resource stoker.corpus.<name>
 
 
 def note(home: Path, token: str, flow_run: object) -> None:
     """Remember which process a flow run lives in; a run without a token is watched over by `stoker up`."""
     if token and flow_run:
-        content = {"flow_run": str(flow_run), "process": asdict(services.this_process())}
-        services.write_private(_folder(home) / f"{token}.json", json.dumps(content))
+        content = {"flow_run": str(flow_run), "process": asdict(running.this_process())}
+        running.write_private(_folder(home) / f"{token}.json", json.dumps(content))
 
 
 def forget(home: Path, token: str) -> None:
@@ -26,7 +28,7 @@ def bury(home: Path) -> None:
     for path in sorted(_folder(home).glob("*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(path.read_bytes())
-            if not services.Process(**content["process"]).alive:
+            if not running.Process(**content["process"]).alive:
                 _crashed(content["flow_run"])
                 forget(home, path.stem)
 

@@ -69,12 +69,12 @@ class Settings:
 
     def open_store(self) -> "Store":
         """The store that the settings name. Raises StorageRefused, StorageUnavailable."""
-        from stoker.flows import services
+        from stoker.flows import running
         from stoker.storage import open_store
 
         if self.store:
             return open_store(self.store, endpoint=self.s3_endpoint or None, region=self.s3_region or None)
-        known = services.load(self.home)
+        known = running.load(self.home)
         if not known.bucket:
             return open_store(str(self.home / "store"), endpoint=self.s3_endpoint, region=self.s3_region)
         own = known.alive("s3")
@@ -83,7 +83,7 @@ class Settings:
                 f"the corpora lie in the S3 server of `stoker up` ({self.home}), which is not running; "
                 "run `stoker up`, or set STOKER_STORE to another store"
             )
-        access_key, secret_key = services.credentials(self.home)
+        access_key, secret_key = running.credentials(self.home)
         return open_store(f"s3://{known.bucket}", endpoint=own.url, access_key=access_key, secret_key=secret_key)
 
     def context(self, root: Path) -> "Context":

@@ -11,8 +11,8 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from stoker.flows import artifacts, progress, runs
+from stoker.flows.report.format import number_text
 from stoker.flows.settings import Settings
-from stoker.flows.wording import number_text
 from stoker.storage.versions.manifest import load_manifest
 
 if TYPE_CHECKING:

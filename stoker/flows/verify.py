@@ -9,8 +9,8 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from stoker.flows import artifacts, progress, runs
+from stoker.flows.report.format import size_text
 from stoker.flows.settings import Settings
-from stoker.flows.wording import size_text
 from stoker.storage.errors import CorruptShard
 from stoker.storage.verification.verify import Verified
 from stoker.storage.verification.verify import verify as read_again

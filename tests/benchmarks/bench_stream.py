@@ -291,7 +291,7 @@ def main() -> None:
 def _measure(
     folder: Path, count: int, rounds: int, names: Sequence[str], rows: dict[str, Any]
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    from stoker.flows import seaweed
+    from stoker.flows.services import seaweed
 
     prepare(folder, count, names)
     server = None

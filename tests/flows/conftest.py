@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.flows import prefect_server
+from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 
 PLUGIN = Path(__file__).parent / "plugin"

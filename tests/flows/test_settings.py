@@ -110,9 +110,9 @@ def test_without_services_the_store_is_a_folder_in_home(tmp_path: Path) -> None:
 
 
 def test_corpora_in_a_server_that_is_down_are_not_looked_for_elsewhere(tmp_path: Path) -> None:
-    from stoker.flows import services
+    from stoker.flows import running
 
     own = load(environ={}, cwd=tmp_path)
-    services.save(own.home, services.Services(bucket="stoker"))
+    running.save(own.home, running.Services(bucket="stoker"))
     with pytest.raises(StorageUnavailable, match="run `stoker up`, or set STOKER_STORE"):
         own.open_store()

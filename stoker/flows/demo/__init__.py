@@ -14,7 +14,7 @@ from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 
 if TYPE_CHECKING:
-    from stoker.flows.services import Services
+    from stoker.flows.running import Services
     from stoker.pipelines.recipe import Recipe
     from stoker.storage.versions.manifest import Manifest
 
@@ -38,7 +38,7 @@ def run(settings: Settings) -> int:
 
 
 def _walk(settings: Settings) -> int:
-    from stoker.flows.up import up_detached
+    from stoker.flows.services.up import up_detached
 
     started = time.monotonic()
     own = replace(settings, allow_private=True, requests_per_second=_AS_FAST_AS_IT_ANSWERS)
@@ -111,8 +111,8 @@ def _serve(settings: Settings) -> str:
 
 
 def _ingest(settings: Settings, step: int, path: Path, url: str) -> "Manifest":
-    from stoker.flows.commands import ingested
-    from stoker.flows.wording import plural
+    from stoker.flows.report.format import plural
+    from stoker.flows.start import ingested
 
     recipe = at(url, path)
     _head(step, f"{recipe.corpus}: stoker ingest {path.parent.name}/{path.name}")
@@ -145,7 +145,7 @@ def _train(
     settings: Settings, step: int, model: str, manifest: "Manifest", options: dict[str, str], what: str
 ) -> dict[str, Any]:  # Any: JSON values
     """What a run came to, with the evaluations on the way; a run that is over is not done again."""
-    from stoker.flows.commands import trained
+    from stoker.flows.start import trained
 
     options = options | {"threads": THREADS}
     flags = " ".join(f"--{name} {value}" for name, value in options.items())
@@ -186,8 +186,8 @@ def _report(manifests: "list[Manifest]", services: "Services", url: str, learned
     """What was kept, what was refused and why, what was learned, and where to look next."""
     from rich.console import Console
 
-    from stoker.flows.report import report
-    from stoker.flows.terminal import Sheet
+    from stoker.flows.report.report import report
+    from stoker.flows.report.terminal import Sheet
 
     sheet = Sheet(Console())
     sheet.heading("What was kept")

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from stoker.flows.demo import dump, film
 from stoker.flows.demo.dump import put
 from stoker.flows.demo.site import BUSY_ONCE, HTML, PHOTOGRAPHERS, PHOTOGRAPHS_LICENCE, Answer, build, html, listing
-from stoker.flows.prefect_server import free_port
+from stoker.flows.services.prefect_server import free_port
 
 HOST = "127.0.0.1"
 PORT = 8747  # the one that recipes/*.toml name

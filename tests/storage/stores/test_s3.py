@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.flows import seaweed
+from stoker.flows.services import seaweed
 from stoker.storage import open_store
 from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
 from stoker.storage.stores.s3 import S3Store, create_bucket

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.flows import seaweed
+from stoker.flows.services import seaweed
 from stoker.storage.errors import StorageRefused, StorageUnavailable
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.s3 import S3Store

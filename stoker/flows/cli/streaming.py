@@ -1,0 +1,157 @@
+"""`stoker stream`: samples in the order in which training sees them, and how fast they can be fed."""
+
+import json
+import math
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from stoker.flows.progress import watched
+from stoker.flows.report.format import number_text, percent_text, size_text, visible
+from stoker.flows.report.terminal import Sheet
+from stoker.flows.settings import UsageError
+from stoker.flows.start import manifest_of, settings_of, torch_needed
+
+if TYPE_CHECKING:
+    from stoker.training.loader.bench import Measured, Stage
+    from stoker.training.stream.stream import ShardStream
+
+_LIMITS = {
+    "reading": "reading: a faster store, a warm cache or more workers help",
+    "making": "decoding: more cores and workers help, or smaller images in the corpus",
+    "hand-over": "the hand-over between workers and loop: larger batches help",
+}
+
+
+def stream_command(arguments: Namespace) -> int:
+    """Print samples in their order, or measure."""
+    own = settings_of(arguments)
+    store = own.open_store()
+    manifest = manifest_of(store, arguments.corpus)
+    split = arguments.split or next(iter(manifest.splits), "train")
+    if not (arguments.seconds > 0 and math.isfinite(arguments.seconds)) or arguments.limit < 0:
+        raise UsageError("stream: expected --seconds above 0 and --limit 0 or more")
+    with torch_needed():
+        from stoker.training.stream.stream import ShardStream
+
+        stream = ShardStream(
+            store,
+            manifest,
+            split,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            shuffle=not arguments.stored_order,
+            window=arguments.window,
+            cache=own.home / "cache",
+        )
+    try:
+        if arguments.bench or arguments.rate:
+            return _bench(stream, arguments)
+        return _print(stream, arguments)
+    finally:
+        stream.close()
+
+
+def _print(stream: "ShardStream", arguments: Namespace) -> int:
+    """One line a sample: its position, key, shard and size; with --json, its record too."""
+    left = arguments.limit or stream.samples
+    position = 0
+    while left > 0 and position < stream.samples:
+        samples = stream.batch(0, position)
+        for place, (key, size, shard) in enumerate(zip(samples.keys, samples.sizes, samples.shards, strict=True)):
+            if not left:
+                break
+            left -= 1
+            if arguments.json:
+                line: dict[str, Any] = {"position": position + place, "key": key, "shard": shard, "size": size}
+                print(json.dumps(line | {"record": samples[place].record}, ensure_ascii=False, default=str))
+            else:
+                print(
+                    f"{position + place:>10,}  {visible(key, most=60)}  {shard.rpartition('/')[2]}  {size_text(size)}"
+                )
+        position += len(samples)
+    return 0
+
+
+def _bench(stream: "ShardStream", arguments: Namespace) -> int:
+    from stoker.training.loader.bench import measure
+
+    images = _decodes_images(stream)
+    if images:
+        from dataclasses import replace
+
+        from stoker.training.pictures.pictures import PictureMaker
+
+        stream = replace(stream, make=PictureMaker(arguments.size))
+    home = settings_of(arguments).home
+    with watched(home) as board:
+        board.phase(f"{stream.manifest.reference}: measuring")
+        measured = measure(
+            stream,
+            workers=arguments.workers,
+            seconds=arguments.seconds,
+            tell=lambda stage: board.phase(f"{stream.manifest.reference}: {stage}"),
+            stop=board.stopped.is_set,
+        )
+        if board.stopped.is_set():
+            raise KeyboardInterrupt("nothing was measured to the end")
+    if arguments.json:
+        print(json.dumps(_json(measured, arguments.rate), indent=1, ensure_ascii=False))
+    else:
+        _show(measured, Console(), f"random crops of {arguments.size} px" if images else "fields as they are")
+    if not arguments.rate:
+        return 0
+    if measured.rate >= arguments.rate:
+        print(f"feeds {arguments.rate:,.0f} samples/s: yes, up to {measured.rate:,.0f}", file=sys.stderr)
+        return 0
+    print(f"stoker: cannot feed {arguments.rate:,.0f} samples/s: {_short(measured, arguments.rate)}", file=sys.stderr)
+    return 1
+
+
+def _decodes_images(stream: "ShardStream") -> bool:
+    from stoker.training.pictures.pictures import FIELDS
+
+    return bool(set(FIELDS) & set(stream.batch(0, 0).extensions))
+
+
+def _short(measured: "Measured", rate: float) -> str:
+    slowest = measured.reading if measured.limit == "reading" or measured.making is None else measured.making
+    words = _LIMITS[measured.limit]
+    cores = slowest.needs(rate)
+    return (
+        f"{measured.rate:,.0f} is the most; limited by {words}; at {slowest.cpu_ms:.3g} ms of processor time for 1,000 "
+        f"it needs {number_text(math.ceil(cores))} cores, and there are {measured.cores}"
+    )
+
+
+def _show(measured: "Measured", console: Console, what: str) -> None:
+    sheet = Sheet(console)
+    sheet.title(
+        f"{measured.reference}, split {measured.split}",
+        f"{measured.samples:,} samples of {size_text(measured.sample_bytes)}",
+    )
+    sheet.say(
+        f"batches of {measured.batch_size}, {what}; {measured.workers} workers on {measured.cores} cores; first batch "
+        f"after {measured.first_batch_s * 1000:,.0f} ms"
+    )
+    stages = [stage for stage in (measured.reading, measured.making, measured.loading) if stage is not None]
+    sheet.table(("", "samples/s>", "bytes/s>", "CPU ms per 1,000>"), [_row(stage) for stage in stages])
+    if "cache_hits" in measured.seen:
+        sheet.say(f"shards found on this machine: {percent_text(measured.seen['cache_hits'])}")
+    if measured.shuffle is not None:
+        sheet.say(f"shuffle: {measured.shuffle.describe()}")
+    sheet.say(f"limited by {_LIMITS[measured.limit]}")
+
+
+def _row(stage: "Stage") -> tuple[str, str, str, str]:
+    names = {"reading": "reading alone", "making": "decoding alone, one core", "loading": "all together"}
+    return names[stage.name], f"{stage.samples_per_s:,.0f}", f"{size_text(stage.bytes_per_s)}/s", f"{stage.cpu_ms:,.1f}"
+
+
+def _json(measured: "Measured", rate: float | None) -> dict[str, Any]:  # Any: JSON values
+    import dataclasses
+
+    found = dataclasses.asdict(measured) | {"rate": measured.rate, "limit": measured.limit}
+    return found | ({"asked_rate": rate, "feeds": measured.rate >= rate} if rate else {})

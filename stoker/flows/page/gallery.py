@@ -1,0 +1,184 @@
+"""What a page shows of samples: pictures, excerpts, where they come from and where they are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from urllib.parse import unquote, urlsplit
+
+from stoker.flows.page.pictures import TINY
+from stoker.flows.report.samples import Entry, Shelf
+from stoker.pipelines.images.formats import EXTENSIONS
+from stoker.storage.errors import NotFound
+from stoker.storage.shards.shard import Member
+from stoker.storage.versions.manifest import Manifest
+
+TEXTS = ("txt", "cls", "md", "html", "csv", "xml")
+_EXCERPT = 1600  # bytes of a text that an excerpt is made of
+_TEXT = 65_536  # bytes of a text on its own page
+_OTHER = 4096  # bytes of a field that may be a text
+_VERSIONS = 20  # the newest ones a sample is looked for in
+_PROVENANCE = (
+    ("url", "file"),
+    ("page_url", "page"),
+    ("title", "title"),
+    ("licence", "licence"),
+    ("author", "author"),
+    ("attribution", "attribution"),
+    ("group", "group"),
+    ("source", "source"),
+    ("sha256", "SHA-256 of the fetched bytes"),
+    ("code", "Stoker version"),
+    ("recipe", "recipe for fetching"),
+    ("part", "raw part"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A sample in a grid, or at the top of its own page. All its texts are foreign."""
+
+    key: str
+    split: str
+    shard: int
+    mark: str  # changes with the shard: a browser's cache never shows the picture of another store
+    members: tuple[Member, ...]
+    picture: bool
+    tiny: bool
+    title: str
+    caption: str
+    excerpt: str
+    tag: str  # the few words under the picture
+    heading: str
+    below: str  # a second line, "" if there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A field that is text; ``shown`` of its ``size`` bytes."""
+
+    extension: str
+    text: str
+    shown: int
+    size: int
+
+    @property
+    def cut(self) -> bool:
+        """Whether there is more."""
+        return self.shown < self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Whether a version holds the sample; None: it was not looked through."""
+
+    version: int
+    holds: bool | None
+
+
+def shots(shelf: Shelf, manifest: Manifest, entries: Sequence[Entry]) -> list[Shot]:
+    """The samples of a page; the excerpts of texts are read at the same time."""
+    if not entries:
+        return []
+    with ThreadPoolExecutor(8, thread_name_prefix="excerpts") as pool:
+        return list(pool.map(shot, repeat(shelf), repeat(manifest), entries))
+
+
+def shot(shelf: Shelf, manifest: Manifest, entry: Entry) -> Shot:
+    """One sample, with an excerpt if it is a text."""
+    picture = entry.member(*EXTENSIONS) is not None
+    excerpt = "" if picture else _excerpt(shelf, manifest, entry)
+    record = entry.record
+    sides = [record.get(name) for name in ("width", "height")]
+    title, caption = _text(record.get("title")), _text(record.get("caption"))
+    label, language = _text(record.get("label")), _text(record.get("language"))
+    names = [name for name in ((caption, title) if picture else (title, caption)) if name]
+    return Shot(
+        key=entry.key,
+        split=entry.split,
+        shard=entry.shard,
+        mark=manifest.shards[entry.shard].sha256[:8],
+        members=entry.members,
+        picture=picture,
+        tiny=all(isinstance(side, int) and side <= TINY for side in sides),
+        title=title,
+        caption=caption or title,
+        excerpt=excerpt,
+        tag=label or (caption or _file(record.get("url")) if picture else language) or title or entry.key,
+        heading=names[0] if names else entry.key,
+        below=names[1] if len(names) == 2 and names[1] != names[0] else "",
+    )
+
+
+def _excerpt(shelf: Shelf, manifest: Manifest, entry: Entry) -> str:
+    member = entry.member(*TEXTS)
+    if member is None:
+        return ", ".join(f".{one.extension}" for one in entry.members)
+    payload = shelf.read(manifest.shards[entry.shard].key, member, most=_EXCERPT, of=manifest)
+    return payload.decode("utf-8", "replace")
+
+
+def texts(shelf: Shelf, manifest: Manifest, entry: Entry) -> Iterator[Text]:
+    """The sample's fields that are text: those known to be, and short ones that decode."""
+    tar = manifest.shards[entry.shard].key
+    for member in entry.members:
+        if member.extension == "json" or member.extension in EXTENSIONS:
+            continue
+        known = member.extension in TEXTS
+        if not known and member.size > _OTHER:
+            continue
+        payload = shelf.read(tar, member, most=_TEXT, of=manifest)
+        if not known and not _is_text(payload):
+            continue
+        yield Text(member.extension, payload.decode("utf-8", "replace"), len(payload), member.size)
+
+
+def _is_text(payload: bytes) -> bool:
+    try:
+        return "\0" not in payload.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+
+
+def provenance(record: Mapping[str, object]) -> list[tuple[str, object]]:
+    """Where a sample comes from: what a person calls it, and the value."""
+    return [(title, record[name]) for name, title in _PROVENANCE if record.get(name) not in (None, "")]
+
+
+def whole(record: Mapping[str, object]) -> list[tuple[str, object]]:
+    """Every column that has a value, in order of name."""
+    return sorted((name, value) for name, value in record.items() if value is not None)
+
+
+def held_in(shelf: Shelf, manifest: Manifest, entry: Entry) -> list[Held]:
+    """Which of the newest versions hold the sample's key. A shard that versions share is not looked through again."""
+    versions = shelf.versions(manifest.corpus)[-_VERSIONS:]
+    own = manifest.shards[entry.shard].index_sha256
+    found = []
+    for version in versions:
+        other = manifest if version == manifest.version else shelf.manifest(manifest.corpus, version)
+        if any(shard.index_sha256 == own for shard in other.shards):
+            found.append(Held(version, True))
+            continue
+        try:
+            shelf.find(other, entry.key)
+            found.append(Held(version, True))
+        except NotFound:
+            found.append(Held(version, False))
+    return found
+
+
+def _file(url: object) -> str:
+    """The last part of a URL's path.
+
+    >>> _file("https://example.org/a/moon%20rise.png?size=2")
+    'moon rise.png'
+    """
+    try:
+        return unquote(urlsplit(str(url or "")).path).rpartition("/")[2]
+    except ValueError:
+        return ""
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

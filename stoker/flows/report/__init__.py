@@ -1,0 +1,1 @@
+"""What a version holds, for the terminal and the web page."""

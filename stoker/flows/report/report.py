@@ -1,0 +1,279 @@
+"""What a version is, as plain data: the one source of the terminal's report, the page and the JSON of both."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stoker.flows.report.columns import Numbers, Values, read_columns
+from stoker.flows.report.reasons import STAGES, meanings, stage_of
+from stoker.storage.versions.manifest import Manifest
+
+SCHEMA = 1  # of to_json(); raise it when a field changes its meaning or goes
+_DUPLICATES = ("duplicate_key", "exact_duplicate", "near_duplicate", "label_conflict", "split_conflict")
+_IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
+_SETS = 5  # of fields that are told
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A source, step or rule of the recipe: its name and the options that the recipe gives."""
+
+    name: str
+    options: Mapping[str, Any]  # Any: TOML values
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage of the funnel: ``lost`` in it, ``left`` after it."""
+
+    name: str
+    title: str
+    lost: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A reason, and how many candidates it was the end of."""
+
+    reason: str
+    meaning: str
+    stage: str
+    count: int
+    share: float  # of all candidates
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One split of the version."""
+
+    name: str
+    samples: int
+    shards: int
+    size: int  # bytes
+    share: float  # of all samples
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to do next: a shell command, and what it does."""
+
+    command: str
+    does: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A version. Counts are of samples or candidates, sizes bytes, times ISO 8601 in UTC."""
+
+    reference: str
+    corpus: str
+    version: int
+    parent: int | None
+    created_at: str
+    stoker: str
+    recipe_digest: str
+    content: str
+    holds: str  # "images", "texts" or "samples"
+    source: Part
+    steps: tuple[Part, ...]
+    rules: tuple[Part, ...]
+    partitions: int
+    candidates: int
+    samples: int
+    shards: int
+    size: int
+    raw_size: int
+    moved: int  # samples that a rule put into another split
+    splits: tuple[Split, ...]
+    funnel: tuple[Stage, ...]
+    refused: tuple[Refused, ...]
+    duplicates: Mapping[str, int]
+    licences: Mapping[str, int]
+    categories: tuple[Values, ...]
+    numbers: tuple[Numbers, ...]
+    distinct: Mapping[str, int]  # different values by column of words; above 256 to within a few percent
+    next: tuple[Command, ...]
+    loop: str  # Python that reads it
+    indexed: bool = False  # others wrote its tars: candidates are its samples, what was refused is not known
+    tars: str | None = None  # URL of the store of its tars; None: the corpus's own
+    fields: tuple[str, ...] = ()  # the fields of samples of an indexed version, the most frequent sets of them
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """The report as JSON values, documented by the dataclasses of this module."""
+        return {"schema": SCHEMA} | asdict(self)
+
+    def category(self, column: str) -> Values | None:
+        """What is known of a column of words."""
+        return next((one for one in self.categories if one.column == column), None)
+
+
+def report(manifest: Manifest) -> Report:
+    """The report of a version, from its manifest alone: nothing else is read."""
+    numbers, categories, distinct = read_columns(manifest.statistics)
+    document = manifest.recipe
+    steps, rules = (_parts(document.get(name)) for name in ("steps", "rules"))
+    source = _part(document.get("source"))
+    rejected: Counter[str] = Counter()
+    for part in manifest.parts:
+        rejected.update(part.rejected)
+    dropped = Counter(manifest.decisions.dropped)
+    samples = sum(shard.samples for shard in manifest.shards)
+    indexed = manifest.is_indexed
+    candidates = samples if indexed else sum(part.read for part in manifest.parts)
+    fields = _fields(categories) if indexed else ()
+    known = meanings([source.name], [one.name for one in steps], [one.name for one in rules])
+    columns = {one.column for one in numbers}
+    holds = "images" if "width" in columns else "texts" if "characters" in columns else _holds(fields)
+    return Report(
+        reference=manifest.reference,
+        corpus=manifest.corpus,
+        version=manifest.version,
+        parent=manifest.parent,
+        created_at=manifest.created_at,
+        stoker=manifest.stoker,
+        recipe_digest=manifest.recipe_digest,
+        content=manifest.content,
+        holds=holds,
+        source=source,
+        steps=steps,
+        rules=rules,
+        partitions=len(manifest.parts),
+        candidates=candidates,
+        samples=samples,
+        shards=len(manifest.shards),
+        size=sum(shard.size for shard in manifest.shards),
+        raw_size=sum(part.tar_size for part in manifest.parts),
+        moved=manifest.decisions.moved,
+        splits=_splits(manifest, samples),
+        funnel=() if indexed else _funnel(candidates, rejected, dropped),
+        refused=_refused(rejected, dropped, known, candidates),
+        duplicates={name: n for name in _DUPLICATES if (n := rejected[name] + dropped[name])},
+        licences=dict(sorted(manifest.licences.items(), key=lambda pair: (-pair[1], pair[0]))),
+        categories=categories,
+        numbers=numbers,
+        distinct=distinct,
+        next=_next(manifest, holds, labelled=any(one.column == "label" for one in categories)),
+        loop=_loop(manifest),
+        indexed=indexed,
+        tars=manifest.tars,
+        fields=fields,
+    )
+
+
+def redacted(value: Any) -> Any:  # Any: TOML values in, the same out
+    """TOML values without the passwords that a URL may carry.
+
+    >>> redacted({"pages": ["https://me:secret@example.org/a"]})
+    {'pages': ['https://…@example.org/a']}
+    """
+    if isinstance(value, str):
+        return _USER_INFO.sub("…@", value)
+    if isinstance(value, Mapping):
+        return {name: redacted(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(inner) for inner in value]
+    return value
+
+
+def _part(table: object) -> Part:
+    options = redacted(table) if isinstance(table, Mapping) else {}
+    return Part(str(options.get("name", "unknown")), {name: one for name, one in options.items() if name != "name"})
+
+
+def _parts(tables: object) -> tuple[Part, ...]:
+    return tuple(_part(table) for table in tables) if isinstance(tables, list | tuple) else ()
+
+
+def _splits(manifest: Manifest, samples: int) -> tuple[Split, ...]:
+    """In the recipe's order; splits that hold nothing are left out unless the recipe asks for them."""
+    asked = manifest.recipe.get("splits")
+    names = list(
+        dict.fromkeys([*(asked if isinstance(asked, Mapping) else ()), *(one.split for one in manifest.shards)])
+    )
+    found = []
+    for name in names:
+        own = [shard for shard in manifest.shards if shard.split == name]
+        held = sum(shard.samples for shard in own)
+        share = held / samples if samples else 0.0
+        found.append(Split(name, held, len(own), sum(shard.size for shard in own), share))
+    return tuple(found)
+
+
+def _funnel(candidates: int, rejected: Mapping[str, int], dropped: Mapping[str, int]) -> tuple[Stage, ...]:
+    lost: Counter[str] = Counter()
+    for reason, count in rejected.items():
+        lost[stage_of(reason)] += count
+    lost["corpus"] += sum(dropped.values())
+    stages = [Stage("found", "candidates found", 0, candidates)]
+    left = candidates
+    for name, title in STAGES.items():
+        left -= lost[name]
+        if lost[name] or name == "corpus":
+            stages.append(Stage(name, title, lost[name], left))
+    return tuple(stages)
+
+
+def _refused(
+    rejected: Mapping[str, int], dropped: Mapping[str, int], known: Mapping[str, str], candidates: int
+) -> tuple[Refused, ...]:
+    total = Counter(rejected) + Counter(dropped)
+    rows = [
+        Refused(
+            reason=reason,
+            meaning=known.get(reason, ""),
+            stage="corpus" if dropped.get(reason) else stage_of(reason),
+            count=count,
+            share=count / candidates if candidates else 0.0,
+        )
+        for reason, count in total.items()
+    ]
+    return tuple(sorted(rows, key=lambda one: (-one.count, one.reason)))
+
+
+def _next(manifest: Manifest, holds: str, *, labelled: bool) -> tuple[Command, ...]:
+    reference = manifest.reference
+    commands = []
+    if holds == "texts":
+        commands.append(Command(f"stoker train lstm {reference}", "train a language model on exactly this version"))
+    elif holds == "images" and labelled:
+        commands.append(Command(f"stoker train cnn {reference}", "train a classifier on exactly this version"))
+    commands.append(Command(f"stoker verify {reference}", "read every byte again and check it"))
+    if manifest.parent is not None:
+        older = f"{manifest.corpus}@{manifest.parent}"
+        commands.append(Command(f"stoker diff {older} {reference}", "what this version changed"))
+    if not manifest.is_indexed:
+        commands.append(Command(f"stoker why {reference} KEY-or-URL", "what became of any candidate"))
+    return tuple(commands)
+
+
+def _fields(categories: tuple[Values, ...]) -> tuple[str, ...]:
+    """The sets of fields that samples have, as their index tells them."""
+    found = next((one for one in categories if one.column == "fields"), None)
+    return () if found is None else tuple(one.value for one in found.values[:_SETS])
+
+
+def _holds(fields: tuple[str, ...]) -> str:
+    """What kind of samples have these fields."""
+    named = {name for one in fields for name in one.split()}
+    return "images" if named & _IMAGES else "texts" if "txt" in named else "samples"
+
+
+def _loop(manifest: Manifest) -> str:
+    split = manifest.shards[0].split if manifest.shards else "train"
+    return _LOOP.format(reference=manifest.reference, split=split)
+
+
+_LOOP = """\
+from stoker.flows.settings import load
+from stoker.training import ShardStream
+
+store = load().open_store()  # the one that the command `stoker` uses in this folder
+stream = ShardStream(store, "{reference}", split="{split}", batch_size=64, seed=1)
+for batch in stream:  # one epoch; the order is a function of version, seed and epoch
+    for sample in batch:
+        print(sample.key, list(sample.fields), sample.record)
+"""

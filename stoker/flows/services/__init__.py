@@ -1,0 +1,1 @@
+"""The servers of `stoker up` and the scheduler."""

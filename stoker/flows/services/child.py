@@ -1,0 +1,93 @@
+"""The services that run as processes of their own: `python -m stoker.flows.services.child NAME PORT SETTINGS`."""
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+from importlib import import_module
+
+from stoker.flows.services import prefect_server
+from stoker.flows.settings import Settings, put_environment
+
+_HOST = prefect_server.HOST
+_GRACE_S = 8
+_BY_MODULE = {"demo": "stoker.flows.demo.server"}  # services of rooms above; their main() gets a folder
+
+
+def main(name: str, port: int, settings: Settings) -> None:
+    """Serve until SIGTERM, or until the parent that holds our standard input is gone."""
+    if not os.path.samestat(os.fstat(0), os.stat(os.devnull)):
+        threading.Thread(target=_follow_parent, daemon=True).start()
+    if name == "prefect":
+        _prefect(port, settings, temporary=False)
+    elif name == "prefect-temporary":
+        _prefect(port, settings, temporary=True)
+    elif name == "web":
+        _web(port, settings)
+    elif name == "schedule":
+        _schedule(settings)
+    elif name == "up":
+        _up(settings)
+    elif name in _BY_MODULE:
+        import_module(_BY_MODULE[name]).main(settings.home / name)
+    else:
+        raise SystemExit(f"stoker.flows.services.child: no service is called {name!r}")
+
+
+def _follow_parent() -> None:
+    """End when the pipe from the parent does: also a parent that was killed leaves nothing behind."""
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait(_GRACE_S)
+    os._exit(1)
+
+
+def _prefect(port: int, settings: Settings, *, temporary: bool) -> None:
+    """What `prefect server start` runs, on loopback and with one start at a time on a database."""
+    put_environment(prefect_server.environment(settings, f"http://{_HOST}:{port}/api", quiet=False))
+    home = settings.home / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    lock = os.open(home / "start.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)  # two servers that migrate one new database at once break it
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]  # passed on
+            await super().startup(sockets)  # type: ignore[arg-type]  # passed on
+            os.close(lock)
+
+    app = create_app(final=True, ephemeral=temporary)
+    Server(uvicorn.Config(app, host=_HOST, port=port, log_level="warning", timeout_graceful_shutdown=5)).run()
+
+
+def _web(port: int, settings: Settings) -> None:
+    import uvicorn
+
+    from stoker.flows.page.web import make_app
+
+    uvicorn.run(make_app(settings.open_store), host=_HOST, port=port, log_level="warning")
+
+
+def _schedule(settings: Settings) -> None:
+    prefect_server.enter(settings, prefect_server.await_known(settings))
+    from stoker.flows.services.schedule import serve
+
+    serve()
+
+
+def _up(settings: Settings) -> None:
+    from stoker.flows.services.up import up
+    from stoker.storage.errors import StokerError
+
+    try:
+        up(settings, lambda text: print(text, flush=True))
+    except StokerError as error:
+        raise SystemExit(f"stoker: {error}") from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), Settings.from_json(json.loads(sys.argv[3])))

@@ -1,0 +1,125 @@
+"""Reports in the terminal: at 80 columns, in a pipe, on an old terminal, about data that wants to take it over."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from stoker.flows.cli import show
+from stoker.pipelines.stages.why import why as ask
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.versions.manifest import load_manifest
+from tests.flows.inspected_corpus import make_all
+
+Report = Callable[[Console], None]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> MemoryStore:
+    found = MemoryStore()
+    make_all(found, tmp_path_factory.mktemp("made"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def reports(store: MemoryStore) -> dict[str, Report]:
+    new, old, texts = (load_manifest(store, name) for name in ("shapes@2", "shapes@1", "pages"))
+    stories = [ask(store, new, key)[0] for key in ("shape-3", "shape-4", "shape-5", "shape-9")]
+    return {
+        "list": lambda console: show.list_corpora(store, console),
+        "show": lambda console: show.show(new, console),
+        "show texts": lambda console: show.show(texts, console),
+        "diff": lambda console: show.diff(old, new, store, console),
+        "why": lambda console: show.why(stories, console),
+    }
+
+
+def printed(report: Report, **options: object) -> str:
+    out = io.StringIO()
+    report(Console(file=out, **options))  # type: ignore[arg-type]  # the options of a console
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", ["list", "show", "show texts", "diff", "why"])
+def test_a_report_in_a_pipe_fits_80_columns_and_holds_no_codes(reports: dict[str, Report], name: str) -> None:
+    text = printed(reports[name])
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert all(one == "\n" or one.isprintable() for one in text)
+    assert text.strip()
+
+
+@pytest.mark.parametrize("name", ["list", "show", "diff", "why"])
+def test_a_report_on_a_terminal_has_only_rich_s_own_codes(reports: dict[str, Report], name: str) -> None:
+    text = printed(reports[name], force_terminal=True, width=80, color_system="standard")
+    assert "\x1b[31mred" not in text.replace("\ufffd[31mred", "")
+    assert not set(text) & set("\x07\u202e\x9b")
+    assert text.count("\x1b") == text.count("\x1b[")
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_other_widths_work_too(reports: dict[str, Report], width: int) -> None:
+    for report in reports.values():
+        assert printed(report, width=width)
+
+
+def test_a_terminal_that_knows_only_ascii_gets_a_report_too(reports: dict[str, Report]) -> None:
+    for report in reports.values():
+        raw = io.BytesIO()
+        out = io.TextIOWrapper(raw, encoding="ascii")
+        report(Console(file=out))
+        out.flush()
+        assert raw.getvalue().decode("ascii").strip()
+
+
+def test_markup_in_data_is_text(reports: dict[str, Report]) -> None:
+    assert "<b>&\"'" in printed(reports["show"])
+    assert "[31mred" in printed(reports["show"])
+
+
+def test_show_tells_what_was_kept_refused_and_why(reports: dict[str, Report]) -> None:
+    text = printed(reports["show"])
+    for words in (
+        "64 images made from 80 candidates",
+        "exact_duplicate",
+        "robots.txt forbids it",
+        "validation",
+        "CC0-1.0",
+        "40 px",
+        "about 8 authors",
+        "stoker verify shapes@2",
+    ):
+        assert words in text
+    assert "secret" not in text
+
+
+def test_list_names_the_newest_versions(reports: dict[str, Report]) -> None:
+    text = printed(reports["list"])
+    assert "shapes@2" in text
+    assert "pages@1" in text
+
+
+def test_an_empty_store_says_what_to_do() -> None:
+    assert "stoker ingest" in printed(lambda console: show.list_corpora(MemoryStore(), console))
+
+
+def test_a_corpus_whose_manifest_is_damaged_hides_no_other(store: MemoryStore) -> None:
+    damaged = MemoryStore()
+    for one in store.list():
+        damaged.write(one.key, store.read(one.key))
+    damaged.write("pages/versions/00000001.json", b"{")
+    text = printed(lambda console: show.list_corpora(damaged, console))
+    assert "not JSON" in text
+    assert "shapes@2" in text
+
+
+def test_why_tells_the_whole_life(reports: dict[str, Report]) -> None:
+    text = " ".join(printed(reports["why"], width=200).split())
+    assert "gone: the server says it does not exist" in text
+    assert "in its place shape-4, 100 % alike" in text
+    assert "In split" in text
+
+
+def test_json_is_what_the_report_says(store: MemoryStore) -> None:
+    found = show.show_json(load_manifest(store, "shapes"))
+    assert (found["reference"], found["samples"], found["candidates"]) == ("shapes@2", 64, 80)

@@ -1,0 +1,84 @@
+"""The page in a real browser: it renders, hostile data stays text, and it asks nobody else for anything."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stoker.flows.page.web import make_app
+from stoker.storage.stores.memory import MemoryStore
+from tests.flows.inspected_corpus import make_all
+from tests.flows.serving import serve
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine (Debian: apt-get install chromium)")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=5000",
+)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    store = MemoryStore()
+    make_all(store, tmp_path_factory.mktemp("made"))
+    with serve(make_app(store)) as found:
+        yield found
+
+
+def browse(url: str, profile: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *flags, url],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [
+        ("/", "Corpora · Stoker"),
+        ("/c/shapes", "shapes@2 · Stoker"),
+        ("/c/shapes/sample/shape-3", "shape-3 in shapes@2 · Stoker"),
+        ("/c/pages/sample/page-5", "page-5 in pages@1 · Stoker"),
+        ("/c/shapes/rejects", "Refused in shapes@2 · Stoker"),
+        ("/c/shapes/diff/1/2", "shapes@1 → shapes@2 · Stoker"),
+    ],
+)
+def test_a_page_keeps_its_title_whatever_the_data_says_and_breaks_no_policy(
+    address: str, tmp_path: Path, path: str, title: str
+) -> None:
+    found = browse(address + path, tmp_path, "--dump-dom")
+    assert f"<title>{title}</title>" in found.stdout
+    assert "<script" not in found.stdout
+    assert "owned</title>" not in found.stdout
+    for complaint in ("Content Security Policy", "Refused to", "Failed to load", "Uncaught"):
+        assert complaint not in found.stderr
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_a_page_is_painted_with_its_pictures_and_colours(address: str, tmp_path: Path, width: int) -> None:
+    picture = tmp_path / "page.png"
+    browse(f"{address}/c/shapes", tmp_path / "profile", f"--window-size={width},2600", f"--screenshot={picture}")
+    image = Image.open(picture).convert("RGB")
+    assert image.width == width
+    colours = image.getcolors(maxcolors=1 << 24) or []
+    ember = sum(count for count, (red, green, blue) in colours if red > 200 and 90 < green < 140 and blue < 80)
+    assert ember > 2000  # the bars: the stylesheet was loaded, and SVG needs no style of its own
+    assert len(colours) > 500  # the samples

@@ -1,0 +1,193 @@
+"""A version as plain data: what the terminal and the page both show."""
+
+import json
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stoker.flows.report.columns import histogram
+from stoker.flows.report.difference import difference
+from stoker.flows.report.format import paragraphs, visible, web_address
+from stoker.flows.report.reasons import STAGES, stage_of
+from stoker.flows.report.report import Report, report
+from stoker.flows.report.samples import Shelf
+from stoker.pipelines.rejected import REASONS
+from stoker.storage import open_store
+from stoker.storage.statistics.numbers import Quantiles
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.versions.manifest import Manifest, load_manifest
+from tests.flows.inspected_corpus import Shapes, make, make_all
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> MemoryStore:
+    found = MemoryStore()
+    make_all(found, tmp_path_factory.mktemp("made"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def manifest(store: MemoryStore) -> Manifest:
+    return load_manifest(store, "shapes@2")
+
+
+@pytest.fixture(scope="module")
+def found(manifest: Manifest) -> Report:
+    return report(manifest)
+
+
+def test_the_funnel_loses_exactly_what_was_refused(found: Report) -> None:
+    assert found.funnel[0].left == found.candidates == 80
+    assert found.funnel[-1].left == found.samples == 64
+    assert sum(stage.lost for stage in found.funnel) == sum(one.count for one in found.refused) == 16
+    assert {one.reason: one.count for one in found.refused} == {"exact_duplicate": 8, "gone": 4, "robots": 4}
+
+
+def test_every_reason_has_a_stage_and_a_meaning(found: Report) -> None:
+    assert {stage_of(reason) for reason in REASONS} <= STAGES.keys()
+    assert all(one.meaning for one in found.refused)
+
+
+def test_splits_add_up(found: Report) -> None:
+    assert sum(split.samples for split in found.splits) == found.samples
+    assert sum(split.size for split in found.splits) == found.size
+    assert sum(split.share for split in found.splits) == pytest.approx(1)
+
+
+def test_values_are_counted_by_split(found: Report) -> None:
+    labels = found.category("label")
+    assert labels is not None
+    assert sum(one.count for one in labels.values) == found.samples
+    assert all(sum(one.splits.values()) == one.count for one in labels.values)
+
+
+def test_the_report_is_json_and_holds_no_password(found: Report) -> None:
+    text = json.dumps(found.to_json(), allow_nan=False)
+    assert json.loads(text)["schema"] == 1
+    assert "secret" not in text
+
+
+def test_the_json_form_changes_only_on_purpose(found: Report) -> None:
+    names = "candidates categories content corpus created_at distinct duplicates fields funnel holds indexed licences"
+    names += " loop moved next"
+    names += " numbers parent partitions raw_size recipe_digest reference refused rules samples schema shards size"
+    names += " source splits steps stoker tars version"
+    assert sorted(found.to_json()) == names.split()
+
+
+def test_an_image_corpus_and_a_text_corpus_are_told_apart(found: Report, store: MemoryStore) -> None:
+    texts = report(load_manifest(store, "pages"))
+    assert (found.holds, texts.holds) == ("images", "texts")
+    assert "train cnn shapes@2" in found.next[0].command
+    assert "train lstm pages@1" in texts.next[0].command
+
+
+@given(st.lists(st.integers(-(10**6), 10**6) | st.floats(-1e9, 1e9), min_size=1, max_size=200))
+def test_a_histogram_counts_every_value_once(values: list[float]) -> None:
+    array = np.array(values, dtype=np.float64)
+    low, high = float(array.min()), float(array.max())
+    bins = histogram(Quantiles.of(array), low, high)
+    assert sum(one.count for one in bins) == (len(values) if high > low else 0)
+    assert all(one.count >= 0 for one in bins)
+
+
+def test_small_whole_numbers_get_a_column_each() -> None:
+    bins = histogram(Quantiles.of(np.array([0, 0, 3, 9])), 0, 9)
+    assert [one.count for one in bins] == [2, 0, 0, 1, 0, 0, 0, 0, 0, 1]
+
+
+@given(st.text())
+def test_nothing_that_acts_is_left_in_shown_text(text: str) -> None:
+    for shown, allowed in ((visible(text), ""), (paragraphs(text), "\n\t")):
+        assert all(unicodedata.category(one) not in ("Cc", "Cs", "Zl", "Zp") or one in allowed for one in shown)
+        assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert len(visible(text, most=10)) <= 10
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["javascript:alert(1)", "JAVASCRIPT:x", " https://a", "https://a\n", "data:text/html,x", "//a", "https:", 3],
+)
+def test_only_web_addresses_become_links(value: object) -> None:
+    assert web_address(value) == ""
+
+
+def test_the_python_loop_reads_the_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    made = make(open_store(str(tmp_path / "store")), tmp_path, Shapes(count=20), "shapes")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STOKER_STORE", str(tmp_path / "store"))
+    exec(report(made).loop, {})
+    lines = capsys.readouterr().out.splitlines()
+    split = made.shards[0].split
+    assert len(lines) == made.splits[split].samples
+    assert all("CC0-1.0" in line for line in lines)
+
+
+def test_a_difference_counts_what_was_added_and_reads_no_shared_shard(store: MemoryStore, manifest: Manifest) -> None:
+    older = load_manifest(store, "shapes@1")
+    read: list[str] = []
+    shelf = Shelf(store)
+
+    def index(shard):  # type: ignore[no-untyped-def]
+        read.append(shard.index)
+        return shelf.index(shard)
+
+    found = difference(older, manifest, store, read=index)
+    shared = {shard.index_sha256 for shard in older.shards} & {shard.index_sha256 for shard in manifest.shards}
+    assert (found.added, found.removed, found.changed, found.moved) == (16, 0, 0, 0)
+    assert found.same == older.samples
+    assert len(read) == len(older.shards) + len(manifest.shards) - 2 * len(shared)
+    assert ("source.count", "60", "80") in [(one.name, one.a, one.b) for one in found.recipe]
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_a_version_does_not_differ_from_itself(store: MemoryStore, manifest: Manifest) -> None:
+    found = difference(manifest, manifest, store)
+    assert found.identical
+    assert (found.same, found.shards_shared, found.statistics, found.recipe) == (64, len(manifest.shards), (), ())
+
+
+def test_a_difference_backwards_is_the_same_the_other_way(store: MemoryStore, manifest: Manifest) -> None:
+    older = load_manifest(store, "shapes@1")
+    there, back = difference(older, manifest, store), difference(manifest, older, store)
+    assert (there.added, there.removed) == (back.removed, back.added)
+    assert {one.key for one in there.examples["added"]} == {one.key for one in back.examples["removed"]}
+
+
+def test_other_content_splits_and_labels_under_the_same_key_are_told(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from stoker.flows.report.difference import Read
+    from stoker.storage.shards.records import encode
+    from stoker.storage.versions.manifest import Shard
+
+    store = MemoryStore()
+    older = make(store, tmp_path, Shapes(count=20), "shapes")
+    newer = replace(
+        older, version=2, shards=tuple(replace(shard, index_sha256="other" + shard.index) for shard in older.shards)
+    )
+    plain = Shelf(store)
+
+    def read(shard: Shard):  # type: ignore[no-untyped-def]
+        table = plain.index(shard)
+        if not shard.index_sha256.startswith("other"):
+            return table
+        rows = table.to_pylist()
+        for row in rows:
+            row["label"] = "changed" if row["key"] == "shape-0" else row["label"]
+            row["content_sha256"] = "0" if row["key"] == "shape-1" else row["content_sha256"]
+        from stoker.storage.shards.records import decode
+
+        return decode(encode(rows))
+
+    reader: Read = read
+    found = difference(older, newer, store, read=reader)
+    assert (found.added, found.removed, found.changed, found.relabelled, found.moved) == (0, 0, 1, 1, 0)
+    assert (found.examples["relabelled"][0].before, found.examples["relabelled"][0].after) == ("0", "changed")

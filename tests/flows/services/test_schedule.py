@@ -1,0 +1,124 @@
+"""Schedules on a real `stoker up`: they run at their time, pause, resume, go; training follows a corpus."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from stoker.flows import running
+from stoker.flows.services import prefect_server
+from stoker.flows.services.schedule import interval_of, timetable, words
+from stoker.pipelines.errors import RecipeError
+from tests.flows.conftest import Cli
+from tests.flows.test_ingest import ask, until
+
+
+@pytest.mark.parametrize("text", ["", "5", "0s", "-5m", "9999d", "1w", "every day", "1.5.2h"])
+def test_a_wrong_interval_is_refused(text: str) -> None:
+    if text == "5":
+        assert interval_of(text).total_seconds() == 5
+        return
+    with pytest.raises(RecipeError, match="expected 1s to 366d"):
+        interval_of(text)
+
+
+def test_a_timetable_is_said_in_words() -> None:
+    assert words(timetable(cron="0 3 * * *", timezone="Europe/Berlin")) == "0 3 * * * (Europe/Berlin)"
+    assert words(timetable(interval="90s")) == "every 90 s"
+    assert words(timetable(interval="6h")) == "every 6 h"
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    cli = Cli(tmp_path_factory.mktemp("up"))
+    ports = {f"STOKER_{name}_PORT": str(prefect_server.free_port()) for name in ("S3", "PREFECT", "WEB")}
+    cli.variables |= ports
+    home = cli.folder / ".stoker"
+    try:
+        done = cli("up", "--detach")
+        assert done.returncode == 0, done.stderr
+        yield cli
+    finally:
+        known = running.load(home)
+        for process in (known.supervisor, *known.running.values()):
+            if process is not None and process.alive:
+                os.kill(process.pid, signal.SIGKILL)
+
+
+def runs(up: Cli, **chosen: Any) -> list[Any]:
+    api = f"{running.load(up.folder / '.stoker').running['prefect'].url}/api"
+    found: list[Any] = ask(api, "/flow_runs/filter", **chosen)
+    return found
+
+
+def completed(up: Cli, flow: str, name: str) -> list[Any]:
+    return runs(
+        up,
+        flows={"name": {"any_": [flow]}},
+        deployments={"name": {"any_": [name]}},
+        flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}},
+    )
+
+
+@pytest.mark.slow
+def test_an_interval_really_ingests_pauses_resumes_and_goes(up: Cli) -> None:
+    recipe = up.recipe(["one", "two"], name="timed")
+    done = up("schedule", recipe, "--interval", "4s")
+    assert (done.returncode, done.stdout) == (0, "scheduled timed: every 4 s\n"), done.stderr
+    assert until(lambda: len(completed(up, "ingest", "timed")) >= 2, 60)
+    assert "timed@1" in up("show", "timed").stdout
+    (up.folder / "timed.txt").write_text("one\ntwo\nthree\n")
+    (up.folder / recipe).write_text("not a recipe any more")  # the schedule has its own copy
+    assert until(lambda: up("show", "timed@2").returncode == 0, 30)
+    assert "timed" in up("schedule", "--list").stdout
+
+    assert up("schedule", "--pause", "timed").returncode == 0
+    assert "paused" in up("schedule", "--list").stdout
+    time.sleep(6)  # what was under way ends
+    before = len(runs(up, deployments={"name": {"any_": ["timed"]}}))
+    time.sleep(9)
+    assert len(runs(up, deployments={"name": {"any_": ["timed"]}})) == before
+    assert up("schedule", "--resume", "timed").returncode == 0
+    done_before = len(completed(up, "ingest", "timed"))
+    assert until(lambda: len(completed(up, "ingest", "timed")) > done_before, 60)
+
+    wrong = up("schedule", "--remove", "tiemd")
+    assert (wrong.returncode, wrong.stderr) == (1, "stoker: no schedule is called 'tiemd'; did you mean 'timed'?\n")
+    assert up("schedule", "--remove", "timed").returncode == 0
+    assert "timed" not in up("schedule", "--list").stdout
+
+
+@pytest.mark.slow
+def test_a_cron_line_has_its_next_time_in_its_zone(up: Cli) -> None:
+    done = up("schedule", up.recipe(["a"], name="nightly"), "--cron", "0 3 * * *", "--timezone", "Asia/Tokyo")
+    assert done.stdout == "scheduled nightly: 0 3 * * * (Asia/Tokyo)\n", done.stderr
+    assert until(lambda: "T18:00:00+00:00" in up("schedule", "--list").stdout, 30)
+    assert up("schedule", "--remove", "nightly").returncode == 0
+
+
+@pytest.mark.slow
+def test_training_follows_every_new_version_of_a_corpus(up: Cli) -> None:
+    pytest.importorskip("torch")
+    lines = [f"word-{number}" for number in range(60)]
+    recipe = up.recipe(lines, more="[shards]\nsamples = 20\n", name="followed")
+    small = [word for pair in ("epochs=1", "batch_size=2", "hidden=8", "sample_length=9") for word in ("--set", pair)]
+    done = up("schedule", recipe, "--train", "lstm", *small)
+    assert done.stdout == "scheduled followed-lstm: trains lstm on every new version of followed\n", done.stderr
+    assert "on every new version" in up("schedule", "--list").stdout
+    assert up("ingest", recipe).returncode == 0
+    assert until(lambda: len(completed(up, "train", "followed-lstm")) == 1, 90)
+    up.recipe([*lines, "more"], more="[shards]\nsamples = 20\n", name="followed")
+    assert up("ingest", recipe).returncode == 0
+    assert until(lambda: len(completed(up, "train", "followed-lstm")) == 2, 90)
+    trained = {run["parameters"]["corpus"] for run in completed(up, "train", "followed-lstm")}
+    assert trained == {"followed@1", "followed@2"}
+
+    assert up("schedule", "--pause", "followed-lstm").returncode == 0
+    up.recipe([*lines, "more", "still-more"], more="[shards]\nsamples = 20\n", name="followed")
+    assert up("ingest", recipe).returncode == 0
+    time.sleep(8)
+    assert len(runs(up, deployments={"name": {"any_": ["followed-lstm"]}})) == 2
+    assert up("schedule", "--remove", "followed-lstm").returncode == 0

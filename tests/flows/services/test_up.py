@@ -1,0 +1,147 @@
+"""`stoker up` for real: started, used, harmed, ended."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from stoker.flows import running
+from stoker.flows.services import prefect_server
+from tests.flows.conftest import Cli
+from tests.flows.test_ingest import until
+
+WORDS = ["one", "two", "three"]
+
+
+def test_a_process_number_that_was_given_to_another_process_is_not_ours() -> None:
+    own = running.this_process()
+    assert own.alive
+    assert not running.Process(own.pid, "another start").alive
+    assert not running.end(running.Process(own.pid, "another start"), timeout_s=1)
+
+
+def test_a_process_that_ended_is_not_alive_even_if_nobody_asked_for_its_end() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    process = running.Process(child.pid, running.started(child.pid))
+    assert until(lambda: not process.alive)  # a zombie by now
+    child.wait()
+    assert running.started(child.pid) == ""
+
+
+def test_services_are_kept_whole_and_private(cli: Cli) -> None:
+    known = running.Services(running.this_process(), {"web": running.this_process("http://x")}, True, "stoker")
+    running.save(cli.folder, known)
+    assert running.load(cli.folder) == known
+    assert stat.S_IMODE((cli.folder / "services.json").stat().st_mode) == 0o600
+    assert [path.name for path in cli.folder.iterdir()] == ["services.json"]
+
+
+def free(count: int) -> list[str]:
+    return [str(prefect_server.free_port()) for _ in range(count)]
+
+
+@pytest.fixture
+def up(cli: Cli) -> Iterator[Cli]:
+    """A folder whose services were started in the background."""
+    s3, prefect, web = free(3)
+    cli.variables |= {"STOKER_S3_PORT": s3, "STOKER_PREFECT_PORT": prefect, "STOKER_WEB_PORT": web}
+    try:
+        done = cli("up", "--detach")
+        assert done.returncode == 0, done.stderr
+        yield cli
+    finally:
+        known = running.load(cli.folder / ".stoker")
+        for process in (known.supervisor, *known.running.values()):  # at once: an orderly end takes many seconds
+            if process is not None and process.alive:
+                os.kill(process.pid, signal.SIGKILL)
+
+
+def state(cli: Cli) -> running.Services:
+    return running.load(cli.folder / ".stoker")
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_up_serves_a_store_prefect_and_the_page_and_down_ends_them(up: Cli) -> None:
+    known = state(up)
+    assert set(known.running) == {"s3", "prefect", "web", "schedule"}
+    for name, variable in (("s3", "STOKER_S3_PORT"), ("prefect", "STOKER_PREFECT_PORT"), ("web", "STOKER_WEB_PORT")):
+        assert known.running[name].url == f"http://127.0.0.1:{up.variables[variable]}"
+    done = up("ingest", up.recipe(WORDS))
+    assert done.returncode == 0, done.stderr
+    assert f"into s3://stoker; watched at {known.running['prefect'].url}" in done.stderr
+    assert up("list").stdout.count("words") == 1
+    with urllib.request.urlopen(f"{known.running['web'].url}/api/corpora", timeout=10) as answer:
+        assert [corpus["corpus"] for corpus in json.load(answer)["corpora"]] == ["words"]  # the same store
+    assert up("verify", "words").returncode == 0
+    again = up("up")
+    assert (again.returncode, again.stderr) == (0, "`stoker up` is running already\n")
+    assert known.running["web"].url in again.stdout
+
+    for path in (up.folder / ".stoker" / name for name in ("services.json", "s3-keys.json", "s3/identity.json")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    secret = json.loads((up.folder / ".stoker" / "s3-keys.json").read_text())["secret_key"]
+    seen = "".join(path.read_text(errors="replace") for path in (up.folder / ".stoker" / "logs").iterdir())
+    assert secret not in seen + done.stdout + done.stderr
+
+    assert up("down").returncode == 0
+    assert not any(process.alive for process in known.running.values())
+    assert state(up).supervisor is None
+    line = up("list").stderr
+    assert line.startswith("stoker: the corpora lie in the S3 server of `stoker up`")
+    assert up("up", "--detach").returncode == 0
+    assert up("list").stdout.count("words") == 1  # the data stayed
+
+
+@pytest.mark.slow
+def test_a_service_that_dies_is_started_again_and_a_killed_up_leaves_no_mess(up: Cli) -> None:
+    known = state(up)
+    os.kill(known.running["web"].pid, signal.SIGKILL)
+    assert until(lambda: state(up).running.get("web", known.running["web"]).pid != known.running["web"].pid, 30)
+    assert until(lambda: answers(known.running["web"].url), 30)
+    assert "the web page ended (code -9); starting it again" in (up.folder / ".stoker/logs/up.log").read_text()
+
+    left = state(up)
+    assert left.supervisor is not None
+    os.kill(left.supervisor.pid, signal.SIGKILL)
+    assert until(lambda: not left.supervisor.alive if left.supervisor else True)
+    assert up("up", "--detach").returncode == 0
+    assert not any(process.alive for process in left.running.values())
+    assert all(process.alive for process in state(up).running.values())
+
+
+@pytest.mark.slow
+def test_in_the_foreground_ctrl_c_ends_everything_and_taken_ports_are_stepped_over(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        cli.variables |= {"STOKER_S3_PORT": port, "STOKER_PREFECT_PORT": port, "STOKER_WEB_PORT": port}
+        process = cli.start("up")
+        try:
+            assert until(lambda: state(cli).ready, 90)
+            known = state(cli)
+            assert not [one for one in known.running.values() if one.url.endswith(f":{port}")]
+            begun = time.monotonic()
+            os.kill(process.pid, signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=90)
+            assert time.monotonic() - begun < 80
+        finally:
+            if process.poll() is None:
+                process.kill()
+        assert process.returncode == 0, stderr
+        assert "Traceback" not in stderr + stdout
+        assert not any(one.alive for one in known.running.values())

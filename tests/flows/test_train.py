@@ -1,0 +1,81 @@
+"""`stoker train` and `stoker verify` through the real command line; training that follows a corpus."""
+
+import importlib.util
+import os
+import signal
+
+import pytest
+
+from tests.flows.conftest import Cli
+from tests.flows.test_ingest import ask
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed"),
+]
+SMALL = ("--epochs", "2", "--batch-size", "2", "--set", "hidden=8", "--set", "sample_length=20", "--device", "cpu")
+
+
+@pytest.fixture
+def texts(served: Cli) -> Cli:
+    """A folder with a corpus `words` of some short texts."""
+    done = served("ingest", served.recipe([f"word-{number}" for number in range(120)], more="[shards]\nsamples = 50\n"))
+    assert done.returncode == 0, done.stderr
+    return served
+
+
+def test_a_model_is_trained_and_what_it_came_to_is_in_prefects_ui(texts: Cli, prefect_url: str) -> None:
+    done = texts("train", "lstm", "words", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("lstm-0001: lstm on words@1, ")
+    assert "Traceback" not in done.stderr
+    found = {one["key"]: one for one in ask(prefect_url, "/artifacts/latest/filter")}
+    assert found["words-lstm-progress"]["data"] == 100.0
+    assert "option hidden" in found["words-lstm-trained"]["data"]
+
+
+def test_a_wrong_model_or_option_is_one_line_and_nothing_is_started(texts: Cli) -> None:
+    for words, expected in (
+        (("lstn", "words"), "no model is called 'lstn'; did you mean 'lstm'?"),
+        (("lstm", "wrods"), "did you mean 'words'?"),
+        (("lstm", "words", "--set", "hiden=3"), "did you mean 'hidden'?"),
+        (("lstm", "words", "--epochs", "many"), "epochs"),
+    ):
+        done = texts("train", *words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert len(done.stderr.splitlines()) == 1
+        assert expected in done.stderr
+    assert texts("train", "lstm", "words", "--epoch", "3").returncode == 2
+    assert texts("train", "lstm", "words", "--set", "hidden").returncode == 2
+
+
+def test_training_that_was_stopped_goes_on_with_resume(texts: Cli) -> None:
+    words = ("train", "lstm", "words", "--epochs", "60", *SMALL[2:])
+    process = texts.start(*words)
+    assert process.stderr is not None
+    while "step " not in (line := process.stderr.readline()):  # the first evaluation
+        assert line, "it ended by itself"
+    os.kill(process.pid, signal.SIGINT)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, stderr
+    assert stderr.splitlines()[-1] == "stoker: interrupted; the same command with --resume goes on"
+    done = texts(*words, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("lstm-0001: ")
+    assert "lstm-0001: goes on at step " in done.stderr
+
+
+def test_a_damaged_version_fails_verification_with_what_and_where(texts: Cli) -> None:
+    whole = texts("verify", "words")
+    assert whole.returncode == 0, whole.stderr
+    assert "words@1 is whole" in whole.stdout
+    shard = next((texts.folder / ".stoker/store/words/shards").rglob("train-00000.tar"))
+    payload = bytearray(shard.read_bytes())
+    payload[700] ^= 1
+    shard.chmod(0o644)
+    shard.write_bytes(payload)
+    done = texts("verify", "words@1")
+    assert done.returncode == 1, done.stderr
+    assert "damaged" in done.stdout
+    assert "train-00000.tar" in done.stdout.replace("\n", "")
+    assert "Traceback" not in done.stderr
