@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.storage.versions.test_orphans import litter, reachable
 
 from stoker.flows.settings import Settings
 from stoker.storage.stores.directory import DirectoryStore
@@ -19,6 +18,7 @@ from stoker.storage.versions import layout
 from tests.flows.conftest import Cli
 from tests.flows.test_crash import LINES, RECIPE, run_and_kill
 from tests.storage.published import CORPUS, make_version
+from tests.storage.versions.test_orphans import litter, reachable
 
 SEED, KILLS = 20260402, 6
 
