@@ -46,7 +46,7 @@ Format = Literal["jpg", "png", "webp"]
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class ImageHeader:
     """What an image says of itself before it is decoded. Width and height are those stored: not turned upright."""
 
     extension: str
@@ -64,7 +64,7 @@ def field_of(sample: Sample) -> str | None:
     return next((extension for extension in EXTENSIONS if extension in sample.fields), None)
 
 
-def header_of(payload: bytes, *, max_pixels: int = MAX_PIXELS) -> Header | Rejected:
+def header_of(payload: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader | Rejected:
     """Format and size, from the header alone."""
     image = _opened(payload, max_pixels)
     return image if isinstance(image, Rejected) else _header(image)
@@ -131,7 +131,7 @@ class _Picture:
     """A decoded image; width and height: what they are upright at full size."""
 
     image: Image.Image
-    header: Header
+    header: ImageHeader
     width: int
     height: int
 
@@ -177,8 +177,8 @@ def _opened(payload: bytes, max_pixels: int) -> ImageFile.ImageFile | Rejected:
     return image
 
 
-def _header(image: ImageFile.ImageFile) -> Header:
-    return Header(_EXTENSION[type(image)], image.width, image.height, image.mode)
+def _header(image: ImageFile.ImageFile) -> ImageHeader:
+    return ImageHeader(_EXTENSION[type(image)], image.width, image.height, image.mode)
 
 
 def _decoded_once(payload: bytes, colour: Colour, at_least: int | None, max_pixels: int) -> _Picture | Rejected:

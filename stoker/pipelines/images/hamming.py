@@ -11,22 +11,22 @@ _BANDS = 16
 _BAND_BITS = BITS // _BANDS
 MAX_DISTANCE = 4 * _BANDS - 1  # beyond, bands must differ in four bits: looking them up costs more than comparing all
 _BLOCK = 1024  # hashes compared with each other at once: a few MiB of distances
-_AT_ONCE = 1 << 21  # candidates verified at once: 64 MiB of words
+_CANDIDATES_PER_BATCH = 1 << 21  # candidates verified at once: 64 MiB of words
 
 Words = npt.NDArray[np.uint64]  # (hashes, 4)
 Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Follower:
+class NearDuplicate:
     """A hash at most so far from an older one, the leader, which itself follows none. Both are places in the input."""
 
-    place: int
-    leader: int
+    index: int
+    representative: int
     distance: int
 
 
-def words_of(hashes: list[str]) -> Words:
+def parse_hashes(hashes: list[str]) -> Words:
     """Hashes in hex, of 64 digits each, as rows of four words. Raises ValueError."""
     payload = bytes.fromhex("".join(hashes))
     if len(payload) * 8 != BITS * len(hashes):
@@ -34,7 +34,7 @@ def words_of(hashes: list[str]) -> Words:
     return np.frombuffer(payload, dtype="<u8").reshape(-1, BITS // 64).astype(np.uint64)
 
 
-def followers(hashes: Words, distance: int) -> Iterator[Follower]:
+def near_duplicates(hashes: Words, distance: int) -> Iterator[NearDuplicate]:
     """Every hash that lies within ``distance`` bits of an older one that does not follow itself, in their order.
 
     The leader is the oldest such; everything else leads. So a chain of small steps does not collapse into its
@@ -55,12 +55,12 @@ def followers(hashes: Words, distance: int) -> Iterator[Follower]:
     for place in range(len(hashes)):
         own = int(group[place])
         if leaders[own] >= 0:
-            yield Follower(place, int(oldest[leaders[own]]), int(distances[own]))
+            yield NearDuplicate(place, int(oldest[leaders[own]]), int(distances[own]))
         elif oldest[own] != place:
-            yield Follower(place, int(oldest[own]), 0)
+            yield NearDuplicate(place, int(oldest[own]), 0)
 
 
-def pairs(hashes: Words, distance: int) -> Iterator[tuple[int, int]]:
+def near_pairs(hashes: Words, distance: int) -> Iterator[tuple[int, int]]:
     """All (older, newer) places of distinct hashes that lie within ``distance`` bits, each once, in no order."""
     if distance == 0 or len(hashes) < 2:
         return
@@ -145,7 +145,7 @@ class _Index:
         A pair may come several times. Leaders come in their order: a piece never holds a leader older than those
         of the pieces before it.
         """
-        wide = max(1, _AT_ONCE // (_BANDS * self.flips.size * max(1, 2 * len(self.bands) >> _BAND_BITS)))
+        wide = max(1, _CANDIDATES_PER_BATCH // (_BANDS * self.flips.size * max(1, 2 * len(self.bands) >> _BAND_BITS)))
         for start in range(0, leaders.size, wide):
             some = leaders[start : start + wide]
             yield from self._near(some, at)

@@ -70,7 +70,7 @@ class LeakFreeSplit(Rule):
         ]
         families, distinct = _families(fit)
         try:
-            return [_Likeness(families, _both_ways(hamming.pairs(hamming.words_of(distinct), self.distance)))]
+            return [_Likeness(families, _both_ways(hamming.near_pairs(hamming.parse_hashes(distinct), self.distance)))]
         except ValueError as error:
             raise RecipeError(f"rule 'leak_free_split': column 'image_hash' is not Stoker's: {error}") from error
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.images.hamming import BITS, MAX_DISTANCE, followers, words_of
+from stoker.pipelines.images.hamming import BITS, MAX_DISTANCE, near_duplicates, parse_hashes
 from stoker.pipelines.rule import Decision, Rule
 
 
@@ -50,9 +50,9 @@ class NearDuplicateImages(Rule):
             if one is not None and quality is not None and quality >= self.min_quality
         ]
         try:
-            words = words_of([hashes[place] for place in fit])
+            words = parse_hashes([hashes[place] for place in fit])
         except (ValueError, TypeError) as error:
             raise RecipeError(f"rule 'near_duplicate_images': column 'image_hash' is not Stoker's: {error}") from error
-        for found in followers(words, self.distance):
-            key, witness = keys[fit[found.place]], keys[fit[found.leader]]
+        for found in near_duplicates(words, self.distance):
+            key, witness = keys[fit[found.index]], keys[fit[found.representative]]
             yield Decision(key, "drop", "near_duplicate", witness=witness, similarity=1 - found.distance / BITS)

@@ -16,8 +16,8 @@ from stoker.pipelines.images.codec import Format, encode
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
-from stoker.pipelines.video.frames import Shown, Times, Video
-from stoker.pipelines.video.names import MAX_TEXT, Record, key_of, listed, named
+from stoker.pipelines.video.frames import FrameTimes, VideoFrame, VideoReader
+from stoker.pipelines.video.names import MAX_TEXT, Record, partitions_from_lists, partitions_from_names, video_key
 from stoker.pipelines.web.pages.licences import spdx
 from stoker.pipelines.web.policy import Transient
 from stoker.storage.shards.sample import Sample
@@ -69,8 +69,8 @@ class VideoFrames(Source):
         """See Source."""
         seen: set[str] = set()
         for partition in (
-            *named(_each(self.videos), context.root),
-            *listed(_each(self.lists), context.root, column=self.url_column),
+            *partitions_from_names(_each(self.videos), context.root),
+            *partitions_from_lists(_each(self.lists), context.root, column=self.url_column),
         ):
             if partition.name not in seen:
                 seen.add(partition.name)
@@ -79,7 +79,7 @@ class VideoFrames(Source):
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
         asked = partition.payload
-        key = key_of(asked["identity"])
+        key = video_key(asked["identity"])
         record: Record = {"url": asked["url"], **_label(self.label, asked["url"]), **asked["record"], "group": key}
         bare = Sample(key, {}, record)
         if "refused" in asked:
@@ -115,12 +115,12 @@ class VideoFrames(Source):
             path.unlink(missing_ok=True)
 
     def _frames(self, path: Path, key: str, record: Record, fetched_at: str) -> Iterator[Candidate]:
-        video = Video(path)
-        times = Times(
+        video = VideoReader(path)
+        times = FrameTimes(
             per_second=Fraction(str(self.frames_per_second)),
             start=Fraction(str(self.start_s)),
             end=Fraction(str(self.end_s)) if self.end_s else None,
-            most=self.max_frames,
+            limit=self.max_frames,
         )
         found = 0
         for frame in video.frames(times):
@@ -135,7 +135,7 @@ class VideoFrames(Source):
             measures = {"fetched_at": fetched_at}
             yield Candidate(Sample(key, {}, _told(video.metadata, record), measures), Rejected(fault.reason, note))
 
-    def _candidate(self, frame: Shown, key: str, record: Record, fetched_at: str) -> Candidate:
+    def _candidate(self, frame: VideoFrame, key: str, record: Record, fetched_at: str) -> Candidate:
         record = record | {"video": key, "time_s": round(float(frame.time), 6), "pts": frame.pts}
         name = f"{key}-{round(frame.time * 1000):09d}"
         measures = {"fetched_at": fetched_at}

@@ -14,12 +14,12 @@ from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.web.policy import Transient
-from stoker.pipelines.wikipedia.dump_files import Dump, opened, survey
-from stoker.pipelines.wikipedia.export_xml import Page, identity, parse, sha1_of
-from stoker.pipelines.wikipedia.page_cutter import Raw
+from stoker.pipelines.wikipedia.dump_files import DumpFile, open_dump, scan_dump
+from stoker.pipelines.wikipedia.export_xml import WikiPage, base36_sha1, find_id_and_title, parse_page
+from stoker.pipelines.wikipedia.page_cutter import RawPage
 from stoker.pipelines.wikipedia.pages import check_index, raw_pages
-from stoker.pipelines.wikipedia.site import Site, site
-from stoker.pipelines.wikipedia.wikitext.clean import Wiki, plain, redirect_target
+from stoker.pipelines.wikipedia.site import SiteInfo, read_siteinfo
+from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale, plain_text, redirect_target
 from stoker.storage.shards.sample import Sample
 
 _MAX_DOWNLOAD = 256 << 30  # bytes
@@ -68,9 +68,9 @@ class WikipediaDump(Source):
         for url in self._urls():
             yield Partition(url.rpartition("/")[2] or url, {"url": url})
         for name, path in files.items():
-            dump = survey(path)
+            dump = scan_dump(path)
             check_index(dump)
-            cuts = dump.cuts(self.partition_megabytes << 20)
+            cuts = dump.byte_ranges(self.partition_megabytes << 20)
             for start, stop in cuts:
                 part = f"{name}@{start:012d}" if len(cuts) > 1 else name
                 yield Partition(part, {"file": name, "start": start, "stop": stop}, f"{dump.size}-{dump.sha256}")
@@ -82,7 +82,7 @@ class WikipediaDump(Source):
             path = self._files(context).get(payload["file"])
             if path is None:
                 raise SourceBroken(f"{payload['file']}: it was there when the work was planned, and is gone")
-            dump = opened(path)
+            dump = open_dump(path)
             if dump.size != int(partition.fingerprint.partition("-")[0]):
                 raise SourceBroken(f"{path}: it has changed since the work was planned; run the same command again")
             yield from self._pages(dump, payload["start"], payload["stop"], {})
@@ -94,7 +94,7 @@ class WikipediaDump(Source):
             error = SourceUnavailable if isinstance(fetched, Transient) else SourceBroken
             raise error(f"{payload['url']}: {fetched.reason}: {fetched.detail}")
         try:
-            dump = opened(path)
+            dump = open_dump(path)
             yield from self._pages(dump, 0, dump.size, {"fetched_at": fetched.fetched_at})
         finally:
             path.unlink(missing_ok=True)
@@ -131,21 +131,21 @@ class WikipediaDump(Source):
             path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}": path for path in ordered
         }
 
-    def _pages(self, dump: Dump, start: int, stop: int, measures: Mapping[str, str]) -> Iterator[Candidate]:
-        where = site(dump.head, self.wiki or dump.path.name)
+    def _pages(self, dump: DumpFile, start: int, stop: int, measures: Mapping[str, str]) -> Iterator[Candidate]:
+        where = read_siteinfo(dump.head, self.wiki or dump.path.name)
         if self.wiki or self.language:
             where = replace(where, wiki=self.wiki or where.wiki, language=self.language or where.language)
-        reader = where.reader()
+        reader = where.locale()
         for raw in raw_pages(dump, start, stop):
             candidate = self._candidate(raw, where, reader)
             yield replace(candidate, sample=replace(candidate.sample, measures=measures)) if measures else candidate
 
-    def _candidate(self, raw: Raw, where: Site, reader: Wiki) -> Candidate:
-        page = raw.fault or parse(raw.xml)
-        if isinstance(page, Page) and page.redirect is None:
+    def _candidate(self, raw: RawPage, where: SiteInfo, reader: WikiLocale) -> Candidate:
+        page = raw.fault or parse_page(raw.xml)
+        if isinstance(page, WikiPage) and page.redirect is None:
             page.redirect = redirect_target(page.text or "")
         if isinstance(page, Rejected):
-            number, title = identity(raw.xml)
+            number, title = find_id_and_title(raw.xml)
             key = f"{where.wiki}-{number or f'at-{raw.offset}'}"
             known = {"title": title, "url": where.url(title)} if title else {}
             return Candidate(Sample(key, {}, known), page)
@@ -154,26 +154,26 @@ class WikipediaDump(Source):
         fault = self._fault(page)
         if fault is not None:
             return Candidate(Sample(key, {}, record), fault)
-        text = page.redirect if page.redirect is not None else plain(page.text or "", reader, tables=self.tables)
+        text = page.redirect if page.redirect is not None else plain_text(page.text or "", reader, tables=self.tables)
         if not text:
             return Candidate(Sample(key, {}, record), Rejected("empty", "nothing is left beside markup"))
         return Candidate(Sample(key, {"txt": text.encode("utf-8", "replace")}, record))
 
-    def _fault(self, page: Page) -> Rejected | None:
+    def _fault(self, page: WikiPage) -> Rejected | None:
         if self.namespaces and page.namespace not in self.namespaces:
             return Rejected("namespace", f"namespace {page.namespace}")
         if page.redirect is not None and not self.redirects:
             return Rejected("redirect", f"to {page.redirect}")
-        if page.model != "wikitext":
-            return Rejected("unsupported_format", f"content model {page.model}, expected wikitext")
+        if page.content_model != "wikitext":
+            return Rejected("unsupported_format", f"content model {page.content_model}, expected wikitext")
         if page.text is None:
             return Rejected("empty", "the dump does not hold its text")
-        if page.sha1 and sha1_of(page.text) != page.sha1:
-            return Rejected("sha1_mismatch", f"the text's SHA-1 is {sha1_of(page.text)}, the dump says {page.sha1}")
+        if page.sha1 and base36_sha1(page.text) != page.sha1:
+            return Rejected("sha1_mismatch", f"the text's SHA-1 is {base36_sha1(page.text)}, the dump says {page.sha1}")
         return None
 
 
-def _record(page: Page, where: Site, licence: str) -> dict[str, Any]:  # Any: JSON values
+def _record(page: WikiPage, where: SiteInfo, licence: str) -> dict[str, Any]:  # Any: JSON values
     text = (page.text or "").encode("utf-8", "surrogatepass")
     return {
         "url": where.url(page.title),
@@ -182,10 +182,10 @@ def _record(page: Page, where: Site, licence: str) -> dict[str, Any]:  # Any: JS
         "author": f"contributors of {page.title}",
         "language": where.language,
         "sha256": hashlib.sha256(text).hexdigest(),
-        "group": f"{where.wiki}-{page.number}",
+        "group": f"{where.wiki}-{page.page_id}",
         "wiki": where.wiki,
-        "page_id": page.number,
-        "revision_id": page.revision,
+        "page_id": page.page_id,
+        "revision_id": page.revision_id,
         "timestamp": page.timestamp,
     }
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
-from stoker.pipelines.text.languages import LANGUAGES, identify
+from stoker.pipelines.text.languages import LANGUAGES, identify_language
 from stoker.storage.shards.sample import Sample
 
 
@@ -43,7 +43,7 @@ class Language(Step):
             text = sample.fields["txt"].decode("utf-8")
         except UnicodeDecodeError as error:
             return Rejected("not_utf8", f"byte {error.start}")
-        language, confidence = identify(text)
+        language, confidence = identify_language(text)
         sure = language if confidence >= self.threshold else ""
         if self.keep and sure not in self.keep:
             found = f"{language} ({confidence:.2f})" if language else "none that is known"

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
-from stoker.pipelines.text.measures import words_of
+from stoker.pipelines.text.measures import word_hashes
 from stoker.storage.shards.sample import Sample
 
 Count = Annotated[int, Field(ge=0)]
@@ -48,7 +48,7 @@ class TextLength(Step):
             return Rejected("not_utf8", f"byte {error.start}")
         counts = [("characters", len(text), self.min_characters, self.max_characters)]
         if self.min_words or self.max_words:
-            counts.append(("words", int(words_of(text)[0].size), self.min_words, self.max_words))
+            counts.append(("words", int(word_hashes(text)[0].size), self.min_words, self.max_words))
         for unit, found, least, most in counts:
             if found < least:
                 return Rejected("too_short", f"{found} {unit}, expected at least {least}")

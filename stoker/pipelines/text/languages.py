@@ -159,13 +159,13 @@ _AROUND = '.,;:!?…–—-·"“”„‚‘«»()[]{}<>*/\\|¿¡।،؛؟'
 LANGUAGES = frozenset(_WORDS) | frozenset(name for *_, name in _SCRIPTS if name.islower())
 
 
-def identify(text: str) -> tuple[str, float]:
+def identify_language(text: str) -> tuple[str, float]:
     """The language's code (ISO 639-1) and how sure that is, in [0, 1]; ("", 0.0) for a text that tells nothing.
 
-    >>> identify("The cat sat on the mat and it was not amused by what they had done.")[0]
+    >>> identify_language("The cat sat on the mat and it was not amused by what they had done.")[0]
     'en'
-    >>> identify("Der Hund ist nicht mit dem Mann in das Haus gegangen.")[0], identify("鉄塔は高い。")[0]
-    ('de', 'ja')
+    >>> [identify_language(text)[0] for text in ("Der Hund ist nicht mit dem Mann gegangen.", "鉄塔は高い。")]
+    ['de', 'ja']
     """
     text = text[:_MOST]
     script, share = _script(text)

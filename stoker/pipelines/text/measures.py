@@ -49,7 +49,7 @@ def measures_of_text(text: str) -> dict[str, Any]:  # Any: Parquet scalars
     >>> found["characters"], found["words"], found["lines"], found["mean_word_length"]
     (19, 4, 2, 3.25)
     """
-    hashes, letters = words_of(text)
+    hashes, letters = word_hashes(text)
     runs = shingles(hashes)
     distinct = int(np.unique(runs).size)
     digits = sum(text.count(digit) for digit in "0123456789")
@@ -64,7 +64,7 @@ def measures_of_text(text: str) -> dict[str, Any]:  # Any: Parquet scalars
     }
 
 
-def words_of(text: str) -> tuple[Hashes, int]:
+def word_hashes(text: str) -> tuple[Hashes, int]:
     """The hashes of the text's words in order, without regard to case, and how many characters they have together."""
     points = np.frombuffer(text.lower().encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32)
     found: list[Hashes] = []
@@ -82,7 +82,7 @@ def words_of(text: str) -> tuple[Hashes, int]:
 def shingles(words: Hashes) -> Hashes:
     """The hashes of all runs of ``SHINGLE`` words; of all words as one run, if there are fewer.
 
-    >>> shingles(words_of("a b c d")[0]).size, shingles(words_of("a")[0]).size, shingles(words_of("-")[0]).size
+    >>> shingles(word_hashes("a b c d")[0]).size, shingles(word_hashes("a")[0]).size, shingles(word_hashes("-")[0]).size
     (2, 1, 0)
     """
     width = min(SHINGLE, words.size)

@@ -59,7 +59,7 @@ def demuxer_of(path: Path) -> str | Rejected:
     return Rejected("unsupported_format", foreign) if foreign else Rejected("not_a_video", f"it begins {head[:8]!r}")
 
 
-def ends_early(path: Path, demuxer: str) -> str:
+def describe_truncation(path: Path, demuxer: str) -> str:
     """What tells that the file was cut off; "" if nothing does."""
     if demuxer == "mov":
         return _mov_ends_early(path)

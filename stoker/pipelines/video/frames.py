@@ -12,9 +12,9 @@ from typing import Any
 from PIL import Image
 
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.video.containers import demuxer_of, ends_early
-from stoker.pipelines.video.packet_runs import Packet, runs_of
-from stoker.pipelines.video.picture import picture_of
+from stoker.pipelines.video.containers import demuxer_of, describe_truncation
+from stoker.pipelines.video.packet_runs import Packet, packet_runs
+from stoker.pipelines.video.picture import frame_to_image
 from stoker.storage.errors import StokerError
 
 MAX_PIXELS = 1 << 25  # of a frame: 8K fits
@@ -26,13 +26,13 @@ Frame = Any  # av.VideoFrame
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class FrameTimes:
     """The times wanted: ``start`` and every ``1 / per_second`` from there to before ``end`` (None: the video's)."""
 
     per_second: Fraction
     start: Fraction = Fraction(0)
     end: Fraction | None = None
-    most: int = 1_000_000
+    limit: int = 1_000_000
 
     def at(self, number: int) -> Fraction:
         """The time of one of them, in seconds."""
@@ -44,7 +44,7 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class VideoFrame:
     """A frame, upright, with square pixels, as a picture in RGB; or why there is none.
 
     ``time`` in seconds from the video's first frame, ``pts`` as the file numbers it.
@@ -56,7 +56,7 @@ class Shown:
 
 
 @dataclass
-class Video:
+class VideoReader:
     """A file being read. What ``faults`` and the counters say is known when ``frames`` is through."""
 
     path: Path
@@ -67,7 +67,7 @@ class Video:
     length: Fraction = Fraction(0)  # seconds up to the last frame seen
     fault: Rejected | None = None  # what is wrong with the file as a whole
 
-    def frames(self, times: Times, *, skip: bool = True) -> Iterator[Shown]:
+    def frames(self, times: FrameTimes, *, skip: bool = True) -> Iterator[VideoFrame]:
         """The frame being shown at each of the times, each frame once.
 
         With ``skip``, groups of pictures that hold none of them are read and not decoded; the frames are the same.
@@ -86,7 +86,9 @@ class Video:
         if self.fault is None:
             self.fault = self._verdict(demuxer)
 
-    def _frames(self, av: Any, demuxer: str, times: Times, skip: bool) -> Iterator[Shown]:  # Any: PyAV is untyped
+    def _frames(
+        self, av: Any, demuxer: str, times: FrameTimes, skip: bool
+    ) -> Iterator[VideoFrame]:  # Any: PyAV is untyped
         options = {"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
         name = f"file:{self.path.resolve()}"
         with av.open(name, format=demuxer, options=options, metadata_errors="replace") as container:
@@ -98,7 +100,7 @@ class Video:
             codec = stream.codec_context
             codec.options = {"max_pixels": str(MAX_PIXELS)}
             codec.thread_count = 1  # with more, what is made up for damaged data depends on who comes first
-            runs = runs_of(self._packets(av, container, stream), cuttable=skip and codec.name in _CUTTABLE)
+            runs = packet_runs(self._packets(av, container, stream), cuttable=skip and codec.name in _CUTTABLE)
             yield from self._picked(av, stream, runs, times)
 
     def _packets(self, av: Any, container: Any, stream: Any) -> Iterator[Packet]:  # Any: as above
@@ -121,8 +123,8 @@ class Video:
                     return
 
     def _picked(
-        self, av: Any, stream: Any, runs: Iterator[tuple[list[Packet], int | None]], times: Times
-    ) -> Iterator[Shown]:  # Any: as above
+        self, av: Any, stream: Any, runs: Iterator[tuple[list[Packet], int | None]], times: FrameTimes
+    ) -> Iterator[VideoFrame]:  # Any: as above
         base, rate = stream.time_base, stream.average_rate
         first: int | None = None
         held: tuple[Fraction, int, Frame] | None = None
@@ -148,7 +150,7 @@ class Video:
                         yield _shown(*held, stream.sample_aspect_ratio)
                         found += 1
                         number = times.first_from(time)
-                    if found >= times.most or (times.end is not None and times.at(number) >= times.end):
+                    if found >= times.limit or (times.end is not None and times.at(number) >= times.end):
                         return
                     held = (time, pts, frame)
         if held is not None and times.at(number) < held[0] + _lasts(held[2], stream, first or 0):
@@ -165,14 +167,14 @@ class Video:
 
     def _fault(self, error: Exception, demuxer: str) -> Rejected:
         said = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
-        early = ends_early(self.path, demuxer)
+        early = describe_truncation(self.path, demuxer)
         if early or isinstance(error, EOFError):
             return Rejected("truncated", early or said)
         return Rejected("corrupt", said)
 
     def _verdict(self, demuxer: str) -> Rejected | None:
         """What to say of a file that was read to where it was wanted."""
-        early = ends_early(self.path, demuxer)
+        early = describe_truncation(self.path, demuxer)
         if early:
             return Rejected("truncated", f"{early}; {self.decoded} frames were decoded")
         if self.damaged:
@@ -225,9 +227,9 @@ def _lasts(frame: Frame, stream: Any, first: int) -> Fraction:  # Any: PyAV is u
     return max(min(own, left), Fraction(1, 1000))
 
 
-def _shown(time: Fraction, pts: int, frame: Frame, aspect: Fraction | None) -> Shown:
+def _shown(time: Fraction, pts: int, frame: Frame, aspect: Fraction | None) -> VideoFrame:
     if frame.is_corrupt:
-        return Shown(time, pts, Rejected("corrupt", "the decoder found this frame damaged"))
+        return VideoFrame(time, pts, Rejected("corrupt", "the decoder found this frame damaged"))
     if frame.width * frame.height > MAX_PIXELS:
-        return Shown(time, pts, Rejected("too_many_pixels", f"{frame.width}x{frame.height}"))
-    return Shown(time, pts, picture_of(frame, aspect))
+        return VideoFrame(time, pts, Rejected("too_many_pixels", f"{frame.width}x{frame.height}"))
+    return VideoFrame(time, pts, frame_to_image(frame, aspect))

@@ -19,16 +19,16 @@ _CARRIED = ("title", "licence", "license", "author", "attribution", "label", "ca
 Record = dict[str, Any]  # Any: JSON values
 
 
-def key_of(identity: str) -> str:
+def video_key(identity: str) -> str:
     """What a video is called: a hash of its URL, or of a file's path.
 
-    >>> key_of("https://example.org/garden.webm")
+    >>> video_key("https://example.org/garden.webm")
     '6a58ff7d4df39107'
     """
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_KEY]
 
 
-def named(texts: tuple[str, ...], root: Path) -> Iterator[Partition]:
+def partitions_from_names(texts: tuple[str, ...], root: Path) -> Iterator[Partition]:
     """The partitions of URLs, paths and globs, in their order. Raises RecipeError for those that name nothing.
 
     A partition's payload holds ``identity``, ``url``, ``record`` (what a list said), and ``path`` for a file or
@@ -51,7 +51,7 @@ def named(texts: tuple[str, ...], root: Path) -> Iterator[Partition]:
             yield _local(Path(path), {}, root)
 
 
-def listed(patterns: tuple[str, ...], root: Path, *, column: str) -> Iterator[Partition]:
+def partitions_from_lists(patterns: tuple[str, ...], root: Path, *, column: str) -> Iterator[Partition]:
     """The partitions of the rows of list files; a bad row is one that is refused. Raises RecipeError, SourceBroken."""
     for pattern in patterns:
         paths = sorted(glob(str(root / pattern), recursive=True))
@@ -110,7 +110,7 @@ def _local(path: Path, record: Record, root: Path) -> Partition:
 def _name(identity: str) -> str:
     """A partition's name for people, unique by its end."""
     tail = identity.split("#")[0].split("?")[0].rstrip("/").rpartition("/")[2].removeprefix("file:")
-    return f"{tail[:60] or 'video'}-{key_of(identity)}"
+    return f"{tail[:60] or 'video'}-{video_key(identity)}"
 
 
 def _clean(text: str) -> str:

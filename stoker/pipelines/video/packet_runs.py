@@ -9,7 +9,7 @@ _RUN_SIZE = 32 << 20  # bytes, likewise
 Packet = Any  # av.Packet: PyAV is untyped to us
 
 
-def runs_of(packets: Iterator[Packet], *, cuttable: bool) -> Iterator[tuple[list[Packet], int | None]]:
+def packet_runs(packets: Iterator[Packet], *, cuttable: bool) -> Iterator[tuple[list[Packet], int | None]]:
     """The packets in runs, and with each the time stamp from which on the next one decodes afresh, if it does."""
     before: list[Packet] = []
     run: list[Packet] = []

@@ -12,7 +12,7 @@ _UNSPECIFIED = 2
 Frame = Any  # av.VideoFrame: PyAV is untyped to us
 
 
-def picture_of(frame: Frame, aspect: Fraction | None) -> Image.Image:
+def frame_to_image(frame: Frame, aspect: Fraction | None) -> Image.Image:
     """The frame as it is meant to be seen, on white where it is clear; ``aspect``: width of a pixel over height."""
     unsaid = frame.colorspace == _UNSPECIFIED
     source = _BT709 if unsaid and frame.height >= _HD else None

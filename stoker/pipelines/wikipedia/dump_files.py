@@ -1,4 +1,4 @@
-"""Dump files: what they are, where they can be cut, and their bytes from there on, uncompressed and bounded."""
+"""DumpFile files: what they are, where they can be cut, and their bytes from there on, uncompressed and bounded."""
 
 import bz2
 import codecs
@@ -20,7 +20,7 @@ _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
-class Dump:
+class DumpFile:
     """A file as it was found."""
 
     path: Path
@@ -31,7 +31,7 @@ class Dump:
     head: bytes  # the first bytes, uncompressed
     utf16: bool
 
-    def cuts(self, size: int) -> list[tuple[int, int]]:
+    def byte_ranges(self, size: int) -> list[tuple[int, int]]:
         """Ranges of about ``size`` bytes of the file that can be read one by one; together they are the file."""
         if self.utf16 or self.kind == "gz":
             return [(0, self.size)]
@@ -43,7 +43,7 @@ class Dump:
         return list(zip(chosen, [*chosen[1:], self.size], strict=True))
 
 
-class Damaged(Exception):  # caught by the source, which knows what is lost
+class CorruptStream(Exception):  # caught by the source, which knows what is lost
     """The file cannot be uncompressed from somewhere in the stream at ``offset`` on."""
 
     def __init__(self, offset: int, what: str) -> None:
@@ -51,14 +51,14 @@ class Damaged(Exception):  # caught by the source, which knows what is lost
         self.offset = offset
 
 
-def opened(path: Path) -> Dump:
+def open_dump(path: Path) -> DumpFile:
     """The file by its first bytes alone, without hash and streams. Raises SourceBroken if it is no dump."""
     try:
         with path.open("rb") as file:
             kind = _kind(path, file.read(16))
         size = path.stat().st_size
-        head = _head(Dump(path, kind, size, "", (), b"", False))
-    except Damaged as error:
+        head = _head(DumpFile(path, kind, size, "", (), b"", False))
+    except CorruptStream as error:
         raise SourceBroken(f"{path.name}: {error} (stream at byte {error.offset})") from None
     except OSError as error:
         raise SourceBroken(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -69,12 +69,12 @@ def opened(path: Path) -> Dump:
         raise SourceBroken(f"{path.name}: no MediaWiki export: it begins with {begins!r}; download it again")
     if b"<!DOCTYPE" in text.partition(b"<page>")[0]:
         raise SourceBroken(f"{path.name}: it holds a document type, which no MediaWiki export has")
-    return Dump(path, kind, size, "", (), text, utf16)
+    return DumpFile(path, kind, size, "", (), text, utf16)
 
 
-def survey(path: Path) -> Dump:
+def scan_dump(path: Path) -> DumpFile:
     """The file read through once: also its hash, and where it can be cut. Raises SourceBroken if it is no dump."""
-    dump = opened(path)
+    dump = open_dump(path)
     whole = hashlib.sha256()
     try:
         found = tuple(streams(dump, 0, dump.size, whole.update))
@@ -83,7 +83,7 @@ def survey(path: Path) -> Dump:
     return replace(dump, sha256=whole.hexdigest(), streams=found if dump.kind == "bz2" else ())
 
 
-def streams(dump: Dump, start: int, stop: int, see: Callable[[bytes], object] = len) -> Iterator[int]:
+def streams(dump: DumpFile, start: int, stop: int, see: Callable[[bytes], object] = len) -> Iterator[int]:
     """Where bz2 streams begin in a range of the file; ``see`` is shown all its bytes."""
     place, before = start, b""
     with dump.path.open("rb") as file:
@@ -96,8 +96,8 @@ def streams(dump: Dump, start: int, stop: int, see: Callable[[bytes], object] = 
             place += len(data)
 
 
-def chunks(dump: Dump, start: int, stop: int) -> Iterator[bytes]:
-    """The XML in a range of the file, in pieces of at most ``CHUNK`` bytes. Raises Damaged, OSError."""
+def chunks(dump: DumpFile, start: int, stop: int) -> Iterator[bytes]:
+    """The XML in a range of the file, in pieces of at most ``CHUNK`` bytes. Raises CorruptStream, OSError."""
     with dump.path.open("rb") as file:
         file.seek(start)
         if dump.kind == "bz2":
@@ -153,7 +153,7 @@ def _kind(path: Path, beginning: bytes) -> Kind:
     raise SourceBroken(f"{path.name}: neither XML nor bz2 nor gzip: it begins with {what}")
 
 
-def _head(dump: Dump) -> bytes:
+def _head(dump: DumpFile) -> bytes:
     head = b""
     for chunk in chunks(dump, 0, dump.size):
         head += chunk
@@ -185,19 +185,19 @@ def _bz2(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
             if not data.startswith(b"BZh"):
                 if b"</mediawiki>" in tail:
                     return
-                raise Damaged(stream, "what follows a bz2 stream is no bz2")
+                raise CorruptStream(stream, "what follows a bz2 stream is no bz2")
             decoder = bz2.BZ2Decompressor()
         elif decoder.needs_input:
             data = file.read(min(CHUNK, stop - place))
             place += len(data)
             if not data:
-                raise Damaged(stream, "the file ends in the middle of a bz2 stream: it is cut short or damaged")
+                raise CorruptStream(stream, "the file ends in the middle of a bz2 stream: it is cut short or damaged")
         else:
             data = b""
         try:
             made = decoder.decompress(data, CHUNK)
         except (OSError, ValueError) as error:
-            raise Damaged(stream, f"its bz2 is damaged: {error}") from error
+            raise CorruptStream(stream, f"its bz2 is damaged: {error}") from error
         if made:
             tail = made[-64:]
             yield made
@@ -209,7 +209,7 @@ def _gz(file: BinaryIO) -> Iterator[bytes]:
     while True:
         if not data and not (data := file.read(CHUNK)):
             if not decoder.eof:
-                raise Damaged(0, "the file ends in the middle of its gzip data: it is cut short")
+                raise CorruptStream(0, "the file ends in the middle of its gzip data: it is cut short")
             return
         if decoder.eof:
             if not data.startswith(b"\x1f"):
@@ -218,7 +218,7 @@ def _gz(file: BinaryIO) -> Iterator[bytes]:
         try:
             made = decoder.decompress(data, CHUNK)
         except zlib.error as error:
-            raise Damaged(0, f"its gzip data is damaged: {error}") from error
+            raise CorruptStream(0, f"its gzip data is damaged: {error}") from error
         data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
         if made:
             yield made

@@ -6,35 +6,35 @@ from dataclasses import dataclass
 from xml.parsers import expat
 
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.wikipedia.wikitext.tags import decoded
+from stoker.pipelines.wikipedia.wikitext.tags import decode_entities
 
 
 @dataclass(slots=True)
-class Page:
+class WikiPage:
     """A page and its newest revision."""
 
-    number: int = 0
+    page_id: int = 0
     title: str = ""
     namespace: int = 0
     redirect: str | None = None  # the title it leads to
-    revision: int = 0
+    revision_id: int = 0
     timestamp: str = ""
-    model: str = "wikitext"
+    content_model: str = "wikitext"
     sha1: str = ""  # as the dump has it: base 36, of the text
     text: str | None = None  # None: the dump holds none
 
 
-def identity(raw: bytes) -> tuple[str, str]:
+def find_id_and_title(raw: bytes) -> tuple[str, str]:
     """A damaged page's number and title, as far as they can be read; empty strings otherwise."""
     number, title = _NUMBER.search(raw[:65536]), _TITLE.search(raw[:65536])
-    return (number[1].decode() if number else ""), decoded(title[1].decode("utf-8", "replace")) if title else ""
+    return (number[1].decode() if number else ""), decode_entities(title[1].decode("utf-8", "replace")) if title else ""
 
 
 _NUMBER = re.compile(rb"<id>([0-9]{1,19})</id>")
 _TITLE = re.compile(rb"<title>([^<]{1,1000})</title>")
 
 
-def parse(xml: bytes) -> Page | Rejected:
+def parse_page(xml: bytes) -> WikiPage | Rejected:
     """The page in its XML; of several revisions the last in time. Rejected where the XML is at fault."""
     reader = _Reader()
     parser = expat.ParserCreate("utf-8")
@@ -52,7 +52,7 @@ def parse(xml: bytes) -> Page | Rejected:
         return Rejected("corrupt", str(error))
     except ValueError as error:
         return Rejected("corrupt", f"its XML: {error}")
-    if not 0 < reader.page.number < 1 << 63 or not 0 <= reader.page.revision < 1 << 63:
+    if not 0 < reader.page.page_id < 1 << 63 or not 0 <= reader.page.revision_id < 1 << 63:
         return Rejected("corrupt", "it has no number, or one that is none")
     return reader.page
 
@@ -65,7 +65,7 @@ class _Reader:
     """Handlers for expat: page/*, page/revision/* and nothing below."""
 
     def __init__(self) -> None:
-        self.page = Page()
+        self.page = WikiPage()
         self.depth = 0
         self.held: list[str] = []
         self.facts: dict[str, str] = {}
@@ -99,7 +99,7 @@ class _Reader:
             elif name == "ns":
                 self.page.namespace = int(text)
             else:
-                self.page.number = int(text)
+                self.page.page_id = int(text)
         elif self.depth == 2:
             self.facts[name] = "".join(self.held)
         self.held.clear()
@@ -108,18 +108,18 @@ class _Reader:
         page, facts = self.page, self.facts
         if facts.get("timestamp", "") < page.timestamp:
             return
-        page.revision = int(facts.get("id", "0"))
+        page.revision_id = int(facts.get("id", "0"))
         page.timestamp = facts.get("timestamp", "")
-        page.model = facts.get("model") or "wikitext"
+        page.content_model = facts.get("model") or "wikitext"
         page.sha1 = facts.get("text_sha1") or facts.get("sha1", "")
         text = facts.get("text", "")
         page.text = None if facts.get("deleted") or (not text and facts.get("stub")) else text
 
 
-def sha1_of(text: str) -> str:
+def base36_sha1(text: str) -> str:
     """The checksum of a text as dumps write it: SHA-1 in base 36, 31 figures.
 
-    >>> sha1_of("")
+    >>> base36_sha1("")
     'phoiac9h4m842xq45sp7s6u21eteeq1'
     """
     number = int.from_bytes(hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest(), "big")

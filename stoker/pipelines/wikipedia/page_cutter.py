@@ -10,7 +10,7 @@ _OPEN, _CLOSE = b"<page>", b"</page>"
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class RawPage:
     """A page as it lies in the file. ``fault``: why it cannot be parsed at all."""
 
     offset: int  # of its first byte in the uncompressed file, or in the part of it that was read
@@ -18,7 +18,7 @@ class Raw:
     fault: Rejected | None = None
 
 
-class Cutter:
+class PageCutter:
     """Cuts a stream of XML into pages by their tags alone; text cannot hold these, there they are escaped.
 
     Holds one page at a time. A page longer than ``max_page`` is passed over and comes out with its fault.
@@ -43,7 +43,7 @@ class Cutter:
         """Whether the stream so far ends in a page."""
         return bool(self._over) or self._rest.startswith(_OPEN)
 
-    def feed(self, data: bytes) -> Iterator[Raw]:
+    def feed(self, data: bytes) -> Iterator[RawPage]:
         """The pages that end in the next bytes of the stream."""
         rest = self._rest + data
         place = 0
@@ -72,7 +72,7 @@ class Cutter:
         self._rest = rest[place:]
         self._offset += place
 
-    def _page(self, xml: bytes, offset: int, *, closed: bool) -> Raw:
+    def _page(self, xml: bytes, offset: int, *, closed: bool) -> RawPage:
         fault = None
         if self._over or len(xml) > self._max:
             fault = Rejected("too_large", f"a page of more than {self._max >> 20} MiB of XML")
@@ -80,7 +80,7 @@ class Cutter:
                 xml, offset, self._over = self._over, self._over_offset, b""
         elif not closed:
             fault = Rejected("corrupt", f"another page begins before this one ends, near byte {offset}")
-        return Raw(offset, xml, fault)
+        return RawPage(offset, xml, fault)
 
     def skip(self) -> None:
         """Forget the page that has begun: the stream goes on somewhere else."""

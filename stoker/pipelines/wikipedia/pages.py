@@ -4,19 +4,19 @@ from collections.abc import Iterator
 
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.wikipedia.dump_files import Damaged, Dump, chunks, entries, index_beside, streams
-from stoker.pipelines.wikipedia.export_xml import identity
-from stoker.pipelines.wikipedia.page_cutter import Cutter, Raw
+from stoker.pipelines.wikipedia.dump_files import CorruptStream, DumpFile, chunks, entries, index_beside, streams
+from stoker.pipelines.wikipedia.export_xml import find_id_and_title
+from stoker.pipelines.wikipedia.page_cutter import PageCutter, RawPage
 
-_MOST_BETWEEN = 256 << 20  # bytes of XML without a page: no dump looks so, a decompression bomb does
+_MAX_BYTES_WITHOUT_PAGE = 256 << 20  # bytes of XML without a page: no dump looks so, a decompression bomb does
 
 
-def raw_pages(dump: Dump, start: int, stop: int) -> Iterator[Raw]:
+def raw_pages(dump: DumpFile, start: int, stop: int) -> Iterator[RawPage]:
     """The pages that begin in a range of the file; the last may end behind it.
 
     Raises SourceBroken when pages are lost that nobody can name, OSError.
     """
-    cutter = Cutter()
+    cutter = PageCutter()
     size = 0
     for first, last in _streams(dump, start, stop):
         seen: set[int] = set()
@@ -24,11 +24,13 @@ def raw_pages(dump: Dump, start: int, stop: int) -> Iterator[Raw]:
             for chunk in chunks(dump, first, last):
                 size += len(chunk)
                 for raw in cutter.feed(chunk):
-                    seen.add(int(identity(raw.xml)[0] or -1))
+                    seen.add(int(find_id_and_title(raw.xml)[0] or -1))
                     yield raw
-                if cutter.between > _MOST_BETWEEN:
-                    raise SourceBroken(f"{dump.path.name}: {_MOST_BETWEEN >> 20} MiB of XML without a page: no dump")
-        except Damaged as error:
+                if cutter.between > _MAX_BYTES_WITHOUT_PAGE:
+                    raise SourceBroken(
+                        f"{dump.path.name}: {_MAX_BYTES_WITHOUT_PAGE >> 20} MiB of XML without a page: no dump"
+                    )
+        except CorruptStream as error:
             yield from _lost(dump, error, seen)
             cutter.skip()
     if cutter.begun is not None and stop < dump.size:
@@ -37,7 +39,7 @@ def raw_pages(dump: Dump, start: int, stop: int) -> Iterator[Raw]:
         raise SourceBroken(f"{dump.path.name}: it ends in the middle of a page: it is cut short; download it again")
 
 
-def _streams(dump: Dump, start: int, stop: int) -> list[tuple[int, int]]:
+def _streams(dump: DumpFile, start: int, stop: int) -> list[tuple[int, int]]:
     """What is uncompressed at once: with an index each stream by itself, as then one may be lost alone."""
     if dump.kind != "bz2" or index_beside(dump.path) is None:
         return [(start, stop)]
@@ -45,7 +47,7 @@ def _streams(dump: Dump, start: int, stop: int) -> list[tuple[int, int]]:
     return list(zip([start, *inside], [*inside, stop], strict=True))
 
 
-def _behind(dump: Dump, stop: int, cutter: Cutter, size: int) -> Iterator[Raw]:
+def _behind(dump: DumpFile, stop: int, cutter: PageCutter, size: int) -> Iterator[RawPage]:
     """The end of a page that began before a range's end."""
     try:
         for chunk in chunks(dump, stop, dump.size):
@@ -54,21 +56,21 @@ def _behind(dump: Dump, stop: int, cutter: Cutter, size: int) -> Iterator[Raw]:
                     yield raw
             if cutter.begun is None or cutter.begun >= size:
                 return
-    except Damaged as error:
+    except CorruptStream as error:
         raise SourceBroken(f"{dump.path.name}: {error} (stream at byte {error.offset}); download it again") from error
 
 
-def _lost(dump: Dump, error: Damaged, seen: set[int]) -> list[Raw]:
+def _lost(dump: DumpFile, error: CorruptStream, seen: set[int]) -> list[RawPage]:
     """The pages of a damaged stream that were not read, as the index knows them. Without one nobody does."""
     index = index_beside(dump.path)
     if index is None:
         raise SourceBroken(f"{dump.path.name}: {error} (stream at byte {error.offset}); download it again") from error
     fault = Rejected("corrupt", f"{error} (stream at byte {error.offset})")
     named = [(page, title) for offset, page, title in entries(index) if offset == error.offset and page not in seen]
-    return [Raw(error.offset, f"<title>{title}</title><id>{page}</id>".encode(), fault) for page, title in named]
+    return [RawPage(error.offset, f"<title>{title}</title><id>{page}</id>".encode(), fault) for page, title in named]
 
 
-def check_index(dump: Dump) -> None:
+def check_index(dump: DumpFile) -> None:
     """Raises SourceBroken if the index beside a surveyed dump names streams that the dump does not hold."""
     index = index_beside(dump.path)
     if index is None:

@@ -4,13 +4,13 @@ import re
 import urllib.parse
 from dataclasses import dataclass
 
-from stoker.pipelines.wikipedia.wikitext.clean import Wiki
+from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale
 from stoker.pipelines.wikipedia.wikitext.names import CODES
-from stoker.pipelines.wikipedia.wikitext.tags import decoded
+from stoker.pipelines.wikipedia.wikitext.tags import decode_entities
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class SiteInfo:
     """Which wiki a dump is of, as its head says it."""
 
     wiki: str  # the name of its database: enwiki
@@ -22,27 +22,27 @@ class Site:
     def url(self, title: str) -> str:
         """The address of a page; empty if the wiki is not known.
 
-        >>> Site("enwiki", "en", "https://en.wikipedia.org/wiki/").url("Tin (metal)/α")
+        >>> SiteInfo("enwiki", "en", "https://en.wikipedia.org/wiki/").url("Tin (metal)/α")
         'https://en.wikipedia.org/wiki/Tin_(metal)/%CE%B1'
         """
         return self.base + urllib.parse.quote(title.replace(" ", "_"), safe="/:@!$*(),;'~") if self.base else ""
 
-    def reader(self) -> Wiki:
+    def locale(self) -> WikiLocale:
         """What the reader of wikitext must know of this wiki."""
-        return Wiki.of(self.language, self.files, self.categories)
+        return WikiLocale.of(self.language, self.files, self.categories)
 
 
-def site(head: bytes, file: str) -> Site:
+def read_siteinfo(head: bytes, file: str) -> SiteInfo:
     """The wiki of a dump from its first bytes, or from its file's name where those do not say.
 
-    >>> site(b"<mediawiki><page>", "dewiki-20260101-pages-articles.xml.bz2").url("Zinn")
+    >>> read_siteinfo(b"<mediawiki><page>", "dewiki-20260101-pages-articles.xml.bz2").url("Zinn")
     'https://de.wikipedia.org/wiki/Zinn'
     """
     text = head.partition(b"<page>")[0].decode("utf-8", "replace")
-    found = {name: decoded(value) for name, value in _FACT.findall(text)}
+    found = {name: decode_entities(value) for name, value in _FACT.findall(text)}
     names: dict[int, list[str]] = {}
     for key, name in _NAMESPACE.findall(text):
-        names.setdefault(int(key), []).append(decoded(name))
+        names.setdefault(int(key), []).append(decode_entities(name))
     lang = _LANG.search(text)
     from_name = _FILE.match(file)
     wiki = found.get("dbname") or (from_name[1] if from_name else "wiki")
@@ -53,7 +53,7 @@ def site(head: bytes, file: str) -> Site:
     if not base and code in CODES:
         base = f"https://{code}.wikipedia.org/wiki"
     safe = base + "/" if base.startswith(("http://", "https://")) else ""
-    return Site(wiki, language, safe, tuple(names.get(6, ())), tuple(names.get(14, ())))
+    return SiteInfo(wiki, language, safe, tuple(names.get(6, ())), tuple(names.get(14, ())))
 
 
 _FACT = re.compile(r"<(dbname|base)>([^<]{1,500})</")

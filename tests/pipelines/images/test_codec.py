@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, features
 
-from stoker.pipelines.images.codec import MAX_PIXELS, Header, decode, encode, header_of, measures_of_image
+from stoker.pipelines.images.codec import MAX_PIXELS, ImageHeader, decode, encode, header_of, measures_of_image
 from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.rejected import REASONS, Rejected
 from tests.data import SHARED, needs_shared
@@ -67,7 +67,7 @@ def png(width: int, height: int) -> bytes:
 def test_every_format_is_told_by_its_bytes_and_decoded(extension: str) -> None:
     payload = packed(picture(90, 60), FORMATS[extension])
     header = header_of(payload)
-    assert isinstance(header, Header)
+    assert isinstance(header, ImageHeader)
     assert (extension_of(payload), header.extension, header.width, header.height) == (extension, extension, 90, 60)
     difference = np.abs(np.asarray(shown(payload)).astype(int) - np.asarray(picture(90, 60)))
     assert difference.mean() < 12
@@ -119,7 +119,7 @@ def test_a_bomb_costs_no_memory_and_changes_no_global() -> None:
 
 def test_a_jpeg_of_very_many_scans_is_not_decoded() -> None:
     payload = packed(picture(200, 150).resize((3600, 3000)), progressive=True)
-    assert isinstance(header_of(payload), Header)
+    assert isinstance(header_of(payload), ImageHeader)
     scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
     assert reason(payload[:-2] + scan * 200 + payload[-2:]) == "too_many_pixels"
 
@@ -326,7 +326,7 @@ def test_damaged_files_write_nothing_to_the_terminal() -> None:
 
 def test_the_limit_is_what_is_said() -> None:
     side = int(MAX_PIXELS**0.5)
-    assert isinstance(header_of(png(side, side)), Header)
+    assert isinstance(header_of(png(side, side)), ImageHeader)
     assert header_of(png(side + 1, side)) == Rejected(
         "too_many_pixels", f"{side + 1}x{side}, at most {MAX_PIXELS} pixels are decoded"
     )

@@ -117,7 +117,7 @@ def test_pairs_are_those_of_brute_force(seed: int, distance: int) -> None:
     words = np.unique(np.concatenate([base, near]).view("<u8").astype(np.uint64), axis=0)
     apart = np.bitwise_count(words[:, None] ^ words[None]).sum(axis=2)
     expected = {(a, b) for a, b in np.argwhere(np.triu(apart <= distance, 1)).tolist()} if distance else set()
-    assert set(hamming.pairs(words, distance)) == expected
+    assert set(hamming.near_pairs(words, distance)) == expected
 
 
 @pytest.mark.parametrize("similarity", [0.5, 0.8])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.images import hamming
 from stoker.pipelines.images.codec import measures_of_image
-from stoker.pipelines.images.hamming import MAX_DISTANCE, Follower, followers, words_of
+from stoker.pipelines.images.hamming import MAX_DISTANCE, NearDuplicate, near_duplicates, parse_hashes
 from stoker.pipelines.rule import Decision
 from stoker.pipelines.rules.near_duplicate_images import NearDuplicateImages
 from tests.data import SHARED, needs_shared
@@ -31,7 +31,7 @@ def family(seed: int, many: int, *, roots: int = 8, spread: int = 40) -> list[st
     return [f"{flipped(generator.choice(centres), generator.randrange(spread), generator):064x}" for _ in range(many)]
 
 
-def plainly(hashes: list[str], distance: int) -> list[Follower]:
+def plainly(hashes: list[str], distance: int) -> list[NearDuplicate]:
     """The rule as it reads, in quadratic time."""
     values = [int(one, 16) for one in hashes]
     leaders: list[int] = []
@@ -41,7 +41,7 @@ def plainly(hashes: list[str], distance: int) -> list[Follower]:
         if leader is None:
             leaders.append(place)
         else:
-            found.append(Follower(place, leader, (values[leader] ^ value).bit_count()))
+            found.append(NearDuplicate(place, leader, (values[leader] ^ value).bit_count()))
     return found
 
 
@@ -65,7 +65,7 @@ def decided(rule: NearDuplicateImages, records: pa.Table) -> list[Decision]:
 @given(st.integers(0, 10**6), st.integers(0, 150), st.integers(0, MAX_DISTANCE), st.sampled_from([2, 30, 70]))
 def test_the_followers_are_those_of_the_plain_rule(seed: int, many: int, distance: int, spread: int) -> None:
     hashes = family(seed, many, spread=spread)
-    assert list(followers(words_of(hashes), distance)) == plainly(hashes, distance)
+    assert list(near_duplicates(parse_hashes(hashes), distance)) == plainly(hashes, distance)
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 64])
@@ -76,8 +76,8 @@ def test_the_answer_does_not_depend_on_how_the_work_is_cut(
     hashes = family(3, 400)
     expected = plainly(hashes, 31)
     monkeypatch.setattr(hamming, "_BLOCK", block)
-    monkeypatch.setattr(hamming, "_AT_ONCE", at_once)
-    assert list(followers(words_of(hashes), 31)) == expected
+    monkeypatch.setattr(hamming, "_CANDIDATES_PER_BATCH", at_once)
+    assert list(near_duplicates(parse_hashes(hashes), 31)) == expected
 
 
 @settings(max_examples=30, deadline=None)
@@ -128,10 +128,10 @@ def test_records_that_the_rule_cannot_judge_are_refused() -> None:
 def test_many_copies_of_one_picture_are_a_star_and_not_all_their_pairs() -> None:
     hashes = family(7, 50_000, roots=1, spread=12)
     started = time.process_time()
-    found = list(followers(words_of(hashes), 31))
+    found = list(near_duplicates(parse_hashes(hashes), 31))
     assert time.process_time() - started < 20
     assert len(found) == 49_999
-    assert {one.leader for one in found} == {0}
+    assert {duplicate.representative for duplicate in found} == {0}
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_a_hundred_thousand_pictures_take_seconds() -> None:
         for bit in generator.choice(256, int(generator.integers(0, 32)), replace=False):
             hashes[95_000 + number, bit // 64] ^= np.uint64(1 << (int(bit) % 64))
     started = time.process_time()
-    found = {one.place: one.leader for one in followers(hashes, 31)}
+    found = {duplicate.index: duplicate.representative for duplicate in near_duplicates(hashes, 31)}
     assert time.process_time() - started < 60
     assert found == {95_000 + number: int(place) for number, place in enumerate(copies)}
 

@@ -24,8 +24,8 @@ from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import REASONS, Rejected
 from stoker.pipelines.source import Candidate, Context
 from stoker.pipelines.sources.video_frames import VideoFrames
-from stoker.pipelines.video.frames import Times, Video
-from stoker.pipelines.video.names import key_of
+from stoker.pipelines.video.frames import FrameTimes, VideoReader
+from stoker.pipelines.video.names import video_key
 from stoker.pipelines.web.client import Web
 from tests.data import SHARED, needs_shared
 
@@ -62,11 +62,11 @@ def film(
 
 def seen(
     path: Path, per_second: str = "1", *, skip: bool = True, **options: Any
-) -> tuple[list[tuple[int, int]], Video]:
+) -> tuple[list[tuple[int, int]], VideoReader]:
     """(milliseconds, frame number by its grey) of the frames, and what was found out about the file."""
-    video = Video(path)
+    video = VideoReader(path)
     found = []
-    for shown in video.frames(Times(Fraction(per_second), **options), skip=skip):
+    for shown in video.frames(FrameTimes(Fraction(per_second), **options), skip=skip):
         if isinstance(shown.picture, Rejected):
             continue
         grey = float(np.asarray(shown.picture.convert("L")).mean())
@@ -127,7 +127,7 @@ def test_times_begin_at_the_first_frame_and_keep_to_their_bounds(tmp_path: Path)
     assert [stamp for stamp, _ in seen(path)[0]] == [0, 1000, 2000, 3000, 4000]
     bounded, _ = seen(path, start=Fraction(2), end=Fraction(4))
     assert [stamp for stamp, _ in bounded] == [2000, 3000]
-    assert [stamp for stamp, _ in seen(path, most=2)[0]] == [0, 1000]
+    assert [stamp for stamp, _ in seen(path, limit=2)[0]] == [0, 1000]
     assert seen(path, start=Fraction(60))[0] == []
 
 
@@ -220,7 +220,7 @@ def test_damage_in_the_middle_loses_little_and_is_told(tmp_path: Path) -> None:
     found = candidates(VideoFrames(videos="a.mp4"), tmp_path)
     kept = [one for one in found if one.rejected is None]
     assert len(kept) >= 17
-    assert found[-1].sample.key == key_of("file:a.mp4")
+    assert found[-1].sample.key == video_key("file:a.mp4")
     assert found[-1].rejected is not None
     assert found[-1].rejected.reason == "corrupt"
     assert "frames were taken" in found[-1].rejected.detail
@@ -239,8 +239,8 @@ def test_no_damage_raises_or_hangs(tmp_path_factory: pytest.TempPathFactory, dat
         payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
     damaged = folder / f"damaged.{form}"
     damaged.write_bytes(payload[: data.draw(st.integers(0, len(payload)))])
-    video = Video(damaged)
-    found = list(video.frames(Times(Fraction(2), most=50)))
+    video = VideoReader(damaged)
+    found = list(video.frames(FrameTimes(Fraction(2), limit=50)))
     assert len(found) <= 50
     assert video.fault is None or video.fault.reason in REASONS
 
@@ -272,7 +272,7 @@ def test_what_is_no_video_has_its_reason(tmp_path: Path) -> None:
     found = candidates(VideoFrames(videos="*.mp4"), tmp_path)
     assert {one.sample.record["title"]: one.rejected.reason for one in found if one.rejected} == expected
     assert len(found) == len(expected)
-    assert all(one.sample.key == key_of(one.sample.record["url"]) for one in found)
+    assert all(one.sample.key == video_key(one.sample.record["url"]) for one in found)
 
 
 def test_a_frame_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_frame_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
 def test_candidates_say_where_and_when_they_are_from(tmp_path: Path) -> None:
     film(tmp_path / "sub.mp4", list(range(0, 3000, 500)), title="The\n title")
     found = candidates(VideoFrames(videos="sub.mp4", frames_per_second=2, short_side=24, format="png"), tmp_path)
-    key = key_of("file:sub.mp4")
+    key = video_key("file:sub.mp4")
     assert [one.sample.key for one in found] == [f"{key}-{stamp:09d}" for stamp in range(0, 3000, 500)]
     sample = found[3].sample
     partition = next(iter(VideoFrames(videos="sub.mp4").partitions(context(tmp_path))))
@@ -437,11 +437,11 @@ def test_real_times_are_those_of_the_reference_and_phones_stand_upright() -> Non
     assert SHARED is not None
     reference = json.loads((SHARED / "videos" / "tc_nasa_13013.mp4.stream3.all_frames_info.json").read_text())
     times = [float(one["pts_time"]) for one in reference]
-    shown = list(Video(SHARED / "videos" / "tc_nasa_13013.mp4").frames(Times(Fraction(1000))))
+    shown = list(VideoReader(SHARED / "videos" / "tc_nasa_13013.mp4").frames(FrameTimes(Fraction(1000))))
     assert [float(one.time) for one in shown] == pytest.approx([time - times[0] for time in times], abs=1e-5)
     sizes = {}
     for angle in (0, 90, 180, 270):
-        first = next(iter(Video(SHARED / "videos" / f"decord_video_{angle}.mov").frames(Times(Fraction(1)))))
+        first = next(iter(VideoReader(SHARED / "videos" / f"decord_video_{angle}.mov").frames(FrameTimes(Fraction(1)))))
         assert isinstance(first.picture, Image.Image)
         sizes[angle] = first.picture.size
     assert sizes == {0: (568, 320), 90: (320, 568), 180: (568, 320), 270: (320, 568)}
@@ -454,7 +454,7 @@ def test_skipping_changes_no_real_frame() -> None:
     for path in sorted((SHARED / "videos").iterdir()):
         if path.suffix == ".json":
             continue
-        lazy, whole = ([*Video(path).frames(Times(Fraction(1, 3)), skip=skip)] for skip in (True, False))
+        lazy, whole = ([*VideoReader(path).frames(FrameTimes(Fraction(1, 3)), skip=skip)] for skip in (True, False))
         assert [(one.pts, one.picture) for one in lazy] == [(one.pts, one.picture) for one in whole], path.name
 
 

@@ -23,9 +23,9 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate
 from stoker.pipelines.sources.wikipedia_dump import WikipediaDump
 from stoker.pipelines.web.client import Web
-from stoker.pipelines.wikipedia.dump_files import survey
-from stoker.pipelines.wikipedia.export_xml import parse, sha1_of
-from stoker.pipelines.wikipedia.page_cutter import Cutter
+from stoker.pipelines.wikipedia.dump_files import scan_dump
+from stoker.pipelines.wikipedia.export_xml import base36_sha1, parse_page
+from stoker.pipelines.wikipedia.page_cutter import PageCutter
 from stoker.pipelines.wikipedia.pages import raw_pages
 from tests.data import SHARED, needs_shared
 from tests.fakes import context
@@ -45,7 +45,7 @@ def page(number: int, text: str, *, title: str = "", ns: int = 0, extra: str = "
     <revision><id>{number + 1000}</id><timestamp>2026-01-01T00:00:00Z</timestamp>
       <contributor><username>Ann</username><id>5</id></contributor><model>wikitext</model>
       <text bytes="{len(text.encode())}" xml:space="preserve">{escape(text)}</text>
-      <sha1>{sha1_of(text) if sha1 is None else sha1}</sha1></revision>
+      <sha1>{base36_sha1(text) if sha1 is None else sha1}</sha1></revision>
   </page>
 """
 
@@ -192,12 +192,13 @@ def test_ranges_of_a_file_hold_each_page_once(
         b"".join(bz2.compress(whole[place : place + block]) for place in range(0, len(whole), block))
     )
     for name in ("x.xml", "x.bz2"):
-        found = survey(folder / name)
-        ranges = found.cuts(cut)
+        found = scan_dump(folder / name)
+        ranges = found.byte_ranges(cut)
         assert ranges[0][0] == 0
         assert ranges[-1][1] == found.size
         raws = [raw for start, stop in ranges for raw in raw_pages(found, start, stop)]
-        assert [parse(raw.xml).number for raw in raws if not isinstance(parse(raw.xml), Rejected)] == list(range(1, 15))  # type: ignore[union-attr]  # filtered
+        parsed = [parse_page(raw.xml) for raw in raws]
+        assert [page.page_id for page in parsed if not isinstance(page, Rejected)] == list(range(1, 15))
         assert len(raws) == 14
 
 
@@ -205,9 +206,9 @@ def test_ranges_of_a_file_hold_each_page_once(
 @given(st.integers(1, 600), st.lists(st.sampled_from(["<page>", "</page>", "<pa", "ge>", "x", "<", ">"]), max_size=40))
 def test_the_cutter_finds_the_same_pages_whatever_pieces_the_stream_comes_in(step: int, parts: list[str]) -> None:
     stream = "".join(parts).encode()
-    whole = Cutter()
+    whole = PageCutter()
     expected = [(raw.offset, raw.xml) for raw in whole.feed(stream)]
-    pieces = Cutter()
+    pieces = PageCutter()
     found = [raw for place in range(0, len(stream), step) for raw in pieces.feed(stream[place : place + step])]
     assert [(raw.offset, raw.xml) for raw in found] == expected
     assert pieces.begun == whole.begun
@@ -224,9 +225,9 @@ def test_partitions_are_runs_of_streams_and_cover_the_file(tmp_path: Path) -> No
         + bz2.compress(TAIL.encode())
     )
     (tmp_path / "x-multistream.xml.bz2").write_bytes(content)
-    whole = survey(tmp_path / "x-multistream.xml.bz2")
+    whole = scan_dump(tmp_path / "x-multistream.xml.bz2")
     assert len(whole.streams) == 201
-    ranges = whole.cuts(5000)
+    ranges = whole.byte_ranges(5000)
     assert len(ranges) > 3
     assert [stop for _, stop in ranges[:-1]] == [start for start, _ in ranges[1:]]
     plain = tmp_path / "y.xml"
@@ -316,14 +317,14 @@ def test_no_damage_makes_it_hang_or_raise_anything_else(
 
 
 def test_a_decompression_bomb_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stoker.pipelines.wikipedia.pages._MOST_BETWEEN", 8 << 20)
+    monkeypatch.setattr("stoker.pipelines.wikipedia.pages._MAX_BYTES_WITHOUT_PAGE", 8 << 20)
     (tmp_path / "x.bz2").write_bytes(bz2.compress(HEAD.encode()) + bz2.compress(b" " * (32 << 20)))
     with pytest.raises(SourceBroken, match="8 MiB of XML without a page"):
         read(tmp_path)
 
 
 def test_a_page_that_is_too_large_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("stoker.pipelines.wikipedia.pages.Cutter", partial(Cutter, max_page=1 << 20))
+    monkeypatch.setattr("stoker.pipelines.wikipedia.pages.PageCutter", partial(PageCutter, max_page=1 << 20))
     made = [page(1, "Text"), page(2, "lang " * 1_000_000), page(3, "Text")]
     (tmp_path / "x.xml").write_bytes(dump(*made))
     assert outcome(read(tmp_path)) == {"dewiki-1": "kept", "dewiki-2": "too_large", "dewiki-3": "kept"}

@@ -14,7 +14,7 @@ from stoker.pipelines.step import Step
 from stoker.pipelines.steps.language import Language
 from stoker.pipelines.steps.text_length import TextLength
 from stoker.pipelines.steps.text_normalise import TextNormalise
-from stoker.pipelines.text.languages import LANGUAGES, identify
+from stoker.pipelines.text.languages import LANGUAGES, identify_language
 from stoker.storage.shards.sample import Sample
 
 STEPS = (TextNormalise(), TextLength(min_characters=3), Language(keep=("en",)))
@@ -130,7 +130,7 @@ PROSE = {
 
 @pytest.mark.parametrize("language", PROSE)
 def test_a_sentence_tells_its_language(language: str) -> None:
-    found, confidence = identify(PROSE[language])
+    found, confidence = identify_language(PROSE[language])
     assert (found, confidence >= 0.6) == (language, True), confidence
 
 
@@ -149,12 +149,12 @@ def test_keep_keeps_those_languages_and_writes_what_was_found() -> None:
 
 def test_a_text_that_tells_nothing_is_in_no_language() -> None:
     for text in ("", "123 456", "!!!", "xqzt wvkj prgl ztrk bnmv qwrt hjkl"):
-        assert identify(text) == ("", 0.0)
+        assert identify_language(text) == ("", 0.0)
 
 
 @given(st.text())
 def test_any_text_can_be_identified(text: str) -> None:
-    language, confidence = identify(text)
+    language, confidence = identify_language(text)
     assert language == "" or language in LANGUAGES
     assert 0 <= confidence <= 1
-    assert identify(text) == (language, confidence)
+    assert identify_language(text) == (language, confidence)

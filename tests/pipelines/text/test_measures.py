@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.pipelines.text.measures import SLOTS, measures_of_text, minhash, shingles, words_of
+from stoker.pipelines.text.measures import SLOTS, measures_of_text, minhash, shingles, word_hashes
 
 PROSE = "Tin is a soft metal. It melts at 232 °C, and people have used it since the Bronze Age; don't eat it."
 
@@ -78,8 +78,8 @@ def test_any_text_can_be_measured(text: str) -> None:
 
 def test_a_text_longer_than_one_pass_has_the_words_it_would_have_in_pieces() -> None:
     line = "one two three four five six seven eight nine ten\n"
-    whole = words_of(line * 8000)[0]
-    assert np.array_equal(whole, np.tile(words_of(line)[0], 8000))
+    whole = word_hashes(line * 8000)[0]
+    assert np.array_equal(whole, np.tile(word_hashes(line)[0], 8000))
     assert shingles(whole).size == whole.size - 2
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from stoker.pipelines.wikipedia.wikitext.lines import mended, unmarked
 from stoker.pipelines.wikipedia.wikitext.names import CATEGORIES, CODES, FILES, REDIRECT_WORDS
-from stoker.pipelines.wikipedia.wikitext.tags import GAP, decoded, without_tags
+from stoker.pipelines.wikipedia.wikitext.tags import GAP, decode_entities, without_tags
 from stoker.pipelines.wikipedia.wikitext.templates import render
 
 UNCLOSED = "\x01"  # stands where a template begins that does not end
@@ -27,7 +27,7 @@ _CATEGORIES = frozenset(("category",))
 
 
 @dataclass(frozen=True)
-class Wiki:
+class WikiLocale:
     """What must be known of a wiki to read its pages; a dump's siteinfo says it."""
 
     language: str = "en"
@@ -35,7 +35,7 @@ class Wiki:
     categories: frozenset[str] = field(default=_CATEGORIES)
 
     @classmethod
-    def of(cls, language: str, files: Iterable[str] = (), categories: Iterable[str] = ()) -> "Wiki":
+    def of(cls, language: str, files: Iterable[str] = (), categories: Iterable[str] = ()) -> "WikiLocale":
         """A wiki whose namespaces have these names beside the English ones, which every wiki understands."""
         files = [*files, *FILES.get(language, "").split()]
         categories = [*categories, *CATEGORIES.get(language, "").split()]
@@ -44,15 +44,15 @@ class Wiki:
         )
 
 
-ENGLISH = Wiki()
+ENGLISH = WikiLocale()
 
 
-def plain(wikitext: str, wiki: Wiki = ENGLISH, *, tables: bool = False) -> str:
+def plain_text(wikitext: str, wiki: WikiLocale = ENGLISH, *, tables: bool = False) -> str:
     """The page's text: paragraphs apart by a blank line, a line for each heading and point of a list.
 
     Never raises. With ``tables`` the cells are kept, a row to a line, cells apart by tabs. Empty for a redirect.
 
-    >>> plain("'''Tin''' ({{lang-la|stannum}}) is a [[metal]].<ref>Smith</ref> It melts at {{convert|232|C|F}}.")
+    >>> plain_text("'''Tin''' ({{lang-la|stannum}}) is a [[metal]].<ref>Smith</ref> It melts at {{convert|232|C|F}}.")
     'Tin (Latin: stannum) is a metal. It melts at 232 °C.'
     """
     if redirect_target(wikitext) is not None:
@@ -60,7 +60,7 @@ def plain(wikitext: str, wiki: Wiki = ENGLISH, *, tables: bool = False) -> str:
     text = wikitext.translate(_CONTROLS) if _CONTROL.search(wikitext) else wikitext
     text = without_tags(text)
     text = _Brackets(wiki, tables).run("\n" + text)
-    return decoded(mended(unmarked(text, wiki.language)))
+    return decode_entities(mended(unmarked(text, wiki.language)))
 
 
 def redirect_target(wikitext: str) -> str | None:
@@ -94,7 +94,7 @@ class _Brackets:
     of the list, rendered, and put back as one piece.
     """
 
-    def __init__(self, wiki: Wiki, tables: bool) -> None:
+    def __init__(self, wiki: WikiLocale, tables: bool) -> None:
         self.wiki = wiki
         self.tables = tables
         self.out: list[str] = []

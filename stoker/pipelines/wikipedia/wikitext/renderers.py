@@ -9,7 +9,7 @@ from stoker.pipelines.wikipedia.wikitext.tags import words
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class TemplateCall:
     """A use of a template."""
 
     name: str  # as written
@@ -22,75 +22,75 @@ class Call:
         return self.args[place].strip() if place < len(self.args) else ""
 
 
-def _first(call: Call) -> str:
+def _first(call: TemplateCall) -> str:
     return call.arg(0)
 
 
-def _second(call: Call) -> str:
+def _second(call: TemplateCall) -> str:
     return call.arg(1)
 
 
-def _last(call: Call) -> str:
+def _last(call: TemplateCall) -> str:
     return call.args[-1].strip() if call.args else ""
 
 
-def _joined(call: Call) -> str:
+def _joined(call: TemplateCall) -> str:
     return "".join(arg.strip() for arg in call.args)
 
 
-def _spaced(call: Call) -> str:
+def _spaced(call: TemplateCall) -> str:
     return " ".join(arg.strip() for arg in call.args if arg.strip())
 
 
-def _listed(call: Call) -> str:
+def _listed(call: TemplateCall) -> str:
     return ", ".join(arg.strip() for arg in call.args if arg.strip())
 
 
-def _lines(call: Call) -> str:
+def _lines(call: TemplateCall) -> str:
     return "\n" + "\n".join(arg.strip() for arg in call.args if arg.strip()) + "\n"
 
 
-def _quote(call: Call) -> str:
+def _quote(call: TemplateCall) -> str:
     text = call.named.get("text") or call.named.get("quote") or call.arg(0)
     return f"\n{text}\n" if text else ""
 
 
-def _quoted(call: Call) -> str:
+def _quoted(call: TemplateCall) -> str:
     left, right = {"de": ("„", "“"), "fr": ("« ", " »"), "ru": ("«", "»")}.get(call.language, ("“", "”"))
     return f"{left}{call.arg(0)}{right}" if call.arg(0) else ""
 
 
-def of_language(call: Call, code: str) -> str:
+def of_language(call: TemplateCall, code: str) -> str:
     """A word of another language, with that language's name where the wiki shows it."""
     text = call.arg(0) or call.named.get("text", "")
     name = LANGUAGES.get(code, "") if call.language == "en" else ""
     return f"{name}: {text}" if name and text else text
 
 
-def _langx(call: Call) -> str:
-    return of_language(Call(call.name, call.args[1:], call.named, call.language), call.arg(0).lower())
+def _langx(call: TemplateCall) -> str:
+    return of_language(TemplateCall(call.name, call.args[1:], call.named, call.language), call.arg(0).lower())
 
 
-def _nihongo(call: Call) -> str:
+def _nihongo(call: TemplateCall) -> str:
     kanji = ", ".join(arg.strip() for arg in call.args[1:4] if arg.strip())
     return f"{call.arg(0)} ({kanji})" if call.arg(0) and kanji else call.arg(0) or kanji
 
 
-def _chinese(call: Call) -> str:
+def _chinese(call: TemplateCall) -> str:
     wanted = (("c", "Chinese"), ("s", "simplified Chinese"), ("t", "traditional Chinese"), ("p", "pinyin"))
     return "; ".join(f"{name}: {call.named[key]}" for key, name in wanted if call.named.get(key))
 
 
-def _ruby(call: Call) -> str:
+def _ruby(call: TemplateCall) -> str:
     left, right = ("（", "）") if call.language == "ja" else ("(", ")")
     return f"{call.arg(0)}{left}{call.arg(1)}{right}" if call.arg(1) else call.arg(0)
 
 
-def _date(call: Call) -> str:
+def _date(call: TemplateCall) -> str:
     return numbers.date(call.args, call.named, call.language)
 
 
-def _as_of(call: Call) -> str:
+def _as_of(call: TemplateCall) -> str:
     if "alt" in call.named:
         return call.named["alt"]
     word = "since" if call.named.get("since") else "as of"
@@ -98,47 +98,47 @@ def _as_of(call: Call) -> str:
     return f"{word} {numbers.date(call.args, {'df': 'y'}, call.language)}"
 
 
-def _circa(call: Call) -> str:
+def _circa(call: TemplateCall) -> str:
     return "c. " + " – c. ".join(arg.strip() for arg in call.args if arg.strip()) if call.args else "c."
 
 
-def _marriage(call: Call) -> str:
+def _marriage(call: TemplateCall) -> str:
     years = "–".join(arg.strip() for arg in call.args[1:3] if arg.strip())
     return f"{call.arg(0)} (m. {years})" if years else call.arg(0)
 
 
-def _height(call: Call) -> str:
+def _height(call: TemplateCall) -> str:
     units = (("m", "m"), ("cm", "cm"), ("ft", "ft"), ("in", "in"))
     return " ".join(f"{call.named[key]} {unit}" for key, unit in units if call.named.get(key))
 
 
-def _money(call: Call) -> str:
+def _money(call: TemplateCall) -> str:
     return CURRENCIES[call.name.strip().lower()] + call.arg(0)
 
 
-def _ship(call: Call) -> str:
+def _ship(call: TemplateCall) -> str:
     return f"{call.arg(0)} {call.arg(1)}".strip()
 
 
-def _named_ship(call: Call) -> str:
+def _named_ship(call: TemplateCall) -> str:
     return f"{call.name} {call.arg(0)}"
 
 
-def _ship_class(call: Call) -> str:
+def _ship_class(call: TemplateCall) -> str:
     return f"{call.arg(0)}-class {call.arg(1)}".strip()
 
 
-def _century(call: Call) -> str:
+def _century(call: TemplateCall) -> str:
     if call.language != "fr":
         return ""
     return f"{call.arg(0)}e siècle" + (" av. J.-C." if call.name.startswith("-") else "")
 
 
-def _french_citation(call: Call) -> str:
+def _french_citation(call: TemplateCall) -> str:
     return _quoted(call) if call.language == "fr" else ""
 
 
-def _literal_translation(call: Call) -> str:
+def _literal_translation(call: TemplateCall) -> str:
     return f"lit. '{call.arg(0)}'" if call.arg(0) else ""
 
 
@@ -146,7 +146,7 @@ def _names(text: str) -> list[str]:
     return [" ".join(name.split()) for name in text.split(",")]
 
 
-RENDERERS: dict[str, Callable[[Call], str]] = {
+RENDERERS: dict[str, Callable[[TemplateCall], str]] = {
     **dict.fromkeys(
         words("""
             abbr abbrlink bigger big bigmath birth-date bold center chem2 code death-date em flag flagcountry flagu
@@ -220,7 +220,9 @@ RENDERERS: dict[str, Callable[[Call], str]] = {
     "langx": _langx,
     "marriage": _marriage,
     "nihongo": _nihongo,
-    "nihongo3": lambda call: _nihongo(Call(call.name, [call.arg(2) or call.arg(0), call.arg(1)], {}, call.language)),
+    "nihongo3": lambda call: _nihongo(
+        TemplateCall(call.name, [call.arg(2) or call.arg(0), call.arg(1)], {}, call.language)
+    ),
     "ship": _ship,
     "zh": _chinese,
     "heure": lambda call: " h ".join(arg.strip() for arg in call.args[:2]),

@@ -56,10 +56,10 @@ def without_tags(text: str) -> str:
     return _Tags(text).run()
 
 
-def decoded(text: str) -> str:
+def decode_entities(text: str) -> str:
     """The text with its entities as characters, once: ``&amp;lt;`` gives ``&lt;``. Unknown ones stay.
 
-    >>> decoded("AT&amp;T &ndash; &#8364;9 &amp;lt; &unknown; ?a=1&copy=2")
+    >>> decode_entities("AT&amp;T &ndash; &#8364;9 &amp;lt; &unknown; ?a=1&copy=2")
     'AT&T – €9 &lt; &unknown; ?a=1&copy=2'
     """
     return _ENTITY.sub(_character, text) if "&" in text else text
@@ -144,9 +144,9 @@ class _Tags:
         if name in _FORMULAS:
             self.out.append(" ".join(content.split()).translate(_PROTECTED))
         elif name == "nowiki":
-            self.out.append(decoded(content).translate(_PROTECTED))
+            self.out.append(decode_entities(content).translate(_PROTECTED))
         else:
-            lines = decoded(_NOWIKI.sub("", content)).translate(_PROTECTED).strip("\n")
+            lines = decode_entities(_NOWIKI.sub("", content)).translate(_PROTECTED).strip("\n")
             self.out.append("\n" + lines.replace("\n ", "\n&#32;").replace("  ", " &#32;") + "\n")
 
     def _table(self, found: re.Match[str]) -> int:

@@ -8,7 +8,7 @@ import re
 
 from stoker.pipelines.wikipedia.wikitext import numbers
 from stoker.pipelines.wikipedia.wikitext.names import SIGNS
-from stoker.pipelines.wikipedia.wikitext.renderers import RENDERERS, Call, of_language
+from stoker.pipelines.wikipedia.wikitext.renderers import RENDERERS, TemplateCall, of_language
 from stoker.pipelines.wikipedia.wikitext.tags import GAP
 
 _GERMAN = re.compile(r"[a-z]{2,3}S")  # {{frS|…}} on German wikis
@@ -38,7 +38,7 @@ def render(body: str, language: str) -> str:
     return GAP
 
 
-def _call(name: str, parts: list[str], language: str) -> Call:
+def _call(name: str, parts: list[str], language: str) -> TemplateCall:
     args: list[str] = []
     named: dict[str, str] = {}
     for part in parts:
@@ -52,7 +52,7 @@ def _call(name: str, parts: list[str], language: str) -> Call:
                 args[int(key) - 1] = value.strip()
         else:
             named[key.lower()] = value.strip()
-    return Call(name, args, named, language)
+    return TemplateCall(name, args, named, language)
 
 
 def _function(name: str, rest: list[str], language: str) -> str:

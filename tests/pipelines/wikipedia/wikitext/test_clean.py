@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoker.pipelines.wikipedia.wikitext.clean import Wiki, plain, redirect_target
+from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale, plain_text, redirect_target
 from tests.data import SHARED, needs_shared
 
 NAMES = {"de": (["Datei"], ["Kategorie"]), "ja": (["ファイル"], ["カテゴリ"])}
@@ -25,7 +25,7 @@ def test_most_gold_cases_come_out_exactly_and_all_keep_what_matters() -> None:
     exact, cases = [], (SHARED / "wiki" / "wikitext_cases.jsonl").read_text("utf-8").splitlines()
     for line in cases:
         case = json.loads(line)
-        found = plain(case["wikitext"], Wiki.of(case["lang"], *NAMES.get(case["lang"], ([], []))))
+        found = plain_text(case["wikitext"], WikiLocale.of(case["lang"], *NAMES.get(case["lang"], ([], []))))
         for must in case["must"]:
             assert any(one in found for one in ([must] if isinstance(must, str) else must)), (case["id"], found)
         for must_not in case["must_not"]:
@@ -68,20 +68,20 @@ CASES = {
 
 @pytest.mark.parametrize("wikitext", CASES)
 def test_wikitext_becomes_what_a_reader_sees(wikitext: str) -> None:
-    assert plain(wikitext) == CASES[wikitext]
+    assert plain_text(wikitext) == CASES[wikitext]
 
 
 def test_tables_are_left_out_unless_asked_for() -> None:
     table = (
         'A\n{| class="x"\n|+ Metals\n! Name !! Sign\n|-\n| style="a" | [[Tin]] || Sn\n| {{convert|1|m}}\nmore\n|}\nB'
     )
-    assert plain(table) == "A\n\nB"
-    assert plain(table, tables=True) == "A\n\nMetals\nName\tSign\nTin\tSn\t1 m more\n\nB"
+    assert plain_text(table) == "A\n\nB"
+    assert plain_text(table, tables=True) == "A\n\nMetals\nName\tSign\nTin\tSn\t1 m more\n\nB"
 
 
 def test_files_and_categories_are_known_by_the_names_of_their_wiki() -> None:
-    wiki = Wiki.of("de", ["Datei"], ["Kategorie"])
-    assert plain("[[Datei:x.jpg|mini|Eine [[Stadt]]]]Text[[Kategorie:Zinn]][[Image:y.png]]", wiki) == "Text"
+    wiki = WikiLocale.of("de", ["Datei"], ["Kategorie"])
+    assert plain_text("[[Datei:x.jpg|mini|Eine [[Stadt]]]]Text[[Kategorie:Zinn]][[Image:y.png]]", wiki) == "Text"
 
 
 def test_redirects_are_known_in_many_languages() -> None:
@@ -104,15 +104,15 @@ def test_redirects_are_known_in_many_languages() -> None:
     ).map("".join) | st.text()
 )  # fmt: skip
 def test_no_wikitext_makes_it_raise_or_leaves_marks_of_our_own(wikitext: str) -> None:
-    found = plain(wikitext)
+    found = plain_text(wikitext)
     assert not set(found) & {"\x01", "\x02", "\x03"}
-    assert plain(wikitext) == found
+    assert plain_text(wikitext) == found
 
 
 @given(st.lists(st.text("abcdefg äß漢,.'\"0123456789-", max_size=60), max_size=8).map("\n\n".join))
 def test_plain_text_stays_as_it_is_when_read_again(text: str) -> None:
-    once = plain(text)
-    assert plain(once) == once
+    once = plain_text(text)
+    assert plain_text(once) == once
 
 
 HOSTILE = {
@@ -132,7 +132,7 @@ def test_time_grows_with_the_length_of_the_page_alone(name: str) -> None:
     for repeats in (25_000, 100_000):
         page = HOSTILE[name] * repeats + tail
         started = time.process_time()
-        plain(page)
+        plain_text(page)
         times.append(time.process_time() - started)
     assert times[1] < 3.0  # at most a megabyte; anything quadratic takes minutes
     assert times[1] < 12 * times[0] + 0.2
@@ -142,7 +142,7 @@ def test_time_grows_with_the_length_of_the_page_alone(name: str) -> None:
 def test_brackets_nested_ever_deeper_are_given_up_in_time(opener: str) -> None:
     closer = "".join({"{": "}}", "[": "]]"}[one[0]] for one in reversed(re.findall(r"\{\{|\[\[", opener)))
     started = time.process_time()
-    plain(opener * 50_000 + "text " * 20_000 + closer * 50_000)
+    plain_text(opener * 50_000 + "text " * 20_000 + closer * 50_000)
     assert time.process_time() - started < 3.0
 
 
@@ -157,7 +157,7 @@ def test_real_pages_keep_their_numbers_and_leak_no_markup() -> None:
     ]
     kept = asked = leaks = 0
     for text in texts:
-        found = plain(text)
+        found = plain_text(text)
         leaks += len(re.findall(r"\[\[|\]\]|''|<ref|thumb\||&[a-z]+;|^==|\{\|", found, re.MULTILINE))
         prose = re.sub(r"<ref.*?(</ref>|/>)", "", text, flags=re.DOTALL)
         for number in re.findall(r"^[A-Z][^|\n]*\{\{convert\|([0-9.,]+)\|", prose, re.MULTILINE):
