@@ -1,6 +1,6 @@
-"""Testing: a small corpus in memory, for the tests and examples of whoever uses Stoker.
+"""Testing: a small corpus in memory, and contracts that a store, source, step, rule or model of your own must pass.
 
-The names are lazy, so that importing this package loads neither pytest nor torch.
+The names are lazy, so that importing this package loads neither pytest nor torch; only the contracts need pytest.
 """
 
 from importlib import import_module
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 # name → the module that holds it; PEP 562
 _PUBLIC = {
+    "StoreContract": "stoker.testing.contracts.store",
     "sample_corpus": "stoker.testing.corpus",
 }
-__all__ = ["sample_corpus"]
+__all__ = ["StoreContract", "sample_corpus"]
 
 if TYPE_CHECKING:
+    from stoker.testing.contracts.store import StoreContract
     from stoker.testing.corpus import sample_corpus
 
 
