@@ -4,7 +4,7 @@ from stoker.storage.errors import StokerError
 
 
 class RecipeError(StokerError):
-    """A recipe, option or argument is wrong: says which, what was expected and the nearest right name."""
+    """A wrong recipe, option or argument. The message says which, what was expected and the nearest right name."""
 
 
 class SourceError(StokerError):
@@ -12,8 +12,8 @@ class SourceError(StokerError):
 
 
 class SourceUnavailable(SourceError):
-    """Busy or out of reach: the same partition may succeed later. The only source error that is retried."""
+    """The source is busy or unreachable; the same partition may succeed later. Only this source error is retried."""
 
 
 class SourceBroken(SourceError):
-    """Gone or malformed as a whole: trying again changes nothing."""
+    """The source is missing or malformed as a whole; a retry cannot help."""

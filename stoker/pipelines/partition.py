@@ -1,4 +1,8 @@
-"""Partitions: the unit of ingest, retry and parallelism, cut so that growth moves as few of them as possible."""
+"""Partitions: the unit of ingest, retry and parallelism.
+
+They are cut by content-defined chunking, so that a source that grows changes as few partitions as possible. Price: the
+length of a partition varies, up to four times the target.
+"""
 
 import hashlib
 import json
@@ -23,9 +27,11 @@ def digest(value: object) -> str:
 class Partition:
     """A part of a source that one task reads.
 
-    ``name`` is unique in its source and shown to people. ``payload`` is all that ``Source.read`` needs, as JSON
-    values. ``fingerprint`` stands for the input as far as it is known before reading (a file's SHA-256, say):
-    when it changes, the partition is read again.
+    Args:
+        name: unique in its source, and shown to people.
+        payload: all that ``Source.read`` needs, as JSON values.
+        fingerprint: identifies the input as far as it is known before reading (the SHA-256 of a file, for example).
+            When it changes, the partition is read again.
     """
 
     name: str
@@ -36,8 +42,8 @@ class Partition:
 def cut(items: Iterable[T], identity: Callable[[T], str], *, target: int) -> Iterator[list[T]]:
     """The items in order, cut into runs of about ``target`` (at most four times that).
 
-    A cut falls behind an item whose identity's hash says so, not at a count, so an item added in the middle
-    changes the one run it falls into and the runs behind it stay as they are: content-defined chunking
+    A run ends after an item whose hash of ``identity`` is divisible by ``target``, not after a fixed count. So an item
+    added in the middle changes only the run that it falls into: content-defined chunking
     (Muthitacharoen, Chen and Mazieres, "A Low-bandwidth Network File System", SOSP 2001).
 
     >>> [len(run) for run in cut(range(100), str, target=20)]
@@ -46,9 +52,9 @@ def cut(items: Iterable[T], identity: Callable[[T], str], *, target: int) -> Ite
     run: list[T] = []
     for item in items:
         run.append(item)
-        mark = int.from_bytes(hashlib.sha256(identity(item).encode("utf-8", "surrogatepass")).digest()[:8], "big")
+        hashed = int.from_bytes(hashlib.sha256(identity(item).encode("utf-8", "surrogatepass")).digest()[:8], "big")
         # No cut before a quarter of the target: tasks of a few samples cost more to start than to do.
-        if (len(run) * 4 >= target and mark % target == 0) or len(run) >= 4 * target:
+        if (len(run) * 4 >= target and hashed % target == 0) or len(run) >= 4 * target:
             yield run
             run = []
     if run:

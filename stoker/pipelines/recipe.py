@@ -1,4 +1,4 @@
-"""A recipe: what a corpus is, read from TOML and checked."""
+"""A recipe: the definition of a corpus, parsed from TOML and validated."""
 
 import dataclasses
 import re
@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.partition import digest
-from stoker.pipelines.registry import Part, find, name_of, names, suggestion
+from stoker.pipelines.registry import Component, find, name_of, names, suggestion
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Provenance, Source
 from stoker.pipelines.step import Step
@@ -27,24 +27,40 @@ _SPLIT = re.compile(r"[a-z][a-z0-9_]{0,29}")
 
 @dataclass(frozen=True)
 class Sharding:
-    """How kept samples are packed into shards."""
+    """How kept samples are packed into shards: the recipe's table ``[shards]``.
 
-    samples: Positive = 10_000  # at most, in one shard
-    megabytes: Positive = 256  # at most, unless one sample alone is larger
-    partitions: Positive = 16  # about so many are shuffled together into one group of shards
-    seed: int = 0  # of the order inside a group
+    Args:
+        samples: the most in one shard.
+        megabytes: the most in one shard, unless a single sample is larger.
+        partitions: about how many are shuffled together into one group of shards.
+        seed: of the shuffled order within a group.
+    """
+
+    samples: Positive = 10_000
+    megabytes: Positive = 256
+    partitions: Positive = 16
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a version is not to be trusted, and is not published."""
+    """When a version is not published: the recipe's table ``[limits]``.
 
-    rejected_percent: Annotated[float, Field(ge=0, le=100)] = 90.0  # of all candidates of the sources, before the rules
+    Args:
+        rejected_percent: the most that may be rejected of all candidates of the source, before the rules.
+    """
+
+    rejected_percent: Annotated[float, Field(ge=0, le=100)] = 90.0
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to ingest by itself, if `stoker schedule` is given no time."""
+    """When `stoker schedule` starts an ingest, unless its flags say another time: the recipe's table ``[schedule]``.
+
+    Args:
+        cron: a cron expression; "" for no schedule.
+        timezone: IANA name of the time zone that ``cron`` is in.
+    """
 
     cron: str = ""
     timezone: str = "UTC"
@@ -52,13 +68,27 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a corpus is. ``document`` is the TOML it was read from, ``root`` the folder its paths are relative to."""
+    """The definition of a corpus; ``load`` reads one from a file.
+
+    Args:
+        corpus: name of the corpus.
+        source: where its candidates come from.
+        steps: applied to each sample, in this order.
+        rules: applied to the whole corpus, in this order.
+        splits: percent by name, in the recipe's order; the sum is 100.
+        shards: how samples are packed.
+        limits: when a version is not published.
+        provenance: default origin of every sample.
+        schedule: when to ingest.
+        document: the TOML that it was read from.
+        root: the folder that its paths are relative to.
+    """
 
     corpus: str
     source: Source
     steps: tuple[Step, ...]
     rules: tuple[Rule, ...]
-    splits: Mapping[str, float]  # percent by name, in the recipe's order, together 100
+    splits: Mapping[str, float]
     shards: Sharding
     limits: Limits
     provenance: Provenance
@@ -68,7 +98,7 @@ class Recipe:
 
     @cached_property
     def extraction(self) -> Mapping[str, Any]:
-        """What decides a raw part's content: source, steps, provenance; their options and code versions."""
+        """What determines the content of raw parts: source, steps and provenance, their options and code versions."""
         source = _identity(self.source)
         options = {name: value for name, value in source["options"].items() if name not in self.source.planning}
         return {
@@ -79,12 +109,12 @@ class Recipe:
 
     @cached_property
     def curation(self) -> Mapping[str, Any]:
-        """What decides which samples of the raw parts are kept, and in which split."""
+        """What determines which samples of the raw parts are kept, and in which split."""
         return {"rules": [_identity(rule) for rule in self.rules], "splits": list(self.splits.items())}
 
     @cached_property
     def digest(self) -> str:
-        """Stands for the whole recipe in manifests."""
+        """Identifies the whole recipe in manifests."""
         return digest(
             {
                 "corpus": self.corpus,
@@ -97,10 +127,12 @@ class Recipe:
         )
 
 
-def _identity(part: Source | Step | Rule) -> dict[str, Any]:
-    options = {one.name: getattr(part, one.name) for one in dataclasses.fields(part)}  # type: ignore[arg-type]  # parts are dataclasses: find() checks
-    plain: dict[str, Any] = TypeAdapter(dict[str, Any]).dump_python(options, mode="json")
-    return {"name": name_of(part), "version": part.version, "options": plain}
+def _identity(component: Source | Step | Rule) -> dict[str, Any]:  # Any: JSON
+    """Name, code version and options of a source, step or rule."""
+    fields = dataclasses.fields(component)  # type: ignore[arg-type]  # sources, steps and rules are dataclasses
+    options = {field.name: getattr(component, field.name) for field in fields}
+    json_options: dict[str, Any] = TypeAdapter(dict[str, Any]).dump_python(options, mode="json")
+    return {"name": name_of(component), "version": component.version, "options": json_options}
 
 
 def load(path: Path) -> Recipe:
@@ -123,7 +155,17 @@ def load(path: Path) -> Recipe:
 
 
 def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> Recipe:
-    """The recipe in a parsed TOML document; ``where`` begins each message. Raises RecipeError."""
+    """The recipe in a parsed TOML document. Raises RecipeError.
+
+    Args:
+        document: the TOML as Python values.
+        root: the folder that paths in the recipe are relative to.
+        where: the start of every error message, such as the file's name.
+
+    >>> numbers = {"corpus": "numbers", "source": {"name": "local_files", "files": ["data/*.png"]}}
+    >>> parse(numbers, root=Path()).splits
+    {'train': 90, 'validation': 10}
+    """
     known = ["corpus", "source", "steps", "rules", "splits", "shards", "limits", "provenance", "schedule"]
     for key in document:
         if key not in known:
@@ -137,21 +179,21 @@ def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> 
         raise RecipeError(f"{where}: corpus {corpus!r}; expected 1 to 63 of a-z 0-9 _ -, beginning with a-z or 0-9")
     return Recipe(
         corpus=corpus,
-        source=_part(Source, document["source"], f"{where}: source"),
-        steps=_parts(Step, document.get("steps", []), f"{where}: steps"),
-        rules=_parts(Rule, document.get("rules", []), f"{where}: rules"),
-        splits=_splits(document.get("splits", {"train": 90, "validation": 10}), where),
-        shards=_checked(Sharding, document.get("shards", {}), f"{where}: shards"),
-        limits=_checked(Limits, document.get("limits", {}), f"{where}: limits"),
-        provenance=_checked(Provenance, document.get("provenance", {}), f"{where}: provenance"),
-        schedule=_checked(Schedule, document.get("schedule", {}), f"{where}: schedule"),
+        source=_component(Source, document["source"], f"{where}: source"),
+        steps=_components(Step, document.get("steps", []), f"{where}: steps"),
+        rules=_components(Rule, document.get("rules", []), f"{where}: rules"),
+        splits=_parse_splits(document.get("splits", {"train": 90, "validation": 10}), where),
+        shards=_validated(Sharding, document.get("shards", {}), f"{where}: shards"),
+        limits=_validated(Limits, document.get("limits", {}), f"{where}: limits"),
+        provenance=_validated(Provenance, document.get("provenance", {}), f"{where}: provenance"),
+        schedule=_validated(Schedule, document.get("schedule", {}), f"{where}: schedule"),
         document=document,
         root=root,
     )
 
 
 def _refuse_passwords(value: object, where: str) -> None:
-    """A recipe is kept in manifests and shown to everybody. Raises RecipeError."""
+    """Raise RecipeError for a URL with a password: a recipe is stored in manifests and shown to everybody."""
     if isinstance(value, str) and _PASSWORD.search(value):
         raise RecipeError(
             f"{where}: an address with a password in it; recipes are published with their corpora, so serve the data "
@@ -165,49 +207,46 @@ def _refuse_passwords(value: object, where: str) -> None:
             _refuse_passwords(inner, where)
 
 
-def _parts(kind: type[Part], tables: object, where: str) -> tuple[Part, ...]:
+def _components(kind: type[Component], tables: object, where: str) -> tuple[Component, ...]:
     if not isinstance(tables, list):
         raise RecipeError(f"{where}: expected [[{where.rpartition(' ')[2]}]] tables, each with a name")
-    return tuple(_part(kind, table, f"{where}[{place}]") for place, table in enumerate(tables))
+    return tuple(_component(kind, table, f"{where}[{index}]") for index, table in enumerate(tables))
 
 
-def _part(kind: type[Part], table: object, where: str) -> Part:
+def _component(kind: type[Component], table: object, where: str) -> Component:
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
-        raise RecipeError(f"{where}: expected a table with a name, for example name = {_example(kind)!r}")
+        raise RecipeError(f"{where}: expected a table with a name, for example name = {names(kind)[0]!r}")
+    name = table["name"]
     try:
-        found = find(kind, table["name"])
+        component = find(kind, name)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
-    return _checked(found, {key: value for key, value in table.items() if key != "name"}, where, table["name"])
+    return _validated(component, {key: value for key, value in table.items() if key != "name"}, where, name)
 
 
-def _example(kind: type[Part]) -> str:
-    return names(kind)[0]
-
-
-def _checked(made: type[T], options: object, where: str, name: str = "") -> T:
-    """An instance of a dataclass from a TOML table, every wrong or unknown option named."""
+def _validated(datatype: type[T], options: object, where: str, name: str = "") -> T:
+    """An instance of a dataclass from a TOML table. Raises RecipeError that names the wrong or unknown option."""
     if not isinstance(options, dict):
         raise RecipeError(f"{where}: expected a table, found {options!r}")
-    known = [one.name for one in dataclasses.fields(made) if one.init]  # type: ignore[arg-type]  # only dataclasses come here
+    known = [field.name for field in dataclasses.fields(datatype) if field.init]  # type: ignore[arg-type]  # only dataclasses come here
     for key in options:
         if key not in known:
             what = f"{name or where.rpartition(' ')[2]} has no option {key!r}"
             raise RecipeError(f"{where}: {what}; {suggestion(key, known) if known else 'it has no options'}")
-    made.__pydantic_config__ = ConfigDict(extra="forbid", strict=False)  # type: ignore[attr-defined]  # pydantic's documented hook
+    datatype.__pydantic_config__ = ConfigDict(extra="forbid", strict=False)  # type: ignore[attr-defined]  # pydantic's documented hook
     try:
-        return TypeAdapter(made).validate_python(options)
+        return TypeAdapter(datatype).validate_python(options)
     except ValidationError as error:
         first = error.errors()[0]
-        option = ".".join(str(part) for part in first["loc"]) or "options"
-        found = "" if first["type"] in ("missing", "missing_argument") else f", found {first['input']!r}"
+        option = ".".join(str(key) for key in first["loc"]) or "options"
+        actual = "" if first["type"] in ("missing", "missing_argument") else f", found {first['input']!r}"
         message = first["msg"].removeprefix("Value error, ")
-        raise RecipeError(f"{where}: {name}{'.' if name else ''}{option}: {message}{found}") from None
+        raise RecipeError(f"{where}: {name}{'.' if name else ''}{option}: {message}{actual}") from None
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{where}: {name}: {error}") from None
 
 
-def _splits(table: object, where: str) -> Mapping[str, float]:
+def _parse_splits(table: object, where: str) -> Mapping[str, float]:
     if not isinstance(table, dict) or not table:
         raise RecipeError(f"{where}: splits: expected percentages by name, for example train = 90, validation = 10")
     for name, percent in table.items():

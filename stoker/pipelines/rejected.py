@@ -1,9 +1,9 @@
-"""Why a candidate did not become a sample."""
+"""Reject reasons: why a candidate did not become a sample."""
 
 import re
 from dataclasses import dataclass
 
-# The vocabulary. A step or rule of another package adds its own through its class variable ``reasons``.
+# Reason → meaning. A source, step or rule of another package adds its own through its class variable ``reasons``.
 REASONS = {
     # fetching
     "robots": "robots.txt forbids it",
@@ -51,7 +51,15 @@ MAX_DETAIL = 300
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A result, not an error: the reason is counted, the detail (free text, cut at 300 characters) helps a person."""
+    """Returned for a sample that is rejected: a result that is counted, not an error.
+
+    Args:
+        reason: a short lower_snake word; manifests count rejects by it.
+        detail: free text for people, truncated to 300 characters.
+
+    >>> Rejected("too_small", "16x16")
+    Rejected(reason='too_small', detail='16x16')
+    """
 
     reason: str
     detail: str = ""

@@ -1,4 +1,4 @@
-"""What a rule file offers: decisions that need the whole corpus, made from records alone."""
+"""The base class of rules: decisions that need the whole corpus, made from the records alone."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,9 +9,14 @@ import pyarrow as pa
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``drop``: the sample is left out for ``value``, a reason. ``split``: it goes to the split ``value``.
+    """What a rule decides about one sample.
 
-    ``witness`` is the key of the sample that decided it (the one kept in its place), ``similarity`` in [0, 1].
+    Args:
+        key: the sample's key.
+        action: "drop" leaves the sample out; "split" moves it to another split.
+        value: the reject reason of a "drop", the name of the new split of a "split".
+        witness: the key of the sample because of which this one is dropped or moved; "" if there is none.
+        similarity: of the two samples, in [0, 1]; None if not measured.
     """
 
     key: str
@@ -22,20 +27,33 @@ class Decision:
 
 
 class Rule:
-    """A frozen dataclass in ``pipelines/rules/<name>.py``, its fields the options.
+    """A decision about the whole corpus: a frozen dataclass in ``pipelines/rules/<name>.py``, its fields the options.
 
     Its docstring ends with an example recipe, indented, after a line ``Example::``; a test parses it.
+
+    >>> @dataclass(frozen=True)
+    ... class DropUnlabelled(Rule):
+    ...     def decide(self, records, split_of):
+    ...         for record in records.to_pylist():
+    ...             if not record["label"]:
+    ...                 yield Decision(record["key"], "drop", "no_label")
+    >>> records = pa.table({"key": ["a", "b"], "label": ["cat", ""]})
+    >>> [decision.key for decision in DropUnlabelled().decide(records, lambda group: "train")]
+    ['b']
     """
 
-    version: ClassVar[int] = 1  # raise it when the same records are decided otherwise than before
-    reasons: ClassVar[Mapping[str, str]] = {}
+    version: ClassVar[int] = 1  # raise it when the same records give other decisions than before
+    reasons: ClassVar[Mapping[str, str]] = {}  # reject reasons of its own, and what each means
 
     def decide(self, records: pa.Table, split_of: Callable[[str], str]) -> Iterator[Decision]:
-        """Decisions about the records, at most one ``drop`` and one ``split`` a key.
+        """Decisions about the records: for each key at most one "drop" and one "split".
 
-        The records are those that earlier rules left, in an order that growth of the corpus keeps (older first),
-        with unique keys and at least the columns ``key``, ``group``, ``split`` (as decided so far), ``part``.
-        ``split_of`` gives the split of a group's name. Raises RecipeError when a column that the rule needs is
-        missing, naming the step that makes it.
+        Args:
+            records: one row for each sample that earlier rules kept, oldest first: samples keep their order among
+                each other as the corpus grows. Keys are unique. It has at least the columns ``key``, ``group``,
+                ``split`` (as decided so far) and ``part``.
+            split_of: the split that the recipe's percentages assign to a group's name.
+
+        Raises RecipeError if a column that the rule needs is missing; the message names the step that writes it.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What a step file offers."""
+"""The base class of steps: pure functions that change or reject one sample."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -11,11 +11,20 @@ class Step:
     """A pure function of one sample: a frozen dataclass in ``pipelines/steps/<name>.py``, its fields the options.
 
     Its docstring ends with an example recipe, indented, after a line ``Example::``; a test parses it.
+
+    >>> from dataclasses import dataclass, replace
+    >>> @dataclass(frozen=True)
+    ... class Uppercase(Step):
+    ...     def __call__(self, sample, /):
+    ...         text = sample.fields["txt"].upper()
+    ...         return replace(sample, fields={"txt": text}) if text else Rejected("empty")
+    >>> Uppercase()(Sample("a", {"txt": b"tin"})).fields
+    {'txt': b'TIN'}
     """
 
-    version: ClassVar[int] = 1  # raise it when the same sample comes out otherwise than before
-    reasons: ClassVar[Mapping[str, str]] = {}
+    version: ClassVar[int] = 1  # raise it when the same sample gives another result than before
+    reasons: ClassVar[Mapping[str, str]] = {}  # reject reasons of its own, and what each means
 
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
-        """The sample, changed or not, or why it is unfit."""
+        """The sample, changed or unchanged, or the reason why it is rejected."""
         raise NotImplementedError

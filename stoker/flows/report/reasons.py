@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from stoker.pipelines.registry import Part, find
+from stoker.pipelines.registry import Component, find
 from stoker.pipelines.rejected import REASONS
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
@@ -50,7 +50,7 @@ def meanings(sources: Iterable[str], steps: Iterable[str], rules: Iterable[str])
     return known
 
 
-def _reasons(kind: type[Part], name: str) -> Mapping[str, str]:
+def _reasons(kind: type[Component], name: str) -> Mapping[str, str]:
     try:
         return find(kind, name).reasons
     except (StokerError, ImportError):
