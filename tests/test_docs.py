@@ -19,7 +19,7 @@ from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
 from stoker.training.run import model as models
-from stoker.training.run.options import make
+from stoker.training.run.options import parse_options
 from tests.test_repository import REPO, tracked
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -65,7 +65,7 @@ def test_the_example_of_every_model_is_a_command(name: str) -> None:
     (line,) = example_of(models.find(name).__doc__).splitlines()
     arguments = parser().parse_args(shlex.split(line)[1:])
     assert arguments.model == name
-    make(name, dict(text.split("=", 1) for text in arguments.set))
+    parse_options(name, dict(text.split("=", 1) for text in arguments.set))
 
 
 @pytest.mark.parametrize("path", sorted((REPO / "recipes").glob("*.toml")), ids=lambda path: path.stem)

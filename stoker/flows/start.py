@@ -73,9 +73,9 @@ def ingested(settings: Settings, recipe: "Recipe") -> "tuple[Manifest, bool]":
 def check_training(model: str, options: "dict[str, str]") -> None:
     """Refuse a model or an option that does not exist, before anything is started. Raises StokerError."""
     with torch_needed():
-        from stoker.training.run.options import make
+        from stoker.training.run.options import parse_options
 
-        make(model, options)
+        parse_options(model, options)
 
 
 @contextmanager

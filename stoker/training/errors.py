@@ -4,15 +4,23 @@ from stoker.storage.errors import StokerError
 
 
 class TrainingError(StokerError):
-    """A corpus, model or option cannot be trained with: says which, what was found and what to do."""
+    """A corpus, model or option that cannot be used for training: says which, what was found and what to do.
+
+    >>> from stoker.training import TrainingError, TrainOptions
+    >>> try:
+    ...     TrainOptions(epochs=0)
+    ... except TrainingError as error:
+    ...     print(error)
+    option epochs = 0; expected 1 or more
+    """
 
 
 class CorruptSample(TrainingError):
-    """A sample cannot be decoded. ``place``: which of its batch."""
+    """A sample that cannot be decoded. ``index``: its position in the batch that was being made."""
 
-    def __init__(self, place: int, message: str) -> None:
+    def __init__(self, index: int, message: str) -> None:
         super().__init__(message)
-        self.place = place
+        self.index = index
 
     def __reduce__(self) -> tuple[type["CorruptSample"], tuple[int, str]]:
-        return CorruptSample, (self.place, str(self))
+        return CorruptSample, (self.index, str(self))

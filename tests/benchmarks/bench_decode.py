@@ -27,7 +27,7 @@ from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
 from stoker.training.loader.loader import Loader
 from stoker.training.pictures import jpeg, libturbojpeg
-from stoker.training.pictures.crops import mirrored, random_crop
+from stoker.training.pictures.crops import is_mirrored, random_crop
 from stoker.training.pictures.pictures import PictureMaker
 from stoker.training.reading.samples import Samples
 from stoker.training.stream.stream import ShardStream
@@ -60,7 +60,7 @@ class Bare:
         self.out = np.empty((BATCH, size, size, 3), np.uint8)
         sizes = [Image.open(io.BytesIO(payload)).size for payload in payloads]
         self.boxes = [CROP(*one, drawn) for one, drawn in zip(sizes, draws, strict=True)]
-        self.mirrored = [mirrored(one) for one in draws]
+        self.mirrored = [is_mirrored(one) for one in draws]
 
     def finish(self, pixels: np.ndarray, place: int) -> None:
         out = self.out[place % BATCH]
@@ -76,7 +76,7 @@ class Bare:
             data = np.frombuffer(payload, np.uint8)
             address = data.ctypes.data
             library.tj3DecompressHeader(handle, address, data.size)
-            block = libturbojpeg.BLOCKS[library.tj3Get(handle, libturbojpeg.SUBSAMPLING)][0]
+            block = libturbojpeg.MCU_SIZES[library.tj3Get(handle, libturbojpeg.SUBSAMPLING)][0]
             start = left // block * block
             across = width + left - start
             assert library.tj3SetCroppingRegion(handle, libturbojpeg.Region(start, top, across, height)) == 0

@@ -140,7 +140,7 @@ def _bare(some: list[Any]) -> Any:  # Any: payloads; a tensor
 
     from stoker.training.pictures.crops import random_crop
     from stoker.training.pictures.jpeg import decode, open_jpeg
-    from stoker.training.pictures.pictures import _resize
+    from stoker.training.pictures.pictures import resize
 
     if not _OUT:
         import numpy as np
@@ -152,7 +152,7 @@ def _bare(some: list[Any]) -> Any:  # Any: payloads; a tensor
         box = random_crop(opened.width, opened.height, system.urandom(32), scale=(0.08, 1), ratio=(3 / 4, 4 / 3))
         pixels = decode(opened, box)
         assert pixels is not None
-        _resize(pixels, _OUT[0][place], mirror=bool(place & 1))
+        resize(pixels, _OUT[0][place], mirror=bool(place & 1))
     return _OUT[0][: len(some)]
 
 

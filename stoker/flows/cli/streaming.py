@@ -111,9 +111,9 @@ def _bench(stream: "ShardStream", arguments: Namespace) -> int:
 
 
 def _decodes_images(stream: "ShardStream") -> bool:
-    from stoker.training.pictures.pictures import FIELDS
+    from stoker.training.pictures.pictures import IMAGE_FIELDS
 
-    return bool(set(FIELDS) & set(stream.batch(0, 0).extensions))
+    return bool(set(IMAGE_FIELDS) & set(stream.batch(0, 0).extensions))
 
 
 def _short(measured: "Measured", rate: float) -> str:

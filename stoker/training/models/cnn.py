@@ -14,19 +14,21 @@ from torch import Tensor, nn
 from stoker.storage.shards import records
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader.loader import Stream
-from stoker.training.pictures.batch_memory import Slots
-from stoker.training.pictures.crops import whole
-from stoker.training.pictures.jpeg import Damaged
-from stoker.training.pictures.pictures import FIELDS, picture
+from stoker.training.pictures.batch_memory import BatchMemory
+from stoker.training.pictures.crops import whole_image
+from stoker.training.pictures.jpeg import DamagedImage
+from stoker.training.pictures.pictures import IMAGE_FIELDS, decode_crop
 from stoker.training.reading.samples import Samples
 from stoker.training.run.initialise import initialise
-from stoker.training.run.model import Corpus, Facts, Outcome
+from stoker.training.run.model import Corpus, Schema, StepOutput
 from stoker.training.run.networks import Normalised, lenet5, resnet
 from stoker.training.stream.stream import ShardStream
 
-_CLASS = "cls"
+_CLASS_FIELD = "cls"  # where WebDataset tars written by others may have the class
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-_MEASURED = 512  # samples that means are taken over
+_MEASURED_SAMPLES = 512  # for means and deviations
+_COLOUR_SAMPLES = 64  # that are looked at for colour
+_MAX_CLASSES = 100_000
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,14 @@ class Cnn:
         if not 0 <= self.shift < self.pixels // 2:
             raise TrainingError(f"cnn: shift {self.shift}; expected 0 to {self.pixels // 2 - 1}")
 
-    def learn(self, corpus: Corpus, split: str) -> Facts:
-        """Classes from the indexes of all splits; channels, means and deviations from the first training images."""
-        classes = _classes(corpus)
-        stream = ShardStream(corpus.store, corpus.manifest, split, batch_size=_MEASURED, cache=corpus.cache)
+    def prepare(self, corpus: Corpus, split: str) -> Schema:
+        """See Model: classes from the indexes of all splits; channels, means and deviations from the first images."""
+        classes = _classes_of(corpus)
+        stream = ShardStream(corpus.store, corpus.manifest, split, batch_size=_MEASURED_SAMPLES, cache=corpus.cache)
         samples: Samples = stream.batch(0, 0)
         stream.close()
-        looked_at = [payload for payload in samples.first(FIELDS)[:64] if payload is not None]
-        grey = self.colour == "grey" or (self.colour == "auto" and all(map(_is_grey, looked_at)))
+        payloads = [payload for payload in samples.first(IMAGE_FIELDS)[:_COLOUR_SAMPLES] if payload is not None]
+        grey = self.colour == "grey" or (self.colour == "auto" and all(map(_is_grey, payloads)))
         images = self._images(samples, grey=grey).astype(np.float64) / 255
         deviation = np.maximum(images.std(axis=(0, 1, 2)), 1e-3)
         return {
@@ -86,7 +88,7 @@ class Cnn:
             "deviation": deviation.round(6).tolist(),
         }
 
-    def feed(self, corpus: Corpus, split: str, facts: Facts, *, batch_size: int, seed: int, training: bool) -> Stream:
+    def data(self, corpus: Corpus, split: str, schema: Schema, *, batch_size: int, seed: int, training: bool) -> Stream:
         """See Model. A batch: (B, H, W, C) uint8 images and (B,) int64 classes."""
         return ShardStream(
             corpus.store,
@@ -96,24 +98,28 @@ class Cnn:
             seed=seed,
             shuffle=training,
             cache=corpus.cache,
-            make=_Maker(self, facts, training),
+            make=_BatchMaker(self, schema, training),
         )
 
-    def build(self, facts: Facts) -> nn.Module:
+    def build(self, schema: Schema) -> nn.Module:
         """See Model."""
-        channels, classes = (1 if facts["grey"] else 3), len(facts["classes"])
+        channels, classes = (1 if schema["grey"] else 3), len(schema["classes"])
         network = lenet5(self, channels, classes) if self.net == "lenet5" else resnet(self, channels, classes)
         initialise(network, self.initialisation)
-        return Normalised(network, facts["mean"], facts["deviation"])
+        return Normalised(network, schema["mean"], schema["deviation"])
 
-    def outcome(self, module: nn.Module, batch: Any, carried: tuple[Tensor, ...], device: torch.device) -> Outcome:
+    def compute_loss(
+        self, module: nn.Module, batch: Any, state: tuple[Tensor, ...], device: torch.device
+    ) -> StepOutput:
         """See Model: cross-entropy in nats."""
         images, classes = batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
-        return Outcome(F.cross_entropy(module(images), classes), int(classes.shape[0]))
+        return StepOutput(F.cross_entropy(module(images), classes), int(classes.shape[0]))
 
-    def evaluate(self, module: nn.Module, batches: Iterable[Any], facts: Facts, device: torch.device) -> dict[str, Any]:
-        """``accuracy`` and ``loss`` over all samples, ``confusion[expected][found]`` and ``recall`` by class."""
-        names = facts["classes"]
+    def evaluate(
+        self, module: nn.Module, batches: Iterable[Any], schema: Schema, device: torch.device
+    ) -> dict[str, Any]:
+        """``accuracy`` and ``loss`` over all samples, ``confusion[expected][predicted]`` and ``recall`` by class."""
+        names = schema["classes"]
         confusion = torch.zeros(len(names), len(names), dtype=torch.int64)
         loss, samples = 0.0, 0
         for images, classes in batches:
@@ -134,71 +140,71 @@ class Cnn:
             "confusion": confusion.tolist(),
         }
 
-    def sample(self, module: nn.Module, facts: Facts, device: torch.device, seed: int) -> str:
+    def generate(self, module: nn.Module, schema: Schema, device: torch.device, seed: int) -> str:
         """See Model: none."""
         return ""
 
-    def moved(self, pixels: Pixels, draws: bytes) -> Pixels:
-        """The image, moved by up to ``shift`` pixels and mirrored as the draws say."""
+    def augment(self, pixels: Pixels, draws: bytes) -> Pixels:
+        """The image, moved by up to ``shift`` pixels and perhaps mirrored, as the random bytes decide."""
         if self.flip and draws[2] & 1:
             pixels = pixels[:, ::-1]
         if self.shift:
-            around = (self.shift, self.shift)
-            padded = np.pad(pixels, (around, around, (0, 0)), mode="edge")
+            border = (self.shift, self.shift)
+            padded = np.pad(pixels, (border, border, (0, 0)), mode="edge")
             down, along = draws[0] % (2 * self.shift + 1), draws[1] % (2 * self.shift + 1)
             pixels = padded[down : down + self.pixels, along : along + self.pixels]
         return pixels
 
     def _images(self, samples: Samples, *, grey: bool, out: Pixels | None = None) -> Pixels:
-        """(B, H, W, C) uint8: whole images, squeezed into the square. Raises CorruptSample."""
+        """Whole images squeezed into squares, (B, H, W, C) uint8, in ``out`` if given. Raises CorruptSample."""
         if out is None:
             out = np.empty((len(samples), self.pixels, self.pixels, 1 if grey else 3), np.uint8)
-        for place, payload in enumerate(samples.first(FIELDS)):
+        for index, payload in enumerate(samples.first(IMAGE_FIELDS)):
             try:
-                picture(payload, out[place], whole, b"")
-            except Damaged as error:
+                decode_crop(payload, out[index], whole_image, b"")
+            except DamagedImage as error:
                 raise CorruptSample(
-                    place, f"{samples.where(place)}: {error}; model cnn needs images: run `stoker verify`"
+                    index, f"{samples.where(index)}: {error}; model cnn needs images: run `stoker verify`"
                 ) from error
         return out
 
 
-class _Maker:
-    """Samples as (B, H, W, C) uint8 images and (B,) int64 classes; picklable, for worker processes."""
+class _BatchMaker:
+    """Makes (B, H, W, C) uint8 images and (B,) int64 classes of samples; picklable, for worker processes."""
 
-    def __init__(self, model: Cnn, facts: Facts, training: bool) -> None:
-        self._model, self._grey, self._slots = model, bool(facts["grey"]), Slots()
-        self._places = {name: place for place, name in enumerate(facts["classes"])}
-        self._moves = training and bool(model.shift or model.flip)
+    def __init__(self, model: Cnn, schema: Schema, training: bool) -> None:
+        self._model, self._grey, self._memory = model, bool(schema["grey"]), BatchMemory()
+        self._class_indices = {name: index for index, name in enumerate(schema["classes"])}
+        self._augments = training and bool(model.shift or model.flip)
 
     def __call__(self, samples: Samples, draws: Sequence[bytes]) -> tuple[Tensor, Tensor]:
         pixels = self._model.pixels
-        out, images = self._slots.take((len(samples), pixels, pixels, 1 if self._grey else 3))
+        out, images = self._memory.take((len(samples), pixels, pixels, 1 if self._grey else 3))
         self._model._images(samples, grey=self._grey, out=out)
-        if self._moves:
-            for place, drawn in enumerate(draws):
-                out[place] = self._model.moved(out[place], drawn)
+        if self._augments:
+            for index, drawn in enumerate(draws):
+                out[index] = self._model.augment(out[index], drawn)
         return images, torch.tensor(self._classes(samples), dtype=torch.int64)
 
     def _classes(self, samples: Samples) -> list[int]:
-        found = []
-        for place, (record, cls) in enumerate(zip(samples.records(), samples.column(_CLASS), strict=True)):
-            # Tars that others wrote may have their class in a field of its own.
+        classes = []
+        for index, (record, cls) in enumerate(zip(samples.records(), samples.column(_CLASS_FIELD), strict=True)):
             label = record.get("label", None if cls is None else bytes(cls).decode("utf-8", "replace").strip())
-            if str(label) not in self._places:
-                raise CorruptSample(place, f"{samples.where(place)}: label {label!r} is none of the index's classes")
-            found.append(self._places[str(label)])
-        return found
+            if str(label) not in self._class_indices:
+                raise CorruptSample(index, f"{samples.where(index)}: label {label!r} is none of the index's classes")
+            classes.append(self._class_indices[str(label)])
+        return classes
 
     def __getstate__(self) -> dict[str, Any]:  # Any: attributes
-        return self.__dict__ | {"_slots": None}
+        return self.__dict__ | {"_memory": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # Any: attributes
-        self.__dict__.update(state | {"_slots": Slots()})
+        self.__dict__.update(state | {"_memory": BatchMemory()})
 
 
-def _classes(corpus: Corpus) -> list[str]:
-    found: set[str] = set()
+def _classes_of(corpus: Corpus) -> list[str]:
+    """The distinct labels of all splits, sorted. Raises TrainingError if they make no classifier."""
+    classes: set[str] = set()
     for shard in corpus.manifest.shards:
         index = records.decode(corpus.store.read(shard.index), columns=["key", "label"])
         labels = index["label"].to_pylist() if "label" in index.column_names else [None] * index.num_rows
@@ -207,12 +213,12 @@ def _classes(corpus: Corpus) -> list[str]:
                 f"{corpus.manifest.reference}: sample {index['key'][labels.index(None)].as_py()!r} has no label; a "
                 "classifier needs one in every record (see the label options of the recipe's source)"
             )
-        found.update(str(label) for label in labels)
-    if len(found) < 2:
-        raise TrainingError(f"{corpus.manifest.reference}: {len(found)} class; a classifier needs two or more")
-    if len(found) > 100_000:
-        raise TrainingError(f"{corpus.manifest.reference}: {len(found)} classes; is `label` a class?")
-    return sorted(found)
+        classes.update(str(label) for label in labels)
+    if len(classes) < 2:
+        raise TrainingError(f"{corpus.manifest.reference}: {len(classes)} class; a classifier needs two or more")
+    if len(classes) > _MAX_CLASSES:
+        raise TrainingError(f"{corpus.manifest.reference}: {len(classes)} classes; is `label` a class?")
+    return sorted(classes)
 
 
 def _is_grey(payload: memoryview) -> bool:
@@ -222,5 +228,5 @@ def _is_grey(payload: memoryview) -> bool:
             return True
         red, green, blue = image.convert("RGB").resize((16, 16)).split()
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
-        return True  # says nothing; it is told when it is decoded
+        return True  # decides nothing: decoding raises the error
     return red.tobytes() == green.tobytes() == blue.tobytes()

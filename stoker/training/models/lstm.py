@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Stream
 from stoker.training.run.initialise import open_forget_gates
-from stoker.training.run.model import Corpus, Facts, Outcome
+from stoker.training.run.model import Corpus, Schema, StepOutput
 from stoker.training.stream.text import BOUNDARY, VOCABULARY, TextStream, text_of
 
 State = tuple[Tensor, ...]  # h and c of each layer, (1, B, hidden)
@@ -23,8 +23,8 @@ State = tuple[Tensor, ...]  # h and c of each layer, (1, B, hidden)
 class Lstm:
     """Predicts the next byte of a text (Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997).
 
-    The state is carried from window to window, without gradients. Evaluated in bits per byte of held-out text, which
-    for English is near to bits per character.
+    The state goes from window to window, without gradients. Evaluated in bits per byte of held-out text; for
+    English that is close to bits per character.
 
     Example::
 
@@ -42,20 +42,20 @@ class Lstm:
     defaults: ClassVar[dict[str, Any]] = {"epochs": 4, "batch_size": 32, "learning_rate": 0.004, "weight_decay": 0.0}
 
     def __post_init__(self) -> None:
-        for name, least in (("hidden", 1), ("layers", 1), ("embedding", 1), ("window", 2), ("sample_length", 0)):
-            if getattr(self, name) < least:
-                raise TrainingError(f"lstm: {name} = {getattr(self, name)}; expected {least} or more")
+        for name, minimum in (("hidden", 1), ("layers", 1), ("embedding", 1), ("window", 2), ("sample_length", 0)):
+            if getattr(self, name) < minimum:
+                raise TrainingError(f"lstm: {name} = {getattr(self, name)}; expected {minimum} or more")
         if not 0 <= self.dropout < 1 or not self.temperature > 0:
             raise TrainingError("lstm: expected dropout from 0 to below 1, and temperature above 0")
 
-    def learn(self, corpus: Corpus, split: str) -> Facts:
-        """The vocabulary is that of bytes: nothing needs to be learned."""
+    def prepare(self, corpus: Corpus, split: str) -> Schema:
+        """See Model: the vocabulary is that of bytes, whatever the corpus."""
         return {"vocabulary": VOCABULARY}
 
-    def feed(self, corpus: Corpus, split: str, facts: Facts, *, batch_size: int, seed: int, training: bool) -> Stream:
-        """See Model. A batch: (B, T) int64 tokens, and the same one place further."""
+    def data(self, corpus: Corpus, split: str, schema: Schema, *, batch_size: int, seed: int, training: bool) -> Stream:
+        """See Model. A batch: (B, T) int64 tokens, and as targets the same windows one token later."""
         if not training:
-            batch_size = self._held_out_rows(corpus, split, batch_size)
+            batch_size = self._fitting_batch_size(corpus, split, batch_size)
         return TextStream(
             corpus.store,
             corpus.manifest,
@@ -67,55 +67,57 @@ class Lstm:
             cache=corpus.cache,
         )
 
-    def _held_out_rows(self, corpus: Corpus, split: str, rows: int) -> int:
-        """As many rows as the split can fill: a small one is read in fewer, and not refused."""
-        one = TextStream(corpus.store, corpus.manifest, split, batch_size=1, window=self.window, cache=corpus.cache)
-        one.close()
-        while rows > 1 and one.tokens // rows <= self.window:
+    def _fitting_batch_size(self, corpus: Corpus, split: str, rows: int) -> int:
+        """At most ``rows``, but no more than a small held-out split can fill: it is read in fewer rows, not refused."""
+        stream = TextStream(corpus.store, corpus.manifest, split, batch_size=1, window=self.window, cache=corpus.cache)
+        stream.close()
+        while rows > 1 and stream.tokens // rows <= self.window:
             rows //= 2
         return rows
 
-    def build(self, facts: Facts) -> nn.Module:
+    def build(self, schema: Schema) -> nn.Module:
         """See Model."""
-        return _Network(self, facts["vocabulary"])
+        return _Network(self, schema["vocabulary"])
 
-    def outcome(self, module: nn.Module, batch: Any, carried: State, device: torch.device) -> Outcome:
+    def compute_loss(self, module: nn.Module, batch: Any, state: State, device: torch.device) -> StepOutput:
         """See Model: cross-entropy in nats a token."""
         tokens, targets = batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
-        logits, state = module(tokens, carried)
+        logits, state = module(tokens, state)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        return Outcome(loss, targets.numel(), tuple(one.detach() for one in state))
+        return StepOutput(loss, targets.numel(), tuple(tensor.detach() for tensor in state))
 
-    def evaluate(self, module: nn.Module, batches: Iterable[Any], facts: Facts, device: torch.device) -> dict[str, Any]:
+    def evaluate(
+        self, module: nn.Module, batches: Iterable[Any], schema: Schema, device: torch.device
+    ) -> dict[str, Any]:
         """``bits_per_character`` (of bytes), ``perplexity`` and ``loss`` (nats) over all windows, state carried."""
-        nats, count = 0.0, 0
+        nats, tokens = 0.0, 0
         state: State = ()
         for batch in batches:
-            got = self.outcome(module, batch, state, device)
-            state = got.carried
-            nats += float(got.loss) * got.examples
-            count += got.examples
-        loss = nats / max(1, count)
+            output = self.compute_loss(module, batch, state, device)
+            state = output.state
+            nats += float(output.loss) * output.examples
+            tokens += output.examples
+        loss = nats / max(1, tokens)
         bits = loss / math.log(2)
         return {
             "score": -bits,
             "bits_per_character": bits,
             "loss": loss,
             "perplexity": math.exp(min(50.0, loss)),
-            "tokens": count,
+            "tokens": tokens,
         }
 
     @torch.no_grad()
-    def sample(self, module: nn.Module, facts: Facts, device: torch.device, seed: int) -> str:
-        """A text from the boundary on, drawn at ``temperature``."""
-        random = torch.Generator().manual_seed(seed)
-        token, state, found = BOUNDARY, (), []
+    def generate(self, module: nn.Module, schema: Schema, device: torch.device, seed: int) -> str:
+        """See Model: a text that begins at a document's boundary, drawn at ``temperature``."""
+        generator = torch.Generator().manual_seed(seed)
+        token, state, written = BOUNDARY, (), []
         for _ in range(self.sample_length):
             logits, state = module(torch.tensor([[token]], device=device), state)
-            chances = torch.softmax(logits[0, -1].float().cpu() / self.temperature, 0)
-            token = int(torch.multinomial(chances, 1, generator=random))
-            found.append(token)
-        return text_of(found)
+            probabilities = torch.softmax(logits[0, -1].float().cpu() / self.temperature, 0)
+            token = int(torch.multinomial(probabilities, 1, generator=generator))
+            written.append(token)
+        return text_of(written)
 
 
 class _Network(nn.Module):
@@ -130,7 +132,7 @@ class _Network(nn.Module):
         self.embedding = nn.Embedding(vocabulary, options.embedding)
         sizes = [options.embedding] + [options.hidden] * options.layers
         self.layers = nn.ModuleList(
-            nn.LSTM(before, after, batch_first=True) for before, after in itertools.pairwise(sizes)
+            nn.LSTM(input_size, size, batch_first=True) for input_size, size in itertools.pairwise(sizes)
         )
         for layer in self.layers:
             assert isinstance(layer, nn.LSTM)
@@ -149,10 +151,10 @@ class _Network(nn.Module):
             (B, T, vocabulary) logits, and the state after the last token: h and c of each layer, (1, B, hidden).
         """
         values: Tensor = self.embedding(tokens)
-        after: list[Tensor] = []
+        next_state: list[Tensor] = []
         for number, layer in enumerate(self.layers):
-            before = (state[2 * number], state[2 * number + 1]) if state else None
-            values, (hidden, cell) = layer(values, before)
+            layer_state = (state[2 * number], state[2 * number + 1]) if state else None
+            values, (hidden, cell) = layer(values, layer_state)
             values = self.dropout(values)
-            after += [hidden, cell]
-        return self.output(values), tuple(after)
+            next_state += [hidden, cell]
+        return self.output(values), tuple(next_state)

@@ -1,4 +1,4 @@
-"""Memory of batches that is used again: a batch's pages are touched for the first time only once."""
+"""A pool of batch memory: reused memory has its pages already, so it costs no page faults."""
 
 import weakref
 from collections import defaultdict
@@ -8,26 +8,26 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-_MOST = 512 * 2**20  # bytes that are kept for later batches
+_MAX_POOLED = 512 * 2**20  # bytes kept for later batches
 
 Pixels = npt.NDArray[np.uint8]
 
 
-class Slots:
-    """Arrays for batches. One goes back by itself when the last tensor over it is gone, never before.
+class BatchMemory:
+    """Arrays for batches, reused. An array returns to the pool when the last tensor over it is gone, never before.
 
-    For a GPU they are pinned, and then torch's own allocator keeps them: it knows when a copy that is under way has
-    ended, which a batch that is dropped does not.
+    ``pinned``: memory for copies to a GPU, pooled by torch's own allocator instead. That one knows when a copy in
+    progress has ended; a finalizer here does not.
     """
 
     def __init__(self, *, pinned: bool = False) -> None:
         self._pinned = pinned
         self._free: dict[int, list[npt.NDArray[np.uint8]]] = defaultdict(list)
-        self._kept = 0
+        self._pooled = 0  # bytes
         self._lock = Lock()
 
     def take(self, shape: tuple[int, ...]) -> tuple[Pixels, torch.Tensor]:
-        """An array of this shape, its contents anything, and the tensor over the same memory."""
+        """An uninitialised uint8 array of this shape, and the tensor over the same memory."""
         if self._pinned:
             tensor = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
             return tensor.numpy(), tensor
@@ -35,16 +35,16 @@ class Slots:
         with self._lock:
             memory = self._free[size].pop() if self._free[size] else None
             if memory is not None:
-                self._kept -= size
+                self._pooled -= size
         if memory is None:
             memory = np.empty(size, np.uint8)
         array: Pixels = memory.reshape(shape)
-        # Not `memory` itself: the finalizer holds that. Whoever holds the tensor holds this view of it.
-        weakref.finalize(array, self._give, memory)
+        # The finalizer watches this view, which every tensor over it keeps alive, and holds `memory` itself.
+        weakref.finalize(array, self._put_back, memory)
         return array, torch.from_numpy(array)
 
-    def _give(self, memory: npt.NDArray[np.uint8]) -> None:
+    def _put_back(self, memory: npt.NDArray[np.uint8]) -> None:
         with self._lock:
-            if self._kept + memory.size <= _MOST:
+            if self._pooled + memory.size <= _MAX_POOLED:
                 self._free[memory.size].append(memory)
-                self._kept += memory.size
+                self._pooled += memory.size

@@ -1,4 +1,4 @@
-"""Photographs lie in their files as the camera held its sensor; EXIF says how to turn them upright."""
+"""EXIF orientation of JPEGs: reads it, turns images upright, and maps boxes of the upright image to the stored one."""
 
 import struct
 from typing import Any
@@ -6,69 +6,69 @@ from typing import Any
 import numpy.typing as npt
 
 Box = tuple[int, int, int, int]  # left, top, width, height
-_TAG = 0x0112
-# Upright is what is stored, its axes swapped (5 to 8), then mirrored.
-_MIRRORED = (2, 3, 6, 7)
-_UPSIDE_DOWN = (3, 4, 7, 8)
+_ORIENTATION = 0x0112  # the TIFF tag
+# Orientations 1 to 8. Upright is the stored image with its axes swapped (5 to 8), then mirrored along the axes below.
+_MIRRORED_ACROSS = (2, 3, 6, 7)
+_MIRRORED_DOWN = (3, 4, 7, 8)
 
 
-def orientation(payload: bytes | memoryview) -> int:
-    """The EXIF orientation of a JPEG, 1 to 8; 1 where it says none."""
-    at = 2
-    while at + 4 <= len(payload) and payload[at] == 0xFF:
-        marker, size = payload[at + 1], payload[at + 2] << 8 | payload[at + 3]
-        if marker == 0xE1 and bytes(payload[at + 4 : at + 10]) == b"Exif\0\0":
-            return _tag(bytes(payload[at + 10 : at + 2 + size]))
+def read_orientation(payload: bytes | memoryview) -> int:
+    """The EXIF orientation of a JPEG, 1 to 8; 1 (upright) if it states none."""
+    offset = 2
+    while offset + 4 <= len(payload) and payload[offset] == 0xFF:
+        marker, size = payload[offset + 1], payload[offset + 2] << 8 | payload[offset + 3]
+        if marker == 0xE1 and bytes(payload[offset + 4 : offset + 10]) == b"Exif\0\0":
+            return _orientation_tag(bytes(payload[offset + 10 : offset + 2 + size]))
         if not 0xE0 <= marker <= 0xEF and marker != 0xFE:
             return 1  # EXIF comes before the image's own segments
-        at += 2 + size
+        offset += 2 + size
     return 1
 
 
-def seen(width: int, height: int, turned: int) -> tuple[int, int]:
-    """Width and height of an image of that orientation, upright; or, of an upright image, as it is stored.
+def oriented_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """The size of the upright image from that of the stored one, or the other way round.
 
-    >>> seen(40, 30, 6)
+    >>> oriented_size(40, 30, 6)
     (30, 40)
     """
-    return (height, width) if turned >= 5 else (width, height)
+    return (height, width) if orientation >= 5 else (width, height)
 
 
-def stored(box: Box, width: int, height: int, turned: int) -> Box:
-    """Where a box of the upright image, which has this width and height, lies in what is stored.
+def to_stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
+    """The box in the stored image of a box in the upright image, which has this width and height.
 
-    >>> stored((0, 0, 10, 20), 30, 40, 6)
+    >>> to_stored_box((0, 0, 10, 20), 30, 40, 6)
     (0, 20, 20, 10)
     """
     left, top, across, down = box
-    if turned in _MIRRORED:
+    if orientation in _MIRRORED_ACROSS:
         left = width - left - across
-    if turned in _UPSIDE_DOWN:
+    if orientation in _MIRRORED_DOWN:
         top = height - top - down
-    return (top, left, down, across) if turned >= 5 else (left, top, across, down)
+    return (top, left, down, across) if orientation >= 5 else (left, top, across, down)
 
 
-def upright(pixels: npt.NDArray[Any], turned: int) -> npt.NDArray[Any]:  # Any: of any type
-    """Stored pixels (H, W, C), turned; not always contiguous."""
-    if turned >= 5:
+def to_upright(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:  # Any: of any type
+    """Stored pixels (H, W, C) as the upright image: a view, so not always contiguous."""
+    if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
-    if turned in _MIRRORED:
+    if orientation in _MIRRORED_ACROSS:
         pixels = pixels[:, ::-1]
-    return pixels[::-1] if turned in _UPSIDE_DOWN else pixels
+    return pixels[::-1] if orientation in _MIRRORED_DOWN else pixels
 
 
-def _tag(exif: bytes) -> int:
-    """The value of the tag in a TIFF header."""
+def _orientation_tag(exif: bytes) -> int:
+    """The orientation that EXIF data, a TIFF header and its first directory, state; else 1."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     try:
         if order is None:
             return 1
-        (first,) = struct.unpack_from(order + "I", exif, 4)
-        (entries,) = struct.unpack_from(order + "H", exif, first)
-        for number in range(entries):
-            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, first + 2 + 12 * number)
-            if tag == _TAG:
+        (directory,) = struct.unpack_from(order + "I", exif, 4)
+        (entries,) = struct.unpack_from(order + "H", exif, directory)
+        for entry in range(entries):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, directory + 2 + 12 * entry)
+            if tag == _ORIENTATION:
                 return value if kind == 3 and 1 <= value <= 8 else 1
     except struct.error:
-        pass  # cut or nonsense: as if it said nothing, as every viewer has it
+        pass  # cut or damaged: taken as upright, as viewers do
     return 1

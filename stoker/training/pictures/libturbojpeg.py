@@ -1,4 +1,4 @@
-"""Libturbojpeg 3 called through ctypes, which gives up the interpreter's lock: its decompressors and what they take."""
+"""Libturbojpeg 3 through ctypes, which releases the interpreter's lock: finds the library, declares its functions."""
 
 import ctypes
 import ctypes.util
@@ -13,9 +13,10 @@ _INIT_DECOMPRESS = 1
 _STOP_ON_WARNING, _SCAN_LIMIT = 0, 13
 SUBSAMPLING, WIDTH, HEIGHT, PRECISION, COLOURSPACE = 4, 5, 6, 7, 8
 RGB, GREY = 0, 6  # pixel formats
-READABLE = (0, 1, 2)  # colour spaces RGB, YCbCr, grey; CMYK and YCCK are not
-BLOCKS = {0: (8, 8), 1: (16, 8), 2: (16, 16), 3: (8, 8), 4: (8, 16), 5: (32, 8), 6: (8, 32)}  # iMCU by subsampling
-_MOST_SCANS = 500  # of a progressive image: more is an attack on the reader's time
+READABLE_COLOURSPACES = (0, 1, 2)  # RGB, YCbCr, grey; not CMYK and YCCK
+# Width and height of an iMCU, by subsampling.
+MCU_SIZES = {0: (8, 8), 1: (16, 8), 2: (16, 16), 3: (8, 8), 4: (8, 16), 5: (32, 8), 6: (8, 32)}
+_MAX_SCANS = 500  # of a progressive image; files with more are made to keep the reader busy
 
 
 class Region(ctypes.Structure):
@@ -39,20 +40,20 @@ class Factor(ctypes.Structure):
 
 
 class Decompressor:
-    """A tjhandle for one thread at a time, destroyed with this object."""
+    """A tjhandle for one thread at a time; destroyed with this object."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
         self.address: int | None = library.tj3Init(_INIT_DECOMPRESS)
         if not self.address:
-            raise MemoryError("libturbojpeg gives no decompressor")
-        library.tj3Set(self.address, _SCAN_LIMIT, _MOST_SCANS)
-        # Cut data is a warning to the library: it would fill the rest with grey.
+            raise MemoryError("libturbojpeg cannot create a decompressor")
+        library.tj3Set(self.address, _SCAN_LIMIT, _MAX_SCANS)
+        # Truncated data is only a warning to the library, which then fills the rest with grey.
         library.tj3Set(self.address, _STOP_ON_WARNING, 1)
 
     @property
-    def complaint(self) -> str:
-        """What it said last."""
+    def last_error(self) -> str:
+        """The message of the last error or warning."""
         message: bytes = self._library.tj3GetErrorStr(self.address)
         return message.decode("ascii", "replace")
 
@@ -63,29 +64,30 @@ class Decompressor:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Libturbojpeg with the interface of version 3, which decodes regions; None where there is none."""
+    """The library, if one with the interface of version 3, which decodes regions, can be loaded."""
     for path in _candidates():
         try:
-            found = ctypes.CDLL(path)
-            _declare(found)
+            candidate = ctypes.CDLL(path)
+            _declare(candidate)
         except (OSError, AttributeError):
-            continue  # not loadable here, or version 2
-        return found
+            continue  # cannot be loaded here, or is version 2
+        return candidate
     return None
 
 
 def _candidates() -> list[str]:
-    """Paths of the wheel ``turbojpeg``, which is not imported, and of the system."""
-    found = []
+    """Paths of the library in the wheel ``turbojpeg``, which is not imported, and in the system."""
+    paths = []
     spec = importlib.util.find_spec("turbojpeg")
     if spec is not None and spec.origin is not None:
-        found += [str(path) for path in sorted((Path(spec.origin).parent / "turbojpeg.libs").glob("libturbojpeg*.so*"))]
-        found += [str(path) for path in sorted((Path(spec.origin).parent / ".dylibs").glob("libturbojpeg*.dylib"))]
+        paths += [str(path) for path in sorted((Path(spec.origin).parent / "turbojpeg.libs").glob("libturbojpeg*.so*"))]
+        paths += [str(path) for path in sorted((Path(spec.origin).parent / ".dylibs").glob("libturbojpeg*.dylib"))]
     system = ctypes.util.find_library("turbojpeg")
-    return [*found, system] if system else found
+    return [*paths, system] if system else paths
 
 
-def _declare(found: ctypes.CDLL) -> None:
+def _declare(library: ctypes.CDLL) -> None:
+    """Set argument and result types. Raises AttributeError if a function is missing."""
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     for name, result, arguments in (
         ("tj3Init", pointer, [number]),
@@ -98,5 +100,5 @@ def _declare(found: ctypes.CDLL) -> None:
         ("tj3GetErrorStr", ctypes.c_char_p, [pointer]),
         ("tj3Decompress8", number, [pointer, pointer, size, pointer, number, number]),
     ):
-        function = getattr(found, name)
+        function = getattr(library, name)
         function.restype, function.argtypes = result, arguments

@@ -1,6 +1,6 @@
-"""Batches of images: each decoded as far as its crop needs it, and resized straight into the batch's memory.
+"""Batches of images: each image is decoded only as far as its crop needs it, and resized into the batch's memory.
 
-A batch is uint8 in (B, H, W, C); its normalisation and layout are the device's work.
+A batch is uint8 in (B, H, W, C); normalisation and layout are left to the device.
 """
 
 import io
@@ -19,24 +19,38 @@ from PIL import Image
 
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.pictures import crops, jpeg
-from stoker.training.pictures.batch_memory import Slots
+from stoker.training.pictures.batch_memory import BatchMemory
 from stoker.training.pictures.crops import Box, Crop
-from stoker.training.pictures.exif import orientation, seen, stored, upright
-from stoker.training.pictures.jpeg import Damaged
+from stoker.training.pictures.exif import oriented_size, read_orientation, to_stored_box, to_upright
+from stoker.training.pictures.jpeg import DamagedImage
 from stoker.training.reading.samples import Samples
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 Pixels = npt.NDArray[np.uint8]
-FIELDS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")  # that hold images
+IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-MOST_PIXELS = 2**28  # of an image; Pillow's own limit is of the same size
-_AREA_FROM = 1.5  # shrinking by more than this averages areas, or fine patterns would turn into coarse ones
+MAX_PIXELS = 2**28  # of an image; Pillow's own limit is of the same size
+_AREA_FILTER_FROM = 1.5  # shrinking by more than this averages areas; otherwise fine patterns alias into coarse ones
 
 
 class Pictures(NamedTuple):
-    """A batch: (B, H, W, C) uint8 images, and (B,) int64 classes, empty where no label was asked for."""
+    """A batch of images and their classes.
+
+    >>> from stoker.testing import sample_corpus
+    >>> from stoker.training import PictureMaker, Pictures, ShardStream
+    >>> make = PictureMaker(8, label="label", classes=("0", "1", "2", "3"))
+    >>> stream = ShardStream(*sample_corpus(12, kind="images"), batch_size=4, shuffle=False, make=make)
+    >>> batch = next(iter(stream))
+    >>> isinstance(batch, Pictures), batch.images.shape, batch.classes
+    (True, torch.Size([4, 8, 8, 3]), tensor([0, 1, 2, 3]))
+    >>> stream.close()
+
+    Args:
+        images: (B, H, W, C) uint8.
+        classes: (B,) int64; empty if no label was asked for.
+    """
 
     images: torch.Tensor
     classes: torch.Tensor
@@ -44,16 +58,33 @@ class Pictures(NamedTuple):
 
 @dataclass(frozen=True)
 class PictureMaker:
-    """Makes batches of images of one size: ``ShardStream(..., make=PictureMaker(224))``.
+    """Makes batches of images of one size from samples: ``ShardStream(..., make=PictureMaker(224))``.
 
-    ``crop``: ``random`` (area in ``scale``, aspect ratio in ``ratio``; what it draws is a function of seed, epoch and
-    key), ``center`` (the greatest square) or ``squeeze`` (all of it, its aspect ratio lost). ``flip``: half of the
-    images are mirrored, in random crops only. ``label``: that value of the record is the class, through its place in
-    ``classes``, or as it is where it is a whole number. A sample without an image, or whose image does not decode,
-    is a CorruptSample.
+    A sample without an image, or whose image cannot be decoded, is a CorruptSample.
+
+    >>> from stoker.testing import sample_corpus
+    >>> from stoker.training import PictureMaker, ShardStream
+    >>> make = PictureMaker(4, crop="center", grey=True)
+    >>> stream = ShardStream(*sample_corpus(12, kind="images"), batch_size=6, make=make)
+    >>> [batch.images.shape for batch in stream]
+    [torch.Size([6, 4, 4, 1]), torch.Size([6, 4, 4, 1])]
+    >>> stream.close()
+
+    Args:
+        size: pixels of both sides.
+        crop: ``random`` (drawn from seed, epoch and key), ``center`` (the largest square), ``squeeze`` (the whole
+            image, its aspect ratio lost).
+        scale: share of the image's area that a random crop has: least and greatest.
+        ratio: width to height of a random crop: least and greatest.
+        flip: mirror half of the images, in random crops only.
+        grey: one channel, not three.
+        label: name of the record's value that is the class; None: no classes.
+        classes: names of the classes; a class is the label's index among them. Empty: the label is a whole number and
+            is the class itself.
+        pinned: batches in pinned memory, for a GPU.
     """
 
-    size: int = 224  # pixels, of both sides
+    size: int = 224
     crop: Literal["random", "center", "squeeze"] = "random"
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -61,9 +92,9 @@ class PictureMaker:
     grey: bool = False
     label: str | None = None
     classes: tuple[str, ...] = ()
-    pinned: bool = False  # batches in pinned memory, for a GPU
-    _slots: Slots = field(init=False, repr=False, compare=False)
-    _places: dict[str, int] = field(init=False, repr=False, compare=False)
+    pinned: bool = False
+    _memory: BatchMemory = field(init=False, repr=False, compare=False)
+    _class_indices: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 8192:
@@ -72,11 +103,12 @@ class PictureMaker:
             raise TrainingError(f"crop {self.crop!r}: expected random, center or squeeze")
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise TrainingError(f"scale {self.scale}, ratio {self.ratio}: expected 0 < low <= high, and scale up to 1")
-        self._set()
+        self._prepare()
 
-    def _set(self) -> None:
-        object.__setattr__(self, "_slots", Slots(pinned=self.pinned))
-        object.__setattr__(self, "_places", {name: place for place, name in enumerate(self.classes)})
+    def _prepare(self) -> None:
+        """Set what is derived from the options, and not pickled."""
+        object.__setattr__(self, "_memory", BatchMemory(pinned=self.pinned))
+        object.__setattr__(self, "_class_indices", {name: index for index, name in enumerate(self.classes)})
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the options
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
@@ -84,121 +116,126 @@ class PictureMaker:
     def __setstate__(self, state: dict[str, Any]) -> None:  # Any: the options
         for name, value in state.items():
             object.__setattr__(self, name, value)
-        self._set()
+        self._prepare()
 
     def __call__(self, samples: Samples, draws: Sequence[bytes]) -> Pictures:
         """The batch of these samples. Raises CorruptSample."""
-        array, tensor = self._slots.take((len(samples), self.size, self.size, 1 if self.grey else 3))
+        array, tensor = self._memory.take((len(samples), self.size, self.size, 1 if self.grey else 3))
         crop = self._crop
-        for place, (payload, drawn) in enumerate(zip(samples.first(FIELDS), draws, strict=True)):
+        for index, (payload, drawn) in enumerate(zip(samples.first(IMAGE_FIELDS), draws, strict=True)):
             try:
-                mirror = self.flip and self.crop == "random" and crops.mirrored(drawn)
-                picture(payload, array[place], crop, drawn, mirror=mirror)
-            except Damaged as error:
-                raise CorruptSample(place, f"{samples.where(place)}: {error}; run `stoker verify`") from error
+                mirror = self.flip and self.crop == "random" and crops.is_mirrored(drawn)
+                decode_crop(payload, array[index], crop, drawn, mirror=mirror)
+            except DamagedImage as error:
+                raise CorruptSample(index, f"{samples.where(index)}: {error}; run `stoker verify`") from error
         return Pictures(tensor, self._labels(samples))
 
     @property
     def _crop(self) -> Crop:
         if self.crop == "random":
             return partial(crops.random_crop, scale=self.scale, ratio=self.ratio)
-        return crops.centre if self.crop == "center" else crops.whole
+        return crops.centre_crop if self.crop == "center" else crops.whole_image
 
     def _labels(self, samples: Samples) -> torch.Tensor:
         if self.label is None:
             return torch.empty(0, dtype=torch.int64)
-        found = np.empty(len(samples), np.int64)
-        for place, record in enumerate(samples.records()):
+        classes = np.empty(len(samples), np.int64)
+        for index, record in enumerate(samples.records()):
             value = record.get(self.label)
             if self.classes:
-                number = self._places.get(str(value))
+                number = self._class_indices.get(str(value))
             else:
                 number = value if isinstance(value, int) else None
             if number is None:
                 raise CorruptSample(
-                    place, f"{samples.where(place)}: {self.label} is {value!r}, none of {len(self.classes)} classes"
+                    index, f"{samples.where(index)}: {self.label} is {value!r}, none of {len(self.classes)} classes"
                 )
-            found[place] = number
-        return torch.from_numpy(found)
+            classes[index] = number
+        return torch.from_numpy(classes)
 
 
-def picture(payload: bytes | memoryview | None, out: Pixels, crop: Crop, draws: bytes, *, mirror: bool = False) -> None:
-    """Fill ``out`` (H, W, 3 or 1) with the crop of an image. What decodes it is chosen by its first bytes.
+def decode_crop(
+    payload: bytes | memoryview | None, out: Pixels, crop: Crop, draws: bytes, *, mirror: bool = False
+) -> None:
+    """Fill ``out`` (H, W, 3 or 1) with the crop of an encoded image; its format is told by its first bytes.
 
-    A JPEG is turned upright as its EXIF says, before it is cropped. Raises Damaged.
+    The crop is of the upright image: a JPEG is turned as its EXIF orientation says. Raises DamagedImage.
     """
     if payload is None:
-        raise Damaged("no image field")
-    turned, pixels = 1, None
+        raise DamagedImage("no image field")
+    orientation, pixels = 1, None
     if payload[:3] == jpeg.MAGIC:
-        turned = orientation(payload)
+        orientation = read_orientation(payload)
         opened = jpeg.open_jpeg(payload)
         if opened is not None:
-            box, scale = _wanted(opened.width, opened.height, turned, out, crop, draws)
+            box, scale = _region(opened.width, opened.height, orientation, out, crop, draws)
             pixels = jpeg.decode(opened, box, scale=scale, grey=out.shape[2] == 1)
     if pixels is None:
-        pixels = _by_pillow(payload, turned, out, crop, draws)
-    if turned != 1:
-        pixels = np.ascontiguousarray(upright(pixels, turned))
-    _resize(pixels, out, mirror=mirror)
+        pixels = _decode_by_pillow(payload, orientation, out, crop, draws)
+    if orientation != 1:
+        pixels = np.ascontiguousarray(to_upright(pixels, orientation))
+    resize(pixels, out, mirror=mirror)
 
 
-def _wanted(width: int, height: int, turned: int, out: Pixels, crop: Crop, draws: bytes) -> tuple[Box, int]:
-    """The crop's box in what is stored, and the n of the scale 1/n to decode it at. Raises Damaged."""
-    if width * height > MOST_PIXELS:
-        raise Damaged(f"an image of {width} x {height} px; at most {MOST_PIXELS:,} px are read")
-    if turned == 1:
-        box, least = crop(width, height, draws), (out.shape[1], out.shape[0])
+def _region(width: int, height: int, orientation: int, out: Pixels, crop: Crop, draws: bytes) -> tuple[Box, int]:
+    """The crop's box in the stored image, and the n of the scale 1/n to decode it at. Raises DamagedImage."""
+    if width * height > MAX_PIXELS:
+        raise DamagedImage(f"an image of {width} x {height} px; at most {MAX_PIXELS:,} px are read")
+    if orientation == 1:
+        box, min_size = crop(width, height, draws), (out.shape[1], out.shape[0])
     else:
-        shown = seen(width, height, turned)
-        box, least = stored(crop(*shown, draws), *shown, turned), seen(out.shape[1], out.shape[0], turned)
-    scale = jpeg.scale_for(box, least)
-    return jpeg.snapped(box, scale), scale
+        upright_size = oriented_size(width, height, orientation)
+        box = to_stored_box(crop(*upright_size, draws), *upright_size, orientation)
+        min_size = oriented_size(out.shape[1], out.shape[0], orientation)
+    scale = jpeg.scale_for(box, min_size)
+    return jpeg.snap_box(box, scale), scale
 
 
-def _resize(pixels: Pixels, out: Pixels, *, mirror: bool) -> None:
+def resize(pixels: Pixels, out: Pixels, *, mirror: bool) -> None:
+    """Fill ``out`` with the pixels, resized and perhaps mirrored."""
     cv2 = _opencv()
     height, width = out.shape[:2]
     if cv2 is None:
-        made = np.asarray(_image(pixels).resize((width, height), Image.Resampling.BILINEAR))
-        out[...] = (made[:, ::-1] if mirror else made).reshape(out.shape)
+        resized = np.asarray(_pillow_image(pixels).resize((width, height), Image.Resampling.BILINEAR))
+        out[...] = (resized[:, ::-1] if mirror else resized).reshape(out.shape)
         return
     if pixels.shape == out.shape:
         out[...] = pixels[:, ::-1] if mirror else pixels
         return
-    shrunk = max(pixels.shape[0] / height, pixels.shape[1] / width)
-    how = cv2.INTER_AREA if shrunk > _AREA_FROM else cv2.INTER_LINEAR
-    flat = out if out.shape[2] != 1 else out[:, :, 0]
-    cv2.resize(pixels, (width, height), dst=flat, interpolation=how)
+    shrinking = max(pixels.shape[0] / height, pixels.shape[1] / width)
+    interpolation = cv2.INTER_AREA if shrinking > _AREA_FILTER_FROM else cv2.INTER_LINEAR
+    target = out if out.shape[2] != 1 else out[:, :, 0]
+    cv2.resize(pixels, (width, height), dst=target, interpolation=interpolation)
     if mirror:
-        cv2.flip(flat, 1, dst=flat)
+        cv2.flip(target, 1, dst=target)
 
 
-def _image(pixels: Pixels) -> Image.Image:
+def _pillow_image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
 
 
-def _by_pillow(payload: bytes | memoryview, turned: int, out: Pixels, crop: Crop, draws: bytes) -> Pixels:
-    """The crop's pixels as they are stored. Raises Damaged."""
+def _decode_by_pillow(payload: bytes | memoryview, orientation: int, out: Pixels, crop: Crop, draws: bytes) -> Pixels:
+    """The crop's pixels, oriented as stored. Raises DamagedImage."""
     mode = "L" if out.shape[2] == 1 else "RGB"
-    with _readable():
-        image: Image.Image = Image.open(io.BytesIO(payload), formats=_formats())
+    with _pillow_errors():
+        image: Image.Image = Image.open(io.BytesIO(payload), formats=_enabled_formats())
         width, height = image.size
-    box, scale = _wanted(width, height, turned, out, crop, draws)
-    with _readable():
-        # Only JPEGs can be drafted, and these at the same scales; it says which it chose.
+    box, scale = _region(width, height, orientation, out, crop, draws)
+    with _pillow_errors():
+        # draft() has an effect on JPEGs alone, which it decodes at the same scales; it returns the one that it chose.
         drafted = image.draft(mode, (width // scale, height // scale)) if scale > 1 else None
         scale = round(width / drafted[1][2]) if drafted else 1
-        left, top, across, down = (edge // scale for edge in jpeg.snapped(box, scale))
-        image = _plain(image, mode).crop((left, top, left + across, top + down))
+        left, top, across, down = (edge // scale for edge in jpeg.snap_box(box, scale))
+        image = _to_eight_bits(image, mode).crop((left, top, left + across, top + down))
     return np.asarray(image).reshape(down, across, -1)
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def _pillow_errors() -> Iterator[None]:
+    """Convert what Pillow raises to DamagedImage."""
     try:
         yield
-    # What Pillow raises, besides its own, for bytes that were altered: found by fuzzing.
+    # Besides its own exceptions Pillow raises these for altered files: found by fuzzing.
     except (
         OSError,
         ValueError,
@@ -212,26 +249,26 @@ def _readable() -> Iterator[None]:
         zlib.error,
         Image.DecompressionBombError,
     ) as error:
-        raise Damaged(f"its image does not decode ({' '.join(str(error).split())[:120]})") from error
+        raise DamagedImage(f"its image does not decode ({' '.join(str(error).split())[:120]})") from error
 
 
 @cache
-def _formats() -> tuple[str, ...]:
-    """Those of images, of Pillow's many: none that starts another program (EPS) or is a document."""
+def _enabled_formats() -> tuple[str, ...]:
+    """The formats that Pillow may open: none that is a document, or that starts another program (EPS)."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _plain(image: Image.Image, mode: str) -> Image.Image:
-    """Eight bits, in one mode."""
-    if image.mode.startswith("I;16"):  # Pillow would cut its values at 255
+def _to_eight_bits(image: Image.Image, mode: str) -> Image.Image:
+    """The image in a mode of eight bits a channel."""
+    if image.mode.startswith("I;16"):  # Pillow would clip the values at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image if image.mode == mode else image.convert(mode)
 
 
 @cache
 def _opencv() -> "ModuleType | None":
-    """OpenCV, its own threads off: batches are made in parallel already. None where it is not installed."""
+    """OpenCV with its own threads off, since batches are made in parallel; None if it is not installed."""
     try:
         import cv2
     except ImportError:

@@ -1,9 +1,11 @@
-"""Checkpoints in the store: whole or not at all, proven before they are believed, free of code.
+"""Checkpoints in the store: complete or absent, verified by their checksum when read, tensors and plain values only.
 
 ::
 
-    <corpus>/runs/<run>/<step>-<sha16>.pt     tensors and plain values
-    <corpus>/runs/<run>/<step>.json           written last: the checkpoint is there
+    <corpus>/runs/<run>/<step>-<sha16>.pt     torch.save of tensors and plain values
+    <corpus>/runs/<run>/<step>.json           a CheckpointInfo; written last, so that the checkpoint exists with it
+
+The tensors' file is a pickle, as torch.save writes it. It is read with ``weights_only=True``, which runs no code.
 """
 
 import hashlib
@@ -12,8 +14,8 @@ import json
 import pickle
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,91 +24,99 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.training.errors import TrainingError
 
-_STEP = 9  # digits
+_STEP_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """What is known of a checkpoint without its tensors."""
+class CheckpointInfo:
+    """What a checkpoint's JSON file says of it; the fields are its keys."""
 
     run: str
     step: int
-    key: str
+    key: str  # of the tensors' file
     size: int  # bytes
     sha256: str
     identity: dict[str, Any]  # Any: JSON values; model and options
-    version: str  # digits@2
-    content: str  # of that version
-    done: bool  # the run is over
+    version: str  # reference of the corpus, as digits@2
+    content: str  # digest of that version
+    done: bool  # the run has reached its last step
     metrics: dict[str, Any]  # Any: JSON values; of the last evaluation
     sample: str = ""  # a text that the model wrote at the end
 
 
-def save(store: Store, corpus: str, mark: Mark, state: dict[str, Any]) -> Mark:  # Any: tensors and plain values
-    """Put the state into the store, then the mark, completed with where and what it is."""
+class Checkpoint(NamedTuple):
+    """A checkpoint that was read and verified."""
+
+    info: CheckpointInfo
+    state: dict[str, Any]  # Any: tensors and plain values, on the CPU
+
+
+def save(
+    store: Store, corpus: str, info: CheckpointInfo, state: dict[str, Any]
+) -> CheckpointInfo:  # Any: tensors and plain values
+    """Write the state, then the info, completed with the state's key, size and checksum."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
     sha256 = hashlib.sha256(payload).hexdigest()
-    folder = layout.run(corpus, mark.run)
-    key = f"{folder}{mark.step:0{_STEP}d}-{sha256[:16]}.pt"
-    with suppress(AlreadyExists):  # named by its content: it is the same
-        store.create(key, payload)
-    whole = Mark(**asdict(mark) | {"key": key, "size": len(payload), "sha256": sha256})
-    store.write(f"{folder}{mark.step:0{_STEP}d}.json", json.dumps(asdict(whole), sort_keys=True).encode())
-    return whole
+    path = f"{layout.run(corpus, info.run)}{info.step:0{_STEP_DIGITS}d}"
+    info = replace(info, key=f"{path}-{sha256[:16]}.pt", size=len(payload), sha256=sha256)
+    with suppress(AlreadyExists):  # its name has its checksum: the same bytes
+        store.create(info.key, payload)
+    store.write(f"{path}.json", json.dumps(asdict(info), sort_keys=True).encode())
+    return info
 
 
-def marks(store: Store, corpus: str, run: str) -> Iterator[Mark]:
-    """The checkpoints of a run, newest first; marks that cannot be read are passed over, as if they were not there."""
+def infos(store: Store, corpus: str, run: str) -> Iterator[CheckpointInfo]:
+    """The checkpoints of a run, newest first; an info that cannot be read is skipped."""
     folder = layout.run(corpus, run)
-    for stored in sorted(store.list(folder), key=lambda one: one.key, reverse=True):
-        name = stored.key.removeprefix(folder)
+    for entry in sorted(store.list(folder), key=lambda entry: entry.key, reverse=True):
+        name = entry.key.removeprefix(folder)
         if name.endswith(".json") and name[:-5].isdecimal():
             with suppress(ValueError, TypeError, NotFound):
-                yield Mark(**json.loads(store.read(stored.key)))
+                yield CheckpointInfo(**json.loads(store.read(entry.key)))
 
 
-def load(store: Store, mark: Mark) -> dict[str, Any] | None:  # Any: tensors and plain values
-    """The state of a checkpoint, on the CPU; None if its bytes are not those that were saved.
+def load(store: Store, info: CheckpointInfo) -> dict[str, Any] | None:  # Any: tensors and plain values
+    """The state of a checkpoint, on the CPU; None if it is missing or its checksum is wrong.
 
-    Only tensors and plain values are ever unpickled. Raises TrainingError for bytes that were marked but hold more.
+    Raises TrainingError for a file that holds anything but tensors and plain values.
     """
     try:
-        payload = store.read(mark.key)
+        payload = store.read(info.key)
     except NotFound:
         return None
-    if hashlib.sha256(payload).hexdigest() != mark.sha256:
+    if hashlib.sha256(payload).hexdigest() != info.sha256:
         return None
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        first = str(error).splitlines()[0][:100]
+        reason = str(error).splitlines()[0][:100]
         raise TrainingError(
-            f"{store.url}/{mark.key}: no checkpoint of tensors and plain values ({first}); delete it"
+            f"{store.url}/{info.key}: no checkpoint of tensors and plain values ({reason}); delete it"
         ) from None
     return state
 
 
-def newest(store: Store, corpus: str, run: str) -> tuple[Mark, dict[str, Any]] | None:  # Any: as in load
-    """The newest checkpoint of a run that is whole."""
-    for mark in marks(store, corpus, run):
-        state = load(store, mark)
+def newest(store: Store, corpus: str, run: str) -> Checkpoint | None:
+    """The newest intact checkpoint of a run."""
+    for info in infos(store, corpus, run):
+        state = load(store, info)
         if state is not None:
-            return mark, state
+            return Checkpoint(info, state)
     return None
 
 
 def prune(store: Store, corpus: str, run: str, *, keep: int) -> None:
-    """Remove all but the newest ``keep`` checkpoints and the one with the best score: mark first, then tensors."""
-    found = list(marks(store, corpus, run))
-    best = max(found, key=lambda mark: mark.metrics.get("score", float("-inf")), default=None)
-    for mark in found[keep:]:
-        if best is None or mark.step != best.step:
-            store.delete(f"{layout.run(corpus, run)}{mark.step:0{_STEP}d}.json")
-            store.delete(mark.key)
+    """Delete all checkpoints but the newest ``keep`` and the one of the best score; a checkpoint's info goes first."""
+    newest_first = list(infos(store, corpus, run))
+    best = max(newest_first, key=lambda info: info.metrics.get("score", float("-inf")), default=None)
+    for info in newest_first[keep:]:
+        if best is None or info.step != best.step:
+            store.delete(f"{layout.run(corpus, run)}{info.step:0{_STEP_DIGITS}d}.json")
+            store.delete(info.key)
 
 
 def runs(store: Store, corpus: str) -> list[str]:
-    """The runs of a corpus, in order of their names."""
+    """The names of a corpus's runs, sorted."""
     return list(store.folders(layout.runs(corpus)))

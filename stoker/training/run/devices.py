@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""The device to compute on, by name or the best that is there."""
 
 import importlib.util
 
@@ -8,39 +8,35 @@ from stoker.training.errors import TrainingError
 
 
 def device_of(name: str = "auto") -> torch.device:
-    """The device of a name, or the best there is: cuda, mps, xla where torch_xla is installed, cpu.
+    """The device of a name; for ``auto`` the first of cuda, mps, xla (with torch_xla installed) and cpu that is there.
 
-    Raises TrainingError when the named one is not there.
+    Raises TrainingError when the named device cannot be used.
     """
     if name == "auto":
-        name = _best()
+        name = available()[0]
     if name == "xla":
         if importlib.util.find_spec("torch_xla") is None:
             raise TrainingError("device 'xla': torch_xla is not installed; there are: " + ", ".join(available()))
         import torch_xla  # type: ignore[import-not-found,unused-ignore]  # installed on TPU machines alone
 
-        device: torch.device = torch_xla.device()
-        return device
+        xla: torch.device = torch_xla.device()
+        return xla
     try:
-        found = torch.device(name)
-        torch.zeros(1, device=found)
+        device = torch.device(name)
+        torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        first = (str(error).splitlines() or ["not usable"])[0][:120]
-        raise TrainingError(f"device {name!r}: {first}; there are: {', '.join(available())}") from None
-    return found
+        reason = (str(error).splitlines() or ["not usable"])[0][:120]
+        raise TrainingError(f"device {name!r}: {reason}; there are: {', '.join(available())}") from None
+    return device
 
 
 def available() -> list[str]:
-    """The devices that can be used here, best first."""
-    found = []
+    """The names of devices that can be used here, best first."""
+    names = []
     if torch.cuda.is_available():
-        found.append("cuda")
+        names.append("cuda")
     if torch.backends.mps.is_available():
-        found.append("mps")
+        names.append("mps")
     if importlib.util.find_spec("torch_xla") is not None:
-        found.append("xla")
-    return [*found, "cpu"]
-
-
-def _best() -> str:
-    return available()[0]
+        names.append("xla")
+    return [*names, "cpu"]

@@ -1,11 +1,13 @@
-"""Which rank this process is, and what its share of a batch weighs among the others.
+"""This process's rank, and the weight of its share of a batch, for distributed data parallel training.
 
-Every rank of a stream has the same number of batches, so that the ranks' collective calls always meet. Where the last
-batch of an epoch is short (``last="short"``), a share of it may be empty: ``make`` or ``collate`` is called with no
-samples, and the loop goes through its step with what they make of that, or the other ranks would wait for it. With
-``last="pad"`` the shares are as large as ever, and ``padded`` tells how many at the end are there twice.
+Every rank of a stream has the same number of batches, so that the ranks' collective calls always match. With
+``last="short"`` the last batch of an epoch is short, and a rank's share of it may be empty: ``make`` or ``collate`` is
+then called with no samples, and the loop must do its step with the empty result, or the other ranks wait for it. With
+``last="pad"`` all shares have the same size; the samples at the end of a share that are there for the second time are
+counted by ``padded``.
 
-What is told here is of the batch that the loop has just had, in an epoch that was begun with the same batch_size.
+``gradient_scale`` and ``padded`` speak of the batch that the loop had last, in an epoch that began with the same
+batch_size.
 """
 
 from typing import Protocol
@@ -13,8 +15,8 @@ from typing import Protocol
 import torch.distributed
 
 
-class Shared(Protocol):
-    """A stream of samples whose batches are shared by ranks."""
+class DistributedStream(Protocol):
+    """A stream of samples whose batches are divided among ranks."""
 
     batch_size: int
     delivered: int
@@ -25,8 +27,9 @@ class Shared(Protocol):
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's rank and how many there are, as torch.distributed says; (0, 1) where it is not initialised.
+    """This process's rank and the number of ranks, from torch.distributed; (0, 1) where it is not initialised.
 
+    >>> from stoker.training import rank_and_world
     >>> rank_and_world()
     (0, 1)
     """
@@ -35,19 +38,41 @@ def rank_and_world() -> tuple[int, int]:
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
-def gradient_scale(stream: Shared) -> float:
-    """By what a rank multiplies the sum of its samples' losses in the batch that the loop has just had.
+def gradient_scale(stream: DistributedStream) -> float:
+    """The factor for the sum of the losses of a rank's samples in the last batch.
 
-    Distributed data parallel takes the mean of the ranks' gradients. So scaled, that is the gradient of the mean loss
-    of the global batch, whatever the sizes of the shares: the same on any number of ranks.
+    Distributed data parallel averages the ranks' gradients. With this factor the average is the gradient of the mean
+    loss over the global batch, whatever the sizes of the shares: the same on any number of ranks.
+
+    >>> from stoker.testing import sample_corpus
+    >>> from stoker.training import ShardStream, gradient_scale
+    >>> stream = ShardStream(*sample_corpus(12), batch_size=8, rank=0, world_size=2)
+    >>> [gradient_scale(stream) for batch in stream]  # 2 ranks / 8 samples, then 2 ranks / 4 samples
+    [0.25, 0.5]
+    >>> stream.close()
+
+    Args:
+        stream: of this rank.
     """
     return stream.world_size / (stream.delivered - _start(stream))
 
 
-def padded(stream: Shared) -> int:
-    """How many samples at the end of this rank's share of that batch are there for the second time: to be left out."""
+def padded(stream: DistributedStream) -> int:
+    """How many samples at the end of this rank's share of the last batch are repeated: leave them out of the loss.
+
+    >>> from stoker.testing import sample_corpus
+    >>> from stoker.training import ShardStream, padded
+    >>> stream = ShardStream(*sample_corpus(9), batch_size=8, last="pad", rank=0, world_size=2)
+    >>> [(len(batch), padded(stream)) for batch in stream]
+    [(4, 0), (4, 3)]
+    >>> stream.close()
+
+    Args:
+        stream: of this rank.
+    """
     return stream.padding(_start(stream))
 
 
-def _start(stream: Shared) -> int:
+def _start(stream: DistributedStream) -> int:
+    """The position of the batch that the loop had last."""
     return (stream.delivered - 1) // stream.batch_size * stream.batch_size

@@ -1,13 +1,11 @@
-"""How weights begin."""
+"""Initial weights, by the name of the method."""
 
 import torch
 from torch import nn
 
-NAMES = ("he", "glorot", "orthogonal", "default")
-
 
 def initialise(module: nn.Module, name: str) -> None:
-    """Draw the weights of every convolution and linear layer; biases begin at 0. ``default``: torch's own.
+    """Draw the weights of every convolution and linear layer; biases start at 0. ``default``: left as torch draws them.
 
     He: He et al., "Delving Deep into Rectifiers", ICCV 2015. Glorot: Glorot and Bengio, "Understanding the difficulty
     of training deep feedforward neural networks", AISTATS 2010. Orthogonal: Saxe, McClelland and Ganguli, "Exact

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 
-class Options(Protocol):
-    """What the networks are built from; see model ``cnn``."""
+class NetworkOptions(Protocol):
+    """The options of model ``cnn`` that its networks depend on."""
 
     @property
     def pixels(self) -> int:
@@ -19,11 +19,11 @@ class Options(Protocol):
 
     @property
     def blocks(self) -> int:
-        """Blocks of each stage."""
+        """Blocks in each stage."""
 
     @property
     def residual(self) -> bool:
-        """Whether blocks are added to what came in."""
+        """Whether a block's input is added to its output."""
 
     @property
     def batch_norm(self) -> bool:
@@ -42,7 +42,10 @@ _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "sigmoid": nn
 
 
 class Normalised(nn.Module):
-    """(B, H, W, C) uint8 → float (B, C, H, W) around 0, then the network: on the device, from few bytes."""
+    """Images as uint8 in (B, H, W, C), normalised to float in (B, C, H, W), then the network.
+
+    Normalising on the device moves a quarter of the bytes there.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -60,7 +63,7 @@ class Normalised(nn.Module):
         return logits
 
 
-def lenet5(options: Options, channels: int, classes: int) -> nn.Module:
+def lenet5(options: NetworkOptions, channels: int, classes: int) -> nn.Module:
     """LeNet-5 for images of 28 pixels or more."""
 
     def norm(width: int) -> nn.Module:
@@ -85,44 +88,44 @@ def lenet5(options: Options, channels: int, classes: int) -> nn.Module:
     )
 
 
-def resnet(options: Options, channels: int, classes: int) -> nn.Module:
+def resnet(options: NetworkOptions, channels: int, classes: int) -> nn.Module:
     """Three stages of pre-activation blocks, the second and third at half the size and twice the channels."""
     width = options.width
     layers: list[nn.Module] = [_convolution(options, channels, width, 3, padding=1, dense=True)]
-    before = width
-    for stage, after in enumerate((width, 2 * width, 4 * width)):
+    in_channels = width
+    for stage, out_channels in enumerate((width, 2 * width, 4 * width)):
         for block in range(options.blocks):
-            layers.append(_Block(options, before, after, stride=2 if stage and not block else 1))
-            before = after
+            layers.append(_Block(options, in_channels, out_channels, stride=2 if stage and not block else 1))
+            in_channels = out_channels
     act = _ACTIVATIONS[options.activation]
-    norm = nn.BatchNorm2d(before) if options.batch_norm else nn.Identity()
-    return nn.Sequential(*layers, norm, act(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
+    norm = nn.BatchNorm2d(in_channels) if options.batch_norm else nn.Identity()
+    return nn.Sequential(*layers, norm, act(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, classes))
 
 
 class _Block(nn.Module):
-    """norm, activation, convolution, twice; added to what came in."""
+    """Norm, activation, convolution, twice; the block's input is added."""
 
-    def __init__(self, options: Options, before: int, after: int, stride: int) -> None:
+    def __init__(self, options: NetworkOptions, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         act = _ACTIVATIONS[options.activation]
-        self.first_norm = nn.BatchNorm2d(before) if options.batch_norm else nn.Identity()
-        self.second_norm = nn.BatchNorm2d(after) if options.batch_norm else nn.Identity()
-        self.first = _convolution(options, before, after, 3, padding=1, stride=stride)
-        self.second = _convolution(options, after, after, 3, padding=1)
+        self.first_norm = nn.BatchNorm2d(in_channels) if options.batch_norm else nn.Identity()
+        self.second_norm = nn.BatchNorm2d(out_channels) if options.batch_norm else nn.Identity()
+        self.first = _convolution(options, in_channels, out_channels, 3, padding=1, stride=stride)
+        self.second = _convolution(options, out_channels, out_channels, 3, padding=1)
         self.act = act()
         self.residual = options.residual
         self.shortcut: nn.Module = nn.Identity()
-        if before != after or stride != 1:
-            self.shortcut = _Projection(before, after, stride)
+        if in_channels != out_channels or stride != 1:
+            self.shortcut = _Projection(in_channels, out_channels, stride)
 
     def forward(self, planes: Tensor) -> Tensor:
-        """(B, after, H / stride, W / stride)."""
-        inner: Tensor = self.act(self.first_norm(planes))
-        grown: Tensor = self.second(self.act(self.second_norm(self.first(inner))))
+        """(B, out_channels, H / stride, W / stride)."""
+        hidden: Tensor = self.act(self.first_norm(planes))
+        output: Tensor = self.second(self.act(self.second_norm(self.first(hidden))))
         if not self.residual:
-            return grown
-        through: Tensor = self.shortcut(planes)
-        return grown + through
+            return output
+        shortcut: Tensor = self.shortcut(planes)
+        return output + shortcut
 
 
 class _Projection(nn.Conv2d):
@@ -133,22 +136,29 @@ class _Projection(nn.Conv2d):
     (uxlfoundation/oneDNN) is closed in the oldest torch that is supported.
     """
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__(before, after, 1, bias=False)
-        self.every = stride
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=False)
+        self.pixel_stride = stride
 
     def forward(self, planes: Tensor) -> Tensor:
-        """(B, after, H / stride, W / stride), both rounded up."""
-        return super().forward(planes[:, :, :: self.every, :: self.every])
+        """(B, out_channels, H / stride, W / stride), both rounded up."""
+        return super().forward(planes[:, :, :: self.pixel_stride, :: self.pixel_stride])
 
 
 def _convolution(
-    options: Options, before: int, after: int, kernel: int, *, padding: int = 0, stride: int = 1, dense: bool = False
+    options: NetworkOptions,
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    *,
+    padding: int = 0,
+    stride: int = 1,
+    dense: bool = False,
 ) -> nn.Module:
     bias = not options.batch_norm
     if not options.separable or dense:
-        return nn.Conv2d(before, after, kernel, stride=stride, padding=padding, bias=bias)
+        return nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=bias)
     return nn.Sequential(
-        nn.Conv2d(before, before, kernel, stride=stride, padding=padding, groups=before, bias=False),
-        nn.Conv2d(before, after, 1, bias=bias),
+        nn.Conv2d(in_channels, in_channels, kernel, stride=stride, padding=padding, groups=in_channels, bias=False),
+        nn.Conv2d(in_channels, out_channels, 1, bias=bias),
     )

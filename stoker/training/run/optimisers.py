@@ -9,36 +9,35 @@ from torch import nn
 from stoker.training.run.options import TrainOptions
 
 
-def optimiser_of(module: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
+def build_optimiser(module: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
     """The optimiser of the options; biases, gains and other vectors do not decay."""
-    weights = [one for one in module.parameters() if one.requires_grad and one.dim() > 1]
-    vectors = [one for one in module.parameters() if one.requires_grad and one.dim() <= 1]
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups: Iterable[dict[str, object]] = [
-        {"params": weights, "weight_decay": options.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [tensor for tensor in parameters if tensor.dim() > 1], "weight_decay": options.weight_decay},
+        {"params": [tensor for tensor in parameters if tensor.dim() <= 1], "weight_decay": 0.0},
     ]
-    rate = options.learning_rate
+    lr = options.learning_rate
     if options.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=options.momentum, nesterov=options.momentum > 0)
+        return torch.optim.SGD(groups, lr=lr, momentum=options.momentum, nesterov=options.momentum > 0)
     if options.optimiser == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=rate, momentum=options.momentum)
+        return torch.optim.RMSprop(groups, lr=lr, momentum=options.momentum)
     if options.optimiser == "adam":
-        return torch.optim.Adam(groups, lr=rate)
-    return torch.optim.AdamW(groups, lr=rate)
+        return torch.optim.Adam(groups, lr=lr)
+    return torch.optim.AdamW(groups, lr=lr)
 
 
-def rate_at(step: int, steps: int, options: TrainOptions) -> float:
-    """The learning rate of a step, counted from 0: a function of the step alone, so that nothing needs to be saved.
+def learning_rate_at(step: int, steps: int, options: TrainOptions) -> float:
+    """The learning rate of a step, counted from 0: a function of the step alone, so a checkpoint need not hold it.
 
-    >>> [round(rate_at(step, 10, TrainOptions(warmup=0.2, learning_rate=1.0)), 2) for step in (0, 1, 2, 9)]
+    >>> [round(learning_rate_at(step, 10, TrainOptions(warmup=0.2, learning_rate=1.0)), 2) for step in (0, 1, 2, 9)]
     [0.5, 1.0, 1.0, 0.04]
     """
-    warm = round(options.warmup * steps)
-    if step < warm:
-        return options.learning_rate * (step + 1) / warm
-    passed = (step - warm) / max(1, steps - warm)
+    warmup_steps = round(options.warmup * steps)
+    if step < warmup_steps:
+        return options.learning_rate * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
     if options.schedule == "cosine":
-        return options.learning_rate * 0.5 * (1 + math.cos(math.pi * passed))
+        return options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
     if options.schedule == "linear":
-        return options.learning_rate * (1 - passed)
+        return options.learning_rate * (1 - progress)
     return options.learning_rate

@@ -1,78 +1,125 @@
-"""The options of a training run, checked."""
+"""The options of a training run, checked and converted from text. Imports no torch."""
 
 import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from stoker.training.errors import TrainingError
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How to train, whatever the model. A value of 0 that says "the model's own" is replaced by the model's."""
+    """How to train, whatever the model; a model may have defaults of its own for these.
+
+    >>> TrainOptions(epochs=3, optimiser="sgd").learning_rate
+    0.003
+
+    Args:
+        epochs: how often the training split is read.
+        batch_size: samples, or rows of text, in a batch.
+        optimiser: adamw, adam, rmsprop or sgd.
+        learning_rate: the highest; the schedule begins and ends below it.
+        momentum: of sgd and rmsprop.
+        weight_decay: of matrices; vectors (biases, gains) do not decay.
+        schedule: how the learning rate falls after the warmup: cosine, linear, or constant for not at all.
+        warmup: share of all steps in which the learning rate rises from 0.
+        clip: greatest norm of the gradient; 0: no limit.
+        split: split to train on.
+        held_out: split to evaluate on; "": validation, or else any other split.
+        seed: of the order, the weights and the augmentation.
+        device: cpu, cuda, mps, xla, or auto for the best that is there.
+        threads: of torch on the CPU; 0: torch's own choice. A run resumes bit for bit only with the same number.
+        workers: threads that read and decode; 0: the training loop does it itself.
+        checkpoint_s: seconds between checkpoints.
+        keep: newest checkpoints to keep, besides the best.
+        max_steps: end after so many steps; 0: after all epochs.
+    """
 
     epochs: int = 10
-    batch_size: int = 64  # samples, or rows of text
+    batch_size: int = 64
     optimiser: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw"
     learning_rate: float = 0.003
-    momentum: float = 0.9  # of sgd and rmsprop
+    momentum: float = 0.9
     weight_decay: float = 0.01
     schedule: Literal["cosine", "constant", "linear"] = "cosine"
-    warmup: float = 0.05  # share of all steps in which the learning rate rises from 0
-    clip: float = 1.0  # norm of the gradient, at most; 0: not clipped
+    warmup: float = 0.05
+    clip: float = 1.0
     split: str = "train"
-    held_out: str = ""  # split to evaluate on; "": validation, or else any other one
+    held_out: str = ""
     seed: int = 0
     device: str = "auto"
-    threads: int = 0  # of torch on the CPU; 0: torch's own choice. Exact resumption holds for one number of threads
-    workers: int = 2  # threads that read and decode; 0: the training loop does it
-    checkpoint_s: float = 30.0  # seconds between checkpoints
-    keep: int = 2  # checkpoints, beside the best
-    max_steps: int = 0  # 0: all of the epochs
+    threads: int = 0
+    workers: int = 2
+    checkpoint_s: float = 30.0
+    keep: int = 2
+    max_steps: int = 0
 
     def __post_init__(self) -> None:
-        least: dict[str, float] = {"epochs": 1, "batch_size": 1, "keep": 1}
+        minimum: dict[str, float] = {"epochs": 1, "batch_size": 1, "keep": 1}
         for name in ("learning_rate", "momentum", "weight_decay", "warmup", "clip", "workers", "threads", "max_steps"):
-            least[name] = 0
-        for name, bound in least.items():
+            minimum[name] = 0
+        for name, bound in minimum.items():
             if not getattr(self, name) >= bound:  # so that NaN is refused too
                 raise TrainingError(f"option {name} = {getattr(self, name)!r}; expected {bound:g} or more")
         if self.learning_rate == 0 or self.warmup > 1:
             raise TrainingError("option learning_rate must be above 0, and warmup a share of at most 1")
 
 
-def make(model: str, given: Mapping[str, Any]) -> "tuple[Any, TrainOptions]":  # Any: texts or JSON values; a Model
-    """The model and the options of a run from names and values; each name belongs to one of the two.
+def parse_options(
+    model_name: str, values: Mapping[str, Any]
+) -> "tuple[Any, TrainOptions]":  # Any: texts or JSON values; a Model
+    """A model and the options of its run, from option values by name; each name belongs to one of the two.
 
-    Raises TrainingError for an unknown name, with the nearest right one, and for a value that cannot be.
+    Raises TrainingError for an unknown name, with the nearest right one, and for a value that is not allowed.
     """
     from stoker.training.run import model as models
 
-    made = models.find(model)
-    own = models.options_of(made)
-    general = models.options_of(TrainOptions) | {
-        name: (kind, getattr(made, "defaults", {}).get(name, default))
-        for name, (kind, default) in models.options_of(TrainOptions).items()
-    }
+    model = models.find(model_name)
+    model_options, train_options = _options_of(model), _options_of(TrainOptions)
     chosen: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
-    for name, value in given.items():
-        if name in own:
-            chosen["model"][name] = models.convert(model, name, own[name][0], value)
-        elif name in general:
-            chosen["train"][name] = models.convert("train", name, general[name][0], value)
+    for name, value in values.items():
+        if name in model_options:
+            chosen["model"][name] = _convert(model_name, name, model_options[name], value)
+        elif name in train_options:
+            chosen["train"][name] = _convert("train", name, train_options[name], value)
         else:
-            known = sorted({*own, *general})
-            near = difflib.get_close_matches(name, known, n=1)
-            what = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
-            raise TrainingError(f"neither training nor model {model!r} has an option {name!r}; {what}")
-    defaults = {name: default for name, (_, default) in general.items()}
-    return made(**chosen["model"]), TrainOptions(**defaults | chosen["train"])
+            known = sorted({*model_options, *train_options})
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+            raise TrainingError(f"neither training nor model {model_name!r} has an option {name!r}; {hint}")
+    defaults = {name: value for name, value in getattr(model, "defaults", {}).items() if name in train_options}
+    return model(**chosen["model"]), TrainOptions(**defaults | chosen["train"])
 
 
-def identity(model: str, built: Any, options: TrainOptions) -> dict[str, Any]:  # Any: a Model; JSON values
-    """What makes two runs the same: not where they compute, nor how often they save."""
-    free = ("device", "threads", "workers", "checkpoint_s", "keep")
-    chosen = {name: value for name, value in dataclasses.asdict(options).items() if name not in free}
-    return {"model": model, "options": dataclasses.asdict(built), "training": chosen}
+def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str, Any]:  # Any: a Model; JSON values
+    """What two runs must share to give the same weights: not where they compute, nor how often they save."""
+    ignored = ("device", "threads", "workers", "checkpoint_s", "keep")
+    training = {name: value for name, value in dataclasses.asdict(options).items() if name not in ignored}
+    return {"model": model_name, "options": dataclasses.asdict(model), "training": training}
+
+
+def _options_of(options: type[Any]) -> dict[str, Any]:  # Any: types
+    """Name → type of a dataclass's options."""
+    hints = get_type_hints(options)
+    return {option.name: hints[option.name] for option in dataclasses.fields(options) if option.init}
+
+
+def _convert(owner: str, name: str, kind: Any, value: object) -> Any:  # Any: a type; what the option holds
+    """An option's value from a command line's text or from JSON. Raises TrainingError."""
+    choices = get_args(kind)
+    if choices and all(isinstance(choice, str) for choice in choices):
+        if value in choices:
+            return value
+        raise TrainingError(f"{owner}: {name} = {value!r}; expected one of: {', '.join(choices)}")
+    try:
+        if kind is bool:
+            if isinstance(value, bool):
+                return value
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[str(value).lower()]
+        if kind is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError("broken")
+        return kind(value)  # int, float or str
+    except (ValueError, KeyError, TypeError):
+        raise TrainingError(f"{owner}: {name} = {value!r}; expected {kind.__name__}") from None

@@ -1,4 +1,8 @@
-"""One training run: its module, optimiser, feed and clock, from start or checkpoint to end."""
+"""One training run: build all of its parts, restore a checkpoint, then train, evaluate and save to the end.
+
+Each batch is one optimiser step. Progress is reported every half second, a checkpoint is saved every ``checkpoint_s``
+seconds, and every epoch ends with an evaluation on the held-out split.
+"""
 
 import math
 import time
@@ -15,35 +19,35 @@ from stoker.storage.versions.manifest import Manifest
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Loader, Stream
 from stoker.training.loader.monitor import Watch
-from stoker.training.run import checkpoint
-from stoker.training.run.checkpoint import Mark
+from stoker.training.run import checkpoint as checkpoints
+from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo
 from stoker.training.run.devices import device_of
-from stoker.training.run.metrics import Metrics
-from stoker.training.run.model import Corpus, Facts, Model
-from stoker.training.run.optimisers import optimiser_of, rate_at
+from stoker.training.run.metrics import MetricsLog
+from stoker.training.run.model import Corpus, Model, Schema, StepOutput
+from stoker.training.run.optimisers import build_optimiser, learning_rate_at
 from stoker.training.run.options import TrainOptions
 
-_TOLD_S = 0.5  # seconds between steps that are told of
+_PROGRESS_INTERVAL_S = 0.5  # seconds between two "step" events
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happens in a run, for whoever shows it. ``kind``: start, step, evaluate, checkpoint, end."""
+    """Progress of a run. ``kind``: start, step, evaluate, checkpoint or end."""
 
     kind: str
     run: str
     step: int
     steps: int  # of the whole run
     epoch: int
-    loss: float = math.nan  # of the last steps, mean
+    loss: float = math.nan  # mean since the last step event
     rate: float = math.nan  # samples or tokens a second
-    stall: float = math.nan  # share of the time since the last event that was spent waiting for data
-    metrics: dict[str, Any] = field(default_factory=dict)  # Any: JSON values; of an evaluation
+    stall: float = math.nan  # share of the time since the last step event that was spent waiting for data
+    metrics: dict[str, Any] = field(default_factory=dict)  # Any: JSON values; of the last evaluation
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run came to. ``stopped``: before its end, to be resumed; ``resumed_at``: the step it went on from."""
+    """How a run ended. ``stopped``: before its last step, to be resumed; ``resumed_at``: the step that it began at."""
 
     run: str
     reference: str
@@ -56,114 +60,132 @@ class Result:
     stopped: bool
 
 
-def silent(event: Event) -> None:
-    """Show no progress."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """What a run trains, with which options, and where it reports."""
 
-
-def never() -> bool:
-    """Do not stop."""
-    return False
+    name: str
+    corpus: Corpus
+    model: Model
+    options: TrainOptions
+    identity: dict[str, Any]  # Any: JSON values; saved with each checkpoint, see run_identity
+    folder: Path  # for metrics
+    progress: Callable[[Event], None]
+    stop: Callable[[], bool]  # asked after every step
 
 
 def held_out_split(manifest: Manifest, options: TrainOptions) -> str:
-    """The split to evaluate on. Raises TrainingError if there is none but the one that is trained on."""
-    there = [name for name, totals in manifest.splits.items() if totals.samples]
-    wish = options.held_out or ("validation" if "validation" in there else "")
-    wish = wish or next((name for name in there if name != options.split), "")
-    if wish not in there or wish == options.split:
+    """The split to evaluate on. Raises TrainingError if only the training split has samples."""
+    splits = [name for name, totals in manifest.splits.items() if totals.samples]
+    chosen = options.held_out or ("validation" if "validation" in splits else "")
+    chosen = chosen or next((name for name in splits if name != options.split), "")
+    if chosen not in splits or chosen == options.split:
         raise TrainingError(
-            f"{manifest.reference}: no held-out split {wish!r} with samples; it has: {', '.join(there)}. Set "
+            f"{manifest.reference}: no held-out split {chosen!r} with samples; it has: {', '.join(splits)}. Set "
             "`held_out`, or give the recipe a validation split"
         )
-    return wish
+    return chosen
 
 
-class Run:
-    """One run: its module, optimiser, feed and clock."""
+def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
+    """Train from a checkpoint, or from the start, to the last step or until stopped.
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        model: Model,
-        options: TrainOptions,
-        who: dict[str, Any],  # Any: JSON values
-        run: str,
-        folder: Path,
-        progress: Callable[[Event], None],
-        stop: Callable[[], bool],
-    ) -> None:
-        self.corpus, self.model, self.options, self.who = corpus, model, options, who
-        self.run, self.folder, self.progress, self.stop = run, folder, progress, stop
-        self.held_out = held_out_split(corpus.manifest, options)
-        self.device = device_of(options.device)
-        self.step = 0
-        self.carried: tuple[Tensor, ...] = ()
-        self.metrics: dict[str, Any] = {}
-        self.saved_at = time.monotonic()
-        self.saved_step = -1
+    Draws from torch's global random numbers. Raises TrainingError, StorageError.
+    """
+    trainer = _build(config, checkpoint)
+    resumed_at = trainer.step
+    trainer.report("start")
+    try:
+        stopped = trainer.train()
+        text = "" if stopped else trainer.generate()
+        trainer.save(done=not stopped, text=text)
+    finally:
+        trainer.close()
+    trainer.report("end")
+    return Result(
+        run=config.name,
+        reference=config.corpus.manifest.reference,
+        step=trainer.step,
+        steps=trainer.steps,
+        metrics=trainer.metrics,
+        sample=text,
+        folder=config.folder,
+        resumed_at=resumed_at,
+        stopped=stopped,
+    )
 
-    def go(self, found: tuple[Mark, dict[str, Any]] | None) -> Result:  # Any: tensors and plain values
-        """Train to the end, or until stopped."""
-        torch.manual_seed(self.options.seed)
-        self.facts: Facts = found[1]["facts"] if found else self.model.learn(self.corpus, self.options.split)
-        self.module: nn.Module = self.model.build(self.facts).to(self.device)
-        self.optimiser = optimiser_of(self.module, self.options)
-        self.stream: Stream = self.model.feed(
-            self.corpus,
-            self.options.split,
-            self.facts,
-            batch_size=self.options.batch_size,
-            seed=self.options.seed,
-            training=True,
-        )
-        self.tests = self.model.feed(
-            self.corpus,
-            self.held_out,
-            self.facts,
-            batch_size=self.options.batch_size,
-            seed=self.options.seed,
-            training=False,
-        )
-        self.epoch_steps = len(self.stream)
-        if self.epoch_steps < 1:
-            raise TrainingError(f"{self.corpus.manifest.reference}: an epoch has no batch of {self.options.batch_size}")
-        self.steps = self.options.epochs * self.epoch_steps
-        if self.options.max_steps:
-            self.steps = min(self.steps, self.options.max_steps)
-        resumed_at = self._restore(found[1]) if found else 0
-        self.sink = Metrics(self.folder, step=resumed_at)
-        self._tell("start")
-        try:
-            stopped = self._epochs()
-            sample = (
-                "" if stopped else self.model.sample(self._evaluating(), self.facts, self.device, self.options.seed)
-            )
-            if sample:
-                self.sink.text("sample", self.step, sample)
-            self._save(done=not stopped, sample=sample)
-        finally:
-            self.sink.close()
-            self.stream.close()
-            self.tests.close()
-        self._tell("end")
-        return Result(
-            self.run,
-            self.corpus.manifest.reference,
-            self.step,
-            self.steps,
-            self.metrics,
-            sample,
-            self.folder,
-            resumed_at,
-            stopped,
-        )
 
-    def _epochs(self) -> bool:
-        """Whether the run was stopped before its end."""
-        loader = Loader(self.stream, workers=self.options.workers, pin_memory=self.device.type == "cuda")
+def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
+    """All parts of a run, at its start or at a checkpoint."""
+    corpus, model, options = config.corpus, config.model, config.options
+    saved = checkpoint.state if checkpoint else None
+    held_out = held_out_split(corpus.manifest, options)
+    device = device_of(options.device)
+    torch.manual_seed(options.seed)
+    schema = saved["facts"] if saved else model.prepare(corpus, options.split)
+    module = model.build(schema).to(device)
+    optimiser = build_optimiser(module, options)
+    batches = {"batch_size": options.batch_size, "seed": options.seed}
+    train_stream = model.data(corpus, options.split, schema, **batches, training=True)
+    eval_stream = model.data(corpus, held_out, schema, **batches, training=False)
+    epoch_steps = len(train_stream)
+    if epoch_steps < 1:
+        raise TrainingError(f"{corpus.manifest.reference}: an epoch has no batch of {options.batch_size}")
+    steps = options.epochs * epoch_steps
+    if saved:
+        module.load_state_dict(saved["module"])
+        optimiser.load_state_dict(saved["optimiser"])
+        train_stream.load_state_dict(saved["stream"])
+        _restore_random_state(saved)
+    step = saved["step"] if saved else 0
+    return _Trainer(
+        config=config,
+        held_out=held_out,
+        device=device,
+        schema=schema,
+        module=module,
+        optimiser=optimiser,
+        train_stream=train_stream,
+        eval_stream=eval_stream,
+        log=MetricsLog(config.folder, step=step),
+        steps=min(steps, options.max_steps) if options.max_steps else steps,
+        step=step,
+        state=tuple(tensor.to(device) for tensor in saved["carried"]) if saved else (),
+        metrics=saved["metrics"] if saved else {},
+    )
+
+
+def _restore_random_state(saved: dict[str, Any]) -> None:  # Any: tensors and plain values
+    torch.set_rng_state(saved["random"])
+    if saved["cuda_random"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(saved["cuda_random"])
+
+
+@dataclass(slots=True, kw_only=True)
+class _Trainer:
+    """The parts of a run and its position in it."""
+
+    config: RunConfig
+    held_out: str  # split to evaluate on
+    device: torch.device
+    schema: Schema
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    train_stream: Stream
+    eval_stream: Stream
+    log: MetricsLog
+    steps: int  # of the whole run
+    step: int  # steps done
+    state: tuple[Tensor, ...]  # of a recurrent model, between two batches of an epoch
+    metrics: dict[str, Any]  # Any: JSON values; of the last evaluation
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def train(self) -> bool:
+        """Train to the last step, with an evaluation after each epoch; True if stopped before."""
+        loader = Loader(self.train_stream, workers=self.config.options.workers, pin_memory=self.device.type == "cuda")
         try:
             while self.step < self.steps:
-                if self._epoch(loader):
+                if self._train_epoch(loader):
                     return True
                 if self.step < self.steps:
                     self._evaluate()
@@ -172,123 +194,132 @@ class Run:
         self._evaluate()
         return False
 
-    def _epoch(self, loader: Loader) -> bool:
-        if not len(self.stream):  # stopped behind the last batch of an epoch: what comes after it is to be done
-            self.stream.turn()
-            self.carried = ()
+    def _train_epoch(self, loader: Loader) -> bool:
+        """Train to the end of the epoch; True if stopped before."""
+        if not len(self.train_stream):  # stopped after the last batch of an epoch: only its evaluation is left to do
+            self.train_stream.turn()
+            self.state = ()
             return False
         self.module.train()
+        monitor = Watch(self.train_stream.counters)
         losses: list[Tensor] = []
-        examples, since, told = 0, time.monotonic(), 0.0
-        watch = Watch(self.stream.counters)
+        examples, since, reported_at = 0, time.monotonic(), -math.inf
         for batch in loader:
-            loss, count = self._learn(batch)
-            losses.append(loss)
-            examples += count
+            output = self._train_step(batch)
+            losses.append(output.loss.detach())
+            examples += output.examples
             now = time.monotonic()
-            if now - told >= _TOLD_S:
-                mean = float(torch.stack(losses).mean())
-                self._finite(mean)
-                rate = examples / max(1e-9, now - since)
-                seen = watch.tell()
-                self._tell("step", loss=mean, rate=rate, stall=seen.get("stall", math.nan))
-                self.sink.write("train", self.step, {"loss": mean, "rate": rate, "learning_rate": self._rate()})
-                self.sink.write("stream", self.step, seen)
-                losses, examples, since, told = [], 0, now, now
-            if now - self.saved_at >= self.options.checkpoint_s:
-                self._save(done=False)
-            if self.stop():
+            if now - reported_at >= _PROGRESS_INTERVAL_S:
+                self._report_step(self._mean(losses), examples / max(1e-9, now - since), monitor.tell())
+                losses, examples, since, reported_at = [], 0, now, now
+            if now - self.saved_at >= self.config.options.checkpoint_s:
+                self.save(done=False)
+            if self.config.stop():
                 return True
-            if self.step >= self.steps and len(self.stream):
+            if self.step >= self.steps and len(self.train_stream):
                 break  # max_steps ends the run inside an epoch
         if losses:
-            self._finite(float(torch.stack(losses).mean()))
-        self.carried = ()
+            self._mean(losses)
+        self.state = ()
         return False
 
-    def _learn(self, batch: Any) -> tuple[Tensor, int]:  # Any: the model's own
+    def _train_step(self, batch: Any) -> StepOutput:  # Any: the model's own
         for group in self.optimiser.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = self._learning_rate()
         self.optimiser.zero_grad(set_to_none=True)
-        outcome = self.model.outcome(self.module, batch, self.carried, self.device)
-        outcome.loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
-        if self.options.clip:
-            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options.clip)
+        output = self.config.model.compute_loss(self.module, batch, self.state, self.device)
+        output.loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+        if self.config.options.clip:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.config.options.clip)
         self.optimiser.step()
-        self.carried = outcome.carried
+        self.state = output.state
         self.step += 1
-        return outcome.loss.detach(), outcome.examples
+        return output
 
-    def _rate(self) -> float:
-        return rate_at(self.step, self.steps, self.options)
+    def _learning_rate(self) -> float:
+        return learning_rate_at(self.step, self.steps, self.config.options)
 
-    def _finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
+    def _mean(self, losses: list[Tensor]) -> float:
+        """The mean of losses. Raises TrainingError if it is not finite."""
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
             raise TrainingError(
-                f"{self.run}: the loss is {loss} at step {self.step} of {self.steps} (epoch {self.stream.epoch}, "
-                f"position {self.stream.delivered}); lower learning_rate; "
+                f"{self.config.name}: the loss is {mean} at step {self.step} of {self.steps} (epoch "
+                f"{self.train_stream.epoch}, position {self.train_stream.delivered}); lower learning_rate; "
                 "the last checkpoint is from before"
             )
-
-    def _evaluating(self) -> nn.Module:
-        self.module.eval()
-        return self.module
+        return mean
 
     @torch.no_grad()
     def _evaluate(self) -> None:
-        random = torch.get_rng_state()  # so that evaluating more or less often changes no training
-        self.tests.epoch = self.tests.delivered = 0
-        found = self.model.evaluate(self._evaluating(), Loader(self.tests), self.facts, self.device)
-        torch.set_rng_state(random)
-        self.metrics = {**found, "split": self.held_out, "epochs": self.stream.epoch}
-        self._tell("evaluate")
-        self.sink.write("evaluate", self.step, self.metrics)
+        """Compute the metrics over the held-out split."""
+        random_state = torch.get_rng_state()  # restored after: evaluating more or less often changes no training
+        self.eval_stream.epoch = self.eval_stream.delivered = 0
+        self.module.eval()
+        metrics = self.config.model.evaluate(self.module, Loader(self.eval_stream), self.schema, self.device)
+        torch.set_rng_state(random_state)
+        self.metrics = {**metrics, "split": self.held_out, "epochs": self.train_stream.epoch}
+        self.report("evaluate")
+        self.log.write("evaluate", self.step, self.metrics)
 
-    def _save(self, *, done: bool, sample: str = "") -> None:
-        self.stream.settle()  # a checkpoint holds nothing of what is not proven
-        mark = Mark(
-            run=self.run,
+    def generate(self) -> str:
+        """A text that the trained model writes; empty for models that write none."""
+        self.module.eval()
+        text = self.config.model.generate(self.module, self.schema, self.device, self.config.options.seed)
+        if text:
+            self.log.add_text("sample", self.step, text)
+        return text
+
+    def save(self, *, done: bool, text: str = "") -> None:
+        """Save a checkpoint and the metrics into the store, and delete checkpoints that are not kept."""
+        self.train_stream.settle()  # no checkpoint may depend on data that is not verified yet
+        store, manifest = self.config.corpus.store, self.config.corpus.manifest
+        info = CheckpointInfo(
+            run=self.config.name,
             step=self.step,
             key="",
             size=0,
             sha256="",
-            identity=self.who,
-            version=self.corpus.manifest.reference,
-            content=self.corpus.manifest.content,
+            identity=self.config.identity,
+            version=manifest.reference,
+            content=manifest.content,
             done=done,
             metrics=self.metrics,
-            sample=sample,
+            sample=text,
         )
-        state = {
-            "facts": dict(self.facts),
+        checkpoints.save(store, manifest.corpus, info, self._state())
+        store.write(f"{layout.run(manifest.corpus, self.config.name)}metrics.jsonl", self.log.path)
+        checkpoints.prune(store, manifest.corpus, self.config.name, keep=self.config.options.keep)
+        self.saved_at = time.monotonic()
+        self.report("checkpoint")
+
+    def _state(self) -> dict[str, Any]:  # Any: tensors and plain values
+        """What a checkpoint holds; the keys are persistent."""
+        return {
+            "facts": dict(self.schema),
             "module": self.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "stream": self.stream.state_dict(),
-            "carried": [one.cpu() for one in self.carried],
+            "stream": self.train_stream.state_dict(),
+            "carried": [tensor.cpu() for tensor in self.state],
             "step": self.step,
             "steps": self.steps,
             "metrics": self.metrics,
             "random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        corpus, name = self.corpus.manifest.corpus, self.run
-        checkpoint.save(self.corpus.store, corpus, mark, state)
-        self.corpus.store.write(f"{layout.run(corpus, name)}metrics.jsonl", self.sink.path)
-        checkpoint.prune(self.corpus.store, corpus, name, keep=self.options.keep)
-        self.saved_at = time.monotonic()
-        self._tell("checkpoint")
 
-    def _restore(self, state: dict[str, Any]) -> int:  # Any: tensors and plain values
-        self.module.load_state_dict(state["module"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.stream.load_state_dict(state["stream"])
-        self.carried = tuple(one.to(self.device) for one in state["carried"])
-        self.step, self.metrics = state["step"], state["metrics"]
-        torch.set_rng_state(state["random"])
-        if state["cuda_random"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_random"])
-        return self.step
+    def _report_step(self, loss: float, rate: float, stream_rates: dict[str, float]) -> None:
+        self.report("step", loss=loss, rate=rate, stall=stream_rates.get("stall", math.nan))
+        self.log.write("train", self.step, {"loss": loss, "rate": rate, "learning_rate": self._learning_rate()})
+        self.log.write("stream", self.step, stream_rates)
 
-    def _tell(self, kind: str, *, loss: float = math.nan, rate: float = math.nan, stall: float = math.nan) -> None:
-        epoch, metrics = self.stream.epoch, dict(self.metrics)
-        self.progress(Event(kind, self.run, self.step, self.steps, epoch, loss, rate, stall, metrics))
+    def report(self, kind: str, *, loss: float = math.nan, rate: float = math.nan, stall: float = math.nan) -> None:
+        """Tell whoever shows progress."""
+        epoch, metrics = self.train_stream.epoch, dict(self.metrics)
+        self.config.progress(Event(kind, self.config.name, self.step, self.steps, epoch, loss, rate, stall, metrics))
+
+    def close(self) -> None:
+        """Write out the metrics and end what reads ahead."""
+        self.log.close()
+        self.train_stream.close()
+        self.eval_stream.close()

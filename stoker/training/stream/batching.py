@@ -100,7 +100,7 @@ class Batching:
                 return self.made(samples, epoch)
             except CorruptSample as error:
                 self._skip(error, 1)
-                samples = samples.without(error.place)
+                samples = samples.without(error.index)
 
     def share_of(self, epoch: int, start: int) -> Wanted:
         """Where the samples of this rank's share of the global batch that begins at a position lie."""
@@ -166,7 +166,7 @@ class Batching:
                 example = sample if self.decode is None else self.decode(sample)
                 examples.append(self.augment(example, self._drawn(epoch, sample.key)) if self.augment else example)
             except CorruptSample as error:
-                raise CorruptSample(place, str(error)) from error  # its own place would be that of a batch of one
+                raise CorruptSample(place, str(error)) from error  # its own index is that of a batch of one
         return examples if self.collate is None else self.collate(examples)
 
     def _drawn(self, epoch: int, key: str) -> bytes:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from stoker.training.pictures import jpeg, libturbojpeg, pictures
-from stoker.training.pictures.crops import Crop, centre, random_crop, whole
-from stoker.training.pictures.jpeg import Damaged
-from stoker.training.pictures.pictures import picture
+from stoker.training.pictures.crops import Crop, centre_crop, random_crop, whole_image
+from stoker.training.pictures.jpeg import DamagedImage
+from stoker.training.pictures.pictures import decode_crop
 
 pytestmark = pytest.mark.skipif(jpeg.engine() != "turbojpeg", reason="no libturbojpeg 3 here")
 # A photograph of fine detail against Pillow's resize of all of it: mean difference in levels of 255, and peak signal to
@@ -69,7 +69,7 @@ def test_a_region_is_bit_for_bit_what_the_whole_image_has_there(
     payload = subsampled(drawn(width, height), subsampling, progressive=progressive)
     across, down = data.draw(st.integers(scale, width)), data.draw(st.integers(scale, height))
     box = (data.draw(st.integers(0, width - across)), data.draw(st.integers(0, height - down)), across, down)
-    left, top, across, down = snapped = jpeg.snapped(box, scale)
+    left, top, across, down = snapped = jpeg.snap_box(box, scale)
     assume(left + across <= width and top + down <= height)  # scale_for asks for no box that has no pixel
     opened = jpeg.open_jpeg(payload)
     assert opened is not None
@@ -88,7 +88,7 @@ def test_a_region_is_bit_for_bit_what_the_whole_image_has_there(
 )
 def test_a_snapped_box_lies_on_whole_pixels_inside_the_box(box: tuple[int, int, int, int], scale: int) -> None:
     assume(box[2] >= 2 * scale and box[3] >= 2 * scale)
-    snapped = jpeg.snapped(box, scale)
+    snapped = jpeg.snap_box(box, scale)
     assert all(edge % scale == 0 for edge in snapped)
     assert box[0] <= snapped[0] < snapped[0] + snapped[2] <= box[0] + box[2]
     assert box[1] <= snapped[1] < snapped[1] + snapped[3] <= box[1] + box[3]
@@ -103,7 +103,7 @@ def test_no_scale_leaves_fewer_pixels_than_are_wanted_and_the_next_would(
     box: tuple[int, int, int, int], least: tuple[int, int]
 ) -> None:
     def inside(scale: int) -> bool:
-        _, _, across, down = jpeg.snapped(box, scale)
+        _, _, across, down = jpeg.snap_box(box, scale)
         return across // scale >= least[0] and down // scale >= least[1]
 
     scale = jpeg.scale_for(box, least)
@@ -123,8 +123,8 @@ def test_damage_ends_in_an_error_or_an_image_and_never_in_a_crash(data: st.DataO
             payload[data.draw(st.integers(0, len(payload) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     out = np.full((24, 24, 3), 77, np.uint8)
     try:
-        picture(bytes(payload), out, whole, b"")
-    except Damaged:
+        decode_crop(bytes(payload), out, whole_image, b"")
+    except DamagedImage:
         return
     assert not cut  # Pillow refuses even one that lacks nothing but its last marker
 
@@ -136,36 +136,36 @@ def test_an_image_whose_data_end_early_or_make_no_sense_is_refused() -> None:
     with Image.open(io.BytesIO(ends)) as image:
         image.load()
     out = np.empty((64, 64, 3), np.uint8)
-    with pytest.raises(Damaged, match=r"lost data .*premature end of data segment"):
-        picture(ends, out, whole, b"")
+    with pytest.raises(DamagedImage, match=r"lost data .*premature end of data segment"):
+        decode_crop(ends, out, whole_image, b"")
 
 
 def test_an_image_with_harmless_oddities_is_read() -> None:
     payload = encoded(drawn(64, 64))
     intact, odd = np.empty((64, 64, 3), np.uint8), np.empty((64, 64, 3), np.uint8)
-    picture(payload, intact, whole, b"")
+    decode_crop(payload, intact, whole_image, b"")
     scan = payload.index(b"\xff\xda")
     for changed in (payload + b"tail", payload[:2] + b"\xff" + payload[2:], payload[:scan] + b"xx" + payload[scan:]):
-        picture(changed, odd, whole, b"")
+        decode_crop(changed, odd, whole_image, b"")
         assert noise(intact, odd) < 1
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_truncated_image_is_refused_and_not_half_grey(share: float) -> None:
     payload = encoded(drawn(256, 256))
-    with pytest.raises(Damaged, match="truncated"):
-        picture(payload[: int(len(payload) * share)], np.empty((64, 64, 3), np.uint8), whole, b"")
+    with pytest.raises(DamagedImage, match="truncated"):
+        decode_crop(payload[: int(len(payload) * share)], np.empty((64, 64, 3), np.uint8), whole_image, b"")
 
 
 def test_damage_leaves_no_trace_in_what_is_decoded_next() -> None:
     intact = encoded(drawn(200, 150))
     before, after = np.empty((100, 100, 3), np.uint8), np.empty((100, 100, 3), np.uint8)
-    picture(intact, before, centre, b"")
+    decode_crop(intact, before, centre_crop, b"")
     for progressive in (False, True):
         broken = encoded(drawn(90, 90), progressive=progressive)
-        with pytest.raises(Damaged):
-            picture(broken[: len(broken) // 2], np.empty((50, 50, 3), np.uint8), whole, b"")
-        picture(intact, after, centre, b"")
+        with pytest.raises(DamagedImage):
+            decode_crop(broken[: len(broken) // 2], np.empty((50, 50, 3), np.uint8), whole_image, b"")
+        decode_crop(intact, after, centre_crop, b"")
         assert (before == after).all()
 
 
@@ -181,12 +181,12 @@ def signal_to_noise(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
 @pytest.mark.parametrize("side", [64, 96, 160, 224, 300, 400, 600])
-@pytest.mark.parametrize("crop", [whole, centre])
+@pytest.mark.parametrize("crop", [whole_image, centre_crop])
 def test_a_picture_is_near_to_a_filtered_resize_of_the_whole_photograph(name: str, side: int, crop: Crop) -> None:
     payload = resources.files("sklearn.datasets").joinpath("images", name).read_bytes()
     decoded = Image.open(io.BytesIO(payload)).convert("RGB")
     out = np.empty((side, side, 3), np.uint8)
-    picture(payload, out, crop, b"")
+    decode_crop(payload, out, crop, b"")
     left, top, width, height = box = crop(*decoded.size, b"")
     part = decoded.crop((left, top, left + width, top + height))
     reference = np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
@@ -206,13 +206,13 @@ def test_other_engines_give_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> 
         if name == "pillow":
             monkeypatch.setattr(jpeg, "engine", lambda: "pillow")
         out = np.empty((96, 96, 3), np.uint8)
-        picture(payload, out, centre, b"")
+        decode_crop(payload, out, centre_crop, b"")
         found[name] = out
     assert noise(found["turbojpeg"], found["simplejpeg"]) < 1.5
     assert noise(found["turbojpeg"], found["pillow"]) < 3
     monkeypatch.setattr(pictures, "_opencv", lambda: None)
     out = np.empty((96, 96, 3), np.uint8)
-    picture(payload, out, centre, b"")
+    decode_crop(payload, out, centre_crop, b"")
     assert noise(found["pillow"], out) < 3
 
 
@@ -227,10 +227,10 @@ def test_images_are_upright_whatever_their_exif_says(turned: int, name: str, mon
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(payload)))
     box = (6, 10, 20, 30)
     out = np.empty((30, 20, 3), np.uint8)
-    picture(payload, out, lambda width, height, draws: box, b"")
+    decode_crop(payload, out, lambda width, height, draws: box, b"")
     assert noise(out, np.asarray(expected.crop((6, 10, 26, 40)))) < 1
     small = np.empty((expected.height // 4, expected.width // 4, 3), np.uint8)
-    picture(payload, small, whole, b"")
+    decode_crop(payload, small, whole_image, b"")
     assert noise(small, np.asarray(expected.resize(small.shape[1::-1], Image.Resampling.BILINEAR))) < 5
 
 
@@ -239,7 +239,7 @@ def test_images_are_upright_whatever_their_exif_says(turned: int, name: str, mon
 def test_every_kind_of_jpeg_is_read_in_grey_and_colour(mode: str, channels: int) -> None:
     image = drawn(80, 80).convert(mode)
     out = np.empty((40, 40, channels), np.uint8)
-    picture(encoded(image, quality=95), out, whole, b"")
+    decode_crop(encoded(image, quality=95), out, whole_image, b"")
     plain = image.convert("L" if channels == 1 else "RGB").resize((40, 40), Image.Resampling.BILINEAR)
     assert noise(out, np.asarray(plain).reshape(out.shape)) < 4
 

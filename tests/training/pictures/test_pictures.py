@@ -16,10 +16,10 @@ from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader.loader import Loader
-from stoker.training.pictures.batch_memory import Slots
-from stoker.training.pictures.crops import mirrored, whole
-from stoker.training.pictures.jpeg import Damaged
-from stoker.training.pictures.pictures import PictureMaker, Pictures, picture
+from stoker.training.pictures.batch_memory import BatchMemory
+from stoker.training.pictures.crops import is_mirrored, whole_image
+from stoker.training.pictures.jpeg import DamagedImage
+from stoker.training.pictures.pictures import PictureMaker, Pictures, decode_crop
 from stoker.training.stream.stream import ShardStream
 from tests.training import corpora
 from tests.training.pictures.test_jpeg import drawn, encoded, noise
@@ -111,24 +111,26 @@ def test_altered_bytes_of_any_format_are_an_image_or_damage_and_nothing_else(kin
         for _ in range(number % 5):
             payload[generator.integers(0, min(len(payload), 200))] = generator.integers(0, 256)
         try:
-            picture(memoryview(payload)[: None if number % 3 else -(number + 1)], out, whole, b"")
+            decode_crop(memoryview(payload)[: None if number % 3 else -(number + 1)], out, whole_image, b"")
             read += 1
-        except Damaged:
+        except DamagedImage:
             continue
     assert 0 < read < 300
 
 
 def test_a_document_or_a_program_is_no_image() -> None:
-    with pytest.raises(Damaged, match="does not decode"):
-        picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", np.empty((8, 8, 3), np.uint8), whole, b"")
+    with pytest.raises(DamagedImage, match="does not decode"):
+        decode_crop(
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", np.empty((8, 8, 3), np.uint8), whole_image, b""
+        )
 
 
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
     payload = bytearray(encoded(drawn(64, 64)))
     at = payload.index(b"\xff\xc0") + 5
     payload[at : at + 4] = b"\xea\x60\xea\x60"
-    with pytest.raises(Damaged, match="60000 x 60000 px; at most"):
-        picture(bytes(payload), np.empty((8, 8, 3), np.uint8), whole, b"")
+    with pytest.raises(DamagedImage, match="60000 x 60000 px; at most"):
+        decode_crop(bytes(payload), np.empty((8, 8, 3), np.uint8), whole_image, b"")
 
 
 def test_what_is_no_image_or_has_no_class_is_named_or_skipped(tmp_path: Path) -> None:
@@ -155,10 +157,10 @@ def test_half_of_random_crops_are_mirrored() -> None:
     left_dark[:, 32:] = 255
     payload = encoded(Image.fromarray(left_dark))
     draws = [bytes([number]) * 32 for number in range(64)]
-    assert sum(mirrored(one) for one in draws) == 32
+    assert sum(is_mirrored(one) for one in draws) == 32
     out = np.empty((32, 32, 3), np.uint8)
     for mirror in (False, True):
-        picture(payload, out, whole, b"", mirror=mirror)
+        decode_crop(payload, out, whole_image, b"", mirror=mirror)
         assert (out[:, :8].mean() > 200) == mirror
 
 
@@ -176,16 +178,16 @@ def test_wrong_options_are_told(options: dict[str, Any]) -> None:
 
 
 def test_memory_is_used_again_when_nobody_holds_it_and_never_before() -> None:
-    slots = Slots()
-    array, tensor = slots.take((4, 8, 8, 3))
+    memory = BatchMemory()
+    array, tensor = memory.take((4, 8, 8, 3))
     address = array.ctypes.data
     assert tensor.data_ptr() == address
     part = tensor[1:, :, 2]
     del array, tensor
     gc.collect()
-    held, _ = slots.take((4, 8, 8, 3))
+    held, _ = memory.take((4, 8, 8, 3))
     assert held.ctypes.data != address  # a view of the first is still held
     del part
     gc.collect()
-    again, _ = slots.take((8, 4, 8, 3))
+    again, _ = memory.take((8, 4, 8, 3))
     assert again.ctypes.data == address

@@ -14,7 +14,7 @@ import torch
 
 from stoker.storage import open_store
 from stoker.training.run import checkpoint
-from stoker.training.run.checkpoint import Mark
+from stoker.training.run.checkpoint import CheckpointInfo
 from tests.training import corpora
 
 SCRIPT = """
@@ -44,7 +44,7 @@ def command(folder: Path, model: str, options: dict[str, Any]) -> list[str]:
     return [sys.executable, "-c", SCRIPT, json.dumps(wish)]
 
 
-def ended(folder: Path) -> tuple[Mark, dict[str, torch.Tensor]]:
+def ended(folder: Path) -> tuple[CheckpointInfo, dict[str, torch.Tensor]]:
     """The last checkpoint of the only run that there is."""
     store = open_store(str(folder / "store"))
     runs = checkpoint.runs(store, "small")

@@ -126,7 +126,7 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before(digits: Small) -> None
     whole = run(digits, "cnn", CNN)
     first = run(digits, "cnn", CNN, stop=after(3))
     run(digits, "cnn", CNN, resume=True, stop=after(4))
-    newest = next(checkpoint.marks(digits.store, "small", first.run))
+    newest = next(checkpoint.infos(digits.store, "small", first.run))
     digits.store.write(newest.key, b"half a checkp")
     again = run(digits, "cnn", CNN, resume=True)
     assert (again.run, again.resumed_at) == (first.run, 3)
@@ -135,7 +135,7 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before(digits: Small) -> None
 
 def test_a_checkpoint_that_holds_code_is_refused(digits: Small) -> None:
     first = run(digits, "cnn", CNN, stop=after(2))
-    mark = next(checkpoint.marks(digits.store, "small", first.run))
+    mark = next(checkpoint.infos(digits.store, "small", first.run))
 
     class Evil:
         def __reduce__(self) -> Any:
