@@ -18,6 +18,7 @@ from stoker.pipelines.rejected import REASONS
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
+from stoker.testing.contracts.part import example_of
 from stoker.training.run import model as models
 from stoker.training.run.options import parse_options
 from tests.test_repository import REPO, tracked
@@ -39,25 +40,10 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
-def example_of(docstring: str | None) -> str:
-    """The indented block behind ``Example::``."""
-    assert docstring is not None
-    assert "Example::" in docstring
-    return inspect.cleandoc(inspect.cleandoc(docstring).split("Example::", 1)[1].split("\n\n", 1)[1])
-
-
 def whole(document: dict[str, Any]) -> dict[str, Any]:
     """A recipe around an example that shows only its part."""
     source = {"name": "local_files", "files": "pictures"}
     return {"corpus": "example", "source": source} | document
-
-
-@pytest.mark.parametrize(("kind", "name"), PARTS)
-def test_the_example_of_every_part_is_a_recipe(kind: str, name: str) -> None:
-    offered = find(KINDS[kind], name)  # type: ignore[type-var]  # one of three kinds
-    document = tomllib.loads(example_of(offered.__doc__))
-    parsed = recipes.parse(whole(document), root=REPO)
-    assert type(parsed.source) is offered or offered in {type(part) for part in (*parsed.steps, *parsed.rules)}
 
 
 @pytest.mark.parametrize("name", models.names())

@@ -1,0 +1,114 @@
+"""What sources, steps and rules have in common: options that cannot change, a digest, reasons and an example.
+
+The digest of the options decides whether finished work is done again, so it must be the same in every process; the
+example is a part's documentation in the README's sense: what it shows must work.
+"""
+
+import dataclasses
+import inspect
+import pickle
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stoker.pipelines import recipe as recipes
+from stoker.pipelines.recipe import Limits, Recipe, Schedule, Sharding
+from stoker.pipelines.registry import find, name_of
+from stoker.pipelines.rejected import REASONS, Rejected
+from stoker.pipelines.rule import Rule
+from stoker.pipelines.source import Provenance, Source
+from stoker.pipelines.step import Step
+
+Part = Source | Step | Rule
+SPLITS: Mapping[str, float] = {"train": 50, "validation": 50}
+
+
+class PartContract:
+    """Tests of a source, step or rule as such."""
+
+    @pytest.fixture
+    def part(self) -> Part:
+        """The source, step or rule."""
+        raise NotImplementedError("use SourceContract, StepContract or RuleContract")
+
+    def test_it_is_a_frozen_dataclass_that_a_recipe_finds_by_the_name_of_its_file(self, part: Part) -> None:
+        assert dataclasses.is_dataclass(type(part))
+        for option in options_of(part):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(part, option, getattr(part, option))
+        assert type(part) is _found(part)
+        assert type(part.version) is int
+        assert part.version >= 1
+
+    def test_its_options_have_one_digest_in_every_process(self, part: Part) -> None:
+        copy = pickle.loads(pickle.dumps(part))
+        assert copy == part
+        assert recipe_of(copy).digest == recipe_of(part).digest
+        if isinstance(part, Source):
+            assert part.planning <= set(options_of(part))
+
+    def test_its_reasons_are_new_words_with_a_meaning(self, part: Part) -> None:
+        assert set(part.reasons) & set(REASONS) == set(), "these are Stoker's own: use them without declaring them"
+        for reason, meaning in part.reasons.items():
+            Rejected(reason)  # raises ValueError for what is no word
+            assert meaning
+            assert not meaning.endswith("."), "a phrase for tables and sentences"
+
+    def test_the_example_in_its_docstring_is_a_recipe(self, part: Part) -> None:
+        document = tomllib.loads(example_of(type(part).__doc__))
+        around = {"corpus": "example", "source": {"name": "local_files", "files": "."}}
+        parsed = recipes.parse(around | document, root=Path())
+        assert type(part) in {type(other) for other in (parsed.source, *parsed.steps, *parsed.rules)}
+
+
+@dataclass(frozen=True)
+class _Nowhere(Source):
+    """Stands in a recipe of which only a step or a rule is of interest."""
+
+
+def recipe_of(part: Part) -> Recipe:
+    """A recipe with this part alone."""
+    return Recipe(
+        corpus="contract",
+        source=part if isinstance(part, Source) else _Nowhere(),
+        steps=(part,) if isinstance(part, Step) else (),
+        rules=(part,) if isinstance(part, Rule) else (),
+        splits=SPLITS,
+        shards=Sharding(),
+        limits=Limits(),
+        provenance=Provenance(),
+        schedule=Schedule(),
+        document={},
+    )
+
+
+def known_reasons(part: Part) -> set[str]:
+    """What it may reject or drop for: the vocabulary, and what it declares itself."""
+    return {*REASONS, *part.reasons}
+
+
+def example_of(docstring: str | None) -> str:
+    """The indented block behind the line ``Example::`` of a docstring.
+
+    >>> example_of("A step.\\n\\n    Example::\\n\\n        name = 'x'\\n    ")
+    "name = 'x'"
+    """
+    text = inspect.cleandoc(docstring or "")
+    assert "Example::" in text, "the docstring has no example: a line `Example::` and a recipe, indented, behind it"
+    return inspect.cleandoc(text.split("Example::", 1)[1].split("\n\n", 1)[1])
+
+
+def options_of(part: Part) -> list[str]:
+    """The names of its options."""
+    return [option.name for option in dataclasses.fields(part)]  # type: ignore[arg-type]  # a dataclass, as is tested
+
+
+def _found(part: Part) -> type[Part]:
+    """What a recipe gets by the part's name."""
+    name = name_of(part)
+    if isinstance(part, Source):
+        return find(Source, name)
+    return find(Step, name) if isinstance(part, Step) else find(Rule, name)
