@@ -1,1 +1,1 @@
-"""Decoding, colour and perceptual hashes of images."""
+"""Decoding images, their formats and colours, and finding near-duplicates by perceptual hashes."""

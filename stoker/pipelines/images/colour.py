@@ -1,4 +1,4 @@
-"""One picture of eight bits a channel out of whatever a decoder gives: deep, indexed, transparent, profiled, turned."""
+"""Conversion of decoded images to 8-bit sRGB or grey: bit depth, palettes, transparency, profiles, EXIF orientation."""
 
 import io
 from functools import cache
@@ -8,9 +8,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
 Colour = Literal["rgb", "grey"]
-_MAX_ICC = 4 << 20  # bytes; profiles of printers reach 2 MiB
+_MAX_PROFILE = 4 << 20  # bytes of an ICC profile; those of printers reach 2 MiB
 
-_TURNS = {
+_TRANSPOSE_OF_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -19,39 +19,39 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SWAPS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+# Transpositions that exchange width and height.
+SWAPS_SIDES = tuple(_TRANSPOSE_OF_ORIENTATION[orientation] for orientation in (5, 6, 7, 8))
 
 
-def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What brings the picture upright, by its EXIF orientation; damaged EXIF says nothing."""
+def exif_transpose(image: Image.Image) -> Image.Transpose | None:
+    """The transposition that the EXIF orientation asks for; None if there is none, or if the EXIF is damaged."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # noqa: BLE001  # Pillow parses EXIF of any shape, and stumbles in many ways
         return None
-    return _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return _TRANSPOSE_OF_ORIENTATION.get(orientation) if isinstance(orientation, int) else None
 
 
-def flat(image: Image.Image, colour: Colour) -> Image.Image:
-    """The picture in RGB or L: deep values scaled, profiles applied, transparency laid on white."""
+def convert_colour(image: Image.Image, colour: Colour) -> Image.Image:
+    """The image in mode RGB or L: scaled to eight bits, colour profile applied, transparency on white."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _eight_bits(image)
+        image = _to_eight_bits(image)
     if image.mode == "L" and colour == "grey" and "transparency" not in image.info:
         return image
     if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
         profile = image.info.get("icc_profile")
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         image.info["icc_profile"] = profile
-    image = _in_srgb(image)
+    image = _to_srgb(image)
     if image.mode in ("LA", "RGBA"):
-        shown = image.convert("RGBA")
-        white = Image.new("RGBA", shown.size, "white")
-        white.alpha_composite(shown)
-        image = white
+        transparent = image.convert("RGBA")
+        image = Image.new("RGBA", transparent.size, "white")
+        image.alpha_composite(transparent)
     return image.convert("RGB" if colour == "rgb" else "L")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey values of 16 bits by their upper eight; of other depths, between the least and the greatest there is."""
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """The grey image in mode L: the upper eight of 16 bits; other depths are scaled between minimum and maximum."""
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
         tags = getattr(image, "tag_v2", {})
@@ -64,29 +64,28 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
-_SPACES = {"RGB ": ("RGB", "RGBA"), "GRAY": ("L",), "CMYK": ("CMYK",), "Lab ": ("LAB",)}
+# The modes of Pillow that a profile of a colour space fits.
+_MODES_OF_SPACE = {"RGB ": ("RGB", "RGBA"), "GRAY": ("L",), "CMYK": ("CMYK",), "Lab ": ("LAB",)}
 
 
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """The picture in sRGB where it carries a colour profile that fits it; a damaged or strange one is ignored."""
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """The image in sRGB if it has a colour profile that fits its mode; a damaged or unknown profile is ignored."""
     icc = image.info.get("icc_profile")
-    if not isinstance(icc, bytes) or not 128 < len(icc) <= _MAX_ICC:
-        return (
-            ImageCms.profileToProfile(image, _lab(), _srgb(), outputMode="RGB") or image
-            if image.mode == "LAB"
-            else image
-        )
+    if not isinstance(icc, bytes) or not 128 < len(icc) <= _MAX_PROFILE:
+        if image.mode == "LAB":
+            return ImageCms.profileToProfile(image, _lab(), _srgb(), outputMode="RGB") or image
+        return image
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if image.mode not in _SPACES.get(profile.profile.xcolor_space, ()):
+        if image.mode not in _MODES_OF_SPACE.get(profile.profile.xcolor_space, ()):
             return image
         if "sRGB" in (profile.profile.profile_description or ""):
             return image
         mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        found = ImageCms.profileToProfile(image, profile, _srgb(), outputMode=mode)
+        converted = ImageCms.profileToProfile(image, profile, _srgb(), outputMode=mode)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image
-    return found if found is not None else image
+    return converted if converted is not None else image
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Which reason fits what a decoder raised."""
+"""The reject reason for an exception that an image decoder raised."""
 
 from PIL import Image
 
@@ -6,27 +6,30 @@ from stoker.pipelines.images.formats import is_complete
 from stoker.pipelines.rejected import Rejected
 
 
-def fault_of(error: Exception, payload: bytes, extension: str, image: Image.Image | None = None) -> Rejected:
-    """The reason that fits what a decoder raised."""
+def rejection_for(error: Exception, payload: bytes, extension: str, image: Image.Image | None = None) -> Rejected:
+    """``too_many_pixels``, ``truncated``, ``unsupported_format`` or ``corrupt``, with the decoder's message.
+
+    ``image``: what was opened, if its header could be read.
+    """
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning | MemoryError):
         return Rejected("too_many_pixels", str(error))
-    said = f"{type(error).__name__}: {error}"
-    if "not identified" in said:  # Pillow's word for a width or height of nothing
+    message = f"{type(error).__name__}: {error}"
+    if "not identified" in message:  # Pillow's word for a width or height of 0
         return Rejected("corrupt", "no width or height")
-    if "truncat" in said.lower() or not is_complete(payload, extension) or _ends_early(image, payload):
-        return Rejected("truncated", said)
-    if extension == "tif" and ("unknown" in said or "not supported" in said):
-        return Rejected("unsupported_format", said)
-    if image is not None and image.info.get("compression") in _RARE:
+    if "truncat" in message.lower() or not is_complete(payload, extension) or _tiff_ends_early(image, payload):
+        return Rejected("truncated", message)
+    if extension == "tif" and ("unknown" in message or "not supported" in message):
+        return Rejected("unsupported_format", message)
+    if image is not None and image.info.get("compression") in _RARE_COMPRESSIONS:
         return Rejected("unsupported_format", f"TIFF with {image.info['compression']} inside")
-    return Rejected("corrupt", said)
+    return Rejected("corrupt", message)
 
 
-_RARE = ("webp", "jpeg2000", "lerc")  # compressions that most builds of libtiff lack
+_RARE_COMPRESSIONS = ("webp", "jpeg2000", "lerc")  # most builds of libtiff lack them
 
 
-def _ends_early(image: Image.Image | None, payload: bytes) -> bool:
-    """Whether a TIFF's directory says that pixels lie behind its end."""
+def _tiff_ends_early(image: Image.Image | None, payload: bytes) -> bool:
+    """Whether a TIFF's directory places pixels behind the end of the data."""
     tags = getattr(image, "tag_v2", {})
     for offsets, sizes in ((273, 279), (324, 325)):  # of strips, of tiles
         starts, counts = tags.get(offsets, ()), tags.get(sizes, ())

@@ -1,11 +1,11 @@
-"""Image formats told apart by their first bytes; a name or a Content-Type is not asked."""
+"""Detection of image formats by their first bytes; names and Content-Types are ignored."""
 
 import re
 import struct
 
 from stoker.pipelines.rejected import Rejected
 
-# The formats decoded here, by the extension of their field. AVIF needs a Pillow that was built with it.
+# The formats that are decoded, by the extension of their field. AVIF needs a Pillow that was built with it.
 EXTENSIONS = ("jpg", "png", "webp", "gif", "bmp", "tif", "jp2", "avif")
 
 _MAGIC = (
@@ -20,7 +20,8 @@ _MAGIC = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
     (b"\xff\x4f\xff\x51", "jp2"),  # a bare code stream
 )
-_FOREIGN = (
+# Formats that are recognised, for a clearer reject, and not decoded.
+_UNSUPPORTED = (
     (b"\xff\x0a", "JPEG XL"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
     (b"II\xbc", "JPEG XR"),
@@ -47,7 +48,7 @@ _NETPBM = re.compile(rb"P[1-7]\s")
 _SVG = re.compile(
     rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<(?:\w+:)?svg[\s>]", re.S
 )
-_HEAD = 4096  # bytes in which an SVG's first element is looked for
+_SVG_HEAD = 4096  # bytes that are searched for an SVG's first element
 
 
 def extension_of(payload: bytes) -> str | Rejected:
@@ -60,9 +61,9 @@ def extension_of(payload: bytes) -> str | Rejected:
     """
     if not payload:
         return Rejected("empty")
-    found = next((extension for magic, extension in _MAGIC if payload.startswith(magic)), None)
-    if found is not None:
-        return found
+    extension = next((extension for magic, extension in _MAGIC if payload.startswith(magic)), None)
+    if extension is not None:
+        return extension
     if payload[:4] == b"RIFF" and payload[8:12] == b"WEBP":
         return "webp"
     if payload[4:8] == b"ftyp":
@@ -72,18 +73,18 @@ def extension_of(payload: bytes) -> str | Rejected:
         return Rejected("unsupported_format", "HEIF") if brands & set(_HEIF) else Rejected("not_an_image")
     if payload[:2] == b"BM" and _is_bitmap(payload):
         return "bmp"
-    foreign = next((name for magic, name in _FOREIGN if payload.startswith(magic)), None)
-    if foreign is None and _NETPBM.match(payload):
-        foreign = "Netpbm"
-    if foreign is None and _SVG.match(payload[:_HEAD]):
-        foreign = "SVG"
-    return (
-        Rejected("unsupported_format", foreign) if foreign else Rejected("not_an_image", f"it begins {payload[:8]!r}")
-    )
+    unsupported = next((name for magic, name in _UNSUPPORTED if payload.startswith(magic)), None)
+    if unsupported is None and _NETPBM.match(payload):
+        unsupported = "Netpbm"
+    if unsupported is None and _SVG.match(payload[:_SVG_HEAD]):
+        unsupported = "SVG"
+    if unsupported is not None:
+        return Rejected("unsupported_format", unsupported)
+    return Rejected("not_an_image", f"it begins {payload[:8]!r}")
 
 
 def is_complete(payload: bytes, extension: str) -> bool:
-    """Whether the data reaches the end that its format announces; True where the format has no such mark."""
+    """Whether the data reaches its format's end marker or announced length; True for formats that have neither."""
     if extension == "jpg":
         return b"\xff\xd9" in payload[-1024:]  # cameras and servers append a few bytes
     if extension == "png":
@@ -102,25 +103,26 @@ def is_complete(payload: bytes, extension: str) -> bool:
 
 
 def _brands(payload: bytes) -> set[bytes]:
+    """The major and compatible brands of an ISO base media file, from its first box."""
     stop = min(int.from_bytes(payload[:4], "big"), 256)
-    return {payload[8:12]} | {payload[place : place + 4] for place in range(16, stop, 4)}
+    return {payload[8:12]} | {payload[offset : offset + 4] for offset in range(16, stop, 4)}
 
 
 def _is_bitmap(payload: bytes) -> bool:
-    """BM alone is too little to go by: the header's size must be one that exists, or nearly."""
+    """Whether a BMP's header has a plausible size: the two letters BM begin many other files too."""
     return len(payload) < 18 or 12 <= int.from_bytes(payload[14:18], "little") <= 1024
 
 
 def _boxes_fit(payload: bytes) -> bool:
     """Whether all boxes of an ISO base media file end within the data."""
-    place = 0
-    while place + 8 <= len(payload):
-        size = int.from_bytes(payload[place : place + 4], "big")
+    offset = 0
+    while offset + 8 <= len(payload):
+        size = int.from_bytes(payload[offset : offset + 4], "big")
         if size == 0:
-            return True  # it reaches to the end of the file, wherever that is
-        if size == 1 and place + 16 <= len(payload):
-            (size,) = struct.unpack(">Q", payload[place + 8 : place + 16])
+            return True  # the box reaches to the end of the file, wherever that is
+        if size == 1 and offset + 16 <= len(payload):  # a 64-bit size follows the box's type
+            (size,) = struct.unpack(">Q", payload[offset + 8 : offset + 16])
         if size < 8:
             return True
-        place += size
-    return place == len(payload)
+        offset += size
+    return offset == len(payload)
