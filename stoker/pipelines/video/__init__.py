@@ -1,1 +1,1 @@
-"""Frames of videos, by time."""
+"""Reading frames of video files at chosen times."""

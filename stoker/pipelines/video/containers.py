@@ -1,4 +1,4 @@
-"""Video containers told apart by their first bytes, and whether a file reaches the end that it announces."""
+"""Detection of video containers by their first bytes, and of files that were cut off."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.rejected import Rejected
 
-# FFmpeg's demuxers that are used here, by what files begin with. It is told which, and never guesses: it knows
-# formats (playlists, scripts) that make it open other files and addresses.
+# FFmpeg's demuxers by what files begin with, as (offset, bytes, demuxer). FFmpeg is told which demuxer to use and
+# never guesses: it knows formats (playlists, scripts) that make it open other files and URLs.
 _MAGIC = (
     (0, b"\x1a\x45\xdf\xa3", "matroska"),
     (0, b"OggS", "ogg"),
@@ -20,7 +20,7 @@ _MAGIC = (
     (0, b"GIF89a", "gif"),
 )
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"moof", b"sidx", b"uuid")
-_FOREIGN = (
+_UNSUPPORTED = (
     (b".RMF", "RealMedia"),
     (b"\xb7\xd8\x00\x20", "Windows TV"),
     (b"FWS", "Flash"),
@@ -33,8 +33,8 @@ _FOREIGN = (
     (b"DKIF", "IVF"),
     (b"#EXTM3U", "a playlist"),
 )
-_SEGMENT = b"\x18\x53\x80\x67"  # Matroska's element that holds everything
-_MOST_BOXES = 100_000
+_SEGMENT = b"\x18\x53\x80\x67"  # the id of Matroska's top element, which holds all others
+_MAX_BOXES = 100_000
 
 
 def demuxer_of(path: Path) -> str | Rejected:
@@ -43,9 +43,9 @@ def demuxer_of(path: Path) -> str | Rejected:
         head = file.read(4096)
     if not head:
         return Rejected("empty")
-    found = next((name for place, magic, name in _MAGIC if head.startswith(magic, place)), None)
-    if found is not None:
-        return found
+    demuxer = next((name for offset, magic, name in _MAGIC if head.startswith(magic, offset)), None)
+    if demuxer is not None:
+        return demuxer
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
     image = extension_of(head)
@@ -55,39 +55,42 @@ def demuxer_of(path: Path) -> str | Rejected:
         return "mov"
     if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
         return "mpegts"
-    foreign = next((name for magic, name in _FOREIGN if head.startswith(magic)), None)
-    return Rejected("unsupported_format", foreign) if foreign else Rejected("not_a_video", f"it begins {head[:8]!r}")
+    unsupported = next((name for magic, name in _UNSUPPORTED if head.startswith(magic)), None)
+    if unsupported is not None:
+        return Rejected("unsupported_format", unsupported)
+    return Rejected("not_a_video", f"it begins {head[:8]!r}")
 
 
 def describe_truncation(path: Path, demuxer: str) -> str:
-    """What tells that the file was cut off; "" if nothing does."""
+    """How the file shows that it was cut off, such as "20 bytes of 50"; "" if it shows nothing."""
     if demuxer == "mov":
-        return _mov_ends_early(path)
+        return _describe_mov_truncation(path)
     with path.open("rb") as file:
         head = file.read(4096)
         size = os.fstat(file.fileno()).st_size
     if demuxer == "avi" and int.from_bytes(head[4:8], "little") + 8 > size:
         return f"{size} bytes of {int.from_bytes(head[4:8], 'little') + 8}"
-    if demuxer == "matroska" and (place := head.find(_SEGMENT)) >= 0 and head[place + 4 : place + 5]:
-        width = 9 - head[place + 4].bit_length()  # bytes of the size, as the first byte's leading zeros say
-        length = int.from_bytes(head[place + 4 : place + 4 + width], "big") & ((1 << 7 * width) - 1)
-        announced = place + 4 + width + length
-        if width <= 8 and length != (1 << 7 * width) - 1 and announced > size:  # all ones: not known, a live stream
+    if demuxer == "matroska" and (offset := head.find(_SEGMENT)) >= 0 and head[offset + 4 : offset + 5]:
+        width = 9 - head[offset + 4].bit_length()  # bytes of the length: the first byte's leading zeros count them
+        length = int.from_bytes(head[offset + 4 : offset + 4 + width], "big") & ((1 << 7 * width) - 1)
+        announced = offset + 4 + width + length
+        if width <= 8 and length != (1 << 7 * width) - 1 and announced > size:  # all ones: unknown, as in live streams
             return f"{size} bytes of {announced}"
     return ""
 
 
-def _mov_ends_early(path: Path) -> str:
-    kinds = set()
+def _describe_mov_truncation(path: Path) -> str:
+    """The same for MP4 and QuickTime: all top-level boxes must end within the file, and one must be an index."""
+    types = set()
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        place = 0
-        for _ in range(_MOST_BOXES):
-            file.seek(place)
+        offset = 0
+        for _ in range(_MAX_BOXES):
+            file.seek(offset)
             head = file.read(16)
             if len(head) < 8:
                 break
-            kinds.add(head[4:8])
+            types.add(head[4:8])
             length = int.from_bytes(head[:4], "big")
             if length == 1:
                 length = int.from_bytes(head[8:16], "big")
@@ -95,7 +98,7 @@ def _mov_ends_early(path: Path) -> str:
                 break
             if length < 8 or not head[4:8].isascii():
                 return ""
-            place += length
-            if place > size:
-                return f"{size} bytes of at least {place}"
-    return "" if kinds & {b"moov", b"moof"} else "no index (moov): its recording was not finished"
+            offset += length
+            if offset > size:
+                return f"{size} bytes of at least {offset}"
+    return "" if types & {b"moov", b"moof"} else "no index (moov): its recording was not finished"

@@ -1,6 +1,7 @@
-"""Frames of a video file at chosen times, exact at any frame rate, and no more decoded than they need.
+"""Frames of a video file at chosen times, exact at any frame rate.
 
-PyAV is imported when a file is opened, so that recipes can be read without it.
+The file is read once from its beginning; groups of pictures that hold no wanted frame are not decoded. PyAV is
+imported when a file is opened, so that recipes can be parsed without it.
 """
 
 from collections.abc import Iterator
@@ -19,61 +20,75 @@ from stoker.storage.errors import StokerError
 
 MAX_PIXELS = 1 << 25  # of a frame: 8K fits
 _MAX_PACKETS = 20_000_000  # days of video; bounds a file that would never end
-_RESUMES = 64  # times that reading goes on behind a fault of the container
-# Codecs whose key frames forget all that was before; in others (GIF) the container may call every frame a key.
-_CUTTABLE = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "theora")
+_ATTACHED_PICTURE = 0x400  # FFmpeg's flag of a stream that is a cover picture
+_MAX_RESUMES = 64  # how often reading goes on after a fault of the container
+# Codecs whose decoders can begin at any key frame. With others (GIF) the container may flag every frame as a key.
+_SEEKABLE_CODECS = (
+    "h264",
+    "hevc",
+    "vp8",
+    "vp9",
+    "av1",
+    "libdav1d",
+    "mpeg4",
+    "mpeg2video",
+    "mpeg1video",
+    "mjpeg",
+    "theora",
+)
 Frame = Any  # av.VideoFrame
 
 
 @dataclass(frozen=True, slots=True)
 class FrameTimes:
-    """The times wanted: ``start`` and every ``1 / per_second`` from there to before ``end`` (None: the video's)."""
+    """Wanted times: ``start`` and every ``1 / per_second`` seconds from there, before ``end``."""
 
     per_second: Fraction
-    start: Fraction = Fraction(0)
-    end: Fraction | None = None
-    limit: int = 1_000_000
+    start: Fraction = Fraction(0)  # seconds
+    end: Fraction | None = None  # seconds; None: the video's end
+    limit: int = 1_000_000  # frames
 
     def at(self, number: int) -> Fraction:
-        """The time of one of them, in seconds."""
+        """Time ``number``, counted from 0, in seconds.
+
+        >>> FrameTimes(Fraction(2), start=Fraction(1)).at(3)
+        Fraction(5, 2)
+        """
         return self.start + number / self.per_second
 
     def first_from(self, time: Fraction) -> int:
-        """The number of the first that is not before a time."""
+        """The number of the first time that is not before ``time`` (seconds)."""
         return max(0, -int((self.start - time) * self.per_second // 1))
 
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """A frame, upright, with square pixels, as a picture in RGB; or why there is none.
+    """A frame as an upright RGB image with square pixels, or why it cannot be shown."""
 
-    ``time`` in seconds from the video's first frame, ``pts`` as the file numbers it.
-    """
-
-    time: Fraction
-    pts: int
+    time: Fraction  # seconds from the video's first frame
+    pts: int  # the file's own time stamp
     picture: Image.Image | Rejected
 
 
 @dataclass
 class VideoReader:
-    """A file being read. What ``faults`` and the counters say is known when ``frames`` is through."""
+    """Reads the frames of one video file. ``fault`` and the counters are complete when ``frames`` has ended."""
 
     path: Path
     metadata: dict[str, str] = field(default_factory=dict)
     packets: int = 0
     decoded: int = 0  # frames
     damaged: int = 0  # packets that do not decode
-    length: Fraction = Fraction(0)  # seconds up to the last frame seen
+    length: Fraction = Fraction(0)  # seconds from the first to the last frame that was decoded
     fault: Rejected | None = None  # what is wrong with the file as a whole
 
     def frames(self, times: FrameTimes, *, skip: bool = True) -> Iterator[VideoFrame]:
-        """The frame being shown at each of the times, each frame once.
+        """The frame that is on screen at each of the times, each frame once.
 
-        With ``skip``, groups of pictures that hold none of them are read and not decoded; the frames are the same.
-        Raises StokerError when PyAV is not installed. Anything wrong with the file is in ``fault``.
+        With ``skip``, groups of pictures that hold no wanted frame are read and not decoded; the result is the same.
+        Raises StokerError when PyAV is not installed. A fault of the file does not raise: it is in ``fault``.
         """
-        av = _av()
+        av = _import_av()
         demuxer = demuxer_of(self.path)
         if isinstance(demuxer, Rejected):
             self.fault = demuxer
@@ -81,10 +96,10 @@ class VideoReader:
         try:
             yield from self._frames(av, demuxer, times, skip)
         except (av.FFmpegError, ValueError, OSError, ArithmeticError) as error:
-            self.fault = self._fault(error, demuxer)
+            self.fault = self._rejection_for(error, demuxer)
             return
         if self.fault is None:
-            self.fault = self._verdict(demuxer)
+            self.fault = self._check_end(demuxer)
 
     def _frames(
         self, av: Any, demuxer: str, times: FrameTimes, skip: bool
@@ -93,23 +108,23 @@ class VideoReader:
         name = f"file:{self.path.resolve()}"
         with av.open(name, format=demuxer, options=options, metadata_errors="replace") as container:
             self.metadata = {str(key).lower(): str(value) for key, value in container.metadata.items()}
-            stream = _best(container)
+            stream = _select_stream(container)
             if isinstance(stream, Rejected):
                 self.fault = stream
                 return
             codec = stream.codec_context
             codec.options = {"max_pixels": str(MAX_PIXELS)}
-            codec.thread_count = 1  # with more, what is made up for damaged data depends on who comes first
-            runs = packet_runs(self._packets(av, container, stream), cuttable=skip and codec.name in _CUTTABLE)
-            yield from self._picked(av, stream, runs, times)
+            codec.thread_count = 1  # with more, the frames decoded from damaged data depend on thread timing
+            runs = packet_runs(self._packets(av, container, stream), seekable=skip and codec.name in _SEEKABLE_CODECS)
+            yield from self._select(av, stream, runs, times)
 
     def _packets(self, av: Any, container: Any, stream: Any) -> Iterator[Packet]:  # Any: as above
-        for _ in range(_RESUMES):
+        for _ in range(_MAX_RESUMES):
             before = self.packets
             try:
                 for packet in container.demux(stream):
                     if packet.size == 0 and packet.dts is not None:
-                        continue  # Theora repeats a frame so; PyAV would take it for the end
+                        continue  # Theora repeats a frame in this way; PyAV would take it for the end
                     if packet.size:
                         self.packets += 1
                         if self.packets > _MAX_PACKETS:
@@ -122,41 +137,46 @@ class VideoReader:
                 if self.packets == before:
                     return
 
-    def _picked(
+    def _select(
         self, av: Any, stream: Any, runs: Iterator[tuple[list[Packet], int | None]], times: FrameTimes
     ) -> Iterator[VideoFrame]:  # Any: as above
         base, rate = stream.time_base, stream.average_rate
-        first: int | None = None
-        held: tuple[Fraction, int, Frame] | None = None
-        number = found = 0
-        flushed = False
-        for packets, cut in runs:
+        first_pts: int | None = None
+        previous: tuple[Fraction, int, Frame] | None = None  # on screen until the next frame's time is known
+        number = 0  # of the next wanted time
+        yielded = 0  # frames
+        skipped = False
+        for packets, restart_pts in runs:
             for packet in packets:
-                # Behind the cut everything can be decoded afresh: what is left before it, and not wanted, is not.
-                if first is not None and cut is not None and times.at(number) >= (cut - first) * base:
-                    held, flushed = None, True
+                # No wanted time is left before the next run, which decodes without this one: skip the rest of this one.
+                if (
+                    first_pts is not None
+                    and restart_pts is not None
+                    and times.at(number) >= (restart_pts - first_pts) * base
+                ):
+                    previous, skipped = None, True
                     break
-                if flushed:
+                if skipped:
                     stream.codec_context.flush_buffers()
-                    flushed = False
-                for frame in self._decoded(av, stream, packet):
-                    pts = _pts(frame, held, base, rate)
-                    first = pts if first is None else first
-                    time = (pts - first) * base
-                    if held is not None and time <= held[0]:
-                        continue  # its time has gone by
+                    skipped = False
+                for frame in self._decode(av, stream, packet):
+                    pts = _pts(frame, previous, base, rate)
+                    first_pts = pts if first_pts is None else first_pts
+                    time = (pts - first_pts) * base
+                    if previous is not None and time <= previous[0]:
+                        continue  # a later frame has been decoded already
                     self.length = time
-                    if held is not None and times.at(number) < time:
-                        yield _shown(*held, stream.sample_aspect_ratio)
-                        found += 1
+                    if previous is not None and times.at(number) < time:
+                        yield _to_video_frame(*previous, stream.sample_aspect_ratio)
+                        yielded += 1
                         number = times.first_from(time)
-                    if found >= times.limit or (times.end is not None and times.at(number) >= times.end):
+                    if yielded >= times.limit or (times.end is not None and times.at(number) >= times.end):
                         return
-                    held = (time, pts, frame)
-        if held is not None and times.at(number) < held[0] + _lasts(held[2], stream, first or 0):
-            yield _shown(*held, stream.sample_aspect_ratio)
+                    previous = (time, pts, frame)
+        if previous is not None and times.at(number) < previous[0] + _duration(previous[2], stream, first_pts or 0):
+            yield _to_video_frame(*previous, stream.sample_aspect_ratio)
 
-    def _decoded(self, av: Any, stream: Any, packet: Packet) -> Iterator[Frame]:  # Any: as above
+    def _decode(self, av: Any, stream: Any, packet: Packet) -> Iterator[Frame]:  # Any: as above
         try:
             frames = stream.codec_context.decode(packet)
         except (av.FFmpegError, ValueError):
@@ -165,18 +185,18 @@ class VideoReader:
         self.decoded += len(frames)
         yield from frames
 
-    def _fault(self, error: Exception, demuxer: str) -> Rejected:
-        said = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
-        early = describe_truncation(self.path, demuxer)
-        if early or isinstance(error, EOFError):
-            return Rejected("truncated", early or said)
-        return Rejected("corrupt", said)
+    def _rejection_for(self, error: Exception, demuxer: str) -> Rejected:
+        message = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
+        truncation = describe_truncation(self.path, demuxer)
+        if truncation or isinstance(error, EOFError):
+            return Rejected("truncated", truncation or message)
+        return Rejected("corrupt", message)
 
-    def _verdict(self, demuxer: str) -> Rejected | None:
-        """What to say of a file that was read to where it was wanted."""
-        early = describe_truncation(self.path, demuxer)
-        if early:
-            return Rejected("truncated", f"{early}; {self.decoded} frames were decoded")
+    def _check_end(self, demuxer: str) -> Rejected | None:
+        """The fault of a file that was read without an exception, if it has one."""
+        truncation = describe_truncation(self.path, demuxer)
+        if truncation:
+            return Rejected("truncated", f"{truncation}; {self.decoded} frames were decoded")
         if self.damaged:
             return Rejected("corrupt", f"{self.damaged} of {self.packets} packets do not decode")
         if not self.packets:
@@ -184,7 +204,7 @@ class VideoReader:
         return None if self.decoded else Rejected("corrupt", "no frame decodes")
 
 
-def _av() -> Any:  # Any: PyAV is untyped to us
+def _import_av() -> Any:  # Any: PyAV is untyped to us
     try:
         import av
     except ImportError:
@@ -192,11 +212,11 @@ def _av() -> Any:  # Any: PyAV is untyped to us
     return av
 
 
-def _best(container: Any) -> Any | Rejected:  # Any: as above
+def _select_stream(container: Any) -> Any | Rejected:  # Any: as above
     """The video stream to read: FFmpeg's choice, but never a cover picture."""
-    videos = [one for one in container.streams.video if not int(one.disposition) & 0x400]
+    videos = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED_PICTURE]
     if not videos:
-        kinds = ", ".join(sorted({one.type for one in container.streams})) or "none"
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
         return Rejected("not_a_video", f"no video among its streams: {kinds}")
     best = container.streams.best("video")
     stream = best if best in videos else videos[0]
@@ -210,24 +230,28 @@ def _best(container: Any) -> Any | Rejected:  # Any: as above
     return stream
 
 
-def _pts(frame: Frame, held: tuple[Fraction, int, Frame] | None, base: Fraction, rate: Fraction | None) -> int:
-    """The frame's time stamp; where the file has none, one frame after the last."""
+def _pts(frame: Frame, previous: tuple[Fraction, int, Frame] | None, base: Fraction, rate: Fraction | None) -> int:
+    """The frame's time stamp; where the file has none, one frame after the previous frame."""
     if frame.pts is not None:
         return int(frame.pts)
     if frame.dts is not None:
         return int(frame.dts)
-    return 0 if held is None else held[1] + max(1, int(1 / (rate or 25) / base))
+    return 0 if previous is None else previous[1] + max(1, int(1 / (rate or 25) / base))
 
 
-def _lasts(frame: Frame, stream: Any, first: int) -> Fraction:  # Any: PyAV is untyped to us
-    """Seconds that the last frame is shown, by itself and by the stream's length: either may be too long."""
+def _duration(frame: Frame, stream: Any, first_pts: int) -> Fraction:  # Any: PyAV is untyped to us
+    """Seconds that the last frame is shown: the lesser of its own duration and what is left of the stream's.
+
+    Either may be too long in a file.
+    """
     base, rate = stream.time_base, stream.average_rate
-    own = frame.duration * base if frame.duration else (1 / rate if rate else Fraction(0))
-    left = (first + stream.duration - frame.pts) * base if stream.duration and frame.pts is not None else own
-    return max(min(own, left), Fraction(1, 1000))
+    duration = frame.duration * base if frame.duration else (1 / rate if rate else Fraction(0))
+    if stream.duration and frame.pts is not None:
+        duration = min(duration, (first_pts + stream.duration - frame.pts) * base)
+    return max(duration, Fraction(1, 1000))
 
 
-def _shown(time: Fraction, pts: int, frame: Frame, aspect: Fraction | None) -> VideoFrame:
+def _to_video_frame(time: Fraction, pts: int, frame: Frame, aspect: Fraction | None) -> VideoFrame:
     if frame.is_corrupt:
         return VideoFrame(time, pts, Rejected("corrupt", "the decoder found this frame damaged"))
     if frame.width * frame.height > MAX_PIXELS:

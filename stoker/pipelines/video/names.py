@@ -1,4 +1,4 @@
-"""Videos as recipes and lists name them: paths, globs and URLs become partitions, one a video."""
+"""Partitions, one for each video, from the paths, globs, URLs and list files that a recipe names."""
 
 import hashlib
 import os
@@ -13,36 +13,36 @@ from stoker.pipelines.tables.url_lists import Row, rows
 from stoker.pipelines.web.links import normalise, shown
 
 MAX_TEXT = 300  # characters of a title, an author or another column of a list
-_KEY = 16  # hex digits of the hash of a video's identity
-_CARRIED = ("title", "licence", "license", "author", "attribution", "label", "caption", "page_url")
+_KEY_DIGITS = 16  # hex digits of a key
+# Columns of lists that are copied to the record.
+_RECORD_COLUMNS = ("title", "licence", "license", "author", "attribution", "label", "caption", "page_url")
 
 Record = dict[str, Any]  # Any: JSON values
 
 
 def video_key(identity: str) -> str:
-    """What a video is called: a hash of its URL, or of a file's path.
+    """The key of a video: a hash of its URL, or of a file's path.
 
     >>> video_key("https://example.org/garden.webm")
     '6a58ff7d4df39107'
     """
-    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_KEY]
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS]
 
 
 def partitions_from_names(texts: tuple[str, ...], root: Path) -> Iterator[Partition]:
-    """The partitions of URLs, paths and globs, in their order. Raises RecipeError for those that name nothing.
+    """The partitions of URLs, paths and globs, in order. Raises RecipeError for a path or glob without a file.
 
-    A partition's payload holds ``identity``, ``url``, ``record`` (what a list said), and ``path`` for a file or
-    ``refused`` (reason and detail) for what cannot be had.
+    A partition's payload holds ``identity``, ``url``, ``record`` (from a list), and ``path`` for a file or
+    ``refused`` (reason and detail) for a video that cannot be read.
     """
     for text in texts:
         if "://" in text:
             yield _remote(text, {})
             continue
         pattern = str(root / text)
-        plain = not has_magic(text) or os.path.exists(pattern)
-        files = [
-            path for path in ([pattern] if plain else sorted(glob(pattern, recursive=True))) if os.path.isfile(path)
-        ]
+        is_path = not has_magic(text) or os.path.exists(pattern)
+        matches = [pattern] if is_path else sorted(glob(pattern, recursive=True))
+        files = [path for path in matches if os.path.isfile(path)]
         if not files and os.path.isdir(pattern):
             raise RecipeError(f"videos: {text!r} is a folder; name its files, as in {text.rstrip('/') + '/*.mp4'!r}")
         if not files:
@@ -52,19 +52,19 @@ def partitions_from_names(texts: tuple[str, ...], root: Path) -> Iterator[Partit
 
 
 def partitions_from_lists(patterns: tuple[str, ...], root: Path, *, column: str) -> Iterator[Partition]:
-    """The partitions of the rows of list files; a bad row is one that is refused. Raises RecipeError, SourceBroken."""
+    """The partitions of the rows of list files; a bad row gives a refused one. Raises RecipeError, SourceBroken."""
     for pattern in patterns:
         paths = sorted(glob(str(root / pattern), recursive=True))
         if not paths:
             raise RecipeError(f"lists: {pattern!r}: no such file in {root}")
         for path in map(Path, paths):
-            for row in rows(path, needed=[column], wished=_CARRIED):
-                yield _of_row(row, path.name, column, root)
+            for row in rows(path, needed=[column], wished=_RECORD_COLUMNS):
+                yield _from_row(row, path.name, column, root)
 
 
-def _of_row(row: Row, name: str, column: str, root: Path) -> Partition:
+def _from_row(row: Row, name: str, column: str, root: Path) -> Partition:
     text = str(row.values.get(column) or "").strip()
-    record = {key: _clean(str(row.values[key]))[:MAX_TEXT] for key in _CARRIED if row.values.get(key)}
+    record = {key: _clean(str(row.values[key]))[:MAX_TEXT] for key in _RECORD_COLUMNS if row.values.get(key)}
     if "license" in record:
         record.setdefault("licence", record.pop("license"))
     if row.fault or not text:
@@ -83,14 +83,14 @@ def _remote(text: str, record: Record) -> Partition:
     return Partition(_name(url), {"identity": url, "url": url, "record": record}, fingerprint=url)
 
 
-def _refused(text: str, record: Record, why: str) -> Partition:
+def _refused(text: str, record: Record, detail: str) -> Partition:
     return Partition(
-        _name(text), {"identity": text, "url": text, "record": record, "refused": ["bad_url", why]}, fingerprint=text
+        _name(text), {"identity": text, "url": text, "record": record, "refused": ["bad_url", detail]}, fingerprint=text
     )
 
 
 def _local(path: Path, record: Record, root: Path) -> Partition:
-    """A file's partition. What stands in records names no folder outside of the recipe's."""
+    """A file's partition. Its URL, which goes into records, names no folder outside the recipe's."""
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -98,21 +98,21 @@ def _local(path: Path, record: Record, root: Path) -> Partition:
         raise RecipeError(f"videos: {path}: {error.strerror or error}; check its permissions") from None
     within = Path(os.path.relpath(os.path.abspath(path), os.path.abspath(root)))
     if os.pardir in within.parts or within.is_absolute():
-        url, place = f"file:{_clean(path.name)}", os.path.abspath(path)
-        identity = f"{url}#{sha256}"  # two files outside may have one name
+        url, location = f"file:{_clean(path.name)}", os.path.abspath(path)
+        identity = f"{url}#{sha256}"  # two files outside may have the same name
     else:
-        url, place = f"file:{_clean(within.as_posix())}", str(within)
+        url, location = f"file:{_clean(within.as_posix())}", str(within)
         identity = url
-    payload = {"identity": identity, "url": url, "path": place, "record": record}
+    payload = {"identity": identity, "url": url, "path": location, "record": record}
     return Partition(_name(identity), payload, fingerprint=sha256)
 
 
 def _name(identity: str) -> str:
-    """A partition's name for people, unique by its end."""
+    """A partition's name: the end of its URL or path for people, and its key, which makes it unique."""
     tail = identity.split("#")[0].split("?")[0].rstrip("/").rpartition("/")[2].removeprefix("file:")
     return f"{tail[:60] or 'video'}-{video_key(identity)}"
 
 
 def _clean(text: str) -> str:
-    """The text without what is no Unicode: names and lists may hold any bytes."""
+    """The text with lone surrogates replaced: names and lists may hold any bytes."""
     return text.encode("utf-8", "replace").decode("utf-8")
