@@ -1,7 +1,7 @@
-"""Which language a text is in: by its script, its commonest short words, and letters that few languages have.
+"""Language identification by script, common short words, and letters that few languages have.
 
-A hundred-odd words of plain prose are told apart well, single sentences mostly; close kin (Croatian and Serbian in
-Latin letters, Malay and Indonesian) count as one. Deterministic, no model, nothing to download.
+Reliable for prose of a hundred words, mostly right for single sentences. Closely related languages (Croatian and
+Serbian in Latin letters, Malay and Indonesian) count as one. Deterministic; no model and no download.
 """
 
 import re
@@ -10,11 +10,11 @@ from functools import cache
 
 import numpy as np
 
-_MOST = 20_000  # characters that are looked at: more tell no more
+_MAX_CHARACTERS = 20_000  # that are read of a text: more do not change the result
 
 
 def _table(text: str) -> dict[str, str]:
-    """What follows each code and colon, up to the next."""
+    """The words behind each language code and colon, up to the next code."""
     parts = re.split(r"(\w+): ", " ".join(text.split()))
     return {code: rest.strip() for code, rest in zip(parts[1::2], parts[2::2], strict=True)}
 
@@ -100,7 +100,7 @@ _WORDS = _table("""
     mr: आहे आणि या हे च्या ते होते एक तर नाही म्हणून होता त्या असे केले व
     ne: छ र को मा लाई पनि यो हो ले छन् भने एक गर्न थियो तर भएको
 """)
-# Letters that say more than a word, in languages of one script.
+# Letters that distinguish languages of one script; each counts like a word.
 _LETTERS = _table("""
     cs: řěů
     da: æøå
@@ -149,78 +149,84 @@ _SCRIPTS = (
     (0x4E00, 0x9FFF, "zh"), (0xAC00, 0xD7AF, "ko"), (0xF900, 0xFAFF, "zh"), (0xFB50, 0xFDFF, "Arabic"),
     (0x20000, 0x3FFFF, "zh"),
 )  # fmt: skip
-_OF_SCRIPT = {
+_LANGUAGES_OF_SCRIPT = {
     "Cyrillic": ("be", "bg", "kk", "mk", "ru", "sr", "uk"),
     "Arabic": ("ar", "fa", "ur"),
     "Devanagari": ("hi", "mr", "ne"),
 }
-_BETWEEN = re.compile(r"[\s'’]+")
-_AROUND = '.,;:!?…–—-·"“”„‚‘«»()[]{}<>*/\\|¿¡।،؛؟'
+_WORD_BOUNDARY = re.compile(r"[\s'’]+")
+_PUNCTUATION = '.,;:!?…–—-·"“”„‚‘«»()[]{}<>*/\\|¿¡।،؛؟'
 LANGUAGES = frozenset(_WORDS) | frozenset(name for *_, name in _SCRIPTS if name.islower())
 
 
 def identify_language(text: str) -> tuple[str, float]:
-    """The language's code (ISO 639-1) and how sure that is, in [0, 1]; ("", 0.0) for a text that tells nothing.
+    """The language's code (ISO 639-1) and a confidence in [0, 1]; ("", 0.0) if it cannot be told.
 
     >>> identify_language("The cat sat on the mat and it was not amused by what they had done.")[0]
     'en'
     >>> [identify_language(text)[0] for text in ("Der Hund ist nicht mit dem Mann gegangen.", "鉄塔は高い。")]
     ['de', 'ja']
     """
-    text = text[:_MOST]
+    text = text[:_MAX_CHARACTERS]
     script, share = _script(text)
-    if script not in _OF_SCRIPT and script != "Latin":
+    if script not in _LANGUAGES_OF_SCRIPT and script != "Latin":
         return script, round(share, 3)
     lower = text.lower()
-    found = [word for part in _BETWEEN.split(lower) if (word := part.strip(_AROUND)) and not word.isdecimal()]
-    evidence: list[tuple[tuple[str, ...], float]] = []  # the languages it speaks for, and how loudly
-    having = _words_of(script)
-    evidence += [(having[word], times / len(having[word])) for word, times in Counter(found).items() if word in having]
-    letters = _letters_of(script)
-    evidence += [(those, lower.count(letter) / len(those)) for letter, those in letters.items() if letter in lower]
-    scores = dict.fromkeys(_OF_SCRIPT.get(script) or _LATIN, 0.0)
+    words = [
+        word for part in _WORD_BOUNDARY.split(lower) if (word := part.strip(_PUNCTUATION)) and not word.isdecimal()
+    ]
+    evidence: list[tuple[tuple[str, ...], float]] = []  # languages, and the weight that each of them gets
+    by_word = _languages_by_word(script)
+    for word, times in Counter(words).items():
+        if word in by_word:
+            evidence.append((by_word[word], times / len(by_word[word])))
+    for letter, languages in _languages_by_letter(script).items():
+        if letter in lower:
+            evidence.append((languages, lower.count(letter) / len(languages)))
+    scores = dict.fromkeys(_LANGUAGES_OF_SCRIPT.get(script) or _LATIN, 0.0)
     for languages, weight in evidence:
         for language in languages:
             scores[language] += weight
     best, second = sorted(scores, key=lambda language: (-scores[language], language))[:2]
-    # Prose has a common word in three; where far fewer are known, it is some language that is not listed here.
-    if not found or scores[best] < max(0.06 * len(found), 0.01):
+    # In prose every third word is a common one; where far fewer are known, the language is not listed here.
+    if not words or scores[best] < max(0.06 * len(words), 0.01):
         return "", 0.0
-    own = sum(weight for languages, weight in evidence if best in languages and second not in languages)
-    other = sum(weight for languages, weight in evidence if second in languages and best not in languages)
-    # What kin have in common says nothing about which of them it is.
-    return best, round(share * own**2 / (own**2 + other**2), 3) if own else 0.5
+    # Evidence that both languages share says nothing about which of them it is.
+    best_only = sum(weight for languages, weight in evidence if best in languages and second not in languages)
+    second_only = sum(weight for languages, weight in evidence if second in languages and best not in languages)
+    return best, round(share * best_only**2 / (best_only**2 + second_only**2), 3) if best_only else 0.5
 
 
-_LATIN = tuple(sorted(set(_WORDS) - {code for codes in _OF_SCRIPT.values() for code in codes}))
+_LATIN = tuple(sorted(set(_WORDS) - {code for codes in _LANGUAGES_OF_SCRIPT.values() for code in codes}))
 
 
 @cache
-def _words_of(script: str) -> dict[str, tuple[str, ...]]:
-    """For each word the languages that have it."""
-    codes = _OF_SCRIPT.get(script) or _LATIN
-    having: dict[str, list[str]] = {}
+def _languages_by_word(script: str) -> dict[str, tuple[str, ...]]:
+    """For each common word of a script's languages the languages that have it."""
+    codes = _LANGUAGES_OF_SCRIPT.get(script) or _LATIN
+    by_word: dict[str, list[str]] = {}
     for language in codes:
         for word in dict.fromkeys(_WORDS[language].split()):
-            having.setdefault(word, []).append(language)
-    return {word: tuple(languages) for word, languages in having.items()}
+            by_word.setdefault(word, []).append(language)
+    return {word: tuple(languages) for word, languages in by_word.items()}
 
 
 @cache
-def _letters_of(script: str) -> dict[str, tuple[str, ...]]:
-    codes = _OF_SCRIPT.get(script) or _LATIN
+def _languages_by_letter(script: str) -> dict[str, tuple[str, ...]]:
+    """For each distinguishing letter the languages that have it."""
+    codes = _LANGUAGES_OF_SCRIPT.get(script) or _LATIN
     letters = dict.fromkeys("".join(_LETTERS.get(language, "") for language in codes))
-    return {letter: tuple(one for one in codes if letter in _LETTERS.get(one, "")) for letter in letters}
+    return {letter: tuple(code for code in codes if letter in _LETTERS.get(code, "")) for letter in letters}
 
 
 def _script(text: str) -> tuple[str, float]:
-    """The script that most letters are of, and their share. A sixteenth of kana makes Chinese signs Japanese."""
+    """The script of most letters and its share. Chinese characters with a kana for every 16 are Japanese."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
     starts = np.array([first for first, _, _ in _SCRIPTS])
     ends = np.array([last for _, last, _ in _SCRIPTS])
-    places = np.searchsorted(starts, points, side="right") - 1
-    inside = (places >= 0) & (points <= ends[places])
-    counts = np.bincount(places[inside], minlength=len(_SCRIPTS))
+    ranges = np.searchsorted(starts, points, side="right") - 1
+    inside = (ranges >= 0) & (points <= ends[ranges])
+    counts = np.bincount(ranges[inside], minlength=len(_SCRIPTS))
     totals: dict[str, int] = {}
     for (_, _, name), count in zip(_SCRIPTS, counts.tolist(), strict=True):
         totals[name] = totals.get(name, 0) + count

@@ -1,7 +1,7 @@
-"""What is measured of a text, and its signature for finding near-duplicates.
+"""Measures of a text, and its MinHash signature for finding near-duplicates.
 
-Everything is counted in one vectorised pass over code points, with fixed tables and hashes of our own, so that a
-text has the same signature under every version of Python, Unicode and numpy.
+Words are found and hashed in one vectorised pass over code points. Tables and hashes are fixed here, so a text has
+the same signature under every version of Python, Unicode and numpy.
 """
 
 from functools import cache
@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 SLOTS = 128  # of a signature
 SHINGLE = 3  # words
-_MANY = 1 << 17  # code points measured at once: bounds memory to a few MiB, whatever the text's length
+_BLOCK = 1 << 17  # code points measured at once: bounds memory to a few MiB, whatever the text's length
 
 Hashes = npt.NDArray[np.uint64]
 Signature = npt.NDArray[np.uint32]
 
+# Kinds of code points: between words, part of a word, a word by itself.
 _SEPARATOR, _WORD, _ALONE = 0, 1, 2
-# Code points that separate words: punctuation, symbols, blanks. A fixed list, not unicodedata, which grows.
+# Code points that separate words: punctuation, symbols, spaces. A fixed list, as unicodedata grows.
 _SEPARATORS = (
     (0x00, 0x2F), (0x3A, 0x40), (0x5B, 0x60), (0x7B, 0xA9), (0xAB, 0xB4), (0xB6, 0xB9), (0xBB, 0xBF), (0xD7, 0xD7),
     (0xF7, 0xF7), (0x2B9, 0x2DF), (0x37E, 0x37E), (0x387, 0x387), (0x55A, 0x55F), (0x589, 0x58A), (0x5BE, 0x5BE),
@@ -29,7 +30,7 @@ _SEPARATORS = (
     (0x30A0, 0x30A0), (0x30FB, 0x30FB), (0xD800, 0xDFFF), (0xFE10, 0xFE6F), (0xFEFF, 0xFEFF), (0xFF00, 0xFF0F),
     (0xFF1A, 0xFF20), (0xFF3B, 0xFF40), (0xFF5B, 0xFF65), (0xFFE0, 0xFFFF),
 )  # fmt: skip
-# Scripts written without blanks, where every code point counts as a word, and pictographs.
+# Scripts written without spaces, where every code point counts as a word, and pictographs.
 _ALONES = (
     (0xE01, 0xE2E), (0xE30, 0xE3A), (0xE40, 0xE4E), (0xE81, 0xEC6), (0x1000, 0x103F), (0x1780, 0x17D3),
     (0x3005, 0x3007), (0x3041, 0x309F), (0x30A1, 0x30FA), (0x30FC, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF),
@@ -40,13 +41,13 @@ _ALONES = (
 def measures_of_text(text: str) -> dict[str, Any]:  # Any: Parquet scalars
     """The columns that describe a text.
 
-    ``characters``, ``words``, ``lines`` (those with something on them), ``mean_word_length`` (characters),
-    ``digit_share`` (of the characters), ``repeated_share`` (of the runs of three words, those seen before in the
-    text), ``minhash`` (``SLOTS`` little-endian uint32; no bytes at all for a text without words, which is like no
-    other). Each character of Chinese, Japanese, Thai and the like counts as a word.
+    ``characters``, ``words``, ``lines`` (that are not blank), ``mean_word_length`` (characters), ``digit_share`` (of
+    the characters), ``repeated_share`` (share of the runs of three words that occur earlier in the text), ``minhash``
+    (``SLOTS`` little-endian uint32; empty for a text without words, so that it is similar to no other). Each
+    character of Chinese, Japanese, Thai and similar scripts counts as a word.
 
-    >>> found = measures_of_text("One tin,\\n\\ntwo tins.")
-    >>> found["characters"], found["words"], found["lines"], found["mean_word_length"]
+    >>> measures = measures_of_text("One tin,\\n\\ntwo tins.")
+    >>> measures["characters"], measures["words"], measures["lines"], measures["mean_word_length"]
     (19, 4, 2, 3.25)
     """
     hashes, letters = word_hashes(text)
@@ -65,22 +66,22 @@ def measures_of_text(text: str) -> dict[str, Any]:  # Any: Parquet scalars
 
 
 def word_hashes(text: str) -> tuple[Hashes, int]:
-    """The hashes of the text's words in order, without regard to case, and how many characters they have together."""
+    """The hashes of the text's words in order, ignoring case, and how many characters they have together."""
     points = np.frombuffer(text.lower().encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32)
-    found: list[Hashes] = []
+    blocks: list[Hashes] = []
     letters = 0
     start = 0
     while start < points.size:
-        stop = _end(points, start)
-        hashes, count = _words(points[start:stop])
-        found.append(hashes)
+        stop = _block_end(points, start)
+        hashes, count = _hash_words(points[start:stop])
+        blocks.append(hashes)
         letters += count
         start = stop
-    return (np.concatenate(found) if found else np.empty(0, np.uint64)), letters
+    return (np.concatenate(blocks) if blocks else np.empty(0, np.uint64)), letters
 
 
 def shingles(words: Hashes) -> Hashes:
-    """The hashes of all runs of ``SHINGLE`` words; of all words as one run, if there are fewer.
+    """The hashes of all runs of ``SHINGLE`` consecutive words; of all words as one run, if there are fewer.
 
     >>> shingles(word_hashes("a b c d")[0]).size, shingles(word_hashes("a")[0]).size, shingles(word_hashes("-")[0]).size
     (2, 1, 0)
@@ -90,8 +91,8 @@ def shingles(words: Hashes) -> Hashes:
         return words
     runs = words.size - width + 1
     mixed = np.full(runs, width, np.uint64)
-    for place in range(width):
-        mixed = mix(mixed + words[place : place + runs])
+    for offset in range(width):
+        mixed = mix(mixed + words[offset : offset + runs])
     return mixed
 
 
@@ -101,12 +102,12 @@ _LAST = np.uint32(0xFF << _VALUE_BITS)
 
 
 def minhash(runs: Hashes) -> Signature:
-    """The signature of a set that has at least one element: equal slots / SLOTS estimates the Jaccard similarity.
+    """The signature of a set with at least one element: the share of equal slots estimates the Jaccard similarity.
 
     Source: Dahlgaard, Knudsen and Thorup, "Fast Similarity Sketching", FOCS 2017. One hash per element fills the
-    slots of a long text, further rounds those of a short one; a slot's value begins with its round, so that later
-    rounds never displace earlier ones. As exact as as many independent permutations, at the cost of about one, and
-    without the bias towards equality that a plain one-permutation sketch has for short texts.
+    slots of a long text; a short text needs further rounds. A slot's value begins with the number of its round, so
+    later rounds never replace earlier values. It is as exact as ``SLOTS`` independent permutations and costs about
+    one, without the bias towards equality that a plain one-permutation sketch has for short texts.
     """
     slots = np.full(SLOTS, 0xFFFFFFFF, np.uint32)
     done = 0
@@ -138,6 +139,7 @@ def mix(values: Hashes) -> Hashes:
 
 @cache
 def _kinds() -> npt.NDArray[np.uint8]:
+    """The kind of every code point."""
     kinds = np.full(0x110000, _WORD, np.uint8)
     for kind, ranges in ((_SEPARATOR, _SEPARATORS), (_ALONE, _ALONES)):
         for first, last in ranges:
@@ -149,13 +151,13 @@ def _kinds() -> npt.NDArray[np.uint8]:
 def _powers() -> tuple[Hashes, Hashes]:
     """Powers of the base and of its inverse, modulo 2**64."""
     return tuple(  # type: ignore[return-value]  # two of them
-        np.concatenate([[np.uint64(1)], np.full(_MANY, base, np.uint64).cumprod()]) for base in (_BASE, _INVERSE)
+        np.concatenate([[np.uint64(1)], np.full(_BLOCK, base, np.uint64).cumprod()]) for base in (_BASE, _INVERSE)
     )
 
 
-def _end(points: npt.NDArray[np.uint32], start: int) -> int:
-    """Where to stop measuring at once: behind the last separator that is near enough, or in a word if there is none."""
-    stop = min(points.size, start + _MANY)
+def _block_end(points: npt.NDArray[np.uint32], start: int) -> int:
+    """The end of the next block: behind its last separator, so that no word is cut, unless it is one endless word."""
+    stop = min(points.size, start + _BLOCK)
     if stop < points.size:
         separators = np.flatnonzero(_kinds()[points[start:stop]] != _WORD)
         if separators.size:
@@ -163,7 +165,8 @@ def _end(points: npt.NDArray[np.uint32], start: int) -> int:
     return stop
 
 
-def _words(points: npt.NDArray[np.uint32]) -> tuple[Hashes, int]:
+def _hash_words(points: npt.NDArray[np.uint32]) -> tuple[Hashes, int]:
+    """The hashes of the words in a block, and how many characters they have together."""
     kinds = _kinds()[points]
     # A word begins where its first character has no word character before it, or stands alone.
     before = np.concatenate([[_SEPARATOR], kinds[:-1]])
@@ -171,7 +174,7 @@ def _words(points: npt.NDArray[np.uint32]) -> tuple[Hashes, int]:
     starts = np.flatnonzero((kinds == _ALONE) | ((kinds == _WORD) & (before != _WORD)))
     stops = np.flatnonzero((kinds == _ALONE) | ((kinds == _WORD) & (after != _WORD))) + 1
     powers, inverses = _powers()
-    # A polynomial in the mixed characters: prefix sums give every word's at once.
+    # A word's hash is a polynomial in its mixed characters: differences of prefix sums give all of them at once.
     terms = mix(points.astype(np.uint64) + np.uint64(_GOLDEN)) * powers[: points.size]
     sums = np.concatenate([[np.uint64(0)], terms.cumsum()])
     hashes = (sums[stops] - sums[starts]) * inverses[starts]
