@@ -1,4 +1,4 @@
-"""DumpFile files: what they are, where they can be cut, and their bytes from there on, uncompressed and bounded."""
+"""MediaWiki dump files: their format, the ranges they can be read in, their XML uncompressed, and their index."""
 
 import bz2
 import codecs
@@ -12,30 +12,30 @@ from typing import BinaryIO, Literal
 
 from stoker.pipelines.errors import SourceBroken
 
-Kind = Literal["xml", "bz2", "gz"]
+DumpFormat = Literal["xml", "bz2", "gz"]
 CHUNK = 1 << 20  # bytes
-_HEAD = 1 << 20  # bytes; siteinfo ends long before
-_STREAM = re.compile(rb"BZh[1-9]1AY&SY")  # the head of a bz2 stream and of its first block, ten bytes
+_MAX_HEAD = 1 << 20  # bytes of XML; siteinfo ends long before
+_STREAM_HEAD = re.compile(rb"BZh[1-9]1AY&SY")  # of a bz2 stream and of its first block: ten bytes
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
 class DumpFile:
-    """A file as it was found."""
+    """A dump file: format, size and head, and after ``scan_dump`` also its hash and its bz2 streams."""
 
     path: Path
-    kind: Kind
+    format: DumpFormat
     size: int  # bytes
-    sha256: str
-    streams: tuple[int, ...]  # where its bz2 streams begin
-    head: bytes  # the first bytes, uncompressed
+    sha256: str  # empty until it is scanned
+    streams: tuple[int, ...]  # offsets of its bz2 streams; empty until it is scanned
+    head: bytes  # the first bytes of its XML, in UTF-8
     utf16: bool
 
     def byte_ranges(self, size: int) -> list[tuple[int, int]]:
-        """Ranges of about ``size`` bytes of the file that can be read one by one; together they are the file."""
-        if self.utf16 or self.kind == "gz":
+        """Ranges of at least about ``size`` bytes that can be read independently; together they are the file."""
+        if self.utf16 or self.format == "gz":
             return [(0, self.size)]
-        starts = list(self.streams) if self.kind == "bz2" else list(range(0, self.size, size))
+        starts = list(self.streams) if self.format == "bz2" else list(range(0, self.size, size))
         chosen = [0]
         for start in starts[1:]:
             if start - chosen[-1] >= size:
@@ -43,21 +43,21 @@ class DumpFile:
         return list(zip(chosen, [*chosen[1:], self.size], strict=True))
 
 
-class CorruptStream(Exception):  # caught by the source, which knows what is lost
-    """The file cannot be uncompressed from somewhere in the stream at ``offset`` on."""
+class CorruptStream(Exception):  # never leaves this room: ``pages`` finds out which pages are lost
+    """The stream at ``offset`` cannot be decompressed to its end."""
 
-    def __init__(self, offset: int, what: str) -> None:
-        super().__init__(what)
+    def __init__(self, offset: int, message: str) -> None:
+        super().__init__(message)
         self.offset = offset
 
 
 def open_dump(path: Path) -> DumpFile:
-    """The file by its first bytes alone, without hash and streams. Raises SourceBroken if it is no dump."""
+    """The dump file from its first bytes alone, without hash and streams. Raises SourceBroken if it is no dump."""
     try:
         with path.open("rb") as file:
-            kind = _kind(path, file.read(16))
+            form = _detect_format(path, file.read(16))
         size = path.stat().st_size
-        head = _head(DumpFile(path, kind, size, "", (), b"", False))
+        head = _read_head(DumpFile(path, form, size, "", (), b"", False))
     except CorruptStream as error:
         raise SourceBroken(f"{path.name}: {error} (stream at byte {error.offset})") from None
     except OSError as error:
@@ -69,50 +69,50 @@ def open_dump(path: Path) -> DumpFile:
         raise SourceBroken(f"{path.name}: no MediaWiki export: it begins with {begins!r}; download it again")
     if b"<!DOCTYPE" in text.partition(b"<page>")[0]:
         raise SourceBroken(f"{path.name}: it holds a document type, which no MediaWiki export has")
-    return DumpFile(path, kind, size, "", (), text, utf16)
+    return DumpFile(path, form, size, "", (), text, utf16)
 
 
 def scan_dump(path: Path) -> DumpFile:
-    """The file read through once: also its hash, and where it can be cut. Raises SourceBroken if it is no dump."""
+    """The dump file with its hash and its streams; reads all of it. Raises SourceBroken if it is no dump."""
     dump = open_dump(path)
-    whole = hashlib.sha256()
+    sha256 = hashlib.sha256()
     try:
-        found = tuple(streams(dump, 0, dump.size, whole.update))
+        streams = tuple(find_streams(dump, 0, dump.size, sha256.update))
     except OSError as error:
         raise SourceBroken(f"{path}: cannot be read: {error.strerror or error}") from error
-    return replace(dump, sha256=whole.hexdigest(), streams=found if dump.kind == "bz2" else ())
+    return replace(dump, sha256=sha256.hexdigest(), streams=streams if dump.format == "bz2" else ())
 
 
-def streams(dump: DumpFile, start: int, stop: int, see: Callable[[bytes], object] = len) -> Iterator[int]:
-    """Where bz2 streams begin in a range of the file; ``see`` is shown all its bytes."""
-    place, before = start, b""
+def find_streams(dump: DumpFile, start: int, stop: int, on_data: Callable[[bytes], object] = len) -> Iterator[int]:
+    """The offsets of bz2 streams in a range of the file; ``on_data`` is called with each piece of its bytes."""
+    offset, tail = start, b""
     with dump.path.open("rb") as file:
         file.seek(start)
-        while data := file.read(min(CHUNK, stop - place)):
-            see(data)
-            joined = before + data
-            yield from (place - len(before) + found.start() for found in _STREAM.finditer(joined))
-            before = joined[-9:]  # of a head that is cut, at most so much
-            place += len(data)
+        while data := file.read(min(CHUNK, stop - offset)):
+            on_data(data)
+            joined = tail + data
+            yield from (offset - len(tail) + match.start() for match in _STREAM_HEAD.finditer(joined))
+            tail = joined[-9:]  # a head may lie across two pieces
+            offset += len(data)
 
 
-def chunks(dump: DumpFile, start: int, stop: int) -> Iterator[bytes]:
-    """The XML in a range of the file, in pieces of at most ``CHUNK`` bytes. Raises CorruptStream, OSError."""
+def read_xml(dump: DumpFile, start: int, stop: int) -> Iterator[bytes]:
+    """The XML in a range of the file, in UTF-8 and pieces of about ``CHUNK`` bytes. Raises CorruptStream, OSError."""
     with dump.path.open("rb") as file:
         file.seek(start)
-        if dump.kind == "bz2":
-            found = _bz2(file, start, stop)
-        elif dump.kind == "gz":
-            found = _gz(file)
+        if dump.format == "bz2":
+            chunks = _read_bz2(file, start, stop)
+        elif dump.format == "gz":
+            chunks = _read_gzip(file)
         else:
-            found = _plain(file, stop - start)
-        yield from _utf8(found) if dump.utf16 else found
+            chunks = _read_plain(file, stop - start)
+        yield from _utf16_to_utf8(chunks) if dump.utf16 else chunks
 
 
-def index_beside(path: Path) -> Path | None:
-    """The index of a multistream dump, if it lies beside it under the name that Wikimedia gives it.
+def find_index(path: Path) -> Path | None:
+    """The index of a multistream dump, if a file with the name that Wikimedia gives it is in the same folder.
 
-    >>> index_beside(Path("enwiki-pages-articles.xml.bz2")) is None
+    >>> find_index(Path("enwiki-pages-articles.xml.bz2")) is None
     True
     """
     if "multistream" not in path.name:
@@ -124,15 +124,15 @@ def index_beside(path: Path) -> Path | None:
     return None
 
 
-def entries(index: Path) -> Iterator[tuple[int, int, str]]:
-    """The lines of an index: where the page's stream begins, its number and its title. Raises SourceBroken."""
+def read_index(index: Path) -> Iterator[tuple[int, int, str]]:
+    """The lines of an index: the offset of the page's stream, the page's id and its title. Raises SourceBroken."""
     number = 0
     try:
         with bz2.open(index, "rb") if index.name.endswith(".bz2") else index.open("rb") as file:
             while line := file.readline(4096):
                 number += 1
-                offset, page, title = line.decode("utf-8", "replace").rstrip("\n").split(":", 2)
-                yield int(offset), int(page), title
+                offset, page_id, title = line.decode("utf-8", "replace").rstrip("\n").split(":", 2)
+                yield int(offset), int(page_id), title
     except (OSError, EOFError, ValueError) as error:
         raise SourceBroken(
             f"{index.name}: near line {number}: expected offset:page:title ({error}); download the index again, "
@@ -140,7 +140,7 @@ def entries(index: Path) -> Iterator[tuple[int, int, str]]:
         ) from error
 
 
-def _kind(path: Path, beginning: bytes) -> Kind:
+def _detect_format(path: Path, beginning: bytes) -> DumpFormat:
     if not beginning:
         raise SourceBroken(f"{path.name}: an empty file; download it again")
     if beginning.startswith(b"BZh"):
@@ -153,33 +153,33 @@ def _kind(path: Path, beginning: bytes) -> Kind:
     raise SourceBroken(f"{path.name}: neither XML nor bz2 nor gzip: it begins with {what}")
 
 
-def _head(dump: DumpFile) -> bytes:
+def _read_head(dump: DumpFile) -> bytes:
     head = b""
-    for chunk in chunks(dump, 0, dump.size):
+    for chunk in read_xml(dump, 0, dump.size):
         head += chunk
-        if len(head) >= _HEAD or b"<page>" in head:
+        if len(head) >= _MAX_HEAD or b"<page>" in head:
             break
     return head
 
 
-def _plain(file: BinaryIO, left: int) -> Iterator[bytes]:
-    while left > 0 and (data := file.read(min(CHUNK, left))):
-        left -= len(data)
+def _read_plain(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while size > 0 and (data := file.read(min(CHUNK, size))):
+        size -= len(data)
         yield data
 
 
-def _bz2(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
-    """All streams of a range, one after the other. What follows the end of the XML and is no bz2 is passed over."""
-    place, stream, tail = start, start, b""
+def _read_bz2(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
+    """All streams of a range, one after the other. Bytes behind the end of the XML that are no bz2 are ignored."""
+    position, stream, tail = start, start, b""  # of the file; where the stream began; the last XML
     decoder = bz2.BZ2Decompressor()
     data = b""
     while True:
         if decoder.eof:
             data = decoder.unused_data
-            stream = place - len(data)
-            if len(data) < 4 and place < stop:
-                read = file.read(min(CHUNK, stop - place))
-                place, data = place + len(read), data + read
+            stream = position - len(data)
+            if len(data) < 4 and position < stop:
+                more = file.read(min(CHUNK, stop - position))
+                position, data = position + len(more), data + more
             if not data:
                 return
             if not data.startswith(b"BZh"):
@@ -188,22 +188,22 @@ def _bz2(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
                 raise CorruptStream(stream, "what follows a bz2 stream is no bz2")
             decoder = bz2.BZ2Decompressor()
         elif decoder.needs_input:
-            data = file.read(min(CHUNK, stop - place))
-            place += len(data)
+            data = file.read(min(CHUNK, stop - position))
+            position += len(data)
             if not data:
                 raise CorruptStream(stream, "the file ends in the middle of a bz2 stream: it is cut short or damaged")
         else:
             data = b""
         try:
-            made = decoder.decompress(data, CHUNK)
+            xml = decoder.decompress(data, CHUNK)
         except (OSError, ValueError) as error:
             raise CorruptStream(stream, f"its bz2 is damaged: {error}") from error
-        if made:
-            tail = made[-64:]
-            yield made
+        if xml:
+            tail = xml[-64:]
+            yield xml
 
 
-def _gz(file: BinaryIO) -> Iterator[bytes]:
+def _read_gzip(file: BinaryIO) -> Iterator[bytes]:
     decoder = zlib.decompressobj(wbits=31)
     data = b""
     while True:
@@ -216,15 +216,15 @@ def _gz(file: BinaryIO) -> Iterator[bytes]:
                 return
             decoder = zlib.decompressobj(wbits=31)
         try:
-            made = decoder.decompress(data, CHUNK)
+            xml = decoder.decompress(data, CHUNK)
         except zlib.error as error:
             raise CorruptStream(0, f"its gzip data is damaged: {error}") from error
         data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
-        if made:
-            yield made
+        if xml:
+            yield xml
 
 
-def _utf8(found: Iterator[bytes]) -> Iterator[bytes]:
+def _utf16_to_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder("utf-16")("replace")
-    for chunk in found:
+    for chunk in chunks:
         yield decoder.decode(chunk).encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Pages out of the XML that MediaWiki exports, each parsed by itself so that a damaged one harms no other."""
+"""Parsing of single pages of MediaWiki export XML: a damaged page harms no other."""
 
 import hashlib
 import re
@@ -11,89 +11,93 @@ from stoker.pipelines.wikipedia.wikitext.tags import decode_entities
 
 @dataclass(slots=True)
 class WikiPage:
-    """A page and its newest revision."""
+    """A page and its newest revision, as the dump describes them."""
 
     page_id: int = 0
     title: str = ""
     namespace: int = 0
-    redirect: str | None = None  # the title it leads to
+    redirect: str | None = None  # the title it redirects to
     revision_id: int = 0
     timestamp: str = ""
     content_model: str = "wikitext"
-    sha1: str = ""  # as the dump has it: base 36, of the text
-    text: str | None = None  # None: the dump holds none
+    sha1: str = ""  # of the text, in base 36; empty if the dump has none
+    text: str | None = None  # None: the dump does not hold it
 
 
 def find_id_and_title(raw: bytes) -> tuple[str, str]:
-    """A damaged page's number and title, as far as they can be read; empty strings otherwise."""
-    number, title = _NUMBER.search(raw[:65536]), _TITLE.search(raw[:65536])
-    return (number[1].decode() if number else ""), decode_entities(title[1].decode("utf-8", "replace")) if title else ""
+    """Id and title from a page's XML without parsing it; empty strings where they cannot be found."""
+    page_id, title = _PAGE_ID.search(raw[:_SEARCHED]), _TITLE.search(raw[:_SEARCHED])
+    return (
+        page_id[1].decode() if page_id else "",
+        decode_entities(title[1].decode("utf-8", "replace")) if title else "",
+    )
 
 
-_NUMBER = re.compile(rb"<id>([0-9]{1,19})</id>")
+_SEARCHED = 1 << 16  # bytes from a page's beginning
+_PAGE_ID = re.compile(rb"<id>([0-9]{1,19})</id>")
 _TITLE = re.compile(rb"<title>([^<]{1,1000})</title>")
 
 
 def parse_page(xml: bytes) -> WikiPage | Rejected:
-    """The page in its XML; of several revisions the last in time. Rejected where the XML is at fault."""
-    reader = _Reader()
+    """The page in its XML, with the latest of its revisions; ``corrupt`` where the XML is at fault."""
+    handlers = _PageHandlers()
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True
     parser.buffer_size = 1 << 18
-    parser.StartElementHandler = reader.start
-    parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.data
-    parser.StartDoctypeDeclHandler = reader.refuse
+    parser.StartElementHandler = handlers.start
+    parser.EndElementHandler = handlers.end
+    parser.CharacterDataHandler = handlers.data
+    parser.StartDoctypeDeclHandler = handlers.doctype
     try:
         parser.Parse(xml, True)
     except expat.ExpatError as error:
         return Rejected("corrupt", f"its XML: {expat.errors.messages[error.code]}, byte {parser.ErrorByteIndex} of it")
-    except _Refused as error:
+    except _HasDoctype as error:
         return Rejected("corrupt", str(error))
     except ValueError as error:
         return Rejected("corrupt", f"its XML: {error}")
-    if not 0 < reader.page.page_id < 1 << 63 or not 0 <= reader.page.revision_id < 1 << 63:
+    if not 0 < handlers.page.page_id < 1 << 63 or not 0 <= handlers.page.revision_id < 1 << 63:
         return Rejected("corrupt", "it has no number, or one that is none")
-    return reader.page
+    return handlers.page
 
 
-class _Refused(Exception):
+class _HasDoctype(Exception):
     pass
 
 
-class _Reader:
-    """Handlers for expat: page/*, page/revision/* and nothing below."""
+class _PageHandlers:
+    """Handlers for expat that read page/* and page/revision/*; deeper elements are ignored."""
 
     def __init__(self) -> None:
         self.page = WikiPage()
         self.depth = 0
-        self.held: list[str] = []
-        self.facts: dict[str, str] = {}
+        self.text: list[str] = []  # pieces of the current element's text
+        self.revision: dict[str, str] = {}  # the current revision's elements, and attributes of its text
 
-    def refuse(self, *_: object) -> None:
-        raise _Refused("its XML holds a document type, which no dump has")
+    def doctype(self, *_: object) -> None:
+        raise _HasDoctype("its XML holds a document type, which no dump has")
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self.depth += 1
-        self.held.clear()
+        self.text.clear()
         if self.depth == 2 and name == "redirect":
             self.page.redirect = attributes.get("title", "")
         elif self.depth == 2 and name == "revision":
-            self.facts = {}
+            self.revision = {}
         elif self.depth == 3 and name == "text":
-            self.facts["stub"] = "stub" if "bytes" in attributes and attributes["bytes"] != "0" else ""
-            self.facts["deleted"] = "deleted" if "deleted" in attributes else ""
-            self.facts["text_sha1"] = attributes.get("sha1", "")
+            self.revision["stub"] = "stub" if "bytes" in attributes and attributes["bytes"] != "0" else ""
+            self.revision["deleted"] = "deleted" if "deleted" in attributes else ""
+            self.revision["text_sha1"] = attributes.get("sha1", "")
 
     def data(self, text: str) -> None:
-        self.held.append(text)
+        self.text.append(text)
 
     def end(self, name: str) -> None:
         self.depth -= 1
         if self.depth == 1 and name == "revision":
-            self.revision()
+            self.end_revision()
         elif self.depth == 1 and name in ("title", "ns", "id"):
-            text = "".join(self.held)
+            text = "".join(self.text)
             if name == "title":
                 self.page.title = text
             elif name == "ns":
@@ -101,30 +105,30 @@ class _Reader:
             else:
                 self.page.page_id = int(text)
         elif self.depth == 2:
-            self.facts[name] = "".join(self.held)
-        self.held.clear()
+            self.revision[name] = "".join(self.text)
+        self.text.clear()
 
-    def revision(self) -> None:
-        page, facts = self.page, self.facts
-        if facts.get("timestamp", "") < page.timestamp:
+    def end_revision(self) -> None:
+        page, revision = self.page, self.revision
+        if revision.get("timestamp", "") < page.timestamp:
             return
-        page.revision_id = int(facts.get("id", "0"))
-        page.timestamp = facts.get("timestamp", "")
-        page.content_model = facts.get("model") or "wikitext"
-        page.sha1 = facts.get("text_sha1") or facts.get("sha1", "")
-        text = facts.get("text", "")
-        page.text = None if facts.get("deleted") or (not text and facts.get("stub")) else text
+        page.revision_id = int(revision.get("id", "0"))
+        page.timestamp = revision.get("timestamp", "")
+        page.content_model = revision.get("model") or "wikitext"
+        page.sha1 = revision.get("text_sha1") or revision.get("sha1", "")
+        text = revision.get("text", "")
+        page.text = None if revision.get("deleted") or (not text and revision.get("stub")) else text
 
 
 def base36_sha1(text: str) -> str:
-    """The checksum of a text as dumps write it: SHA-1 in base 36, 31 figures.
+    """The checksum of a text as dumps write it: SHA-1 in base 36, 31 digits.
 
     >>> base36_sha1("")
     'phoiac9h4m842xq45sp7s6u21eteeq1'
     """
     number = int.from_bytes(hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest(), "big")
-    figures = ""
+    digits = ""
     while number:
-        number, rest = divmod(number, 36)
-        figures = "0123456789abcdefghijklmnopqrstuvwxyz"[rest] + figures
-    return figures.zfill(31)
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits.zfill(31)

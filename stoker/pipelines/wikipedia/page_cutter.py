@@ -1,4 +1,4 @@
-"""A dump's XML, cut into pages without parsing it: a damaged page then harms no other."""
+"""Splits a stream of MediaWiki export XML into pages by their tags, without parsing: a damaged page harms no other."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,87 +7,96 @@ from stoker.pipelines.rejected import Rejected
 
 MAX_PAGE = 64 << 20  # bytes of XML; MediaWiki allows 2 MiB of text in a revision
 _OPEN, _CLOSE = b"<page>", b"</page>"
+_KEPT_OF_OVERSIZED = 4096  # bytes from the beginning of a page that is too large: they hold its id and title
 
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
-    """A page as it lies in the file. ``fault``: why it cannot be parsed at all."""
+    """The XML of a page as it stands in the file. ``fault``: why it cannot be parsed."""
 
-    offset: int  # of its first byte in the uncompressed file, or in the part of it that was read
+    offset: int  # of its first byte in the uncompressed file, or in the range of it that was read
     xml: bytes
     fault: Rejected | None = None
 
 
 class PageCutter:
-    """Cuts a stream of XML into pages by their tags alone; text cannot hold these, there they are escaped.
+    """Cuts pages out of a stream of XML at ``<page>`` and ``</page>``, which text cannot hold: there they are escaped.
 
-    Holds one page at a time. A page longer than ``max_page`` is passed over and comes out with its fault.
+    Holds one page in memory. A page longer than ``max_page`` bytes is skipped, and comes out with its fault.
+
+    >>> cutter = PageCutter()
+    >>> [raw.xml for data in (b"<page>a</pa", b"ge> <page>b</page>") for raw in cutter.feed(data)]
+    [b'<page>a</page>', b'<page>b</page>']
     """
 
     def __init__(self, *, max_page: int = MAX_PAGE) -> None:
-        self._max = max_page
-        self._rest = b""
-        self._offset = 0  # of the first byte of the rest
-        self._scanned = 0  # how much of the rest was looked through for the page's end
-        self._over = b""  # the beginning of a page that became too long
-        self._over_offset = 0
-        self.between = 0  # bytes since the last page
+        self._max_page = max_page
+        self._buffer = b""  # the beginning of a page, or of its first tag
+        self._offset = 0  # of the buffer's first byte
+        self._scanned = 0  # bytes of the buffer that hold no end of the page
+        self._oversized = b""  # the beginning of a page that became too large; empty outside of one
+        self._oversized_offset = 0
+        self.bytes_since_page = 0
 
     @property
-    def begun(self) -> int | None:
-        """Where the page began that the stream so far ends in (or what may become its first tag), if it does."""
-        return self._over_offset if self._over else self._offset if self._rest else None
+    def open_offset(self) -> int | None:
+        """Where the page began in which the stream so far ends (or what may become its first tag); None outside."""
+        return self._oversized_offset if self._oversized else self._offset if self._buffer else None
 
     @property
-    def inside(self) -> bool:
-        """Whether the stream so far ends in a page."""
-        return bool(self._over) or self._rest.startswith(_OPEN)
+    def in_page(self) -> bool:
+        """Whether the stream so far ends within a page."""
+        return bool(self._oversized) or self._buffer.startswith(_OPEN)
 
     def feed(self, data: bytes) -> Iterator[RawPage]:
         """The pages that end in the next bytes of the stream."""
-        rest = self._rest + data
-        place = 0
-        self.between += len(data)
+        buffer = self._buffer + data
+        position = 0
+        self.bytes_since_page += len(data)
         while True:
-            if not self._over and not rest.startswith(_OPEN, place):
-                start = rest.find(_OPEN, place)
+            if not self._oversized and not buffer.startswith(_OPEN, position):
+                start = buffer.find(_OPEN, position)
                 if start < 0:
-                    place = len(rest) - _tail(rest)
+                    position = len(buffer) - _partial_tag(buffer)
                     break
-                place, self._scanned = start, 0
-            close = rest.find(_CLOSE, place + max(0, self._scanned - len(_CLOSE)))
-            following = rest.find(
-                _OPEN, place + len(_OPEN) if not self._over else place, close if close >= 0 else len(rest)
+                position, self._scanned = start, 0
+            close = buffer.find(_CLOSE, position + max(0, self._scanned - len(_CLOSE)))
+            following = buffer.find(
+                _OPEN,
+                position if self._oversized else position + len(_OPEN),
+                close if close >= 0 else len(buffer),
             )
             stop = following if following >= 0 else close + len(_CLOSE) if close >= 0 else -1
             if stop < 0:
-                self._scanned = len(rest) - place
-                if self._scanned > self._max:
-                    if not self._over:
-                        self._over, self._over_offset = rest[place : place + 4096], self._offset + place
-                    place, self._scanned = len(rest) - len(_CLOSE), len(_CLOSE)
+                self._scanned = len(buffer) - position
+                if self._scanned > self._max_page:
+                    if not self._oversized:
+                        self._oversized = buffer[position : position + _KEPT_OF_OVERSIZED]
+                        self._oversized_offset = self._offset + position
+                    position, self._scanned = len(buffer) - len(_CLOSE), len(_CLOSE)
                 break
-            yield self._page(rest[place:stop], self._offset + place, closed=following < 0)
-            place, self._scanned, self.between = stop, 0, len(rest) - stop
-        self._rest = rest[place:]
-        self._offset += place
+            yield self._page(buffer[position:stop], self._offset + position, closed=following < 0)
+            position, self._scanned, self.bytes_since_page = stop, 0, len(buffer) - stop
+        self._buffer = buffer[position:]
+        self._offset += position
 
     def _page(self, xml: bytes, offset: int, *, closed: bool) -> RawPage:
         fault = None
-        if self._over or len(xml) > self._max:
-            fault = Rejected("too_large", f"a page of more than {self._max >> 20} MiB of XML")
-            if self._over:
-                xml, offset, self._over = self._over, self._over_offset, b""
+        if self._oversized or len(xml) > self._max_page:
+            fault = Rejected("too_large", f"a page of more than {self._max_page >> 20} MiB of XML")
+            if self._oversized:
+                xml, offset, self._oversized = self._oversized, self._oversized_offset, b""
         elif not closed:
             fault = Rejected("corrupt", f"another page begins before this one ends, near byte {offset}")
         return RawPage(offset, xml, fault)
 
-    def skip(self) -> None:
-        """Forget the page that has begun: the stream goes on somewhere else."""
-        self._offset += len(self._rest)
-        self._rest, self._over, self._scanned = b"", b"", 0
+    def discard(self) -> None:
+        """Drop the page that has begun: the next data does not continue it."""
+        self._offset += len(self._buffer)
+        self._buffer, self._oversized, self._scanned = b"", b"", 0
 
 
-def _tail(rest: bytes) -> int:
+def _partial_tag(buffer: bytes) -> int:
     """How many of the last bytes may be the beginning of a page's first tag."""
-    return next((size for size in range(min(len(_OPEN) - 1, len(rest)), 0, -1) if _OPEN.startswith(rest[-size:])), 0)
+    longest = min(len(_OPEN) - 1, len(buffer))
+    return next((size for size in range(longest, 0, -1) if _OPEN.startswith(buffer[-size:])), 0)

@@ -1,84 +1,95 @@
-"""The pages in a part of a dump file, damaged streams included."""
+"""The pages of a byte range of a dump file, and what becomes of the pages in damaged bz2 streams."""
 
 from collections.abc import Iterator
 
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.wikipedia.dump_files import CorruptStream, DumpFile, chunks, entries, index_beside, streams
+from stoker.pipelines.wikipedia.dump_files import (
+    CorruptStream,
+    DumpFile,
+    find_index,
+    find_streams,
+    read_index,
+    read_xml,
+)
 from stoker.pipelines.wikipedia.export_xml import find_id_and_title
 from stoker.pipelines.wikipedia.page_cutter import PageCutter, RawPage
 
-_MAX_BYTES_WITHOUT_PAGE = 256 << 20  # bytes of XML without a page: no dump looks so, a decompression bomb does
+_MAX_BYTES_WITHOUT_PAGE = 256 << 20  # of XML: no dump has so many, a decompression bomb does
 
 
 def raw_pages(dump: DumpFile, start: int, stop: int) -> Iterator[RawPage]:
-    """The pages that begin in a range of the file; the last may end behind it.
+    """The pages that begin in a byte range of the file; the last may end behind it.
 
-    Raises SourceBroken when pages are lost that nobody can name, OSError.
+    A damaged stream's pages come out with a fault if an index names them. Raises SourceBroken when pages are lost
+    whose ids are not known, OSError.
     """
     cutter = PageCutter()
-    size = 0
-    for first, last in _streams(dump, start, stop):
-        seen: set[int] = set()
+    size = 0  # bytes of XML in the range
+    for stream_start, stream_stop in _ranges_to_read(dump, start, stop):
+        read_ids: set[int] = set()
         try:
-            for chunk in chunks(dump, first, last):
+            for chunk in read_xml(dump, stream_start, stream_stop):
                 size += len(chunk)
                 for raw in cutter.feed(chunk):
-                    seen.add(int(find_id_and_title(raw.xml)[0] or -1))
+                    read_ids.add(int(find_id_and_title(raw.xml)[0] or -1))
                     yield raw
-                if cutter.between > _MAX_BYTES_WITHOUT_PAGE:
+                if cutter.bytes_since_page > _MAX_BYTES_WITHOUT_PAGE:
                     raise SourceBroken(
                         f"{dump.path.name}: {_MAX_BYTES_WITHOUT_PAGE >> 20} MiB of XML without a page: no dump"
                     )
         except CorruptStream as error:
-            yield from _lost(dump, error, seen)
-            cutter.skip()
-    if cutter.begun is not None and stop < dump.size:
-        yield from _behind(dump, stop, cutter, size)
-    if cutter.inside and (cutter.begun or 0) < size:
+            yield from _lost_pages(dump, error, read_ids)
+            cutter.discard()
+    if cutter.open_offset is not None and stop < dump.size:
+        yield from _finish_last_page(dump, stop, cutter, size)
+    if cutter.in_page and (cutter.open_offset or 0) < size:
         raise SourceBroken(f"{dump.path.name}: it ends in the middle of a page: it is cut short; download it again")
 
 
-def _streams(dump: DumpFile, start: int, stop: int) -> list[tuple[int, int]]:
-    """What is uncompressed at once: with an index each stream by itself, as then one may be lost alone."""
-    if dump.kind != "bz2" or index_beside(dump.path) is None:
+def _ranges_to_read(dump: DumpFile, start: int, stop: int) -> list[tuple[int, int]]:
+    """The ranges that are decompressed one by one: single streams if an index tells which pages a lost one held."""
+    if dump.format != "bz2" or find_index(dump.path) is None:
         return [(start, stop)]
-    inside = [stream for stream in streams(dump, start, stop) if stream > start]
-    return list(zip([start, *inside], [*inside, stop], strict=True))
+    starts = [stream for stream in find_streams(dump, start, stop) if stream > start]
+    return list(zip([start, *starts], [*starts, stop], strict=True))
 
 
-def _behind(dump: DumpFile, stop: int, cutter: PageCutter, size: int) -> Iterator[RawPage]:
-    """The end of a page that began before a range's end."""
+def _finish_last_page(dump: DumpFile, stop: int, cutter: PageCutter, size: int) -> Iterator[RawPage]:
+    """The page that begins before a range's end and ends behind it. ``size``: bytes of XML in the range."""
     try:
-        for chunk in chunks(dump, stop, dump.size):
+        for chunk in read_xml(dump, stop, dump.size):
             for raw in cutter.feed(chunk):
                 if raw.offset < size:
                     yield raw
-            if cutter.begun is None or cutter.begun >= size:
+            if cutter.open_offset is None or cutter.open_offset >= size:
                 return
     except CorruptStream as error:
         raise SourceBroken(f"{dump.path.name}: {error} (stream at byte {error.offset}); download it again") from error
 
 
-def _lost(dump: DumpFile, error: CorruptStream, seen: set[int]) -> list[RawPage]:
-    """The pages of a damaged stream that were not read, as the index knows them. Without one nobody does."""
-    index = index_beside(dump.path)
+def _lost_pages(dump: DumpFile, error: CorruptStream, read_ids: set[int]) -> list[RawPage]:
+    """The pages of a damaged stream that were not read, from the index. Raises SourceBroken without an index."""
+    index = find_index(dump.path)
     if index is None:
         raise SourceBroken(f"{dump.path.name}: {error} (stream at byte {error.offset}); download it again") from error
     fault = Rejected("corrupt", f"{error} (stream at byte {error.offset})")
-    named = [(page, title) for offset, page, title in entries(index) if offset == error.offset and page not in seen]
-    return [RawPage(error.offset, f"<title>{title}</title><id>{page}</id>".encode(), fault) for page, title in named]
+    return [
+        RawPage(error.offset, f"<title>{title}</title><id>{page_id}</id>".encode(), fault)
+        for offset, page_id, title in read_index(index)
+        if offset == error.offset and page_id not in read_ids
+    ]
 
 
 def check_index(dump: DumpFile) -> None:
-    """Raises SourceBroken if the index beside a surveyed dump names streams that the dump does not hold."""
-    index = index_beside(dump.path)
+    """Raises SourceBroken if the index beside a scanned dump names streams that the dump does not hold."""
+    index = find_index(dump.path)
     if index is None:
         return
-    begins = frozenset(dump.streams)
-    for offset, page, _ in entries(index):
-        if offset not in begins:
+    stream_offsets = frozenset(dump.streams)
+    for offset, page_id, _ in read_index(index):
+        if offset not in stream_offsets:
             raise SourceBroken(
-                f"{dump.path.name}: its index says that page {page} is in a stream at byte {offset}, but none begins "
-                "there: the dump is cut short, or the index is of another one"
+                f"{dump.path.name}: its index says that page {page_id} is in a stream at byte {offset}, but none "
+                "begins there: the dump is cut short, or the index is of another one"
             )

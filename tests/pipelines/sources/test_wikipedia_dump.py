@@ -211,7 +211,7 @@ def test_the_cutter_finds_the_same_pages_whatever_pieces_the_stream_comes_in(ste
     pieces = PageCutter()
     found = [raw for place in range(0, len(stream), step) for raw in pieces.feed(stream[place : place + step])]
     assert [(raw.offset, raw.xml) for raw in found] == expected
-    assert pieces.begun == whole.begun
+    assert pieces.open_offset == whole.open_offset
 
 
 def test_partitions_are_runs_of_streams_and_cover_the_file(tmp_path: Path) -> None:
