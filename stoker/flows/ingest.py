@@ -24,7 +24,7 @@ from stoker.pipelines.stages import curate as curating
 from stoker.pipelines.stages import ingest as ingesting
 from stoker.pipelines.stages import pack as packing
 from stoker.pipelines.stages import publish as publishing
-from stoker.pipelines.stages.ingest import Stopped
+from stoker.pipelines.stages.ingest import IngestStopped
 from stoker.storage.errors import StokerError, StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
@@ -97,7 +97,7 @@ def _partition(run: dict[str, Any], partition: dict[str, Any]) -> dict[str, Any]
     name = str(partition["name"])
     try:
         if stop():
-            raise Stopped("stopped before it began")
+            raise IngestStopped("stopped before it began")
         done = ingesting.ingest_partition(
             own.parse(),
             Partition(**partition),
@@ -106,7 +106,7 @@ def _partition(run: dict[str, Any], partition: dict[str, Any]) -> dict[str, Any]
             stop=stop,
             progress=lambda read, kept: board.update(name, read, kept),
         )
-    except Stopped as error:
+    except IngestStopped as error:
         return Cancelled(message=str(error))
     part = done.part
     refused = ", ".join(f"{reason} {count}" for reason, count in sorted(part.rejected.items())) or "none"
@@ -163,7 +163,7 @@ def ingest(
     runs.note(Settings.from_json(settings).home, token, flow_run.id)
     try:
         return _ingest(_Run(recipe, root, settings, token))
-    except Stopped as error:
+    except IngestStopped as error:
         return Cancelled(message=str(error))
 
 
@@ -182,7 +182,7 @@ def _ingest(run: _Run) -> dict[str, Any]:  # Any: JSON values
 
 
 def _published(run: _Run, parsed: recipes.Recipe, store: Store) -> publishing.Published:
-    """The version, made or found. Raises Stopped."""
+    """The version, made or found. Raises IngestStopped."""
     own, board = run.own, progress.find(run.token)
     stop = progress.stopper(own.home, run.token)
     with runners.make(own) as runner:
@@ -219,7 +219,7 @@ def _parts(
     partitions: Sequence[Partition],
     found: dict[str, Part],
 ) -> list[Part]:
-    """The parts of all partitions, in their order; those not found are ingested. Raises IngestFailed, Stopped."""
+    """The parts of all partitions, in their order; those not found are ingested. Raises IngestFailed, IngestStopped."""
     board, stop = progress.find(run.token), progress.stopper(run.own.home, run.token)
     before = {"read": sum(part.read for part in found.values()), "kept": sum(part.kept for part in found.values())}
     board.phase("ingesting", len(partitions), len(found), **before)
@@ -265,7 +265,7 @@ def _packed(run: _Run, runner: Any, curation: curating.Curation) -> list[packing
 
 def _stop_here(stop: Callable[[], bool]) -> None:
     if stop():
-        raise Stopped("stopped; the same command resumes")
+        raise IngestStopped("stopped; the same command resumes")
 
 
 def _failure(corpus: str, failed: dict[str, BaseException], total: int) -> BaseException:

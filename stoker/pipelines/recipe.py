@@ -162,7 +162,7 @@ def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> 
         root: the folder that paths in the recipe are relative to.
         where: the start of every error message, such as the file's name.
 
-    >>> numbers = {"corpus": "numbers", "source": {"name": "local_files", "files": ["data/*.png"]}}
+    >>> numbers = {"corpus": "numbers", "source": {"name": "local_files", "files": "data/*.png"}}
     >>> parse(numbers, root=Path()).splits
     {'train': 90, 'validation': 10}
     """

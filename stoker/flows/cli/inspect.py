@@ -41,7 +41,7 @@ def diff_command(arguments: Namespace) -> int:
 def why_command(arguments: Namespace) -> int:
     """What became of a candidate."""
     from stoker.flows.cli.show import why
-    from stoker.pipelines.stages.why import why as ask
+    from stoker.pipelines.stages.why import find_lineages
     from stoker.storage.errors import NotFound
 
     store = settings_of(arguments).open_store()
@@ -51,11 +51,11 @@ def why_command(arguments: Namespace) -> int:
             f"{manifest.reference}: others wrote its tars, so what became of a candidate is unknown; what is in it: "
             f"stoker stream {manifest.reference} --json"
         )
-    stories = ask(store, manifest, arguments.text)
-    if not stories:
+    lineages = find_lineages(store, manifest, arguments.text)
+    if not lineages:
         raise NotFound(
             f"{manifest.reference}: its sources never offered {arguments.text!r}; "
             "expected a sample's key, URL, page's URL or SHA-256"
         )
-    why(stories, Console())
+    why(lineages, Console())
     return 0

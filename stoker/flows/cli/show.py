@@ -8,7 +8,7 @@ from rich.text import Text
 
 from stoker.flows.cli.show_changes import diff, verified, why
 from stoker.flows.page.template import measure, options
-from stoker.flows.report.columns import Values
+from stoker.flows.report.columns import CategoryColumn
 from stoker.flows.report.format import (
     age_text,
     listed,
@@ -19,7 +19,7 @@ from stoker.flows.report.format import (
     sparkline,
     time_text,
 )
-from stoker.flows.report.report import Part, Report, report
+from stoker.flows.report.report import RecipeComponent, Report, report
 from stoker.flows.report.terminal import Sheet
 from stoker.storage.errors import StokerError, StorageUnavailable
 from stoker.storage.stores.store import Store
@@ -129,7 +129,7 @@ def _head_of_indexed(found: Report, kind: str, sheet: Sheet) -> None:
     )
 
 
-def _part(part: Part) -> str:
+def _part(part: RecipeComponent) -> str:
     given = options(part.options)
     return f"{part.name}: {given}" if given else part.name
 
@@ -169,7 +169,7 @@ def _splits(found: Report, sheet: Sheet) -> None:
     sheet.table(("split", "samples>", "of all>", "shards>", "size>"), rows)
 
 
-def _words(words: Values, splits: list[str], sheet: Sheet) -> None:
+def _words(words: CategoryColumn, splits: list[str], sheet: Sheet) -> None:
     about = "" if words.exact else "about "
     sheet.heading(f"{words.title.capitalize()}: {about}{number_text(words.distinct)}")
     shown = words.values[:_VALUES]

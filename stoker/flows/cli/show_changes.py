@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from stoker.flows.report.difference import Beside, Difference, difference
+from stoker.flows.report.difference import Difference, MetricChange, difference
 from stoker.flows.report.format import change_text, number_text, plural, size_text, time_text
-from stoker.flows.report.lineage import life
+from stoker.flows.report.lineage import events_of
 from stoker.flows.report.reasons import meanings
 from stoker.flows.report.terminal import Sheet
-from stoker.pipelines.stages.why import Story
+from stoker.pipelines.stages.why import Lineage
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
 
@@ -72,28 +72,28 @@ def _examples(found: Difference, sheet: Sheet) -> None:
             sheet.note(f"and {left:,} more")
 
 
-def _beside(pairs: Iterable[Beside], found: Difference, sheet: Sheet) -> None:
+def _beside(pairs: Iterable[MetricChange], found: Difference, sheet: Sheet) -> None:
     rows = [(one.name, number_text(one.a), number_text(one.b), _change(one)) for one in pairs]
     sheet.table(("…", f"{found.a}>", f"{found.b}>", "change>"), rows)
 
 
-def _change(pair: Beside) -> str:
+def _change(pair: MetricChange) -> str:
     return "" if pair.a is None or pair.b is None else change_text(pair.b - pair.a)
 
 
-def why(stories: Sequence[Story], console: Console) -> None:
+def why(lineages: Sequence[Lineage], console: Console) -> None:
     """The life of each candidate, as a short story."""
     sheet = Sheet(console)
-    for place, story in enumerate(stories):
+    for place, lineage in enumerate(lineages):
         if place:
             sheet.say("")
-        title = str(story.record.get("title") or "")
-        sheet.title(story.key, title if title != story.key else "")
-        sheet.mark(story.state, _COLOURS[story.state])
-        source = str(story.record.get("source") or "")
-        known = meanings([source], [story.by], [story.by])
-        sheet.facts((line.title, line.text) for line in life(story, known))
-        own = [(name, str(story.record[name])) for name in _RECORD if story.record.get(name) not in (None, "")]
+        title = str(lineage.record.get("title") or "")
+        sheet.title(lineage.key, title if title != lineage.key else "")
+        sheet.mark(lineage.state, _COLOURS[lineage.state])
+        source = str(lineage.record.get("source") or "")
+        known = meanings([source], [lineage.rejected_by], [lineage.rejected_by])
+        sheet.facts((line.title, line.text) for line in events_of(lineage, known))
+        own = [(name, str(lineage.record[name])) for name in _RECORD if lineage.record.get(name) not in (None, "")]
         if own:
             sheet.say("Its record")
             sheet.facts(own)

@@ -7,7 +7,7 @@ from itertools import repeat
 from urllib.parse import unquote, urlsplit
 
 from stoker.flows.page.pictures import TINY
-from stoker.flows.report.samples import Entry, Shelf
+from stoker.flows.report.samples import SampleEntry, SampleReader
 from stoker.pipelines.images.formats import EXTENSIONS
 from stoker.storage.errors import NotFound
 from stoker.storage.shards.shard import Member
@@ -35,7 +35,7 @@ _PROVENANCE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class SamplePreview:
     """A sample in a grid, or at the top of its own page. All its texts are foreign."""
 
     key: str
@@ -54,7 +54,7 @@ class Shot:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextField:
     """A field that is text; ``shown`` of its ``size`` bytes."""
 
     extension: str
@@ -69,31 +69,31 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class VersionMembership:
     """Whether a version holds the sample; None: it was not looked through."""
 
     version: int
     holds: bool | None
 
 
-def shots(shelf: Shelf, manifest: Manifest, entries: Sequence[Entry]) -> list[Shot]:
+def previews(reader: SampleReader, manifest: Manifest, entries: Sequence[SampleEntry]) -> list[SamplePreview]:
     """The samples of a page; the excerpts of texts are read at the same time."""
     if not entries:
         return []
     with ThreadPoolExecutor(8, thread_name_prefix="excerpts") as pool:
-        return list(pool.map(shot, repeat(shelf), repeat(manifest), entries))
+        return list(pool.map(preview, repeat(reader), repeat(manifest), entries))
 
 
-def shot(shelf: Shelf, manifest: Manifest, entry: Entry) -> Shot:
+def preview(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> SamplePreview:
     """One sample, with an excerpt if it is a text."""
     picture = entry.member(*EXTENSIONS) is not None
-    excerpt = "" if picture else _excerpt(shelf, manifest, entry)
+    excerpt = "" if picture else _excerpt(reader, manifest, entry)
     record = entry.record
     sides = [record.get(name) for name in ("width", "height")]
     title, caption = _text(record.get("title")), _text(record.get("caption"))
     label, language = _text(record.get("label")), _text(record.get("language"))
     names = [name for name in ((caption, title) if picture else (title, caption)) if name]
-    return Shot(
+    return SamplePreview(
         key=entry.key,
         split=entry.split,
         shard=entry.shard,
@@ -110,15 +110,15 @@ def shot(shelf: Shelf, manifest: Manifest, entry: Entry) -> Shot:
     )
 
 
-def _excerpt(shelf: Shelf, manifest: Manifest, entry: Entry) -> str:
+def _excerpt(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> str:
     member = entry.member(*TEXTS)
     if member is None:
         return ", ".join(f".{one.extension}" for one in entry.members)
-    payload = shelf.read(manifest.shards[entry.shard].key, member, most=_EXCERPT, of=manifest)
+    payload = reader.read(manifest.shards[entry.shard].key, member, most=_EXCERPT, of=manifest)
     return payload.decode("utf-8", "replace")
 
 
-def texts(shelf: Shelf, manifest: Manifest, entry: Entry) -> Iterator[Text]:
+def texts(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> Iterator[TextField]:
     """The sample's fields that are text: those known to be, and short ones that decode."""
     tar = manifest.shards[entry.shard].key
     for member in entry.members:
@@ -127,10 +127,10 @@ def texts(shelf: Shelf, manifest: Manifest, entry: Entry) -> Iterator[Text]:
         known = member.extension in TEXTS
         if not known and member.size > _OTHER:
             continue
-        payload = shelf.read(tar, member, most=_TEXT, of=manifest)
+        payload = reader.read(tar, member, most=_TEXT, of=manifest)
         if not known and not _is_text(payload):
             continue
-        yield Text(member.extension, payload.decode("utf-8", "replace"), len(payload), member.size)
+        yield TextField(member.extension, payload.decode("utf-8", "replace"), len(payload), member.size)
 
 
 def _is_text(payload: bytes) -> bool:
@@ -145,26 +145,26 @@ def provenance(record: Mapping[str, object]) -> list[tuple[str, object]]:
     return [(title, record[name]) for name, title in _PROVENANCE if record.get(name) not in (None, "")]
 
 
-def whole(record: Mapping[str, object]) -> list[tuple[str, object]]:
+def columns_of(record: Mapping[str, object]) -> list[tuple[str, object]]:
     """Every column that has a value, in order of name."""
     return sorted((name, value) for name, value in record.items() if value is not None)
 
 
-def held_in(shelf: Shelf, manifest: Manifest, entry: Entry) -> list[Held]:
+def memberships(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> list[VersionMembership]:
     """Which of the newest versions hold the sample's key. A shard that versions share is not looked through again."""
-    versions = shelf.versions(manifest.corpus)[-_VERSIONS:]
+    versions = reader.versions(manifest.corpus)[-_VERSIONS:]
     own = manifest.shards[entry.shard].index_sha256
     found = []
     for version in versions:
-        other = manifest if version == manifest.version else shelf.manifest(manifest.corpus, version)
+        other = manifest if version == manifest.version else reader.manifest(manifest.corpus, version)
         if any(shard.index_sha256 == own for shard in other.shards):
-            found.append(Held(version, True))
+            found.append(VersionMembership(version, True))
             continue
         try:
-            shelf.find(other, entry.key)
-            found.append(Held(version, True))
+            reader.find(other, entry.key)
+            found.append(VersionMembership(version, True))
         except NotFound:
-            found.append(Held(version, False))
+            found.append(VersionMembership(version, False))
     return found
 
 

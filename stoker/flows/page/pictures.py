@@ -1,12 +1,12 @@
-"""Pictures for a page: decoded within limits and encoded anew, so that no foreign bytes reach a browser."""
+"""Pictures for the web page: decoded within limits and encoded again, so that no untrusted bytes reach a browser."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
-from stoker.flows.report.cache import Cache
+from stoker.flows.report.cache import LruCache
 from stoker.flows.report.refusals import raw_member
-from stoker.flows.report.samples import Entry, Shelf
+from stoker.flows.report.samples import SampleEntry, SampleReader
 from stoker.pipelines.images.codec import decode, encode
 from stoker.pipelines.images.formats import EXTENSIONS
 from stoker.pipelines.rejected import Rejected
@@ -22,15 +22,15 @@ _HELD = 48 * 2**20  # bytes of pictures that are held
 _AT_ONCE = 2  # decoders: a flood of requests waits instead of filling the memory
 
 
-class Pictures:
+class ImageRenderer:
     """Thumbnails and large pictures of samples, the latest ones held. Safe to use from many threads."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
-        self._made: Cache[bytes] = Cache(_HELD, len)
+    def __init__(self, reader: SampleReader) -> None:
+        self._reader = reader
+        self._made: LruCache[bytes] = LruCache(_HELD, len)
         self._decoders = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pictures")
 
-    def of_sample(self, manifest: Manifest, entry: Entry, side: int) -> bytes:
+    def of_sample(self, manifest: Manifest, entry: SampleEntry, side: int) -> bytes:
         """A sample's picture as WebP, its longer side at most ``side``. Raises NotFound if it has none."""
         member = entry.member(*EXTENSIONS)
         if member is None:
@@ -41,13 +41,13 @@ class Pictures:
 
     def of_raw(self, manifest: Manifest, part: str, key: str, side: int) -> bytes:
         """The same for a sample as a raw part holds it, also for one that a rule left out."""
-        found, member = raw_member(self._shelf, manifest, part, key, *EXTENSIONS)
+        found, member = raw_member(self._reader, manifest, part, key, *EXTENSIONS)
         return self._made.get((found.tar_sha256, member.offset, side), lambda: self._make(found.tar, member, side))
 
     def _make(self, tar: str, member: Member, side: int, of: Manifest | None = None) -> bytes:
         if member.size > _LARGEST:
             raise NotFound(f"{tar}: a picture of {member.size} bytes, more than is shown")
-        payload = self._shelf.read(tar, member, most=_LARGEST, of=of)
+        payload = self._reader.read(tar, member, most=_LARGEST, of=of)
         return self._decoders.submit(_shrunk, payload, side, tar).result()
 
 

@@ -20,7 +20,7 @@ HEADERS = {
 }
 
 
-class Guard:
+class RequestGuard:
     """An ASGI application behind the checks.
 
     A page of another site may point its own name at 127.0.0.1 and have the visitor's browser read from here (DNS

@@ -1,5 +1,6 @@
-"""The pages: each a function of an address that reads from the shelf and fills a template."""
+"""The HTML pages: each method answers one address, reads what it needs and fills a template."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -7,18 +8,18 @@ from typing import Annotated, Any
 from fastapi import Path, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from stoker.flows.page.gallery import held_in, provenance, shot, shots, texts, whole
-from stoker.flows.page.pictures import LARGE, THUMB, Pictures
+from stoker.flows.page.gallery import columns_of, memberships, preview, previews, provenance, texts
+from stoker.flows.page.pictures import LARGE, THUMB, ImageRenderer
 from stoker.flows.page.template import Templates, query
-from stoker.flows.report.cache import Cache
+from stoker.flows.report.cache import LruCache
 from stoker.flows.report.difference import Difference, difference
 from stoker.flows.report.format import percent_text
-from stoker.flows.report.lineage import Line, life
+from stoker.flows.report.lineage import LineageEvent, events_of
 from stoker.flows.report.reasons import meanings
 from stoker.flows.report.refusals import refusals
 from stoker.flows.report.report import Report, redacted, report
-from stoker.flows.report.samples import Shelf
-from stoker.pipelines.stages.why import Story, why
+from stoker.flows.report.samples import SampleReader
+from stoker.pipelines.stages.why import Lineage, find_lineages
 from stoker.storage.errors import StokerError, StorageUnavailable
 from stoker.storage.versions.catalog import parse_reference
 from stoker.storage.versions.manifest import Manifest
@@ -30,18 +31,19 @@ Number = Annotated[int, Query(ge=1, le=10_000_000)]
 Word = Annotated[str, Query(max_length=300)]
 Asked = Annotated[str, Query(max_length=2000)]
 Place = Annotated[int, Query(ge=-1, le=10_000_000)]
-PAGE = 24  # samples or refusals of a page
-STORIES = 20
-_CARDS = 60
-_REPORTS = 200  # that are held
-_HISTORY = 12  # versions of a sparkline
-_SHARDS = 200  # shards listed on a page
+PAGE = 24  # samples or rejects on a page
+MAX_LINEAGES = 20  # on one page
+_CARDS = 60  # corpora on the first page
+_REPORTS = 200  # cached
+_HISTORY = 12  # versions in a sparkline
+_SHARDS = 200  # listed on a page
 _FACETS = 3  # filters besides the split
+_LISTED_VERSIONS, _COMPARABLE_VERSIONS = 30, 100  # the newest ones
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A corpus on the first page, or why it cannot be read."""
+    """The summary of a corpus on the first page, or why it cannot be read."""
 
     corpus: str
     report: Report | None
@@ -51,62 +53,64 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture beside a story, and the page it leads to."""
+class Thumbnail:
+    """A small picture beside a lineage: the image's address, its caption, and the page that it links to."""
 
     address: str
-    says: str
+    caption: str
     link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A story on a page."""
+class LineageView:
+    """A candidate's lineage as the page shows it."""
 
     title: str
     state: str
-    life: list[Line]
-    link: str
+    events: list[LineageEvent]
+    link: str  # the sample's page; "" unless it was kept
     links: list[tuple[str, object]]
-    pictures: list[Shown]
+    pictures: list[Thumbnail]
     record: list[tuple[str, object]]
 
 
-class Site:
-    """All pages of one store."""
+class HtmlPages:
+    """The handlers of all HTML pages of one store."""
 
-    def __init__(self, shelf: Shelf, pictures: Pictures, templates: Templates) -> None:
-        self._shelf = shelf
+    def __init__(self, reader: SampleReader, pictures: ImageRenderer, templates: Templates) -> None:
+        self._reader = reader
         self._pictures = pictures
         self._templates = templates
-        self._reports: Cache[Report] = Cache(_REPORTS, lambda one: 1)
+        self._reports: LruCache[Report] = LruCache(_REPORTS, lambda report: 1)
 
     def manifest(self, reference: str) -> Manifest:
         """The version that a reference in an address names. Raises NotFound."""
-        return self._shelf.manifest(*parse_reference(reference))
+        return self._reader.manifest(*parse_reference(reference))
 
     def report(self, manifest: Manifest) -> Report:
-        """The report of a version; the latest ones are held."""
+        """The report of a version, cached."""
         key = (manifest.reference, manifest.content, manifest.created_at)
         return self._reports.get(key, lambda: report(manifest))
 
     def page(self, name: str, *, status_code: int = 200, **values: object) -> HTMLResponse:
-        """A template as an answer."""
-        content = self._templates.render(name, store_url=self._shelf.url, **values)
+        """A response with a rendered template."""
+        content = self._templates.render(name, store_url=self._reader.url, **values)
         return HTMLResponse(content, status_code, headers={"cache-control": "private, no-cache"})
 
     def corpora(self) -> HTMLResponse:
         """All corpora."""
-        names = self._shelf.corpora()
+        names = self._reader.corpora()
         cards = [self.card(name) for name in names[:_CARDS]]
         return self.page("corpora.html", cards=cards, hidden=max(0, len(names) - _CARDS), total=len(names))
 
     def card(self, corpus: str) -> Card:
-        """A corpus at a glance; one that cannot be read says so and hides no other."""
-        versions = self._shelf.versions(corpus)
+        """The summary of a corpus; one that cannot be read has an error and hides no other."""
+        versions = self._reader.versions(corpus)
         try:
-            manifests = [self._shelf.manifest(corpus, version) for version in versions[-_HISTORY:]]
-            return Card(corpus, self.report(manifests[-1]), tuple(one.samples for one in manifests), len(versions))
+            manifests = [self._reader.manifest(corpus, version) for version in versions[-_HISTORY:]]
+            return Card(
+                corpus, self.report(manifests[-1]), tuple(manifest.samples for manifest in manifests), len(versions)
+            )
         except StorageUnavailable:
             raise
         except StokerError as error:
@@ -123,86 +127,88 @@ class Site:
         author: Word = "",
         page: Number = 1,
     ) -> HTMLResponse:
-        """A version: its report, and its samples a page at a time."""
+        """A version: its report, and one page of its samples."""
         manifest = self.manifest(reference)
-        found = self.report(manifest)
-        asked = {"label": label, "language": language, "licence": licence, "source": source, "author": author}
-        where = {column: value for column, value in asked.items() if value}
-        samples = self._shelf.page(manifest, split=split, where=where, number=page, size=PAGE)
-        versions = self._shelf.versions(manifest.corpus)
-        told = [one for one in found.categories if one.distinct > 1 or one.missing]
+        summary = self.report(manifest)
+        filters = {"label": label, "language": language, "licence": licence, "source": source, "author": author}
+        where = {column: value for column, value in filters.items() if value}
+        samples = self._reader.page(manifest, split=split, where=where, number=page, size=PAGE)
+        versions = self._reader.versions(manifest.corpus)
+        tables = [column for column in summary.categories if column.distinct > 1 or column.missing]
         return self.page(
             "corpus.html",
-            r=found,
-            versions=versions[-30:],
+            r=summary,
+            versions=versions[-_LISTED_VERSIONS:],
             newest=max(versions, default=manifest.version),
             page=samples,
-            shots=shots(self._shelf, manifest, samples.entries),
+            previews=previews(self._reader, manifest, samples.entries),
             chosen={name: value for name, value in {"split": split, **where}.items() if value},
-            facets=[one for one in told if one.column in asked][:_FACETS],
-            tables=told,
+            facets=[column for column in tables if column.column in filters][:_FACETS],
+            tables=tables,
             shards=manifest.shards[:_SHARDS],
             recipe=_toml(redacted(manifest.recipe)),
             address=lambda page: f"/c/{manifest.reference}?{query({'split': split, **where, 'page': page})}#samples",
         )
 
     def sample(self, reference: Reference, key: Key, at: Place = -1) -> HTMLResponse:
-        """One sample: what it is, where it comes from, where it is."""
+        """One sample: its content, where it comes from and which versions hold it."""
         manifest = self.manifest(reference)
-        entry = self._shelf.find(manifest, key, at)
+        entry = self._reader.find(manifest, key, at)
         return self.page(
             "sample.html",
             r=self.report(manifest),
-            entry=shot(self._shelf, manifest, entry),
+            entry=preview(self._reader, manifest, entry),
             shard=manifest.shards[entry.shard],
-            texts=list(texts(self._shelf, manifest, entry)),
+            texts=list(texts(self._reader, manifest, entry)),
             provenance=provenance(entry.record),
-            record=whole(entry.record),
-            held=held_in(self._shelf, manifest, entry),
+            record=columns_of(entry.record),
+            held=memberships(self._reader, manifest, entry),
         )
 
     def rejects(self, reference: Reference, reason: Word = "", page: Number = 1) -> HTMLResponse:
-        """What was refused, and why, one by one."""
+        """What was rejected and why, one candidate a row."""
         manifest = self.manifest(reference)
         return self.page(
             "rejects.html",
             r=self.report(manifest),
             reason=reason,
-            page=refusals(self._shelf, manifest, reason=reason, number=page, size=PAGE),
+            page=refusals(self._reader, manifest, reason=reason, number=page, size=PAGE),
             address=lambda page: f"/c/{manifest.reference}/rejects?{query({'reason': reason, 'page': page})}#list",
         )
 
     def why(self, reference: Reference, q: Asked = "") -> HTMLResponse:
         """What became of a candidate."""
         manifest = self.manifest(reference)
-        found = self.report(manifest)
+        summary = self.report(manifest)
         asked = q.strip()
-        stories = why(self._shelf.store, manifest, asked, most=STORIES) if asked else []
-        known = meanings([found.source.name], [one.name for one in found.steps], [one.name for one in found.rules])
-        told = [_told(one, manifest.reference, found.holds == "images", known) for one in stories]
-        return self.page("why.html", r=found, asked=asked, stories=told)
+        lineages = find_lineages(self._reader.store, manifest, asked, most=MAX_LINEAGES) if asked else []
+        steps, rules = ([component.name for component in part] for part in (summary.steps, summary.rules))
+        known = meanings([summary.source.name], steps, rules)
+        pictures = summary.holds == "images"
+        views = [_lineage_view(lineage, manifest.reference, pictures, known) for lineage in lineages]
+        return self.page("why.html", r=summary, asked=asked, lineages=views)
 
     def diff(self, corpus: Reference, a: Version, b: Version) -> HTMLResponse:
         """What changed from one version to another."""
         older, newer = self.manifest(f"{corpus}@{a}"), self.manifest(f"{corpus}@{b}")
-        found = self.report(newer)
+        summary = self.report(newer)
         return self.page(
             "diff.html",
             d=self.difference(older, newer),
             a=self.report(older),
-            b=found,
-            versions=self._shelf.versions(corpus)[-100:],
-            pictures=found.holds == "images",
+            b=summary,
+            versions=self._reader.versions(corpus)[-_COMPARABLE_VERSIONS:],
+            pictures=summary.holds == "images",
         )
 
     def difference(self, older: Manifest, newer: Manifest) -> Difference:
-        """The difference, from indexes that are held."""
-        return difference(older, newer, self._shelf.store, read=self._shelf.index)
+        """The difference between two versions, from cached indexes."""
+        return difference(older, newer, self._reader.store, read=self._reader.index)
 
     def diff_form(
         self, corpus: Reference, a: Annotated[int, Query(ge=1)], b: Annotated[int, Query(ge=1)]
     ) -> RedirectResponse:
-        """Two versions were chosen in the form."""
+        """Redirect from the form in which two versions are chosen."""
         name, _ = parse_reference(corpus)
         return RedirectResponse(f"/c/{name}/diff/{a}/{b}", status_code=303)
 
@@ -215,57 +221,67 @@ class Site:
         return self._picture(reference, key, at, of, LARGE)
 
     def raw(self, reference: Reference, part: Key, key: Key) -> Response:
-        """A small picture of a sample as a raw part holds it: also of one that a rule left out."""
-        return _image(self._pictures.of_raw(self.manifest(reference), part, key, THUMB), lasting=False)
+        """A small picture of a sample in a raw part, also of one that a rule dropped."""
+        return _image(self._pictures.of_raw(self.manifest(reference), part, key, THUMB), immutable=False)
 
     def _picture(self, reference: str, key: str, at: int, of: str, side: int) -> Response:
         manifest = self.manifest(reference)
-        entry = self._shelf.find(manifest, key, at)
-        lasting = of == manifest.shards[entry.shard].sha256[:8]
-        return _image(self._pictures.of_sample(manifest, entry, side), lasting=lasting)
+        entry = self._reader.find(manifest, key, at)
+        immutable = of == manifest.shards[entry.shard].sha256[:8]
+        return _image(self._pictures.of_sample(manifest, entry, side), immutable=immutable)
 
 
-def _image(payload: bytes, *, lasting: bool) -> Response:
-    """A picture that was encoded here; ``lasting``: its address names its content."""
-    kind = "image/png" if payload.startswith(b"\x89PNG") else "image/webp"
-    keep = "private, max-age=86400, immutable" if lasting else "private, no-cache"
-    return Response(payload, media_type=kind, headers={"cache-control": keep})
+def _image(payload: bytes, *, immutable: bool) -> Response:
+    """A response with an encoded picture; ``immutable``: its address changes when its content does."""
+    media_type = "image/png" if payload.startswith(b"\x89PNG") else "image/webp"
+    caching = "private, max-age=86400, immutable" if immutable else "private, no-cache"
+    return Response(payload, media_type=media_type, headers={"cache-control": caching})
 
 
-def _told(story: Story, reference: str, pictures: bool, known: Mapping[str, str]) -> Told:
-    shown: list[Shown] = []
-    record = story.record
-    link = f"/c/{reference}/sample/{story.key}" if story.state == "kept" and story.shard else ""
-    if pictures and link:
-        shown.append(Shown(f"/c/{reference}/thumb/{story.key}", "the sample", link))
-    elif pictures and story.state == "dropped":
-        shown.append(Shown(f"/c/{reference}/raw/{story.part}/{story.key}", "left out"))
-        if story.witness:
-            alike = "" if story.similarity is None else f", {percent_text(story.similarity)} alike"
-            where = f"/c/{reference}/sample/{story.witness}"
-            shown.append(Shown(f"/c/{reference}/thumb/{story.witness}", f"in its place{alike}", where))
-    named = (record.get("caption"), record.get("title")) if pictures else (record.get("title"), record.get("caption"))
-    title = str(named[0] or named[1] or story.key)
-    links = [(what, record[name]) for name, what in (("url", "file"), ("page_url", "page")) if record.get(name)]
-    return Told(title, story.state, life(story, known), link, links, shown, whole(record))
+def _lineage_view(lineage: Lineage, reference: str, pictures: bool, known: Mapping[str, str]) -> LineageView:
+    record = lineage.record
+    titles = (record.get("caption"), record.get("title")) if pictures else (record.get("title"), record.get("caption"))
+    link = f"/c/{reference}/sample/{lineage.key}" if lineage.state == "kept" and lineage.shard else ""
+    return LineageView(
+        title=str(titles[0] or titles[1] or lineage.key),
+        state=lineage.state,
+        events=events_of(lineage, known),
+        link=link,
+        links=[(label, record[name]) for name, label in (("url", "file"), ("page_url", "page")) if record.get(name)],
+        pictures=_thumbnails(lineage, reference, link) if pictures else [],
+        record=columns_of(record),
+    )
 
 
-def _toml(value: Any, path: str = "") -> str:  # Any: TOML
-    """A recipe as TOML again, as far as a person needs it."""
-    import json
+def _thumbnails(lineage: Lineage, reference: str, link: str) -> list[Thumbnail]:
+    """A kept sample; or a dropped one, and the sample kept instead."""
+    if link:
+        return [Thumbnail(f"/c/{reference}/thumb/{lineage.key}", "the sample", link)]
+    if lineage.state != "dropped":
+        return []
+    thumbnails = [Thumbnail(f"/c/{reference}/raw/{lineage.part}/{lineage.key}", "dropped")]
+    if lineage.duplicate_of:
+        similarity = "" if lineage.similarity is None else f", {percent_text(lineage.similarity)} similar"
+        page = f"/c/{reference}/sample/{lineage.duplicate_of}"
+        address = f"/c/{reference}/thumb/{lineage.duplicate_of}"
+        thumbnails.append(Thumbnail(address, f"kept instead{similarity}", page))
+    return thumbnails
 
-    plain = {name: one for name, one in value.items() if not _is_table(one)}
-    lines = [f"{name} = {json.dumps(one, ensure_ascii=False, default=str)}" for name, one in plain.items()]
-    for name, one in value.items():
-        if _is_table(one):
-            inner = f"{path}.{name}" if path else name
-            for table in one if isinstance(one, list | tuple) else [one]:
-                heading = f"[[{inner}]]" if isinstance(one, list | tuple) else f"[{inner}]"
-                lines += ["", heading, _toml(table, inner)]
+
+def _toml(table: Mapping[str, Any], path: str = "") -> str:  # Any: TOML
+    """A recipe as TOML text for people to read."""
+    plain = {name: value for name, value in table.items() if not _is_table(value)}
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False, default=str)}" for name, value in plain.items()]
+    for name, value in table.items():
+        if _is_table(value):
+            inner_path = f"{path}.{name}" if path else name
+            heading = f"[[{inner_path}]]" if isinstance(value, list | tuple) else f"[{inner_path}]"
+            for inner in value if isinstance(value, list | tuple) else [value]:
+                lines += ["", heading, _toml(inner, inner_path)]
     return "\n".join(lines)
 
 
 def _is_table(value: object) -> bool:
     if isinstance(value, list | tuple):
-        return bool(value) and all(isinstance(one, Mapping) for one in value)
+        return bool(value) and all(isinstance(table, Mapping) for table in value)
     return isinstance(value, Mapping)

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import jinja2
 
-from stoker.flows.report import format as wording
+from stoker.flows.report import format as text_format
 from stoker.flows.report.samples import FACETS
 
 PAGES = Path(__file__).parent / "templates"
@@ -41,10 +41,10 @@ def measure(value: float | None, unit: str) -> str:
     ('2.05 kB', '640 px', '0.5')
     """
     if unit == "bytes" and value is not None:
-        return wording.size_text(value)
+        return text_format.size_text(value)
     if value is not None and abs(value) >= 10**7:
         return f"{value / 10**6:,.4g} million"
-    return wording.number_text(value) + (f" {unit}" if unit else "")
+    return text_format.number_text(value) + (f" {unit}" if unit else "")
 
 
 def options(given: Mapping[str, Any]) -> str:  # Any: TOML
@@ -55,9 +55,9 @@ def options(given: Mapping[str, Any]) -> str:  # Any: TOML
     """
     said = []
     for name, value in given.items():
-        text = wording.listed(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        said.append(f"{name} = {wording.visible(text, most=_OPTION)}")
-    return wording.visible(", ".join(said), most=_OPTIONS)
+        text = text_format.listed(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        said.append(f"{name} = {text_format.visible(text, most=_OPTION)}")
+    return text_format.visible(", ".join(said), most=_OPTIONS)
 
 
 def query(values: Mapping[str, object]) -> str:
@@ -70,20 +70,20 @@ def query(values: Mapping[str, object]) -> str:
 
 
 def _visible(value: object, most: int = 0) -> str:
-    return wording.visible(value, most=most)
+    return text_format.visible(value, most=most)
 
 
 _FILTERS: Mapping[str, Any] = {  # Any: functions of many signatures
     "visible": _visible,
-    "paragraphs": wording.paragraphs,
-    "web_address": wording.web_address,
-    "number": wording.number_text,
-    "percent": wording.percent_text,
-    "size": wording.size_text,
-    "time": wording.time_text,
-    "age": wording.age_text,
-    "change": wording.change_text,
-    "plural": wording.plural,
+    "paragraphs": text_format.paragraphs,
+    "web_address": text_format.web_address,
+    "number": text_format.number_text,
+    "percent": text_format.percent_text,
+    "size": text_format.size_text,
+    "time": text_format.time_text,
+    "age": text_format.age_text,
+    "change": text_format.change_text,
+    "plural": text_format.plural,
     "measure": measure,
     "options": options,
     "query": query,

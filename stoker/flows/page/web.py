@@ -9,13 +9,13 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from stoker import __version__
-from stoker.flows.page.pictures import Pictures
-from stoker.flows.page.security import HEADERS, LOOPBACK, Guard
-from stoker.flows.page.site import Site
+from stoker.flows.page.pictures import ImageRenderer
+from stoker.flows.page.security import HEADERS, LOOPBACK, RequestGuard
+from stoker.flows.page.site import HtmlPages
 from stoker.flows.page.template import PAGES, Templates
-from stoker.flows.page.webapi import Api, failure
+from stoker.flows.page.webapi import JsonApi, failure
 from stoker.flows.report.format import visible
-from stoker.flows.report.samples import Shelf
+from stoker.flows.report.samples import SampleReader
 from stoker.pipelines.errors import RecipeError, SourceUnavailable
 from stoker.storage.errors import AlreadyExists, NotFound, StokerError, StorageUnavailable
 from stoker.storage.stores.store import Store
@@ -35,18 +35,18 @@ def make_app(store: Store | Callable[[], Store], *, title: str = "Stoker", hosts
 
     Bind it to loopback: it asks nobody who they are. ``hosts``: the names in the Host header that it answers to.
     """
-    shelf = Shelf(store)
+    reader = SampleReader(store)
     style = hashlib.sha256((PAGES / "style.css").read_bytes()).hexdigest()[:10]
-    site = Site(shelf, Pictures(shelf), Templates(title=title, style_mark=style))
+    site = HtmlPages(reader, ImageRenderer(reader), Templates(title=title, style_mark=style))
     app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
-    app.add_middleware(Guard, hosts=frozenset(hosts))
+    app.add_middleware(RequestGuard, hosts=frozenset(hosts))
     _add_pages(app, site)
-    _add_api(app, Api(shelf, site))
+    _add_api(app, JsonApi(reader, site))
     _add_errors(app, site)
     return app
 
 
-def _add_pages(app: FastAPI, site: Site) -> None:
+def _add_pages(app: FastAPI, site: HtmlPages) -> None:
     pages: dict[str, Callable[..., Response]] = {
         "/": site.corpora,
         "/c/{reference}": site.corpus,
@@ -66,7 +66,7 @@ def _add_pages(app: FastAPI, site: Site) -> None:
         app.add_api_route(path, page, methods=_READ, include_in_schema=False, response_model=None)
 
 
-def _add_api(app: FastAPI, api: Api) -> None:
+def _add_api(app: FastAPI, api: JsonApi) -> None:
     answers: dict[str, Callable[..., Response]] = {
         "/api/corpora": api.corpora,
         "/api/c/{reference}": api.report,
@@ -112,7 +112,7 @@ def status_of(error: StokerError) -> int:
     return 500
 
 
-def _add_errors(app: FastAPI, site: Site) -> None:
+def _add_errors(app: FastAPI, site: HtmlPages) -> None:
     def shown(request: Request, status: int, message: str) -> Response:
         if request.url.path.startswith("/api/"):
             response = failure(message, status)

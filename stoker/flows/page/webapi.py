@@ -1,4 +1,4 @@
-"""The same as JSON, under /api: one form of answer, one form of error."""
+"""The JSON API under /api: what the pages show, in one form for every response and one for every error."""
 
 import json
 import math
@@ -9,52 +9,44 @@ from typing import Annotated, Any
 from fastapi import Query
 from fastapi.responses import Response
 
-from stoker.flows.page.gallery import held_in
-from stoker.flows.page.site import STORIES, Asked, Key, Number, Place, Reference, Site, Version, Word
+from stoker.flows.page.gallery import memberships
+from stoker.flows.page.site import MAX_LINEAGES, Asked, HtmlPages, Key, Number, Place, Reference, Version, Word
 from stoker.flows.report.refusals import refusals
-from stoker.flows.report.samples import Entry, Shelf
-from stoker.pipelines.stages.why import why
+from stoker.flows.report.samples import SampleEntry, SampleReader
+from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.versions.manifest import Manifest
 
 Size = Annotated[int, Query(ge=1, le=200)]
 
 
-class Api:
-    """All answers of one store. Each is an object with ``ok``: true; an error has ``ok``: false, error, status."""
+class JsonApi:
+    """The handlers of the API of one store.
 
-    def __init__(self, shelf: Shelf, site: Site) -> None:
-        self._shelf = shelf
-        self._site = site
+    A response is an object with ``ok``: true; an error has ``ok``: false, ``error`` and ``status``.
+    """
+
+    def __init__(self, reader: SampleReader, pages: HtmlPages) -> None:
+        self._reader = reader
+        self._pages = pages
 
     def corpora(self) -> Response:
         """The corpora and their newest versions."""
-        found = []
-        for name in self._shelf.corpora():
-            card = self._site.card(name)
-            one = card.report
-            newest = (
-                None
-                if one is None
-                else {
-                    "reference": one.reference,
-                    "version": one.version,
-                    "created_at": one.created_at,
-                    "samples": one.samples,
-                    "shards": one.shards,
-                    "size": one.size,
-                }
-            )
-            found.append({"corpus": name, "versions": card.versions, "newest": newest, "error": card.error or None})
-        return answer({"corpora": found})
+        corpora = []
+        for name in self._reader.corpora():
+            card = self._pages.card(name)
+            fields = ("reference", "version", "created_at", "samples", "shards", "size")
+            newest = None if card.report is None else {field: getattr(card.report, field) for field in fields}
+            corpora.append({"corpus": name, "versions": card.versions, "newest": newest, "error": card.error or None})
+        return _success({"corpora": corpora})
 
     def versions(self, corpus: Reference) -> Response:
         """The versions of a corpus, oldest first."""
-        manifest = self._site.manifest(corpus)
-        return answer({"corpus": manifest.corpus, "versions": self._shelf.versions(manifest.corpus)})
+        manifest = self._pages.manifest(corpus)
+        return _success({"corpus": manifest.corpus, "versions": self._reader.versions(manifest.corpus)})
 
     def report(self, reference: Reference) -> Response:
         """A version: what `stoker show --json` prints."""
-        return answer(self._site.report(self._site.manifest(reference)).to_json())
+        return _success(self._pages.report(self._pages.manifest(reference)).to_json())
 
     def samples(
         self,
@@ -68,67 +60,68 @@ class Api:
         page: Number = 1,
         size: Size = 50,
     ) -> Response:
-        """The records of a version's samples, a page at a time."""
-        manifest = self._site.manifest(reference)
-        asked = {"label": label, "language": language, "licence": licence, "source": source, "author": author}
-        where = {column: value for column, value in asked.items() if value}
-        found = self._shelf.page(manifest, split=split, where=where, number=page, size=size)
-        return answer(
+        """The records of a version's samples, one page of them."""
+        manifest = self._pages.manifest(reference)
+        filters = {"label": label, "language": language, "licence": licence, "source": source, "author": author}
+        where = {column: value for column, value in filters.items() if value}
+        result = self._reader.page(manifest, split=split, where=where, number=page, size=size)
+        return _success(
             {
                 "reference": manifest.reference,
-                "page": found.number,
-                "pages": found.pages,
-                "total": found.total,
-                "complete": found.complete,
-                "samples": [_sample(manifest, entry) for entry in found.entries],
+                "page": result.number,
+                "pages": result.pages,
+                "total": result.total,
+                "complete": result.complete,
+                "samples": [_sample(manifest, entry) for entry in result.entries],
             }
         )
 
     def sample(self, reference: Reference, key: Key, at: Place = -1) -> Response:
-        """One sample's record, where it lies, and the versions that hold it."""
-        manifest = self._site.manifest(reference)
-        entry = self._shelf.find(manifest, key, at)
-        held = [asdict(one) for one in held_in(self._shelf, manifest, entry)]
-        return answer({"reference": manifest.reference, **_sample(manifest, entry), "versions": held})
+        """One sample: its record, its shard and the versions that hold it."""
+        manifest = self._pages.manifest(reference)
+        entry = self._reader.find(manifest, key, at)
+        versions = [asdict(membership) for membership in memberships(self._reader, manifest, entry)]
+        return _success({"reference": manifest.reference, **_sample(manifest, entry), "versions": versions})
 
     def rejects(self, reference: Reference, reason: Word = "", page: Number = 1, size: Size = 50) -> Response:
-        """What was refused, a page at a time."""
-        manifest = self._site.manifest(reference)
-        found = refusals(self._shelf, manifest, reason=reason, number=page, size=size)
-        return answer(
+        """What was rejected, one page of it."""
+        manifest = self._pages.manifest(reference)
+        result = refusals(self._reader, manifest, reason=reason, number=page, size=size)
+        return _success(
             {
                 "reference": manifest.reference,
-                "page": found.number,
-                "pages": found.pages,
-                "total": found.total,
-                "rejects": [asdict(one) for one in found.entries],
+                "page": result.number,
+                "pages": result.pages,
+                "total": result.total,
+                "rejects": [refusal.to_json() for refusal in result.entries],
             }
         )
 
     def why(self, reference: Reference, q: Asked) -> Response:
         """What became of the candidates with this key, URL or SHA-256."""
-        manifest = self._site.manifest(reference)
-        stories = why(self._shelf.store, manifest, q.strip(), most=STORIES)
-        return answer({"reference": manifest.reference, "asked": q, "stories": [asdict(one) for one in stories]})
+        manifest = self._pages.manifest(reference)
+        lineages = find_lineages(self._reader.store, manifest, q.strip(), most=MAX_LINEAGES)
+        stories = [lineage.to_json() for lineage in lineages]
+        return _success({"reference": manifest.reference, "asked": q, "stories": stories})
 
     def diff(self, corpus: Reference, a: Version, b: Version) -> Response:
         """What changed from version ``a`` to ``b``."""
-        older, newer = self._site.manifest(f"{corpus}@{a}"), self._site.manifest(f"{corpus}@{b}")
-        return answer(self._site.difference(older, newer).to_json())
+        older, newer = self._pages.manifest(f"{corpus}@{a}"), self._pages.manifest(f"{corpus}@{b}")
+        return _success(self._pages.difference(older, newer).to_json())
 
 
-def answer(content: Mapping[str, Any]) -> Response:  # Any: JSON
-    """An answer that went well."""
+def _success(content: Mapping[str, Any]) -> Response:  # Any: JSON
+    """A response to a request that succeeded."""
     return _json({"ok": True, **content}, 200)
 
 
 def failure(message: str, status: int) -> Response:
-    """An answer that did not."""
+    """A response to a request that failed."""
     return _json({"ok": False, "error": message, "status": status}, status)
 
 
 def _json(content: Mapping[str, Any], status: int) -> Response:  # Any: JSON
-    # ASCII: no reader of any kind meets a raw control or reversing character.
+    # ASCII: no reader meets a raw control character or one that reverses text.
     payload = json.dumps(_plain(content), ensure_ascii=True, allow_nan=False)
     return Response(payload, status, {"cache-control": "private, no-cache"}, "application/json")
 
@@ -137,19 +130,19 @@ def _plain(value: Any) -> Any:  # Any: Parquet values in, JSON out
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(inner) for inner in value]
     if isinstance(value, bytes):
         return value.hex()
     return value if isinstance(value, str | int | bool | None) else str(value)
 
 
-def _sample(manifest: Manifest, entry: Entry) -> dict[str, Any]:  # Any: JSON
+def _sample(manifest: Manifest, entry: SampleEntry) -> dict[str, Any]:  # Any: JSON
     return {
         "key": entry.key,
         "split": entry.split,
         "shard": manifest.shards[entry.shard].key,
-        "members": [one._asdict() for one in entry.members],
+        "members": [member._asdict() for member in entry.members],
         "record": entry.record,
     }

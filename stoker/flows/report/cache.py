@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Cache(Generic[Value]):
+class LruCache(Generic[Value]):
     """Values by key, together at most ``ceiling`` in the unit of ``cost``. Safe to use from many threads.
 
     A value that alone costs more than the ceiling is made and handed out, and not kept.

@@ -37,7 +37,7 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class NumberColumn:
     """A column of numbers."""
 
     column: str
@@ -62,7 +62,7 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class CategoryColumn:
     """A column of words: the most frequent ones."""
 
     column: str
@@ -74,7 +74,9 @@ class Values:
     others: int  # samples with another value
 
 
-def read_columns(statistics: Mapping[str, Any]) -> tuple[tuple[Numbers, ...], tuple[Values, ...], Mapping[str, int]]:
+def read_columns(
+    statistics: Mapping[str, Any],
+) -> tuple[tuple[NumberColumn, ...], tuple[CategoryColumn, ...], Mapping[str, int]]:
     """The columns of numbers, those of words, and how many different values every column of words has.
 
     ``statistics`` are those of a manifest: the JSON of a Summary by split. Raises CorruptShard.
@@ -110,7 +112,7 @@ def _rank(name: str) -> tuple[int, str]:
     return (_FIRST.index(name) if name in _FIRST else len(_FIRST) + (name in _LAST), name)
 
 
-def _numbers(name: str, column: Column) -> Numbers | None:
+def _numbers(name: str, column: Column) -> NumberColumn | None:
     moments, quantiles = column.moments, column.quantiles
     if moments is None or quantiles is None or moments.mean is None:
         return None
@@ -118,7 +120,7 @@ def _numbers(name: str, column: Column) -> Numbers | None:
         return None
     median = quantiles.quantile(0.5)
     low, high = float(moments.minimum), float(moments.maximum)
-    return Numbers(
+    return NumberColumn(
         column=name,
         title=_TITLES.get(name, name.replace("_", " ")),
         unit=_UNITS.get(name, ""),
@@ -179,13 +181,13 @@ def _spread(counts: list[float], edges: Sequence[float], left: float, right: flo
             counts[place] += count * common / (right - left)
 
 
-def _values(name: str, column: Column, splits: Mapping[str, Summary]) -> Values:
+def _values(name: str, column: Column, splits: Mapping[str, Summary]) -> CategoryColumn:
     categories, distinct = column.categories, column.distinct
     if categories is None:
         raise ValueError(name)
     shown = categories.most_common(_VALUES)
     by_split = {split: summary.columns.get(name, Column()).categories for split, summary in splits.items()}
-    return Values(
+    return CategoryColumn(
         column=name,
         title=_TITLES.get(name, name.replace("_", " ")),
         distinct=distinct.estimate if distinct else len(categories.counts),

@@ -17,11 +17,11 @@ SCHEMA = 1  # of to_json()
 EXAMPLES = 48  # of each kind of change
 _COMPARED = ("key", "split", "content_sha256", "label", "title")
 _VALUES = 20  # of a column of words whose counts are compared
-Read = Callable[[Shard], pa.Table]
+ReadIndex = Callable[[Shard], pa.Table]
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class SampleChange:
     """A sample that changed: the split, label or content before and after, "" where it is not there."""
 
     key: str
@@ -31,7 +31,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class MetricChange:
     """A number of both versions; None where one has none."""
 
     name: str
@@ -40,7 +40,7 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class RecipeChange:
     """A value of both recipes; "" where one has none."""
 
     name: str
@@ -64,10 +64,10 @@ class Difference:
     moved: int  # of those in both: another split
     relabelled: int  # of those in both: another label
     shards_shared: int
-    examples: Mapping[str, tuple[Example, ...]]  # by kind of change, the first keys in order
-    refused: tuple[Beside, ...]
-    statistics: tuple[Beside, ...]
-    recipe: tuple[Changed, ...]
+    examples: Mapping[str, tuple[SampleChange, ...]]  # by kind of change, the first keys in order
+    refused: tuple[MetricChange, ...]
+    statistics: tuple[MetricChange, ...]
+    recipe: tuple[RecipeChange, ...]
 
     @property
     def identical(self) -> bool:
@@ -79,7 +79,7 @@ class Difference:
         return {"schema": SCHEMA} | asdict(self)
 
 
-def difference(a: Manifest, b: Manifest, store: Store, *, read: Read | None = None) -> Difference:
+def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None = None) -> Difference:
     """From ``a`` to ``b``. ``read`` gives a shard's index, by default from the store. Raises StorageError."""
     read = read or (lambda shard: records.decode(store.read(shard.index), columns=_COMPARED))
     theirs = {shard.index_sha256 for shard in b.shards}
@@ -111,7 +111,7 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: Read | None = No
     )
 
 
-def _samples(manifest: Manifest, shared: set[str], read: Read) -> pa.Table:
+def _samples(manifest: Manifest, shared: set[str], read: ReadIndex) -> pa.Table:
     """The compared columns of the samples in shards that the other version lacks, all as text."""
     empty = pa.table({name: pa.array([], pa.string()) for name in _COMPARED})
     tables = [empty]
@@ -140,34 +140,34 @@ def _differs(both: pa.Table, column: str) -> pa.ChunkedArray:
     return pc.fill_null(pc.not_equal(pc.fill_null(a, ""), pc.fill_null(b, "")), False)
 
 
-def _examples(both: pa.Table, kind: str, mask: pa.ChunkedArray) -> tuple[Example, ...]:
+def _examples(both: pa.Table, kind: str, mask: pa.ChunkedArray) -> tuple[SampleChange, ...]:
     column = {"changed": "content_sha256", "relabelled": "label"}.get(kind, "split")
     found = []
     for row in both.filter(mask).slice(0, EXAMPLES).to_pylist():
         before, after = (row[f"{column}_{side}"] or "" for side in "ab")
         if kind == "changed":
             before, after = before[:12], after[:12]
-        found.append(Example(row["key"], row["title_b"] or row["title_a"] or "", before, after))
+        found.append(SampleChange(row["key"], row["title_b"] or row["title_a"] or "", before, after))
     return tuple(found)
 
 
-def _refused(a: Manifest, b: Manifest) -> tuple[Beside, ...]:
+def _refused(a: Manifest, b: Manifest) -> tuple[MetricChange, ...]:
     reasons = sorted(
         {*a.rejected, *b.rejected}, key=lambda one: (-max(a.rejected.get(one, 0), b.rejected.get(one, 0)), one)
     )
-    return tuple(Beside(one, a.rejected.get(one, 0), b.rejected.get(one, 0)) for one in reasons)
+    return tuple(MetricChange(one, a.rejected.get(one, 0), b.rejected.get(one, 0)) for one in reasons)
 
 
-def _statistics(a: Manifest, b: Manifest) -> tuple[Beside, ...]:
+def _statistics(a: Manifest, b: Manifest) -> tuple[MetricChange, ...]:
     """What differs: means and medians of numbers, counts of values and licences."""
-    found: list[Beside] = []
+    found: list[MetricChange] = []
     (numbers_a, words_a, _), (numbers_b, words_b, _) = read_columns(a.statistics), read_columns(b.statistics)
     own_a, own_b = ({one.column: one for one in numbers} for numbers in (numbers_a, numbers_b))
     for column in dict.fromkeys([*own_b, *own_a]):
         one, other = own_a.get(column), own_b.get(column)
         for what in ("minimum", "median", "mean", "maximum"):
             before, after = (None if side is None else float(getattr(side, what)) for side in (one, other))
-            found.append(Beside(f"{column.replace('_', ' ')}, {what}", before, after))
+            found.append(MetricChange(f"{column.replace('_', ' ')}, {what}", before, after))
     varied = {one.column for one in (*words_a, *words_b) if one.distinct > 1}
     counts_a, counts_b = (
         {(one.column, value.value): value.count for one in words if one.column in varied for value in one.values}
@@ -178,15 +178,17 @@ def _statistics(a: Manifest, b: Manifest) -> tuple[Beside, ...]:
         side.update({("licence", name): count for name, count in licences.items()})
     changed = [one for one in dict.fromkeys([*counts_b, *counts_a]) if counts_a.get(one) != counts_b.get(one)]
     changed.sort(key=lambda one: -abs(counts_b.get(one, 0) - counts_a.get(one, 0)))
-    found += [Beside(f"{one[0]} = {one[1]}", counts_a.get(one, 0), counts_b.get(one, 0)) for one in changed[:_VALUES]]
+    found += [
+        MetricChange(f"{one[0]} = {one[1]}", counts_a.get(one, 0), counts_b.get(one, 0)) for one in changed[:_VALUES]
+    ]
     return tuple(one for one in found if one.a != one.b)
 
 
-def _recipe(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Changed, ...]:  # Any: TOML
+def _recipe(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[RecipeChange, ...]:  # Any: TOML
     flat_a, flat_b = dict(_flat(redacted(a))), dict(_flat(redacted(b)))
     names = dict.fromkeys([*flat_a, *flat_b])
     return tuple(
-        Changed(name, flat_a.get(name, ""), flat_b.get(name, ""))
+        RecipeChange(name, flat_a.get(name, ""), flat_b.get(name, ""))
         for name in names
         if flat_a.get(name) != flat_b.get(name)
     )

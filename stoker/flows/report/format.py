@@ -1,4 +1,4 @@
-"""Numbers and foreign text as a person reads them: sizes, ages, bars, sparklines, and nothing that can act."""
+"""Numbers and untrusted text for people: sizes, ages, bars and sparklines; control characters are replaced."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence

@@ -1,81 +1,82 @@
-"""The life of a candidate as a few sentences: the terminal and the page tell the same."""
+"""A candidate's lineage as short sentences, for the terminal and the web page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from stoker.flows.report.format import listed, number_text, percent_text, size_text, time_text
-from stoker.pipelines.stages.why import Story
+from stoker.pipelines.stages.why import Lineage
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One event: ``mark`` says whether it ended well, badly, or was but a step."""
+class LineageEvent:
+    """One event in the life of a candidate; ``mark`` is "" for an event on the way, and says how the last one ended."""
 
     title: str
     text: str
     mark: Literal["", "kept", "lost"] = ""
 
 
-def life(story: Story, meanings: Mapping[str, str]) -> list[Line]:
-    """What happened to a candidate, in order. The text is foreign: show it through ``visible``."""
-    record = story.record
+def events_of(lineage: Lineage, meanings: Mapping[str, str]) -> list[LineageEvent]:
+    """What happened to a candidate, in order. The text is untrusted: show it through ``visible``.
+
+    Args:
+        lineage: what became of the candidate.
+        meanings: what each reject reason means.
+    """
+    record = lineage.record
     source = str(record.get("source") or "its source")
-    lines = [Line("found", _found(story, source))]
+    events = [LineageEvent("found", _origin(lineage, source))]
     if record.get("fetched_at"):
-        lines.append(Line("fetched", _fetched(record)))
-    if story.state == "rejected":
-        refused_by = story.by if story.by and story.by != source else source
-        lines.append(Line("rejected", _reason(story, meanings) + f" So said {refused_by}.", "lost"))
-        return lines
-    lines.append(Line("washed", f"It passed every step{_looks(record)}."))
-    if story.state == "dropped":
-        lines.append(Line("dropped", _reason(story, meanings) + f" So decided the rule {story.by}.", "lost"))
-        if story.witness:
-            other = "its counterpart" if story.reason == "label_conflict" else "in its place"
-            lines.append(Line(other, _witness(story)))
-        return lines
-    if story.shard:
-        text = f"In split {story.split}, in the shard {story.shard}."
+        events.append(LineageEvent("fetched", time_text(str(record["fetched_at"]))))
+    if lineage.state == "rejected":
+        rejected_by = lineage.rejected_by or source
+        events.append(LineageEvent("rejected", f"{_reason(lineage, meanings)} Rejected by {rejected_by}.", "lost"))
+        return events
+    events.append(LineageEvent("processed", f"It passed every step{_measures(record)}."))
+    if lineage.state == "dropped":
+        text = f"{_reason(lineage, meanings)} Dropped by the rule {lineage.rejected_by}."
+        events.append(LineageEvent("dropped", text, "lost"))
+        if lineage.duplicate_of:
+            title = "its counterpart" if lineage.reason == "label_conflict" else "kept instead"
+            events.append(LineageEvent(title, _duplicate_of(lineage)))
+        return events
+    if lineage.shard:
+        text = f"In split {lineage.split}, in shard {lineage.shard}."
     else:
         text = "No shard holds it: the store and the manifest disagree; run stoker verify."
-    lines.append(Line("kept", text, "kept" if story.shard else "lost"))
-    return lines
+    events.append(LineageEvent("kept", text, "kept" if lineage.shard else "lost"))
+    return events
 
 
-def _found(story: Story, source: str) -> str:
-    record = story.record
-    place = record.get("url") or record.get("page_url")
-    also = record.get("page_url") if record.get("url") and record.get("page_url") != record.get("url") else None
-    text = f"By {source}, in partition {story.partition}"
-    text += f", at {place}" if place else ""
-    return text + (f", on the page {also}." if also else ".")
+def _origin(lineage: Lineage, source: str) -> str:
+    url, page_url = lineage.record.get("url"), lineage.record.get("page_url")
+    text = f"By {source}, in partition {lineage.partition}"
+    text += f", at {url or page_url}" if url or page_url else ""
+    return text + (f", on the page {page_url}." if url and page_url and page_url != url else ".")
 
 
-def _fetched(record: Mapping[str, object]) -> str:
-    return time_text(str(record["fetched_at"]))
-
-
-def _looks(record: Mapping[str, object]) -> str:
-    said = []
+def _measures(record: Mapping[str, object]) -> str:
+    texts = []
     if isinstance(record.get("width"), int) and isinstance(record.get("height"), int):
-        said.append(f"{record['width']} × {record['height']} pixels")
+        texts.append(f"{record['width']} × {record['height']} pixels")
     for name in ("characters", "words"):
         value = record.get(name)
         if isinstance(value, int | float):
-            said.append(f"{number_text(value)} {name}")
+            texts.append(f"{number_text(value)} {name}")
     size = record.get("size")
     if isinstance(size, int | float):
-        said.append(size_text(size))
-    return f": {listed(said, most=4)}" if said else ""
+        texts.append(size_text(size))
+    return f": {listed(texts, most=4)}" if texts else ""
 
 
-def _reason(story: Story, meanings: Mapping[str, str]) -> str:
-    meaning = meanings.get(story.reason)
-    text = f"{story.reason}: {meaning}" if meaning else story.reason
-    text += f" ({story.detail})" if story.detail else ""
+def _reason(lineage: Lineage, meanings: Mapping[str, str]) -> str:
+    meaning = meanings.get(lineage.reason)
+    text = f"{lineage.reason}: {meaning}" if meaning else lineage.reason
+    text += f" ({lineage.detail})" if lineage.detail else ""
     return text + "."
 
 
-def _witness(story: Story) -> str:
-    return story.witness + (f", {percent_text(story.similarity)} alike" if story.similarity is not None else "")
+def _duplicate_of(lineage: Lineage) -> str:
+    similarity = "" if lineage.similarity is None else f", {percent_text(lineage.similarity)} similar"
+    return lineage.duplicate_of + similarity

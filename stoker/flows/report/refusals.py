@@ -1,18 +1,18 @@
-"""Who was left out of a version, and why: candidates rejected at ingest, then samples dropped by a rule."""
+"""Which candidates are not in a version, and why: those rejected at ingest, then those dropped by a rule."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.flows.report.samples import Shelf, members_of
+from stoker.flows.report.samples import SampleReader, members_of
 from stoker.storage.errors import NotFound
 from stoker.storage.shards.shard import Member
 from stoker.storage.versions.manifest import Manifest, Part
 
-_DROPPED = "dropped"
+_JSON_NAMES = {"rejected_by": "by", "duplicate_of": "witness"}  # as the API has called them since its schema 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +22,22 @@ class Refusal:
     key: str
     reason: str
     detail: str
-    by: str  # the source, step or rule that decided
+    rejected_by: str  # the source, step or rule
     url: str
     title: str
     part: str  # digest of the raw part
-    witness: str  # key of the sample kept in its place; "" if none
+    duplicate_of: str  # key of the sample because of which a rule dropped it; "" if there is none
     similarity: float | None
-    raw: bool  # its bytes were kept beside the version, and can be shown
+    raw: bool  # its bytes are in a raw part, and can be shown
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """The refusal as the API writes it."""
+        return {_JSON_NAMES.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
-    """A page of them."""
+class RefusalPage:
+    """A page of refusals."""
 
     entries: tuple[Refusal, ...]
     number: int  # from 1
@@ -46,8 +50,8 @@ class Refusals:
         return max(1, -(-self.total // self.size))
 
 
-def refusals(shelf: Shelf, manifest: Manifest, *, reason: str = "", number: int = 1, size: int) -> Refusals:
-    """A page of the refused, of one reason or all. The manifest's counts tell which parts need not be read."""
+def refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "", number: int = 1, size: int) -> RefusalPage:
+    """A page of the refusals, of one reason or of all. The manifest's counts say which parts need not be read."""
     at_ingest = [(part, _count(part.rejected, reason)) for part in manifest.parts]
     dropped = _count(manifest.decisions.dropped, reason)
     total = sum(count for _, count in at_ingest) + dropped
@@ -56,23 +60,25 @@ def refusals(shelf: Shelf, manifest: Manifest, *, reason: str = "", number: int 
     entries: list[Refusal] = []
     for part, count in at_ingest:
         if skip < count and left > 0:
-            entries += [_rejected(row, part) for row in _rows(shelf, part, reason, skip, left)]
+            entries += [_rejected(row, part) for row in _rows(reader, part, reason, skip, left)]
             left = size - len(entries)
         skip = max(0, skip - count)
     if left > 0 and skip < dropped:
-        entries += _dropped(shelf, manifest, reason, skip, left)
-    return Refusals(tuple(entries), number, size, total)
+        entries += _dropped(reader, manifest, reason, skip, left)
+    return RefusalPage(tuple(entries), number, size, total)
 
 
-def raw_member(shelf: Shelf, manifest: Manifest, digest: str, key: str, *extensions: str) -> tuple[Part, Member]:
-    """Where a sample's field lies in a raw part, also of a sample that a rule dropped. Raises NotFound."""
+def raw_member(
+    reader: SampleReader, manifest: Manifest, digest: str, key: str, *extensions: str
+) -> tuple[Part, Member]:
+    """The part and the byte range of a sample's field, also of a sample that a rule dropped. Raises NotFound."""
     for part in manifest.parts:
         if part.digest == digest:
-            row = _find(shelf, part, key)
-            own = {member.extension: member for member in members_of(row["members"])} if row else {}
+            record = _find_record(reader, part, key)
+            members = {member.extension: member for member in members_of(record["members"])} if record else {}
             for extension in extensions:
-                if extension in own:
-                    return part, own[extension]
+                if extension in members:
+                    return part, members[extension]
     raise NotFound(f"{manifest.reference}: no picture of {key[:100]!r} in its raw parts")
 
 
@@ -80,10 +86,12 @@ def _count(counts: Mapping[str, int], reason: str) -> int:
     return counts.get(reason, 0) if reason else sum(counts.values())
 
 
-def _rows(shelf: Shelf, part: Part, reason: str, skip: int, most: int) -> Iterator[dict[str, Any]]:  # Any: Parquet
-    table = shelf.table(part.records, part.records_sha256)
-    chosen = pc.equal(table["reason"], reason) if reason else pc.is_valid(table["reason"])
-    yield from table.filter(pc.fill_null(chosen, False)).slice(skip, most).to_pylist()
+def _rows(
+    reader: SampleReader, part: Part, reason: str, skip: int, most: int
+) -> Iterator[dict[str, Any]]:  # Any: Parquet
+    table = reader.table(part.records, part.records_sha256)
+    mask = pc.equal(table["reason"], reason) if reason else pc.is_valid(table["reason"])
+    yield from table.filter(pc.fill_null(mask, False)).slice(skip, most).to_pylist()
 
 
 def _rejected(row: Mapping[str, Any], part: Part) -> Refusal:  # Any: Parquet values
@@ -91,42 +99,42 @@ def _rejected(row: Mapping[str, Any], part: Part) -> Refusal:  # Any: Parquet va
         key=row["key"],
         reason=row["reason"],
         detail=row.get("detail") or "",
-        by=row.get("step") or "",
+        rejected_by=row.get("step") or "",
         url=_text(row.get("url") or row.get("page_url")),
         title=_text(row.get("caption") or row.get("title")),
         part=part.digest,
-        witness="",
+        duplicate_of="",
         similarity=None,
         raw=False,
     )
 
 
-def _dropped(shelf: Shelf, manifest: Manifest, reason: str, skip: int, most: int) -> Iterator[Refusal]:
-    table = shelf.table(manifest.decisions.key, manifest.decisions.sha256)
-    chosen = pc.equal(table["action"], "drop")
+def _dropped(reader: SampleReader, manifest: Manifest, reason: str, skip: int, most: int) -> Iterator[Refusal]:
+    table = reader.table(manifest.decisions.key, manifest.decisions.sha256)
+    mask = pc.equal(table["action"], "drop")
     if reason:
-        chosen = pc.and_(chosen, pc.equal(table["value"], reason))
+        mask = pc.and_(mask, pc.equal(table["value"], reason))
     parts = {part.digest: part for part in manifest.parts}
-    for row in table.filter(chosen).slice(skip, most).to_pylist():
+    for row in table.filter(mask).slice(skip, most).to_pylist():
         part = parts.get(row["part"])
-        known = (_find(shelf, part, row["key"]) if part else None) or {}
+        record = (_find_record(reader, part, row["key"]) if part else None) or {}
         yield Refusal(
             key=row["key"],
             reason=row["value"],
             detail="",
-            by=row["rule"],
-            url=_text(known.get("url") or known.get("page_url")),
-            title=_text(known.get("caption") or known.get("title")),
+            rejected_by=row["rule"],
+            url=_text(record.get("url") or record.get("page_url")),
+            title=_text(record.get("caption") or record.get("title")),
             part=row["part"],
-            witness=row["witness"] or "",
+            duplicate_of=row["witness"] or "",
             similarity=row["similarity"],
-            raw=bool(known),
+            raw=bool(record),
         )
 
 
-def _find(shelf: Shelf, part: Part, key: str) -> dict[str, Any] | None:  # Any: Parquet values
-    """The record of a candidate that was kept at ingest."""
-    table = shelf.table(part.records, part.records_sha256)
+def _find_record(reader: SampleReader, part: Part, key: str) -> dict[str, Any] | None:  # Any: Parquet values
+    """The record of a candidate that was kept at ingest; None if there is none."""
+    table = reader.table(part.records, part.records_sha256)
     rows = table.filter(pc.and_(pc.equal(table["key"], pa.scalar(key)), pc.is_null(table["reason"]))).to_pylist()
     return rows[0] if rows else None
 

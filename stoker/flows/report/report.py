@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stoker.flows.report.columns import Numbers, Values, read_columns
+from stoker.flows.report.columns import CategoryColumn, NumberColumn, read_columns
 from stoker.flows.report.reasons import STAGES, meanings, stage_of
 from stoker.storage.versions.manifest import Manifest
 
@@ -18,7 +18,7 @@ _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RecipeComponent:
     """A source, step or rule of the recipe: its name and the options that the recipe gives."""
 
     name: str
@@ -26,7 +26,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class FunnelStage:
     """A stage of the funnel: ``lost`` in it, ``left`` after it."""
 
     name: str
@@ -36,7 +36,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class ReasonCount:
     """A reason, and how many candidates it was the end of."""
 
     reason: str
@@ -47,7 +47,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class SplitShare:
     """One split of the version."""
 
     name: str
@@ -58,7 +58,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class NextCommand:
     """What to do next: a shell command, and what it does."""
 
     command: str
@@ -78,9 +78,9 @@ class Report:
     recipe_digest: str
     content: str
     holds: str  # "images", "texts" or "samples"
-    source: Part
-    steps: tuple[Part, ...]
-    rules: tuple[Part, ...]
+    source: RecipeComponent
+    steps: tuple[RecipeComponent, ...]
+    rules: tuple[RecipeComponent, ...]
     partitions: int
     candidates: int
     samples: int
@@ -88,15 +88,15 @@ class Report:
     size: int
     raw_size: int
     moved: int  # samples that a rule put into another split
-    splits: tuple[Split, ...]
-    funnel: tuple[Stage, ...]
-    refused: tuple[Refused, ...]
+    splits: tuple[SplitShare, ...]
+    funnel: tuple[FunnelStage, ...]
+    refused: tuple[ReasonCount, ...]
     duplicates: Mapping[str, int]
     licences: Mapping[str, int]
-    categories: tuple[Values, ...]
-    numbers: tuple[Numbers, ...]
+    categories: tuple[CategoryColumn, ...]
+    numbers: tuple[NumberColumn, ...]
     distinct: Mapping[str, int]  # different values by column of words; above 256 to within a few percent
-    next: tuple[Command, ...]
+    next: tuple[NextCommand, ...]
     loop: str  # Python that reads it
     indexed: bool = False  # others wrote its tars: candidates are its samples, what was refused is not known
     tars: str | None = None  # URL of the store of its tars; None: the corpus's own
@@ -106,7 +106,7 @@ class Report:
         """The report as JSON values, documented by the dataclasses of this module."""
         return {"schema": SCHEMA} | asdict(self)
 
-    def category(self, column: str) -> Values | None:
+    def category(self, column: str) -> CategoryColumn | None:
         """What is known of a column of words."""
         return next((one for one in self.categories if one.column == column), None)
 
@@ -179,16 +179,18 @@ def redacted(value: Any) -> Any:  # Any: TOML values in, the same out
     return value
 
 
-def _part(table: object) -> Part:
+def _part(table: object) -> RecipeComponent:
     options = redacted(table) if isinstance(table, Mapping) else {}
-    return Part(str(options.get("name", "unknown")), {name: one for name, one in options.items() if name != "name"})
+    return RecipeComponent(
+        str(options.get("name", "unknown")), {name: one for name, one in options.items() if name != "name"}
+    )
 
 
-def _parts(tables: object) -> tuple[Part, ...]:
+def _parts(tables: object) -> tuple[RecipeComponent, ...]:
     return tuple(_part(table) for table in tables) if isinstance(tables, list | tuple) else ()
 
 
-def _splits(manifest: Manifest, samples: int) -> tuple[Split, ...]:
+def _splits(manifest: Manifest, samples: int) -> tuple[SplitShare, ...]:
     """In the recipe's order; splits that hold nothing are left out unless the recipe asks for them."""
     asked = manifest.recipe.get("splits")
     names = list(
@@ -199,30 +201,30 @@ def _splits(manifest: Manifest, samples: int) -> tuple[Split, ...]:
         own = [shard for shard in manifest.shards if shard.split == name]
         held = sum(shard.samples for shard in own)
         share = held / samples if samples else 0.0
-        found.append(Split(name, held, len(own), sum(shard.size for shard in own), share))
+        found.append(SplitShare(name, held, len(own), sum(shard.size for shard in own), share))
     return tuple(found)
 
 
-def _funnel(candidates: int, rejected: Mapping[str, int], dropped: Mapping[str, int]) -> tuple[Stage, ...]:
+def _funnel(candidates: int, rejected: Mapping[str, int], dropped: Mapping[str, int]) -> tuple[FunnelStage, ...]:
     lost: Counter[str] = Counter()
     for reason, count in rejected.items():
         lost[stage_of(reason)] += count
     lost["corpus"] += sum(dropped.values())
-    stages = [Stage("found", "candidates found", 0, candidates)]
+    stages = [FunnelStage("found", "candidates found", 0, candidates)]
     left = candidates
     for name, title in STAGES.items():
         left -= lost[name]
         if lost[name] or name == "corpus":
-            stages.append(Stage(name, title, lost[name], left))
+            stages.append(FunnelStage(name, title, lost[name], left))
     return tuple(stages)
 
 
 def _refused(
     rejected: Mapping[str, int], dropped: Mapping[str, int], known: Mapping[str, str], candidates: int
-) -> tuple[Refused, ...]:
+) -> tuple[ReasonCount, ...]:
     total = Counter(rejected) + Counter(dropped)
     rows = [
-        Refused(
+        ReasonCount(
             reason=reason,
             meaning=known.get(reason, ""),
             stage="corpus" if dropped.get(reason) else stage_of(reason),
@@ -234,23 +236,23 @@ def _refused(
     return tuple(sorted(rows, key=lambda one: (-one.count, one.reason)))
 
 
-def _next(manifest: Manifest, holds: str, *, labelled: bool) -> tuple[Command, ...]:
+def _next(manifest: Manifest, holds: str, *, labelled: bool) -> tuple[NextCommand, ...]:
     reference = manifest.reference
     commands = []
     if holds == "texts":
-        commands.append(Command(f"stoker train lstm {reference}", "train a language model on exactly this version"))
+        commands.append(NextCommand(f"stoker train lstm {reference}", "train a language model on exactly this version"))
     elif holds == "images" and labelled:
-        commands.append(Command(f"stoker train cnn {reference}", "train a classifier on exactly this version"))
-    commands.append(Command(f"stoker verify {reference}", "read every byte again and check it"))
+        commands.append(NextCommand(f"stoker train cnn {reference}", "train a classifier on exactly this version"))
+    commands.append(NextCommand(f"stoker verify {reference}", "read every byte again and check it"))
     if manifest.parent is not None:
         older = f"{manifest.corpus}@{manifest.parent}"
-        commands.append(Command(f"stoker diff {older} {reference}", "what this version changed"))
+        commands.append(NextCommand(f"stoker diff {older} {reference}", "what this version changed"))
     if not manifest.is_indexed:
-        commands.append(Command(f"stoker why {reference} KEY-or-URL", "what became of any candidate"))
+        commands.append(NextCommand(f"stoker why {reference} KEY-or-URL", "what became of any candidate"))
     return tuple(commands)
 
 
-def _fields(categories: tuple[Values, ...]) -> tuple[str, ...]:
+def _fields(categories: tuple[CategoryColumn, ...]) -> tuple[str, ...]:
     """The sets of fields that samples have, as their index tells them."""
     found = next((one for one in categories if one.column == "fields"), None)
     return () if found is None else tuple(one.value for one in found.values[:_SETS])

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from stoker.flows.report import format as wording
+from stoker.flows.report import format as text_format
 
 WIDTH = 100  # wider terminals get no wider tables: eyes lose the line
 
@@ -25,27 +25,27 @@ class Sheet:
 
     def title(self, text: str, aside: str = "") -> None:
         """The first line of a report."""
-        line = Text(wording.visible(text), style="bold")
+        line = Text(text_format.visible(text), style="bold")
         if aside:
-            line.append(f"   {wording.visible(aside)}", style="dim not bold")
+            line.append(f"   {text_format.visible(aside)}", style="dim not bold")
         self._put(line)
 
     def heading(self, text: str) -> None:
         """The first line of a section."""
         self._put(Text(""))
-        self._put(Text(wording.visible(text), style="bold"))
+        self._put(Text(text_format.visible(text), style="bold"))
 
     def say(self, text: str) -> None:
         """A paragraph."""
-        self._put(Text(wording.visible(text)))
+        self._put(Text(text_format.visible(text)))
 
     def note(self, text: str) -> None:
         """A small line below a table."""
-        self._put(Padding(Text(wording.visible(text), style="dim"), (0, 0, 0, 2), expand=False))
+        self._put(Padding(Text(text_format.visible(text), style="dim"), (0, 0, 0, 2), expand=False))
 
     def mark(self, text: str, style: str) -> None:
         """A verdict."""
-        self._put(Text(wording.visible(text), style=f"bold {style}"))
+        self._put(Text(text_format.visible(text), style=f"bold {style}"))
 
     def facts(self, rows: Iterable[tuple[str, str]], *, style: str = "dim") -> None:
         """Names and values; long values are wrapped beside their names."""
@@ -76,12 +76,12 @@ class Sheet:
 
     def bar(self, share: float, width: int, style: str = "yellow") -> Text:
         """A bar, its whole width a share of 1."""
-        drawn = wording.bar(share, width)
+        drawn = text_format.bar(share, width)
         return Text("#" * len(drawn) if self._plain else drawn, style=style)
 
     def histogram(self, counts: Iterable[int]) -> Text:
         """Columns of one line's height."""
-        drawn = wording.sparkline(list(counts))
+        drawn = text_format.sparkline(list(counts))
         if self._plain:
             drawn = drawn.translate(str.maketrans("▁▂▃▄▅▆▇█", ".,:;=+*#"))
         return Text(drawn, style="yellow")
@@ -95,4 +95,4 @@ class Sheet:
 
 
 def _text(value: str) -> Text:
-    return Text(wording.visible(value))
+    return Text(text_format.visible(value))

@@ -29,7 +29,7 @@ _FORMAT = 1  # of raw parts; raise it when the same candidates are written in ot
 _MARKER_FORMAT = 1
 
 
-class Stopped(StokerError):
+class IngestStopped(StokerError):
     """The work was asked to stop, and did; nothing that was finished is lost."""
 
 
@@ -42,12 +42,12 @@ class Ingested:
     seconds: float
 
 
-def never() -> bool:
+def never_stop() -> bool:
     """Do not stop."""
     return False
 
 
-def ignore(read: int, kept: int) -> None:
+def no_progress(read: int, kept: int) -> None:
     """Show no progress."""
 
 
@@ -90,14 +90,14 @@ def ingest_partition(
     store: Store,
     context: Context,
     *,
-    stop: Callable[[], bool] = never,
-    progress: Callable[[int, int], None] = ignore,
+    stop: Callable[[], bool] = never_stop,
+    progress: Callable[[int, int], None] = no_progress,
 ) -> Ingested:
     """Read a partition into its raw part, or find it done.
 
     Idempotent: whoever is killed at any point leaves either a part or nothing that is ever read, and two writers
     at once end with the part of the first. ``progress`` is called with (read, kept) of this partition so far.
-    Raises Stopped when ``stop`` says so, SourceError, StorageError.
+    Raises IngestStopped when ``stop`` says so, SourceError, StorageError.
     """
     started = time.monotonic()
     found = find_part(recipe, partition, store)
@@ -161,8 +161,8 @@ def _read(
     kept = 0
     for candidate in recipe.source.read(partition, context):
         if stop():
-            raise Stopped(f"stopped in partition {partition.name!r}; the same command resumes")
-        sample, rejected, step = _wash(recipe, candidate)
+            raise IngestStopped(f"stopped in partition {partition.name!r}; the same command resumes")
+        sample, rejected, step = apply_steps(recipe, candidate)
         if rejected is None and sample.key in seen:
             rejected, step = Rejected("duplicate_key", "another sample of this partition has this key"), "stoker"
         row: dict[str, Any] = {"key": sample.key, "partition": partition.name}  # Any: Parquet values
@@ -179,7 +179,7 @@ def _read(
     return rows
 
 
-def _wash(recipe: Recipe, candidate: Candidate) -> tuple[Sample, Rejected | None, str]:
+def apply_steps(recipe: Recipe, candidate: Candidate) -> tuple[Sample, Rejected | None, str]:
     """The sample after all steps and measures, or as far as it came, why it was rejected, and by whom."""
     sample = replace(candidate.sample, record=_provenance(recipe, candidate.sample))
     if candidate.rejected is not None:

@@ -11,7 +11,7 @@ from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.curate import Curation, curate
-from stoker.pipelines.stages.ingest import Stopped, ignore, ingest_partition, never, plan
+from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, never_stop, no_progress, plan
 from stoker.pipelines.stages.pack import Packed, pack
 from stoker.storage.errors import AlreadyExists, StorageUnavailable
 from stoker.storage.statistics.summary import Summary
@@ -122,8 +122,8 @@ def ingest(
     store: Store,
     context: Context,
     *,
-    stop: Callable[[], bool] = never,
-    progress: Callable[[int, int], None] = ignore,
+    stop: Callable[[], bool] = never_stop,
+    progress: Callable[[int, int], None] = no_progress,
 ) -> Published:
     """The whole road in this one thread, without Prefect: plan, ingest, curate, pack, publish."""
     with ingesting(store, recipe.corpus):
@@ -135,6 +135,6 @@ def ingest(
         packed = []
         for group in curation.groups:
             if stop():
-                raise Stopped("stopped before packing was done; the same command resumes")
+                raise IngestStopped("stopped before packing was done; the same command resumes")
             packed.append(pack(recipe, group, curation.decisions.key, store, context.scratch))
         return publish(recipe, parts, curation, packed, store)

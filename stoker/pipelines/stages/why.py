@@ -1,7 +1,11 @@
-"""What became of a candidate: from its key, URL, page or hash to its story."""
+"""The lineage of a candidate: looked up by its key, URL, page or hash.
+
+A full scan: every part's records and, for a kept sample, the indexes of shards are read. Price: one lookup reads all
+records of the version; in return an ingest has no index to maintain.
+"""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -11,87 +15,111 @@ from stoker.storage.shards import records
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Part
 
-_ASKED = ("key", "url", "page_url", "sha256", "content_sha256")
-_PLACES = ("start", "stop", "members", "minhash", "image_hash")
+_SEARCHED = ("key", "url", "page_url", "sha256", "content_sha256")
+_HIDDEN = ("start", "stop", "members", "minhash", "image_hash")  # columns that mean nothing to a person
+_JSON_NAMES = {"rejected_by": "by", "duplicate_of": "witness"}  # as the API has called them since its schema 1
+
+State = Literal["kept", "rejected", "dropped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """The life of one candidate in a version. ``state`` "dropped" means: kept at ingest, left out by a rule."""
+class Lineage:
+    """What became of one candidate in a version.
+
+    Args:
+        key: the candidate's key.
+        state: "rejected" by the source or a step, "dropped" by a rule after ingest, or "kept".
+        reason: reject reason; "" if kept.
+        detail: free text about the reason; "" if there is none.
+        rejected_by: name of the source, step or rule that rejected it; "" if kept.
+        partition: name of the partition it was read in.
+        part: digest of the raw part.
+        split: "" unless kept.
+        shard: key of the tar; "" unless kept.
+        duplicate_of: key of the sample because of which a rule dropped this one; "" if there is none.
+        similarity: to that sample, in [0, 1]; None if not measured.
+        record: the columns of its Parquet record that people can read.
+    """
 
     key: str
-    state: Literal["kept", "rejected", "dropped"]
-    reason: str  # "" if kept
+    state: State
+    reason: str
     detail: str
-    by: str  # the source, step or rule that decided; "" if kept
+    rejected_by: str
     partition: str
-    part: str  # digest of the raw part
-    split: str  # "" unless kept
-    shard: str  # key of the tar; "" unless kept
-    witness: str  # key of the sample kept in its place; "" if none
-    similarity: float | None  # to the witness, in [0, 1]
-    record: Mapping[str, Any]  # Any: every column of its Parquet record that a person can read
+    part: str
+    split: str
+    shard: str
+    duplicate_of: str
+    similarity: float | None
+    record: Mapping[str, Any]  # Any: Parquet values
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON, Parquet values
+        """The lineage as the API writes it."""
+        return {_JSON_NAMES.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
 
 
-def why(store: Store, manifest: Manifest, text: str, *, most: int = 100) -> list[Story]:
-    """The stories of all candidates whose key, URL, page's URL or SHA-256 is the text; at most ``most`` of them.
+def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 100) -> list[Lineage]:
+    """The lineages of all candidates whose key, URL, page URL or SHA-256 equals the text; at most ``most``.
 
     An empty list means that the version's sources never offered it. Raises StorageError.
     """
-    decisions = {
-        (row["part"], row["key"]): row
-        for row in records.decode(store.read(manifest.decisions.key)).to_pylist()
-        if row["action"] == "drop"
+    drops = {
+        (decision["part"], decision["key"]): decision
+        for decision in records.decode(store.read(manifest.decisions.key)).to_pylist()
+        if decision["action"] == "drop"
     }
-    stories: list[Story] = []
+    lineages: list[Lineage] = []
     for part in manifest.parts:
-        for row in _matches(records.decode(store.read(part.records)), text):
-            stories.append(_story(store, manifest, part, row, decisions.get((part.digest, row["key"]))))
-            if len(stories) >= most:
-                return stories
-    return stories
+        for record in _matches(records.decode(store.read(part.records)), text):
+            drop = drops.get((part.digest, record["key"]))
+            lineages.append(_lineage(store, manifest, part, record, drop))
+            if len(lineages) >= most:
+                return lineages
+    return lineages
 
 
 def _matches(table: pa.Table, text: str) -> Iterator[dict[str, Any]]:
-    hit: pa.ChunkedArray | None = None
-    for column in _ASKED:
+    mask: pa.ChunkedArray | None = None
+    for column in _SEARCHED:
         if column in table.column_names and pa.types.is_string(table.schema.field(column).type):
             equal = pc.fill_null(pc.equal(table[column], text), False)
-            hit = equal if hit is None else pc.or_(hit, equal)
-    if hit is not None:
-        yield from table.filter(hit).to_pylist()
+            mask = equal if mask is None else pc.or_(mask, equal)
+    if mask is not None:
+        yield from table.filter(mask).to_pylist()
 
 
-def _story(
-    store: Store, manifest: Manifest, part: Part, row: Mapping[str, Any], dropped: Mapping[str, Any] | None
-) -> Story:
-    shown = {name: value for name, value in row.items() if name not in _PLACES and value is not None}
-    state: Literal["kept", "rejected", "dropped"] = "kept"
-    reason, detail, by, split, shard = "", "", "", "", ""
-    if row["reason"] is not None:
-        state, reason, detail, by = "rejected", row["reason"], row["detail"] or "", row["step"] or ""
-    elif dropped is not None:
-        state, reason, by = "dropped", dropped["value"], dropped["rule"]
+def _lineage(
+    store: Store, manifest: Manifest, part: Part, record: Mapping[str, Any], drop: Mapping[str, Any] | None
+) -> Lineage:
+    """The lineage of a candidate from its record in a part, and from the rule's decision that dropped it, if any."""
+    state: State = "kept"
+    reason, detail, rejected_by, split, shard = "", "", "", "", ""
+    if record["reason"] is not None:
+        state, reason = "rejected", record["reason"]
+        detail, rejected_by = record["detail"] or "", record["step"] or ""
+    elif drop is not None:
+        state, reason, rejected_by = "dropped", drop["value"], drop["rule"]
     else:
-        split, shard = _place(store, manifest, part, row["key"])
-    return Story(
-        key=row["key"],
+        split, shard = _find_shard(store, manifest, part, record["key"])
+    return Lineage(
+        key=record["key"],
         state=state,
         reason=reason,
         detail=detail,
-        by=by,
+        rejected_by=rejected_by,
         partition=part.partition,
         part=part.digest,
         split=split,
         shard=shard,
-        witness=dropped["witness"] if dropped else "",
-        similarity=dropped["similarity"] if dropped else None,
-        record=shown,
+        duplicate_of=drop["witness"] if drop else "",
+        similarity=drop["similarity"] if drop else None,
+        record={name: value for name, value in record.items() if name not in _HIDDEN and value is not None},
     )
 
 
-def _place(store: Store, manifest: Manifest, part: Part, key: str) -> tuple[str, str]:
-    """The split and tar of a kept sample: found in the indexes of the shards made of its part."""
+def _find_shard(store: Store, manifest: Manifest, part: Part, key: str) -> tuple[str, str]:
+    """The split and the tar of a kept sample, from the shards' indexes; two empty strings if none holds it."""
     for shard in manifest.shards:
         index = records.decode(store.read(shard.index), columns=["key", "part"])
         if pc.any(pc.and_(pc.equal(index["key"], key), pc.equal(index["part"], part.digest))).as_py():

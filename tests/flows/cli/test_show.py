@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from stoker.flows.cli import show
-from stoker.pipelines.stages.why import why as ask
+from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions.manifest import load_manifest
 from tests.flows.inspected_corpus import make_all
@@ -25,13 +25,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> MemoryStore:
 @pytest.fixture(scope="module")
 def reports(store: MemoryStore) -> dict[str, Report]:
     new, old, texts = (load_manifest(store, name) for name in ("shapes@2", "shapes@1", "pages"))
-    stories = [ask(store, new, key)[0] for key in ("shape-3", "shape-4", "shape-5", "shape-9")]
+    lineages = [find_lineages(store, new, key)[0] for key in ("shape-3", "shape-4", "shape-5", "shape-9")]
     return {
         "list": lambda console: show.list_corpora(store, console),
         "show": lambda console: show.show(new, console),
         "show texts": lambda console: show.show(texts, console),
         "diff": lambda console: show.diff(old, new, store, console),
-        "why": lambda console: show.why(stories, console),
+        "why": lambda console: show.why(lineages, console),
     }
 
 
@@ -116,7 +116,7 @@ def test_a_corpus_whose_manifest_is_damaged_hides_no_other(store: MemoryStore) -
 def test_why_tells_the_whole_life(reports: dict[str, Report]) -> None:
     text = " ".join(printed(reports["why"], width=200).split())
     assert "gone: the server says it does not exist" in text
-    assert "in its place shape-4, 100 % alike" in text
+    assert "kept instead shape-4, 100 % similar" in text
     assert "In split" in text
 
 

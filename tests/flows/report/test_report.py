@@ -14,7 +14,7 @@ from stoker.flows.report.difference import difference
 from stoker.flows.report.format import paragraphs, visible, web_address
 from stoker.flows.report.reasons import STAGES, stage_of
 from stoker.flows.report.report import Report, report
-from stoker.flows.report.samples import Shelf
+from stoker.flows.report.samples import SampleReader
 from stoker.pipelines.rejected import REASONS
 from stoker.storage import open_store
 from stoker.storage.statistics.numbers import Quantiles
@@ -133,11 +133,11 @@ def test_the_python_loop_reads_the_version(
 def test_a_difference_counts_what_was_added_and_reads_no_shared_shard(store: MemoryStore, manifest: Manifest) -> None:
     older = load_manifest(store, "shapes@1")
     read: list[str] = []
-    shelf = Shelf(store)
+    reader = SampleReader(store)
 
     def index(shard):  # type: ignore[no-untyped-def]
         read.append(shard.index)
-        return shelf.index(shard)
+        return reader.index(shard)
 
     found = difference(older, manifest, store, read=index)
     shared = {shard.index_sha256 for shard in older.shards} & {shard.index_sha256 for shard in manifest.shards}
@@ -164,7 +164,7 @@ def test_a_difference_backwards_is_the_same_the_other_way(store: MemoryStore, ma
 def test_other_content_splits_and_labels_under_the_same_key_are_told(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from stoker.flows.report.difference import Read
+    from stoker.flows.report.difference import ReadIndex
     from stoker.storage.shards.records import encode
     from stoker.storage.versions.manifest import Shard
 
@@ -173,7 +173,7 @@ def test_other_content_splits_and_labels_under_the_same_key_are_told(tmp_path: P
     newer = replace(
         older, version=2, shards=tuple(replace(shard, index_sha256="other" + shard.index) for shard in older.shards)
     )
-    plain = Shelf(store)
+    plain = SampleReader(store)
 
     def read(shard: Shard):  # type: ignore[no-untyped-def]
         table = plain.index(shard)
@@ -187,7 +187,7 @@ def test_other_content_splits_and_labels_under_the_same_key_are_told(tmp_path: P
 
         return decode(encode(rows))
 
-    reader: Read = read
+    reader: ReadIndex = read
     found = difference(older, newer, store, read=reader)
     assert (found.added, found.removed, found.changed, found.relabelled, found.moved) == (0, 0, 1, 1, 0)
     assert (found.examples["relabelled"][0].before, found.examples["relabelled"][0].after) == ("0", "changed")

@@ -11,9 +11,9 @@ from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
-from stoker.pipelines.stages.ingest import Stopped, ingest_partition, plan
+from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, plan
 from stoker.pipelines.stages.publish import Published, ingest
-from stoker.pipelines.stages.why import why
+from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.shards import records
 from stoker.storage.shards.shard import samples_of
@@ -134,7 +134,7 @@ def test_a_run_that_fails_at_any_write_is_finished_by_the_next_one_with_the_same
 
 def test_a_run_that_is_stopped_keeps_what_was_finished(tmp_path: Path) -> None:
     store, asked = MemoryStore(), iter(range(1000))
-    with pytest.raises(Stopped, match="resumes"):
+    with pytest.raises(IngestStopped, match="resumes"):
         ingest(recipe(WORDS), store, context(tmp_path), stop=lambda: next(asked) > 30)
     done = len(
         {key.split("/")[2] for key in (one.key for one in store.list("words/raw/")) if key.endswith("part.json")}
@@ -205,8 +205,8 @@ def test_the_same_content_under_two_labels_is_kept_under_neither(tmp_path: Path)
     manifest = run(made, store, tmp_path).manifest
     assert sorted(keys(store, manifest)) == ["a1", "c"]
     assert manifest.rejected == {"exact_duplicate": 1, "label_conflict": 3}
-    dropped = why(store, manifest, "a2")[0]
-    assert (dropped.state, dropped.reason, dropped.by, dropped.witness) == (
+    dropped = find_lineages(store, manifest, "a2")[0]
+    assert (dropped.state, dropped.reason, dropped.rejected_by, dropped.duplicate_of) == (
         "dropped",
         "exact_duplicate",
         "exact_duplicates",
@@ -217,12 +217,12 @@ def test_the_same_content_under_two_labels_is_kept_under_neither(tmp_path: Path)
 def test_why_tells_of_kept_and_rejected_candidates_by_key_and_url(tmp_path: Path) -> None:
     store = MemoryStore()
     manifest = run(recipe(WORDS), store, tmp_path).manifest
-    kept = why(store, manifest, "word:word-3")[0]
+    kept = find_lineages(store, manifest, "word:word-3")[0]
     assert (kept.state, kept.key, kept.record["licence"]) == ("kept", "word-3", "CC0-1.0")
     assert kept.shard in {shard.key for shard in manifest.shards if shard.split == kept.split}
-    rejected = why(store, manifest, "gone")[0]
-    assert (rejected.state, rejected.reason, rejected.by) == ("rejected", "gone", "fakes")
-    assert why(store, manifest, "never-seen") == []
+    rejected = find_lineages(store, manifest, "gone")[0]
+    assert (rejected.state, rejected.reason, rejected.rejected_by) == ("rejected", "gone", "fakes")
+    assert find_lineages(store, manifest, "never-seen") == []
 
 
 def test_a_version_with_too_many_rejects_is_not_published(tmp_path: Path) -> None:

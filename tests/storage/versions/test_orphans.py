@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stoker.pipelines.recipe import Recipe
-from stoker.pipelines.stages.ingest import Stopped
+from stoker.pipelines.stages.ingest import IngestStopped
 from stoker.pipelines.stages.publish import ingest
 from stoker.storage.errors import CorruptShard, StorageRefused, StorageUnavailable
 from stoker.storage.stores.directory import DirectoryStore
@@ -405,7 +405,7 @@ def test_ingests_and_gcs_at_the_same_time_never_break_a_version(
             for number in range(8):
                 made = recipe(tuple(f"round-{number}-{word}" for word in range(30)))
                 asked = iter(range(20 + 2 * number))
-                with suppress(Stopped):
+                with suppress(IngestStopped):
                     ingest(made, store, context(tmp_path), stop=partial(ended, asked))
                 seen, deadline = len(rounds), time.monotonic() + 10
                 while number % 2 and len(rounds) < seen + 2 and time.monotonic() < deadline:
