@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from stoker.storage.shards.sample import Sample
-from stoker.storage.shards.shard import TarWriter, region
+from stoker.storage.shards.shard import TarWriter, encode_sample
 
 Writer = Callable[[list[Sample], Path], None]
 
@@ -48,7 +48,7 @@ def by_stoker(samples: list[Sample], folder: Path) -> None:
 def by_copying(regions: list[bytes], folder: Path) -> None:
     with TarWriter(folder / "a.tar") as writer:
         for one in regions:
-            writer.append(one)
+            writer.add_bytes(one)
         writer.close()
 
 
@@ -107,7 +107,7 @@ def timed(write: Callable[[Path], None], folder: Path) -> tuple[float, float]:
 def compare(samples: int, size: int, rounds: int, folder: Path) -> dict[str, Any]:
     """The figures of one shape, by writer."""
     chosen = list(make(samples, size))
-    regions = [region(one)[0] for one in chosen]
+    regions = [encode_sample(one)[0] for one in chosen]
     whole = sum(len(one) for one in regions) + 1024
     runs: dict[str, Callable[[Path], None]] = {
         name: lambda where, write=write: write(chosen, where)  # type: ignore[misc]  # mypy infers no default's type

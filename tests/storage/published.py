@@ -8,7 +8,7 @@ from typing import Any
 
 from stoker.storage.shards import records
 from stoker.storage.shards.sample import Sample
-from stoker.storage.shards.shard import Placed, Tar, TarWriter
+from stoker.storage.shards.shard import SampleSpan, TarSummary, TarWriter
 from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
@@ -104,7 +104,7 @@ def _shard(store: Store, split: str, number: int, run: Sequence[tuple[int, Part]
     return shard, summarise(records.decode(payload))
 
 
-def _tar(store: Store, chosen: Sequence[Sample], digest: str, key: str = "") -> tuple[Tar, list[Placed]]:
+def _tar(store: Store, chosen: Sequence[Sample], digest: str, key: str = "") -> tuple[TarSummary, list[SampleSpan]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.tar"
         with TarWriter(path) as writer:
@@ -114,7 +114,7 @@ def _tar(store: Store, chosen: Sequence[Sample], digest: str, key: str = "") -> 
     return tar, placed
 
 
-def _row(placed: Placed, one: Sample) -> dict[str, Any]:
+def _row(placed: SampleSpan, one: Sample) -> dict[str, Any]:
     members = [
         {"extension": member.extension, "offset": member.offset, "size": member.size} for member in placed.members
     ]

@@ -192,7 +192,7 @@ def _write(
     path = folder / "shard.tar"
     with TarWriter(path) as writer:
         for row in run:
-            writer.append(_region(payloads[row.part], row))
+            writer.add_bytes(_region(payloads[row.part], row))
         tar = writer.close()
     index = _index(run, parts, whole, split)
     payload = records.encode(index)

@@ -17,7 +17,7 @@ from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
 from stoker.storage.indexed.scan import scan
 from stoker.storage.shards import records
 from stoker.storage.statistics.summary import summarise
-from stoker.storage.stores.store import Store, Stored
+from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import TAR, Shard
 
@@ -53,12 +53,12 @@ class Indexer:
     def __post_init__(self) -> None:
         self._lock = Lock()
 
-    def group(self, tar: Stored, split: str) -> "Group | CorruptShard | None":
+    def group(self, tar: StoredObject, split: str) -> "Group | CorruptShard | None":
         """The tar's marker, found or made; None when asked to stop, the error when the tar is damaged."""
         if self.stop():
             return None
         digest = digest_of(self.tars.url, tar, split)
-        known = _found(self.to, self.corpus, digest) if tar.mark else None
+        known = _found(self.to, self.corpus, digest) if tar.change_token else None
         if known is not None:
             self._count(tar.size, known.shard.samples)
             return known
@@ -68,8 +68,8 @@ class Indexer:
             return error
         if scanned is None:
             return None
-        if not tar.mark:  # the listing did not tell it from other bytes of the same size
-            digest = digest_of(self.tars.url, replace(tar, mark=scanned.sha256), split)
+        if not tar.change_token:  # the listing did not tell it from other bytes of the same size
+            digest = digest_of(self.tars.url, replace(tar, change_token=scanned.sha256), split)
         table = scanned.index.append_column("split", pa.array([split] * scanned.index.num_rows, pa.string()))
         keys = table["key"].to_pylist()
         shard = Shard(
@@ -112,9 +112,9 @@ class Indexer:
             self.progress(self.bytes_done, self.samples)
 
 
-def digest_of(url: str, tar: Stored, split: str) -> str:
+def digest_of(url: str, tar: StoredObject, split: str) -> str:
     """Stands for a tar as it was listed: no other bytes have it, as far as a listing tells."""
-    return hashed([_FORMAT, url, tar.key, tar.size, tar.mark, split])
+    return hashed([_FORMAT, url, tar.key, tar.size, tar.change_token, split])
 
 
 def prefixed_digest(digest: str) -> str:

@@ -17,7 +17,7 @@ from stoker.storage.indexed.indexer import Group, Indexer, are_unique, digest_of
 from stoker.storage.indexed.tars import Tars, split_of
 from stoker.storage.shards import records
 from stoker.storage.statistics.summary import Summary
-from stoker.storage.stores.store import Store, Stored
+from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Decisions, Manifest, Shard, load_manifest, publish
 from stoker.storage.versions.work import ingesting
@@ -78,7 +78,7 @@ def index(
     return Indexed(manifest, new, read, repeated, prefixed, left_out)
 
 
-def _groups(work: Indexer, chosen: Sequence[tuple[Stored, str]], workers: int) -> tuple[list[Group], bool] | None:
+def _groups(work: Indexer, chosen: Sequence[tuple[StoredObject, str]], workers: int) -> tuple[list[Group], bool] | None:
     """What is known of each tar, and whether keys have their tar's name before them; None when asked to stop."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="stoker-index")
     try:

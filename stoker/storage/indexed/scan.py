@@ -14,8 +14,8 @@ import pyarrow as pa
 from stoker.storage.errors import CorruptShard, StorageRefused
 from stoker.storage.shards import records
 from stoker.storage.shards.shard import RECORD
-from stoker.storage.shards.tar_headers import BadTar, Walker
-from stoker.storage.stores.store import Store, Stored
+from stoker.storage.shards.tar_headers import BadTar, TarHeaderParser
+from stoker.storage.stores.store import Store, StoredObject
 
 PIECE = 8 * 2**20  # bytes read at a time
 LABEL = "cls"  # the member that holds a class
@@ -53,13 +53,13 @@ def key_of(name: str) -> tuple[str, str] | None:
     return None if found is None else (found[1], found[2].lower())
 
 
-def scan(store: Store, tar: Stored, *, read: Callable[[int], bool] = lambda size: True) -> Scanned | None:
+def scan(store: Store, tar: StoredObject, *, read: Callable[[int], bool] = lambda size: True) -> Scanned | None:
     """Read a tar once, in constant memory. ``read`` is told of each piece's bytes; None as soon as it says False.
 
     Raises CorruptShard for what WebDataset would not read either, naming the tar and the byte.
     """
     where = f"{store.url}/{tar.key}"
-    walker, samples, seen = Walker(tar.size), _Samples(where), hashlib.sha256()
+    walker, samples, seen = TarHeaderParser(tar.size), _Samples(where), hashlib.sha256()
     at = 0
     try:
         while at < tar.size:

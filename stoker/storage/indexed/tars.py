@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from stoker.storage.errors import NotFound, StorageRefused
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.s3 import S3Store
-from stoker.storage.stores.store import Store, Stored
+from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.stores.urls import open_store
 from stoker.storage.versions.manifest import TAR, Manifest
 
@@ -29,7 +29,7 @@ class Tars:
     """Tars below one root, in order of their keys."""
 
     store: Store
-    found: tuple[Stored, ...]
+    found: tuple[StoredObject, ...]
 
 
 def store_of_tars(store: Store, manifest: Manifest) -> Store:

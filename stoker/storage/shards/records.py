@@ -1,4 +1,4 @@
-"""Records as Parquet: what is known of every candidate and sample, for any tool that reads tables."""
+"""Parquet tables of records: one row per candidate or sample, readable by any tool for tables."""
 
 import hashlib
 import io
@@ -12,76 +12,75 @@ import pyarrow.parquet as pq
 from stoker.storage.errors import CorruptShard
 
 MEMBERS = pa.list_(pa.struct([("extension", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]))
-# In every table made of rows, in this order, before all other columns.
+# Columns of every table made of rows, in this order, before all other columns.
 FIXED = {
     "key": pa.string(),
     "reason": pa.string(),  # null: kept
     "detail": pa.string(),
     "step": pa.string(),  # the source or step that rejected it
     "partition": pa.string(),
-    "start": pa.int64(),  # the sample's bytes in the tar; null if rejected
+    "start": pa.int64(),  # offset of the sample in the tar; null if rejected
     "stop": pa.int64(),
     "members": MEMBERS,
     "group": pa.string(),
 }
-_ROWS = 65_536  # of one row group
+_ROW_GROUP = 65_536  # rows
 
 
 def encode(rows: Sequence[Mapping[str, Any]] | pa.Table) -> bytes:  # Any: JSON values, bytes, lists
-    """A Parquet file: the same bytes for the same rows and version of pyarrow.
+    """A Parquet file. The same rows and version of pyarrow give the same bytes.
 
-    Rows get the columns of FIXED and then their own in order of name; a column whose values have no common type
-    becomes text.
+    A table of rows has the columns of FIXED, then its others in order of name; a column whose values have no common
+    type becomes text.
     """
     table = rows if isinstance(rows, pa.Table) else _table(rows)
     table = _without_nulls(table).replace_schema_metadata(None).combine_chunks()
     sink = io.BytesIO()
-    # Arrow's own schema stays out: it tells two tables of the same values apart by how they came about.
-    pq.write_table(table, sink, compression="zstd", row_group_size=_ROWS, store_schema=False)
+    # Without Arrow's own schema: it differs between tables of the same values that were built in different ways.
+    pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP, store_schema=False)
     return sink.getvalue()
 
 
 def decode(payload: bytes | memoryview, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table in a Parquet file, or those of the columns that it has. Raises CorruptShard."""
+    """The table in a Parquet file; only those of ``columns`` that it has, if given. Raises CorruptShard."""
     try:
         file = pq.ParquetFile(pa.BufferReader(payload))
-        wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
-        return file.read(columns=wanted)
+        selected = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        return file.read(columns=selected)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptShard(f"not Parquet records: {' '.join(str(error).split())[:200]}") from error
 
 
 def sha256(payload: bytes) -> str:
-    """The SHA-256 of a file, in hex."""
+    """The SHA-256 of a payload, in hex."""
     return hashlib.sha256(payload).hexdigest()
 
 
 def join(tables: Iterable[pa.Table]) -> pa.Table:
     """The rows of all tables in order, with the columns of all, in order of their first appearance.
 
-    A column that a table lacks is null there; whole and broken numbers become broken ones; other differing types
-    become text.
+    A column that a table lacks is null there; integers and floats become floats; other differing types become text.
     """
-    given = [table.replace_schema_metadata(None) for table in tables]
-    if not given:
+    bare = [table.replace_schema_metadata(None) for table in tables]
+    if not bare:
         return pa.schema(list(FIXED.items())).empty_table()
-    kinds: dict[str, list[pa.DataType]] = {}
-    for table in given:
+    types: dict[str, list[pa.DataType]] = {}
+    for table in bare:
         for field in table.schema:
-            kinds.setdefault(field.name, []).append(field.type)
-    schema = pa.schema([(name, _common(types)) for name, types in kinds.items()])
-    return pa.concat_tables([_fitted(table, schema) for table in given])
+            types.setdefault(field.name, []).append(field.type)
+    schema = pa.schema([(name, _common_type(column_types)) for name, column_types in types.items()])
+    return pa.concat_tables([_cast(table, schema) for table in bare])
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     names = {name for row in rows for name in row}
     others = sorted(names - FIXED.keys())
-    columns = {name: _fixed([row.get(name) for row in rows], kind) for name, kind in FIXED.items()}
-    columns |= {name: _column([row.get(name) for row in rows]) for name in others}
+    columns = {name: _fixed_column([row.get(name) for row in rows], kind) for name, kind in FIXED.items()}
+    columns |= {name: _free_column([row.get(name) for row in rows]) for name in others}
     return pa.table(columns)
 
 
-def _fixed(values: list[Any], kind: pa.DataType) -> pa.Array:  # Any: what the column holds
+def _fixed_column(values: list[Any], kind: pa.DataType) -> pa.Array:  # Any: what the column holds
     try:
         return pa.array(values, kind)
     except (UnicodeEncodeError, pa.ArrowInvalid, pa.ArrowTypeError):
@@ -90,7 +89,7 @@ def _fixed(values: list[Any], kind: pa.DataType) -> pa.Array:  # Any: what the c
         return pa.array([_text(value) for value in values], kind)
 
 
-def _column(values: list[Any]) -> pa.Array:  # Any: JSON values and bytes
+def _free_column(values: list[Any]) -> pa.Array:  # Any: JSON values and bytes
     if not any(isinstance(value, Mapping) or _holds_mappings(value) for value in values):
         try:
             return pa.array(values)
@@ -100,7 +99,7 @@ def _column(values: list[Any]) -> pa.Array:  # Any: JSON values and bytes
 
 
 def _holds_mappings(value: object) -> bool:
-    return isinstance(value, list | tuple) and any(isinstance(one, Mapping | list | tuple) for one in value)
+    return isinstance(value, list | tuple) and any(isinstance(element, Mapping | list | tuple) for element in value)
 
 
 def _text(value: object) -> str | None:
@@ -109,18 +108,18 @@ def _text(value: object) -> str | None:
     if isinstance(value, bytes):
         return value.hex()
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return text.encode("utf-8", "replace").decode("utf-8")  # Arrow takes no half surrogate pairs
+    return text.encode("utf-8", "replace").decode("utf-8")  # Arrow refuses unpaired surrogates
 
 
 def _without_nulls(table: pa.Table) -> pa.Table:
-    """Columns that hold nothing become text: what other parts have there can then be joined to them."""
-    for place, field in enumerate(table.schema):
+    """Columns of nulls alone become text, so that tables whose column has values can be joined to them."""
+    for index, field in enumerate(table.schema):
         if pa.types.is_null(field.type):
-            table = table.set_column(place, field.name, pa.nulls(table.num_rows, pa.string()))
+            table = table.set_column(index, field.name, pa.nulls(table.num_rows, pa.string()))
     return table
 
 
-def _common(types: list[pa.DataType]) -> pa.DataType:
+def _common_type(types: list[pa.DataType]) -> pa.DataType:
     first, *others = dict.fromkeys(types)
     for other in others:
         try:
@@ -131,7 +130,7 @@ def _common(types: list[pa.DataType]) -> pa.DataType:
     return first
 
 
-def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     columns = []
     for field in schema:
         if field.name not in table.column_names:

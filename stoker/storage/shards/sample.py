@@ -1,6 +1,7 @@
-"""A sample: named bytes, and what is known of them."""
+"""A sample: a key, fields of bytes and a record of metadata."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ MAX_EXTENSION = 19
 
 
 def is_key(text: str) -> bool:
-    """Whether the text may name a sample: no dot and no slash, because WebDataset splits names there.
+    """Whether the text is a valid sample key. Dots and slashes are not: WebDataset splits member names there.
 
     >>> is_key("enwiki-0000042"), is_key("a/b.c")
     (True, False)
@@ -21,7 +22,7 @@ def is_key(text: str) -> bool:
 
 
 def is_extension(text: str) -> bool:
-    """Whether the text may name a field.
+    """Whether the text is a valid field name, which becomes a file extension in the tar.
 
     >>> is_extension("jpg"), is_extension("seg.png"), is_extension("JPG")
     (True, True, False)
@@ -31,14 +32,23 @@ def is_extension(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One training example.
+    """One training example. Raises ValueError for a key or extension that a tar or WebDataset would misread.
 
-    ``fields`` maps an extension to its bytes (``jpg``, ``txt``, ``cls``). ``record`` is what the sample is and
-    where it came from: JSON values that are the same in every run, written as the ``json`` member and as columns
-    of the Parquet record. ``measures`` are columns of the Parquet record only: what differs between runs
-    (``fetched_at``) or is too bulky to travel with each sample (signatures).
+    Attributes:
+        key: names the sample in its corpus: 1 to 80 of ``A-Z a-z 0-9 _ -``.
+        fields: extension → bytes, such as ``jpg``, ``txt`` or ``cls``.
+        record: what the sample is and where it came from, as JSON values that are the same in every run. Written to
+            the tar as the ``json`` member and to the Parquet table as columns.
+        measures: columns of the Parquet table alone: values that differ between runs (``fetched_at``) or are too
+            large for the tar (signatures).
 
-    Raises ValueError for a key or extension that a tar or WebDataset would misread.
+    >>> from stoker import Sample
+    >>> sample = Sample("cat-1", {"txt": b"a cat"}, {"label": "cat"})
+    >>> sample.fields["txt"], sample.record["label"]
+    (b'a cat', 'cat')
+    >>> Sample("a/b", {})
+    Traceback (most recent call last):
+    ValueError: sample key 'a/b': expected 1 to 80 of A-Z a-z 0-9 _ -
     """
 
     key: str
@@ -47,12 +57,20 @@ class Sample:
     measures: Mapping[str, Any] = field(default_factory=dict)  # Any: Parquet scalars and lists
 
     @classmethod
-    def found(cls, key: str, fields: Mapping[str, bytes], record: Mapping[str, Any]) -> "Sample":  # Any: JSON values
-        """A sample as it lies in a tar, whoever wrote that: any key and extensions. It may not be fit to be written."""
+    def unchecked(
+        cls, key: str, fields: Mapping[str, bytes], record: Mapping[str, Any]
+    ) -> "Sample":  # Any: JSON values
+        """A sample read from an external tar: any key and extensions. It may not be valid to write."""
         sample = object.__new__(cls)
         for name, value in (("key", key), ("fields", fields), ("record", record), ("measures", {})):
             object.__setattr__(sample, name, value)
         return sample
+
+    @classmethod
+    def found(cls, key: str, fields: Mapping[str, bytes], record: Mapping[str, Any]) -> "Sample":  # Any: JSON values
+        """Old name of ``unchecked``."""
+        warnings.warn("Sample.found is now called Sample.unchecked", DeprecationWarning, stacklevel=2)
+        return cls.unchecked(key, fields, record)
 
     def __post_init__(self) -> None:
         if not is_key(self.key):

@@ -1,4 +1,4 @@
-"""Samples as WebDataset tars: written the same byte for byte each time, read with every byte accounted for."""
+"""Reading and writing samples as WebDataset tars. Writing is deterministic: the same samples give the same bytes."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, Self
 from stoker.storage.errors import CorruptShard
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.tar import END, header, padding
-from stoker.storage.shards.tar_headers import BadTar, members_of
+from stoker.storage.shards.tar_headers import BadTar, iter_files
 
 RECORD = "json"  # the member that holds a sample's record; it comes last
-_HELD = 2**20  # bytes of small pieces that are written together
-_DIRECT = 2**18  # bytes of a region that is written as it is: from here on a copy costs more than a call
+_BUFFER = 2**20  # bytes of small chunks that are written with one call
+_DIRECT = 2**18  # bytes from which encoded samples are written without the buffer: a copy costs more than a call
 
 
 class Member(NamedTuple):
@@ -27,8 +27,8 @@ class Member(NamedTuple):
     size: int  # bytes
 
 
-class Placed(NamedTuple):
-    """Where a sample lies in a tar: its members, headers and padding fill the bytes [start, stop)."""
+class SampleSpan(NamedTuple):
+    """A sample's byte range in a tar: its members, with headers and padding, are the bytes [start, stop)."""
 
     key: str
     start: int
@@ -37,21 +37,21 @@ class Placed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Tar:
-    """What was written."""
+class TarSummary:
+    """Size and checksum of a tar that was written."""
 
     samples: int
     size: int  # bytes
     sha256: str
 
 
-def region(sample: Sample) -> tuple[bytes, tuple[Member, ...]]:
-    """The sample's bytes in a tar and its members, their offsets counted from the region's start.
+def encode_sample(sample: Sample) -> tuple[bytes, tuple[Member, ...]]:
+    """The sample's bytes in a tar, and its members with offsets from the start of these bytes.
 
-    Fields in order of their extensions, then the record. Raises ValueError for a record that is no JSON.
+    Fields come in order of their extensions, then the record. Raises ValueError for a record that is not JSON.
     """
-    pieces, members, _ = _laid_out(sample, 0)
-    return b"".join(pieces), members
+    chunks, members, _ = _encode(sample, 0)
+    return b"".join(chunks), members
 
 
 def record_json(sample: Sample) -> bytes:
@@ -71,17 +71,17 @@ def record_json(sample: Sample) -> bytes:
 
 
 class TarWriter:
-    """Writes samples to a file, hashing on the way; memory holds a megabyte, or one sample if that is larger.
+    """Writes samples to a tar file and computes its SHA-256. Memory: a megabyte, or the largest sample.
 
-    Used as a context manager. Without ``close``, or after an exception, the file is no whole tar.
+    A context manager. ``close`` completes the tar; without it the file is incomplete.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._samples = 0
-        self._at = 0
-        self._pieces: list[bytes] = []  # not written yet: the bytes from ``_written`` to ``_at``
-        self._written = 0
+        self._size = 0  # bytes of the tar so far, with those in the buffer
+        self._chunks: list[bytes] = []  # the buffer: the bytes from ``_written`` to ``_size``
+        self._written = 0  # bytes
 
     def __enter__(self) -> Self:
         self._file = self._path.open("wb", buffering=0)
@@ -93,52 +93,52 @@ class TarWriter:
     ) -> None:
         self._file.close()
 
-    def add(self, sample: Sample) -> Placed:
+    def add(self, sample: Sample) -> SampleSpan:
         """Append a sample."""
-        start = self._at
-        pieces, members, self._at = _laid_out(sample, start)
-        self._pieces += pieces
-        if self._at - self._written >= _HELD:
+        start = self._size
+        chunks, members, self._size = _encode(sample, start)
+        self._chunks += chunks
+        if self._size - self._written >= _BUFFER:
             self._flush()
         self._samples += 1
-        return Placed(sample.key, start, self._at, members)
+        return SampleSpan(sample.key, start, self._size, members)
 
-    def copy(self, key: str, payload: bytes | memoryview, members: Sequence[Member]) -> Placed:
-        """Append a region as it is; the members' offsets are counted from its start."""
-        start = self._at
-        self.append(payload)
-        moved = tuple(Member(one.extension, start + one.offset, one.size) for one in members)
-        return Placed(key, start, self._at, moved)
+    def add_encoded(self, key: str, encoded: bytes | memoryview, members: Sequence[Member]) -> SampleSpan:
+        """Append what ``encode_sample`` returned; the members' offsets are from its start."""
+        start = self._size
+        self.add_bytes(encoded)
+        moved = tuple(Member(member.extension, start + member.offset, member.size) for member in members)
+        return SampleSpan(key, start, self._size, moved)
 
-    def append(self, region: bytes | memoryview) -> None:
-        """Append a sample's region as it is, for those who know what is in it."""
-        size = len(region)
+    def add_bytes(self, encoded: bytes | memoryview) -> None:
+        """Append an encoded sample whose members the caller knows. Raises ValueError for a part of a tar block."""
+        size = len(encoded)
         if size % 512:
-            raise ValueError(f"a region of {size} bytes, expected a multiple of 512")
-        self._at += size
+            raise ValueError(f"an encoded sample of {size} bytes, expected a multiple of 512")
+        self._size += size
         if size < _DIRECT:
-            self._pieces.append(bytes(region))
-            if self._at - self._written >= _HELD:
+            self._chunks.append(bytes(encoded))
+            if self._size - self._written >= _BUFFER:
                 self._flush()
         else:
             self._flush()
-            self._put(region)
+            self._put(encoded)
         self._samples += 1
 
-    def close(self) -> Tar:
-        """End the tar."""
-        self._pieces.append(END)
-        self._at += len(END)
+    def close(self) -> TarSummary:
+        """Write the end of the tar and close the file."""
+        self._chunks.append(END)
+        self._size += len(END)
         self._flush()
         self._file.close()
-        return Tar(self._samples, self._at, self._hash.hexdigest())
+        return TarSummary(self._samples, self._size, self._hash.hexdigest())
 
     def _flush(self) -> None:
-        """Small pieces are hashed and written together: a call for each would cost more than its bytes."""
-        if self._pieces:
-            whole = b"".join(self._pieces)
-            self._pieces.clear()
-            self._put(whole)
+        """Hash and write the buffer with one call: a call for each small chunk would cost more than its bytes."""
+        if self._chunks:
+            buffered = b"".join(self._chunks)
+            self._chunks.clear()
+            self._put(buffered)
 
     def _put(self, payload: bytes | memoryview) -> None:
         self._hash.update(payload)
@@ -148,27 +148,27 @@ class TarWriter:
             left = left[self._file.write(left) :]
 
 
-def _laid_out(sample: Sample, start: int) -> tuple[list[bytes], tuple[Member, ...], int]:
-    """The pieces of a sample whose region begins at ``start``, its members, and where it stops."""
-    pieces: list[bytes] = []
+def _encode(sample: Sample, start: int) -> tuple[list[bytes], tuple[Member, ...], int]:
+    """The bytes of a sample that begins at offset ``start`` of a tar, its members, and the offset behind it."""
+    chunks: list[bytes] = []
     members: list[Member] = []
-    key, at = sample.key, start
+    key, offset = sample.key, start
     for extension, payload in (*sorted(sample.fields.items()), (RECORD, record_json(sample))):
         size = len(payload)
-        pieces += (header(f"{key}.{extension}", size), payload, padding(size))
-        members.append(Member(extension, at + 512, size))
-        at += 512 + size + -size % 512
-    return pieces, tuple(members), at
+        chunks += (header(f"{key}.{extension}", size), payload, padding(size))
+        members.append(Member(extension, offset + 512, size))
+        offset += 512 + size + -size % 512
+    return chunks, tuple(members), offset
 
 
-def samples_of(payload: bytes | memoryview) -> Iterator[Sample]:
-    """The samples of a WebDataset tar, in order. Raises CorruptShard saying at which byte.
+def iter_samples(payload: bytes | memoryview) -> Iterator[Sample]:
+    """The samples of a WebDataset tar, in order. Raises CorruptShard naming the byte.
 
-    Members of one sample follow each other, as WebDataset wants it; a ``json`` member is the record.
+    The members of a sample follow each other, as in WebDataset; a ``json`` member is the record.
     """
     view = memoryview(payload)
-    for key, members in groups_of(view):
-        fields = {one.extension: bytes(view[one.offset : one.offset + one.size]) for one in members}
+    for key, members in iter_sample_members(view):
+        fields = {name: bytes(view[offset : offset + size]) for name, offset, size in members}
         record = fields.pop(RECORD, None)
         try:
             yield Sample(key, fields, {} if record is None else parse_record(record, members[-1].offset))
@@ -176,23 +176,23 @@ def samples_of(payload: bytes | memoryview) -> Iterator[Sample]:
             raise CorruptShard(f"at byte {members[0].offset}: {error}") from error
 
 
-def groups_of(payload: bytes | memoryview) -> Iterator[tuple[str, tuple[Member, ...]]]:
-    """The key and the members of each sample in a tar, in order. Raises CorruptShard saying at which byte."""
+def iter_sample_members(payload: bytes | memoryview) -> Iterator[tuple[str, tuple[Member, ...]]]:
+    """The key and the members of each sample in a tar, in order. Raises CorruptShard naming the byte."""
     view = memoryview(payload)
     key = ""
     members: list[Member] = []
     try:
-        for name, offset, size in members_of(view):
+        for name, offset, size in iter_files(view):
             folder, slash, base = name.rpartition("/")
             stem, dot, extension = base.partition(".")
             if not dot or not stem:
-                continue  # no sample's: WebDataset leaves it out too
-            own = folder + slash + stem
-            if own != key and members:
+                continue  # not part of a sample; WebDataset skips it too
+            sample_key = folder + slash + stem
+            if sample_key != key and members:
                 yield key, tuple(members)
                 members = []
-            key = own
-            if any(one.extension == extension.lower() for one in members):
+            key = sample_key
+            if any(member.extension == extension.lower() for member in members):
                 raise CorruptShard(f"at byte {offset}: sample {key!r} has two members {extension!r}")
             members.append(Member(extension.lower(), offset, size))
     except BadTar as error:
@@ -213,10 +213,10 @@ def parse_record(payload: bytes | memoryview, offset: int = 0) -> dict[str, Any]
     return record
 
 
-def record_of(payload: bytes | memoryview, key: str) -> dict[str, Any] | None:  # Any: JSON values
-    """The record in a ``json`` member of a tar by whomever, without the sample's own key; None if it is no JSON object.
+def parse_external_record(payload: bytes | memoryview, key: str) -> dict[str, Any] | None:  # Any: JSON values
+    """The record in a ``json`` member of an external tar, without the sample's key; None if it is not a JSON object.
 
-    >>> record_of(b'{"key": "a", "label": 3}', "a"), record_of(b'[1]', "a")
+    >>> parse_external_record(b'{"key": "a", "label": 3}', "a"), parse_external_record(b'[1]', "a")
     ({'label': 3}, None)
     """
     try:
@@ -237,7 +237,7 @@ def _without_nan(value: Any) -> Any:  # Any: JSON values
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {name: _without_nan(one) for name, one in value.items()}
+        return {name: _without_nan(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
+        return [_without_nan(inner) for inner in value]
     return value

@@ -1,4 +1,4 @@
-"""Tar headers as they are written: one form. ``stoker.storage.shards.tar_headers`` reads every common form.
+"""Writing tar headers, in one format. ``stoker.storage.shards.tar_headers`` reads every common format.
 
 Source: POSIX.1-1988 "ustar" interchange format (IEEE Std 1003.1).
 """
@@ -26,7 +26,7 @@ _PADDING = [bytes((-size) % BLOCK) for size in range(BLOCK)]
 
 
 def header(name: str, size: int) -> bytes:
-    """The 512 bytes before a member's payload. Raises ValueError for a name or size that does not fit."""
+    """The 512-byte header of a member. Raises ValueError for a name or size that does not fit."""
     encoded = name.encode("ascii")
     if len(encoded) > MAX_NAME or not 0 <= size <= MAX_SIZE:
         raise ValueError(f"tar member {name!r} of {size} bytes: expected at most {MAX_NAME} characters and 8 GiB")
@@ -36,5 +36,5 @@ def header(name: str, size: int) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """The zeros after a payload."""
+    """The zeros after a payload of ``size`` bytes."""
     return _PADDING[size % BLOCK]

@@ -1,4 +1,4 @@
-"""Tar headers found in a tar that comes in pieces: every form that tools write, and every byte accounted for.
+"""Incremental parser of tar headers: reads every common format, and reports where a tar is corrupt.
 
 Source: POSIX.1-1988 "ustar" and POSIX.1-2001 "pax" interchange formats (IEEE Std 1003.1), and GNU tar's extensions.
 """
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from stoker.storage.shards.tar import BLOCK
 
-MAX_EXTENDED = 2**20  # bytes of an extended header: it holds a name
+MAX_EXTENDED = 2**20  # bytes of an extended header
 _REGULAR = b"0\0" + b"7"
-_NO_PAYLOAD = b"123456"  # links, devices, folders, pipes: what their size field says is not there
+_NO_PAYLOAD = b"123456"  # links, devices, folders, pipes: no payload follows, whatever their size field says
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _PAX_SUN, _SPARSE = b"LKxgXS"
 _EXTENDED = (_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _PAX_SUN)
 _COMPRESSED = {
@@ -21,67 +21,67 @@ _COMPRESSED = {
 
 
 class BadTar(ValueError):
-    """Bytes that are no tar; says at which byte and what was found."""
+    """Bytes that are not a valid tar; the message names the byte."""
 
 
-class Walker:
-    """Finds the regular files of a tar of ``size`` bytes, given piece by piece; holds one header, no payload."""
+class TarHeaderParser:
+    """Finds the regular files of a tar of ``size`` bytes that is fed in chunks. Memory: one header, no payload."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._at = 0  # the first byte of the piece at hand
-        self._next = 0  # where the next header begins
-        self._held = bytearray()  # of a header that a piece ended in
+        self._offset = 0  # of the chunk's first byte
+        self._next = 0  # offset of the next header
+        self._partial = bytearray()  # beginning of a header that continues in the next chunk
         self._extended: tuple[int, int] | None = None  # kind and size of the extended header at ``_next``
-        self._name, self._given = "", -1  # from an extended header, for the next member
+        self._long_name, self._long_size = "", -1  # of the next member, from its extended header; "" and -1: none
         self._ended = False
 
-    def feed(self, piece: bytes | memoryview) -> Iterator[tuple[str, int, int]]:
-        """Name, offset and size of every regular file whose header ends in this piece. Raises BadTar."""
+    def feed(self, chunk: bytes | memoryview) -> Iterator[tuple[str, int, int]]:
+        """Name, payload offset and size of every regular file whose header ends in this chunk. Raises BadTar."""
         while not self._ended:
             at = self._next
             if self._extended is None:
-                block = self._take(piece, BLOCK)
+                block = self._take(chunk, BLOCK)
                 if block is None:
                     break
-                found = self._member(block, at)
-                if found is not None:
-                    yield found
+                file = self._parse_header(block, at)
+                if file is not None:
+                    yield file
             else:
                 kind, size = self._extended
-                payload = self._take(piece, size)
+                payload = self._take(chunk, size)
                 if payload is None:
                     break
                 self._next = at + size + -size % BLOCK
                 self._extended = None
-                self._extend(kind, payload, at)
-        self._at += len(piece)
+                self._parse_extended(kind, payload, at)
+        self._offset += len(chunk)
 
     def end(self) -> None:
-        """All pieces were given. Raises BadTar if the tar has no end mark."""
+        """To be called after the last chunk. Raises BadTar if the tar has no end mark."""
         if not self._ended:
             raise BadTar(f"at byte {self._next}: the tar ends without its end mark; it is cut short")
 
-    def _take(self, piece: bytes | memoryview, size: int) -> bytes | None:
-        """The bytes [next, next + size); None if they go on in the next piece."""
-        first = self._next + len(self._held) - self._at
-        more = bytes(piece[first : first + size - len(self._held)]) if first < len(piece) else b""
-        if len(self._held) + len(more) < size:
-            self._held += more
+    def _take(self, chunk: bytes | memoryview, size: int) -> bytes | None:
+        """The bytes [next, next + size); None if they continue in the next chunk."""
+        first = self._next + len(self._partial) - self._offset
+        more = bytes(chunk[first : first + size - len(self._partial)]) if first < len(chunk) else b""
+        if len(self._partial) + len(more) < size:
+            self._partial += more
             return None
-        whole = bytes(self._held) + more if self._held else more
-        self._held.clear()
+        whole = bytes(self._partial) + more if self._partial else more
+        self._partial.clear()
         return whole
 
-    def _member(self, block: bytes, at: int) -> tuple[str, int, int] | None:
+    def _parse_header(self, block: bytes, at: int) -> tuple[str, int, int] | None:
         if not any(block):
             self._ended = True
             return None
         size = _size(block, at)
         kind = block[156]
         extended = kind in _EXTENDED
-        if not extended and self._given >= 0:
-            size = self._given
+        if not extended and self._long_size >= 0:
+            size = self._long_size
         if kind in _NO_PAYLOAD:
             size = 0
         if kind == _SPARSE:
@@ -96,40 +96,40 @@ class Walker:
                 raise BadTar(f"at byte {at}: an extended header of {size} bytes; expected at most {MAX_EXTENDED}")
             self._next, self._extended = start, (kind, size)
             return None
-        name = self._name or _name(block)
-        self._name, self._given = "", -1
+        name = self._long_name or _name(block)
+        self._long_name, self._long_size = "", -1
         self._next = start + size + -size % BLOCK
         # Before POSIX a folder was a file whose name ended with a slash.
         return (name, start, size) if kind in _REGULAR and not name.endswith("/") else None
 
-    def _extend(self, kind: int, payload: bytes, at: int) -> None:
+    def _parse_extended(self, kind: int, payload: bytes, at: int) -> None:
         if kind == _LONG_NAME:
-            self._name = _text(payload.split(b"\0", 1)[0])
+            self._long_name = _text(payload.split(b"\0", 1)[0])
         elif kind in (_PAX, _PAX_SUN):
             fields = _pax(payload, at)
             if any(name.startswith("GNU.sparse.") for name in fields):
                 raise BadTar(
                     f"at byte {at}: a sparse file, whose bytes do not lie as they are; write the tar without -S"
                 )
-            self._name = fields.get("path", self._name)
-            self._given = int(fields["size"]) if fields.get("size", "").isdigit() else -1
+            self._long_name = fields.get("path", self._long_name)
+            self._long_size = int(fields["size"]) if fields.get("size", "").isdigit() else -1
 
 
-def members_of(payload: memoryview) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of every regular file in a tar. Raises BadTar; also for one that has no end."""
-    walker = Walker(len(payload))
-    yield from walker.feed(payload)
-    walker.end()
+def iter_files(payload: memoryview) -> Iterator[tuple[str, int, int]]:
+    """Name, payload offset and size of every regular file in a tar. Raises BadTar, also without an end mark."""
+    parser = TarHeaderParser(len(payload))
+    yield from parser.feed(payload)
+    parser.end()
 
 
 def _size(block: bytes, at: int) -> int:
-    # The sum is over the header with its own field as blanks; very old tars added signed bytes.
+    # The checksum counts its own field as blanks; very old tars summed signed bytes.
     total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
-    found = _octal(block[148:156], at, "checksum")
-    if found != total:
+    checksum = _octal(block[148:156], at, "checksum")
+    if checksum != total:
         field = sum(1 for byte in block[148:156] if byte > 127)
         signed = total - 256 * (sum(1 for byte in block if byte > 127) - field)
-        if found != signed:
+        if checksum != signed:
             raise BadTar(f"at byte {at}: no tar header, or an altered one (checksum){_hint(block, at)}")
     size = block[124:136]
     if size[0] == 0x80:  # GNU's base-256 for 8 GiB and more
@@ -159,7 +159,7 @@ def _name(block: bytes) -> str:
 
 
 def _text(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")  # latin-1 names are read too; a key must be text
+    return name.decode("utf-8", "backslashreplace")  # names in Latin-1 are accepted too; a key must be text
 
 
 def _pax(payload: bytes, at: int) -> dict[str, str]:

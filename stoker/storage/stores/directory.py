@@ -12,20 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
+from stoker.storage.stores.deprecated import DeprecatedNames
 from stoker.storage.stores.key import check_key, check_prefix, is_key
-from stoker.storage.stores.payload import unreadable
-from stoker.storage.stores.probe import prove_create_only
-from stoker.storage.stores.s3_client import Access
-from stoker.storage.stores.store import Payload, Stored, Unfinished
+from stoker.storage.stores.payload import unreadable_file
+from stoker.storage.stores.probe import check_create_only
+from stoker.storage.stores.s3_client import S3Connection
+from stoker.storage.stores.store import Payload, PendingUpload, StoredObject
 
-# Half-written files wait here, on the same file system as their place; a name with a dot is no key's.
-_HIDDEN = ".stoker"
-_ABANDONED_S = 24 * 3600.0
-_RACES = 100
-_PIECE = 2**20  # bytes
+# Files are written here first, on the same file system as their final path. No key has a part that begins with a dot.
+_PENDING = ".stoker"
+_ABANDONED_S = 24 * 3600.0  # an incomplete file of this age has no writer any more
+_MAX_RACES = 100  # times that another process removed a folder just made
+_CHUNK = 2**20  # bytes
 _BUSY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENFILE, errno.EMFILE}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_NEXT = {
+_REMEDIES = {
     errno.EACCES: "check who owns the folder and its permissions",
     errno.EPERM: "check who owns the folder and its permissions",
     errno.EROFS: "the file system is read-only; choose another folder",
@@ -37,17 +38,16 @@ _NEXT = {
 
 
 @dataclass(frozen=True)
-class DirectoryStore:
-    """Objects are files below ``root``, which is made by the first write.
+class DirectoryStore(DeprecatedNames):
+    """Objects are files below a directory.
 
-    A file appears whole, flushed to disk, under its name or not at all. Links that lead out of ``root`` are not
-    followed unless ``links`` says so; files and folders whose names are no keys (hidden ones, say) are not listed.
-    ``s3``: how a store in S3 is reached that a manifest here names.
+    Writes are atomic and durable: a file appears complete and flushed to disk, or not at all. Files and folders whose
+    names are not valid keys (hidden files, for example) are not listed.
     """
 
-    root: Path
-    links: bool = False
-    s3: Access | None = None
+    root: Path  # made by the first write
+    links: bool = False  # follow symbolic links that lead out of ``root``
+    s3: S3Connection | None = None  # for tars in S3 that a manifest in this store refers to
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", self.root.expanduser().absolute())
@@ -62,7 +62,7 @@ class DirectoryStore:
         if start < 0 or (size is not None and size < 0):
             raise ValueError(f"read from {start}, size {size}: expected none below 0")
         path = self._path(key)
-        with self._told(key), _found(), path.open("rb", buffering=0) as file:
+        with self._translated_errors(key), _missing_below_file(), path.open("rb", buffering=0) as file:
             left = max(0, os.fstat(file.fileno()).st_size - start)
             wanted = left if size is None else min(size, left)
             payload = os.pread(file.fileno(), wanted, start)
@@ -73,45 +73,45 @@ class DirectoryStore:
                 payload += more
             return payload
 
-    def pieces(self, key: str, *, start: int = 0) -> Iterator[bytes]:
-        """The object's bytes from ``start`` on, piece by piece. Raises NotFound."""
+    def iter_bytes(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        """The object's bytes from ``start`` to its end, a megabyte at a time. Raises NotFound."""
         path = self._path(key)
-        with self._told(key), _found(), path.open("rb", buffering=0) as file:
+        with self._translated_errors(key), _missing_below_file(), path.open("rb", buffering=0) as file:
             file.seek(start)
-            while piece := file.read(_PIECE):
-                yield piece
+            while chunk := file.read(_CHUNK):
+                yield chunk
 
     def path(self, key: str) -> Path | None:
-        """The object's file: what replaces the object replaces the file, whose bytes never change."""
+        """The object's file. Its bytes never change: a new object under the key is a new file."""
         path = self._path(key)
         return path if path.is_file() else None
 
     def size(self, key: str) -> int:
         """The object's size in bytes. Raises NotFound."""
         path = self._path(key)
-        with self._told(key), _found():
+        with self._translated_errors(key), _missing_below_file():
             if path.is_dir():
                 raise FileNotFoundError(errno.ENOENT, "a folder")
             return path.stat().st_size
 
     def write(self, key: str, payload: Payload) -> None:
-        """Put the object there whole or not at all, in place of any other."""
+        """Put the whole object there or nothing, in place of any other."""
         path = self._path(key)
-        with self._told(key), self._written(payload) as whole:
-            self._place(path, lambda: os.replace(whole, path))
+        with self._translated_errors(key), self._temporary_file(payload) as temporary:
+            self._move_into_place(path, lambda: os.replace(temporary, path))
 
     def create(self, key: str, payload: Payload) -> None:
-        """Put the object there whole, if there is none. Raises AlreadyExists."""
+        """Put the whole object there if the key is free. Raises AlreadyExists."""
         path = self._path(key)
         exists = AlreadyExists(f"{self.url}/{key}: it is there already and is never overwritten")
         if path.is_dir():
             raise StorageRefused(f"{self.url}/{key}: a folder lies where a file is needed")
         if os.path.lexists(path):
             raise exists
-        with self._told(key), self._written(payload) as whole:
+        with self._translated_errors(key), self._temporary_file(payload) as temporary:
             try:
-                # A link, not a rename: it fails when the name is taken, whoever took it.
-                self._place(path, lambda: os.link(whole, path))
+                # A link, not a rename: it fails when the name is taken, by any process.
+                self._move_into_place(path, lambda: os.link(temporary, path))
             except FileExistsError:
                 raise exists from None
             except OSError as error:
@@ -122,7 +122,7 @@ class DirectoryStore:
                     "safe on it; choose another folder or an S3 store"
                 ) from error
 
-    def list(self, prefix: str = "") -> Iterator[Stored]:
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """The objects whose keys begin with the prefix, in order of their keys."""
         check_prefix(prefix)
         folder, _, beginning = prefix.rpartition("/")
@@ -138,9 +138,9 @@ class DirectoryStore:
                     yield entry.name
 
     def delete(self, key: str) -> None:
-        """Remove the object, and the folders that it leaves empty; nothing happens if there is none."""
+        """Remove the object, and the folders that it leaves empty; does nothing if there is no such object."""
         path = self._path(key)
-        with self._told(key):
+        with self._translated_errors(key):
             try:
                 path.unlink()
             except (FileNotFoundError, NotADirectoryError):
@@ -157,33 +157,33 @@ class DirectoryStore:
                 except OSError:
                     break  # not empty, or another writer was faster
 
-    def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
-        """The half-written files, which do not tell what they were to become."""
+    def pending_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
+        """The incomplete files. Their keys are unknown."""
         if check_prefix(prefix):
             return
-        hidden = self.root / _HIDDEN
-        with self._told(_HIDDEN), contextlib.suppress(FileNotFoundError), os.scandir(hidden) as entries:
+        pending = self.root / _PENDING
+        with self._translated_errors(_PENDING), contextlib.suppress(FileNotFoundError), os.scandir(pending) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
-                    found = entry.stat(follow_symlinks=False)
-                    yield Unfinished("", found.st_size, found.st_mtime, entry.name)
+                    status = entry.stat(follow_symlinks=False)
+                    yield PendingUpload("", status.st_size, status.st_mtime, entry.name)
 
-    def abandon(self, unfinished: Unfinished) -> None:
-        """Remove a half-written file; nothing happens if it is gone."""
-        with self._told(_HIDDEN), contextlib.suppress(FileNotFoundError):
-            (self.root / _HIDDEN / check_key(unfinished.name)).unlink()
+    def abort(self, upload: PendingUpload) -> None:
+        """Remove an incomplete file; does nothing if it is gone."""
+        with self._translated_errors(_PENDING), contextlib.suppress(FileNotFoundError):
+            (self.root / _PENDING / check_key(upload.upload_id)).unlink()
 
     def probe(self) -> None:
-        """Check that the directory takes create-only writes; clear away old half-written files."""
-        prove_create_only(self)
+        """Check that the directory takes create-only writes; remove old incomplete files."""
+        check_create_only(self)
         oldest = time.time() - _ABANDONED_S
         with contextlib.suppress(StorageError):
-            for left in self.unfinished():
-                if left.modified < oldest:
-                    self.abandon(left)
+            for upload in self.pending_uploads():
+                if upload.modified < oldest:
+                    self.abort(upload)
 
     def _path(self, key: str) -> Path:
-        """Where the object lies; refused when a link on the way leads out of the directory."""
+        """The object's path. Raises StorageRefused when a link on the way leads out of the directory."""
         path = self.root / check_key(key)
         if self.links:
             return path
@@ -192,7 +192,7 @@ class DirectoryStore:
             raise StorageRefused(f"{self.url}/{key}: a link leads out of the store; it is not followed")
         return path
 
-    def _walk(self, folder: str, beginning: str) -> Iterator[Stored]:
+    def _walk(self, folder: str, beginning: str) -> Iterator[StoredObject]:
         for entry in self._entries(folder):
             if not entry.name.startswith(beginning):
                 continue
@@ -200,33 +200,33 @@ class DirectoryStore:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(key, "")
             elif entry.is_file():
-                with contextlib.suppress(FileNotFoundError, StorageRefused):  # deleted since, or leads out
+                with contextlib.suppress(FileNotFoundError, StorageRefused):  # deleted since, or a link that leads out
                     self._path(key)
-                    found = entry.stat()
-                    yield Stored(key, found.st_size, str(found.st_mtime_ns), found.st_mtime)
+                    status = entry.stat()
+                    yield StoredObject(key, status.st_size, str(status.st_mtime_ns), status.st_mtime)
 
     def _entries(self, folder: str) -> Sequence[os.DirEntry[str]]:
         try:
-            with self._told(folder), _found(), os.scandir(self.root / folder) as entries:
-                found = [entry for entry in entries if is_key(entry.name)]
+            with self._translated_errors(folder), _missing_below_file(), os.scandir(self.root / folder) as entries:
+                named = [entry for entry in entries if is_key(entry.name)]
         except NotFound:
             return []
-        # A folder sorts as its keys do, by what follows its name: "a-b" comes before "a/b".
-        return sorted(found, key=lambda entry: (entry.name + "/" * entry.is_dir(follow_symlinks=False)).encode())
+        # A folder sorts like its keys, with the slash after its name: "a-b" comes before "a/b".
+        return sorted(named, key=lambda entry: (entry.name + "/" * entry.is_dir(follow_symlinks=False)).encode())
 
     @contextlib.contextmanager
-    def _written(self, payload: Payload) -> Iterator[Path]:
-        """The payload in a hidden file, flushed to disk, gone at the end."""
-        hidden = self.root / _HIDDEN
-        self._make(hidden)
-        path = hidden / uuid.uuid4().hex
+    def _temporary_file(self, payload: Payload) -> Iterator[Path]:
+        """The payload in a hidden file, flushed to disk; the file is removed at the end."""
+        pending = self.root / _PENDING
+        self._make_folder(pending)
+        path = pending / uuid.uuid4().hex
         try:
             with path.open("xb", buffering=0) as file:
                 if isinstance(payload, Path):
                     try:
                         source = payload.open("rb")
                     except OSError as error:
-                        raise unreadable(payload, error) from error
+                        raise unreadable_file(payload, error) from error
                     with source:
                         shutil.copyfileobj(source, file, 2**22)
                 else:
@@ -239,53 +239,53 @@ class DirectoryStore:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def _place(self, path: Path, put: Callable[[], None]) -> None:
-        """Give the hidden file its name, and flush that to disk too."""
-        for attempt in range(_RACES):
+    def _move_into_place(self, path: Path, move: Callable[[], None]) -> None:
+        """Give the temporary file its name with ``move``, and flush the name to disk too."""
+        for attempt in range(_MAX_RACES):
             try:
-                self._make(path.parent)
-                put()
+                self._make_folder(path.parent)
+                move()
                 break
-            except FileNotFoundError:  # a deleting process took away the folder just made
-                if attempt + 1 == _RACES:
+            except FileNotFoundError:  # another process removed the folder just made
+                if attempt + 1 == _MAX_RACES:
                     raise OSError(errno.EBUSY, "its folder keeps vanishing") from None
             except IsADirectoryError as error:
                 raise OSError(errno.EEXIST, "a folder lies there") from error
         with contextlib.suppress(FileNotFoundError):  # deleted again already
             _flush(path.parent)
 
-    def _make(self, folder: Path) -> None:
+    def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():
             return
         if folder != self.root:
-            self._make(folder.parent)
+            self._make_folder(folder.parent)
         else:
             folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.mkdir()
         except FileExistsError as error:
-            with contextlib.suppress(FileNotFoundError):  # a deleting process took it away again
+            with contextlib.suppress(FileNotFoundError):  # another process removed it again
                 if not stat.S_ISDIR(folder.stat().st_mode):
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
         _flush(folder.parent)
 
     @contextlib.contextmanager
-    def _told(self, key: str) -> Iterator[None]:
-        """Say what the operating system refused, in our words."""
+    def _translated_errors(self, key: str) -> Iterator[None]:
+        """Raises StorageError in place of what the operating system raises."""
         try:
             yield
         except (FileNotFoundError, IsADirectoryError) as error:
             raise NotFound(f"{self.url}/{key}: no such object") from error
         except OSError as error:
-            said = f"{self.url}/{key}: {error.strerror or error}"
+            message = f"{self.url}/{key}: {error.strerror or error}"
             if error.errno in _BUSY:
-                raise StorageUnavailable(f"{said}; try again") from error
-            raise StorageRefused(f"{said}; {_NEXT.get(error.errno or 0, 'choose another folder')}") from error
+                raise StorageUnavailable(f"{message}; try again") from error
+            raise StorageRefused(f"{message}; {_REMEDIES.get(error.errno or 0, 'choose another folder')}") from error
 
 
 @contextlib.contextmanager
-def _found() -> Iterator[None]:
-    """To a reader, a file on the way to an object means that there is no such object."""
+def _missing_below_file() -> Iterator[None]:
+    """Treats a file in place of a folder on the key's path as a missing object, which it is to a reader."""
     try:
         yield
     except NotADirectoryError as error:

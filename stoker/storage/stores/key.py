@@ -1,4 +1,4 @@
-"""What a key may be: the same on every store, so that a corpus can be copied from any to any other."""
+"""Which keys are valid: the same on every store, so that a corpus can be copied between any two stores."""
 
 import re
 
@@ -10,19 +10,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def check_key(key: str) -> str:
-    """The key itself. Raises StorageRefused for one that some store would misread.
+    """The key unchanged. Raises StorageRefused for a key that some store would misread.
 
     >>> check_key("digits/versions/00000001.json")
     'digits/versions/00000001.json'
     """
-    wrong = _wrong(key)
-    if wrong:
-        raise StorageRefused(f"key {key[:200]!r}: {wrong}; expected names joined by slashes, like 'a/b.tar'")
+    problem = _problem(key)
+    if problem:
+        raise StorageRefused(f"key {key[:200]!r}: {problem}; expected names joined by slashes, like 'a/b.tar'")
     return key
 
 
 def check_prefix(prefix: str) -> str:
-    """The prefix itself: empty, or the beginning of a key. Raises StorageRefused."""
+    """The prefix unchanged: empty, or the beginning of a key. Raises StorageRefused."""
     if prefix:
         check_key(prefix.removesuffix("/"))
     return prefix
@@ -34,10 +34,10 @@ def is_key(text: str) -> bool:
     >>> is_key("a/b"), is_key("a/../b"), is_key(".hidden/b")
     (True, False, False)
     """
-    return not _wrong(text)
+    return not _problem(text)
 
 
-def _wrong(key: str) -> str:
+def _problem(key: str) -> str:
     if not key:
         return "it is empty"
     if _CONTROL.search(key):

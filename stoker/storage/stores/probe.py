@@ -1,4 +1,4 @@
-"""Proof that a store keeps the promise all others rest on: a create-only write never overwrites."""
+"""Checks that a store honours create-only writes. Every other guarantee depends on it."""
 
 import contextlib
 import uuid
@@ -7,11 +7,10 @@ from stoker.storage.errors import AlreadyExists, StorageError, StorageRefused
 from stoker.storage.stores.store import Store
 
 
-def prove_create_only(store: Store) -> None:
+def check_create_only(store: Store) -> None:
     """Create a small object, try to create it again with other bytes, read it and delete it.
 
-    Raises StorageRefused when the second writer is not turned away or the bytes differ; otherwise what the store
-    raises.
+    Raises StorageRefused when the second write succeeds or the bytes differ, and whatever error the store raises.
     """
     key = f"_probe/{uuid.uuid4().hex}"
     store.create(key, b"first")
@@ -25,9 +24,9 @@ def prove_create_only(store: Store) -> None:
                 f"{store.url}: it ignores create-only writes (If-None-Match: *), so two ingests could overwrite "
                 "each other's versions; use a server that honours them (AWS S3, SeaweedFS 4, MinIO, R2) or a directory"
             )
-        found = store.read(key)
-        if found != b"first":
-            raise StorageRefused(f"{store.url}: gave back other bytes than were written ({found[:40]!r}); not usable")
+        content = store.read(key)
+        if content != b"first":
+            raise StorageRefused(f"{store.url}: returned other bytes than were written ({content[:40]!r}); not usable")
     finally:
         with contextlib.suppress(StorageError):
             store.delete(key)

@@ -1,4 +1,4 @@
-"""How S3 servers are reached: one client a process for each, bounded retries, errors in our words."""
+"""Connections to S3 servers: one boto3 client per process and server, bounded retries, errors as StorageError."""
 
 import os
 import random
@@ -16,36 +16,39 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ATTEMPTS = 6
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 5.0
+_FIRST_WAIT_S, _MAX_WAIT_S = 0.2, 5.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
-_clients: dict["Access", Any] = {}  # Any: S3Client, whose module is for type checkers alone
+_clients: dict["S3Connection", Any] = {}  # Any: S3Client, whose module is for type checkers alone
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Access:
-    """A server and the keys to it; without keys, boto3's own chain finds them."""
+class S3Connection:
+    """A server and its credentials; without keys, boto3 looks for them in its usual places."""
 
-    endpoint: str | None = None  # None: AWS
+    endpoint: str | None = None  # the server's URL; None: AWS, or what boto3's own configuration says
     access_key: str | None = field(default=None, repr=False)
     secret_key: str | None = field(default=None, repr=False)
     region: str | None = None
 
     @property
     def server(self) -> str:
-        """Its address, which boto3 may have from the environment."""
-        found = _clients.get(self)
-        return self.endpoint or (found.meta.endpoint_url if found else "AWS")
+        """The server's address, for messages."""
+        client = _clients.get(self)
+        return self.endpoint or (client.meta.endpoint_url if client else "AWS")
 
     @property
     def is_aws(self) -> bool:
-        """Whether it is Amazon's own, which keeps to its documentation."""
+        """Whether the server is AWS. Others differ from its documentation, for example in the order of listings."""
         host = urlsplit(self._client().meta.endpoint_url).hostname or ""
         return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
-    def ask(self, where: str, ask: "Callable[[S3Client], T]", *, attempts: int = ATTEMPTS) -> T:
-        """What the server answers about ``where``. Raises StorageError; busy servers are asked again first."""
+    def call(self, where: str, request: "Callable[[S3Client], T]", *, attempts: int = ATTEMPTS) -> T:
+        """The result of a request, which is repeated while the server is busy or out of reach. Raises StorageError.
+
+        ``where`` is the object or bucket that messages name.
+        """
         from botocore.exceptions import BotoCoreError, ClientError
 
         from stoker.storage.stores.s3_faults import translate
@@ -53,11 +56,11 @@ class Access:
         attempt = 1
         while True:
             try:
-                return ask(self._client())
+                return request(self._client())
             except (BotoCoreError, ClientError, OSError) as error:
-                told = translate(error, where, self.server)
-                if attempt >= attempts or not isinstance(told, StorageUnavailable):
-                    raise told from error
+                translated = translate(error, where, self.server)
+                if attempt >= attempts or not isinstance(translated, StorageUnavailable):
+                    raise translated from error
                 time.sleep(wait_s(attempt))
                 attempt += 1
 
@@ -70,23 +73,23 @@ class Access:
 
 
 def wait_s(attempt: int) -> float:
-    """Seconds before the next try: doubling, with jitter so that many clients do not come back at once."""
-    longest: float = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (attempt - 1))
+    """Seconds before the next attempt: exponential backoff with jitter."""
+    longest: float = min(_MAX_WAIT_S, _FIRST_WAIT_S * 2 ** (attempt - 1))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
 
 
-def _connect(access: Access) -> Any:  # Any: S3Client, whose module is for type checkers alone
-    import boto3  # slow to load: only who uses S3 pays for it
+def _connect(connection: S3Connection) -> Any:  # Any: S3Client, whose module is for type checkers alone
+    import boto3  # slow to import: only for S3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
     options: dict[str, Any] = {}  # Any: keywords of botocore
-    if access.endpoint is not None:
+    if connection.endpoint is not None:
         options["s3"] = {"addressing_style": "path"}  # bucket.127.0.0.1 is no host
-        if urlsplit(access.endpoint).hostname in _LOOPBACK:
+        if urlsplit(connection.endpoint).hostname in _LOOPBACK:
             options["proxies"] = {}
     config = Config(
-        retries={"total_max_attempts": 1},  # we count: a create-only write must know that it was tried before
+        retries={"total_max_attempts": 1},  # retries are ours: a create-only write must know that it was tried before
         connect_timeout=5,
         read_timeout=60,
         max_pool_connections=64,
@@ -98,18 +101,18 @@ def _connect(access: Access) -> Any:  # Any: S3Client, whose module is for type 
     )
     try:
         session = boto3.session.Session(
-            aws_access_key_id=access.access_key,
-            aws_secret_access_key=access.secret_key,
-            region_name=access.region,
+            aws_access_key_id=connection.access_key,
+            aws_secret_access_key=connection.secret_key,
+            region_name=connection.region,
         )
-        region = access.region or session.region_name or "us-east-1"
-        return session.client("s3", endpoint_url=access.endpoint, config=config, region_name=region)
+        region = connection.region or session.region_name or "us-east-1"
+        return session.client("s3", endpoint_url=connection.endpoint, config=config, region_name=region)
     except (ValueError, BotoCoreError) as error:
-        raise StorageRefused(f"{access.server}: {error}; check the endpoint and the keys") from error
+        raise StorageRefused(f"{connection.server}: {error}; check the endpoint and the keys") from error
 
 
 def _forget_clients() -> None:
-    """After a fork: the parent's sockets, and a lock that one of its threads may hold, are no good here."""
+    """After a fork, in the child: the parent's sockets, and a lock that its threads may hold, cannot be used."""
     global _lock
     _clients.clear()
     _lock = threading.Lock()

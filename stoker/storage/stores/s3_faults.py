@@ -1,4 +1,4 @@
-"""What S3 and botocore say when something is wrong, in our words: what, where, and what to do next."""
+"""Errors of S3 servers and botocore translated to StorageError, with what to do next."""
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -18,7 +18,7 @@ from botocore.exceptions import (
 from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
 
 _MISSING = {"NoSuchKey", "404", "NotFound"}
-_TAKEN = {"PreconditionFailed", "412"}
+_EXISTS = {"PreconditionFailed", "412"}
 _CREDENTIALS = {
     "InvalidAccessKeyId": "the access key is not known there",
     "SignatureDoesNotMatch": "the secret key is wrong",
@@ -50,36 +50,38 @@ _BUSY = {
     "429",
     "409",
 }
-_LOCAL = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)
+_NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)
 _CONFIGURATION = (ParamValidationError, ProfileNotFound, UnauthorizedSSOTokenError)
 
 
 class UploadGone(StorageRefused):
-    """The multipart upload is not there any more: completed by an earlier try, or aborted by somebody."""
+    """The multipart upload does not exist any more: completed by an earlier attempt, or aborted by another process."""
 
 
 def translate(error: Exception, where: str, server: str) -> StorageError:
-    """The StorageError that says the same; ``where`` is the object or bucket, ``server`` who was asked."""
+    """The StorageError for an error of boto3. ``where`` is the object or bucket, ``server`` the server's address."""
     if isinstance(error, ClientError):
-        return _refusal(error, where, server)
-    if isinstance(error, _LOCAL):
-        return StorageRefused(f"{where}: no usable credentials ({_line(error)}); set the access key and the secret key")
+        return _from_response(error, where, server)
+    if isinstance(error, _NO_CREDENTIALS):
+        return StorageRefused(
+            f"{where}: no usable credentials ({_message(error)}); set the access key and the secret key"
+        )
     if isinstance(error, _CONFIGURATION):
-        return StorageRefused(f"{where}: {_line(error)}")
+        return StorageRefused(f"{where}: {_message(error)}")
     if isinstance(error, SSLError):
-        return StorageUnavailable(f"{where}: no secure connection to {server} ({_line(error)}); check the endpoint")
+        return StorageUnavailable(f"{where}: no secure connection to {server} ({_message(error)}); check the endpoint")
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
         return StorageUnavailable(f"{where}: no answer from {server}; is the server running, and the endpoint right?")
     if isinstance(error, BotoCoreError | OSError):
-        return StorageUnavailable(f"{where}: the connection to {server} broke ({_line(error)}); try again")
+        return StorageUnavailable(f"{where}: the connection to {server} broke ({_message(error)}); try again")
     raise error
 
 
-def _refusal(error: ClientError, where: str, server: str) -> StorageError:
-    answer = error.response.get("Error", {})
-    code = str(answer.get("Code", ""))
+def _from_response(error: ClientError, where: str, server: str) -> StorageError:
+    details = error.response.get("Error", {})
+    code = str(details.get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code in _TAKEN or status == 412:
+    if code in _EXISTS or status == 412:
         return AlreadyExists(f"{where}: it is there already and is never overwritten")
     if code == "NoSuchBucket":
         return StorageRefused(f"{where}: {server} has no such bucket; create it or correct the name")
@@ -93,12 +95,14 @@ def _refusal(error: ClientError, where: str, server: str) -> StorageError:
         return StorageUnavailable(f"{where}: {server} is busy ({code or status}); try again later")
     if status in (301, 307, 400) and code in ("PermanentRedirect", "301", "400", "IllegalLocationConstraintException"):
         return StorageRefused(f"{where}: {server} is not where this bucket is ({code}); set its region or endpoint")
-    return StorageRefused(f"{where}: refused by {server} ({code or status}): {_clean(str(answer.get('Message', '')))}")
+    return StorageRefused(
+        f"{where}: refused by {server} ({code or status}): {_shorten(str(details.get('Message', '')))}"
+    )
 
 
-def _line(error: Exception) -> str:
-    return _clean(str(error))
+def _message(error: Exception) -> str:
+    return _shorten(str(error))
 
 
-def _clean(text: str) -> str:
+def _shorten(text: str) -> str:
     return " ".join(text.split())[:200]

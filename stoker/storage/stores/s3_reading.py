@@ -1,4 +1,4 @@
-"""A read from S3 that can be cut and goes on."""
+"""A read from S3 that resumes after a broken connection."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,51 +8,53 @@ from stoker.storage.errors import StorageRefused
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# Bytes read at a time: a cut connection costs at most so many again. Larger ones cost more: each is memory that the
-# system has to hand over page by page.
-_PIECE = 2**20
+# Bytes read at a time: after a broken connection at most this much is read again. Larger chunks are slower: the
+# system has to map fresh memory for each, page by page.
+_CHUNK = 2**20
 
 
 @dataclass
-class Reading:
-    """How far a read has come."""
+class ResumableRead:
+    """Progress of one read, so that a new request asks for the missing bytes of the same object."""
 
-    start: int
-    stop: int | None
-    got: int = 0
-    etag: str | None = None
-    failures: int = 0  # since the last piece
+    start: int  # offset of the first byte to read
+    stop: int | None  # offset behind the last one; None: the object's end
+    received: int = 0  # bytes
+    etag: str | None = None  # of the object that the first request found
+    failures: int = 0  # since the last chunk
 
     @property
-    def at(self) -> int:
-        """The first byte that is still to come."""
-        return self.start + self.got
+    def offset(self) -> int:
+        """The object's first byte that was not received."""
+        return self.start + self.received
 
-    def open(self, client: "S3Client", place: dict[str, Any]) -> Any:  # Any: keywords, and the body, of boto3
-        """The body from where it stands to the end; None if the object ends before."""
+    def open(self, client: "S3Client", address: dict[str, Any]) -> Any:  # Any: keywords, and the body, of boto3
+        """The body of the bytes that are missing; None if the object ends before them."""
         from botocore.exceptions import ClientError
 
-        asked = dict(place)
-        if self.at or self.stop is not None:
-            asked["Range"] = f"bytes={self.at}-" + ("" if self.stop is None else str(self.stop - 1))
+        request = dict(address)
+        if self.offset or self.stop is not None:
+            request["Range"] = f"bytes={self.offset}-" + ("" if self.stop is None else str(self.stop - 1))
         if self.etag is not None:
-            asked["IfMatch"] = self.etag
+            request["IfMatch"] = self.etag
         try:
-            answer = client.get_object(**asked)
+            response = client.get_object(**request)
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 416:  # it ends before the start
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 416:  # the object ends before the start
                 return None
             raise
-        if self.at and answer["ResponseMetadata"]["HTTPStatusCode"] == 200:
-            answer["Body"].close()
-            raise StorageRefused(f"s3://{place['Bucket']}/{place['Key']}: the server ignores byte ranges; not usable")
-        self.etag = answer["ETag"]
-        return answer["Body"]
+        if self.offset and response["ResponseMetadata"]["HTTPStatusCode"] == 200:
+            response["Body"].close()
+            raise StorageRefused(
+                f"s3://{address['Bucket']}/{address['Key']}: the server ignores byte ranges; not usable"
+            )
+        self.etag = response["ETag"]
+        return response["Body"]
 
-    def piece(self, body: Any) -> bytes:  # Any: boto3
-        """The next piece of the body; empty at its end. A body that ends too early is an error of botocore's."""
-        piece: bytes = body.read(_PIECE)
-        self.got += len(piece)
-        if piece:
+    def next_chunk(self, body: Any) -> bytes:  # Any: boto3
+        """The next megabyte of the body; empty at its end. botocore raises an error for a body that ends too early."""
+        chunk: bytes = body.read(_CHUNK)
+        self.received += len(chunk)
+        if chunk:
             self.failures = 0
-        return piece
+        return chunk

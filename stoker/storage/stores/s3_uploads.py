@@ -1,8 +1,8 @@
-"""Objects that go up to S3 in parts: each part checked and tried again by itself, and what was left is found again.
+"""Multipart uploads to S3: each part has a checksum and its own retries; incomplete uploads can be listed.
 
-AWS and SeaweedFS 4 alike compare ``Content-MD5`` of every part, refuse to put parts together that are missing or
-other than was said, and give the whole an ETag made of its parts' MD5s. SeaweedFS lists unfinished uploads too, but
-ignores ``MpuObjectSize`` and names no ``NextKeyMarker``.
+Both AWS and SeaweedFS 4 compare ``Content-MD5`` of every part, refuse to complete an upload whose parts are missing or
+differ, and give the object an ETag made of its parts' MD5s. SeaweedFS lists incomplete uploads too, but ignores
+``MpuObjectSize`` and names no ``NextKeyMarker``.
 """
 
 import base64
@@ -14,28 +14,28 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from stoker.storage.errors import NotFound
-from stoker.storage.stores.payload import read_piece, size_of
-from stoker.storage.stores.store import Payload, Unfinished
+from stoker.storage.stores.payload import read_slice, size_of
+from stoker.storage.stores.store import Payload, PendingUpload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    Ask = Callable[[Callable[[S3Client], Any]], Any]  # makes a call, again where that may help; Any: boto3
+    Call = Callable[[Callable[[S3Client], Any]], Any]  # makes a request with retries; Any: boto3
 
-_SENDERS = 4  # parts on their way at once: memory stays below five of them
-_MOST_PARTS = 9_000  # S3 allows 10,000
+_SENDERS = 4  # parts uploaded at once: memory stays below five parts
+_MAX_PARTS = 9_000  # S3 allows 10,000
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """The parts of an object, all there but not yet put together."""
+class UploadedParts:
+    """All parts of an object, uploaded; the upload is not completed yet."""
 
     parts: list[dict[str, Any]]  # as boto3 names them
     size: int  # bytes
-    etag: str | None  # what the whole will have; None where the server's ETags are no MD5s (encrypted buckets)
+    etag: str | None  # that the object will have; None where the server's ETags are no MD5s (encrypted buckets)
 
-    def fault(self, size: int, etag: str) -> str:
-        """What is wrong with the whole, by what the server says of it; "" if nothing."""
+    def mismatch(self, size: int, etag: str) -> str:
+        """How the object's size and ETag differ from those of the parts; "" if they do not."""
         if size != self.size:
             return f"has {size} bytes, but {self.size} were sent"
         if self.etag is not None and etag.strip('"') != self.etag:
@@ -43,64 +43,65 @@ class Sent:
         return ""
 
 
-def send(ask: "Ask", upload: dict[str, Any], payload: Payload, part_size: int) -> Sent:  # Any: keywords of boto3
-    """Send all parts of a begun upload, a few at once. Raises StorageError."""
+def upload_parts(
+    call: "Call", upload: dict[str, Any], payload: Payload, part_size: int
+) -> UploadedParts:  # Any: keywords of boto3
+    """Upload all parts of an upload that was begun, a few at once. Raises StorageError."""
     size = size_of(payload)
-    step = max(part_size, -(-size // _MOST_PARTS))
+    part_bytes = max(part_size, -(-size // _MAX_PARTS))
 
-    def part(number: int) -> tuple[dict[str, Any], int, bytes]:  # Any: boto3
-        piece = read_piece(payload, (number - 1) * step, step)
-        md5 = hashlib.md5(piece, usedforsecurity=False).digest()
-        given = upload | {"PartNumber": number, "ContentMD5": base64.b64encode(md5).decode()}
-        answer = ask(lambda client: client.upload_part(Body=piece, **given))
-        return {"ETag": answer["ETag"], "PartNumber": number}, len(piece), md5
+    def upload_part(number: int) -> tuple[dict[str, Any], int, bytes]:  # Any: boto3
+        content = read_slice(payload, (number - 1) * part_bytes, part_bytes)
+        md5 = hashlib.md5(content, usedforsecurity=False).digest()
+        arguments = upload | {"PartNumber": number, "ContentMD5": base64.b64encode(md5).decode()}
+        response = call(lambda client: client.upload_part(Body=content, **arguments))
+        return {"ETag": response["ETag"], "PartNumber": number}, len(content), md5
 
     senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="stoker-upload")
     try:
-        done = list(senders.map(part, range(1, -(-size // step) + 1)))
+        done = list(senders.map(upload_part, range(1, -(-size // part_bytes) + 1)))
     finally:
         senders.shutdown(cancel_futures=True)
-    named = all(one["ETag"].strip('"') == md5.hex() for one, _, md5 in done)
+    etags_are_md5s = all(part["ETag"].strip('"') == md5.hex() for part, _, md5 in done)
     joined = hashlib.md5(b"".join(md5 for _, _, md5 in done), usedforsecurity=False).hexdigest()
-    return Sent(
-        [one for one, _, _ in done], sum(size for _, size, _ in done), f"{joined}-{len(done)}" if named else None
-    )
+    etag = f"{joined}-{len(done)}" if etags_are_md5s else None
+    return UploadedParts([part for part, _, _ in done], sum(size for _, size, _ in done), etag)
 
 
-def unfinished(ask: "Ask", bucket: str, base: str, prefix: str) -> Iterator[Unfinished]:
-    """The uploads below ``base`` + ``prefix`` that were begun and not ended; their keys without ``base``."""
-    asked: dict[str, Any] = {"Bucket": bucket, "Prefix": base + prefix}  # Any: keywords of boto3
+def pending_uploads(call: "Call", bucket: str, base: str, prefix: str) -> Iterator[PendingUpload]:
+    """The incomplete uploads below ``base`` + ``prefix``; their keys without ``base``."""
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": base + prefix}  # Any: keywords of boto3
     while True:
-        page = ask(lambda client: client.list_multipart_uploads(**asked))
-        for one in page.get("Uploads", ()):
-            key, name = one["Key"], one["UploadId"]
+        page = call(lambda client: client.list_multipart_uploads(**request))
+        for upload in page.get("Uploads", ()):
+            key, upload_id = upload["Key"], upload["UploadId"]
             try:
-                size = _size(ask, {"Bucket": bucket, "Key": key, "UploadId": name})
+                size = _uploaded_size(call, {"Bucket": bucket, "Key": key, "UploadId": upload_id})
             except NotFound:
-                continue  # ended since
-            yield Unfinished(key[len(base) :], size, seconds(one["Initiated"]), name)
-        then = {"KeyMarker": page.get("NextKeyMarker"), "UploadIdMarker": page.get("NextUploadIdMarker")}
-        after = {name: value for name, value in then.items() if value}
-        if not page.get("IsTruncated") or not page.get("Uploads") or not after:
+                continue  # ended since it was listed
+            yield PendingUpload(key[len(base) :], size, timestamp(upload["Initiated"]), upload_id)
+        markers = {"KeyMarker": page.get("NextKeyMarker"), "UploadIdMarker": page.get("NextUploadIdMarker")}
+        markers = {name: value for name, value in markers.items() if value}
+        if not page.get("IsTruncated") or not page.get("Uploads") or not markers:
             return
-        asked.update(after)
+        request.update(markers)
 
 
-def _size(ask: "Ask", upload: dict[str, Any]) -> int:  # Any: keywords of boto3
+def _uploaded_size(call: "Call", upload: dict[str, Any]) -> int:  # Any: keywords of boto3
     from stoker.storage.stores.s3_faults import UploadGone
 
-    size, asked = 0, dict(upload)
+    size, request = 0, dict(upload)
     while True:
         try:
-            page = ask(lambda client: client.list_parts(**asked))
+            page = call(lambda client: client.list_parts(**request))
         except UploadGone as error:
             raise NotFound(str(error)) from error
-        size += sum(int(one["Size"]) for one in page.get("Parts", ()))
+        size += sum(int(part["Size"]) for part in page.get("Parts", ()))
         if not page.get("IsTruncated") or not page.get("Parts"):
             return size
-        asked["PartNumberMarker"] = page["NextPartNumberMarker"]
+        request["PartNumberMarker"] = page["NextPartNumberMarker"]
 
 
-def seconds(moment: datetime) -> float:
-    """A time of boto3's, in seconds since 1970."""
+def timestamp(moment: datetime) -> float:
+    """A time from boto3 as seconds since 1970."""
     return moment.timestamp()

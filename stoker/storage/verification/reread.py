@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.shards import records
-from stoker.storage.shards.shard import RECORD, Member, groups_of
+from stoker.storage.shards.shard import RECORD, Member, iter_sample_members
 from stoker.storage.stores.store import Store
 
 _PIECE = 16 * 2**20  # bytes read at a time
@@ -60,7 +60,7 @@ class Reading:
         found: list[Place] = []
         wrong = 0
         try:
-            for name, members in groups_of(payload):
+            for name, members in iter_sample_members(payload):
                 found.append((name, members))
                 last = members[-1]
                 if not _is_record(name, last, payload) and wrong < TOLD:

@@ -8,7 +8,7 @@ from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.indexed.indexer import tar_name
 from stoker.storage.indexed.scan import scan
 from stoker.storage.statistics.summary import Summary
-from stoker.storage.stores.store import Store, Stored
+from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.reread import Reading
 from stoker.storage.versions.manifest import Manifest, Shard
 
@@ -60,7 +60,7 @@ def _read_again(objects: Reading, tars: Store, shard: Shard, manifest: Manifest)
         if size != shard.size:
             objects.tell(shard.key, f"has {size} bytes, but the manifest says {shard.size}")
             return None
-        scanned = scan(tars, Stored(shard.key, shard.size), read=count)
+        scanned = scan(tars, StoredObject(shard.key, shard.size), read=count)
     except NotFound:
         objects.tell(shard.key, f"is missing in {tars.url}")
         return None

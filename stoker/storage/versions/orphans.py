@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 from stoker.storage.errors import NotFound
-from stoker.storage.stores.store import Store, Stored, Unfinished
+from stoker.storage.stores.store import PendingUpload, Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.work import Turn
@@ -43,24 +43,24 @@ class Orphan:
     """What goes or stays together: an object, or a marker and what it promises."""
 
     kind: str
-    objects: tuple[Stored, ...]  # the marker first: without it, nobody believes that the rest is there
-    unfinished: Unfinished | None = None
+    objects: tuple[StoredObject, ...]  # the marker first: without it, nobody believes that the rest is there
+    upload: PendingUpload | None = None
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return self.unfinished.size if self.unfinished else sum(one.size for one in self.objects)
+        return self.upload.size if self.upload else sum(one.size for one in self.objects)
 
     @property
     def keys(self) -> list[str]:
         """Keys of its objects; of an unfinished write, that of the object it was to become, or its name."""
-        return [self.unfinished.key or self.unfinished.name] if self.unfinished else [one.key for one in self.objects]
+        return [self.upload.key or self.upload.upload_id] if self.upload else [one.key for one in self.objects]
 
     @property
     def modified(self) -> float:
         """When its youngest object was written, in seconds since 1970; infinite if a store does not tell."""
-        if self.unfinished:
-            return self.unfinished.modified
+        if self.upload:
+            return self.upload.modified
         return max(math.inf if one.modified is None else one.modified for one in self.objects)
 
 
@@ -105,14 +105,14 @@ def find(store: Store, corpus: str, needed: Collection[str], *, own: str = "") -
     for one in store.list(layout.work(corpus)):
         if layout.is_ours(one.key) and one.key != own:
             yield Orphan(NOTE, (one,))
-    for write in store.unfinished(f"{corpus}/"):
+    for write in store.pending_uploads(f"{corpus}/"):
         if layout.is_ours(write.key):
             yield Orphan(WRITE, (), write)
 
 
 def find_elsewhere(store: Store) -> Iterator[Orphan]:
     """Orphans that are no corpus's: half-written files that do not tell what they were to become, old probes."""
-    for write in store.unfinished():
+    for write in store.pending_uploads():
         if not write.key:
             yield Orphan(WRITE, (), write)
     for one in store.list(_PROBES):
@@ -132,7 +132,7 @@ def remove(turn: Turn, versions: Versions, orphans: Iterable[Orphan]) -> Iterato
                 turn.check()
                 versions.refresh()
                 until = time.monotonic() + _LONGEST_S
-                free = [one for one in batch if one.unfinished or versions.needed.isdisjoint(one.keys)]
+                free = [one for one in batch if one.upload or versions.needed.isdisjoint(one.keys)]
                 gone = list(pool.map(lambda one, until=until: _delete(turn, one, until), free))
                 yield from (one for one, done in zip(free, gone, strict=True) if done)
                 batch = [one for one, done in zip(free, gone, strict=True) if not done]
@@ -140,8 +140,8 @@ def remove(turn: Turn, versions: Versions, orphans: Iterable[Orphan]) -> Iterato
 
 def remove_elsewhere(store: Store, orphan: Orphan) -> None:
     """Remove one that is no corpus's."""
-    if orphan.unfinished:
-        store.abandon(orphan.unfinished)
+    if orphan.upload:
+        store.abort(orphan.upload)
     for one in orphan.objects:
         store.delete(one.key)
 
@@ -169,7 +169,7 @@ def _needed(manifest: Manifest, store: Store) -> set[str]:
 
 
 def _in_folder(
-    store: Store, folder: str, inside: list[Stored], needed: Collection[str], *, raw: bool
+    store: Store, folder: str, inside: list[StoredObject], needed: Collection[str], *, raw: bool
 ) -> Iterator[Orphan]:
     """The orphans of one raw part's or one group's folder."""
     done, half = (PART, HALF_PART) if raw else (GROUP, HALF_GROUP)

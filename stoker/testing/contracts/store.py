@@ -85,11 +85,11 @@ class StoreContract:
         payload = bytes(number % 251 for number in range(1000)) * (size // 1000 + 1)
         store.write("a/b", payload[:size])
         for start in {0, size // 3, size, size + 9}:
-            pieces = list(store.pieces("a/b", start=start))
+            pieces = list(store.iter_bytes("a/b", start=start))
             assert b"".join(pieces) == payload[start:size]
             assert all(0 < len(piece) <= 2**20 for piece in pieces)
         with pytest.raises(NotFound, match="no such object"):
-            list(store.pieces("a/c"))
+            list(store.iter_bytes("a/c"))
 
     def test_a_path_is_a_file_of_the_same_bytes_if_there_is_one(self, store: Store) -> None:
         store.write("a/b", b"payload")

@@ -219,7 +219,7 @@ class Fetch:
     def _download(self, keep: Callable[[bytes], None]) -> None:
         seen = hashlib.sha256()
         self.got = 0
-        for piece in self._tars.pieces(self.shard.key):
+        for piece in self._tars.iter_bytes(self.shard.key):
             self._check_stopped()
             self.fetched += len(piece)
             if self.got + len(piece) > self.shard.size:

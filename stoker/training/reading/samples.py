@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stoker.storage.shards.index import Places, ShardIndex
 from stoker.storage.shards.sample import Sample
-from stoker.storage.shards.shard import RECORD, parse_record, record_of
+from stoker.storage.shards.shard import RECORD, parse_external_record, parse_record
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,11 +163,11 @@ class Samples(Sequence[Sample]):
                 continue
             begin = int(index.offsets[number, row]) - int(index.starts[row])
             payload = region[begin : begin + size]
-            if extension == RECORD and (found := record_of(payload, key)) is not None:
+            if extension == RECORD and (found := parse_external_record(payload, key)) is not None:
                 record = found
             elif self._fields is None or extension in self._fields:
                 fields[extension] = bytes(payload)
-        return Sample.found(key, fields, record)
+        return Sample.unchecked(key, fields, record)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[place] for place in range(self._size))

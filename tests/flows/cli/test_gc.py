@@ -168,18 +168,18 @@ def test_uploads_that_were_never_ended_go_on_a_real_server(cli: Cli, s3_store: S
         "AWS_SECRET_ACCESS_KEY": str(s3_store.secret_key),
     }
     manifest = make_version(s3_store)
-    place = s3_store._place(f"{CORPUS}/raw/{'a' * 32}/part-{'1' * 16}.tar")
-    begun = s3_store._access.ask("", lambda client: client.create_multipart_upload(**place))
+    place = s3_store._bucket_and_key(f"{CORPUS}/raw/{'a' * 32}/part-{'1' * 16}.tar")
+    begun = s3_store._connection.call("", lambda client: client.create_multipart_upload(**place))
     part = place | {"UploadId": begun["UploadId"], "PartNumber": 1, "Body": b"x" * 5 * 2**20}
-    s3_store._access.ask("", lambda client: client.upload_part(**part))
+    s3_store._connection.call("", lambda client: client.upload_part(**part))
     look = cli("gc", "--store", s3_store.url)
     assert "writes that never ended" in look.stdout, look.stderr
     assert "5.24 MB" in look.stdout
     assert cli("gc", "--store", s3_store.url, "--delete").returncode == 0
-    assert len(list(s3_store.unfinished())) == 1  # too young
+    assert len(list(s3_store.pending_uploads())) == 1  # too young
     done = cli("gc", "--store", s3_store.url, "--delete", "--older-than", "0s")
     assert done.returncode == 0, done.stderr
-    assert list(s3_store.unfinished()) == []
+    assert list(s3_store.pending_uploads()) == []
     assert {one.key for one in s3_store.list()} == reachable(s3_store, manifest)
 
 
@@ -213,7 +213,7 @@ def test_after_kills_only_what_versions_need_is_left_and_the_same_ingest_gives_t
         assert done.returncode == 0, done.stderr
         versions = [key for key in shaken.objects() if "/versions/" in key]
         assert set(shaken.objects()) == _named(shaken, versions)
-        assert list(store.unfinished()) == []
+        assert list(store.pending_uploads()) == []
         assert shaken("verify", "words").returncode == 0
         if len(versions) > 1:
             break  # it was faster than the kill

@@ -16,7 +16,7 @@ from stoker.pipelines.stages.publish import Published, ingest
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.shards import records
-from stoker.storage.shards.shard import samples_of
+from stoker.storage.shards.shard import iter_samples
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog
@@ -35,7 +35,7 @@ def shas(manifest: Manifest) -> list[tuple[str, str, str]]:
 
 
 def keys(store: MemoryStore, manifest: Manifest) -> list[str]:
-    return [sample.key for shard in manifest.shards for sample in samples_of(store.read(shard.key))]
+    return [sample.key for shard in manifest.shards for sample in iter_samples(store.read(shard.key))]
 
 
 def test_two_undisturbed_runs_give_the_same_bytes_whatever_the_clock_says(tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ from stoker.storage.indexed.tars import Tars, expand, find_tars, split_of, store
 from stoker.storage.shards import records
 from stoker.storage.shards.index import ShardIndex
 from stoker.storage.shards.tar import END, header
-from stoker.storage.shards.tar_headers import Walker, members_of
+from stoker.storage.shards.tar_headers import TarHeaderParser, iter_files
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.s3 import S3Store
-from stoker.storage.stores.store import Store, Stored
+from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
@@ -51,7 +51,7 @@ def read(payload: bytes) -> list[tuple[str, Mapping[str, bytes]]]:
     """Key and fields of each sample of a tar, by its index."""
     store = MemoryStore()
     store.write("a.tar", payload)
-    found = scan(store, Stored("a.tar", len(payload)))
+    found = scan(store, StoredObject("a.tar", len(payload)))
     assert found is not None
     own = ShardIndex.decode(records.encode(found.index), "a.tar", size=len(payload))
     samples = []
@@ -122,12 +122,12 @@ def test_the_members_are_the_same_in_whatever_pieces_a_tar_comes(
     given_members: list[tuple[str, bytes]], cuts: list[int]
 ) -> None:
     payload = tar(given_members)
-    walker, found, at = Walker(len(payload)), [], 0
+    walker, found, at = TarHeaderParser(len(payload)), [], 0
     for size in [*cuts, len(payload)]:
         found += walker.feed(payload[at : at + size])
         at += size
     walker.end()
-    assert found == list(members_of(memoryview(payload)))
+    assert found == list(iter_files(memoryview(payload)))
 
 
 def test_records_and_classes_become_columns_in_whatever_pieces_a_tar_comes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_records_and_classes_become_columns_in_whatever_pieces_a_tar_comes(monke
     store = MemoryStore()
     store.write("a.tar", payload)
     monkeypatch.setattr(scan_module, "PIECE", 77)
-    found = scan(store, Stored("a.tar", len(payload)))
+    found = scan(store, StoredObject("a.tar", len(payload)))
     assert found is not None
     assert found.index["label"].to_pylist() == ["0", "1", "2", None, None]
     assert found.index["caption"].to_pylist() == ["number 0", "number 1", "number 2", None, None]
@@ -160,7 +160,7 @@ def test_sizes_in_base_256_are_read() -> None:
 
 
 def test_a_member_of_ten_gigabytes_is_passed_over_without_being_held() -> None:
-    walker = Walker(11 * 10**9)
+    walker = TarHeaderParser(11 * 10**9)
     assert list(walker.feed(big(10**10))) == [("a.bin", 512, 10**10)]
     assert list(walker.feed(bytes(2**20))) == []
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from stoker.storage.errors import CorruptShard
 from stoker.storage.shards import records
 from stoker.storage.shards.sample import Sample
-from stoker.storage.shards.shard import Member, Tar, TarWriter, region, samples_of
+from stoker.storage.shards.shard import Member, TarSummary, TarWriter, encode_sample, iter_samples
 from stoker.storage.shards.tar import header
-from stoker.storage.shards.tar_headers import members_of
+from stoker.storage.shards.tar_headers import iter_files
 from tests.storage.samples import GOLDEN, samples
 
 # A change here means that every shard gets other bytes: raise the format numbers and say so in the changelog.
@@ -29,7 +29,7 @@ GOLDEN_SHA256 = "f2f07ec94d2c8b3f2cb272cbe8fad8409b5b8df56a4ecbaec017fdc8993979c
 GOLDEN_SIZE = 11776
 
 
-def write(path: Path, chosen: Sequence[Sample]) -> Tar:
+def write(path: Path, chosen: Sequence[Sample]) -> TarSummary:
     with TarWriter(path) as writer:
         for sample in chosen:
             writer.add(sample)
@@ -37,7 +37,7 @@ def write(path: Path, chosen: Sequence[Sample]) -> Tar:
 
 
 def packed(chosen: Sequence[Sample]) -> bytes:
-    return b"".join(region(sample)[0] for sample in chosen) + bytes(1024)
+    return b"".join(encode_sample(sample)[0] for sample in chosen) + bytes(1024)
 
 
 def test_a_shards_bytes_are_these(tmp_path: Path) -> None:
@@ -63,14 +63,14 @@ def test_what_does_not_fit_a_header_is_not_written(name: str, size: int) -> None
 
 
 def test_an_empty_shard_is_a_tar(tmp_path: Path) -> None:
-    assert write(tmp_path / "a.tar", []) == Tar(0, 1024, hashlib.sha256(bytes(1024)).hexdigest())
-    assert list(samples_of(bytes(1024))) == []
+    assert write(tmp_path / "a.tar", []) == TarSummary(0, 1024, hashlib.sha256(bytes(1024)).hexdigest())
+    assert list(iter_samples(bytes(1024))) == []
 
 
 @given(st.lists(samples, max_size=4, unique_by=lambda sample: sample.key))
 @settings(max_examples=150, deadline=None)
 def test_what_is_packed_is_read_back(chosen: list[Sample]) -> None:
-    found = list(samples_of(packed(chosen)))
+    found = list(iter_samples(packed(chosen)))
     assert found == [Sample(one.key, one.fields, one.record) for one in chosen]
     assert [list(one.fields) for one in found] == [sorted(one.fields) for one in chosen]
 
@@ -81,7 +81,7 @@ def test_the_standard_library_reads_the_same_members(chosen: list[Sample]) -> No
     payload = packed(chosen)
     with tarfile.open(fileobj=io.BytesIO(payload)) as tar:
         theirs = [(one.name, one.offset_data, one.size) for one in tar]
-    assert theirs == list(members_of(memoryview(payload)))
+    assert theirs == list(iter_files(memoryview(payload)))
 
 
 def test_a_sample_lies_where_the_writer_says(tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_copied_regions_make_the_same_shard(tmp_path: Path) -> None:
     with TarWriter(tmp_path / "b.tar") as writer:
         placed = []
         for sample in GOLDEN:
-            payload, members = region(sample)
-            placed.append(writer.copy(sample.key, memoryview(payload), members))
+            payload, members = encode_sample(sample)
+            placed.append(writer.add_encoded(sample.key, memoryview(payload), members))
         assert writer.close() == tar
     with TarWriter(tmp_path / "c.tar") as writer:
         assert [writer.add(sample) for sample in GOLDEN] == placed
@@ -112,30 +112,30 @@ def test_copied_regions_make_the_same_shard(tmp_path: Path) -> None:
 
 def test_a_region_that_is_not_whole_blocks_is_a_bug(tmp_path: Path) -> None:
     with TarWriter(tmp_path / "a.tar") as writer, pytest.raises(ValueError, match="multiple of 512"):
-        writer.copy("a", b"x" * 513, [Member("txt", 0, 1)])
+        writer.add_encoded("a", b"x" * 513, [Member("txt", 0, 1)])
 
 
 def test_measures_stay_out_of_the_tar() -> None:
     one = Sample("a", {"txt": b"x"}, {"url": "u"}, {"fetched_at": "now"})
     other = Sample("a", {"txt": b"x"}, {"url": "u"}, {"fetched_at": "later"})
-    assert region(one) == region(other)
+    assert encode_sample(one) == encode_sample(other)
 
 
 def test_numbers_that_json_lacks_become_null() -> None:
     sample = Sample("a", {}, {"score": float("nan"), "deep": [{"x": float("inf")}], "fine": 1.5})
-    (found,) = samples_of(packed([sample]))
+    (found,) = iter_samples(packed([sample]))
     assert found.record == {"score": None, "deep": [{"x": None}], "fine": 1.5}
 
 
 def test_a_record_that_is_no_json_is_told_by_its_sample() -> None:
     with pytest.raises(ValueError, match="sample a: its record is no JSON"):
-        region(Sample("a", {}, {"when": object()}))
+        encode_sample(Sample("a", {}, {"when": object()}))
 
 
 def damaged() -> list[tuple[str, bytes, str]]:
     whole = packed(GOLDEN)
-    first = region(GOLDEN[0])[0]
-    twice = region(Sample("a", {"txt": b"1"}))[0][:1024] * 2 + bytes(1024)
+    first = encode_sample(GOLDEN[0])[0]
+    twice = encode_sample(Sample("a", {"txt": b"1"}))[0][:1024] * 2 + bytes(1024)
     no_json = header("a.json", 5) + b"{nope" + bytes(507)
     listed = header("a.json", 2) + b"[]" + bytes(510) + bytes(1024)
     name = bytearray(header("a.txt", 1))
@@ -162,7 +162,7 @@ def damaged() -> list[tuple[str, bytes, str]]:
 @pytest.mark.parametrize(("payload", "message"), [pytest.param(two, three, id=one) for one, two, three in damaged()])
 def test_a_damaged_shard_is_told_with_its_place(payload: bytes, message: str) -> None:
     with pytest.raises(CorruptShard, match=message):
-        list(samples_of(payload))
+        list(iter_samples(payload))
 
 
 @given(st.integers(0, len(packed(GOLDEN)) - 1), st.integers(0, 7))
@@ -172,7 +172,7 @@ def test_a_flipped_bit_changes_the_samples_or_is_told_but_never_crashes(place: i
     payload[place] ^= 1 << bit
     told = ""
     try:
-        list(samples_of(payload))
+        list(iter_samples(payload))
     except CorruptShard as error:
         told = str(error)
     assert told == "" or told.startswith("at byte ")
@@ -183,7 +183,7 @@ def test_a_flipped_bit_changes_the_samples_or_is_told_but_never_crashes(place: i
 def test_any_bytes_are_samples_or_corrupt(payload: bytes) -> None:
     for given_bytes in (payload, packed(GOLDEN)[:1024] + payload):
         with contextlib.suppress(CorruptShard):
-            list(samples_of(given_bytes))
+            list(iter_samples(given_bytes))
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -199,7 +199,7 @@ def test_tars_of_other_writers_are_read(form: int) -> None:
             info.size = len(payload)
             info.uid, info.uname, info.mtime = 1000, "someone", 1.5e9
             tar.addfile(info, io.BytesIO(payload))
-    found = [(name, sink.getvalue()[offset : offset + size]) for name, offset, size in members_of(sink.getbuffer())]
+    found = [(name, sink.getvalue()[offset : offset + size]) for name, offset, size in iter_files(sink.getbuffer())]
     assert found == [("a.JPG", b"one"), ("a.txt", b"two"), ("README", b"no sample"), (f"{long}.txt", b"3")]
 
 

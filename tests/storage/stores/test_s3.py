@@ -42,7 +42,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def uploads(store: S3Store) -> list[str]:
-    answer = store._access.ask("uploads", lambda client: client.list_multipart_uploads(Bucket=BUCKET))
+    answer = store._connection.call("uploads", lambda client: client.list_multipart_uploads(Bucket=BUCKET))
     return [one["Key"] for one in answer.get("Uploads", []) if one["Key"].startswith(store.prefix)]
 
 
@@ -271,16 +271,16 @@ def test_an_endpoint_of_boto3s_own_environment_is_used_and_named(
     for key in ("a/b", "a-b"):
         store.write(key, b"x")
     assert [stored.key for stored in store.list()] == ["a-b", "a/b"]
-    assert not store._access.is_aws
+    assert not store._connection.is_aws
     with pytest.raises(StorageRefused, match=f"{s3_server.endpoint} has no such bucket"):
         replace(store, bucket="no-such-bucket").read("a")
 
 
 def test_amazons_own_servers_are_known_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    assert S3Store("bucket", access_key="a", secret_key="b")._access.is_aws
-    assert S3Store("bucket", access_key="a", secret_key="b", region="cn-north-1")._access.is_aws
-    assert not S3Store("bucket", endpoint="https://s3.example.org", access_key="a", secret_key="b")._access.is_aws
+    assert S3Store("bucket", access_key="a", secret_key="b")._connection.is_aws
+    assert S3Store("bucket", access_key="a", secret_key="b", region="cn-north-1")._connection.is_aws
+    assert not S3Store("bucket", endpoint="https://s3.example.org", access_key="a", secret_key="b")._connection.is_aws
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_loopback(

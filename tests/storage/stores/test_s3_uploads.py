@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from stoker.storage.errors import NotFound, StorageUnavailable
 from stoker.storage.shards import shard
 from stoker.storage.shards.sample import Sample
-from stoker.storage.shards.shard import TarWriter, region, samples_of
+from stoker.storage.shards.shard import TarWriter, encode_sample, iter_samples
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.s3 import S3Store
-from stoker.storage.stores.s3_uploads import Sent
-from stoker.storage.stores.store import Store, Unfinished
+from stoker.storage.stores.s3_uploads import UploadedParts
+from stoker.storage.stores.store import PendingUpload, Store
 
 PART = 5 * 2**20
 DIES = """
@@ -32,12 +32,12 @@ from pathlib import Path
 from stoker.flows.settings import Settings
 from stoker.storage import open_store
 from stoker.storage.stores import payload, s3_uploads
-real, read = payload.read_piece, []
+real, read = payload.read_slice, []
 def piece(payload, start, size):
     if start >= 2 * size:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(payload, start, size)
-s3_uploads.read_piece = piece
+s3_uploads.read_slice = piece
 s3_uploads._SENDERS = 1
 from dataclasses import replace
 store = replace(open_store(sys.argv[1], endpoint=sys.argv[2], access_key=sys.argv[3], secret_key=sys.argv[4]),
@@ -69,9 +69,9 @@ def test_a_listing_tells_when_an_object_was_written(store: Store) -> None:
 
 def test_an_undisturbed_store_has_no_unfinished_writes(store: Store) -> None:
     store.write("a/b", b"x")
-    assert list(store.unfinished()) == list(store.unfinished("a/")) == []
+    assert list(store.pending_uploads()) == list(store.pending_uploads("a/")) == []
     name = "0" * 32 if isinstance(store, DirectoryStore) else "no-such-upload"
-    store.abandon(Unfinished("a/b", 1, 0.0, name))
+    store.abort(PendingUpload("a/b", 1, 0.0, name))
     assert store.read("a/b") == b"x"
 
 
@@ -79,20 +79,20 @@ def test_what_a_killed_upload_left_is_found_and_removed(s3_store: S3Store) -> No
     keys = [s3_store.endpoint, s3_store.access_key, s3_store.secret_key]
     assert subprocess.run([sys.executable, "-c", DIES, s3_store.url, *map(str, keys)], check=False).returncode == -9
     before = time.time()
-    (left,) = s3_store.unfinished("digits/")
+    (left,) = s3_store.pending_uploads("digits/")
     assert (left.key, left.size) == ("digits/raw/a.tar", 2 * PART)
     assert abs(left.modified - before) < 60
-    assert list(s3_store.unfinished("other/")) == []
+    assert list(s3_store.pending_uploads("other/")) == []
     with pytest.raises(NotFound):
         s3_store.read("digits/raw/a.tar")
     for _ in range(2):
-        s3_store.abandon(left)
-        assert list(s3_store.unfinished()) == []
+        s3_store.abort(left)
+        assert list(s3_store.pending_uploads()) == []
 
 
 def begin(store: S3Store, key: str) -> None:
-    place = store._place(key)
-    store._access.ask("", lambda client: client.create_multipart_upload(**place))
+    place = store._bucket_and_key(key)
+    store._connection.call("", lambda client: client.create_multipart_upload(**place))
 
 
 def test_many_unfinished_uploads_are_all_listed(s3_store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,9 +112,9 @@ def test_many_unfinished_uploads_are_all_listed(s3_store: S3Store, monkeypatch: 
         return whole(key, asked, **options)
 
     object.__setattr__(s3_store, "_try", small_pages)
-    assert sorted(left.key for left in s3_store.unfinished()) == [f"digits/raw/{number}" for number in range(7)]
-    for left in list(s3_store.unfinished()):
-        s3_store.abandon(left)
+    assert sorted(left.key for left in s3_store.pending_uploads()) == [f"digits/raw/{number}" for number in range(7)]
+    for left in list(s3_store.pending_uploads()):
+        s3_store.abort(left)
 
 
 def test_a_write_whose_file_is_removed_by_somebody_fails_and_says_so(
@@ -124,9 +124,9 @@ def test_a_write_whose_file_is_removed_by_somebody_fails_and_says_so(
 
     def removed_meanwhile(file: int) -> None:
         flush(file)
-        for left in store.unfinished():
+        for left in store.pending_uploads():
             seen.append((left.key, left.size))
-            store.abandon(left)
+            store.abort(left)
 
     monkeypatch.setattr(os, "fsync", removed_meanwhile)
     with pytest.raises(StorageUnavailable, match="try again"):
@@ -169,8 +169,8 @@ def test_an_upload_holds_a_few_parts_however_long_the_file_is(s3_store: S3Store,
 
 def test_encrypted_servers_etags_are_not_taken_for_md5s() -> None:
     parts = [{"ETag": "x", "PartNumber": 1}]
-    assert Sent(parts, 10, None).fault(10, '"anything"') == ""
-    assert Sent(parts, 10, None).fault(9, '"anything"') == "has 9 bytes, but 10 were sent"
+    assert UploadedParts(parts, 10, None).mismatch(10, '"anything"') == ""
+    assert UploadedParts(parts, 10, None).mismatch(9, '"anything"') == "has 9 bytes, but 10 were sent"
 
 
 @pytest.mark.parametrize("size", [300, 18_000, 400_000])
@@ -192,15 +192,15 @@ def test_writing_holds_a_megabyte_however_much_is_written(tmp_path: Path, size: 
 @settings(max_examples=60, deadline=None)
 def test_however_pieces_are_gathered_the_bytes_are_the_same(steps: list[tuple[int, bool]], held: int) -> None:
     samples = [Sample(f"s-{number}", {"bin": b"x" * (700 * times)}) for number, (times, _) in enumerate(steps)]
-    expected = b"".join(region(sample)[0] for sample in samples) + bytes(1024)
+    expected = b"".join(encode_sample(sample)[0] for sample in samples) + bytes(1024)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shard, "_HELD", held)
+        patch.setattr(shard, "_BUFFER", held)
         patch.setattr(shard, "_DIRECT", 2048)
         path = Path(folder) / "a.tar"
         with TarWriter(path) as writer:
             for sample, (_, whole) in zip(samples, steps, strict=True):
-                payload, members = region(sample)
-                placed = writer.copy(sample.key, payload, members) if whole else writer.add(sample)
+                payload, members = encode_sample(sample)
+                placed = writer.add_encoded(sample.key, payload, members) if whole else writer.add(sample)
                 assert expected[placed.start : placed.stop] == payload
             tar = writer.close()
         assert path.read_bytes() == expected
@@ -214,4 +214,4 @@ def test_a_sample_that_cannot_be_written_leaves_the_tar_as_it_was(tmp_path: Path
             writer.add(Sample("b", {"txt": b"2"}, {"when": object()}))
         writer.add(Sample("c", {"txt": b"3"}))
         writer.close()
-    assert [sample.key for sample in samples_of((tmp_path / "a.tar").read_bytes())] == ["a", "c"]
+    assert [sample.key for sample in iter_samples((tmp_path / "a.tar").read_bytes())] == ["a", "c"]

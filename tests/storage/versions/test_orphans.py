@@ -18,7 +18,7 @@ from stoker.storage.errors import CorruptShard, StorageRefused, StorageUnavailab
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.s3 import S3Store
-from stoker.storage.stores.store import Store, Stored
+from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout, orphans, work
 from stoker.storage.versions.manifest import Manifest, load_manifest
@@ -69,9 +69,9 @@ def run(made: Recipe, store: Store, folder: Path) -> Manifest:
 class Aged(MemoryStore):
     """Everything but the notes of who is at work looks a year old."""
 
-    def list(self, prefix: str = "") -> Iterator[Stored]:
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
         for one in super().list(prefix):
-            yield one if "/work/" in one.key else Stored(one.key, one.size, modified=time.time() - 3e7)
+            yield one if "/work/" in one.key else StoredObject(one.key, one.size, modified=time.time() - 3e7)
 
 
 @pytest.fixture(params=["directory", "memory", "s3"])
@@ -130,14 +130,14 @@ def test_an_orphan_is_as_young_as_its_youngest_object(store: Store) -> None:
     before = time.time()
     litter(store)
     assert all(before - 1.01 <= one.modified <= time.time() + 1 for one in found(store))
-    unknown = Orphan(orphans.PART, (Stored("a", 1, modified=5.0), Stored("b", 1)))
+    unknown = Orphan(orphans.PART, (StoredObject("a", 1, modified=5.0), StoredObject("b", 1)))
     assert unknown.modified == float("inf")
-    assert Orphan(orphans.PART, (Stored("a", 1, modified=5.0), Stored("b", 1, modified=7.0))).modified == 7
+    assert Orphan(orphans.PART, (StoredObject("a", 1, modified=5.0), StoredObject("b", 1, modified=7.0))).modified == 7
 
 
 def begin(store: S3Store, key: str) -> None:
-    place = store._place(key)
-    store._access.ask("", lambda client: client.create_multipart_upload(**place))
+    place = store._bucket_and_key(key)
+    store._connection.call("", lambda client: client.create_multipart_upload(**place))
 
 
 def test_an_upload_that_a_killed_process_left_is_found_and_removed(s3_store: S3Store) -> None:
@@ -147,10 +147,10 @@ def test_an_upload_that_a_killed_process_left_is_found_and_removed(s3_store: S3S
     (one,) = found(s3_store)
     assert (one.kind, one.keys) == (orphans.WRITE, keys[:1])
     assert clear(s3_store) == keys[:1]
-    left = list(s3_store.unfinished())
+    left = list(s3_store.pending_uploads())
     assert sorted(one.key for one in left) == sorted(keys[1:])  # somebody else's: they stay
     for other in left:
-        s3_store.abandon(other)
+        s3_store.abort(other)
 
 
 def test_half_written_files_of_a_folder_are_found_for_the_whole_store(tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_an_ingest_waits_for_a_gc_and_not_for_a_dead_one() -> None:
     store.write(other, b"{}")
     with pytest.raises(AtWork, match="`stoker gc` is clearing it up"), ingesting(store, CORPUS, sleep=lambda _: None):
         raise AssertionError("never reached")
-    store._written[other] -= 1000
+    store._modified[other] -= 1000
     with ingesting(store, CORPUS, sleep=lambda _: pytest.fail("waited for a dead process")):
         pass
     assert [one.key for one in store.list(f"{CORPUS}/work/")] == [other]
@@ -372,11 +372,11 @@ def test_one_at_work_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> Non
     store = MemoryStore()
     with ingesting(store, CORPUS):
         (key,) = (one.key for one in store.list())
-        store._written[key] = 0.0
+        store._modified[key] = 0.0
         deadline = time.monotonic() + 10
-        while store._written[key] == 0.0 and time.monotonic() < deadline:
+        while store._modified[key] == 0.0 and time.monotonic() < deadline:
             time.sleep(0.005)
-        assert store._written[key] > 0
+        assert store._modified[key] > 0
         assert set(json.loads(store.read(key))) == {"host", "pid"}
     assert list(store.list()) == []
 

@@ -48,9 +48,9 @@ class Slow(MemoryStore):
         self.whole: list[str] = []
         self.parts: list[str] = []
 
-    def pieces(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+    def iter_bytes(self, key: str, *, start: int = 0) -> Iterator[bytes]:
         self.whole.append(key)
-        for piece in super().pieces(key, start=start):
+        for piece in super().iter_bytes(key, start=start):
             yield piece[: len(piece) // 2]
             assert self.allowed.wait(20)
             yield piece[len(piece) // 2 :]
@@ -311,8 +311,8 @@ class Cut(Slow):
 
     broken = True
 
-    def pieces(self, key: str, *, start: int = 0) -> Iterator[bytes]:
-        for piece in super().pieces(key, start=start):
+    def iter_bytes(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        for piece in super().iter_bytes(key, start=start):
             yield piece
             if self.broken:
                 raise StorageUnavailable(f"{key}: cut; try again")
