@@ -1,8 +1,8 @@
-"""Rows of a data set: of the Hugging Face hub, or of Parquet and Arrow files here."""
+"""Rows of a data set: from the Hugging Face hub, or from local Parquet and Arrow files."""
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar
@@ -30,13 +30,24 @@ _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 class HuggingFace(Source):
     """Rows of a data set with an image, a text or both; images as the bytes that are stored.
 
-    ``dataset`` is a name on the hub, or a .parquet or .arrow file here, or a folder of them (as ``save_to_disk`` or a
-    clone of the hub leaves it; files that name a split in their path are read for that split alone). ``image``,
-    ``text`` and ``label`` name the columns; where one is not named, the column of that kind is taken: an Image, one
-    called text, a ClassLabel or one called label. Numbers of a ClassLabel become their names. ``columns`` go to the
-    record: caption, title, author and the like under their name, others as ``row_`` and their name. The hub needs
-    ``pip install "stoker[huggingface]"``; ``streaming`` reads from it without storing. About ``rows_per_partition``
-    are read together; a stream whose length nobody knows, all at once.
+    The hub needs ``pip install "stoker[huggingface]"``; local files do not.
+
+    Options:
+        dataset (text): a name on the hub such as "ylecun/mnist"; or a .parquet or .arrow file, or a folder of them
+            (from ``save_to_disk`` or a clone), relative to the recipe.
+        config (text, default none): the data set's configuration on the hub.
+        split (text, default "train"): the split that is read; of a folder, the files whose paths name it, or all files
+            if no path names a split.
+        revision (text, default none): branch, tag or commit on the hub.
+        streaming (true or false, default false): read from the hub without storing the data set on disk.
+        image (text, default none): column of the image; without it "image", "img", "jpg", "png" or the first Image.
+        text (text, default none): column of the text; without it "text" or "content".
+        label (text, default none): column of the label; without it "label", "labels" or the first ClassLabel. Numbers
+            of a ClassLabel become their names.
+        columns (list, default none): more columns for the record: attribution, author, caption, group, language,
+            licence, page_url and title under their names, others as "row_" and their name.
+        licence (text, default none): licence of all samples; without it the one that the hub tells.
+        rows_per_partition (number, default 1000): rows of a partition; a stream of unknown length is one partition.
 
     Example::
 
@@ -64,20 +75,21 @@ class HuggingFace(Source):
         """See Source."""
         files = self._files(context)
         if files is not None:
-            first = 0
+            first_row = 0
             for name, path in files.items():
-                self._wanted(arrow_tables.columns(path))
-                rows, sha256 = arrow_tables.count(path), _sha256(path)
+                self._choose_columns(arrow_tables.columns(path))
+                rows, fingerprint = arrow_tables.count_rows(path), _fingerprint(path)
                 for start, stop in self._ranges(rows):
-                    payload = {"file": name, "start": start, "stop": stop, "first": first}
-                    yield Partition(f"{name}@{start:09d}", payload, sha256)
-                first += rows
+                    payload = {"file": name, "start": start, "stop": stop, "first": first_row}
+                    yield Partition(f"{name}@{start:09d}", payload, fingerprint)
+                first_row += rows
             return
         table = self._hub()
-        self._wanted(table.columns)
+        self._choose_columns(table.columns)
         count, fingerprint = table.count, table.fingerprint
-        for begin, end in self._ranges(count) if count is not None else [(0, None)]:
-            yield Partition(f"{self.split}@{begin:09d}", {"start": begin, "stop": end}, fingerprint)
+        ranges: Sequence[tuple[int, int | None]] = self._ranges(count) if count is not None else [(0, None)]
+        for first, end in ranges:
+            yield Partition(f"{self.split}@{first:09d}", {"start": first, "stop": end}, fingerprint)
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -85,16 +97,18 @@ class HuggingFace(Source):
         files = self._files(context)
         if files is None:
             table = self._hub()
-            shown = _Shown(self, self._wanted(table.columns), self.licence or table.licence, table)
-            rows, first = table.rows(start, stop), 0
+            converter = _RowConverter(self, self._choose_columns(table.columns), self.licence or table.licence, table)
+            rows, first_row = table.rows(start, stop), 0
         else:
             path = files.get(partition.payload["file"])
             if path is None:
-                raise SourceBroken(f"{partition.payload['file']}: it was there when planned, and is gone")
-            shown = _Shown(self, self._wanted(arrow_tables.columns(path)), self.licence, None)
-            rows, first = arrow_tables.rows(path, start, stop), partition.payload["first"]
-        for place, row in enumerate(rows, start + first):
-            yield shown.candidate(place, row)
+                raise SourceBroken(
+                    f"{partition.payload['file']}: the file was there when the work was planned, and is gone"
+                )
+            converter = _RowConverter(self, self._choose_columns(arrow_tables.columns(path)), self.licence, None)
+            rows, first_row = arrow_tables.read_rows(path, start, stop), partition.payload["first"]
+        for index, row in enumerate(rows, start + first_row):
+            yield converter.candidate(index, row)
 
     def _hub(self) -> HubTable:
         return HubTable(self.dataset, self.config, self.split, self.revision, self.streaming)
@@ -117,91 +131,97 @@ class HuggingFace(Source):
                     "or a file"
                 )
             return None
-        kinds = (".parquet", ".arrow")
-        found = {path.relative_to(base).as_posix(): path for path in sorted(base.rglob("*")) if path.suffix in kinds}
-        if not found:
+        suffixes = (".parquet", ".arrow")
+        paths = sorted(path for path in base.rglob("*") if path.suffix in suffixes)
+        files = {path.relative_to(base).as_posix(): path for path in paths}
+        if not files:
             raise RecipeError(
                 f"source 'hugging_face': dataset {self.dataset!r}: no .parquet or .arrow file in the folder; for a "
                 "folder of images or texts use source 'local_files'"
             )
-        named = {name: _split_of(name, self.split) for name in found}
-        if not any(named.values()):
-            return found
-        chosen = {name: path for name, path in found.items() if named[name] == self.split}
-        if not chosen:
-            there = sorted({split for split in named.values() if split})
-            raise RecipeError(f"source 'hugging_face': split {self.split!r}: {suggestion(self.split, there)}")
-        return chosen
+        splits = {name: _split_of(name, self.split) for name in files}
+        if not any(splits.values()):
+            return files
+        of_split = {name: path for name, path in files.items() if splits[name] == self.split}
+        if not of_split:
+            known = sorted({split for split in splits.values() if split})
+            raise RecipeError(f"source 'hugging_face': split {self.split!r}: {suggestion(self.split, known)}")
+        return of_split
 
-    def _wanted(self, known: Mapping[str, Column]) -> dict[str, tuple[str, Column]]:
-        """The columns for image, text and label. Raises RecipeError."""
-        wanted: dict[str, tuple[str, Column]] = {}
-        usual = {"image": ("image", "img", "jpg", "png"), "text": ("text", "content"), "label": ("label", "labels")}
-        for field, names in usual.items():
-            given = getattr(self, field)
-            if given and given not in known:
-                raise RecipeError(f"source 'hugging_face': no column {given!r}; {suggestion(given, sorted(known))}")
-            fitting = [name for name in names if name in known and (field == "label" or known[name].kind == field)]
-            if field != "text":
-                fitting += [name for name, column in known.items() if column.kind == field]
-            name = given or next(iter(fitting), "")
+    def _choose_columns(self, known: Mapping[str, Column]) -> dict[str, tuple[str, Column]]:
+        """The columns for image, text and label among the known ones. Raises RecipeError."""
+        chosen: dict[str, tuple[str, Column]] = {}
+        options = {
+            "image": (self.image, ("image", "img", "jpg", "png")),
+            "text": (self.text, ("text", "content")),
+            "label": (self.label, ("label", "labels")),
+        }
+        for use, (option, usual) in options.items():
+            if option and option not in known:
+                raise RecipeError(f"source 'hugging_face': no column {option!r}; {suggestion(option, sorted(known))}")
+            fitting = [name for name in usual if name in known and (use == "label" or known[name].kind == use)]
+            if use != "text":
+                fitting += [name for name, column in known.items() if column.kind == use]
+            name = option or next(iter(fitting), "")
             if name:
-                wanted[field] = (name, known[name])
+                chosen[use] = (name, known[name])
         for name in self.columns:
             if name not in known:
                 raise RecipeError(f"source 'hugging_face': no column {name!r}; {suggestion(name, sorted(known))}")
-        if "image" not in wanted and "text" not in wanted:
+        if "image" not in chosen and "text" not in chosen:
             listed = ", ".join(known)
             raise RecipeError(f"source 'hugging_face': name an image or text column; the columns are: {listed}")
-        return wanted
+        return chosen
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """How rows become candidates."""
+class _RowConverter:
+    """Turns rows into candidates."""
 
     source: HuggingFace
-    wanted: Mapping[str, tuple[str, Column]]
+    columns: Mapping[str, tuple[str, Column]]  # by use: "image", "text", "label"
     licence: str
-    hub: HubTable | None
+    hub: HubTable | None  # None: the rows are of local files
 
-    def candidate(self, place: int, row: Row) -> Candidate:
+    def candidate(self, index: int, row: Row) -> Candidate:
+        """The candidate of a row; ``index`` is its number in the split."""
         source = self.source
-        whole = f"{source.dataset}/{source.config}/{source.split}"
-        key = f"{hashlib.sha256(whole.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}-{place:09d}"
+        identity = f"{source.dataset}/{source.config}/{source.split}"
+        key = f"{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}-{index:09d}"
         record: dict[str, Any] = {
-            "url": f"{'hf' if self.hub else 'file'}:{source.dataset}/{source.config or '-'}/{source.split}#{place}",
+            "url": f"{'hf' if self.hub else 'file'}:{source.dataset}/{source.config or '-'}/{source.split}#{index}",
             "dataset": source.dataset,
             "config": source.config,
             "dataset_split": source.split,
-            "row": place,
+            "row": index,
         }
         if self.hub:
             record["page_url"] = f"https://huggingface.co/datasets/{source.dataset}"
         if self.licence:
             record["licence"] = self.licence
-        if "label" in self.wanted and (label := _label(row, *self.wanted["label"])):
+        if "label" in self.columns and (label := _label(row, *self.columns["label"])):
             record["label"] = label
         for name in source.columns:
-            record[name if name in _STANDARD else f"row_{name}"] = _plain(row.get(name))
+            record[name if name in _STANDARD else f"row_{name}"] = _json_value(row.get(name))
         fields: dict[str, bytes] = {}
         for read in (self._image, self._text):
-            found = read(row, record)
-            if isinstance(found, Rejected):
-                return Candidate(Sample(key, {}, record), found)
-            fields |= found
+            result = read(row, record)
+            if isinstance(result, Rejected):
+                return Candidate(Sample(key, {}, record), result)
+            fields |= result
         payload = next(iter(fields.values()))
         return Candidate(Sample(key, fields, record | {"sha256": hashlib.sha256(payload).hexdigest()}))
 
     def _image(self, row: Row, record: dict[str, Any]) -> dict[str, bytes] | Rejected:
-        if "image" not in self.wanted:
+        """The image field; puts the title in the record."""
+        if "image" not in self.columns:
             return {}
-        value = row.get(self.wanted["image"][0])
+        value = row.get(self.columns["image"][0])
         content = value.get("bytes") if isinstance(value, dict) else value
         path = value.get("path") if isinstance(value, dict) else None
         if isinstance(path, str) and path:
             record["title"] = PurePosixPath(path).name
-            content = content or (self.hub.content(path) if self.hub else None)
+            content = content or (self.hub.read_cached_file(path) if self.hub else None)
         if not isinstance(content, bytes) or not content:
             return Rejected("empty", "the row holds no image" + (", only its path" if path else ""))
         if len(content) > _MAX_FIELD:
@@ -210,9 +230,9 @@ class _Shown:
         return field if isinstance(field, Rejected) else {field: content}
 
     def _text(self, row: Row, record: dict[str, Any]) -> dict[str, bytes] | Rejected:
-        if "text" not in self.wanted:
+        if "text" not in self.columns:
             return {}
-        value = row.get(self.wanted["text"][0])
+        value = row.get(self.columns["text"][0])
         if value is None or value == "":
             return Rejected("empty", "the row holds no text")
         content = str(value).encode("utf-8", "replace")
@@ -226,24 +246,25 @@ def _label(row: Row, name: str, column: Column) -> str:
     return str(value) if isinstance(value, str | int) else ""
 
 
-def _plain(value: object) -> object:
-    """A value that a record may hold; anything else as text."""
+def _json_value(value: object) -> object:
+    """The value if a record may hold it, anything else as text."""
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)[:1000]
 
 
-def _split_of(name: str, wanted: str) -> str:
-    """The split that a path names: a folder called so, or the beginning of the file's name.
+def _split_of(name: str, split: str) -> str:
+    """The split that a path names, by a folder or by the beginning of the file's name; "" if none.
 
     >>> _split_of("data/train-00000-of-00002.parquet", "train"), _split_of("test/a.arrow", "train")
     ('train', 'test')
     """
     *folders, file = name.split("/")
     for part in (*folders, re.split(r"[-_.]", file)[0]):
-        if part in (wanted, *_SPLITS):
+        if part in (split, *_SPLITS):
             return part
     return ""
 
 
-def _sha256(path: Path) -> str:
+def _fingerprint(path: Path) -> str:
+    """Changes with the file's size or content."""
     with path.open("rb") as file:
         return digest([path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()])

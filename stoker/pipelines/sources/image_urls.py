@@ -1,4 +1,4 @@
-"""Images of the web: from a list of URLs, or found on the pages of a site."""
+"""Images from the web: from lists of URLs, or from the pages of a site."""
 
 import re
 from collections import Counter
@@ -15,23 +15,51 @@ from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
-from stoker.pipelines.tables.url_entries import Entry, entry_of_image, entry_of_row, key_of, once
-from stoker.pipelines.tables.url_lists import rows
-from stoker.pipelines.web.crawl import Scope, crawl
+from stoker.pipelines.tables.url_entries import Entry, entry_of_result, entry_of_row, key_of, reject_repeats
+from stoker.pipelines.tables.url_lists import read_list
+from stoker.pipelines.web.crawl import CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise
-from stoker.pipelines.web.ordered import in_order
+from stoker.pipelines.web.ordered import map_in_order
 from stoker.pipelines.web.policy import Fetched, Transient
 from stoker.storage.shards.sample import Sample
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
-_GO_ON = 'or set unreachable = "reject" in the recipe to go on without it'
+_REMEDY = 'or set unreachable = "reject" in the recipe to go on without it'
 
 
 @dataclass(frozen=True)
 class ImageUrls(Source):
-    """Images by their URLs: from ``lists`` (txt, csv, tsv, jsonl, parquet; also .gz), or from the pages at ``start``.
+    """Images by their URLs, either from list files (``lists``) or from the pages of a web site (``start``).
 
-    A key is a hash of the image's URL, so it stays when a list is sorted anew or grows.
+    A sample's key is a hash of the image's URL, so it stays the same when a list is sorted anew or grows.
+
+    Options:
+        lists (text or list, default none): paths or globs of list files, relative to the recipe: txt, csv, tsv, jsonl,
+            parquet; all but parquet also as .gz.
+        start (text or list, default none): URLs of pages whose images are taken and whose links are followed.
+        url_column (text, default "url"): column of the lists that holds the URL.
+        caption_column (text, default none): column for the caption; without it the column "caption", if there is one.
+        label_column (text, default none): column for the label; without it "label".
+        licence_column (text, default none): column for the licence; without it "licence" or "license".
+        author_column (text, default none): column for the author; without it "author".
+        page_column (text, default none): column for the page's URL; without it "page_url".
+        columns (list, default none): more columns, kept in the record under their own names.
+        follow (number, default 1): how many links away from the start pages pages are read; 0: the start pages only.
+        max_pages (number, default 1000): pages that are read, at most.
+        other_hosts (true or false, default false): follow links to other hosts, too.
+        include (list, default none): shell patterns of image URLs, such as "*/large/*"; if any, one must match.
+        exclude (list, default none): shell patterns of image and page URLs; none may match.
+        pages (list, default none): shell patterns of page URLs that are followed; if any, one must match.
+        width (number, default 0): of an image in several sizes take the smallest that is as many pixels wide; 0: the
+            largest.
+        label_pattern (text, default none): regular expression; its first group is the label, without a match the image
+            is rejected (``no_label``).
+        label_from ("caption" or "url", default "caption"): the text that ``label_pattern`` searches.
+        group ("url", "page" or "host", default "url"): images with the same one stay in the same split.
+        max_megabytes (number, default 20): size of one image file, at most.
+        partition_urls (number, default 500): about so many URLs are one partition.
+        unreachable ("retry" or "reject", default "retry"): if a site does not answer at all: fail, so that the
+            partition is tried again, or reject its images and continue.
 
     Example::
 
@@ -43,8 +71,8 @@ class ImageUrls(Source):
         caption_column = "text"
     """
 
-    # These only decide which rows there are, and each partition holds its own. ``unreachable`` is of this kind so
-    # that going on without a dead site does not fetch all others again.
+    # These options only decide which rows there are; each partition's payload holds its own rows. ``unreachable`` is
+    # among them so that continuing without a dead site does not fetch all others again.
     planning: ClassVar[frozenset[str]] = frozenset(
         [
             "lists",
@@ -68,77 +96,77 @@ class ImageUrls(Source):
         ]
     )
 
-    lists: str | tuple[str, ...] = ()  # paths or globs of lists of URLs, relative to the recipe
-    start: str | tuple[str, ...] = ()  # pages whose images are taken and whose links are followed
-    # Columns of lists. Where none is named, caption, label, licence, author and page_url are taken if they are there.
+    lists: str | tuple[str, ...] = ()
+    start: str | tuple[str, ...] = ()
     url_column: str = "url"
     caption_column: str = ""
     label_column: str = ""
     licence_column: str = ""
     author_column: str = ""
     page_column: str = ""
-    columns: tuple[str, ...] = ()  # carried along under their own names
-    # Pages.
-    follow: int = 1  # links away from the start pages
+    columns: tuple[str, ...] = ()
+    follow: int = 1
     max_pages: int = 1000
-    other_hosts: bool = False  # also follow links to other hosts
-    include: tuple[str, ...] = ()  # shell patterns of image URLs, as "*/large/*": one must match
-    exclude: tuple[str, ...] = ()  # of image and page URLs: none may match
-    pages: tuple[str, ...] = ()  # of page URLs that are followed: one must match
-    width: int = 0  # pixels; of several sizes take the smallest that is as wide; 0: the largest
-    # Both.
-    label_pattern: str = ""  # regular expression whose first group, found in the caption, is the label
+    other_hosts: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
+    width: int = 0
+    label_pattern: str = ""
     label_from: Literal["caption", "url"] = "caption"
-    group: Literal["url", "page", "host"] = "url"  # what must not be torn apart between splits
-    max_megabytes: float = 20.0  # of one image file
-    partition_urls: int = 500  # about so many in one partition
-    unreachable: Literal["retry", "reject"] = "retry"  # a site that does not answer at all: fail and retry, or go on
+    group: Literal["url", "page", "host"] = "url"
+    max_megabytes: float = 20.0
+    partition_urls: int = 500
+    unreachable: Literal["retry", "reject"] = "retry"
 
     def __post_init__(self) -> None:
         if bool(self.lists) == bool(self.start):
             raise ValueError("expected either lists (files of URLs) or start (pages), and not both")
-        for name in ("max_pages", "partition_urls"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        for name, value in {"max_pages": self.max_pages, "partition_urls": self.partition_urls}.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}, expected at least 1")
         if self.follow < 0 or self.width < 0 or not self.max_megabytes > 0:
             raise ValueError("follow and width must not be negative, max_megabytes must be above 0")
         try:
             re.compile(self.label_pattern)
         except re.error as error:
-            raise ValueError(f"label_pattern {self.label_pattern!r} is no regular expression: {error}") from None
+            raise ValueError(f"label_pattern {self.label_pattern!r} is not a regular expression: {error}") from None
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source. A crawl happens here; the images are fetched by ``read``."""
-        entries = self._listed(context) if self.lists else self._found(context)
+        entries = self._listed(context) if self.lists else self._crawled(context)
         names = Counter[str]()
-        for run in cut(once(entries), lambda entry: str(entry["url"]), target=self.partition_urls):
-            host = next((host_of(one["url"]) for one in run if "refused" not in one), "urls")
-            name = f"{host}-{digest(run)[:10]}"
+        for group in cut(reject_repeats(entries), lambda entry: str(entry["url"]), target=self.partition_urls):
+            host = next((host_of(entry["url"]) for entry in group if "refused" not in entry), "urls")
+            name = f"{host}-{digest(group)[:10]}"
             names[name] += 1
-            yield Partition(name if names[name] == 1 else f"{name}-{names[name]}", {"urls": run})
+            yield Partition(name if names[name] == 1 else f"{name}-{names[name]}", {"urls": group})
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
-        silent, answered, last = 0, False, ""
+        unanswered, any_answered, last_detail = 0, False, ""
 
         def fetch(entry: Entry, cancel: Event) -> tuple[Candidate, Fetched | Rejected | None]:
-            return self._fetched(entry, context, cancel)
+            return self._fetch(entry, context, cancel)
 
         entries = partition.payload["urls"]
-        for candidate, answer in in_order(fetch, entries, threads=context.web.threads, weigh=_size):
+        for candidate, answer in map_in_order(fetch, entries, threads=context.web.threads, size_of=_size):
             if isinstance(answer, Transient):
-                silent, last = silent + 1, answer.detail
+                unanswered, last_detail = unanswered + 1, answer.detail
                 url = candidate.sample.record["url"]
                 if self.unreachable == "retry" and context.web.is_down(url):
-                    raise SourceUnavailable(f"{host_of(url)} stopped answering ({last}); try again later, {_GO_ON}")
+                    raise SourceUnavailable(
+                        f"{host_of(url)} stopped answering ({last_detail}); try again later, {_REMEDY}"
+                    )
             elif answer is not None:
-                answered = True
+                any_answered = True
             yield candidate
-        if silent and not answered and self.unreachable == "retry":
-            which = f"none of {silent} URLs" if silent > 1 else "not even the one URL"
-            raise SourceUnavailable(f"{partition.name}: {which} answered ({last}); try again later, {_GO_ON}")
+        if unanswered and not any_answered and self.unreachable == "retry":
+            which = f"none of {unanswered} URLs" if unanswered > 1 else "not even the one URL"
+            raise SourceUnavailable(f"{partition.name}: {which} answered ({last_detail}); try again later, {_REMEDY}")
 
     def _listed(self, context: Context) -> Iterator[Entry]:
+        """The entries of the list files."""
         named = {
             "caption": self.caption_column,
             "label": self.label_column,
@@ -146,23 +174,24 @@ class ImageUrls(Source):
             "author": self.author_column,
             "page_url": self.page_column,
         }
-        needed = [self.url_column, *(column for column in named.values() if column), *self.columns]
-        wished = [*(name for name, column in named.items() if not column), "license"]
+        required = [self.url_column, *(column for column in named.values() if column), *self.columns]
+        optional = [*(name for name, column in named.items() if not column), "license"]
         carried = {name: column or name for name, column in named.items()} | {name: name for name in self.columns}
         for pattern in (self.lists,) if isinstance(self.lists, str) else self.lists:
             paths = sorted(glob(str(context.root / pattern), recursive=True))
             if not paths:
                 raise RecipeError(f"lists: {pattern!r}: no such file in {context.root}")
             for path in map(Path, paths):
-                for row in rows(path, needed=list(dict.fromkeys(needed)), wished=wished):
+                for row in read_list(path, required=list(dict.fromkeys(required)), optional=optional):
                     yield entry_of_row(row, self.url_column, carried)
 
-    def _found(self, context: Context) -> Iterator[Entry]:
+    def _crawled(self, context: Context) -> Iterator[Entry]:
+        """The entries of the pages' images."""
         try:
-            starts = [normalise(one) for one in ((self.start,) if isinstance(self.start, str) else self.start)]
+            starts = [normalise(url) for url in ((self.start,) if isinstance(self.start, str) else self.start)]
         except ValueError as error:
             raise RecipeError(f"start: {error}; expected http(s) URLs such as https://example.org/") from None
-        scope = Scope(
+        scope = CrawlScope(
             follow=self.follow,
             max_pages=self.max_pages,
             other_hosts=self.other_hosts,
@@ -172,15 +201,15 @@ class ImageUrls(Source):
             width=self.width,
             strict=self.unreachable == "retry",
         )
-        for found in crawl(context.web, starts, scope):
-            yield entry_of_image(found)
+        for result in crawl(context.web, starts, scope):
+            yield entry_of_result(result)
 
     @cached_property
-    def _label(self) -> re.Pattern[str]:
+    def _label_regex(self) -> re.Pattern[str]:
         return re.compile(self.label_pattern)
 
-    def _fetched(self, entry: Entry, context: Context, cancel: Event) -> tuple[Candidate, Fetched | Rejected | None]:
-        """The candidate of a row, and the answer of the web if it was asked."""
+    def _fetch(self, entry: Entry, context: Context, cancel: Event) -> tuple[Candidate, Fetched | Rejected | None]:
+        """The candidate of an entry, and the response if its URL was fetched."""
         url = entry["url"]
         key = key_of(url)
         record = {"url": url, **entry.get("record", {})}
@@ -192,7 +221,7 @@ class ImageUrls(Source):
         if "refused" in entry:
             return Candidate(bare, Rejected(*entry["refused"])), None
         if self.label_pattern:
-            match = self._label.search(str(record.get("caption", "") if self.label_from == "caption" else url))
+            match = self._label_regex.search(str(record.get("caption", "") if self.label_from == "caption" else url))
             if match is None:
                 return Candidate(bare, Rejected("no_label", f"not in the {self.label_from}")), None
             record["label"] = next((group for group in match.groups() if group is not None), match[0])

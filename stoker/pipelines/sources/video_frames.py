@@ -1,4 +1,4 @@
-"""Frames of video files and of videos on the web."""
+"""Frames of videos: of local files, or of URLs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.video.frames import FrameTimes, VideoFrame, VideoReader
 from stoker.pipelines.video.names import MAX_TEXT, Record, partitions_from_lists, partitions_from_names, video_key
-from stoker.pipelines.web.pages.licences import spdx
+from stoker.pipelines.web.pages.licences import spdx_id
 from stoker.pipelines.web.policy import Transient
 from stoker.storage.shards.sample import Sample
 
@@ -27,11 +27,28 @@ _ACCEPT = "video/*, */*;q=0.5"
 
 @dataclass(frozen=True)
 class VideoFrames(Source):
-    """Frames of videos at a chosen rate: for each time the frame that is then being shown, and each frame once.
+    """Frames of videos at a chosen rate: for each time the frame that is shown then, each frame at most once.
 
-    ``videos`` are paths or globs, relative to the recipe, and http(s) URLs; ``lists`` name them one a row (txt, csv,
-    tsv, jsonl, parquet), where columns called title, licence, author, label or caption are carried along. A video is
-    a partition, and its frames are one group, which no split tears apart. A file's key is that of its path.
+    A video is a partition, and its frames are one group, which stays in one split. The key of a local file is a hash of
+    its path. A damaged video gives the frames that can be decoded, and one reject.
+
+    Options:
+        videos (text or list, default none): paths or globs, relative to the recipe, and http(s) URLs.
+        lists (text or list, default none): paths or globs of list files with one video a row: txt, csv, tsv, jsonl,
+            parquet; their columns title, licence, author, attribution, label, caption and page_url go to the record.
+        url_column (text, default "url"): column of the lists that holds the path or URL.
+        frames_per_second (number, default 1): frames taken of each second of the video.
+        label ("", "folder" or "video", default ""): label of frames whose list gives none: the name of the video's
+            folder, or the video's name.
+        start_s (number, default 0): seconds from the video's first frame at which to begin.
+        end_s (number, default 0): seconds at which to end; 0: the video's end.
+        max_frames (number, default 10000): frames of one video, at most.
+        short_side (number, default 0): pixels; frames with a longer short side are reduced to it; 0: never.
+        format ("jpg", "png" or "webp", default "jpg"): format in which the frames are stored.
+        quality (number, default 90): quality of jpg and webp, 1 to 100.
+        max_megabytes (number, default 2000): size of one video file, at most.
+        unreachable ("retry" or "reject", default "retry"): if a server does not answer at all: fail, so that the
+            partition is tried again, or reject its video and continue.
 
     Example::
 
@@ -49,28 +66,28 @@ class VideoFrames(Source):
     lists: str | tuple[str, ...] = ()
     url_column: str = "url"
     frames_per_second: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    label: Literal["", "folder", "video"] = ""  # of frames whose list says none: the folder's name, the video's name
+    label: Literal["", "folder", "video"] = ""
     start_s: Annotated[float, Field(ge=0)] = 0.0
-    end_s: Annotated[float, Field(ge=0)] = 0.0  # 0: the video's end
-    max_frames: Annotated[int, Field(ge=1)] = 10_000  # of one video
-    short_side: Annotated[int, Field(ge=0, le=8192)] = 0  # pixels; larger frames are shrunk to it; 0: as they are
+    end_s: Annotated[float, Field(ge=0)] = 0.0
+    max_frames: Annotated[int, Field(ge=1)] = 10_000
+    short_side: Annotated[int, Field(ge=0, le=8192)] = 0
     format: Format = "jpg"
     quality: Annotated[int, Field(ge=1, le=100)] = 90
-    max_megabytes: Annotated[float, Field(gt=0)] = 2000.0  # of one video file
-    unreachable: Literal["retry", "reject"] = "retry"  # a server that does not answer at all: fail and retry, or go on
+    max_megabytes: Annotated[float, Field(gt=0)] = 2000.0
+    unreachable: Literal["retry", "reject"] = "retry"
 
     def __post_init__(self) -> None:
         if not self.videos and not self.lists:
             raise ValueError("expected videos (paths, globs or URLs) or lists (files that name them)")
         if self.end_s and self.end_s <= self.start_s:
-            raise ValueError(f"end_s = {self.end_s:g} is not behind start_s = {self.start_s:g}")
+            raise ValueError(f"end_s = {self.end_s:g} is not after start_s = {self.start_s:g}")
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
         seen: set[str] = set()
         for partition in (
-            *partitions_from_names(_each(self.videos), context.root),
-            *partitions_from_lists(_each(self.lists), context.root, column=self.url_column),
+            *partitions_from_names(_as_tuple(self.videos), context.root),
+            *partitions_from_lists(_as_tuple(self.lists), context.root, column=self.url_column),
         ):
             if partition.name not in seen:
                 seen.add(partition.name)
@@ -78,14 +95,19 @@ class VideoFrames(Source):
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
-        asked = partition.payload
-        key = video_key(asked["identity"])
-        record: Record = {"url": asked["url"], **_label(self.label, asked["url"]), **asked["record"], "group": key}
+        payload = partition.payload
+        key = video_key(payload["identity"])
+        record: Record = {
+            "url": payload["url"],
+            **_label(self.label, payload["url"]),
+            **payload["record"],
+            "group": key,
+        }
         bare = Sample(key, {}, record)
-        if "refused" in asked:
-            yield Candidate(bare, Rejected(*asked["refused"]))
-        elif "path" in asked:
-            path = context.root / asked["path"]
+        if "refused" in payload:
+            yield Candidate(bare, Rejected(*payload["refused"]))
+        elif "path" in payload:
+            path = context.root / payload["path"]
             if not path.is_file():
                 raise SourceBroken(f"{partition.name}: the file was there when the run began, and is gone; run again")
             if path.stat().st_size > self.max_megabytes * 1e6:
@@ -94,9 +116,9 @@ class VideoFrames(Source):
             fetched_at = datetime.now(UTC).isoformat(timespec="seconds")
             yield from self._frames(path, key, record | {"sha256": partition.fingerprint}, fetched_at)
         else:
-            yield from self._fetched(asked["url"], bare, context)
+            yield from self._fetch(payload["url"], bare, context)
 
-    def _fetched(self, url: str, bare: Sample, context: Context) -> Iterator[Candidate]:
+    def _fetch(self, url: str, bare: Sample, context: Context) -> Iterator[Candidate]:
         path = context.scratch / f"{bare.key}.video"
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -122,18 +144,17 @@ class VideoFrames(Source):
             end=Fraction(str(self.end_s)) if self.end_s else None,
             limit=self.max_frames,
         )
-        found = 0
+        frames = 0
         for frame in video.frames(times):
-            found += 1
-            told = _told(video.metadata, record)
-            yield self._candidate(frame, key, told, fetched_at)
+            frames += 1
+            yield self._candidate(frame, key, _merge_metadata(video.metadata, record), fetched_at)
         fault = video.fault
-        if fault is None and not found:
+        if fault is None and not frames:
             fault = Rejected("too_short", f"it ends at {float(video.length):.3f} s, before start_s = {self.start_s:g}")
         if fault is not None:
-            note = f"{fault.detail}; {found} frames were taken" if found else fault.detail
-            measures = {"fetched_at": fetched_at}
-            yield Candidate(Sample(key, {}, _told(video.metadata, record), measures), Rejected(fault.reason, note))
+            detail = f"{fault.detail}; {frames} frames were taken" if frames else fault.detail
+            sample = Sample(key, {}, _merge_metadata(video.metadata, record), {"fetched_at": fetched_at})
+            yield Candidate(sample, Rejected(fault.reason, detail))
 
     def _candidate(self, frame: VideoFrame, key: str, record: Record, fetched_at: str) -> Candidate:
         record = record | {"video": key, "time_s": round(float(frame.time), 6), "pts": frame.pts}
@@ -151,26 +172,26 @@ class VideoFrames(Source):
         return Candidate(Sample(name, {self.format: payload}, record, measures))
 
 
-def _each(one_or_many: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (one_or_many,) if isinstance(one_or_many, str) else one_or_many
+def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
 
 
-def _told(metadata: Mapping[str, str], record: Record) -> Record:
-    """The record, with what the file says of itself where nothing better is known."""
-    owner = metadata.get("copyright") or ""
-    free = owner.startswith(("CC", "https://creativecommons.org/", "http://creativecommons.org/"))
-    said = {
+def _merge_metadata(metadata: Mapping[str, str], record: Record) -> Record:
+    """The record, completed from the video file's metadata; what the record has already stays."""
+    copyright_text = metadata.get("copyright") or ""
+    is_licence = copyright_text.startswith(("CC", "https://creativecommons.org/", "http://creativecommons.org/"))
+    values = {
         "title": metadata.get("title") or Path(str(record["url"]).split("?")[0].removeprefix("file:")).stem,
         "author": metadata.get("artist") or metadata.get("author") or "",
-        "licence": spdx(metadata.get("license") or (owner if free else "")),
-        "attribution": "" if free else owner,
+        "licence": spdx_id(metadata.get("license") or (copyright_text if is_licence else "")),
+        "attribution": "" if is_licence else copyright_text,
     }
-    clean = {name: " ".join(text.split())[:MAX_TEXT] for name, text in said.items()}
+    clean = {name: " ".join(text.split())[:MAX_TEXT] for name, text in values.items()}
     return {name: text for name, text in clean.items() if text} | record
 
 
 def _label(kind: str, url: str) -> Record:
-    """What the frames of a video are examples of, as its URL or path tells."""
+    """The label from a video's URL or path: the name of its folder, or its own name."""
     path = PurePosixPath(unquote(urlsplit(url).path or url.removeprefix("file:")))
     label = path.parent.name if kind == "folder" else path.stem if kind == "video" else ""
     return {"label": label} if label else {}

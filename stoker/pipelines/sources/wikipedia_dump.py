@@ -30,15 +30,21 @@ _SKIPPED = re.compile(r"multistream-index|sums\.txt$|\.(?:json|html|rss|txt|md5|
 class WikipediaDump(Source):
     """Pages of a MediaWiki dump (``pages-articles``, also multistream and ``pages-meta``), cleaned to plain text.
 
-    ``dump`` is a file, a glob, an http(s) URL or a list of them: XML, plain or compressed as .bz2 or .gz. Plain XML
-    and bz2 of many streams are read in partitions of about ``partition_megabytes`` of the file, anything else in one
-    a file; the streams are found without an index, and an index beside the file tells which pages a damaged stream
-    held. What a URL names is taken not to change, as dated dumps do not.
+    A dump is XML, plain or compressed as .bz2 or .gz. Plain XML and bz2 of many streams are read in partitions, other
+    files as one partition each. The streams are found without an index; an index beside the file tells which pages a
+    damaged stream held. Of several revisions the newest counts. Each page outside of ``namespaces``, each redirect and
+    each page whose text does not match the dump's own checksum is rejected and counted.
 
-    Each page outside ``namespaces``, each redirect and each page whose text differs from the
-    dump's own checksum is rejected and counted. Of several revisions the newest counts. ``tables`` keeps the cells of
-    tables; ``redirects`` makes each redirect a sample whose text is the title it leads to. ``wiki`` (the name of its
-    database, such as enwiki) and ``language`` are for dumps that do not say them.
+    Options:
+        dump (text or list): paths or globs, relative to the recipe, and http(s) URLs. The content behind a URL is
+            assumed not to change, as for dated dumps.
+        namespaces (list of numbers, default [0]): namespaces whose pages are kept; []: all.
+        redirects (true or false, default false): keep each redirect as a sample whose text is the target's title.
+        tables (true or false, default false): keep the cells of tables in the text.
+        licence (text, default "CC-BY-SA-4.0"): licence of all pages.
+        wiki (text, default none): database name such as "enwiki", for dumps that do not tell it.
+        language (text, default none): language code, for dumps that do not tell it.
+        partition_megabytes (number, default 16): about so much of the file is one partition.
 
     Example::
 
@@ -50,7 +56,7 @@ class WikipediaDump(Source):
     planning: ClassVar[frozenset[str]] = frozenset({"dump", "partition_megabytes"})
 
     dump: str | tuple[str, ...]
-    namespaces: tuple[int, ...] = (0,)  # none: all of them
+    namespaces: tuple[int, ...] = (0,)
     redirects: bool = False
     tables: bool = False
     licence: str = "CC-BY-SA-4.0"
@@ -70,10 +76,12 @@ class WikipediaDump(Source):
         for name, path in files.items():
             dump = scan_dump(path)
             check_index(dump)
-            cuts = dump.byte_ranges(self.partition_megabytes << 20)
-            for start, stop in cuts:
-                part = f"{name}@{start:012d}" if len(cuts) > 1 else name
-                yield Partition(part, {"file": name, "start": start, "stop": stop}, f"{dump.size}-{dump.sha256}")
+            ranges = dump.byte_ranges(self.partition_megabytes << 20)
+            for start, stop in ranges:
+                partition_name = f"{name}@{start:012d}" if len(ranges) > 1 else name
+                yield Partition(
+                    partition_name, {"file": name, "start": start, "stop": stop}, f"{dump.size}-{dump.sha256}"
+                )
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -81,7 +89,7 @@ class WikipediaDump(Source):
         if "url" not in payload:
             path = self._files(context).get(payload["file"])
             if path is None:
-                raise SourceBroken(f"{payload['file']}: it was there when the work was planned, and is gone")
+                raise SourceBroken(f"{payload['file']}: the file was there when the work was planned, and is gone")
             dump = open_dump(path)
             if dump.size != int(partition.fingerprint.partition("-")[0]):
                 raise SourceBroken(f"{path}: it has changed since the work was planned; run the same command again")
@@ -99,67 +107,58 @@ class WikipediaDump(Source):
         finally:
             path.unlink(missing_ok=True)
 
+    @property
+    def _dumps(self) -> tuple[str, ...]:
+        return (self.dump,) if isinstance(self.dump, str) else self.dump
+
     def _urls(self) -> list[str]:
-        given = (self.dump,) if isinstance(self.dump, str) else self.dump
-        return [one for one in given if one.startswith(("http://", "https://"))]
+        return [dump for dump in self._dumps if _is_url(dump)]
 
     def _files(self, context: Context) -> Mapping[str, Path]:
-        """The local files by name, numbers in names in their order."""
-        given = (self.dump,) if isinstance(self.dump, str) else self.dump
-        found: list[Path] = []
-        for one in given:
-            if one.startswith(("http://", "https://")):
-                continue
-            path = context.root / one
-            if path.is_file():
-                found.append(path)
-                continue
-            base = Path(path.anchor) if Path(one).is_absolute() else context.root
-            pattern = str(path.relative_to(base)) if one else ""
-            matches = [match for match in base.glob(pattern) if match.is_file()] if any(c in one for c in "*?[") else []
-            found.extend(match for match in matches if not _SKIPPED.search(match.name))
-            if not matches:
-                what = "a folder" if path.is_dir() else "no such file"
-                raise RecipeError(
-                    f"source 'wikipedia_dump': dump {one!r}: {what}; expected a dump file, a glob or a URL"
-                )
-        if not found and not self._urls():
+        """The local files by name, sorted with numbers in names by value."""
+        paths: list[Path] = []
+        for dump in self._dumps:
+            if not _is_url(dump):
+                paths += _matching_files(dump, context.root)
+        if not paths and not self._urls():
             raise RecipeError("source 'wikipedia_dump': dump: none of the files is a dump; expected .xml, .bz2 or .gz")
-        ordered = sorted(set(found), key=lambda path: (_natural(path.name), str(path)))
+        ordered = sorted(set(paths), key=lambda path: (_natural(path.name), str(path)))
         names = [path.name for path in ordered]
         return {
             path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}": path for path in ordered
         }
 
     def _pages(self, dump: DumpFile, start: int, stop: int, measures: Mapping[str, str]) -> Iterator[Candidate]:
-        where = read_siteinfo(dump.head, self.wiki or dump.path.name)
+        info = read_siteinfo(dump.head, self.wiki or dump.path.name)
         if self.wiki or self.language:
-            where = replace(where, wiki=self.wiki or where.wiki, language=self.language or where.language)
-        reader = where.locale()
+            language = self.language or info.language
+            info = replace(info, wiki=self.wiki or info.wiki, language=language)
+        locale = info.locale()
         for raw in raw_pages(dump, start, stop):
-            candidate = self._candidate(raw, where, reader)
+            candidate = self._candidate(raw, info, locale)
             yield replace(candidate, sample=replace(candidate.sample, measures=measures)) if measures else candidate
 
-    def _candidate(self, raw: RawPage, where: SiteInfo, reader: WikiLocale) -> Candidate:
+    def _candidate(self, raw: RawPage, info: SiteInfo, locale: WikiLocale) -> Candidate:
         page = raw.fault or parse_page(raw.xml)
         if isinstance(page, WikiPage) and page.redirect is None:
             page.redirect = redirect_target(page.text or "")
         if isinstance(page, Rejected):
-            number, title = find_id_and_title(raw.xml)
-            key = f"{where.wiki}-{number or f'at-{raw.offset}'}"
-            known = {"title": title, "url": where.url(title)} if title else {}
-            return Candidate(Sample(key, {}, known), page)
-        record = _record(page, where, self.licence)
+            page_id, title = find_id_and_title(raw.xml)
+            key = f"{info.wiki}-{page_id or f'at-{raw.offset}'}"
+            partial = {"title": title, "url": info.url(title)} if title else {}
+            return Candidate(Sample(key, {}, partial), page)
+        record = _record(page, info, self.licence)
         key = record["group"]
         fault = self._fault(page)
         if fault is not None:
             return Candidate(Sample(key, {}, record), fault)
-        text = page.redirect if page.redirect is not None else plain_text(page.text or "", reader, tables=self.tables)
+        text = page.redirect if page.redirect is not None else plain_text(page.text or "", locale, tables=self.tables)
         if not text:
             return Candidate(Sample(key, {}, record), Rejected("empty", "nothing is left beside markup"))
         return Candidate(Sample(key, {"txt": text.encode("utf-8", "replace")}, record))
 
     def _fault(self, page: WikiPage) -> Rejected | None:
+        """Why a well-formed page is rejected."""
         if self.namespaces and page.namespace not in self.namespaces:
             return Rejected("namespace", f"namespace {page.namespace}")
         if page.redirect is not None and not self.redirects:
@@ -173,17 +172,35 @@ class WikipediaDump(Source):
         return None
 
 
-def _record(page: WikiPage, where: SiteInfo, licence: str) -> dict[str, Any]:  # Any: JSON values
+def _is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
+
+
+def _matching_files(dump: str, root: Path) -> list[Path]:
+    """The file, or the dumps that match a glob. Raises RecipeError if nothing matches."""
+    path = root / dump
+    if path.is_file():
+        return [path]
+    base = Path(path.anchor) if Path(dump).is_absolute() else root
+    is_glob = any(char in dump for char in "*?[")
+    matches = [match for match in base.glob(str(path.relative_to(base))) if match.is_file()] if is_glob else []
+    if not matches:
+        problem = "a folder" if path.is_dir() else "no such file"
+        raise RecipeError(f"source 'wikipedia_dump': dump {dump!r}: {problem}; expected a dump file, a glob or a URL")
+    return [match for match in matches if not _SKIPPED.search(match.name)]
+
+
+def _record(page: WikiPage, info: SiteInfo, licence: str) -> dict[str, Any]:  # Any: JSON values
     text = (page.text or "").encode("utf-8", "surrogatepass")
     return {
-        "url": where.url(page.title),
+        "url": info.url(page.title),
         "title": page.title,
         "licence": licence,
         "author": f"contributors of {page.title}",
-        "language": where.language,
+        "language": info.language,
         "sha256": hashlib.sha256(text).hexdigest(),
-        "group": f"{where.wiki}-{page.page_id}",
-        "wiki": where.wiki,
+        "group": f"{info.wiki}-{page.page_id}",
+        "wiki": info.wiki,
         "page_id": page.page_id,
         "revision_id": page.revision_id,
         "timestamp": page.timestamp,
@@ -191,4 +208,5 @@ def _record(page: WikiPage, where: SiteInfo, licence: str) -> dict[str, Any]:  #
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
+    """A sort key that compares digits as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

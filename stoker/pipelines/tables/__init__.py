@@ -1,1 +1,1 @@
-"""Lists of URLs and tables of rows."""
+"""Tables and lists as inputs: Parquet and Arrow files, Hugging Face data sets, lists of URLs."""

@@ -15,7 +15,7 @@ from stoker.pipelines.tables.arrow_tables import Column, Row, columns_of
 
 @dataclass
 class HubTable:
-    """A split of a data set; loads it at its first use. Raises SourceUnavailable, SourceBroken, RecipeError."""
+    """One split of a data set, loaded at its first use. Raises SourceUnavailable, SourceBroken, RecipeError."""
 
     dataset: str
     config: str
@@ -35,8 +35,8 @@ class HubTable:
                 streaming=self.streaming,
             )
             features = loaded.features
-            if features is None:  # a stream whose first rows must be asked
-                loaded = loaded._resolve_features()  # the library's own way; no public one
+            if features is None:  # a stream: the library must read its first rows
+                loaded = loaded._resolve_features()  # the library has no public function for it
                 features = loaded.features
             for name, feature in features.items():
                 if isinstance(feature, library.Image):
@@ -45,12 +45,12 @@ class HubTable:
 
     @property
     def columns(self) -> dict[str, Column]:
-        """Its columns by name."""
+        """The columns by name."""
         return columns_of(self._loaded.features.to_dict())
 
     @property
     def count(self) -> int | None:
-        """How many rows it has; None if nobody knows before reading a stream."""
+        """The number of rows; None for a stream that does not tell it before it is read."""
         if not self.streaming:
             return len(self._loaded)
         splits = self._loaded.info.splits or {}
@@ -59,18 +59,18 @@ class HubTable:
 
     @property
     def licence(self) -> str:
-        """What its information says, which is often nothing."""
+        """The licence in the data set's metadata, often ""."""
         return str(self._loaded.info.license or "")
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the data set does, as far as its information shows."""
+        """Changes when the data set does, as far as its metadata shows."""
         info = self._loaded.info
         known = [self.revision, str(info.version), info.download_size, info.dataset_size, self.count]
         return digest([*known, self._loaded.features.to_dict()])[:32]
 
     def rows(self, start: int, stop: int | None) -> Iterator[Row]:
-        """The rows of a range in order."""
+        """The rows from ``start`` to before ``stop`` (None: the end), in order."""
         with self._errors(_library()):
             if self.streaming:
                 part = self._loaded.skip(start)
@@ -78,28 +78,28 @@ class HubTable:
             else:
                 yield from self._loaded.select(range(start, len(self._loaded) if stop is None else stop))
 
-    def content(self, path: str) -> bytes | None:
-        """An image that is kept as a file; only in the library's own cache, or rows could name any file here."""
-        place = Path(path).resolve()
+    def read_cached_file(self, path: str) -> bytes | None:
+        """The bytes of a file in the library's cache, else None: rows must not name other files of this machine."""
+        file = Path(path).resolve()
         cache = Path(_library().config.HF_CACHE_HOME).resolve()
-        return place.read_bytes() if place.is_relative_to(cache) and place.is_file() else None
+        return file.read_bytes() if file.is_relative_to(cache) and file.is_file() else None
 
     @contextmanager
     def _errors(self, library: ModuleType) -> Iterator[None]:
-        """The library's errors as ours: what may pass is unavailable, all else broken."""
+        """Convert the library's errors: temporary ones to SourceUnavailable, all others to SourceBroken."""
         try:
             yield
         except (OSError, ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
             name = f"data set {self.dataset!r}"
-            if _may_pass(error):
-                raise SourceUnavailable(f"{name}: the hub is out of reach: {_line(error)}") from error
+            if _is_temporary(error):
+                raise SourceUnavailable(f"{name}: the hub is out of reach: {_one_line(error)}") from error
             if isinstance(error, FileNotFoundError):
-                raise SourceBroken(f"{name}: not found, or not open to all: {_line(error)}") from error
-            raise SourceBroken(f"{name}: {_line(error)}") from error
+                raise SourceBroken(f"{name}: not found, or not open to all: {_one_line(error)}") from error
+            raise SourceBroken(f"{name}: {_one_line(error)}") from error
 
 
-def _may_pass(error: BaseException | None) -> bool:
-    """Whether the network or the hub itself was at fault; the library wraps that in errors of many kinds."""
+def _is_temporary(error: BaseException | None) -> bool:
+    """Whether the network or the hub itself failed; the library wraps such errors in many others."""
     import httpx
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -111,7 +111,7 @@ def _may_pass(error: BaseException | None) -> bool:
             return status >= 500 or status in (0, 408, 429)
         if isinstance(error, ConnectionError | TimeoutError | httpx.TransportError | LocalEntryNotFoundError):
             return True
-        if "LocalEntryNotFoundError" in str(error):  # only its name is left in the library's own
+        if "LocalEntryNotFoundError" in str(error):  # some errors of the library keep only its name
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -128,5 +128,5 @@ def _library() -> ModuleType:
     return datasets  # type: ignore[no-any-return]  # untyped
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a partition knows of each image before it is fetched: plain JSON, without a password in it."""
+"""Entries of a partition's payload: each image URL with its record, as JSON, without passwords."""
 
 import base64
 import hashlib
@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
 
-from stoker.pipelines.tables.url_lists import Row
-from stoker.pipelines.web.crawl import Found
-from stoker.pipelines.web.links import normalise, shown
-from stoker.pipelines.web.pages.licences import spdx
+from stoker.pipelines.tables.url_lists import ListRow
+from stoker.pipelines.web.crawl import CrawlResult
+from stoker.pipelines.web.links import normalise, redact
+from stoker.pipelines.web.pages.licences import spdx_id
 
-KEY = 24  # hex digits of the URL's SHA-256: 96 bits
+KEY_LENGTH = 24  # hex digits of the URL's SHA-256: 96 bits
 MAX_TEXT = 10_000  # characters of a caption or another column of a list
 
 Entry = Mapping[str, Any]  # Any: JSON. {"url", "record"?, "refused"?: [reason, detail]}
@@ -23,66 +23,66 @@ def key_of(url: str) -> str:
     >>> key_of("http://example.com/a.jpg")
     '4fd63207a70baba7076795ee'
     """
-    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:KEY]
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
 
 
-def once(entries: Iterator[Entry]) -> Iterator[Entry]:
-    """The entries; of those with the same URL only the first is to be fetched."""
+def reject_repeats(entries: Iterator[Entry]) -> Iterator[Entry]:
+    """The entries; each after the first with the same URL is marked as rejected (``duplicate_key``)."""
     seen: set[bytes] = set()
     for entry in entries:
         if "refused" not in entry:
-            mark = hashlib.blake2b(entry["url"].encode(), digest_size=12).digest()
-            if mark in seen:
+            url_hash = hashlib.blake2b(entry["url"].encode(), digest_size=12).digest()
+            if url_hash in seen:
                 entry = {**entry, "refused": ["duplicate_key", "an earlier row has the same URL"]}
-            seen.add(mark)
+            seen.add(url_hash)
         yield entry
 
 
-def entry_of_row(row: Row, url_column: str, carried: Mapping[str, str]) -> Entry:
+def entry_of_row(row: ListRow, url_column: str, carried: Mapping[str, str]) -> Entry:
     """The entry of a row of a list; ``carried`` maps names in records to columns."""
-    written = row.values.get(url_column)
-    written = written if isinstance(written, str) else "" if written is None else str(written)
-    record = {name: _plain(row.values.get(column)) for name, column in carried.items()}
+    value = row.values.get(url_column)
+    text = value if isinstance(value, str) else "" if value is None else str(value)
+    record = {name: _json_value(row.values.get(column)) for name, column in carried.items()}
     if record.get("licence") is None:
-        record["licence"] = _plain(row.values.get("license"))
+        record["licence"] = _json_value(row.values.get("license"))
     if isinstance(record["licence"], str):
-        record["licence"] = spdx(record["licence"])
+        record["licence"] = spdx_id(record["licence"])
     for name in ("caption", "label", "licence", "author", "page_url"):
         if record[name] is not None and not isinstance(record[name], str):
             record[name] = str(record[name])
-    kept = {name: value for name, value in record.items() if value not in (None, "") and name != "url"}
-    entry: dict[str, Any] = {"url": shown(written)} | ({"record": kept} if kept else {})  # Any: JSON
+    nonempty = {name: value for name, value in record.items() if value not in (None, "") and name != "url"}
+    entry: dict[str, Any] = {"url": redact(text)} | ({"record": nonempty} if nonempty else {})  # Any: JSON
     where = f"row {row.number}"
     if row.fault:
         return entry | {"refused": ["bad_url", row.fault]}
-    if not written.strip():
+    if not text.strip():
         return entry | {"refused": ["empty", f"{where}: no URL"]}
     try:
-        return entry | {"url": normalise(written)}
+        return entry | {"url": normalise(text)}
     except ValueError as error:
         return entry | {"refused": ["bad_url", f"{where}: {error}"]}
 
 
-def entry_of_image(found: Found) -> Entry:
-    """The entry of what was found on a page."""
+def entry_of_result(result: CrawlResult) -> Entry:
+    """The entry of a crawl's result."""
     record = {
-        "page_url": found.page_url,
-        "title": found.title,
-        "caption": found.caption,
-        "licence": spdx(found.licence),
-        "author": found.author,
+        "page_url": result.page_url,
+        "title": result.title,
+        "caption": result.caption,
+        "licence": spdx_id(result.licence),
+        "author": result.author,
     }
-    entry: dict[str, Any] = {"url": shown(found.url), "record": {name: one for name, one in record.items() if one}}
-    if found.refused is not None:  # Any: JSON
-        return entry | {"refused": [found.refused.reason, found.refused.detail]}
+    entry: dict[str, Any] = {"url": redact(result.url), "record": {name: text for name, text in record.items() if text}}
+    if result.rejected is not None:  # Any: JSON
+        return entry | {"refused": [result.rejected.reason, result.rejected.detail]}
     try:
-        return entry | {"url": normalise(found.url)}
+        return entry | {"url": normalise(result.url)}
     except ValueError as error:
         return entry | {"refused": ["bad_url", str(error)]}
 
 
-def _plain(value: object) -> Any:  # Any: JSON
-    """A column's value as JSON that is the same in every run."""
+def _json_value(value: object) -> Any:  # Any: JSON
+    """A column's value as a JSON value, the same in every run; long texts and lists are cut."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
@@ -95,7 +95,7 @@ def _plain(value: object) -> Any:  # Any: JSON
     if isinstance(value, bytes):
         return base64.b64encode(value[:MAX_TEXT]).decode()
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value[:1000]]
+        return [_json_value(element) for element in value[:1000]]
     if isinstance(value, dict):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {str(name): _json_value(element) for name, element in value.items()}
     return str(value)

@@ -9,8 +9,8 @@ from typing import Any
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.partition import Partition
-from stoker.pipelines.tables.url_lists import Row, rows
-from stoker.pipelines.web.links import normalise, shown
+from stoker.pipelines.tables.url_lists import ListRow, read_list
+from stoker.pipelines.web.links import normalise, redact
 
 MAX_TEXT = 300  # characters of a title, an author or another column of a list
 _KEY_DIGITS = 16  # hex digits of a key
@@ -58,11 +58,11 @@ def partitions_from_lists(patterns: tuple[str, ...], root: Path, *, column: str)
         if not paths:
             raise RecipeError(f"lists: {pattern!r}: no such file in {root}")
         for path in map(Path, paths):
-            for row in rows(path, needed=[column], wished=_RECORD_COLUMNS):
+            for row in read_list(path, required=[column], optional=_RECORD_COLUMNS):
                 yield _from_row(row, path.name, column, root)
 
 
-def _from_row(row: Row, name: str, column: str, root: Path) -> Partition:
+def _from_row(row: ListRow, name: str, column: str, root: Path) -> Partition:
     text = str(row.values.get(column) or "").strip()
     record = {key: _clean(str(row.values[key]))[:MAX_TEXT] for key in _RECORD_COLUMNS if row.values.get(key)}
     if "license" in record:
@@ -72,14 +72,14 @@ def _from_row(row: Row, name: str, column: str, root: Path) -> Partition:
     if "://" in text:
         return _remote(text, record)
     path = root / text
-    return _local(path, record, root) if os.path.isfile(path) else _refused(shown(text), record, "no URL and no file")
+    return _local(path, record, root) if os.path.isfile(path) else _refused(redact(text), record, "no URL and no file")
 
 
 def _remote(text: str, record: Record) -> Partition:
     try:
         url = normalise(text)
     except ValueError as error:
-        return _refused(shown(text), record, str(error))
+        return _refused(redact(text), record, str(error))
     return Partition(_name(url), {"identity": url, "url": url, "record": record}, fingerprint=url)
 
 

@@ -1,5 +1,5 @@
-"""The polite, bounded way to the web: what is fetched, how fast, how long, and from where not.
+"""A polite web client with limits: robots.txt, opt-outs, rates per host, sizes, deadlines, public addresses only.
 
-``client`` answers a URL by the rules of ``policy``. ``robots`` and ``opt_out`` are what owners allow, ``http`` makes
-one bounded request at a time, ``pages`` reads HTML, ``crawl`` follows the links of a site.
+``client`` fetches a URL under the rules of ``policy``. ``robots`` and ``opt_out`` read what site owners allow,
+``http`` makes single requests, ``pages`` parses HTML, ``crawl`` follows the links of a site.
 """

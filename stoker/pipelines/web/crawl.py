@@ -1,4 +1,8 @@
-"""The images of a web site, found by following links from its start pages, breadth first."""
+"""Breadth-first crawl of a web site for its images.
+
+Pages of one depth are fetched in parallel and evaluated in order, so the same site gives the same images in the same
+order. At most ``max_pages`` pages are fetched.
+"""
 
 import fnmatch
 import re
@@ -13,14 +17,14 @@ from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.links import host_of
-from stoker.pipelines.web.ordered import in_order
+from stoker.pipelines.web.ordered import map_in_order
 from stoker.pipelines.web.pages import html
-from stoker.pipelines.web.pages.html import Page
+from stoker.pipelines.web.pages.html import HtmlPage
 from stoker.pipelines.web.policy import Fetched, Transient
 
-MAX_PAGE = 5 << 20  # bytes of one page
+MAX_PAGE_SIZE = 5 << 20  # bytes
 ACCEPT = "text/html, application/xhtml+xml;q=0.9, */*;q=0.1"
-_NO_PAGES = re.compile(
+_NOT_PAGES = re.compile(
     r"\.(?:pdf|zip|gz|bz2|xz|7z|rar|tar|tgz|exe|dmg|iso|mp3|mp4|m4a|webm|ogg|ogv|avi|mov|mkv|wav|flac|svg|ico|css|js|"
     r"json|xml|rss|atom|woff2?|ttf|csv|docx?|xlsx?|pptx?|epub)",
     re.IGNORECASE,
@@ -28,10 +32,10 @@ _NO_PAGES = re.compile(
 
 
 @dataclass(frozen=True)
-class Scope:
-    """How far a crawl goes. Patterns are shell patterns, matched against whole URLs."""
+class CrawlScope:
+    """How far a crawl goes and what it takes. Patterns are shell patterns, matched against whole URLs."""
 
-    follow: int  # links away from the start pages
+    follow: int  # depth in links from the start pages; 0: only these
     max_pages: int
     other_hosts: bool = False  # also follow links to hosts that no start page is on
     include: Sequence[str] = ()  # images: one must match, if there are any
@@ -43,27 +47,27 @@ class Scope:
     @cached_property
     def _compiled(self) -> tuple[list[re.Pattern[str]], ...]:
         return tuple(
-            [re.compile(fnmatch.translate(one)) for one in patterns]
+            [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
             for patterns in (self.include, self.exclude, self.pages)
         )
 
-    def wants_image(self, url: str) -> bool:
-        """Whether an image of this URL is asked for."""
+    def includes_image(self, url: str) -> bool:
+        """Whether an image of this URL is in scope."""
         include, exclude, _ = self._compiled
-        return (not include or _any(include, url)) and not _any(exclude, url)
+        return (not include or _matches_any(include, url)) and not _matches_any(exclude, url)
 
-    def wants_page(self, url: str) -> bool:
-        """Whether a page of this URL is followed, whatever its host."""
+    def follows_page(self, url: str) -> bool:
+        """Whether a page of this URL is followed, as far as its URL tells; its host is not checked."""
         _, exclude, pages = self._compiled
         path = urlsplit(url).path
-        if html.is_image_link(url) or _NO_PAGES.fullmatch(path[path.rfind(".") :] if "." in path else ""):
+        if html.is_image_link(url) or _NOT_PAGES.fullmatch(path[path.rfind(".") :] if "." in path else ""):
             return False
-        return (not pages or _any(pages, url)) and not _any(exclude, url)
+        return (not pages or _matches_any(pages, url)) and not _matches_any(exclude, url)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An image that a page shows, or a page or image that may not or cannot be had."""
+class CrawlResult:
+    """An image that a page shows, or a page or image that was rejected."""
 
     url: str
     page_url: str
@@ -71,34 +75,34 @@ class Found:
     caption: str = ""
     licence: str = ""
     author: str = ""
-    refused: Rejected | None = None
+    rejected: Rejected | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Visit:
-    """What was behind a link: a page, an image, something else (neither), or a reject."""
+    """What a URL led to: a page, an image, a reject, or something else (neither)."""
 
     url: str
     final_url: str
-    page: Page | None = None
+    page: HtmlPage | None = None
     is_image: bool = False
     rejected: Rejected | None = None
 
 
-def crawl(web: Web, starts: Sequence[str], scope: Scope) -> Iterator[Found]:
-    """Every image of the pages in scope once, in the order in which a breadth-first reader meets them.
+def crawl(web: Web, starts: Sequence[str], scope: CrawlScope) -> Iterator[CrawlResult]:
+    """Every image of the pages in scope once, in breadth-first order.
 
-    Pages that cannot be had are found, too, with the reason. Raises SourceUnavailable, SourceBroken when a start
-    page cannot be had, SourceUnavailable when the site stops answering.
+    Pages that cannot be fetched are results too, with the reason. Raises SourceUnavailable or SourceBroken when a
+    start page cannot be fetched, SourceUnavailable when the site stops answering.
     """
     level = list(dict.fromkeys(starts))
     hosts = {host_of(url) for url in level}
-    known, shown = set(level), set[str]()
-    left = scope.max_pages
+    queued, reported = set(level), set[str]()
+    pages_left = scope.max_pages
     for depth in range(scope.follow + 1):
-        level, left = level[:left], left - len(level[:left])
-        following: list[str] = []
-        for visit in in_order(lambda url, cancel: _visit(web, url, scope, cancel), level, threads=web.threads):
+        level, pages_left = level[:pages_left], pages_left - len(level[:pages_left])
+        next_level: list[str] = []
+        for visit in map_in_order(lambda url, cancel: _visit(web, url, scope, cancel), level, threads=web.threads):
             if depth == 0:
                 _check_start(visit)
                 hosts.add(host_of(visit.final_url))
@@ -106,30 +110,30 @@ def crawl(web: Web, starts: Sequence[str], scope: Scope) -> Iterator[Found]:
                 raise SourceUnavailable(
                     f"{host_of(visit.url)} stopped answering: {visit.rejected.detail}; try again later"
                 )
-            elsewhere = not scope.other_hosts and host_of(visit.final_url) not in hosts
-            if elsewhere and visit.rejected is None:
+            on_other_host = not scope.other_hosts and host_of(visit.final_url) not in hosts
+            if on_other_host and visit.rejected is None:
                 visit = replace(visit, page=None, rejected=Rejected("redirects", f"to another host: {visit.final_url}"))
-            for found in _findings(visit):
-                if found.url not in shown and (found.refused is not None or scope.wants_image(found.url)):
-                    shown.add(found.url)
-                    yield found
+            for result in _results(visit):
+                if result.url not in reported and (result.rejected is not None or scope.includes_image(result.url)):
+                    reported.add(result.url)
+                    yield result
             if visit.page is not None and not visit.page.nofollow:
                 for link in visit.page.links:
-                    inside = scope.other_hosts or host_of(link) in hosts
-                    if inside and link not in known and scope.wants_page(link):
-                        known.add(link)
-                        following.append(link)
-        level = following
+                    allowed_host = scope.other_hosts or host_of(link) in hosts
+                    if allowed_host and link not in queued and scope.follows_page(link):
+                        queued.add(link)
+                        next_level.append(link)
+        level = next_level
 
 
-def _visit(web: Web, url: str, scope: Scope, cancel: Event) -> _Visit:
-    fetched = web.get(url, max_size=MAX_PAGE, accept=ACCEPT, cancel=cancel)
+def _visit(web: Web, url: str, scope: CrawlScope, cancel: Event) -> _Visit:
+    fetched = web.get(url, max_size=MAX_PAGE_SIZE, accept=ACCEPT, cancel=cancel)
     if not isinstance(fetched, Fetched):
         return _Visit(url, url, rejected=fetched)
     if "html" in fetched.content_type or (not fetched.content_type and fetched.content.lstrip()[:1] == b"<"):
         match = re.search(r"charset=[\"']?([\w.:-]{1,40})", fetched.headers.get("content-type", ""), re.IGNORECASE)
         charset = match[1] if match else ""
-        page = html.read(fetched.content, fetched.final_url, charset=charset, width=scope.width)
+        page = html.parse_page(fetched.content, fetched.final_url, charset=charset, width=scope.width)
         return _Visit(url, fetched.final_url, page)
     return _Visit(url, fetched.final_url, is_image=isinstance(extension_of(fetched.content), str))
 
@@ -144,25 +148,25 @@ def _check_start(visit: _Visit) -> None:
         raise SourceBroken(f"start page {visit.url}: not an HTML page; for a list of URLs use the option lists")
 
 
-def _findings(visit: _Visit) -> Iterator[Found]:
+def _results(visit: _Visit) -> Iterator[CrawlResult]:
     if visit.rejected is not None:
-        yield Found(visit.url, visit.url, refused=visit.rejected)
+        yield CrawlResult(visit.url, visit.url, rejected=visit.rejected)
     elif visit.is_image:
-        yield Found(visit.url, visit.url)
+        yield CrawlResult(visit.url, visit.url)
     elif visit.page is not None:
         page = visit.page
-        refused = Rejected("opted_out", f"the page says {page.refusal}") if page.refusal else None
+        rejected = Rejected("opted_out", f"the page says {page.opt_out}") if page.opt_out else None
         for image in page.images:
-            yield Found(
+            yield CrawlResult(
                 url=image.url,
                 page_url=visit.final_url,
                 title=page.title,
                 caption=image.caption,
                 licence=image.licence or page.licence,
                 author=page.author,
-                refused=refused,
+                rejected=rejected,
             )
 
 
-def _any(patterns: Sequence[re.Pattern[str]], url: str) -> bool:
+def _matches_any(patterns: Sequence[re.Pattern[str]], url: str) -> bool:
     return any(pattern.match(url) for pattern in patterns)

@@ -1,4 +1,4 @@
-"""URLs: one normal form, checked, and never shown with a password."""
+"""Normalise, validate and redact http(s) URLs."""
 
 import ipaddress
 import re
@@ -10,14 +10,14 @@ _SPACE = "".join(map(chr, range(0x21)))  # C0 controls and space, stripped at bo
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_KEPT = "%/:?#[]@!$&'()*+,;=~|"  # not escaped; everything else outside of ASCII's letters and digits is
+_NOT_ESCAPED = "%/:?#[]@!$&'()*+,;=~|"  # besides ASCII letters and digits
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def normalise(text: str, base: str = "") -> str:
     """The one form of an http(s) URL, relative to ``base`` if given. Normalising twice changes nothing.
 
-    As RFC 3986 section 6 and browsers have it: lower-case scheme and host (IDNA), no default port, no fragment,
+    As RFC 3986 section 6 and browsers do: lower-case scheme and host (IDNA), no default port, no fragment,
     no dot segments, escapes in upper case, none for unreserved characters, others escaped as UTF-8.
     Raises ValueError, without a password in its message.
 
@@ -31,7 +31,7 @@ def normalise(text: str, base: str = "") -> str:
         raise ValueError("no URL")
     if len(text) > MAX_URL:
         raise ValueError(f"longer than {MAX_URL} characters")
-    text = _slashes(text)
+    text = _replace_backslashes(text)
     if base and not _SCHEME.match(text):
         text = urljoin(base, text)
     try:
@@ -47,29 +47,29 @@ def normalise(text: str, base: str = "") -> str:
         port = None
     if port == 0:
         raise ValueError("port 0")
-    host = _host(parts.hostname or "")
+    host = _normalise_host(parts.hostname or "")
     netloc = host if port in (None, PORTS[parts.scheme]) else f"{host}:{port}"
-    path = _without_dots(_escaped(parts.path)) or "/"
-    result = urlunsplit(SplitResult(parts.scheme, netloc, path, _escaped(parts.query), ""))
+    path = _remove_dot_segments(_normalise_escapes(parts.path)) or "/"
+    result = urlunsplit(SplitResult(parts.scheme, netloc, path, _normalise_escapes(parts.query), ""))
     if len(result) > MAX_URL:
         raise ValueError(f"longer than {MAX_URL} characters")
     return result
 
 
-def shown(url: str) -> str:
-    """The URL, or any text that was meant as one, fit for logs and records: without user name and password.
+def redact(url: str) -> str:
+    """The URL, or any text that was meant as one, without user name and password: fit for logs and records.
 
-    >>> shown("https://me:secret@example.com/a@b")
+    >>> redact("https://me:secret@example.com/a@b")
     'https://…@example.com/a@b'
     """
     cleaned = "".join(char if char.isprintable() else "�" for char in url[:MAX_URL])
     cleaned = re.sub(r"^([^/?#\\]*:)?([/\\]{0,3})[^/?#\\]*@", r"\1\2…@" if "//" in cleaned else "…@", cleaned)
-    # What stands for a port and is none may be a password whose "@host" is missing.
+    # A port that is not a number may be a password whose "@host" is missing.
     return re.sub(r"(//[^/?#:\[]*):(?![0-9]{0,5}(?:[/?#]|$))[^/?#]*", r"\1:…", cleaned, count=1)
 
 
 def host_of(url: str) -> str:
-    """Host and port of a normal URL, as its owner is known: the port only where it is unusual.
+    """Host and port of a normal URL; the port only if it is not the default.
 
     >>> host_of("http://example.com:8080/a"), host_of("https://example.com/a")
     ('example.com:8080', 'example.com')
@@ -87,13 +87,13 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _slashes(text: str) -> str:
-    """Backslashes before the query are slashes, as browsers read them: or two programs see two hosts."""
+def _replace_backslashes(text: str) -> str:
+    """Turn backslashes before the query into slashes, as browsers do: otherwise two programs may see two hosts."""
     head = re.split(r"[?#]", text, maxsplit=1)[0]
     return head.replace("\\", "/") + text[len(head) :]
 
 
-def _host(host: str) -> str:
+def _normalise_host(host: str) -> str:
     if ":" in host:
         if "%" in host:
             raise ValueError("host with a zone")
@@ -112,24 +112,24 @@ def _host(host: str) -> str:
     return host
 
 
-def _escaped(text: str) -> str:
-    def one(match: re.Match[str]) -> str:
+def _normalise_escapes(text: str) -> str:
+    def unescape(match: re.Match[str]) -> str:
         char = chr(int(match[1], 16))
         return char if char in _UNRESERVED else match[0].upper()
 
     try:
-        text = quote(text, safe=_KEPT, encoding="utf-8", errors="strict")
+        text = quote(text, safe=_NOT_ESCAPED, encoding="utf-8", errors="strict")
     except UnicodeEncodeError:
         raise ValueError("characters that are not Unicode text") from None
-    return _ESCAPE.sub(one, text)
+    return _ESCAPE.sub(unescape, text)
 
 
-def _without_dots(path: str) -> str:
-    """RFC 3986 section 5.2.4, for a path that begins with a slash."""
+def _remove_dot_segments(path: str) -> str:
+    """The path without "." and ".." segments (RFC 3986 section 5.2.4); it begins with a slash."""
     kept: list[str] = []
     segments = path.split("/")[1:] if path else []
-    for place, segment in enumerate(segments):
-        last = place == len(segments) - 1
+    for index, segment in enumerate(segments):
+        last = index == len(segments) - 1
         if segment == "..":
             kept = kept[:-1]
         elif segment != ".":

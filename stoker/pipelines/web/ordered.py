@@ -1,4 +1,4 @@
-"""Many at once, results in order."""
+"""Map a function over inputs on threads; results come in the inputs' order, with bounded read-ahead."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,35 +10,41 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 2  # times the threads: how far a slow one at the front lets the others run on
-BUDGET = 256 << 20  # of weight (bytes) that waits behind a slow one before no more are begun
+TASKS_PER_THREAD = 2  # submitted at most: how far others may run ahead of a slow one at the front
+MAX_WAITING = 256 << 20  # bytes of finished results that wait behind a slow one before no more tasks are submitted
 
 
-def in_order(
-    work: Callable[[T, Event], R], subjects: Iterable[T], *, threads: int, weigh: Callable[[R], int] | None = None
+def map_in_order(
+    function: Callable[[T, Event], R],
+    inputs: Iterable[T],
+    *,
+    threads: int,
+    size_of: Callable[[R], int] | None = None,
 ) -> Iterator[R]:
-    """What ``work`` makes of each subject, in their order, made on threads; a bounded number is under way.
+    """The result of ``function`` for each input, in order; a bounded number of tasks is submitted.
 
-    ``work`` is also given an event that is set when the caller has gone: it should then end soon.
+    ``function`` also gets an event that is set when the caller stops iterating: it should then end soon.
+    ``size_of`` gives the bytes of a result; without it only the number of tasks is bounded.
     """
     cancel = Event()
     pending: deque[Future[R]] = deque()
-    rest = iter(subjects)
+    remaining = iter(inputs)
     with ThreadPoolExecutor(threads, thread_name_prefix="stoker-web") as pool:
         try:
             while True:
-                room = threads * AHEAD - len(pending)
-                if pending and weigh is not None and sum(_weight(one, weigh) for one in pending) > BUDGET:
-                    room = 0
-                pending.extend(pool.submit(work, one, cancel) for one in islice(rest, room))
+                free = threads * TASKS_PER_THREAD - len(pending)
+                if pending and size_of is not None and sum(_size(future, size_of) for future in pending) > MAX_WAITING:
+                    free = 0
+                pending.extend(pool.submit(function, value, cancel) for value in islice(remaining, free))
                 if not pending:
                     return
                 yield pending.popleft().result()
         finally:
             cancel.set()
-            for one in pending:
-                one.cancel()
+            for future in pending:
+                future.cancel()
 
 
-def _weight(future: "Future[R]", weigh: Callable[[R], int]) -> int:
-    return weigh(future.result()) if future.done() and not future.cancelled() and not future.exception() else 0
+def _size(future: "Future[R]", size_of: Callable[[R], int]) -> int:
+    """The bytes of a finished result; 0 while it is not finished."""
+    return size_of(future.result()) if future.done() and not future.cancelled() and not future.exception() else 0

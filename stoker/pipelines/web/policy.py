@@ -1,4 +1,4 @@
-"""How to behave on the web, and what an answer is."""
+"""``WebPolicy``: rates, limits and permissions of requests; ``Fetched`` and ``Transient``: their results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,14 +7,14 @@ from stoker.pipelines.rejected import Rejected
 
 
 class Transient(Rejected):
-    """A reject for want of an answer: the same request may succeed later, and retrying here did not help."""
+    """A reject because there was no answer after all attempts; the same request may succeed later."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An answer, whole."""
+    """A complete response."""
 
     url: str  # as asked for, in its normal form
     final_url: str  # after redirects
@@ -35,20 +35,28 @@ class WebPolicy:
     requests_per_second: float = 2.0  # to one host; 0: as fast as it answers
     connections_per_host: int = 2
     connections: int = 64  # to all hosts
-    threads: int = 16  # URLs that one partition has in flight
-    timeout_s: float = 20.0  # without a single byte
-    deadline_s: float = 90.0  # on the wire for one URL, all attempts and redirects; waiting in politeness not counted
+    threads: int = 16  # URLs that one partition fetches at a time
+    timeout_s: float = 20.0  # longest wait for the next byte
+    deadline_s: float = 90.0  # for one URL, all attempts and redirects, without waits for rate limits and retries
     bytes_per_second: int = 50_000  # a download to a file may take deadline_s plus its size over this
     attempts: int = 4
     backoff_s: float = 0.5  # before the second attempt; doubles, with jitter
-    max_wait_s: float = 60.0  # longest Retry-After or Crawl-delay that is waited for
+    max_wait_s: float = 60.0  # longest Retry-After or Crawl-delay that is obeyed; a longer one fails the URL
     max_redirects: int = 5
-    outage: int = 8  # URLs in a row without any answer: the host counts as down
-    rest_s: float = 15.0  # a host that is down is left alone for so long
+    failures_before_down: int = 8  # URLs in a row without any answer, then the host counts as down
+    cooldown_s: float = 15.0  # a host that is down gets no request for so long
     robots: bool = True  # ask for and obey robots.txt
-    opt_out: bool = True  # obey X-Robots-Tag, TDM-Reservation and their like
+    opt_out: bool = True  # obey X-Robots-Tag, TDM-Reservation and meta robots
 
     def __post_init__(self) -> None:
-        for name in ("connections_per_host", "connections", "threads", "attempts", "outage", "bytes_per_second"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"web: {name} is {getattr(self, name)}, expected at least 1")
+        at_least_one = {
+            "connections_per_host": self.connections_per_host,
+            "connections": self.connections,
+            "threads": self.threads,
+            "attempts": self.attempts,
+            "failures_before_down": self.failures_before_down,
+            "bytes_per_second": self.bytes_per_second,
+        }
+        for name, value in at_least_one.items():
+            if value < 1:
+                raise ValueError(f"web: {name} is {value}, expected at least 1")

@@ -29,7 +29,7 @@ WEB = Web(
     attempts=3,
     backoff_s=0.01,
     max_wait_s=2,
-    outage=4,
+    failures_before_down=4,
 )
 PNG = b"\x89PNG\r\n\x1a\n"
 

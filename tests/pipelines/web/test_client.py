@@ -28,7 +28,7 @@ FAST = Web(
     attempts=3,
     backoff_s=0.01,
     max_wait_s=3,
-    rest_s=0.3,
+    cooldown_s=0.3,
 )
 MEGABYTE = 1 << 20
 
@@ -371,7 +371,7 @@ def test_a_name_that_changes_its_address_gains_nothing(site: Site, monkeypatch: 
     # DNS rebinding: the name is public when it is looked up first, and private ever after.
     answers = iter([["127.0.0.1"], ["127.0.0.2"], ["127.0.0.2"]])
     monkeypatch.setattr("stoker.pipelines.web.http.addresses.is_public", lambda address: address == "127.0.0.1")
-    monkeypatch.setattr("stoker.pipelines.web.http.addresses._resolved", lambda host: next(answers))
+    monkeypatch.setattr("stoker.pipelines.web.http.addresses._getaddrinfo", lambda host: next(answers))
     web = replace(FAST, allow_private=False)
     site.pages["/a"] = Reply(b"x", headers={"Connection": "close"})
     for _ in range(3):
@@ -395,7 +395,7 @@ def test_a_bad_url_is_refused_without_its_password(web: Web, url: str) -> None:
 def test_a_host_that_never_answers_is_given_up_for_a_while() -> None:
     with Site() as site:
         pass
-    web = replace(FAST, outage=3, attempts=2, robots=False)
+    web = replace(FAST, failures_before_down=3, attempts=2, robots=False)
     outcomes = [web.get(site.url(f"/{number}"), max_size=100) for number in range(20)]
     assert all(isinstance(one, Transient) for one in outcomes)
     assert "is down" in reason_detail(outcomes[-1])
@@ -409,7 +409,7 @@ def reason_detail(outcome: Fetched | Rejected) -> str:
 
 
 def test_a_host_that_goes_down_is_told_from_a_url_that_fails() -> None:
-    web = replace(FAST, outage=3)
+    web = replace(FAST, failures_before_down=3)
     with Site() as site:
         site.pages["/bad"] = Reply(b"", 500)
         site.pages["/a"] = Reply(b"x")
@@ -424,7 +424,7 @@ def test_a_host_that_goes_down_is_told_from_a_url_that_fails() -> None:
 
 
 def test_a_host_is_tried_again_after_its_rest(site: Site) -> None:
-    web = replace(FAST, outage=2, attempts=1, rest_s=0.2)
+    web = replace(FAST, failures_before_down=2, attempts=1, cooldown_s=0.2)
     site.pages["/a"] = [Reply(b"", 503), Reply(b"", 503), Reply(b"x")]
     assert isinstance(get(web, site, "/a"), Transient)
     assert isinstance(get(web, site, "/a"), Transient)

@@ -1,1 +1,1 @@
-"""One HTTP request over one checked connection."""
+"""Single HTTP requests: checked addresses, limits per host, one connection each, and the outcome of a response."""

@@ -1,4 +1,8 @@
-"""One request to one host, in its turn, and what its answer means."""
+"""Send one request to one host, within its rate limit, and classify the response.
+
+The outcome of a request is a value: ``Fetched``, ``Rejected`` (final), ``FetchFailure`` (another attempt may help) or
+``Redirect``. ``client`` decides about attempts and follows redirects.
+"""
 
 import email.utils
 import ssl
@@ -9,190 +13,204 @@ from datetime import UTC, datetime
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web import opt_out
-from stoker.pipelines.web.http.addresses import Addresses, NoSuchHost, PrivateAddress
-from stoker.pipelines.web.http.hosts import Cancelled, Host, Hosts, Waiting
-from stoker.pipelines.web.http.sinks import File, Sink
-from stoker.pipelines.web.http.wire import Answer, Cut, Deadline, Garbled, TooLarge, TooSlow, ask, connect, unpacked
+from stoker.pipelines.web.http.addresses import NoSuchHost, PrivateAddress, Resolver
+from stoker.pipelines.web.http.hosts import Cancelled, Host, Hosts, WaitTooLong
+from stoker.pipelines.web.http.sinks import Sink
+from stoker.pipelines.web.http.wire import (
+    BodyTooLarge,
+    Deadline,
+    DeadlineExceeded,
+    IncompleteBody,
+    ProtocolError,
+    Response,
+    connect,
+    decode_content,
+    send_get,
+)
 from stoker.pipelines.web.links import host_of, origin_of
 from stoker.pipelines.web.policy import Fetched, WebPolicy
 
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-BUSY = frozenset({429, 502, 503, 504})  # the server, not the page, is in trouble
-AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
-DRAINED = 1 << 14  # bytes of an unwanted body that are read so that the connection can go on
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+OVERLOAD_STATUSES = frozenset({429, 502, 503, 504})  # the server, not the page, is in trouble
+RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+MAX_DRAINED = 1 << 14  # bytes of an unwanted body that are read so that the connection can be reused
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """What is wanted of one URL, in normal form."""
+class FetchRequest:
+    """A URL to fetch, with its limits; the same for all attempts and redirects."""
 
-    url: str
+    url: str  # in normal form
     sink: Sink
     accept: str
     deadline: Deadline
     cancel: threading.Event | None
-    asks_robots: bool = False  # it fetches robots.txt itself: no permission needed, no opt-out possible
+    is_robots_txt: bool = False  # it fetches robots.txt itself: needs no permission, cannot be opted out
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """An attempt without an answer."""
+class FetchFailure:
+    """An attempt that ended without a usable response."""
 
     reason: str
     detail: str
     host: str
-    again: bool = True  # worth another attempt now
-    silent: bool = True  # the host itself is in trouble: it counts towards an outage
-    wait_s: float = 0.0  # what the host asked for
+    retryable: bool = True  # another attempt now may help
+    counts_as_outage: bool = True  # the host itself is in trouble: counts towards failures_before_down
+    wait_s: float = 0.0  # Retry-After
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """A redirect to somewhere, not yet checked."""
+class Redirect:
+    """A redirect; its target is not checked yet."""
 
-    to: str
-
-
-Outcome = Fetched | Rejected | Fault | Moved
+    location: str
 
 
-class Exchanges:
-    """Requests under one policy, from all threads."""
+Outcome = Fetched | Rejected | FetchFailure | Redirect
 
-    def __init__(self, web: WebPolicy, hosts: Hosts, addresses: Addresses, agent: str) -> None:
-        self._web, self._hosts, self._addresses, self._agent = web, hosts, addresses, agent
 
-    def hop(self, errand: Errand, current: str, delay_s: float) -> Outcome:
-        """The outcome of asking for ``current``, the errand's URL or where it was redirected. Raises Cancelled."""
+class RequestSender:
+    """Sends requests under one policy, for all threads."""
+
+    def __init__(self, web: WebPolicy, hosts: Hosts, resolver: Resolver, user_agent: str) -> None:
+        self._web, self._hosts, self._resolver, self._user_agent = web, hosts, resolver, user_agent
+
+    def send(self, request: FetchRequest, url: str, crawl_delay_s: float) -> Outcome:
+        """The outcome of one GET of ``url``: the request's URL, or where it was redirected. Raises Cancelled."""
         began = time.monotonic()
-        name = host_of(current)
-        with self._hosts.using(name, errand.cancel) as host:
-            if delay_s:
-                host.slow_down(min(delay_s, self._web.max_wait_s))
-            if host.rests():
-                detail = f"{name} is down: {self._web.outage} URLs in a row had no answer"
-                return Fault("unreachable", detail, name, again=False, silent=False)
+        name = host_of(url)
+        with self._hosts.acquire(name, request.cancel) as host:
+            if crawl_delay_s:
+                host.raise_interval(min(crawl_delay_s, self._web.max_wait_s))
+            if host.in_cooldown():
+                detail = f"{name} is down: {self._web.failures_before_down} URLs in a row had no answer"
+                return FetchFailure("unreachable", detail, name, retryable=False, counts_as_outage=False)
             try:
-                host.turn(self._web.max_wait_s, errand.cancel)
-            except Waiting as error:
-                return Fault("unreachable", str(error), name, again=False, silent=False)
-            errand.deadline.extend(time.monotonic() - began)
-            return self._bounded(errand, current, host)
+                host.wait_turn(self._web.max_wait_s, request.cancel)
+            except WaitTooLong as error:
+                return FetchFailure("unreachable", str(error), name, retryable=False, counts_as_outage=False)
+            request.deadline.extend(time.monotonic() - began)
+            return self._send_or_fail(request, url, host)
 
-    def _bounded(self, errand: Errand, current: str, host: Host) -> Outcome:
-        """Every way in which an exchange can fail, by name."""
-        name = host_of(current)
+    def _send_or_fail(self, request: FetchRequest, url: str, host: Host) -> Outcome:
+        """Send; turn each exception that a request can raise into its outcome."""
+        name = host_of(url)
         try:
-            return self._exchange(errand, current, host)
+            return self._send(request, url, host)
         except PrivateAddress as error:
             return Rejected("private_address", str(error))
         except NoSuchHost as error:
-            return Fault("unreachable", str(error), name, again=False)
+            return FetchFailure("unreachable", str(error), name, retryable=False)
         except ssl.SSLCertVerificationError as error:
             return Rejected("unreachable", f"certificate: {error.verify_message}")
-        except TooSlow as error:
-            return Fault("timeout", str(error), name, again=False)
+        except DeadlineExceeded as error:
+            return FetchFailure("timeout", str(error), name, retryable=False)
         except TimeoutError:
-            return Fault("timeout", "no byte in time", name)
+            return FetchFailure("timeout", "no byte in time", name)
         except OSError as error:
-            return Fault("unreachable", error.strerror or str(error) or type(error).__name__, name)
-        except Garbled as error:
-            errand.sink.restart()
-            return Fault("corrupt", str(error), name, silent=False)
-        except Cut as error:
-            return Fault("truncated", str(error), name, silent=False)
-        except TooLarge as error:
+            return FetchFailure("unreachable", error.strerror or str(error) or type(error).__name__, name)
+        except ProtocolError as error:
+            request.sink.restart()
+            return FetchFailure("corrupt", str(error), name, counts_as_outage=False)
+        except IncompleteBody as error:
+            return FetchFailure("truncated", str(error), name, counts_as_outage=False)
+        except BodyTooLarge as error:
             return Rejected("too_large", str(error))
 
-    def _exchange(self, errand: Errand, current: str, host: Host) -> Outcome:
-        headers = {"User-Agent": self._agent, "Accept": errand.accept, **errand.sink.headers()}
-        origin = origin_of(current)
-        line = self._hosts.open_line(host, origin)
-        answer: Answer | None = None
+    def _send(self, request: FetchRequest, url: str, host: Host) -> Outcome:
+        """Send on an idle connection if there is one, else on a new one; keep the connection if it can be reused."""
+        headers = {"User-Agent": self._user_agent, "Accept": request.accept, **request.sink.headers()}
+        origin = origin_of(url)
+        connection = self._hosts.take_connection(host, origin)
+        response: Response | None = None
         reusable = False
         try:
-            if line is not None:
-                line.deadline = errand.deadline
+            if connection is not None:
+                connection.deadline = request.deadline
                 try:
-                    answer = ask(line, current, headers)
-                except (ConnectionError, Garbled):  # the server closed it just now: that is no failed attempt
-                    line.close()
-            if line is None or answer is None:
-                line = connect(current, self._addresses, errand.deadline)
-                answer = ask(line, current, headers)
-            outcome = self._judge(errand, current, host, answer)
+                    response = send_get(connection, url, headers)
+                except (ConnectionError, ProtocolError):  # the server closed it just now: that is no failed attempt
+                    connection.close()
+            if connection is None or response is None:
+                connection = connect(url, self._resolver, request.deadline)
+                response = send_get(connection, url, headers)
+            outcome = self._classify(request, url, host, response)
             if not isinstance(outcome, Fetched):
-                _drain(answer)
-            reusable = answer.is_reusable()
+                _drain(response)
+            reusable = response.is_reusable()
             return outcome
         finally:
-            if answer is not None:
-                answer.close()
-            if line is not None:
+            if response is not None:
+                response.close()
+            if connection is not None:
                 if reusable:
-                    self._hosts.keep_line(host, origin, line)
+                    self._hosts.keep_connection(host, origin, connection)
                 else:
-                    line.close()
+                    connection.close()
 
-    def _judge(self, errand: Errand, current: str, host: Host, answer: Answer) -> Outcome:
-        """What an answer's status and headers mean; its body, if it is wanted."""
-        status = answer.status
-        if status in AGAIN:
-            return self._fault(current, host, answer)
-        host.answered()
-        if status in REDIRECTS:
+    def _classify(self, request: FetchRequest, url: str, host: Host, response: Response) -> Outcome:
+        """The outcome by status and headers; the body is read only if it is wanted."""
+        status = response.status
+        if status in RETRYABLE_STATUSES:
+            return self._server_failure(url, host, response)
+        host.record_answer()
+        if status in REDIRECT_STATUSES:
             # http.client reads headers as Latin-1; most servers mean UTF-8.
-            target = answer.headers.get("location", "").encode("latin-1").decode("utf-8", "replace")
-            return Moved(target) if target else Rejected("redirects", f"HTTP {status} without Location")
-        if status == 416 and errand.sink.size:
-            errand.sink.restart()
-            return Fault("truncated", "HTTP 416", host_of(current), silent=False)
-        refused = _refused(status)
-        if refused is not None:
-            return refused
-        directive = opt_out.refusal(answer.headers) if self._web.opt_out and not errand.asks_robots else ""
+            location = response.headers.get("location", "").encode("latin-1").decode("utf-8", "replace")
+            return Redirect(location) if location else Rejected("redirects", f"HTTP {status} without Location")
+        if status == 416 and request.sink.size:
+            request.sink.restart()
+            return FetchFailure("truncated", "HTTP 416", host_of(url), counts_as_outage=False)
+        rejected = _rejected_status(status)
+        if rejected is not None:
+            return rejected
+        directive = opt_out.find_opt_out(response.headers) if self._web.opt_out and not request.is_robots_txt else ""
         if directive:
             return Rejected("opted_out", directive)
-        self._receive(errand, answer)
-        sink = errand.sink
+        _receive_body(request, response)
+        sink = request.sink
         if not sink.size:
             return Rejected("empty", f"HTTP {status} without a body")
         return Fetched(
-            url=errand.url,
-            final_url=current,
+            url=request.url,
+            final_url=url,
             content=sink.content(),
             size=sink.size,
             sha256=sink.sha256(),
-            content_type=answer.headers.get("content-type", "").partition(";")[0].strip().lower(),
-            headers=answer.headers,
+            content_type=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
+            headers=response.headers,
             fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _receive(self, errand: Errand, answer: Answer) -> None:
-        sink = errand.sink
-        sink.begin(answer)
-        limit = sink.limit - sink.size
-        for piece in unpacked(answer.body(limit), answer.headers.get("content-encoding", ""), limit):
-            if errand.cancel is not None and errand.cancel.is_set():
-                raise Cancelled
-            sink.write(piece)
-            if isinstance(sink, File):  # of any size, so its time grows with what has come
-                errand.deadline.extend(len(piece) / self._web.bytes_per_second)
-
-    def _fault(self, current: str, host: Host, answer: Answer) -> Fault:
-        """An answer that asks to come again, at the time that it names."""
-        wait_s = _retry_after(answer.headers.get("retry-after", ""))
-        busy = answer.status in BUSY
-        if busy and (wait_s or answer.status == 429):
-            # The whole host, not this URL alone: other threads must not go on hammering it.
+    def _server_failure(self, url: str, host: Host, response: Response) -> FetchFailure:
+        """The failure for a retryable status; Retry-After and overload make all threads pause for this host."""
+        wait_s = _retry_after(response.headers.get("retry-after", ""))
+        overloaded = response.status in OVERLOAD_STATUSES
+        if overloaded and (wait_s or response.status == 429):
+            # The whole host, not this URL alone: other threads must not go on sending requests to it.
             host.pause(max(wait_s, self._web.backoff_s))
-        elif not busy:
-            host.answered()
-        detail = f"HTTP {answer.status}" + (f", asked to wait {wait_s:.0f} s" if wait_s else "")
-        return Fault("unreachable", detail, host_of(current), silent=busy, wait_s=wait_s)
+        elif not overloaded:
+            host.record_answer()
+        detail = f"HTTP {response.status}" + (f", asked to wait {wait_s:.0f} s" if wait_s else "")
+        return FetchFailure("unreachable", detail, host_of(url), counts_as_outage=overloaded, wait_s=wait_s)
 
 
-def _refused(status: int) -> Rejected | None:
+def _receive_body(request: FetchRequest, response: Response) -> None:
+    """Write the body to the sink. Raises Cancelled and what ``decode_content`` raises."""
+    sink = request.sink
+    sink.begin(response)
+    limit = sink.limit - sink.size
+    for piece in decode_content(response.body(limit), response.headers.get("content-encoding", ""), limit):
+        if request.cancel is not None and request.cancel.is_set():
+            raise Cancelled
+        sink.write(piece)
+        if sink.seconds_per_byte:
+            request.deadline.extend(len(piece) * sink.seconds_per_byte)
+
+
+def _rejected_status(status: int) -> Rejected | None:
+    """The reject for a status that is final; None for one whose body is wanted."""
     if status in (404, 410):
         return Rejected("gone", f"HTTP {status}")
     if 400 <= status < 500:
@@ -204,16 +222,17 @@ def _refused(status: int) -> Rejected | None:
     return None
 
 
-def _drain(answer: Answer) -> None:
+def _drain(response: Response) -> None:
+    """Read the rest of a short body, so that the connection can be reused."""
     try:
-        for _ in answer.body(DRAINED):
+        for _ in response.body(MAX_DRAINED):
             pass
-    except (TooLarge, Cut, Garbled, OSError):
+    except (BodyTooLarge, IncompleteBody, ProtocolError, OSError):
         return
 
 
 def _retry_after(text: str) -> float:
-    """Seconds from now that a Retry-After asks for, 0 if it says nothing. At most a day."""
+    """Seconds from now that a Retry-After header asks for (a number or a date), at most a day; 0 if it is neither."""
     text = text.strip()
     if text.isascii() and text.isdigit():
         seconds = float(text[:9])

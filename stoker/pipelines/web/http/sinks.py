@@ -1,43 +1,46 @@
-"""Where a body goes: memory, or a file that can be continued after a cut."""
+"""Where a response's body is written: memory, or a file that a later attempt can resume."""
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from stoker.pipelines.web.http.wire import Answer, Garbled
+from stoker.pipelines.web.http.wire import ProtocolError, Response
 
 
 class Sink(Protocol):
-    """Takes the bodies of one URL's attempts; ``size`` is what of it is there so far."""
+    """Takes the bodies of one URL's attempts."""
 
-    size: int
-    limit: int  # bytes, of the whole
+    size: int  # bytes written so far
+    limit: int  # bytes of the whole body, at most
+    seconds_per_byte: float  # deadline that each byte received adds; 0: the deadline holds for a body of any size
 
     def headers(self) -> Mapping[str, str]:
-        """What to ask with: from where to go on, and which packing is welcome."""
+        """Request headers of the next attempt: the range to resume at, and the encodings accepted."""
 
-    def begin(self, answer: Answer) -> None:
-        """An answer of status 200 or 206 comes. Raises Garbled when it does not continue what is there."""
+    def begin(self, response: Response) -> None:
+        """Prepare for the body of a 200 or 206. Raises ProtocolError if it does not continue what was written."""
 
     def write(self, piece: bytes) -> None:
-        """Take the next bytes."""
+        """Append the next bytes."""
 
     def restart(self) -> None:
-        """Forget what is there."""
+        """Discard what was written."""
 
     def content(self) -> bytes:
-        """The whole, b"" if it is in a file."""
+        """The whole body; b"" if it is in a file."""
 
     def sha256(self) -> str:
-        """Of the whole."""
+        """Hex digest of the whole body."""
 
     def close(self, *, keep: bool) -> None:
-        """Nothing more comes; keep what is there, or not."""
+        """End writing; keep or delete what was written."""
 
 
-class Memory:
-    """A sink of bytes. Each attempt begins anew."""
+class MemorySink:
+    """Keeps the body in memory. Each attempt starts from the first byte."""
+
+    seconds_per_byte = 0.0
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -48,10 +51,10 @@ class Memory:
         """See Sink."""
         return {"Accept-Encoding": "gzip"}
 
-    def begin(self, answer: Answer) -> None:
+    def begin(self, response: Response) -> None:
         """See Sink."""
-        if answer.status == 206:
-            raise Garbled("a part, but the whole was asked for")
+        if response.status == 206:
+            raise ProtocolError("a part of the body (206), but all of it was asked for")
         self.restart()
 
     def write(self, piece: bytes) -> None:
@@ -78,36 +81,41 @@ class Memory:
         """See Sink."""
 
 
-class File:
-    """A sink on disk. After a cut it goes on where it ended, if the server promises that nothing changed."""
+class FileSink:
+    """Writes the body to a file. The next attempt resumes where the last one ended, if the resource is unchanged.
 
-    def __init__(self, path: Path, limit: int) -> None:
+    Unchanged means: the server answers ``If-Range`` with a 206 for the same validator (RFC 9110, 13.1.5).
+    A file may have any size, so the time allowed grows with the bytes received, at ``bytes_per_second``.
+    """
+
+    def __init__(self, path: Path, limit: int, *, bytes_per_second: float) -> None:
         self.limit = limit
+        self.seconds_per_byte = 1 / bytes_per_second
         self.size = 0
         self._path = path
         self._file: BinaryIO = path.open("wb")
         self._hash = hashlib.sha256()
-        self._validator = ""  # a strong ETag, or a date; "": cannot be resumed
+        self._validator = ""  # a strong ETag or a date; "": cannot be resumed
 
     def headers(self) -> Mapping[str, str]:
         """See Sink."""
-        headers = {"Accept-Encoding": "identity"}  # ranges of packed bytes would not fit together
+        headers = {"Accept-Encoding": "identity"}  # ranges of compressed bytes would not fit together
         if self.size and self._validator:
             headers |= {"Range": f"bytes={self.size}-", "If-Range": self._validator}
         else:
             self.restart()
         return headers
 
-    def begin(self, answer: Answer) -> None:
+    def begin(self, response: Response) -> None:
         """See Sink."""
-        if answer.status == 206:
-            start = answer.headers.get("content-range", "").strip().lower().partition("-")[0]
-            if not self.size or start != f"bytes {self.size}" or _validator(answer) not in ("", self._validator):
-                raise Garbled("another part than was asked for")
+        if response.status == 206:
+            start = response.headers.get("content-range", "").strip().lower().partition("-")[0]
+            if not self.size or start != f"bytes {self.size}" or _validator(response) not in ("", self._validator):
+                raise ProtocolError("another part of the body than was asked for")
             return
         self.restart()
-        packed = answer.headers.get("content-encoding", "identity").strip().lower() != "identity"
-        self._validator = "" if packed else _validator(answer)
+        compressed = response.headers.get("content-encoding", "identity").strip().lower() != "identity"
+        self._validator = "" if compressed else _validator(response)
 
     def write(self, piece: bytes) -> None:
         """See Sink."""
@@ -139,9 +147,9 @@ class File:
             self._path.unlink(missing_ok=True)
 
 
-def _validator(answer: Answer) -> str:
-    """What names these very bytes in an If-Range: weak ETags may not."""
-    etag = answer.headers.get("etag", "").strip()
+def _validator(response: Response) -> str:
+    """The value for If-Range that identifies these exact bytes: a strong ETag (weak ones may not), else the date."""
+    etag = response.headers.get("etag", "").strip()
     if etag.startswith('"'):
         return etag
-    return answer.headers.get("last-modified", "").strip()
+    return response.headers.get("last-modified", "").strip()

@@ -1,4 +1,4 @@
-"""What a web page holds for a corpus: images with their captions, links, licence, author, and its owner's wishes."""
+"""Parse a web page: its images with captions, its links, licence, author, title and opt-out directives."""
 
 import codecs
 import re
@@ -7,66 +7,68 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from stoker.pipelines.web.links import normalise
-from stoker.pipelines.web.opt_out import AGENT, REFUSALS, directives
+from stoker.pipelines.web.opt_out import AGENT, OPT_OUT_DIRECTIVES, directives
 from stoker.pipelines.web.pages import srcset
-from stoker.pipelines.web.pages.markup import End, Start, events
-from stoker.pipelines.web.pages.srcset import Choice
+from stoker.pipelines.web.pages.markup import EndTag, StartTag, tokenize
+from stoker.pipelines.web.pages.srcset import SrcsetEntry
 
 MAX_IMAGES = 5_000  # of one page
 MAX_LINKS = 20_000
 MAX_TEXT = 2_000  # characters of a caption or title
 MAX_DEPTH = 8  # of figures in figures, and of elements whose text is collected
-_TYPES = frozenset({"", "image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"})
-_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy")
-_LAZY_SETS = ("data-srcset", "data-lazy-srcset")
+_IMAGE_TYPES = frozenset(
+    {"", "image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"}
+)
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_LAZY_SRC = ("data-src", "data-original", "data-lazy-src", "data-lazy")
+_LAZY_SRCSET = ("data-srcset", "data-lazy-srcset")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}["']?\s{0,9}([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _WEB_CODECS = re.compile(
     r"utf-8|utf-16(-le|-be)?|ascii|cp\d{3,4}|iso8859-\d+|koi8-[rtu]|mac-\w+|shift_jis\w*|euc_\w+|gb\w+|big5\w*|tis-620"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class PageImage:
     """An image that a page shows or links to."""
 
-    url: str  # in its normal form, or as written if that is no http(s) URL
+    url: str  # in normal form, or as written if it is not an http(s) URL
     caption: str = ""
     licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """What was found, in the page's order, each URL once."""
+class HtmlPage:
+    """The content of a page, in the page's order, each URL once."""
 
     title: str
     author: str
     licence: str  # URL of the licence of the whole page
-    images: tuple[Image, ...]
+    images: tuple[PageImage, ...]
     links: tuple[str, ...]  # in normal form, http(s) only, not to images
-    refusal: str  # the directive that refuses the use of its images, or ""
-    nofollow: bool
+    opt_out: str  # the directive that forbids the use of its images, or ""
+    nofollow: bool  # its links must not be followed
 
 
-def read(content: bytes, url: str, *, charset: str = "", width: int = 0) -> Page:
+def parse_page(content: bytes, url: str, *, charset: str = "", width: int = 0) -> HtmlPage:
     """The page's images and links; never raises. ``width`` as in ``srcset.choose``; ``charset`` from the header."""
-    reader = _Reader(url, width)
-    for event in events(decoded(content, charset)):
-        if isinstance(event, Start):
-            handler = _HANDLERS.get(event.name)
+    parser = _PageParser(url, width)
+    for token in tokenize(decode_page(content, charset)):
+        if isinstance(token, StartTag):
+            handler = _HANDLERS.get(token.name)
             if handler is not None:
-                handler(reader, event.attributes)
-        elif isinstance(event, End):
-            reader.end(event.name)
+                handler(parser, token.attributes)
+        elif isinstance(token, EndTag):
+            parser.end(token.name)
         else:
-            reader.text(event)
-    return reader.page()
+            parser.text(token)
+    return parser.page()
 
 
-def decoded(content: bytes, charset: str = "") -> str:
-    """The page's text by its byte order mark, the header's charset, its meta element, as UTF-8 or as Windows-1252."""
-    for mark, name in _MARKS:
+def decode_page(content: bytes, charset: str = "") -> str:
+    """The page's text, by the first that applies: byte order mark, header, meta element, UTF-8, Windows-1252."""
+    for mark, name in _BYTE_ORDER_MARKS:
         if content.startswith(mark):
             return content[len(mark) :].decode(name, "replace")
     meta = _CHARSET.search(content[:4096])
@@ -85,11 +87,13 @@ def decoded(content: bytes, charset: str = "") -> str:
 
 def is_image_link(url: str) -> bool:
     """Whether a normal URL's path ends like an image file."""
-    return urlsplit(url).path.lower().endswith(_SUFFIXES)
+    return urlsplit(url).path.lower().endswith(_IMAGE_SUFFIXES)
 
 
 @dataclass
 class _Figure:
+    """An open figure element: its caption and licence apply to the images in it."""
+
     first: int  # number of images before it
     caption: list[str] = field(default_factory=list)
     licence: str = ""
@@ -97,43 +101,47 @@ class _Figure:
 
 @dataclass
 class _Anchor:
+    """An open link."""
+
     url: str
-    first: int
+    first: int  # number of images before it
     title: str
     text: list[str] = field(default_factory=list)
 
 
-class _Reader:
+class _PageParser:
+    """Collects what the tags and texts of a page mean."""
+
     def __init__(self, url: str, width: int) -> None:
         self._base, self._width = url, width
-        self._images: list[Image] = []
+        self._images: list[PageImage] = []
         self._links: dict[str, None] = {}
         self._title: list[str] = []
         self._author: list[str] = []
-        self._licence = self._sharing = self._sharing_caption = ""
-        self._wishes: set[str] = set()
+        self._licence = self._og_image = self._og_image_alt = ""
+        self._directives: set[str] = set()
         self._figures: list[_Figure] = []
         self._anchor: _Anchor | None = None
-        self._sources: list[Choice] | None = None
+        self._sources: list[SrcsetEntry] | None = None
         self._texts: list[tuple[str, list[str]]] = []  # elements whose text is collected, innermost last
-        self._based = False
+        self._has_base = False
 
-    def page(self) -> Page:
-        if self._sharing:
-            self._add(self._sharing, self._sharing_caption)
-        images: dict[str, Image] = {}
+    def page(self) -> HtmlPage:
+        if self._og_image:
+            self._add(self._og_image, self._og_image_alt)
+        images: dict[str, PageImage] = {}
         for image in self._images:
             if image.url not in images or (image.caption and not images[image.url].caption):
                 images[image.url] = image
-        refusals = self._wishes & (REFUSALS | {"tdm-reservation"})
-        return Page(
+        opt_outs = self._directives & (OPT_OUT_DIRECTIVES | {"tdm-reservation"})
+        return HtmlPage(
             title=_text(self._title),
             author=_text(self._author),
             licence=self._licence,
             images=tuple(images.values()),
             links=tuple(self._links),
-            refusal=min(refusals) if refusals else "",
-            nofollow=bool(self._wishes & {"nofollow", "none"}),
+            opt_out=min(opt_outs) if opt_outs else "",
+            nofollow=bool(self._directives & {"nofollow", "none"}),
         )
 
     def end(self, tag: str) -> None:
@@ -147,9 +155,9 @@ class _Reader:
         elif tag == "figure" and self._figures:
             figure = self._figures.pop()
             caption = _text(figure.caption)
-            for place in range(figure.first, len(self._images)):
-                image = self._images[place]
-                self._images[place] = replace(
+            for index in range(figure.first, len(self._images)):
+                image = self._images[index]
+                self._images[index] = replace(
                     image, caption=caption or image.caption, licence=figure.licence or image.licence
                 )
 
@@ -167,28 +175,28 @@ class _Reader:
             self._collect("title", self._title)
 
     def on_base(self, values: Mapping[str, str]) -> None:
-        target = self._resolved(values.get("href", ""))
-        if target and not self._based:
-            self._base, self._based = target, True
+        target = self._resolve(values.get("href", ""))
+        if target and not self._has_base:
+            self._base, self._has_base = target, True
 
     def on_meta(self, values: Mapping[str, str]) -> None:
         name = (values.get("name") or values.get("property") or "").lower()
         content = values.get("content", "").strip()
         if name in ("robots", AGENT):
-            self._wishes |= directives(content)
+            self._directives |= directives(content)
         elif name == "tdm-reservation" and content == "1":
-            self._wishes.add("tdm-reservation")
+            self._directives.add("tdm-reservation")
         elif name == "author" and not self._author:
             self._author.append(content)
-        elif name in ("og:image", "og:image:url", "og:image:secure_url") and not self._sharing:
-            self._sharing = content
-        elif name == "og:image:alt" and not self._sharing_caption:
-            self._sharing_caption = content
+        elif name in ("og:image", "og:image:url", "og:image:secure_url") and not self._og_image:
+            self._og_image = content
+        elif name == "og:image:alt" and not self._og_image_alt:
+            self._og_image_alt = content
 
     def on_link(self, values: Mapping[str, str]) -> None:
         rel = values.get("rel", "").lower().split()
         if "license" in rel:
-            self._license(values)
+            self._set_licence(values)
         if "next" in rel:
             self._follow(values.get("href", ""))
 
@@ -204,24 +212,24 @@ class _Reader:
         self._sources = []
 
     def on_source(self, values: Mapping[str, str]) -> None:
-        if self._sources is not None and values.get("type", "").lower().strip() in _TYPES:
-            self._sources += _choices(values)
+        if self._sources is not None and values.get("type", "").lower().strip() in _IMAGE_TYPES:
+            self._sources += _srcset_entries(values)
 
     def on_img(self, values: Mapping[str, str]) -> None:
-        written = [values.get(name, "").strip() for name in (*_LAZY, "src")]
-        plain = next((one for one in written if one and not one.lower().startswith("data:")), "")
-        chosen = srcset.choose((self._sources or []) + _choices(values), self._width) or plain
-        self._add(chosen, values.get("alt") or values.get("title", ""))
+        sources = [values.get(name, "").strip() for name in (*_LAZY_SRC, "src")]
+        source = next((text for text in sources if text and not text.lower().startswith("data:")), "")
+        url = srcset.choose((self._sources or []) + _srcset_entries(values), self._width) or source
+        self._add(url, values.get("alt") or values.get("title", ""))
 
     def on_a(self, values: Mapping[str, str]) -> None:
         self._end_anchor()
         rel = values.get("rel", "").lower().split()
         if "license" in rel:
-            self._license(values)
+            self._set_licence(values)
             return
         if "author" in rel and not self._author:
             self._collect("a", self._author)
-        url = self._resolved(values.get("href", ""))
+        url = self._resolve(values.get("href", ""))
         if url:
             self._anchor = _Anchor(url, len(self._images), values.get("title", ""))
             self._collect("a", self._anchor.text)
@@ -231,53 +239,53 @@ class _Reader:
         if anchor is None:
             return
         if is_image_link(anchor.url):
-            inside = next((one.caption for one in self._images[anchor.first :] if one.caption), "")
-            self._add(anchor.url, inside or _text(anchor.text) or anchor.title)
+            inner = next((image.caption for image in self._images[anchor.first :] if image.caption), "")
+            self._add(anchor.url, inner or _text(anchor.text) or anchor.title)
         else:
             self._follow(anchor.url)
 
-    def _license(self, values: Mapping[str, str]) -> None:
-        url = self._resolved(values.get("href", ""))
+    def _set_licence(self, values: Mapping[str, str]) -> None:
+        url = self._resolve(values.get("href", ""))
         if self._figures and not self._figures[-1].licence:
             self._figures[-1].licence = url
         elif not self._figures and not self._licence:
             self._licence = url
 
-    def _follow(self, written: str) -> None:
-        url = self._resolved(written)
+    def _follow(self, text: str) -> None:
+        url = self._resolve(text)
         if url and len(self._links) < MAX_LINKS:
             self._links.setdefault(url)
 
-    def _add(self, written: str, caption: str) -> None:
-        if written and not written.lower().startswith("data:") and len(self._images) < MAX_IMAGES:
-            self._images.append(Image(self._resolved(written) or written, _text([caption])))
+    def _add(self, text: str, caption: str) -> None:
+        if text and not text.lower().startswith("data:") and len(self._images) < MAX_IMAGES:
+            self._images.append(PageImage(self._resolve(text) or text, _text([caption])))
 
-    def _resolved(self, written: str) -> str:
+    def _resolve(self, text: str) -> str:
         try:
-            return normalise(written, self._base) if written else ""
+            return normalise(text, self._base) if text else ""
         except ValueError:
             return ""
 
 
-_HANDLERS: Mapping[str, Callable[[_Reader, Mapping[str, str]], None]] = {
-    "title": _Reader.on_title,
-    "base": _Reader.on_base,
-    "meta": _Reader.on_meta,
-    "link": _Reader.on_link,
-    "figure": _Reader.on_figure,
-    "figcaption": _Reader.on_figcaption,
-    "picture": _Reader.on_picture,
-    "source": _Reader.on_source,
-    "img": _Reader.on_img,
-    "a": _Reader.on_a,
-    "area": _Reader.on_a,
+_HANDLERS: Mapping[str, Callable[[_PageParser, Mapping[str, str]], None]] = {
+    "title": _PageParser.on_title,
+    "base": _PageParser.on_base,
+    "meta": _PageParser.on_meta,
+    "link": _PageParser.on_link,
+    "figure": _PageParser.on_figure,
+    "figcaption": _PageParser.on_figcaption,
+    "picture": _PageParser.on_picture,
+    "source": _PageParser.on_source,
+    "img": _PageParser.on_img,
+    "a": _PageParser.on_a,
+    "area": _PageParser.on_a,
 }
 
 
-def _choices(values: Mapping[str, str]) -> list[Choice]:
-    return [one for name in (*_LAZY_SETS, "srcset") for one in srcset.parse(values.get(name, ""))]
+def _srcset_entries(values: Mapping[str, str]) -> list[SrcsetEntry]:
+    return [entry for name in (*_LAZY_SRCSET, "srcset") for entry in srcset.parse(values.get(name, ""))]
 
 
 def _text(pieces: list[str]) -> str:
-    whole = " ".join("".join(pieces).split())
-    return whole if len(whole) <= MAX_TEXT else whole[: MAX_TEXT - 1] + "…"
+    joined = " ".join("".join(pieces).split())
+    return joined if len(joined) <= MAX_TEXT else joined[: MAX_TEXT - 1] + "…"

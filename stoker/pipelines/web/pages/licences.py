@@ -1,4 +1,4 @@
-"""Licences by their SPDX names where a page links to them."""
+"""SPDX identifiers of Creative Commons licences, from their URLs."""
 
 import re
 
@@ -8,12 +8,12 @@ _CREATIVE_COMMONS = re.compile(
 )
 
 
-def spdx(text: str) -> str:
-    """The SPDX name of a Creative Commons licence given by its URL; any other text as it is.
+def spdx_id(text: str) -> str:
+    """The SPDX identifier for the URL of a Creative Commons licence; any other text unchanged.
 
-    >>> spdx("https://creativecommons.org/licenses/by-sa/4.0/deed.de"), spdx("All rights reserved")
+    >>> spdx_id("https://creativecommons.org/licenses/by-sa/4.0/deed.de"), spdx_id("All rights reserved")
     ('CC-BY-SA-4.0', 'All rights reserved')
-    >>> spdx("http://creativecommons.org/publicdomain/zero/1.0/")
+    >>> spdx_id("http://creativecommons.org/publicdomain/zero/1.0/")
     'CC0-1.0'
     """
     text = text.strip()
