@@ -30,23 +30,22 @@ _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 class HuggingFace(Source):
     """Rows of a data set with an image, a text or both; images as the bytes that are stored.
 
-    The hub needs ``pip install "stoker[huggingface]"``; local files do not.
+    Paths are relative to the recipe; a folder is what ``save_to_disk`` or a clone of the hub leaves. The hub needs
+    ``pip install "stoker[huggingface]"``, local files do not. Numbers of a ClassLabel become their names. Of
+    ``columns``, attribution, author, caption, group, language, licence, page_url and title keep their names in the
+    record, others get the prefix "row_".
 
-    Options:
-        dataset (text): a name on the hub such as "ylecun/mnist"; or a .parquet or .arrow file, or a folder of them
-            (from ``save_to_disk`` or a clone), relative to the recipe.
+    Args:
+        dataset (text): a name on the hub such as "ylecun/mnist", a .parquet or .arrow file, or a folder of them.
         config (text, default none): the data set's configuration on the hub.
-        split (text, default "train"): the split that is read; of a folder, the files whose paths name it, or all files
-            if no path names a split.
+        split (text, default "train"): the split; of a folder, the files whose paths name it, or all if none names one.
         revision (text, default none): branch, tag or commit on the hub.
         streaming (true or false, default false): read from the hub without storing the data set on disk.
         image (text, default none): column of the image; without it "image", "img", "jpg", "png" or the first Image.
         text (text, default none): column of the text; without it "text" or "content".
-        label (text, default none): column of the label; without it "label", "labels" or the first ClassLabel. Numbers
-            of a ClassLabel become their names.
-        columns (list, default none): more columns for the record: attribution, author, caption, group, language,
-            licence, page_url and title under their names, others as "row_" and their name.
-        licence (text, default none): licence of all samples; without it the one that the hub tells.
+        label (text, default none): column of the label; without it "label", "labels" or the first ClassLabel.
+        columns (list, default none): more columns for the record: caption, title and the like, others with "row_".
+        licence (text, default none): licence of all samples; without it the one that the hub gives.
         rows_per_partition (number, default 1000): rows of a partition; a stream of unknown length is one partition.
 
     Example::

@@ -31,35 +31,32 @@ _REMEDY = 'or set unreachable = "reject" in the recipe to go on without it'
 class ImageUrls(Source):
     """Images by their URLs, either from list files (``lists``) or from the pages of a web site (``start``).
 
-    A sample's key is a hash of the image's URL, so it stays the same when a list is sorted anew or grows.
+    A sample's key is a hash of the image's URL, so it stays the same when a list is sorted anew or grows. Paths are
+    relative to the recipe. With ``unreachable = "reject"`` images of a dead site are rejected and the others are kept.
 
-    Options:
-        lists (text or list, default none): paths or globs of list files, relative to the recipe: txt, csv, tsv, jsonl,
-            parquet; all but parquet also as .gz.
+    Args:
+        lists (text or list, default none): list files (txt, csv, tsv, jsonl, also .gz; parquet), paths or globs.
         start (text or list, default none): URLs of pages whose images are taken and whose links are followed.
-        url_column (text, default "url"): column of the lists that holds the URL.
-        caption_column (text, default none): column for the caption; without it the column "caption", if there is one.
-        label_column (text, default none): column for the label; without it "label".
-        licence_column (text, default none): column for the licence; without it "licence" or "license".
-        author_column (text, default none): column for the author; without it "author".
-        page_column (text, default none): column for the page's URL; without it "page_url".
-        columns (list, default none): more columns, kept in the record under their own names.
-        follow (number, default 1): how many links away from the start pages pages are read; 0: the start pages only.
+        url_column (text, default "url"): column of the lists with the URL.
+        caption_column (text, default none): column with the caption; without it "caption", if there is one.
+        label_column (text, default none): column with the label; without it "label".
+        licence_column (text, default none): column with the licence; without it "licence" or "license".
+        author_column (text, default none): column with the author; without it "author".
+        page_column (text, default none): column with the page's URL; without it "page_url".
+        columns (list, default none): more columns of the lists, kept in the record under their own names.
+        follow (number, default 1): depth in links from the start pages up to which pages are read; 0: these alone.
         max_pages (number, default 1000): pages that are read, at most.
         other_hosts (true or false, default false): follow links to other hosts, too.
         include (list, default none): shell patterns of image URLs, such as "*/large/*"; if any, one must match.
         exclude (list, default none): shell patterns of image and page URLs; none may match.
         pages (list, default none): shell patterns of page URLs that are followed; if any, one must match.
-        width (number, default 0): of an image in several sizes take the smallest that is as many pixels wide; 0: the
-            largest.
-        label_pattern (text, default none): regular expression; its first group is the label, without a match the image
-            is rejected (``no_label``).
+        width (number, default 0): of an image in several sizes, the smallest so many pixels wide; 0: the largest.
+        label_pattern (text, default none): regular expression whose first group is the label; no match: ``no_label``.
         label_from ("caption" or "url", default "caption"): the text that ``label_pattern`` searches.
         group ("url", "page" or "host", default "url"): images with the same one stay in the same split.
         max_megabytes (number, default 20): size of one image file, at most.
         partition_urls (number, default 500): about so many URLs are one partition.
-        unreachable ("retry" or "reject", default "retry"): if a site does not answer at all: fail, so that the
-            partition is tried again, or reject its images and continue.
+        unreachable ("retry" or "reject", default "retry"): when a site never answers, fail for a retry or reject.
 
     Example::
 

@@ -34,13 +34,14 @@ class LocalFiles(Source):
     """The images (jpg, png, webp, gif, bmp, tif) and texts (txt, md, rst) of a folder and its subfolders.
 
     Files and folders whose names begin with a dot are skipped. Any other file is a candidate; it is rejected if it is
-    neither image nor text, cannot be read, is too large, or is a symbolic link that leads out of the folder.
+    neither image nor text, cannot be read, is too large, or is a symbolic link that leads out of the folder. A .txt
+    beside an image of the same name is its caption; a .json there may give caption, label, title, licence, author,
+    attribution, page_url, language and group.
 
-    Options:
+    Args:
         files (text): a folder, a file or a glob such as "photos/**/*.jpg", relative to the recipe.
         label ("" or "folder", default ""): "folder": the name of a file's folder is its label.
-        sidecars (true or false, default true): read a .txt beside an image of the same name as its caption, and a .json
-            for caption, label, title, licence, author, attribution, page_url, language and group.
+        sidecars (true or false, default true): read captions and records from .txt and .json files beside images.
         files_per_partition (number, default 256): about so many files are one partition.
         max_megabytes (number, default 64): size of one file, at most.
 

@@ -30,16 +30,15 @@ class VideoFrames(Source):
     """Frames of videos at a chosen rate: for each time the frame that is shown then, each frame at most once.
 
     A video is a partition, and its frames are one group, which stays in one split. The key of a local file is a hash of
-    its path. A damaged video gives the frames that can be decoded, and one reject.
+    its path. A damaged video gives the frames that can be decoded, and one reject. Of a list, the columns title,
+    licence, author, attribution, label, caption and page_url go to the record.
 
-    Options:
+    Args:
         videos (text or list, default none): paths or globs, relative to the recipe, and http(s) URLs.
-        lists (text or list, default none): paths or globs of list files with one video a row: txt, csv, tsv, jsonl,
-            parquet; their columns title, licence, author, attribution, label, caption and page_url go to the record.
-        url_column (text, default "url"): column of the lists that holds the path or URL.
+        lists (text or list, default none): list files with one video a row (txt, csv, tsv, jsonl, parquet).
+        url_column (text, default "url"): column of the lists with the path or URL.
         frames_per_second (number, default 1): frames taken of each second of the video.
-        label ("", "folder" or "video", default ""): label of frames whose list gives none: the name of the video's
-            folder, or the video's name.
+        label ("", "folder" or "video", default ""): label where the list gives none: name of the folder or the video.
         start_s (number, default 0): seconds from the video's first frame at which to begin.
         end_s (number, default 0): seconds at which to end; 0: the video's end.
         max_frames (number, default 10000): frames of one video, at most.
@@ -47,8 +46,7 @@ class VideoFrames(Source):
         format ("jpg", "png" or "webp", default "jpg"): format in which the frames are stored.
         quality (number, default 90): quality of jpg and webp, 1 to 100.
         max_megabytes (number, default 2000): size of one video file, at most.
-        unreachable ("retry" or "reject", default "retry"): if a server does not answer at all: fail, so that the
-            partition is tried again, or reject its video and continue.
+        unreachable ("retry" or "reject", default "retry"): when a server never answers, fail for a retry or reject.
 
     Example::
 

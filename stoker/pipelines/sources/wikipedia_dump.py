@@ -33,18 +33,18 @@ class WikipediaDump(Source):
     A dump is XML, plain or compressed as .bz2 or .gz. Plain XML and bz2 of many streams are read in partitions, other
     files as one partition each. The streams are found without an index; an index beside the file tells which pages a
     damaged stream held. Of several revisions the newest counts. Each page outside of ``namespaces``, each redirect and
-    each page whose text does not match the dump's own checksum is rejected and counted.
+    each page whose text does not match the dump's own checksum is rejected and counted. The content behind a URL is
+    assumed not to change, as for dated dumps.
 
-    Options:
-        dump (text or list): paths or globs, relative to the recipe, and http(s) URLs. The content behind a URL is
-            assumed not to change, as for dated dumps.
+    Args:
+        dump (text or list): paths or globs, relative to the recipe, and http(s) URLs.
         namespaces (list of numbers, default [0]): namespaces whose pages are kept; []: all.
         redirects (true or false, default false): keep each redirect as a sample whose text is the target's title.
         tables (true or false, default false): keep the cells of tables in the text.
         licence (text, default "CC-BY-SA-4.0"): licence of all pages.
-        wiki (text, default none): database name such as "enwiki", for dumps that do not tell it.
-        language (text, default none): language code, for dumps that do not tell it.
-        partition_megabytes (number, default 16): about so much of the file is one partition.
+        wiki (text, default none): database name such as "enwiki", for dumps that do not give it.
+        language (text, default none): language code, for dumps that do not give it.
+        partition_megabytes (number, default 16): about so much of a file is one partition.
 
     Example::
 
