@@ -1,4 +1,4 @@
-"""A web site on loopback for tests: real HTTP, a plan of what each path answers, and a log of what was asked."""
+"""A web site on loopback for tests: real HTTP, a plan of what each path answers, a log of requests, a fast client."""
 
 import contextlib
 import re
@@ -11,10 +11,27 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
+from stoker.pipelines.rejected import REASONS, Rejected
+from stoker.pipelines.web.client import Web
+from stoker.pipelines.web.policy import Fetched
+
+MEGABYTE = 1 << 20
+FAST = Web(
+    contact="mailto:us@example.org",
+    allow_private=True,
+    requests_per_second=0,
+    timeout_s=2,
+    deadline_s=4,
+    attempts=3,
+    backoff_s=0.01,
+    max_wait_s=3,
+    cooldown_s=0.3,
+)
+
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. What is not set is as a good server does it."""
+    """One response; fields that are not set are as a correct server sends them."""
 
     body: bytes = b""
     status: int = 200
@@ -23,14 +40,14 @@ class Reply:
     cut: int | None = None  # the connection is closed after so many bytes of the body
     delay_s: float = 0.0  # before the head
     drip_s: float = 0.0  # between two bytes of the body
-    drip_head: bool = False  # the head drips, too
+    drip_head: bool = False  # also between two bytes of the head
     etag: str = ""  # with it, Range and If-Range are honoured
     raw: bytes | None = None  # sent instead of everything else
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request as the server saw it."""
+class Request:
+    """A request as the server received it."""
 
     at: float  # time.monotonic()
     path: str  # with the query
@@ -38,7 +55,7 @@ class Asked:
     connection: tuple[str, int]
 
 
-Plan = Reply | Sequence[Reply] | Callable[[Asked], Reply]
+Plan = Reply | Sequence[Reply] | Callable[[Request], Reply]
 
 
 class Site:
@@ -51,7 +68,7 @@ class Site:
         self.pages: dict[str, Plan] = {}
         if robots is not None:
             self.pages["/robots.txt"] = Reply(robots.encode())
-        self.log: list[Asked] = []
+        self.log: list[Request] = []
         self.most_at_once = 0
         self._at_once = 0
         self._turns: dict[str, int] = {}
@@ -65,12 +82,12 @@ class Site:
     def url(self, path: str = "/") -> str:
         return f"http://{self._host}:{self.port}{path}"
 
-    def asked(self, path: str) -> list[Asked]:
-        return [one for one in self.log if one.path == path]
+    def asked(self, path: str) -> list[Request]:
+        return [request for request in self.log if request.path == path]
 
     @property
     def pages_asked(self) -> list[str]:
-        return [one.path for one in self.log if one.path != "/robots.txt"]
+        return [request.path for request in self.log if request.path != "/robots.txt"]
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -89,15 +106,15 @@ class Site:
             self._server.hang_up()
             self._thread.join()
 
-    def answer(self, asked: Asked) -> Reply:
+    def answer(self, request: Request) -> Reply:
         with self._lock:
-            self.log.append(asked)
-            plan = self.pages.get(asked.path, Reply(b"no such page", 404))
+            self.log.append(request)
+            plan = self.pages.get(request.path, Reply(b"no such page", 404))
             if isinstance(plan, Sequence):
-                turn = self._turns.get(asked.path, 0)
-                self._turns[asked.path] = turn + 1
+                turn = self._turns.get(request.path, 0)
+                self._turns[request.path] = turn + 1
                 plan = plan[min(turn, len(plan) - 1)]
-        return plan if isinstance(plan, Reply) else plan(asked)
+        return plan if isinstance(plan, Reply) else plan(request)
 
     def wait(self, seconds: float) -> None:
         if seconds:
@@ -135,9 +152,9 @@ class _Server(ThreadingHTTPServer):
 
     def hang_up(self) -> None:
         """A stopped server keeps no connection open."""
-        for one in list(self._open):
+        for connection in list(self._open):
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is part of the tests."""
@@ -150,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, *args: object) -> None:
-        """Nothing is printed; see Site.log."""
+        """Print nothing; see Site.log."""
 
     def do_GET(self) -> None:
         site = self.server.site
@@ -158,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
         host, port = self.client_address[:2]
         site.enter()
         try:
-            reply = site.answer(Asked(time.monotonic(), self.path, headers, (host, port)))
+            reply = site.answer(Request(time.monotonic(), self.path, headers, (host, port)))
             site.wait(reply.delay_s)
             self._send(reply, headers)
         except OSError:
@@ -166,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             site.leave()
 
-    def _send(self, reply: Reply, asked: Mapping[str, str]) -> None:
+    def _send(self, reply: Reply, headers: Mapping[str, str]) -> None:
         if reply.raw is not None:
             self.wfile.write(reply.raw)
             self.close_connection = True
@@ -174,9 +191,9 @@ class _Handler(BaseHTTPRequestHandler):
         status, body, extra = reply.status, reply.body, dict(reply.headers)
         if reply.etag:
             extra["ETag"] = reply.etag
-            wanted = re.fullmatch(r"bytes=(\d+)-", asked.get("range", ""))
-            if wanted and asked.get("if-range", reply.etag) == reply.etag:
-                start = int(wanted[1])
+            range_ = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
+            if range_ and headers.get("if-range", reply.etag) == reply.etag:
+                start = int(range_[1])
                 status, extra["Content-Range"] = 206, f"bytes {start}-{len(body) - 1}/{len(body)}"
                 body = body[start:]
         length = len(body) if reply.length is None else reply.length
@@ -192,8 +209,20 @@ class _Handler(BaseHTTPRequestHandler):
         if not drip_s:
             self.wfile.write(payload)
             return
-        for place in range(len(payload)):
+        for index in range(len(payload)):
             if self.server.site.stopping:
                 return
-            self.wfile.write(payload[place : place + 1])
+            self.wfile.write(payload[index : index + 1])
             self.server.site.wait(drip_s)
+
+
+def get(web: Web, site: Site, path: str, max_size: int = MEGABYTE) -> Fetched | Rejected:
+    """The outcome of a GET; the reason of a reject is one of the vocabulary."""
+    outcome = web.get(site.url(path), max_size=max_size)
+    assert isinstance(outcome, Fetched) or outcome.reason in REASONS
+    return outcome
+
+
+def reason(outcome: Fetched | Rejected) -> str:
+    assert isinstance(outcome, Rejected), outcome
+    return outcome.reason

@@ -1,0 +1,49 @@
+"""Downloads to a file: resumed, restarted or removed."""
+
+import hashlib
+from pathlib import Path
+
+from stoker.pipelines.web.client import Web
+from stoker.pipelines.web.policy import Fetched
+from tests.site import MEGABYTE, Reply, Site, reason
+
+
+def test_a_download_resumes_where_it_broke_off(site: Site, web: Web, tmp_path: Path) -> None:
+    body = bytes(range(256)) * 4000
+    site.pages["/a"] = [
+        Reply(body, cut=300_000, etag='"v1"'),
+        Reply(body, cut=300_000, etag='"v1"'),
+        Reply(body, etag='"v1"'),
+    ]
+    fetched = web.download(site.url("/a"), tmp_path / "a", max_size=MEGABYTE)
+    assert isinstance(fetched, Fetched)
+    assert (tmp_path / "a").read_bytes() == body
+    assert (fetched.sha256, fetched.size, fetched.content) == (hashlib.sha256(body).hexdigest(), len(body), b"")
+    first, second, third = site.asked("/a")
+    assert "range" not in first.headers
+    assert (second.headers["range"], second.headers["if-range"]) == ("bytes=300000-", '"v1"')
+    assert third.headers["range"] == "bytes=600000-"
+
+
+def test_a_download_restarts_when_the_file_changed(site: Site, web: Web, tmp_path: Path) -> None:
+    site.pages["/a"] = [Reply(b"old" * 1000, cut=1500, etag='"v1"'), Reply(b"new" * 1000, etag='"v2"')]
+    fetched = web.download(site.url("/a"), tmp_path / "a", max_size=MEGABYTE)
+    assert isinstance(fetched, Fetched)
+    assert (tmp_path / "a").read_bytes() == b"new" * 1000
+    assert fetched.sha256 == hashlib.sha256(b"new" * 1000).hexdigest()
+
+
+def test_a_range_that_was_not_asked_for_is_discarded(site: Site, web: Web, tmp_path: Path) -> None:
+    body = b"0123456789" * 100
+    wrong = Reply(body[:500], 206, {"Content-Range": "bytes 0-499/1000", "ETag": '"v1"'})
+    site.pages["/a"] = [Reply(body, cut=500, etag='"v1"'), wrong, Reply(body, etag='"v1"')]
+    assert isinstance(web.download(site.url("/a"), tmp_path / "a", max_size=MEGABYTE), Fetched)
+    assert (tmp_path / "a").read_bytes() == body
+
+
+def test_a_download_that_fails_leaves_no_file(site: Site, web: Web, tmp_path: Path) -> None:
+    site.pages["/a"] = Reply(b"x" * 1000, cut=500)
+    site.pages["/b"] = Reply(b"x" * 2000)
+    assert reason(web.download(site.url("/a"), tmp_path / "a", max_size=MEGABYTE)) == "truncated"
+    assert reason(web.download(site.url("/b"), tmp_path / "b", max_size=1000)) == "too_large"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,114 @@
+"""Bodies, encodings, limits and deadlines, against a server that misbehaves."""
+
+import gzip
+import time
+from dataclasses import replace
+
+import pytest
+
+from stoker.pipelines.web.client import Web
+from stoker.pipelines.web.policy import Fetched, Transient
+from tests.site import FAST, MEGABYTE, Reply, Site, get, reason
+
+
+def test_a_slow_body_ends_at_the_deadline(site: Site) -> None:
+    web = replace(FAST, deadline_s=0.8)
+    site.pages["/a"] = Reply(b"x" * 1000, drip_s=0.05)
+    began = time.monotonic()
+    assert reason(get(web, site, "/a")) == "timeout"
+    assert time.monotonic() - began < 2
+    assert len(site.asked("/a")) == 1
+    web.close()
+
+
+def test_slow_headers_end_at_the_deadline(site: Site) -> None:
+    web = replace(FAST, deadline_s=0.8)
+    site.pages["/a"] = Reply(b"x", headers={"X": "y" * 500}, drip_s=0.05, drip_head=True)
+    began = time.monotonic()
+    assert reason(get(web, site, "/a")) == "timeout"
+    assert time.monotonic() - began < 2
+    web.close()
+
+
+def test_a_server_that_sends_nothing_is_a_timeout(site: Site) -> None:
+    web = replace(FAST, timeout_s=0.2, attempts=2)
+    site.pages["/a"] = Reply(b"x", delay_s=5)
+    assert reason(get(web, site, "/a")) == "timeout"
+    assert len(site.asked("/a")) == 2
+    web.close()
+
+
+def test_a_content_length_over_the_limit_is_rejected_before_the_body_is_read(site: Site, web: Web) -> None:
+    site.pages["/a"] = Reply(b"x" * 1000, length=10**10)
+    assert reason(get(web, site, "/a")) == "too_large"
+    assert len(site.asked("/a")) == 1
+
+
+def test_a_body_over_the_limit_without_content_length_is_rejected(site: Site, web: Web) -> None:
+    site.pages["/a"] = Reply(b"x" * 2 * MEGABYTE, length=-1)
+    assert reason(get(web, site, "/a")) == "too_large"
+
+
+@pytest.mark.parametrize("layers", [1, 20])
+def test_a_gzip_bomb_is_rejected_before_it_is_decompressed(site: Site, web: Web, layers: int) -> None:
+    bomb = gzip.compress(bytes(30 * MEGABYTE)) if layers == 1 else gzip.compress(bytes(MEGABYTE)) * layers
+    site.pages["/a"] = Reply(bomb, headers={"Content-Encoding": "gzip"})
+    assert reason(get(web, site, "/a")) == "too_large"
+
+
+def test_a_compressed_body_is_decompressed(site: Site, web: Web) -> None:
+    page = b"hello " * 50_000
+    site.pages["/a"] = Reply(gzip.compress(page), headers={"Content-Encoding": "gzip"})
+    site.pages["/b"] = Reply(gzip.compress(page)[:-20], headers={"Content-Encoding": "gzip"})
+    site.pages["/c"] = Reply(page, headers={"Content-Encoding": "br"})
+    fetched = get(web, site, "/a")
+    assert isinstance(fetched, Fetched)
+    assert fetched.content == page
+    assert reason(get(web, site, "/b")) == "truncated"
+    assert reason(get(web, site, "/c")) == "corrupt"
+
+
+def test_a_chunked_body_is_joined_and_an_incomplete_one_is_detected(site: Site, web: Web) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    site.pages["/a"] = Reply(raw=head + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+    site.pages["/b"] = Reply(raw=head + b"3\r\nabc\r\n5\r\nde")
+    site.pages["/c"] = Reply(raw=head + b"zz\r\nabc")
+    fetched = get(web, site, "/a")
+    assert isinstance(fetched, Fetched)
+    assert fetched.content == b"abcde"
+    assert reason(get(web, site, "/b")) == "truncated"
+    assert isinstance(get(web, site, "/c"), Transient)
+
+
+def test_an_incomplete_body_is_tried_again_and_then_truncated(site: Site, web: Web) -> None:
+    site.pages["/a"] = [Reply(b"x" * 1000, cut=500), Reply(b"x" * 1000)]
+    site.pages["/b"] = Reply(b"x" * 1000, length=2000)
+    assert isinstance(get(web, site, "/a"), Fetched)
+    assert reason(get(web, site, "/b")) == "truncated"
+
+
+@pytest.mark.parametrize(
+    "raw", [b"SSH-2.0-OpenSSH_9.2\r\n", b"", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 5000 + b"\r\n", b"\0" * 100_000]
+)
+def test_a_response_that_is_not_http_is_transient(site: Site, web: Web, raw: bytes) -> None:
+    site.pages["/a"] = Reply(raw=raw)
+    assert isinstance(get(web, site, "/a"), Transient)
+
+
+def test_connections_are_reused(site: Site, web: Web) -> None:
+    for number in range(5):
+        site.pages[f"/{number}"] = Reply(b"x") if number % 2 else Reply(b"no", 404)
+        get(web, site, f"/{number}")
+    assert len({request.connection for request in site.log}) == 1
+
+
+def test_a_reused_connection_that_the_server_closed_is_no_failed_attempt(site: Site) -> None:
+    web = replace(FAST, attempts=1)
+    site.pages["/a"] = [Reply(b"x", headers={"Connection": "keep-alive"}), Reply(b"y")]
+    site.pages["/b"] = Reply(
+        raw=b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nz"
+    )  # keeps open in words, closes in deed
+    try:
+        assert all(isinstance(get(web, site, path), Fetched) for path in ("/b", "/a", "/b", "/a"))
+    finally:
+        web.close()

@@ -1,0 +1,65 @@
+"""URLs: one normal form, and no password in logs."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from stoker.pipelines.web.client import Web
+from stoker.pipelines.web.links import normalise, redact
+from tests.site import reason
+
+URLISH = st.text(st.sampled_from('ab/.%:@?#[]\\ 2Eeé\tZ-_~,"<&=+'), max_size=30)
+
+
+@given(st.sampled_from(["http://h", "https://h.example:8080/", "http:", "//", "http://h/a/b", ""]), URLISH | st.text())
+@example("http://h", "/%7e/../%c3%bc?%2f")
+def test_the_normal_form_of_a_normal_form_is_itself(start: str, rest: str) -> None:
+    try:
+        normal = normalise(start + rest, "http://base.example/x/y")
+    except ValueError:
+        return
+    assert normalise(normal) == normal
+    assert normal.isascii()
+    assert normal.isprintable()
+    assert " " not in normal
+    assert "#" not in normal
+
+
+@pytest.mark.parametrize(
+    ("written", "normal"),
+    [
+        ("HTTP://EXAMPLE.com", "http://example.com/"),
+        ("http://example.com:80/", "http://example.com/"),
+        ("https://example.com:443/a", "https://example.com/a"),
+        ("https://example.com:80/a", "https://example.com:80/a"),
+        ("http://example.com/%7euser/%c3%a9", "http://example.com/~user/%C3%A9"),
+        ("http://example.com/a b.jpg", "http://example.com/a%20b.jpg"),
+        ("http://bücher.example/ü", "http://xn--bcher-kva.example/%C3%BC"),
+        ("http://example.com./a/./b/../c", "http://example.com/a/c"),
+        ("http://example.com\\@evil.example/a", "http://example.com/@evil.example/a"),
+        ("  http://example.com/a\n.jpg ", "http://example.com/a.jpg"),
+        ("http://example.com/a,b;c.jpg?x=1,2&y=%2F#frag", "http://example.com/a,b;c.jpg?x=1,2&y=%2F"),
+        ("http://[2001:DB8::1]:80/", "http://[2001:db8::1]/"),
+    ],
+)
+def test_urls_that_mean_the_same_have_one_form(written: str, normal: str) -> None:
+    assert normalise(written) == normal
+
+
+@given(
+    st.text(st.sampled_from("abc:/@?#\\ "), max_size=20), st.sampled_from(["http://", "https://", "//", "ftp://", ""])
+)
+def test_a_redacted_url_never_holds_a_password(noise: str, scheme: str) -> None:
+    assert "s3cret" not in redact(f"{scheme}me:s3cret@host/{noise}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "ftp://example.org/a", "file:///etc/passwd", "data:image/png;base64,xx", "http://", "example.org/a.jpg",
+     "http://me:secret@example.org/", "http://me:secret@ex ample/", "http://example.org:99999/", "http://a\ud800b/",
+     "http://me:secret", "http://" + "a" * 5000, "http://[::1", "http://exa%6dple.org/"],
+)  # fmt: skip
+def test_a_bad_url_is_refused_without_its_password(web: Web, url: str) -> None:
+    outcome = web.get(url, max_size=100)
+    assert reason(outcome) == "bad_url"
+    assert "secret" not in str(outcome)
