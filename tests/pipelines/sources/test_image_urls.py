@@ -223,7 +223,7 @@ def test_a_list_that_is_not_there_is_named(context: Context) -> None:
     [
         ({}, "either lists"),
         ({"lists": "a", "start": "b"}, "either lists"),
-        ({"lists": "a", "label_pattern": "("}, "no regular expression"),
+        ({"lists": "a", "label_pattern": "("}, "not a regular expression"),
         ({"lists": "a", "partition_urls": 0}, "at least 1"),
         ({"list": "a"}, "did you mean 'lists'"),
     ],

@@ -374,7 +374,7 @@ def test_names_that_name_nothing_are_refused(tmp_path: Path) -> None:
             list(VideoFrames(videos=videos).partitions(context(tmp_path)))
     with pytest.raises(ValueError, match="expected videos"):
         VideoFrames()
-    with pytest.raises(ValueError, match="not behind start_s"):
+    with pytest.raises(ValueError, match="not after start_s"):
         VideoFrames(videos="a", start_s=3, end_s=2)
     film(tmp_path / "a.mp4", [0])
     partitions = list(VideoFrames(videos="a.mp4").partitions(context(tmp_path)))
