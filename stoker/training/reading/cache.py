@@ -1,8 +1,20 @@
-"""Shards on this machine: mapped where they lie or fetched once, proven once, and read before they are whole."""
+"""Shards on this machine: a content-addressed LRU disk cache, shared by processes, that reads ahead of verification.
+
+A tar that is a file here already is mapped where it is. Others are downloaded whole into the cache folder (see
+``cache_files``), once for all processes. Each shard is one ShardFetch with one state (see ``fetching``):
+
+    FETCHING ──> COMPLETE ──> VERIFIED | CORRUPT        FAILED: fetched again at the next use
+
+A batch that needs a shard which is not VERIFIED does not wait for it, unless that takes no longer than reading the
+batch's samples alone: it reads the bytes that have arrived, and the others as ranges from the store. UnverifiedReads
+compares these bytes when the shard is verified. Price: a corrupt shard may be reported a batch late, and ranges are
+downloaded twice.
+"""
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock
@@ -12,252 +24,250 @@ from stoker.storage.errors import CorruptShard
 from stoker.storage.shards.index import Places, ShardIndex
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Shard
-from stoker.training.reading.cache_files import Folder, default_folder
+from stoker.training.reading.cache_files import CacheFiles, default_folder
 from stoker.training.reading.counters import Counters
-from stoker.training.reading.fetching import Coming, Fetch, Mark, mark_of
-from stoker.training.reading.samples import Group
-from stoker.training.reading.threads import Threads, after_fork
-from stoker.training.reading.transfer_rate import Traffic
-from stoker.training.reading.unverified import Early
+from stoker.training.reading.fetching import FetchKey, FetchState, ShardFetch, key_of
+from stoker.training.reading.samples import ShardSlice
+from stoker.training.reading.threads import ThreadPool, register_fork_reset
+from stoker.training.reading.transfer_rate import TransferRate
+from stoker.training.reading.unverified import UnverifiedReads
 
-MEGABYTES = 4096  # of a cache, unless another bound is given
-_BULK = 4  # shards that are fetched at once
-_QUICK = 16  # small reads at once
-_SMALL_S = 0.06  # that a small read is taken to need
-_PATIENCE_S = (
-    0.2  # a batch waits so long for whole shards anyway, and longer only if its samples alone would take longer
-)
-_LOOKS, _LOOK_S = 3, 0.1
+MEGABYTES = 4096  # of a cache, unless another bound is set
+_SHARD_THREADS = 4  # shards that are fetched at once
+_RANGE_THREADS = 16  # ranges and indexes that are read at once
+_RANGE_READ_LATENCY_S = 0.06  # that a read of one sample is taken to need
+_MIN_WAIT_S = 0.2  # a batch waits so long for whole shards anyway; longer only if range reads would take longer
+_ESTIMATES, _ESTIMATE_INTERVAL_S = 3, 0.1
 _INDEXES = 1024  # that are kept in memory: a few hundred bytes to a megabyte each
 
-_Wanted = Sequence[tuple[Shard, Places, Places]]  # shard, rows, their places in the batch
+ShardRows = tuple[Shard, Places, Places]  # a shard, rows of it, and their slots: their indexes in the batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheOptions:
+    """Where shards are kept, and how many."""
+
+    folder: Path | None = None  # None: one below the system's folder for temporary files
+    megabytes: int = MEGABYTES  # of the folder; what exceeds them is removed, the least recently used first
+    open_shards: int = 16  # mapped, or held in memory, by this process
+
+    def files(self) -> CacheFiles:
+        """The files of the folder; nothing is made yet."""
+        return CacheFiles(self.folder or default_folder(), self.megabytes * 10**6)
 
 
 class Cache:
-    """The shards of a store; ``tars``: the store of the tars if they lie elsewhere than their indexes.
+    """The shards of a store; ``tars``: the store of the tars, if they are not beside their indexes.
 
-    A tar that is a file on this machine is mapped where it lies. Others are files of ``folder``, named by their
-    SHA-256, there only whole and proven, shared by all processes; the least recently used go when ``megabytes`` are
-    exceeded (who has one mapped keeps its bytes on the disk until then). What the disk will not have is held in memory
-    as long as it is in use. Samples that are wanted before their shard is whole are read alone, and ``settle`` tells
-    when they are proven.
+    Files that are removed from the folder stay on the disk as long as a process has them mapped. A shard that the disk
+    has no room for is held in memory while it is open. Can be pickled; after a fork it starts again with threads, locks
+    and open files of its own.
     """
 
     def __init__(
         self,
         store: Store,
-        folder: Path | None = None,
+        options: CacheOptions | None = None,
         *,
-        megabytes: int = MEGABYTES,
-        held: int = 16,
         counters: Counters | None = None,
         tars: Store | None = None,
     ) -> None:
-        self._options: dict[str, Any] = {  # Any: of this constructor
-            "megabytes": megabytes,
-            "held": held,
-            "counters": counters or Counters(),
-            "tars": tars,
-        }
-        self._counters: Counters = self._options["counters"]
+        self._options = options or CacheOptions()
+        self._counters = counters or Counters()
         self._store, self._tars = store, tars or store
-        self._folder = Folder(folder or default_folder(), megabytes * 10**6)
-        self._held = held  # open shards
-        self._reset()
-        after_fork(self)
+        self._files = self._options.files()
+        self._start()
+        register_fork_reset(self)
 
-    def _reset(self) -> None:
-        self._lock = Lock()
-        self._open: dict[Mark, Coming] = {}  # the least recently used first
-        self._indexes: dict[Mark, Future[ShardIndex]] = {}
-        self._here: dict[Mark, tuple[str, ShardIndex, memoryview]] = {}  # those of the open that are whole, and where
-        self._corrupt: dict[Mark, str] = {}  # what was said of shards that are left out
-        self._early = Early()
-        self._traffic = Traffic()
-        self._bulk: Threads | None = None
-        self._quick: Threads | None = None
+    def _start(self) -> None:
+        self._lock = Lock()  # of the next two
+        self._open: dict[FetchKey, ShardFetch] = {}  # the least recently used first
+        self._indexes: dict[FetchKey, Future[ShardIndex]] = {}  # the least recently used first
+        self._ready: dict[FetchKey, tuple[str, ShardIndex, memoryview]] = {}  # open and VERIFIED: URL, index, bytes
+        self._corrupt: dict[FetchKey, str] = {}  # of shards that are left out: the error's message
+        self._unverified = UnverifiedReads()
+        self._rate = TransferRate()
+        self._shard_pool = ThreadPool(_SHARD_THREADS, "stoker-shards")
+        self._range_pool = ThreadPool(_RANGE_THREADS, "stoker-ranges")
         self._stopped = Event()
 
-    def begin_anew(self) -> None:
-        """In a process that was forked: threads, locks and open files are those of the other process."""
-        for one in self._open.values():
-            one.fetch.forget()
-        self._reset()
+    def reset_after_fork(self) -> None:
+        """Start again: in a forked process threads, locks and open files are those of the parent."""
+        for fetch in self._open.values():
+            fetch.close_after_fork()
+        self._start()
 
-    def __getstate__(self) -> dict[str, Any]:  # Any: what pickle wants
-        return {"store": self._store, "folder": self._folder.path, **self._options}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:  # Any: what pickle gives
+    def __reduce__(self) -> tuple[Any, ...]:  # Any: what pickle wants
         # Another process has connections and threads of its own.
-        self.__init__(state.pop("store"), state.pop("folder"), **state)  # type: ignore[misc]  # no subclass has another
+        options = replace(self._options, folder=self._files.path)
+        return _open_cache, (self._store, options, self._counters, self._tars)
 
-    def groups(self, wanted: _Wanted, *, proven: bool = False) -> list[Group]:
-        """Of each shard the samples of these rows, which are at those places of a batch.
+    def slices(self, shard_rows: Sequence[ShardRows], *, verified: bool = False) -> list[ShardSlice]:
+        """The samples of these rows, one slice a shard.
 
-        ``proven``: wait for whole, proven shards, and fetch none again that was found to be corrupt. Raises
-        CorruptShard, also of a shard whose samples were given before; StorageError.
+        ``verified``: wait until the shards are verified; a corrupt one is not fetched again. Raises CorruptShard, also
+        of a shard whose samples were handed out before; StorageError.
         """
-        self._early.check(self._opened)
-        here = [self._here.get(mark_of(shard)) for shard, _, _ in wanted]
-        if None not in here:  # nearly always
+        self._unverified.check(self._fetch)
+        ready = [self._ready.get(key_of(shard)) for shard, _, _ in shard_rows]
+        if None not in ready:  # nearly always
             return [
-                Group(one[0], one[1], rows, places, (), one[2])
-                for (_, rows, places), one in zip(wanted, here, strict=True)
-                if one is not None
+                ShardSlice(entry[0], entry[1], rows, slots, (), entry[2])
+                for (_, rows, slots), entry in zip(shard_rows, ready, strict=True)
+                if entry is not None
             ]
-        if proven:
-            self.expect([shard for shard, _, _ in wanted])
-            return [self._whole(shard, rows, places) for shard, rows, places in wanted]
-        return self._mixed(wanted)
+        if verified:
+            self.prefetch([shard for shard, _, _ in shard_rows])
+            return [self._verified_slice(shard, rows, slots) for shard, rows, slots in shard_rows]
+        return self._early_slices(shard_rows)
 
-    def _mixed(self, wanted: _Wanted) -> list[Group]:
-        """Of shards that are whole their samples; of others what has come, and the rest read alone."""
-        indexes = self.indexes([shard for shard, _, _ in wanted])
-        coming = [self._opened(shard) for shard, _, _ in wanted]
-        self._wait_if_soon(coming, sum(len(rows) for _, rows, _ in wanted))
-        found = []
-        direct: list[tuple[list[Any], int, Future[bytes]]] = []  # Any: memoryviews, and None where they will be
-        for (shard, rows, places), one, known in zip(wanted, coming, indexes, strict=True):
-            if one.view.done():
-                found.append(self._group(shard, known, self._view(shard, one), rows, places))
+    def _early_slices(self, shard_rows: Sequence[ShardRows]) -> list[ShardSlice]:
+        """Slices of shards of any state: bytes that have arrived, and the others read as ranges from the store."""
+        indexes = self.indexes([shard for shard, _, _ in shard_rows])
+        fetches = [self._fetch(shard) for shard, _, _ in shard_rows]
+        self._wait_if_soon(fetches, sum(len(rows) for _, rows, _ in shard_rows))
+        slices = []
+        range_reads: list[tuple[list[Any], int, Future[bytes]]] = []  # Any: memoryviews, None where they are missing
+        for (shard, rows, slots), fetch, index in zip(shard_rows, fetches, indexes, strict=True):
+            if fetch.ended:
+                slices.append(self._slice(shard, index, self._view(fetch), rows, slots))
                 continue
             regions: list[Any] = []
-            for place, row in enumerate(rows.tolist()):
-                start, stop = int(known.starts[row]), int(known.stops[row])
-                regions.append(one.fetch.read(start, stop))
-                if regions[place] is None:
-                    ask = partial(self._read, shard, one, start, stop)
-                    direct.append((regions, place, self._threads("_quick", _QUICK).call(ask)))
-                elif not one.fetch.local:
-                    self._early.note(shard, one, start, regions[place])
-            if one.fetch.local:
-                self._early.note(shard, one)
-            found.append(Group(f"{self._tars.url}/{shard.key}", known, rows, places, regions))
-        for regions, place, payload in direct:
-            regions[place] = memoryview(payload.result())
-        return found
+            for number, row in enumerate(rows.tolist()):
+                start, stop = int(index.starts[row]), int(index.stops[row])
+                region = fetch.read(start, stop)
+                regions.append(region)
+                if region is None:
+                    task = partial(self._read_range, shard, fetch, start, stop)
+                    range_reads.append((regions, number, self._range_pool.submit(task)))
+                elif fetch.local is None:
+                    self._unverified.record(fetch, start, region)
+            if fetch.local is not None:
+                self._unverified.record(fetch)
+            slices.append(ShardSlice(f"{self._tars.url}/{shard.key}", index, rows, slots, regions))
+        for regions, number, payload in range_reads:
+            regions[number] = memoryview(payload.result())
+        return slices
 
     def index(self, shard: Shard) -> ShardIndex:
         """A shard's index alone. Raises CorruptShard, StorageError."""
         return self._index(shard).result()
 
     def indexes(self, shards: Iterable[Shard]) -> list[ShardIndex]:
-        """Their indexes, several fetched at a time. Raises CorruptShard, StorageError."""
-        return [one.result() for one in [self._index(shard) for shard in shards]]
+        """The indexes of shards, read at the same time. Raises CorruptShard, StorageError."""
+        return [future.result() for future in [self._index(shard) for shard in shards]]
 
-    def expect(self, shards: Sequence[Shard]) -> None:
-        """Begin to fetch shards that will be read soon."""
+    def prefetch(self, shards: Sequence[Shard]) -> None:
+        """Start fetching shards that will be read soon."""
         for shard in shards:
-            if mark_of(shard) not in self._corrupt:
+            if key_of(shard) not in self._corrupt:
                 self._index(shard)
-                self._opened(shard)
+                self._fetch(shard)
 
-    def settle(self) -> None:
-        """Wait until all shards whose samples were given before they were whole are proven.
+    def wait_verified(self) -> None:
+        """Wait until the shards of all samples that were handed out are verified.
 
-        Raises CorruptShard; StorageError if one cannot be had any more.
+        Raises CorruptShard; StorageError if a shard cannot be had any more.
         """
-        self._early.settle(self._opened)
+        self._unverified.wait_verified(self._fetch)
 
     def count_into(self, counters: Counters) -> None:
         """Count into other counters from now on."""
-        self._options["counters"] = self._counters = counters
-
-    def hold(self, shards: int) -> None:
-        """Keep at least so many shards open."""
-        self._held = max(self._held, shards)
+        self._counters = counters
 
     def close(self) -> None:
-        """End the threads; what is on disk stays for the next run.
+        """End the threads; files stay in the folder for the next run.
 
-        Raises CorruptShard if that is known by now of a shard whose samples were given.
+        Raises CorruptShard if a shard whose samples were handed out is known to be corrupt by now.
         """
-        corrupt = self._early.known()
+        corruption = self._unverified.corruption()
         self._stopped.set()
-        with self._lock:
-            pools = [self._bulk, self._quick]
-        self._reset()
+        with self._lock:  # not while a fetch is being added
+            pools = self._shard_pool, self._range_pool
+        self._start()
         for pool in pools:
-            if pool is not None:
-                pool.close()
-        if corrupt is not None:
-            raise corrupt
+            pool.close()
+        if corruption is not None:
+            raise corruption
 
-    def _whole(self, shard: Shard, rows: Places, places: Places) -> Group:
-        """The samples of a proven shard. Raises CorruptShard; of one shard the same each time."""
-        if (said := self._corrupt.get(mark_of(shard))) is not None:
-            raise CorruptShard(said)
+    def _verified_slice(self, shard: Shard, rows: Places, slots: Places) -> ShardSlice:
+        """The slice of a shard, once it is VERIFIED. Raises CorruptShard; of one shard the same each time."""
+        key = key_of(shard)
+        if (message := self._corrupt.get(key)) is not None:
+            raise CorruptShard(message)
         try:
-            return self._group(shard, self.index(shard), self._view(shard, self._opened(shard)), rows, places)
+            return self._slice(shard, self.index(shard), self._view(self._fetch(shard)), rows, slots)
         except CorruptShard as error:
-            self._corrupt[mark_of(shard)] = str(error)
+            self._corrupt[key] = str(error)
             raise
 
-    def _group(self, shard: Shard, known: ShardIndex, view: memoryview, rows: Places, places: Places) -> Group:
-        where, mark = f"{self._tars.url}/{shard.key}", mark_of(shard)
+    def _slice(self, shard: Shard, index: ShardIndex, view: memoryview, rows: Places, slots: Places) -> ShardSlice:
+        url, key = f"{self._tars.url}/{shard.key}", key_of(shard)
         with self._lock:
-            if mark in self._open:
-                self._here[mark] = where, known, view
-        return Group(where, known, rows, places, (), view)
+            if key in self._open:
+                self._ready[key] = url, index, view
+        return ShardSlice(url, index, rows, slots, (), view)
 
-    def _opened(self, shard: Shard) -> Coming:
-        """The shard, on its way at least."""
-        mark = mark_of(shard)
+    def _fetch(self, shard: Shard) -> ShardFetch:
+        """The fetch of a shard, begun if need be; the most recently used now."""
+        key = key_of(shard)
         with self._lock:
-            found = self._open.pop(mark, None)
-            if found is None or (found.failed and not found.corrupt):  # that it is corrupt is yet to be told
-                found = self._begun(Fetch(self._tars, shard, self._folder, self._stopped))
-            self._open[mark] = found  # the newest
-            if len(self._open) > self._held:
-                whole = [mark for mark, one in self._open.items() if one.view.done()]
-                for old in whole[: len(self._open) - self._held]:
+            fetch = self._open.pop(key, None)
+            if fetch is None or fetch.state is FetchState.FAILED:  # a corrupt one is kept: it is yet to be reported
+                fetch = self._begin(ShardFetch(self._tars, shard, self._files, self._stopped))
+            self._open[key] = fetch
+            excess = len(self._open) - self._options.open_shards
+            if excess > 0:
+                ended = [other for other, candidate in self._open.items() if candidate.ended]
+                for old in ended[:excess]:
                     self._open.pop(old)
-                    self._here.pop(old, None)
-        return found
+                    self._ready.pop(old, None)
+        return fetch
 
-    def _begun(self, fetch: Fetch) -> Coming:
-        view = fetch.at_once()
+    def _begin(self, fetch: ShardFetch) -> ShardFetch:
+        view = fetch.verified_view()
         if view is not None:
             self._counters.add(hits=1)
-            here: Future[memoryview] = Future()
-            here.set_result(view)
-            return Coming(fetch, here)
-        return Coming(fetch, self._threads("_bulk", _BULK, locked=True).call(partial(self._fetch, fetch)))
+            fetch.verified.set_result(view)
+        else:
+            fetch.verified = self._shard_pool.submit(partial(self._run, fetch))
+        return fetch
 
-    def _fetch(self, fetch: Fetch) -> memoryview:
-        traffic = self._traffic
-        traffic.begin(fetch)
+    def _run(self, fetch: ShardFetch) -> memoryview:
+        rate = self._rate
+        rate.begin(fetch)
         try:
             return fetch.run()
         finally:
-            traffic.end(fetch)
-            name = "misses" if fetch.fetched else "hits"
-            self._counters.add(**{name: 1}, fetched=fetch.fetched, through=int(fetch.through))
+            rate.end(fetch)
+            outcome = "misses" if fetch.bytes_downloaded else "hits"
+            self._counters.add(**{outcome: 1}, fetched=fetch.bytes_downloaded, through=int(fetch.in_memory))
 
-    def _wait_if_soon(self, wanted: Sequence[Coming], samples: int) -> None:
-        """Wait for these if they will be whole before single samples of them were read."""
-        lacking = [one for one in wanted if not one.view.done() and not one.fetch.local]
-        if not lacking:
+    def _wait_if_soon(self, fetches: Sequence[ShardFetch], samples: int) -> None:
+        """Wait for shards that are estimated to be complete before their samples could be read as ranges."""
+        missing = [fetch for fetch in fetches if not fetch.ended and fetch.local is None]
+        if not missing:
             return
-        patience = max(_PATIENCE_S, _SMALL_S * samples * len(lacking) / len(wanted) / _QUICK)
-        for look in range(_LOOKS):
-            left = self._traffic.seconds(one.fetch for one in lacking)
-            if left <= patience:
-                wait([one.view for one in lacking], timeout=2 * patience)
-            if left <= patience or left > 4 * patience or look == _LOOKS - 1:
+        range_reads_s = _RANGE_READ_LATENCY_S * samples * len(missing) / len(fetches) / _RANGE_THREADS
+        longest_s = max(_MIN_WAIT_S, range_reads_s)
+        for estimate in range(_ESTIMATES):
+            left_s = self._rate.seconds_left(missing)
+            if left_s <= longest_s:
+                wait([fetch.verified for fetch in missing], timeout=2 * longest_s)
+            if left_s <= longest_s or left_s > 4 * longest_s or estimate == _ESTIMATES - 1:
                 return
-            wait([one.view for one in lacking], timeout=_LOOK_S)  # they may only be getting under way
+            wait([fetch.verified for fetch in missing], timeout=_ESTIMATE_INTERVAL_S)  # they may only be starting
 
-    def _view(self, shard: Shard, one: Coming) -> memoryview:
+    def _view(self, fetch: ShardFetch) -> memoryview:
         try:
-            return one.view.result()
+            return fetch.verified.result()
         except BaseException:
-            with self._lock:  # the next one who wants it tries again
-                if self._open.get(mark_of(shard)) is one:
-                    self._open.pop(mark_of(shard))
+            with self._lock:  # the next use tries again
+                if self._open.get(fetch.key) is fetch:
+                    self._open.pop(fetch.key)
             raise
 
-    def _read(self, shard: Shard, one: Coming, start: int, stop: int) -> bytes:
+    def _read_range(self, shard: Shard, fetch: ShardFetch, start: int, stop: int) -> bytes:
         payload = self._tars.read(shard.key, start=start, size=stop - start)
         self._counters.add(direct=1, fetched=len(payload))
         if len(payload) != stop - start:
@@ -265,41 +275,35 @@ class Cache:
                 f"{self._tars.url}/{shard.key}: ends before byte {stop:,}, but the manifest says {shard.size:,} bytes; "
                 "run `stoker verify`, then ingest the corpus again"
             )
-        self._early.note(shard, one, start, payload)
+        self._unverified.record(fetch, start, payload)
         return payload
 
     def _index(self, shard: Shard) -> "Future[ShardIndex]":
-        mark = mark_of(shard)
+        key = key_of(shard)
         with self._lock:
-            found = self._indexes.pop(mark, None)
-            if found is None or (found.done() and (found.cancelled() or found.exception())):
-                found = self._threads("_quick", _QUICK, locked=True).call(partial(self._load_index, shard))
-            self._indexes[mark] = found
-            while len(self._indexes) > max(_INDEXES, self._held):
+            future = self._indexes.pop(key, None)
+            if future is None or (future.done() and (future.cancelled() or future.exception())):
+                future = self._range_pool.submit(partial(self._load_index, shard))
+            self._indexes[key] = future
+            while len(self._indexes) > max(_INDEXES, self._options.open_shards):
                 self._indexes.pop(next(iter(self._indexes)))
-        return found
+        return future
 
     def _load_index(self, shard: Shard) -> ShardIndex:
-        where = f"{self._store.url}/{shard.index}"
-        payload = self._folder.index(shard.index_sha256)
+        url = f"{self._store.url}/{shard.index}"
+        payload = self._files.read_index(shard.index_sha256)
         if payload is None or hashlib.sha256(payload).hexdigest() != shard.index_sha256:
             payload = self._store.read(shard.index)
-            found = hashlib.sha256(payload).hexdigest()
-            if found != shard.index_sha256:
+            actual = hashlib.sha256(payload).hexdigest()
+            if actual != shard.index_sha256:
                 raise CorruptShard(
-                    f"{where}: sha256 {found[:12]}, but the manifest says {shard.index_sha256[:12]}; run `stoker "
+                    f"{url}: sha256 {actual[:12]}, but the manifest says {shard.index_sha256[:12]}; run `stoker "
                     "verify`, then ingest the corpus again"
                 )
             if self._store.path(shard.index) is None:
-                self._folder.keep_index(shard.index_sha256, payload)
-        return ShardIndex.decode(payload, where, size=shard.size)
+                self._files.write_index(shard.index_sha256, payload)
+        return ShardIndex.decode(payload, url, size=shard.size)
 
-    def _threads(self, name: str, count: int, *, locked: bool = False) -> Threads:
-        if not locked:
-            with self._lock:
-                return self._threads(name, count, locked=True)
-        pool: Threads | None = getattr(self, name)
-        if pool is None:
-            pool = Threads(count, f"stoker-{name.strip('_')}")
-            setattr(self, name, pool)
-        return pool
+
+def _open_cache(store: Store, options: CacheOptions, counters: Counters, tars: Store) -> Cache:
+    return Cache(store, options, counters=counters, tars=tars)

@@ -1,4 +1,10 @@
-"""The folder of a cache: whole, proven files named by their SHA-256, shared by the processes of a machine, bounded."""
+"""The files of a cache folder: a content-addressed LRU cache on disk, shared by all processes of a machine.
+
+``<sha256>`` is a whole file of that content; ``<sha256>.proven`` records that a file was hashed and found right, and
+which file that was; ``<sha256>.index`` is a shard's index. A file that is being written is ``coming-<sha256>-<size>``;
+its writer holds a lock (flock) on it, so what a dead process left can be told from what a living one writes. Price: to
+make room, the whole folder is listed.
+"""
 
 import errno
 import fcntl
@@ -13,21 +19,22 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-_COMING = "coming-"  # beginning of the name of a file that is not whole
-_NOTE = f"{_COMING}note-"
+# Names on disk, which other versions of this package read and write too.
+_INCOMPLETE = "coming-"  # prefix of a file that is being written
+_SMALL_INCOMPLETE = f"{_INCOMPLETE}note-"
 _LOCK = ".stoker-lock"
-_PROVEN = ".proven"  # end of the name of a note on a file, which may lie elsewhere
+_VERIFIED = ".proven"  # suffix of a record about a file, which may be outside this folder
 _INDEX = ".index"
-# A folder may hold files of others, which are not touched.
-_KEPT = re.compile(r"([0-9a-f]{64})(\.proven|\.index)?")
-_UNFINISHED = re.compile(rf"{_COMING}[0-9a-f]{{64}}-([0-9]+)|{_NOTE}\w+")
-_PUTS = 256  # small files between two looks at how much there is
+# The folder may hold files of other programs, which are not touched.
+_OWN_NAME = re.compile(r"([0-9a-f]{64})(\.proven|\.index)?")
+_INCOMPLETE_NAME = re.compile(rf"{_INCOMPLETE}[0-9a-f]{{64}}-([0-9]+)|{_SMALL_INCOMPLETE}\w+")
+_WRITES_PER_CLEANUP = 256  # small files written before the folder's size is looked at again
 
 Identity = tuple[str | int, ...]
 
 
-class Full(Exception):
-    """What is on its way already takes all the room that the folder may have."""
+class CacheFull(Exception):
+    """The files that are being written already need all the room that the folder may have."""
 
 
 def default_folder() -> Path:
@@ -35,53 +42,54 @@ def default_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"stoker-cache-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
-class Folder:
-    """Files that anyone may remove at any time: who has one mapped keeps it. Raises OSError where it cannot be used.
+class CacheFiles:
+    """The files in the folder ``path``, ``limit`` bytes at most. Raises OSError where the folder cannot be used.
 
-    A file is proven once: when it was written, or before it is used for the first time after the machine was started,
-    because what had not reached the disk then is lost.
+    Any process may remove a file at any time; who has it mapped keeps its bytes. A file is verified once: when it was
+    written, or at its first use after the machine was started, because bytes that had not reached the disk are lost
+    then.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path = path
         self.limit = limit  # bytes
-        self._puts = 0
-        self._checked = path != default_folder()
+        self._writes = 0  # of small files
+        self._owner_checked = path != default_folder()
 
     def open(self, sha256: str, size: int) -> BinaryIO | None:
-        """The file of this content, marked as used now; None if it is not here. Whether it is proven: ``is_proven``."""
+        """The file of this content, marked as used now; None if it is not here. May be unverified: see ``is_verified``."""
         try:
-            self._check()
+            self._check_owner()
             file = (self.path / sha256).open("rb")
         except OSError:
-            return None  # not here, or not ours to read: it is fetched, and then told what is wrong
+            return None  # not here, or not readable: the caller fetches it, and then learns what is wrong
         try:
             stat = os.fstat(file.fileno())
             if stat.st_size == size:
-                _use(file.fileno(), stat)
+                _mark_used(file.fileno(), stat)
                 return file
         except OSError:
             pass  # as above
         file.close()
         return None
 
-    def begin(self, sha256: str, size: int) -> int | None:
-        """A file for this content to be written to, open; None while another process, or thread, writes it.
+    def start_write(self, sha256: str, size: int) -> int | None:
+        """A locked, empty file to write this content to; None while another process or thread writes it.
 
-        Raises Full.
+        Raises CacheFull.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._check()
-        with self._alone():  # or of several that begin together each would find the room taken by the others
-            return self._begin(sha256, size)
+        self._check_owner()
+        with self._folder_lock():  # else writers that start together would each find the room taken by the others
+            return self._lock_incomplete(sha256, size)
 
-    def _begin(self, sha256: str, size: int) -> int | None:
-        path = self._coming(sha256, size)
+    def _lock_incomplete(self, sha256: str, size: int) -> int | None:
+        path = self._incomplete_path(sha256, size)
         while True:
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Who had it locked may have removed or renamed it meanwhile: then this is not the file of the name.
+                # The previous holder of the lock may have removed or renamed it: then the name is of another file now.
                 if path.stat().st_ino == os.fstat(file).st_ino:
                     break
             except BlockingIOError:
@@ -94,71 +102,71 @@ class Folder:
                 raise
             os.close(file)
         try:
-            os.ftruncate(file, 0)  # what a process that died left
+            os.ftruncate(file, 0)  # bytes that a dead process left
             if not self._make_room(size, path.name):
-                raise Full
+                raise CacheFull
         except BaseException:
-            self.drop(sha256, size)
+            self.discard(sha256, size)
             os.close(file)
             raise
         return file
 
-    def end(self, sha256: str, size: int, file: int) -> None:
-        """Let what was written and proven be there under its name. Close the file only then: who waits must find it."""
-        if not _boot():
+    def commit(self, sha256: str, size: int, file: int) -> None:
+        """Give a written and verified file its name. Close it after that, so that who waits for the lock finds it."""
+        if not _boot_id():
             os.fsync(file)
-        os.replace(self._coming(sha256, size), self.path / sha256)
-        self.prove(sha256, self.kept(sha256, os.fstat(file)))
+        os.replace(self._incomplete_path(sha256, size), self.path / sha256)
+        self.mark_verified(sha256, self.identity_of(sha256, os.fstat(file)))
 
-    def drop(self, sha256: str, size: int) -> None:
-        """Remove what was written. Close the file then."""
+    def discard(self, sha256: str, size: int) -> None:
+        """Remove an incomplete file. Close it after that."""
         with suppress(FileNotFoundError):
-            os.unlink(self._coming(sha256, size))
+            os.unlink(self._incomplete_path(sha256, size))
 
     def remove(self, sha256: str) -> None:
-        """Remove a file that is not what its name says."""
-        for end in (_PROVEN, ""):
+        """Remove a file whose content is not what its name says."""
+        for suffix in (_VERIFIED, ""):
             with suppress(OSError):
-                os.unlink(self.path / (sha256 + end))
+                os.unlink(self.path / (sha256 + suffix))
 
-    def progress(self, sha256: str, size: int) -> int:
-        """Bytes of a file that another process is writing."""
+    def bytes_written(self, sha256: str, size: int) -> int:
+        """Bytes so far of a file that another process is writing."""
         with suppress(OSError):
-            return self._coming(sha256, size).stat().st_size
+            return self._incomplete_path(sha256, size).stat().st_size
         return 0
 
-    def kept(self, sha256: str, stat: os.stat_result) -> Identity:
-        """Identity of a file of this folder."""
-        return (*identity(self.path / sha256, stat), _boot())
+    def identity_of(self, sha256: str, stat: os.stat_result) -> Identity:
+        """Identity of a file of this folder, in this run of the machine."""
+        return (*identity(self.path / sha256, stat), _boot_id())
 
-    def is_proven(self, sha256: str, file: Identity) -> bool:
+    def is_verified(self, sha256: str, file: Identity) -> bool:
         """Whether a file was found to have this content, and was not touched since."""
         with suppress(OSError, ValueError):
-            self._check()
-            with (self.path / (sha256 + _PROVEN)).open("rb") as note:
-                _use(note.fileno(), os.fstat(note.fileno()))
-                return bool(json.load(note) == list(file))
+            self._check_owner()
+            with (self.path / (sha256 + _VERIFIED)).open("rb") as record:
+                _mark_used(record.fileno(), os.fstat(record.fileno()))
+                return bool(json.load(record) == list(file))
         return False
 
-    def prove(self, sha256: str, file: Identity) -> None:
-        """Note that it was."""
-        self._put(sha256 + _PROVEN, json.dumps(file).encode())
+    def mark_verified(self, sha256: str, file: Identity) -> None:
+        """Record that a file was found to have this content."""
+        self._write_small(sha256 + _VERIFIED, json.dumps(file).encode())
 
-    def index(self, sha256: str) -> bytes | None:
-        """The index of this content, if it is here; not checked."""
+    def read_index(self, sha256: str) -> bytes | None:
+        """The shard index of this content, not verified; None if it is not here."""
         with suppress(OSError):
-            self._check()
+            self._check_owner()
             with (self.path / (sha256 + _INDEX)).open("rb") as file:
-                _use(file.fileno(), os.fstat(file.fileno()))
+                _mark_used(file.fileno(), os.fstat(file.fileno()))
                 return file.read()
         return None
 
-    def keep_index(self, sha256: str, payload: bytes) -> None:
-        """Keep an index."""
-        self._put(sha256 + _INDEX, payload)
+    def write_index(self, sha256: str, payload: bytes) -> None:
+        """Store a shard index."""
+        self._write_small(sha256 + _INDEX, payload)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _folder_lock(self) -> Iterator[None]:
         file = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -166,49 +174,52 @@ class Folder:
         finally:
             os.close(file)
 
-    def _coming(self, sha256: str, size: int) -> Path:
-        return self.path / f"{_COMING}{sha256}-{size}"
+    def _incomplete_path(self, sha256: str, size: int) -> Path:
+        return self.path / f"{_INCOMPLETE}{sha256}-{size}"
 
-    def _check(self) -> None:
-        """The folder that was not chosen lies where anyone may have made one of its name, with files of theirs."""
-        if not self._checked and hasattr(os, "getuid"):
+    def _check_owner(self) -> None:
+        """Raise PermissionError if another user made the default folder: anyone may, where it is."""
+        if not self._owner_checked and hasattr(os, "getuid"):
             with suppress(FileNotFoundError):
                 if self.path.lstat().st_uid != os.getuid():
                     raise PermissionError(errno.EACCES, "belongs to another user", str(self.path))
-                self._checked = True
+                self._owner_checked = True
 
-    def _put(self, name: str, payload: bytes) -> None:
-        """Write a small file whole; a folder that cannot be written costs the next run some time, and no more."""
+    def _write_small(self, name: str, payload: bytes) -> None:
+        """Write a small file whole, or not at all: without it the next run takes longer, and nothing else."""
         with suppress(OSError):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._check()
-            self._puts += 1
-            if self._puts % _PUTS == 0:
+            self._check_owner()
+            self._writes += 1
+            if self._writes % _WRITES_PER_CLEANUP == 0:
                 self._make_room(len(payload), "")
-            handle, made = tempfile.mkstemp(prefix=_NOTE, dir=self.path)
+            handle, temporary = tempfile.mkstemp(prefix=_SMALL_INCOMPLETE, dir=self.path)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(payload)
-                os.replace(made, self.path / name)
+                os.replace(temporary, self.path / name)
             except OSError:
-                os.unlink(made)
+                os.unlink(temporary)
                 raise
 
-    def _make_room(self, size: int, own: str) -> bool:
-        """Remove what was not used for longest until so many bytes fit, and what dead processes left unfinished."""
+    def _make_room(self, size: int, own_name: str) -> bool:
+        """Whether ``size`` more bytes fit, after removing the least recently used files and those of dead writers.
+
+        ``own_name``: the incomplete file that the room is for.
+        """
         files: dict[str, tuple[int, int, list[str]]] = {}  # by SHA-256: last use, bytes, paths
         total = size
         with os.scandir(self.path) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):
-                    if found := _KEPT.fullmatch(entry.name):
+                    if match := _OWN_NAME.fullmatch(entry.name):
                         stat = entry.stat(follow_symlinks=False)
-                        used, held, paths = files.get(found[1], (0, 0, []))
-                        used = max(used, stat.st_atime_ns, stat.st_mtime_ns)
-                        files[found[1]] = (used, held + stat.st_size, [*paths, entry.path])
+                        last_use, held, paths = files.get(match[1], (0, 0, []))
+                        last_use = max(last_use, stat.st_atime_ns, stat.st_mtime_ns)
+                        files[match[1]] = (last_use, held + stat.st_size, [*paths, entry.path])
                         total += stat.st_size
-                    elif (found := _UNFINISHED.fullmatch(entry.name)) and entry.name != own:
-                        total += 0 if _removed_as_dead(Path(entry.path)) else int(found[1] or 0)
+                    elif (match := _INCOMPLETE_NAME.fullmatch(entry.name)) and entry.name != own_name:
+                        total += 0 if _remove_if_abandoned(Path(entry.path)) else int(match[1] or 0)
         for _, held, paths in sorted(files.values()):
             if total <= self.limit:
                 break
@@ -220,18 +231,18 @@ class Folder:
 
 
 def identity(path: Path, stat: os.stat_result) -> Identity:
-    """What changes when a file is replaced or written to."""
+    """Path, inode, size and time of change: one of them differs when a file was replaced or written to."""
     return str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def _use(file: int, stat: os.stat_result) -> None:
-    """Mark a file as used now; its time of writing stays, by which it is known."""
-    with suppress(OSError):  # not ours to mark
+def _mark_used(file: int, stat: os.stat_result) -> None:
+    """Set a file's time of access to now; its time of change, a part of its identity, stays."""
+    with suppress(OSError):  # the file is another user's
         os.utime(file, ns=(time.time_ns(), stat.st_mtime_ns))
 
 
-def _removed_as_dead(path: Path) -> bool:
-    """Remove a half-written file that nobody has locked any more."""
+def _remove_if_abandoned(path: Path) -> bool:
+    """Remove an incomplete file whose writer is dead, which its lock tells. Returns whether it was removed."""
     with suppress(OSError):
         file = os.open(path, os.O_RDWR)
         try:
@@ -245,8 +256,8 @@ def _removed_as_dead(path: Path) -> bool:
 
 
 @cache
-def _boot() -> str:
-    """Tells the runs of a machine apart; empty where the system does not."""
+def _boot_id() -> str:
+    """An identifier of this run of the machine; empty where the system has none."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return ""

@@ -1,27 +1,28 @@
-"""What a stream and its cache did, counted where it happens."""
+"""Counters of what a stream and its cache did, added to where it happens."""
 
 from collections import Counter
 from threading import Lock
 
-from stoker.training.reading.threads import after_fork
+from stoker.training.reading.threads import register_fork_reset
 
 
 class Counters:
-    """Sums by name, added to from any thread.
+    """Sums by name; any thread may add.
 
-    ``samples`` and ``bytes`` (of the members of samples) handed out by ``batch``, ``skipped`` samples; of the cache:
-    ``hits`` and ``misses`` (shards found on this machine or fetched), ``fetched`` (bytes from the store), ``direct``
-    (reads that did not wait for their whole shard); ``waited_s`` is the time that the loop waited for a batch,
-    ``loop_s`` the time that it took for its own work between batches.
+    Of a stream: ``samples`` and ``bytes`` (of their members) made into batches, ``skipped`` samples.
+    Of its cache: ``hits`` and ``misses`` (shards found on this machine, or downloaded), ``fetched`` (bytes from the
+    store), ``direct`` (ranges read before their shard was complete), ``through`` (shards held in memory only).
+    Of a Loader: ``batches``, ``waited_s`` (the loop waited for a batch), ``loop_s`` (the loop did its own work),
+    ``depth`` (batches that were ready when the loop asked, summed).
     """
 
     def __init__(self) -> None:
         self._sums: Counter[str] = Counter()
-        self.begin_anew()
-        after_fork(self)
+        self.reset_after_fork()
+        register_fork_reset(self)
 
-    def begin_anew(self) -> None:
-        """In a process that was forked another thread may have had the lock."""
+    def reset_after_fork(self) -> None:
+        """Replace the lock: in a forked process a thread of the parent may have held it."""
         self._lock = Lock()
 
     def add(self, **amounts: float) -> None:

@@ -1,4 +1,12 @@
-"""One shard on its way to this machine: hashed as it comes, and readable as far as it has come."""
+"""One shard on its way to this machine: hashed while it arrives, readable as far as it has arrived.
+
+    FETCHING ──> COMPLETE ──> VERIFIED    its SHA-256 is the manifest's
+        │            └──────> CORRUPT     it is not
+        └───────────────────> FAILED      the store or the stream ended the fetch; the next use starts another one
+
+In FETCHING the bytes [0, bytes_available) can be read, in COMPLETE and VERIFIED all of them. A file on this machine is
+COMPLETE as soon as it is mapped, and is hashed then; a download is hashed while it arrives.
+"""
 
 import hashlib
 import mmap
@@ -8,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from threading import Event, Lock
 
@@ -16,92 +24,125 @@ from stoker.storage.errors import CorruptShard, NotFound, StokerError, StorageRe
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import TrainingError
-from stoker.training.reading.cache_files import Folder, Full, Identity, identity
+from stoker.training.reading.cache_files import CacheFiles, CacheFull, Identity, identity
 
-_OTHERS_S = 60.0  # without progress, after which another process's fetch is not waited for
-_LOOK_S = 0.02
-_PIECE = 8 * 2**20
+_STALLED_S = 60.0  # without progress of another process's download, after which it is not waited for
+_POLL_S = 0.02
+_HASH_BYTES = 8 * 2**20
 
-Mark = tuple[str, str]
-
-
-class Stopped(TrainingError):
-    """The stream was closed while a shard was on its way."""
+FetchKey = tuple[str, str]
 
 
-class Fetch:
-    """Brings one shard here. ``got``: bytes that ``read`` has."""
+class FetchState(Enum):
+    """Where a fetch is; the module's docstring draws the transitions."""
 
-    def __init__(self, tars: Store, shard: Shard, folder: Folder, stopped: Event) -> None:
+    FETCHING = 1
+    COMPLETE = 2
+    VERIFIED = 3
+    CORRUPT = 4
+    FAILED = 5
+
+
+class StreamClosed(TrainingError):
+    """The stream was closed while a shard was being fetched."""
+
+
+class ShardFetch:
+    """Brings one shard here: ``verified`` is the future of its bytes, ``read`` has those that have arrived.
+
+    The error of that future is CorruptShard, StorageError or StreamClosed. Who creates a fetch sets ``verified``: to the
+    future of ``run`` on a thread, unless ``verified_view`` had the bytes at once.
+    """
+
+    def __init__(self, tars: Store, shard: Shard, files: CacheFiles, stopped: Event) -> None:
         self.shard = shard
-        self.got = 0
-        self.fetched = 0  # bytes that this one brought from the store
-        self.through = False  # held in memory, because the disk would not have it
-        self.local = tars.path(shard.key)  # the file, if it is one on this machine
-        self._tars, self._folder, self._stopped = tars, folder, stopped
-        self._guard = Lock()  # or a file could be read that is closed, and its number another's
+        self.key = key_of(shard)
+        self.url = f"{tars.url}/{shard.key}"
+        self.verified: Future[memoryview] = Future()
+        self.bytes_available = 0  # that ``read`` has, while it is downloaded
+        self.bytes_downloaded = 0  # from the store, by this fetch
+        self.in_memory = False  # held in memory, because the disk would not have it
+        self.local = tars.path(shard.key)  # the file, if the tar is one on this machine
+        self._tars, self._files, self._stopped = tars, files, stopped
+        self._guard = Lock()  # else ``read`` could use a file that was closed, and whose number is another file's now
         self._file: int | None = None
         self._memory: memoryview | None = None
-        self._whole: memoryview | None = None  # of a file on this machine: mapped, and perhaps not proven
+        self._whole: memoryview | None = None  # verified, or a file on this machine, which may not be verified yet
         self._identity: Identity = ()  # of a file on this machine
-        self.where = f"{tars.url}/{shard.key}"
 
-    def at_once(self) -> memoryview | None:
-        """The whole shard, if it is on this machine and is proven."""
+    @property
+    def state(self) -> FetchState:
+        """Where the fetch is, read off the future: nothing else has to be kept up to date."""
+        if not self.verified.done():
+            return FetchState.FETCHING if self._whole is None else FetchState.COMPLETE
+        if self.verified.cancelled():
+            return FetchState.FAILED
+        error = self.verified.exception()
+        if error is None:
+            return FetchState.VERIFIED
+        return FetchState.CORRUPT if isinstance(error, CorruptShard) else FetchState.FAILED
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is VERIFIED, CORRUPT or FAILED."""
+        return self.verified.done()
+
+    def verified_view(self) -> memoryview | None:
+        """The whole shard, if it is on this machine and was verified before."""
         try:
             if self.local is None:
-                return self._kept(proven=True)
+                return self._open_cached(hash_if_needed=False)
             view = self._map_local(self.local)
-            return view if self._folder.is_proven(self.shard.sha256, self._identity) else None
+            return view if self._files.is_verified(self.shard.sha256, self._identity) else None
         except (StokerError, OSError):
-            return None  # ``run`` says what is wrong
+            return None  # ``run`` reports what is wrong
 
     def run(self) -> memoryview:
-        """The whole, proven shard. Raises CorruptShard, StorageError, Stopped."""
+        """The whole, verified shard. Raises CorruptShard, StorageError, StreamClosed."""
         if self.local is not None:
-            return self._local(self.local)
+            return self._verify_local(self.local)
         try:
-            view = self._cached()
-        except OSError as error:  # of the folder: a store's are StorageErrors
+            view = self._fetch_to_disk()
+        except OSError as error:  # of the cache folder: those of a store are StorageErrors
             warnings.warn(
-                f"{self._folder.path}: {error.strerror}; shards are held in memory instead, and fetched again when "
+                f"{self._files.path}: {error.strerror}; shards are held in memory instead, and fetched again when "
                 "they are needed again",
                 stacklevel=2,
             )
             view = None
         if view is None:
-            view = self._in_memory()
+            view = self._fetch_to_memory()
         with self._guard:
             self._whole = view
         return view
 
     def read(self, start: int, stop: int) -> memoryview | None:
-        """The bytes [start, stop) if they have come: not proven before all have."""
+        """The bytes [start, stop) if they have arrived; they may not be verified."""
         if self.local is not None:
             return self._map_local(self.local)[start:stop]
         with self._guard:
             if self._whole is not None:
                 return self._whole[start:stop]
-            if stop > self.got:
+            if stop > self.bytes_available:
                 return None
             if self._memory is not None:
                 return self._memory[start:stop].toreadonly()
             payload = b"" if self._file is None else os.pread(self._file, stop - start, start)
         return memoryview(payload) if len(payload) == stop - start else None
 
-    def forget(self) -> None:
-        """In a process that was forked: close the file that is the other's to write."""
+    def close_after_fork(self) -> None:
+        """In a forked process: close the file that the parent writes."""
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
                 os.close(file)
 
-    def _local(self, path: Path) -> memoryview:
-        """A file is mapped where it lies, and proven once."""
+    def _verify_local(self, path: Path) -> memoryview:
+        """Map a file where it is, and hash it unless it was verified before."""
         view = self._map_local(path)
-        if not self._folder.is_proven(self.shard.sha256, self._identity):
-            self._prove(self._hashed(view))
-            self._folder.prove(self.shard.sha256, self._identity)
+        if not self._files.is_verified(self.shard.sha256, self._identity):
+            self._check_sha256(self._hash(view))
+            self._files.mark_verified(self.shard.sha256, self._identity)
         return view
 
     def _map_local(self, path: Path) -> memoryview:
@@ -111,83 +152,86 @@ class Fetch:
             try:
                 file = os.open(path, os.O_RDONLY)
                 try:
-                    # Of the file that is open: another may take its name before this one is proven.
+                    # Of the open file: another one may take its name before this one is verified.
                     self._identity = identity(path, os.fstat(file))
                     view = _map(file)
                 finally:
                     os.close(file)
             except FileNotFoundError:
-                raise NotFound(f"{self.where}: no such object") from None
+                raise NotFound(f"{self.url}: no such object") from None
             except OSError as error:
-                raise StorageRefused(f"{self.where}: {error.strerror}") from error
+                raise StorageRefused(f"{self.url}: {error.strerror}") from error
             if len(view) != self.shard.size:
                 raise self._corrupt(f"{len(view):,} bytes, but the manifest says {self.shard.size:,}")
             self._whole = view
         return view
 
-    def _kept(self, *, proven: bool) -> memoryview | None:
-        """A file of the cache; one that is not proven since the machine was started: None, or it is proven now."""
+    def _open_cached(self, *, hash_if_needed: bool) -> memoryview | None:
+        """The shard's file in the cache folder, verified.
+
+        One that was not verified since the machine was started is hashed now, or is left alone: None.
+        """
         sha256 = self.shard.sha256
-        file = self._folder.open(sha256, self.shard.size)
+        file = self._files.open(sha256, self.shard.size)
         if file is None:
             return None
         with file:
-            known = self._folder.kept(sha256, os.fstat(file.fileno()))
+            cached = self._files.identity_of(sha256, os.fstat(file.fileno()))
             view = _map(file.fileno())
-        if self._folder.is_proven(sha256, known):
+        if self._files.is_verified(sha256, cached):
             return view
-        if proven:
+        if not hash_if_needed:
             return None
-        if self._hashed(view) == sha256:
-            self._folder.prove(sha256, known)
+        if self._hash(view) == sha256:
+            self._files.mark_verified(sha256, cached)
             return view
-        warnings.warn(f"{self._folder.path}/{sha256}: is not what was written there; fetched again", stacklevel=2)
-        self._folder.remove(sha256)
+        warnings.warn(f"{self._files.path}/{sha256}: is not what was written there; fetched again", stacklevel=2)
+        self._files.remove(sha256)
         return None
 
-    def _cached(self) -> memoryview | None:
-        """A file of the cache, written by this process or another; None if there is no room for it."""
+    def _fetch_to_disk(self) -> memoryview | None:
+        """The shard as a cache file, written by this process or another; None if there is no room for it."""
         sha256, size = self.shard.sha256, self.shard.size
-        seen_at, seen = time.monotonic(), -1
+        progress_at, progress = time.monotonic(), -1
         while True:
-            view = self._kept(proven=False)
+            view = self._open_cached(hash_if_needed=True)
             if view is not None:
                 return view
-            if size > self._folder.limit:
+            if size > self._files.limit:
                 return None
             try:
-                file = self._folder.begin(sha256, size)
-            except Full:
+                file = self._files.start_write(sha256, size)
+            except CacheFull:
                 return None
             if file is not None:
-                return self._begun(file)
+                return self._write_and_commit(file)
             self._check_stopped()
-            progress = self._folder.progress(sha256, size)
-            if progress != seen:
-                seen_at, seen = time.monotonic(), progress
-            if time.monotonic() - seen_at > _OTHERS_S:
+            written = self._files.bytes_written(sha256, size)
+            if written != progress:
+                progress_at, progress = time.monotonic(), written
+            if time.monotonic() - progress_at > _STALLED_S:
                 return None
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
 
-    def _begun(self, file: int) -> memoryview:
-        """Write what was begun, unless another process ended it between the look and the lock."""
-        ended = False
+    def _write_and_commit(self, file: int) -> memoryview:
+        """Write the locked file, unless another process committed its own between our look and our lock."""
+        committed = False
         try:
-            view = self._kept(proven=False)
+            view = self._open_cached(hash_if_needed=True)
             if view is None:
-                view = self._written(file)
-                self._folder.end(self.shard.sha256, self.shard.size, file)
-                ended = True
+                view = self._write(file)
+                self._files.commit(self.shard.sha256, self.shard.size, file)
+                committed = True
             return view
         finally:
             with self._guard:
                 self._file = None
-                self.got = self.got if ended else 0
-            if not ended:
-                self._folder.drop(self.shard.sha256, self.shard.size)
+                self.bytes_available = self.bytes_available if committed else 0
+            if not committed:
+                self._files.discard(self.shard.sha256, self.shard.size)
             os.close(file)
 
-    def _written(self, file: int) -> memoryview:
+    def _write(self, file: int) -> memoryview:
         with self._guard:
             self._file = file
 
@@ -199,77 +243,59 @@ class Fetch:
         self._download(write)
         return _map(file)
 
-    def _in_memory(self) -> memoryview:
-        self.through = True
+    def _fetch_to_memory(self) -> memoryview:
+        self.in_memory = True
         memory = memoryview(bytearray(self.shard.size))
         with self._guard:
-            self.got, self._memory = 0, memory
+            self.bytes_available, self._memory = 0, memory
 
         def write(piece: bytes) -> None:
-            memory[self.got : self.got + len(piece)] = piece
+            memory[self.bytes_available : self.bytes_available + len(piece)] = piece
 
         try:
             self._download(write)
         except BaseException:
             with self._guard:
-                self.got, self._memory = 0, None
+                self.bytes_available, self._memory = 0, None
             raise
         return memory.toreadonly()
 
-    def _download(self, keep: Callable[[bytes], None]) -> None:
-        seen = hashlib.sha256()
-        self.got = 0
+    def _download(self, write: Callable[[bytes], None]) -> None:
+        sha256 = hashlib.sha256()
+        self.bytes_available = 0
         for piece in self._tars.iter_bytes(self.shard.key):
             self._check_stopped()
-            self.fetched += len(piece)
-            if self.got + len(piece) > self.shard.size:
+            self.bytes_downloaded += len(piece)
+            if self.bytes_available + len(piece) > self.shard.size:
                 raise self._corrupt(f"more than the {self.shard.size:,} bytes that the manifest says")
-            keep(piece)
-            seen.update(piece)
-            self.got += len(piece)
-        if self.got != self.shard.size:
-            raise self._corrupt(f"{self.got:,} bytes, but the manifest says {self.shard.size:,}")
-        self._prove(seen.hexdigest())
+            write(piece)
+            sha256.update(piece)
+            self.bytes_available += len(piece)
+        if self.bytes_available != self.shard.size:
+            raise self._corrupt(f"{self.bytes_available:,} bytes, but the manifest says {self.shard.size:,}")
+        self._check_sha256(sha256.hexdigest())
 
-    def _hashed(self, view: memoryview) -> str:
-        seen = hashlib.sha256()
-        for start in range(0, len(view), _PIECE):
+    def _hash(self, view: memoryview) -> str:
+        sha256 = hashlib.sha256()
+        for start in range(0, len(view), _HASH_BYTES):
             self._check_stopped()
-            seen.update(view[start : start + _PIECE])
-        return seen.hexdigest()
+            sha256.update(view[start : start + _HASH_BYTES])
+        return sha256.hexdigest()
 
-    def _prove(self, found: str) -> None:
-        if found != self.shard.sha256:
-            raise self._corrupt(f"sha256 {found[:12]}, but the manifest says {self.shard.sha256[:12]}")
+    def _check_sha256(self, actual: str) -> None:
+        if actual != self.shard.sha256:
+            raise self._corrupt(f"sha256 {actual[:12]}, but the manifest says {self.shard.sha256[:12]}")
 
-    def _corrupt(self, what: str) -> CorruptShard:
-        return CorruptShard(f"{self.where}: {what}; run `stoker verify`, then ingest the corpus again")
+    def _corrupt(self, finding: str) -> CorruptShard:
+        return CorruptShard(f"{self.url}: {finding}; run `stoker verify`, then ingest the corpus again")
 
     def _check_stopped(self) -> None:
         if self._stopped.is_set():
-            raise Stopped(f"{self.where}: the stream was closed before it was here")
+            raise StreamClosed(f"{self.url}: the stream was closed before it was here")
 
 
-@dataclass(frozen=True, eq=False)
-class Coming:
-    """A shard that is on its way, or here."""
-
-    fetch: Fetch
-    view: "Future[memoryview]"
-
-    @property
-    def failed(self) -> bool:
-        """Whether it will not come."""
-        return self.view.done() and (self.view.cancelled() or self.view.exception() is not None)
-
-    @property
-    def corrupt(self) -> bool:
-        """Whether it came, and is not what it should be."""
-        return self.view.done() and not self.view.cancelled() and isinstance(self.view.exception(), CorruptShard)
-
-
-def mark_of(shard: Shard) -> Mark:
-    """Tells open shards apart: two tars of the same bytes may have keys of their own."""
+def key_of(shard: Shard) -> FetchKey:
+    """Identifies a fetch: its two checksums, because two tars of the same bytes may name their samples differently."""
     return shard.sha256, shard.index_sha256
 
 

@@ -1,4 +1,4 @@
-"""The samples of a batch in place: views of mapped or fetched bytes; nothing is copied or parsed until asked for."""
+"""The samples of a batch as views of mapped or downloaded bytes: nothing is copied or parsed until it is asked for."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from stoker.storage.shards.shard import RECORD, parse_external_record, parse_rec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Group:
-    """Those samples of a batch that lie in one shard."""
+class ShardSlice:
+    """Those samples of a batch that are in one shard."""
 
-    where: str  # the shard, for messages
+    url: str  # of the shard, for messages
     index: ShardIndex
     rows: Places  # in the shard
-    places: Places  # in the batch
-    regions: Sequence[memoryview]  # each row's bytes [start, stop) of the tar; none where the whole tar is here
-    whole: memoryview | None = None
+    slots: Places  # each row's index in the batch
+    regions: Sequence[memoryview]  # each row's bytes [start, stop) of the tar; empty if there is ``whole``
+    whole: memoryview | None = None  # the tar
 
     def column(self, extension: str) -> list[memoryview | None]:
-        """A field of each row; None where it lacks it."""
+        """A field of each row; None where the row lacks it."""
         starts, stops, all_have = self.index.within(extension, self.rows)
         if self.whole is not None:
             if all_have:
@@ -33,150 +33,169 @@ class Group:
             return [
                 self.whole[start:stop] if start <= stop else None for start, stop in zip(starts, stops, strict=True)
             ]
-        begins = self.index.starts[self.rows].tolist()
+        region_starts = self.index.starts[self.rows].tolist()
         return [
-            region[start - begin : stop - begin] if start <= stop else None
-            for region, begin, start, stop in zip(self.regions, begins, starts, stops, strict=True)
+            region[start - region_start : stop - region_start] if start <= stop else None
+            for region, region_start, start, stop in zip(self.regions, region_starts, starts, stops, strict=True)
         ]
 
-    def region(self, own: int) -> memoryview:
-        """The bytes [start, stop) of the row at that place of the group."""
+    def region(self, number: int) -> memoryview:
+        """The bytes [start, stop) of the row ``rows[number]``."""
         if self.whole is None:
-            return self.regions[own]
-        row = int(self.rows[own])
+            return self.regions[number]
+        row = int(self.rows[number])
         return self.whole[int(self.index.starts[row]) : int(self.index.stops[row])]
 
-    def keeping(self, kept: npt.NDArray[np.bool_], places: Places) -> "Group":
-        """Some of the rows, at other places of the batch."""
-        regions = [one for one, keep in zip(self.regions, kept.tolist(), strict=True) if keep] if self.regions else ()
-        return Group(self.where, self.index, self.rows[kept], places, regions, self.whole)
+    def select(self, kept: npt.NDArray[np.bool_], slots: Places) -> "ShardSlice":
+        """Some of the rows, in other slots of the batch."""
+        regions: Sequence[memoryview] = ()
+        if self.regions:
+            regions = [region for region, keep in zip(self.regions, kept.tolist(), strict=True) if keep]
+        return ShardSlice(self.url, self.index, self.rows[kept], slots, regions, self.whole)
 
 
 class Samples(Sequence[Sample]):
-    """A batch's samples in its order: ``column("jpg")`` is the fast way, ``samples[0]`` copies and parses one sample.
+    """A batch's samples, in the batch's order. ``column("jpg")`` is the fast way to read a field of all of them;
+    ``samples[0]`` copies and parses one. The views stay valid as long as anyone holds them.
 
-    The views stay valid as long as anyone holds them.
+    >>> from stoker.testing import sample_corpus
+    >>> from stoker.training import ShardStream
+    >>> stream = ShardStream(*sample_corpus(12), batch_size=3, shuffle=False)
+    >>> samples = stream.batch(0, 0)
+    >>> len(samples), samples.keys, samples.extensions
+    (3, ['n0000', 'n0001', 'n0002'], ['json', 'txt'])
+    >>> [bytes(payload) for payload in samples.column("txt")]
+    [b'0', b'1', b'2']
+    >>> samples[2].fields, samples[2].record["label"]
+    ({'txt': b'2'}, '2')
+    >>> stream.close()
+
+    Args:
+        slices: the samples shard by shard; their slots together are the numbers below ``size``.
+        size: samples.
+        fields: the fields that ``samples[0]`` has; None: all. ``column`` knows all of them.
     """
 
-    def __init__(self, groups: Sequence[Group], size: int, fields: Sequence[str] | None = None) -> None:
-        self._groups = tuple(groups)
+    def __init__(self, slices: Sequence[ShardSlice], size: int, fields: Sequence[str] | None = None) -> None:
+        self._slices = tuple(slices)
         self._size = size
-        self._fields = fields  # that ``samples[0]`` has; None: all
+        self._fields = fields
         self._in_order: Callable[[list[memoryview | None]], Iterable[memoryview | None]] | None = None
-        self._found: npt.NDArray[np.int64] | None = None
+        self._located: npt.NDArray[np.int64] | None = None  # (2, size): each slot's slice, and its number in that
 
     def __len__(self) -> int:
         return self._size
 
     @property
     def size(self) -> int:
-        """Bytes of the samples in their tars, headers and padding among them."""
-        return sum(int(group.index.lengths.take(group.rows).sum()) for group in self._groups)
+        """Bytes of the samples in their tars, with headers and padding."""
+        return sum(int(part.index.lengths.take(part.rows).sum()) for part in self._slices)
 
     @property
     def extensions(self) -> list[str]:
-        """The fields that samples of these shards have, sorted."""
-        return sorted({extension for group in self._groups for extension in group.index.extensions})
+        """The fields that occur in these shards, sorted."""
+        return sorted({extension for part in self._slices for extension in part.index.extensions})
 
     def column(self, extension: str) -> list[memoryview | None]:
-        """A field of every sample, in the batch's order; None where a sample lacks it."""
-        found: list[memoryview | None] = []
-        for group in self._groups:
-            found += group.column(extension)
+        """A field of every sample; None where a sample lacks it."""
+        payloads: list[memoryview | None] = []
+        for part in self._slices:
+            payloads += part.column(extension)
         if self._in_order is None:
-            order = np.argsort(np.concatenate([group.places for group in self._groups] or [np.zeros(0, np.int64)]))
-            # Of one place it would give no tuple, and of none there is no such thing.
+            order = np.argsort(np.concatenate([part.slots for part in self._slices] or [np.zeros(0, np.int64)]))
+            # With one index itemgetter would return no tuple, and without any there is none.
             self._in_order = list if len(order) < 2 else itemgetter(*order.tolist())
-        return list(self._in_order(found))
+        return list(self._in_order(payloads))
 
     def first(self, extensions: Sequence[str]) -> list[memoryview | None]:
-        """Of each sample the first of these fields that it has."""
-        found: list[memoryview | None] = [None] * self._size
+        """For each sample the first of these fields that it has."""
+        payloads: list[memoryview | None] = [None] * self._size
         for extension in extensions:
-            if None not in found:
+            if None not in payloads:
                 break
-            for place, payload in enumerate(self.column(extension)):
-                if found[place] is None:
-                    found[place] = payload
-        return found
+            for index, payload in enumerate(self.column(extension)):
+                if payloads[index] is None:
+                    payloads[index] = payload
+        return payloads
 
     @property
     def keys(self) -> list[str]:
         """The samples' keys."""
-        found = [""] * self._size
-        for group in self._groups:
-            for place, key in zip(group.places.tolist(), group.index.keys.take(group.rows).to_pylist(), strict=True):
-                found[place] = key
-        return found
+        keys = [""] * self._size
+        for part in self._slices:
+            for slot, key in zip(part.slots.tolist(), part.index.keys.take(part.rows).to_pylist(), strict=True):
+                keys[slot] = key
+        return keys
 
     @property
     def sizes(self) -> list[int]:
         """Bytes of each sample in its tar."""
-        found = np.zeros(self._size, np.int64)
-        for group in self._groups:
-            found[group.places] = group.index.lengths[group.rows]
-        return found.tolist()
+        sizes = np.zeros(self._size, np.int64)
+        for part in self._slices:
+            sizes[part.slots] = part.index.lengths[part.rows]
+        return sizes.tolist()
 
     @property
     def shards(self) -> list[str]:
-        """The shard that each sample lies in, by its URL."""
-        found = [""] * self._size
-        for group in self._groups:
-            for place in group.places.tolist():
-                found[place] = group.where
-        return found
+        """The URL of each sample's shard."""
+        urls = [""] * self._size
+        for part in self._slices:
+            for slot in part.slots.tolist():
+                urls[slot] = part.url
+        return urls
 
     def records(self) -> list[dict[str, Any]]:  # Any: JSON values
         """The samples' records, parsed; empty where a sample has none. Raises CorruptShard."""
-        return [{} if one is None else parse_record(one) for one in self.column(RECORD)]
+        return [{} if payload is None else parse_record(payload) for payload in self.column(RECORD)]
 
     def where(self, place: int) -> str:
-        """Which sample of which shard it is, for messages."""
-        group, own = self._group(place)
-        return f"{group.where}: sample {group.index.keys[int(group.rows[own])].as_py()}"
+        """Shard and key of the sample ``samples[place]``, for messages."""
+        part, number = self._locate(place)
+        return f"{part.url}: sample {part.index.keys[int(part.rows[number])].as_py()}"
 
     def without(self, place: int) -> "Samples":
-        """The others."""
-        groups = []
-        for group in self._groups:
-            kept = group.places != place
-            places = group.places[kept]
-            groups.append(group.keeping(kept, places - (places > place)))
-        return Samples(groups, self._size - 1, self._fields)
+        """All samples but ``samples[place]``."""
+        slices = []
+        for part in self._slices:
+            kept = part.slots != place
+            slots = part.slots[kept]
+            slices.append(part.select(kept, slots - (slots > place)))
+        return Samples(slices, self._size - 1, self._fields)
 
     @overload
-    def __getitem__(self, place: int) -> Sample: ...
+    def __getitem__(self, index: int) -> Sample: ...
     @overload
-    def __getitem__(self, place: slice) -> list[Sample]: ...
-    def __getitem__(self, place: int | slice) -> Sample | list[Sample]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(self._size))]
-        group, own = self._group(range(self._size)[place])
-        row, region = int(group.rows[own]), group.region(own)
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(self._size))]
+        part, number = self._locate(range(self._size)[index])
+        row, region = int(part.rows[number]), part.region(number)
         fields: dict[str, bytes] = {}
         record: dict[str, Any] = {}  # Any: JSON values
-        index = group.index
-        key = index.keys[row].as_py()
-        for number, extension in enumerate(index.extensions):
-            size = int(index.sizes[number, row])
+        shard_index = part.index
+        key = shard_index.keys[row].as_py()
+        for column, extension in enumerate(shard_index.extensions):
+            size = int(shard_index.sizes[column, row])
             if size < 0:
                 continue
-            begin = int(index.offsets[number, row]) - int(index.starts[row])
-            payload = region[begin : begin + size]
-            if extension == RECORD and (found := parse_external_record(payload, key)) is not None:
-                record = found
+            start = int(shard_index.offsets[column, row]) - int(shard_index.starts[row])
+            payload = region[start : start + size]
+            if extension == RECORD and (parsed := parse_external_record(payload, key)) is not None:
+                record = parsed
             elif self._fields is None or extension in self._fields:
                 fields[extension] = bytes(payload)
         return Sample.unchecked(key, fields, record)
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self[place] for place in range(self._size))
+        return (self[index] for index in range(self._size))
 
-    def _group(self, place: int) -> tuple[Group, int]:
-        if self._found is None:
-            self._found = np.zeros((2, self._size), np.int64)
-            for number, group in enumerate(self._groups):
-                self._found[0, group.places] = number
-                self._found[1, group.places] = np.arange(len(group.places))
-        number, own = self._found[:, place].tolist()
-        return self._groups[number], own
+    def _locate(self, slot: int) -> tuple[ShardSlice, int]:
+        """The slice of a slot, and its number in that slice."""
+        if self._located is None:
+            self._located = np.zeros((2, self._size), np.int64)
+            for number, part in enumerate(self._slices):
+                self._located[0, part.slots] = number
+                self._located[1, part.slots] = np.arange(len(part.slots))
+        number, own_number = self._located[:, slot].tolist()
+        return self._slices[number], own_number

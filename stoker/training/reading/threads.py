@@ -1,4 +1,4 @@
-"""Threads that work ahead, end promptly, and keep no process alive."""
+"""Thread pools that end promptly, and objects that survive a fork: neither keeps a process alive or hangs it."""
 
 import os
 import time
@@ -6,92 +6,105 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
-from threading import Event, Thread, current_thread
+from threading import Event, Lock, Thread, current_thread
 from typing import Any, Protocol
 
-_END_S = 5.0  # that the process waits at its exit for what the threads are at
-_Wish = tuple[Future[Any], Callable[[], Any]]  # Any: what the call gives
+_END_S = 5.0  # that the exit of the process waits for tasks that are running
+_Task = tuple[Future[Any], Callable[[], Any]]  # Any: the result
 
 
-class Forked(Protocol):
-    """What holds locks, threads or open files."""
+class ForkAware(Protocol):
+    """An object with locks, threads or open files."""
 
-    def begin_anew(self) -> None:
-        """In a process that was forked they are those of the other process: have others."""
-
-
-_forked: "weakref.WeakSet[Forked]" = weakref.WeakSet()
+    def reset_after_fork(self) -> None:
+        """Replace them: in a forked process they belong to the parent."""
 
 
-def after_fork(one: Forked) -> None:
-    """Let it begin anew in every process that will be forked from this one."""
-    _forked.add(one)
+_fork_aware: "weakref.WeakSet[ForkAware]" = weakref.WeakSet()
 
 
-def _begin_anew() -> None:
-    for one in list(_forked):
-        one.begin_anew()
+def register_fork_reset(resource: ForkAware) -> None:
+    """Call its ``reset_after_fork`` in every process that is forked from this one."""
+    _fork_aware.add(resource)
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+def _reset_all() -> None:
+    for resource in list(_fork_aware):
+        resource.reset_after_fork()
 
 
-class Threads:
-    """A pool that works off calls in their order.
+os.register_at_fork(after_in_child=_reset_all)
 
-    Not ThreadPoolExecutor: at the exit of the process that works off all that is queued, and waits for it without
-    bound. Here what has not begun is dropped, when the pool is closed, when nobody holds it any more, and at the exit.
+
+class ThreadPool:
+    """``count`` daemon threads that run tasks in the order in which they were submitted; started with the first one.
+
+    Not ThreadPoolExecutor: at the exit of the process that runs everything that is queued, and waits for it without
+    bound. Here tasks that have not begun are cancelled: when the pool is closed, when nobody refers to it any more, and
+    at the exit.
     """
 
     def __init__(self, count: int, name: str) -> None:
-        self._queue: SimpleQueue[_Wish | None] = SimpleQueue()
-        closed = Event()
-        threads = [
-            Thread(target=_work, args=(self._queue, closed), name=f"{name}-{number}", daemon=True)
-            for number in range(count)
-        ]
-        for thread in threads:
-            thread.start()
-        # They do not hold the pool, so it is closed when the last who uses it lets go of it, and before the exit.
-        self._closing = (self._queue, closed, threads)
-        weakref.finalize(self, _end, *self._closing, _END_S)
+        self._count, self._name = count, name
+        self._queue: SimpleQueue[_Task | None] = SimpleQueue()
+        self._closed = Event()
+        self._threads: list[Thread] = []
+        self._lock = Lock()  # of starting and closing
 
     @property
     def alive(self) -> bool:
         """Whether any of the threads has not ended."""
-        return any(thread.is_alive() for thread in self._closing[2])
+        return any(thread.is_alive() for thread in self._threads)
 
-    def call(self, wished: Callable[[], Any]) -> Future[Any]:  # Any: what the call gives
-        """What it gives or raises, when a thread got to it; cancelled if the pool is closed before."""
-        coming: Future[Any] = Future()
-        queue, closed, _ = self._closing
-        queue.put((coming, wished))
-        if closed.is_set():
-            coming.cancel()  # behind what ends the threads, none would get to it
-        return coming
+    def submit(self, task: Callable[[], Any]) -> Future[Any]:  # Any: the result
+        """The future of a task's result; cancelled if the pool is closed before the task began."""
+        if not self._threads:
+            self._start()
+        future: Future[Any] = Future()
+        self._queue.put((future, task))
+        if self._closed.is_set():
+            future.cancel()  # it may be queued behind the end marks, where no thread would get to it
+        return future
 
     def close(self, wait_s: float = _END_S) -> None:
-        """Begin nothing more; wait so long for what has begun."""
-        _end(*self._closing, wait_s)
+        """Begin no other task; wait at most so long for the running ones."""
+        with self._lock:
+            self._closed.set()
+        _end(self._queue, self._closed, self._threads, wait_s)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._threads or self._closed.is_set():
+                return
+            threads = [
+                Thread(target=_work, args=(self._queue, self._closed), name=f"{self._name}-{number}", daemon=True)
+                for number in range(self._count)
+            ]
+            for thread in threads:
+                thread.start()
+            self._threads = threads
+            # The threads do not refer to the pool, so it is closed when its last user lets go of it, and at the exit.
+            # Registered here, not in the constructor: at the exit the pool that was started last is ended first.
+            weakref.finalize(self, _end, self._queue, self._closed, threads, _END_S)
 
 
-def _work(queue: "SimpleQueue[_Wish | None]", closed: Event) -> None:
-    while (wish := queue.get()) is not None:
-        coming, wished = wish
+def _work(queue: "SimpleQueue[_Task | None]", closed: Event) -> None:
+    while (entry := queue.get()) is not None:
+        future, task = entry
         if closed.is_set():
-            coming.cancel()
-        elif coming.set_running_or_notify_cancel():
+            future.cancel()
+        elif future.set_running_or_notify_cancel():
             try:
-                made = wished()
+                result = task()
             except BaseException as error:  # noqa: BLE001  # raised by result(), in the loop
-                coming.set_exception(error)
+                future.set_exception(error)
             else:
-                coming.set_result(made)
-                del made
-        del wish, coming, wished  # or an idle thread would hold a batch, and its memory
+                future.set_result(result)
+                del result
+        del entry, future, task  # or an idle thread would hold a batch, and its memory
 
 
-def _end(queue: "SimpleQueue[_Wish | None]", closed: Event, threads: Sequence[Thread], wait_s: float) -> None:
+def _end(queue: "SimpleQueue[_Task | None]", closed: Event, threads: Sequence[Thread], wait_s: float) -> None:
     closed.set()
     for _ in threads:
         queue.put(None)

@@ -1,55 +1,56 @@
-"""How fast shards come, to tell whether one is here soon."""
+"""How fast shards are downloaded, to estimate when one will be complete."""
 
 import time
 from collections.abc import Iterable
 from threading import Lock
 
-from stoker.training.reading.fetching import Fetch
+from stoker.training.reading.fetching import ShardFetch
 
-_GUESS = 50e6  # bytes a second that a store is taken to give, before any were counted
-_COUNTED_S = 0.05  # before what was counted says anything
+_GUESS = 50e6  # bytes a second, until a rate was measured
+_MIN_MEASURED_S = 0.05  # a rate measured over a shorter time means nothing
 
 
-class Traffic:
-    """The fetches that are under way, and what they bring."""
+class TransferRate:
+    """The rate at which the fetches that are running bring bytes, together."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._fetches: set[Fetch] = set()
-        self._since = 0.0  # when the first of those began that ran without a break since
-        self._ended = 0  # bytes of those that have ended since
+        self._running: set[ShardFetch] = set()
+        self._since = 0.0  # begin of the time in which at least one fetch ran without a break
+        self._ended_bytes = 0  # of the fetches that have ended in that time
         self._rate = _GUESS
 
-    def begin(self, fetch: Fetch) -> None:
-        """One sets out."""
+    def begin(self, fetch: ShardFetch) -> None:
+        """A fetch begins."""
         with self._lock:
-            if not self._fetches:
-                self._since, self._ended = time.monotonic(), 0
-            self._fetches.add(fetch)
+            if not self._running:
+                self._since, self._ended_bytes = time.monotonic(), 0
+            self._running.add(fetch)
 
-    def end(self, fetch: Fetch) -> None:
-        """One has ended, or failed."""
+    def end(self, fetch: ShardFetch) -> None:
+        """A fetch has ended, or failed."""
         with self._lock:
-            self._count()
-            self._fetches.discard(fetch)
-            self._ended += fetch.fetched
+            self._measure()
+            self._running.discard(fetch)
+            self._ended_bytes += fetch.bytes_downloaded
 
-    def seconds(self, fetches: Iterable[Fetch]) -> float:
-        """Until these and those under way are whole, at the rate of now.
+    def seconds_left(self, fetches: Iterable[ShardFetch]) -> float:
+        """Seconds until these and all running fetches are complete, at the present rate.
 
-        Waits a moment when the first of all have just set out.
+        Sleeps for a moment, once, if no rate was measured yet and the first fetches have just begun.
         """
         with self._lock:
-            since = self._since if self._fetches else time.monotonic()  # a thread is just about to begin
-            wait = since + _COUNTED_S - time.monotonic() if self._rate == _GUESS else 0
+            since = self._since if self._running else time.monotonic()  # a thread is just about to begin
+            wait = since + _MIN_MEASURED_S - time.monotonic() if self._rate == _GUESS else 0
         if wait > 0:
             time.sleep(wait)
         with self._lock:
-            self._count()
-            return sum(one.shard.size - one.got for one in {*fetches, *self._fetches}) / self._rate
+            self._measure()
+            missing = sum(fetch.shard.size - fetch.bytes_available for fetch in {*fetches, *self._running})
+            return missing / self._rate
 
-    def _count(self) -> None:
+    def _measure(self) -> None:
         passed = time.monotonic() - self._since
-        if self._fetches and passed >= _COUNTED_S:
-            brought = self._ended + sum(one.fetched for one in self._fetches)
-            self._rate = brought / passed if brought else self._rate
+        if self._running and passed >= _MIN_MEASURED_S:
+            downloaded = self._ended_bytes + sum(fetch.bytes_downloaded for fetch in self._running)
+            self._rate = downloaded / passed if downloaded else self._rate

@@ -1,4 +1,10 @@
-"""What was given of shards before they were proven: kept in mind until they are, and compared with them then."""
+"""Reads that were served before their shard was verified: recorded with a checksum, and compared once it is.
+
+Samples may be read before the download of their shard ends, or while a local file is still being hashed. The bytes are
+hashed when they are handed out. When the shard is verified, the same ranges of it must have the same hashes: then what
+was handed out is verified, too. Price: a corrupt shard may be reported some batches late, and each such range is hashed
+twice.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -6,77 +12,75 @@ from threading import Lock
 
 from stoker.storage.errors import CorruptShard
 from stoker.storage.versions.manifest import Shard
-from stoker.training.reading.fetching import Coming, Mark, mark_of
+from stoker.training.reading.fetching import FetchKey, FetchState, ShardFetch
 
-Again = Callable[[Shard], Coming]  # a shard, if need be fetched once more
-_Region = tuple[int, int, bytes]  # start, stop, SHA-256
+Refetch = Callable[[Shard], ShardFetch]  # the shard's fetch; a new one if the last failed
+_Range = tuple[int, int, bytes]  # start, stop, SHA-256 of the bytes that were served
 
 
-class Early:
-    """Samples are given before their shard is whole; here is noted which, so that none of them passes unproven."""
+class UnverifiedReads:
+    """The byte ranges that were served from shards in state FETCHING or COMPLETE."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._given: dict[Mark, tuple[Shard, Coming, list[_Region]]] = {}
+        self._reads: dict[FetchKey, tuple[ShardFetch, list[_Range]]] = {}
 
-    def note(self, shard: Shard, coming: Coming, start: int = 0, payload: bytes | memoryview = b"") -> None:
-        """These bytes of a shard are given; none where they are the very memory that will be proven."""
-        region = start, start + len(payload), hashlib.sha256(payload).digest()
+    def record(self, fetch: ShardFetch, start: int = 0, payload: bytes | memoryview = b"") -> None:
+        """Record that these bytes were served; none where they are the very memory that is being hashed."""
+        served = start, start + len(payload), hashlib.sha256(payload).digest()
         with self._lock:
-            self._given.setdefault(mark_of(shard), (shard, coming, []))[2].append(region)
+            self._reads.setdefault(fetch.key, (fetch, []))[1].append(served)
 
-    def check(self, again: Again) -> None:
-        """Compare those that are whole by now. Raises CorruptShard."""
-        for shard, coming in self._all():
-            if coming.failed and not coming.corrupt:
-                self._turn_to(shard, again(shard))
-            elif coming.view.done():
-                self._compare(shard, coming)
+    def check(self, refetch: Refetch) -> None:
+        """Compare the reads of shards that are verified by now. Raises CorruptShard. Does not wait."""
+        for fetch in self._fetches():
+            state = fetch.state
+            if state is FetchState.FAILED:
+                self._follow(refetch(fetch.shard))
+            elif state in (FetchState.VERIFIED, FetchState.CORRUPT):
+                self._compare(fetch)
 
-    def settle(self, again: Again) -> None:
-        """Wait until all are proven. Raises CorruptShard; StorageError where one cannot be had any more."""
-        for shard, coming in self._all():
-            self._compare(shard, again(shard) if coming.failed else coming)
+    def wait_verified(self, refetch: Refetch) -> None:
+        """Wait until all reads are verified. Raises CorruptShard; StorageError where a shard cannot be had any more."""
+        for fetch in self._fetches():
+            ended_badly = fetch.state in (FetchState.FAILED, FetchState.CORRUPT)
+            self._compare(refetch(fetch.shard) if ended_badly else fetch)
 
-    def known(self) -> CorruptShard | None:
-        """What is wrong with those that are whole, without asking for any again."""
-        for shard, coming in self._all():
-            if coming.corrupt or (coming.view.done() and not coming.failed):
+    def corruption(self) -> CorruptShard | None:
+        """The error of a read that is known by now to be corrupt. Fetches nothing, waits for nothing."""
+        for fetch in self._fetches():
+            if fetch.state in (FetchState.VERIFIED, FetchState.CORRUPT):
                 try:
-                    self._compare(shard, coming)
+                    self._compare(fetch)
                 except CorruptShard as error:
                     return error
         return None
 
-    def clear(self) -> None:
-        """Nothing was given."""
+    def _fetches(self) -> list[ShardFetch]:
         with self._lock:
-            self._given.clear()
+            return [fetch for fetch, _ in self._reads.values()]
 
-    def _all(self) -> list[tuple[Shard, Coming]]:
+    def _follow(self, fetch: ShardFetch) -> None:
+        """Verify the reads of a shard by another fetch of it."""
         with self._lock:
-            return [(shard, coming) for shard, coming, _ in self._given.values()]
+            if (reads := self._reads.get(fetch.key)) is not None:
+                self._reads[fetch.key] = (fetch, reads[1])
 
-    def _turn_to(self, shard: Shard, coming: Coming) -> None:
-        with self._lock:
-            if (given := self._given.get(mark_of(shard))) is not None:
-                self._given[mark_of(shard)] = (shard, coming, given[2])
-
-    def _compare(self, shard: Shard, coming: Coming) -> None:
+    def _compare(self, fetch: ShardFetch) -> None:
         try:
-            view = coming.view.result()
+            view = fetch.verified.result()
         except CorruptShard:
-            self._taken(shard)  # it is told once
+            self._pop(fetch)  # it is reported once
             raise
-        for start, stop, sha256 in self._taken(shard):
+        for start, stop, sha256 in self._pop(fetch):
             if hashlib.sha256(view[start:stop]).digest() != sha256:
                 raise CorruptShard(
-                    f"{coming.fetch.where}: bytes {start:,} to {stop:,} were other ones when they were read first: it "
-                    "was altered meanwhile, and batches were made of what it was; go back to a state from before"
+                    f"{fetch.url}: bytes {start:,} to {stop:,} were other ones when they were read first: the shard "
+                    "was altered meanwhile, and batches were made of the former bytes; go back to a state from before"
                 )
 
-    def _taken(self, shard: Shard) -> list[_Region]:
-        # What is given from now on is another note.
+    def _pop(self, fetch: ShardFetch) -> list[_Range]:
+        # Reads that are served from now on are recorded anew.
         with self._lock:
-            given = self._given.pop(mark_of(shard), None)
-        return [] if given is None else given[2]
+            reads = self._reads.pop(fetch.key, None)
+        return [] if reads is None else reads[1]
