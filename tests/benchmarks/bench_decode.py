@@ -158,7 +158,7 @@ def main() -> None:
         gathered: list[tuple[Samples, Sequence[bytes]]] = []
         generator = np.random.default_rng(1)
         for start in range(0, count, BATCH):
-            one = own.gathered(own.share_of(0, start))
+            one = own.fetch_samples(own.locate_share(0, start))
             gathered.append((one, [generator.bytes(32) for _ in range(len(one))]))
         payloads = [one for batch, _ in gathered for one in batch.column("jpg") if one is not None]
         bare = Bare(payloads, [one for _, draws in gathered for one in draws], options.size)

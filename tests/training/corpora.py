@@ -1,7 +1,7 @@
 """Small versions to train on, made through storage alone: the real digits of scikit-learn, the handbook's texts."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,12 +41,12 @@ def texts() -> tuple[Sample, ...]:
 
 
 def version(
-    store: Store, folder: Path, splits: dict[str, Iterable[Sample]], *, corpus: str = "small", per_shard: int = 100
+    store: Store, folder: Path, splits: Mapping[str, Iterable[Sample]], *, corpus: str = "small", per_shard: int = 100
 ) -> Manifest:
     """A published version of these samples, shards of ``per_shard``."""
     shards = []
-    for split, given in splits.items():
-        samples = list(given)
+    for split, in_split in splits.items():
+        samples = list(in_split)
         for number, start in enumerate(range(0, len(samples), per_shard)):
             shards.append(_shard(store, folder, corpus, split, number, samples[start : start + per_shard]))
     payload = records.encode([])

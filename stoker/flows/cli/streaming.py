@@ -15,7 +15,7 @@ from stoker.flows.settings import UsageError
 from stoker.flows.start import manifest_of, settings_of, torch_needed
 
 if TYPE_CHECKING:
-    from stoker.training.loader.bench import Measured, Stage
+    from stoker.training.loader.bench import BenchResult, Stage
     from stoker.training.stream.stream import ShardStream
 
 _LIMITS = {
@@ -92,7 +92,7 @@ def _bench(stream: "ShardStream", arguments: Namespace) -> int:
             stream,
             workers=arguments.workers,
             seconds=arguments.seconds,
-            tell=lambda stage: board.phase(f"{stream.manifest.reference}: {stage}"),
+            on_stage=lambda stage: board.phase(f"{stream.manifest.reference}: {stage}"),
             stop=board.stopped.is_set,
         )
         if board.stopped.is_set():
@@ -116,7 +116,7 @@ def _decodes_images(stream: "ShardStream") -> bool:
     return bool(set(IMAGE_FIELDS) & set(stream.batch(0, 0).extensions))
 
 
-def _short(measured: "Measured", rate: float) -> str:
+def _short(measured: "BenchResult", rate: float) -> str:
     slowest = measured.reading if measured.limit == "reading" or measured.making is None else measured.making
     words = _LIMITS[measured.limit]
     cores = slowest.needs(rate)
@@ -126,7 +126,7 @@ def _short(measured: "Measured", rate: float) -> str:
     )
 
 
-def _show(measured: "Measured", console: Console, what: str) -> None:
+def _show(measured: "BenchResult", console: Console, what: str) -> None:
     sheet = Sheet(console)
     sheet.title(
         f"{measured.reference}, split {measured.split}",
@@ -150,7 +150,7 @@ def _row(stage: "Stage") -> tuple[str, str, str, str]:
     return names[stage.name], f"{stage.samples_per_s:,.0f}", f"{size_text(stage.bytes_per_s)}/s", f"{stage.cpu_ms:,.1f}"
 
 
-def _json(measured: "Measured", rate: float | None) -> dict[str, Any]:  # Any: JSON values
+def _json(measured: "BenchResult", rate: float | None) -> dict[str, Any]:  # Any: JSON values
     import dataclasses
 
     found = dataclasses.asdict(measured) | {"rate": measured.rate, "limit": measured.limit}

@@ -173,6 +173,10 @@ class DirectoryStore(DeprecatedNames):
         with self._translated_errors(_PENDING), contextlib.suppress(FileNotFoundError):
             (self.root / _PENDING / check_key(upload.upload_id)).unlink()
 
+    def reopen(self) -> "DirectoryStore":
+        """This store: it holds no connection."""
+        return self
+
     def probe(self) -> None:
         """Check that the directory takes create-only writes; remove old incomplete files."""
         check_create_only(self)

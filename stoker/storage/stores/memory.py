@@ -107,6 +107,10 @@ class MemoryStore(DeprecatedNames):
     def abort(self, upload: PendingUpload) -> None:
         """Does nothing: there are no incomplete uploads."""
 
+    def reopen(self) -> "MemoryStore":
+        """This store: a forked process has a copy of the objects."""
+        return self
+
     def probe(self) -> None:
         """Check create-only writes."""
         check_create_only(self)

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -144,6 +144,10 @@ class S3Store(DeprecatedNames):
         address = self._bucket_and_key(upload.key) | {"UploadId": upload.upload_id}
         with suppress(NotFound, UploadGone):
             self._try(upload.key, lambda client: client.abort_multipart_upload(**address))
+
+    def reopen(self) -> "S3Store":
+        """The same store with a client of its own."""
+        return replace(self)
 
     def probe(self) -> None:
         """Check that the bucket can be reached and written, and that the server honours ``If-None-Match: *``."""

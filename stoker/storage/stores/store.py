@@ -94,6 +94,10 @@ class Store(Protocol):
     def abort(self, upload: PendingUpload) -> None:
         """Remove an incomplete upload; does nothing if it has ended. If somebody still writes it, that write fails."""
 
+    def reopen(self) -> "Store":
+        """The same store with connections and locks of its own: for a process that was forked."""
+        return self
+
     def probe(self) -> None:
         """Check once that the store can be reached and written, and honours create-only writes.
 

@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch.utils.data import Dataset, get_worker_info
@@ -26,34 +25,51 @@ class Stream(Protocol):
     def batches(self) -> int:
         """Batches of a whole epoch."""
 
-    def step(self) -> None:
+    def advance(self) -> None:
         """Count one batch as handed to the loop."""
 
-    def turn(self) -> None:
+    def next_epoch(self) -> None:
         """Begin the next epoch."""
 
     def batch(self, epoch: int, start: int) -> Any:
-        """The batch at a position of an epoch; counts nothing."""
+        """The batch at a position of an epoch. Does not move the stream."""
 
-    def settle(self) -> None:
-        """Wait until all that was given is proven."""
+    def wait_verified(self) -> None:
+        """Wait until all samples that were handed out are verified."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is."""
+        """The stream's position."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
 
+    def reopen(self) -> Self:
+        """The same stream at the beginning, with connections, locks and threads of its own: for a forked process."""
+
     def close(self) -> None:
-        """End what reads ahead."""
+        """End the threads that read ahead."""
 
 
 class Batches(Dataset[Any]):
-    """What is left of a stream's epoch, batch by batch: for ``DataLoader(Batches(stream), batch_size=None)``.
+    """What is left of a stream's epoch as a map-style dataset of batches, for torch's own DataLoader.
+
+    >>> from stoker.testing import sample_corpus
+    >>> from stoker.training import ShardStream
+    >>> from torch.utils.data import DataLoader
+    >>> stream = ShardStream(*sample_corpus(12), batch_size=4, shuffle=False, collate=len)
+    >>> for batch in DataLoader(Batches(stream), batch_size=None):
+    ...     stream.advance()
+    >>> batch, stream.delivered
+    (4, 12)
+    >>> stream.next_epoch()
+    >>> stream.close()
 
     Any worker can make any batch. A bare DataLoader hands batches out in order, but it does not count them in the
-    stream: call ``stream.step()`` for each, and ``stream.turn()`` behind the last; then a new ``Batches`` is the next
-    epoch. What the workers count (``stream.counters``) stays with them; with ``Loader`` it comes home.
+    stream: call ``stream.advance()`` for each, and ``stream.next_epoch()`` behind the last; then a new ``Batches`` is
+    the next epoch. What worker processes count (``stream.counters``) stays with them; with ``Loader`` it is added here.
+
+    Args:
+        stream: a ShardStream, MixedStream, TextStream, or another with these methods.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -67,46 +83,27 @@ class Batches(Dataset[Any]):
     def __getitem__(self, number: int) -> Any:
         if not 0 <= number < self._left:
             raise IndexError(number)
-        if os.getpid() != self._process:
-            self._arrive()
+        if os.getpid() != self._process:  # forked: connections, locks and threads are those of the parent
+            self._stream, self._process = self._stream.reopen(), os.getpid()
         batch = self._stream.batch(self._epoch, self._start + number * self._stream.batch_size)
-        told = get_worker_info()
-        if number + (told.num_workers if told else 1) >= self._left:  # the last one that this worker makes
-            self._stream.settle()
+        worker = get_worker_info()
+        if number + (worker.num_workers if worker else 1) >= self._left:  # the last one that this worker makes
+            self._stream.wait_verified()
         return batch
 
-    def _arrive(self) -> None:
-        """In a process that was forked: connections, locks and threads are those of the other process; begin anew."""
-        self._stream = _anew(self._stream)
-        self._process = os.getpid()
-
     def __setstate__(self, state: dict[str, Any]) -> None:  # Any: what pickle gives
-        self.__dict__.update(state, _process=os.getpid())  # pickled, it has begun anew already
+        self.__dict__.update(state, _process=os.getpid())  # an unpickled stream has been opened anew already
 
 
-def _anew(part: Any) -> Any:  # Any: what the fields of streams hold
-    """The same stream or store, or those in a list or dict, made again of their fields; any other value as it is."""
-    if type(part) is dict:
-        return {name: _anew(one) for name, one in part.items()}
-    if type(part) in (list, tuple):
-        return type(part)(_anew(one) for one in part)
-    if is_dataclass(part) and not isinstance(part, type) and (hasattr(part, "batch") or hasattr(part, "read")):
-        made = {one.name: _anew(getattr(part, one.name)) for one in fields(part) if one.init}
-        if "version" in made and hasattr(part, "manifest"):
-            made["version"] = part.manifest  # the name may mean another one by now
-        return replace(part, **made)
-    return part
-
-
-def pinned(batch: Any) -> Any:  # Any: tensors in tuples, lists and mappings
+def pin_memory(batch: Any) -> Any:  # Any: tensors in tuples, lists and mappings
     """The same batch in pinned memory."""
     if isinstance(batch, torch.Tensor):
         return batch.pin_memory()
     if isinstance(batch, tuple):
-        parts = [pinned(one) for one in batch]
+        parts = [pin_memory(part) for part in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
     if isinstance(batch, list):
-        return [pinned(one) for one in batch]
+        return [pin_memory(part) for part in batch]
     if isinstance(batch, Mapping):
-        return {name: pinned(one) for name, one in batch.items()}
+        return {name: pin_memory(part) for name, part in batch.items()}
     return batch

@@ -1,4 +1,4 @@
-"""How fast a loader on this machine can feed a loop, and what limits it: each stage alone, then all together."""
+"""A benchmark of how fast a loader on this machine can feed a loop: each stage alone, then all together."""
 
 import os
 import time
@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stoker.training.loader.loader import Loader
-from stoker.training.loader.monitor import Watch
+from stoker.training.loader.monitor import StreamMonitor
 from stoker.training.reading.counters import Counters
 from stoker.training.reading.samples import Samples
-from stoker.training.stream.shuffling import Quality, quality
+from stoker.training.stream.shuffling import ShuffleQuality, shuffle_quality
 from stoker.training.stream.stream import ShardStream
 
-_HELD = 4  # batches that the stage of making is measured on, again and again
+_MAKING_BATCHES = 4  # that the stage of making is measured on, again and again
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What one stage does when it need not wait for any other."""
+    """The speed of one stage when it waits for no other."""
 
     name: str
     samples_per_s: float
@@ -27,13 +27,13 @@ class Stage:
     cpu_ms: float  # of this process for 1,000 samples, all threads
 
     def needs(self, rate: float) -> float:
-        """Cores that are busy with it at so many samples a second."""
+        """Cores that are busy with it at ``rate`` samples a second."""
         return rate * self.cpu_ms / 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What was found."""
+class BenchResult:
+    """The result of a benchmark; `stoker stream --json` prints these fields."""
 
     reference: str
     split: str
@@ -46,8 +46,8 @@ class Measured:
     reading: Stage  # every payload byte touched, nothing decoded
     making: Stage | None  # batches of samples that lie in memory, on one thread; None: nothing is decoded
     loading: Stage  # all of it, through the loader
-    seen: dict[str, float] = field(hash=False)  # see Watch.tell, over the measurement of loading
-    shuffle: Quality | None  # None: not shuffled
+    seen: dict[str, float] = field(hash=False)  # see StreamMonitor.report, over the measurement of loading
+    shuffle: ShuffleQuality | None  # None: not shuffled
 
     @property
     def rate(self) -> float:
@@ -71,35 +71,35 @@ def measure(
     *,
     workers: int = 2,
     seconds: float = 10.0,
-    tell: Callable[[str], None] = lambda stage: None,
+    on_stage: Callable[[str], None] = lambda stage: None,
     stop: Callable[[], bool] = lambda: False,
-) -> Measured:
-    """Measure a stream in about ``seconds``; ``tell`` hears of each stage. Raises what the stream raises.
+) -> BenchResult:
+    """Measure a stream in about ``seconds``; ``on_stage`` is called with the name of each stage that begins.
 
-    The stream is left where it was; epochs begin again when they are over.
+    The stream is not moved; an epoch that ends is followed by the next. Raises what the stream raises.
     """
     raw = replace(stream, make=None, decode=None, augment=None, collate=None)
     with closing(raw):
-        tell("reading")
-        begun = time.monotonic()
-        first = raw.batch(0, 0)
-        _touch(first)
-        waited = time.monotonic() - begun
-        reading, _ = _loaded(raw, workers, seconds * 0.3, _touch, stop)
-        held = [raw.batch(0, start) for start in range(0, min(raw.samples, _HELD * raw.batch_size), raw.batch_size)]
-        made: Stage | None = None
+        on_stage("reading")
+        started = time.monotonic()
+        _touch(raw.batch(0, 0))
+        first_batch_s = time.monotonic() - started
+        reading, _ = _load(raw, workers, seconds * 0.3, _touch, stop)
+        starts = range(0, min(raw.samples, _MAKING_BATCHES * raw.batch_size), raw.batch_size)
+        batches = [raw.batch(0, start) for start in starts]
+        making: Stage | None = None
         decodes = stream.make is not None or stream.decode is not None
         if decodes:
-            tell("making")
-            begun = time.monotonic()
-            stream.made(held[0], 0)
-            waited += time.monotonic() - begun
-            made = _making(stream, held, seconds * 0.2, stop)
-    tell("loading")
-    own = replace(stream)
-    with closing(own):
-        loading, seen = _loaded(own, workers, seconds * 0.5, lambda batch: None, stop) if decodes else (reading, {})
-    return Measured(
+            on_stage("making")
+            started = time.monotonic()
+            stream.assemble_batch(batches[0], 0)
+            first_batch_s += time.monotonic() - started
+            making = _make(stream, batches, seconds * 0.2, stop)
+    on_stage("loading")
+    whole = replace(stream)
+    with closing(whole):
+        loading, seen = _load(whole, workers, seconds * 0.5, lambda batch: None, stop) if decodes else (reading, {})
+    return BenchResult(
         reference=stream.manifest.reference,
         split=stream.split,
         samples=stream.samples,
@@ -107,12 +107,12 @@ def measure(
         batch_size=stream.batch_size,
         workers=workers,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        first_batch_s=waited,
+        first_batch_s=first_batch_s,
         reading=reading,
-        making=made,
+        making=making,
         loading=replace(loading, name="loading"),
         seen=seen,
-        shuffle=quality(stream.order(stream.epoch), stream.batch_size) if stream.shuffle else None,
+        shuffle=shuffle_quality(stream.order(stream.epoch), stream.batch_size) if stream.shuffle else None,
     )
 
 
@@ -124,41 +124,41 @@ def _touch(samples: Samples) -> None:
                 bytes(payload)
 
 
-def _loaded(
+def _load(
     stream: ShardStream, workers: int, seconds: float, use: Callable[[Any], None], stop: Callable[[], bool]
 ) -> tuple[Stage, dict[str, float]]:  # Any: batches
-    """The stage of loading through a loader for about so long."""
-    watch, before = Watch(stream.counters), stream.counters.sums()
-    begun, cpu = time.monotonic(), time.process_time()
-    until = begun + seconds
+    """The stage of loading through a loader, and its monitor's report, over ``seconds``."""
+    monitor, before = StreamMonitor(stream.counters), stream.counters.sums()
+    started, cpu = time.monotonic(), time.process_time()
+    until = started + seconds
     with closing(Loader(stream, workers=workers)) as loader:
         while time.monotonic() < until and not stop():
             for batch in loader:
                 use(batch)
                 if time.monotonic() >= until or stop():
                     break
-    passed, used = time.monotonic() - begun, time.process_time() - cpu
-    return _stage("reading", _since(stream.counters, before), passed, used), watch.tell()
+    passed, cpu_s = time.monotonic() - started, time.process_time() - cpu
+    return _stage("reading", _since(stream.counters, before), passed, cpu_s), monitor.report()
 
 
-def _making(stream: ShardStream, held: Sequence[Samples], seconds: float, stop: Callable[[], bool]) -> Stage:
-    """The stage of making batches, on this thread, of samples that lie in memory."""
+def _make(stream: ShardStream, batches: Sequence[Samples], seconds: float, stop: Callable[[], bool]) -> Stage:
+    """The stage of making batches, on this thread, of samples that are in memory."""
     samples = size = 0
-    begun, cpu = time.monotonic(), time.thread_time()
-    while time.monotonic() < begun + seconds and not stop():
-        for one in held:
-            stream.made(one, 0)
-            samples += len(one)
-            size += one.size
-    passed, used = time.monotonic() - begun, time.thread_time() - cpu
-    return _stage("making", {"samples": samples, "bytes": size}, passed, used)
+    started, cpu = time.monotonic(), time.thread_time()
+    while time.monotonic() < started + seconds and not stop():
+        for batch in batches:
+            stream.assemble_batch(batch, 0)
+            samples += len(batch)
+            size += batch.size
+    passed, cpu_s = time.monotonic() - started, time.thread_time() - cpu
+    return _stage("making", {"samples": samples, "bytes": size}, passed, cpu_s)
 
 
 def _since(counters: Counters, before: dict[str, float]) -> dict[str, float]:
     return {name: value - before.get(name, 0) for name, value in counters.sums().items()}
 
 
-def _stage(name: str, sums: dict[str, float], passed: float, cpu: float) -> Stage:
+def _stage(name: str, sums: dict[str, float], passed: float, cpu_s: float) -> Stage:
     samples, size = sums.get("samples", 0), sums.get("bytes", 0)
     passed = max(passed, 1e-9)
-    return Stage(name, samples / passed, size / passed, cpu * 1e6 / samples if samples else 0.0)
+    return Stage(name, samples / passed, size / passed, cpu_s * 1e6 / samples if samples else 0.0)

@@ -9,27 +9,42 @@ from typing import Any, Literal
 import torch
 
 from stoker.training.errors import TrainingError
-from stoker.training.loader.batches import Batches, Stream, pinned
+from stoker.training.loader.batches import Batches, Stream, pin_memory
 from stoker.training.loader.gpu_idle import DeviceIdle
-from stoker.training.loader.processes import by_processes
-from stoker.training.reading.threads import Threads, after_fork
+from stoker.training.loader.processes import batches_of_processes
+from stoker.training.reading.threads import ThreadPool, register_fork_reset
 
-_CLOSE_S = 60.0  # to wait at most, for threads that may be reading from a slow store
+_CLOSE_S = 60.0  # that ``close`` waits at most for threads, which may be reading from a slow store
 __all__ = ["Batches", "Loader", "Stream"]
 
 
 class Loader:
-    """The same batches in the same order as the stream, made ahead by ``workers``.
+    """The batches of a stream, in its order and with its state, made ahead of the loop by workers.
 
-    ``threads`` (decoding, hashing and reading let go of the interpreter's lock) start at once and copy nothing;
-    ``processes`` are for samples that are decoded in Python. 0 workers: the loop makes its batches itself. Up to
-    ``workers * ahead`` batches are made ahead, by threads also of the next epoch. An error is raised at its batch's
-    turn. Processes prove what they gave by the end of the epoch; ``stream.settle()`` knows of threads alone. A loop
-    that is left ends the workers; the next one goes on where it was left.
+    >>> from stoker.testing import sample_corpus
+    >>> from stoker.training import ShardStream
+    >>> stream = ShardStream(*sample_corpus(12), batch_size=4, collate=len)
+    >>> loader = Loader(stream, workers=2)
+    >>> list(loader), loader.state_dict()["epoch"]
+    ([4, 4, 4], 1)
+    >>> loader.close()
+    >>> stream.close()
 
-    The state is the stream's, and counts what the loop has had, not what has been made. That of the end of an epoch is
-    that of the beginning of the next: no loop is empty but that over a stream that has no batch. For evaluation, which
-    begins anew each time, ``DataLoader(Batches(stream), batch_size=None)`` has no state.
+    Threads (decoding, hashing and reading release the interpreter's lock) start at once and copy nothing; processes are
+    for samples that are decoded in Python. An error is raised at its batch's turn. A loop that is left ends the
+    workers; the next one goes on where it was left. Processes verify what they have read by the end of the epoch;
+    ``stream.wait_verified()`` knows of threads only.
+
+    The state is the stream's, and counts what the loop has had, not what has been made. The state at the end of an
+    epoch is that at the beginning of the next: a loop is empty only if the stream has no batch at all. For evaluation,
+    which begins anew each time, ``DataLoader(Batches(stream), batch_size=None)`` has no state.
+
+    Args:
+        stream: a ShardStream, MixedStream, TextStream, or another with these methods.
+        workers: 0: the loop makes its batches itself.
+        kind: "threads" or "processes".
+        ahead: batches that each worker makes ahead; threads make those of the next epoch, too.
+        pin_memory: hand tensors over in pinned memory, if there is CUDA.
     """
 
     def __init__(
@@ -49,16 +64,16 @@ class Loader:
         self.stream = stream
         self._workers, self._kind, self._ahead = workers, kind, ahead
         self._pin = pin_memory and torch.cuda.is_available()
-        self._fresh = True
-        self._threads: Threads | None = None
-        self._ending: list[Threads] = []  # of loops that were left
-        self._coming: dict[tuple[int, int], Future[Any]] = {}  # by epoch and position
+        self._fresh = True  # no state was loaded, and no batch asked for
+        self._pool: ThreadPool | None = None
+        self._ending: list[ThreadPool] = []  # of loops that were left
+        self._pending: dict[tuple[int, int], Future[Any]] = {}  # by epoch and position
         self._idle = DeviceIdle(stream.counters)
-        after_fork(self)
+        register_fork_reset(self)
 
-    def begin_anew(self) -> None:
-        """In a process that was forked the threads are those of the other process."""
-        self._threads, self._ending, self._coming = None, [], {}
+    def reset_after_fork(self) -> None:
+        """Drop the threads: in a forked process they are those of the parent."""
+        self._pool, self._ending, self._pending = None, [], {}
 
     def __len__(self) -> int:
         """Batches of a whole epoch, also in the middle of one, as Lightning counts; ``len(stream)`` are left."""
@@ -68,29 +83,30 @@ class Loader:
         """The rest of this epoch; then the next one begins."""
         stream, counters, self._fresh = self.stream, self.stream.counters, False
         if not len(stream) and stream.batches:
-            stream.turn()  # the last loop was left at its last batch, as Lightning does, or the state is from there
+            stream.next_epoch()  # the last loop was left at its last batch, as Lightning does, or the state is from there
         batches = self._batches()
-        left: float | None = None
-        over = False
+        handed_over_at: float | None = None
+        ended = False
         try:
             while len(stream):
-                asked = time.monotonic()
+                asked_at = time.monotonic()
                 batch = next(batches)
-                got = time.monotonic()
-                counters.add(batches=1, waited_s=got - asked, loop_s=0.0 if left is None else asked - left)
-                stream.step()
+                waited_s = time.monotonic() - asked_at
+                loop_s = 0.0 if handed_over_at is None else asked_at - handed_over_at
+                counters.add(batches=1, waited_s=waited_s, loop_s=loop_s)
+                stream.advance()
                 self._idle.begin()
-                left = time.monotonic()
+                handed_over_at = time.monotonic()
                 yield batch
                 self._idle.end()
                 del batch  # or its memory could not be used again before the next one is there
-            over = True
+            ended = True
         finally:
             batches.close()
-            if not over:
+            if not ended:
                 self._pause()
-        stream.settle()
-        stream.turn()
+        stream.wait_verified()
+        stream.next_epoch()
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
         """The stream's state."""
@@ -117,56 +133,57 @@ class Loader:
     def close(self) -> None:
         """End the threads; what they made ahead is dropped."""
         self._pause()
-        self._coming.clear()
-        for threads in self._ending:
-            threads.close(wait_s=_CLOSE_S)
+        self._pending.clear()
+        for pool in self._ending:
+            pool.close(wait_s=_CLOSE_S)
         self._ending.clear()
 
     def _pause(self) -> None:
         """Let the threads end; what they have made, and are making, is kept for the next loop."""
-        self._coming = {place: coming for place, coming in self._coming.items() if not coming.cancel()}
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.close(wait_s=0)
-            self._ending = [threads, *(one for one in self._ending if one.alive)]
+        self._pending = {position: future for position, future in self._pending.items() if not future.cancel()}
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close(wait_s=0)
+            self._ending = [pool, *(old for old in self._ending if old.alive)]
 
     def _batches(self) -> Generator[Any, None, None]:
         if not self._workers:
-            return self._by_loop()
+            return self._made_by_loop()
         if self._kind == "threads":
-            return self._by_threads()
-        return by_processes(self.stream, workers=self._workers, ahead=self._ahead, pin=self._pin)
+            return self._made_by_threads()
+        return batches_of_processes(self.stream, workers=self._workers, ahead=self._ahead, pin=self._pin)
 
-    def _by_loop(self) -> Generator[Any, None, None]:
+    def _made_by_loop(self) -> Generator[Any, None, None]:
         while True:
-            yield _made(self.stream, self._pin, self.stream.epoch, self.stream.delivered)
+            yield _make_batch(self.stream, self._pin, self.stream.epoch, self.stream.delivered)
 
-    def _by_threads(self) -> Generator[Any, None, None]:
+    def _made_by_threads(self) -> Generator[Any, None, None]:
         while True:
-            wanted = self._places()
-            for old in [one for one in self._coming if one not in wanted]:
-                self._coming.pop(old).cancel()  # the state was set, or another epoch was begun
-            if self._threads is None:
-                self._threads = Threads(self._workers, "stoker-loader")
-            for one in wanted:
-                if one not in self._coming:
-                    self._coming[one] = self._threads.call(partial(_made, self.stream, self._pin, *one))
-            self.stream.counters.add(depth=sum(coming.done() for coming in self._coming.values()))
-            self._coming[wanted[0]].exception()  # waits; an interrupt leaves it there for the next loop
-            yield self._coming.pop(wanted[0]).result()
+            positions = self._next_positions()
+            for old in [position for position in self._pending if position not in positions]:
+                self._pending.pop(old).cancel()  # the state was set, or another epoch was begun
+            if self._pool is None:
+                self._pool = ThreadPool(self._workers, "stoker-loader")
+            for position in positions:
+                if position not in self._pending:
+                    task = partial(_make_batch, self.stream, self._pin, *position)
+                    self._pending[position] = self._pool.submit(task)
+            self.stream.counters.add(depth=sum(future.done() for future in self._pending.values()))
+            self._pending[positions[0]].exception()  # waits; an interrupt leaves it there for the next loop
+            yield self._pending.pop(positions[0]).result()
 
-    def _places(self) -> list[tuple[int, int]]:
+    def _next_positions(self) -> list[tuple[int, int]]:
         """Epoch and position of the next batch and of those that are made ahead."""
         stream, left = self.stream, len(self.stream)
-        found = []
+        positions = []
         for number in range(self._workers * self._ahead + 1):
             if number < left:
-                found.append((stream.epoch, stream.delivered + number * stream.batch_size))
+                positions.append((stream.epoch, stream.delivered + number * stream.batch_size))
             elif number - left < stream.batches:
-                found.append((stream.epoch + 1, (number - left) * stream.batch_size))
-        return found
+                positions.append((stream.epoch + 1, (number - left) * stream.batch_size))
+        return positions
 
 
-def _made(stream: Stream, pin: bool, epoch: int, start: int) -> Any:  # Any: the stream's batch
+def _make_batch(stream: Stream, pin: bool, epoch: int, start: int) -> Any:  # Any: the stream's batch
     batch = stream.batch(epoch, start)
-    return pinned(batch) if pin else batch
+    return pin_memory(batch) if pin else batch

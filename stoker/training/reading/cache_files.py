@@ -57,7 +57,7 @@ class CacheFiles:
         self._owner_checked = path != default_folder()
 
     def open(self, sha256: str, size: int) -> BinaryIO | None:
-        """The file of this content, marked as used now; None if it is not here. May be unverified: see ``is_verified``."""
+        """The file of this content, marked as used now; None if it is not here. See ``is_verified``."""
         try:
             self._check_owner()
             file = (self.path / sha256).open("rb")

@@ -50,8 +50,8 @@ class StreamClosed(TrainingError):
 class ShardFetch:
     """Brings one shard here: ``verified`` is the future of its bytes, ``read`` has those that have arrived.
 
-    The error of that future is CorruptShard, StorageError or StreamClosed. Who creates a fetch sets ``verified``: to the
-    future of ``run`` on a thread, unless ``verified_view`` had the bytes at once.
+    The error of that future is CorruptShard, StorageError or StreamClosed. Who creates a fetch sets ``verified``: to
+    the future of ``run`` on a thread, unless ``verified_view`` had the bytes at once.
     """
 
     def __init__(self, tars: Store, shard: Shard, files: CacheFiles, stopped: Event) -> None:

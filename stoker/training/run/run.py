@@ -18,7 +18,7 @@ from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Loader, Stream
-from stoker.training.loader.monitor import Watch
+from stoker.training.loader.monitor import StreamMonitor
 from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo
 from stoker.training.run.devices import device_of
@@ -197,11 +197,11 @@ class _Trainer:
     def _train_epoch(self, loader: Loader) -> bool:
         """Train to the end of the epoch; True if stopped before."""
         if not len(self.train_stream):  # stopped after the last batch of an epoch: only its evaluation is left to do
-            self.train_stream.turn()
+            self.train_stream.next_epoch()
             self.state = ()
             return False
         self.module.train()
-        monitor = Watch(self.train_stream.counters)
+        monitor = StreamMonitor(self.train_stream.counters)
         losses: list[Tensor] = []
         examples, since, reported_at = 0, time.monotonic(), -math.inf
         for batch in loader:
@@ -210,7 +210,7 @@ class _Trainer:
             examples += output.examples
             now = time.monotonic()
             if now - reported_at >= _PROGRESS_INTERVAL_S:
-                self._report_step(self._mean(losses), examples / max(1e-9, now - since), monitor.tell())
+                self._report_step(self._mean(losses), examples / max(1e-9, now - since), monitor.report())
                 losses, examples, since, reported_at = [], 0, now, now
             if now - self.saved_at >= self.config.options.checkpoint_s:
                 self.save(done=False)
@@ -272,7 +272,7 @@ class _Trainer:
 
     def save(self, *, done: bool, text: str = "") -> None:
         """Save a checkpoint and the metrics into the store, and delete checkpoints that are not kept."""
-        self.train_stream.settle()  # no checkpoint may depend on data that is not verified yet
+        self.train_stream.wait_verified()  # no checkpoint may depend on data that is not verified yet
         store, manifest = self.config.corpus.store, self.config.corpus.manifest
         info = CheckpointInfo(
             run=self.config.name,

@@ -1,9 +1,15 @@
-"""What every stream of batches does alike: it cuts an order of samples into batches, shares each, and counts."""
+"""Batches of an order of samples: cut, shared among ranks, made into what the loop wants, and counted.
+
+A SampleOrder says where the samples at the positions of an epoch are; BatchOptions say how they become batches; a
+BatchStream does it. A batch is a function of (order, options, epoch, position) alone, so any thread or process can make
+any batch, and the state of a stream is a position.
+"""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -12,182 +18,57 @@ from stoker.storage.shards.index import Places
 from stoker.storage.shards.sample import Sample
 from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import CorruptSample, TrainingError
-from stoker.training.reading.cache import Cache
+from stoker.training.reading.cache import Cache, ShardRows
 from stoker.training.reading.counters import Counters
-from stoker.training.reading.samples import Group, Samples
+from stoker.training.reading.samples import Samples, ShardSlice
+from stoker.training.stream.deprecated import renamed
 from stoker.training.stream.order import share
 
 Last = Literal["short", "drop", "pad"]
-Batch = Any  # what ``make`` or ``collate`` make of samples
-Wanted = list[tuple[Cache, list[tuple[Shard, Places, Places]]]]  # of each cache: shard, rows, places in the batch
+Batch = Any  # what ``make`` or ``collate`` returns
+Located = list[tuple[Cache, list[ShardRows]]]  # where the samples of a batch are: for each cache the rows of its shards
 
 
-class Batching:
-    """Batches of an order of samples that a subclass, a dataclass with these fields, looks up."""
-
-    batch_size: int
-    seed: int
-    last: Last
-    rank: int
-    world_size: int
-    fields: Sequence[str] | None
-    make: Callable[[Samples, Sequence[bytes]], Batch] | None
-    decode: Callable[[Sample], Any] | None
-    augment: Callable[[Any, bytes], Any] | None
-    collate: Callable[[list[Any]], Batch] | None
-    on_corrupt: Literal["stop", "skip"]
-    skip_budget: int
-    epoch: int
-    delivered: int
-    counters: Counters
+class SampleOrder(Protocol):
+    """Where the samples at each position of each epoch are."""
 
     @property
     def samples(self) -> int:
         """Samples of an epoch, over all ranks."""
-        raise NotImplementedError
 
-    def wanted(self, epoch: int, start: int, stop: int) -> Wanted:
-        """Where the samples at the positions [start, stop) of an epoch lie; places count from ``start``."""
-        raise NotImplementedError
+    def locate(self, epoch: int, start: int, stop: int) -> Located:
+        """Where the samples at the positions [start, stop) of an epoch are; the slots count from ``start``."""
 
-    def expect(self, epoch: int, stop: int) -> None:
-        """Begin to fetch what comes behind a position."""
-        raise NotImplementedError
+    def prefetch(self, epoch: int, position: int) -> None:
+        """Start fetching the shards that come after a position."""
 
-    def settle(self) -> None:
-        """Wait until all that was given is proven. Raises CorruptShard."""
-        raise NotImplementedError
+    def wait_verified(self) -> None:
+        """Wait until all samples that were read are verified. Raises CorruptShard; StorageError."""
 
-    def __len__(self) -> int:
-        """Batches that are left of this epoch."""
-        return self._batches(self.samples - self.delivered)
 
-    @property
-    def batches(self) -> int:
-        """Batches of a whole epoch."""
-        return self._batches(self.samples)
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """How samples become batches. Raises TrainingError for options that cannot work. ShardStream describes them."""
 
-    def _batches(self, samples: int) -> int:
-        return samples // self.batch_size if self.last == "drop" else -(-samples // self.batch_size)
+    batch_size: int
+    seed: int = 0
+    last: Last = "short"
+    rank: int = 0
+    world_size: int = 1
+    fields: Sequence[str] | None = None
+    make: Callable[[Samples, Sequence[bytes]], Batch] | None = None
+    decode: Callable[[Sample], Any] | None = None
+    augment: Callable[[Any, bytes], Any] | None = None
+    collate: Callable[[list[Any]], Batch] | None = None
+    on_corrupt: Literal["stop", "skip"] = "stop"
+    skip_budget: int = 100
 
-    def __iter__(self) -> Iterator[Batch]:
-        """The rest of this epoch; then the next one begins."""
-        while len(self):
-            batch = self.batch(self.epoch, self.delivered)
-            self.step()
-            yield batch
-        self.settle()
-        self.turn()
+    @classmethod
+    def of(cls, stream: Any) -> "BatchOptions":  # Any: a dataclass with fields of these names
+        """The options among a stream's own fields."""
+        return cls(**{option.name: getattr(stream, option.name) for option in fields(cls)})
 
-    def step(self) -> None:
-        """Count one batch as handed to the loop. Raises TrainingError when too many samples were skipped."""
-        self.delivered = min(self.samples, self.delivered + self.batch_size)
-        self.check_skipped("")
-
-    def turn(self) -> None:
-        """Begin the next epoch."""
-        self.epoch += 1
-        self.delivered = 0
-
-    def batch(self, epoch: int, start: int) -> Batch:
-        """This rank's share of the global batch that begins at a position of an epoch; counts nothing as delivered."""
-        samples = self.gathered(self.share_of(epoch, start))
-        self.expect(epoch, min(start + self.batch_size, self.samples))
-        if start + self.batch_size >= self.samples:
-            self.settle()
-        while True:
-            try:
-                return self.made(samples, epoch)
-            except CorruptSample as error:
-                self._skip(error, 1)
-                samples = samples.without(error.index)
-
-    def share_of(self, epoch: int, start: int) -> Wanted:
-        """Where the samples of this rank's share of the global batch that begins at a position lie."""
-        size = min(self.batch_size, self.samples - start)
-        if self.last != "pad" or size == self.batch_size:
-            first, stop = share(size, self.rank, self.world_size)
-            return self.wanted(epoch, start + first, start + stop)
-        # The end of the epoch, and then its beginning as often as it takes.
-        first, stop = share(self.batch_size, self.rank, self.world_size)
-        found: Wanted = self.wanted(epoch, start + min(first, size), start + min(stop, size))
-        place = max(first, size)
-        while place < stop:
-            again = (place - size) % self.samples
-            more = min(stop - place, self.samples - again)
-            for cache, wanted in self.wanted(epoch, again, again + more):
-                found.append((cache, [(shard, rows, places + (place - first)) for shard, rows, places in wanted]))
-            place += more
-        return found
-
-    def padding(self, start: int) -> int:
-        """How many samples at the end of this rank's share of that batch are there for the second time."""
-        if self.last != "pad":
-            return 0
-        real = min(self.batch_size, self.samples - start)
-        first, stop = share(self.batch_size, self.rank, self.world_size)
-        return stop - max(first, min(stop, real))
-
-    def gathered(self, wanted: Wanted) -> Samples:
-        """The samples that lie there. Raises CorruptShard unless it is to be skipped, StorageError."""
-        groups: list[Group] = []
-        for cache, some in wanted:
-            if self.on_corrupt == "stop":
-                groups += cache.groups(some)
-            else:
-                groups += self._intact(cache, some)
-        size = sum(len(group.rows) for group in groups)
-        if size < sum(len(rows) for _, some in wanted for _, rows, _ in some):
-            groups = _closed_up(groups)
-        samples = Samples(groups, size, self.fields)
-        self.counters.add(samples=size, bytes=samples.size)
-        return samples
-
-    def _intact(self, cache: Cache, wanted: list[tuple[Shard, Places, Places]]) -> list[Group]:
-        """The samples of those shards that are proven not to be corrupt; the others are counted."""
-        found: list[Group] = []
-        cache.expect([shard for shard, _, _ in wanted])
-        for one in wanted:
-            try:
-                found += cache.groups([one], proven=True)
-            except CorruptShard as corrupt:  # rare
-                self._skip(corrupt, len(one[1]))
-        return found
-
-    def made(self, samples: Samples, epoch: int) -> Batch:
-        """What ``make``, or decode, augment and collate, make of samples in an epoch. Raises CorruptSample."""
-        if self.make is not None:
-            return self.make(samples, [self._drawn(epoch, key) for key in samples.keys])
-        if self.decode is None and self.augment is None:
-            return samples if self.collate is None else self.collate(list(samples))
-        examples: list[Any] = []
-        for place, sample in enumerate(samples):
-            try:
-                example = sample if self.decode is None else self.decode(sample)
-                examples.append(self.augment(example, self._drawn(epoch, sample.key)) if self.augment else example)
-            except CorruptSample as error:
-                raise CorruptSample(place, str(error)) from error  # its own index is that of a batch of one
-        return examples if self.collate is None else self.collate(examples)
-
-    def _drawn(self, epoch: int, key: str) -> bytes:
-        return hashlib.sha256(f"{self.seed}/{epoch}/{key}".encode()).digest()
-
-    def _skip(self, error: CorruptSample | CorruptShard, samples: int) -> None:
-        if self.on_corrupt == "stop":
-            raise error
-        self.counters.add(skipped=samples)
-        self.check_skipped(str(error), error)
-
-    def check_skipped(self, last: str, cause: Exception | None = None) -> None:
-        """Raise TrainingError if more samples were skipped than may be, by whichever worker."""
-        if (skipped := int(self.counters.sums().get("skipped", 0))) > self.skip_budget:
-            told = f"; the last one: {last}" if last else ""
-            raise TrainingError(
-                f"{skipped} samples were skipped, more than the budget of {self.skip_budget}{told}"
-            ) from cause
-
-    def check_options(self) -> None:
-        """Raise TrainingError for options that cannot work."""
+    def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise TrainingError(f"batch_size {self.batch_size}: expected 1 or more")
         if not 0 <= self.rank < self.world_size:
@@ -196,7 +77,8 @@ class Batching:
             raise TrainingError(f"batch_size {self.batch_size} is less than the {self.world_size} ranks that share it")
         if self.last == "pad" and self.on_corrupt == "skip":
             raise TrainingError(
-                "last='pad' needs on_corrupt='stop': where a sample is skipped, a padded batch is not as large as ever"
+                "last='pad' needs on_corrupt='stop': a padded batch must have batch_size samples, and skipping takes "
+                "some away"
             )
         if self.make is not None and (self.decode or self.augment or self.collate):
             raise TrainingError("make takes whole batches; decode, augment and collate are not called beside it")
@@ -205,20 +87,238 @@ class Batching:
                 f"last {self.last!r}, on_corrupt {self.on_corrupt!r}: expected short, drop or pad; and stop or skip"
             )
 
-
-def _closed_up(groups: list[Group]) -> list[Group]:
-    """The groups with places that have no gaps, in the same order."""
-    there = np.sort(np.concatenate([group.places for group in groups] or [np.zeros(0, np.int64)]))
-    return [group.keeping(np.ones(len(group.rows), bool), np.searchsorted(there, group.places)) for group in groups]
+    def batches(self, samples: int) -> int:
+        """How many batches so many samples make."""
+        return samples // self.batch_size if self.last == "drop" else -(-samples // self.batch_size)
 
 
-def by_shard(shards: Sequence[Shard], places: tuple[Places, Places], at: Places) -> list[tuple[Shard, Places, Places]]:
-    """Rows of several shards as one entry a shard; ``at``: their places in the batch."""
-    numbers, rows = places
-    order = np.argsort(numbers, kind="stable")
-    edges = [0, *(np.flatnonzero(np.diff(numbers[order])) + 1).tolist(), len(order)]
+@dataclass
+class EpochStream:
+    """Epochs of batches that can be had by their position, and the position of the loop."""
+
+    epoch: int = field(default=0, init=False)
+    delivered: int = field(default=0, init=False)  # samples of this epoch that the loop has had, over all ranks
+    counters: Counters = field(default_factory=Counters, init=False, repr=False)
+
+    def __len__(self) -> int:
+        """Batches that are left of this epoch."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of this epoch; then the next one begins."""
+        while len(self):
+            batch = self.batch(self.epoch, self.delivered)
+            self.advance()
+            yield batch
+        self.wait_verified()
+        self.next_epoch()
+
+    def batch(self, epoch: int, start: int) -> Batch:
+        """This rank's share of the global batch that begins at a position of an epoch. Does not move the stream."""
+        raise NotImplementedError
+
+    def advance(self) -> None:
+        """Count one batch as handed to the loop."""
+        raise NotImplementedError
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch += 1
+        self.delivered = 0
+
+    def wait_verified(self) -> None:
+        """Wait until all samples that were handed out are verified. Raises CorruptShard; StorageError."""
+        raise NotImplementedError
+
+    step = renamed("step", "advance")
+    turn = renamed("turn", "next_epoch")
+    settle = renamed("settle", "wait_verified")
+
+
+class BatchStream(EpochStream):
+    """Batches of a SampleOrder by BatchOptions; a subclass calls ``_compose`` with both."""
+
+    _order_of_samples: SampleOrder
+    _options: BatchOptions
+
+    def _compose(self, order: SampleOrder, options: BatchOptions) -> None:
+        self._order_of_samples, self._options = order, options
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch, over all ranks."""
+        return self._order_of_samples.samples
+
+    def __len__(self) -> int:
+        """Batches that are left of this epoch."""
+        return self._options.batches(self.samples - self.delivered)
+
+    @property
+    def batches(self) -> int:
+        """Batches of a whole epoch."""
+        return self._options.batches(self.samples)
+
+    def locate(self, epoch: int, start: int, stop: int) -> Located:
+        """Where the samples at the positions [start, stop) of an epoch are; the slots count from ``start``."""
+        return self._order_of_samples.locate(epoch, start, stop)
+
+    def prefetch(self, epoch: int, position: int) -> None:
+        """Start fetching the shards that come after a position."""
+        self._order_of_samples.prefetch(epoch, position)
+
+    def wait_verified(self) -> None:
+        """Wait until all samples that were handed out are verified. Raises CorruptShard; StorageError."""
+        self._order_of_samples.wait_verified()
+
+    def advance(self) -> None:
+        """Count one batch as handed to the loop. Raises TrainingError when too many samples were skipped."""
+        self.delivered = min(self.samples, self.delivered + self._options.batch_size)
+        self._check_skip_budget("")
+
+    def batch(self, epoch: int, start: int) -> Batch:
+        """This rank's share of the global batch that begins at a position of an epoch. Does not move the stream."""
+        samples = self.fetch_samples(self.locate_share(epoch, start))
+        stop = start + self._options.batch_size
+        self.prefetch(epoch, min(stop, self.samples))
+        if stop >= self.samples:
+            self.wait_verified()
+        while True:
+            try:
+                return self.assemble_batch(samples, epoch)
+            except CorruptSample as error:
+                self._skip(error, 1)
+                samples = samples.without(error.index)
+
+    def locate_share(self, epoch: int, start: int) -> Located:
+        """Where the samples of this rank's share of the global batch at a position are."""
+        options = self._options
+        size = min(options.batch_size, self.samples - start)
+        if options.last != "pad" or size == options.batch_size:
+            first, stop = share(size, options.rank, options.world_size)
+            return self.locate(epoch, start + first, start + stop)
+        # The end of the epoch, and then its beginning, again and again until the batch is full.
+        first, stop = share(options.batch_size, options.rank, options.world_size)
+        located = self.locate(epoch, start + min(first, size), start + min(stop, size))
+        slot = max(first, size)
+        while slot < stop:
+            position = (slot - size) % self.samples
+            count = min(stop - slot, self.samples - position)
+            for cache, shard_rows in self.locate(epoch, position, position + count):
+                located.append((cache, [(shard, rows, slots + (slot - first)) for shard, rows, slots in shard_rows]))
+            slot += count
+        return located
+
+    def padding(self, start: int) -> int:
+        """How many samples at the end of this rank's share of that batch repeat others of the epoch."""
+        options = self._options
+        if options.last != "pad":
+            return 0
+        size = min(options.batch_size, self.samples - start)
+        first, stop = share(options.batch_size, options.rank, options.world_size)
+        return stop - max(first, min(stop, size))
+
+    def fetch_samples(self, located: Located) -> Samples:
+        """The samples that are there. Raises CorruptShard unless it is to be skipped, StorageError."""
+        slices: list[ShardSlice] = []
+        for cache, shard_rows in located:
+            if self._options.on_corrupt == "stop":
+                slices += cache.slices(shard_rows)
+            else:
+                slices += self._intact_slices(cache, shard_rows)
+        size = sum(len(part.rows) for part in slices)
+        if size < sum(len(rows) for _, shard_rows in located for _, rows, _ in shard_rows):
+            slices = _close_gaps(slices)
+        samples = Samples(slices, size, self._options.fields)
+        self.counters.add(samples=size, bytes=samples.size)
+        return samples
+
+    def _intact_slices(self, cache: Cache, shard_rows: list[ShardRows]) -> list[ShardSlice]:
+        """The samples of the shards that are verified; those of corrupt ones are counted as skipped."""
+        slices: list[ShardSlice] = []
+        cache.prefetch([shard for shard, _, _ in shard_rows])
+        for rows_of_shard in shard_rows:
+            try:
+                slices += cache.slices([rows_of_shard], verified=True)
+            except CorruptShard as error:  # rare
+                self._skip(error, len(rows_of_shard[1]))
+        return slices
+
+    def assemble_batch(self, samples: Samples, epoch: int) -> Batch:
+        """The result of ``make``, or of decode, augment and collate, for these samples. Raises CorruptSample."""
+        options = self._options
+        if options.make is not None:
+            return options.make(samples, [self._random_bytes(epoch, key) for key in samples.keys])
+        if options.decode is None and options.augment is None:
+            return samples if options.collate is None else options.collate(list(samples))
+        examples: list[Any] = []
+        for index, sample in enumerate(samples):
+            try:
+                example = sample if options.decode is None else options.decode(sample)
+                if options.augment is not None:
+                    example = options.augment(example, self._random_bytes(epoch, sample.key))
+                examples.append(example)
+            except CorruptSample as error:
+                raise CorruptSample(index, str(error)) from error  # its own index is that of a batch of one
+        return examples if options.collate is None else options.collate(examples)
+
+    def _random_bytes(self, epoch: int, key: str) -> bytes:
+        return hashlib.sha256(f"{self._options.seed}/{epoch}/{key}".encode()).digest()
+
+    def _skip(self, error: CorruptSample | CorruptShard, samples: int) -> None:
+        if self._options.on_corrupt == "stop":
+            raise error
+        self.counters.add(skipped=samples)
+        self._check_skip_budget(str(error), error)
+
+    def _check_skip_budget(self, last_error: str, cause: Exception | None = None) -> None:
+        """Raise TrainingError if more samples were skipped than may be, by all threads and workers together."""
+        budget = self._options.skip_budget
+        if (skipped := int(self.counters.sums().get("skipped", 0))) > budget:
+            detail = f"; the last one: {last_error}" if last_error else ""
+            raise TrainingError(f"{skipped} samples were skipped, more than the budget of {budget}{detail}") from cause
+
+    wanted = renamed("wanted", "locate")
+    expect = renamed("expect", "prefetch")
+    share_of = renamed("share_of", "locate_share")
+    gathered = renamed("gathered", "fetch_samples")
+    made = renamed("made", "assemble_batch")
+
+
+def _close_gaps(slices: list[ShardSlice]) -> list[ShardSlice]:
+    """The slices with slots numbered without gaps, in the same order."""
+    taken = np.sort(np.concatenate([part.slots for part in slices] or [np.zeros(0, np.int64)]))
+    return [part.select(np.ones(len(part.rows), bool), np.searchsorted(taken, part.slots)) for part in slices]
+
+
+def group_by_shard(shards: Sequence[Shard], located: tuple[Places, Places], slots: Places) -> list[ShardRows]:
+    """One entry a shard. ``located``: for each of the ``slots`` the shard, as an index into ``shards``, and the row."""
+    shard_indexes, rows = located
+    order = np.argsort(shard_indexes, kind="stable")
+    edges = [0, *(np.flatnonzero(np.diff(shard_indexes[order])) + 1).tolist(), len(order)]
     return [
-        (shards[int(numbers[own[0]])], rows[own], at[own])
-        for begin, end in pairwise(edges)
-        if len(own := order[begin:end])
+        (shards[int(shard_indexes[selected[0]])], rows[selected], slots[selected])
+        for start, stop in pairwise(edges)
+        if len(selected := order[start:stop])
     ]
+
+
+def check_same_order(
+    state: Mapping[str, Any], own: Mapping[str, Any], names: Sequence[str]
+) -> None:  # Any: JSON values
+    """Raise TrainingError if a state is of another order of samples than the stream's ``own`` state."""
+    for name in names:
+        if state.get(name) != own[name]:
+            raise TrainingError(
+                f"the state is of {state.get('version')} with {name} {state.get(name)!r}, this stream is of "
+                f"{own['version']} with {own[name]!r}; resume with the same version and options"
+            )
+
+
+def position_of(state: Mapping[str, Any], samples: int) -> tuple[int, int]:  # Any: integers and texts
+    """Epoch and delivered samples of a state. Raises TrainingError if there is no such position."""
+    epoch, delivered = state.get("epoch"), state.get("delivered")
+    if not isinstance(epoch, int) or not isinstance(delivered, int) or epoch < 0 or not 0 <= delivered <= samples:
+        raise TrainingError(
+            f"a state with epoch {epoch!r} and {delivered!r} samples delivered of {samples:,}: it is damaged"
+        )
+    return epoch, delivered

@@ -1,6 +1,5 @@
-"""Batches of whole documents, those of a batch about equally long, so that little of it is padding."""
+"""Batches of whole documents of about equal length, so that little of a batch is padding."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,32 +10,126 @@ import torch
 from stoker.storage.shards.index import Places
 from stoker.training.errors import TrainingError
 from stoker.training.reading.samples import Samples
-from stoker.training.stream.batching import Wanted, by_shard
+from stoker.training.stream.batching import Located, SampleOrder, group_by_shard
 from stoker.training.stream.corpus_text import sizes_of
 from stoker.training.stream.order import permutation
-from stoker.training.stream.stream import ShardStream
+from stoker.training.stream.stream import ShardOrder, ShardStream
 from stoker.training.stream.tokens import BYTES, Tokens
+
+_BUCKETS = 4  # that are kept in memory
 
 
 class Documents(NamedTuple):
-    """A batch: (B, longest) int64 tokens, boundaries behind each document's end, and (B,) int64 lengths."""
+    """A batch of documents: the tokens, boundaries behind each document's end, and the lengths.
 
-    tokens: torch.Tensor
-    lengths: torch.Tensor
+    >>> documents = Documents(torch.tensor([[104, 105], [33, 256]]), torch.tensor([2, 1]))
+    >>> [row[:length].tolist() for row, length in zip(documents.tokens, documents.lengths)]
+    [[104, 105], [33]]
+    """
+
+    tokens: torch.Tensor  # (B, longest) int64
+    lengths: torch.Tensor  # (B,) int64, tokens of each document
+
+
+class BucketOrder:
+    """A SampleOrder that sorts the documents of each bucket by length, cuts it into batches, and shuffles these.
+
+    Price: the indexes of a bucket's shards are read when its first batch is made.
+    """
+
+    def __init__(
+        self, shard_order: ShardOrder, tokens: Tokens, *, bucket: int, batch_size: int, seed: int, shuffle: bool
+    ) -> None:
+        self._shard_order, self._tokens = shard_order, tokens
+        self._batches, self._batch_size = bucket, batch_size
+        self._seed, self._shuffle = seed, shuffle
+        self._sorted: dict[tuple[int, int], tuple[Places, Places]] = {}  # by epoch and number of the bucket
+
+    @property
+    def samples(self) -> int:
+        """Documents of an epoch."""
+        return self._shard_order.samples
+
+    def locate(self, epoch: int, start: int, stop: int) -> Located:
+        """See SampleOrder."""
+        size = self._batches * self._batch_size
+        shards: list[Places] = []
+        rows: list[Places] = []
+        while start < stop:
+            number, first = divmod(start, size)
+            last = min(size, first + stop - start)
+            bucket_shards, bucket_rows = self._bucket(epoch, number)
+            shards.append(bucket_shards[first:last])
+            rows.append(bucket_rows[first:last])
+            start += last - first
+        none = [np.zeros(0, np.int64)]
+        located = np.concatenate(shards or none), np.concatenate(rows or none)
+        order = self._shard_order
+        return [(order.cache, group_by_shard(order.shards, located, np.arange(len(located[0]))))]
+
+    def prefetch(self, epoch: int, position: int) -> None:
+        """See SampleOrder."""
+        self._shard_order.prefetch(epoch, position)
+
+    def wait_verified(self) -> None:
+        """See SampleOrder."""
+        self._shard_order.wait_verified()
+
+    def _bucket(self, epoch: int, number: int) -> tuple[Places, Places]:
+        """Shards and rows of a bucket's documents: batches of like lengths, in a shuffled order."""
+        bucket = self._sorted.get((epoch, number))
+        if bucket is not None:
+            return bucket
+        order, batch_size = self._shard_order, self._batch_size
+        size = self._batches * batch_size
+        shards, rows = order.of_epoch(epoch).locate(number * size, (number + 1) * size)
+        lengths = np.empty(len(shards), np.int64)
+        for shard in np.unique(shards).tolist():
+            in_shard = shards == shard
+            lengths[in_shard] = sizes_of(order.cache, order.shards[shard], self._tokens)[rows[in_shard]]
+        by_length = np.argsort(lengths, kind="stable")
+        whole = len(by_length) // batch_size
+        # An incomplete batch, which the epoch's last bucket may have, stays behind the others. It gets the documents of
+        # middle length, which are as much alike as those of any other batch.
+        spare = len(by_length) - whole * batch_size
+        middle = (len(by_length) - spare) // 2
+        batches = np.concatenate([by_length[:middle], by_length[middle + spare :]]).reshape(whole, batch_size)
+        if self._shuffle:
+            batches = batches[permutation(whole, self._seed, epoch, number, 1)]
+        selected = np.concatenate([batches.ravel(), by_length[middle : middle + spare]])
+        bucket = shards[selected], rows[selected]
+        self._sorted[epoch, number] = bucket
+        for old in list(self._sorted)[:-_BUCKETS]:
+            self._sorted.pop(old, None)
+        return bucket
+
+    def __getstate__(self) -> dict[str, Any]:  # Any: attributes
+        return self.__dict__ | {"_sorted": {}}
 
 
 @dataclass
 class DocumentStream(ShardStream):
     """A ShardStream whose batches are Documents of about equal length.
 
+    >>> from stoker.testing import sample_corpus
+    >>> stream = DocumentStream(*sample_corpus(12), batch_size=4, shuffle=False)
+    >>> [batch.lengths.tolist() for batch in stream]
+    [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 2, 2]]
+    >>> stream.close()
+
     The documents of ``bucket`` batches, as they follow each other in the epoch's order, are sorted by length and cut
-    into batches, whose order is shuffled again. A document of more than ``longest`` tokens is cut there, and what was
-    cut off is counted (``cut_tokens``); 0: none is. All promises of ShardStream hold.
+    into batches, whose order is shuffled again. All promises of ShardStream hold; its ``make``, ``decode``, ``augment``
+    and ``collate`` cannot be set.
+
+    Args:
+        tokens: how the samples hold tokens.
+        bucket: batches whose documents are sorted together.
+        longest: tokens after which a document is cut, the rest being counted as ``cut_tokens``; 0: none is cut.
     """
 
     tokens: Tokens = BYTES
-    bucket: int = 64  # batches whose documents are sorted together
-    longest: int = 0  # tokens of a document
+    bucket: int = 64
+    longest: int = 0
 
     def __post_init__(self) -> None:
         if self.make is not None or self.decode is not None or self.augment is not None or self.collate is not None:
@@ -46,78 +139,40 @@ class DocumentStream(ShardStream):
                 f"bucket {self.bucket}, longest {self.longest}: expected 1 or more batches, and 0 or more tokens"
             )
         super().__post_init__()
-        self.make = self._documents
-        self._sorted: dict[tuple[int, int], tuple[Places, Places]] = {}
 
-    def wanted(self, epoch: int, start: int, stop: int) -> Wanted:
-        """See Batching."""
-        chunk = self.bucket * self.batch_size
-        shards: list[Places] = []
-        rows: list[Places] = []
-        while start < stop:
-            number, first = divmod(start, chunk)
-            last = min(chunk, first + stop - start)
-            own = self._bucket(epoch, number)
-            shards.append(own[0][first:last])
-            rows.append(own[1][first:last])
-            start += last - first
-        none = [np.zeros(0, np.int64)]
-        places = np.concatenate(shards or none), np.concatenate(rows or none)
-        return [(self.cache_of_shards, by_shard(self.shards, places, np.arange(len(places[0]))))]
+    def _sample_order(self) -> SampleOrder:
+        return BucketOrder(
+            self.shard_order,
+            self.tokens,
+            bucket=self.bucket,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            shuffle=self.shuffle,
+        )
 
-    def _bucket(self, epoch: int, number: int) -> tuple[Places, Places]:
-        """Shards and rows of a bucket's documents: batches of like lengths, in a shuffled order."""
-        found = self._sorted.get((epoch, number))
-        if found is not None:
-            return found
-        chunk = self.bucket * self.batch_size
-        shards, rows = self.order(epoch).places(number * chunk, (number + 1) * chunk)
-        lengths = np.empty(len(shards), np.int64)
-        for shard in np.unique(shards).tolist():
-            own = shards == shard
-            lengths[own] = sizes_of(self.cache_of_shards, self.shards[shard], self.tokens)[rows[own]]
-        by_length = np.argsort(lengths, kind="stable")
-        whole = len(by_length) // self.batch_size
-        # An incomplete batch, which the epoch's last bucket may have, stays behind the others: made of any lengths,
-        # taken from the middle, it is no worse than they are.
-        spare = len(by_length) - whole * self.batch_size
-        middle = (len(by_length) - spare) // 2
-        kept = np.concatenate([by_length[:middle], by_length[middle + spare :]]).reshape(whole, self.batch_size)
-        if self.shuffle:
-            kept = kept[permutation(whole, self.seed, epoch, number, 1)]
-        order = np.concatenate([kept.ravel(), by_length[middle : middle + spare]])
-        found = shards[order], rows[order]
-        self._sorted[epoch, number] = found
-        for old in list(self._sorted)[:-4]:
-            self._sorted.pop(old, None)
-        return found
-
-    def _documents(self, samples: Samples, draws: Sequence[bytes]) -> Documents:
-        ids: list[npt.NDArray[Any]] = []  # Any: unsigned integers of the tokens' width
+    def assemble_batch(self, samples: Samples, epoch: int) -> Documents:
+        """The samples' documents, padded. Raises TrainingError if one has no tokens."""
+        documents: list[npt.NDArray[Any]] = []  # Any: unsigned integers of the tokens' width
         cut = 0
-        for place, payload in enumerate(samples.column(self.tokens.field)):
+        for index, payload in enumerate(samples.column(self.tokens.field)):
             if payload is None:
-                raise TrainingError(f"{samples.where(place)}: no field {self.tokens.field!r}")
-            own = self.tokens.read(payload)
-            if self.longest and len(own) > self.longest:
-                cut += len(own) - self.longest
-                own = own[: self.longest]
-            ids.append(own)
-        lengths = np.array([len(one) for one in ids], np.int64)
-        padded = np.full((len(ids), int(lengths.max(initial=0))), self.tokens.boundary, np.int64)
-        for place, one in enumerate(ids):
-            padded[place, : len(one)] = one
+                raise TrainingError(f"{samples.where(index)}: no field {self.tokens.field!r}")
+            document = self.tokens.read(payload)
+            if self.longest and len(document) > self.longest:
+                cut += len(document) - self.longest
+                document = document[: self.longest]
+            documents.append(document)
+        lengths = np.array([len(document) for document in documents], np.int64)
+        padded = np.full((len(documents), int(lengths.max(initial=0))), self.tokens.boundary, np.int64)
+        for row, document in enumerate(documents):
+            padded[row, : len(document)] = document
         self.counters.add(cut_tokens=cut, tokens=int(lengths.sum()), padding=padded.size - int(lengths.sum()))
         return Documents(torch.from_numpy(padded), torch.from_numpy(lengths))
 
     def identity(self) -> dict[str, Any]:  # Any: integers and texts
         """What the order of the documents depends on: of the batch size, too."""
-        own = {"bucket": self.bucket, "batch_size": self.batch_size, "field": self.tokens.field}
-        return super().identity() | own
-
-    def __getstate__(self) -> dict[str, Any]:  # Any: attributes
-        return self.__dict__ | {"make": None, "_sorted": {}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:  # Any: attributes
-        self.__dict__.update(state)
-        self.make = self._documents
+        return super().identity() | {
+            "bucket": self.bucket,
+            "batch_size": self.batch_size,
+            "field": self.tokens.field,
+        }

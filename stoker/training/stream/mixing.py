@@ -1,12 +1,17 @@
-"""Several corpora as one stream, by weight: which corpus each sample comes from is a function of its position."""
+"""Several corpora mixed into one stream by weight: which corpus a sample comes from is a function of its position.
+
+Weighted sampling without randomness at run time: an epoch is cut into blocks of BLOCK positions, each block holds each
+corpus's quota of positions, and a permutation keyed by (seed, block) scatters them. So any position can be looked up in
+O(1) per block, without counting from the beginning. Price: weights are rounded to 1 / BLOCK.
+"""
 
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,152 +19,223 @@ import numpy.typing as npt
 from stoker.storage.shards.index import Places
 from stoker.storage.shards.sample import Sample
 from stoker.training.errors import TrainingError
-from stoker.training.reading.counters import Counters
 from stoker.training.reading.samples import Samples
-from stoker.training.stream.batching import Batch, Batching, Last, Wanted, by_shard
+from stoker.training.stream.batching import (
+    Batch,
+    BatchOptions,
+    BatchStream,
+    Last,
+    Located,
+    group_by_shard,
+    position_of,
+)
 from stoker.training.stream.order import permutation
-from stoker.training.stream.stream import ShardStream, position_of
+from stoker.training.stream.stream import ShardOrder, ShardStream
 
 BLOCK = 4096  # positions in which each corpus has exactly its quota: weights are kept to a 4096th
 Exhaustion = Literal["first", "all", "drop"]
 
 
 @dataclass(frozen=True)
-class _Stretch:
-    """Positions in which the same corpora share in the same way."""
+class _Segment:
+    """A range of positions with the same quotas."""
 
     start: int
-    taken: tuple[int, ...]  # samples of each corpus before
-    quotas: tuple[int, ...]  # of each corpus in a block
+    taken: tuple[int, ...]  # samples of each corpus before ``start``
+    quotas: tuple[int, ...]  # positions of each corpus in a block
 
 
 class Mix:
-    """Which corpus each position of an epoch takes its sample from, and how many each gave before: in O(1).
+    """Which corpus each position of an epoch takes its sample from, and how many samples each gave before.
 
-    Every block of BLOCK positions takes from each corpus its quota, in an order that is a function of the seed and of
-    the block. ``exhaustion`` says when the epoch ends:
+    ``exhaustion`` says when the epoch ends:
 
-    - ``first``: when a corpus has no sample left; of the others, the rest is not seen in this epoch;
-    - ``all``: when each corpus has been seen whole; the others begin again, in another order;
-    - ``drop``: when all have been seen, each sample once; a corpus that has none left drops out and the others share.
+    - ``first``: when a corpus has no sample left; the rest of the others is not seen in this epoch;
+    - ``all``: when each corpus has been seen whole; those that end earlier begin again, in another order;
+    - ``drop``: when each sample of each corpus has been seen once; a corpus that has none left drops out.
     """
 
     def __init__(self, sizes: Sequence[int], weights: Sequence[float], *, seed: int, exhaustion: Exhaustion) -> None:
         self.sizes, self.seed, self.exhaustion = tuple(sizes), seed, exhaustion
-        self._stretches: list[_Stretch] = []
-        self.samples = self._lay([float(weight) for weight in weights])
-        self._starts = [stretch.start for stretch in self._stretches]
+        self._segments: list[_Segment] = []
+        self.samples = self._build_segments([float(weight) for weight in weights])
+        self._starts = [segment.start for segment in self._segments]
 
     @property
     def quotas(self) -> tuple[int, ...]:
-        """Of each corpus in a block, while all have samples."""
-        return self._stretches[0].quotas
+        """Positions of each corpus in a block, while all have samples."""
+        return self._segments[0].quotas
 
     def taken(self, position: int) -> tuple[int, ...]:
         """How many samples each corpus gave before a position."""
-        stretch = self._stretches[bisect_right(self._starts, position) - 1]
-        blocks, rest = divmod(position - stretch.start, BLOCK)
-        inside = np.bincount(self._block(stretch, blocks)[:rest], minlength=len(self.sizes))
+        segment = self._segments[bisect_right(self._starts, position) - 1]
+        blocks, rest = divmod(position - segment.start, BLOCK)
+        in_block = np.bincount(self._block(segment, blocks)[:rest], minlength=len(self.sizes))
         return tuple(
-            before + blocks * quota + int(more)
-            for before, quota, more in zip(stretch.taken, stretch.quotas, inside, strict=True)
+            before + blocks * quota + int(count)
+            for before, quota, count in zip(segment.taken, segment.quotas, in_block, strict=True)
         )
 
     def corpora(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """The corpus of each position in [start, stop)."""
-        found = []
+        pieces = []
         while start < stop:
             number = bisect_right(self._starts, start) - 1
-            stretch = self._stretches[number]
-            ends = self._starts[number + 1] if number + 1 < len(self._starts) else stop
-            block, first = divmod(start - stretch.start, BLOCK)
-            last = min(BLOCK, first + min(stop, ends) - start)
-            found.append(self._block(stretch, block)[first:last])
+            segment = self._segments[number]
+            segment_stop = self._starts[number + 1] if number + 1 < len(self._starts) else stop
+            block, first = divmod(start - segment.start, BLOCK)
+            last = min(BLOCK, first + min(stop, segment_stop) - start)
+            pieces.append(self._block(segment, block)[first:last])
             start += last - first
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
 
-    def _block(self, stretch: _Stretch, block: int) -> npt.NDArray[np.int64]:
-        return _block(stretch.quotas, self.seed, stretch.start, block)
+    def _block(self, segment: _Segment, block: int) -> npt.NDArray[np.int64]:
+        return _block(segment.quotas, self.seed, segment.start, block)
 
-    def _lay(self, weights: list[float]) -> int:
-        """Lay the stretches; returns the samples of an epoch."""
+    def _build_segments(self, weights: list[float]) -> int:
+        """Build the segments; returns the samples of an epoch."""
         taken = tuple(0 for _ in self.sizes)
-        stretch = _Stretch(0, taken, quotas_of(weights))
-        self._stretches.append(stretch)
+        segment = _Segment(0, taken, quotas_of(weights))
+        self._segments.append(segment)
         if self.exhaustion == "all":
-            return max(self._position(stretch, corpus, size - 1) + 1 for corpus, size in enumerate(self.sizes))
+            return max(self._position(segment, corpus, size - 1) + 1 for corpus, size in enumerate(self.sizes))
         if self.exhaustion == "first":
-            return min(self._position(stretch, corpus, size) for corpus, size in enumerate(self.sizes))
+            return min(self._position(segment, corpus, size) for corpus, size in enumerate(self.sizes))
         while True:
-            left = [size - gone for size, gone in zip(self.sizes, stretch.taken, strict=True)]
-            ends = {
-                corpus: self._position(stretch, corpus, size - 1) + 1
-                for corpus, size in enumerate(left)
-                if size and stretch.quotas[corpus]
-            }
-            if not ends:
-                self._stretches.pop()
-                return stretch.start
-            end = min(ends.values())
-            self._starts = [one.start for one in self._stretches]
-            taken = self.taken(end)
-            weights = [
-                weight if gone < size else 0.0 for weight, gone, size in zip(weights, taken, self.sizes, strict=True)
+            left = [size - count for size, count in zip(self.sizes, segment.taken, strict=True)]
+            stops = [
+                self._position(segment, corpus, count - 1) + 1
+                for corpus, count in enumerate(left)
+                if count and segment.quotas[corpus]
             ]
-            stretch = _Stretch(end, taken, quotas_of(weights) if any(weights) else tuple(0 for _ in weights))
-            self._stretches.append(stretch)
+            if not stops:
+                self._segments.pop()
+                return segment.start
+            stop = min(stops)
+            self._starts = [known.start for known in self._segments]
+            taken = self.taken(stop)
+            weights = [
+                weight if count < size else 0.0 for weight, count, size in zip(weights, taken, self.sizes, strict=True)
+            ]
+            segment = _Segment(stop, taken, quotas_of(weights) if any(weights) else tuple(0 for _ in weights))
+            self._segments.append(segment)
 
-    def _position(self, stretch: _Stretch, corpus: int, number: int) -> int:
-        """The position of a corpus's sample of that number, counted from the beginning of the stretch."""
-        block, rest = divmod(number, stretch.quotas[corpus])
-        inside = np.flatnonzero(self._block(stretch, block) == corpus)[rest]
-        return stretch.start + block * BLOCK + int(inside)
+    def _position(self, segment: _Segment, corpus: int, number: int) -> int:
+        """The position of a corpus's sample, ``number`` being counted from the beginning of the segment."""
+        block, rest = divmod(number, segment.quotas[corpus])
+        in_block = np.flatnonzero(self._block(segment, block) == corpus)[rest]
+        return segment.start + block * BLOCK + int(in_block)
 
 
 @lru_cache(maxsize=64)
 def _block(quotas: tuple[int, ...], seed: int, start: int, block: int) -> npt.NDArray[np.int64]:
-    """The corpora of a block's positions."""
-    stored = np.repeat(np.arange(len(quotas), dtype=np.int64), quotas)
-    return stored[permutation(BLOCK, seed, start, block)]
+    """The corpus of each position of a block."""
+    in_turn = np.repeat(np.arange(len(quotas), dtype=np.int64), quotas)
+    return in_turn[permutation(BLOCK, seed, start, block)]
 
 
 def quotas_of(weights: Sequence[float]) -> tuple[int, ...]:
-    """Weights as whole numbers that make BLOCK in all, by largest remainders; none that is above 0 becomes 0.
+    """Weights as whole numbers whose sum is BLOCK, by largest remainders; a weight above 0 never becomes 0.
 
     >>> quotas_of([3, 1]), sum(quotas_of([1, 1, 1])), quotas_of([1e9, 1])
     ((3072, 1024), 4096, (4095, 1))
     """
     total = sum(weights)
     exact = [BLOCK * weight / total for weight in weights]
-    found = [max(1, math.floor(share)) if share else 0 for share in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda place: (found[place] - exact[place], place))
-    for place in by_remainder[: max(0, BLOCK - sum(found))]:
-        found[place] += 1
-    while (more := sum(found) - BLOCK) > 0:  # many small ones were raised to 1: the greatest pays
-        greatest = found.index(max(found))
-        found[greatest] -= min(more, found[greatest] - 1)
-    return tuple(found)
+    quotas = [max(1, math.floor(share)) if share else 0 for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda index: (quotas[index] - exact[index], index))
+    for index in by_remainder[: max(0, BLOCK - sum(quotas))]:
+        quotas[index] += 1
+    while (excess := sum(quotas) - BLOCK) > 0:  # many small ones were raised to 1: take it from the greatest
+        greatest = quotas.index(max(quotas))
+        quotas[greatest] -= min(excess, quotas[greatest] - 1)
+    return tuple(quotas)
 
 
 def weights_of(sizes: Sequence[int], temperature: float) -> list[float]:
-    """Shares by size ** (1 / temperature): 1 is in proportion to the sizes, a high one makes them alike.
+    """Shares in proportion to size ** (1 / temperature): 1 keeps the proportions, a high one makes the shares alike.
 
     Source: Arivazhagan et al., "Massively Multilingual Neural Machine Translation in the Wild", 2019, section 4.2.
 
-    >>> [[round(one, 2) for one in weights_of([900, 100], temperature)] for temperature in (1, 2)]
+    >>> [[round(share, 2) for share in weights_of([900, 100], temperature)] for temperature in (1, 2)]
     [[0.9, 0.1], [0.75, 0.25]]
     """
     raised = [math.exp(math.log(size / max(sizes)) / temperature) for size in sizes]
-    return [one / sum(raised) for one in raised]
+    return [power / sum(raised) for power in raised]
+
+
+class MixedOrder:
+    """A SampleOrder that takes the sample at each position from the corpus that a Mix says."""
+
+    def __init__(self, mix: Mix, orders: Sequence[ShardOrder]) -> None:
+        self._mix, self._orders = mix, orders
+        # How many epochs of a corpus, begun ones included, an epoch of the mix takes: the next epoch goes on behind.
+        self._epochs = [-(-taken // order.samples) for taken, order in zip(mix.taken(mix.samples), orders, strict=True)]
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return self._mix.samples
+
+    def locate(self, epoch: int, start: int, stop: int) -> Located:
+        """See SampleOrder."""
+        corpora = self._mix.corpora(start, stop)
+        before = self._mix.taken(start)
+        located: Located = []
+        for corpus in np.unique(corpora).tolist():
+            located += self._locate_in(corpus, epoch, before[corpus], np.flatnonzero(corpora == corpus))
+        return located
+
+    def _locate_in(self, corpus: int, epoch: int, first: int, slots: Places) -> Located:
+        """The samples of a corpus from its ``first`` on, one for each slot; it may begin anew among them."""
+        order, located = self._orders[corpus], []
+        while len(slots):
+            number, position = divmod(first, order.samples)
+            count = min(len(slots), order.samples - position)
+            rows = order.of_epoch(epoch * self._epochs[corpus] + number).locate(position, position + count)
+            located.append((order.cache, group_by_shard(order.shards, rows, slots[:count])))
+            first, slots = first + count, slots[count:]
+        return located
+
+    def prefetch(self, epoch: int, position: int) -> None:
+        """See SampleOrder."""
+        if position >= self.samples:
+            epoch, position = epoch + 1, 0
+        for corpus, taken in enumerate(self._mix.taken(position)):
+            order = self._orders[corpus]
+            number, position_in_corpus = divmod(taken, order.samples)
+            order.prefetch(epoch * self._epochs[corpus] + number, position_in_corpus)
+
+    def wait_verified(self) -> None:
+        """See SampleOrder."""
+        for order in self._orders:
+            order.wait_verified()
 
 
 @dataclass
-class MixedStream(Batching):
+class MixedStream(BatchStream):
     """Batches of several ShardStreams' samples, mixed sample by sample: an iterable of epochs like each of them.
 
-    ``weights`` by the streams' names, or by their sizes and ``temperature`` (see ``weights_of``); ``exhaustion``: see
-    Mix. Each corpus keeps its own order, seed and window; batch size, ranks, ``make`` and the others here count, those
-    of the streams do not. The same global batches for any number of ranks and workers; the state is a few integers.
+    >>> from stoker.testing import sample_corpus
+    >>> corpus = sample_corpus(12)
+    >>> streams = {"often": ShardStream(*corpus), "rarely": ShardStream(*corpus, seed=1)}
+    >>> mixed = MixedStream(streams, weights={"often": 3, "rarely": 1}, batch_size=4, collate=len)
+    >>> list(mixed)  # until "often" has no sample left
+    [4, 4, 4, 1]
+    >>> mixed.close()
+
+    Each corpus keeps its own order, seed and window. Its batch size, ranks, ``make`` and the like do not count: those
+    of the MixedStream do. The global batches are the same for any number of ranks and workers; the state is a few
+    integers.
+
+    Args:
+        streams: by their names.
+        weights: by the same names, numbers above 0; None: by the streams' sizes and ``temperature``.
+        temperature: shares are in proportion to size ** (1 / temperature), see ``weights_of``.
+        exhaustion: when an epoch ends: "first", "all" or "drop", see Mix.
+        batch_size, seed, last, rank, world_size, fields, make, decode, augment, collate, on_corrupt, skip_budget: as of
+            ShardStream.
+
     Raises TrainingError for options that cannot work, CorruptShard, StorageError.
     """
 
@@ -179,12 +255,9 @@ class MixedStream(Batching):
     collate: Callable[[list[Any]], Batch] | None = None
     on_corrupt: Literal["stop", "skip"] = "stop"
     skip_budget: int = 100
-    epoch: int = field(default=0, init=False)
-    delivered: int = field(default=0, init=False)  # samples of this epoch that the loop has had, over all ranks
-    counters: Counters = field(default_factory=Counters, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.check_options()
+        options = BatchOptions.of(self)
         self._names = sorted(self.streams)
         self._parts = [self.streams[name] for name in self._names]
         if not self._parts:
@@ -195,31 +268,21 @@ class MixedStream(Batching):
             raise TrainingError(f"temperature {self.temperature}: expected above 0")
         if len(self._parts) > BLOCK:
             raise TrainingError(f"a mix of {len(self._parts)} streams; at most {BLOCK} can be mixed")
-        self._mix = Mix(
-            [part.samples for part in self._parts], self._weights(), seed=self.seed, exhaustion=self.exhaustion
-        )
-        # How often a corpus begins anew in an epoch: its own epochs go on where those of the epoch before ended.
-        self._turns = [
-            -(-taken // part.samples)
-            for taken, part in zip(self._mix.taken(self._mix.samples), self._parts, strict=True)
-        ]
+        sizes = [part.samples for part in self._parts]
+        self._mix = Mix(sizes, self._weights(sizes), seed=self.seed, exhaustion=self.exhaustion)
+        self._compose(MixedOrder(self._mix, [part.shard_order for part in self._parts]), options)
         for part in self._parts:
             part.count_into(self.counters)
 
-    def _weights(self) -> list[float]:
+    def _weights(self, sizes: Sequence[int]) -> list[float]:
         if self.weights is None:
-            return weights_of([part.samples for part in self._parts], self.temperature)
+            return weights_of(sizes, self.temperature)
         if sorted(self.weights) != self._names:
             raise TrainingError(f"weights of {sorted(self.weights)}, but streams of {self._names}")
-        given = [float(self.weights[name]) for name in self._names]
-        if not all(weight > 0 and math.isfinite(weight) for weight in given):
+        weights = [float(self.weights[name]) for name in self._names]
+        if not all(weight > 0 and math.isfinite(weight) for weight in weights):
             raise TrainingError(f"weights {dict(self.weights)}: expected numbers above 0; leave out what is not wanted")
-        return given
-
-    @property
-    def samples(self) -> int:
-        """Samples of an epoch, over all ranks."""
-        return self._mix.samples
+        return weights
 
     @property
     def shares(self) -> dict[str, float]:
@@ -227,42 +290,8 @@ class MixedStream(Batching):
         taken = self._mix.taken(self.samples)
         return {name: count / self.samples for name, count in zip(self._names, taken, strict=True)}
 
-    def wanted(self, epoch: int, start: int, stop: int) -> Wanted:
-        """See Batching."""
-        corpora = self._mix.corpora(start, stop)
-        before = self._mix.taken(start)
-        found: Wanted = []
-        for number in np.unique(corpora).tolist():
-            at = np.flatnonzero(corpora == number)
-            found += self._of(number, epoch, before[number], at)
-        return found
-
-    def _of(self, number: int, epoch: int, first: int, at: Places) -> Wanted:
-        """The next samples of a corpus, which may begin anew among them."""
-        part, found = self._parts[number], []
-        while len(at):
-            turn, position = divmod(first, part.samples)
-            size = min(len(at), part.samples - position)
-            places = part.order(epoch * self._turns[number] + turn).places(position, position + size)
-            found.append((part.cache_of_shards, by_shard(part.shards, places, at[:size])))
-            first, at = first + size, at[size:]
-        return found
-
-    def expect(self, epoch: int, stop: int) -> None:
-        """See Batching."""
-        if stop >= self.samples:
-            epoch, stop = epoch + 1, 0
-        for number, taken in enumerate(self._mix.taken(stop)):
-            turn, position = divmod(taken, self._parts[number].samples)
-            self._parts[number].expect(epoch * self._turns[number] + turn, position)
-
-    def settle(self) -> None:
-        """See Batching."""
-        for part in self._parts:
-            part.settle()
-
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
-        """Where the stream is, and what it is a mix of."""
+        """The stream's position, and what it is a mix of."""
         return {
             "epoch": self.epoch,
             "delivered": self.delivered,
@@ -283,8 +312,12 @@ class MixedStream(Batching):
                 )
         self.epoch, self.delivered = position_of(state, self.samples)
 
+    def reopen(self) -> Self:
+        """The same stream at the beginning, with connections, locks and threads of its own: for a forked process."""
+        return replace(self, streams={name: stream.reopen() for name, stream in self.streams.items()})
+
     def close(self) -> None:
-        """End the threads that read ahead. Raises CorruptShard if that is known by now of what was given."""
-        with ExitStack() as all_of_them:
+        """End the threads that read ahead. Raises CorruptShard if samples that were handed out are known corrupt."""
+        with ExitStack() as streams:
             for part in self._parts:
-                all_of_them.callback(part.close)
+                streams.callback(part.close)

@@ -1,7 +1,8 @@
-"""The order of an epoch: a function of (shards, seed, epoch) alone, known without reading a sample.
+"""The order of an epoch's samples: a function of (shards, seed, epoch) alone, known without reading a sample.
 
-The shards are permuted; then the samples of ``window`` neighbouring shards are shuffled among each other, so that a
-reader holds no more than a window at a time. Memory is O(shards) and one window's permutation.
+A windowed shuffle: the shards are permuted, then the samples of each ``window`` neighbouring shards are shuffled among
+each other, so that a reader needs no more than a window of shards at a time. Price: samples mix within a window only
+(``shuffling`` measures how well); memory is O(shards), and the permutations of a few windows.
 """
 
 from collections.abc import Sequence
@@ -11,17 +12,18 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-Places = npt.NDArray[np.int64]
+from stoker.storage.shards.index import Places
+
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
-_WINDOWS = 4  # permutations that an order keeps
+_WINDOWS = 4  # whose permutations are kept
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
-    """The order in which the samples of shards with these ``counts`` are seen in one epoch.
+class EpochOrder:
+    """The order in which one epoch visits the samples of shards.
 
-    With ``shuffle`` off: shard by shard, as they are stored.
+    Without ``shuffle``: shard by shard, as they are stored.
     """
 
     counts: Sequence[int] | Places  # samples of each shard
@@ -37,41 +39,41 @@ class Order:
 
     @cached_property
     def shards(self) -> Places:
-        """The shards' places in ``counts``, in the order of this epoch."""
+        """The shards, as indexes into ``counts``, in the order of this epoch."""
         if not self.shuffle:
             return np.arange(len(self.counts), dtype=np.int64)
         return permutation(len(self.counts), self.seed, self.epoch, 0)
 
     @cached_property
     def _starts(self) -> Places:
-        """How many samples come before each shard of the epoch's order, and their sum at the end."""
+        """The position of each shard's first sample, in the epoch's order; at the end the number of samples."""
         counts = np.asarray(self.counts, np.int64)[self.shards]
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
     def window_of(self, position: int) -> int:
-        """The window that the position lies in."""
+        """The window that holds a position."""
         return int(np.searchsorted(self._starts, position, side="right") - 1) // self.window
 
     def _shuffled(self, window: int, samples: int) -> Places:
         """The permutation of a window's samples. A few are kept: threads that make batches ahead straddle two."""
-        found = self._windows.get(window)
-        if found is None:
-            found = permutation(samples, self.seed, self.epoch, window + 1)
-            self._windows[window] = found
-            for old in list(self._windows)[:-_WINDOWS]:
-                self._windows.pop(old, None)
-        return found
+        shuffled = self._permutations.get(window)
+        if shuffled is None:
+            shuffled = permutation(samples, self.seed, self.epoch, window + 1)
+            self._permutations[window] = shuffled
+            for old in list(self._permutations)[:-_WINDOWS]:
+                self._permutations.pop(old, None)
+        return shuffled
 
     @cached_property
-    def _windows(self) -> dict[int, Places]:
+    def _permutations(self) -> dict[int, Places]:
         return {}
 
     def shards_of(self, window: int) -> Places:
-        """The places of the shards in a window; none behind the last one."""
+        """The shards of a window, as indexes into ``counts``; none behind the last window."""
         return self.shards[window * self.window : (window + 1) * self.window]
 
-    def places(self, start: int, stop: int) -> tuple[Places, Places]:
-        """At the positions [start, stop) of the epoch: the shard's place in ``counts``, and the row in that shard."""
+    def locate(self, start: int, stop: int) -> tuple[Places, Places]:
+        """For each position in [start, stop): the shard, as an index into ``counts``, and the row in that shard."""
         shards: list[Places] = []
         rows: list[Places] = []
         position, stop = max(0, start), min(stop, self.samples)
@@ -80,7 +82,7 @@ class Order:
             first = int(self._starts[window * self.window])
             last = int(self._starts[min((window + 1) * self.window, len(self.counts))])
             end = min(stop, last)
-            inner = np.arange(position - first, end - first, dtype=np.int64)
+            inner = np.arange(position - first, end - first, dtype=np.int64)  # counted within the window
             if self.shuffle:
                 inner = self._shuffled(window, last - first)[inner]
             order = np.searchsorted(self._starts, inner + first, side="right") - 1
@@ -94,7 +96,7 @@ class Order:
 
 
 def permutation(count: int, *key: int) -> Places:
-    """A permutation of ``range(count)`` that depends on the key alone, in every version of numpy.
+    """A permutation of ``range(count)`` that depends on ``key`` alone, in every version of numpy.
 
     Sorted by the hashes of a counter (splitmix64: Steele, Lea and Flood, OOPSLA 2014); numpy's own permutations
     may change between its versions (NEP 19), and a resumed run would then see another order.
@@ -120,7 +122,7 @@ def _mix_one(value: int) -> int:
 
 
 def share(size: int, rank: int, world_size: int) -> tuple[int, int]:
-    """The part [start, stop) of a global batch that a rank has: together all of it, none twice.
+    """The part [start, stop) of a global batch that a rank gets; the parts of all ranks make up the batch.
 
     >>> [share(10, rank, 4) for rank in range(4)]
     [(0, 2), (2, 5), (5, 7), (7, 10)]

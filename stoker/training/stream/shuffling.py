@@ -1,20 +1,20 @@
-"""How well an order shuffles, against a full permutation: known from the index alone, before anything is read.
+"""How well an epoch's order shuffles, compared with a full permutation; computed without reading a sample.
 
-The order permutes the shards and shuffles the samples of a window of shards. What that may lack is seen in batches:
-they hold samples of few shards, and if each shard held one class, of few classes.
+An order shuffles within windows of shards (see ``order``). What that may lack shows in the batches: they mix samples of
+few shards, and if each shard held one class, of few classes.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from stoker.training.stream.order import Order
+from stoker.training.stream.order import EpochOrder
 
-_BATCHES = 64  # that are looked at
+_BATCHES = 64  # of an epoch that are looked at, at most
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class ShuffleQuality:
     """Means over batches of an epoch, and what a full permutation would give."""
 
     batch_size: int
@@ -35,27 +35,27 @@ class Quality:
         )
 
 
-def quality(order: Order, batch_size: int) -> Quality:
-    """How an order's batches are mixed; looks at some of them, spread over the epoch."""
+def shuffle_quality(order: EpochOrder, batch_size: int) -> ShuffleQuality:
+    """How well an order mixes its batches, measured on some of them, spread over the epoch."""
     counts, samples = np.asarray(order.counts, np.int64), order.samples
     size = min(batch_size, samples)
     starts = np.unique(np.linspace(0, samples - size, _BATCHES).astype(np.int64))
-    shards = neighbours = able = 0
+    shards = neighbours = with_next = 0
     for start in starts.tolist():
-        places, rows = order.places(start, start + size)
-        shards += len(np.unique(places))
-        # A number for each place: the next row's is one more.
-        numbers = places * int(counts.max() + 1) + rows
-        followed = rows + 1 < counts[places]
+        shard_indexes, rows = order.locate(start, start + size)
+        shards += len(np.unique(shard_indexes))
+        # A number for each row of each shard; that of the next row is one more.
+        numbers = shard_indexes * int(counts.max() + 1) + rows
+        followed = rows + 1 < counts[shard_indexes]
         neighbours += int(np.isin(numbers[followed] + 1, numbers).sum())
-        able += int(followed.sum())
-    return Quality(
+        with_next += int(followed.sum())
+    return ShuffleQuality(
         batch_size=size,
         window=order.window,
         all_shards=len(counts),
         shards=shards / len(starts),
-        # Chance that a shard is in a batch: one less that of all draws missing it (draws taken as independent).
+        # The chance that a shard is in a batch: 1 - that of all draws missing it (draws taken as independent).
         shards_in_full=float((1 - (1 - counts / samples) ** size).sum()),
-        neighbours=neighbours / max(1, able),
+        neighbours=neighbours / max(1, with_next),
         neighbours_in_full=(size - 1) / max(1, samples - 1),
     )

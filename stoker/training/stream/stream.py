@@ -1,9 +1,9 @@
 """A pinned version as batches of samples: the same global order for any number of ranks and workers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -12,11 +12,22 @@ from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
 from stoker.training.errors import TrainingError
-from stoker.training.reading.cache import MEGABYTES, Cache
+from stoker.training.reading.cache import MEGABYTES, Cache, CacheOptions
 from stoker.training.reading.counters import Counters
 from stoker.training.reading.samples import Samples
-from stoker.training.stream.batching import Batch, Batching, Last, Wanted, by_shard
-from stoker.training.stream.order import Order
+from stoker.training.stream.batching import (
+    Batch,
+    BatchOptions,
+    BatchStream,
+    Last,
+    Located,
+    SampleOrder,
+    check_same_order,
+    group_by_shard,
+    position_of,
+)
+from stoker.training.stream.deprecated import warn_renamed
+from stoker.training.stream.order import EpochOrder
 
 
 def version_of(store: Store, version: Manifest | str) -> Manifest:
@@ -24,23 +35,102 @@ def version_of(store: Store, version: Manifest | str) -> Manifest:
     return version if isinstance(version, Manifest) else load_manifest(store, version)
 
 
+class ShardOrder:
+    """The samples of some shards in the order of each epoch: a SampleOrder that reads ahead by windows of shards."""
+
+    def __init__(self, cache: Cache, shards: Sequence[Shard], *, seed: int, window: int, shuffle: bool) -> None:
+        self.cache, self.shards = cache, shards
+        self._seed, self._window, self._shuffle = seed, window, shuffle
+        self._counts = np.array([shard.samples for shard in shards], np.int64)
+        self._samples = int(self._counts.sum())
+        self._epochs: dict[int, EpochOrder] = {}
+        self._prefetched = (-1, -1)  # epoch and window
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return self._samples
+
+    def of_epoch(self, epoch: int) -> EpochOrder:
+        """The order of one epoch."""
+        order = self._epochs.get(epoch)
+        if order is None:
+            order = EpochOrder(self._counts, self._seed, epoch, self._window, self._shuffle)
+            # Two: batches of the next epoch are made while this one's are consumed. A new dictionary: threads read it.
+            kept = {other: known for other, known in self._epochs.items() if abs(other - epoch) == 1}
+            self._epochs = {**kept, epoch: order}
+        return order
+
+    def locate(self, epoch: int, start: int, stop: int) -> Located:
+        """See SampleOrder."""
+        located = self.of_epoch(epoch).locate(start, stop)
+        return [(self.cache, group_by_shard(self.shards, located, np.arange(len(located[0]))))]
+
+    def prefetch(self, epoch: int, position: int) -> None:
+        """See SampleOrder: the next window of shards."""
+        order = self.of_epoch(epoch)
+        if position >= order.samples:
+            order, window = self.of_epoch(epoch + 1), 0
+        else:
+            window = order.window_of(position) + 1
+        key = (order.epoch, window)
+        if key != self._prefetched:
+            self._prefetched = key
+            self.cache.prefetch([self.shards[index] for index in order.shards_of(window).tolist()])
+
+    def wait_verified(self) -> None:
+        """See SampleOrder."""
+        self.cache.wait_verified()
+
+
 @dataclass
-class ShardStream(Batching):
+class ShardStream(BatchStream):
     """An iterable of one epoch's batches after another: ``for batch in stream`` is an epoch, or the rest of one.
 
-    ``batch_size`` is that of the global batch; rank r of ``world_size`` gets its share of it. A batch is what ``make``
-    makes of the samples as they lie there, or ``collate([augment(decode(sample), draws), ...])``; without any of them,
-    Samples. ``last`` says what becomes of an incomplete last batch: shorter, dropped, or padded with the epoch's first
-    samples (``padding`` tells how many of a batch are such).
+    >>> from stoker.testing import sample_corpus
+    >>> store, manifest = sample_corpus(12)
+    >>> stream = ShardStream(store, manifest, batch_size=4, seed=1, decode=lambda sample: int(sample.fields["txt"]))
+    >>> list(stream)
+    [[5, 8, 0, 7], [4, 1, 6, 2], [9, 10, 3, 11]]
+    >>> stream.state_dict()["epoch"], stream.state_dict()["delivered"]
+    (1, 0)
+    >>> stream.close()
 
-    State is a few integers and counts what was handed to the loop: stop anywhere, load it into a stream with another
-    number of ranks, and the global order goes on. A sample that cannot be decoded (CorruptSample) or whose shard is not
-    what the manifest says (CorruptShard) ends the stream, or with ``on_corrupt="skip"`` is left out of its batch and
-    counted, up to ``skip_budget`` of them.
+    A batch is ``make(samples, random_bytes)``; or ``collate([augment(decode(sample), random_bytes), ...])``, where what
+    is None is left out; or, without any of the four, Samples.
 
-    Samples may be given before their shard is whole. Whether they were sound is known at the end of the epoch at the
-    latest, or after ``settle()``, which raises CorruptShard if not: call it before what was learned is kept. With
-    ``skip`` they are given from whole, proven shards alone, for which the first batch waits.
+    The state is a few integers and counts what was handed to the loop. Stop anywhere and load the state into a stream
+    with another number of ranks: the global order goes on.
+
+    A sample that cannot be decoded (CorruptSample), or whose shard is not what the manifest says (CorruptShard), ends
+    the stream; or with ``on_corrupt="skip"`` it is left out of its batch and counted.
+
+    Samples may be read before the download of their shard ends, so before it is verified. The end of an epoch waits
+    until all of them are; call ``wait_verified()``, which raises CorruptShard, before weights are saved. With
+    ``on_corrupt="skip"`` samples are read from verified shards only, for which the first batch waits.
+
+    Args:
+        store: where the version is.
+        version: its manifest, or a reference such as "digits@2".
+        split: which samples.
+        batch_size: samples of the global batch, over all ranks.
+        seed: of the order, and of the random bytes.
+        shuffle: False: shard by shard, as the samples are stored.
+        window: shards whose samples are shuffled among each other.
+        last: what becomes of an incomplete last batch: "short" keeps it, "drop" leaves it out, "pad" fills it with the
+            epoch's first samples (``padding`` tells how many).
+        rank: which share of each global batch.
+        world_size: how many ranks share it.
+        fields: the fields that a decoded or indexed sample has; None: all.
+        make: a batch from its Samples, and 32 random bytes for each of them.
+        decode: an example from a Sample.
+        augment: an example from an example, and 32 random bytes that depend on (seed, epoch, key).
+        collate: a batch from the list of its examples.
+        on_corrupt: "stop" or "skip".
+        skip_budget: samples that may be skipped in all.
+        cache: folder for shards; None: one below the system's folder for temporary files.
+        cache_megabytes: that the folder may hold.
+
     Raises TrainingError for options that cannot work, CorruptShard, StorageError.
     """
 
@@ -50,74 +140,48 @@ class ShardStream(Batching):
     batch_size: int = 64
     seed: int = 0
     shuffle: bool = True
-    window: int = 8  # shards whose samples are shuffled among each other
+    window: int = 8
     last: Last = "short"
     rank: int = 0
     world_size: int = 1
-    fields: Sequence[str] | None = None  # that samples have; None: all
-    make: Callable[[Samples, Sequence[bytes]], Batch] | None = None  # the samples, and 32 random bytes of each
+    fields: Sequence[str] | None = None
+    make: Callable[[Samples, Sequence[bytes]], Batch] | None = None
     decode: Callable[[Sample], Any] | None = None
-    augment: Callable[[Any, bytes], Any] | None = None  # what was decoded, and 32 random bytes of (seed, epoch, key)
+    augment: Callable[[Any, bytes], Any] | None = None
     collate: Callable[[list[Any]], Batch] | None = None
     on_corrupt: Literal["stop", "skip"] = "stop"
-    skip_budget: int = 100  # samples that may be skipped in all
-    cache: Path | None = None  # folder for shards; None: one under the system's temporary folder
+    skip_budget: int = 100
+    cache: Path | None = None
     cache_megabytes: int = MEGABYTES
-    epoch: int = field(default=0, init=False)
-    delivered: int = field(default=0, init=False)  # samples of this epoch that the loop has had, over all ranks
-    counters: Counters = field(default_factory=Counters, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.manifest = version_of(self.store, self.version)
         self._shards = split_shards(self.manifest, self.split)
-        self.check_options()
+        options = BatchOptions.of(self)
         if self.window < 1:
             raise TrainingError(f"window {self.window}: expected 1 or more shards")
-        self._counts = np.array([shard.samples for shard in self._shards], np.int64)
-        self._samples = int(self._counts.sum())
-        self._orders: dict[int, Order] = {}
-        self._expected = (-1, -1)  # epoch and window
         self._cache = Cache(
             self.store,
-            self.cache,
-            megabytes=self.cache_megabytes,
-            held=2 * self.window,
+            CacheOptions(folder=self.cache, megabytes=self.cache_megabytes, open_shards=2 * self.window),
             counters=self.counters,
             tars=store_of_tars(self.store, self.manifest),
         )
+        self.shard_order = ShardOrder(
+            self._cache, self._shards, seed=self.seed, window=self.window, shuffle=self.shuffle
+        )
+        self._compose(self._sample_order(), options)
 
-    @property
-    def samples(self) -> int:
-        """Samples of an epoch, over all ranks."""
-        return self._samples
+    def _sample_order(self) -> SampleOrder:
+        return self.shard_order
 
     @property
     def shards(self) -> tuple[Shard, ...]:
         """The shards of the split, as an order counts them."""
         return self._shards
 
-    def wanted(self, epoch: int, start: int, stop: int) -> Wanted:
-        """See Batching."""
-        places = self.order(epoch).places(start, stop)
-        return [(self._cache, by_shard(self._shards, places, np.arange(len(places[0]))))]
-
-    def expect(self, epoch: int, stop: int) -> None:
-        """See Batching: the next window of shards."""
-        order = self.order(epoch)
-        if stop >= order.samples:
-            order, stop = self.order(epoch + 1), 0
-            window = 0
-        else:
-            window = order.window_of(stop) + 1
-        key = (order.epoch, window)
-        if key != self._expected:
-            self._expected = key
-            self._cache.expect([self._shards[place] for place in order.shards_of(window).tolist()])
-
-    @property
-    def cache_of_shards(self) -> Cache:
-        """What brings its shards here."""
-        return self._cache
+    def order(self, epoch: int) -> EpochOrder:
+        """The global order of an epoch."""
+        return self.shard_order.of_epoch(epoch)
 
     def count_into(self, counters: Counters) -> None:
         """Count into other counters from now on: those of a stream that this one is a part of."""
@@ -135,54 +199,35 @@ class ShardStream(Batching):
             "shuffle": self.shuffle,
         }
 
-    def settle(self) -> None:
-        """See Batching."""
-        self._cache.settle()
-
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
-        """Where the stream is, and what it is a stream of."""
+        """The stream's position, and what it is a stream of."""
         return {"epoch": self.epoch, "delivered": self.delivered, **self.identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
         """Go on from there. Raises TrainingError if it is the state of another order."""
-        own = self.state_dict()
-        for name in (name for name in self.identity() if name != "version"):
-            if state.get(name) != own[name]:
-                raise TrainingError(
-                    f"the state is of {state.get('version')} with {name} {state.get(name)!r}, this stream is of "
-                    f"{own['version']} with {own[name]!r}; resume with the same version and options"
-                )
+        check_same_order(state, self.state_dict(), [name for name in self.identity() if name != "version"])
         self.epoch, self.delivered = position_of(state, self.samples)
 
+    def reopen(self) -> Self:
+        """The same stream at the beginning, with connections, locks and threads of its own: for a forked process."""
+        # By its manifest: its name may mean another version by now.
+        return replace(self, store=self.store.reopen(), version=self.manifest)
+
     def close(self) -> None:
-        """End the threads that read ahead. Raises CorruptShard if that is known by now of what was given."""
+        """End the threads that read ahead. Raises CorruptShard if samples that were handed out are known corrupt."""
         self._cache.close()
 
-    def order(self, epoch: int) -> Order:
-        """The global order of an epoch."""
-        found = self._orders.get(epoch)
-        if found is None:
-            found = Order(self._counts, self.seed, epoch, self.window, self.shuffle)
-            # Two: batches of the next epoch are made while this one's are consumed. A new dictionary: threads read it.
-            kept = {other: order for other, order in self._orders.items() if abs(other - epoch) == 1}
-            self._orders = {**kept, epoch: found}
-        return found
+    @property
+    def cache_of_shards(self) -> Cache:
+        """Old name of ``shard_order.cache``."""
+        warn_renamed(f"{type(self).__name__}.cache_of_shards", "shard_order.cache", stacklevel=3)
+        return self._cache
 
 
 def split_shards(manifest: Manifest, split: str) -> tuple[Shard, ...]:
     """The shards of a split. Raises TrainingError naming the splits there are."""
     shards = tuple(shard for shard in manifest.shards if shard.split == split)
     if not shards:
-        there = ", ".join(f"{name} ({one.samples})" for name, one in manifest.splits.items()) or "none"
-        raise TrainingError(f"{manifest.reference} has no samples in split {split!r}; its splits: {there}")
+        splits = ", ".join(f"{name} ({totals.samples})" for name, totals in manifest.splits.items()) or "none"
+        raise TrainingError(f"{manifest.reference} has no samples in split {split!r}; its splits: {splits}")
     return shards
-
-
-def position_of(state: Mapping[str, Any], samples: int) -> tuple[int, int]:  # Any: integers and texts
-    """Epoch and delivered samples of a state. Raises TrainingError if they cannot be."""
-    epoch, delivered = state.get("epoch"), state.get("delivered")
-    if not isinstance(epoch, int) or not isinstance(delivered, int) or epoch < 0 or not 0 <= delivered <= samples:
-        raise TrainingError(
-            f"a state with epoch {epoch!r} and {delivered!r} samples delivered of {samples:,}: it is damaged"
-        )
-    return epoch, delivered

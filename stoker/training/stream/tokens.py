@@ -1,4 +1,4 @@
-"""How a field of a sample holds tokens: the bytes of a text, or ready ids that any tokenizer made."""
+"""How a field of a sample holds tokens: the bytes of a text, or ids that a tokenizer made."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,23 +10,34 @@ from stoker.training.errors import TrainingError
 
 BOUNDARY = 256  # the token before each document of bytes
 VOCABULARY = 257  # bytes and the boundary
-IGNORED = -100  # a target that is none; torch's cross-entropy leaves it out
+IGNORED = -100  # a target that does not count: torch's cross-entropy leaves it out
 
 Ids = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens in ``field``, each ``width`` bytes, little-endian; so their number is known from the index alone.
+    """Tokens as little-endian unsigned integers in a field, so that their number is known from the index alone.
 
-    The default is the bytes of a text. A tokenizer's ids go into a field of their own when the corpus is made, for
-    example ``Tokens("u16", width=2, vocabulary=50_257, boundary=50_256)``.
+    The default is the bytes of a text. A tokenizer's ids go into a field of their own when the corpus is made.
+
+    >>> Tokens().read(memoryview(b"Hi")).tolist()
+    [72, 105]
+    >>> gpt2 = Tokens("u16", width=2, vocabulary=50_257, boundary=50_256)
+    >>> gpt2.read(memoryview(bytes([1, 0, 0, 1]))).tolist()
+    [1, 256]
+
+    Args:
+        field: the field that holds them.
+        width: bytes of a token: 1, 2 or 4.
+        vocabulary: how many different tokens there are, the boundary included.
+        boundary: the token that stands before each document.
     """
 
     field: str = "txt"
-    width: int = 1  # bytes: 1, 2 or 4
+    width: int = 1
     vocabulary: int = VOCABULARY
-    boundary: int = BOUNDARY  # stands before each document; one of the vocabulary
+    boundary: int = BOUNDARY
 
     def __post_init__(self) -> None:
         if self.width not in (1, 2, 4) or not 0 <= self.boundary < self.vocabulary <= 2**31:
@@ -36,7 +47,7 @@ class Tokens:
             )
 
     def read(self, payload: memoryview) -> Ids:
-        """The ids in a field; a view where that is possible."""
+        """The ids in a field, as a view of its bytes."""
         return np.frombuffer(payload, f"<u{self.width}")
 
 
@@ -50,7 +61,7 @@ def _table() -> tuple[bytes, ...]:
 
 
 def text_of(tokens: list[int]) -> str:
-    """The text of byte tokens; what is no UTF-8 becomes the replacement character.
+    """The text of byte tokens; bytes that are not UTF-8 become the replacement character.
 
     >>> text_of([72, 105, 256, 33])
     'Hi\\n\\n!'

@@ -190,10 +190,10 @@ def test_a_bare_dataloader_gives_the_same_batches(disk: Small, workers: int, con
         assert batch == expected[number]
     rest = DataLoader(Batches(counted), batch_size=None, num_workers=workers, multiprocessing_context=context)
     for number, batch in enumerate(rest, 2):
-        counted.step()
+        counted.advance()
         assert batch == expected[number]
         assert counted.delivered == min(26, 4 * (number + 1))
-    counted.turn()
+    counted.next_epoch()
     following = DataLoader(Batches(counted), batch_size=None)
     assert list(following) == [counted.batch(1, start) for start in range(0, 26, 4)] != expected
 

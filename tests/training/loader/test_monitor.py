@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.training.loader.monitor import Watch
+from stoker.training.loader.monitor import StreamMonitor
 from stoker.training.reading.counters import Counters
 
 
@@ -10,10 +10,10 @@ def test_a_watch_tells_rates_and_shares_since_it_told_last() -> None:
     now = [10.0]
     counters = Counters()
     counters.add(samples=5, hits=7)
-    watch = Watch(counters, clock=lambda: now[0])
+    monitor = StreamMonitor(counters, clock=lambda: now[0])
     counters.add(samples=300, bytes=6000, hits=3, misses=1, fetched=500, waited_s=0.5, loop_s=1.5, depth=6, batches=4)
     now[0] = 12.0
-    assert watch.tell() == pytest.approx(
+    assert monitor.report() == pytest.approx(
         {
             "samples_per_s": 150,
             "bytes_per_s": 3000,
@@ -25,4 +25,4 @@ def test_a_watch_tells_rates_and_shares_since_it_told_last() -> None:
     )
     counters.add(skipped=2)
     now[0] = 13.0
-    assert watch.tell() == {"samples_per_s": 0, "bytes_per_s": 0, "fetched_per_s": 0, "skipped": 2}
+    assert monitor.report() == {"samples_per_s": 0, "bytes_per_s": 0, "fetched_per_s": 0, "skipped": 2}

@@ -44,8 +44,8 @@ def test_batches_are_functions_of_seed_epoch_and_key_alone(tmp_path: Path) -> No
         made = stream(tmp_path, PHOTOS, maker, **options)
         found = {}
         for start in range(0, 12, made.batch_size):
-            samples = made.gathered(made.share_of(0, start))
-            batch: Pictures = made.made(samples, 0)
+            samples = made.fetch_samples(made.locate_share(0, start))
+            batch: Pictures = made.assemble_batch(samples, 0)
             for key, image in zip(samples.keys, batch.images.numpy(), strict=True):
                 found[key] = image.copy()
         return found

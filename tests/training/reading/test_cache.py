@@ -1,4 +1,4 @@
-"""The cache: mapped or fetched once, proven once, shared, bounded; a batch does not wait for a whole shard."""
+"""The cache: shards mapped or fetched once, verified once, shared, bounded; a batch waits for no whole shard."""
 
 import errno
 import fcntl
@@ -27,11 +27,11 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Shard
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Loader
-from stoker.training.reading import cache_files as folder_module
-from stoker.training.reading.cache import Cache
-from stoker.training.reading.fetching import mark_of
+from stoker.training.reading import cache_files
+from stoker.training.reading.cache import Cache, CacheOptions
+from stoker.training.reading.fetching import key_of
 from stoker.training.reading.samples import Samples
-from stoker.training.reading.threads import Threads
+from stoker.training.reading.threads import ThreadPool
 from stoker.training.stream.stream import ShardStream
 from tests.training import corpora
 
@@ -68,13 +68,13 @@ def put(store: Store, folder: Path) -> Manifest:
 
 def payloads(cache: Cache, shard: Shard) -> list[bytes]:
     rows = np.arange(shard.samples)
-    samples = Samples(cache.groups([(shard, rows, rows)]), shard.samples)
+    samples = Samples(cache.slices([(shard, rows, rows)]), shard.samples)
     return [bytes(one) for one in samples.column("bin") if one is not None]
 
 
-def proven(cache: Cache, shard: Shard) -> list[bytes]:
+def verified(cache: Cache, shard: Shard) -> list[bytes]:
     found = payloads(cache, shard)
-    cache.settle()
+    cache.wait_verified()
     return found
 
 
@@ -82,13 +82,13 @@ def of(manifest: Manifest, number: int) -> list[bytes]:
     return [sample.fields["bin"] for sample in NUMBERS[20 * number : 20 * number + 20]]
 
 
-def test_a_file_on_this_machine_is_mapped_where_it_lies_and_proven_once(tmp_path: Path) -> None:
+def test_a_file_on_this_machine_is_mapped_where_it_is_and_verified_once(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     manifest = put(store, tmp_path)
     shard = manifest.shards[0]
-    cache = Cache(store, tmp_path / "cache")
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
     assert payloads(cache, shard) == of(manifest, 0)
-    cache.settle()
+    cache.wait_verified()
     assert not (tmp_path / "cache" / shard.sha256).exists()
     assert (tmp_path / "cache" / f"{shard.sha256}.proven").exists()
     path = store.path(shard.key)
@@ -98,18 +98,18 @@ def test_a_file_on_this_machine_is_mapped_where_it_lies_and_proven_once(tmp_path
     altered[700] ^= 1
     path.write_bytes(altered)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    # Same file, size and time: it is taken as proven, and so nothing is hashed on a second run.
-    payloads(Cache(store, tmp_path / "cache"), shard)
+    # Same file, size and time: it is taken as verified, and so nothing is hashed on a second run.
+    payloads(Cache(store, CacheOptions(folder=tmp_path / "cache")), shard)
     path.touch()
-    touched = Cache(store, tmp_path / "cache")
+    touched = Cache(store, CacheOptions(folder=tmp_path / "cache"))
     with pytest.raises(CorruptShard, match=r"train-00000\.tar: sha256 .* but the manifest says"):
-        payloads(touched, shard) and touched.settle()  # they may be given at once, and are proven behind that
+        verified(touched, shard)  # they may be read at once, and are verified after that
 
 
 def test_what_is_mapped_outlives_its_file(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     manifest = put(store, tmp_path)
-    cache = Cache(store, tmp_path / "cache")
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
     cache.index(manifest.shards[1])
     payloads(cache, manifest.shards[0])
     for shard in manifest.shards:
@@ -122,33 +122,33 @@ def test_what_is_mapped_outlives_its_file(tmp_path: Path) -> None:
 def test_a_remote_shard_and_its_index_are_fetched_once_for_all_runs(tmp_path: Path) -> None:
     store = Slow()
     manifest = put(store, tmp_path)
-    assert payloads(Cache(store, tmp_path / "cache"), manifest.shards[0]) == of(manifest, 0)
+    assert payloads(Cache(store, CacheOptions(folder=tmp_path / "cache")), manifest.shards[0]) == of(manifest, 0)
     kept = tmp_path / "cache" / manifest.shards[0].sha256
     assert hashlib.sha256(kept.read_bytes()).hexdigest() == manifest.shards[0].sha256
     for shard in manifest.shards:
         store.delete(shard.key)
         store.delete(shard.index)
-    again = Cache(store, tmp_path / "cache")
+    again = Cache(store, CacheOptions(folder=tmp_path / "cache"))
     assert payloads(again, manifest.shards[0]) == of(manifest, 0)
     with pytest.raises(NotFound, match=r"train-00001"):
         payloads(again, manifest.shards[1])
 
 
-def test_a_batch_does_not_wait_for_whole_shards_and_what_it_got_is_proven_later(tmp_path: Path) -> None:
+def test_a_batch_does_not_wait_for_whole_shards_and_what_it_got_is_verified_later(tmp_path: Path) -> None:
     store = Slow()
     manifest = put(store, tmp_path)
     store.allowed.clear()
-    cache = Cache(store, tmp_path / "cache")
-    cache._wait_if_soon = lambda wanted, samples: None  # type: ignore[method-assign]  # no patience, so that it is not timed
-    cache.expect([manifest.shards[0]])
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
+    cache._wait_if_soon = lambda fetches, samples: None  # type: ignore[method-assign]  # no patience, so that it is not timed
+    cache.prefetch([manifest.shards[0]])
     until = time.monotonic() + 10
-    while not cache._open[mark_of(manifest.shards[0])].fetch.got and time.monotonic() < until:
+    while not cache._open[key_of(manifest.shards[0])].bytes_available and time.monotonic() < until:
         time.sleep(0.005)
     assert payloads(cache, manifest.shards[0]) == of(manifest, 0)  # though no shard is whole
     assert cache._counters.sums()["direct"] > 5
     assert store.parts.count(manifest.shards[0].key) < 20  # what had come was not asked for again
     store.allowed.set()
-    cache.settle()
+    cache.wait_verified()
     assert (tmp_path / "cache" / manifest.shards[0].sha256).exists()
 
 
@@ -158,7 +158,7 @@ def test_damage_of_a_shard_is_told_even_if_its_samples_were_given_before_it_was_
     for shard in manifest.shards:
         store.write(shard.key, store.read(shard.key)[:-1] + b"x")  # in no sample
     stream = ShardStream(store, manifest, batch_size=60, cache=tmp_path / "cache")
-    stream._cache._wait_if_soon = lambda wanted, samples: None  # type: ignore[method-assign]  # as above
+    stream._cache._wait_if_soon = lambda fetches, samples: None  # type: ignore[method-assign]  # as above
     with pytest.raises(CorruptShard, match=r"train-0000\d\.tar: sha256"):
         list(stream)
     assert not list((tmp_path / "cache").glob("[0-9a-f]" * 64))
@@ -171,15 +171,15 @@ def test_a_shard_of_another_size_is_told(tmp_path: Path, change: str) -> None:
         shard = manifest.shards[0]
         payload = store.read(shard.key)
         store.write(shard.key, payload[:-512] if change == "shorter" else payload + bytes(512))
-        cache = Cache(store, tmp_path / "cache")
+        cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
         with pytest.raises(CorruptShard, match=r"bytes.* manifest says"):
-            payloads(cache, shard) and cache.settle()
+            verified(cache, shard)
 
 
 def test_the_least_recently_used_go_when_it_is_full(tmp_path: Path) -> None:
     store = Slow()
     manifest = put(store, tmp_path)
-    cache = Cache(store, tmp_path / "cache", megabytes=2)  # each shard has one
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache", megabytes=2))  # each shard has one
     first, second, third = manifest.shards
     payloads(cache, first)
     payloads(cache, second)
@@ -199,13 +199,13 @@ def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not
     dead.write_bytes(b"half")
     first, second, _ = manifest.shards
     store.allowed.clear()
-    living = Cache(store, folder)
-    living.expect([first])
+    living = Cache(store, CacheOptions(folder=folder))
+    living.prefetch([first])
     until = time.monotonic() + 10
     while not (folder / f"coming-{first.sha256}-{first.size}").exists() and time.monotonic() < until:
         time.sleep(0.005)
-    other = Cache(store, folder)
-    other.expect([second])
+    other = Cache(store, CacheOptions(folder=folder))
+    other.prefetch([second])
     while not (folder / f"coming-{second.sha256}-{second.size}").exists() and time.monotonic() < until:
         time.sleep(0.005)
     assert (folder / f"coming-{first.sha256}-{first.size}").exists()
@@ -221,7 +221,7 @@ def _fetch(folder: str, manifest: Manifest, start: float, answers: "multiprocess
     # As if it were remote: no path, so it is fetched into the cache.
     object.__setattr__(store, "path", lambda key: None)
     time.sleep(max(0.0, start - time.time()))
-    cache = Cache(store, Path(folder) / "cache")
+    cache = Cache(store, CacheOptions(folder=Path(folder) / "cache"))
     for number, shard in enumerate(manifest.shards):
         assert payloads(cache, shard) == of(manifest, number)
     answers.put(int(cache._counters.sums().get("fetched", 0)))
@@ -285,7 +285,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_shard_loses_nothing(tmp_path: P
 def test_a_shard_larger_than_the_cache_is_held_in_memory(tmp_path: Path) -> None:
     store = Slow()
     manifest = put(store, tmp_path)
-    cache = Cache(store, tmp_path / "cache", megabytes=0)
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache", megabytes=0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the user chose the bound
         assert payloads(cache, manifest.shards[0]) == of(manifest, 0)
@@ -296,8 +296,8 @@ def test_closing_ends_a_fetch_that_is_under_way(tmp_path: Path) -> None:
     store = Slow()
     manifest = put(store, tmp_path)
     before = threading.active_count()
-    cache = Cache(store, tmp_path / "cache")
-    cache.expect(manifest.shards)
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
+    cache.prefetch(manifest.shards)
     cache.close()
     until = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < until:
@@ -330,11 +330,11 @@ def damaged(store: Store, shard: Shard) -> bytes:
 
 def impatient(stream: ShardStream) -> ShardStream:
     """Read samples alone, and not timed."""
-    stream._cache._wait_if_soon = lambda wanted, samples: None  # type: ignore[method-assign]  # as it says
+    stream._cache._wait_if_soon = lambda fetches, samples: None  # type: ignore[method-assign]  # as it says
     return stream
 
 
-def test_what_was_given_is_proven_even_if_its_fetch_broke_off_and_the_next_one_brings_other_bytes(
+def test_early_reads_are_verified_even_if_its_fetch_broke_off_and_the_next_one_brings_other_bytes(
     tmp_path: Path,
 ) -> None:
     store = Cut()
@@ -345,12 +345,12 @@ def test_what_was_given_is_proven_even_if_its_fetch_broke_off_and_the_next_one_b
     given = next(batches)
     assert [bytes(one) for one in given.column("bin")] != of(manifest, 0)[:10]
     with pytest.raises(StorageUnavailable, match="cut"):
-        stream.settle()
+        stream.wait_verified()
     store.broken = False
     store.write(manifest.shards[0].key, before)
     with pytest.raises(CorruptShard, match=r"train-00000\.tar: bytes .* were other ones when they were read first"):
-        stream.settle()
-    stream.settle()  # it was told
+        stream.wait_verified()
+    stream.wait_verified()  # it was told
 
 
 def test_damage_that_is_known_is_told_when_a_loop_was_left_and_the_stream_is_closed(tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_damage_that_is_known_is_told_when_a_loop_was_left_and_the_stream_is_clo
     for _ in stream:
         break
     store.allowed.set()
-    stream._cache._open[mark_of(manifest.shards[0])].view.exception(10)
+    stream._cache._open[key_of(manifest.shards[0])].verified.exception(10)
     with pytest.raises(CorruptShard, match=r"train-00000\.tar: sha256"):
         stream.close()
     stream.close()
@@ -401,26 +401,26 @@ def test_shards_that_are_here_are_not_read_from_the_store(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("how", ["altered", "another start of the machine"])
-def test_what_lies_in_the_folder_is_proven_again_where_it_may_have_changed(
+def test_cached_files_are_verified_again_where_it_may_have_changed(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Slow()
     manifest = put(store, tmp_path)
     shard = manifest.shards[0]
-    payloads(Cache(store, tmp_path / "cache"), shard)
+    payloads(Cache(store, CacheOptions(folder=tmp_path / "cache")), shard)
     kept = tmp_path / "cache" / shard.sha256
     if how == "altered":
         kept.write_bytes(bytes(shard.size))
     else:  # what had not reached the disk is lost, and the times of the file are as they were
-        monkeypatch.setattr(folder_module, "_boot", lambda: "another")
+        monkeypatch.setattr(cache_files, "_boot_id", lambda: "another")
         times = kept.stat()
         kept.write_bytes(bytes(shard.size))
         os.utime(kept, ns=(times.st_atime_ns, times.st_mtime_ns))
-    cache = Cache(store, tmp_path / "cache")
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
     with pytest.warns(UserWarning, match="is not what was written there; fetched again"):
-        assert proven(cache, shard) == of(manifest, 0)
+        assert verified(cache, shard) == of(manifest, 0)
     assert cache._counters.sums()["misses"] == 1
-    again = Cache(store, tmp_path / "cache")
+    again = Cache(store, CacheOptions(folder=tmp_path / "cache"))
     assert payloads(again, shard) == of(manifest, 0)
     assert again._counters.sums()["hits"] == 1
 
@@ -432,7 +432,7 @@ def test_files_of_others_in_the_folder_are_not_touched(tmp_path: Path) -> None:
     (folder / "coming-soon").mkdir(parents=True)
     (folder / "thesis.tex").write_bytes(bytes(3_000_000))
     (folder / "coming-home.txt").write_bytes(b"mine")
-    cache = Cache(store, folder, megabytes=2)
+    cache = Cache(store, CacheOptions(folder=folder, megabytes=2))
     for number, shard in enumerate(manifest.shards):
         assert payloads(cache, shard) == of(manifest, number)
     there = {path.name for path in folder.iterdir()}
@@ -444,8 +444,10 @@ def test_what_is_on_its_way_counts_among_what_the_folder_may_hold(tmp_path: Path
     store = Slow()
     manifest = put(store, tmp_path)
     store.allowed.clear()
-    cache = Cache(store, tmp_path / "cache", megabytes=2)  # each shard has one, and three are fetched at once
-    cache.expect(manifest.shards)
+    cache = Cache(
+        store, CacheOptions(folder=tmp_path / "cache", megabytes=2)
+    )  # each shard has one, and three are fetched at once
+    cache.prefetch(manifest.shards)
     until = time.monotonic() + 10
     while len(store.whole) < 3 and time.monotonic() < until:
         time.sleep(0.005)
@@ -454,7 +456,7 @@ def test_what_is_on_its_way_counts_among_what_the_folder_may_hold(tmp_path: Path
     store.allowed.set()
     for number, shard in enumerate(manifest.shards):
         assert payloads(cache, shard) == of(manifest, number)
-    cache.settle()
+    cache.wait_verified()
     assert cache._counters.sums()["through"] == 2
 
 
@@ -466,12 +468,12 @@ def test_damage_of_a_shard_that_is_held_in_memory_is_told_while_its_samples_are_
     stream = impatient(ShardStream(store, manifest, batch_size=2, window=1, shuffle=False, cache_megabytes=0))
     held = [stream.batch(0, 0)]
     until = time.monotonic() + 10
-    while not stream._cache._open[mark_of(manifest.shards[0])].fetch.got and time.monotonic() < until:
+    while not stream._cache._open[key_of(manifest.shards[0])].bytes_available and time.monotonic() < until:
         time.sleep(0.005)
     held.append(stream.batch(0, 2))  # views of what has come
     store.allowed.set()
     with pytest.raises(CorruptShard, match=r"train-00000\.tar: sha256"):
-        stream.settle()
+        stream.wait_verified()
     assert len(held) == 2
 
 
@@ -482,10 +484,10 @@ def test_a_file_system_without_locks_is_done_without(tmp_path: Path, monkeypatch
     store = Slow()
     manifest = put(store, tmp_path)
     monkeypatch.setattr(fcntl, "flock", refuse)
-    cache = Cache(store, tmp_path / "cache")
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
     open_before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     with pytest.warns(UserWarning, match="Operation not supported; shards are held in memory instead"):
-        assert proven(cache, manifest.shards[0]) == of(manifest, 0)
+        assert verified(cache, manifest.shards[0]) == of(manifest, 0)
     if open_before:
         assert len(os.listdir("/proc/self/fd")) <= open_before
 
@@ -495,12 +497,12 @@ def test_a_default_folder_that_another_user_made_is_not_trusted(
 ) -> None:
     store = Slow()
     manifest = put(store, tmp_path)
-    monkeypatch.setattr(folder_module, "default_folder", lambda: tmp_path / "cache")
-    payloads(Cache(store, tmp_path / "cache"), manifest.shards[0])
+    monkeypatch.setattr(cache_files, "default_folder", lambda: tmp_path / "cache")
+    payloads(Cache(store, CacheOptions(folder=tmp_path / "cache")), manifest.shards[0])
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    cache = Cache(store, tmp_path / "cache")
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
     with pytest.warns(UserWarning, match="belongs to another user; shards are held in memory"):
-        assert proven(cache, manifest.shards[0]) == of(manifest, 0)
+        assert verified(cache, manifest.shards[0]) == of(manifest, 0)
     assert cache._counters.sums()["through"] == 1
 
 
@@ -520,8 +522,8 @@ def test_a_stream_works_in_a_process_that_was_forked_while_threads_read(tmp_path
 
 
 def test_what_is_asked_of_threads_that_have_ended_is_cancelled() -> None:
-    threads = Threads(2, "test")
-    assert threads.call(lambda: 3).result(10) == 3
+    threads = ThreadPool(2, "test")
+    assert threads.submit(lambda: 3).result(10) == 3
     threads.close()
     with pytest.raises(CancelledError):
-        threads.call(lambda: 3).result(10)
+        threads.submit(lambda: 3).result(10)

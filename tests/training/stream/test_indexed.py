@@ -95,7 +95,7 @@ def test_a_moved_folder_of_tars_goes_on_where_the_old_one_stopped(folder: Path, 
     store = open_store(str(tmp_path / "store"))
     stream = ShardStream(store, made(folder, store), batch_size=5, cache=tmp_path / "cache")
     next(iter(stream))
-    stream.step()
+    stream.advance()
     state = stream.state_dict()
     expected = [batch.keys for batch in stream]
     moved = folder.rename(tmp_path / "elsewhere")

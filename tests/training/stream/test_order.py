@@ -6,11 +6,11 @@ import tracemalloc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoker.training.stream.order import Order, permutation, share
+from stoker.training.stream.order import EpochOrder, permutation, share
 
 
-def listed(order: Order, start: int, stop: int) -> list[tuple[int, int]]:
-    shards, rows = order.places(start, stop)
+def listed(order: EpochOrder, start: int, stop: int) -> list[tuple[int, int]]:
+    shards, rows = order.locate(start, stop)
     return list(zip(shards.tolist(), rows.tolist(), strict=True))
 
 
@@ -19,14 +19,14 @@ COUNTS = st.lists(st.integers(0, 30), min_size=1, max_size=12).map(tuple)
 
 @given(counts=COUNTS, seed=st.integers(0, 2**40), epoch=st.integers(0, 100), window=st.integers(1, 5))
 def test_an_epoch_has_every_sample_once(counts: tuple[int, ...], seed: int, epoch: int, window: int) -> None:
-    order = Order(counts, seed, epoch, window)
+    order = EpochOrder(counts, seed, epoch, window)
     places = listed(order, 0, order.samples)
     assert sorted(places) == [(shard, row) for shard, count in enumerate(counts) for row in range(count)]
 
 
 @given(counts=COUNTS, cuts=st.lists(st.integers(0, 200), max_size=6), window=st.integers(1, 5))
 def test_any_cut_gives_the_same_order(counts: tuple[int, ...], cuts: list[int], window: int) -> None:
-    order = Order(counts, 3, 1, window)
+    order = EpochOrder(counts, 3, 1, window)
     edges = sorted({0, order.samples, *(cut for cut in cuts if cut <= order.samples)})
     pieces = [listed(order, start, stop) for start, stop in itertools.pairwise(edges)]
     assert [place for piece in pieces for place in piece] == listed(order, 0, order.samples)
@@ -34,19 +34,19 @@ def test_any_cut_gives_the_same_order(counts: tuple[int, ...], cuts: list[int], 
 
 @given(counts=COUNTS, window=st.integers(1, 5), position=st.integers(0, 300))
 def test_a_position_lies_in_a_shard_of_its_window(counts: tuple[int, ...], window: int, position: int) -> None:
-    order = Order(counts, 7, 0, window)
+    order = EpochOrder(counts, 7, 0, window)
     for shard, _ in listed(order, position, position + 1):
         assert shard in order.shards_of(order.window_of(position))
 
 
 def test_the_order_depends_on_seed_and_epoch_and_never_changes_between_releases() -> None:
-    assert listed(Order((3, 2), 0, 0), 0, 5) == [(0, 2), (1, 1), (0, 1), (0, 0), (1, 0)]
-    places = {tuple(listed(Order((10, 10), seed, epoch), 0, 20)) for seed in range(5) for epoch in range(5)}
+    assert listed(EpochOrder((3, 2), 0, 0), 0, 5) == [(0, 2), (1, 1), (0, 1), (0, 0), (1, 0)]
+    places = {tuple(listed(EpochOrder((10, 10), seed, epoch), 0, 20)) for seed in range(5) for epoch in range(5)}
     assert len(places) == 25
 
 
 def test_unshuffled_is_the_stored_order() -> None:
-    assert listed(Order((2, 1), shuffle=False), 0, 3) == [(0, 0), (0, 1), (1, 0)]
+    assert listed(EpochOrder((2, 1), shuffle=False), 0, 3) == [(0, 0), (0, 1), (1, 0)]
 
 
 @given(size=st.integers(0, 500), world_size=st.integers(1, 40))
@@ -63,7 +63,7 @@ def test_a_permutation_is_one(count: int, key: int) -> None:
 
 def test_a_billion_samples_need_no_memory_of_their_number() -> None:
     tracemalloc.start()
-    order = Order((10_000,) * 100_000, 1, 2)
+    order = EpochOrder((10_000,) * 100_000, 1, 2)
     assert len(listed(order, 999_999_000, 10**9)) == 1000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

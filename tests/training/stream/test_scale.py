@@ -37,7 +37,7 @@ state = stream.state_dict() | {"epoch": 3, "delivered": 4096 * 200_000}
 stream.load_state_dict(state)
 found["restore_s"] = time.perf_counter() - at
 at = time.perf_counter()
-shares = [stream.wanted(stream.epoch, stream.delivered + 4 * rank, stream.delivered + 4 * rank + 4)
+shares = [stream.locate(stream.epoch, stream.delivered + 4 * rank, stream.delivered + 4 * rank + 4)
           for rank in range(1024)]
 found["share_s"] = time.perf_counter() - at
 assert sum(len(rows) for one in shares for _, some in one for _, rows, _ in some) == 4096

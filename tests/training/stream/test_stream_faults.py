@@ -49,7 +49,7 @@ def test_no_sample_is_lost_or_doubled_by_a_passing_fault(
     shaky: S3Store, network: Proxy, version: Manifest, tmp_path: Path, fault: Fault
 ) -> None:
     stream = ShardStream(shaky, version, batch_size=7, cache=tmp_path / "cache")
-    expected = stream.order(0).places(0, 40)
+    expected = stream.order(0).locate(0, 40)
     network.plan = [("GET", fault) for _ in range(4)]  # two shards and their indexes
     found = keys(stream)
     assert not network.plan, "the fault never came"

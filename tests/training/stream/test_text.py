@@ -16,7 +16,7 @@ from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Loader
-from stoker.training.stream.order import Order
+from stoker.training.stream.order import EpochOrder
 from stoker.training.stream.text import BOUNDARY, TextStream, Tokens, text_of
 from stoker.training.stream.tokens import IGNORED
 from tests.training import corpora
@@ -92,7 +92,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Small:
 def naive(seed: int, epoch: int, shuffle: bool) -> list[int]:
     """The epoch's text as a list, made of the order and of nothing else."""
     counts = [min(3, 40 - start) for start in range(0, 40, 3)]
-    shards, rows = Order(counts, seed, epoch, shuffle=shuffle).places(0, 40)
+    shards, rows = EpochOrder(counts, seed, epoch, shuffle=shuffle).locate(0, 40)
     numbers = [3 * shard + row for shard, row in zip(shards.tolist(), rows.tolist(), strict=True)]
     return [token for number in numbers for token in (BOUNDARY, *DOCUMENTS[number])]
 
