@@ -83,7 +83,7 @@ class Loader:
         """The rest of this epoch; then the next one begins."""
         stream, counters, self._fresh = self.stream, self.stream.counters, False
         if not len(stream) and stream.batches:
-            stream.next_epoch()  # the last loop was left at its last batch, as Lightning does, or the state is from there
+            stream.next_epoch()  # the loop was left at its last batch, as Lightning does, or the state is from there
         batches = self._batches()
         handed_over_at: float | None = None
         ended = False
