@@ -1,1 +1,1 @@
-"""Wikitext as plain text."""
+"""Conversion of wikitext to plain text."""

@@ -1,23 +1,26 @@
-"""The text that a reader of a wiki page sees, from its wikitext: prose, headings, lists and labels of links.
+"""Plain text from wikitext: prose, headings, lists and labels of links, as a reader of the page sees them.
 
-Kept: quantities, dates, foreign words and quotations that templates hold, formulas as TeX, code. Left out: notes,
-boxes, navigation, files and their captions, categories, tables (unless asked for), and headings with nothing
-under them. Five passes, each linear in the page's length whatever it holds, because nothing is tried a second way.
+Kept: quantities, dates, foreign words and quotations in templates, formulas as TeX, code. Left out: footnotes,
+infoboxes, navigation, files and their captions, categories, tables (unless asked for), and headings with nothing
+under them.
+
+Five passes: tags (``tags``), brackets (here), line markup (``lines``), gaps (``lines``), entities (``tags``). Each is
+linear in the page's length for any input, because no regular expression backtracks.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stoker.pipelines.wikipedia.wikitext.lines import mended, unmarked
+from stoker.pipelines.wikipedia.wikitext.lines import close_gaps, strip_line_markup
 from stoker.pipelines.wikipedia.wikitext.names import CATEGORIES, CODES, FILES, REDIRECT_WORDS
-from stoker.pipelines.wikipedia.wikitext.tags import GAP, decode_entities, without_tags
-from stoker.pipelines.wikipedia.wikitext.templates import render
+from stoker.pipelines.wikipedia.wikitext.tags import GAP, decode_entities, strip_tags
+from stoker.pipelines.wikipedia.wikitext.templates import render_template
 
-UNCLOSED = "\x01"  # stands where a template begins that does not end
-_DEEPEST = 48  # brackets in brackets; MediaWiki gives up at 40
+UNCLOSED = "\x01"  # marks where a template opens, in case it is never closed
+_MAX_DEPTH = 48  # of nested brackets; MediaWiki gives up at 40
 
-# A link or template without another inside is one token; [^…]*+ never tries a second way.
+# A link or template without another inside is one token. Possessive quantifiers ([^…]*+) never backtrack.
 _SIMPLE = r"\[\[[^\[\]{}|:#\n]*+(?:\|[^\[\]{}\n]*+)?+\]\]|\{\{[^{}\[\]]*+\}\}|\[\[|\]\]|\{\{|\}\}"
 _BRACKETS = re.compile(rf"({_SIMPLE})")
 _BRACKETS_AND_TABLES = re.compile(rf"({_SIMPLE}|\n[ \t:*#]*+\{{\||\n[ \t]*+\|\}}(?!\}}))")
@@ -28,29 +31,32 @@ _CATEGORIES = frozenset(("category",))
 
 @dataclass(frozen=True)
 class WikiLocale:
-    """What must be known of a wiki to read its pages; a dump's siteinfo says it."""
+    """A wiki's language and the names of its namespaces of files and categories, from a dump's siteinfo."""
 
     language: str = "en"
-    files: frozenset[str] = field(default=_FILES)  # names of the namespace of files, in small letters
-    categories: frozenset[str] = field(default=_CATEGORIES)
+    files: frozenset[str] = field(default=_FILES)  # in lower case
+    categories: frozenset[str] = field(default=_CATEGORIES)  # in lower case
 
     @classmethod
     def of(cls, language: str, files: Iterable[str] = (), categories: Iterable[str] = ()) -> "WikiLocale":
-        """A wiki whose namespaces have these names beside the English ones, which every wiki understands."""
+        """The locale of a wiki whose namespaces have these names beside the English ones, which every wiki accepts."""
         files = [*files, *FILES.get(language, "").split()]
         categories = [*categories, *CATEGORIES.get(language, "").split()]
         return cls(
-            language, _FILES | {_folded(name) for name in files}, _CATEGORIES | {_folded(name) for name in categories}
+            language,
+            _FILES | {_normalise_namespace(name) for name in files},
+            _CATEGORIES | {_normalise_namespace(name) for name in categories},
         )
 
 
 ENGLISH = WikiLocale()
 
 
-def plain_text(wikitext: str, wiki: WikiLocale = ENGLISH, *, tables: bool = False) -> str:
-    """The page's text: paragraphs apart by a blank line, a line for each heading and point of a list.
+def plain_text(wikitext: str, locale: WikiLocale = ENGLISH, *, tables: bool = False) -> str:
+    """The page's text: paragraphs separated by a blank line, one line for each heading and list item.
 
-    Never raises. With ``tables`` the cells are kept, a row to a line, cells apart by tabs. Empty for a redirect.
+    With ``tables`` the cells of tables are kept, one row a line, cells separated by tabs. Empty for a redirect.
+    Never raises.
 
     >>> plain_text("'''Tin''' ({{lang-la|stannum}}) is a [[metal]].<ref>Smith</ref> It melts at {{convert|232|C|F}}.")
     'Tin (Latin: stannum) is a metal. It melts at 232 °C.'
@@ -58,24 +64,24 @@ def plain_text(wikitext: str, wiki: WikiLocale = ENGLISH, *, tables: bool = Fals
     if redirect_target(wikitext) is not None:
         return ""
     text = wikitext.translate(_CONTROLS) if _CONTROL.search(wikitext) else wikitext
-    text = without_tags(text)
-    text = _Brackets(wiki, tables).run("\n" + text)
-    return decode_entities(mended(unmarked(text, wiki.language)))
+    text = strip_tags(text)
+    text = _BracketPass(locale, tables).run("\n" + text)
+    return decode_entities(close_gaps(strip_line_markup(text, locale.language)))
 
 
 def redirect_target(wikitext: str) -> str | None:
-    """Where a page leads on to, if it is a redirect.
+    """The title that a page redirects to; None if it is no redirect.
 
     >>> redirect_target("#REDIRECT [[Tin#History]]"), redirect_target("# [[Tin]] is a metal")
     ('Tin#History', None)
     """
-    found = _REDIRECT.match(wikitext)
-    if found is None:
+    match = _REDIRECT.match(wikitext)
+    if match is None:
         return None
-    word = found[1].rstrip(":")
+    word = match[1].rstrip(":")
     if word.lower() not in REDIRECT_WORDS and not (word.isupper() and len(word) > 4):
         return None
-    target, _, _ = found[0].partition("[[")[2].removesuffix("]]").partition("|")
+    target, _, _ = match[0].partition("[[")[2].removesuffix("]]").partition("|")
     return target.strip()
 
 
@@ -83,35 +89,37 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _CONTROLS = dict.fromkeys([*range(9), *range(0x0B, 0x20), 0x7F])
 
 
-def _folded(name: str) -> str:
+def _normalise_namespace(name: str) -> str:
     return name.strip().replace("_", " ").lower()
 
 
-class _Brackets:
+class _BracketPass:
     """The pass over [[links]], {{templates}} and {| tables |}.
 
-    One list of pieces, and a stack of the places in it where something is open: what closes is taken off the end
-    of the list, rendered, and put back as one piece.
+    Keeps one list of text pieces and a stack of open brackets with their indices in it. When a bracket closes, its
+    pieces are taken off the end of the list, rendered, and appended as one piece.
     """
 
-    def __init__(self, wiki: WikiLocale, tables: bool) -> None:
-        self.wiki = wiki
+    def __init__(self, locale: WikiLocale, tables: bool) -> None:
+        self.locale = locale
         self.tables = tables
         self.out: list[str] = []
-        self.stack: list[tuple[str, int]] = []  # what is open, and where in ``out`` its content begins
-        self.open = {"[[": 0, "{{": 0, "{|": 0}
+        self.stack: list[tuple[str, int]] = []  # open brackets, and where in ``out`` their contents begin
+        self.open = {"[[": 0, "{{": 0, "{|": 0}  # how many of each kind are on the stack
 
     def run(self, text: str) -> str:
         pattern = _BRACKETS_AND_TABLES if "{|" in text else _BRACKETS
         pieces = pattern.split(text)
-        out, opened = self.out, self.open
+        out, open_counts = self.out, self.open
         out.append(pieces[0])
         dropped_tables = not self.tables
         for token, after in zip(pieces[1::2], pieces[2::2], strict=True):
             kind = token[:2]
             if len(token) > 3 and token[-1] in "]}" and token[0] != "\n":
-                if not (dropped_tables and opened["{|"]):  # nobody will see it
-                    out.append(self._link(token[2:-2]) if kind == "[[" else render(token[2:-2], self.wiki.language))
+                if not (dropped_tables and open_counts["{|"]):  # it is in a table that is left out
+                    out.append(
+                        self._link(token[2:-2]) if kind == "[[" else render_template(token[2:-2], self.locale.language)
+                    )
             elif kind == "]]":
                 self._close("[[")
             elif kind == "}}":
@@ -132,36 +140,41 @@ class _Brackets:
         self.open[kind] += 1
 
     def _close(self, kind: str) -> str:
-        """Close the nearest of a kind; what is open inside it was not meant so. A closer of nothing is no text.
+        """Close the innermost open bracket of a kind and return its contents.
 
-        Returns what stood in it.
+        Brackets still open inside it were never closed: their contents stay as text. A closing bracket without an
+        opening one is dropped.
         """
         if not self.open[kind]:
             return ""
         while True:
-            found, start = self.stack.pop()
-            self.open[found] -= 1
-            if found == kind:
+            innermost, start = self.stack.pop()
+            self.open[innermost] -= 1
+            if innermost == kind:
                 break
         out = self.out
         body = ""
-        if len(self.stack) >= _DEEPEST:  # every level copies what it holds
-            shown = GAP
+        if len(self.stack) >= _MAX_DEPTH:  # every level copies its contents: without a limit, quadratic
+            rendered = GAP
         elif kind == "{|":
-            shown = "\n\n" + _table("".join(out[start:])) + "\n" if self.tables else "\n"
+            rendered = "\n\n" + _render_table("".join(out[start:])) + "\n" if self.tables else "\n"
         else:
             body = "".join(out[start:])
-            shown = self._link(body) if kind == "[[" else render(body.replace(UNCLOSED, ""), self.wiki.language)
+            if kind == "[[":
+                rendered = self._link(body)
+            else:
+                rendered = render_template(body.replace(UNCLOSED, ""), self.locale.language)
         del out[start - 1 :]
-        out.append(shown)
+        out.append(rendered)
         return body
 
     def _link(self, body: str) -> str:
+        """What a link shows; nothing for files, categories and links to other languages."""
         target, bar, label = body.partition("|")
         if ":" in target:
             prefix, _, rest = target.partition(":")
-            name = _folded(prefix)
-            if name in self.wiki.files or name in self.wiki.categories:
+            name = _normalise_namespace(prefix)
+            if name in self.locale.files or name in self.locale.categories:
                 return GAP
             if not name:  # [[:Category:Metals]]
                 target = rest
@@ -178,8 +191,8 @@ class _Brackets:
         return label.replace("|", "&#124;")
 
 
-def _table(body: str) -> str:
-    """The cells of a table, a row to a line, cells apart by tabs."""
+def _render_table(body: str) -> str:
+    """The cells of a table: one row a line, cells separated by tabs."""
     rows: list[list[str]] = [[]]
     lines = body.split("\n")
     for line in lines[1:]:  # the first holds the table's attributes
@@ -188,16 +201,16 @@ def _table(body: str) -> str:
         if line[:2] in ("|-", "|+"):
             rows.append([])
             if line[1] == "+":
-                rows[-1].append(_cell(line[2:]))
+                rows[-1].append(_cell_text(line[2:]))
                 rows.append([])
         elif mark in ("|", "!") and mark:
             cells = rest.replace("!!", "||").split("||") if mark == "!" else rest.split("||")
-            rows[-1].extend(_cell(cell) for cell in cells)
+            rows[-1].extend(_cell_text(cell) for cell in cells)
         elif line and rows[-1]:
             rows[-1][-1] = f"{rows[-1][-1]} {line}".strip()
     return "\n".join("\t".join(row) for row in rows if any(row))
 
 
-def _cell(cell: str) -> str:
+def _cell_text(cell: str) -> str:
     attributes, bar, text = cell.partition("|")
     return (text if bar and "=" in attributes else cell).strip()

@@ -1,10 +1,10 @@
-"""The last passes over wikitext: marks of emphasis, headings and lists, and the gaps that were left."""
+"""The passes over lines of wikitext: emphasis, headings and lists, and the gaps that removed parts left."""
 
 import re
 
 from stoker.pipelines.wikipedia.wikitext.tags import GAP
 
-_HEADING = "\x03"
+_HEADING = "\x03"  # begins a heading's line, before its level: ``close_gaps`` drops headings without text
 _UNCLOSED_LINE = re.compile("\x01[^\n]*")
 _EXTERNAL = re.compile(r"\[(?:https?:|ftp:|ftps:|mailto:|news:|irc:|//)[^\s\[\]<>\"]*+[ \t]*+([^\[\]\n]*+)\]")
 _MAGIC = re.compile(r"__[^\s_a-z]++(?:_[^\s_a-z]++)*+__")
@@ -19,21 +19,21 @@ _GAPS = re.compile("\x02(?:[ ;,:]*+\x02)++")
 _SPACES = ("\xa0", "\u2009", "\u202f", "\u200a", "\u2002", "\u2003", "&nbsp;", "&thinsp;", "&#160;")
 
 
-def unmarked(text: str, language: str) -> str:
-    """The text without marks at the beginnings of lines, emphasis, outer links and magic words.
+def strip_line_markup(text: str, language: str) -> str:
+    """The text without markup at the beginnings of lines, emphasis, external links and magic words.
 
-    It begins with a newline. Headings stay as lines that begin with a mark and their level, for ``mended``.
+    ``text`` begins with a newline. Headings become lines of ``_HEADING``, level and title, for ``close_gaps``.
     """
     if "\x01" in text:
         text = _UNCLOSED_LINE.sub("", text)
     if "''" in text:
-        text = _without_quotes(text)
+        text = _strip_quotes(text)
     if "[" in text:
         text = _EXTERNAL.sub(_label, text)
     if "__" in text:
         text = _MAGIC.sub(GAP, text)
     if "-{" in text:
-        text = _VARIANT.sub(lambda found: _variant(found[1], language), text)
+        text = _VARIANT.sub(lambda match: _variant(match[1], language), text)
     if "\n;" in text:
         text = _TERM.sub(_term, text)
     text = _HEADING_LINE.sub(_heading, text)
@@ -43,79 +43,83 @@ def unmarked(text: str, language: str) -> str:
     return _RULE.sub("\n", text)
 
 
-def _label(found: re.Match[str]) -> str:
-    return found[1] or GAP
+def _label(match: re.Match[str]) -> str:
+    return match[1] or GAP
 
 
-def _term(found: re.Match[str]) -> str:
-    """A term, and its definition on a line of its own if it stands on the same one."""
-    term, colon, definition = found[1].partition(" : ")
+def _term(match: re.Match[str]) -> str:
+    """The term of a definition list; a definition on the same line gets a line of its own."""
+    term, colon, definition = match[1].partition(" : ")
     if not colon:
-        term, colon, definition = found[1].partition(": ")
+        term, colon, definition = match[1].partition(": ")
     return f"\n{term}\n{definition}" if colon else f"\n{term}"
 
 
-def _heading(found: re.Match[str]) -> str:
-    line = found[1].rstrip(" \t" + GAP)
-    title = line.lstrip("=")
-    level = len(line) - len(title)
-    shown = title.rstrip("=")
-    closing = len(title) - len(shown)
-    if not closing or not shown.strip():
-        return found[0]
-    level = min(level, closing, 6)
-    return f"\n{_HEADING}{level}{shown.strip()}"
+def _heading(match: re.Match[str]) -> str:
+    line = match[1].rstrip(" \t" + GAP)
+    title_and_close = line.lstrip("=")
+    title = title_and_close.rstrip("=")
+    closing = len(title_and_close) - len(title)
+    if not closing or not title.strip():
+        return match[0]
+    level = min(len(line) - len(title_and_close), closing, 6)
+    return f"\n{_HEADING}{level}{title.strip()}"
 
 
 def _variant(body: str, language: str) -> str:
-    """What -{zh-hans:…; zh-hant:…}- shows: the first form, as the page stands in no one variant."""
+    """What -{zh-hans:…; zh-hant:…}- shows: the first form, because a page is written in no single variant."""
     flags, bar, rest = body.partition("|")
     if bar and set(flags.strip()) & set("HTRD-"):
         return rest if "D" in flags or ("R" in flags and "T" not in flags) else ""
     forms = rest if bar else body
     first, _, _ = forms.partition(";")
-    code, colon, shown = first.partition(":")
-    return shown.strip() if colon and code.strip().startswith(language.partition("-")[0]) else forms.strip()
+    code, colon, form = first.partition(":")
+    return form.strip() if colon and code.strip().startswith(language.partition("-")[0]) else forms.strip()
 
 
-def _without_quotes(text: str) -> str:
-    pieces = _QUOTES.split(text)
-    first, bold, italic = 1, 0, 0  # the line's first mark, and how many there are of each
-    for place in range(1, len(pieces), 2):
-        length = len(pieces[place])
+def _strip_quotes(text: str) -> str:
+    """The text without the quotes that mark bold and italic, line by line, as MediaWiki pairs them."""
+    pieces = _QUOTES.split(text)  # text and quotes by turns
+    first, bold, italic = 1, 0, 0  # index of the line's first quotes; how many quotes mark bold, and italic
+    for index in range(1, len(pieces), 2):
+        length = len(pieces[index])
         bold += length in (3, 4) or length >= 5
         italic += length == 2 or length >= 5
-        kept = 1 if length == 4 else max(0, length - 5)
-        pieces[place] = "'" * kept if kept else pieces[place]
-        if "\n" in pieces[place + 1] or place + 2 >= len(pieces):
-            _end_of_line(pieces, first, place, apostrophe=bool(bold % 2 and italic % 2))
-            first, bold, italic = place + 2, 0, 0
+        literal = 1 if length == 4 else max(0, length - 5)  # apostrophes beside the mark
+        pieces[index] = "'" * literal if literal else pieces[index]
+        if "\n" in pieces[index + 1] or index + 2 >= len(pieces):
+            _strip_quotes_of_line(pieces, first, index, apostrophe=bool(bold % 2 and italic % 2))
+            first, bold, italic = index + 2, 0, 0
     return "".join(pieces)
 
 
-def _end_of_line(pieces: list[str], first: int, last: int, *, apostrophe: bool) -> None:
-    """Take the marks of a line away. Where neither bold nor italic is closed, one ''' was ' and '': l'''eau''."""
-    for place in range(first, last + 1, 2):
-        if pieces[place] in ("''", "'''", "'''''"):
-            before = pieces[place - 1]
-            if apostrophe and pieces[place] == "'''" and before[-1:].isalpha() and not before[-2:-1].isalpha():
-                pieces[place] = "'"
+def _strip_quotes_of_line(pieces: list[str], first: int, last: int, *, apostrophe: bool) -> None:
+    """Remove the quotes with indices from ``first`` to ``last``.
+
+    ``apostrophe``: neither bold nor italic is closed, so one ''' is an apostrophe and italic, as in l'''eau''.
+    """
+    for index in range(first, last + 1, 2):
+        if pieces[index] in ("''", "'''", "'''''"):
+            before = pieces[index - 1]
+            if apostrophe and pieces[index] == "'''" and before[-1:].isalpha() and not before[-2:-1].isalpha():
+                pieces[index] = "'"
                 apostrophe = False
             else:
-                pieces[place] = ""
+                pieces[index] = ""
 
 
-def mended(text: str) -> str:
-    """The text with its gaps closed, blanks and blank lines single, and no heading that has nothing under it."""
+def close_gaps(text: str) -> str:
+    """The text with its gaps closed, single spaces and blank lines, and without headings that have no text."""
     for space in _SPACES:
         if space in text:
             text = text.replace(space, " ")
     if GAP in text:
-        text = _closed(_GAPS.sub(GAP, text).split(GAP))
+        text = _join_at_gaps(_GAPS.sub(GAP, text).split(GAP))
     while "  " in text:
         text = text.replace("  ", " ")
     kept: list[str] = []
-    under, next_level, blank = False, 0, False  # of the lines below, as the page is read from its end
+    # The page is read from its end: is there text below, up to the next heading; that heading's level; a blank line.
+    has_text, next_level, blank = False, 0, False
     for line in reversed(text.split("\n")):
         line = line.strip(" \t")
         if not line:
@@ -123,13 +127,13 @@ def mended(text: str) -> str:
             continue
         if line[0] == _HEADING:
             level = int(line[1])
-            if not under and next_level <= level:
+            if not has_text and next_level <= level:
                 continue
-            under, next_level, line = False, level, line[2:]
+            has_text, next_level, line = False, level, line[2:]
             if not line:
                 continue
         else:
-            under = True
+            has_text = True
         if blank and kept:
             kept.append("")
         blank = False
@@ -137,8 +141,8 @@ def mended(text: str) -> str:
     return "\n".join(reversed(kept))
 
 
-def _closed(pieces: list[str]) -> str:
-    """The pieces between gaps, joined without the brackets, marks and blanks that the gaps leave over."""
+def _join_at_gaps(pieces: list[str]) -> str:
+    """The pieces between gaps, joined without the empty brackets, punctuation and spaces that the gaps leave."""
     out: list[str] = []
     left = pieces[0]
     for right in pieces[1:]:

@@ -1,18 +1,18 @@
-"""Lists that the reader of wikitext looks things up in: redirect words, language codes, signs, currencies."""
+"""Lookup tables for wikitext: redirect words, language codes, namespaces, names of languages, signs, currencies."""
 
-from stoker.pipelines.wikipedia.wikitext.tags import words
+from stoker.pipelines.wikipedia.wikitext.tags import word_set
 
-# The word for "redirect" in the languages of the larger wikis; elsewhere a capital word after # at the very
-# beginning of a page, followed by nothing but a link, is taken for one.
-REDIRECT_WORDS = words("""
+# The word for "redirect" in the languages of the larger wikis. In others, a word in capitals after # at the very
+# beginning of a page, followed by a link, counts as one.
+REDIRECT_WORDS = word_set("""
     aanstuur birrideratze deorreratu doorverwijzing lencong lìmpɔ̂ng ohjaus omdirigering omdirigera przekieruj patrz
     preusmeritev preusmjeri redirección redireccion redirecionamento redirect redirection rinvia rinvio
     suuna tilvísun uudelleenohjaus weiterleitung yönlendirme yönlendir đổi átirányítás αναkατευθυνση ανακατευθυνση
     виклик перанакіраванне перенаправление перенапр пренасочване преусмери айдау הפניה تحويل تغییر_مسیر تغییرمسیر
     अनुप्रेषित पुनर्प्रेषित เปลี่ยนทาง 넘겨주기 転送 リダイレクト 重定向 重新導向
 """)
-# Language codes of wikis: [[de:Zinn]] is a link in the page's margin.
-CODES = words("""
+# Language codes of wikis: [[de:Zinn]] is an interlanguage link, which the page's text does not show.
+CODES = word_set("""
     aa ab ace ady af ak als alt am ami an ang ar arc ary arz as ast atj av avk awa ay az azb ba ban bar bat-smg
     bcl be be-tarask be-x-old bg bh bi bjn blk bm bn bo bpy br bs bug bxr ca cbk-zam cdo ce ceb ch cho chr chy
     ckb co cr crh cs csb cu cv cy da dag de din diq dsb dty dv dz ee el eml en eo es et eu ext fa ff fi fiu-vro
@@ -26,7 +26,7 @@ CODES = words("""
     tum tw ty tyv udm ug uk ur uz ve vec vep vi vls vo wa war wo wuu xal xh xmf yi yo za zea zh zh-classical
     zh-min-nan zh-yue zu
 """)
-# Names of the namespaces of files and of categories that dumps do not list, because they are old or aliases.
+# Names of the namespaces of files and of categories, by language, that dumps do not list: old names and aliases.
 FILES = {
     "ar": "صورة ملف", "ca": "fitxer imatge", "cs": "soubor", "da": "fil billede", "de": "datei bild",
     "es": "archivo imagen", "fa": "پرونده تصویر", "fi": "tiedosto kuva", "fr": "fichier image",
@@ -41,7 +41,7 @@ CATEGORIES = {
     "ja": "カテゴリ", "ko": "분류", "nl": "categorie", "no": "kategori", "pl": "kategoria", "pt": "categoria",
     "ru": "категория", "sv": "kategori", "tr": "kategori", "uk": "категорія", "zh": "分类 分類",
 }  # fmt: skip
-# Names of languages by code, as English wikis show them before a word.
+# English names of languages by code, as English wikis show them before a foreign word.
 LANGUAGES = {
     "ar": "Arabic", "az": "Azerbaijani", "be": "Belarusian", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan",
     "cs": "Czech", "cy": "Welsh", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "eo": "Esperanto",
@@ -54,7 +54,7 @@ LANGUAGES = {
     "sl": "Slovene", "sq": "Albanian", "sr": "Serbian", "sv": "Swedish", "ta": "Tamil", "th": "Thai", "tr": "Turkish",
     "uk": "Ukrainian", "ur": "Urdu", "uz": "Uzbek", "vi": "Vietnamese", "yi": "Yiddish", "zh": "Chinese",
 }  # fmt: skip
-# What a template without arguments shows.
+# Templates that stand for one sign, and the sign; markup as entities.
 SIGNS = {
     "!": "&#124;", "!!": "&#124;&#124;", "pipe": "&#124;", "=": "&#61;", "'": "&#39;", "'s": "&#39;s",
     "''": "&#8243;", "(": "&#123;", ")": "&#125;", "((": "&#123;&#123;", "))": "&#125;&#125;", "*": "*", "·": " ·",

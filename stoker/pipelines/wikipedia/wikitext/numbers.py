@@ -1,10 +1,10 @@
-"""Templates that hold quantities and dates: what they show, from their arguments."""
+"""What templates of quantities, numbers and dates show, from their arguments."""
 
 import re
 from collections.abc import Sequence
 
 _NUMBER = re.compile(r"[+\-−±~]?[0-9][0-9.,/ ⁄+e]*")
-_BETWEEN = {
+_RANGE_WORDS = {
     "-": "–", "–": "–", "to": " to ", "to(-)": " to ", "to about": " to about ", "and": " and ", "and(-)": " and ",
     "or": " or ", "by": " by ", "x": " × ", "×": " × ", "*": " × ", "xx": " × ", "+/-": " ± ", "±": " ± ", "+": " + ",
     ",": ", ", "/": "/", "&": " & ", "and-": " and ",
@@ -18,69 +18,75 @@ _UNITS = {
     "nmi": "nautical miles",
     "hectare": "hectares", "pound": "lb", "tonne": "tonnes", "LT": "long tons", "ST": "short tons", "t": "tonnes",
 }  # fmt: skip
-_PAIRS = frozenset((("ft", "in"), ("foot", "in"), ("lb", "oz"), ("st", "lb"), ("mi", "yd"), ("mi", "ft"), ("yd", "ft")))
-_RAISED = str.maketrans("0123456789+-−–", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻")
+_UNIT_PAIRS = frozenset(
+    (("ft", "in"), ("foot", "in"), ("lb", "oz"), ("st", "lb"), ("mi", "yd"), ("mi", "ft"), ("yd", "ft"))
+)
+_SUPERSCRIPTS = str.maketrans("0123456789+-−–", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻")
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
            "December")  # fmt: skip
 
 
 def convert(args: Sequence[str]) -> str:
-    """What {{convert}} shows of the quantity that was measured; the conversion is left to the reader.
+    """The original quantity of {{convert}}, without its conversion.
 
     >>> convert(["330", "m", "ft"]), convert(["10", "to", "15", "cm", "in"]), convert(["5", "ft", "11", "in", "m"])
     ('330 m', '10 to 15 cm', '5 ft 11 in')
     """
     args = [arg.strip() for arg in args]
-    shown, place = args[0] if args else "", 1
-    while place + 1 < len(args) and args[place] in _BETWEEN and _NUMBER.fullmatch(args[place + 1]):
-        shown += _BETWEEN[args[place]] + args[place + 1]
-        place += 2
-    if place >= len(args):
-        return shown
-    unit = args[place]
-    shown += " " + _UNITS.get(unit, unit)
-    while place + 2 < len(args) and (args[place], args[place + 2]) in _PAIRS and _NUMBER.fullmatch(args[place + 1]):
-        shown += f" {args[place + 1]} {_UNITS.get(args[place + 2], args[place + 2])}"
-        place += 2
-    return shown
+    text, index = args[0] if args else "", 1
+    while index + 1 < len(args) and args[index] in _RANGE_WORDS and _NUMBER.fullmatch(args[index + 1]):
+        text += _RANGE_WORDS[args[index]] + args[index + 1]
+        index += 2
+    if index >= len(args):
+        return text
+    unit = args[index]
+    text += " " + _UNITS.get(unit, unit)
+    while (
+        index + 2 < len(args) and (args[index], args[index + 2]) in _UNIT_PAIRS and _NUMBER.fullmatch(args[index + 1])
+    ):
+        text += f" {args[index + 1]} {_UNITS.get(args[index + 2], args[index + 2])}"
+        index += 2
+    return text
 
 
 def quantity(args: Sequence[str]) -> str:
-    """A number and its unit as {{unité}}, {{unidad}} and {{nombre}} show them: units with exponents in turn.
+    """What {{unité}}, {{unidad}} and {{nombre}} show: a number, then units and exponents by turns.
 
     >>> quantity(["2000", "m"]), quantity(["5", "km", "2"]), quantity(["3", "m", "", "s", "-1"])
     ('2000 m', '5 km²', '3 m s⁻¹')
     """
-    shown = args[0].strip() if args else ""
-    for place, arg in enumerate(args[1:]):
+    text = args[0].strip() if args else ""
+    for index, arg in enumerate(args[1:]):
         arg = arg.strip()
         if arg:
-            shown += raised(arg) if place % 2 and arg.lstrip("-−+").isdigit() else f" {arg}"
-    return shown
+            text += superscript(arg) if index % 2 and arg.lstrip("-−+").isdigit() else f" {arg}"
+    return text
 
 
-def value(args: Sequence[str], named: dict[str, str]) -> str:
+def number_with_uncertainty(args: Sequence[str], named: dict[str, str]) -> str:
     """What {{val}} shows.
 
-    >>> value(["1.5", "0.3"], {"e": "-5", "u": "kg"})
+    >>> number_with_uncertainty(["1.5", "0.3"], {"e": "-5", "u": "kg"})
     '1.5±0.3×10⁻⁵ kg'
     """
-    shown = args[0].strip() if args else ""
+    text = args[0].strip() if args else ""
     if len(args) == 2 and args[1].strip():
-        shown += "±" + args[1].strip()
+        text += "±" + args[1].strip()
     elif len(args) > 2:
-        shown += f"+{args[1].strip()}−{args[2].strip()}"
+        text += f"+{args[1].strip()}−{args[2].strip()}"
     if named.get("e"):
-        shown += "×10" + raised(named["e"])
+        text += "×10" + superscript(named["e"])
     unit = named.get("u") or named.get("ul") or named.get("up")
-    return f"{named.get('p', '')}{shown}{' ' + unit if unit else ''}"
+    return f"{named.get('p', '')}{text}{' ' + unit if unit else ''}"
 
 
-def date(args: Sequence[str], named: dict[str, str], language: str) -> str:
-    """Year, month, day as people write them.
+def format_date(args: Sequence[str], named: dict[str, str], language: str) -> str:
+    """Year, month and day in English, day first with ``df``; in ISO 8601 on other wikis.
 
-    >>> date(["1973", "10", "17"], {"df": "y"}, "en"), date(["1973", "10", "17"], {}, "en")
-    ('17 October 1973', 'October 17, 1973')
+    >>> format_date(["1973", "10", "17"], {"df": "y"}, "en"), format_date(["1973", "10"], {}, "en")
+    ('17 October 1973', 'October 1973')
+    >>> format_date(["1973", "10", "17"], {}, "en"), format_date(["1973", "10", "17"], {}, "de")
+    ('October 17, 1973', '1973-10-17')
     """
     parts = [arg.strip() for arg in args[:3] if arg.strip()]
     if len(parts) < 2 or not all(part.isascii() and part.isdigit() and len(part) < 5 for part in parts):
@@ -107,24 +113,24 @@ def fraction(args: Sequence[str]) -> str:
     return "/".join(["1", *args] if len(args) == 1 else args)
 
 
-def raised(exponent: str) -> str:
-    """An exponent in superior figures; behind a caret if it holds more than figures."""
+def superscript(exponent: str) -> str:
+    """An exponent in superscript digits; behind a caret if it holds other characters."""
     exponent = exponent.strip()
-    return exponent.translate(_RAISED) if exponent.lstrip("+-−–").isdigit() else f"^{exponent}"
+    return exponent.translate(_SUPERSCRIPTS) if exponent.lstrip("+-−–").isdigit() else f"^{exponent}"
 
 
-def grouped(number: str, language: str) -> str:
-    """What {{formatnum}} shows.
+def format_number(number: str, language: str) -> str:
+    """What {{formatnum}} shows: the number with the wiki's separators of thousands and decimals.
 
-    >>> grouped("12345.678", "en"), grouped("12345", "de"), grouped("1,234", "en"), grouped("many", "en")
-    ('12,345.678', '12.345', '1,234', 'many')
+    >>> [format_number(number, "en") for number in ("12345.678", "1,234", "many")], format_number("12345", "de")
+    (['12,345.678', '1,234', 'many'], '12.345')
     """
-    whole, point, rest = number.strip().partition(".")
+    whole, point, decimals = number.strip().partition(".")
     sign = "" if whole[:1].isdigit() else whole[:1]
-    figures = whole[len(sign) :]
-    if not (figures.isascii() and figures.isdigit() and len(figures) < 40):
+    digits = whole[len(sign) :]
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 40):
         return number.strip()
     separator, mark = (",", ".") if language in ("en", "ja", "zh", "simple", "he", "th") else (".", ",")
     if language in ("fr", "ru", "pl", "sv", "cs", "fi", "nb", "no", "uk", "bg"):
         separator = " "
-    return sign + f"{int(figures):,}".replace(",", separator) + (mark + rest if point else "")
+    return sign + f"{int(digits):,}".replace(",", separator) + (mark + decimals if point else "")

@@ -1,25 +1,25 @@
-"""What known templates show, from their arguments: one small function for each way of showing them."""
+"""What known templates show: one small function for each way of showing arguments, and the table of templates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from stoker.pipelines.wikipedia.wikitext import numbers
 from stoker.pipelines.wikipedia.wikitext.names import CURRENCIES, LANGUAGES
-from stoker.pipelines.wikipedia.wikitext.tags import words
+from stoker.pipelines.wikipedia.wikitext.tags import word_set
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateCall:
-    """A use of a template."""
+    """A template with its arguments, as a page uses it."""
 
     name: str  # as written
     args: list[str]  # by position
-    named: dict[str, str]
+    named: dict[str, str]  # names in lower case
     language: str  # of the wiki
 
-    def arg(self, place: int) -> str:
-        """The argument at a place, from 0; empty if there is none."""
-        return self.args[place].strip() if place < len(self.args) else ""
+    def arg(self, index: int) -> str:
+        """The argument at an index, from 0; empty if there is none."""
+        return self.args[index].strip() if index < len(self.args) else ""
 
 
 def _first(call: TemplateCall) -> str:
@@ -60,15 +60,15 @@ def _quoted(call: TemplateCall) -> str:
     return f"{left}{call.arg(0)}{right}" if call.arg(0) else ""
 
 
-def of_language(call: TemplateCall, code: str) -> str:
-    """A word of another language, with that language's name where the wiki shows it."""
+def foreign_word(call: TemplateCall, code: str) -> str:
+    """A word of another language, with that language's name before it on English wikis."""
     text = call.arg(0) or call.named.get("text", "")
     name = LANGUAGES.get(code, "") if call.language == "en" else ""
     return f"{name}: {text}" if name and text else text
 
 
 def _langx(call: TemplateCall) -> str:
-    return of_language(TemplateCall(call.name, call.args[1:], call.named, call.language), call.arg(0).lower())
+    return foreign_word(TemplateCall(call.name, call.args[1:], call.named, call.language), call.arg(0).lower())
 
 
 def _nihongo(call: TemplateCall) -> str:
@@ -77,8 +77,8 @@ def _nihongo(call: TemplateCall) -> str:
 
 
 def _chinese(call: TemplateCall) -> str:
-    wanted = (("c", "Chinese"), ("s", "simplified Chinese"), ("t", "traditional Chinese"), ("p", "pinyin"))
-    return "; ".join(f"{name}: {call.named[key]}" for key, name in wanted if call.named.get(key))
+    forms = (("c", "Chinese"), ("s", "simplified Chinese"), ("t", "traditional Chinese"), ("p", "pinyin"))
+    return "; ".join(f"{name}: {call.named[key]}" for key, name in forms if call.named.get(key))
 
 
 def _ruby(call: TemplateCall) -> str:
@@ -87,7 +87,7 @@ def _ruby(call: TemplateCall) -> str:
 
 
 def _date(call: TemplateCall) -> str:
-    return numbers.date(call.args, call.named, call.language)
+    return numbers.format_date(call.args, call.named, call.language)
 
 
 def _as_of(call: TemplateCall) -> str:
@@ -95,7 +95,7 @@ def _as_of(call: TemplateCall) -> str:
         return call.named["alt"]
     word = "since" if call.named.get("since") else "as of"
     word = word if call.named.get("lc") or call.named.get("since") == "lc" else word.capitalize()
-    return f"{word} {numbers.date(call.args, {'df': 'y'}, call.language)}"
+    return f"{word} {numbers.format_date(call.args, {'df': 'y'}, call.language)}"
 
 
 def _circa(call: TemplateCall) -> str:
@@ -143,12 +143,13 @@ def _literal_translation(call: TemplateCall) -> str:
 
 
 def _names(text: str) -> list[str]:
+    """The names in a list that is separated by commas."""
     return [" ".join(name.split()) for name in text.split(",")]
 
 
 RENDERERS: dict[str, Callable[[TemplateCall], str]] = {
     **dict.fromkeys(
-        words("""
+        word_set("""
             abbr abbrlink bigger big bigmath birth-date bold center chem2 code death-date em flag flagcountry flagu
             flatlist gloss ill illm ipa ipalink italic kbd key keypress larger left lien math mono mvar nastaliq
             nihongo2 nobold nobr nobreak nowrap nts num nwr overline plainlist poemquote railgauge right samp sc sc1
@@ -177,8 +178,8 @@ RENDERERS: dict[str, Callable[[TemplateCall], str]] = {
         """),
         _last,
     ),
-    **dict.fromkeys(words("chem linktext gaps"), _joined),
-    **dict.fromkeys(words("sortname date oldstyledate date-"), _spaced),
+    **dict.fromkeys(word_set("chem linktext gaps"), _joined),
+    **dict.fromkeys(word_set("sortname date oldstyledate date-"), _spaced),
     **dict.fromkeys(_names("hlist, flat list, cslist"), _listed),
     **dict.fromkeys(
         _names("ubl, unbulleted list, bulleted list, ordered list, plain list, unbulleted, vunblist"), _lines
@@ -201,18 +202,18 @@ RENDERERS: dict[str, Callable[[TemplateCall], str]] = {
     ),
     **dict.fromkeys(["frac", "sfrac", "fraction", "bruch", "fract"], lambda call: numbers.fraction(call.args)),
     **dict.fromkeys(["ruby", "ruby-ja", "読み仮名", "ふりがな", "ルビ", "読み"], _ruby),
-    **dict.fromkeys(words("circa c. ca. c"), _circa),
-    **dict.fromkeys(words("uss hms ss rms mv ms usns hmas hmcs uscgc ins smcs sms hnlms css ijn gts"), _named_ship),
-    **dict.fromkeys(words("sclass sclass2 sclass-"), _ship_class),
-    **dict.fromkeys(words("s siècle -s s-"), _century),
+    **dict.fromkeys(word_set("circa c. ca. c"), _circa),
+    **dict.fromkeys(word_set("uss hms ss rms mv ms usns hmas hmcs uscgc ins smcs sms hnlms css ijn gts"), _named_ship),
+    **dict.fromkeys(word_set("sclass sclass2 sclass-"), _ship_class),
+    **dict.fromkeys(word_set("s siècle -s s-"), _century),
     **dict.fromkeys(['"', "guil", "guillemets", "„"], _quoted),
     **dict.fromkeys(_names("lit, lit., literal translation"), _literal_translation),
     **dict.fromkeys(CURRENCIES, _money),
-    "val": lambda call: numbers.value(call.args, call.named),
+    "val": lambda call: numbers.number_with_uncertainty(call.args, call.named),
     "m": lambda call: f"{call.arg(0)} {call.named.get('u') or call.arg(1)}" if call.language == "it" else call.arg(1),
-    "e": lambda call: "×10" + numbers.raised(call.arg(0)),
-    "10^": lambda call: "10" + numbers.raised(call.arg(0)),
-    "sup": lambda call: numbers.raised(call.arg(0)) if call.arg(0).lstrip("-−").isdigit() else call.arg(0),
+    "e": lambda call: "×10" + numbers.superscript(call.arg(0)),
+    "10^": lambda call: "10" + numbers.superscript(call.arg(0)),
+    "sup": lambda call: numbers.superscript(call.arg(0)) if call.arg(0).lstrip("-−").isdigit() else call.arg(0),
     "angbr": lambda call: f"⟨{call.arg(0)}⟩",
     "as of": _as_of,
     "citation": _french_citation,

@@ -1,44 +1,46 @@
-"""Templates and parser functions: what a reader of the page sees in their place.
+"""Templates and parser functions as the text that a reader of the page sees.
 
-A template that is not known here leaves a GAP: boxes, notes, citations and navigation are no prose, and the pass
-that mends gaps takes away the brackets and blanks that stood around it.
+A template that is not known here becomes a GAP: infoboxes, footnotes, citations and navigation are no prose.
+``lines.close_gaps`` then removes the brackets and spaces around it.
 """
 
 import re
 
 from stoker.pipelines.wikipedia.wikitext import numbers
 from stoker.pipelines.wikipedia.wikitext.names import SIGNS
-from stoker.pipelines.wikipedia.wikitext.renderers import RENDERERS, TemplateCall, of_language
+from stoker.pipelines.wikipedia.wikitext.renderers import RENDERERS, TemplateCall, foreign_word
 from stoker.pipelines.wikipedia.wikitext.tags import GAP
 
-_GERMAN = re.compile(r"[a-z]{2,3}S")  # {{frS|…}} on German wikis
+_GERMAN_LANGUAGE = re.compile(r"[a-z]{2,3}S")  # a foreign word on German wikis: {{frS|…}}
 
 
-def render(body: str, language: str) -> str:
-    """What a template or parser function shows, from what stands between its braces, arguments rendered already.
+def render_template(body: str, language: str) -> str:
+    """What a template or parser function shows. ``body``: the text between its braces, with its arguments rendered.
 
-    >>> render("convert|330|m|ft", "en"), render("#if: x | yes | no", "en"), render("reflist", "en") == GAP
-    ('330 m', 'yes', True)
+    >>> render_template("convert|330|m|ft", "en"), render_template("#if: x | yes | no", "en")
+    ('330 m', 'yes')
+    >>> render_template("reflist", "en") == GAP
+    True
     """
     name, bar, rest = body.partition("|")
     name = name.strip()
     lower = name.lower().replace("_", " ")
-    made = RENDERERS.get(lower)
-    if made is not None:
-        return made(_call(name, rest.split("|") if bar else [], language)) or GAP
-    fixed = SIGNS.get(lower)
-    if fixed is not None:
-        return fixed
+    renderer = RENDERERS.get(lower)
+    if renderer is not None:
+        return renderer(_parse_call(name, rest.split("|") if bar else [], language)) or GAP
+    sign = SIGNS.get(lower)
+    if sign is not None:
+        return sign
     if lower[:1] == "{":  # {{{parameter|default}}}
         return rest
     if ":" in lower:
-        return _function(name, rest.split("|") if bar else [], language) or GAP
-    if lower.startswith("lang-") or _GERMAN.fullmatch(name):
-        return of_language(_call(name, rest.split("|") if bar else [], language), lower[5:]) or GAP
+        return _parser_function(name, rest.split("|") if bar else [], language) or GAP
+    if lower.startswith("lang-") or _GERMAN_LANGUAGE.fullmatch(name):
+        return foreign_word(_parse_call(name, rest.split("|") if bar else [], language), lower[5:]) or GAP
     return GAP
 
 
-def _call(name: str, parts: list[str], language: str) -> TemplateCall:
+def _parse_call(name: str, parts: list[str], language: str) -> TemplateCall:
     args: list[str] = []
     named: dict[str, str] = {}
     for part in parts:
@@ -55,20 +57,21 @@ def _call(name: str, parts: list[str], language: str) -> TemplateCall:
     return TemplateCall(name, args, named, language)
 
 
-def _function(name: str, rest: list[str], language: str) -> str:
+def _parser_function(name: str, rest: list[str], language: str) -> str:
+    """What {{#if: ...}} and similar functions show; nothing for unknown ones."""
     function, _, first = name.partition(":")
     function, first = function.lower(), first.replace(GAP, "").strip()
     args = [part.strip() for part in rest]
-    known = [*args, "", "", ""]
+    padded = [*args, "", "", ""]
     match function:
         case "#if":
-            return known[0] if first else known[1]
+            return padded[0] if first else padded[1]
         case "#ifeq":
-            return known[1] if first == known[0].replace(GAP, "").strip() else known[2]
+            return padded[1] if first == padded[0].replace(GAP, "").strip() else padded[2]
         case "#ifexist":
-            return known[0]
+            return padded[0]
         case "#iferror":
-            return known[1] or first
+            return padded[1] or first
         case "#switch":
             return _switch(first, args)
         case "lc" | "lcfirst":
@@ -76,20 +79,21 @@ def _function(name: str, rest: list[str], language: str) -> str:
         case "uc" | "ucfirst":
             return first.upper() if function == "uc" else first[:1].upper() + first[1:]
         case "formatnum":
-            return numbers.grouped(first, language)
+            return numbers.format_number(first, language)
     return ""
 
 
 def _switch(value: str, cases: list[str]) -> str:
-    falling, last = False, ""
+    """The result of the case that equals ``value``; cases without a result fall through to the next that has one."""
+    matched, default = False, ""
     for case in cases:
-        key, equals, shown = case.partition("=")
+        key, equals, result = case.partition("=")
         key = key.strip()
-        falling = falling or key == value
+        matched = matched or key == value
         if not equals:
-            last = key
-        elif falling:
-            return shown.strip()
+            default = key
+        elif matched:
+            return result.strip()
         elif key == "#default":
-            last = shown.strip()
-    return last
+            default = result.strip()
+    return default
