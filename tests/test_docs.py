@@ -18,7 +18,7 @@ from stoker.pipelines.rejected import REASONS
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
-from stoker.testing.contracts.part import example_of
+from stoker.testing.contracts.component import example_of
 from stoker.training.run import model as models
 from stoker.training.run.options import parse_options
 from tests.test_repository import REPO, tracked

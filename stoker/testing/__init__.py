@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 # name → the module that holds it; PEP 562
 _PUBLIC = {
+    "ModelContract": "stoker.testing.contracts.model",
     "RuleContract": "stoker.testing.contracts.rule",
     "SourceContract": "stoker.testing.contracts.source",
     "StepContract": "stoker.testing.contracts.step",
     "StoreContract": "stoker.testing.contracts.store",
     "sample_corpus": "stoker.testing.corpus",
 }
-__all__ = ["RuleContract", "SourceContract", "StepContract", "StoreContract", "sample_corpus"]
+__all__ = ["ModelContract", "RuleContract", "SourceContract", "StepContract", "StoreContract", "sample_corpus"]
 
 if TYPE_CHECKING:
+    from stoker.testing.contracts.model import ModelContract
     from stoker.testing.contracts.rule import RuleContract
     from stoker.testing.contracts.source import SourceContract
     from stoker.testing.contracts.step import StepContract

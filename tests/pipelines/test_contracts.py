@@ -24,7 +24,7 @@ from stoker.pipelines.step import Step
 from stoker.pipelines.web.client import Web
 from stoker.storage.shards.sample import Sample
 from stoker.testing import RuleContract, SourceContract, StepContract
-from stoker.testing.contracts.part import example_of
+from stoker.testing.contracts.component import example_of
 from tests.pipelines.pictures import packed, picture
 from tests.pipelines.sources.test_video_frames import film
 from tests.pipelines.sources.test_wikipedia_dump import dump, page

@@ -21,10 +21,10 @@ import pytest
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.rule import Decision, Rule
 from stoker.pipelines.stages.splits import split_of
-from stoker.testing.contracts.part import SPLITS, PartContract, known_reasons
+from stoker.testing.contracts.component import SPLITS, ComponentContract, known_reasons
 
 
-class RuleContract(PartContract):
+class RuleContract(ComponentContract):
     """Tests of a rule. Override the fixtures ``rule`` and ``records``, about which it must decide something.
 
     ``records`` have unique keys and what the rule reads. The columns ``group`` (the key), ``split``, ``part`` and
@@ -44,8 +44,8 @@ class RuleContract(PartContract):
         raise NotImplementedError("override the fixture `records`")
 
     @pytest.fixture
-    def part(self, rule: Rule) -> Rule:
-        """See PartContract."""
+    def component(self, rule: Rule) -> Rule:
+        """See ComponentContract."""
         return rule
 
     def test_a_sample_is_dropped_once_for_a_known_reason_or_moved_once_to_a_split_of_the_recipe(

@@ -27,10 +27,10 @@ from stoker.storage.shards import records
 from stoker.storage.shards.sample import is_key
 from stoker.storage.shards.shard import record_json
 from stoker.storage.stores.memory import MemoryStore
-from stoker.testing.contracts.part import PartContract, known_reasons, recipe_of
+from stoker.testing.contracts.component import ComponentContract, known_reasons, recipe_of
 
 
-class SourceContract(PartContract):
+class SourceContract(ComponentContract):
     """Tests of a source. Override the fixture ``source``, and ``context`` if it needs another; it must keep something.
 
     Paths in the source's options are relative to ``tmp_path``, as they are to a recipe's folder.
@@ -47,8 +47,8 @@ class SourceContract(PartContract):
         return Context(root=tmp_path, web=Web(), scratch=tmp_path / "scratch")
 
     @pytest.fixture
-    def part(self, source: Source) -> Source:
-        """See PartContract."""
+    def component(self, source: Source) -> Source:
+        """See ComponentContract."""
         return source
 
     def test_its_partitions_are_the_same_each_time_and_have_names_of_their_own(

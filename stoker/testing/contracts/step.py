@@ -24,7 +24,7 @@ from stoker.pipelines.step import Step
 from stoker.storage.shards import records
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import record_json
-from stoker.testing.contracts.part import PartContract, known_reasons
+from stoker.testing.contracts.component import ComponentContract, known_reasons
 
 _ODD_SAMPLES = (
     Sample("nothing", {}),
@@ -37,7 +37,7 @@ _ODD_SAMPLES = (
 )
 
 
-class StepContract(PartContract):
+class StepContract(ComponentContract):
     """Tests of a step. Override the fixtures ``step`` and ``samples``; at least one of the samples must be kept."""
 
     @pytest.fixture
@@ -51,8 +51,8 @@ class StepContract(PartContract):
         raise NotImplementedError("override the fixture `samples`")
 
     @pytest.fixture
-    def part(self, step: Step) -> Step:
-        """See PartContract."""
+    def component(self, step: Step) -> Step:
+        """See ComponentContract."""
         return step
 
     def test_at_least_one_of_the_samples_is_kept(self, step: Step, samples: Sequence[Sample]) -> None:

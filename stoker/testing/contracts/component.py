@@ -1,7 +1,7 @@
 """What sources, steps and rules have in common: options that cannot change, a digest, reasons and an example.
 
 The digest of the options decides whether finished work is done again, so it must be the same in every process; the
-example is a part's documentation in the README's sense: what it shows must work.
+example is a component's documentation in the README's sense: what it shows must work.
 """
 
 import dataclasses
@@ -22,46 +22,46 @@ from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Provenance, Source
 from stoker.pipelines.step import Step
 
-Part = Source | Step | Rule
+Component = Source | Step | Rule
 SPLITS: Mapping[str, float] = {"train": 50, "validation": 50}
 
 
-class PartContract:
+class ComponentContract:
     """Tests of a source, step or rule as such."""
 
     @pytest.fixture
-    def part(self) -> Part:
+    def component(self) -> Component:
         """The source, step or rule."""
         raise NotImplementedError("use SourceContract, StepContract or RuleContract")
 
-    def test_it_is_a_frozen_dataclass_that_a_recipe_finds_by_the_name_of_its_file(self, part: Part) -> None:
-        assert dataclasses.is_dataclass(type(part))
-        for option in options_of(part):
+    def test_it_is_a_frozen_dataclass_that_a_recipe_finds_by_the_name_of_its_file(self, component: Component) -> None:
+        assert dataclasses.is_dataclass(type(component))
+        for option in options_of(component):
             with pytest.raises(dataclasses.FrozenInstanceError):
-                setattr(part, option, getattr(part, option))
-        assert type(part) is _found(part)
-        assert type(part.version) is int
-        assert part.version >= 1
+                setattr(component, option, getattr(component, option))
+        assert type(component) is _class_by_name(component)
+        assert type(component.version) is int
+        assert component.version >= 1
 
-    def test_its_options_have_one_digest_in_every_process(self, part: Part) -> None:
-        copy = pickle.loads(pickle.dumps(part))
-        assert copy == part
-        assert recipe_of(copy).digest == recipe_of(part).digest
-        if isinstance(part, Source):
-            assert part.planning <= set(options_of(part))
+    def test_its_options_have_one_digest_in_every_process(self, component: Component) -> None:
+        copy = pickle.loads(pickle.dumps(component))
+        assert copy == component
+        assert recipe_of(copy).digest == recipe_of(component).digest
+        if isinstance(component, Source):
+            assert component.planning <= set(options_of(component))
 
-    def test_its_reasons_are_new_words_with_a_meaning(self, part: Part) -> None:
-        assert set(part.reasons) & set(REASONS) == set(), "these are Stoker's own: use them without declaring them"
-        for reason, meaning in part.reasons.items():
+    def test_its_reasons_are_new_words_with_a_meaning(self, component: Component) -> None:
+        assert set(component.reasons) & set(REASONS) == set(), "these are Stoker's own: use them without declaring them"
+        for reason, meaning in component.reasons.items():
             Rejected(reason)  # raises ValueError for what is no word
             assert meaning
             assert not meaning.endswith("."), "a phrase for tables and sentences"
 
-    def test_the_example_in_its_docstring_is_a_recipe(self, part: Part) -> None:
-        document = tomllib.loads(example_of(type(part).__doc__))
+    def test_the_example_in_its_docstring_is_a_recipe(self, component: Component) -> None:
+        document = tomllib.loads(example_of(type(component).__doc__))
         around = {"corpus": "example", "source": {"name": "local_files", "files": "."}}
         parsed = recipes.parse(around | document, root=Path())
-        assert type(part) in {type(other) for other in (parsed.source, *parsed.steps, *parsed.rules)}
+        assert type(component) in {type(other) for other in (parsed.source, *parsed.steps, *parsed.rules)}
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class _Nowhere(Source):
     """Stands in a recipe of which only a step or a rule is of interest."""
 
 
-def recipe_of(part: Part) -> Recipe:
-    """A recipe with this part alone."""
+def recipe_of(component: Component) -> Recipe:
+    """A recipe with this component alone."""
     return Recipe(
         corpus="contract",
-        source=part if isinstance(part, Source) else _Nowhere(),
-        steps=(part,) if isinstance(part, Step) else (),
-        rules=(part,) if isinstance(part, Rule) else (),
+        source=component if isinstance(component, Source) else _Nowhere(),
+        steps=(component,) if isinstance(component, Step) else (),
+        rules=(component,) if isinstance(component, Rule) else (),
         splits=SPLITS,
         shards=Sharding(),
         limits=Limits(),
@@ -85,9 +85,9 @@ def recipe_of(part: Part) -> Recipe:
     )
 
 
-def known_reasons(part: Part) -> set[str]:
+def known_reasons(component: Component) -> set[str]:
     """What it may reject or drop for: the vocabulary, and what it declares itself."""
-    return {*REASONS, *part.reasons}
+    return {*REASONS, *component.reasons}
 
 
 def example_of(docstring: str | None) -> str:
@@ -101,14 +101,14 @@ def example_of(docstring: str | None) -> str:
     return inspect.cleandoc(text.split("Example::", 1)[1].split("\n\n", 1)[1])
 
 
-def options_of(part: Part) -> list[str]:
+def options_of(component: Component) -> list[str]:
     """The names of its options."""
-    return [option.name for option in dataclasses.fields(part)]  # type: ignore[arg-type]  # a dataclass, as is tested
+    return [option.name for option in dataclasses.fields(component)]  # type: ignore[arg-type]  # a dataclass, as is tested
 
 
-def _found(part: Part) -> type[Part]:
-    """What a recipe gets by the part's name."""
-    name = name_of(part)
-    if isinstance(part, Source):
+def _class_by_name(component: Component) -> type[Component]:
+    """What a recipe gets by the component's name."""
+    name = name_of(component)
+    if isinstance(component, Source):
         return find(Source, name)
-    return find(Step, name) if isinstance(part, Step) else find(Rule, name)
+    return find(Step, name) if isinstance(component, Step) else find(Rule, name)
