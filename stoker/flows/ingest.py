@@ -28,7 +28,7 @@ from stoker.pipelines.stages.ingest import IngestStopped
 from stoker.storage.errors import StokerError, StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
-from stoker.storage.versions.work import ingesting as at_work
+from stoker.storage.versions.work import ingest_lease
 
 R = TypeVar("R")
 _FINDERS = 16  # looked for at a time: each is one small read
@@ -171,7 +171,7 @@ def _ingest(run: _Run) -> dict[str, Any]:  # Any: JSON values
     own, parsed = run.own, run.parse()
     store = own.open_store()
     store.probe()
-    with at_work(store, parsed.corpus):
+    with ingest_lease(store, parsed.corpus):
         published = _published(run, parsed, store)
     artifacts.of_version(published.manifest, own, new=published.new)
     reference = published.manifest.reference

@@ -19,8 +19,8 @@ from stoker.flows.start import settings_of
 from stoker.storage.errors import NotFound
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, orphans
-from stoker.storage.versions.orphans import KINDS, PART, Orphan, Versions
-from stoker.storage.versions.work import AtWork, collecting
+from stoker.storage.versions.orphans import KINDS, PART, Orphan, ReferencedKeys
+from stoker.storage.versions.work import CorpusBusy, gc_lease
 
 _AGE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -83,11 +83,11 @@ def gc_command(arguments: Namespace) -> int:
     """Show the orphans, or remove them."""
     older_than_s = seconds_of(arguments.older_than)
     store = settings_of(arguments).open_store()
-    versions = Versions(store)
-    versions.refresh()
+    referenced = ReferencedKeys(store)
+    referenced.refresh()
     found: list[Found] = []
     for corpus in _named(store, arguments.corpora):
-        _collect(store, versions, corpus, found, arguments, older_than_s)
+        _collect(store, referenced, corpus, found, arguments, older_than_s)
     if not arguments.corpora:
         _collect_elsewhere(store, found, arguments, older_than_s)
     if arguments.json:
@@ -127,31 +127,31 @@ def _whole(name: str) -> str:
 
 
 def _collect(
-    store: Store, versions: Versions, corpus: str, found: list[Found], arguments: Namespace, older_than_s: float
+    store: Store, referenced: ReferencedKeys, corpus: str, found: list[Found], arguments: Namespace, older_than_s: float
 ) -> None:
     own = Found(corpus)
     found.append(own)
     if not arguments.delete:
-        for _ in own.see(orphans.find(store, corpus, versions.needed), time.time() - older_than_s, raw=arguments.raw):
+        for _ in own.see(orphans.find(store, corpus, referenced.keys), time.time() - older_than_s, raw=arguments.raw):
             pass
         return
     try:
-        with collecting(store, corpus, older_than_s=older_than_s) as turn:
-            cutoff = turn.check() - older_than_s
-            versions.refresh()
-            those = orphans.find(store, corpus, versions.needed, own=turn.own)
-            for gone in orphans.remove(turn, versions, own.see(those, cutoff, raw=arguments.raw)):
+        with gc_lease(store, corpus, older_than_s=older_than_s) as lease:
+            cutoff = lease.check() - older_than_s
+            referenced.refresh()
+            those = orphans.find(store, corpus, referenced.keys, own_lease=lease.key)
+            for gone in orphans.remove(lease, referenced, own.see(those, cutoff, raw=arguments.raw)):
                 own.rows[gone.kind].go(gone)
-    except AtWork as error:
+    except CorpusBusy as error:
         own.refused = str(error)
 
 
 def _collect_elsewhere(store: Store, found: list[Found], arguments: Namespace, older_than_s: float) -> None:
     own = Found("")
     cutoff = time.time() - older_than_s
-    for one in own.see(orphans.find_elsewhere(store), cutoff, raw=False):
+    for one in own.see(orphans.find_outside_corpora(store), cutoff, raw=False):
         if arguments.delete:
-            orphans.remove_elsewhere(store, one)
+            orphans.remove_outside_corpora(store, one)
             own.rows[one.kind].go(one)
     if own.rows:
         found.append(own)

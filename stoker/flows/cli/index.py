@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def index_command(arguments: Namespace) -> int:
     """Index tars, and say what they hold."""
     from stoker.storage.indexed.indexing import index
-    from stoker.storage.indexed.tars import corpus_of, find_tars, one_of
+    from stoker.storage.indexed.tars import as_pattern, corpus_of, find_tars
     from stoker.storage.versions.catalog import parse_reference
 
     if arguments.to:
@@ -26,7 +26,7 @@ def index_command(arguments: Namespace) -> int:
         arguments.store = arguments.to
     own = settings_of(arguments)
     store = own.open_store()
-    url = one_of(arguments.urls)
+    url = as_pattern(arguments.urls)
     corpus, version = parse_reference(arguments.name or corpus_of(url))
     if version is not None:
         raise UsageError(f"index: --as {arguments.name}; expected a name without a version, which is counted by itself")

@@ -138,7 +138,7 @@ def _payload(part: Part, store: Store, folder: Path) -> FileIO:
     if seen.hexdigest() != part.tar_sha256:
         raise CorruptShard(
             f"{store.url}/{part.tar}: sha256 {seen.hexdigest()[:12]}, but partition {part.partition!r} was written "
-            f"with {part.tar_sha256[:12]}; delete {store.url}/{layout.raw(part.tar)} and ingest again"
+            f"with {part.tar_sha256[:12]}; delete {store.url}/{layout.folder_of(part.tar)} and ingest again"
         )
     return path.open("rb", buffering=0)
 

@@ -19,7 +19,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.manifest import publish as put
-from stoker.storage.versions.work import ingesting
+from stoker.storage.versions.work import ingest_lease
 
 _RACES = 100  # writers that may come first before this one gives up
 
@@ -126,7 +126,7 @@ def ingest(
     progress: Callable[[int, int], None] = no_progress,
 ) -> Published:
     """The whole road in this one thread, without Prefect: plan, ingest, curate, pack, publish."""
-    with ingesting(store, recipe.corpus):
+    with ingest_lease(store, recipe.corpus):
         parts = [
             ingest_partition(recipe, partition, store, context, stop=stop, progress=progress).part
             for partition in plan(recipe, context)

@@ -1,4 +1,4 @@
-"""One tar of an indexed corpus: its index and what is known of it, found in the store or made."""
+"""Indexing of one external tar: its index and statistics, reused from the store or made by reading the tar once."""
 
 import hashlib
 import json
@@ -21,54 +21,79 @@ from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import TAR, Shard
 
-_FORMAT = 1  # of indexes; raise it when the same tar gets another one than before
+_FORMAT = 1  # of indexes; raise it when the index of the same tar changes
 
 
 @dataclass(frozen=True)
-class Group:
-    """What is known of one tar; ``asdict`` of it is the marker in the store."""
+class IndexedTar:
+    """One tar with its index in the store."""
 
     shard: Shard
     statistics: Mapping[str, Any]  # Any: JSON of a Summary
-    licences: Mapping[str, int]
-    least: str  # key
-    most: str
-    repeated: int
-    left_out: int
-    new: bool = False  # read now
+    licences: Mapping[str, int]  # samples by licence
+    first_key: str  # the least key of its samples, in order of text
+    last_key: str  # the greatest
+    repeated: int  # samples whose key was in the tar before
+    left_out: int  # files that belong to no sample
+    new: bool = False  # the tar was read in this run
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON values
+        """The content of the tar's marker in the store."""
+        return {
+            "shard": asdict(self.shard),
+            "statistics": self.statistics,
+            "licences": self.licences,
+            "least": self.first_key,
+            "most": self.last_key,
+            "repeated": self.repeated,
+            "left_out": self.left_out,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "IndexedTar":  # Any: JSON values
+        """Reverses ``to_json``. Raises KeyError or TypeError for other content."""
+        return cls(
+            shard=Shard(**content["shard"]),
+            statistics=content["statistics"],
+            licences=content["licences"],
+            first_key=content["least"],
+            last_key=content["most"],
+            repeated=content["repeated"],
+            left_out=content["left_out"],
+        )
 
 
 @dataclass
 class Indexer:
-    """Indexes tars one by one, on threads."""
+    """Indexes tars, each on the thread that calls."""
 
     tars: Store
-    to: Store
+    to: Store  # for the indexes
     corpus: str
-    progress: Callable[[int, int], None]
-    stop: Callable[[], bool]
+    progress: Callable[[int, int], None]  # called with bytes and samples so far
+    stop: Callable[[], bool]  # asked after each read
     bytes_done: int = 0
     samples: int = 0
 
     def __post_init__(self) -> None:
         self._lock = Lock()
 
-    def group(self, tar: StoredObject, split: str) -> "Group | CorruptShard | None":
-        """The tar's marker, found or made; None when asked to stop, the error when the tar is damaged."""
+    def index(self, tar: StoredObject, split: str) -> "IndexedTar | CorruptShard | None":
+        """The tar, indexed now or before; None when asked to stop, the error when the tar is corrupt."""
         if self.stop():
             return None
         digest = digest_of(self.tars.url, tar, split)
-        known = _found(self.to, self.corpus, digest) if tar.change_token else None
-        if known is not None:
-            self._count(tar.size, known.shard.samples)
-            return known
+        indexed = _load(self.to, self.corpus, digest) if tar.change_token else None
+        if indexed is not None:
+            self._count(tar.size, indexed.shard.samples)
+            return indexed
         try:
             scanned = scan(self.tars, tar, read=self._read)
         except CorruptShard as error:
             return error
         if scanned is None:
             return None
-        if not tar.change_token:  # the listing did not tell it from other bytes of the same size
+        if not tar.change_token:  # a listing without change tokens cannot tell it from other bytes of the same size
             digest = digest_of(self.tars.url, replace(tar, change_token=scanned.sha256), split)
         table = scanned.index.append_column("split", pa.array([split] * scanned.index.num_rows, pa.string()))
         keys = table["key"].to_pylist()
@@ -83,23 +108,28 @@ class Indexer:
             index_sha256="",
             group=digest,
         )
-        about = summarise(table.drop_columns(["key"])).to_json()
-        licences, least, most = _licences(table), min(keys, default=""), max(keys, default="")
-        made = Group(shard, about, licences, least, most, scanned.repeated, scanned.left_out)
+        indexed = IndexedTar(
+            shard=shard,
+            statistics=summarise(table.drop_columns(["key"])).to_json(),
+            licences=_licences(table),
+            first_key=min(keys, default=""),
+            last_key=max(keys, default=""),
+            repeated=scanned.repeated,
+            left_out=scanned.left_out,
+        )
         self._count(0, table.num_rows)
-        return replace(_settled(self.to, self.corpus, made, table), new=True)
+        return replace(_save(self.to, self.corpus, indexed, table), new=True)
 
-    def prefixed(self, group: Group) -> Group:
-        """The same tar with its name before each key; its payload is not read again."""
-        digest = prefixed_digest(group.shard.group)
-        known = _found(self.to, self.corpus, digest)
-        if known is None:
-            table = records.decode(self.to.read(group.shard.index))
-            keys = [f"{tar_name(group.shard.key)}/{key}" for key in table["key"].to_pylist()]
+    def with_prefix(self, tar: IndexedTar) -> IndexedTar:
+        """The same tar with its name before each key; the tar is not read again."""
+        digest = prefixed_digest(tar.shard.group)
+        prefixed = _load(self.to, self.corpus, digest)
+        if prefixed is None:
+            table = records.decode(self.to.read(tar.shard.index))
+            keys = [f"{tar_name(tar.shard.key)}/{key}" for key in table["key"].to_pylist()]
             table = table.set_column(0, "key", pa.array(keys, pa.string()))
-            given = replace(group, shard=replace(group.shard, group=digest))
-            known = _settled(self.to, self.corpus, given, table)
-        return replace(known, new=group.new)
+            prefixed = _save(self.to, self.corpus, replace(tar, shard=replace(tar.shard, group=digest)), table)
+        return replace(prefixed, new=tar.new)
 
     def _read(self, size: int) -> bool:
         self._count(size, 0)
@@ -113,23 +143,23 @@ class Indexer:
 
 
 def digest_of(url: str, tar: StoredObject, split: str) -> str:
-    """Stands for a tar as it was listed: no other bytes have it, as far as a listing tells."""
+    """Identifies a tar by its listing: it changes when the bytes change, as far as a listing shows that."""
     return hashed([_FORMAT, url, tar.key, tar.size, tar.change_token, split])
 
 
 def prefixed_digest(digest: str) -> str:
-    """Stands for the same tar with its name before each key."""
+    """The digest of the same tar with its name before each key."""
     return hashed([digest, "prefixed"])
 
 
 def hashed(content: object) -> str:
-    """A digest of JSON values, as keys have them."""
+    """A digest of JSON values, in the form that stands in keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[: layout.DIGEST]
 
 
 def tar_name(key: str) -> str:
-    """What is put before the keys of a tar where they are not unique.
+    """The prefix for a tar's keys where they are not unique.
 
     >>> tar_name("train/0001.tar")
     'train/0001'
@@ -137,61 +167,64 @@ def tar_name(key: str) -> str:
     return key[: -len(TAR)]
 
 
-def are_unique(groups: Sequence[Group], to: Store) -> bool:
-    """Whether no key is in two tars. Keys that are numbered through are told by each tar's least and greatest one."""
-    ranges = sorted((one.least, one.most) for one in groups if one.shard.samples)
-    if all(one[1] < other[0] for one, other in pairwise(ranges)):
+def are_unique(tars: Sequence[IndexedTar], to: Store) -> bool:
+    """Whether no key is in two tars.
+
+    Reads keys only if the key ranges of two tars overlap. Memory then: 8 bytes per sample.
+    """
+    ranges = sorted((tar.first_key, tar.last_key) for tar in tars if tar.shard.samples)
+    if all(before[1] < after[0] for before, after in pairwise(ranges)):
         return True
-    hashes = [np.fromiter(map(hash, _keys(group, to)), np.int64, group.shard.samples) for group in groups]
-    found, counts = np.unique(np.concatenate(hashes), return_counts=True)
-    if found[counts > 1].size == 0:
+    hashes = [np.fromiter(map(hash, _keys(tar, to)), np.int64, tar.shard.samples) for tar in tars]
+    distinct, counts = np.unique(np.concatenate(hashes), return_counts=True)
+    if distinct[counts > 1].size == 0:
         return True
-    twice, seen = set(found[counts > 1].tolist()), set()
-    for group in groups:  # the same hash is not yet the same key
-        for key in _keys(group, to):
-            if hash(key) in twice:
+    collisions, seen = set(distinct[counts > 1].tolist()), set()
+    for tar in tars:  # different keys may have the same hash
+        for key in _keys(tar, to):
+            if hash(key) in collisions:
                 if key in seen:
                     return False
                 seen.add(key)
     return True
 
 
-def _keys(group: Group, to: Store) -> list[str]:
-    keys: list[str] = records.decode(to.read(group.shard.index), columns=["key"])["key"].to_pylist()
+def _keys(tar: IndexedTar, to: Store) -> list[str]:
+    keys: list[str] = records.decode(to.read(tar.shard.index), columns=["key"])["key"].to_pylist()
     return keys
 
 
-def _found(to: Store, corpus: str, digest: str) -> Group | None:
+def _load(to: Store, corpus: str, digest: str) -> IndexedTar | None:
+    """A tar that was indexed before, from its marker; None if there is none."""
     key = layout.group(corpus, digest)
     try:
         payload = to.read(key)
     except NotFound:
         return None
     try:
-        content = json.loads(payload)
-        return Group(**content | {"shard": Shard(**content["shard"])})
+        return IndexedTar.from_json(json.loads(payload))
     except (ValueError, TypeError, KeyError) as error:
         raise CorruptShard(f"{to.url}/{key}: not a tar's marker ({error}); delete it and run again") from error
 
 
-def _settled(to: Store, corpus: str, group: Group, table: pa.Table) -> Group:
-    """The group with its index in the store, and its marker behind it."""
+def _save(to: Store, corpus: str, tar: IndexedTar, table: pa.Table) -> IndexedTar:
+    """Write the index and then the marker; returns the tar with its index's key."""
     payload = records.encode(table)
     sha256 = records.sha256(payload)
-    key = layout.index(corpus, group.shard.group, group.shard.split, 0)
+    key = layout.index(corpus, tar.shard.group, tar.shard.split, 0)
     try:
         to.create(key, payload)
-    except AlreadyExists:  # of a run that died before its marker, perhaps with another version of pyarrow
+    except AlreadyExists:  # from a run that died before its marker, perhaps with another version of pyarrow
         if records.sha256(to.read(key)) != sha256:
             to.write(key, payload)
-    done = replace(group, shard=replace(group.shard, index=key, index_size=len(payload), index_sha256=sha256))
-    with suppress(AlreadyExists):  # another run at the same time: the same tar
-        marker = {name: value for name, value in asdict(done).items() if name != "new"}
-        to.create(layout.group(corpus, group.shard.group), json.dumps(marker, sort_keys=True).encode())
-    return done
+    saved = replace(tar, shard=replace(tar.shard, index=key, index_size=len(payload), index_sha256=sha256))
+    with suppress(AlreadyExists):  # another run indexed the same tar at the same time
+        marker = json.dumps(saved.to_json(), sort_keys=True)
+        to.create(layout.group(corpus, tar.shard.group), marker.encode())
+    return saved
 
 
 def _licences(table: pa.Table) -> dict[str, int]:
-    name = next((one for one in ("licence", "license") if one in table.column_names), None)
+    name = next((column for column in ("licence", "license") if column in table.column_names), None)
     values = [None] * table.num_rows if name is None else table[name].to_pylist()
     return dict(sorted(Counter(str(value or "unknown") for value in values).items()))

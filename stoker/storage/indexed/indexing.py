@@ -1,4 +1,4 @@
-"""A corpus made of tars that somebody else wrote: they stay where they are, and get an index and a manifest."""
+"""Makes a corpus of external tars: they stay in place, and get indexes and a manifest."""
 
 import hashlib
 import json
@@ -13,28 +13,28 @@ from typing import Any
 import pyarrow as pa
 
 from stoker.storage.errors import AlreadyExists, CorruptShard, StorageRefused, StorageUnavailable
-from stoker.storage.indexed.indexer import Group, Indexer, are_unique, digest_of, hashed, prefixed_digest
+from stoker.storage.indexed.indexer import IndexedTar, Indexer, are_unique, digest_of, hashed, prefixed_digest
 from stoker.storage.indexed.tars import Tars, split_of
 from stoker.storage.shards import records
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Decisions, Manifest, Shard, load_manifest, publish
-from stoker.storage.versions.work import ingesting
+from stoker.storage.versions.work import ingest_lease
 
-SOURCE = "webdataset"  # what stands for a source in the manifest
-_RACES = 100  # writers that may come first before this one gives up
+SOURCE = "webdataset"  # the source's name in the manifest
+_MAX_RACES = 100  # versions that other writers publish first before this one gives up
 _DECISIONS = ("key", "part", "action", "value", "rule")
-_TOLD = 3  # damaged tars that are named
+_MAX_EXAMPLES = 3  # corrupt tars named in a message
 
 
 @dataclass(frozen=True)
 class Indexed:
-    """The version of the tars; not ``new`` if the newest one held them already."""
+    """The result of ``index``."""
 
     manifest: Manifest
-    new: bool
-    read: int = 0  # tars that were read now; the others were known
+    new: bool  # whether a version was published; False: the newest one has the same tars
+    read: int = 0  # tars read in this run; the others were indexed before
     repeated: int = 0  # samples whose members were apart in a tar, or whose key came twice: a number was added to it
     prefixed: bool = False  # keys were not unique over the tars: each has its tar's name before it
     left_out: int = 0  # files that belong to no sample
@@ -51,46 +51,63 @@ def index(
     progress: Callable[[int, int], None] = lambda size, samples: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Indexed | None:
-    """The version of a corpus that these tars are; None when asked to stop.
+    """Index tars and publish them as a version of a corpus; None when asked to stop.
 
-    Tars that were indexed before and did not change are not read again; what was done before a stop stays done.
-    ``progress`` is told (bytes, samples) so far; ``code``: Stoker's version, for the manifest. Raises StorageRefused
-    for a corpus that a recipe makes, CorruptShard for damaged tars when all others are done: then nothing is published.
+    Tars that were indexed before and did not change are not read again, also after a stop. Raises StorageRefused for a
+    corpus that a recipe makes, and CorruptShard for corrupt tars, once all others are indexed: nothing is published.
+
+    Args:
+        tars: the tars, from ``find_tars``.
+        to: the store for indexes and manifest.
+        corpus: name of the corpus.
+        splits: "SPLIT" or "SPLIT=PATTERN", as ``split_of`` takes them; without them, names of tars and folders decide.
+        workers: tars read at once.
+        code: Stoker's version, for the manifest.
+        progress: called with bytes and samples so far.
+        stop: asked after each read; True stops.
     """
     newest = _newest(to, corpus)
     if newest is not None and not newest.is_indexed:
         raise StorageRefused(f"{newest.reference} was made by a recipe; give the indexed corpus another name")
     chosen = [(tar, split_of(tar.key, splits, tars.store.url)) for tar in tars.found]
     digests = [digest_of(tars.store.url, tar, split) for tar, split in chosen]
-    root, before = _place(tars, to)
+    root, prefix = _tars_location(tars, to)
     if newest is not None and newest.tars == root and _same_groups(newest, digests):
         return Indexed(newest, new=False)
-    work = Indexer(tars.store, to, corpus, progress, stop)
-    with ingesting(to, corpus):  # nobody may clear away the indexes before the version names them
-        made = _groups(work, chosen, workers)
-        if made is None:
+    indexer = Indexer(tars.store, to, corpus, progress, stop)
+    with ingest_lease(to, corpus):  # gc must not remove the indexes before the version names them
+        result = _index_all(indexer, chosen, workers)
+        if result is None:
             return None
-        groups, prefixed = made
-        moved = [replace(one, shard=replace(one.shard, key=before + one.shard.key)) for one in groups]
+        indexed, prefixed = result
+        renamed = [replace(tar, shard=replace(tar.shard, key=prefix + tar.shard.key)) for tar in indexed]
         source = {"name": SOURCE, "tars": tars.store.url} | ({"splits": list(splits)} if splits else {})
-        manifest, new = _published(to, corpus, moved, root, source, prefixed, code)
-    read, repeated, left_out = (sum(getattr(one, name) for one in groups) for name in ("new", "repeated", "left_out"))
-    return Indexed(manifest, new, read, repeated, prefixed, left_out)
+        manifest, new = _publish(to, corpus, renamed, root, source, prefixed, code)
+    return Indexed(
+        manifest,
+        new,
+        read=sum(tar.new for tar in indexed),
+        repeated=sum(tar.repeated for tar in indexed),
+        prefixed=prefixed,
+        left_out=sum(tar.left_out for tar in indexed),
+    )
 
 
-def _groups(work: Indexer, chosen: Sequence[tuple[StoredObject, str]], workers: int) -> tuple[list[Group], bool] | None:
-    """What is known of each tar, and whether keys have their tar's name before them; None when asked to stop."""
+def _index_all(
+    indexer: Indexer, chosen: Sequence[tuple[StoredObject, str]], workers: int
+) -> tuple[list[IndexedTar], bool] | None:
+    """All tars indexed, and whether their keys have the tar's name before them; None when asked to stop."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="stoker-index")
     try:
-        tasks = [pool.submit(work.group, tar, split) for tar, split in chosen]
-        found = [task.result() for task in tasks]
-        if any(one is None for one in found):
+        tasks = [pool.submit(indexer.index, tar, split) for tar, split in chosen]
+        results = [task.result() for task in tasks]
+        if any(result is None for result in results):
             return None
-        _refuse_damaged([one for one in found if isinstance(one, CorruptShard)], len(found))
-        groups = [one for one in found if isinstance(one, Group)]
-        if are_unique(groups, work.to):
-            return groups, False
-        return list(pool.map(work.prefixed, groups)), True
+        _raise_if_corrupt([result for result in results if isinstance(result, CorruptShard)], len(results))
+        indexed = [result for result in results if isinstance(result, IndexedTar)]
+        if are_unique(indexed, indexer.to):
+            return indexed, False
+        return list(pool.map(indexer.with_prefix, indexed)), True
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -101,57 +118,57 @@ def _newest(to: Store, corpus: str) -> Manifest | None:
 
 
 def _same_groups(newest: Manifest, digests: Sequence[str]) -> bool:
-    held = [shard.group for shard in newest.shards]
-    return held in (list(digests), [prefixed_digest(digest) for digest in digests])
+    groups = [shard.group for shard in newest.shards]
+    return groups in (list(digests), [prefixed_digest(digest) for digest in digests])
 
 
-def _place(tars: Tars, to: Store) -> tuple[str | None, str]:
-    """What the manifest says of where the tars lie, and what comes before their keys there.
+def _tars_location(tars: Tars, to: Store) -> tuple[str | None, str]:
+    """The URL of the tars' store for the manifest, and the prefix of their keys there.
 
-    Nothing if the corpus's own store holds them too: then both can be moved together.
+    None and a prefix if the corpus's own store holds the tars: then both can be moved together.
     """
     own, root = to.url.rstrip("/"), tars.store.url.rstrip("/")
     if root == own or root.startswith(f"{own}/"):
-        before = root[len(own) + 1 :]
-        before += "/" if before else ""
-        there = {one.key for one in to.list(before)}
-        if all(before + tar.key in there for tar in tars.found):  # links that lead out are not
-            return None, before
+        prefix = root[len(own) + 1 :]
+        prefix += "/" if prefix else ""
+        keys = {stored.key for stored in to.list(prefix)}
+        if all(prefix + tar.key in keys for tar in tars.found):  # links that lead out of the store are not listed
+            return None, prefix
     return tars.store.url, ""
 
 
-def _refuse_damaged(damaged: Sequence[CorruptShard], tars: int) -> None:
-    if damaged:
-        more = f"; and {len(damaged) - _TOLD} more" if len(damaged) > _TOLD else ""
-        told = "; ".join(str(one) for one in damaged[:_TOLD])
+def _raise_if_corrupt(errors: Sequence[CorruptShard], tars: int) -> None:
+    if errors:
+        more = f"; and {len(errors) - _MAX_EXAMPLES} more" if len(errors) > _MAX_EXAMPLES else ""
+        examples = "; ".join(str(error) for error in errors[:_MAX_EXAMPLES])
         raise CorruptShard(
-            f"{len(damaged)} of {tars} tars cannot be read, nothing was published: {told}{more}. Fetch or write them "
-            "again, or take them away; the same command goes on with the others done"
+            f"{len(errors)} of {tars} tars cannot be read, nothing was published: {examples}{more}. Fetch or write "
+            "them again, or take them away; the same command goes on with the others done"
         )
 
 
-def _published(
+def _publish(
     to: Store,
     corpus: str,
-    groups: Sequence[Group],
+    tars: Sequence[IndexedTar],
     root: str | None,
     source: Mapping[str, Any],  # Any: TOML values
     prefixed: bool,
     code: str,
 ) -> tuple[Manifest, bool]:
-    """The version of these groups, made or found."""
-    shards = tuple(group.shard for group in groups)
+    """The version of these tars, and whether it was published now."""
+    shards = tuple(tar.shard for tar in tars)
     content = hashed([[(shard.split, shard.sha256) for shard in shards], prefixed])
     statistics: dict[str, Summary] = {}
     licences: Counter[str] = Counter()
-    for group in groups:
-        split = group.shard.split
-        statistics[split] = statistics.get(split, Summary.empty()).merge(Summary.from_json(group.statistics))
-        licences.update(group.licences)
+    for tar in tars:
+        split = tar.shard.split
+        statistics[split] = statistics.get(split, Summary.empty()).merge(Summary.from_json(tar.statistics))
+        licences.update(tar.licences)
     recipe = {"corpus": corpus, "source": dict(source)}
-    for _ in range(_RACES):
+    for _ in range(_MAX_RACES):
         newest = _newest(to, corpus)
-        if newest is not None and newest.content == content and newest.tars == root and _same_places(newest, shards):
+        if newest is not None and newest.content == content and newest.tars == root and _same_keys(newest, shards):
             return newest, False
         manifest = Manifest(
             corpus=corpus,
@@ -165,7 +182,7 @@ def _published(
             parts=(),
             shards=shards,
             decisions=_no_decisions(to, corpus),
-            statistics={split: one.to_json() for split, one in sorted(statistics.items())},
+            statistics={split: summary.to_json() for split, summary in sorted(statistics.items())},
             licences=dict(sorted(licences.items())),
             tars=root,
         )
@@ -174,12 +191,12 @@ def _published(
         except AlreadyExists:
             continue  # another writer was first: this one is the next version
         return manifest, True
-    raise StorageUnavailable(f"{to.url}/{corpus}: {_RACES} other writers came first; try again")
+    raise StorageUnavailable(f"{to.url}/{corpus}: {_MAX_RACES} other writers came first; try again")
 
 
-def _same_places(newest: Manifest, shards: Sequence[Shard]) -> bool:
-    """Whether the same bytes lie under the same keys, though they may have been written there again."""
-    return [one.key for one in newest.shards] == [one.key for one in shards]
+def _same_keys(newest: Manifest, shards: Sequence[Shard]) -> bool:
+    """Whether the tars have the same keys as before; equal content was checked by checksum."""
+    return [shard.key for shard in newest.shards] == [shard.key for shard in shards]
 
 
 def _no_decisions(to: Store, corpus: str) -> Decisions:

@@ -1,4 +1,4 @@
-"""Tars that others wrote: where they lie, which there are, and the split that each belongs to."""
+"""External tars: finds them at a URL and assigns each to a split."""
 
 import fnmatch
 import re
@@ -14,7 +14,7 @@ from stoker.storage.stores.urls import open_store
 from stoker.storage.versions.manifest import TAR, Manifest
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.lz4", ".tar.z")
-_MOST = 10**6  # names that a pattern may stand for
+_MAX_NAMES = 10**6  # of one pattern
 _SPLITS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
@@ -26,44 +26,44 @@ _SPLIT = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 @dataclass(frozen=True)
 class Tars:
-    """Tars below one root, in order of their keys."""
+    """Tars in one store, in order of their keys."""
 
     store: Store
     found: tuple[StoredObject, ...]
 
 
 def store_of_tars(store: Store, manifest: Manifest) -> Store:
-    """Where the tars of a version lie: in the corpus's ``store``, or elsewhere, reached with the same settings."""
+    """The store of a version's tars: the corpus's ``store``, or another one, opened with the same credentials."""
     return store if manifest.tars is None else open_tars(manifest.tars, store)
 
 
 def open_tars(url: str, beside: Store) -> Store:
-    """A store of tars at a URL; one in S3 is reached at the same server and with the same keys as ``beside``.
+    """The store at a URL; one in S3 uses the endpoint and credentials of the store ``beside``.
 
-    Links to files are followed, also out of the folder: what downloads data sets (the hub of Hugging Face) links
-    them. Opens no connection. Raises StorageRefused for a URL of no known kind.
+    Links to files are followed, also out of the folder: downloads from the Hugging Face hub are such links. Opens no
+    connection. Raises StorageRefused for a URL of an unknown kind.
     """
     parts = urlsplit(url)
     if parts.scheme == "s3" and isinstance(beside, S3Store):
-        open_store(url)  # refuses what is no such URL
+        open_store(url)  # raises for an invalid URL
         return replace(beside, bucket=parts.netloc, prefix=unquote(parts.path).strip("/"))
-    way = beside.s3 if isinstance(beside, DirectoryStore) else None
-    if way is None:
-        found = open_store(url)
+    s3 = beside.s3 if isinstance(beside, DirectoryStore) else None
+    if s3 is None:
+        store = open_store(url)
     else:
-        keys = {"access_key": way.access_key, "secret_key": way.secret_key}
-        found = open_store(url, endpoint=way.endpoint, region=way.region, **keys)
-    return replace(found, links=True) if isinstance(found, DirectoryStore) else found
+        keys = {"access_key": s3.access_key, "secret_key": s3.secret_key}
+        store = open_store(url, endpoint=s3.endpoint, region=s3.region, **keys)
+    return replace(store, links=True) if isinstance(store, DirectoryStore) else store
 
 
 def find_tars(url: str, beside: Store) -> Tars:
-    """The tars at a URL: all below a folder or prefix, one, or those of a pattern like ``train-{000..127}.tar``.
+    """The tars at a URL: all below a folder or prefix, a single one, or a pattern such as ``train-{000..127}.tar``.
 
     Raises NotFound when there is none or a named one is missing, StorageRefused when one is compressed.
     """
-    root, names = _named(url)
+    root, names = _root_and_names(url)
     store = open_tars(root, beside)
-    listed = {one.key: one for one in store.list(_beginning(names))}
+    listed = {stored.key: stored for stored in store.list(_common_folder(names))}
     if names:
         missing = [name for name in names if name not in listed]
         if missing:
@@ -71,24 +71,24 @@ def find_tars(url: str, beside: Store) -> Tars:
             raise NotFound(f"{store.url}/{missing[0]}: no such object{more}; correct the pattern {url}")
     else:
         names = list(listed)
-    packed = next((name for name in names if name.lower().endswith(_COMPRESSED)), None)
-    if packed is not None:
+    compressed = next((name for name in names if name.lower().endswith(_COMPRESSED)), None)
+    if compressed is not None:
         raise StorageRefused(
-            f"{store.url}/{packed}: a compressed tar, in which no sample can be reached by its place; decompress it "
-            "(and the others like it), then index again"
+            f"{store.url}/{compressed}: a compressed tar, in which samples cannot be read by their offsets; decompress "
+            "it (and the others like it), then index again"
         )
-    found = tuple(listed[name] for name in names if name.lower().endswith(TAR))
-    if not found:
+    tars = tuple(listed[name] for name in names if name.lower().endswith(TAR))
+    if not tars:
         raise NotFound(f"{store.url}: no {TAR} there among {len(listed)} objects; name the folder that holds the tars")
-    return Tars(store, tuple(sorted(found, key=lambda one: one.key.encode())))
+    return Tars(store, tuple(sorted(tars, key=lambda tar: tar.key.encode())))
 
 
-def one_of(urls: Sequence[str]) -> str:
-    """The pattern that stands for several tars of one folder or prefix: what a shell made of a pattern's braces.
+def as_pattern(urls: Sequence[str]) -> str:
+    """One pattern for several tars of one folder or prefix: undoes a shell's brace expansion.
 
     Raises StorageRefused for other URLs.
 
-    >>> one_of(["/laion/train-000.tar", "/laion/train-001.tar"]), one_of(["/laion"])
+    >>> as_pattern(["/laion/train-000.tar", "/laion/train-001.tar"]), as_pattern(["/laion"])
     ('/laion/{train-000.tar,train-001.tar}', '/laion')
     """
     if len(urls) == 1:
@@ -104,18 +104,22 @@ def one_of(urls: Sequence[str]) -> str:
 
 
 def split_of(key: str, chosen: Sequence[str] = (), root: str = "") -> str:
-    """The split of a tar: as chosen, else by the first word of its name, or of the folders around it, that names one.
+    """The split of a tar: the first of ``chosen`` that matches, else named by a word in the tar's name or its folders.
 
-    ``chosen`` holds "SPLIT" for all tars, or "SPLIT=PATTERN" for those whose key matches; the first that fits counts.
-    The folder ``root`` that all of them lie in names one only as a whole. What nothing names is of split "train".
+    Without such a word it is "train".
+
+    Args:
+        key: the tar's key.
+        chosen: "SPLIT" for all tars, or "SPLIT=PATTERN" for those whose key matches.
+        root: URL of the tars' store. Its last folder counts only if the whole name is such a word.
 
     >>> [split_of(key) for key in ("train/0001.tar", "coco-val2017-03.tar", "testing/train-1.tar", "00001.tar")]
     ['train', 'validation', 'train', 'train']
     >>> split_of("b/0001.tar", ["validation=b/*", "train"]), split_of("0001.tar", root="s3://coco/val")
     ('validation', 'validation')
     """
-    for one in chosen:
-        split, _, pattern = one.partition("=")
+    for option in chosen:
+        split, _, pattern = option.partition("=")
         if not _SPLIT.fullmatch(split):
             raise StorageRefused(f"split {split!r}; expected a short lower-case word such as 'validation'")
         if not pattern or fnmatch.fnmatchcase(key, pattern):
@@ -128,18 +132,18 @@ def split_of(key: str, chosen: Sequence[str] = (), root: str = "") -> str:
 
 
 def corpus_of(url: str) -> str:
-    """A corpus's name made of the last folder of a URL.
+    """A name for a corpus, from the last folder of a URL.
 
     >>> corpus_of("s3://laion/LAION-2B.en/train-{000..127}.tar"), corpus_of("/data/my tars/")
     ('laion-2b-en', 'my-tars')
     """
-    root, _ = _named(url)
+    root, _ = _root_and_names(url)
     last = root.rstrip("/").rpartition("/")[2]
     return re.sub(r"[^a-z0-9_]+", "-", last.lower()).strip("-_")[:63] or "tars"
 
 
 def expand(pattern: str) -> Iterator[str]:
-    """The names that a pattern with braces stands for, as a shell and WebDataset expand it.
+    """The names of a pattern with braces, expanded as by a shell and WebDataset.
 
     >>> list(expand("{a,b}-{08..10}.tar"))
     ['a-08.tar', 'a-09.tar', 'a-10.tar', 'b-08.tar', 'b-09.tar', 'b-10.tar']
@@ -160,15 +164,15 @@ def _choices(inside: str, pattern: str) -> Iterator[str]:
         yield from inside.split(",")
         return
     first, last = int(numbers[1]), int(numbers[2])
-    padded = any(one.startswith("0") and one != "0" for one in numbers.groups())
+    padded = any(number.startswith("0") and number != "0" for number in numbers.groups())
     width = max(len(numbers[1]), len(numbers[2])) if padded else 0
     step = 1 if last >= first else -1
     for number in range(first, last + step, step):
         yield f"{number:0{width}d}"
 
 
-def _named(url: str) -> tuple[str, list[str]]:
-    """The folder or prefix, and the keys that are named below it; none: all that are there."""
+def _root_and_names(url: str) -> tuple[str, list[str]]:
+    """The folder or prefix, and the keys named below it; no keys: all that are there."""
     opened = url.find("{")
     if opened < 0 and not url.lower().endswith((TAR, *_COMPRESSED)):
         return url, []
@@ -177,15 +181,15 @@ def _named(url: str) -> tuple[str, list[str]]:
     names: list[str] = []
     for name in expand(rest):
         names.append(name)
-        if len(names) > _MOST:
-            raise StorageRefused(f"{url}: stands for more than {_MOST:,} names; index the folder instead")
+        if len(names) > _MAX_NAMES:
+            raise StorageRefused(f"{url}: stands for more than {_MAX_NAMES:,} names; index the folder instead")
     return root, list(dict.fromkeys(names))
 
 
-def _beginning(names: Sequence[str]) -> str:
-    """The folders that all keys have in common, with a slash at their end."""
+def _common_folder(names: Sequence[str]) -> str:
+    """The folder that all keys have in common, with a slash at its end."""
     if not names:
         return ""
     least, most = min(names), max(names)
-    same = next((place for place, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))
-    return least[:same].rpartition("/")[0] + "/" if "/" in least[:same] else ""
+    common = next((index for index, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))
+    return least[: least.rfind("/", 0, common) + 1]

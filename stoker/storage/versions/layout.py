@@ -1,23 +1,23 @@
-"""Where everything of a corpus lies: each object's key is built here and nowhere else.
+"""Keys of a corpus's objects in a store. No other module builds keys.
 
 ::
 
-    <corpus>/raw/<digest>/part-<sha16>.tar          what was fetched and kept, once
-    <corpus>/raw/<digest>/records-<sha16>.parquet   one row a candidate, kept and rejected
-    <corpus>/raw/<digest>/part.json                 written last: the part is done
+    <corpus>/raw/<digest>/part-<sha16>.tar          what was fetched and kept
+    <corpus>/raw/<digest>/records-<sha16>.parquet   one row per candidate, kept or rejected
+    <corpus>/raw/<digest>/part.json                 written last: the part is complete
     <corpus>/decisions/<sha16>.parquet              what the rules decided
-    <corpus>/shards/<digest>/train-00000.tar        what is trained on
+    <corpus>/shards/<digest>/train-00000.tar        samples for training
     <corpus>/shards/<digest>/train-00000.parquet    its index
-    <corpus>/shards/<digest>/group.json             written last: the group is done
+    <corpus>/shards/<digest>/group.json             written last: the group is complete
     <corpus>/versions/00000007.json                 a manifest: the version exists
     <corpus>/runs/<run>/...                         training runs
-    <corpus>/work/ingest-<random>.json              somebody makes a version (or, with gc, clears away) right now
+    <corpus>/work/ingest-<random>.json              lease of a running ingest (or gc)
 """
 
 import re
 
-DIGEST = 32  # hex digits of a digest in keys: 128 bits, no two alike by chance
-_SHORT = 16  # hex digits of a content hash that tells the writings of one digest apart
+DIGEST = 32  # hex digits of a digest in keys: 128 bits, so none collide
+_SHORT = 16  # hex digits of a content hash, for different outputs of one digest
 _VERSION = 8  # digits, so that the order of keys is that of versions up to 99,999,999
 
 
@@ -26,17 +26,17 @@ def raw_folder(corpus: str, digest: str) -> str:
     return f"{corpus}/raw/{digest}/"
 
 
-def raw(key: str) -> str:
-    """The folder that an object of a raw part lies in.
+def folder_of(key: str) -> str:
+    """The folder of an object of a raw part or a group, with a slash at its end.
 
-    >>> raw("digits/raw/0123/part-4567.tar")
+    >>> folder_of("digits/raw/0123/part-4567.tar")
     'digits/raw/0123/'
     """
     return key[: key.rindex("/") + 1]
 
 
 def raw_tar(corpus: str, digest: str, sha256: str) -> str:
-    """The tar of a raw part, named by its content: writers that race cannot mix their bytes."""
+    """The tar of a raw part, named by its content, so that concurrent writers cannot mix their bytes."""
     return f"{raw_folder(corpus, digest)}part-{sha256[:_SHORT]}.tar"
 
 
@@ -46,7 +46,7 @@ def raw_records(corpus: str, digest: str, sha256: str) -> str:
 
 
 def raw_part(corpus: str, digest: str) -> str:
-    """The marker of a raw part: it is written last, and its presence means that the part is done."""
+    """The marker of a raw part, written last: it exists when the part is complete."""
     return f"{raw_folder(corpus, digest)}part.json"
 
 
@@ -75,7 +75,7 @@ def index(corpus: str, digest: str, split: str, number: int) -> str:
 
 
 def group(corpus: str, digest: str) -> str:
-    """The marker of a group: it is written last, and its presence means that the group is done."""
+    """The marker of a group, written last: it exists when the group is complete."""
     return f"{group_folder(corpus, digest)}group.json"
 
 
@@ -94,7 +94,7 @@ def version(corpus: str, number: int) -> str:
 
 
 def version_of(key: str) -> int | None:
-    """The version whose manifest has this key; None if it is no manifest's.
+    """The version whose manifest has this key; None for other keys.
 
     >>> version_of("digits/versions/00000002.json"), version_of("digits/versions/readme.txt")
     (2, None)
@@ -116,18 +116,18 @@ def run(corpus: str, name: str) -> str:
     return f"{runs(corpus)}{name}/"
 
 
-def work(corpus: str) -> str:
-    """The folder of the notes of who is at work on a corpus, with a slash at its end."""
+def leases(corpus: str) -> str:
+    """The folder of the leases on a corpus, with a slash at its end."""
     return f"{corpus}/work/"
 
 
-def work_note(corpus: str, kind: str, name: str) -> str:
-    """The note of one who is at work.
+def lease(corpus: str, kind: str, name: str) -> str:
+    """The lease of a running ingest or gc.
 
-    >>> work_note("digits", "ingest", "0123")
+    >>> lease("digits", "ingest", "0123")
     'digits/work/ingest-0123.json'
     """
-    return f"{work(corpus)}{kind}-{name}.json"
+    return f"{leases(corpus)}{kind}-{name}.json"
 
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -139,7 +139,7 @@ _OURS = re.compile(
 
 
 def is_corpus(name: str) -> bool:
-    """Whether a folder may be a corpus'.
+    """Whether the text is a valid corpus name.
 
     >>> is_corpus("digits"), is_corpus("_probe")
     (True, False)
@@ -148,7 +148,7 @@ def is_corpus(name: str) -> bool:
 
 
 def is_ours(key: str) -> bool:
-    """Whether the key is one that an ingest, or who clears away behind it, gives to objects beside the manifests.
+    """Whether the key is one of those that ingests and gc create, other than manifests.
 
     >>> is_ours("digits/decisions/0123456789abcdef.parquet"), is_ours("digits/notes.txt"), is_ours("digits/runs/a/b")
     (True, False, False)

@@ -1,7 +1,7 @@
-"""Orphans: objects under a corpus that no version needs. Found by listing, removed so that a kill at any point is safe.
+"""Orphans: objects of a corpus that no version refers to. Found by listing; removal can be killed at any point.
 
-What a version needs is what its manifest names, and the markers (``part.json``, ``group.json``) of that. An object
-whose key is none of ours is never an orphan, and neither is anything under ``runs/`` and ``versions/``.
+A version refers to the objects that its manifest names, and to their markers (``part.json``, ``group.json``). Only
+objects with keys that Stoker creates can be orphans, and none under ``runs/`` and ``versions/``.
 """
 
 import json
@@ -16,186 +16,187 @@ from stoker.storage.errors import NotFound
 from stoker.storage.stores.store import PendingUpload, Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
-from stoker.storage.versions.work import Turn
+from stoker.storage.versions.work import GcLease
 
-PART, HALF_PART, GROUP, HALF_GROUP = "part", "half part", "group", "half group"
-DECISIONS, NOTE, WRITE = "decisions", "note", "write"
+# The values stand in the JSON output of `stoker gc`.
+PART, INCOMPLETE_PART, GROUP, INCOMPLETE_GROUP = "part", "half part", "group", "half group"
+DECISIONS, LEASE, INCOMPLETE_UPLOAD = "decisions", "note", "write"
 KINDS = {
-    PART: "raw parts that are done, of no version",
-    HALF_PART: "raw parts that were never finished",
-    GROUP: "groups of shards that are done, of no version",
-    HALF_GROUP: "groups of shards that were never finished",
+    PART: "complete raw parts of no version",
+    INCOMPLETE_PART: "incomplete raw parts",
+    GROUP: "complete groups of shards of no version",
+    INCOMPLETE_GROUP: "incomplete groups of shards",
     DECISIONS: "decisions of no version",
-    NOTE: "notes of work that never ended",
-    WRITE: "writes that never ended",
+    LEASE: "leases of processes that died",
+    INCOMPLETE_UPLOAD: "incomplete uploads",
 }
 _FOLDERS = {"raw", "shards", "decisions", "versions", "work"}
 _MARKERS = ("/part.json", "/group.json")
 _PROBES = "_probe/"
 _DELETERS = 8
-_BATCH = 256  # orphans that are removed between two looks at the versions
-_LONGEST_S = 20.0  # the same, in seconds
-_LARGEST_MARKER = 64 * 2**20  # bytes
+_BATCH = 256  # orphans removed between two checks for new versions
+_MAX_BATCH_S = 20.0
+_MAX_MARKER = 64 * 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """What goes or stays together: an object, or a marker and what it promises."""
+    """An object, or a marker with the objects it lists: removed or kept together."""
 
     kind: str
-    objects: tuple[StoredObject, ...]  # the marker first: without it, nobody believes that the rest is there
+    objects: tuple[StoredObject, ...]  # the marker first: once it is gone, no ingest relies on the others
     upload: PendingUpload | None = None
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return self.upload.size if self.upload else sum(one.size for one in self.objects)
+        return self.upload.size if self.upload else sum(stored.size for stored in self.objects)
 
     @property
     def keys(self) -> list[str]:
-        """Keys of its objects; of an unfinished write, that of the object it was to become, or its name."""
-        return [self.upload.key or self.upload.upload_id] if self.upload else [one.key for one in self.objects]
+        """Keys of its objects; for an incomplete upload the key of the object to be, or the upload's name."""
+        return [self.upload.key or self.upload.upload_id] if self.upload else [stored.key for stored in self.objects]
 
     @property
     def modified(self) -> float:
-        """When its youngest object was written, in seconds since 1970; infinite if a store does not tell."""
+        """When its newest object was written, in seconds since 1970; infinite if the store does not know."""
         if self.upload:
             return self.upload.modified
-        return max(math.inf if one.modified is None else one.modified for one in self.objects)
+        return max(math.inf if stored.modified is None else stored.modified for stored in self.objects)
 
 
 @dataclass
-class Versions:
-    """What all versions of all corpora of a store need; a corpus may be made of another one's shards."""
+class ReferencedKeys:
+    """The keys that any version of any corpus of a store refers to; versions may use shards of other corpora."""
 
     store: Store
-    needed: set[str] = field(default_factory=set)  # keys
-    seen: set[tuple[str, int]] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
+    versions: set[tuple[str, int]] = field(default_factory=set)  # corpus and version of the manifests read so far
 
     def refresh(self) -> None:
-        """Take in what was published since.
+        """Add the versions that were published since.
 
-        Raises StorageError for a manifest that cannot be read: nobody knows then what it needs.
+        Raises StorageError for a manifest that cannot be read: what it refers to is unknown then.
         """
         for corpus in filter(layout.is_corpus, self.store.folders()):
             for number in catalog.versions(self.store, corpus):
-                if (corpus, number) not in self.seen:
-                    self.needed |= _needed(load_manifest(self.store, corpus, number), self.store)
-                    self.seen.add((corpus, number))
+                if (corpus, number) not in self.versions:
+                    self.keys |= _referenced_keys(load_manifest(self.store, corpus, number), self.store)
+                    self.versions.add((corpus, number))
 
 
 def corpora(store: Store) -> list[str]:
-    """Corpora with or without a version, in order of their names."""
+    """The names of all corpora, also of those without a version, in order."""
     names = filter(layout.is_corpus, store.folders())
     return [name for name in names if not _FOLDERS.isdisjoint(store.folders(f"{name}/"))]
 
 
-def find(store: Store, corpus: str, needed: Collection[str], *, own: str = "") -> Iterator[Orphan]:
-    """The orphans of a corpus, those of each folder together, without the note ``own``.
+def find(store: Store, corpus: str, referenced: Collection[str], *, own_lease: str = "") -> Iterator[Orphan]:
+    """The orphans of a corpus, folder by folder, without the lease ``own_lease``.
 
-    Memory holds one folder's listing.
+    Memory: the listing of one folder.
     """
     for name in ("raw", "shards"):
-        listed = (one for one in store.list(f"{corpus}/{name}/") if layout.is_ours(one.key))
-        for folder, inside in groupby(listed, lambda one: layout.raw(one.key)):
-            yield from _in_folder(store, folder, list(inside), needed, raw=name == "raw")
-    for one in store.list(f"{corpus}/decisions/"):
-        if layout.is_ours(one.key) and one.key not in needed:
-            yield Orphan(DECISIONS, (one,))
-    for one in store.list(layout.work(corpus)):
-        if layout.is_ours(one.key) and one.key != own:
-            yield Orphan(NOTE, (one,))
-    for write in store.pending_uploads(f"{corpus}/"):
-        if layout.is_ours(write.key):
-            yield Orphan(WRITE, (), write)
+        listed = (stored for stored in store.list(f"{corpus}/{name}/") if layout.is_ours(stored.key))
+        for folder, objects in groupby(listed, lambda stored: layout.folder_of(stored.key)):
+            yield from _in_folder(store, folder, list(objects), referenced, raw=name == "raw")
+    for stored in store.list(f"{corpus}/decisions/"):
+        if layout.is_ours(stored.key) and stored.key not in referenced:
+            yield Orphan(DECISIONS, (stored,))
+    for stored in store.list(layout.leases(corpus)):
+        if layout.is_ours(stored.key) and stored.key != own_lease:
+            yield Orphan(LEASE, (stored,))
+    for upload in store.pending_uploads(f"{corpus}/"):
+        if layout.is_ours(upload.key):
+            yield Orphan(INCOMPLETE_UPLOAD, (), upload)
 
 
-def find_elsewhere(store: Store) -> Iterator[Orphan]:
-    """Orphans that are no corpus's: half-written files that do not tell what they were to become, old probes."""
-    for write in store.pending_uploads():
-        if not write.key:
-            yield Orphan(WRITE, (), write)
-    for one in store.list(_PROBES):
-        yield Orphan(WRITE, (one,))
+def find_outside_corpora(store: Store) -> Iterator[Orphan]:
+    """Orphans that belong to no corpus: incomplete uploads whose keys are unknown, and old probes."""
+    for upload in store.pending_uploads():
+        if not upload.key:
+            yield Orphan(INCOMPLETE_UPLOAD, (), upload)
+    for stored in store.list(_PROBES):
+        yield Orphan(INCOMPLETE_UPLOAD, (stored,))
 
 
-def remove(turn: Turn, versions: Versions, orphans: Iterable[Orphan]) -> Iterator[Orphan]:
-    """Remove orphans of a corpus, and give each that is gone.
+def remove(lease: GcLease, referenced: ReferencedKeys, orphans: Iterable[Orphan]) -> Iterator[Orphan]:
+    """Remove orphans of a corpus; yields each one that is gone.
 
-    The versions are looked at again right before: what one that was published meanwhile needs stays. Raises
-    ``work.AtWork`` as soon as an ingest begins; what was not removed by then stays whole.
+    Each batch first checks for new versions: what they refer to stays. Raises ``work.CorpusBusy`` as soon as an ingest
+    begins; orphans not removed by then stay complete.
     """
-    left = iter(orphans)
+    remaining = iter(orphans)
     with ThreadPoolExecutor(_DELETERS, thread_name_prefix="stoker-gc") as pool:
-        while batch := list(islice(left, _BATCH)):
+        while batch := list(islice(remaining, _BATCH)):
             while batch:
-                turn.check()
-                versions.refresh()
-                until = time.monotonic() + _LONGEST_S
-                free = [one for one in batch if one.upload or versions.needed.isdisjoint(one.keys)]
-                gone = list(pool.map(lambda one, until=until: _delete(turn, one, until), free))
-                yield from (one for one, done in zip(free, gone, strict=True) if done)
-                batch = [one for one, done in zip(free, gone, strict=True) if not done]
+                lease.check()
+                referenced.refresh()
+                until = time.monotonic() + _MAX_BATCH_S
+                free = [orphan for orphan in batch if orphan.upload or referenced.keys.isdisjoint(orphan.keys)]
+                deleted = list(pool.map(lambda orphan, until=until: _delete(lease, orphan, until), free))
+                yield from (orphan for orphan, is_gone in zip(free, deleted, strict=True) if is_gone)
+                batch = [orphan for orphan, is_gone in zip(free, deleted, strict=True) if not is_gone]
 
 
-def remove_elsewhere(store: Store, orphan: Orphan) -> None:
-    """Remove one that is no corpus's."""
+def remove_outside_corpora(store: Store, orphan: Orphan) -> None:
+    """Remove an orphan that belongs to no corpus."""
     if orphan.upload:
         store.abort(orphan.upload)
-    for one in orphan.objects:
-        store.delete(one.key)
+    for stored in orphan.objects:
+        store.delete(stored.key)
 
 
-def _delete(turn: Turn, orphan: Orphan, until: float) -> bool:
-    """Whether it is gone; not begun when the last look at the versions is too long ago."""
+def _delete(lease: GcLease, orphan: Orphan, until: float) -> bool:
+    """Whether the orphan was removed; not attempted when the last check for new versions is too long ago."""
     if time.monotonic() > until:
         return False
-    remove_elsewhere(turn.store, orphan)
+    remove_outside_corpora(lease.store, orphan)
     return True
 
 
-def _needed(manifest: Manifest, store: Store) -> set[str]:
-    """The keys in this store that a version names, and the markers of their folders."""
-    own, tars = f"{store.url}/", f"{store.url if manifest.tars is None else manifest.tars}/"
-    before = tars[len(own) :] if tars.startswith(own) else None  # None: its tars lie elsewhere
-    found = {manifest.decisions.key}
+def _referenced_keys(manifest: Manifest, store: Store) -> set[str]:
+    """The keys in this store that a version names, and those of their groups' markers."""
+    root, tars = f"{store.url}/", f"{store.url if manifest.tars is None else manifest.tars}/"
+    prefix = tars[len(root) :] if tars.startswith(root) else None  # None: the tars are in another store
+    keys = {manifest.decisions.key}
     for shard in manifest.shards:
-        found |= {shard.index, layout.group(manifest.corpus, shard.group)}
-        if before is not None:
-            found.add(before + shard.key)
+        keys |= {shard.index, layout.group(manifest.corpus, shard.group)}
+        if prefix is not None:
+            keys.add(prefix + shard.key)
     for part in manifest.parts:
-        found |= {part.tar, part.records}
-    return found
+        keys |= {part.tar, part.records}
+    return keys
 
 
 def _in_folder(
-    store: Store, folder: str, inside: list[StoredObject], needed: Collection[str], *, raw: bool
+    store: Store, folder: str, objects: list[StoredObject], referenced: Collection[str], *, raw: bool
 ) -> Iterator[Orphan]:
-    """The orphans of one raw part's or one group's folder."""
-    done, half = (PART, HALF_PART) if raw else (GROUP, HALF_GROUP)
-    marker = next((one for one in inside if one.key.endswith(_MARKERS)), None)
-    free = [one for one in inside if one is not marker and one.key not in needed]
-    if marker is not None and (free or len(inside) == 1):
-        promised = _promised(store, marker.key, folder)
-        if marker.key not in needed and not (promised and all(key in needed for key in promised)):
-            if promised is None:  # nobody can use it: an ingest stops there
-                yield Orphan(half, (marker, *free))
+    """The orphans in the folder of one raw part or one group."""
+    complete, incomplete = (PART, INCOMPLETE_PART) if raw else (GROUP, INCOMPLETE_GROUP)
+    marker = next((stored for stored in objects if stored.key.endswith(_MARKERS)), None)
+    free = [stored for stored in objects if stored is not marker and stored.key not in referenced]
+    if marker is not None and (free or len(objects) == 1):
+        listed = _keys_in_marker(store, marker.key, folder)
+        if marker.key not in referenced and not (listed and all(key in referenced for key in listed)):
+            if listed is None:  # unusable: an ingest that meets it stops
+                yield Orphan(incomplete, (marker, *free))
                 return
-            yield Orphan(done, (marker, *(one for one in free if one.key in promised)))
-        free = [] if promised is None else [one for one in free if one.key not in promised]
+            yield Orphan(complete, (marker, *(stored for stored in free if stored.key in listed)))
+        free = [] if listed is None else [stored for stored in free if stored.key not in listed]
     if free:
-        yield Orphan(half, tuple(free))
+        yield Orphan(incomplete, tuple(free))
 
 
-def _promised(store: Store, key: str, folder: str) -> set[str] | None:
-    """The keys in its folder that a marker names; None if it cannot be read."""
+def _keys_in_marker(store: Store, key: str, folder: str) -> set[str] | None:
+    """The keys in its folder that a marker lists; None if it cannot be parsed."""
     try:
-        found = json.loads(store.read(key, size=_LARGEST_MARKER))
+        content = json.loads(store.read(key, size=_MAX_MARKER))
         if key.endswith("/part.json"):
-            names = [found["tar"], found["records"]]
-        else:  # one shard: the index of a tar that lies elsewhere
-            shards = found["shards"] if "shards" in found else [found["shard"]]
-            names = [name for one in shards for name in (one["key"], one["index"])]
+            names = [content["tar"], content["records"]]
+        else:  # "shard": the index of one external tar
+            shards = content["shards"] if "shards" in content else [content["shard"]]
+            names = [name for shard in shards for name in (shard["key"], shard["index"])]
         return {name for name in names if name.startswith(folder)}
     except NotFound:
         return set()

@@ -1,7 +1,8 @@
-"""Who is at work on a corpus: an ingest relies on objects that no version names yet, and gc removes such; never both.
+"""Leases on a corpus: an ingest and a garbage collection never work on it at the same time.
 
-Each writes its note first and looks for the other's then, so that of two who begin at once at least one sees the
-other. A note is written again as long as its writer lives; an old one is a dead process'. All ages are by the
+An ingest relies on objects that no version names yet, and gc removes such objects. Each creates its own lease object
+first and then looks for leases of the other kind, so that of two that begin at once at least one sees the other. A
+lease is renewed by a heartbeat as long as its process lives; an old one belongs to a dead process. All ages are by the
 store's own clock.
 """
 
@@ -19,33 +20,33 @@ from stoker.storage.errors import StorageError, StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 
-BEAT_S = 30.0  # between the signs of life
-_GONE_S = 120.0  # a gc without a sign of life for so long is dead
-_LOOK_S = 1.0  # between an ingest's looks at a gc
-_PATIENCE_S = 150.0  # then it gives up
+HEARTBEAT_S = 30.0  # between renewals of a lease
+_GC_EXPIRES_S = 120.0  # a gc whose lease is older is dead
+_POLL_S = 1.0  # between checks of an ingest that waits for a gc
+_MAX_WAIT_S = 150.0  # for a gc
 _INGEST, _GC = "ingest", "gc"
 
 
-class AtWork(StorageUnavailable):
-    """Somebody is at work on the corpus; later it can be had."""
+class CorpusBusy(StorageUnavailable):
+    """An ingest or a gc works on the corpus; try again later."""
 
 
 @dataclass(frozen=True)
-class Turn:
-    """The right to remove what no version of a corpus needs."""
+class GcLease:
+    """The right to remove objects of a corpus that no version needs."""
 
     store: Store
     corpus: str
-    own: str  # key of the own note
-    older_than_s: float
+    key: str  # of the lease object
+    older_than_s: float  # an ingest whose lease is older counts as dead
 
     def check(self) -> float:
-        """Now, by the store's clock. Raises AtWork when an ingest has begun. To be called every few seconds."""
-        self.store.write(self.own, _note())  # first: a process that slept may have been taken for dead
-        now, others = _look(self.store, self.corpus, self.own, _INGEST, self.older_than_s)
-        if others:
-            since = "just now" if others[0] < 120 else f"{others[0] / 60:.0f} minutes ago"
-            raise AtWork(
+        """Now, by the store's clock. Raises CorpusBusy when an ingest has begun. To be called every few seconds."""
+        self.store.write(self.key, _payload())  # first: the lease of a process that was suspended may have expired
+        now, ages = _active_leases(self.store, self.corpus, self.key, _INGEST, self.older_than_s)
+        if ages:
+            since = "just now" if ages[0] < 120 else f"{ages[0] / 60:.0f} minutes ago"
+            raise CorpusBusy(
                 f"{self.store.url}/{self.corpus}: an ingest is under way (last sign of life {since}), and may rely on "
                 "what no version names yet; run again when it has ended. If it was killed, give an --older-than "
                 "below that, or ingest again"
@@ -54,58 +55,60 @@ class Turn:
 
 
 @contextmanager
-def ingesting(store: Store, corpus: str, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[None]:
-    """While a version is made. Waits for a gc to make way, and raises AtWork when it does not."""
-    with _noted(store, corpus, _INGEST) as own:
-        for _ in range(round(_PATIENCE_S / _LOOK_S)):
-            if not _look(store, corpus, own, _GC, _GONE_S)[1]:
+def ingest_lease(store: Store, corpus: str, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[None]:
+    """A lease for making a version. Waits for a gc to stop, and raises CorpusBusy when it does not."""
+    with _lease(store, corpus, _INGEST) as key:
+        for _ in range(round(_MAX_WAIT_S / _POLL_S)):
+            if not _active_leases(store, corpus, key, _GC, _GC_EXPIRES_S)[1]:
                 break
-            sleep(_LOOK_S)
+            sleep(_POLL_S)
         else:
-            raise AtWork(f"{store.url}/{corpus}: `stoker gc` is clearing it up; try again when it has ended")
+            raise CorpusBusy(f"{store.url}/{corpus}: `stoker gc` is clearing it up; try again when it has ended")
         yield
 
 
 @contextmanager
-def collecting(store: Store, corpus: str, *, older_than_s: float) -> Iterator[Turn]:
-    """While what no version needs is removed. Raises AtWork while an ingest younger than that is under way."""
-    with _noted(store, corpus, _GC) as own:
-        turn = Turn(store, corpus, own, older_than_s)
-        turn.check()
-        yield turn
+def gc_lease(store: Store, corpus: str, *, older_than_s: float) -> Iterator[GcLease]:
+    """A lease for removing objects that no version needs. Raises CorpusBusy while an ingest is active."""
+    with _lease(store, corpus, _GC) as key:
+        lease = GcLease(store, corpus, key, older_than_s)
+        lease.check()
+        yield lease
 
 
-def _look(store: Store, corpus: str, own: str, kind: str, young_s: float) -> tuple[float, list[float]]:
-    """Now, and how long ago the others' last signs of life were, the youngest first, of those below ``young_s``."""
-    found = {stored.key: stored.modified or 0.0 for stored in store.list(layout.work(corpus))}
-    if own not in found:
-        raise AtWork(f"{store.url}/{own}: somebody removed this note of who is at work; run again")
-    start = layout.work_note(corpus, kind, "").removesuffix(".json")
-    now = max(found.values())
-    return now, sorted(now - then for key, then in found.items() if key.startswith(start) and now - then < young_s)
+def _active_leases(store: Store, corpus: str, own_key: str, kind: str, expires_s: float) -> tuple[float, list[float]]:
+    """Now by the store's clock, and the ages in seconds of unexpired leases of a kind, youngest first."""
+    renewed = {stored.key: stored.modified or 0.0 for stored in store.list(layout.leases(corpus))}
+    if own_key not in renewed:
+        raise CorpusBusy(f"{store.url}/{own_key}: another process removed this lease; run again")
+    prefix = layout.lease(corpus, kind, "").removesuffix(".json")
+    now = max(renewed.values())
+    ages = (now - moment for key, moment in renewed.items() if key.startswith(prefix))
+    return now, sorted(age for age in ages if age < expires_s)
 
 
 @contextmanager
-def _noted(store: Store, corpus: str, kind: str) -> Iterator[str]:
-    key = layout.work_note(corpus, kind, uuid.uuid4().hex)
-    store.create(key, _note())
-    over = threading.Event()
+def _lease(store: Store, corpus: str, kind: str) -> Iterator[str]:
+    """The key of a lease object that a thread renews until the end."""
+    key = layout.lease(corpus, kind, uuid.uuid4().hex)
+    store.create(key, _payload())
+    ended = threading.Event()
 
-    def beat() -> None:
-        while not over.wait(BEAT_S):
-            with suppress(StorageError):  # a store that is away for a while: the next sign of life may reach it
-                store.write(key, _note())
+    def renew() -> None:
+        while not ended.wait(HEARTBEAT_S):
+            with suppress(StorageError):  # out of reach for a while: the next heartbeat may succeed
+                store.write(key, _payload())
 
-    heart = threading.Thread(target=beat, name="stoker-note", daemon=True)
-    heart.start()
+    heartbeat = threading.Thread(target=renew, name="stoker-lease", daemon=True)
+    heartbeat.start()
     try:
         yield key
     finally:
-        over.set()
-        heart.join(60)
-        with suppress(StorageError):  # then it grows old, which says the same a little later
+        ended.set()
+        heartbeat.join(60)
+        with suppress(StorageError):  # then the lease expires
             store.delete(key)
 
 
-def _note() -> bytes:
+def _payload() -> bytes:
     return json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()

@@ -46,9 +46,9 @@ def test_a_look_changes_nothing_and_says_what_would_go(cli: Cli, store: Director
     done = cli("gc")
     assert done.returncode == 0, done.stderr
     assert cli.objects() == before
-    for words in ("raw parts that were never finished", "groups of shards that are done, of no version", "2 d"):
+    for words in ("incomplete raw parts", "complete groups of shards of no version", "2 d"):
         assert words in done.stdout
-    assert "raw parts that are done, of no version (stay)" in done.stdout
+    assert "complete raw parts of no version (stay)" in done.stdout
     assert "the same command with --delete removes them" in done.stdout
     assert f"for example {kinds['decisions'][0]}" in flat(done.stdout)
 
@@ -173,7 +173,7 @@ def test_uploads_that_were_never_ended_go_on_a_real_server(cli: Cli, s3_store: S
     part = place | {"UploadId": begun["UploadId"], "PartNumber": 1, "Body": b"x" * 5 * 2**20}
     s3_store._connection.call("", lambda client: client.upload_part(**part))
     look = cli("gc", "--store", s3_store.url)
-    assert "writes that never ended" in look.stdout, look.stderr
+    assert "incomplete uploads" in look.stdout, look.stderr
     assert "5.24 MB" in look.stdout
     assert cli("gc", "--store", s3_store.url, "--delete").returncode == 0
     assert len(list(s3_store.pending_uploads())) == 1  # too young

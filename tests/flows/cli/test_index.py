@@ -17,7 +17,7 @@ from stoker.storage.stores.s3 import S3Store
 from tests.conftest import BUCKET
 from tests.flows.conftest import Cli
 from tests.flows.serving import serve
-from tests.storage.foreign_tars import numbered, tar
+from tests.storage.external_tars import numbered, tar
 
 
 @pytest.fixture

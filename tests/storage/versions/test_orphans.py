@@ -1,4 +1,4 @@
-"""Orphans: everything that no version needs is found, nothing that one needs ever goes, and a kill loses nothing."""
+"""Orphans: every object that no version refers to is found, no other is removed, and a kill loses nothing."""
 
 import json
 import threading
@@ -22,8 +22,8 @@ from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout, orphans, work
 from stoker.storage.versions.manifest import Manifest, load_manifest
-from stoker.storage.versions.orphans import Orphan, Versions
-from stoker.storage.versions.work import AtWork, collecting, ingesting
+from stoker.storage.versions.orphans import Orphan, ReferencedKeys
+from stoker.storage.versions.work import CorpusBusy, gc_lease, ingest_lease
 from tests.fakes import READS, Failing, context, recipe
 from tests.storage.published import CORPUS, make_version
 
@@ -33,16 +33,16 @@ A, B = "a" * 32, "b" * 32
 
 
 def found(store: Store, corpus: str = CORPUS, kinds: tuple[str, ...] = tuple(orphans.KINDS)) -> list[Orphan]:
-    versions = Versions(store)
-    versions.refresh()
-    return [one for one in orphans.find(store, corpus, versions.needed) if one.kind in kinds]
+    referenced = ReferencedKeys(store)
+    referenced.refresh()
+    return [one for one in orphans.find(store, corpus, referenced.keys) if one.kind in kinds]
 
 
 def clear(store: Store, corpus: str = CORPUS, kinds: tuple[str, ...] = tuple(orphans.KINDS)) -> list[str]:
     """Remove them, however young; the keys that went."""
-    with collecting(store, corpus, older_than_s=0) as turn:
-        those = [one for one in found(store, corpus, kinds) if one.keys != [turn.own]]
-        return [key for one in orphans.remove(turn, Versions(store), those) for key in one.keys]
+    with gc_lease(store, corpus, older_than_s=0) as lease:
+        those = [one for one in found(store, corpus, kinds) if one.keys != [lease.key]]
+        return [key for one in orphans.remove(lease, ReferencedKeys(store), those) for key in one.keys]
 
 
 def reachable(store: Store, *manifests: Manifest) -> set[str]:
@@ -67,7 +67,7 @@ def run(made: Recipe, store: Store, folder: Path) -> Manifest:
 
 
 class Aged(MemoryStore):
-    """Everything but the notes of who is at work looks a year old."""
+    """Every object but leases appears to be a year old."""
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         for one in super().list(prefix):
@@ -103,12 +103,12 @@ def litter(store: Store) -> dict[str, list[str]]:
     for key, payload in payloads.items():
         store.write(key, payload)
     return {
-        orphans.HALF_PART: [f"{raw}part-{'1' * 16}.tar"],
+        orphans.INCOMPLETE_PART: [f"{raw}part-{'1' * 16}.tar"],
         orphans.PART: [f"{done}part.json", tar, table],
-        orphans.HALF_GROUP: [f"{group}train-00000.tar"],
+        orphans.INCOMPLETE_GROUP: [f"{group}train-00000.tar"],
         orphans.GROUP: [f"{ended}group.json", index, shard],
         orphans.DECISIONS: [f"{CORPUS}/decisions/{'3' * 16}.parquet"],
-        orphans.NOTE: [f"{CORPUS}/work/ingest-{A}.json"],
+        orphans.LEASE: [f"{CORPUS}/work/ingest-{A}.json"],
     }
 
 
@@ -145,7 +145,7 @@ def test_an_upload_that_a_killed_process_left_is_found_and_removed(s3_store: S3S
     for key in keys:
         begin(s3_store, key)
     (one,) = found(s3_store)
-    assert (one.kind, one.keys) == (orphans.WRITE, keys[:1])
+    assert (one.kind, one.keys) == (orphans.INCOMPLETE_UPLOAD, keys[:1])
     assert clear(s3_store) == keys[:1]
     left = list(s3_store.pending_uploads())
     assert sorted(one.key for one in left) == sorted(keys[1:])  # somebody else's: they stay
@@ -158,11 +158,11 @@ def test_half_written_files_of_a_folder_are_found_for_the_whole_store(tmp_path: 
     make_version(store)
     (tmp_path / ".stoker" / A).write_bytes(b"half")
     store.write("_probe/abc", b"first")
-    those = list(orphans.find_elsewhere(store))
+    those = list(orphans.find_outside_corpora(store))
     assert [(one.keys, one.size) for one in those] == [([A], 4), (["_probe/abc"], 5)]
     for one in those:
-        orphans.remove_elsewhere(store, one)
-    assert list(orphans.find_elsewhere(store)) == []
+        orphans.remove_outside_corpora(store, one)
+    assert list(orphans.find_outside_corpora(store)) == []
 
 
 STEPS = [pytest.param(1, marks=pytest.mark.slow), 7]
@@ -252,13 +252,13 @@ def test_what_a_version_published_meanwhile_needs_stays(tmp_path: Path) -> None:
     store.left = 10**9
     manifest = json.loads(store.read(layout.version("words", 1)))
     store.delete(layout.version("words", 1))
-    with collecting(store, "words", older_than_s=0) as turn:
-        versions = Versions(store)
-        versions.refresh()
-        those = list(orphans.find(store, "words", versions.needed, own=turn.own))
+    with gc_lease(store, "words", older_than_s=0) as lease:
+        referenced = ReferencedKeys(store)
+        referenced.refresh()
+        those = list(orphans.find(store, "words", referenced.keys, own_lease=lease.key))
         assert len(those) > 5
         store.write(layout.version("words", 1), json.dumps(manifest).encode())
-        assert list(orphans.remove(turn, versions, those)) == []
+        assert list(orphans.remove(lease, referenced, those)) == []
     assert verify(store, load_manifest(store, "words")).problems == ()
 
 
@@ -298,7 +298,7 @@ def test_a_marker_that_nobody_can_read_is_no_promise(payload: bytes) -> None:
         store.write(f"{folder}.json", payload)
     store.write(f"{CORPUS}/shards/{'d' * 32}/group.json", payload)  # the version's own group: its marker stays
     kinds = {one.kind for one in found(store)}
-    assert kinds == {orphans.HALF_PART, orphans.HALF_GROUP}
+    assert kinds == {orphans.INCOMPLETE_PART, orphans.INCOMPLETE_GROUP}
     clear(store)
     assert {one.key for one in store.list()} == reachable(store, manifest)
 
@@ -307,13 +307,13 @@ def test_a_later_part_under_a_versions_digest_is_told_from_the_versions_own() ->
     store = MemoryStore()
     manifest = make_version(store)
     part = manifest.parts[0]
-    folder = layout.raw(part.tar)
+    folder = layout.folder_of(part.tar)
     later = f"{folder}records-{'9' * 16}.parquet"
     store.write(later, b"fetched again, at another time")
     store.write(f"{folder}part.json", json.dumps({"tar": part.tar, "records": later}).encode())
     assert [(one.kind, one.keys) for one in found(store)] == [(orphans.PART, [f"{folder}part.json", later])]
     store.write(f"{folder}part.json", json.dumps({"tar": part.tar, "records": part.records}).encode())
-    assert [(one.kind, one.keys) for one in found(store)] == [(orphans.HALF_PART, [later])]
+    assert [(one.kind, one.keys) for one in found(store)] == [(orphans.INCOMPLETE_PART, [later])]
     clear(store)
     assert verify(store, manifest).problems == ()
     assert store.size(f"{folder}part.json")
@@ -323,12 +323,12 @@ def test_while_an_ingest_is_under_way_nothing_is_removed(store: Store) -> None:
     litter(store)
     keys = {one.key for one in store.list()}
     with (
-        ingesting(store, CORPUS),
-        pytest.raises(AtWork, match=r"digits: an ingest is under way .*; run again when it has ended"),
-        collecting(store, CORPUS, older_than_s=3600),
+        ingest_lease(store, CORPUS),
+        pytest.raises(CorpusBusy, match=r"digits: an ingest is under way .*; run again when it has ended"),
+        gc_lease(store, CORPUS, older_than_s=3600),
     ):
         raise AssertionError("never reached")
-    assert {one.key for one in store.list()} == keys  # no note is left
+    assert {one.key for one in store.list()} == keys  # no lease is left
 
 
 def test_an_ingest_that_begins_stops_the_removal_before_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,49 +336,12 @@ def test_an_ingest_that_begins_stops_the_removal_before_the_next_look(monkeypatc
     store = MemoryStore()
     litter(store)
     store.delete(f"{CORPUS}/work/ingest-{A}.json")
-    with collecting(store, CORPUS, older_than_s=3600) as turn:
-        removed = orphans.remove(turn, Versions(store), found(store))
+    with gc_lease(store, CORPUS, older_than_s=3600) as lease:
+        removed = orphans.remove(lease, ReferencedKeys(store), found(store))
         assert next(removed)
         store.write(f"{CORPUS}/work/ingest-{B}.json", b"{}")
-        with pytest.raises(AtWork):
+        with pytest.raises(CorpusBusy):
             next(removed)
-
-
-def test_an_ingest_waits_for_a_gc_and_not_for_a_dead_one() -> None:
-    store, waits = MemoryStore(), list[float]()
-    other = f"{CORPUS}/work/gc-{A}.json"
-    store.write(other, b"{}")
-
-    def ends(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 3:
-            store.delete(other)
-
-    with ingesting(store, CORPUS, sleep=ends):
-        assert len(waits) == 3
-    store.write(other, b"{}")
-    with pytest.raises(AtWork, match="`stoker gc` is clearing it up"), ingesting(store, CORPUS, sleep=lambda _: None):
-        raise AssertionError("never reached")
-    store._modified[other] -= 1000
-    with ingesting(store, CORPUS, sleep=lambda _: pytest.fail("waited for a dead process")):
-        pass
-    assert [one.key for one in store.list(f"{CORPUS}/work/")] == [other]
-    clear(store)
-    assert list(store.list()) == []
-
-
-def test_one_at_work_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "BEAT_S", 0.01)
-    store = MemoryStore()
-    with ingesting(store, CORPUS):
-        (key,) = (one.key for one in store.list())
-        store._modified[key] = 0.0
-        deadline = time.monotonic() + 10
-        while store._modified[key] == 0.0 and time.monotonic() < deadline:
-            time.sleep(0.005)
-        assert store._modified[key] > 0
-        assert set(json.loads(store.read(key))) == {"host", "pid"}
-    assert list(store.list()) == []
 
 
 def test_ingests_and_gcs_at_the_same_time_never_break_a_version(
@@ -386,17 +349,17 @@ def test_ingests_and_gcs_at_the_same_time_never_break_a_version(
 ) -> None:
     store, over, gone, rounds = Aged(), threading.Event(), list[str](), list[bool]()
     monkeypatch.setattr(orphans, "_BATCH", 3)
-    monkeypatch.setattr(work, "_LOOK_S", 0.01)
+    monkeypatch.setattr(work, "_POLL_S", 0.01)
     delete = MemoryStore.delete
     monkeypatch.setattr(MemoryStore, "delete", lambda self, key: (time.sleep(0.002), delete(self, key))[1])  # type: ignore[func-returns-value]  # it is None
 
     def collect() -> None:
         while not over.wait(0.01):
-            with suppress(AtWork), collecting(store, "words", older_than_s=3600) as turn:
-                versions = Versions(store)
-                versions.refresh()
-                those = (one for one in orphans.find(store, "words", versions.needed) if one.kind != orphans.NOTE)
-                gone.extend(one.kind for one in orphans.remove(turn, versions, those))
+            with suppress(CorpusBusy), gc_lease(store, "words", older_than_s=3600) as lease:
+                referenced = ReferencedKeys(store)
+                referenced.refresh()
+                those = (one for one in orphans.find(store, "words", referenced.keys) if one.kind != orphans.LEASE)
+                gone.extend(one.kind for one in orphans.remove(lease, referenced, those))
                 rounds.append(True)
 
     with ThreadPoolExecutor(1) as pool:

@@ -18,7 +18,7 @@ from stoker.storage.versions.manifest import Manifest
 from stoker.training.loader.loader import Loader
 from stoker.training.stream.stream import ShardStream
 from stoker.training.stream.text import TextStream
-from tests.storage.foreign_tars import numbered, tar, webdatasets_own
+from tests.storage.external_tars import numbered, read_by_webdataset, tar
 
 TARS, EACH = 5, 7
 
@@ -46,7 +46,7 @@ def expected(folder: Path) -> dict[str, dict[str, bytes]]:
         key: dict(fields)
         for path in sorted(folder.iterdir())
         if path.stat().st_size > 10240
-        for key, fields in webdatasets_own(path.read_bytes())
+        for key, fields in read_by_webdataset(path.read_bytes())
     }
 
 

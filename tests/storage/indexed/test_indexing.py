@@ -1,0 +1,260 @@
+"""External tars are indexed in place, and no tar is read twice."""
+
+import dataclasses
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from stoker.storage import open_store
+from stoker.storage.errors import CorruptShard, StorageRefused
+from stoker.storage.indexed.indexing import index
+from stoker.storage.indexed.tars import Tars, find_tars, store_of_tars
+from stoker.storage.shards import records
+from stoker.storage.stores.directory import DirectoryStore
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.stores.s3 import S3Store
+from stoker.storage.stores.store import Store
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions import catalog, layout
+from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.work import CorpusBusy, gc_lease
+from tests.storage.external_tars import indexed, numbered, put, tar
+from tests.storage.published import make_version
+
+GOLDEN = Path(__file__).parents[1] / "versions" / "golden" / "manifest-indexed.json"
+
+
+def test_a_folder_becomes_a_version_whose_tars_stay_where_they_are(folder: Path) -> None:
+    done = indexed(folder)
+    store = open_store(str(folder.parent / "store"))
+    manifest = load_manifest(store, "theirs@1")
+    assert manifest == done.manifest
+    assert (manifest.tars, manifest.schema, manifest.is_indexed) == (str(folder), 2, True)
+    assert {split: totals.samples for split, totals in manifest.splits.items()} == {"train": 15, "validation": 2}
+    assert [shard.key for shard in manifest.shards] == [f"train-00{n}.tar" for n in range(3)] + ["val-000.tar"]
+    assert not [stored.key for stored in store.list() if stored.key.endswith(".tar")]
+    assert manifest.licences == {"CC0-1.0": 17}
+    assert manifest.statistics["validation"]["samples"] == 2
+    assert verify(store, manifest).problems == ()
+
+
+class OtherStore(MemoryStore):
+    """A store with another URL."""
+
+    url = "s3://laion/tars"
+
+
+def test_a_manifest_of_an_indexed_corpus_is_this_but_for_what_parquet_writers_decide() -> None:
+    store, there = MemoryStore(), OtherStore()
+    there.write("train/000.tar", tar(numbered(0, 3), tarfile.USTAR_FORMAT))
+    assert index(Tars(there, tuple(there.list())), store, "theirs") is not None
+    content = json.loads(store.read(layout.version("theirs", 1)))
+    content |= {"created_at": "varies", "stoker": "varies"}
+    content["shards"][0] |= {"index_sha256": "depends on pyarrow", "index_size": 0}
+    content["decisions"] |= {"key": "depends on pyarrow", "sha256": "depends on pyarrow", "size": 0}
+    assert content == json.loads(GOLDEN.read_bytes())
+
+
+def test_a_manifest_without_tars_elsewhere_is_written_as_before() -> None:
+    store = MemoryStore()
+    make_version(store)
+    content = json.loads(store.read(layout.version("digits", 1)))
+    assert content["schema"] == 1
+    assert "tars" not in content
+
+
+def test_a_manifest_cannot_have_other_files_than_tars_read(folder: Path) -> None:
+    content = indexed(folder).manifest.to_json()
+    content["shards"][0]["key"] = "secrets.txt"
+    with pytest.raises(CorruptShard, match=r"names 'secrets.txt' in .*; expected names that end with .tar"):
+        Manifest.from_json(json.loads(json.dumps(content)))
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tars that are read from now on."""
+    read_: list[str] = []
+    plain = DirectoryStore.read
+
+    def read(self: DirectoryStore, key: str, *, start: int = 0, size: int | None = None) -> bytes:
+        if key.endswith(".tar"):
+            read_.append(key)
+        return plain(self, key, start=start, size=size)
+
+    monkeypatch.setattr(DirectoryStore, "read", read)
+    return read_
+
+
+def test_what_did_not_change_is_not_read_again_and_makes_no_version(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = indexed(folder)
+    tars = counted(monkeypatch)
+    again = indexed(folder)
+    assert (again.new, again.manifest, tars) == (False, first.manifest, [])
+    put(folder / "train-003.tar", tar(numbered(100, 4)))
+    more = indexed(folder)
+    assert (more.new, more.read, tars) == (True, 1, ["train-003.tar"])
+    assert (more.manifest.version, more.manifest.parent, more.manifest.samples) == (2, 1, 21)
+    assert more.manifest.shards[:3] == first.manifest.shards[:3]
+
+
+def test_a_tar_that_was_written_again_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = indexed(folder)
+    path = folder / "train-001.tar"
+    os.utime(path, ns=(1, 1))
+    tars = counted(monkeypatch)
+    same_bytes = indexed(folder)
+    assert (same_bytes.new, tars) == (False, ["train-001.tar"])
+    before = path.read_bytes()
+    put(path, before.replace(b"CC0-1.0", b"CC0-2.0"))
+    other = indexed(folder)
+    assert (other.new, other.manifest.licences) == (True, {"CC0-1.0": 12, "CC0-2.0": 5})
+    assert other.manifest.content != first.manifest.content
+
+
+def test_a_stopped_run_goes_on_and_reads_no_tar_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tars = counted(monkeypatch)
+    store = open_store(str(folder.parent / "store"))
+    whole = find_tars(str(folder), store)
+    done: list[int] = []
+    stopped = index(
+        whole, store, "theirs", workers=1, progress=lambda size, samples: done.append(samples), stop=lambda: any(done)
+    )
+    assert stopped is None
+    assert catalog.versions(store, "theirs") == []
+    assert 0 < len(tars) < 4
+    assert indexed(folder).manifest.samples == 17
+    assert sorted(tars) == [tar.key for tar in whole.found]
+
+
+def test_what_is_indexed_but_not_yet_published_is_not_cleared_away(folder: Path) -> None:
+    store = open_store(str(folder.parent / "store"))
+    refused: list[str] = []
+
+    def clear(size: int, samples: int) -> None:
+        with (
+            pytest.raises(CorpusBusy, match="an ingest is under way") as told,
+            gc_lease(store, "theirs", older_than_s=60),
+        ):
+            pass
+        refused.append(str(told.value))
+
+    assert indexed(folder, store, progress=clear).manifest.samples == 17
+    assert refused
+    with gc_lease(store, "theirs", older_than_s=60):
+        pass
+
+
+def test_a_damaged_tar_is_named_nothing_is_published_and_the_others_stay_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (folder / "train-001.tar").read_bytes()
+    put(folder / "train-001.tar", whole[:3000])
+    store = open_store(str(folder.parent / "store"))
+    with pytest.raises(CorruptShard, match=r"1 of 4 tars cannot be read, nothing was published: .*train-001\.tar: at"):
+        indexed(folder)
+    assert catalog.versions(store, "theirs") == []
+    put(folder / "train-001.tar", whole)
+    tars = counted(monkeypatch)
+    assert indexed(folder).manifest.samples == 17
+    assert tars == ["train-001.tar"]
+
+
+def test_keys_that_come_again_in_other_tars_get_their_tars_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = indexed(folder)
+    assert not first.prefixed
+    put(folder / "b" / "train-000.tar", tar(numbered(3, 4)))
+    tars = counted(monkeypatch)
+    more = indexed(folder)
+    assert (more.prefixed, tars) == (True, ["b/train-000.tar"])
+    store = open_store(str(folder.parent / "store"))
+    keys = [key for shard in more.manifest.shards for key in _keys(store, shard.index)]
+    assert len(set(keys)) == len(keys) == 21
+    assert {"train-000/000003", "b/train-000/000003"} <= set(keys)
+    assert verify(store, more.manifest).problems == ()
+    assert not indexed(folder).new
+
+
+def _keys(store: Store, key: str) -> list[str]:
+    keys: list[str] = records.decode(store.read(key), columns=["key"])["key"].to_pylist()
+    return keys
+
+
+def test_keys_that_interleave_over_tars_but_are_unique_stay_as_they_are(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path / "t" / f"{number}.tar", tar((f"{key:04d}.txt", b"1") for key in range(number, 30, 3)))
+    assert not indexed(tmp_path / "t").prefixed
+
+
+def test_members_that_lie_apart_are_two_samples_and_counted(tmp_path: Path) -> None:
+    put(tmp_path / "t" / "a.tar", tar([("a.jpg", b"1"), ("b.jpg", b"2"), ("a.txt", b"3"), ("README", b"4")]))
+    done = indexed(tmp_path / "t")
+    store = open_store(str(tmp_path / "store"))
+    assert _keys(store, done.manifest.shards[0].index) == ["a", "b", "a#2"]
+    assert (done.repeated, done.left_out) == (1, 1)
+
+
+def test_empty_tars_are_part_of_a_version(folder: Path) -> None:
+    put(folder / "train-900.tar", tar([]))
+    done = indexed(folder)
+    assert [shard.samples for shard in done.manifest.shards] == [5, 5, 5, 0, 2]
+    assert verify(open_store(str(folder.parent / "store")), done.manifest).problems == ()
+
+
+def test_a_corpus_that_a_recipe_makes_is_not_touched(folder: Path) -> None:
+    store = MemoryStore()
+    make_version(store)
+    with pytest.raises(StorageRefused, match="digits@1 was made by a recipe; give the indexed corpus another name"):
+        indexed(folder, store, "digits")
+
+
+def test_tars_in_the_corpuss_own_store_move_with_it(folder: Path, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    done = indexed(folder, store)
+    assert (done.manifest.tars, done.manifest.schema) == (None, 1)
+    assert done.manifest.shards[0].key == "tars/train-000.tar"
+    assert verify(store, done.manifest).problems == ()
+    assert not indexed(folder, store).new
+    beside = open_store(str(folder))
+    assert indexed(folder, beside).manifest.shards[0].key == "train-000.tar"
+
+
+def test_links_out_of_the_folder_are_followed_as_the_hub_makes_them(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "snapshot").mkdir()
+    for path in folder.iterdir():
+        (tmp_path / "snapshot" / path.name).symlink_to(path)
+    done = indexed(tmp_path / "snapshot")
+    assert done.manifest.samples == 17
+    assert verify(open_store(str(tmp_path / "store")), done.manifest).problems == ()
+    own = open_store(str(tmp_path / "snapshot"))
+    assert indexed(tmp_path / "snapshot", own, "links").manifest.tars == str(tmp_path / "snapshot")
+
+
+def test_tars_in_s3_are_read_once_in_pieces_and_known_again(
+    s3_store: S3Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in folder.iterdir():
+        s3_store.write(f"tars/{path.name}", path)
+    url = f"{s3_store.url}/tars"
+    for to in (dataclasses.replace(s3_store, prefix=f"{s3_store.prefix}/corpora"), s3_store):
+        done = indexed(url, to)
+        assert done.manifest.samples == 17
+        assert done.manifest.tars == (None if to is s3_store else url)
+        assert verify(to, load_manifest(to, "theirs")).problems == ()
+        assert store_of_tars(to, done.manifest).read(done.manifest.shards[0].key, size=512)
+        again = indexed(f"{url}/{{train,val}}-000.tar", to)
+        assert (again.new, again.read) == (True, 0), "known by its size and tag"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong")
+    local = open_store(
+        str(folder.parent / "store"),
+        endpoint=s3_store.endpoint,
+        access_key=s3_store.access_key,
+        secret_key=s3_store.secret_key,
+    )
+    assert indexed(url, local).manifest.tars == url
+    payload = local.read(layout.version("theirs", 1))
+    assert (s3_store.secret_key or "none").encode() not in payload
+    assert verify(local, load_manifest(local, "theirs")).problems == ()
