@@ -1,4 +1,4 @@
-"""Storage: bytes, samples, shards, manifests, stores. Knows nobody above it."""
+"""Storage: bytes, samples, shards, manifests, stores. Imports no other layer."""
 
 from stoker.storage.stores.urls import open_store
 

@@ -1,10 +1,10 @@
-"""Every error that Stoker raises on purpose.
+"""The errors that Stoker raises for causes outside its code.
 
 StokerError
 ├── StorageError
 │   ├── NotFound              no such object, corpus or version
 │   ├── AlreadyExists         a create-only write met an object
-│   ├── CorruptShard          bytes that differ from what the manifest promised
+│   ├── CorruptShard          bytes that differ from what the manifest says
 │   ├── StorageRefused        wrong credentials, no such bucket, no permission, disk full
 │   └── StorageUnavailable    busy or unreachable: the only storage error that is retried
 ├── RecipeError, SourceError  (stoker.pipelines.errors)
@@ -16,11 +16,19 @@ Any other exception is a bug and is shown with its traceback.
 
 
 class StokerError(Exception):
-    """Something a user can cause or mend; its message is shown without a traceback."""
+    """Base of all errors that a user can cause or fix. The message is one line: what failed, where, and what to do.
+
+    >>> from stoker import StokerError, load_manifest, open_store
+    >>> try:
+    ...     load_manifest(open_store("memory:"), "digits")
+    ... except StokerError as error:
+    ...     print(error)
+    memory:: no corpus is called 'digits'; the store holds none yet
+    """
 
 
 class StorageError(StokerError):
-    """A store, or an object in it, is not as it should be."""
+    """An error of a store or of an object in it."""
 
 
 class NotFound(StorageError):
@@ -32,11 +40,11 @@ class AlreadyExists(StorageError):
 
 
 class CorruptShard(StorageError):
-    """Bytes in the store differ from what was promised of them."""
+    """Bytes in the store differ from what the manifest or the format says."""
 
 
 class StorageRefused(StorageError):
-    """The store answered, and the answer is no: trying again changes nothing."""
+    """The store refused the request: a retry will not help."""
 
 
 class StorageUnavailable(StorageError):

@@ -1,4 +1,4 @@
-"""Statistics of texts: how often each occurs, and how many different ones there are."""
+"""Mergeable statistics of texts: counts of each, and the number of distinct ones (HyperLogLog)."""
 
 import base64
 import hashlib
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST = 1024  # categories told apart
-LONGEST = 100  # characters of a category; longer texts are counted among the others
+MAX_CATEGORIES = 1024  # with a count of their own
+MAX_LENGTH = 100  # characters of a category; longer texts are counted among the others
 _EXACT = 256  # different values up to which their number is exact
 _INDEX = 12  # bits: 4096 registers, standard error 1.04 / sqrt(4096) = 1.6 %
 
@@ -19,44 +19,44 @@ def _hash(text: str) -> int:
 
 @dataclass(frozen=True)
 class Categories:
-    """Exact counts of up to 1,024 different texts; which of more are kept is decided by their hashes alone.
+    """Exact counts of up to 1,024 distinct texts; of more, those with the least hashes are kept.
 
-    So a kept text was kept in every part, its count is exact, and merging in any order keeps the same ones.
+    So a kept text was kept in every part and its count is exact, and the order of merges does not matter.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
-    others: int = 0  # values that are not told apart
+    others: int = 0  # values without a count of their own
 
     @classmethod
     def of(cls, counts: Mapping[str, int]) -> "Categories":
-        """Of texts and how often each occurs."""
-        short = {text: count for text, count in counts.items() if count and len(text) <= LONGEST}
+        """From texts and how often each occurs."""
+        short = {text: count for text, count in counts.items() if count and len(text) <= MAX_LENGTH}
         return _cut(short, sum(counts.values()) - sum(short.values()))
 
-    def most_common(self, most: int | None = None) -> list[tuple[str, int]]:
+    def most_common(self, limit: int | None = None) -> list[tuple[str, int]]:
         """Texts and their counts, the most frequent first, equal ones in order of the text."""
-        return sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+        return sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
 
     def merge(self, other: "Categories") -> "Categories":
-        """Of both sets of values."""
+        """The statistics of both sets of values."""
         texts = self.counts.keys() | other.counts.keys()
         counts = {text: self.counts.get(text, 0) + other.counts.get(text, 0) for text in texts}
         return _cut(counts, self.others + other.others)
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """Counts by text, in order of the text."""
+        """As JSON values, in order of the text."""
         return {"counts": dict(sorted(self.counts.items())), "others": self.others}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Categories":  # Any: JSON values
-        """What ``to_json`` gave."""
+        """Reverses ``to_json``."""
         return cls({str(text): int(count) for text, count in content["counts"].items()}, int(content["others"]))
 
 
 def _cut(counts: Mapping[str, int], others: int) -> Categories:
-    if len(counts) <= MOST:
+    if len(counts) <= MAX_CATEGORIES:
         return Categories(counts, others)
-    kept = sorted(counts, key=lambda text: (_hash(text), text))[:MOST]
+    kept = sorted(counts, key=lambda text: (_hash(text), text))[:MAX_CATEGORIES]
     return Categories(
         {text: counts[text] for text in kept}, others + sum(counts.values()) - sum(counts[text] for text in kept)
     )
@@ -64,7 +64,7 @@ def _cut(counts: Mapping[str, int], others: int) -> Categories:
 
 @dataclass(frozen=True)
 class Distinct:
-    """How many different texts there are: exact up to 256, to within a few percent above.
+    """The number of distinct texts: exact up to 256, to within a few percent above.
 
     Source: Flajolet, Fusy, Gandouet and Meunier, "HyperLogLog: the analysis of a near-optimal cardinality estimation
     algorithm", AofA 2007, with the linear counting of small numbers.
@@ -75,12 +75,12 @@ class Distinct:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Distinct":
-        """Of texts, repeated or not."""
+        """From texts, repeated or not."""
         return _counted({_hash(text) for text in texts}, b"")
 
     @property
     def estimate(self) -> int:
-        """About how many different texts there are."""
+        """The number of distinct texts, about."""
         if self.hashes is not None:
             return len(self.hashes)
         size = len(self.registers)
@@ -89,22 +89,22 @@ class Distinct:
         return round(size * math.log(size / empty)) if raw <= 2.5 * size and empty else round(raw)
 
     def merge(self, other: "Distinct") -> "Distinct":
-        """Of both sets of texts."""
+        """The statistics of both sets of texts."""
         both = (self.hashes or frozenset()) | (other.hashes or frozenset())
         if self.hashes is not None and other.hashes is not None:
             return _counted(both, b"")
         return _counted(both, _higher(self.registers, other.registers))
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """The estimate, and what it is made of in base64."""
+        """The estimate, and its hashes or registers in base64."""
         if self.hashes is not None:
-            packed = b"".join(one.to_bytes(8, "big") for one in sorted(self.hashes))
+            packed = b"".join(value.to_bytes(8, "big") for value in sorted(self.hashes))
             return {"estimate": self.estimate, "hashes": base64.b64encode(packed).decode()}
         return {"estimate": self.estimate, "registers": base64.b64encode(self.registers).decode()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Distinct":  # Any: JSON values
-        """What ``to_json`` gave."""
+        """Reverses ``to_json``."""
         if "registers" in content:
             registers = base64.b64decode(content["registers"], validate=True)
             if len(registers) != 2**_INDEX:
@@ -113,7 +113,7 @@ class Distinct:
         packed = base64.b64decode(content["hashes"], validate=True)
         if len(packed) % 8:
             raise ValueError(f"{len(packed)} bytes of hashes, expected a multiple of 8")
-        return cls(frozenset(int.from_bytes(packed[at : at + 8], "big") for at in range(0, len(packed), 8)))
+        return cls(frozenset(int.from_bytes(packed[offset : offset + 8], "big") for offset in range(0, len(packed), 8)))
 
 
 def _counted(hashes: "set[int] | frozenset[int]", registers: bytes) -> Distinct:
@@ -121,15 +121,15 @@ def _counted(hashes: "set[int] | frozenset[int]", registers: bytes) -> Distinct:
         return Distinct(frozenset(hashes))
     ranks = bytearray(registers or bytes(2**_INDEX))
     rest = 64 - _INDEX
-    for one in hashes:
-        place = one >> rest
-        rank = rest - (one & (2**rest - 1)).bit_length() + 1
-        if rank > ranks[place]:
-            ranks[place] = rank
+    for value in hashes:
+        register = value >> rest
+        rank = rest - (value & (2**rest - 1)).bit_length() + 1
+        if rank > ranks[register]:
+            ranks[register] = rank
     return Distinct(None, bytes(ranks))
 
 
-def _higher(one: bytes, other: bytes) -> bytes:
-    if not one or not other:
-        return one or other
-    return bytes(map(max, one, other))
+def _higher(left: bytes, right: bytes) -> bytes:
+    if not left or not right:
+        return left or right
+    return bytes(map(max, left, right))

@@ -1,4 +1,4 @@
-"""Statistics of numbers: exact sums, and counts in buckets that give quantiles to within 2 %."""
+"""Mergeable statistics of numbers: exact sums, and a histogram that gives quantiles to within 2 %."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ Exact = tuple[int, int]  # value = first * 2 ** second; the first is odd, or bot
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, least, greatest, sum and sum of squares; the sums are exact, so their order never matters."""
+    """Count, minimum, maximum, sum and sum of squares. The sums are exact, so the order of merges does not matter."""
 
     count: int = 0  # finite values
     minimum: float | int | None = None
@@ -30,7 +30,7 @@ class Moments:
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> "Moments":  # Any: integers or floats
-        """Of an array of integers or floats."""
+        """Moments of an array of integers or floats."""
         if values.dtype.kind in "iu":
             if not len(values):
                 return cls()
@@ -65,14 +65,14 @@ class Moments:
             return math.inf
 
     def merge(self, other: "Moments") -> "Moments":
-        """Of both sets of values."""
-        least = [one for one in (self.minimum, other.minimum) if one is not None]
-        greatest = [one for one in (self.maximum, other.maximum) if one is not None]
+        """The statistics of both sets of values."""
+        least = [value for value in (self.minimum, other.minimum) if value is not None]
+        greatest = [value for value in (self.maximum, other.maximum) if value is not None]
         return Moments(
             self.count + other.count,
-            # Of equal ones the whole number, whichever came first.
-            min(least, key=lambda one: (one, isinstance(one, float)), default=None),
-            max(greatest, key=lambda one: (one, isinstance(one, int)), default=None),
+            # Of 1 and 1.0 the integer, in any order of merges.
+            min(least, key=lambda value: (value, isinstance(value, float)), default=None),
+            max(greatest, key=lambda value: (value, isinstance(value, int)), default=None),
             _add(self.total, other.total),
             _add(self.squares, other.squares),
             self.nan + other.nan,
@@ -80,7 +80,7 @@ class Moments:
         )
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """Sums as text, "12345p-3" for 12345 / 2**3: JSON's readers would round them."""
+        """As JSON values; sums as text, "12345p-3" for 12345 / 2**3, because JSON parsers would round them."""
         return {
             "count": self.count,
             "minimum": self.minimum,
@@ -95,7 +95,7 @@ class Moments:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Moments":  # Any: JSON values
-        """What ``to_json`` gave."""
+        """Reverses ``to_json``."""
         return cls(
             int(content["count"]),
             content["minimum"],
@@ -109,10 +109,10 @@ class Moments:
 
 @dataclass(frozen=True)
 class Quantiles:
-    """How many values fall into each bucket; a bucket's edges are 1/32 of a power of two apart.
+    """A histogram with logarithmic buckets: 32 between a power of two and the next.
 
-    Bits decide the bucket, not a logarithm, so that every machine agrees. Cf. Masson, Rim and Lee, "DDSketch: A fast
-    and fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019.
+    The bits of a number give its bucket, without a logarithm, so that every machine agrees. Cf. Masson, Rim and Lee,
+    "DDSketch: A fast and fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019.
     """
 
     zeros: int = 0
@@ -121,7 +121,7 @@ class Quantiles:
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> "Quantiles":  # Any: integers or floats
-        """Of an array; values that are not finite are left out."""
+        """The histogram of an array, without values that are not finite."""
         values = values.astype(np.float64, copy=False)
         values = values[np.isfinite(values)]
         return cls(int((values == 0).sum()), _buckets(values[values > 0]), _buckets(-values[values < 0]))
@@ -132,7 +132,7 @@ class Quantiles:
         return self.zeros + sum(self.positive.values()) + sum(self.negative.values())
 
     def quantile(self, share: float) -> float | None:
-        """A value that about this share of the values do not exceed, to within 2 %; None if there are none.
+        """The quantile of a share from 0 to 1, to within 2 %; None without values.
 
         >>> Quantiles.of(np.arange(1000)).quantile(0.5)
         500.0
@@ -147,26 +147,32 @@ class Quantiles:
 
     def bins(self) -> list[tuple[float, float, int]]:
         """Low edge, high edge and count of every bucket that holds a value, from the lowest; (0, 0, n) for zeros."""
-        below = [(-_edge(at + 1), -_edge(at), count) for at, count in sorted(self.negative.items(), reverse=True)]
+        below = [
+            (-_edge(bucket + 1), -_edge(bucket), count) for bucket, count in sorted(self.negative.items(), reverse=True)
+        ]
         zero = [(0.0, 0.0, self.zeros)] if self.zeros else []
-        return below + zero + [(_edge(at), _edge(at + 1), count) for at, count in sorted(self.positive.items())]
+        return (
+            below
+            + zero
+            + [(_edge(bucket), _edge(bucket + 1), count) for bucket, count in sorted(self.positive.items())]
+        )
 
     def histogram(self, bars: int) -> list[tuple[float, float, int]]:
-        """The counts in about so many bars of equal width from the least to the greatest value."""
-        found = self.bins()
-        if not found:
+        """Low edge, high edge and count of bars of equal width, from the minimum to the maximum."""
+        bins = self.bins()
+        if not bins:
             return []
-        low, high = found[0][0], found[-1][1]
-        if high <= low or len(found) == 1:
+        low, high = bins[0][0], bins[-1][1]
+        if high <= low or len(bins) == 1:
             return [(low, high, self.count)]
         width = (high - low) / bars
         counts = [0] * bars
-        for left, right, count in found:
+        for left, right, count in bins:
             counts[min(bars - 1, int(((left + right) / 2 - low) / width))] += count
-        return [(low + place * width, low + (place + 1) * width, count) for place, count in enumerate(counts)]
+        return [(low + bar * width, low + (bar + 1) * width, count) for bar, count in enumerate(counts)]
 
     def merge(self, other: "Quantiles") -> "Quantiles":
-        """Of both sets of values."""
+        """The statistics of both sets of values."""
         return Quantiles(
             self.zeros + other.zeros,
             _added(self.positive, other.positive),
@@ -177,15 +183,15 @@ class Quantiles:
         """Buckets as [number, count]; bucket n begins at (1 + n % 32 / 32) * 2 ** (n // 32)."""
         return {
             "zeros": self.zeros,
-            "positive": [[at, count] for at, count in sorted(self.positive.items())],
-            "negative": [[at, count] for at, count in sorted(self.negative.items())],
+            "positive": [[bucket, count] for bucket, count in sorted(self.positive.items())],
+            "negative": [[bucket, count] for bucket, count in sorted(self.negative.items())],
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Quantiles":  # Any: JSON values
-        """What ``to_json`` gave."""
-        positive = {int(at): int(count) for at, count in content["positive"]}
-        negative = {int(at): int(count) for at, count in content["negative"]}
+        """Reverses ``to_json``."""
+        positive = {int(bucket): int(count) for bucket, count in content["positive"]}
+        negative = {int(bucket): int(count) for bucket, count in content["negative"]}
         return cls(int(content["zeros"]), positive, negative)
 
 
@@ -196,37 +202,37 @@ def _sums(values: NDArray[np.float64]) -> tuple[Exact, Exact]:
     shifts = exponents.astype(np.int64) - _MANTISSA
     total, squares = (0, 0), (0, 0)
     for shift in np.unique(shifts).tolist():
-        own = mantissas[shifts == shift]
-        for start in range(0, len(own), _BLOCK):
-            block = own[start : start + _BLOCK]
+        selected = mantissas[shifts == shift]
+        for start in range(0, len(selected), _BLOCK):
+            block = selected[start : start + _BLOCK]
             total = _add(total, _exact(int((block >> 27).sum()) * 2**27 + int((block & (2**27 - 1)).sum()), shift))
             squares = _add(squares, _exact(_square_sum(np.abs(block)), 2 * shift))
     return total, squares
 
 
 def _square_sum(values: NDArray[np.int64]) -> int:
-    low, middle, high = (values >> (place * _LIMB) & (2**_LIMB - 1) for place in range(3))
+    low, middle, high = (values >> (limb * _LIMB) & (2**_LIMB - 1) for limb in range(3))
     pairs = [(low, low, 0), (low, middle, 1), (low, middle, 1), (low, high, 2), (low, high, 2)]
     pairs += [(middle, middle, 2), (middle, high, 3), (middle, high, 3), (high, high, 4)]
-    return sum(int((one * other).sum()) << (place * _LIMB) for one, other, place in pairs)
+    return sum(int((left * right).sum()) << (limb * _LIMB) for left, right, limb in pairs)
 
 
 def _buckets(values: NDArray[np.float64]) -> dict[int, int]:
     parts, exponents = np.frexp(values)
     steps = np.floor((parts * 2 - 1) * _STEPS).astype(np.int64)
-    places, counts = np.unique((exponents.astype(np.int64) - 1) * _STEPS + steps, return_counts=True)
-    return dict(zip(places.tolist(), counts.tolist(), strict=True))
+    buckets, counts = np.unique((exponents.astype(np.int64) - 1) * _STEPS + steps, return_counts=True)
+    return dict(zip(buckets.tolist(), counts.tolist(), strict=True))
 
 
-def _edge(place: int) -> float:
+def _edge(bucket: int) -> float:
     try:
-        return math.ldexp(1 + place % _STEPS / _STEPS, place // _STEPS)
+        return math.ldexp(1 + bucket % _STEPS / _STEPS, bucket // _STEPS)
     except OverflowError:
         return math.inf
 
 
-def _added(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
-    return {at: one.get(at, 0) + other.get(at, 0) for at in sorted(one.keys() | other.keys())}
+def _added(left: Mapping[int, int], right: Mapping[int, int]) -> dict[int, int]:
+    return {bucket: left.get(bucket, 0) + right.get(bucket, 0) for bucket in sorted(left.keys() | right.keys())}
 
 
 def _exact(value: int, exponent: int) -> Exact:
@@ -236,11 +242,11 @@ def _exact(value: int, exponent: int) -> Exact:
     return (value >> zeros, exponent + zeros)
 
 
-def _add(one: Exact, other: Exact) -> Exact:
-    if one[0] == 0 or other[0] == 0:
-        return other if one[0] == 0 else one
-    low = min(one[1], other[1])
-    return _exact((one[0] << (one[1] - low)) + (other[0] << (other[1] - low)), low)
+def _add(left: Exact, right: Exact) -> Exact:
+    if left[0] == 0 or right[0] == 0:
+        return right if left[0] == 0 else left
+    low = min(left[1], right[1])
+    return _exact((left[0] << (left[1] - low)) + (right[0] << (right[1] - low)), low)
 
 
 def _value(exact: Exact) -> Fraction:
@@ -253,7 +259,7 @@ def _parse(text: str) -> Exact:
 
 
 def _plain(value: float) -> float | int:
-    """Whole numbers as int: 1 and 1.0 are one value and must be one JSON text."""
+    """Integers as int: 1 and 1.0 are the same value and must have the same JSON."""
     return int(value) if float(value).is_integer() and abs(value) < 2**_MANTISSA else float(value)
 
 

@@ -1,7 +1,7 @@
-"""What is known of a table's columns, small enough for a manifest, and merged without error.
+"""Statistics of a table's columns, small enough for a manifest.
 
-Every statistic is exact in its own terms: merging is associative and commutative to the last bit, and survives JSON.
-So a version's statistics are the same however its shards were grouped and in whatever order they were packed.
+Merging is associative and commutative to the last bit, also after JSON, so a version's statistics do not depend on how
+its shards were grouped or in which order they were packed.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from stoker.storage.errors import CorruptShard
 from stoker.storage.statistics.categories import Categories, Distinct
 from stoker.storage.statistics.numbers import Moments, Quantiles
 
-# What tells samples apart rather than kinds of samples: only how many there are is of interest.
+# Columns that identify samples: only the number of distinct values is of interest.
 IDENTITIES = frozenset(
     {
         "key",
@@ -35,15 +35,15 @@ IDENTITIES = frozenset(
         "timestamp",
     }
 )
-# Where a sample lies, and what is known from elsewhere.
+# Columns without statistics: offsets, and what is known from the manifest.
 SKIPPED = frozenset({"start", "stop", "members", "split", "part", "minhash"})
 
 
 @dataclass(frozen=True)
 class Column:
-    """What is known of one column; an aspect that does not apply is None."""
+    """Statistics of one column; those that do not apply are None."""
 
-    count: int = 0  # values that are there
+    count: int = 0  # values that are not null
     nulls: int = 0
     moments: Moments | None = None  # of numbers
     quantiles: Quantiles | None = None
@@ -52,7 +52,7 @@ class Column:
 
     @property
     def kind(self) -> str:
-        """ "number", "category", "identity", "mixed" (it changed on the way) or "empty"."""
+        """ "number", "category", "identity", "mixed" (of tables that differ) or "empty"."""
         numbers, texts = self.moments is not None, self.distinct is not None or self.categories is not None
         if numbers and texts:
             return "mixed"
@@ -63,7 +63,7 @@ class Column:
         return "identity" if texts else "empty"
 
     def merge(self, other: "Column") -> "Column":
-        """Of both columns' values."""
+        """The statistics of both columns' values."""
         return Column(
             self.count + other.count,
             self.nulls + other.nulls,
@@ -74,22 +74,22 @@ class Column:
         )
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """All of it as JSON values; ``kind`` and some others are for people and are not read again."""
-        found: dict[str, Any] = {"kind": self.kind, "count": self.count, "nulls": self.nulls}
+        """As JSON values; ``kind`` and some others are for readers and ignored by ``from_json``."""
+        content: dict[str, Any] = {"kind": self.kind, "count": self.count, "nulls": self.nulls}
         for name in _ASPECTS:
             aspect = getattr(self, name)
             if aspect is not None:
-                found[name] = aspect.to_json()
-        return found
+                content[name] = aspect.to_json()
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Column":  # Any: JSON values
-        """What ``to_json`` gave."""
+        """Reverses ``to_json``."""
         aspects = {name: kind.from_json(content[name]) for name, kind in _ASPECTS.items() if name in content}
         return cls(int(content["count"]), int(content["nulls"]), **aspects)
 
 
-_ASPECTS: Mapping[str, Any] = {  # Any: four classes with from_json of their own
+_ASPECTS: Mapping[str, Any] = {  # Any: four classes, each with its from_json
     "moments": Moments,
     "quantiles": Quantiles,
     "categories": Categories,
@@ -99,18 +99,18 @@ _ASPECTS: Mapping[str, Any] = {  # Any: four classes with from_json of their own
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of each column of the samples."""
+    """Statistics of a table of samples, by column."""
 
     samples: int = 0
     columns: Mapping[str, Column] = field(default_factory=dict)
 
     @classmethod
     def empty(cls) -> "Summary":
-        """Of no samples: merging it changes nothing."""
+        """The summary of no samples; merging it changes nothing."""
         return cls()
 
     def merge(self, other: "Summary") -> "Summary":
-        """Of both sets of samples; a column that one of them lacks is null there."""
+        """The summary of both sets of samples; a column that one of them lacks counts as null there."""
         columns = {}
         for name in sorted(self.columns.keys() | other.columns.keys()):
             mine = self.columns.get(name, Column(nulls=self.samples))
@@ -119,13 +119,13 @@ class Summary:
         return Summary(self.samples + other.samples, columns)
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """All of it as JSON values."""
+        """As JSON values."""
         columns = {name: column.to_json() for name, column in sorted(self.columns.items())}
         return {"samples": self.samples, "columns": columns}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Summary":  # Any: JSON values
-        """What ``to_json`` gave. Raises CorruptShard."""
+        """Reverses ``to_json``. Raises CorruptShard."""
         try:
             columns = {name: Column.from_json(column) for name, column in content["columns"].items()}
             return cls(int(content["samples"]), columns)
@@ -134,7 +134,7 @@ class Summary:
 
 
 def summarise(table: pa.Table) -> Summary:
-    """What is known of the table's columns; lists, bytes and places in tars are left out."""
+    """Statistics of the table's columns, without lists, bytes and offsets."""
     columns = {}
     for name in sorted(table.column_names):
         column = None if name in SKIPPED else _column(name, table[name])
@@ -149,17 +149,17 @@ def _column(name: str, values: pa.ChunkedArray) -> Column | None:
         values = values.cast(kind.value_type)
         kind = values.type
     nulls = values.null_count
-    there = values.drop_null()
-    count = len(there)
+    present = values.drop_null()
+    count = len(present)
     if pa.types.is_integer(kind):
-        return _numbers(count, nulls, there.to_numpy())
+        return _numbers(count, nulls, present.to_numpy())
     if pa.types.is_floating(kind):
-        return _numbers(count, nulls, there.cast(pa.float64()).to_numpy())
+        return _numbers(count, nulls, present.cast(pa.float64()).to_numpy())
     if pa.types.is_boolean(kind):
-        true = int(pc.sum(there).as_py() or 0)
+        true = int(pc.sum(present).as_py() or 0)
         return Column(count, nulls, categories=Categories.of({"false": count - true, "true": true}))
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        counts = {one["values"]: one["counts"] for one in pc.value_counts(there).to_pylist()}
+        counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(present).to_pylist()}
         distinct = Distinct.of(counts)
         return Column(count, nulls, categories=None if name in IDENTITIES else Categories.of(counts), distinct=distinct)
     if pa.types.is_null(kind):

@@ -1,1 +1,1 @@
-"""A version read again: every checksum and count compared."""
+"""Verification of a version: all objects are read again and compared with the manifest."""

@@ -1,4 +1,4 @@
-"""Objects of a version read again: what they hold, and where they differ from what was promised of them."""
+"""Reads objects of a version again and reports where they differ from the manifest."""
 
 import hashlib
 import json
@@ -15,36 +15,36 @@ from stoker.storage.shards import records
 from stoker.storage.shards.shard import RECORD, Member, iter_sample_members
 from stoker.storage.stores.store import Store
 
-_PIECE = 16 * 2**20  # bytes read at a time
-TOLD = 5  # problems of one kind in one object that are told one by one
-Place = tuple[str, tuple[Member, ...]]  # a sample's key and its members
+_CHUNK = 16 * 2**20  # bytes read at a time
+MAX_EXAMPLES = 5  # reported problems of one kind in one object
+KeyAndMembers = tuple[str, tuple[Member, ...]]
 
 
 @dataclass
-class Reading:
-    """Reads objects again; what is wrong with them is told in ``problems``."""
+class ObjectChecker:
+    """Reads objects and collects their problems."""
 
     store: Store
-    whole: int  # bytes there are to read, about
-    progress: Callable[[int, int], None] | None
+    total: int  # bytes to read, about
+    progress: Callable[[int, int], None] | None  # called with bytes read and bytes in all
     size: int = 0  # bytes read
     problems: list[str] = field(default_factory=list)
 
-    def tell(self, key: str, problem: str) -> None:
-        """Note a problem of an object."""
+    def add_problem(self, key: str, problem: str) -> None:
+        """Report a problem of an object."""
         self.problems.append(f"{key}: {problem}")
 
-    def tar(self, key: str, sha256: str, size: int) -> "list[Place] | None":
+    def tar(self, key: str, sha256: str, size: int) -> "list[KeyAndMembers] | None":
         """Every sample of a tar, as far as it can be read; None if the tar is missing or empty."""
         with self._mapped(key, sha256, size) as payload:
             return None if payload is None else self._samples(key, payload)
 
     def table(self, key: str, sha256: str, size: int | None) -> pa.Table | None:
-        """The rows of a Parquet file; None if it is missing or not what was promised."""
+        """The rows of a Parquet file; None if it is missing or differs from its checksum or size."""
         try:
             payload = self.store.read(key)
         except NotFound:
-            self.tell(key, "is missing")
+            self.add_problem(key, "is missing")
             return None
         self.count(len(payload))
         if not self._matches(key, hashlib.sha256(payload).hexdigest(), sha256, len(payload), size):
@@ -52,66 +52,66 @@ class Reading:
         try:
             return records.decode(payload)
         except CorruptShard as error:
-            self.tell(key, str(error))
+            self.add_problem(key, str(error))
             return None
 
-    def _samples(self, key: str, payload: memoryview) -> "list[Place]":
-        """Every sample of a tar; one whose record is not its own is told."""
-        found: list[Place] = []
+    def _samples(self, key: str, payload: memoryview) -> "list[KeyAndMembers]":
+        """Key and members of every sample of a tar; reports samples without a record of their own."""
+        samples: list[KeyAndMembers] = []
         wrong = 0
         try:
             for name, members in iter_sample_members(payload):
-                found.append((name, members))
+                samples.append((name, members))
                 last = members[-1]
-                if not _is_record(name, last, payload) and wrong < TOLD:
+                if not _is_record(name, last, payload) and wrong < MAX_EXAMPLES:
                     wrong += 1
-                    self.tell(key, f"at byte {last.offset}: sample {name!r} has no record of its own")
+                    self.add_problem(key, f"at byte {last.offset}: sample {name!r} has no record of its own")
         except CorruptShard as error:
-            self.tell(key, str(error))
-        return found
+            self.add_problem(key, str(error))
+        return samples
 
     @contextmanager
     def _mapped(self, key: str, sha256: str, size: int) -> Iterator[memoryview | None]:
-        """The tar in a file of its own: memory holds a piece. None if it is missing or empty."""
+        """The tar, downloaded to a temporary file and memory-mapped; None if it is missing or empty."""
         with tempfile.TemporaryFile(prefix="stoker-verify-") as file:
-            seen = hashlib.sha256()
-            there = 0
+            digest = hashlib.sha256()
+            received = 0
             try:
-                while piece := self.store.read(key, start=there, size=_PIECE):
-                    seen.update(piece)
-                    file.write(piece)
-                    there += len(piece)
-                    self.count(len(piece))
+                while chunk := self.store.read(key, start=received, size=_CHUNK):
+                    digest.update(chunk)
+                    file.write(chunk)
+                    received += len(chunk)
+                    self.count(len(chunk))
             except NotFound:
-                self.tell(key, "is missing")
+                self.add_problem(key, "is missing")
                 yield None
                 return
             except OSError as error:
                 raise StorageRefused(
                     f"{tempfile.gettempdir()}: {error.strerror}; verifying needs {size} bytes there"
                 ) from error
-            self._matches(key, seen.hexdigest(), sha256, there, size)
-            if there == 0:
+            self._matches(key, digest.hexdigest(), sha256, received, size)
+            if received == 0:
                 yield None
                 return
             file.flush()
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as payload:
                 yield payload
 
-    def _matches(self, key: str, found: str, sha256: str, there: int, size: int | None) -> bool:
-        if size is not None and there != size:
-            self.tell(key, f"has {there} bytes, but the manifest says {size}")
+    def _matches(self, key: str, actual: str, sha256: str, received: int, size: int | None) -> bool:
+        if size is not None and received != size:
+            self.add_problem(key, f"has {received} bytes, but the manifest says {size}")
             return False
-        if found != sha256:
-            self.tell(key, f"sha256 {found[:12]}, but the manifest says {sha256[:12]}")
+        if actual != sha256:
+            self.add_problem(key, f"sha256 {actual[:12]}, but the manifest says {sha256[:12]}")
             return False
         return True
 
     def count(self, size: int) -> None:
-        """Note so many bytes as read."""
+        """Add bytes read to the progress."""
         self.size += size
         if self.progress is not None:
-            self.progress(self.size, max(self.whole, self.size))
+            self.progress(self.size, max(self.total, self.size))
 
 
 def _is_record(key: str, member: Member, payload: memoryview) -> bool:

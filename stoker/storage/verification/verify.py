@@ -1,4 +1,4 @@
-"""A version proven: every object it names is read again, and every checksum, count and place compared."""
+"""Verifies a version: reads every object that it names and compares every checksum, count and offset."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from stoker.storage.indexed.tars import store_of_tars
 from stoker.storage.shards.shard import Member
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store
-from stoker.storage.verification.reread import TOLD, Place, Reading
+from stoker.storage.verification.reread import MAX_EXAMPLES, KeyAndMembers, ObjectChecker
 from stoker.storage.verification.verify_indexed import verify_indexed
 from stoker.storage.versions.manifest import Manifest, Part, Shard
 
@@ -21,7 +21,7 @@ _Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Verified:
-    """What was read again, and what is wrong with it; no problems: the version is intact."""
+    """The result of ``verify``. Without problems the version is intact."""
 
     shards: int
     samples: int
@@ -30,17 +30,17 @@ class Verified:
 
 
 def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = None) -> Verified:
-    """Read all of a version again: shards, indexes, raw parts, records and decisions; of an indexed one its tars.
+    """Read a whole version again: shards, indexes, raw parts, records and decisions, or its external tars.
 
-    A problem is a finding, not an error. ``progress`` is called with (bytes read, bytes in all). Raises
-    StorageUnavailable when the store cannot be reached, StorageRefused when it may not be read.
+    Problems are in the result, not raised. ``progress`` is called with bytes read and bytes in all. Raises
+    StorageUnavailable when the store is out of reach, StorageRefused when it may not be read.
     """
     if manifest.is_indexed:
         samples, objects = verify_indexed(store, store_of_tars(store, manifest), manifest, progress)
         return Verified(len(manifest.shards), samples, objects.size, tuple(objects.problems))
-    whole = sum(shard.size + shard.index_size for shard in manifest.shards)
-    whole += sum(part.tar_size for part in manifest.parts) + manifest.decisions.size
-    check = _Check(Reading(store, whole, progress))
+    total = sum(shard.size + shard.index_size for shard in manifest.shards)
+    total += sum(part.tar_size for part in manifest.parts) + manifest.decisions.size
+    check = _Check(ObjectChecker(store, total, progress))
     for shard in manifest.shards:
         check.shard(shard)
     for part in manifest.parts:
@@ -52,9 +52,9 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
 
 @dataclass
 class _Check:
-    """What was found so far."""
+    """Compares objects of a version with its manifest; collects samples that must agree across objects."""
 
-    objects: Reading
+    objects: ObjectChecker
     samples: int = 0
     packed: dict[str, tuple[str, str]] = field(default_factory=dict)  # key → digest of its part, key of its shard
     kept: dict[tuple[str, str], str] = field(default_factory=dict)  # (part, key) → partition
@@ -62,42 +62,46 @@ class _Check:
     def shard(self, shard: Shard) -> None:
         """The tar against its checksum, and sample by sample against its index."""
         index = self.objects.table(shard.index, shard.index_sha256, shard.index_size)
-        found = self.objects.tar(shard.key, shard.sha256, shard.size)
-        if found is None:
+        samples = self.objects.tar(shard.key, shard.sha256, shard.size)
+        if samples is None:
             return
-        if len(found) != shard.samples:
-            self.objects.tell(shard.key, f"holds {len(found)} samples, but the manifest says {shard.samples}")
-        self.samples += len(found)
+        if len(samples) != shard.samples:
+            self.objects.add_problem(shard.key, f"holds {len(samples)} samples, but the manifest says {shard.samples}")
+        self.samples += len(samples)
         if index is None:
             return
         if index.num_rows != shard.samples:
-            self.objects.tell(shard.index, f"has {index.num_rows} rows, but the manifest says {shard.samples} samples")
+            self.objects.add_problem(
+                shard.index, f"has {index.num_rows} rows, but the manifest says {shard.samples} samples"
+            )
         missing = {"key", "start", "stop", "members", "split", "part"} - set(index.column_names)
         if missing:
-            self.objects.tell(shard.index, f"lacks the columns {', '.join(sorted(missing))}")
+            self.objects.add_problem(shard.index, f"lacks the columns {', '.join(sorted(missing))}")
             return
-        self._compare(shard, index, found)
+        self._compare(shard, index, samples)
 
     def part(self, part: Part) -> None:
         """A raw part against its checksums, and its counts against its records."""
         if part.read != part.kept + sum(part.rejected.values()):
-            self.objects.tell(part.records, f"read {part.read}, but kept {part.kept} and rejected {part.rejected}")
-        found = self.objects.tar(part.tar, part.tar_sha256, part.tar_size)
+            self.objects.add_problem(
+                part.records, f"read {part.read}, but kept {part.kept} and rejected {part.rejected}"
+            )
+        samples = self.objects.tar(part.tar, part.tar_sha256, part.tar_size)
         table = self.objects.table(part.records, part.records_sha256, None)
         if table is None:
             return
         reasons = Counter(table["reason"].to_pylist())
         kept = reasons.pop(None, 0)
         if (table.num_rows, kept, dict(reasons)) != (part.read, part.kept, dict(part.rejected)):
-            self.objects.tell(
+            self.objects.add_problem(
                 part.records,
                 f"has {table.num_rows} rows, {kept} kept, {dict(sorted(reasons.items()))}, but the manifest says "
                 f"{part.read}, {part.kept}, {dict(part.rejected)}",
             )
         rows = table.filter(pc.is_null(table["reason"]))
         keys = rows["key"].to_pylist()
-        if found is not None and found != _places(rows):
-            self.objects.tell(part.records, f"does not say where the samples of {part.tar} lie")
+        if samples is not None and samples != _keys_and_members(rows):
+            self.objects.add_problem(part.records, f"does not say where the samples of {part.tar} lie")
         for key in keys:
             self.kept[part.digest, key] = part.partition
 
@@ -116,7 +120,7 @@ class _Check:
             dropped[row["value"]] += 1
             self.kept.pop((row["part"], row["key"]), None)
         if (dict(dropped), moved) != (dict(decisions.dropped), decisions.moved):
-            self.objects.tell(
+            self.objects.add_problem(
                 decisions.key,
                 f"drops {dict(sorted(dropped.items()))} and moves {moved}, but the manifest says "
                 f"{dict(decisions.dropped)} and {decisions.moved}",
@@ -126,58 +130,65 @@ class _Check:
         """The manifest against itself, and kept samples against those in shards."""
         key = manifest.reference
         if manifest.read != manifest.kept + sum(manifest.rejected.values()):
-            self.objects.tell(
+            self.objects.add_problem(
                 key, f"read {manifest.read}, kept {manifest.kept}, rejected {dict(manifest.rejected)}: no sum"
             )
         if manifest.kept != manifest.samples:
-            self.objects.tell(key, f"{manifest.kept} samples were kept, but its shards hold {manifest.samples}")
+            self.objects.add_problem(key, f"{manifest.kept} samples were kept, but its shards hold {manifest.samples}")
         licensed = sum(manifest.licences.values())
         if licensed != manifest.samples:
-            self.objects.tell(key, f"counts licences of {licensed} samples, but its shards hold {manifest.samples}")
+            self.objects.add_problem(
+                key, f"counts licences of {licensed} samples, but its shards hold {manifest.samples}"
+            )
         for split, totals in manifest.splits.items():
             try:
                 counted = Summary.from_json(manifest.statistics.get(split, {"samples": 0, "columns": {}})).samples
             except CorruptShard as error:
-                self.objects.tell(key, f"split {split!r}: {error}")
+                self.objects.add_problem(key, f"split {split!r}: {error}")
                 continue
             if counted != totals.samples:
-                self.objects.tell(key, f"split {split!r}: statistics of {counted} samples, but it has {totals.samples}")
+                self.objects.add_problem(
+                    key, f"split {split!r}: statistics of {counted} samples, but it has {totals.samples}"
+                )
         if self.objects.problems:
-            return  # what follows would only repeat them
-        strayed = [one for one in self.kept if self.packed.get(one[1], ("",))[0] != one[0]]
-        for part, sample in strayed[:TOLD]:
-            self.objects.tell(
+            return  # the checks below would only repeat them
+        missing = [(part, key) for part, key in self.kept if self.packed.get(key, ("",))[0] != part]
+        for part, sample in missing[:MAX_EXAMPLES]:
+            self.objects.add_problem(
                 key, f"sample {sample!r} of partition {self.kept[part, sample]!r} was kept, but is in no shard"
             )
         extra = [sample for sample, (part, _) in self.packed.items() if (part, sample) not in self.kept]
-        for sample in extra[:TOLD]:
-            self.objects.tell(self.packed[sample][1], f"sample {sample!r} is in no part, or was dropped")
+        for sample in extra[:MAX_EXAMPLES]:
+            self.objects.add_problem(self.packed[sample][1], f"sample {sample!r} is in no part, or was dropped")
 
-    def _compare(self, shard: Shard, index: pa.Table, found: "list[Place]") -> None:
-        places = _places(index)
-        for place, (said, there) in enumerate(zip(places, found, strict=False)):
-            if said != there:
-                self.objects.tell(shard.index, f"row {place} says {_short(said)}, but the tar has {_short(there)}")
+    def _compare(self, shard: Shard, index: pa.Table, samples: "list[KeyAndMembers]") -> None:
+        """Compare the index with the tar, row by row."""
+        for row, (indexed, actual) in enumerate(zip(_keys_and_members(index), samples, strict=False)):
+            if indexed != actual:
+                self.objects.add_problem(
+                    shard.index, f"row {row} says {_short(indexed)}, but the tar has {_short(actual)}"
+                )
                 break
         starts, stops = index["start"].to_pylist(), index["stop"].to_pylist()
         if starts != [0, *stops[:-1]][: len(starts)] or (stops and stops[-1] + 1024 != shard.size):
-            self.objects.tell(shard.index, "its samples do not lie end to end in the tar")
+            self.objects.add_problem(shard.index, "its samples do not lie end to end in the tar")
         if set(index["split"].to_pylist()) - {shard.split}:
-            self.objects.tell(shard.index, f"names other splits than {shard.split!r}")
-        twice = 0
+            self.objects.add_problem(shard.index, f"names other splits than {shard.split!r}")
+        repeated = 0
         for key, part in zip(index["key"].to_pylist(), index["part"].to_pylist(), strict=True):
-            if key in self.packed and (twice := twice + 1) <= TOLD:
-                self.objects.tell(shard.index, f"sample {key!r} is in {self.packed[key][1]} too")
+            if key in self.packed and (repeated := repeated + 1) <= MAX_EXAMPLES:
+                self.objects.add_problem(shard.index, f"sample {key!r} is in {self.packed[key][1]} too")
             self.packed[key] = (part, shard.key)
 
 
-def _places(table: pa.Table) -> "list[Place]":
-    """What an index or records say of each sample, in the form in which a tar is read."""
+def _keys_and_members(table: pa.Table) -> "list[KeyAndMembers]":
+    """Key and members of each row of an index or of records."""
     return [
-        (row["key"], tuple(Member(one["extension"], one["offset"], one["size"]) for one in row["members"] or ()))
+        (row["key"], tuple(Member(**member) for member in row["members"] or ()))
         for row in table.select(["key", "members"]).to_pylist()
     ]
 
 
-def _short(place: Place) -> str:
-    return f"{place[0]!r} with {', '.join(f'{one.extension} at {one.offset}' for one in place[1]) or 'nothing'}"
+def _short(sample: KeyAndMembers) -> str:
+    key, members = sample
+    return f"{key!r} with {', '.join(f'{name} at {offset}' for name, offset, _ in members) or 'nothing'}"

@@ -1,4 +1,4 @@
-"""An indexed version proven: each tar is read again as it was when it was indexed, and both are compared."""
+"""Verifies an indexed version: scans each external tar again and compares the result with its index."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from stoker.storage.indexed.indexer import tar_name
 from stoker.storage.indexed.scan import scan
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
-from stoker.storage.verification.reread import Reading
+from stoker.storage.verification.reread import ObjectChecker
 from stoker.storage.versions.manifest import Manifest, Shard
 
 _COMPARED = ("start", "stop", "members")
@@ -17,40 +17,43 @@ _COMPARED = ("start", "stop", "members")
 
 def verify_indexed(
     store: Store, tars: Store, manifest: Manifest, progress: Callable[[int, int], None] | None
-) -> tuple[int, Reading]:
-    """The samples found, and what was read and found wrong. Raises StorageUnavailable."""
-    whole = sum(shard.size + shard.index_size for shard in manifest.shards)
-    objects = Reading(store, whole, progress)
+) -> tuple[int, ObjectChecker]:
+    """The number of samples, and the checker with bytes read and problems. Raises StorageUnavailable."""
+    total = sum(shard.size + shard.index_size for shard in manifest.shards)
+    objects = ObjectChecker(store, total, progress)
     samples = 0
-    held: dict[str, str] = {}  # key → its tar
+    tar_of: dict[str, str] = {}  # by sample key
     for shard in manifest.shards:
         index = objects.table(shard.index, shard.index_sha256, shard.index_size)
-        found = _read_again(objects, tars, shard, manifest)
-        if index is None or found is None:
+        scanned = _scan_again(objects, tars, shard, manifest)
+        if index is None or scanned is None:
             continue
-        samples += found.num_rows
-        if (found.num_rows, index.num_rows) != (shard.samples, shard.samples):
-            objects.tell(
+        samples += scanned.num_rows
+        if (scanned.num_rows, index.num_rows) != (shard.samples, shard.samples):
+            objects.add_problem(
                 shard.key,
-                f"holds {found.num_rows} samples and its index {index.num_rows}, but the manifest says {shard.samples}",
+                f"holds {scanned.num_rows} samples and its index {index.num_rows}, "
+                f"but the manifest says {shard.samples}",
             )
             continue
-        _compare(objects, shard, manifest, index, found)
+        _compare(objects, shard, index, scanned)
         keys = index["key"].to_pylist()
-        twice = next((key for key in keys if key in held), None)
-        if twice is not None:
-            objects.tell(shard.index, f"sample {twice!r} is in {held[twice]} too")
-        held.update(dict.fromkeys(keys, shard.key))
+        repeated = next((key for key in keys if key in tar_of), None)
+        if repeated is not None:
+            objects.add_problem(shard.index, f"sample {repeated!r} is in {tar_of[repeated]} too")
+        tar_of.update(dict.fromkeys(keys, shard.key))
     for what, counted in (
         ("licences", sum(manifest.licences.values())),
-        ("statistics", sum(Summary.from_json(one).samples for one in manifest.statistics.values())),
+        ("statistics", sum(Summary.from_json(content).samples for content in manifest.statistics.values())),
     ):
         if counted != manifest.samples:
-            objects.tell(manifest.reference, f"{what} of {counted} samples, but its tars hold {manifest.samples}")
+            objects.add_problem(
+                manifest.reference, f"{what} of {counted} samples, but its tars hold {manifest.samples}"
+            )
     return samples, objects
 
 
-def _read_again(objects: Reading, tars: Store, shard: Shard, manifest: Manifest) -> pa.Table | None:
+def _scan_again(objects: ObjectChecker, tars: Store, shard: Shard, manifest: Manifest) -> pa.Table | None:
     def count(size: int) -> bool:
         objects.count(size)
         return True
@@ -58,19 +61,19 @@ def _read_again(objects: Reading, tars: Store, shard: Shard, manifest: Manifest)
     try:
         size = tars.size(shard.key)
         if size != shard.size:
-            objects.tell(shard.key, f"has {size} bytes, but the manifest says {shard.size}")
+            objects.add_problem(shard.key, f"has {size} bytes, but the manifest says {shard.size}")
             return None
         scanned = scan(tars, StoredObject(shard.key, shard.size), read=count)
     except NotFound:
-        objects.tell(shard.key, f"is missing in {tars.url}")
+        objects.add_problem(shard.key, f"is missing in {tars.url}")
         return None
     except (CorruptShard, StorageRefused) as error:
-        objects.tell(shard.key, str(error).removeprefix(f"{tars.url}/{shard.key}: "))
+        objects.add_problem(shard.key, str(error).removeprefix(f"{tars.url}/{shard.key}: "))
         return None
     if scanned is None:  # ``count`` never stops it
         return None
     if scanned.sha256 != shard.sha256:
-        objects.tell(
+        objects.add_problem(
             shard.key,
             f"sha256 {scanned.sha256[:12]}, but the manifest says {shard.sha256[:12]}: it was written again; "
             f"`stoker index` makes a version of {manifest.corpus} that has it",
@@ -79,24 +82,26 @@ def _read_again(objects: Reading, tars: Store, shard: Shard, manifest: Manifest)
     return scanned.index
 
 
-def _compare(objects: Reading, shard: Shard, manifest: Manifest, index: pa.Table, found: pa.Table) -> None:
+def _compare(objects: ObjectChecker, shard: Shard, index: pa.Table, scanned: pa.Table) -> None:
     missing = {"key", *_COMPARED} - set(index.column_names)
     if missing:
-        objects.tell(shard.index, f"lacks the columns {', '.join(sorted(missing))}")
+        objects.add_problem(shard.index, f"lacks the columns {', '.join(sorted(missing))}")
         return
-    own, said = found["key"].to_pylist(), index["key"].to_pylist()
-    # A tar in the corpus's own store has more before its name than when it was indexed.
-    prefixed = bool(said) and said[0] != own[0]
-    name = said[0].removesuffix(f"/{own[0]}") if prefixed else ""
+    scanned_keys, indexed_keys = scanned["key"].to_pylist(), index["key"].to_pylist()
+    # A tar in the corpus's own store has a longer key than when it was indexed.
+    prefixed = bool(indexed_keys) and indexed_keys[0] != scanned_keys[0]
+    name = indexed_keys[0].removesuffix(f"/{scanned_keys[0]}") if prefixed else ""
     if prefixed and not f"/{tar_name(shard.key)}".endswith(f"/{name}"):
-        objects.tell(shard.index, f"says {said[0]!r} of the first sample, but the tar has {own[0]!r}")
+        objects.add_problem(
+            shard.index, f"says {indexed_keys[0]!r} of the first sample, but the tar has {scanned_keys[0]!r}"
+        )
         return
-    keys = [f"{name}/{key}" for key in own] if prefixed else own
-    for row, (a, b) in enumerate(zip(said, keys, strict=True)):
-        if a != b:
-            objects.tell(shard.index, f"row {row} says {a!r}, but the tar has {b!r}")
+    expected_keys = [f"{name}/{key}" for key in scanned_keys] if prefixed else scanned_keys
+    for row, (key, expected) in enumerate(zip(indexed_keys, expected_keys, strict=True)):
+        if key != expected:
+            objects.add_problem(shard.index, f"row {row} says {key!r}, but the tar has {expected!r}")
             return
     for column in _COMPARED:
-        if index[column].to_pylist() != found[column].to_pylist():
-            objects.tell(shard.index, f"does not say where the samples of {shard.key} lie (column {column})")
+        if index[column].to_pylist() != scanned[column].to_pylist():
+            objects.add_problem(shard.index, f"does not say where the samples of {shard.key} lie (column {column})")
             return

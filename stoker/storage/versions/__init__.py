@@ -1,1 +1,1 @@
-"""Manifests, the layout of a corpus, and what no version needs."""
+"""Versions of a corpus: manifests, keys, leases, and objects that no version needs."""

@@ -1,4 +1,4 @@
-"""A JSON object read field by field: a missing or mistyped one is named."""
+"""Typed access to the fields of a JSON object; errors name the field."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Document:
-    """A JSON object and where it stands. Every method raises CorruptShard for a field that is missing or mistyped."""
+    """A JSON object and where it is stored. Every method raises CorruptShard for a missing or mistyped field."""
 
     def __init__(self, content: object, where: str) -> None:
         self._where = where
@@ -18,45 +18,45 @@ class Document:
         self._content = content
 
     def text(self, name: str) -> str:
-        """A text."""
+        """A string."""
         return self._take(name, str, "a text")
 
     def whole(self, name: str) -> int:
-        """A whole number, not negative."""
-        found = self._take(name, int, "a whole number")
-        if isinstance(found, bool) or found < 0:
-            raise CorruptShard(f"{self._where}: {name!r} is {found}, expected a whole number from 0")
-        return found
+        """An integer from 0."""
+        number = self._take(name, int, "a whole number")
+        if isinstance(number, bool) or number < 0:
+            raise CorruptShard(f"{self._where}: {name!r} is {number}, expected a whole number from 0")
+        return number
 
     def mapping(self, name: str) -> dict[str, Any]:  # Any: JSON values
-        """An object, as it is."""
+        """An object, unchecked."""
         return self._take(name, dict, "an object")
 
     def counts(self, name: str) -> dict[str, int]:
-        """An object of whole numbers."""
+        """An object whose values are integers from 0."""
         inner = Document(self.mapping(name), f"{self._where}: {name}")
         return {key: inner.whole(key) for key in self.mapping(name)}
 
     def is_null(self, name: str) -> bool:
-        """Whether the field is there and null."""
+        """Whether the field is present and null."""
         return name in self._content and self._content[name] is None
 
     def document(self, name: str) -> "Document":
-        """An object to be read field by field."""
+        """An object as a Document."""
         return Document(self.mapping(name), f"{self._where}: {name}")
 
     def documents(self, name: str) -> "Iterator[Document]":
-        """A list of objects to be read field by field."""
-        for place, one in enumerate(self._take(name, list, "a list")):
-            yield Document(one, f"{self._where}: {name}[{place}]")
+        """The objects of a list as Documents."""
+        for index, element in enumerate(self._take(name, list, "a list")):
+            yield Document(element, f"{self._where}: {name}[{index}]")
 
     def _take(self, name: str, kind: type[T], expected: str) -> T:
         if name not in self._content:
             raise CorruptShard(f"{self._where}: {name!r} is missing")
-        found = self._content[name]
-        if not isinstance(found, kind):
-            raise CorruptShard(f"{self._where}: {name!r} is {_kind(found)}, expected {expected}")
-        return found
+        value = self._content[name]
+        if not isinstance(value, kind):
+            raise CorruptShard(f"{self._where}: {name!r} is {_kind(value)}, expected {expected}")
+        return value
 
 
 def _kind(value: object) -> str:

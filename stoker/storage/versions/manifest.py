@@ -1,4 +1,4 @@
-"""A version: which shards it has, what they were made of, and how to know that they are intact."""
+"""The manifest of a version: its shards, what they were made of, and their checksums."""
 
 import dataclasses
 import json
@@ -13,8 +13,8 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.document import Document
 
-SCHEMA = 2  # the newest that is read; written only by what needs it, so that older Stokers read all else
-_PLAIN = 1  # a manifest whose tars lie in the corpus's own store
+SCHEMA = 2  # the newest that is read; written only for external tars, so that older versions of Stoker read all others
+_PLAIN = 1  # of manifests whose tars are in the corpus's own store
 
 
 TAR = ".tar"
@@ -24,7 +24,7 @@ TAR = ".tar"
 class Shard:
     """One tar of a split and its index."""
 
-    key: str  # in the corpus's store, or where the manifest's ``tars`` says
+    key: str  # in the corpus's store, or in the store at the manifest's ``tars``
     split: str
     samples: int
     size: int  # bytes
@@ -32,12 +32,12 @@ class Shard:
     index: str  # key of the Parquet
     index_size: int  # bytes
     index_sha256: str
-    group: str  # digest of the group it was packed in
+    group: str  # digest of the group that it was packed in
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One raw part: what became of a partition."""
+    """One raw part: the outcome of a partition."""
 
     partition: str
     digest: str
@@ -59,12 +59,12 @@ class Decisions:
     size: int  # bytes
     sha256: str
     dropped: Mapping[str, int]  # by reason
-    moved: int  # samples put into another split than their group's name says
+    moved: int  # samples in another split than their group's name says
 
 
 @dataclass(frozen=True, slots=True)
 class SplitTotals:
-    """What a split has."""
+    """Totals of one split."""
 
     samples: int
     shards: int
@@ -73,36 +73,44 @@ class SplitTotals:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A version of a corpus: immutable, complete, and there as soon as this object is in the store."""
+    """A version of a corpus: immutable, and complete as soon as the manifest is in the store.
 
-    corpus: str
-    version: int
+    >>> from stoker import load_manifest
+    >>> from stoker.testing import sample_corpus
+    >>> store, _ = sample_corpus(12)
+    >>> manifest = load_manifest(store, "numbers")
+    >>> manifest.reference, manifest.samples, list(manifest.splits)
+    ('numbers@1', 12, ['train'])
+    """
+
+    corpus: str  # its name
+    version: int  # from 1
     created_at: str  # ISO 8601, UTC
-    stoker: str  # version of the code
-    recipe: Mapping[str, Any]  # Any: TOML as JSON values
-    recipe_digest: str
-    parent: int | None  # the version before, None for the first
-    content: str  # digest of what the version holds, whoever made it and when
-    parts: tuple[Part, ...]
-    shards: tuple[Shard, ...]
-    decisions: Decisions
+    stoker: str  # version of Stoker that made it
+    recipe: Mapping[str, Any]  # what the corpus was made by; Any: TOML as JSON values
+    recipe_digest: str  # SHA-256 of the recipe
+    parent: int | None  # the version before; None for the first
+    content: str  # digest of the samples and splits: equal for equal content, whatever made it
+    parts: tuple[Part, ...]  # raw parts; empty for an indexed corpus
+    shards: tuple[Shard, ...]  # tars and their indexes
+    decisions: Decisions  # of the rules
     statistics: Mapping[str, Any] = field(repr=False)  # split → JSON of a Summary; Any: JSON values
     licences: Mapping[str, int]  # samples by licence
-    tars: str | None = None  # URL of the store that the shards' tars lie in; None: the corpus's own
+    tars: str | None = None  # URL of the store that holds the shards' tars; None: the corpus's own
 
     @property
     def schema(self) -> int:
-        """That of the form in which it is written."""
+        """Version of the manifest's JSON format."""
         return _PLAIN if self.tars is None else SCHEMA
 
     @property
     def is_indexed(self) -> bool:
-        """Whether others wrote its tars: what they left out, and why, is not known."""
+        """Whether its tars are external, indexed in place: there are no records of rejected samples then."""
         return bool(self.shards) and not self.parts
 
     @property
     def reference(self) -> str:
-        """How people name it: ``digits@2``."""
+        """Its name, such as ``digits@2``."""
         return f"{self.corpus}@{self.version}"
 
     @cached_property
@@ -122,12 +130,12 @@ class Manifest:
 
     @cached_property
     def kept(self) -> int:
-        """Samples that neither a step nor a rule turned away."""
+        """Samples that neither a step nor a rule rejected."""
         return sum(part.kept for part in self.parts) - sum(self.decisions.dropped.values())
 
     @cached_property
     def rejected(self) -> Mapping[str, int]:
-        """What was turned away, by steps and by rules, by reason, in order of the reason."""
+        """Samples rejected by steps and rules, by reason, in order of the reason."""
         total: Counter[str] = Counter(self.decisions.dropped)
         for part in self.parts:
             total.update(part.rejected)
@@ -135,19 +143,18 @@ class Manifest:
 
     @cached_property
     def splits(self) -> Mapping[str, SplitTotals]:
-        """What each split has, in the order in which the shards name them."""
-        found: dict[str, SplitTotals] = {}
+        """Totals of each split, in the order of the shards."""
+        totals: dict[str, SplitTotals] = {}
         for shard in self.shards:
-            before = found.get(shard.split, SplitTotals(0, 0, 0))
-            found[shard.split] = SplitTotals(
+            before = totals.get(shard.split, SplitTotals(0, 0, 0))
+            totals[shard.split] = SplitTotals(
                 before.samples + shard.samples, before.shards + 1, before.size + shard.size
             )
-        return found
+        return totals
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """All of it as JSON values."""
-        names = [one.name for one in dataclasses.fields(self)]
-        content = {name: getattr(self, name) for name in names}
+        """The manifest as JSON values."""
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         content["parts"] = [dataclasses.asdict(part) for part in self.parts]
         content["shards"] = [dataclasses.asdict(shard) for shard in self.shards]
         content["decisions"] = dataclasses.asdict(self.decisions)
@@ -157,14 +164,14 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: object, where: str = "manifest") -> "Manifest":
-        """What ``to_json`` gave. Raises StorageRefused for a newer schema, CorruptShard naming what is wrong."""
+        """Reverses ``to_json``. Raises StorageRefused for a newer schema, CorruptShard naming the invalid field."""
         document = Document(content, where)
         schema = document.whole("schema")
         if schema > SCHEMA:
             raise StorageRefused(
                 f"{where}: written with schema {schema}, and this Stoker knows up to {SCHEMA}; upgrade Stoker"
             )
-        found = cls(
+        manifest = cls(
             corpus=document.text("corpus"),
             version=document.whole("version"),
             created_at=document.text("created_at"),
@@ -173,19 +180,19 @@ class Manifest:
             recipe_digest=document.text("recipe_digest"),
             parent=None if document.is_null("parent") else document.whole("parent"),
             content=document.text("content"),
-            parts=tuple(_part(one) for one in document.documents("parts")),
-            shards=tuple(_shard(one) for one in document.documents("shards")),
+            parts=tuple(_part(part) for part in document.documents("parts")),
+            shards=tuple(_shard(shard) for shard in document.documents("shards")),
             decisions=_decisions(document.document("decisions")),
             statistics=document.mapping("statistics"),
             licences=document.counts("licences"),
             tars=document.text("tars") if schema > _PLAIN else None,
         )
-        _check_tars(found, where)
-        return found
+        _check_tars(manifest, where)
+        return manifest
 
 
 def publish(store: Store, manifest: Manifest) -> None:
-    """Let the version exist. Raises AlreadyExists when another was published under its number: it stays."""
+    """Publish a version: write its manifest. Raises AlreadyExists if its number is taken; that version stays."""
     key = layout.version(manifest.corpus, manifest.version)
     try:
         store.create(key, _encode(manifest))
@@ -194,14 +201,25 @@ def publish(store: Store, manifest: Manifest) -> None:
 
 
 def load_manifest(store: Store, corpus: str, version: int | None = None) -> Manifest:
-    """A version of a corpus, the newest if none is named; ``digits@2`` names both.
+    """The manifest of a version of a corpus.
 
-    Raises NotFound saying what there is, CorruptShard, StorageRefused for one of a newer schema.
+    Raises NotFound naming what exists, CorruptShard for an invalid manifest, StorageRefused for one of a newer schema.
+
+    Args:
+        store: the store that holds the corpus.
+        corpus: a name such as ``digits``, or ``digits@2`` for its version 2.
+        version: the version's number; without it that of ``corpus``, or the newest.
+
+    >>> from stoker import load_manifest
+    >>> from stoker.testing import sample_corpus
+    >>> store, _ = sample_corpus(12)
+    >>> load_manifest(store, "numbers@1").splits["train"].samples
+    12
     """
-    name, named = catalog.parse_reference(corpus)
-    if named is not None and version is not None and named != version:
-        raise StorageRefused(f"{corpus} names version {named}, not {version}")
-    number = named if version is None else version
+    name, referenced = catalog.parse_reference(corpus)
+    if referenced is not None and version is not None and referenced != version:
+        raise StorageRefused(f"{corpus} names version {referenced}, not {version}")
+    number = referenced if version is None else version
     if number is None:
         number = max(catalog.versions(store, name), default=None)
         if number is None:
@@ -216,19 +234,19 @@ def load_manifest(store: Store, corpus: str, version: int | None = None) -> Mani
         content = json.loads(payload)
     except (ValueError, RecursionError) as error:
         raise CorruptShard(f"{where}: not JSON ({error}); restore it from a copy, or publish again") from error
-    found = Manifest.from_json(content, where)
-    if (found.corpus, found.version) != (name, number):
-        raise CorruptShard(f"{where}: holds {found.reference}; was it copied or renamed?")
-    return found
+    manifest = Manifest.from_json(content, where)
+    if (manifest.corpus, manifest.version) != (name, number):
+        raise CorruptShard(f"{where}: holds {manifest.reference}; was it copied or renamed?")
+    return manifest
 
 
 def _check_tars(manifest: Manifest, where: str) -> None:
-    """Whoever may write a manifest must not have a reader's other files shown: elsewhere, only tars are read."""
+    """Raises CorruptShard if keys in another store are not tars: a manifest must not expose other files there."""
     if manifest.tars is None:
         return
-    odd = next((one.key for one in manifest.shards if not one.key.lower().endswith(TAR)), None)
-    if odd is not None:
-        raise CorruptShard(f"{where}: names {odd[:100]!r} in {manifest.tars}; expected names that end with {TAR}")
+    other = next((shard.key for shard in manifest.shards if not shard.key.lower().endswith(TAR)), None)
+    if other is not None:
+        raise CorruptShard(f"{where}: names {other[:100]!r} in {manifest.tars}; expected names that end with {TAR}")
 
 
 def _encode(manifest: Manifest) -> bytes:

@@ -172,7 +172,7 @@ def test_a_flipped_bit_changes_the_samples_or_is_told_but_never_crashes(place: i
     payload[place] ^= 1 << bit
     told = ""
     try:
-        list(iter_samples(payload))
+        list(iter_samples(bytes(payload)))
     except CorruptShard as error:
         told = str(error)
     assert told == "" or told.startswith("at byte ")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.statistics.categories import MOST, Categories, Distinct
+from stoker.storage.statistics.categories import MAX_CATEGORIES, Categories, Distinct
 from stoker.storage.statistics.numbers import Moments, Quantiles
 from stoker.storage.statistics.summary import Column, Summary, summarise
 
@@ -169,7 +169,7 @@ def test_of_many_categories_those_kept_are_counted_exactly_however_merged() -> N
     values = [f"author {min(int(dice.expovariate(0.001)), 5000)}" for _ in range(20_000)]
     whole = Categories.of(Counter(values))
     exact = Counter(values)
-    assert len(exact) > MOST == len(whole.counts)
+    assert len(exact) > MAX_CATEGORIES == len(whole.counts)
     assert all(exact[one] == count for one, count in whole.counts.items())
     assert whole.others == len(values) - sum(whole.counts.values())
     pieces = [Categories.of(Counter(values[at : at + 700])) for at in range(0, len(values), 700)]
