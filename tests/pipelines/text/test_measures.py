@@ -1,4 +1,4 @@
-"""What is measured of a text: counts that a person agrees with, and signatures that never change."""
+"""Measures of texts: counts that a person agrees with, and signatures that never change."""
 
 import hashlib
 import random
@@ -13,25 +13,29 @@ from stoker.pipelines.text.measures import SLOTS, measures_of_text, minhash, shi
 PROSE = "Tin is a soft metal. It melts at 232 °C, and people have used it since the Bronze Age; don't eat it."
 
 
-def estimate(one: str, other: str) -> float:
-    left, right = (np.frombuffer(measures_of_text(text)["minhash"], "<u4") for text in (one, other))
+def estimate(text: str, other: str) -> float:
+    left, right = (np.frombuffer(measures_of_text(each)["minhash"], "<u4") for each in (text, other))
     return float((left == right).mean())
 
 
 def test_counts_are_those_that_a_person_makes() -> None:
-    found = measures_of_text("Two words\n\n  \nand 3 more.\n")
-    assert {key: found[key] for key in ("characters", "words", "lines")} == {"characters": 26, "words": 5, "lines": 2}
-    assert found["mean_word_length"] == 3.2
+    measures = measures_of_text("Two words\n\n  \nand 3 more.\n")
+    assert {key: measures[key] for key in ("characters", "words", "lines")} == {
+        "characters": 26,
+        "words": 5,
+        "lines": 2,
+    }
+    assert measures["mean_word_length"] == 3.2
 
 
-def test_a_signature_is_the_same_for_ever() -> None:
+def test_a_signature_never_changes() -> None:
     signature = measures_of_text(PROSE)["minhash"]
     assert len(signature) == 4 * SLOTS
     # A golden value: corpora of years hold it. A change is a decision and breaks deduplication against them.
     assert hashlib.sha256(signature).hexdigest() == "48f5da7578d00a31162450ac15490c28e1cf9abf6078c07af8c3762dcbc5a420"
 
 
-def test_a_text_without_words_has_no_signature_so_that_it_is_like_no_other() -> None:
+def test_a_text_without_words_has_no_signature_so_it_is_similar_to_no_other() -> None:
     for text in ("", " \n", "--- !!! ...", "\u200b"):
         assert measures_of_text(text)["minhash"] == b""
         assert measures_of_text(text)["words"] == 0
@@ -61,19 +65,19 @@ def test_the_estimate_is_near_the_similarity_for_short_and_long_texts(words: int
     for _ in range(30):
         pool = np.array([random.getrandbits(64) for _ in range(2 * words)], np.uint64)
         both = round(2 * words * share / (1 + share))
-        one, other = pool[:words], np.concatenate([pool[:both], pool[words : 2 * words - both]])
-        errors.append(float((minhash(one) == minhash(other)).mean()) - both / (2 * words - both))
+        words_of_text, other = pool[:words], np.concatenate([pool[:both], pool[words : 2 * words - both]])
+        errors.append(float((minhash(words_of_text) == minhash(other)).mean()) - both / (2 * words - both))
     assert abs(np.mean(errors)) < 0.03  # 0.5 / sqrt(128 * 30) is a hundredth
     assert np.std(errors) < 0.06
 
 
 @given(st.text())
 def test_any_text_can_be_measured(text: str) -> None:
-    found = measures_of_text(text)
-    assert found["characters"] == len(text)
-    assert 0 <= found["words"] <= len(text.lower())
-    assert (len(found["minhash"]) == 0) == (found["words"] == 0)
-    assert 0 <= found["repeated_share"] <= 1
+    measures = measures_of_text(text)
+    assert measures["characters"] == len(text)
+    assert 0 <= measures["words"] <= len(text.lower())
+    assert (len(measures["minhash"]) == 0) == (measures["words"] == 0)
+    assert 0 <= measures["repeated_share"] <= 1
 
 
 def test_a_text_longer_than_one_pass_has_the_words_it_would_have_in_pieces() -> None:

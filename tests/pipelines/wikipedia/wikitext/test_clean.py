@@ -1,4 +1,4 @@
-"""The text that a reader sees of a wiki page, and that no page can make it slow or raise."""
+"""Wikitext becomes the text that a reader of the page sees; no page makes it slow or raise."""
 
 import bz2
 import json
@@ -25,12 +25,13 @@ def test_most_gold_cases_come_out_exactly_and_all_keep_what_matters() -> None:
     exact, cases = [], (SHARED / "wiki" / "wikitext_cases.jsonl").read_text("utf-8").splitlines()
     for line in cases:
         case = json.loads(line)
-        found = plain_text(case["wikitext"], WikiLocale.of(case["lang"], *NAMES.get(case["lang"], ([], []))))
+        text = plain_text(case["wikitext"], WikiLocale.of(case["lang"], *NAMES.get(case["lang"], ([], []))))
         for must in case["must"]:
-            assert any(one in found for one in ([must] if isinstance(must, str) else must)), (case["id"], found)
+            choices = [must] if isinstance(must, str) else must
+            assert any(choice in text for choice in choices), (case["id"], text)
         for must_not in case["must_not"]:
-            assert must_not not in found, (case["id"], found)
-        exact.append(spaced(found) in [spaced(one) for one in [case["ideal"], *case["alts"]]])
+            assert must_not not in text, (case["id"], text)
+        exact.append(spaced(text) in [spaced(ideal) for ideal in [case["ideal"], *case["alts"]]])
     assert sum(exact) >= 0.95 * len(cases)
 
 
@@ -103,14 +104,14 @@ def test_redirects_are_known_in_many_languages() -> None:
         )
     ).map("".join) | st.text()
 )  # fmt: skip
-def test_no_wikitext_makes_it_raise_or_leaves_marks_of_our_own(wikitext: str) -> None:
-    found = plain_text(wikitext)
-    assert not set(found) & {"\x01", "\x02", "\x03"}
-    assert plain_text(wikitext) == found
+def test_no_wikitext_raises_or_leaves_internal_marks(wikitext: str) -> None:
+    text = plain_text(wikitext)
+    assert not set(text) & {"\x01", "\x02", "\x03"}
+    assert plain_text(wikitext) == text
 
 
 @given(st.lists(st.text("abcdefg äß漢,.'\"0123456789-", max_size=60), max_size=8).map("\n\n".join))
-def test_plain_text_stays_as_it_is_when_read_again(text: str) -> None:
+def test_plain_text_is_its_own_plain_text(text: str) -> None:
     once = plain_text(text)
     assert plain_text(once) == once
 
@@ -126,7 +127,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_time_grows_with_the_length_of_the_page_alone(name: str) -> None:
+def test_hostile_pages_take_time_linear_in_their_length(name: str) -> None:
     tail = "</ref>" if name.endswith("closer") else ""
     times = []
     for repeats in (25_000, 100_000):
@@ -139,8 +140,8 @@ def test_time_grows_with_the_length_of_the_page_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("opener", ["{{nowrap|", "[[File:x|", "[[a|", "{{nowrap|[[a|"])
-def test_brackets_nested_ever_deeper_are_given_up_in_time(opener: str) -> None:
-    closer = "".join({"{": "}}", "[": "]]"}[one[0]] for one in reversed(re.findall(r"\{\{|\[\[", opener)))
+def test_deeply_nested_brackets_take_linear_time(opener: str) -> None:
+    closer = "".join({"{": "}}", "[": "]]"}[bracket[0]] for bracket in reversed(re.findall(r"\{\{|\[\[", opener)))
     started = time.process_time()
     plain_text(opener * 50_000 + "text " * 20_000 + closer * 50_000)
     assert time.process_time() - started < 3.0
@@ -150,19 +151,19 @@ def test_brackets_nested_ever_deeper_are_given_up_in_time(opener: str) -> None:
 def test_real_pages_keep_their_numbers_and_leak_no_markup() -> None:
     assert SHARED is not None
     dump = next((SHARED / "wiki").glob("enwiki-latest*.bz2")).read_bytes()
-    xml = bz2.decompress(dump).decode("utf-8")
+    export = bz2.decompress(dump).decode("utf-8")
     texts = [
-        one.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
-        for one in re.findall(r"<text[^>]*>(.*?)</text>", xml, re.DOTALL)
+        xml.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
+        for xml in re.findall(r"<text[^>]*>(.*?)</text>", export, re.DOTALL)
     ]
     kept = asked = leaks = 0
     for text in texts:
-        found = plain_text(text)
-        leaks += len(re.findall(r"\[\[|\]\]|''|<ref|thumb\||&[a-z]+;|^==|\{\|", found, re.MULTILINE))
+        cleaned = plain_text(text)
+        leaks += len(re.findall(r"\[\[|\]\]|''|<ref|thumb\||&[a-z]+;|^==|\{\|", cleaned, re.MULTILINE))
         prose = re.sub(r"<ref.*?(</ref>|/>)", "", text, flags=re.DOTALL)
         for number in re.findall(r"^[A-Z][^|\n]*\{\{convert\|([0-9.,]+)\|", prose, re.MULTILINE):
             asked += 1
-            kept += number in found
+            kept += number in cleaned
     assert len(texts) == 206
     assert asked > 20
     assert kept >= 0.98 * asked
