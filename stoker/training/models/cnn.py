@@ -16,7 +16,7 @@ from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader.loader import Stream
 from stoker.training.pictures.batch_memory import BatchMemory
 from stoker.training.pictures.crops import whole_image
-from stoker.training.pictures.jpeg import DamagedImage
+from stoker.training.pictures.jpeg import DamagedImage, Pixels
 from stoker.training.pictures.pictures import IMAGE_FIELDS, decode_crop
 from stoker.training.reading.samples import Samples
 from stoker.training.run.initialise import initialise
@@ -25,7 +25,6 @@ from stoker.training.run.networks import Normalised, lenet5, resnet
 from stoker.training.stream.stream import ShardStream
 
 _CLASS_FIELD = "cls"  # where WebDataset tars written by others may have the class
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 _MEASURED_SAMPLES = 512  # for means and deviations
 _COLOUR_SAMPLES = 64  # that are looked at for colour
 _MAX_CLASSES = 100_000

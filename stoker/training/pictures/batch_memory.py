@@ -10,8 +10,6 @@ import torch
 
 _MAX_POOLED = 512 * 2**20  # bytes kept for later batches
 
-Pixels = npt.NDArray[np.uint8]
-
 
 class BatchMemory:
     """Arrays for batches, reused. An array returns to the pool when the last tensor over it is gone, never before.
@@ -26,7 +24,7 @@ class BatchMemory:
         self._pooled = 0  # bytes
         self._lock = Lock()
 
-    def take(self, shape: tuple[int, ...]) -> tuple[Pixels, torch.Tensor]:
+    def take(self, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.uint8], torch.Tensor]:
         """An uninitialised uint8 array of this shape, and the tensor over the same memory."""
         if self._pinned:
             tensor = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
@@ -38,7 +36,7 @@ class BatchMemory:
                 self._pooled -= size
         if memory is None:
             memory = np.empty(size, np.uint8)
-        array: Pixels = memory.reshape(shape)
+        array: npt.NDArray[np.uint8] = memory.reshape(shape)
         # The finalizer watches this view, which every tensor over it keeps alive, and holds `memory` itself.
         weakref.finalize(array, self._put_back, memory)
         return array, torch.from_numpy(array)

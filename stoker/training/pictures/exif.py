@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-Box = tuple[int, int, int, int]  # left, top, width, height
+from stoker.training.pictures.crops import Box
+
 _ORIENTATION = 0x0112  # the TIFF tag
 # Orientations 1 to 8. Upright is the stored image with its axes swapped (5 to 8), then mirrored along the axes below.
 _MIRRORED_ACROSS = (2, 3, 6, 7)

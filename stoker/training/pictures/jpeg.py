@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stoker.training.pictures import libturbojpeg
+from stoker.training.pictures.crops import Box
 
 Pixels = npt.NDArray[np.uint8]
-Box = tuple[int, int, int, int]  # left, top, width, height
 MAGIC = b"\xff\xd8\xff"
 SCALES = (1, 2, 4, 8)  # n of scales 1/n that libjpeg-turbo has fast code for
 _MAX_SCRATCH = 64 * 2**20  # bytes that a thread keeps

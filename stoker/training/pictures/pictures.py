@@ -13,7 +13,6 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -22,13 +21,12 @@ from stoker.training.pictures import crops, jpeg
 from stoker.training.pictures.batch_memory import BatchMemory
 from stoker.training.pictures.crops import Box, Crop
 from stoker.training.pictures.exif import oriented_size, read_orientation, to_stored_box, to_upright
-from stoker.training.pictures.jpeg import DamagedImage
+from stoker.training.pictures.jpeg import DamagedImage, Pixels
 from stoker.training.reading.samples import Samples
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-Pixels = npt.NDArray[np.uint8]
 IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 MAX_PIXELS = 2**28  # of an image; Pillow's own limit is of the same size

@@ -1,4 +1,4 @@
-"""Distributed data parallel under torchrun: the batches, the gradients and the ends of epochs of one process."""
+"""Distributed data parallel under torchrun gives the batches, gradients and ends of epochs of one process."""
 
 import itertools
 import json
@@ -16,24 +16,25 @@ from stoker.storage import open_store
 from stoker.storage.shards.sample import Sample
 from stoker.training.run.distributed import gradient_scale, padded
 from stoker.training.stream.stream import ShardStream
-from tests.training import corpora, ddp_rank
+from tests.training import corpora
 from tests.training.conftest import Small
-from tests.training.ddp_rank import CASES, corpus, learn
+from tests.training.run import ddp_rank
+from tests.training.run.ddp_rank import CASES, corpus, learn
 
 EPOCHS = 3
-WORLDS = (3, 1, 4, 2)  # in this order they go on with each other's training
+WORLDS = (3, 1, 4, 2)  # each resumes the training of the one before
 
 
-def torchrun(folder: Path, world_size: int, wished: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """What each rank tells."""
-    told = folder / f"told-{world_size}"
-    told.mkdir()
-    (told / "wished.json").write_text(json.dumps(wished))
-    started = subprocess.Popen(
+def torchrun(folder: Path, world_size: int, parts: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What each rank reports of the parts of trainings that it was to do, by case."""
+    reports = folder / f"reports-{world_size}"
+    reports.mkdir()
+    (reports / "parts.json").write_text(json.dumps(parts))
+    process = subprocess.Popen(
         [
             *(sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={world_size}", "--rdzv-backend=c10d"),
             *("--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", ddp_rank.__file__),
-            *(str(folder / "store"), str(folder / "cache"), str(told / "wished.json"), str(told)),
+            *(str(folder / "store"), str(folder / "cache"), str(reports / "parts.json"), str(reports)),
         ],
         env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.getcwd()},
         stdout=subprocess.PIPE,
@@ -42,13 +43,13 @@ def torchrun(folder: Path, world_size: int, wished: dict[str, list[dict[str, Any
         start_new_session=True,
     )
     try:
-        output, _ = started.communicate(timeout=90)
+        output, _ = process.communicate(timeout=90)
     finally:
-        if started.poll() is None:
-            os.killpg(started.pid, signal.SIGKILL)
-            started.communicate()
-    assert started.returncode == 0, output
-    return [json.loads((told / f"{rank}.json").read_text()) for rank in range(world_size)]
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == 0, output
+    return [json.loads((reports / f"{rank}.json").read_text()) for rank in range(world_size)]
 
 
 def together(ranks: list[dict[str, Any]], case: str, number: int) -> tuple[list[list[str]], dict[str, Any]]:
@@ -63,33 +64,35 @@ def together(ranks: list[dict[str, Any]], case: str, number: int) -> tuple[list[
 
 def close_to(state: dict[str, Any], other: dict[str, Any]) -> bool:
     assert state["loader"] == other["loader"]
-    return all(
-        torch.allclose(*(torch.tensor(one["module"][name], dtype=torch.float64) for one in (state, other)), atol=1e-10)
-        for name in state["module"]
-    )
+    weights, others = state["module"], other["module"]
+    return all(torch.allclose(_tensor(weights[name]), _tensor(others[name]), atol=1e-10) for name in weights)
+
+
+def _tensor(values: list[Any]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 @pytest.mark.slow
-def test_ranks_learn_what_one_process_learns_and_go_on_with_each_others_training(tmp_path: Path) -> None:
+def test_ranks_learn_what_one_process_learns_and_resume_training_of_other_world_sizes(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     for samples in {size for size, _, _ in CASES.values()}:
-        own = [Sample(f"s{number:03d}", {"txt": b"x"}) for number in range(samples)]
-        corpora.version(store, tmp_path, {"train": own}, corpus=corpus(samples), per_shard=7)
+        samples_of_case = [Sample(f"s{number:03d}", {"txt": b"x"}) for number in range(samples)]
+        corpora.version(store, tmp_path, {"train": samples_of_case}, corpus=corpus(samples), per_shard=7)
     undisturbed, steps = {}, {}
     for case, (samples, batch_size, last) in CASES.items():
         steps[case] = EPOCHS * (samples // batch_size if last == "drop" else -(-samples // batch_size))
         undisturbed[case] = learn(str(tmp_path / "store"), tmp_path / "cache", case, steps[case], None)
     state: dict[str, Any] = dict.fromkeys(CASES)
     seen: dict[str, list[list[str]]] = {case: [] for case in CASES}
-    for place, world_size in enumerate(WORLDS):
-        wished = {
+    for index, world_size in enumerate(WORLDS):
+        parts = {
             case: [
                 {"steps": steps[case], "state": None},
-                {"steps": _cut(steps[case], place + 1) - _cut(steps[case], place), "state": state[case]},
+                {"steps": _cut(steps[case], index + 1) - _cut(steps[case], index), "state": state[case]},
             ]
             for case in CASES
         }
-        ranks = torchrun(tmp_path, world_size, wished)
+        ranks = torchrun(tmp_path, world_size, parts)
         for case in CASES:
             whole, ended = together(ranks, case, 0)
             assert whole == undisturbed[case]["seen"], (case, world_size)
@@ -104,9 +107,9 @@ def test_ranks_learn_what_one_process_learns_and_go_on_with_each_others_training
         assert close_to(state[case], undisturbed[case]["state"])
 
 
-def _cut(steps: int, place: int) -> int:
+def _cut(steps: int, index: int) -> int:
     """Where a training of so many steps is taken over by the next world: in the middle of epochs too."""
-    return steps * place // len(WORLDS)
+    return steps * index // len(WORLDS)
 
 
 @pytest.mark.parametrize("last", ["short", "drop", "pad"])

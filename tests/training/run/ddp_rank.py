@@ -1,4 +1,4 @@
-"""One rank of a small distributed training, started by torchrun: it tells what it saw and what it learned."""
+"""One rank of a small distributed training, started by torchrun: reports its batches and its weights."""
 
 import hashlib
 import json
@@ -66,7 +66,9 @@ def learn(store: str, cache: Path, case: str, steps: int, state: dict[str, Any] 
     module = net()
     loader = Loader(stream, workers=2)
     if state is not None:
-        module.load_state_dict({name: torch.tensor(one, dtype=torch.float64) for name, one in state["module"].items()})
+        module.load_state_dict(
+            {name: torch.tensor(values, dtype=torch.float64) for name, values in state["module"].items()}
+        )
         loader.load_state_dict(state["loader"])
     trained = DistributedDataParallel(module) if dist.is_initialized() else module
     optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
@@ -85,20 +87,20 @@ def learn(store: str, cache: Path, case: str, steps: int, state: dict[str, Any] 
                 if len(seen) == steps:
                     break
         after = {
-            "module": {name: one.tolist() for name, one in module.state_dict().items()},
+            "module": {name: tensor.tolist() for name, tensor in module.state_dict().items()},
             "loader": loader.state_dict(),
         }
     return {"seen": seen, "real": real, "state": after, "fetched": stream.counters.sums().get("fetched", 0)}
 
 
-def main(store: str, cache: str, wished: str, told: str) -> None:
+def main(store: str, cache: str, parts_file: str, reports: str) -> None:
     dist.init_process_group("gloo", timeout=timedelta(seconds=30))
-    parts = json.loads(Path(wished).read_text())
-    found = {
-        case: [learn(store, Path(cache), case, part["steps"], part["state"]) for part in wished]
-        for case, wished in parts.items()
+    parts = json.loads(Path(parts_file).read_text())
+    report = {
+        case: [learn(store, Path(cache), case, part["steps"], part["state"]) for part in case_parts]
+        for case, case_parts in parts.items()
     }
-    Path(told, f"{rank_and_world()[0]}.json").write_text(json.dumps(found))
+    Path(reports, f"{rank_and_world()[0]}.json").write_text(json.dumps(report))
     dist.barrier()
     dist.destroy_process_group()
 

@@ -1,0 +1,59 @@
+"""Checkpoints: damage falls back to an older one, code in a file never runs, unverified data leaves none."""
+
+import hashlib
+import io
+import json
+import os
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+
+from stoker.storage.errors import CorruptShard
+from stoker.training.errors import TrainingError
+from stoker.training.run import checkpoint as checkpoints
+from tests.training.conftest import Small
+from tests.training.run.small_runs import CNN, after, equal, run, weights
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(digits: Small) -> None:
+    whole = run(digits, "cnn", CNN)
+    first = run(digits, "cnn", CNN, stop=after(3))
+    run(digits, "cnn", CNN, resume=True, stop=after(4))
+    newest = next(checkpoints.infos(digits.store, "small", first.run))
+    digits.store.write(newest.key, b"half a checkp")
+    again = run(digits, "cnn", CNN, resume=True)
+    assert (again.run, again.resumed_at) == (first.run, 3)
+    assert equal(weights(digits, whole.run), weights(digits, again.run))
+
+
+def test_a_checkpoint_that_holds_code_is_refused(digits: Small) -> None:
+    first = run(digits, "cnn", CNN, stop=after(2))
+    info = next(checkpoints.infos(digits.store, "small", first.run))
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(digits.folder / "owned"),))
+
+    file = io.BytesIO()
+    torch.save({"module": Evil()}, file)
+    digits.store.write("small/runs/evil.pt", file.getvalue())
+    sha256 = hashlib.sha256(file.getvalue()).hexdigest()
+    key = f"small/runs/{first.run}/{info.step:09d}.json"
+    digits.store.write(key, json.dumps(asdict(info) | {"key": "small/runs/evil.pt", "sha256": sha256}).encode())
+    with pytest.raises(TrainingError, match="no checkpoint of tensors and plain values"):
+        run(digits, "cnn", CNN, resume=True)
+    assert not (digits.folder / "owned").exists()
+    torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+    assert (digits.folder / "owned").exists()  # the file does hold code that a plain unpickler runs
+
+
+def test_no_checkpoint_is_saved_after_batches_of_a_damaged_shard(digits: Small) -> None:
+    for shard in digits.manifest.shards:
+        digits.store.write(shard.key, digits.store.read(shard.key)[:-1] + b"x")  # in no sample
+    with pytest.raises(CorruptShard, match=r"\.tar: sha256"):
+        run(digits, "cnn", CNN, stop=after(1))
+    assert not [
+        name for name in checkpoints.runs(digits.store, "small") if checkpoints.newest(digits.store, "small", name)
+    ]
