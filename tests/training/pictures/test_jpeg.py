@@ -1,7 +1,6 @@
-"""Regions of JPEGs: the pixels that the whole image has there, at every scale; damage is never shown as an image."""
+"""JPEG regions have the pixels of the whole image, at every scale; a damaged image is an error, never pixels."""
 
 import io
-from functools import lru_cache
 from importlib import resources
 
 import cv2
@@ -10,34 +9,19 @@ import pytest
 import simplejpeg
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image
 
 from stoker.training.pictures import jpeg, libturbojpeg, pictures
-from stoker.training.pictures.crops import Crop, centre_crop, random_crop, whole_image
+from stoker.training.pictures.crops import Crop, centre_crop, whole_image
 from stoker.training.pictures.jpeg import DamagedImage
 from stoker.training.pictures.pictures import decode_crop
+from tests.training.pictures.photographs import drawn, encoded, noise
 
 pytestmark = pytest.mark.skipif(jpeg.engine() != "turbojpeg", reason="no libturbojpeg 3 here")
-# A photograph of fine detail against Pillow's resize of all of it: mean difference in levels of 255, and peak signal to
-# noise in dB; the second where it is decoded at a lower scale, whose filter is a box and not a triangle.
+# Largest mean difference in levels of 255, and smallest peak signal to noise in dB, of a photograph of fine detail from
+# Pillow's resize of the whole; True: decoded at a lower scale, whose filter is a box and not a triangle.
 TOLERANCE = {False: (3.5, 32.0), True: (6.0, 28.0)}
 FUZZED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@lru_cache(maxsize=64)
-def drawn(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Smooth shapes with some noise: what a photograph is made of."""
-    generator = np.random.default_rng([width, height, seed])
-    small = generator.integers(0, 256, (max(2, height // 16), max(2, width // 16), 3), dtype=np.uint8)
-    smooth = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC), np.int16)
-    noisy = smooth + generator.integers(-8, 9, smooth.shape)
-    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
-
-
-def encoded(image: Image.Image, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", **({"quality": 90} | options))
-    return file.getvalue()
 
 
 def subsampled(image: Image.Image, subsampling: str, *, progressive: bool) -> bytes:
@@ -75,11 +59,12 @@ def test_a_region_is_bit_for_bit_what_the_whole_image_has_there(
     assert opened is not None
     assert (opened.width, opened.height) == (width, height)
     for grey in (False, True):
-        found = jpeg.decode(opened, snapped, scale=scale, grey=grey)
+        region = jpeg.decode(opened, snapped, scale=scale, grey=grey)
+        assert region is not None
         whole = full(payload, scale, grey=grey)
         if min(width, height) >= 16:  # of smaller ones simplejpeg may choose another scale that gives the same size
             expected = whole[top // scale :, left // scale :][: down // scale, : across // scale]
-            assert np.array_equal(found, expected)
+            assert np.array_equal(region, expected)
 
 
 @given(
@@ -99,9 +84,7 @@ def test_a_snapped_box_lies_on_whole_pixels_inside_the_box(box: tuple[int, int, 
     box=st.tuples(st.integers(0, 500), st.integers(0, 500), st.integers(1, 3000), st.integers(1, 3000)),
     least=st.tuples(st.integers(1, 600), st.integers(1, 600)),
 )
-def test_no_scale_leaves_fewer_pixels_than_are_wanted_and_the_next_would(
-    box: tuple[int, int, int, int], least: tuple[int, int]
-) -> None:
+def test_the_scale_is_the_smallest_with_enough_pixels(box: tuple[int, int, int, int], least: tuple[int, int]) -> None:
     def inside(scale: int) -> bool:
         _, _, across, down = jpeg.snap_box(box, scale)
         return across // scale >= least[0] and down // scale >= least[1]
@@ -129,7 +112,7 @@ def test_damage_ends_in_an_error_or_an_image_and_never_in_a_crash(data: st.DataO
     assert not cut  # Pillow refuses even one that lacks nothing but its last marker
 
 
-def test_an_image_whose_data_end_early_or_make_no_sense_is_refused() -> None:
+def test_an_image_whose_data_ends_early_is_refused() -> None:
     payload = encoded(drawn(256, 256))
     start = payload.index(b"\xff\xda") + 14
     ends = payload[: start + 5000] + b"\xff\xd9"  # Pillow shows this half grey, and says nothing
@@ -157,7 +140,7 @@ def test_a_truncated_image_is_refused_and_not_half_grey(share: float) -> None:
         decode_crop(payload[: int(len(payload) * share)], np.empty((64, 64, 3), np.uint8), whole_image, b"")
 
 
-def test_damage_leaves_no_trace_in_what_is_decoded_next() -> None:
+def test_a_damaged_image_does_not_change_the_pixels_of_the_next() -> None:
     intact = encoded(drawn(200, 150))
     before, after = np.empty((100, 100, 3), np.uint8), np.empty((100, 100, 3), np.uint8)
     decode_crop(intact, before, centre_crop, b"")
@@ -169,11 +152,6 @@ def test_damage_leaves_no_trace_in_what_is_decoded_next() -> None:
         assert (before == after).all()
 
 
-def noise(a: np.ndarray, b: np.ndarray) -> float:
-    """The mean absolute difference, in levels of 255."""
-    return float(np.abs(a.astype(np.int16) - b.astype(np.int16)).mean())
-
-
 def signal_to_noise(a: np.ndarray, b: np.ndarray) -> float:
     """The peak ratio, in dB."""
     return float(10 * np.log10(255**2 / max(1e-9, ((a.astype(np.float64) - b) ** 2).mean())))
@@ -182,7 +160,7 @@ def signal_to_noise(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
 @pytest.mark.parametrize("side", [64, 96, 160, 224, 300, 400, 600])
 @pytest.mark.parametrize("crop", [whole_image, centre_crop])
-def test_a_picture_is_near_to_a_filtered_resize_of_the_whole_photograph(name: str, side: int, crop: Crop) -> None:
+def test_a_crop_is_close_to_a_filtered_resize_of_the_whole_photograph(name: str, side: int, crop: Crop) -> None:
     payload = resources.files("sklearn.datasets").joinpath("images", name).read_bytes()
     decoded = Image.open(io.BytesIO(payload)).convert("RGB")
     out = np.empty((side, side, 3), np.uint8)
@@ -190,16 +168,16 @@ def test_a_picture_is_near_to_a_filtered_resize_of_the_whole_photograph(name: st
     left, top, width, height = box = crop(*decoded.size, b"")
     part = decoded.crop((left, top, left + width, top + height))
     reference = np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
-    farthest, least = TOLERANCE[jpeg.scale_for(box, (side, side)) > 1]
-    assert noise(out, reference) < farthest
-    assert signal_to_noise(out, reference) > least
+    most_noise, least_ratio = TOLERANCE[jpeg.scale_for(box, (side, side)) > 1]
+    assert noise(out, reference) < most_noise
+    assert signal_to_noise(out, reference) > least_ratio
     unfiltered = cv2.resize(np.asarray(part), (side, side), interpolation=cv2.INTER_LINEAR)  # what other loaders do
     assert noise(out, reference) <= noise(unfiltered, reference)
 
 
 def test_other_engines_give_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     payload = encoded(drawn(640, 480))
-    found = {}
+    by_engine = {}
     for name in ("turbojpeg", "simplejpeg", "pillow"):
         if name != "turbojpeg":
             monkeypatch.setattr(libturbojpeg, "library", lambda: None)
@@ -207,31 +185,13 @@ def test_other_engines_give_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.setattr(jpeg, "engine", lambda: "pillow")
         out = np.empty((96, 96, 3), np.uint8)
         decode_crop(payload, out, centre_crop, b"")
-        found[name] = out
-    assert noise(found["turbojpeg"], found["simplejpeg"]) < 1.5
-    assert noise(found["turbojpeg"], found["pillow"]) < 3
+        by_engine[name] = out
+    assert noise(by_engine["turbojpeg"], by_engine["simplejpeg"]) < 1.5
+    assert noise(by_engine["turbojpeg"], by_engine["pillow"]) < 3
     monkeypatch.setattr(pictures, "_opencv", lambda: None)
     out = np.empty((96, 96, 3), np.uint8)
     decode_crop(payload, out, centre_crop, b"")
-    assert noise(found["pillow"], out) < 3
-
-
-@pytest.mark.parametrize("turned", range(1, 9))
-@pytest.mark.parametrize("name", ["turbojpeg", "pillow"])
-def test_images_are_upright_whatever_their_exif_says(turned: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name == "pillow":
-        monkeypatch.setattr(jpeg, "open_jpeg", lambda payload: None)
-    exif = Image.Exif()
-    exif[0x0112] = turned
-    payload = encoded(drawn(64, 48), quality=95, exif=exif)
-    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(payload)))
-    box = (6, 10, 20, 30)
-    out = np.empty((30, 20, 3), np.uint8)
-    decode_crop(payload, out, lambda width, height, draws: box, b"")
-    assert noise(out, np.asarray(expected.crop((6, 10, 26, 40)))) < 1
-    small = np.empty((expected.height // 4, expected.width // 4, 3), np.uint8)
-    decode_crop(payload, small, whole_image, b"")
-    assert noise(small, np.asarray(expected.resize(small.shape[1::-1], Image.Resampling.BILINEAR))) < 5
+    assert noise(by_engine["pillow"], out) < 3
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "L", "RGB"])
@@ -242,27 +202,3 @@ def test_every_kind_of_jpeg_is_read_in_grey_and_colour(mode: str, channels: int)
     decode_crop(encoded(image, quality=95), out, whole_image, b"")
     plain = image.convert("L" if channels == 1 else "RGB").resize((40, 40), Image.Resampling.BILINEAR)
     assert noise(out, np.asarray(plain).reshape(out.shape)) < 4
-
-
-@given(width=st.integers(1, 3000), height=st.integers(1, 3000), draws=st.binary(min_size=32, max_size=32))
-def test_a_random_crop_lies_inside_and_has_the_area_and_shape_that_it_may(
-    width: int, height: int, draws: bytes
-) -> None:
-    left, top, across, down = random_crop(width, height, draws, scale=(0.25, 1), ratio=(3 / 4, 4 / 3))
-    assert 0 <= left <= left + across <= width
-    assert 0 <= top <= top + down <= height
-    assert min(across, down) >= 1
-    if min(width, height) > 100 and 0.8 < width / height < 1.25:
-        assert across * down >= 0.24 * width * height
-        assert 0.7 < across / down < 1.4
-
-
-def test_random_crops_are_spread_evenly() -> None:
-    generator = np.random.default_rng(1)
-    crops = [random_crop(256, 256, generator.bytes(32), scale=(0.08, 1), ratio=(3 / 4, 4 / 3)) for _ in range(4000)]
-    areas = np.array([width * height / 65536 for _, _, width, height in crops])
-    assert 0.44 < areas.mean() < 0.54  # uniform in 0.08 to 1, of which some of the largest do not fit
-    free = [
-        (left / (256 - width), top / (256 - height)) for left, top, width, height in crops if max(width, height) < 200
-    ]
-    assert np.allclose(np.array(free).mean(axis=0), 0.5, atol=0.03)
