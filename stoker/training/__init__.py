@@ -1,7 +1,7 @@
-"""Training: a pinned version as a stream of batches, models, and a loop that stops and resumes anywhere.
+"""Training: a pinned version as a stream of batches, models, and a training loop that can stop and resume anywhere.
 
-Reads storage alone: a training job runs on a machine that never heard of the pipelines. The names are lazy, so that
-importing this package loads no torch.
+It reads a version from storage and needs nothing of the pipelines that made it. The names are loaded when they are
+used, so importing this package does not import torch.
 """
 
 from importlib import import_module

@@ -1,12 +1,12 @@
-"""Random crops of JPEGs as batches: Stoker's maker and loader, the bare decoders it stands on, and Pillow.
+"""Random crops of JPEGs as batches: Stoker's PictureMaker and Loader beside bare decoder loops and Pillow.
 
     python tests/benchmarks/bench_decode.py [--images FOLDER] [--rounds 7] [--batches 8] [--size 224] [--side 256]
 
 Each round runs every reader once, in turn, on the same images with the same crops. "region loop" and "full loop" are
-the least a program can do: libturbojpeg's region decode, or simplejpeg's decode of everything, and one cv2.resize of
-the crop into a batch that is used again. Ratios are medians over the rounds of processor time to that of the region
-loop in the same round. FOLDER holds JPEGs; without it they are made: smooth shapes under noise, with the bytes per
-pixel of a photograph.
+lower bounds: libturbojpeg's region decode, or simplejpeg's decode of the whole image, and one cv2.resize of the crop
+into a reused batch. Ratios are medians over the rounds of processor time to that of the region
+loop in the same round. FOLDER holds JPEGs; without it they are generated: smooth shapes under noise, with the
+bytes per pixel of a photograph.
 """
 
 import argparse
@@ -38,66 +38,66 @@ CROP = partial(random_crop, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
 Run = Callable[[], int]  # images read
 
 
-def made(count: int, side: int) -> list[bytes]:
+def generate_jpegs(count: int, side: int) -> list[bytes]:
     """JPEGs of 256 px have about 18 KB."""
     generator = np.random.default_rng(0)
-    found = []
+    jpegs = []
     for _ in range(count):
         small = generator.integers(0, 256, (side // 16, side // 16, 3), dtype=np.uint8)
         smooth = np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC), np.int16)
         fine = np.clip(smooth + generator.integers(-14, 15, smooth.shape), 0, 255).astype(np.uint8)
         file = io.BytesIO()
         Image.fromarray(fine).save(file, "JPEG", quality=85)
-        found.append(file.getvalue())
-    return found
+        jpegs.append(file.getvalue())
+    return jpegs
 
 
-class Bare:
-    """Loops over payloads and boxes that are known, into one batch."""
+class BareLoops:
+    """Decoder loops without a loader: payloads and crops are known beforehand, all batches share their memory."""
 
     def __init__(self, payloads: Sequence[memoryview], draws: Sequence[bytes], size: int) -> None:
         self.payloads, self.draws, self.size = payloads, draws, size
         self.out = np.empty((BATCH, size, size, 3), np.uint8)
         sizes = [Image.open(io.BytesIO(payload)).size for payload in payloads]
-        self.boxes = [CROP(*one, drawn) for one, drawn in zip(sizes, draws, strict=True)]
-        self.mirrored = [is_mirrored(one) for one in draws]
+        self.boxes = [CROP(*image_size, drawn) for image_size, drawn in zip(sizes, draws, strict=True)]
+        self.mirrored = [is_mirrored(drawn) for drawn in draws]
 
-    def finish(self, pixels: np.ndarray, place: int) -> None:
-        out = self.out[place % BATCH]
+    def finish(self, pixels: np.ndarray, index: int) -> None:
+        out = self.out[index % BATCH]
         cv2.resize(pixels, (self.size, self.size), dst=out, interpolation=cv2.INTER_LINEAR)
-        if self.mirrored[place]:
+        if self.mirrored[index]:
             cv2.flip(out, 1, dst=out)
 
     def region(self) -> int:
         library = libturbojpeg.library()
         assert library is not None, "the region loop needs libturbojpeg 3"
         handle, scratch = library.tj3Init(1), np.empty(3 * 4096 * 4096, np.uint8)
-        for place, (payload, (left, top, width, height)) in enumerate(zip(self.payloads, self.boxes, strict=True)):
+        for index, (payload, (left, top, width, height)) in enumerate(zip(self.payloads, self.boxes, strict=True)):
             data = np.frombuffer(payload, np.uint8)
             address = data.ctypes.data
             library.tj3DecompressHeader(handle, address, data.size)
-            block = libturbojpeg.MCU_SIZES[library.tj3Get(handle, libturbojpeg.SUBSAMPLING)][0]
-            start = left // block * block
+            mcu_width = libturbojpeg.MCU_SIZES[library.tj3Get(handle, libturbojpeg.SUBSAMPLING)][0]
+            start = left // mcu_width * mcu_width
             across = width + left - start
             assert library.tj3SetCroppingRegion(handle, libturbojpeg.Region(start, top, across, height)) == 0
             assert library.tj3Decompress8(handle, address, data.size, scratch.ctypes.data, across * 3, 0) == 0
-            self.finish(scratch[: across * height * 3].reshape(height, across, 3)[:, left - start :], place)
+            self.finish(scratch[: across * height * 3].reshape(height, across, 3)[:, left - start :], index)
         library.tj3Destroy(handle)
         return len(self.payloads)
 
     def full(self) -> int:
-        for place, (payload, (left, top, width, height)) in enumerate(zip(self.payloads, self.boxes, strict=True)):
-            self.finish(simplejpeg.decode_jpeg(payload)[top : top + height, left : left + width], place)
+        for index, (payload, (left, top, width, height)) in enumerate(zip(self.payloads, self.boxes, strict=True)):
+            self.finish(simplejpeg.decode_jpeg(payload)[top : top + height, left : left + width], index)
         return len(self.payloads)
 
     def pillow(self) -> int:
-        """As torchvision's RandomResizedCrop and ToTensor have it, less the division by 255."""
-        for place, (payload, (left, top, width, height)) in enumerate(zip(self.payloads, self.boxes, strict=True)):
+        """As torchvision's RandomResizedCrop and ToTensor do it, without the division by 255."""
+        for index, (payload, (left, top, width, height)) in enumerate(zip(self.payloads, self.boxes, strict=True)):
             image = Image.open(io.BytesIO(payload)).convert("RGB").crop((left, top, left + width, top + height))
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
-            if self.mirrored[place]:
+            if self.mirrored[index]:
                 image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            self.out[place % BATCH] = np.asarray(image)
+            self.out[index % BATCH] = np.asarray(image)
         return len(self.payloads)
 
 
@@ -107,14 +107,16 @@ def by_maker(maker: PictureMaker, batches: Sequence[tuple[Samples, Sequence[byte
 
 def by_loader(loader: Loader) -> int:
     images = sum(len(batch.images) for batch in loader)
-    for coming in list(loader._coming.values()):
-        coming.exception()  # of the next epoch: they are paid for here, as this epoch's first were in the round before
+    # Wait for the batches of the next epoch that were begun. Their cost counts in this round, in place of the first
+    # batches of this epoch, which the round before made.
+    for future in list(loader._coming.values()):
+        future.exception()
     return images
 
 
-def measured(runs: dict[str, Run], rounds: int) -> None:
+def measure(runs: dict[str, Run], rounds: int) -> None:
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for number in range(rounds + 1):  # the first fills caches
+    for number in range(rounds + 1):  # round 0 warms up, and is not counted
         for name, run in runs.items():
             wall, cpu = time.perf_counter(), time.process_time()
             images = run()
@@ -123,9 +125,9 @@ def measured(runs: dict[str, Run], rounds: int) -> None:
                 seconds[name].append((cpu / images * 1e6, images / wall))
     floor = seconds["region loop"]
     print("| | CPU ms per 1,000 | images/s | CPU to the region loop's |\n|---|---|---|---|")
-    for name, found in seconds.items():
-        ratio = statistics.median(one[0] / least[0] for one, least in zip(found, floor, strict=True))
-        cpu, rate = (statistics.median(column) for column in zip(*found, strict=True))
+    for name, rounds_of_reader in seconds.items():
+        ratio = statistics.median(cpu / least for (cpu, _), (least, _) in zip(rounds_of_reader, floor, strict=True))
+        cpu, rate = (statistics.median(column) for column in zip(*rounds_of_reader, strict=True))
         print(f"| {name} | {cpu:.0f} | {rate:,.0f} | {ratio:.2f} |")
 
 
@@ -135,17 +137,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batches", type=int, default=8, help=f"of {BATCH} images, in a round")
     parser.add_argument("--size", type=int, default=224, help="of the crops, in pixels")
-    parser.add_argument("--side", type=int, default=256, help="of the images that are made, in pixels")
+    parser.add_argument("--side", type=int, default=256, help="of generated images, in pixels")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     count = BATCH * options.batches
-    given = (
+    jpegs = (
         [path.read_bytes() for path in sorted(options.images.glob("*.jp*g"))]
         if options.images
-        else made(min(count, 256), options.side)
+        else generate_jpegs(min(count, 256), options.side)
     )
-    samples = [Sample(f"s{n:06d}", {"jpg": given[n % len(given)]}, {"label": n % 10}) for n in range(count)]
-    print(f"{len(given)} images, {sum(map(len, given)) / len(given) / 1000:.1f} KB; engine {jpeg.engine()}")
+    samples = [Sample(f"s{n:06d}", {"jpg": jpegs[n % len(jpegs)]}, {"label": n % 10}) for n in range(count)]
+    print(f"{len(jpegs)} images, {sum(map(len, jpegs)) / len(jpegs) / 1000:.1f} KB; engine {jpeg.engine()}")
     with tempfile.TemporaryDirectory() as folder:
         store = MemoryStore()
         manifest = corpora.version(store, Path(folder), {"train": samples}, per_shard=1000)
@@ -154,20 +156,21 @@ def main() -> None:
         def stream() -> ShardStream:
             return ShardStream(store, manifest, batch_size=BATCH, make=maker, cache=Path(folder) / "cache")
 
-        own = stream()
-        gathered: list[tuple[Samples, Sequence[bytes]]] = []
+        source = stream()
+        batches: list[tuple[Samples, Sequence[bytes]]] = []
         generator = np.random.default_rng(1)
         for start in range(0, count, BATCH):
-            one = own.fetch_samples(own.locate_share(0, start))
-            gathered.append((one, [generator.bytes(32) for _ in range(len(one))]))
-        payloads = [one for batch, _ in gathered for one in batch.column("jpg") if one is not None]
-        bare = Bare(payloads, [one for _, draws in gathered for one in draws], options.size)
+            samples_of_batch = source.fetch_samples(source.locate_share(0, start))
+            draws_of_batch = [generator.bytes(32) for _ in range(len(samples_of_batch))]
+            batches.append((samples_of_batch, draws_of_batch))
+        payloads = [payload for batch, _ in batches for payload in batch.column("jpg") if payload is not None]
+        bare = BareLoops(payloads, [drawn for _, draws in batches for drawn in draws], options.size)
         loaders = {workers: Loader(stream(), workers=workers) for workers in (1, 2)}
-        measured(
+        measure(
             {
                 "region loop": bare.region,
                 "full loop": bare.full,
-                "PictureMaker": lambda: by_maker(maker, gathered),
+                "PictureMaker": lambda: by_maker(maker, batches),
                 "Loader, 1 thread": lambda: by_loader(loaders[1]),
                 "Loader, 2 threads": lambda: by_loader(loaders[2]),
                 "Pillow": bare.pillow,
@@ -176,7 +179,7 @@ def main() -> None:
         )
         for loader in loaders.values():
             loader.close()
-        own.close()
+        source.close()
 
 
 if __name__ == "__main__":

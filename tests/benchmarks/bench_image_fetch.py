@@ -1,9 +1,9 @@
-"""Processor time per image URL over loopback: Stoker's polite client and source against bare clients.
+"""Processor time per image URL over loopback: Stoker's web client and its source image_urls beside bare clients.
 
     python tests/benchmarks/bench_image_fetch.py [--images 500] [--kilobytes 100] [--rounds 5]
 
 The server is a process of its own. Each round runs every client once, in turn; the figure is the median over the
-rounds of the client process's user and system time divided by the number of images. Nobody decodes anything.
+rounds of the client process's user and system time divided by the number of images. Nothing is decoded.
 """
 
 import argparse
@@ -31,16 +31,16 @@ WEB = Web(allow_private=True, requests_per_second=0, connections_per_host=THREAD
 
 
 def serve(kilobytes: int) -> None:
-    """A server as cheap as Python allows: one JPEG-like body under every path but robots.txt."""
+    """A minimal HTTP server: the same JPEG-like body under every path but robots.txt."""
     body = b"\xff\xd8\xff\xe0" + os.urandom(kilobytes * 1000 - 4)
-    found = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    ok = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(missing if b" /robots.txt " in head[:40] else found)
+                writer.write(missing if b" /robots.txt " in head[:40] else ok)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -53,35 +53,35 @@ def serve(kilobytes: int) -> None:
     asyncio.run(main())
 
 
-def each(fetch: Callable[[str], int], urls: Sequence[str]) -> int:
+def fetch_all(fetch: Callable[[str], int], urls: Sequence[str]) -> int:
     with ThreadPoolExecutor(THREADS) as pool:
         return sum(pool.map(fetch, urls))
 
 
 def by_urllib(urls: Sequence[str]) -> int:
-    """A new connection for each URL, as img2dataset does it; http only, so no TLS context is made."""
+    """A new connection for each URL, as img2dataset opens one; plain HTTP, so no TLS context is made."""
 
     def fetch(url: str) -> int:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return len(answer.read())
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return len(response.read())
 
-    return each(fetch, urls)
+    return fetch_all(fetch, urls)
 
 
 def by_httpx(urls: Sequence[str]) -> int:
-    """Connections used again."""
+    """Connections are reused."""
     with httpx.Client() as client:
-        return each(lambda url: len(client.get(url).content), urls)
+        return fetch_all(lambda url: len(client.get(url).content), urls)
 
 
 def by_web(urls: Sequence[str]) -> int:
     def fetch(url: str) -> int:
-        answer = WEB.get(url, max_size=10_000_000)
-        assert isinstance(answer, Fetched), answer
-        return answer.size
+        fetched = WEB.get(url, max_size=10_000_000)
+        assert isinstance(fetched, Fetched), fetched
+        return fetched.size
 
     try:
-        return each(fetch, urls)
+        return fetch_all(fetch, urls)
     finally:
         WEB.close()
 
@@ -92,9 +92,9 @@ def by_source(urls: Sequence[str]) -> int:
         root = Path(folder)
         (root / "urls.txt").write_text("\n".join(urls))
         source, context = ImageUrls(lists="urls.txt"), Context(root, WEB, root)
-        candidates = (one for part in source.partitions(context) for one in source.read(part, context))
+        candidates = (candidate for part in source.partitions(context) for candidate in source.read(part, context))
         try:
-            return sum(len(payload) for one in candidates for payload in one.sample.fields.values())
+            return sum(len(payload) for candidate in candidates for payload in candidate.sample.fields.values())
         finally:
             WEB.close()
 
@@ -126,9 +126,9 @@ def main() -> None:
             times: dict[str, list[float]] = {name: [] for name in CLIENTS}
             for _ in range(options.rounds):
                 for name, client in CLIENTS.items():
-                    began = time.process_time()
+                    started = time.process_time()
                     assert client(urls) == options.images * options.kilobytes * 1000
-                    times[name].append((time.process_time() - began) / options.images * 1000)
+                    times[name].append((time.process_time() - started) / options.images * 1000)
         finally:
             server.terminate()
     print(f"{options.images} images of {options.kilobytes} kB, {options.rounds} rounds, CPU ms per URL: median (range)")

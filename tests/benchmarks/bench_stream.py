@@ -1,4 +1,4 @@
-"""The stream beside its peers on the same samples, local and from a real S3 server: `make bench-stream`.
+"""The stream beside other loaders on the same samples, local and from a real S3 server: `make bench-stream`.
 
     python tests/benchmarks/bench_stream.py [--samples 8192] [--rounds 3] [--only stoker,dali] [--rows raw] [--quick]
 
@@ -8,8 +8,8 @@ payloads once. Decoded: random crops of 224 px in batches of 128; peers are give
 decoder. Each contender runs in a process of its own, in turn, round by round; rates and processor time (of the whole
 tree of processes) count from the first batch on, which is reported by itself and begins when everything is imported.
 Some have read much ahead by then: `with first/s` counts all samples and the time from the beginning.
-What caches begins with an empty cache, so that `stoker` also proves every shard by its checksum; `stoker-again` is the
-next run, which finds them proven. Figures are medians over the rounds, ratios medians of each round's ratios.
+Caches are empty at first, so `stoker` also verifies the checksum of every shard; `stoker-again` is the next run, which
+finds them verified. Figures are medians over the rounds, ratios medians of each round's ratios.
 """
 
 import argparse
@@ -50,16 +50,16 @@ def samples(count: int) -> list[tuple[str, bytes, bytes]]:
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    photographs = [Image.fromarray(one) for one in load_sample_images().images]
+    photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     draw = random.Random(1)
     jpegs = []
     for number in range(min(count, 512)):
         photograph = photographs[number % len(photographs)]
         side = draw.uniform(0.35, 1) * min(photograph.size)
         left, top = draw.uniform(0, photograph.width - side), draw.uniform(0, photograph.height - side)
-        made = photograph.resize((256, 256), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+        image = photograph.resize((256, 256), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
         file = io.BytesIO()
-        made.save(file, "JPEG", quality=88)
+        image.save(file, "JPEG", quality=88)
         jpegs.append(file.getvalue())
     return [
         (f"sample-{number:06d}", jpegs[number % len(jpegs)], json.dumps({"label": number % 10, "n": number}).encode())
@@ -73,16 +73,21 @@ def prepare(folder: Path, count: int, names: Sequence[str]) -> None:
     from stoker.storage.shards.sample import Sample
     from tests.training import corpora
 
-    made = samples(count)
+    triples = samples(count)
     store = open_store(str(folder / "stoker"))
-    ours = [Sample(key, {"jpg": jpg}, json.loads(record)) for key, jpg, record in made]
+    ours = [Sample(key, {"jpg": jpg}, json.loads(record)) for key, jpg, record in triples]
     manifest = corpora.version(store, folder, {"train": ours}, corpus="bench", per_shard=-(-count // SHARDS))
     tars = [str(store.path(shard.key)) for shard in manifest.shards]
-    facts: dict[str, Any] = {"samples": count, "tars": tars, "dali": [], "bytes": sum(len(one[1]) for one in made)}
+    facts: dict[str, Any] = {
+        "samples": count,
+        "tars": tars,
+        "dali": [],
+        "bytes": sum(len(jpg) for _, jpg, _ in triples),
+    }
     if "mosaicml-streaming" in names:
-        _write_mds(folder / "mds", made)
+        _write_mds(folder / "mds", triples)
     if "litdata" in names:
-        _write_litdata(folder / "litdata", made)
+        _write_litdata(folder / "litdata", triples)
     if "dali" in names:
         for tar in tars:
             facts["dali"].append(f"{folder}/{len(facts['dali'])}.idx")
@@ -92,7 +97,7 @@ def prepare(folder: Path, count: int, names: Sequence[str]) -> None:
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
-def _write_mds(folder: Path, made: Sequence[tuple[str, bytes, bytes]]) -> None:
+def _write_mds(folder: Path, triples: Sequence[tuple[str, bytes, bytes]]) -> None:
     code = (
         "import pickle, sys; from tests.benchmarks.stream_peers import stub_torchvision; stub_torchvision()\n"
         "from streaming import MDSWriter\n"
@@ -101,22 +106,23 @@ def _write_mds(folder: Path, made: Sequence[tuple[str, bytes, bytes]]) -> None:
     )
     import pickle
 
-    subprocess.run([sys.executable, "-c", code, str(folder)], input=pickle.dumps(made), check=True, cwd=_ROOT)
+    subprocess.run([sys.executable, "-c", code, str(folder)], input=pickle.dumps(triples), check=True, cwd=_ROOT)
 
 
-def _write_litdata(folder: Path, made: Sequence[tuple[str, bytes, bytes]]) -> None:
-    from litdata.streaming.writer import BinaryWriter
+def _write_litdata(folder: Path, triples: Sequence[tuple[str, bytes, bytes]]) -> None:
+    from litdata.streaming.writer import BinaryWriter  # type: ignore[import-not-found,unused-ignore]  # see peers.txt
 
     folder.mkdir(parents=True)
     writer = BinaryWriter(str(folder), chunk_bytes="20MB")
-    for number, (_, jpg, record) in enumerate(made):
+    for number, (_, jpg, record) in enumerate(triples):
         writer[number] = (jpg, record)
     writer.done()
     writer.merge()
 
 
 def _write_energon(folder: Path, tars: Sequence[str]) -> None:
-    from megatron.energon.flavors import BaseWebdatasetFactory
+    # In peers.txt alone, as every contender:
+    from megatron.energon.flavors import BaseWebdatasetFactory  # type: ignore[import-not-found,unused-ignore]
 
     folder.mkdir(parents=True)
     for number, tar in enumerate(tars):
@@ -128,7 +134,7 @@ def _write_energon(folder: Path, tars: Sequence[str]) -> None:
 
 
 def upload(folder: Path, server: Any) -> None:  # Any: seaweed.Server
-    """Put everything into the bucket ``bench``, and note where."""
+    """Put everything into the bucket ``bench``, and its URLs into facts.json."""
     from stoker.storage.stores.s3 import S3Store, create_bucket
 
     keys = (server.access_key, server.secret_key)
@@ -141,10 +147,10 @@ def upload(folder: Path, server: Any) -> None:  # Any: seaweed.Server
                 store.write(key, path)
     facts = json.loads((folder / "facts.json").read_text())
     client = store._access._client()
-    place = [Path(tar).relative_to(folder).as_posix() for tar in facts["tars"]]
+    keys_of_tars = [Path(tar).relative_to(folder).as_posix() for tar in facts["tars"]]
     facts["urls"] = [
         client.generate_presigned_url("get_object", Params={"Bucket": "bench", "Key": key}, ExpiresIn=7 * 24 * 3600)
-        for key in place
+        for key in keys_of_tars
     ]
     facts["keys"] = keys
     (folder / "facts.json").write_text(json.dumps(facts))
@@ -152,21 +158,21 @@ def upload(folder: Path, server: Any) -> None:  # Any: seaweed.Server
 
 def child(contender: str, task: Task) -> dict[str, float]:
     """Run one contender in this process."""
-    import psutil
+    import psutil  # type: ignore[import-untyped,unused-ignore]  # its stubs are not installed
     import torch.utils.data  # noqa: F401  # every contender's loop has it
 
     me = psutil.Process()
 
     def cpu() -> float:
-        own = resource.getrusage(resource.RUSAGE_SELF)
+        this = resource.getrusage(resource.RUSAGE_SELF)
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-        total = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+        total = this.ru_utime + this.ru_stime + ended.ru_utime + ended.ru_stime
         for process in me.children(recursive=True):
             try:
                 times = process.cpu_times()
                 total += times.user + times.system
             except psutil.Error:
-                continue  # it has just ended, and counts among the ended
+                continue  # it has just ended, and is counted in RUSAGE_CHILDREN
         return total
 
     def memory() -> float:
@@ -181,17 +187,17 @@ def child(contender: str, task: Task) -> dict[str, float]:
     before = memory()
     for _ in CONTENDERS[contender](Task(**{**task.__dict__, "epochs": 0})):  # imports, and nothing else
         break
-    begun = time.perf_counter()
+    started = time.perf_counter()
     first = used = 0.0
     seen = counted = 0
     peak = before
-    looked = looked_cpu = 0.0  # time that went into looking at the memory, which is not the contender's
+    probing = probing_cpu = 0.0  # time spent on measuring memory, which is not the contender's
     for number, batch in enumerate(CONTENDERS[contender](task)):
         if task.decoded:
             seen += len(batch)
         else:
-            for one in batch:
-                for payload in one:
+            for sample in batch:
+                for payload in sample:
                     bytes(memoryview(payload))  # every byte copied once
             seen += len(batch)
         if not number:
@@ -199,17 +205,17 @@ def child(contender: str, task: Task) -> dict[str, float]:
         elif number in (2, 7, 20) or number % 64 == 63:
             since, since_cpu = time.perf_counter(), time.thread_time()
             peak = max(peak, memory())
-            looked += time.perf_counter() - since
-            looked_cpu += time.thread_time() - since_cpu
-        last = time.perf_counter() - looked
-    total = cpu() - looked_cpu
+            probing += time.perf_counter() - since
+            probing_cpu += time.thread_time() - since_cpu
+        last = time.perf_counter() - probing
+    total = cpu() - probing_cpu
     rest = max(1, seen - counted)
     return {
         "samples": seen,
         "rate": rest / max(1e-9, last - first),
-        "whole": seen / max(1e-9, last - begun),
+        "whole": seen / max(1e-9, last - started),
         "cpu_ms": (total - used) / rest * 1e6,
-        "first_ms": (first - begun) * 1e3,
+        "first_ms": (first - started) * 1e3,
         "peak_mb": peak - before,
     }
 
@@ -217,7 +223,7 @@ def child(contender: str, task: Task) -> dict[str, float]:
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def measured(contender: str, task: Task) -> dict[str, Any]:  # Any: JSON values
+def measure_apart(contender: str, task: Task) -> dict[str, Any]:  # Any: JSON values
     """Run one contender in a process of its own."""
     environment = os.environ | {
         "PYTHONPATH": str(_ROOT),
@@ -230,12 +236,12 @@ def measured(contender: str, task: Task) -> dict[str, Any]:  # Any: JSON values
     }
     if task.where == "s3":
         environment |= dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), task.facts["keys"], strict=True))
-    given = json.dumps(
+    task_json = json.dumps(
         {name: str(value) if isinstance(value, Path) else value for name, value in task.__dict__.items()}
     )
     try:
-        done = subprocess.run(
-            [sys.executable, __file__, "--child", contender, given],
+        process = subprocess.run(
+            [sys.executable, __file__, "--child", contender, task_json],
             capture_output=True,
             text=True,
             timeout=300,
@@ -245,47 +251,49 @@ def measured(contender: str, task: Task) -> dict[str, Any]:  # Any: JSON values
         )
     except subprocess.TimeoutExpired:
         return {"error": "no end in 300 s"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines:
-        said = " ".join(done.stderr.split()[-40:]) or "no answer"
-        return {"error": said[-300:]}
-    found: dict[str, Any] = json.loads(lines[-1])
-    return found
+    lines = [line for line in process.stdout.splitlines() if line.startswith("{")]
+    if process.returncode or not lines:
+        message = " ".join(process.stderr.split()[-40:]) or "no output"
+        return {"error": message[-300:]}
+    figures: dict[str, Any] = json.loads(lines[-1])
+    return figures
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--samples", type=int, default=8192)
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--only", help="names, with commas between")
-    options.add_argument("--rows", help="parts of the rows' names, with commas between")
-    options.add_argument("--quick", action="store_true", help="1,024 samples, one round")
-    options.add_argument("--json", type=Path, help="where to write all figures")
-    options.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    asked = options.parse_args()
-    if asked.child:
-        given = json.loads(asked.child[1])
-        task = Task(**{**given, "folder": Path(given["folder"]), "cache": Path(given["cache"])})
-        print(json.dumps(child(asked.child[0], task)))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=8192)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help="names, with commas between")
+    parser.add_argument("--rows", help="parts of the rows' names, with commas between")
+    parser.add_argument("--quick", action="store_true", help="1,024 samples, one round")
+    parser.add_argument("--json", type=Path, help="where to write all figures")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        fields = json.loads(options.child[1])
+        task = Task(**{**fields, "folder": Path(fields["folder"]), "cache": Path(fields["cache"])})
+        print(json.dumps(child(options.child[0], task)))
         return
-    count, rounds = (1024, 1) if asked.quick else (asked.samples, asked.rounds)
-    names = [name for name in CONTENDERS if (not asked.only or name in asked.only.split(","))]
+    count, rounds = (1024, 1) if options.quick else (options.samples, options.rounds)
+    names = [name for name in CONTENDERS if (not options.only or name in options.only.split(","))]
     absent = [name for name in names if name in PACKAGES and not _version(PACKAGES[name])]
     names = [name for name in names if name not in absent]
     rows = {
-        name: row for name, row in ROWS.items() if not asked.rows or any(part in name for part in asked.rows.split(","))
+        name: row
+        for name, row in ROWS.items()
+        if not options.rows or any(part in name for part in options.rows.split(","))
     }
     print(
         ", ".join(f"{package} {_version(package)}" for package in sorted(set(PACKAGES.values()) | {"stoker", "torch"}))
     )
     if absent:
         print(f"not installed: {', '.join(absent)}")
-    with tempfile.TemporaryDirectory(prefix="bench-stream-") as made:
-        found = _measure(Path(made), count, rounds, names, rows)
-    for name, figures in found.items():
+    with tempfile.TemporaryDirectory(prefix="bench-stream-") as folder:
+        results = _measure(Path(folder), count, rounds, names, rows)
+    for name, figures in results.items():
         _show(name, figures)
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
 
 
 def _measure(
@@ -295,7 +303,7 @@ def _measure(
 
     prepare(folder, count, names)
     server = None
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {row: {name: [] for name in names} for row in rows}
+    results: dict[str, dict[str, list[dict[str, Any]]]] = {row: {name: [] for name in names} for row in rows}
     try:
         if any(row[0] == "s3" for row in rows.values()):
             server = seaweed.start(folder / "seaweed", access_key="bench", secret_key=secrets.token_hex(16))
@@ -314,13 +322,13 @@ def _measure(
                     cache.mkdir(exist_ok=True)
                     endpoint = server.endpoint if server else ""
                     task = Task(folder, where, decoded, workers, epochs, cache, endpoint)
-                    one = measured(name, task)
-                    found[row][name].append(one)
-                    print(f"round {number + 1}: {row}: {name}: {one}", file=sys.stderr, flush=True)
+                    figures = measure_apart(name, task)
+                    results[row][name].append(figures)
+                    print(f"round {number + 1}: {row}: {name}: {figures}", file=sys.stderr, flush=True)
     finally:
         if server is not None:
             server.stop(now=True)
-    return found
+    return results
 
 
 def _version(package: str) -> str:
@@ -336,15 +344,15 @@ def _show(row: str, figures: dict[str, list[dict[str, Any]]]) -> None:
     print(f"  {'':<19}{heads}")
     ours = figures.get("stoker", [])
     for name, runs in figures.items():
-        good = [(place, run) for place, run in enumerate(runs) if "rate" in run]
+        good = [(number, run) for number, run in enumerate(runs) if "rate" in run]
         if not good:
             if runs:
                 print(f"  {name:<19}  {runs[0].get('error', 'not measured')}")
             continue
         middle = {key: statistics.median(run[key] for _, run in good) for key in good[0][1]}
-        beside = [(run, ours[place]) for place, run in good if place < len(ours) and "rate" in ours[place]]
+        beside = [(run, ours[number]) for number, run in good if number < len(ours) and "rate" in ours[number]]
         ratios = {
-            key: f"{statistics.median(run[key] / own[key] for run, own in beside):.2f}" if beside else "-"
+            key: f"{statistics.median(run[key] / our_run[key] for run, our_run in beside):.2f}" if beside else "-"
             for key in ("rate", "whole")
         }
         print(

@@ -1,11 +1,11 @@
-"""Writing shards: Stoker's writer, webdataset's two and Python's tarfile on the same samples, beside the floor.
+"""Writing shards: Stoker's TarWriter, webdataset's two writers, Python's tarfile and a lower bound on the same samples.
 
     python tests/benchmarks/bench_write.py [--rounds 5] [--folder FOLDER] [--shapes 10000x18000,100000x300]
 
 Each round runs every writer once, in turn, on SAMPLESxBYTES samples of one image field and one JSON record. Stoker
-and the floor also make the SHA-256 of the whole; the others do not. The floor is a copy, the hash and write(2) of as
+and the floor also compute the SHA-256 of the tar; the others do not. The floor is a copy, the hash and write(2) of as
 many bytes, a megabyte at a time. Ratios are medians over the rounds of processor time to that of Stoker's ``add`` in
-the same round. Peak memory is that of a process that writes, less that of one that has only imported and made samples.
+the same round. Peak memory is that of a process that writes, less what it holds before it writes.
 """
 
 import argparse
@@ -40,15 +40,15 @@ def make(samples: int, size: int) -> Iterator[Sample]:
 
 def by_stoker(samples: list[Sample], folder: Path) -> None:
     with TarWriter(folder / "a.tar") as writer:
-        for one in samples:
-            writer.add(one)
+        for sample in samples:
+            writer.add(sample)
         writer.close()
 
 
 def by_copying(regions: list[bytes], folder: Path) -> None:
     with TarWriter(folder / "a.tar") as writer:
-        for one in regions:
-            writer.add_bytes(one)
+        for sample_bytes in regions:
+            writer.add_bytes(sample_bytes)
         writer.close()
 
 
@@ -56,33 +56,33 @@ def by_webdataset(samples: list[Sample], folder: Path) -> None:
     import webdataset
 
     with webdataset.TarWriter(str(folder / "a.tar")) as writer:
-        for one in samples:
-            writer.write({"__key__": one.key, **one.fields, "json": dict(one.record)})
+        for sample in samples:
+            writer.write({"__key__": sample.key, **sample.fields, "json": dict(sample.record)})
 
 
 def by_webdataset_shards(samples: list[Sample], folder: Path) -> None:
     import webdataset
 
     with webdataset.ShardWriter(str(folder / "a-%05d.tar"), maxcount=10**9, maxsize=1e12, verbose=0) as writer:
-        for one in samples:
-            writer.write({"__key__": one.key, **one.fields, "json": dict(one.record)})
+        for sample in samples:
+            writer.write({"__key__": sample.key, **sample.fields, "json": dict(sample.record)})
 
 
 def by_tarfile(samples: list[Sample], folder: Path) -> None:
     with tarfile.open(folder / "a.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-        for one in samples:
-            for name, payload in (*one.fields.items(), ("json", json.dumps(dict(one.record)).encode())):
-                info = tarfile.TarInfo(f"{one.key}.{name}")
+        for sample in samples:
+            for name, payload in (*sample.fields.items(), ("json", json.dumps(dict(sample.record)).encode())):
+                info = tarfile.TarInfo(f"{sample.key}.{name}")
                 info.size = len(payload)
                 tar.addfile(info, io.BytesIO(payload))
 
 
 def floor(size: int, folder: Path) -> None:
-    source, target, seen = os.urandom(2**20), bytearray(2**20), hashlib.sha256()
+    source, target, digest = os.urandom(2**20), bytearray(2**20), hashlib.sha256()
     with (folder / "a.tar").open("wb", buffering=0) as file:
         for _ in range(-(-size // 2**20)):
             target[:] = source
-            seen.update(target)
+            digest.update(target)
             file.write(target)
 
 
@@ -95,20 +95,20 @@ WRITERS: dict[str, Writer] = {
 
 
 def timed(write: Callable[[Path], None], folder: Path) -> tuple[float, float]:
-    """Seconds of processor time and of the clock; what was written is removed again."""
+    """Seconds of processor time and of the clock; the written files are deleted."""
     cpu, clock = time.process_time(), time.perf_counter()
     write(folder)
-    took = time.process_time() - cpu, time.perf_counter() - clock
+    seconds = time.process_time() - cpu, time.perf_counter() - clock
     for path in folder.iterdir():
         path.unlink()
-    return took
+    return seconds
 
 
 def compare(samples: int, size: int, rounds: int, folder: Path) -> dict[str, Any]:
     """The figures of one shape, by writer."""
     chosen = list(make(samples, size))
-    regions = [encode_sample(one)[0] for one in chosen]
-    whole = sum(len(one) for one in regions) + 1024
+    regions = [encode_sample(sample)[0] for sample in chosen]
+    whole = sum(len(sample_bytes) for sample_bytes in regions) + 1024
     runs: dict[str, Callable[[Path], None]] = {
         name: lambda where, write=write: write(chosen, where)  # type: ignore[misc]  # mypy infers no default's type
         for name, write in WRITERS.items()
@@ -121,11 +121,11 @@ def compare(samples: int, size: int, rounds: int, folder: Path) -> dict[str, Any
     for _ in range(rounds):
         for name, write in runs.items():
             times[name].append(timed(write, folder))
-    own = [cpu for cpu, _ in times["stoker"]]
+    ours = [cpu for cpu, _ in times["stoker"]]
     rows = {}
-    for name, found in times.items():
-        cpu, clock = (statistics.median(column) for column in zip(*found, strict=True))
-        ratio = statistics.median(one / mine for (one, _), mine in zip(found, own, strict=True))
+    for name, rounds_of_writer in times.items():
+        cpu, clock = (statistics.median(column) for column in zip(*rounds_of_writer, strict=True))
+        ratio = statistics.median(cpu / mine for (cpu, _), mine in zip(rounds_of_writer, ours, strict=True))
         rows[name] = {
             "samples_per_s": samples / clock,
             "megabytes_per_s": whole / clock / 1e6,
@@ -136,7 +136,7 @@ def compare(samples: int, size: int, rounds: int, folder: Path) -> dict[str, Any
 
 
 def peak(samples: int, size: int, folder: Path) -> float:
-    """Megabytes that a process of its own holds while it writes, above what it holds without."""
+    """Peak megabytes that writing adds to a process of its own."""
     words = [sys.executable, __file__, "--hold", f"{samples}x{size}", "--folder", str(folder)]
     return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
@@ -144,8 +144,8 @@ def peak(samples: int, size: int, folder: Path) -> float:
 def hold(samples: int, size: int, folder: Path) -> None:
     before = resident("VmRSS")
     with tempfile.TemporaryDirectory(dir=folder) as name, TarWriter(Path(name) / "a.tar") as writer:
-        for one in make(samples, size):
-            writer.add(one)
+        for sample in make(samples, size):
+            writer.add(sample)
         writer.close()
     print(resident("VmHWM") - before)
 
@@ -163,33 +163,33 @@ def main() -> None:
     parser.add_argument("--shapes", default="10000x18000,100000x300")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--hold", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.hold:
-        samples, size = map(int, given.hold.split("x"))
-        hold(samples, size, given.folder)
+    options = parser.parse_args()
+    if options.hold:
+        samples, size = map(int, options.hold.split("x"))
+        hold(samples, size, options.folder)
         return
-    found = []
-    for shape in given.shapes.split(","):
+    results = []
+    for shape in options.shapes.split(","):
         samples, size = map(int, shape.split("x"))
-        with tempfile.TemporaryDirectory(dir=given.folder) as name:
-            one = compare(samples, size, given.rounds, Path(name))
-            one["peak_megabytes"] = {times: peak(samples * times, size, Path(name)) for times in (1, 5)}
-        found.append(one)
-        if not given.json:
-            show(one)
-    if given.json:
-        print(json.dumps(found, indent=1))
+        with tempfile.TemporaryDirectory(dir=options.folder) as name:
+            result = compare(samples, size, options.rounds, Path(name))
+            result["peak_megabytes"] = {times: peak(samples * times, size, Path(name)) for times in (1, 5)}
+        results.append(result)
+        if not options.json:
+            show(result)
+    if options.json:
+        print(json.dumps(results, indent=1))
 
 
-def show(one: dict[str, Any]) -> None:
-    print(f"\n{one['samples']:,} samples of {one['size']:,} bytes, {one['megabytes']:,.0f} MB as a tar")
+def show(result: dict[str, Any]) -> None:
+    print(f"\n{result['samples']:,} samples of {result['size']:,} bytes, {result['megabytes']:,.0f} MB as a tar")
     print(f"{'':28} {'samples/s':>10} {'MB/s':>7} {'CPU ms/1,000':>13} {'CPU to stoker':>14}")
-    for name, row in one["writers"].items():
+    for name, row in result["writers"].items():
         print(
             f"{name:28} {row['samples_per_s']:>10,.0f} {row['megabytes_per_s']:>7,.0f} {row['cpu_ms_per_1000']:>13.1f} "
             f"{row['cpu_to_stoker']:>14.2f}"
         )
-    peaks = ", ".join(f"{mb:.1f} MB at {times}x the samples" for times, mb in one["peak_megabytes"].items())
+    peaks = ", ".join(f"{mb:.1f} MB at {times}x the samples" for times, mb in result["peak_megabytes"].items())
     print(f"stoker's peak memory: {peaks}")
 
 

@@ -1,4 +1,4 @@
-"""The contenders of bench_stream.py: each gives batches of the same samples, raw or decoded, from a folder or from S3.
+"""The contenders of bench_stream.py: each yields batches of the same samples, raw or decoded, from a folder or S3.
 
 A contender is a function (task) -> iterator over batches, each a list of samples of payloads (raw) or an array of
 images (decoded). Its imports are its own: one that is not installed is left out by name.
@@ -54,15 +54,15 @@ def random_box(width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def fast_decode(payload: bytes) -> Any:  # Any: an array
-    """What every peer is given: simplejpeg and OpenCV."""
+    """The decoder that every peer uses: simplejpeg and OpenCV."""
     import cv2
     import simplejpeg
 
     cv2.setNumThreads(1)
     image = simplejpeg.decode_jpeg(payload)
     left, top, across, down = random_box(image.shape[1], image.shape[0])
-    made = cv2.resize(image[top : top + down, left : left + across], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-    return made[:, ::-1] if random.random() < 0.5 else made
+    resized = cv2.resize(image[top : top + down, left : left + across], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    return resized[:, ::-1] if random.random() < 0.5 else resized
 
 
 def pillow_decode(payload: bytes) -> Any:  # Any: an array
@@ -74,8 +74,8 @@ def pillow_decode(payload: bytes) -> Any:  # Any: an array
     image = Image.open(io.BytesIO(payload)).convert("RGB")
     left, top, across, down = random_box(*image.size)
     box = (left, top, left + across, top + down)
-    made = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box))
-    return made[:, ::-1] if random.random() < 0.5 else made
+    resized = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box))
+    return resized[:, ::-1] if random.random() < 0.5 else resized
 
 
 def stacked(images: list[Any]) -> Any:  # Any: arrays
@@ -107,7 +107,7 @@ def stoker(task: Task) -> Batches:
 
 
 def walk(task: Task) -> Batches:
-    """The floor: an index, a memory map, and a loop over shuffled places; or the bare decoder's loop."""
+    """The lower bound: a loop over shuffled samples in memory maps, found by the index; decoded by a bare loop."""
     import mmap
 
     from stoker.storage import open_store
@@ -115,7 +115,7 @@ def walk(task: Task) -> Batches:
     from stoker.storage.versions.manifest import load_manifest
 
     store = open_store(str(task.folder / "stoker"))
-    places: list[Any] = []
+    samples: list[Any] = []
     for shard in load_manifest(store, "bench@1").shards:
         index = ShardIndex.decode(store.read(shard.index), "")
         path = store.path(shard.key)
@@ -124,18 +124,19 @@ def walk(task: Task) -> Batches:
             view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         order = [index.extensions.index(name) for name in ("jpg", "json")]
         fields = [list(zip(index.offsets[e].tolist(), index.sizes[e].tolist(), strict=True)) for e in order]
-        places.extend((view, *found) for found in zip(*fields, strict=True))
-    random.shuffle(places)
+        samples.extend((view, *spans) for spans in zip(*fields, strict=True))
+    random.shuffle(samples)
     for _ in range(task.epochs):
-        for start in range(0, len(places), BATCH):
-            some = [
-                (view[a : a + size], view[b : b + more]) for view, (a, size), (b, more) in places[start : start + BATCH]
+        for start in range(0, len(samples), BATCH):
+            batch = [
+                (view[a : a + size], view[b : b + more])
+                for view, (a, size), (b, more) in samples[start : start + BATCH]
             ]
-            yield _bare(some) if task.decoded else some
+            yield _bare(batch) if task.decoded else batch
 
 
-def _bare(some: list[Any]) -> Any:  # Any: payloads; a tensor
-    """Regions straight into one batch's memory, by the functions that Stoker's own batches are made of."""
+def _bare(batch: list[Any]) -> Any:  # Any: payloads; a tensor
+    """Crops decoded into one batch's memory by the functions that PictureMaker uses."""
     import os as system
 
     from stoker.training.pictures.crops import random_crop
@@ -146,14 +147,14 @@ def _bare(some: list[Any]) -> Any:  # Any: payloads; a tensor
         import numpy as np
 
         _OUT.append(np.empty((BATCH, SIZE, SIZE, 3), np.uint8))
-    for place, (payload, _) in enumerate(some):
+    for index, (payload, _) in enumerate(batch):
         opened = open_jpeg(payload)
         assert opened is not None
         box = random_crop(opened.width, opened.height, system.urandom(32), scale=(0.08, 1), ratio=(3 / 4, 4 / 3))
         pixels = decode(opened, box)
         assert pixels is not None
-        resize(pixels, _OUT[0][place], mirror=bool(place & 1))
-    return _OUT[0][: len(some)]
+        resize(pixels, _OUT[0][index], mirror=bool(index & 1))
+    return _OUT[0][: len(batch)]
 
 
 _OUT: list[Any] = []
@@ -194,20 +195,21 @@ def _decoded_samples(samples: list[bytes]) -> Any:  # Any: a tensor
 
 
 def stub_torchvision() -> None:
-    """Mosaic's vision data sets, not used here, want torchvision at import; it has no build beside a CPU's torch."""
-    import transformers.feature_extraction_utils  # noqa: F401  # before: it asks what is installed
+    """Stub torchvision, which Mosaic imports for data sets that are not used here; it has no build for CPU torch."""
+    # First: it checks what is installed.
+    import transformers.feature_extraction_utils  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
 
     names = ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional")
-    made = [types.ModuleType(name) for name in names]
-    made[1].VisionDataset = object  # type: ignore[attr-defined]  # only inherited from
-    made[3].to_tensor = None  # type: ignore[attr-defined]  # never called
-    for one in made:
-        sys.modules.setdefault(one.__name__, one)
+    stubs = [types.ModuleType(name) for name in names]
+    stubs[1].VisionDataset = object  # type: ignore[attr-defined]  # only inherited from
+    stubs[3].to_tensor = None  # type: ignore[attr-defined]  # never called
+    for stub in stubs:
+        sys.modules.setdefault(stub.__name__, stub)
 
 
 def mosaic(task: Task) -> Batches:
     stub_torchvision()
-    from streaming import StreamingDataset
+    from streaming import StreamingDataset  # type: ignore[import-not-found,unused-ignore]  # see peers.txt
     from torch.utils.data import DataLoader
 
     remote = "s3://bench/mds" if task.where == "s3" else None
@@ -230,12 +232,13 @@ def _mosaic_decoded(samples: list[Any]) -> Any:  # Any: payloads by name; a tens
 
 
 def litdata(task: Task) -> Batches:
-    from litdata import StreamingDataLoader, StreamingDataset
+    # See peers.txt.
+    from litdata import StreamingDataLoader, StreamingDataset  # type: ignore[import-not-found,unused-ignore]
 
     options: dict[str, Any] = {}
     where = str(task.folder / "litdata")
     if task.where == "s3":
-        from litdata.streaming import downloader
+        from litdata.streaming import downloader  # type: ignore[import-not-found,unused-ignore]  # see peers.txt
 
         downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True  # it has no option for a server without TLS
         keys = task.facts["keys"]
@@ -266,13 +269,13 @@ def hugging_face(task: Task) -> Batches:
     import datasets
     from torch.utils.data import DataLoader
 
-    found = datasets.load_dataset(
+    data = datasets.load_dataset(
         "webdataset", data_files={"train": task.tars}, split="train", streaming=True, cache_dir=str(task.cache)
     )
-    found = found.cast_column("jpg", datasets.Image(decode=False)).shuffle(buffer_size=1000, seed=0)
+    data = data.cast_column("jpg", datasets.Image(decode=False)).shuffle(buffer_size=1000, seed=0)
     collate = _hugging_face_decoded if task.decoded else _hugging_face_raw
     loader = DataLoader(
-        found, batch_size=BATCH, num_workers=task.workers, collate_fn=collate, persistent_workers=task.workers > 0
+        data, batch_size=BATCH, num_workers=task.workers, collate_fn=collate, persistent_workers=task.workers > 0
     )
     for _ in range(task.epochs):
         yield from loader
@@ -287,8 +290,15 @@ def _hugging_face_decoded(samples: list[Any]) -> Any:  # Any: columns by name; a
 
 
 def energon(task: Task) -> Batches:
-    from megatron.energon import Cooker, DefaultTaskEncoder, WorkerConfig, get_loader, get_train_dataset, stateless
-    from megatron.energon import CrudeSample as Crude
+    from megatron.energon import (  # type: ignore[import-not-found,unused-ignore]  # see peers.txt
+        Cooker,
+        CrudeSample,
+        DefaultTaskEncoder,
+        WorkerConfig,
+        get_loader,
+        get_train_dataset,
+        stateless,
+    )
 
     if task.where == "s3":
         raise NotImplementedError("its S3 needs a configuration file of its own")
@@ -296,7 +306,7 @@ def energon(task: Task) -> Batches:
     @stateless  # type: ignore[untyped-decorator]  # not typed
     def cook(sample: Any) -> Any:  # Any: payloads by name
         kept = ("__key__", "__restore_key__", "jpg", "json")
-        return Crude({name: sample[name] for name in kept})
+        return CrudeSample({name: sample[name] for name in kept})
 
     class Encoder(DefaultTaskEncoder):  # type: ignore[misc]  # not typed
         cookers = [Cooker(cook)]  # noqa: RUF012  # its way
@@ -311,7 +321,7 @@ def energon(task: Task) -> Batches:
             return batch
 
     workers = WorkerConfig(rank=0, world_size=1, num_workers=task.workers)
-    found = get_train_dataset(
+    data = get_train_dataset(
         task.folder / "energon",
         batch_size=BATCH,
         shuffle_buffer_size=1000,
@@ -320,21 +330,24 @@ def energon(task: Task) -> Batches:
         task_encoder=Encoder(),
     )
     left = task.facts["samples"] * task.epochs // BATCH
-    for batch in get_loader(found):
+    for batch in get_loader(data):
         yield batch
         left -= 1
-        if not left:  # it goes on for ever
+        if not left:  # it never ends by itself
             return
 
 
 def dali(task: Task) -> Batches:
     """DALI's reader and decoder on the CPU."""
-    from nvidia.dali import fn, pipeline_def, types
+    from nvidia.dali import fn, pipeline_def, types  # type: ignore[import-not-found,unused-ignore]  # see peers.txt
 
     if task.where == "s3":
         raise NotImplementedError("its reader wants files")
 
-    @pipeline_def(batch_size=BATCH, num_threads=max(1, task.workers), device_id=None, prefetch_queue_depth=2)
+    # Its decorator has no types.
+    @pipeline_def(  # type: ignore[untyped-decorator,unused-ignore]
+        batch_size=BATCH, num_threads=max(1, task.workers), device_id=None, prefetch_queue_depth=2
+    )
     def pipeline() -> Any:  # Any: DALI's nodes
         jpg, record = fn.readers.webdataset(
             paths=task.tars,
@@ -354,11 +367,11 @@ def dali(task: Task) -> Batches:
         image = fn.resize(image, size=[SIZE, SIZE], interp_type=types.INTERP_LINEAR, antialias=False)
         return fn.flip(image, horizontal=fn.random.coin_flip()), record
 
-    made = pipeline()
-    made.build()
+    built = pipeline()
+    built.build()
     for _ in range(task.facts["samples"] * task.epochs // BATCH):
-        found, record = made.run()
-        yield found.as_array() if task.decoded else [(found.at(i), record.at(i)) for i in range(BATCH)]
+        image, record = built.run()
+        yield image.as_array() if task.decoded else [(image.at(i), record.at(i)) for i in range(BATCH)]
 
 
 CONTENDERS: dict[str, Callable[[Task], Batches]] = {

@@ -1,1 +1,1 @@
-"""One model a file; the file's name is its name on the command line."""
+"""Models, one in each file; the file's name is the model's name on the command line."""

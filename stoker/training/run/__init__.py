@@ -1,1 +1,1 @@
-"""A training run: options, loop, checkpoints, metrics."""
+"""One training run: options, model interface, loop, checkpoints, metrics."""

@@ -85,7 +85,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(digits: Small) -> None:
 
 SCRIPT = """
 import json, sys
-from pathlib from stoker.storage import open_store
+from pathlib import Path
+from stoker.storage import open_store
 from stoker.storage.versions.manifest import load_manifest
 from stoker.training import train
 arguments = json.loads(sys.argv[1])
