@@ -1,0 +1,86 @@
+"""A BatchStream makes batches of any SampleOrder; streams can be opened again for a forked process."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from stoker.storage.stores.s3 import S3Store
+from stoker.training.errors import TrainingError
+from stoker.training.loader.batches import Batches
+from stoker.training.stream.batching import BatchOptions, BatchStream, Located, group_by_shard
+from stoker.training.stream.documents import DocumentStream
+from stoker.training.stream.mixing import MixedStream
+from stoker.training.stream.stream import ShardStream
+from tests.training.conftest import Small
+
+
+class Backwards:
+    """A SampleOrder: the stored samples from the last to the first, the same each epoch."""
+
+    def __init__(self, stream: ShardStream) -> None:
+        self._stream = stream
+        self.prefetched: list[tuple[int, int]] = []
+        self.samples = stream.samples
+
+    def locate(self, epoch: int, start: int, stop: int) -> Located:
+        shards, rows = self._stream.order(0).locate(0, self.samples)
+        backwards = shards[::-1][start:stop], rows[::-1][start:stop]
+        slots = np.arange(len(backwards[0]))
+        return [(self._stream.shard_order.cache, group_by_shard(self._stream.shards, backwards, slots))]
+
+    def prefetch(self, epoch: int, position: int) -> None:
+        self.prefetched.append((epoch, position))
+
+    def wait_verified(self) -> None:
+        self._stream.wait_verified()
+
+
+def test_a_batch_stream_cuts_and_shares_the_order_that_it_is_composed_of(letters: Small) -> None:
+    stored = ShardStream(letters.store, letters.manifest, shuffle=False, cache=letters.cache)
+    backwards = Backwards(stored)
+    ranks = []
+    for rank in range(2):
+        stream = BatchStream()
+        options = BatchOptions(batch_size=10, rank=rank, world_size=2, collate=lambda batch: [s.key for s in batch])
+        stream._compose(backwards, options)
+        ranks.append(list(stream))
+    keys = [first + second for first, second in zip(*ranks, strict=True)]
+    assert "".join(itertools.chain(*keys)) == "zyxwvutsrqponmlkjihgfedcba"
+    assert [len(batch) for batch in keys] == [10, 10, 6]
+    assert backwards.prefetched == [(0, 10), (0, 20), (0, 26)] * 2
+    stored.close()
+
+
+def test_options_are_checked_when_they_are_made() -> None:
+    with pytest.raises(TrainingError, match="rank 2 of 2: expected 0 to 1"):
+        BatchOptions(batch_size=4, rank=2, world_size=2)
+
+
+def test_a_stream_is_reopened_at_the_beginning_of_its_version_with_its_options(letters: Small) -> None:
+    part = ShardStream(letters.store, "small", batch_size=4, seed=3, cache=letters.cache)
+    mixed = MixedStream({"one": part}, batch_size=5)
+    part.advance()
+    reopened = part.reopen()
+    assert (reopened.version, reopened.seed, reopened.delivered) == (letters.manifest, 3, 0)
+    assert reopened.shard_order.cache is not part.shard_order.cache
+    assert mixed.reopen().batch(0, 0).keys == mixed.batch(0, 0).keys
+    assert mixed.reopen().streams["one"].shard_order.cache is not part.shard_order.cache
+
+
+def test_an_s3_store_is_reopened_without_its_client() -> None:
+    store = S3Store("bucket", "prefix", access_key="key", secret_key="secret")
+    assert store.reopen() == store
+    assert store.reopen() is not store
+
+
+def test_a_document_stream_works_in_a_forked_worker(handbook: Small) -> None:
+    stream = DocumentStream(handbook.store, handbook.manifest, batch_size=4, bucket=2, cache=handbook.cache)
+    expected = [stream.batch(0, start).lengths.tolist() for start in range(0, stream.samples, 4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        workers = DataLoader(Batches(stream), batch_size=None, num_workers=1, multiprocessing_context="fork")
+        assert [batch.lengths.tolist() for batch in workers] == expected
+    stream.close()
