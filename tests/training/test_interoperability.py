@@ -123,8 +123,10 @@ def test_hugging_face_datasets_reads_every_sample(plain: Ours, tmp_path: Path, s
     )
     rows = list(read)
     assert [row["__key__"] for row in rows] == list(plain.samples)
-    assert [row["txt"].encode() for row in rows] == [one.fields["txt"] for one in plain.samples.values()]
-    assert [row["json"] for row in rows] == [one.record | {"key": one.key} for one in plain.samples.values()]
+    assert [row["txt"].encode() for row in rows] == [sample.fields["txt"] for sample in plain.samples.values()]
+    assert [row["json"] for row in rows] == [
+        dict(sample.record) | {"key": sample.key} for sample in plain.samples.values()
+    ]
 
 
 def test_what_energon_asks_of_a_tar_holds(mixed: Ours) -> None:
@@ -181,7 +183,7 @@ def test_our_shards_in_a_folder_of_their_own_are_indexed_like_any_others(mixed: 
     done = index(find_tars(str(tmp_path / "copied"), store), store, "again")
     assert done is not None
     assert [shard.sha256 for shard in done.manifest.shards] == [shard.sha256 for shard in mixed.manifest.shards]
-    for options in ({"seed": 4}, {"shuffle": False}):
-        given = {"batch_size": 3, "cache": tmp_path / "cache"} | options
-        ours = [batch.keys for batch in ShardStream(mixed.store, mixed.manifest, **given)]
-        assert [batch.keys for batch in ShardStream(store, done.manifest, **given)] == ours
+    for order in ({"seed": 4}, {"shuffle": False}):
+        options: dict[str, Any] = {"batch_size": 3, "cache": tmp_path / "cache"} | order
+        ours = [batch.keys for batch in ShardStream(mixed.store, mixed.manifest, **options)]
+        assert [batch.keys for batch in ShardStream(store, done.manifest, **options)] == ours

@@ -32,7 +32,7 @@ def classes() -> tuple[Any, Any, Any]:
     """Lightning, a module that tells what it saw, and a callback that saves at a place and stops as if killed there."""
     lightning = pytest.importorskip("lightning.pytorch")  # not at the head: it takes seconds
 
-    class Net(lightning.LightningModule):
+    class Net(lightning.LightningModule):  # type: ignore[misc,name-defined]  # imported when it runs: mypy sees Any
         def __init__(self) -> None:
             super().__init__()
             self.net = torch.nn.Linear(1, 1)
@@ -42,7 +42,8 @@ def classes() -> tuple[Any, Any, Any]:
         def training_step(self, batch: Any, number: int) -> torch.Tensor:
             inputs, keys = batch
             self.seen.append((self.current_epoch, number, keys))
-            return self.net(inputs).square().mean()
+            loss: torch.Tensor = self.net(inputs).square().mean()
+            return loss
 
         def validation_step(self, batch: Any, number: int) -> None:
             self.tested += "".join(batch[1])
@@ -50,7 +51,7 @@ def classes() -> tuple[Any, Any, Any]:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
-    class Save(lightning.Callback):
+    class Save(lightning.Callback):  # type: ignore[misc,name-defined]  # as above
         def __init__(self, path: Path, steps: int, hook: str) -> None:
             self.path, self.steps = path, steps
             setattr(self, hook, self.save)

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ def disk(tmp_path: Path) -> Small:
 
 
 def stream(small: Small, **options: Any) -> ShardStream:
-    return ShardStream(small.store, small.manifest, cache=small.cache, **({"make": keys, "batch_size": 4} | options))
+    defaults: dict[str, Any] = {"make": keys, "batch_size": 4}
+    return ShardStream(small.store, small.manifest, cache=small.cache, **(defaults | options))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -98,11 +99,13 @@ def test_any_threads_ranks_and_restarts_give_the_batches_of_one_undisturbed_proc
     for world, threads, count in ((worlds[0], workers[0], stop), (worlds[1], workers[1], len(expected) - stop)):
         parts: list[list[str]] = [[] for _ in range(count)]
         ranks = [stream(letters, **options, rank=rank, world_size=world) for rank in range(world)]
-        for one in ranks:
-            loader = Loader(one, workers=threads, ahead=ahead)
+        for rank_stream in ranks:
+            loader = Loader(rank_stream, workers=threads, ahead=ahead)
             if state is not None:
                 loader.load_state_dict(state)
-            endless = itertools.chain.from_iterable(itertools.repeat(loader)) if expected else iter(())
+            endless: Iterator[list[str]] = (
+                itertools.chain.from_iterable(itertools.repeat(loader)) if expected else iter(())
+            )
             for number, batch in enumerate(itertools.islice(endless, count) if count else ()):
                 parts[number] += batch
             loader.close()
@@ -232,10 +235,10 @@ def test_a_loop_left_at_its_last_batch_or_resumed_there_is_followed_by_the_next_
     assert list(itertools.islice(loader, 7)) == expected[0]
     other = Loader(stream(letters), workers=workers)
     other.load_state_dict(loader.state_dict())
-    for one in (loader, other):
-        assert list(one) == expected[1]
-        assert one.state_dict()["epoch"] == 2
-        assert len(one) == 7
+    for resumed in (loader, other):
+        assert list(resumed) == expected[1]
+        assert resumed.state_dict()["epoch"] == 2
+        assert len(resumed) == 7
 
 
 @pytest.mark.parametrize(("last", "size"), [("drop", 30), ("drop", 26), ("short", 30)])
@@ -279,7 +282,7 @@ def test_a_loop_that_is_left_ends_its_threads_and_begins_nothing_more(letters: S
         return samples.keys
 
     def threads() -> list[str]:
-        return [one.name for one in threading.enumerate() if one.name.startswith("stoker-loader")]
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("stoker-loader")]
 
     loader = Loader(stream(letters, make=make), workers=2, ahead=3)
     for _ in loader:
@@ -334,12 +337,12 @@ def test_leaving_the_loop_leaves_no_thread_when_closed(letters: Small) -> None:
 
 
 def test_waiting_and_working_are_told_apart(letters: Small) -> None:
-    one = stream(letters)
+    measured = stream(letters)
     started = time.monotonic()
-    for _ in Loader(one, workers=1):
+    for _ in Loader(measured, workers=1):
         time.sleep(0.005)
     passed = time.monotonic() - started
-    sums = one.counters.sums()
+    sums = measured.counters.sums()
     assert sums["batches"] == 7
     assert sums["loop_s"] > 6 * 0.005
     assert sums["depth"] > 0
@@ -358,7 +361,7 @@ def test_a_tensor_batch_is_freed_before_the_next_is_asked_for(letters: Small) ->
         return made
 
     for batch in Loader(stream(letters, make=make)):
-        alive.append(sum(one() is not None for one in tensors))
+        alive.append(sum(tensor() is not None for tensor in tensors))
         del batch
     assert max(alive) == 1
 

@@ -1,4 +1,4 @@
-"""What is told of a stream: rates since the last time, and the share of time that the loop waited."""
+"""A monitor reports rates since its last report, and the share of time that the loop waited."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from stoker.training.loader.monitor import StreamMonitor
 from stoker.training.reading.counters import Counters
 
 
-def test_a_watch_tells_rates_and_shares_since_it_told_last() -> None:
+def test_a_report_has_rates_and_shares_since_the_last_one() -> None:
     now = [10.0]
     counters = Counters()
     counters.add(samples=5, hits=7)

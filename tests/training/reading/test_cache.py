@@ -69,7 +69,7 @@ def put(store: Store, folder: Path) -> Manifest:
 def payloads(cache: Cache, shard: Shard) -> list[bytes]:
     rows = np.arange(shard.samples)
     samples = Samples(cache.slices([(shard, rows, rows)]), shard.samples)
-    return [bytes(one) for one in samples.column("bin") if one is not None]
+    return [bytes(payload) for payload in samples.column("bin") if payload is not None]
 
 
 def verified(cache: Cache, shard: Shard) -> list[bytes]:
@@ -248,7 +248,7 @@ def test_a_disk_that_is_full_or_not_ours_is_done_without(tmp_path: Path) -> None
     (tmp_path / "cache").write_bytes(b"a file where the folder should be")
     stream = ShardStream(store, manifest, batch_size=7, cache=tmp_path / "cache")
     with pytest.warns(UserWarning, match="held in memory instead"):
-        found = [bytes(one) for batch in stream for one in batch.column("bin")]
+        found = [bytes(payload) for batch in stream for payload in batch.column("bin")]
     assert sorted(found) == sorted(sample.fields["bin"] for sample in NUMBERS)
     assert stream.counters.sums()["through"] == 3
 
@@ -263,12 +263,12 @@ manifest = put(store, folder)
 resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))  # a write beyond fails, in the middle of a shard
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-with warnings.catch_warnings(record=True) as told:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     stream = ShardStream(store, manifest, batch_size=7, cache=folder / "cache")
-    found = sorted(bytes(one) for batch in stream for one in batch.column("bin"))
+    found = sorted(bytes(payload) for batch in stream for payload in batch.column("bin"))
 assert found == sorted(sample.fields["bin"] for sample in NUMBERS)
-assert any("held in memory" in str(one.message) for one in told)
+assert any("held in memory" in str(warning.message) for warning in caught)
 assert not list((folder / "cache").glob("coming-*"))
 print("all", len(found), int(stream.counters.sums()["through"]))
 """
@@ -319,7 +319,7 @@ class Cut(Slow):
 
 
 def damaged(store: Store, shard: Shard) -> bytes:
-    """Alter a byte in each sample of a shard; gives what it was."""
+    """Alter a byte in each sample of a shard; returns the bytes as they were."""
     before = store.read(shard.key)
     altered = bytearray(before)
     for start in range(1024, len(altered), 25_000):
@@ -342,8 +342,8 @@ def test_early_reads_are_verified_even_if_its_fetch_broke_off_and_the_next_one_b
     before = damaged(store, manifest.shards[0])
     stream = impatient(ShardStream(store, manifest, batch_size=10, window=1, shuffle=False, cache=tmp_path / "cache"))
     batches = iter(stream)
-    given = next(batches)
-    assert [bytes(one) for one in given.column("bin")] != of(manifest, 0)[:10]
+    early = next(batches)
+    assert [bytes(payload) for payload in early.column("bin")] != of(manifest, 0)[:10]
     with pytest.raises(StorageUnavailable, match="cut"):
         stream.wait_verified()
     store.broken = False
@@ -394,7 +394,7 @@ def test_shards_that_are_here_are_not_read_from_the_store(tmp_path: Path) -> Non
         damaged(store, shard)
     store.parts.clear()
     stream = impatient(ShardStream(store, manifest, cache=tmp_path / "cache"))
-    found = sorted(bytes(one) for batch in stream for one in batch.column("bin"))
+    found = sorted(bytes(payload) for batch in stream for payload in batch.column("bin"))
     assert found == sorted(sample.fields["bin"] for sample in NUMBERS)
     assert not store.parts
     assert stream.counters.sums()["hits"] == 3

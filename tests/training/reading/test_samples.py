@@ -1,6 +1,7 @@
 """A batch's samples in place: views of the right bytes, samples of the right record; any may be left out."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -83,7 +84,7 @@ def picky(bad: frozenset[str]) -> object:
 def test_a_corrupt_sample_ends_the_stream_by_name_or_is_left_out_and_counted(tmp_path: Path) -> None:
     store = MemoryStore()
     manifest = corpora.version(store, tmp_path, {"train": NAMED}, per_shard=6)
-    options = {"batch_size": 6, "cache": tmp_path / "cache", "make": picky(frozenset({"s03", "s11"}))}
+    options: dict[str, Any] = {"batch_size": 6, "cache": tmp_path / "cache", "make": picky(frozenset({"s03", "s11"}))}
     with pytest.raises(CorruptSample, match=r"train-0000[01]\.tar: sample s(03|11): broken"):
         list(ShardStream(store, manifest, **options))
     stream = ShardStream(store, manifest, **options, on_corrupt="skip", skip_budget=2)

@@ -70,8 +70,8 @@ def test_ranks_workers_stops_and_restarts_give_the_same_global_batches(folder: P
     manifest = made(folder, store)
 
     def stream(**options: Any) -> ShardStream:
-        given = {"batch_size": 6, "seed": 3, "window": 2, "cache": tmp_path / "cache"}
-        return ShardStream(store, manifest, **(given | options))
+        defaults: dict[str, Any] = {"batch_size": 6, "seed": 3, "window": 2, "cache": tmp_path / "cache"}
+        return ShardStream(store, manifest, **(defaults | options))
 
     whole = [batch.keys for batch in stream()]
     state = stream()

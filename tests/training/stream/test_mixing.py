@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ class Corpora:
             name: ShardStream(self.store, made, seed=5, window=2, cache=self.folder / "cache")
             for name, made in self.manifests.items()
         }
-        return MixedStream(streams, **({"batch_size": 8, "make": lambda samples, draws: samples.keys} | options))
+        defaults: dict[str, Any] = {"batch_size": 8, "make": lambda samples, draws: samples.keys}
+        return MixedStream(streams, **(defaults | options))
 
 
 @pytest.fixture(scope="module")
@@ -147,15 +149,17 @@ def test_any_ranks_threads_and_restarts_give_the_same_global_batches(
     for world, count in ((worlds[0], stop), (worlds[1], len(expected) - stop)):
         parts: list[list[str]] = [[] for _ in range(count)]
         for rank in range(world):
-            one = three.mixed(**options, rank=rank, world_size=world)
+            mixed = three.mixed(**options, rank=rank, world_size=world)
             if state is not None:
-                one.load_state_dict(state)
-            loader = Loader(one, workers=workers)
-            endless = itertools.chain.from_iterable(itertools.repeat(loader)) if expected else iter(())
+                mixed.load_state_dict(state)
+            loader = Loader(mixed, workers=workers)
+            endless: Iterator[list[str]] = (
+                itertools.chain.from_iterable(itertools.repeat(loader)) if expected else iter(())
+            )
             for number, batch in enumerate(itertools.islice(endless, count) if count else ()):
                 parts[number] += batch
             loader.close()
-            left = one.state_dict()
+            left = mixed.state_dict()
         state = left
         found += parts
     assert found == expected

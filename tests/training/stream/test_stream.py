@@ -1,6 +1,7 @@
 """The stream: the same global batches for any ranks, workers, stops and restarts; damage is named."""
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -52,13 +53,15 @@ def test_stopping_anywhere_and_going_on_with_other_ranks_changes_no_global_batch
     def batches(world_size: int, count: int, state: dict[str, Any] | None) -> tuple[list[list[str]], dict[str, Any]]:
         found: list[list[str]] = [[] for _ in range(count)]
         for rank in range(world_size):
-            one = stream(letters, **options, rank=rank, world_size=world_size)
+            rank_stream = stream(letters, **options, rank=rank, world_size=world_size)
             if state is not None:
-                one.load_state_dict(state)
-            endless = itertools.chain.from_iterable(itertools.repeat(one)) if len(whole) or expected else iter(())
+                rank_stream.load_state_dict(state)
+            endless: Iterator[list[str]] = (
+                itertools.chain.from_iterable(itertools.repeat(rank_stream)) if len(whole) or expected else iter(())
+            )
             for number, batch in enumerate(itertools.islice(endless, count) if count else ()):
                 found[number] += batch
-            left = one.state_dict()
+            left = rank_stream.state_dict()
         return found, left
 
     if not expected:
