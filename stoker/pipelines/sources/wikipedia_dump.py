@@ -15,7 +15,7 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.web.policy import Transient
 from stoker.pipelines.wikipedia.dump_files import DumpFile, open_dump, scan_dump
-from stoker.pipelines.wikipedia.export_xml import WikiPage, base36_sha1, find_id_and_title, parse_page
+from stoker.pipelines.wikipedia.export_xml import DumpPage, base36_sha1, find_id_and_title, parse_page
 from stoker.pipelines.wikipedia.page_cutter import RawPage
 from stoker.pipelines.wikipedia.pages import check_index, raw_pages
 from stoker.pipelines.wikipedia.site import SiteInfo, read_siteinfo
@@ -140,7 +140,7 @@ class WikipediaDump(Source):
 
     def _candidate(self, raw: RawPage, info: SiteInfo, locale: WikiLocale) -> Candidate:
         page = raw.fault or parse_page(raw.xml)
-        if isinstance(page, WikiPage) and page.redirect is None:
+        if isinstance(page, DumpPage) and page.redirect is None:
             page.redirect = redirect_target(page.text or "")
         if isinstance(page, Rejected):
             page_id, title = find_id_and_title(raw.xml)
@@ -157,7 +157,7 @@ class WikipediaDump(Source):
             return Candidate(Sample(key, {}, record), Rejected("empty", "nothing is left beside markup"))
         return Candidate(Sample(key, {"txt": text.encode("utf-8", "replace")}, record))
 
-    def _fault(self, page: WikiPage) -> Rejected | None:
+    def _fault(self, page: DumpPage) -> Rejected | None:
         """Why a well-formed page is rejected."""
         if self.namespaces and page.namespace not in self.namespaces:
             return Rejected("namespace", f"namespace {page.namespace}")
@@ -190,7 +190,7 @@ def _matching_files(dump: str, root: Path) -> list[Path]:
     return [match for match in matches if not _SKIPPED.search(match.name)]
 
 
-def _record(page: WikiPage, info: SiteInfo, licence: str) -> dict[str, Any]:  # Any: JSON values
+def _record(page: DumpPage, info: SiteInfo, licence: str) -> dict[str, Any]:  # Any: JSON values
     text = (page.text or "").encode("utf-8", "surrogatepass")
     return {
         "url": info.url(page.title),

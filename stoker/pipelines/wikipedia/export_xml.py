@@ -10,7 +10,7 @@ from stoker.pipelines.wikipedia.wikitext.tags import decode_entities
 
 
 @dataclass(slots=True)
-class WikiPage:
+class DumpPage:
     """A page and its newest revision, as the dump describes them."""
 
     page_id: int = 0
@@ -38,7 +38,7 @@ _PAGE_ID = re.compile(rb"<id>([0-9]{1,19})</id>")
 _TITLE = re.compile(rb"<title>([^<]{1,1000})</title>")
 
 
-def parse_page(xml: bytes) -> WikiPage | Rejected:
+def parse_page(xml: bytes) -> DumpPage | Rejected:
     """The page in its XML, with the latest of its revisions; ``corrupt`` where the XML is at fault."""
     handlers = _PageHandlers()
     parser = expat.ParserCreate("utf-8")
@@ -69,7 +69,7 @@ class _PageHandlers:
     """Handlers for expat that read page/* and page/revision/*; deeper elements are ignored."""
 
     def __init__(self) -> None:
-        self.page = WikiPage()
+        self.page = DumpPage()
         self.depth = 0
         self.text: list[str] = []  # pieces of the current element's text
         self.revision: dict[str, str] = {}  # the current revision's elements, and attributes of its text
