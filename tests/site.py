@@ -147,7 +147,7 @@ class _Server(ThreadingHTTPServer):
     def process_request_thread(self, request: object, client_address: object) -> None:
         assert isinstance(request, socket.socket)
         self._open.add(request)
-        super().process_request_thread(request, client_address)  # type: ignore[arg-type]  # typeshed: as it came
+        super().process_request_thread(request, client_address)
         self._open.discard(request)
 
     def hang_up(self) -> None:

@@ -25,8 +25,8 @@ from stoker.pipelines.web.client import Web
 from stoker.storage.shards.sample import Sample
 from stoker.testing import RuleContract, SourceContract, StepContract
 from stoker.testing.contracts.component import example_of
+from tests.pipelines.films import film
 from tests.pipelines.pictures import packed, picture
-from tests.pipelines.sources.test_video_frames import film
 from tests.pipelines.sources.test_wikipedia_dump import dump, page
 from tests.site import Reply, Site
 

@@ -1,12 +1,9 @@
-"""Rows of data sets: local files without any library, and the hub's errors as ours."""
+"""Rows of local data sets, read without any library."""
 
 import json
-import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +13,6 @@ import pytest
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.source import Candidate
 from stoker.pipelines.sources.hugging_face import HuggingFace
-from stoker.pipelines.tables.hub import HubTable
 from tests.fakes import context
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 30
@@ -43,8 +39,12 @@ def texts(values: Sequence[str | None]) -> pa.Table:
 
 def read(folder: Path, dataset: str, **options: object) -> list[Candidate]:
     source = HuggingFace(dataset, **options)  # type: ignore[arg-type]  # options of a test
-    where = context(folder)
-    return [one for partition in source.partitions(where) for one in source.read(partition, where)]
+    source_context = context(folder)
+    return [
+        candidate
+        for partition in source.partitions(source_context)
+        for candidate in source.read(partition, source_context)
+    ]
 
 
 def write_arrow(table: pa.Table, path: Path, *, stream: bool) -> None:
@@ -62,12 +62,12 @@ def test_rows_come_whole_and_in_order_however_they_are_cut(tmp_path: Path, form:
     else:
         write_arrow(pictures(20), path, stream=form.startswith("stream"))
     found = read(tmp_path, path.name, rows_per_partition=size, columns=("caption",), licence="MIT")
-    assert [one.sample.fields["png"] for one in found] == [PNG + bytes([row]) for row in range(20)]
-    records = [one.sample.record for one in found]
+    assert [candidate.sample.fields["png"] for candidate in found] == [PNG + bytes([row]) for row in range(20)]
+    records = [candidate.sample.record for candidate in found]
     assert [record["row"] for record in records] == list(range(20))
     assert [record.get("label") for record in records[:3]] == [None, "cat", "dog"]
     assert (records[4]["caption"], records[4]["title"], records[4]["licence"]) == ("picture 4", "4.png", "MIT")
-    assert len({one.sample.key for one in found}) == 20
+    assert len({candidate.sample.key for candidate in found}) == 20
     assert found[7].sample.key.endswith("-000000007")
 
 
@@ -90,9 +90,9 @@ def test_a_folder_is_read_for_the_split_that_its_files_name(tmp_path: Path) -> N
     (tmp_path / "set" / "data").mkdir(parents=True)
     for name, values in {"train-00000": ["a", "b"], "train-00001": ["c"], "test-00000": ["d"]}.items():
         pq.write_table(texts(values), tmp_path / "set" / "data" / f"{name}.parquet")
-    assert [one.sample.fields["txt"] for one in read(tmp_path, "set")] == [b"a", b"b", b"c"]
-    assert [one.sample.record["row"] for one in read(tmp_path, "set")] == [0, 1, 2]
-    assert [one.sample.fields["txt"] for one in read(tmp_path, "set", split="test")] == [b"d"]
+    assert [candidate.sample.fields["txt"] for candidate in read(tmp_path, "set")] == [b"a", b"b", b"c"]
+    assert [candidate.sample.record["row"] for candidate in read(tmp_path, "set")] == [0, 1, 2]
+    assert [candidate.sample.fields["txt"] for candidate in read(tmp_path, "set", split="test")] == [b"d"]
     with pytest.raises(RecipeError, match=r"split 'tset': did you mean 'test'"):
         read(tmp_path, "set", split="tset")
 
@@ -112,12 +112,14 @@ def test_rows_that_hold_nothing_usable_are_rejected(tmp_path: Path) -> None:
         }
     )
     pq.write_table(table, tmp_path / "x.parquet")
-    outcomes = [one.rejected.reason if one.rejected else list(one.sample.fields) for one in read(tmp_path, "x.parquet")]
+    outcomes = [
+        candidate.rejected.reason if candidate.rejected else list(candidate.sample.fields)
+        for candidate in read(tmp_path, "x.parquet")
+    ]
     assert outcomes == [["gif"], "not_an_image", "empty", "empty"]
     pq.write_table(texts(["a", "", None]), tmp_path / "y.parquet")
-    assert [one.rejected.reason if one.rejected else "kept" for one in read(tmp_path, "y.parquet")] == [
-        "kept", "empty", "empty"
-    ]  # fmt: skip
+    rejects = [candidate.rejected for candidate in read(tmp_path, "y.parquet")]
+    assert [reject.reason if reject else "kept" for reject in rejects] == ["kept", "empty", "empty"]
 
 
 def test_wrong_options_are_recipe_errors_that_name_the_right_ones(tmp_path: Path) -> None:
@@ -152,81 +154,3 @@ def test_a_column_damaged_in_the_middle_breaks_the_partition(tmp_path: Path) -> 
     path.write_bytes(content)
     with pytest.raises(SourceBroken, match=r"x\.parquet"):
         read(tmp_path, "x.parquet")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("streaming", [False, True])
-def test_the_library_gives_the_same_rows_as_the_files(tmp_path: Path, streaming: bool) -> None:
-    pytest.importorskip("datasets")
-    (tmp_path / "set").mkdir()
-    pq.write_table(pictures(9), tmp_path / "set" / "train.parquet")
-    table = HubTable(str(tmp_path / "set"), "", "train", "", streaming)
-    assert table.columns["label"].names == ("cat", "dog")
-    assert table.columns["image"].kind == "image"
-    rows = list(table.rows(2, 5))
-    assert [row["image"]["bytes"] for row in rows] == [PNG + bytes([row]) for row in (2, 3, 4)]
-    assert len(list(table.rows(0, None))) == 9
-    with pytest.raises(SourceBroken, match="nosuch"):
-        _ = HubTable(str(tmp_path / "set"), "", "nosuch", "", streaming).columns
-
-
-class Hub(BaseHTTPRequestHandler):
-    status = 503
-
-    def do_GET(self) -> None:
-        self.send_response(self.status)
-        if self.status == 404:
-            self.send_header("X-Error-Code", "RepoNotFound")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_HEAD = do_GET  # noqa: N815  # the name that the server calls
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture(params=[404, 401, 503])
-def hub(request: pytest.FixtureRequest) -> Iterator[tuple[int, str]]:
-    handler = type("OneHub", (Hub,), {"status": request.param})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield request.param, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def _from_hub(endpoint: str, tmp_path: Path) -> str:
-    code = (
-        "from tests.pipelines.sources.test_hugging_face import read; from pathlib import Path\n"
-        f"try: read(Path({str(tmp_path)!r}), 'someone/something')\n"
-        "except Exception as error: print(type(error).__name__, error)"
-    )
-    env = os.environ | {
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_OFFLINE": "0",
-        "NO_PROXY": "*",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=env, check=True
-    )
-    return done.stdout.strip()
-
-
-@pytest.mark.slow
-def test_a_hub_that_fails_is_unavailable_and_one_that_refuses_is_broken(hub: tuple[int, str], tmp_path: Path) -> None:
-    pytest.importorskip("datasets")
-    status, endpoint = hub
-    said = _from_hub(endpoint, tmp_path)
-    assert said.startswith("SourceUnavailable" if status == 503 else "SourceBroken"), said
-    assert "someone/something" in said
-
-
-@pytest.mark.slow
-def test_a_hub_out_of_reach_is_unavailable(tmp_path: Path) -> None:
-    pytest.importorskip("datasets")
-    said = _from_hub("http://127.0.0.1:9", tmp_path)
-    assert said.startswith("SourceUnavailable"), said

@@ -51,13 +51,15 @@ def context(tmp_path: Path) -> Iterator[Context]:
 
 
 def read(source: ImageUrls, context: Context) -> list[Candidate]:
-    candidates = [one for partition in source.partitions(context) for one in source.read(partition, context)]
-    assert all(one.rejected is None or one.rejected.reason in REASONS for one in candidates)
+    candidates = [
+        candidate for partition in source.partitions(context) for candidate in source.read(partition, context)
+    ]
+    assert all(candidate.rejected is None or candidate.rejected.reason in REASONS for candidate in candidates)
     return candidates
 
 
 def reasons(candidates: list[Candidate]) -> list[str]:
-    return [one.rejected.reason if one.rejected else "" for one in candidates]
+    return [candidate.rejected.reason if candidate.rejected else "" for candidate in candidates]
 
 
 def refusal(candidate: Candidate) -> str:
@@ -132,10 +134,10 @@ def test_every_kind_of_list_is_read(site: Site, context: Context, name: str) -> 
     else:
         write(path, "\r\n".join(urls))
     candidates = read(ImageUrls(lists="a.*", columns=() if ".txt" in name else ("extra",)), context)
-    assert [one.sample.record["url"] for one in candidates] == urls
+    assert [candidate.sample.record["url"] for candidate in candidates] == urls
     assert reasons(candidates) == ["", ""]
     if ".txt" not in name:
-        assert [(one.sample.record["caption"], one.sample.record["extra"]) for one in candidates] == [
+        assert [(candidate.sample.record["caption"], candidate.sample.record["extra"]) for candidate in candidates] == [
             ('a, "b"', "7")
         ] * 2
 
@@ -195,7 +197,7 @@ def test_rows_that_cannot_be_read_are_counted_not_fatal(site: Site, context: Con
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "error", "said"),
+    ("name", "content", "error", "message"),
     [
         ("a.csv", b"link,text\nx,y\n", RecipeError, "no column is called 'url'"),
         ("a.doc", b"x", RecipeError, "unknown kind of list"),
@@ -205,10 +207,10 @@ def test_rows_that_cannot_be_read_are_counted_not_fatal(site: Site, context: Con
     ],
 )
 def test_a_list_that_cannot_be_read_is_one_line(
-    context: Context, name: str, content: bytes, error: type[Exception], said: str
+    context: Context, name: str, content: bytes, error: type[Exception], message: str
 ) -> None:
     (context.root / name).write_bytes(content)
-    with pytest.raises(error, match=said) as caught:
+    with pytest.raises(error, match=message) as caught:
         list(ImageUrls(lists=name).partitions(context))
     assert "\n" not in str(caught.value)
 
@@ -219,7 +221,7 @@ def test_a_list_that_is_not_there_is_named(context: Context) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({}, "either lists"),
         ({"lists": "a", "start": "b"}, "either lists"),
@@ -228,8 +230,8 @@ def test_a_list_that_is_not_there_is_named(context: Context) -> None:
         ({"list": "a"}, "did you mean 'lists'"),
     ],
 )
-def test_options_that_cannot_work_are_refused(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(RecipeError, match=said):
+def test_options_that_cannot_work_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         parse({"corpus": "a", "source": {"name": "image_urls", **options}}, root=Path())
 
 
@@ -238,7 +240,7 @@ def test_an_image_more_changes_one_partition_only(context: Context) -> None:
 
     def names(listed: list[str]) -> list[str]:
         write(context.root / "a.txt", "\n".join(listed))
-        return [one.name for one in ImageUrls(lists="a.txt", partition_urls=20).partitions(context)]
+        return [partition.name for partition in ImageUrls(lists="a.txt", partition_urls=20).partitions(context)]
 
     before = names(urls)
     after = names([*urls[:100], "http://new.example/a.jpg", *urls[100:]])
@@ -248,7 +250,7 @@ def test_an_image_more_changes_one_partition_only(context: Context) -> None:
 
 def test_partitions_of_the_same_rows_have_names_of_their_own(context: Context) -> None:
     write(context.root / "a.txt", "http://example.com/a.jpg\n" * 50)
-    names = [one.name for one in ImageUrls(lists="a.txt", partition_urls=2).partitions(context)]
+    names = [partition.name for partition in ImageUrls(lists="a.txt", partition_urls=2).partitions(context)]
     assert len(set(names)) == len(names) > 1
 
 
@@ -257,9 +259,9 @@ def test_order_is_that_of_the_list_whatever_the_server_does(site: Site, context:
     write(context.root / "a.txt", "\n".join(site.url(f"/{n}.png") for n in range(30)))
     fast = replace(context, web=replace(WEB, connections_per_host=8))
     first, second = read(ImageUrls(lists="a.txt"), fast), read(ImageUrls(lists="a.txt"), fast)
-    assert [one.sample.fields["png"] for one in first] == [PNG + str(n).encode() for n in range(30)]
-    assert [(one.sample.key, one.sample.record) for one in first] == [
-        (one.sample.key, one.sample.record) for one in second
+    assert [candidate.sample.fields["png"] for candidate in first] == [PNG + str(n).encode() for n in range(30)]
+    assert [(candidate.sample.key, candidate.sample.record) for candidate in first] == [
+        (candidate.sample.key, candidate.sample.record) for candidate in second
     ]
     fast.web.close()
 
@@ -284,7 +286,7 @@ def test_one_dead_host_among_others_costs_only_its_own_urls(site: Site, context:
     with Site() as dead:
         pass
     site.pages |= {f"/{n}.png": png(n) for n in range(10)}
-    write(context.root / "a.txt", "\n".join(one.url(f"/{n}.png") for n in range(10) for one in (site, dead)))
+    write(context.root / "a.txt", "\n".join(host.url(f"/{n}.png") for n in range(10) for host in (site, dead)))
     assert reasons(read(ImageUrls(lists="a.txt"), context)) == ["", "unreachable"] * 10
 
 
@@ -328,8 +330,8 @@ def test_a_site_is_followed_and_all_of_it_accounted_for(site: Site, context: Con
     source = ImageUrls(start=site.url("/"), label_pattern=r": (\w+)$", group="page")
     candidates = read(source, context)
     outcome = {
-        one.sample.record["url"].removeprefix(site.url("")): reason
-        for one, reason in zip(candidates, reasons(candidates), strict=True)
+        candidate.sample.record["url"].removeprefix(site.url("")): reason
+        for candidate, reason in zip(candidates, reasons(candidates), strict=True)
     }
     assert outcome == {
         "/img/1.png": "",
@@ -355,7 +357,7 @@ def test_depth_number_and_patterns_bound_a_crawl(site: Site, context: Context) -
 
     def images(**options: Any) -> list[str]:
         found = read(ImageUrls(start=site.url("/"), **options), context)
-        return [one.sample.record["url"].rpartition("/")[2] for one in found if one.rejected is None]
+        return [candidate.sample.record["url"].rpartition("/")[2] for candidate in found if candidate.rejected is None]
 
     assert images(follow=0) == []
     assert images(follow=1) == ["1.png", "2.png", "logo.png"]
@@ -401,4 +403,4 @@ def test_options_that_only_choose_rows_do_not_fetch_the_others_again() -> None:
 
     assert extraction(partition_urls=7, unreachable="reject", columns=["a"]) == extraction()
     assert extraction(max_megabytes=1) != extraction()
-    assert ImageUrls.planning < {one.name for one in fields(ImageUrls)}
+    assert ImageUrls.planning < {field.name for field in fields(ImageUrls)}

@@ -1,4 +1,4 @@
-"""Files of a folder: each one is a sample, says something of one, or is rejected with its reason."""
+"""Files of a folder: each is a sample, a sidecar of one, or rejected with its reason."""
 
 import json
 import os
@@ -25,16 +25,20 @@ def put(folder: Path, files: dict[str, bytes]) -> None:
 
 def read(folder: Path, **options: object) -> list[Candidate]:
     source = LocalFiles(**({"files": "."} | options))  # type: ignore[arg-type]  # options of a test
-    where = context(folder)
-    return [one for partition in source.partitions(where) for one in source.read(partition, where)]
+    source_context = context(folder)
+    return [
+        candidate
+        for partition in source.partitions(source_context)
+        for candidate in source.read(partition, source_context)
+    ]
 
 
 def outcome(candidates: list[Candidate]) -> dict[str, str]:
     return {
-        one.sample.record["url"].removeprefix("file:"): one.rejected.reason
-        if one.rejected
-        else ",".join(one.sample.fields)
-        for one in candidates
+        candidate.sample.record["url"].removeprefix("file:"): candidate.rejected.reason
+        if candidate.rejected
+        else ",".join(candidate.sample.fields)
+        for candidate in candidates
     }
 
 
@@ -69,20 +73,20 @@ def test_fields_come_from_the_first_bytes_and_then_from_the_name(tmp_path: Path)
 
 
 def test_the_folder_is_the_label_and_files_beside_an_image_describe_it(tmp_path: Path) -> None:
-    said = {"licence": "CC0-1.0", "author": "Ann", "label": "tabby", "size": 3, "title": ["no"]}
+    sidecar = {"licence": "CC0-1.0", "author": "Ann", "label": "tabby", "size": 3, "title": ["no"]}
     put(
         tmp_path,
         {
             "cats/a.png": PNG,
             "cats/a.txt": b"A cat.\n",
-            "cats/a.json": json.dumps(said).encode(),
+            "cats/a.json": json.dumps(sidecar).encode(),
             "dogs/b.png": PNG,
             "dogs/b.json": b"{broken",
             "dogs/c.txt": b"a text of its own",
             "top.png": PNG,
         },
     )
-    found = {one.sample.record["url"]: one.sample.record for one in read(tmp_path, label="folder")}
+    found = {candidate.sample.record["url"]: candidate.sample.record for candidate in read(tmp_path, label="folder")}
     assert set(found) == {"file:cats/a.png", "file:dogs/b.png", "file:dogs/c.txt", "file:top.png"}
     cat = found["file:cats/a.png"]
     assert (cat["caption"], cat["licence"], cat["author"], cat["label"]) == ("A cat.", "CC0-1.0", "Ann", "tabby")
@@ -95,9 +99,9 @@ def test_the_folder_is_the_label_and_files_beside_an_image_describe_it(tmp_path:
 def test_globs_choose_files_and_keep_what_lies_beside_them(tmp_path: Path) -> None:
     put(tmp_path, {"x/a.png": PNG, "x/a.txt": b"caption", "x/y/b.png": PNG, "x/c.txt": b"text", "z.png": PNG})
     found = read(tmp_path, files="x/**/*.png")
-    assert [one.sample.record["url"] for one in found] == ["file:a.png", "file:y/b.png"]
+    assert [candidate.sample.record["url"] for candidate in found] == ["file:a.png", "file:y/b.png"]
     assert found[0].sample.record["caption"] == "caption"
-    assert [one.sample.record["url"] for one in read(tmp_path, files="x/c.txt")] == ["file:c.txt"]
+    assert [candidate.sample.record["url"] for candidate in read(tmp_path, files="x/c.txt")] == ["file:c.txt"]
     put(tmp_path, {"x/[odd].txt": b"text"})
     assert outcome(read(tmp_path, files="x/[odd].txt")) == {"%5Bodd%5D.txt": "txt"}
 
@@ -140,7 +144,7 @@ def test_odd_files_are_rejected_and_never_fatal(tmp_path: Path) -> None:
         "pipe.txt": "unreadable",
         "caf%E9/n%0Al.txt": "txt",
     }
-    odd = next(one for one in read(inside, label="folder") if "caf" in one.sample.record["url"])
+    odd = next(candidate for candidate in read(inside, label="folder") if "caf" in candidate.sample.record["url"])
     assert odd.sample.record["label"] == "caf\\xe9"
 
 
@@ -165,7 +169,7 @@ def test_partitions_follow_the_content_and_an_added_file_changes_one(tmp_path: P
     os.unlink(tmp_path / "0100b.txt")
     put(tmp_path, {"p.txt": b"two"})
     after = plan(tmp_path, files_per_partition=8)
-    changed = [one for one, other in zip(before, after, strict=True) if one != other]
+    changed = [old for old, new in zip(before, after, strict=True) if old != new]
     assert len(changed) == 1
     assert ["p.png", changed[0].payload["files"][-1][1]] in changed[0].payload["files"]
 
@@ -174,17 +178,17 @@ def test_keys_are_those_of_the_path_whatever_else_lies_there(tmp_path: Path) -> 
     put(tmp_path, {"a/b.txt": b"text"})
     key = read(tmp_path)[0].sample.key
     put(tmp_path, {"a/a.txt": b"text", "c.txt": b"more"})
-    assert {one.sample.record["url"]: one.sample.key for one in read(tmp_path)}["file:a/b.txt"] == key
+    assert {candidate.sample.record["url"]: candidate.sample.key for candidate in read(tmp_path)}["file:a/b.txt"] == key
     assert len(key) == 24
 
 
 def test_a_file_that_changed_since_planning_ends_the_partition(tmp_path: Path) -> None:
     put(tmp_path, {"a.txt": b"text"})
-    source, where = LocalFiles("."), context(tmp_path)
-    (partition,) = source.partitions(where)
+    source, source_context = LocalFiles("."), context(tmp_path)
+    (partition,) = source.partitions(source_context)
     put(tmp_path, {"a.txt": b"other"})
     with pytest.raises(SourceBroken, match=r"a\.txt: it has changed"):
-        list(source.read(partition, where))
+        list(source.read(partition, source_context))
 
 
 @needs_shared
@@ -193,4 +197,4 @@ def test_real_photos_all_come_out(tmp_path: Path) -> None:
     files = [path for path in (SHARED / "photos").rglob("*") if path.is_file()]
     found = read(tmp_path, files=str(SHARED / "photos"), max_megabytes=256)
     assert len(found) == len(files)
-    assert sum(one.rejected is None for one in found) > 0.8 * len(files)
+    assert sum(candidate.rejected is None for candidate in found) > 0.8 * len(files)

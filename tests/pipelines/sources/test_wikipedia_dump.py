@@ -19,14 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
-from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate
 from stoker.pipelines.sources.wikipedia_dump import WikipediaDump
 from stoker.pipelines.web.client import Web
 from stoker.pipelines.wikipedia.dump_files import scan_dump
-from stoker.pipelines.wikipedia.export_xml import base36_sha1, parse_page
+from stoker.pipelines.wikipedia.export_xml import base36_sha1
 from stoker.pipelines.wikipedia.page_cutter import PageCutter
-from stoker.pipelines.wikipedia.pages import raw_pages
 from tests.data import SHARED, needs_shared
 from tests.fakes import context
 
@@ -65,8 +63,8 @@ def multistream(made: list[str], *, size: int = 3) -> tuple[bytes, str]:
     whole, index = bz2.compress(HEAD.encode()), ""
     for place in range(0, len(made), size):
         run = made[place : place + size]
-        for one in run:
-            number, title = re.search("<id>(.*?)</id>", one), re.search("<title>(.*?)</title>", one)
+        for text in run:
+            number, title = re.search("<id>(.*?)</id>", text), re.search("<title>(.*?)</title>", text)
             assert number is not None
             assert title is not None
             index += f"{len(whole)}:{number[1]}:{title[1]}\n"
@@ -77,15 +75,17 @@ def multistream(made: list[str], *, size: int = 3) -> tuple[bytes, str]:
 def read(folder: Path, name: str | tuple[str, ...] = "*", **options: object) -> list[Candidate]:
     source = WikipediaDump(name, **options)  # type: ignore[arg-type]  # options of a test
     where = context(folder)
-    return [one for partition in source.partitions(where) for one in source.read(partition, where)]
+    return [candidate for partition in source.partitions(where) for candidate in source.read(partition, where)]
 
 
 def outcome(candidates: list[Candidate]) -> dict[str, str]:
-    return {one.sample.key: one.rejected.reason if one.rejected else "kept" for one in candidates}
+    return {
+        candidate.sample.key: candidate.rejected.reason if candidate.rejected else "kept" for candidate in candidates
+    }
 
 
 def numbers(candidates: list[Candidate]) -> list[int]:
-    return [int(one.sample.key.rpartition("-")[2]) for one in candidates]
+    return [int(candidate.sample.key.rpartition("-")[2]) for candidate in candidates]
 
 
 def test_a_page_knows_where_it_comes_from(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_of_several_revisions_the_newest_counts(tmp_path: Path) -> None:
     older = old[0].replace(">neu<", ">alt<").replace("2026-", "2025-")
     made = page(1, "neu").replace("</revision>", f"</revision>{older}")
     (tmp_path / "x.xml").write_bytes(dump(made))
-    assert [one.sample.fields["txt"] for one in read(tmp_path)] == [b"neu"]
+    assert [candidate.sample.fields["txt"] for candidate in read(tmp_path)] == [b"neu"]
 
 
 def test_a_damaged_page_harms_no_other(tmp_path: Path) -> None:
@@ -155,10 +155,17 @@ def test_a_damaged_page_harms_no_other(tmp_path: Path) -> None:
     made = dump(page(1, "Text"), *bad, page(8, "Text")).replace(b"Text 4", b"Text")
     (tmp_path / "x.xml").write_bytes(made.replace(b">Seite 8<", b">Seite \xff 8<"))
     found = read(tmp_path)
-    assert [one.rejected.reason if one.rejected else "kept" for one in found] == ["kept", *["corrupt"] * 8]
+    assert [candidate.rejected.reason if candidate.rejected else "kept" for candidate in found] == [
+        "kept",
+        *["corrupt"] * 8,
+    ]
     (tmp_path / "x.xml").write_bytes(made)
     found = read(tmp_path)
-    assert [one.rejected.reason if one.rejected else "kept" for one in found] == ["kept", *["corrupt"] * 7, "kept"]
+    assert [candidate.rejected.reason if candidate.rejected else "kept" for candidate in found] == [
+        "kept",
+        *["corrupt"] * 7,
+        "kept",
+    ]
     assert numbers(found)[:4] == [1, 2, 3, 4]
 
 
@@ -179,41 +186,6 @@ def test_every_form_of_a_dump_gives_the_same_pages(tmp_path: Path, form: str) ->
     assert set(outcome(found).values()) == {"kept"}
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 4000), st.integers(100, 2000), st.integers(0, 10**6))
-def test_ranges_of_a_file_hold_each_page_once(
-    tmp_path_factory: pytest.TempPathFactory, cut: int, block: int, odd: int
-) -> None:
-    made = pages(range(1, 15))
-    whole = dump(*made)
-    folder = tmp_path_factory.mktemp("ranges")
-    (folder / "x.xml").write_bytes(whole)
-    (folder / "x.bz2").write_bytes(
-        b"".join(bz2.compress(whole[place : place + block]) for place in range(0, len(whole), block))
-    )
-    for name in ("x.xml", "x.bz2"):
-        found = scan_dump(folder / name)
-        ranges = found.byte_ranges(cut)
-        assert ranges[0][0] == 0
-        assert ranges[-1][1] == found.size
-        raws = [raw for start, stop in ranges for raw in raw_pages(found, start, stop)]
-        parsed = [parse_page(raw.xml) for raw in raws]
-        assert [page.page_id for page in parsed if not isinstance(page, Rejected)] == list(range(1, 15))
-        assert len(raws) == 14
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 600), st.lists(st.sampled_from(["<page>", "</page>", "<pa", "ge>", "x", "<", ">"]), max_size=40))
-def test_the_cutter_finds_the_same_pages_whatever_pieces_the_stream_comes_in(step: int, parts: list[str]) -> None:
-    stream = "".join(parts).encode()
-    whole = PageCutter()
-    expected = [(raw.offset, raw.xml) for raw in whole.feed(stream)]
-    pieces = PageCutter()
-    found = [raw for place in range(0, len(stream), step) for raw in pieces.feed(stream[place : place + step])]
-    assert [(raw.offset, raw.xml) for raw in found] == expected
-    assert pieces.open_offset == whole.open_offset
-
-
 def test_partitions_are_runs_of_streams_and_cover_the_file(tmp_path: Path) -> None:
     made = [
         page(number, "Text " + bytes(range(97, 123)).decode() * 2 + "x" * 20000 + str(number))
@@ -221,7 +193,7 @@ def test_partitions_are_runs_of_streams_and_cover_the_file(tmp_path: Path) -> No
     ]
     content = (
         bz2.compress(HEAD.encode())
-        + b"".join(bz2.compress((one * 1).encode(), 1) for one in made)
+        + b"".join(bz2.compress(text.encode(), 1) for text in made)
         + bz2.compress(TAIL.encode())
     )
     (tmp_path / "x-multistream.xml.bz2").write_bytes(content)
@@ -235,9 +207,9 @@ def test_partitions_are_runs_of_streams_and_cover_the_file(tmp_path: Path) -> No
     source, where = WikipediaDump("y.xml", partition_megabytes=1), context(tmp_path)
     partitions = list(source.partitions(where))
     assert len(partitions) == 3
-    assert len({one.name for one in partitions}) == 3
+    assert len({candidate.name for candidate in partitions}) == 3
     assert partitions == list(source.partitions(where))
-    assert [len(list(source.read(one, where))) for one in partitions] == [9, 0, 0]
+    assert [len(list(source.read(candidate, where))) for candidate in partitions] == [9, 0, 0]
 
 
 def test_an_index_tells_which_pages_a_damaged_stream_held(tmp_path: Path) -> None:
@@ -252,7 +224,7 @@ def test_an_index_tells_which_pages_a_damaged_stream_held(tmp_path: Path) -> Non
     (tmp_path / "dewiki-pages-articles-multistream-index.txt.bz2").write_bytes(bz2.compress(index.encode()))
     found = read(tmp_path, "*")
     assert sorted(numbers(found)) == list(range(1, 20))
-    lost = [one for one in found if one.rejected]
+    lost = [candidate for candidate in found if candidate.rejected]
     assert outcome(lost) == {f"dewiki-{number}": "corrupt" for number in (7, 8, 9)}
     assert lost[0].sample.record["title"] == "Seite 7"
 

@@ -1,0 +1,94 @@
+"""Data sets through the ``datasets`` library, and the hub's errors as ours."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from stoker.pipelines.errors import SourceBroken
+from stoker.pipelines.tables.hub import HubTable
+from tests.pipelines.sources.test_hugging_face import PNG, pictures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_library_gives_the_same_rows_as_the_files(tmp_path: Path, streaming: bool) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "set").mkdir()
+    pq.write_table(pictures(9), tmp_path / "set" / "train.parquet")
+    table = HubTable(str(tmp_path / "set"), "", "train", "", streaming)
+    assert table.columns["label"].names == ("cat", "dog")
+    assert table.columns["image"].kind == "image"
+    rows = list(table.rows(2, 5))
+    assert [row["image"]["bytes"] for row in rows] == [PNG + bytes([row]) for row in (2, 3, 4)]
+    assert len(list(table.rows(0, None))) == 9
+    with pytest.raises(SourceBroken, match="nosuch"):
+        _ = HubTable(str(tmp_path / "set"), "", "nosuch", "", streaming).columns
+
+
+class Hub(BaseHTTPRequestHandler):
+    status = 503
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        if self.status == 404:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815  # the name that the server calls
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(params=[404, 401, 503])
+def hub(request: pytest.FixtureRequest) -> Iterator[tuple[int, str]]:
+    handler = type("OneHub", (Hub,), {"status": request.param})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield request.param, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _from_hub(endpoint: str, tmp_path: Path) -> str:
+    code = (
+        "from tests.pipelines.sources.test_hugging_face import read; from pathlib import Path\n"
+        f"try: read(Path({str(tmp_path)!r}), 'someone/something')\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    env = os.environ | {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_OFFLINE": "0",
+        "NO_PROXY": "*",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=env, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_a_hub_that_fails_is_unavailable_and_one_that_refuses_is_broken(hub: tuple[int, str], tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    status, endpoint = hub
+    output = _from_hub(endpoint, tmp_path)
+    assert output.startswith("SourceUnavailable" if status == 503 else "SourceBroken"), output
+    assert "someone/something" in output
+
+
+@pytest.mark.slow
+def test_a_hub_out_of_reach_is_unavailable(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    output = _from_hub("http://127.0.0.1:9", tmp_path)
+    assert output.startswith("SourceUnavailable"), output
