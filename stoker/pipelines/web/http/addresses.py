@@ -77,7 +77,7 @@ class Resolver:
             raise TimeoutError(f"{bare}: no DNS answer in {timeout_s:.0f} s") from None
         allowed = [address for address in addresses if self._allow_private or is_public(address)]
         if not allowed:
-            raise PrivateAddress(f"{bare} is {addresses[0]}, not on the public internet")
+            raise PrivateAddress(f"{bare} is {addresses[0]}, not on the open internet")
         return allowed
 
     def connect(self, host: str, port: int, *, timeout_s: float) -> socket.socket:

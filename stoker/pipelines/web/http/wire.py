@@ -224,7 +224,7 @@ def decode_content(pieces: Iterator[bytes], coding: str, limit: int) -> Iterator
                 raise ProtocolError(f"Content-Encoding {coding}, but the body is not") from None
             total += len(output)
             if total > limit:
-                raise BodyTooLarge(f"more than {limit} bytes when decompressed")
+                raise BodyTooLarge(f"more than {limit} bytes when unpacked")
             if output:
                 yield output
             piece = inflater.unconsumed_tail or inflater.unused_data
