@@ -1,4 +1,4 @@
-"""Images from lists and from sites, over real HTTP on loopback."""
+"""Images from lists of URLs, over real HTTP on loopback."""
 
 import gzip
 import json
@@ -301,100 +301,6 @@ def test_a_caller_that_stops_leaves_no_thread_behind(site: Site, context: Contex
     asked = len(site.log)
     assert asked < 50
     assert len(site.log) == asked
-
-
-def figure(number: int, label: str) -> str:
-    return f'<figure><img src="/img/{number}.png" alt="no"><figcaption>digit {number}: {label}</figcaption></figure>'
-
-
-def gallery(site: Site) -> None:
-    site.pages["/robots.txt"] = Reply(b"User-agent: *\nDisallow: /private/")
-    html = {"Content-Type": "text/html; charset=utf-8"}
-    licence = (
-        '<link rel="license" href="https://creativecommons.org/licenses/by/4.0/"><meta name="author" content="Ann">'
-    )
-    links = ["1.html", "/2.html", "/private/3.html", "/gone.html", "http://elsewhere.example/", "/doc.pdf"]
-    site.pages["/"] = Reply("".join(f'<a href="{link}">x</a> ' for link in links).encode(), headers=html)
-    figures = f"{figure(1, 'seven')}{figure(2, 'two')}<a href='/deep.html'>d</a><img src=/logo.png>"
-    site.pages["/1.html"] = Reply(f"<title>One</title>{licence}{figures}".encode(), headers=html)
-    site.pages["/2.html"] = [
-        Reply(b"", 503),
-        Reply(f"<meta name=robots content=noai>{figure(3, 'three')}{figure(2, 'again')}".encode(), headers=html),
-    ]
-    site.pages["/deep.html"] = Reply(figure(9, "nine").encode(), headers=html)
-    site.pages |= {f"/img/{n}.png": png(n) for n in range(10)} | {"/logo.png": png(99)}
-
-
-def test_a_site_is_followed_and_all_of_it_accounted_for(site: Site, context: Context) -> None:
-    gallery(site)
-    source = ImageUrls(start=site.url("/"), label_pattern=r": (\w+)$", group="page")
-    candidates = read(source, context)
-    outcome = {
-        candidate.sample.record["url"].removeprefix(site.url("")): reason
-        for candidate, reason in zip(candidates, reasons(candidates), strict=True)
-    }
-    assert outcome == {
-        "/img/1.png": "",
-        "/img/2.png": "",
-        "/logo.png": "no_label",
-        "/img/3.png": "opted_out",
-        "/private/3.html": "robots",
-        "/gone.html": "gone",
-    }
-    record = dict(candidates[0].sample.record)
-    record.pop("sha256")
-    assert record == {
-        "url": site.url("/img/1.png"), "page_url": site.url("/1.html"), "title": "One", "caption": "digit 1: seven",
-        "licence": "CC-BY-4.0", "author": "Ann", "label": "seven", "group": site.url("/1.html"),
-    }  # fmt: skip
-    asked = Counter(site.pages_asked)
-    assert asked["/2.html"] == 2, "503 once, then here"
-    assert set(asked) == {"/", "/1.html", "/2.html", "/gone.html", "/img/1.png", "/img/2.png"}
-
-
-def test_depth_number_and_patterns_bound_a_crawl(site: Site, context: Context) -> None:
-    gallery(site)
-
-    def images(**options: Any) -> list[str]:
-        found = read(ImageUrls(start=site.url("/"), **options), context)
-        return [candidate.sample.record["url"].rpartition("/")[2] for candidate in found if candidate.rejected is None]
-
-    assert images(follow=0) == []
-    assert images(follow=1) == ["1.png", "2.png", "logo.png"]
-    assert images(follow=2) == ["1.png", "2.png", "logo.png", "9.png"]
-    assert images(follow=2, max_pages=2) == ["1.png", "2.png", "logo.png"]
-    assert images(include=("*/img/*",)) == ["1.png", "2.png"]
-    assert images(exclude=("*/logo.png", "*/img/1.*")) == ["2.png"]
-    assert images(pages=("*/2.html",)) == []
-
-
-def test_a_start_page_that_cannot_be_had_is_one_line(site: Site, context: Context) -> None:
-    site.pages["/text"] = Reply(b"hello", headers={"Content-Type": "text/plain"})
-    for path, error in [("/missing", SourceBroken), ("/text", SourceBroken)]:
-        with pytest.raises(error, match=path):
-            list(ImageUrls(start=site.url(path)).partitions(context))
-    site.stop()
-    with pytest.raises(SourceUnavailable, match="try again later"):
-        list(ImageUrls(start=site.url("/other")).partitions(context))
-    with pytest.raises(RecipeError, match="start"):
-        list(ImageUrls(start="example.org").partitions(context))
-
-
-def test_a_picture_itself_may_be_the_start(site: Site, context: Context) -> None:
-    site.pages["/a"] = png()
-    assert reasons(read(ImageUrls(start=site.url("/a")), context)) == [""]
-
-
-def test_a_link_that_leads_to_another_host_is_not_followed(site: Site, context: Context) -> None:
-    with Site("127.0.0.2") as other:
-        other.pages["/"] = Reply(b'<img src="a.png">', headers={"Content-Type": "text/html"})
-        other.pages["/a.png"] = png()
-        site.pages["/"] = Reply(b'<a href="/away">x</a>', headers={"Content-Type": "text/html"})
-        site.pages["/away"] = Reply(b"", 302, {"Location": other.url("/")})
-        found = read(ImageUrls(start=site.url("/")), context)
-        assert reasons(found) == ["redirects"]
-        assert "to another host" in refusal(found[0])
-        assert reasons(read(ImageUrls(start=site.url("/"), other_hosts=True), context)) == [""]
 
 
 def test_options_that_only_choose_rows_do_not_fetch_the_others_again() -> None:
