@@ -36,8 +36,8 @@ def index_command(arguments: Namespace) -> int:
         board.blocking = True
         tars = find_tars(url, store)
         board.blocking = False
-        whole = sum(tar.size for tar in tars.found)
-        board.note(f"{corpus}: {plural(len(tars.found), 'tar')}, {size_text(whole)}, in {tars.store.url}")
+        whole = sum(tar.size for tar in tars.objects)
+        board.note(f"{corpus}: {plural(len(tars.objects), 'tar')}, {size_text(whole)}, in {tars.store.url}")
         board.phase(f"indexing {corpus}", 100)
         done = index(
             tars,
@@ -51,7 +51,7 @@ def index_command(arguments: Namespace) -> int:
         )
         if done is None:
             raise KeyboardInterrupt("the tars that were done stay done; the same command goes on")
-    _print(done, len(tars.found))
+    _print(done, len(tars.objects))
     return 0
 
 

@@ -69,7 +69,7 @@ def index(
     newest = _newest(to, corpus)
     if newest is not None and not newest.is_indexed:
         raise StorageRefused(f"{newest.reference} was made by a recipe; give the indexed corpus another name")
-    chosen = [(tar, split_of(tar.key, splits, tars.store.url)) for tar in tars.found]
+    chosen = [(tar, split_of(tar.key, splits, tars.store.url)) for tar in tars.objects]
     digests = [digest_of(tars.store.url, tar, split) for tar, split in chosen]
     root, prefix = _tars_location(tars, to)
     if newest is not None and newest.tars == root and _same_groups(newest, digests):
@@ -127,12 +127,12 @@ def _tars_location(tars: Tars, to: Store) -> tuple[str | None, str]:
 
     None and a prefix if the corpus's own store holds the tars: then both can be moved together.
     """
-    own, root = to.url.rstrip("/"), tars.store.url.rstrip("/")
-    if root == own or root.startswith(f"{own}/"):
-        prefix = root[len(own) + 1 :]
+    corpus_root, root = to.url.rstrip("/"), tars.store.url.rstrip("/")
+    if root == corpus_root or root.startswith(f"{corpus_root}/"):
+        prefix = root[len(corpus_root) + 1 :]
         prefix += "/" if prefix else ""
         keys = {stored.key for stored in to.list(prefix)}
-        if all(prefix + tar.key in keys for tar in tars.found):  # links that lead out of the store are not listed
+        if all(prefix + tar.key in keys for tar in tars.objects):  # links that lead out of the store are not listed
             return None, prefix
     return tars.store.url, ""
 

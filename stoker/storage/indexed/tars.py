@@ -29,7 +29,7 @@ class Tars:
     """Tars in one store, in order of their keys."""
 
     store: Store
-    found: tuple[StoredObject, ...]
+    objects: tuple[StoredObject, ...]
 
 
 def store_of_tars(store: Store, manifest: Manifest) -> Store:

@@ -86,7 +86,7 @@ def _from_response(error: ClientError, where: str, server: str) -> StorageError:
     if code == "NoSuchBucket":
         return StorageRefused(f"{where}: {server} has no such bucket; create it or correct the name")
     if code == "NoSuchUpload":
-        return UploadGone(f"{where}: the upload was aborted by somebody else; run again")
+        return UploadGone(f"{where}: the upload was aborted by another process; run again")
     if code in _MISSING:
         return NotFound(f"{where}: no such object")
     if code in _CREDENTIALS:

@@ -92,7 +92,7 @@ class Store(Protocol):
         """The incomplete uploads under a prefix; those whose keys are unknown under the empty prefix."""
 
     def abort(self, upload: PendingUpload) -> None:
-        """Remove an incomplete upload; does nothing if it has ended. If somebody still writes it, that write fails."""
+        """Remove an incomplete upload; does nothing if it has ended. A writer that is still active fails."""
 
     def reopen(self) -> "Store":
         """The same store with connections and locks of its own: for a process that was forked."""

@@ -127,7 +127,7 @@ def test_a_stopped_run_goes_on_and_reads_no_tar_twice(folder: Path, monkeypatch:
     assert catalog.versions(store, "theirs") == []
     assert 0 < len(tars) < 4
     assert indexed(folder).manifest.samples == 17
-    assert sorted(tars) == [tar.key for tar in whole.found]
+    assert sorted(tars) == [tar.key for tar in whole.objects]
 
 
 def test_what_is_indexed_but_not_yet_published_is_not_cleared_away(folder: Path) -> None:

@@ -181,7 +181,7 @@ def damaged() -> list[tuple[str, bytes, str]]:
 @pytest.mark.parametrize(
     ("payload", "message"), [pytest.param(payload, message, id=name) for name, payload, message in damaged()]
 )
-def test_a_damaged_tar_is_told_by_its_name_and_byte(payload: bytes, message: str) -> None:
+def test_an_error_of_a_corrupt_tar_names_the_tar_and_the_byte(payload: bytes, message: str) -> None:
     with pytest.raises(CorruptShard, match=message) as told:
         read(payload)
     assert "\n" not in str(told.value)
@@ -194,7 +194,7 @@ def test_names_with_dates_behind_a_dot_are_refused_before_they_fill_memory() -> 
 
 @given(st.binary(max_size=3000))
 @settings(max_examples=150, deadline=None)
-def test_any_bytes_are_samples_or_told(payload: bytes) -> None:
+def test_any_bytes_are_samples_or_a_corrupt_shard(payload: bytes) -> None:
     for given_bytes in (payload, tar([("a.txt", b"1")])[:1024] + payload):
         told = ""
         try:

@@ -12,7 +12,7 @@ from stoker.storage.stores.memory import MemoryStore
 from tests.storage.external_tars import indexed, numbered, put, tar
 
 
-def test_patterns_name_tars_and_a_missing_one_is_told(folder: Path) -> None:
+def test_patterns_name_tars_and_a_missing_tar_is_an_error(folder: Path) -> None:
     done = indexed(f"{folder}/train-{{000..001}}.tar")
     assert [shard.key for shard in done.manifest.shards] == ["train-000.tar", "train-001.tar"]
     assert indexed(f"{folder}/{{train,val}}-000.tar", corpus="b").manifest.samples == 7

@@ -67,7 +67,7 @@ def test_a_listing_tells_when_an_object_was_written(store: Store) -> None:
     assert again[1] == times[1]
 
 
-def test_an_undisturbed_store_has_no_unfinished_writes(store: Store) -> None:
+def test_a_store_without_interrupted_writes_has_no_pending_uploads(store: Store) -> None:
     store.write("a/b", b"x")
     assert list(store.pending_uploads()) == list(store.pending_uploads("a/")) == []
     name = "0" * 32 if isinstance(store, DirectoryStore) else "no-such-upload"
@@ -75,7 +75,7 @@ def test_an_undisturbed_store_has_no_unfinished_writes(store: Store) -> None:
     assert store.read("a/b") == b"x"
 
 
-def test_what_a_killed_upload_left_is_found_and_removed(s3_store: S3Store) -> None:
+def test_an_upload_of_a_killed_process_is_listed_and_removed(s3_store: S3Store) -> None:
     keys = [s3_store.endpoint, s3_store.access_key, s3_store.secret_key]
     assert subprocess.run([sys.executable, "-c", DIES, s3_store.url, *map(str, keys)], check=False).returncode == -9
     before = time.time()

@@ -23,14 +23,14 @@ from tests.storage.external_tars import indexed, put
         ),
     ],
 )
-def test_verifying_tells_a_tar_that_changed(folder: Path, damage: Any, message: str) -> None:
+def test_verify_reports_a_tar_that_changed(folder: Path, damage: Any, message: str) -> None:
     manifest = indexed(folder).manifest
     damage(folder / "train-000.tar")
     (problem,) = verify(open_store(str(folder.parent / "store")), manifest).problems
     assert re.search(message, problem), problem
 
 
-def test_verifying_tells_an_index_of_another_tar(folder: Path) -> None:
+def test_verify_reports_an_index_of_another_tar(folder: Path) -> None:
     manifest = indexed(folder).manifest
     first, second, *rest = manifest.shards
     names = ("index", "index_size", "index_sha256")

@@ -291,7 +291,7 @@ def test_a_manifest_that_cannot_be_read_stops_all(change: dict[str, object], err
 
 
 @pytest.mark.parametrize("payload", [b"{", b"[]", b"{}", b'{"tar": 1, "records": 2}', b'{"shards": [1]}'])
-def test_a_marker_that_nobody_can_read_is_no_promise(payload: bytes) -> None:
+def test_an_invalid_marker_protects_nothing(payload: bytes) -> None:
     store = MemoryStore()
     manifest = make_version(store)
     for folder in (f"{CORPUS}/raw/{A}/part", f"{CORPUS}/shards/{A}/group"):
