@@ -1,4 +1,4 @@
-"""One sample of each content."""
+"""Keep one of each set of samples with the same content."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,10 +11,12 @@ from stoker.pipelines.rule import Decision, Rule
 
 @dataclass(frozen=True)
 class ExactDuplicates(Rule):
-    """Keep the oldest of samples with the same content: the bytes after all steps.
+    """Keep the oldest of the samples whose content (the bytes after all steps) is the same.
 
-    Where the same content stands under different labels no label can be trusted: with ``conflicts = "drop"`` all
-    of them go (``label_conflict``), with ``"keep"`` the oldest stays.
+    Args:
+        conflicts: "drop" or "keep", default "drop": what happens to samples with the same content but different
+            labels. "drop" drops all of them (``label_conflict``), because no label can be trusted; "keep" keeps the
+            oldest.
 
     Example::
 
@@ -29,16 +31,15 @@ class ExactDuplicates(Rule):
         """See Rule."""
         keys = records["key"].to_pylist()
         labels = records["label"].to_pylist() if "label" in records.column_names else [None] * len(keys)
-        families: dict[str, list[int]] = {}
-        for place, content in enumerate(records["content_sha256"].to_pylist()):
-            families.setdefault(content, []).append(place)
-        for places in families.values():
-            oldest, *others = places
-            other = next((place for place in others if labels[place] != labels[oldest]), None)
-            if other is not None and self.conflicts == "drop":
-                yield Decision(keys[oldest], "drop", "label_conflict", witness=keys[other], similarity=1.0)
-                for place in others:
-                    yield Decision(keys[place], "drop", "label_conflict", witness=keys[oldest], similarity=1.0)
+        rows_by_content: dict[str, list[int]] = {}
+        for row, content in enumerate(records["content_sha256"].to_pylist()):
+            rows_by_content.setdefault(content, []).append(row)
+        for oldest, *copies in rows_by_content.values():
+            conflicting = next((row for row in copies if labels[row] != labels[oldest]), None)
+            if conflicting is not None and self.conflicts == "drop":
+                yield Decision(keys[oldest], "drop", "label_conflict", witness=keys[conflicting], similarity=1.0)
+                for row in copies:
+                    yield Decision(keys[row], "drop", "label_conflict", witness=keys[oldest], similarity=1.0)
             else:
-                for place in others:
-                    yield Decision(keys[place], "drop", "exact_duplicate", witness=keys[oldest], similarity=1.0)
+                for row in copies:
+                    yield Decision(keys[row], "drop", "exact_duplicate", witness=keys[oldest], similarity=1.0)

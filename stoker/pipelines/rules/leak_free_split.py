@@ -1,4 +1,4 @@
-"""No two samples that are alike on different sides of a split."""
+"""Keep similar samples in the same split."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,13 +17,17 @@ from stoker.pipelines.text.measures import SLOTS
 
 @dataclass(frozen=True)
 class LeakFreeSplit(Rule):
-    """Put a sample that is like an older one into that one's split, and its whole group with it.
+    """Move a sample that is similar to an older one into the same split, with its whole group.
 
-    Alike are images whose hashes differ in at most ``distance`` of 256 bits (of quality ``min_quality`` or more), texts
-    that share ``similarity`` of their wording, and samples of the same content. The first sample of a group decides
-    for the group: it goes where those like it are, or, where there are none, where the group's name says. A later one
-    that is like a sample of another split is dropped (``split_conflict``). So no sample moves as the corpus grows, and
-    what is alike is never on two sides.
+    Samples are similar if their content is the same, if they are near-duplicate images or if they are near-duplicate
+    texts. The first sample of a group decides the split of the group: the split of the samples similar to it, or, if
+    there are none, the split of the group's name. A later sample that is similar to a sample of another split is
+    dropped (``split_conflict``). So no sample moves as the corpus grows, and similar samples are never in two splits.
+
+    Args:
+        distance: bits, default 31: the most in which the 256-bit hashes of near-duplicate images may differ.
+        min_quality: 0 to 100, default 50: images whose hash has a lower quality are not compared.
+        similarity: 0.3 to 1, default 0.8: the least similarity of near-duplicate texts.
 
     Example::
 
@@ -33,7 +37,7 @@ class LeakFreeSplit(Rule):
         similarity = 0.8
     """
 
-    distance: Annotated[int, Field(ge=0, le=hamming.MAX_DISTANCE)] = 31  # bits
+    distance: Annotated[int, Field(ge=0, le=hamming.MAX_DISTANCE)] = 31
     min_quality: Annotated[int, Field(ge=0, le=100)] = 50
     similarity: Annotated[float, Field(ge=0.3, le=1)] = 0.8
 
@@ -41,86 +45,89 @@ class LeakFreeSplit(Rule):
         """See Rule."""
         keys = records["key"].to_pylist()
         groups = records["group"].to_pylist()
-        given = records["split"].to_pylist()
-        likenesses = [_contents(records), *self._images(records), *self._texts(records)]
+        splits = records["split"].to_pylist()
+        finders = [_same_content(records), *self._images(records), *self._texts(records)]
         split_of_group: dict[str, str] = {}
-        for place, (key, group) in enumerate(zip(keys, groups, strict=True)):
-            alike = [older for likeness in likenesses for older in likeness.alike(place)]
-            splits = {given[older] for older in alike}
-            settled = split_of_group.get(group)
-            wished = settled or (next(iter(splits)) if len(splits) == 1 else split_of(group))
-            other = next((older for older in alike if given[older] != wished), None)
-            if other is not None:
-                yield Decision(key, "drop", "split_conflict", witness=keys[other])
+        for row, (key, group) in enumerate(zip(keys, groups, strict=True)):
+            similar = [older for finder in finders for older in finder.similar_to(row)]
+            similar_splits = {splits[older] for older in similar}
+            target = split_of_group.get(group)
+            if target is None:
+                target = next(iter(similar_splits)) if len(similar_splits) == 1 else split_of(group)
+            conflicting = next((older for older in similar if splits[older] != target), None)
+            if conflicting is not None:
+                yield Decision(key, "drop", "split_conflict", witness=keys[conflicting])
                 continue
-            if wished != given[place]:
-                yield Decision(key, "split", wished, witness=keys[alike[0]] if alike else "")
-                given[place] = wished
-            split_of_group[group] = wished
-            for likeness in likenesses:
-                likeness.keep(place)
+            if target != splits[row]:
+                yield Decision(key, "split", target, witness=keys[similar[0]] if similar else "")
+                splits[row] = target
+            split_of_group[group] = target
+            for finder in finders:
+                finder.keep(row)
 
-    def _images(self, records: pa.Table) -> "list[_Likeness]":
+    def _images(self, records: pa.Table) -> "list[_SimilarSamples]":
         if "image_hash" not in records.column_names:
             return []
         hashes, qualities = (records[name].to_pylist() for name in ("image_hash", "image_hash_quality"))
-        fit = [
-            one if one is not None and (quality or 0) >= self.min_quality else None
-            for one, quality in zip(hashes, qualities, strict=True)
+        usable = [
+            image_hash if image_hash is not None and (quality or 0) >= self.min_quality else None
+            for image_hash, quality in zip(hashes, qualities, strict=True)
         ]
-        families, distinct = _families(fit)
+        values, distinct = _numbered(usable)
         try:
-            return [_Likeness(families, _both_ways(hamming.near_pairs(hamming.parse_hashes(distinct), self.distance)))]
+            pairs = hamming.near_pairs(hamming.parse_hashes(distinct), self.distance)
+            return [_SimilarSamples(values, _neighbours(pairs))]
         except ValueError as error:
             raise RecipeError(f"rule 'leak_free_split': column 'image_hash' is not Stoker's: {error}") from error
 
-    def _texts(self, records: pa.Table) -> "list[_Likeness]":
+    def _texts(self, records: pa.Table) -> "list[_SimilarSamples]":
         if "minhash" not in records.column_names:
             return []
-        families, distinct = _families([one or None for one in records["minhash"].to_pylist()])
-        if any(len(one) != SLOTS * 4 for one in distinct):
+        values, distinct = _numbered([signature or None for signature in records["minhash"].to_pylist()])
+        if any(len(signature) != SLOTS * 4 for signature in distinct):
             raise RecipeError(f"rule 'leak_free_split': column 'minhash' is not Stoker's: expected {SLOTS * 4} bytes")
         signatures = np.frombuffer(b"".join(distinct), "<u4").reshape(-1, SLOTS)
-        return [_Likeness(families, _both_ways(near_duplicate_texts.pairs(signatures, self.similarity)))]
+        return [_SimilarSamples(values, _neighbours(near_duplicate_texts.near_pairs(signatures, self.similarity)))]
 
 
 @dataclass
-class _Likeness:
-    """Which samples are alike in one respect: those of a family, and those of families near to it."""
+class _SimilarSamples:
+    """The samples that are similar in one respect: those with the same value, and those with neighbouring values."""
 
-    families: list[int | None]  # of each sample
-    near: dict[int, list[int]]
-    first: dict[int, int] = field(default_factory=dict)  # family → its oldest sample that is kept
+    values: list[int | None]  # the number of each sample's value; None if it has none
+    neighbours: dict[int, list[int]]  # value → the values near it
+    oldest: dict[int, int] = field(default_factory=dict)  # value → the row of its oldest kept sample
 
-    def alike(self, place: int) -> Iterator[int]:
-        """The oldest kept samples of the families that a sample is like: all of one family are in one split."""
-        family = self.families[place]
-        if family is not None:
-            for other in (family, *self.near.get(family, ())):
-                if other in self.first:
-                    yield self.first[other]
+    def similar_to(self, row: int) -> Iterator[int]:
+        """For each value similar to the row's, the oldest kept sample: all kept ones of a value are in one split."""
+        value = self.values[row]
+        if value is not None:
+            for other in (value, *self.neighbours.get(value, ())):
+                if other in self.oldest:
+                    yield self.oldest[other]
 
-    def keep(self, place: int) -> None:
-        """Remember a sample that stays."""
-        family = self.families[place]
-        if family is not None:
-            self.first.setdefault(family, place)
-
-
-def _contents(records: pa.Table) -> _Likeness:
-    return _Likeness(_families(records["content_sha256"].to_pylist())[0], {})
+    def keep(self, row: int) -> None:
+        """Remember a sample that is kept."""
+        value = self.values[row]
+        if value is not None:
+            self.oldest.setdefault(value, row)
 
 
-def _families(values: list[Any]) -> tuple[list[int | None], list[Any]]:  # Any: what the column holds
-    """The number of each value, None for none, and the distinct values in order of their numbers."""
+def _same_content(records: pa.Table) -> _SimilarSamples:
+    return _SimilarSamples(_numbered(records["content_sha256"].to_pylist())[0], {})
+
+
+def _numbered(column: list[Any]) -> tuple[list[int | None], list[Any]]:  # Any: what the column holds
+    """The number of each row's value, None for None, and the distinct values in the order of their numbers."""
     numbers: dict[Any, int] = {}
-    families = [None if value is None else numbers.setdefault(value, len(numbers)) for value in values]
-    return families, list(numbers)
+    values = [None if value is None else numbers.setdefault(value, len(numbers)) for value in column]
+    return values, list(numbers)
 
 
-def _both_ways(pairs: Iterator[tuple[int, int]]) -> dict[int, list[int]]:
-    near: dict[int, list[int]] = {}
+def _neighbours(pairs: Iterator[tuple[int, int]]) -> dict[int, list[int]]:
+    """The pairs as lists of neighbours, in both directions."""
+    neighbours: dict[int, list[int]] = {}
     for older, newer in pairs:
-        near.setdefault(older, []).append(newer)
-        near.setdefault(newer, []).append(older)
-    return near
+        neighbours.setdefault(older, []).append(newer)
+        neighbours.setdefault(newer, []).append(older)
+    return neighbours

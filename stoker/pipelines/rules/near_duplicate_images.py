@@ -1,4 +1,4 @@
-"""One image of each look."""
+"""Keep one of each set of near-duplicate images."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,12 +14,16 @@ from stoker.pipelines.rule import Decision, Rule
 
 @dataclass(frozen=True)
 class NearDuplicateImages(Rule):
-    """Drop an image that looks like an older one that is kept.
+    """Drop an image that is nearly the same as an older image that is kept.
 
-    Their perceptual hashes differ in at most ``distance`` of 256 bits; those of quality below ``min_quality`` (flat,
-    striped, tiny pictures) say too little, and are left alone. The default, usual for PDQ, sees through re-encoding,
-    resizing, light and small marks; among 3.8 million pairs of different photographs it took none for the same, and
-    57 was the largest distance that did so. Crops, turned and mirrored copies are not found.
+    Two images are near-duplicates if their perceptual hashes differ in at most ``distance`` bits. Copies that were
+    re-encoded, resized, brightened or slightly marked are found; crops, rotated and mirrored copies are not. Among 3.8
+    million pairs of different photographs the default distance, usual for PDQ, matched none; so did distances up to 57.
+
+    Args:
+        distance: bits, default 31: the most in which two hashes of 256 bits may differ.
+        min_quality: 0 to 100, default 50: images whose hash has a lower quality (flat, striped or tiny ones) are
+            never dropped, because their hash says too little.
 
     Example::
 
@@ -28,7 +32,7 @@ class NearDuplicateImages(Rule):
         distance = 31
     """
 
-    distance: Annotated[int, Field(ge=0, le=MAX_DISTANCE)] = 31  # bits
+    distance: Annotated[int, Field(ge=0, le=MAX_DISTANCE)] = 31
     min_quality: Annotated[int, Field(ge=0, le=100)] = 50
 
     def decide(self, records: pa.Table, split_of: Callable[[str], str]) -> Iterator[Decision]:
@@ -44,15 +48,15 @@ class NearDuplicateImages(Rule):
         keys = records["key"].to_pylist()
         hashes = records["image_hash"].to_pylist()
         qualities = records["image_hash_quality"].to_pylist()
-        fit = [
-            place
-            for place, (one, quality) in enumerate(zip(hashes, qualities, strict=True))
-            if one is not None and quality is not None and quality >= self.min_quality
+        rows = [
+            row
+            for row, (image_hash, quality) in enumerate(zip(hashes, qualities, strict=True))
+            if image_hash is not None and quality is not None and quality >= self.min_quality
         ]
         try:
-            words = parse_hashes([hashes[place] for place in fit])
+            words = parse_hashes([hashes[row] for row in rows])
         except (ValueError, TypeError) as error:
             raise RecipeError(f"rule 'near_duplicate_images': column 'image_hash' is not Stoker's: {error}") from error
-        for found in near_duplicates(words, self.distance):
-            key, witness = keys[fit[found.index]], keys[fit[found.representative]]
-            yield Decision(key, "drop", "near_duplicate", witness=witness, similarity=1 - found.distance / BITS)
+        for duplicate in near_duplicates(words, self.distance):
+            key, witness = keys[rows[duplicate.index]], keys[rows[duplicate.representative]]
+            yield Decision(key, "drop", "near_duplicate", witness=witness, similarity=1 - duplicate.distance / BITS)

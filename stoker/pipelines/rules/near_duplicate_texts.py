@@ -1,4 +1,4 @@
-"""One text of each wording."""
+"""Keep one of each set of near-duplicate texts."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,17 +13,19 @@ from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.rule import Decision, Rule
 from stoker.pipelines.text.measures import SLOTS, mix
 
-_MISSED = 0.005  # of the pairs that are exactly as similar as asked for, at most so many are not looked at
+_MAX_MISSED = 0.005  # share of the pairs of exactly the given similarity that may not be compared
 
 
 @dataclass(frozen=True)
 class NearDuplicateTexts(Rule):
-    """Drop a text that shares most of its wording with an older one that is kept.
+    """Drop a text that is nearly the same as an older text that is kept.
 
-    ``similarity`` is the share of runs of three words, without regard to case and punctuation, that two texts have in
-    common (Jaccard), as estimated from their signatures to about 0.035. Only direct likeness to a kept text counts, so
-    that no chain of small changes, and no template that many pages share, takes away texts that differ. Texts without
-    words are left alone.
+    Similarity is the Jaccard index of the texts' runs of three words, ignoring case and punctuation, estimated from
+    MinHash signatures with a standard error of about 0.035. A text is only compared with texts that are kept, so a
+    chain of small changes does not drop texts that differ. Texts without words are never dropped.
+
+    Args:
+        similarity: 0.3 to 1, default 0.8: the least similarity of near-duplicates.
 
     Example::
 
@@ -43,69 +45,69 @@ class NearDuplicateTexts(Rule):
                 "rule 'near_duplicate_texts': the records have no column 'minhash', which is measured of every text; "
                 "this corpus has none: leave the rule out"
             )
-        found = records["minhash"].to_pylist()
-        places = [place for place, signature in enumerate(found) if signature]
+        column = records["minhash"].to_pylist()
+        rows = [row for row, signature in enumerate(column) if signature]
         try:
-            joined = b"".join(found[place] for place in places)
+            joined = b"".join(column[row] for row in rows)
         except TypeError:
             joined = b""
-        if len(joined) != len(places) * SLOTS * 4:
+        if len(joined) != len(rows) * SLOTS * 4:
             raise RecipeError(
                 f"rule 'near_duplicate_texts': column 'minhash' is not Stoker's: expected {SLOTS * 4} bytes a text"
             )
         signatures = np.frombuffer(joined, "<u4").reshape(-1, SLOTS)
         keys = records["key"].to_pylist()
-        for follower, leader, similarity in followers(signatures, self.similarity):
-            key, witness = keys[places[follower]], keys[places[leader]]
+        for duplicate, representative, similarity in near_duplicates(signatures, self.similarity):
+            key, witness = keys[rows[duplicate]], keys[rows[representative]]
             yield Decision(key, "drop", "near_duplicate", witness=witness, similarity=similarity)
 
 
-def followers(signatures: npt.NDArray[np.uint32], similarity: float) -> Iterator[tuple[int, int, float]]:
-    """The rows that are like an earlier row that is none of them: (its place, that row's place, their similarity).
+def near_duplicates(signatures: npt.NDArray[np.uint32], similarity: float) -> Iterator[tuple[int, int, float]]:
+    """The rows that are similar to an earlier row that is kept: (row, representative, their similarity).
 
-    Signatures are compared whole only where they agree in one of several bands (locality-sensitive hashing), and
-    only with rows that stay, so that a family of a million copies costs a million comparisons.
+    Two signatures are compared only if they agree in one of several bands (locality-sensitive hashing), and only with
+    rows that are kept, so that a million copies of one text cost a million comparisons.
     """
     buckets = _buckets(signatures, similarity)
-    leaders: dict[int, list[int]] = {}
+    kept_rows: dict[int, list[int]] = {}  # by bucket
     least = similarity * SLOTS - 1e-9
-    for place in np.flatnonzero((buckets >= 0).any(axis=1)).tolist():
-        own = [bucket for bucket in buckets[place].tolist() if bucket >= 0]
-        near = sorted({leader for bucket in own for leader in leaders.get(bucket, ())})
-        if near:
-            equal = (signatures[near] == signatures[place]).sum(axis=1)
-            best = int(equal.argmax())  # of equals the oldest
-            if equal[best] >= least:
-                yield place, near[best], float(equal[best]) / SLOTS
+    for row in np.flatnonzero((buckets >= 0).any(axis=1)).tolist():
+        own_buckets = [bucket for bucket in buckets[row].tolist() if bucket >= 0]
+        candidates = sorted({kept for bucket in own_buckets for kept in kept_rows.get(bucket, ())})
+        if candidates:
+            equal_slots = (signatures[candidates] == signatures[row]).sum(axis=1)
+            best = int(equal_slots.argmax())  # the oldest, if several are equally similar
+            if equal_slots[best] >= least:
+                yield row, candidates[best], float(equal_slots[best]) / SLOTS
                 continue
-        for bucket in own:
-            leaders.setdefault(bucket, []).append(place)
+        for bucket in own_buckets:
+            kept_rows.setdefault(bucket, []).append(row)
 
 
-def pairs(signatures: npt.NDArray[np.uint32], similarity: float) -> Iterator[tuple[int, int]]:
-    """All (older, newer) rows that are at least so similar, each once."""
+def near_pairs(signatures: npt.NDArray[np.uint32], similarity: float) -> Iterator[tuple[int, int]]:
+    """All pairs (older, newer) of rows that are at least that similar, each once."""
     buckets = _buckets(signatures, similarity)
-    members: dict[int, list[int]] = {}
-    for place in np.flatnonzero((buckets >= 0).any(axis=1)).tolist():
-        own = [bucket for bucket in buckets[place].tolist() if bucket >= 0]
-        near = sorted({older for bucket in own for older in members.get(bucket, ())})
-        if near:
-            equal = (signatures[near] == signatures[place]).sum(axis=1)
-            for at in np.flatnonzero(equal >= similarity * SLOTS - 1e-9).tolist():
-                yield near[at], place
-        for bucket in own:
-            members.setdefault(bucket, []).append(place)
+    older_rows: dict[int, list[int]] = {}  # by bucket
+    for row in np.flatnonzero((buckets >= 0).any(axis=1)).tolist():
+        own_buckets = [bucket for bucket in buckets[row].tolist() if bucket >= 0]
+        candidates = sorted({older for bucket in own_buckets for older in older_rows.get(bucket, ())})
+        if candidates:
+            equal_slots = (signatures[candidates] == signatures[row]).sum(axis=1)
+            for index in np.flatnonzero(equal_slots >= similarity * SLOTS - 1e-9).tolist():
+                yield candidates[index], row
+        for bucket in own_buckets:
+            older_rows.setdefault(bucket, []).append(row)
 
 
-def width_of(similarity: float) -> int:
-    """How many slots make a band: the most with which hardly a pair that is similar enough goes unseen."""
-    fits = [width for width in range(1, 17) if (1 - similarity**width) ** (SLOTS // width) <= _MISSED]
+def band_width(similarity: float) -> int:
+    """How many slots make a band: the most with which hardly any pair of the given similarity is missed."""
+    fits = [width for width in range(1, 17) if (1 - similarity**width) ** (SLOTS // width) <= _MAX_MISSED]
     return max(fits)
 
 
 def _buckets(signatures: npt.NDArray[np.uint32], similarity: float) -> npt.NDArray[np.int64]:
-    """For each row and band a number that only rows with the same slots there share; -1 where no other does."""
-    width = width_of(similarity)
+    """For each row and band the number of its bucket: rows with the same slots share it; -1 if no other row does."""
+    width = band_width(similarity)
     bands = SLOTS // width
     buckets = np.full((len(signatures), bands), -1, np.int64)
     first = 0

@@ -1,4 +1,7 @@
-"""The whole corpus at once, from its records alone: which samples are left out, and which split each belongs to."""
+"""Curate: the rules decide, from the records of the whole corpus, which samples are dropped and which split each is in.
+
+Price: memory holds the records of all kept samples, never their payloads.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,30 +24,30 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Decisions, Part
 
-_PLACES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at")
-FIRST_RULE = "unique_keys"  # always on: a corpus cannot hold two samples of one identity
+_NOT_FOR_RULES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at")
+FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
 
 
 @dataclass(frozen=True, slots=True)
 class Curation:
-    """What was decided, and which parts are packed together."""
+    """The stored decisions, and the groups of parts that are packed together."""
 
     decisions: Decisions
     groups: tuple[tuple[Part, ...], ...]
 
 
 def curate(recipe: Recipe, parts: Sequence[Part], store: Store) -> Curation:
-    """Decide about every kept sample of the parts, and store the decisions.
+    """Apply the recipe's rules to the kept samples of the parts, and store the decisions.
 
-    The same parts and recipe give the same decisions, byte for byte. Raises RecipeError for a rule that cannot
-    work on these records, StorageError.
+    The same parts and recipe give the same decisions, byte for byte. Raises StorageError, and RecipeError for a rule
+    that cannot work on these records.
     """
-    rows = list(_decide(recipe, _kept(parts, store)))
+    rows = list(_decide(recipe, _kept_records(parts, store)))
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     payload = records.encode(table)
     sha256 = records.sha256(payload)
     key = layout.decisions(recipe.corpus, sha256)
-    with suppress(AlreadyExists):  # named by its content: it is the same
+    with suppress(AlreadyExists):  # its key contains its hash: an existing one has the same content
         store.create(key, payload)
     dropped = Counter(row["value"] for row in rows if row["action"] == "drop")
     decisions = Decisions(
@@ -71,26 +74,27 @@ _SCHEMA = pa.schema(
 )
 
 
-def _kept(parts: Sequence[Part], store: Store) -> pa.Table:
-    """The kept rows of all parts, in the parts' order, with a column ``part``."""
+def _kept_records(parts: Sequence[Part], store: Store) -> pa.Table:
+    """The records of the kept samples of all parts, in the parts' order, with a column ``part``."""
     tables = []
     for part in parts:
         table = records.decode(store.read(part.records))
         table = table.filter(pc.is_null(table["reason"]))
-        table = table.drop_columns([name for name in _PLACES if name in table.column_names])
+        table = table.drop_columns([name for name in _NOT_FOR_RULES if name in table.column_names])
         tables.append(table.append_column("part", pa.array([part.digest] * table.num_rows, pa.string())))
     return records.join(tables)
 
 
 def _decide(recipe: Recipe, table: pa.Table) -> Iterator[dict[str, Any]]:  # Any: Parquet values
-    first: dict[str, str] = {}
+    """The decisions of all rules as rows of ``_SCHEMA``; each rule sees the records that those before it kept."""
+    part_of: dict[str, str] = {}
     repeated = [False] * table.num_rows
-    for place, (key, part) in enumerate(zip(table["key"].to_pylist(), table["part"].to_pylist(), strict=True)):
-        if key in first:
-            repeated[place] = True
+    for row, (key, part) in enumerate(zip(table["key"].to_pylist(), table["part"].to_pylist(), strict=True)):
+        if key in part_of:
+            repeated[row] = True
             yield _row(Decision(key, "drop", "duplicate_key", witness=key, similarity=1.0), part, FIRST_RULE)
         else:
-            first[key] = part
+            part_of[key] = part
     table = table.filter(pc.invert(pa.array(repeated, pa.bool_())))
     splits = [split_of(group, recipe.splits) for group in table["group"].to_pylist()]
     table = table.append_column("split", pa.array(splits, pa.string()))
@@ -98,17 +102,18 @@ def _decide(recipe: Recipe, table: pa.Table) -> Iterator[dict[str, Any]]:  # Any
         dropped: set[str] = set()
         moved: dict[str, str] = {}
         for decision in rule.decide(table, lambda group: split_of(group, recipe.splits)):
-            _check(recipe, rule, decision, first)
+            _check(recipe, rule, decision, part_of)
             if decision.action == "drop":
                 dropped.add(decision.key)
             else:
                 moved[decision.key] = decision.value
-            yield _row(decision, first[decision.key], name_of(rule))
+            yield _row(decision, part_of[decision.key], name_of(rule))
         table = _apply(table, dropped, moved)
 
 
-def _check(recipe: Recipe, rule: Rule, decision: Decision, known: dict[str, str]) -> None:
-    if decision.key not in known:
+def _check(recipe: Recipe, rule: Rule, decision: Decision, part_of: dict[str, str]) -> None:
+    """Raise RecipeError for a decision about an unknown sample or for an unknown split."""
+    if decision.key not in part_of:
         raise RecipeError(f"rule {name_of(rule)!r} decided about {decision.key!r}, which the corpus does not hold")
     if decision.action == "split" and decision.value not in recipe.splits:
         names = ", ".join(recipe.splits)
@@ -116,14 +121,15 @@ def _check(recipe: Recipe, rule: Rule, decision: Decision, known: dict[str, str]
 
 
 def _apply(table: pa.Table, dropped: set[str], moved: dict[str, str]) -> pa.Table:
+    """The records without the dropped samples, with the new splits of the moved ones."""
     if moved:
         keys, splits = table["key"].to_pylist(), table["split"].to_pylist()
         changed = [moved.get(key, split) for key, split in zip(keys, splits, strict=True)]
-        place = table.schema.get_field_index("split")
-        table = table.set_column(place, "split", pa.array(changed, pa.string()))
+        column = table.schema.get_field_index("split")
+        table = table.set_column(column, "split", pa.array(changed, pa.string()))
     if dropped:
-        gone = pc.is_in(table["key"], value_set=pa.array(sorted(dropped), pa.string()))
-        table = table.filter(pc.invert(gone))
+        is_dropped = pc.is_in(table["key"], value_set=pa.array(sorted(dropped), pa.string()))
+        table = table.filter(pc.invert(is_dropped))
     return table
 
 

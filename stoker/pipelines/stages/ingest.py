@@ -1,4 +1,9 @@
-"""One partition of a source becomes one raw part: kept samples in a tar, a record of every candidate beside it."""
+"""Ingest: one partition of a source becomes one raw part, a tar of kept samples and a record of every candidate.
+
+A part is named by the digest of what determines its content, and exists once its marker is written, last. So a
+partition that was ingested before is skipped, and a killed ingest leaves nothing that is ever read. Price: a killed
+partition starts again from its first candidate.
+"""
 
 import json
 import time
@@ -30,12 +35,12 @@ _MARKER_FORMAT = 1
 
 
 class IngestStopped(StokerError):
-    """The work was asked to stop, and did; nothing that was finished is lost."""
+    """The ingest was asked to stop. Finished parts stay, and the same command resumes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What became of a partition; ``skipped``: it was done before and nothing was read."""
+    """The part of a partition; ``skipped``: it was ingested before, and nothing was read."""
 
     part: Part
     skipped: bool
@@ -43,12 +48,12 @@ class Ingested:
 
 
 def never_stop() -> bool:
-    """Do not stop."""
+    """The default of ``stop``: false."""
     return False
 
 
 def no_progress(read: int, kept: int) -> None:
-    """Show no progress."""
+    """The default of ``progress``: does nothing."""
 
 
 def plan(recipe: Recipe, context: Context) -> list[Partition]:
@@ -56,30 +61,30 @@ def plan(recipe: Recipe, context: Context) -> list[Partition]:
     partitions = list(recipe.source.partitions(context))
     if not partitions:
         raise SourceBroken(f"source {name_of(recipe.source)!r}: it is empty; check its options in the recipe")
-    repeated = [name for name, times in Counter(one.name for one in partitions).items() if times > 1]
+    repeated = [name for name, times in Counter(partition.name for partition in partitions).items() if times > 1]
     if repeated:
         raise RecipeError(f"source {name_of(recipe.source)!r}: two partitions are called {repeated[0]!r}")
     return partitions
 
 
 def part_digest(recipe: Recipe, partition: Partition) -> str:
-    """The name of a partition's raw part: what decides its content before anything is fetched."""
-    whole = {"format": _FORMAT, "extraction": recipe.extraction, "partition": asdict(partition)}
-    return digest(whole)[: layout.DIGEST]
+    """The name of a partition's raw part: a digest of what determines its content, known before anything is fetched."""
+    identity = {"format": _FORMAT, "extraction": recipe.extraction, "partition": asdict(partition)}
+    return digest(identity)[: layout.DIGEST]
 
 
 def find_part(recipe: Recipe, partition: Partition, store: Store) -> Part | None:
-    """The partition's raw part, if it is done. Raises CorruptShard when its marker cannot be read."""
+    """The partition's raw part, or None if it is not ingested. Raises CorruptShard if its marker cannot be read."""
     key = layout.raw_part(recipe.corpus, part_digest(recipe, partition))
     try:
         payload = store.read(key)
     except NotFound:
         return None
     try:
-        found = json.loads(payload)
-        if found.pop("schema") != _MARKER_FORMAT:
+        marker = json.loads(payload)
+        if marker.pop("schema") != _MARKER_FORMAT:
             raise ValueError("written by another version of Stoker")
-        return Part(**found)
+        return Part(**marker)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorruptShard(f"{store.url}/{key}: not a part's marker ({error}); delete it and ingest again") from error
 
@@ -93,22 +98,26 @@ def ingest_partition(
     stop: Callable[[], bool] = never_stop,
     progress: Callable[[int, int], None] = no_progress,
 ) -> Ingested:
-    """Read a partition into its raw part, or find it done.
+    """Read a partition into its raw part, or skip it if the part exists.
 
-    Idempotent: whoever is killed at any point leaves either a part or nothing that is ever read, and two writers
-    at once end with the part of the first. ``progress`` is called with (read, kept) of this partition so far.
-    Raises IngestStopped when ``stop`` says so, SourceError, StorageError.
+    Idempotent: a killed ingest leaves either a whole part or nothing that is ever read. Of two writers at once, both
+    return the part of the first.
+
+    Args:
+        stop: asked before every candidate; true ends the ingest with IngestStopped.
+        progress: called after every candidate with how many of this partition were read and kept.
+
+    Raises IngestStopped, SourceError, StorageError.
     """
     started = time.monotonic()
-    found = find_part(recipe, partition, store)
-    if found is not None:
-        return Ingested(found, True, time.monotonic() - started)
+    existing = find_part(recipe, partition, store)
+    if existing is not None:
+        return Ingested(existing, True, time.monotonic() - started)
     name = part_digest(recipe, partition)
     with folder_in(context.scratch) as folder:
         path = folder / "part.tar"
-        own = replace(context, scratch=folder)
         with TarWriter(path) as writer:
-            rows = _read(recipe, partition, own, writer, stop, progress)
+            rows = _read(recipe, partition, replace(context, scratch=folder), writer, stop, progress)
             tar = writer.close()
         tar_key = layout.raw_tar(recipe.corpus, name, tar.sha256)
         _create_once(store, tar_key, path)
@@ -141,7 +150,7 @@ def ingest_partition(
 
 
 def _create_once(store: Store, key: str, payload: bytes | Path) -> None:
-    """Create an object whose key holds its own hash: one that is there already is the same."""
+    """Create an object whose key contains its hash: an existing one has the same content."""
     try:
         store.create(key, payload)
     except AlreadyExists:
@@ -156,6 +165,7 @@ def _read(
     stop: Callable[[], bool],
     progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:  # Any: Parquet values
+    """The record of every candidate; the kept samples are added to the writer."""
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     kept = 0
@@ -170,7 +180,10 @@ def _read(
             seen.add(sample.key)
             placed = writer.add(sample)
             kept += 1
-            members = [{"extension": one.extension, "offset": one.offset, "size": one.size} for one in placed.members]
+            members = [
+                {"extension": member.extension, "offset": member.offset, "size": member.size}
+                for member in placed.members
+            ]
             row |= {"reason": None, "start": placed.start, "stop": placed.stop, "members": members}
         else:
             row |= {"reason": rejected.reason, "detail": rejected.detail, "step": step}
@@ -180,8 +193,11 @@ def _read(
 
 
 def apply_steps(recipe: Recipe, candidate: Candidate) -> tuple[Sample, Rejected | None, str]:
-    """The sample after all steps and measures, or as far as it came, why it was rejected, and by whom."""
-    sample = replace(candidate.sample, record=_provenance(recipe, candidate.sample))
+    """The sample after all steps and measures, why it was rejected (None: it was not), and by which of them.
+
+    A rejected sample is returned as it was when it was rejected.
+    """
+    sample = replace(candidate.sample, record=_with_provenance(recipe, candidate.sample))
     if candidate.rejected is not None:
         return sample, candidate.rejected, name_of(recipe.source)
     for step in recipe.steps:
@@ -195,12 +211,17 @@ def apply_steps(recipe: Recipe, candidate: Candidate) -> tuple[Sample, Rejected 
     return replace(sample, measures=dict(sample.measures) | measures), None, ""
 
 
-def _provenance(recipe: Recipe, sample: Sample) -> Mapping[str, Any]:
-    """The record, with what the recipe says of every sample where the sample says nothing itself."""
-    given = recipe.provenance
+def _with_provenance(recipe: Recipe, sample: Sample) -> Mapping[str, Any]:  # Any: JSON values
+    """The sample's record, completed by the recipe's provenance, its group and the names of source, recipe and code."""
+    provenance = recipe.provenance
+    defaults = {
+        "licence": provenance.licence,
+        "author": provenance.author,
+        "attribution": provenance.attribution,
+        **provenance.extra,
+    }
     record = dict(sample.record)
-    said = {"licence": given.licence, "author": given.author, "attribution": given.attribution, **given.extra}
-    for name, value in said.items():
+    for name, value in defaults.items():
         if value and not record.get(name):
             record[name] = value
     record["group"] = record.get("group") or sample.key

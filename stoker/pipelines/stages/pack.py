@@ -1,4 +1,8 @@
-"""A group of raw parts becomes shards: the kept samples, shuffled across the parts, by split."""
+"""Pack: the kept samples of a group of raw parts become shards, shuffled across the parts, by split.
+
+The shuffle sorts by a hash of seed and key, so that the same group gives the same bytes. Price: the group's tars are
+downloaded to scratch, and each sample is one random read in them.
+"""
 
 import dataclasses
 import hashlib
@@ -29,14 +33,14 @@ from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part, Shard
 
 _FORMAT = 1  # of shards and their indexes; raise it when the same samples are written in other bytes than before
-_COPY = 16 * 2**20  # bytes of a part that are fetched at a time
+_DOWNLOAD_CHUNK = 16 * 2**20  # bytes of a part that are read at a time
 _NOT_INDEXED = ("start", "stop", "members", "reason", "detail", "step", "fetched_at", "split", "part")
 UNKNOWN_LICENCE = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """The shards of one group and what is known of them; ``skipped``: they were there already."""
+    """The shards of one group, their statistics and licences; ``skipped``: they existed already."""
 
     group: str
     shards: tuple[Shard, ...]
@@ -45,193 +49,194 @@ class Packed:
     skipped: bool
 
 
-class _Row(NamedTuple):
-    """A kept sample and where it lies."""
+class _KeptSample(NamedTuple):
+    """A sample to be packed, and where its bytes and its record are."""
 
     key: str
     split: str
-    part: int  # place in the group
-    place: int  # row in the table of all parts' kept samples
-    start: int
+    part: int  # index in the group
+    row: int  # in the table of all parts' kept samples
+    start: int  # bytes [start, stop) of the part's tar
     stop: int
 
 
 def pack(recipe: Recipe, parts: Sequence[Part], decisions_key: str, store: Store, scratch: Path) -> Packed:
-    """The shards of a group of parts, made or found.
+    """The shards of a group of parts; packed, unless they exist.
 
-    Byte-identical for the same parts, decisions and sharding; memory holds the group's records, not its payloads.
+    Byte-identical for the same parts, decisions and sharding. Memory holds the group's records, not its payloads.
     Raises StorageError.
     """
-    tables = [_table(part, store) for part in parts]
-    rows = list(_rows(recipe, parts, tables, records.decode(store.read(decisions_key))))
-    name = _digest(recipe, parts, rows)
-    key = layout.group(recipe.corpus, name)
-    found = _found(store, key, name)
-    if found is not None:
-        return found
+    tables = [_kept_records(part, store) for part in parts]
+    samples = list(_samples_to_pack(recipe, parts, tables, records.decode(store.read(decisions_key))))
+    group = _digest(recipe, parts, samples)
+    key = layout.group(recipe.corpus, group)
+    existing = _find_packed(store, key, group)
+    if existing is not None:
+        return existing
     shards: list[Shard] = []
     statistics: dict[str, dict[str, Any]] = {}
     licences: Counter[str] = Counter()
-    whole = records.join(tables)
     with folder_in(scratch) as folder, ExitStack() as open_files:
-        payloads = [open_files.enter_context(_payload(part, store, folder)) for part in parts]
+        tars = [open_files.enter_context(_download_tar(part, store, folder)) for part in parts]
+        writer = _GroupWriter(recipe.corpus, group, parts, records.join(tables), tars, store, folder)
         for split in recipe.splits:
             summary = Summary.empty()
-            for number, run in enumerate(_runs(recipe, [row for row in rows if row.split == split])):
-                shard, index = _write(recipe, name, split, number, run, parts, whole, payloads, store, folder)
+            in_split = [sample for sample in samples if sample.split == split]
+            for number, shard_samples in enumerate(_shuffle_and_cut(recipe, in_split)):
+                shard, index = writer.write(split, number, shard_samples)
                 shards.append(shard)
                 summary = summary.merge(summarise(index))
                 licences.update(_licences(index))
             statistics[split] = summary.to_json()
-    packed = Packed(name, tuple(shards), statistics, dict(sorted(licences.items())), skipped=False)
-    with suppress(AlreadyExists):  # the same group, packed by another run at the same time: the same bytes
+    packed = Packed(group, tuple(shards), statistics, dict(sorted(licences.items())), skipped=False)
+    with suppress(AlreadyExists):  # another run packed the same group at the same time, with the same bytes
         store.create(key, _to_json(packed))
     return packed
 
 
-def _table(part: Part, store: Store) -> pa.Table:
+def _kept_records(part: Part, store: Store) -> pa.Table:
     table = records.decode(store.read(part.records))
     return table.filter(pc.is_null(table["reason"]))
 
 
-def _rows(recipe: Recipe, parts: Sequence[Part], tables: Sequence[pa.Table], decisions: pa.Table) -> Iterator[_Row]:
-    """The samples that stay, with their splits, in the order of the parts."""
+def _samples_to_pack(
+    recipe: Recipe, parts: Sequence[Part], tables: Sequence[pa.Table], decisions: pa.Table
+) -> Iterator[_KeptSample]:
+    """The samples that no rule dropped, with their splits, in the order of the parts."""
     digests = {part.digest for part in parts}
     dropped: set[tuple[str, str]] = set()
     moved: dict[tuple[str, str], str] = {}
-    for row in decisions.to_pylist():
-        if row["part"] in digests and row["action"] == "drop":
-            dropped.add((row["part"], row["key"]))
-        elif row["part"] in digests:
-            moved[row["part"], row["key"]] = row["value"]
-    base = 0
+    for decision in decisions.to_pylist():
+        if decision["part"] in digests and decision["action"] == "drop":
+            dropped.add((decision["part"], decision["key"]))
+        elif decision["part"] in digests:
+            moved[decision["part"], decision["key"]] = decision["value"]
+    first_row = 0
     for number, (part, table) in enumerate(zip(parts, tables, strict=True)):
         columns = (table[name].to_pylist() for name in ("key", "group", "start", "stop"))
-        for place, (key, group, start, stop) in enumerate(zip(*columns, strict=True), base):
+        for row, (key, group, start, stop) in enumerate(zip(*columns, strict=True), first_row):
             if (part.digest, key) not in dropped:
                 split = moved.get((part.digest, key)) or split_of(group, recipe.splits)
-                yield _Row(key, split, number, place, start, stop)
-        base += table.num_rows
+                yield _KeptSample(key, split, number, row, start, stop)
+        first_row += table.num_rows
 
 
-def _digest(recipe: Recipe, parts: Sequence[Part], rows: Sequence[_Row]) -> str:
-    """The name of a group: what decides the bytes of its shards."""
+def _digest(recipe: Recipe, parts: Sequence[Part], samples: Sequence[_KeptSample]) -> str:
+    """The name of a group: a digest of all that determines the bytes of its shards."""
     chosen = hashlib.sha256()
-    for row in rows:
-        chosen.update(f"{row.part}\t{row.key}\t{row.split}\n".encode())
+    for sample in samples:
+        chosen.update(f"{sample.part}\t{sample.key}\t{sample.split}\n".encode())
     options = dataclasses.asdict(recipe.shards)
-    del options["partitions"]  # it decided which parts are here
+    del options["partitions"]  # it determined which parts are in the group
     content = [(part.digest, part.tar_sha256, part.records_sha256) for part in parts]
-    whole = {"format": _FORMAT, "options": options, "parts": content, "chosen": chosen.hexdigest()}
-    return digest(whole)[: layout.DIGEST]
+    identity = {"format": _FORMAT, "options": options, "parts": content, "chosen": chosen.hexdigest()}
+    return digest(identity)[: layout.DIGEST]
 
 
-def _payload(part: Part, store: Store, folder: Path) -> FileIO:
-    """The part's tar as a local file, its checksum proven on the way."""
+def _download_tar(part: Part, store: Store, folder: Path) -> FileIO:
+    """The part's tar as a local file. Raises CorruptShard if its checksum differs."""
     path = folder / f"{part.digest}.tar"
-    seen = hashlib.sha256()
+    hasher = hashlib.sha256()
     with path.open("wb") as file:
-        for start in range(0, part.tar_size, _COPY):
-            piece = store.read(part.tar, start=start, size=_COPY)
-            seen.update(piece)
-            file.write(piece)
-    if seen.hexdigest() != part.tar_sha256:
+        for start in range(0, part.tar_size, _DOWNLOAD_CHUNK):
+            chunk = store.read(part.tar, start=start, size=_DOWNLOAD_CHUNK)
+            hasher.update(chunk)
+            file.write(chunk)
+    if hasher.hexdigest() != part.tar_sha256:
         raise CorruptShard(
-            f"{store.url}/{part.tar}: sha256 {seen.hexdigest()[:12]}, but partition {part.partition!r} was written "
+            f"{store.url}/{part.tar}: sha256 {hasher.hexdigest()[:12]}, but partition {part.partition!r} was written "
             f"with {part.tar_sha256[:12]}; delete {store.url}/{layout.folder_of(part.tar)} and ingest again"
         )
     return path.open("rb", buffering=0)
 
 
-def _region(file: FileIO, row: _Row) -> bytes:
-    """A sample's bytes in its part. Read, not mapped: a mapping's pages count as this process' memory."""
-    size = row.stop - row.start
-    region = os.pread(file.fileno(), size, row.start)
-    while len(region) < size:  # Linux reads at most 2 GiB at a time
-        more = os.pread(file.fileno(), size - len(region), row.start + len(region))
-        if not more:
-            raise CorruptShard(
-                f"sample {row.key!r}: its record says that it ends at byte {row.stop} of its part, which ends before; "
-                "run `stoker verify`, delete the part and ingest again"
-            )
-        region += more
-    return region
-
-
-def _runs(recipe: Recipe, rows: list[_Row]) -> Iterator[list[_Row]]:
+def _shuffle_and_cut(recipe: Recipe, samples: list[_KeptSample]) -> Iterator[list[_KeptSample]]:
     """One split's samples in shuffled order, cut into shards by count and size."""
     seed = recipe.shards.seed
-    rows = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.key}".encode()).digest())
-    run: list[_Row] = []
-    size = 0
-    for row in rows:
-        long = row.stop - row.start
-        full = len(run) >= recipe.shards.samples or size + long > recipe.shards.megabytes * 10**6
-        if run and full:
-            yield run
-            run, size = [], 0
-        run.append(row)
-        size += long
-    if run:
-        yield run
+    samples = sorted(samples, key=lambda sample: hashlib.sha256(f"{seed}/{sample.key}".encode()).digest())
+    shard: list[_KeptSample] = []
+    shard_size = 0
+    for sample in samples:
+        size = sample.stop - sample.start
+        full = len(shard) >= recipe.shards.samples or shard_size + size > recipe.shards.megabytes * 10**6
+        if shard and full:
+            yield shard
+            shard, shard_size = [], 0
+        shard.append(sample)
+        shard_size += size
+    if shard:
+        yield shard
 
 
-def _write(
-    recipe: Recipe,
-    group: str,
-    split: str,
-    number: int,
-    run: Sequence[_Row],
-    parts: Sequence[Part],
-    whole: pa.Table,
-    payloads: Sequence[FileIO],
-    store: Store,
-    folder: Path,
-) -> tuple[Shard, pa.Table]:
-    """One shard and its index, in the store."""
-    path = folder / "shard.tar"
-    with TarWriter(path) as writer:
-        for row in run:
-            writer.add_bytes(_region(payloads[row.part], row))
-        tar = writer.close()
-    index = _index(run, parts, whole, split)
-    payload = records.encode(index)
-    key = layout.shard(recipe.corpus, group, split, number)
-    index_key = layout.index(recipe.corpus, group, split, number)
-    _settle(store, key, path, tar.sha256)
-    index_sha256 = records.sha256(payload)
-    _settle(store, index_key, payload, index_sha256)
-    shard = Shard(
-        key=key,
-        split=split,
-        samples=tar.samples,
-        size=tar.size,
-        sha256=tar.sha256,
-        index=index_key,
-        index_size=len(payload),
-        index_sha256=index_sha256,
-        group=group,
-    )
-    return shard, index
+@dataclass(frozen=True)
+class _GroupWriter:
+    """Writes the shards of one group to the store."""
+
+    corpus: str
+    group: str  # digest
+    parts: Sequence[Part]
+    records: pa.Table  # of the kept samples of all parts, in their order
+    tars: Sequence[FileIO]  # of the parts
+    store: Store
+    folder: Path
+
+    def write(self, split: str, number: int, samples: Sequence[_KeptSample]) -> tuple[Shard, pa.Table]:
+        """Write one shard and its index, and return both."""
+        path = self.folder / "shard.tar"
+        with TarWriter(path) as writer:
+            for sample in samples:
+                writer.add_bytes(_read_sample(self.tars[sample.part], sample))
+            tar = writer.close()
+        index = self._index(split, samples)
+        index_bytes = records.encode(index)
+        shard = Shard(
+            key=layout.shard(self.corpus, self.group, split, number),
+            split=split,
+            samples=tar.samples,
+            size=tar.size,
+            sha256=tar.sha256,
+            index=layout.index(self.corpus, self.group, split, number),
+            index_size=len(index_bytes),
+            index_sha256=records.sha256(index_bytes),
+            group=self.group,
+        )
+        _create_or_replace(self.store, shard.key, path, shard.sha256)
+        _create_or_replace(self.store, shard.index, index_bytes, shard.index_sha256)
+        return shard, index
+
+    def _index(self, split: str, samples: Sequence[_KeptSample]) -> pa.Table:
+        """The records of a shard's samples in its order, with their byte ranges in its tar, which has no gaps."""
+        index = self.records.take(pa.array([sample.row for sample in samples], pa.int64()))
+        old_starts = np.array([sample.start for sample in samples], np.int64)
+        stops = np.cumsum(np.array([sample.stop for sample in samples], np.int64) - old_starts)
+        starts = np.concatenate([stops[:1] * 0, stops[:-1]])
+        members = _shift_offsets(index["members"].combine_chunks(), starts - old_starts)
+        index = index.drop_columns([name for name in _NOT_INDEXED if name in index.column_names])
+        index = index.append_column("start", pa.array(starts, pa.int64()))
+        index = index.append_column("stop", pa.array(stops, pa.int64()))
+        index = index.append_column("members", members)
+        index = index.append_column("split", pa.array([split] * len(samples), pa.string()))
+        part_digests = [self.parts[sample.part].digest for sample in samples]
+        return index.append_column("part", pa.array(part_digests, pa.string()))
 
 
-def _index(run: Sequence[_Row], parts: Sequence[Part], whole: pa.Table, split: str) -> pa.Table:
-    """The records of a shard's samples in its order, with their places in its tar, where they lie end to end."""
-    chosen = whole.take(pa.array([row.place for row in run], pa.int64()))
-    starts = np.array([row.start for row in run], np.int64)
-    stops = np.cumsum(np.array([row.stop for row in run], np.int64) - starts)
-    moved_to = np.concatenate([stops[:1] * 0, stops[:-1]])
-    members = _moved(chosen["members"].combine_chunks(), moved_to - starts)
-    chosen = chosen.drop_columns([name for name in _NOT_INDEXED if name in chosen.column_names])
-    chosen = chosen.append_column("start", pa.array(moved_to, pa.int64()))
-    chosen = chosen.append_column("stop", pa.array(stops, pa.int64()))
-    chosen = chosen.append_column("members", members)
-    chosen = chosen.append_column("split", pa.array([split] * len(run), pa.string()))
-    return chosen.append_column("part", pa.array([parts[row.part].digest for row in run], pa.string()))
+def _read_sample(tar: FileIO, sample: _KeptSample) -> bytes:
+    """A sample's bytes in its part's tar. Read, not mapped: pages of a mapping count as this process's memory."""
+    size = sample.stop - sample.start
+    payload = os.pread(tar.fileno(), size, sample.start)
+    while len(payload) < size:  # Linux reads at most 2 GiB at a time
+        more = os.pread(tar.fileno(), size - len(payload), sample.start + len(payload))
+        if not more:
+            raise CorruptShard(
+                f"sample {sample.key!r}: its record says that it ends at byte {sample.stop} of its part, which ends "
+                "before; run `stoker verify`, delete the part and ingest again"
+            )
+        payload += more
+    return payload
 
 
-def _moved(members: pa.ListArray, by: "np.typing.NDArray[np.int64]") -> pa.ListArray:
-    """The members of each sample, their offsets moved by as many bytes as the sample's region."""
+def _shift_offsets(members: pa.ListArray, by: "np.typing.NDArray[np.int64]") -> pa.ListArray:
+    """The members of each sample, their offsets shifted by as many bytes as the sample was moved."""
     counts = pc.list_value_length(members).to_numpy(zero_copy_only=False)
     flat = members.flatten()
     offsets = pa.array(flat.field("offset").to_numpy() + np.repeat(by, counts), pa.int64())
@@ -241,11 +246,11 @@ def _moved(members: pa.ListArray, by: "np.typing.NDArray[np.int64]") -> pa.ListA
     return pa.ListArray.from_arrays(ends, structs, type=records.MEMBERS)
 
 
-def _settle(store: Store, key: str, payload: bytes | Path, sha256: str) -> None:
-    """Put an object of a group that is not marked as done: what another run left under its key may stay if it is equal.
+def _create_or_replace(store: Store, key: str, payload: bytes | Path, sha256: str) -> None:
+    """Create an object of a group that has no marker yet; replace an existing one that differs.
 
-    It differs only when another version of a library wrote it and died before the group was done; no manifest names
-    it then, and it is replaced.
+    An object differs only if another version of a library wrote it and its run was killed before it wrote the group's
+    marker. No manifest names it then.
     """
     try:
         store.create(key, payload)
@@ -271,7 +276,8 @@ def _to_json(packed: Packed) -> bytes:
     return json.dumps(content, sort_keys=True).encode()
 
 
-def _found(store: Store, key: str, group: str) -> Packed | None:
+def _find_packed(store: Store, key: str, group: str) -> Packed | None:
+    """The group's shards from its marker, None if there is none. Raises CorruptShard if it cannot be read."""
     try:
         payload = store.read(key)
     except NotFound:

@@ -1,4 +1,7 @@
-"""A version comes into being: its manifest, written last and once."""
+"""Publish: a version exists once its manifest is written, last and never overwritten.
+
+Version numbers are assigned by optimistic concurrency: a writer whose number is taken tries the next one.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,12 +24,12 @@ from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifes
 from stoker.storage.versions.manifest import publish as put
 from stoker.storage.versions.work import ingest_lease
 
-_RACES = 100  # writers that may come first before this one gives up
+_MAX_ATTEMPTS = 100  # version numbers that other writers may take before this one gives up
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The version that holds what was ingested; not ``new`` if the newest one held it already."""
+    """The version that holds what was ingested; ``new`` is false if the newest version had the same content already."""
 
     manifest: Manifest
     new: bool
@@ -35,20 +38,20 @@ class Published:
 def publish(
     recipe: Recipe, parts: Sequence[Part], curation: Curation, packed: Sequence[Packed], store: Store
 ) -> Published:
-    """The version of these shards, made or found.
+    """Publish the shards as a new version, unless the newest version has the same content and recipe.
 
-    Raises RecipeError when too much was rejected or nothing is left: then nothing is published. Two publishers at
-    once get consecutive versions, or the same one if they hold the same.
+    Two publishers at once get consecutive versions, or the same one if their content is the same. Raises RecipeError,
+    and publishes nothing, if too much was rejected or no sample is left.
     """
     check_limits(recipe, parts, packed)
     shards = tuple(shard for group in packed for shard in group.shards)
     content = content_of(shards, parts, curation)
-    for _ in range(_RACES):
+    for _ in range(_MAX_ATTEMPTS):
         newest = max(catalog.versions(store, recipe.corpus), default=None)
         if newest is not None:
-            found = load_manifest(store, recipe.corpus, newest)
-            if (found.content, found.recipe_digest) == (content, recipe.digest):
-                return Published(found, new=False)
+            latest = load_manifest(store, recipe.corpus, newest)
+            if (latest.content, latest.recipe_digest) == (content, recipe.digest):
+                return Published(latest, new=False)
         manifest = Manifest(
             corpus=recipe.corpus,
             version=(newest or 0) + 1,
@@ -67,13 +70,13 @@ def publish(
         try:
             put(store, manifest)
         except AlreadyExists:
-            continue  # another ingest was first: this one is the next version
+            continue  # another ingest took this number
         return Published(manifest, new=True)
-    raise StorageUnavailable(f"{store.url}/{recipe.corpus}: {_RACES} other writers came first; try again")
+    raise StorageUnavailable(f"{store.url}/{recipe.corpus}: {_MAX_ATTEMPTS} other writers came first; try again")
 
 
 def content_of(shards: Sequence[Shard], parts: Sequence[Part], curation: Curation) -> str:
-    """Stands for all that a version holds and refused, whoever made it and when."""
+    """A digest of all that a version contains and rejected, independent of who made it and when."""
     return digest(
         {
             "shards": [(shard.split, shard.sha256) for shard in shards],
@@ -84,7 +87,7 @@ def content_of(shards: Sequence[Shard], parts: Sequence[Part], curation: Curatio
 
 
 def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]) -> None:
-    """Refuse a version that the recipe's limits do not allow. Raises RecipeError."""
+    """Raise RecipeError for a version that the recipe's limits do not allow."""
     read = sum(part.read for part in parts)
     reasons: Counter[str] = Counter()
     for part in parts:
@@ -94,7 +97,7 @@ def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]
     if read and rejected * 100 > recipe.limits.rejected_percent * read:
         raise RecipeError(
             f"{recipe.corpus}: {rejected} of {read} candidates were rejected ({most}), more than the recipe's "
-            f"limits.rejected_percent = {recipe.limits.rejected_percent:g}; nothing was published. Mend the source or "
+            f"limits.rejected_percent = {recipe.limits.rejected_percent:g}; nothing was published. Fix the source or "
             "the steps, or raise the limit"
         )
     if not any(shard.samples for group in packed for shard in group.shards):
@@ -125,7 +128,11 @@ def ingest(
     stop: Callable[[], bool] = never_stop,
     progress: Callable[[int, int], None] = no_progress,
 ) -> Published:
-    """The whole road in this one thread, without Prefect: plan, ingest, curate, pack, publish."""
+    """All stages in this thread, without Prefect: plan, ingest, curate, pack, publish.
+
+    ``stop`` and ``progress`` are those of ``ingest_partition``. Raises IngestStopped, RecipeError, SourceError,
+    StorageError.
+    """
     with ingest_lease(store, recipe.corpus):
         parts = [
             ingest_partition(recipe, partition, store, context, stop=stop, progress=progress).part

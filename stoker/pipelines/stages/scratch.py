@@ -1,4 +1,7 @@
-"""Folders for files that are too big for memory: gone when the work ends, and after a kill with the next run."""
+"""Temporary folders for files that are too large for memory.
+
+The name of a folder holds the process id, so that the next run removes the folders of killed processes.
+"""
 
 import os
 import shutil
@@ -12,20 +15,20 @@ _PREFIX = "stoker-"
 
 @contextmanager
 def folder_in(scratch: Path) -> Iterator[Path]:
-    """An empty folder of one's own, removed at the end. Those that killed processes left are removed at the start."""
+    """An empty folder, removed at the end. Folders that killed processes left are removed at the start."""
     scratch.mkdir(parents=True, exist_ok=True)
-    _sweep(scratch)
+    _remove_stale_folders(scratch)
     with tempfile.TemporaryDirectory(
         prefix=f"{_PREFIX}{os.getpid()}-", dir=scratch, ignore_cleanup_errors=True
     ) as name:
         yield Path(name)
 
 
-def _sweep(scratch: Path) -> None:
-    for left in scratch.glob(f"{_PREFIX}*-*"):
-        pid = left.name.removeprefix(_PREFIX).partition("-")[0]
+def _remove_stale_folders(scratch: Path) -> None:
+    for folder in scratch.glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if pid.isdecimal() and not _is_alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:
@@ -34,5 +37,5 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # another user's
+        return True  # a process of another user
     return True

@@ -1,4 +1,4 @@
-"""Which split a group of samples belongs to: from its name alone, so that it never moves."""
+"""The split of a group of samples, from a hash of the group's name, so that it never moves."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ def split_of(group: str, splits: Mapping[str, float]) -> str:
     >>> [split_of(f"page-{n}", {"train": 50, "validation": 50}) for n in range(4, 8)]
     ['train', 'train', 'validation', 'validation']
     """
-    mark = int.from_bytes(hashlib.sha256(b"split\0" + group.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-    place = mark / 2**64 * 100
-    passed = 0.0
+    hashed = int.from_bytes(hashlib.sha256(b"split\0" + group.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    position = hashed / 2**64 * 100  # in percent
+    upper = 0.0
     for name, percent in splits.items():
-        passed += percent
-        if place < passed:
+        upper += percent
+        if position < upper:
             return name
-    return [name for name, percent in splits.items() if percent > 0][-1]  # rounding at the upper end
+    return [name for name, percent in splits.items() if percent > 0][-1]  # rounding errors at 100 %

@@ -1,1 +1,1 @@
-"""One file each; the file's name is its name in recipes."""
+"""The built-in steps, one file each; the file's name is the name in recipes."""

@@ -1,4 +1,4 @@
-"""Images that are not too long and thin, by their header alone."""
+"""Reject images that are too long and narrow."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,7 +13,10 @@ from stoker.storage.shards.sample import Sample
 
 @dataclass(frozen=True)
 class AspectRatio(Step):
-    """Reject images whose longer side is more than ``maximum`` times the shorter one.
+    """Reject images whose longer side is more than ``maximum`` times the shorter one. Only the header is read.
+
+    Args:
+        maximum: 1 to 1000, default 3: the largest ratio of the longer to the shorter side.
 
     Example::
 

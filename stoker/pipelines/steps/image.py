@@ -1,4 +1,4 @@
-"""Images decoded, turned upright, resized and written again in one format."""
+"""Decode, rotate upright, resize and re-encode images in one format."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -13,17 +13,27 @@ from stoker.pipelines.step import Step
 from stoker.storage.shards.sample import Sample
 
 Mode = Literal["keep", "short_side", "long_side", "center_crop", "pad"]
-_LONGEST = {"jpg": 65_500, "webp": 16_383}  # pixels that the format can hold along a side
-_SPARE = 2  # a JPEG may be decoded small, but to no less than so many times the size it is resized to
+_MAX_SIDE = {"jpg": 65_500, "webp": 16_383}  # pixels: the longest side that the format allows
+_OVERSAMPLING = 2  # a JPEG may be decoded at a reduced size, but at least at this multiple of the final size
 
 
 @dataclass(frozen=True)
 class Image(Step):
-    """Decode the image, turn it upright, resize it, write it anew: 8 bits, sRGB, transparency on white, no metadata.
+    """Decode the image, rotate it upright, resize it and encode it again: 8 bits, sRGB, no metadata.
 
-    ``size`` in pixels is that of the shorter side (``short_side``), of the longer one (``long_side``), of a square
-    cut from the middle (``center_crop``), or of a square that holds it all, with white around (``pad``).
-    ``only_if_larger``: smaller ones are not enlarged, so that ``center_crop`` may give less than a square of ``size``.
+    Transparent pixels are blended with white.
+
+    Args:
+        size: pixels, 1 to 16384: the size that ``mode`` refers to; default 0, only with mode "keep".
+        mode: default "keep". "keep" does not resize; "short_side" makes the shorter side ``size`` pixels; "long_side"
+            the longer one; "center_crop" cuts a square of that size from the middle; "pad" fits the image into a square
+            of that size, with white around it.
+        only_if_larger: default false: do not enlarge smaller images; "center_crop" may then give less than a square of
+            ``size``.
+        format: "jpg", "png" or "webp", default "jpg": the format of the result.
+        quality: 1 to 100, default 90: of "jpg" and "webp".
+        colour: "rgb" or "grey", default "rgb": the colour mode of the result.
+        max_megapixels: up to 1000, default 64: larger images are rejected by their header.
 
     Example::
 
@@ -36,13 +46,13 @@ class Image(Step):
         quality = 90
     """
 
-    size: Annotated[int, Field(ge=0, le=16384)] = 0  # pixels; 0 with mode "keep"
+    size: Annotated[int, Field(ge=0, le=16384)] = 0
     mode: Mode = "keep"
     only_if_larger: bool = False
     format: Format = "jpg"
-    quality: Annotated[int, Field(ge=1, le=100)] = 90  # of jpg and webp
+    quality: Annotated[int, Field(ge=1, le=100)] = 90
     colour: Colour = "rgb"
-    max_megapixels: Annotated[float, Field(gt=0, le=1000)] = 64.0  # larger ones are rejected by their header
+    max_megapixels: Annotated[float, Field(gt=0, le=1000)] = 64.0
 
     def __post_init__(self) -> None:
         if (self.mode == "keep") != (self.size == 0):
@@ -57,24 +67,24 @@ class Image(Step):
         picture = decode(
             sample.fields[field],
             colour=self.colour,
-            at_least=self.size * _SPARE or None,
+            at_least=self.size * _OVERSAMPLING or None,
             max_pixels=round(self.max_megapixels * 1_000_000),
         )
         if isinstance(picture, Rejected):
             return picture
         width, height, box = self._frame(picture.width, picture.height)
-        longest = _LONGEST.get(self.format, max(width, height))
-        if max(width, height) > longest or width * height > self.max_megapixels * 1_000_000:
+        max_side = _MAX_SIDE.get(self.format, max(width, height))
+        if max(width, height) > max_side or width * height > self.max_megapixels * 1_000_000:
             return Rejected("aspect_ratio", f"{picture.width}x{picture.height} would become {width}x{height}")
         if (width, height) != picture.size or box not in (None, (0, 0, width, height)):
             picture = picture.resize((width, height), Pillow.Resampling.LANCZOS, box)
         if self.mode == "pad":
             picture = self._padded(picture)
-        others = {extension: content for extension, content in sample.fields.items() if extension != field}
-        return replace(sample, fields=others | {self.format: encode(picture, self.format, quality=self.quality)})
+        other_fields = {extension: content for extension, content in sample.fields.items() if extension != field}
+        return replace(sample, fields=other_fields | {self.format: encode(picture, self.format, quality=self.quality)})
 
     def _frame(self, width: int, height: int) -> tuple[int, int, tuple[int, int, int, int] | None]:
-        """The size to give to a picture, and the part of it that is seen; None: all."""
+        """The new width and height, and the box (left, top, right, bottom) that is cut out first; None: the whole."""
         if self.mode == "keep":
             return width, height, None
         longer, shorter = max(width, height), min(width, height)

@@ -1,4 +1,4 @@
-"""Images of a fitting size, by their header alone."""
+"""Reject images that are too small or too large."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,7 +15,16 @@ Pixels = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True)
 class ImageSize(Step):
-    """Reject images with a side that is too short (``too_small``) or too long (``too_many_pixels``); 0 is no limit.
+    """Reject images with a side that is too short (``too_small``) or too long (``too_many_pixels``).
+
+    Only the header is read.
+
+    Args:
+        min_short_side: pixels, default 0: the least length of the shorter side; 0 is no limit.
+        max_short_side: pixels, default 0: the greatest length of the shorter side; 0 is no limit.
+        min_long_side: pixels, default 0: the least length of the longer side; 0 is no limit.
+        max_long_side: pixels, default 0: the greatest length of the longer side; 0 is no limit.
+        max_megapixels: up to 1000, default 64: the most pixels in all.
 
     Example::
 
@@ -36,7 +45,7 @@ class ImageSize(Step):
         for name in ("short_side", "long_side"):
             least, most = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if most and least > most:
-                raise ValueError(f"min_{name} = {least} is more than max_{name} = {most}: nothing fits")
+                raise ValueError(f"min_{name} = {least} is more than max_{name} = {most}: no image fits")
 
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
         """See Step."""

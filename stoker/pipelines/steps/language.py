@@ -1,4 +1,4 @@
-"""The language of texts."""
+"""Identify the language of texts, and keep the chosen languages."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -14,10 +14,14 @@ from stoker.storage.shards.sample import Sample
 
 @dataclass(frozen=True)
 class Language(Step):
-    """Find the language of each text and keep those in ``keep`` (ISO 639-1 codes; none: all).
+    """Identify the language of each text, and reject texts in other languages than those in ``keep``.
 
-    It is written to the record as ``language``, and how sure it is to the column ``language_confidence``. A text whose
-    language is less sure than ``threshold`` is rejected where ``keep`` names any, and else marked as none.
+    The language is written to the record as ``language``, its confidence to the column ``language_confidence``. A text
+    whose confidence is below ``threshold`` is rejected; without ``keep`` it stays, with ``language`` empty.
+
+    Args:
+        keep: list of ISO 639-1 codes, default none: the languages to keep; none keeps all.
+        threshold: 0 to 1, default 0.6: the least confidence.
 
     Example::
 
@@ -44,9 +48,9 @@ class Language(Step):
         except UnicodeDecodeError as error:
             return Rejected("not_utf8", f"byte {error.start}")
         language, confidence = identify_language(text)
-        sure = language if confidence >= self.threshold else ""
-        if self.keep and sure not in self.keep:
-            found = f"{language} ({confidence:.2f})" if language else "none that is known"
-            return Rejected("wrong_language", f"found {found}, expected {', '.join(self.keep)}")
-        record = dict(sample.record) | {"language": sure}
+        confident = language if confidence >= self.threshold else ""
+        if self.keep and confident not in self.keep:
+            actual = f"{language} ({confidence:.2f})" if language else "none that is known"
+            return Rejected("wrong_language", f"found {actual}, expected {', '.join(self.keep)}")
+        record = dict(sample.record) | {"language": confident}
         return replace(sample, record=record, measures=dict(sample.measures) | {"language_confidence": confidence})

@@ -1,4 +1,4 @@
-"""Texts of a fitting length."""
+"""Reject texts that are too short or too long."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,9 +15,15 @@ Count = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True)
 class TextLength(Step):
-    """Reject texts that are too short (``too_short``) or too long (``too_long``); 0 is no limit.
+    """Reject texts that are too short (``too_short``) or too long (``too_long``).
 
-    Words are counted as in the measures: each character of Chinese, Japanese, Thai and the like is one.
+    Words are counted as in the column ``words``: in Chinese, Japanese, Thai and similar scripts each character is one.
+
+    Args:
+        min_characters: default 1: the fewest characters; 0 is no limit.
+        max_characters: default 0: the most characters; 0 is no limit.
+        min_words: default 0: the fewest words; 0 is no limit.
+        max_words: default 0: the most words; 0 is no limit.
 
     Example::
 
@@ -36,7 +42,7 @@ class TextLength(Step):
         for unit in ("characters", "words"):
             least, most = getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
             if most and least > most:
-                raise ValueError(f"min_{unit} = {least} is more than max_{unit} = {most}: nothing fits")
+                raise ValueError(f"min_{unit} = {least} is more than max_{unit} = {most}: no text fits")
 
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
         """See Step."""
@@ -49,9 +55,9 @@ class TextLength(Step):
         counts = [("characters", len(text), self.min_characters, self.max_characters)]
         if self.min_words or self.max_words:
             counts.append(("words", int(word_hashes(text)[0].size), self.min_words, self.max_words))
-        for unit, found, least, most in counts:
-            if found < least:
-                return Rejected("too_short", f"{found} {unit}, expected at least {least}")
-            if 0 < most < found:
-                return Rejected("too_long", f"{found} {unit}, expected at most {most}")
+        for unit, count, least, most in counts:
+            if count < least:
+                return Rejected("too_short", f"{count} {unit}, expected at least {least}")
+            if 0 < most < count:
+                return Rejected("too_long", f"{count} {unit}, expected at most {most}")
         return sample

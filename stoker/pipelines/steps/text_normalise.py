@@ -1,4 +1,4 @@
-"""Texts in one form."""
+"""Normalise texts: Unicode form, line ends, invisible characters and spaces."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ from stoker.pipelines.step import Step
 from stoker.storage.shards.sample import Sample
 
 _NEWLINES = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-# Control characters, soft hyphen, zero-width blanks and marks of direction, byte-order marks, noncharacters. The
+# Control characters, soft hyphen, zero-width spaces, direction marks, byte-order marks, noncharacters. The
 # zero-width (non-)joiner stays: Persian, Hindi and emoji need it.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff]"
@@ -20,11 +20,15 @@ _SPACES = re.compile("[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 
 @dataclass(frozen=True)
 class TextNormalise(Step):
-    """Bring texts into one form: Unicode NFC (or NFKC), \\n for every end of line, nothing invisible, no stray blanks.
+    """Normalise Unicode and spaces, end every line with \\n and remove invisible characters.
 
-    Blanks of all widths become one space, and runs of them one; lines lose blanks at their ends; of empty lines at most
-    ``blank_lines`` stay in a row. With ``spaces = false`` runs of blanks and the indent of lines stay, for code and
-    verse. A text of which nothing is left is rejected as ``empty``, bytes that are not UTF-8 as ``not_utf8``.
+    A text of which nothing is left is rejected as ``empty``, bytes that are not UTF-8 as ``not_utf8``.
+
+    Args:
+        form: "NFC", "NFKC" or "none", default "NFC": the Unicode normalisation form.
+        spaces: default true: replace each run of spaces of any width by one space, and strip both ends of lines. With
+            false only the ends of lines are stripped on the right, as code and verse need it.
+        blank_lines: default 1: the most empty lines in a row that are kept.
 
     Example::
 
@@ -51,7 +55,7 @@ class TextNormalise(Step):
         return replace(sample, fields=dict(sample.fields) | {"txt": text.encode("utf-8")})
 
     def normalised(self, text: str) -> str:
-        """The text in this form; doing it again changes nothing.
+        """The normalised text; normalising it again changes nothing.
 
         >>> TextNormalise().normalised("\\ufeffTin\\u00a0 is \\r\\n\\r\\n\\r\\nsoft\\u200b. ")
         'Tin is\\n\\nsoft.'

@@ -125,7 +125,7 @@ def test_pairs_of_texts_are_as_similar_as_asked_for(similarity: float) -> None:
     random = np.random.Generator(np.random.Philox(3))
     signatures = random.integers(0, 2**32, (40, 128), dtype=np.uint32)
     signatures[1::2] = np.where(random.random((20, 128)) < 0.85, signatures[::2], signatures[1::2])
-    found = set(near_duplicate_texts.pairs(signatures, similarity))
+    found = set(near_duplicate_texts.near_pairs(signatures, similarity))
     equal = (signatures[:, None] == signatures[None]).mean(axis=2)
     expected = {(a, b) for a, b in np.argwhere(np.triu(equal >= similarity, 1)).tolist()}
     assert found <= expected

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.rule import Decision
-from stoker.pipelines.rules.near_duplicate_texts import NearDuplicateTexts, followers
+from stoker.pipelines.rules.near_duplicate_texts import NearDuplicateTexts, near_duplicates
 from stoker.pipelines.text.measures import SLOTS, measures_of_text
 
 WORDS = [f"{a}{b}" for a in "bdfgklmnprstvz" for b in ("an", "el", "is", "or", "um", "ake", "ind", "ost", "ul", "ey")]
@@ -91,9 +91,9 @@ def rows(draw: st.DrawFn) -> np.ndarray:
 def test_nobody_is_dropped_without_a_kept_witness_that_is_older_and_like_it(
     signatures: np.ndarray, similarity: float
 ) -> None:
-    found = list(followers(signatures, similarity))
-    dropped = {place for place, _, _ in found}
-    assert [place for place, _, _ in found] == sorted(dropped)
+    found = list(near_duplicates(signatures, similarity))
+    dropped = {row for row, _, _ in found}
+    assert [row for row, _, _ in found] == sorted(dropped)
     for place, leader, similar in found:
         assert leader < place
         assert leader not in dropped
@@ -104,7 +104,7 @@ def test_nobody_is_dropped_without_a_kept_witness_that_is_older_and_like_it(
             assert signatures[place].tobytes() not in kept, "an identical signature was not found"
             kept.add(signatures[place].tobytes())
     # What is appended changes nothing about what was there.
-    assert list(followers(signatures[:-1], similarity)) == [one for one in found if one[0] < len(signatures) - 1]
+    assert list(near_duplicates(signatures[:-1], similarity)) == [one for one in found if one[0] < len(signatures) - 1]
 
 
 def test_nearly_all_pairs_of_the_asked_for_similarity_are_found() -> None:
@@ -115,7 +115,7 @@ def test_nearly_all_pairs_of_the_asked_for_similarity_are_found() -> None:
         changed = int(SLOTS * (1 - similarity))
         for row in copies:
             row[rng.permutation(SLOTS)[:changed]] = rng.integers(0, 2**32, changed, dtype=np.uint32)
-        found = {place for place, _, _ in followers(np.concatenate([base, copies]), similarity)}
+        found = {row for row, _, _ in near_duplicates(np.concatenate([base, copies]), similarity)}
         assert len(found) >= 0.98 * 500
 
 
@@ -123,7 +123,7 @@ def test_a_family_of_many_copies_takes_time_like_its_size() -> None:
     rng = np.random.default_rng(8)
     family = np.tile(rng.integers(0, 2**32, (1, SLOTS), dtype=np.uint32), (20_000, 1))
     started = time.process_time()
-    assert sum(1 for _ in followers(family, 0.8)) == 19_999
+    assert sum(1 for _ in near_duplicates(family, 0.8)) == 19_999
     assert time.process_time() - started < 5
 
 

@@ -138,7 +138,7 @@ def test_a_thread_of_an_image_is_not_blown_up() -> None:
         ({"name": "image", "mode": "pad"}, "mode 'pad' needs a size"),
         ({"name": "image", "mode": "shortside", "size": 3}, "mode: .*'short_side'"),
         ({"name": "image", "quality": 101}, "quality"),
-        ({"name": "image_size", "min_short_side": 9, "max_short_side": 5}, "nothing fits"),
+        ({"name": "image_size", "min_short_side": 9, "max_short_side": 5}, "no image fits"),
         ({"name": "aspect_ratio", "maximum": 0.5}, "maximum"),
     ],
 )
