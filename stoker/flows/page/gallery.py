@@ -1,4 +1,4 @@
-"""What a page shows of samples: pictures, excerpts, where they come from and where they are."""
+"""Samples as the web page shows them: previews, texts, provenance and the versions that hold them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +14,10 @@ from stoker.storage.shards.shard import Member
 from stoker.storage.versions.manifest import Manifest
 
 TEXTS = ("txt", "cls", "md", "html", "csv", "xml")
-_EXCERPT = 1600  # bytes of a text that an excerpt is made of
-_TEXT = 65_536  # bytes of a text on its own page
-_OTHER = 4096  # bytes of a field that may be a text
-_VERSIONS = 20  # the newest ones a sample is looked for in
+_EXCERPT_SIZE = 1600  # bytes of a text that are read for an excerpt
+_MAX_TEXT = 65_536  # bytes of a text on the sample's page
+_MAX_UNKNOWN = 4096  # bytes of a field that is shown if it decodes as text
+_VERSIONS = 20  # the newest ones, in which a sample is searched
 _PROVENANCE = (
     ("url", "file"),
     ("page_url", "page"),
@@ -36,26 +36,26 @@ _PROVENANCE = (
 
 @dataclass(frozen=True, slots=True)
 class SamplePreview:
-    """A sample in a grid, or at the top of its own page. All its texts are foreign."""
+    """A sample in a grid, or at the top of its own page. All texts are untrusted."""
 
     key: str
     split: str
     shard: int
-    mark: str  # changes with the shard: a browser's cache never shows the picture of another store
+    mark: str  # part of the shard's checksum, so that a browser's cache never shows the picture of another store
     members: tuple[Member, ...]
     picture: bool
     tiny: bool
     title: str
     caption: str
     excerpt: str
-    tag: str  # the few words under the picture
+    tag: str  # a few words below the picture
     heading: str
     below: str  # a second line, "" if there is none
 
 
 @dataclass(frozen=True, slots=True)
 class TextField:
-    """A field that is text; ``shown`` of its ``size`` bytes."""
+    """A field that is text; the page shows the first ``shown`` of its ``size`` bytes."""
 
     extension: str
     text: str
@@ -64,20 +64,20 @@ class TextField:
 
     @property
     def cut(self) -> bool:
-        """Whether there is more."""
+        """Whether the text is longer than what is shown."""
         return self.shown < self.size
 
 
 @dataclass(frozen=True, slots=True)
 class VersionMembership:
-    """Whether a version holds the sample; None: it was not looked through."""
+    """Whether a version holds the sample; None: not searched."""
 
     version: int
     holds: bool | None
 
 
 def previews(reader: SampleReader, manifest: Manifest, entries: Sequence[SampleEntry]) -> list[SamplePreview]:
-    """The samples of a page; the excerpts of texts are read at the same time."""
+    """The previews of a page of samples; excerpts of texts are read concurrently."""
     if not entries:
         return []
     with ThreadPoolExecutor(8, thread_name_prefix="excerpts") as pool:
@@ -85,14 +85,14 @@ def previews(reader: SampleReader, manifest: Manifest, entries: Sequence[SampleE
 
 
 def preview(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> SamplePreview:
-    """One sample, with an excerpt if it is a text."""
+    """The preview of one sample, with an excerpt if it is a text."""
     picture = entry.member(*EXTENSIONS) is not None
     excerpt = "" if picture else _excerpt(reader, manifest, entry)
     record = entry.record
     sides = [record.get(name) for name in ("width", "height")]
     title, caption = _text(record.get("title")), _text(record.get("caption"))
     label, language = _text(record.get("label")), _text(record.get("language"))
-    names = [name for name in ((caption, title) if picture else (title, caption)) if name]
+    headings = [text for text in ((caption, title) if picture else (title, caption)) if text]
     return SamplePreview(
         key=entry.key,
         split=entry.split,
@@ -104,30 +104,30 @@ def preview(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> Sam
         title=title,
         caption=caption or title,
         excerpt=excerpt,
-        tag=label or (caption or _file(record.get("url")) if picture else language) or title or entry.key,
-        heading=names[0] if names else entry.key,
-        below=names[1] if len(names) == 2 and names[1] != names[0] else "",
+        tag=label or (caption or _file_name(record.get("url")) if picture else language) or title or entry.key,
+        heading=headings[0] if headings else entry.key,
+        below=headings[1] if len(headings) == 2 and headings[1] != headings[0] else "",
     )
 
 
 def _excerpt(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> str:
     member = entry.member(*TEXTS)
     if member is None:
-        return ", ".join(f".{one.extension}" for one in entry.members)
-    payload = reader.read(manifest.shards[entry.shard].key, member, most=_EXCERPT, of=manifest)
+        return ", ".join(f".{member.extension}" for member in entry.members)
+    payload = reader.read(manifest.shards[entry.shard].key, member, most=_EXCERPT_SIZE, of=manifest)
     return payload.decode("utf-8", "replace")
 
 
 def texts(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> Iterator[TextField]:
-    """The sample's fields that are text: those known to be, and short ones that decode."""
+    """The sample's text fields: those with a known extension, and short ones that decode as UTF-8."""
     tar = manifest.shards[entry.shard].key
     for member in entry.members:
         if member.extension == "json" or member.extension in EXTENSIONS:
             continue
         known = member.extension in TEXTS
-        if not known and member.size > _OTHER:
+        if not known and member.size > _MAX_UNKNOWN:
             continue
-        payload = reader.read(tar, member, most=_TEXT, of=manifest)
+        payload = reader.read(tar, member, most=_MAX_TEXT, of=manifest)
         if not known and not _is_text(payload):
             continue
         yield TextField(member.extension, payload.decode("utf-8", "replace"), len(payload), member.size)
@@ -141,37 +141,37 @@ def _is_text(payload: bytes) -> bool:
 
 
 def provenance(record: Mapping[str, object]) -> list[tuple[str, object]]:
-    """Where a sample comes from: what a person calls it, and the value."""
+    """Where a sample comes from: labels and values."""
     return [(title, record[name]) for name, title in _PROVENANCE if record.get(name) not in (None, "")]
 
 
 def columns_of(record: Mapping[str, object]) -> list[tuple[str, object]]:
-    """Every column that has a value, in order of name."""
+    """Every column that has a value, sorted by name."""
     return sorted((name, value) for name, value in record.items() if value is not None)
 
 
 def memberships(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> list[VersionMembership]:
-    """Which of the newest versions hold the sample's key. A shard that versions share is not looked through again."""
+    """Which of the newest versions hold the sample's key. A shard that versions share is not searched again."""
     versions = reader.versions(manifest.corpus)[-_VERSIONS:]
-    own = manifest.shards[entry.shard].index_sha256
-    found = []
+    own_index = manifest.shards[entry.shard].index_sha256
+    result = []
     for version in versions:
         other = manifest if version == manifest.version else reader.manifest(manifest.corpus, version)
-        if any(shard.index_sha256 == own for shard in other.shards):
-            found.append(VersionMembership(version, True))
+        if any(shard.index_sha256 == own_index for shard in other.shards):
+            result.append(VersionMembership(version, True))
             continue
         try:
             reader.find(other, entry.key)
-            found.append(VersionMembership(version, True))
+            result.append(VersionMembership(version, True))
         except NotFound:
-            found.append(VersionMembership(version, False))
-    return found
+            result.append(VersionMembership(version, False))
+    return result
 
 
-def _file(url: object) -> str:
-    """The last part of a URL's path.
+def _file_name(url: object) -> str:
+    """The file name in a URL.
 
-    >>> _file("https://example.org/a/moon%20rise.png?size=2")
+    >>> _file_name("https://example.org/a/moon%20rise.png?size=2")
     'moon rise.png'
     """
     try:

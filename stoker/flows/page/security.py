@@ -1,4 +1,4 @@
-"""What stands before every page: only known host names, only reading, and headers that forbid the browser the rest."""
+"""Request checks and response headers of the web page: known host names, read-only methods, a strict content policy."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ HEADERS = {
 
 
 class RequestGuard:
-    """An ASGI application behind the checks.
+    """ASGI middleware: rejects other hosts and methods, and adds security headers to every response.
 
     A page of another site may point its own name at 127.0.0.1 and have the visitor's browser read from here (DNS
     rebinding); the Host header then holds that site's name, and is refused. Pictures and JSON are for pages of this
@@ -33,33 +33,33 @@ class RequestGuard:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request pass, or answer it."""
+        """Pass a request on, or reject it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
             return  # no websockets here: the server closes the connection
 
-        async def secured(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(scope)
-        if refusal is None:
-            await self._app(scope, receive, secured)
+        rejection = self._check(scope)
+        if rejection is None:
+            await self._app(scope, receive, send_with_headers)
             return
-        status, text = refusal
+        status, text = rejection
         payload = text.encode()
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(payload))]
         if status == 405:
             headers.append((b"allow", b"GET, HEAD"))
-        await secured({"type": "http.response.start", "status": status, "headers": headers})
+        await send_with_headers({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+    def _check(self, scope: Scope) -> tuple[int, str] | None:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if len(hosts) != 1 or host_name(hosts[0].decode("latin-1")) not in self._hosts:
             return 421, "This page answers only to the names it was started for (localhost).\n"

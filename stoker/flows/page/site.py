@@ -222,13 +222,13 @@ class HtmlPages:
 
     def raw(self, reference: Reference, part: Key, key: Key) -> Response:
         """A small picture of a sample in a raw part, also of one that a rule dropped."""
-        return _image(self._pictures.of_raw(self.manifest(reference), part, key, THUMB), immutable=False)
+        return _image(self._pictures.raw_picture(self.manifest(reference), part, key, THUMB), immutable=False)
 
     def _picture(self, reference: str, key: str, at: int, of: str, side: int) -> Response:
         manifest = self.manifest(reference)
         entry = self._reader.find(manifest, key, at)
         immutable = of == manifest.shards[entry.shard].sha256[:8]
-        return _image(self._pictures.of_sample(manifest, entry, side), immutable=immutable)
+        return _image(self._pictures.sample_picture(manifest, entry, side), immutable=immutable)
 
 
 def _image(payload: bytes, *, immutable: bool) -> Response:

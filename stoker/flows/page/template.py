@@ -1,4 +1,4 @@
-"""The page's templates, and the words and numbers in them. Everything is escaped; nothing foreign is marked safe."""
+"""The HTML templates and their filters. Everything is escaped; untrusted text is never marked safe."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +11,14 @@ from stoker.flows.report import format as text_format
 from stoker.flows.report.samples import FACETS
 
 PAGES = Path(__file__).parent / "templates"
-_OPTION = 120  # characters of an option's value
-_OPTIONS = 500  # characters of all options of a part
+_MAX_OPTION = 120  # characters of an option's value
+_MAX_OPTIONS = 500  # characters of all options of a source, step or rule
 
 
 class Templates:
-    """The templates of ``templates/``, with what every page needs."""
+    """The templates in ``templates/``; ``variables`` are available in all of them."""
 
-    def __init__(self, **everywhere: object) -> None:
+    def __init__(self, **variables: object) -> None:
         self._environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(PAGES),
             autoescape=True,
@@ -27,7 +27,7 @@ class Templates:
             lstrip_blocks=True,
         )
         self._environment.filters |= _FILTERS
-        self._environment.globals |= {"facet_columns": FACETS, **everywhere}
+        self._environment.globals |= {"facet_columns": FACETS, **variables}
 
     def render(self, name: str, **values: object) -> str:
         """A page as HTML."""
@@ -47,21 +47,21 @@ def measure(value: float | None, unit: str) -> str:
     return text_format.number_text(value) + (f" {unit}" if unit else "")
 
 
-def options(given: Mapping[str, Any]) -> str:  # Any: TOML
+def options(values: Mapping[str, Any]) -> str:  # Any: TOML
     """The options of a source, step or rule in one line.
 
     >>> options({"pixels": 64, "pages": ["a", "b"]})
     'pixels = 64, pages = a, b'
     """
-    said = []
-    for name, value in given.items():
+    texts = []
+    for name, value in values.items():
         text = text_format.listed(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        said.append(f"{name} = {text_format.visible(text, most=_OPTION)}")
-    return text_format.visible(", ".join(said), most=_OPTIONS)
+        texts.append(f"{name} = {text_format.visible(text, most=_MAX_OPTION)}")
+    return text_format.visible(", ".join(texts), most=_MAX_OPTIONS)
 
 
 def query(values: Mapping[str, object]) -> str:
-    """Values as the query of an address, without empty ones.
+    """Values as the query string of a URL, without empty ones.
 
     >>> query({"label": "a b&c", "split": "", "page": 2})
     'label=a+b%26c&page=2'

@@ -1,4 +1,4 @@
-"""The web page of a store: what was made from what, what was refused and why. Read-only, for loopback."""
+"""The web application of a store: pages and API. Read-only, without authentication, for loopback."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -31,43 +31,46 @@ _HEADINGS = {
 
 
 def make_app(store: Store | Callable[[], Store], *, title: str = "Stoker", hosts: Iterable[str] = LOOPBACK) -> FastAPI:
-    """The application for a store, or for what opens it when the first page is asked for.
+    """The web application for a store. Bind it to loopback: it has no authentication.
 
-    Bind it to loopback: it asks nobody who they are. ``hosts``: the names in the Host header that it answers to.
+    Args:
+        store: the store, or a function that opens it at the first request.
+        title: shown in the head of every page.
+        hosts: the names in the Host header that are accepted.
     """
     reader = SampleReader(store)
     style = hashlib.sha256((PAGES / "style.css").read_bytes()).hexdigest()[:10]
-    site = HtmlPages(reader, ImageRenderer(reader), Templates(title=title, style_mark=style))
+    pages = HtmlPages(reader, ImageRenderer(reader), Templates(title=title, style_mark=style))
     app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.add_middleware(RequestGuard, hosts=frozenset(hosts))
-    _add_pages(app, site)
-    _add_api(app, JsonApi(reader, site))
-    _add_errors(app, site)
+    _add_pages(app, pages)
+    _add_api(app, JsonApi(reader, pages))
+    _add_errors(app, pages)
     return app
 
 
-def _add_pages(app: FastAPI, site: HtmlPages) -> None:
-    pages: dict[str, Callable[..., Response]] = {
-        "/": site.corpora,
-        "/c/{reference}": site.corpus,
-        "/c/{reference}/sample/{key:path}": site.sample,
-        "/c/{reference}/rejects": site.rejects,
-        "/c/{reference}/why": site.why,
-        "/c/{reference}/thumb/{key:path}": site.thumb,
-        "/c/{reference}/picture/{key:path}": site.picture,
-        "/c/{reference}/raw/{part}/{key}": site.raw,
-        "/c/{corpus}/diff": site.diff_form,
-        "/c/{corpus}/diff/{a}/{b}": site.diff,
+def _add_pages(app: FastAPI, pages: HtmlPages) -> None:
+    handlers: dict[str, Callable[..., Response]] = {
+        "/": pages.corpora,
+        "/c/{reference}": pages.corpus,
+        "/c/{reference}/sample/{key:path}": pages.sample,
+        "/c/{reference}/rejects": pages.rejects,
+        "/c/{reference}/why": pages.why,
+        "/c/{reference}/thumb/{key:path}": pages.thumb,
+        "/c/{reference}/picture/{key:path}": pages.picture,
+        "/c/{reference}/raw/{part}/{key}": pages.raw,
+        "/c/{corpus}/diff": pages.diff_form,
+        "/c/{corpus}/diff/{a}/{b}": pages.diff,
         "/static/{name}": _asset,
         "/favicon.ico": _icon,
         "/healthz": _health,
     }
-    for path, page in pages.items():
-        app.add_api_route(path, page, methods=_READ, include_in_schema=False, response_model=None)
+    for path, handler in handlers.items():
+        app.add_api_route(path, handler, methods=_READ, include_in_schema=False, response_model=None)
 
 
 def _add_api(app: FastAPI, api: JsonApi) -> None:
-    answers: dict[str, Callable[..., Response]] = {
+    handlers: dict[str, Callable[..., Response]] = {
         "/api/corpora": api.corpora,
         "/api/c/{reference}": api.report,
         "/api/c/{corpus}/versions": api.versions,
@@ -77,9 +80,9 @@ def _add_api(app: FastAPI, api: JsonApi) -> None:
         "/api/c/{reference}/why": api.why,
         "/api/c/{corpus}/diff/{a}/{b}": api.diff,
     }
-    for path, one in answers.items():
-        app.add_api_route(path, one, methods=["GET"], response_model=None)
-        app.add_api_route(path, one, methods=["HEAD"], response_model=None, include_in_schema=False)
+    for path, handler in handlers.items():
+        app.add_api_route(path, handler, methods=["GET"], response_model=None)
+        app.add_api_route(path, handler, methods=["HEAD"], response_model=None, include_in_schema=False)
 
 
 def _asset(name: str) -> Response:
@@ -99,7 +102,7 @@ def _health() -> Response:
 
 
 def status_of(error: StokerError) -> int:
-    """The HTTP status of an error (DESIGN, section 6)."""
+    """The HTTP status of an error."""
     for kind, status in (
         (NotFound, 404),
         (AlreadyExists, 409),
@@ -112,35 +115,35 @@ def status_of(error: StokerError) -> int:
     return 500
 
 
-def _add_errors(app: FastAPI, site: HtmlPages) -> None:
-    def shown(request: Request, status: int, message: str) -> Response:
+def _add_errors(app: FastAPI, pages: HtmlPages) -> None:
+    def respond(request: Request, status: int, message: str) -> Response:
         if request.url.path.startswith("/api/"):
             response = failure(message, status)
         else:
             heading = _HEADINGS.get(status, "That did not work")
-            response = site.page("error.html", status_code=status, status=status, heading=heading, message=message)
+            response = pages.page("error.html", status_code=status, status=status, heading=heading, message=message)
         if status == 503:
             response.headers["retry-after"] = "5"
         return response
 
-    def refused(request: Request, error: Exception) -> Response:
+    def handle_error(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
             message = "no such page" if error.status_code == 404 else visible(error.detail)
-            return shown(request, error.status_code, message)
+            return respond(request, error.status_code, message)
         if isinstance(error, RequestValidationError):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"][1:])
-            return shown(request, 422, f"{visible(where, most=60)}: {first['msg']}")
+            return respond(request, 422, f"{visible(where, most=60)}: {first['msg']}")
         if isinstance(error, StokerError):
-            return shown(request, status_of(error), str(error))
-        return bug(request, error)
+            return respond(request, status_of(error), str(error))
+        return handle_bug(request, error)
 
-    def bug(request: Request, error: Exception) -> Response:
-        # Starlette answers for a bug outside of the guard, and raises it again behind us: the server logs it.
-        response = shown(request, 500, "an error inside Stoker; its traceback is in the log of `stoker up`")
+    def handle_bug(request: Request, error: Exception) -> Response:
+        # Starlette responds to a bug outside of RequestGuard, and raises it again afterwards, so the server logs it.
+        response = respond(request, 500, "an error inside Stoker; its traceback is in the log of `stoker up`")
         response.headers.update(HEADERS)
         return response
 
     for kind in (HTTPException, RequestValidationError, StokerError):
-        app.add_exception_handler(kind, refused)
-    app.add_exception_handler(Exception, bug)
+        app.add_exception_handler(kind, handle_error)
+    app.add_exception_handler(Exception, handle_bug)

@@ -1,4 +1,4 @@
-"""A cache with a ceiling: the least recently used values go first."""
+"""A thread-safe LRU cache with a limit on the total cost of its values."""
 
 import threading
 from collections import OrderedDict
@@ -9,20 +9,26 @@ Value = TypeVar("Value")
 
 
 class LruCache(Generic[Value]):
-    """Values by key, together at most ``ceiling`` in the unit of ``cost``. Safe to use from many threads.
+    """Values by key, least recently used first out. Safe to use from many threads.
 
-    A value that alone costs more than the ceiling is made and handed out, and not kept.
+    Args:
+        limit: the most that all values may cost together; a value that alone costs more is returned, but not cached.
+        cost: what a value costs, in the unit of ``limit``.
+
+    >>> cache = LruCache(10, len)
+    >>> cache.get("a", lambda: "tin"), cache.get("a", lambda: "zinc"), cache.total_cost
+    ('tin', 'tin', 3)
     """
 
-    def __init__(self, ceiling: int, cost: Callable[[Value], int]) -> None:
-        self._ceiling = ceiling
+    def __init__(self, limit: int, cost: Callable[[Value], int]) -> None:
+        self._limit = limit
         self._cost = cost
         self._values: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._lock = threading.Lock()
-        self._held = 0
+        self._total_cost = 0
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of a key, made if it is not held. Two threads may make the same value at once; one is kept."""
+        """The value of a key; made if it is not cached. Two threads may make the same value at once; one is cached."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
@@ -30,14 +36,14 @@ class LruCache(Generic[Value]):
         value = make()
         cost = self._cost(value)
         with self._lock:
-            if key not in self._values and cost <= self._ceiling:
+            if key not in self._values and cost <= self._limit:
                 self._values[key] = (value, cost)
-                self._held += cost
-                while self._held > self._ceiling:
-                    self._held -= self._values.popitem(last=False)[1][1]
+                self._total_cost += cost
+                while self._total_cost > self._limit:
+                    self._total_cost -= self._values.popitem(last=False)[1][1]
         return value
 
     @property
-    def held(self) -> int:
-        """What the values that are held cost together."""
-        return self._held
+    def total_cost(self) -> int:
+        """The cost of all cached values."""
+        return self._total_cost

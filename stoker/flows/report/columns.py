@@ -1,4 +1,4 @@
-"""The statistics of a manifest as histograms and tables of values."""
+"""A manifest's statistics as histograms of numbers and tables of categories."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ from stoker.storage.statistics.numbers import Quantiles
 from stoker.storage.statistics.summary import Column, Summary
 
 BARS = 24  # of a histogram
-_VALUES = 50  # of a column that are told by name
-_FEW = 10  # different values that are always told
-_KINDS = 0.2  # different values for each sample, at most, in a column that tells kinds apart
-_WIDE = 50.0  # greatest / least value from which a histogram's bars are equally wide in ratios, not in differences
+_LISTED_VALUES = 50  # of a column, at most
+_ALWAYS_LISTED = 10  # a column with at most so many distinct values is categorical
+_MAX_DISTINCT_RATIO = 0.2  # distinct values for each sample, at most, in a categorical column
+_LOG_BINS_FROM_RATIO = 50.0  # greatest / least value from which a histogram has a logarithmic scale
 _FIRST = ("label", "language", "width", "height", "characters", "words", "size")
 _LAST = ("image_hash_quality",)
 _TITLES = {
@@ -23,13 +23,13 @@ _TITLES = {
     "language": "languages",
 }
 _UNITS = {"size": "bytes", "width": "px", "height": "px"}
-# The same for every sample of a version, told elsewhere, or of no interest to a person.
-_TOLD_ELSEWHERE = frozenset({"code", "recipe", "partition", "step", "reason", "licence"})
+# The same for every sample of a version, shown elsewhere, or of no interest to people.
+_NOT_LISTED = frozenset({"code", "recipe", "partition", "step", "reason", "licence"})
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """A column of a histogram: values in [low, high]."""
+    """A bar of a histogram: how many values are in [low, high]."""
 
     low: float
     high: float
@@ -38,7 +38,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class NumberColumn:
-    """A column of numbers."""
+    """A column of numbers, with its histogram."""
 
     column: str
     title: str
@@ -53,8 +53,8 @@ class NumberColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """One value of a column of words."""
+class CategoryCount:
+    """One value of a categorical column, and how many samples have it, by split."""
 
     value: str
     count: int
@@ -63,23 +63,26 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class CategoryColumn:
-    """A column of words: the most frequent ones."""
+    """A categorical column, with its most frequent values."""
 
     column: str
     title: str
     distinct: int
-    exact: bool  # whether ``distinct`` is, or an estimate to within a few percent
+    exact: bool  # false: ``distinct`` is an estimate to within a few percent
     missing: int  # samples without it
-    values: tuple[Value, ...]
-    others: int  # samples with another value
+    values: tuple[CategoryCount, ...]
+    others: int  # samples with a value that is not listed
 
 
 def read_columns(
     statistics: Mapping[str, Any],
 ) -> tuple[tuple[NumberColumn, ...], tuple[CategoryColumn, ...], Mapping[str, int]]:
-    """The columns of numbers, those of words, and how many different values every column of words has.
+    """The columns of numbers, the categorical columns, and how many distinct values each column of text has.
 
-    ``statistics`` are those of a manifest: the JSON of a Summary by split. Raises CorruptShard.
+    Args:
+        statistics: those of a manifest, the JSON of a Summary by split.
+
+    Raises CorruptShard.
     """
     splits = {split: Summary.from_json(content) for split, content in statistics.items()}
     whole = Summary.empty()
@@ -91,24 +94,24 @@ def read_columns(
         column = whole.columns[name]
         if column.distinct is not None:
             distinct[name] = column.distinct.estimate
-        if name in _TOLD_ELSEWHERE or name.endswith("_id") or not column.count:
+        if name in _NOT_LISTED or name.endswith("_id") or not column.count:
             continue
         if column.kind == "number":
-            found = _numbers(name, column)
-            numbers += [found] if found else []
-        elif column.categories is not None and (name in _FIRST or _tells_kinds(column)):
+            number_column = _numbers(name, column)
+            numbers += [number_column] if number_column else []
+        elif column.categories is not None and (name in _FIRST or _is_categorical(column)):
             values.append(_values(name, column, splits))
     return tuple(numbers), tuple(values), distinct
 
 
-def _tells_kinds(column: Column) -> bool:
-    """Whether the column's values tell kinds of samples apart, not one sample from another."""
+def _is_categorical(column: Column) -> bool:
+    """Whether the values name groups of samples, not single samples."""
     distinct = column.distinct.estimate if column.distinct else 0
-    return distinct <= _FEW or distinct <= _KINDS * column.count
+    return distinct <= _ALWAYS_LISTED or distinct <= _MAX_DISTINCT_RATIO * column.count
 
 
 def _rank(name: str) -> tuple[int, str]:
-    """What people ask for first, then the rest, then what only rules look at."""
+    """The order of columns: the most asked for, then the rest, then those that only rules use."""
     return (_FIRST.index(name) if name in _FIRST else len(_FIRST) + (name in _LAST), name)
 
 
@@ -135,12 +138,12 @@ def _numbers(name: str, column: Column) -> NumberColumn | None:
 
 
 def histogram(quantiles: Quantiles, low: float, high: float, *, bars: int = BARS) -> tuple[Bin, ...]:
-    """The values in [low, high] as bars whose counts add up to all of them; no bars if there is but one value.
+    """The values in [low, high] as bars whose counts add up to all of them; no bars if all values are equal.
 
-    A bucket that lies across an edge is divided in proportion. Few whole numbers get a bar each.
+    A bucket that crosses the edge of a bar is divided in proportion. A few whole numbers get a bar each.
 
     >>> import numpy as np
-    >>> [one.count for one in histogram(Quantiles.of(np.array([1, 1, 2, 4])), 1, 4)]
+    >>> [bar.count for bar in histogram(Quantiles.of(np.array([1, 1, 2, 4])), 1, 4)]
     [2, 1, 0, 1]
     """
     if high <= low:
@@ -151,41 +154,40 @@ def histogram(quantiles: Quantiles, low: float, high: float, *, bars: int = BARS
     for left, right, count in buckets:
         _spread(counts, edges, max(left, low), min(right, edges[-1]), count)
     bins: list[Bin] = []
-    seen, told = 0.0, 0
-    for place, share in enumerate(counts):
-        seen += share
-        upto = round(seen)
-        bins.append(Bin(edges[place], edges[place + 1], upto - told))
-        told = upto
+    total, rounded_total = 0.0, 0  # rounding the running total, not each count, keeps the sum exact
+    for index, share in enumerate(counts):
+        total += share
+        bins.append(Bin(edges[index], edges[index + 1], round(total) - rounded_total))
+        rounded_total = round(total)
     return tuple(bins)
 
 
 def _edges(buckets: Sequence[tuple[float, float, int]], low: float, high: float, bars: int) -> list[float]:
     if high - low < bars and high < 64 and low >= 0 and all(left.is_integer() for left, _, _ in buckets):
-        return [low + place for place in range(int(high - low) + 2)]  # buckets below 64 hold one whole number each
-    if low > 0 and high / low > _WIDE:
+        return [low + index for index in range(int(high - low) + 2)]  # buckets below 64 hold one whole number each
+    if low > 0 and high / low > _LOG_BINS_FROM_RATIO:
         step = math.log(high / low) / bars
-        return [low * math.exp(step * place) for place in range(bars)] + [high]
-    return [low + (high - low) * place / bars for place in range(bars)] + [high]
+        return [low * math.exp(step * index) for index in range(bars)] + [high]
+    return [low + (high - low) * index / bars for index in range(bars)] + [high]
 
 
 def _spread(counts: list[float], edges: Sequence[float], left: float, right: float, count: int) -> None:
-    """Add a bucket's count to the bars that it lies across."""
+    """Add a bucket's count to the bars that it overlaps."""
     if right <= left:
-        place = next((at for at in range(len(counts)) if left < edges[at + 1]), len(counts) - 1)
-        counts[place] += count
+        index = next((index for index in range(len(counts)) if left < edges[index + 1]), len(counts) - 1)
+        counts[index] += count
         return
-    for place in range(len(counts)):
-        common = min(right, edges[place + 1]) - max(left, edges[place])
-        if common > 0:
-            counts[place] += count * common / (right - left)
+    for index in range(len(counts)):
+        overlap = min(right, edges[index + 1]) - max(left, edges[index])
+        if overlap > 0:
+            counts[index] += count * overlap / (right - left)
 
 
 def _values(name: str, column: Column, splits: Mapping[str, Summary]) -> CategoryColumn:
     categories, distinct = column.categories, column.distinct
     if categories is None:
         raise ValueError(name)
-    shown = categories.most_common(_VALUES)
+    listed = categories.most_common(_LISTED_VALUES)
     by_split = {split: summary.columns.get(name, Column()).categories for split, summary in splits.items()}
     return CategoryColumn(
         column=name,
@@ -194,8 +196,12 @@ def _values(name: str, column: Column, splits: Mapping[str, Summary]) -> Categor
         exact=distinct is None or distinct.hashes is not None,
         missing=column.nulls,
         values=tuple(
-            Value(value, count, {split: own.counts.get(value, 0) if own else 0 for split, own in by_split.items()})
-            for value, count in shown
+            CategoryCount(
+                value,
+                count,
+                {split: counts.counts.get(value, 0) if counts else 0 for split, counts in by_split.items()},
+            )
+            for value, count in listed
         ),
-        others=column.count - sum(count for _, count in shown),
+        others=column.count - sum(count for _, count in listed),
     )

@@ -1,13 +1,16 @@
-"""What changed between two versions of a corpus, as plain data. Shards that both have are not read."""
+"""The difference between two versions of a corpus, as plain data.
 
-from collections.abc import Callable, Mapping, Sequence
+A full outer join on the key, over the shards that only one version has; shards that both have are not read.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.flows.report.columns import read_columns
+from stoker.flows.report.columns import NumberColumn, read_columns
 from stoker.flows.report.report import redacted
 from stoker.storage.shards import records
 from stoker.storage.stores.store import Store
@@ -16,13 +19,13 @@ from stoker.storage.versions.manifest import Manifest, Shard
 SCHEMA = 1  # of to_json()
 EXAMPLES = 48  # of each kind of change
 _COMPARED = ("key", "split", "content_sha256", "label", "title")
-_VALUES = 20  # of a column of words whose counts are compared
+_MAX_VALUES = 20  # values of categorical columns that are listed
 ReadIndex = Callable[[Shard], pa.Table]
 
 
 @dataclass(frozen=True, slots=True)
 class SampleChange:
-    """A sample that changed: the split, label or content before and after, "" where it is not there."""
+    """A sample that changed: its split, label or content before and after, "" where a version does not have it."""
 
     key: str
     title: str
@@ -32,7 +35,7 @@ class SampleChange:
 
 @dataclass(frozen=True, slots=True)
 class MetricChange:
-    """A number of both versions; None where one has none."""
+    """A number in both versions; None where a version does not have it."""
 
     name: str
     a: float | None
@@ -41,7 +44,7 @@ class MetricChange:
 
 @dataclass(frozen=True, slots=True)
 class RecipeChange:
-    """A value of both recipes; "" where one has none."""
+    """An option in both recipes; "" where a recipe does not have it."""
 
     name: str
     a: str
@@ -50,7 +53,7 @@ class RecipeChange:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """From version ``a`` to version ``b``. A sample is the same one if its key is."""
+    """From version ``a`` to version ``b``. Samples with the same key are the same sample."""
 
     corpus: str
     a: str
@@ -59,10 +62,10 @@ class Difference:
     samples_b: int
     added: int
     removed: int
-    same: int  # in both, whatever changed of them
-    changed: int  # of those in both: other bytes
-    moved: int  # of those in both: another split
-    relabelled: int  # of those in both: another label
+    same: int  # in both, changed or not
+    changed: int  # of those in both: with other content
+    moved: int  # of those in both: in another split
+    relabelled: int  # of those in both: with another label
     shards_shared: int
     examples: Mapping[str, tuple[SampleChange, ...]]  # by kind of change, the first keys in order
     refused: tuple[MetricChange, ...]
@@ -80,19 +83,22 @@ class Difference:
 
 
 def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None = None) -> Difference:
-    """From ``a`` to ``b``. ``read`` gives a shard's index, by default from the store. Raises StorageError."""
+    """The difference from ``a`` to ``b``. Raises StorageError.
+
+    Args:
+        read: returns a shard's index; by default it is read from the store.
+    """
     read = read or (lambda shard: records.decode(store.read(shard.index), columns=_COMPARED))
-    theirs = {shard.index_sha256 for shard in b.shards}
-    shared = {shard.index_sha256 for shard in a.shards} & theirs
+    shared = {shard.index_sha256 for shard in a.shards} & {shard.index_sha256 for shard in b.shards}
     both = _joined(_samples(a, shared, read), _samples(b, shared, read))
     in_a, in_b = (pc.is_valid(both[f"split_{side}"]) for side in "ab")
-    held = pc.and_(in_a, in_b)
+    in_both = pc.and_(in_a, in_b)
     kinds = {
         "added": pc.and_not(in_b, in_a),
         "removed": pc.and_not(in_a, in_b),
-        "changed": pc.and_(held, _differs(both, "content_sha256")),
-        "moved": pc.and_(held, _differs(both, "split")),
-        "relabelled": pc.and_(held, _differs(both, "label")),
+        "changed": pc.and_(in_both, _differs(both, "content_sha256")),
+        "moved": pc.and_(in_both, _differs(both, "split")),
+        "relabelled": pc.and_(in_both, _differs(both, "label")),
     }
     counts = {kind: pc.sum(mask).as_py() or 0 for kind, mask in kinds.items()}
     return Difference(
@@ -112,7 +118,7 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
 
 
 def _samples(manifest: Manifest, shared: set[str], read: ReadIndex) -> pa.Table:
-    """The compared columns of the samples in shards that the other version lacks, all as text."""
+    """The compared columns of the samples in shards that the other version does not have, all as text."""
     empty = pa.table({name: pa.array([], pa.string()) for name in _COMPARED})
     tables = [empty]
     for shard in manifest.shards:
@@ -142,46 +148,56 @@ def _differs(both: pa.Table, column: str) -> pa.ChunkedArray:
 
 def _examples(both: pa.Table, kind: str, mask: pa.ChunkedArray) -> tuple[SampleChange, ...]:
     column = {"changed": "content_sha256", "relabelled": "label"}.get(kind, "split")
-    found = []
+    examples = []
     for row in both.filter(mask).slice(0, EXAMPLES).to_pylist():
         before, after = (row[f"{column}_{side}"] or "" for side in "ab")
         if kind == "changed":
             before, after = before[:12], after[:12]
-        found.append(SampleChange(row["key"], row["title_b"] or row["title_a"] or "", before, after))
-    return tuple(found)
+        examples.append(SampleChange(row["key"], row["title_b"] or row["title_a"] or "", before, after))
+    return tuple(examples)
 
 
 def _refused(a: Manifest, b: Manifest) -> tuple[MetricChange, ...]:
-    reasons = sorted(
-        {*a.rejected, *b.rejected}, key=lambda one: (-max(a.rejected.get(one, 0), b.rejected.get(one, 0)), one)
-    )
-    return tuple(MetricChange(one, a.rejected.get(one, 0), b.rejected.get(one, 0)) for one in reasons)
+    """How many candidates each reject reason has in both versions, the most frequent first."""
+    counts = {reason: (a.rejected.get(reason, 0), b.rejected.get(reason, 0)) for reason in {*a.rejected, *b.rejected}}
+    reasons = sorted(counts, key=lambda reason: (-max(counts[reason]), reason))
+    return tuple(MetricChange(reason, *counts[reason]) for reason in reasons)
 
 
 def _statistics(a: Manifest, b: Manifest) -> tuple[MetricChange, ...]:
-    """What differs: means and medians of numbers, counts of values and licences."""
-    found: list[MetricChange] = []
-    (numbers_a, words_a, _), (numbers_b, words_b, _) = read_columns(a.statistics), read_columns(b.statistics)
-    own_a, own_b = ({one.column: one for one in numbers} for numbers in (numbers_a, numbers_b))
-    for column in dict.fromkeys([*own_b, *own_a]):
-        one, other = own_a.get(column), own_b.get(column)
-        for what in ("minimum", "median", "mean", "maximum"):
-            before, after = (None if side is None else float(getattr(side, what)) for side in (one, other))
-            found.append(MetricChange(f"{column.replace('_', ' ')}, {what}", before, after))
-    varied = {one.column for one in (*words_a, *words_b) if one.distinct > 1}
+    """What differs: means and medians of numbers, counts of categories and licences."""
+    (numbers_a, categories_a, _), (numbers_b, categories_b, _) = read_columns(a.statistics), read_columns(b.statistics)
+    changes = [*_number_changes(numbers_a, numbers_b)]
+    varied = {column.column for column in (*categories_a, *categories_b) if column.distinct > 1}
     counts_a, counts_b = (
-        {(one.column, value.value): value.count for one in words if one.column in varied for value in one.values}
-        for words in (words_a, words_b)
+        {
+            (column.column, value.value): value.count
+            for column in columns
+            if column.column in varied
+            for value in column.values
+        }
+        for columns in (categories_a, categories_b)
     )
-    licensed = ((counts_a, a.licences), (counts_b, b.licences)) if len({*a.licences, *b.licences}) > 1 else ()
-    for side, licences in licensed:
-        side.update({("licence", name): count for name, count in licences.items()})
-    changed = [one for one in dict.fromkeys([*counts_b, *counts_a]) if counts_a.get(one) != counts_b.get(one)]
-    changed.sort(key=lambda one: -abs(counts_b.get(one, 0) - counts_a.get(one, 0)))
-    found += [
-        MetricChange(f"{one[0]} = {one[1]}", counts_a.get(one, 0), counts_b.get(one, 0)) for one in changed[:_VALUES]
-    ]
-    return tuple(one for one in found if one.a != one.b)
+    if len({*a.licences, *b.licences}) > 1:
+        counts_a.update({("licence", name): count for name, count in a.licences.items()})
+        counts_b.update({("licence", name): count for name, count in b.licences.items()})
+    changed = [value for value in dict.fromkeys([*counts_b, *counts_a]) if counts_a.get(value) != counts_b.get(value)]
+    changed.sort(key=lambda value: -abs(counts_b.get(value, 0) - counts_a.get(value, 0)))
+    for column_name, name in changed[:_MAX_VALUES]:
+        value = (column_name, name)
+        changes.append(MetricChange(f"{column_name} = {name}", counts_a.get(value, 0), counts_b.get(value, 0)))
+    return tuple(change for change in changes if change.a != change.b)
+
+
+def _number_changes(a: Sequence[NumberColumn], b: Sequence[NumberColumn]) -> Iterator[MetricChange]:
+    columns_a, columns_b = ({column.column: column for column in columns} for columns in (a, b))
+    for name in dict.fromkeys([*columns_b, *columns_a]):
+        for measure in ("minimum", "median", "mean", "maximum"):
+            before, after = (
+                None if column is None else float(getattr(column, measure))
+                for column in (columns_a.get(name), columns_b.get(name))
+            )
+            yield MetricChange(f"{name.replace('_', ' ')}, {measure}", before, after)
 
 
 def _recipe(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[RecipeChange, ...]:  # Any: TOML
@@ -195,17 +211,17 @@ def _recipe(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[RecipeChange, .
 
 
 def _flat(value: Any, path: str = "") -> Sequence[tuple[str, str]]:  # Any: TOML
-    """Every leaf under its path; steps and rules under their names.
+    """Every option with its path; steps and rules have their names in it.
 
     >>> _flat({"steps": [{"name": "resize", "pixels": 64}], "splits": {"train": 90}})
     [('steps.resize.name', 'resize'), ('steps.resize.pixels', '64'), ('splits.train', '90')]
     """
     if isinstance(value, Mapping):
         return [leaf for name, inner in value.items() for leaf in _flat(inner, f"{path}.{name}" if path else str(name))]
-    if isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value):
+    if isinstance(value, list | tuple) and any(isinstance(element, Mapping) for element in value):
         leaves: list[tuple[str, str]] = []
-        for place, one in enumerate(value):
-            name = one.get("name", place) if isinstance(one, Mapping) else place
-            leaves += _flat(one, f"{path}.{name}")
+        for index, element in enumerate(value):
+            name = element.get("name", index) if isinstance(element, Mapping) else index
+            leaves += _flat(element, f"{path}.{name}")
         return leaves
     return [(path, str(value))]

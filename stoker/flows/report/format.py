@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _HEIGHTS = "▁▂▃▄▅▆▇█"
-# Controls, surrogates, line and paragraph separators: a terminal obeys them, a page is broken by them. "Cf" holds
+# Controls, surrogates, line and paragraph separators: a terminal obeys them, and they break a page. "Cf" contains
 # joiners that Persian, Hindi and emoji need, so of those only the ones that reverse or hide text are listed.
 _UNSAFE = {"Cc", "Cs", "Zl", "Zp"}
 _REVERSING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
@@ -15,10 +15,13 @@ _MAX_URL = 2000
 
 
 def visible(value: object, *, most: int = 0) -> str:
-    """One line of foreign text with nothing in it that a terminal or a browser would obey.
+    """Untrusted text as one line, without characters that a terminal or a browser would obey.
 
-    White space of any kind becomes one blank, other controls and reversing marks the replacement character.
-    ``most`` > 0 cuts behind so many characters, with an ellipsis.
+    Each run of white space becomes one space; other controls and reversing marks become the replacement character.
+
+    Args:
+        value: any value; converted by ``str``.
+        most: the most characters, with an ellipsis where it was cut; 0 is no limit.
 
     >>> visible("a\\x1b[31mred\\n\\tb\\u202e")
     'a\ufffd[31mred b\ufffd'
@@ -27,23 +30,23 @@ def visible(value: object, *, most: int = 0) -> str:
     """
     text = value if isinstance(value, str) else str(value)
     if most > 0:
-        text = text[: most * 4 + 64]  # white space may shrink; what is far beyond the cut is not looked at
-    text = "".join(_shown(character) for character in text)
+        text = text[: most * 4 + 64]  # white space may shrink; text far beyond the cut is not processed
+    text = "".join(_safe(character) for character in text)
     text = " ".join(text.split())
     return text if most <= 0 or len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def paragraphs(text: str) -> str:
-    """Foreign text of several lines, safe like ``visible``, its line ends kept.
+    """Untrusted text of several lines, as safe as ``visible``; line ends are kept.
 
     >>> paragraphs("one\\r\\ntwo\\x00")
     'one\\ntwo\ufffd'
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(one if one in "\n\t" else _shown(one) for one in text)
+    return "".join(character if character in "\n\t" else _safe(character) for character in text)
 
 
-def _shown(character: str) -> str:
+def _safe(character: str) -> str:
     if character in "\t\n\r\v\f":
         return " "
     if character in _REVERSING or unicodedata.category(character) in _UNSAFE:
@@ -57,7 +60,11 @@ def web_address(value: object) -> str:
     >>> web_address("https://example.org/a"), web_address("javascript:alert(1)"), web_address("//x"), web_address(7)
     ('https://example.org/a', '', '', '')
     """
-    if not isinstance(value, str) or len(value) > _MAX_URL or any(ord(one) <= 32 or ord(one) == 127 for one in value):
+    if (
+        not isinstance(value, str)
+        or len(value) > _MAX_URL
+        or any(ord(character) <= 32 or ord(character) == 127 for character in value)
+    ):
         return ""
     try:
         parts = urlsplit(value)
@@ -93,7 +100,7 @@ def number_text(value: float | None) -> str:
 
 
 def percent_text(share: float) -> str:
-    """A share of 1 in percent; never "0 %" or "100 %" for what only rounds to it.
+    """A share of 1 in percent; "0 %" and "100 %" only for exactly 0 and 1.
 
     >>> percent_text(0.5), percent_text(0.0001), percent_text(0.9999), percent_text(1)
     ('50 %', '<0.1 %', '>99.9 %', '100 %')
@@ -116,7 +123,7 @@ def change_text(change: float) -> str:
 
 
 def time_text(moment: str) -> str:
-    """An ISO time to the minute, in UTC; what is no time comes back as it is.
+    """An ISO time to the minute, in UTC; other text is returned as it is.
 
     >>> time_text("2026-03-04T05:06:07+00:00")
     '2026-03-04 05:06 UTC'
@@ -156,7 +163,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def bar(share: float, width: int) -> str:
-    """A bar of block characters, ``width`` cells for a share of 1; something seen for anything above 0.
+    """A bar of block characters, ``width`` cells for a share of 1; at least a thin one for any share above 0.
 
     >>> bar(0.5, 4), bar(0.0001, 4), bar(0, 4)
     ('██', '▏', '')
@@ -169,7 +176,7 @@ def bar(share: float, width: int) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A line of columns from 0 to the largest value; a blank for 0, something seen for anything above.
+    """A line of columns from 0 to the largest value; a space for 0, at least a low column for any value above 0.
 
     >>> sparkline([0, 0.1, 2, 4]), sparkline([])
     (' ▁▅█', '')
@@ -179,7 +186,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def listed(words: Iterable[str], *, most: int = 3) -> str:
-    """The first words, and how many more there are.
+    """The first words, and how many more words there are.
 
     >>> listed(["a", "b", "c", "d"], most=2)
     'a, b and 2 more'

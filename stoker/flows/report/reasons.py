@@ -1,4 +1,4 @@
-"""What reasons mean, and at which stage of the road from candidate to sample each one stands."""
+"""Reject reasons: what each means, and the stage of the pipeline that it belongs to."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,7 +9,7 @@ from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
 from stoker.storage.errors import StokerError
 
-# In the order of the road. What a step of another package refuses for a reason of its own counts as unfit.
+# In the order of the pipeline. A reason of another package's step belongs to "fit".
 STAGES = {
     "fetch": "could not be fetched",
     "decode": "could not be read",
@@ -27,7 +27,7 @@ _STAGE_OF = {
 
 
 def stage_of(reason: str) -> str:
-    """The stage at which a reason ends a candidate's road.
+    """The stage at which a candidate with this reason is rejected.
 
     >>> stage_of("robots"), stage_of("near_duplicate"), stage_of("too_small")
     ('fetch', 'corpus', 'fit')
@@ -36,9 +36,9 @@ def stage_of(reason: str) -> str:
 
 
 def meanings(sources: Iterable[str], steps: Iterable[str], rules: Iterable[str]) -> Mapping[str, str]:
-    """Every known reason with its meaning: the vocabulary, and what these parts of a recipe add to it.
+    """Every known reason with its meaning: the built-in ones, and those of these sources, steps and rules.
 
-    A part that this installation does not have adds nothing: a version can be looked at where it was not made.
+    One that is not installed adds nothing, so that a version can be shown on a machine that cannot ingest it.
     """
     known = dict(REASONS)
     for name in sources:

@@ -1,4 +1,4 @@
-"""What a version is, as plain data: the one source of the terminal's report, the page and the JSON of both."""
+"""The report of a version as plain data: the terminal, the web page and their JSON show the same."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ from stoker.storage.versions.manifest import Manifest
 SCHEMA = 1  # of to_json(); raise it when a field changes its meaning or goes
 _DUPLICATES = ("duplicate_key", "exact_duplicate", "near_duplicate", "label_conflict", "split_conflict")
 _IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
-_SETS = 5  # of fields that are told
+_MAX_FIELD_SETS = 5  # sets of fields that are listed
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -27,7 +27,7 @@ class RecipeComponent:
 
 @dataclass(frozen=True, slots=True)
 class FunnelStage:
-    """A stage of the funnel: ``lost`` in it, ``left`` after it."""
+    """A stage of the pipeline: how many candidates were ``lost`` in it, and how many are ``left`` after it."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class FunnelStage:
 
 @dataclass(frozen=True, slots=True)
 class ReasonCount:
-    """A reason, and how many candidates it was the end of."""
+    """A reject reason, and how many candidates it has."""
 
     reason: str
     meaning: str
@@ -48,7 +48,7 @@ class ReasonCount:
 
 @dataclass(frozen=True, slots=True)
 class SplitShare:
-    """One split of the version."""
+    """The size of one split of the version."""
 
     name: str
     samples: int
@@ -59,7 +59,7 @@ class SplitShare:
 
 @dataclass(frozen=True, slots=True)
 class NextCommand:
-    """What to do next: a shell command, and what it does."""
+    """A suggestion for what to do next: a shell command, and what it does."""
 
     command: str
     does: str
@@ -67,7 +67,7 @@ class NextCommand:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A version. Counts are of samples or candidates, sizes bytes, times ISO 8601 in UTC."""
+    """What a version contains. Counts are of samples or candidates; sizes are bytes; times are ISO 8601 in UTC."""
 
     reference: str
     corpus: str
@@ -87,7 +87,7 @@ class Report:
     shards: int
     size: int
     raw_size: int
-    moved: int  # samples that a rule put into another split
+    moved: int  # samples that a rule moved to another split
     splits: tuple[SplitShare, ...]
     funnel: tuple[FunnelStage, ...]
     refused: tuple[ReasonCount, ...]
@@ -95,10 +95,10 @@ class Report:
     licences: Mapping[str, int]
     categories: tuple[CategoryColumn, ...]
     numbers: tuple[NumberColumn, ...]
-    distinct: Mapping[str, int]  # different values by column of words; above 256 to within a few percent
+    distinct: Mapping[str, int]  # distinct values by column of text; above 256 an estimate to within a few percent
     next: tuple[NextCommand, ...]
-    loop: str  # Python that reads it
-    indexed: bool = False  # others wrote its tars: candidates are its samples, what was refused is not known
+    loop: str  # Python code that reads it
+    indexed: bool = False  # external tars, indexed in place: candidates are its samples, and no rejects are known
     tars: str | None = None  # URL of the store of its tars; None: the corpus's own
     fields: tuple[str, ...] = ()  # the fields of samples of an indexed version, the most frequent sets of them
 
@@ -107,16 +107,16 @@ class Report:
         return {"schema": SCHEMA} | asdict(self)
 
     def category(self, column: str) -> CategoryColumn | None:
-        """What is known of a column of words."""
-        return next((one for one in self.categories if one.column == column), None)
+        """A categorical column by its name; None if there is none."""
+        return next((category for category in self.categories if category.column == column), None)
 
 
 def report(manifest: Manifest) -> Report:
-    """The report of a version, from its manifest alone: nothing else is read."""
+    """The report of a version. Only its manifest is read."""
     numbers, categories, distinct = read_columns(manifest.statistics)
     document = manifest.recipe
-    steps, rules = (_parts(document.get(name)) for name in ("steps", "rules"))
-    source = _part(document.get("source"))
+    steps, rules = (_components(document.get(name)) for name in ("steps", "rules"))
+    source = _component(document.get("source"))
     rejected: Counter[str] = Counter()
     for part in manifest.parts:
         rejected.update(part.rejected)
@@ -125,9 +125,9 @@ def report(manifest: Manifest) -> Report:
     indexed = manifest.is_indexed
     candidates = samples if indexed else sum(part.read for part in manifest.parts)
     fields = _fields(categories) if indexed else ()
-    known = meanings([source.name], [one.name for one in steps], [one.name for one in rules])
-    columns = {one.column for one in numbers}
-    holds = "images" if "width" in columns else "texts" if "characters" in columns else _holds(fields)
+    known = meanings([source.name], [step.name for step in steps], [rule.name for rule in rules])
+    columns = {column.column for column in numbers}
+    holds = "images" if "width" in columns else "texts" if "characters" in columns else _kind_of(fields)
     return Report(
         reference=manifest.reference,
         corpus=manifest.corpus,
@@ -156,8 +156,8 @@ def report(manifest: Manifest) -> Report:
         categories=categories,
         numbers=numbers,
         distinct=distinct,
-        next=_next(manifest, holds, labelled=any(one.column == "label" for one in categories)),
-        loop=_loop(manifest),
+        next=_next_commands(manifest, holds, labelled=any(column.column == "label" for column in categories)),
+        loop=_python_loop(manifest),
         indexed=indexed,
         tars=manifest.tars,
         fields=fields,
@@ -179,30 +179,32 @@ def redacted(value: Any) -> Any:  # Any: TOML values in, the same out
     return value
 
 
-def _part(table: object) -> RecipeComponent:
+def _component(table: object) -> RecipeComponent:
     options = redacted(table) if isinstance(table, Mapping) else {}
     return RecipeComponent(
-        str(options.get("name", "unknown")), {name: one for name, one in options.items() if name != "name"}
+        str(options.get("name", "unknown")), {name: value for name, value in options.items() if name != "name"}
     )
 
 
-def _parts(tables: object) -> tuple[RecipeComponent, ...]:
-    return tuple(_part(table) for table in tables) if isinstance(tables, list | tuple) else ()
+def _components(tables: object) -> tuple[RecipeComponent, ...]:
+    return tuple(_component(table) for table in tables) if isinstance(tables, list | tuple) else ()
 
 
 def _splits(manifest: Manifest, samples: int) -> tuple[SplitShare, ...]:
-    """In the recipe's order; splits that hold nothing are left out unless the recipe asks for them."""
-    asked = manifest.recipe.get("splits")
+    """The splits in the recipe's order; empty ones only if the recipe names them."""
+    requested = manifest.recipe.get("splits")
     names = list(
-        dict.fromkeys([*(asked if isinstance(asked, Mapping) else ()), *(one.split for one in manifest.shards)])
+        dict.fromkeys(
+            [*(requested if isinstance(requested, Mapping) else ()), *(shard.split for shard in manifest.shards)]
+        )
     )
-    found = []
+    splits = []
     for name in names:
-        own = [shard for shard in manifest.shards if shard.split == name]
-        held = sum(shard.samples for shard in own)
-        share = held / samples if samples else 0.0
-        found.append(SplitShare(name, held, len(own), sum(shard.size for shard in own), share))
-    return tuple(found)
+        shards = [shard for shard in manifest.shards if shard.split == name]
+        in_split = sum(shard.samples for shard in shards)
+        share = in_split / samples if samples else 0.0
+        splits.append(SplitShare(name, in_split, len(shards), sum(shard.size for shard in shards), share))
+    return tuple(splits)
 
 
 def _funnel(candidates: int, rejected: Mapping[str, int], dropped: Mapping[str, int]) -> tuple[FunnelStage, ...]:
@@ -233,10 +235,10 @@ def _refused(
         )
         for reason, count in total.items()
     ]
-    return tuple(sorted(rows, key=lambda one: (-one.count, one.reason)))
+    return tuple(sorted(rows, key=lambda row: (-row.count, row.reason)))
 
 
-def _next(manifest: Manifest, holds: str, *, labelled: bool) -> tuple[NextCommand, ...]:
+def _next_commands(manifest: Manifest, holds: str, *, labelled: bool) -> tuple[NextCommand, ...]:
     reference = manifest.reference
     commands = []
     if holds == "texts":
@@ -253,23 +255,23 @@ def _next(manifest: Manifest, holds: str, *, labelled: bool) -> tuple[NextComman
 
 
 def _fields(categories: tuple[CategoryColumn, ...]) -> tuple[str, ...]:
-    """The sets of fields that samples have, as their index tells them."""
-    found = next((one for one in categories if one.column == "fields"), None)
-    return () if found is None else tuple(one.value for one in found.values[:_SETS])
+    """The most frequent sets of fields that samples have."""
+    column = next((column for column in categories if column.column == "fields"), None)
+    return () if column is None else tuple(value.value for value in column.values[:_MAX_FIELD_SETS])
 
 
-def _holds(fields: tuple[str, ...]) -> str:
-    """What kind of samples have these fields."""
-    named = {name for one in fields for name in one.split()}
-    return "images" if named & _IMAGES else "texts" if "txt" in named else "samples"
+def _kind_of(fields: tuple[str, ...]) -> str:
+    """What samples with these sets of fields are: "images", "texts" or "samples"."""
+    names = {name for field_set in fields for name in field_set.split()}
+    return "images" if names & _IMAGES else "texts" if "txt" in names else "samples"
 
 
-def _loop(manifest: Manifest) -> str:
+def _python_loop(manifest: Manifest) -> str:
     split = manifest.shards[0].split if manifest.shards else "train"
-    return _LOOP.format(reference=manifest.reference, split=split)
+    return _PYTHON_LOOP.format(reference=manifest.reference, split=split)
 
 
-_LOOP = """\
+_PYTHON_LOOP = """\
 from stoker.flows.settings import load
 from stoker.training import ShardStream
 

@@ -1,4 +1,4 @@
-"""Tables, bars and headings for a terminal of 80 columns, a pipe or a file. Foreign text cannot act in them."""
+"""Tables, bars and headings for a terminal, a pipe or a file. Control characters in untrusted text are replaced."""
 
 import io
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from rich.text import Text
 
 from stoker.flows.report import format as text_format
 
-WIDTH = 100  # wider terminals get no wider tables: eyes lose the line
+WIDTH = 100  # tables are no wider on wider terminals: long lines are hard to follow
 
 
 class Sheet:
-    """Writes to a console: every text goes through ``visible``, none is read as markup."""
+    """Writes a report to a console. Every text goes through ``visible``; none is read as markup."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -44,11 +44,11 @@ class Sheet:
         self._put(Padding(Text(text_format.visible(text), style="dim"), (0, 0, 0, 2), expand=False))
 
     def mark(self, text: str, style: str) -> None:
-        """A verdict."""
+        """A result, in colour."""
         self._put(Text(text_format.visible(text), style=f"bold {style}"))
 
     def facts(self, rows: Iterable[tuple[str, str]], *, style: str = "dim") -> None:
-        """Names and values; long values are wrapped beside their names."""
+        """A table of names and values; long values are wrapped beside their names."""
         table = self._table()
         table.add_column(no_wrap=True, style=style)
         table.add_column(overflow="fold")
@@ -57,8 +57,11 @@ class Sheet:
         self._put(table)
 
     def table(self, columns: Iterable[str], rows: Iterable[Iterable[Text | str]], *, heads: bool = True) -> None:
-        """Rows under heads; a head that ends with ``>`` is of numbers, with ``…`` of texts that may be cut, and with
-        ``*`` of texts that are wrapped."""
+        """A table with column heads.
+
+        The last character of a head sets the column's format: ``>`` right-aligned numbers, ``…`` texts that may be cut,
+        ``*`` texts that are wrapped.
+        """
         table = self._table(heads)
         for head in columns:
             name = head.rstrip(">…*")
@@ -71,27 +74,28 @@ class Sheet:
             else:
                 table.add_column(name, no_wrap=True)
         for row in rows:
-            table.add_row(*(one if isinstance(one, Text) else _text(one) for one in row))
+            table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
         self._put(table)
 
     def bar(self, share: float, width: int, style: str = "yellow") -> Text:
         """A bar, its whole width a share of 1."""
-        drawn = text_format.bar(share, width)
-        return Text("#" * len(drawn) if self._plain else drawn, style=style)
+        characters = text_format.bar(share, width)
+        return Text("#" * len(characters) if self._plain else characters, style=style)
 
     def histogram(self, counts: Iterable[int]) -> Text:
-        """Columns of one line's height."""
-        drawn = text_format.sparkline(list(counts))
+        """A histogram of one line's height."""
+        characters = text_format.sparkline(list(counts))
         if self._plain:
-            drawn = drawn.translate(str.maketrans("▁▂▃▄▅▆▇█", ".,:;=+*#"))
-        return Text(drawn, style="yellow")
+            characters = characters.translate(str.maketrans("▁▂▃▄▅▆▇█", ".,:;=+*#"))
+        return Text(characters, style="yellow")
 
     def _table(self, heads: bool = False) -> Table:
         return Table(box=None, show_header=heads, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
 
-    def _put(self, what: Text | Table | Padding) -> None:
-        shown = Padding(what, (0, 0, 0, 2), expand=False) if isinstance(what, Table) else what
-        self._console.print(shown, markup=False, highlight=False, emoji=False, width=self._width)
+    def _put(self, part: Text | Table | Padding) -> None:
+        if isinstance(part, Table):
+            part = Padding(part, (0, 0, 0, 2), expand=False)
+        self._console.print(part, markup=False, highlight=False, emoji=False, width=self._width)
 
 
 def _text(value: str) -> Text:
