@@ -151,7 +151,7 @@ def test_the_page_shows_samples_whose_keys_have_folders_and_dots(tmp_path: Path)
     with serve(make_app(store)) as url, httpx.Client(base_url=url) as client:
         page = client.get("/c/theirs")
         assert page.status_code == 200
-        assert "in 1 tar that others wrote" in page.text
+        assert "in 1 external tar, indexed in place" in page.text
         assert f"/c/theirs@1/sample/{name.replace(' ', '%20')}?at=0" in page.text
         assert client.get("/").status_code == client.get("/c/theirs/rejects").status_code == 200
         sample = client.get(f"/c/theirs/sample/{name}")
