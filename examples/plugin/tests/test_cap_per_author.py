@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 import pytest
-from stoker_csv.cap_per_author import CapPerAuthor
+from csv_plugin.cap_per_author import CapPerAuthor
 
 from stoker.pipelines.rule import Rule
 from stoker.testing import RuleContract

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from stoker_csv.csv_texts import CsvTexts
+from csv_plugin.csv_texts import CsvTexts
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.source import Candidate, Context, Source

@@ -1,7 +1,7 @@
 """E-mail addresses go and are counted."""
 
 import pytest
-from stoker_csv.text_redact import TextRedact
+from csv_plugin.text_redact import TextRedact
 
 from stoker.pipelines.step import Step
 from stoker.storage.shards.sample import Sample
