@@ -25,22 +25,22 @@ EXPORT = "{http://www.mediawiki.org/xml/export-0.11/}"
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, site.Answer]:
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, site.Response]:
     return server.content(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture
-def served(pages: dict[str, site.Answer]) -> Iterator[server.Site]:
+def served(pages: dict[str, site.Response]) -> Iterator[server.SiteServer]:
     with server.serving(pages) as running:
         yield running
 
 
-def test_the_site_has_the_same_bytes_every_time(pages: dict[str, site.Answer]) -> None:
+def test_the_site_has_the_same_bytes_every_time(pages: dict[str, site.Response]) -> None:
     again = site.build()
     assert {path: pages[path] for path in again} == again
 
 
-def test_every_digit_is_on_a_page_with_its_label_licence_and_author(pages: dict[str, site.Answer]) -> None:
+def test_every_digit_is_on_a_page_with_its_label_licence_and_author(pages: dict[str, site.Response]) -> None:
     from sklearn.datasets import load_digits
 
     listed = [path for path in pages if path.startswith("/digits/") and path.endswith(".html")]
@@ -53,12 +53,12 @@ def test_every_digit_is_on_a_page_with_its_label_licence_and_author(pages: dict[
     assert all(site.DIGITS_AUTHOR in pages[path].payload.decode() for path in listed)
 
 
-def test_no_two_digits_are_the_same_file(pages: dict[str, site.Answer]) -> None:
+def test_no_two_digits_are_the_same_file(pages: dict[str, site.Response]) -> None:
     digits = [one.payload for path, one in pages.items() if path.startswith("/digits/") and path.endswith(".png")]
     assert len(set(digits)) == len(digits) == 1797
 
 
-def test_all_pages_are_reached_from_the_first(pages: dict[str, site.Answer]) -> None:
+def test_all_pages_are_reached_from_the_first(pages: dict[str, site.Response]) -> None:
     first = pages["/"].payload.decode()
     unlinked = [
         path for path in pages if path.endswith((".html", "/")) and path != "/" and f'href="{path}"' not in first
@@ -66,7 +66,7 @@ def test_all_pages_are_reached_from_the_first(pages: dict[str, site.Answer]) -> 
     assert unlinked == []
 
 
-def test_what_is_broken_is_broken_as_its_name_says(pages: dict[str, site.Answer]) -> None:
+def test_what_is_broken_is_broken_as_its_name_says(pages: dict[str, site.Response]) -> None:
     from PIL import Image
 
     broken = {path.rpartition("/")[2]: one for path, one in pages.items() if path.startswith("/broken/")}
@@ -82,28 +82,28 @@ def test_what_is_broken_is_broken_as_its_name_says(pages: dict[str, site.Answer]
     assert "/broken/missing.png" in pages["/broken.html"].payload.decode()
 
 
-def test_copies_are_digits_under_other_addresses(pages: dict[str, site.Answer]) -> None:
+def test_copies_are_digits_under_other_addresses(pages: dict[str, site.Response]) -> None:
     digits = {one.payload for path, one in pages.items() if path.startswith("/digits/")}
     copies = [one.payload for path, one in pages.items() if path.startswith("/copies/")]
     assert len(copies) == 12
     assert set(copies) <= digits
 
 
-def test_robots_are_kept_out_of_a_folder_that_pages_lead_to(pages: dict[str, site.Answer]) -> None:
+def test_robots_are_kept_out_of_a_folder_that_pages_lead_to(pages: dict[str, site.Response]) -> None:
     assert f"Disallow: {site.FORBIDDEN}" in pages["/robots.txt"].payload.decode()
     assert f'href="{site.FORBIDDEN}index.html"' in pages["/"].payload.decode()
     assert f'src="{site.FORBIDDEN}' in pages["/broken.html"].payload.decode()
 
 
-def test_one_page_is_busy_once(served: server.Site) -> None:
+def test_one_page_is_busy_once(served: server.SiteServer) -> None:
     with httpx.Client(base_url=served.url) as client:
         first, second = client.get(site.BUSY_ONCE), client.get(site.BUSY_ONCE)
     assert (first.status_code, second.status_code) == (503, 200)
     assert first.headers["retry-after"] == "1"
-    assert served.asked[site.BUSY_ONCE] == 2
+    assert served.requests[site.BUSY_ONCE] == 2
 
 
-def test_parts_of_the_film_are_served(served: server.Site, pages: dict[str, site.Answer]) -> None:
+def test_parts_of_the_film_are_served(served: server.SiteServer, pages: dict[str, site.Response]) -> None:
     whole = pages[server.FILM].payload
     with httpx.Client(base_url=served.url) as client:
         tag = client.head(server.FILM).headers["etag"]
@@ -118,7 +118,7 @@ def test_parts_of_the_film_are_served(served: server.Site, pages: dict[str, site
     assert (changed.status_code, changed.content) == (200, whole)
 
 
-def test_the_film_is_h264_and_the_same_every_time(tmp_path: Path, pages: dict[str, site.Answer]) -> None:
+def test_the_film_is_h264_and_the_same_every_time(tmp_path: Path, pages: dict[str, site.Response]) -> None:
     import av
 
     film.make(tmp_path / "film.mp4")
@@ -197,9 +197,9 @@ def test_the_dump_holds_what_dumps_hold() -> None:
     ],
 )
 def test_each_recipe_makes_its_corpus_from_the_site_and_says_what_was_refused(
-    served: server.Site, tmp_path: Path, corpus: str, kept: int | None, rejected: dict[str, int | None]
+    served: server.SiteServer, tmp_path: Path, corpus: str, kept: int | None, rejected: dict[str, int | None]
 ) -> None:
-    recipe = demo.at(served.url, REPO / "recipes" / f"{corpus}.toml")
+    recipe = demo.recipe_at(served.url, REPO / "recipes" / f"{corpus}.toml")
     web = Web(allow_private=True, requests_per_second=0)
     context = Context(root=recipe.root, web=web, scratch=tmp_path)
     store = MemoryStore()
@@ -211,10 +211,10 @@ def test_each_recipe_makes_its_corpus_from_the_site_and_says_what_was_refused(
     assert found.samples == kept or (kept is None and found.samples > 40)
     assert found.rejected == {reason: found.rejected[reason] if n is None else n for reason, n in rejected.items()}
     assert found.read == found.kept + sum(found.rejected.values())
-    assert [path for path in served.asked if path.startswith(site.FORBIDDEN)] == []
+    assert [path for path in served.requests if path.startswith(site.FORBIDDEN)] == []
     if corpus == "digits":
-        assert served.asked["/digits/01/0000.png"] == 1
-        assert served.asked[site.BUSY_ONCE] == 3  # busy, then read, and read again by the second run
+        assert served.requests["/digits/01/0000.png"] == 1
+        assert served.requests[site.BUSY_ONCE] == 3  # busy, then read, and read again by the second run
 
 
 def test_plain_text_becomes_wikitext() -> None:

@@ -1,4 +1,4 @@
-"""What a run leaves in Prefect's UI: a progress bar, a table of what was kept and refused, a link to the web page."""
+"""Artifacts of a run in Prefect's UI: a progress bar, a table of what was kept and rejected, a link to the web page."""
 
 import time
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from stoker.pipelines.rejected import REASONS
 from stoker.storage.versions.manifest import Manifest
 
 
-class Progress:
-    """The share of partitions that are done, updated now and then."""
+class PartitionProgress:
+    """A progress artifact: the share of partitions that are done, updated at most every ``every_s`` seconds."""
 
     def __init__(self, corpus: str, total: int, done: int, *, every_s: float) -> None:
         self._total, self._every_s, self._last = total, every_s, time.monotonic()
@@ -28,12 +28,12 @@ class Progress:
         )
 
     def update(self, done: int) -> None:
-        """Show it, if the last time is long enough ago."""
+        """Update the artifact if the last update is long enough ago."""
         if time.monotonic() - self._last >= self._every_s:
             self.close(done)
 
     def close(self, done: int) -> None:
-        """Show it now."""
+        """Update the artifact now."""
         self._last = time.monotonic()
         assert isinstance(self._artifact, UUID)  # not awaited: this is no coroutine
         update_progress_artifact(self._artifact, self._percent(done))
@@ -42,14 +42,14 @@ class Progress:
         return 100.0 * done / self._total
 
 
-def of_version(manifest: Manifest, settings: Settings, *, new: bool) -> None:
-    """The table of a version, and a link to its page where there is one."""
+def create_version_artifacts(manifest: Manifest, settings: Settings, *, new: bool) -> None:
+    """Create the table of a version, and a link to its page if the web page runs."""
     create_markdown_artifact(
-        markdown(manifest, new=new),
+        _version_markdown(manifest, new=new),
         key=key(manifest.corpus, "version"),
         description=f"What {manifest.reference} holds and what was refused",
     )
-    page = running.load(settings.home).alive("web")
+    page = running.load(settings.home).find_alive("web")
     if page is not None:
         create_link_artifact(
             f"{page.url}/c/{manifest.reference}",
@@ -59,12 +59,12 @@ def of_version(manifest: Manifest, settings: Settings, *, new: bool) -> None:
         )
 
 
-def markdown(manifest: Manifest, *, new: bool) -> str:
-    """A version's numbers as Markdown."""
+def _version_markdown(manifest: Manifest, *, new: bool) -> str:
     splits = [
-        (name, f"{one.samples:,}", f"{one.shards:,}", size_text(one.size)) for name, one in manifest.splits.items()
+        (name, f"{split.samples:,}", f"{split.shards:,}", size_text(split.size))
+        for name, split in manifest.splits.items()
     ]
-    refused = sorted(manifest.rejected.items(), key=lambda pair: (-pair[1], pair[0]))
+    rejected = sorted(manifest.rejected.items(), key=lambda pair: (-pair[1], pair[0]))
     lines = [
         f"# {manifest.reference}",
         "" if new else "Nothing changed: this version held the same already.",
@@ -73,7 +73,7 @@ def markdown(manifest: Manifest, *, new: bool) -> str:
         "## Splits",
         *_table(("split", "samples", "shards", "size"), splits),
         "## Left out",
-        *_table(("reason", "candidates", "meaning"), [(name, f"{n:,}", REASONS.get(name, "")) for name, n in refused]),
+        *_table(("reason", "candidates", "meaning"), [(name, f"{n:,}", REASONS.get(name, "")) for name, n in rejected]),
         "## Licences",
         *_table(("licence", "samples"), [(name, f"{n:,}") for name, n in manifest.licences.items()]),
         f"Next: `stoker show {manifest.reference}`, `stoker why {manifest.corpus} KEY-or-URL`",
@@ -85,15 +85,15 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     if not rows:
         return ["none"]
     lines = [head, ("---",) * len(head), *rows]
-    return ["\n".join("| " + " | ".join(escaped(cell) for cell in line) + " |" for line in lines)]
+    return ["\n".join("| " + " | ".join(escape(cell) for cell in line) + " |" for line in lines)]
 
 
-def escaped(text: str) -> str:
-    """Text of the outside world inside a Markdown table."""
+def escape(text: str) -> str:
+    """Foreign text made safe for a cell of a Markdown table."""
     plain = visible(text).replace("&", "&amp;").replace("<", "&lt;")
     return "".join("\\" + letter if letter in "\\|`[]*_" else letter for letter in plain)
 
 
 def key(corpus: str, kind: str) -> str:
-    """Prefect takes small letters, digits and dashes."""
+    """An artifact's key; Prefect takes lower-case letters, digits and dashes."""
     return f"{corpus.replace('_', '-')}-{kind}"

@@ -1,9 +1,15 @@
-"""The flow `ingest`: from a recipe to a published version, one Prefect task a partition."""
+"""The flow `ingest`: from a recipe to a published version, with one Prefect task for each partition.
+
+Stages: plan (list the partitions), ingest (read each, apply the steps), curate (apply the rules to all), pack (write
+the shards), publish (write the manifest). The store alone says what is done, so the same command resumes a run. Tasks
+may run in other processes or machines: they get JSON values and parse them once into a ``TaskContext``.
+"""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,9 +23,10 @@ from prefect.tasks import exponential_backoff
 
 from stoker.flows import artifacts, progress, runners, runs
 from stoker.flows.settings import Settings
-from stoker.pipelines import recipe as recipes
 from stoker.pipelines.errors import SourceUnavailable
 from stoker.pipelines.partition import Partition
+from stoker.pipelines.recipe import Recipe, parse
+from stoker.pipelines.source import Context
 from stoker.pipelines.stages import curate as curating
 from stoker.pipelines.stages import ingest as ingesting
 from stoker.pipelines.stages import pack as packing
@@ -31,8 +38,8 @@ from stoker.storage.versions.manifest import Part
 from stoker.storage.versions.work import ingest_lease
 
 R = TypeVar("R")
-_FINDERS = 16  # looked for at a time: each is one small read
-_ARTIFACT_S = 2.0  # between updates of the progress artifact
+_LOOKUP_THREADS = 16  # finished parts looked up at a time: each is one small read from the store
+_ARTIFACT_INTERVAL_S = 2.0  # between updates of the progress artifact
 
 
 class IngestFailed(StokerError):
@@ -40,7 +47,7 @@ class IngestFailed(StokerError):
 
 
 def _is_unavailable(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether trying again may help: the one question that decides about retries."""
+    """Whether trying again may help; Prefect asks this before each retry."""
     try:
         state.result()
     except (SourceUnavailable, StorageUnavailable):
@@ -50,81 +57,102 @@ def _is_unavailable(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
     return False
 
 
-def _kind(function: Callable[..., R], name: str, shown: str | None = None) -> "Task[..., R]":
-    make = task(
+def _define_task(function: Callable[..., R], name: str, run_name: str | None = None) -> "Task[..., R]":
+    decorate = task(
         name=name,
-        task_run_name=shown,
-        cache_policy=NO_CACHE,  # what is done is known from the store, the only place that can be believed
+        task_run_name=run_name,
+        cache_policy=NO_CACHE,  # the store alone says what is done; a second record could contradict it
         persist_result=False,
         retry_condition_fn=_is_unavailable,
         retry_jitter_factor=0.5,
     )
-    return make(function)
+    return decorate(function)
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What every task of a run needs, as JSON values: the recipe's document and folder, settings, the run's token."""
+class TaskContext:
+    """What the flow and its tasks work with, parsed once from the JSON values that are sent to other processes."""
 
-    recipe: dict[str, Any]  # Any: TOML
-    root: str
-    settings: dict[str, Any]  # Any: JSON values
-    token: str
+    run: dict[str, Any]  # Any: those JSON values: recipe, root, settings, token
+    recipe: Recipe
+    settings: Settings
+    token: str  # of the progress reporter
 
-    def parse(self) -> recipes.Recipe:
-        return recipes.parse(self.recipe, root=Path(self.root))
+    @classmethod
+    def from_json(cls, run: dict[str, Any]) -> "TaskContext":  # Any: JSON values
+        """Parse the recipe and the settings. Raises StokerError."""
+        recipe = parse(run["recipe"], root=Path(run["root"]))
+        return cls(run, recipe, Settings.from_json(run["settings"]), run["token"])
+
+    @cached_property
+    def store(self) -> Store:
+        """The store that the settings name, opened at first use."""
+        return self.settings.open_store()
+
+    @cached_property
+    def stop_requested(self) -> Callable[[], bool]:
+        """Whether the run was asked to stop."""
+        return progress.stop_check(self.settings.home, self.token)
 
     @property
-    def own(self) -> Settings:
-        return Settings.from_json(self.settings)
+    def reporter(self) -> progress.ProgressReporter:
+        """Shows progress where the run is watched; silent in other processes."""
+        return progress.find_reporter(self.token)
 
-    def retried(self, kind: "Task[..., R]") -> "Task[..., R]":
+    def source_context(self) -> Context:
+        """What sources read with."""
+        return self.settings.context(self.recipe.root)
+
+    def raise_if_stopped(self) -> None:
+        """Raise IngestStopped when the run was asked to stop."""
+        if self.stop_requested():
+            raise IngestStopped("stopped; the same command resumes")
+
+    def with_retries(self, task: "Task[..., R]") -> "Task[..., R]":
         """The task with the attempts and waits of the settings."""
-        retries = self.own.attempts - 1
-        waits = [self.own.retry_s * wait for wait in exponential_backoff(1)(retries)]
-        return kind.with_options(retries=retries, retry_delay_seconds=waits or 0)
+        retries = self.settings.attempts - 1
+        waits = [self.settings.retry_s * wait for wait in exponential_backoff(1)(retries)]
+        return task.with_options(retries=retries, retry_delay_seconds=waits or 0)
 
 
 def _plan(run: dict[str, Any]) -> list[Partition]:  # Any: JSON values
-    own = _Run(**run)
-    return ingesting.plan(own.parse(), own.own.context(Path(own.root)))
+    context = TaskContext.from_json(run)
+    return ingesting.plan(context.recipe, context.source_context())
 
 
 def _partition(run: dict[str, Any], partition: dict[str, Any]) -> dict[str, Any] | State[Any]:  # Any: JSON values
-    own = _Run(**run)
-    board = progress.find(own.token)
-    stop = progress.stopper(own.own.home, own.token)
-    name = str(partition["name"])
+    context = TaskContext.from_json(run)
+    reporter, name = context.reporter, str(partition["name"])
     try:
-        if stop():
+        if context.stop_requested():
             raise IngestStopped("stopped before it began")
-        done = ingesting.ingest_partition(
-            own.parse(),
+        result = ingesting.ingest_partition(
+            context.recipe,
             Partition(**partition),
-            own.own.open_store(),
-            own.own.context(Path(own.root)),
-            stop=stop,
-            progress=lambda read, kept: board.update(name, read, kept),
+            context.store,
+            context.source_context(),
+            stop=context.stop_requested,
+            progress=lambda read, kept: reporter.update(name, read, kept),
         )
     except IngestStopped as error:
         return Cancelled(message=str(error))
-    part = done.part
-    refused = ", ".join(f"{reason} {count}" for reason, count in sorted(part.rejected.items())) or "none"
-    get_run_logger().info("read %s, kept %s, rejected: %s", part.read, part.kept, refused)
+    part = result.part
+    rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(part.rejected.items())) or "none"
+    get_run_logger().info("read %s, kept %s, rejected: %s", part.read, part.kept, rejected)
     return asdict(part)
 
 
 def _curate(run: dict[str, Any], parts: Sequence[Part]) -> curating.Curation:  # Any: JSON values
-    own = _Run(**run)
-    return curating.curate(own.parse(), parts, own.own.open_store())
+    context = TaskContext.from_json(run)
+    return curating.curate(context.recipe, parts, context.store)
 
 
 def _pack(run: dict[str, Any], parts: list[dict[str, Any]], decisions: str) -> packing.Packed | State[Any]:  # Any: JSON
-    own = _Run(**run)
-    if progress.stopper(own.own.home, own.token)():
+    context = TaskContext.from_json(run)
+    if context.stop_requested():
         return Cancelled(message="stopped before it began")
     group = [Part(**part) for part in parts]
-    return packing.pack(own.parse(), group, decisions, own.own.open_store(), own.own.home / "scratch")
+    return packing.pack(context.recipe, group, decisions, context.store, context.settings.home / "scratch")
 
 
 def _publish(
@@ -133,15 +161,15 @@ def _publish(
     curation: curating.Curation,
     packed: Sequence[packing.Packed],
 ) -> publishing.Published:
-    own = _Run(**run)
-    return publishing.publish(own.parse(), parts, curation, packed, own.own.open_store())
+    context = TaskContext.from_json(run)
+    return publishing.publish(context.recipe, parts, curation, packed, context.store)
 
 
-plan_task = _kind(_plan, "plan")
-partition_task = _kind(_partition, "partition", "{partition[name]}")
-curate_task = _kind(_curate, "curate")
-pack_task = _kind(_pack, "pack")
-publish_task = _kind(_publish, "publish")
+plan_task = _define_task(_plan, "plan")
+partition_task = _define_task(_partition, "partition", "{partition[name]}")
+curate_task = _define_task(_curate, "curate")
+pack_task = _define_task(_pack, "pack")
+publish_task = _define_task(_publish, "publish")
 
 
 def _run_name() -> str:
@@ -156,120 +184,128 @@ def ingest(
 ) -> dict[str, Any] | State[Any]:  # Any: JSON values
     """Ingest a recipe's corpus and publish a version of it.
 
-    ``recipe`` is the TOML document, ``root`` the folder its paths are relative to, ``token`` the board of the
-    one who watches. Returns {"reference": "digits@2", "new": whether it was not there before}, or the state
+    ``recipe`` is the TOML document, ``root`` the folder its paths are relative to, ``token`` that of the progress
+    reporter, if the run is watched. Returns {"reference": "digits@2", "new": whether the version is new}, or the state
     Cancelled when the run was asked to stop. Raises StokerError, IngestFailed when partitions failed.
     """
-    runs.note(Settings.from_json(settings).home, token, flow_run.id)
+    runs.record(Settings.from_json(settings).home, token, flow_run.id)
     try:
-        return _ingest(_Run(recipe, root, settings, token))
+        context = TaskContext.from_json({"recipe": recipe, "root": root, "settings": settings, "token": token})
+        return _ingest(context)
     except IngestStopped as error:
         return Cancelled(message=str(error))
 
 
-def _ingest(run: _Run) -> dict[str, Any]:  # Any: JSON values
-    own, parsed = run.own, run.parse()
-    store = own.open_store()
-    store.probe()
-    with ingest_lease(store, parsed.corpus):
-        published = _published(run, parsed, store)
-    artifacts.of_version(published.manifest, own, new=published.new)
+def _ingest(context: TaskContext) -> dict[str, Any]:  # Any: JSON values
+    context.store.probe()
+    with ingest_lease(context.store, context.recipe.corpus):
+        published = _run_stages(context)
+    artifacts.create_version_artifacts(published.manifest, context.settings, new=published.new)
     reference = published.manifest.reference
     get_run_logger().info("%s published" if published.new else "nothing changed since %s", reference)
     if published.new:
-        _tell(published)
+        _emit_published(published)
     return {"reference": reference, "new": published.new}
 
 
-def _published(run: _Run, parsed: recipes.Recipe, store: Store) -> publishing.Published:
-    """The version, made or found. Raises IngestStopped."""
-    own, board = run.own, progress.find(run.token)
-    stop = progress.stopper(own.home, run.token)
-    with runners.make(own) as runner:
-        board.phase("planning")
-        partitions = _blocking(board, lambda: run.retried(plan_task)(asdict(run)))
-        parts = _parts(run, runner, partitions, _find(parsed, partitions, store))
-        board.phase("curating")
-        curation = _blocking(board, lambda: run.retried(curate_task)(asdict(run), parts))
-        packed = _packed(run, runner, curation)
-        _stop_here(stop)
-    board.phase("publishing")
-    return _blocking(board, lambda: run.retried(publish_task)(asdict(run), parts, curation, packed))
+def _run_stages(context: TaskContext) -> publishing.Published:
+    """Plan, ingest, curate, pack, publish. Raises IngestStopped, IngestFailed."""
+    reporter = context.reporter
+    with runners.make(context.settings) as runner:
+        reporter.start_phase("planning")
+        partitions = _interruptibly(reporter, lambda: context.with_retries(plan_task)(context.run))
+        parts = _ingest_partitions(context, runner, partitions)
+        reporter.start_phase("curating")
+        curation = _interruptibly(reporter, lambda: context.with_retries(curate_task)(context.run, parts))
+        packed = _pack_groups(context, runner, curation)
+        context.raise_if_stopped()
+    reporter.start_phase("publishing")
+    return _interruptibly(reporter, lambda: context.with_retries(publish_task)(context.run, parts, curation, packed))
 
 
-def _blocking(board: progress.Board, work: Callable[[], R]) -> R:
-    """Work in this thread that may be cut anywhere, because it leaves nothing half done: Ctrl-C does cut it."""
-    board.blocking = True
+def _interruptibly(reporter: progress.ProgressReporter, work: Callable[[], R]) -> R:
+    """Do work that leaves nothing half done, so that Ctrl-C may raise in the middle of it."""
+    reporter.interruptible = True
     try:
         return work()
     finally:
-        board.blocking = False
+        reporter.interruptible = False
 
 
-def _find(recipe: recipes.Recipe, partitions: Sequence[Partition], store: Store) -> dict[str, Part]:
-    """The parts that earlier runs finished, by partition: found in bulk, so that no task is started for them."""
-    with ThreadPoolExecutor(_FINDERS) as pool:
-        found = pool.map(lambda partition: ingesting.find_part(recipe, partition, store), partitions)
-        return {partition.name: part for partition, part in zip(partitions, found, strict=True) if part is not None}
+def _finished_parts(context: TaskContext, partitions: Sequence[Partition]) -> dict[str, Part]:
+    """The parts that earlier runs finished, by partition: looked up in bulk, so that no task is started for them."""
+    with ThreadPoolExecutor(_LOOKUP_THREADS) as pool:
+        parts = pool.map(lambda partition: ingesting.find_part(context.recipe, partition, context.store), partitions)
+        return {partition.name: part for partition, part in zip(partitions, parts, strict=True) if part is not None}
 
 
-def _parts(
-    run: _Run,
+def _ingest_partitions(
+    context: TaskContext,
     runner: Any,  # Any: each runner has futures of its own
     partitions: Sequence[Partition],
-    found: dict[str, Part],
 ) -> list[Part]:
-    """The parts of all partitions, in their order; those not found are ingested. Raises IngestFailed, IngestStopped."""
-    board, stop = progress.find(run.token), progress.stopper(run.own.home, run.token)
-    before = {"read": sum(part.read for part in found.values()), "kept": sum(part.kept for part in found.values())}
-    board.phase("ingesting", len(partitions), len(found), **before)
-    if found:
-        board.note(f"{len(found)} of {len(partitions)} partitions are done already")
-    shown = artifacts.Progress(run.recipe["corpus"], len(partitions), len(found), every_s=_ARTIFACT_S)
-    done, failed = dict(found), dict[str, BaseException]()
-    calls = ((one.name, {"run": asdict(run), "partition": asdict(one)}) for one in partitions if one.name not in found)
-    for name, outcome in runners.run(runner, run.retried(partition_task), calls, settings=run.own, stopped=stop):
-        if isinstance(outcome, BaseException):
-            failed[name] = outcome
-            board.end(name)
+    """The parts of all partitions, in order; unfinished ones are ingested. Raises IngestFailed, IngestStopped."""
+    reporter, corpus, total = context.reporter, context.recipe.corpus, len(partitions)
+    done, failed = _finished_parts(context, partitions), dict[str, BaseException]()
+    read, kept = sum(part.read for part in done.values()), sum(part.kept for part in done.values())
+    reporter.start_phase("ingesting", total, len(done), read=read, kept=kept)
+    if done:
+        reporter.message(f"{len(done)} of {total} partitions are done already")
+    artifact = artifacts.PartitionProgress(corpus, total, len(done), every_s=_ARTIFACT_INTERVAL_S)
+    remaining = [partition for partition in partitions if partition.name not in done]
+    calls = ((partition.name, {"run": context.run, "partition": asdict(partition)}) for partition in remaining)
+    for name, result in _run_tasks(context, runner, partition_task, calls):
+        if isinstance(result, BaseException):
+            failed[name] = result
+            reporter.finish(name)
         else:
-            part = Part(**outcome)  # type: ignore[arg-type]  # what _partition returned
+            part = Part(**result)  # type: ignore[arg-type]  # what _partition returned
             done[name] = part
-            board.end(name, part.read, part.kept)
-        shown.update(len(done))
-    _stop_here(stop)
-    shown.close(len(done))
+            reporter.finish(name, part.read, part.kept)
+        artifact.update(len(done))
+    context.raise_if_stopped()
+    artifact.close(len(done))
     if failed:
-        raise _failure(run.recipe["corpus"], failed, len(partitions))
+        raise _failure(corpus, failed, total)
     return [done[partition.name] for partition in partitions]
 
 
-def _packed(run: _Run, runner: Any, curation: curating.Curation) -> list[packing.Packed]:  # Any: as in _parts
-    board, stop = progress.find(run.token), progress.stopper(run.own.home, run.token)
-    board.phase("packing", len(curation.groups))
+def _pack_groups(
+    context: TaskContext,
+    runner: Any,  # Any: as in _ingest_partitions
+    curation: curating.Curation,
+) -> list[packing.Packed]:
+    """Pack each group of parts into shards, in the order of the groups. Raises IngestStopped, StokerError."""
+    context.reporter.start_phase("packing", len(curation.groups))
     packed: dict[str, packing.Packed] = {}
-    key = curation.decisions.key
+    decisions = curation.decisions.key
     calls = (
-        (str(number), {"run": asdict(run), "parts": [asdict(part) for part in group], "decisions": key})
+        (str(number), {"run": context.run, "parts": [asdict(part) for part in group], "decisions": decisions})
         for number, group in enumerate(curation.groups)
     )
-    for name, outcome in runners.run(runner, run.retried(pack_task), calls, settings=run.own, stopped=stop):
-        board.end(name)
-        if isinstance(outcome, packing.Packed):
-            packed[name] = outcome
-        elif isinstance(outcome, BaseException) and not stop():
-            raise outcome
-    _stop_here(stop)
+    for name, result in _run_tasks(context, runner, pack_task, calls):
+        context.reporter.finish(name)
+        if isinstance(result, packing.Packed):
+            packed[name] = result
+        elif isinstance(result, BaseException) and not context.stop_requested():
+            raise result
+    context.raise_if_stopped()
     return [packed[str(number)] for number in range(len(curation.groups))]
 
 
-def _stop_here(stop: Callable[[], bool]) -> None:
-    if stop():
-        raise IngestStopped("stopped; the same command resumes")
+def _run_tasks(
+    context: TaskContext,
+    runner: Any,  # Any: as in _ingest_partitions
+    task: "Task[..., Any]",  # Any: whatever the task returns
+    calls: Iterable[tuple[str, dict[str, Any]]],  # Any: JSON values
+) -> Iterator[tuple[str, object]]:
+    """(name, result or exception) of each call; see ``runners.run``."""
+    task = context.with_retries(task)
+    return runners.run(runner, task, calls, settings=context.settings, stopped=context.stop_requested)
 
 
 def _failure(corpus: str, failed: dict[str, BaseException], total: int) -> BaseException:
-    """One line for all partitions that failed; a bug stays what it is, with its traceback."""
+    """One error for all partitions that failed; an exception that is a bug is returned as it is, with its traceback."""
     for error in failed.values():
         if not isinstance(error, StokerError):
             return error
@@ -282,11 +318,11 @@ def _failure(corpus: str, failed: dict[str, BaseException], total: int) -> BaseE
     )
 
 
-def _tell(published: publishing.Published) -> None:
+def _emit_published(published: publishing.Published) -> None:
     """Emit the event that deployments can wait for."""
     manifest = published.manifest
     emit_event(
-        event=runs.PUBLISHED,
+        event=runs.PUBLISHED_EVENT,
         resource={
             "prefect.resource.id": f"stoker.corpus.{manifest.corpus}",
             "prefect.resource.name": manifest.corpus,

@@ -1,4 +1,9 @@
-"""What a run tells the person who started it, and how it is told to stop."""
+"""Progress of a run for the person who started it, and the request to stop.
+
+A run is known by a token. The process that started it keeps a ``ProgressReporter`` under that token; the flow finds it
+there. Tasks in other processes find none: they report nothing, and learn of a stop request from a file (polled every
+``_POLL_S``).
+"""
 
 import contextlib
 import os
@@ -14,39 +19,39 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-_PLAIN_S = 5.0  # between lines, where there is no terminal
-_POLL_S = 0.5
+_LOG_INTERVAL_S = 5.0  # between lines of one phase, where there is no terminal
+_POLL_S = 0.5  # between looks for the stop file
 
 
-class Board:
-    """Progress of one run. This one shows nothing: a scheduled run is watched in Prefect's UI."""
+class ProgressReporter:
+    """Progress of one run. The base class shows nothing: a scheduled run is watched in Prefect's UI."""
 
     def __init__(self) -> None:
         self.token = uuid.uuid4().hex
-        self.stopped = threading.Event()
-        self.blocking = False  # in work that cannot be asked to stop, and may be cut anywhere
+        self.stop_requested = threading.Event()
+        self.interruptible = False  # True: the work leaves nothing half done, so Ctrl-C may raise in the middle of it
         self._lock = threading.Lock()
         self._running: dict[str, tuple[int, int]] = {}
         self._read = self._kept = self._done = 0
         self._total: int | None = None
-        self._phase = self._words = ""
+        self._phase = self._detail = ""
 
-    def phase(self, name: str, total: int | None = None, done: int = 0, read: int = 0, kept: int = 0) -> None:
-        """A new phase begins; ``total`` counts its parts, of which ``done`` were done before, with so many samples."""
+    def start_phase(self, name: str, total: int | None = None, done: int = 0, read: int = 0, kept: int = 0) -> None:
+        """Begin a phase of ``total`` units. Earlier runs did ``done`` of them, and read and kept so many samples."""
         with self._lock:
-            self._phase, self._total, self._done, self._words = name, total, done, ""
+            self._phase, self._total, self._done, self._detail = name, total, done, ""
             self._read, self._kept = read, kept
             self._running.clear()
         self._show()
 
     def update(self, partition: str, read: int, kept: int) -> None:
-        """How far a partition is. Called from many threads, once a sample."""
+        """Set how many samples of a partition were read and kept. Called from many threads, once a sample."""
         with self._lock:
             self._running[partition] = (read, kept)
         self._show()
 
-    def end(self, partition: str, read: int = 0, kept: int = 0) -> None:
-        """One more part of the phase is done."""
+    def finish(self, partition: str, read: int = 0, kept: int = 0) -> None:
+        """Count one more unit of the phase as done."""
         with self._lock:
             self._running.pop(partition, None)
             self._done += 1
@@ -54,15 +59,15 @@ class Board:
             self._kept += kept
         self._show()
 
-    def reach(self, done: int, words: str = "") -> None:
-        """So much of the phase is done."""
+    def advance_to(self, done: int, detail: str = "") -> None:
+        """Set how many units of the phase are done."""
         if done != self._done:
             with self._lock:
-                self._done, self._words = done, words
+                self._done, self._detail = done, detail
             self._show()
 
-    def note(self, text: str) -> None:
-        """A line for the person."""
+    def message(self, text: str) -> None:
+        """Show a line of text."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -72,38 +77,38 @@ class Board:
 
     def _counts(self) -> str:
         with self._lock:
-            read = self._read + sum(one[0] for one in self._running.values())
-            kept = self._kept + sum(one[1] for one in self._running.values())
-        return f"{read:,} read, {kept:,} kept" if read else self._words
+            read = self._read + sum(counts[0] for counts in self._running.values())
+            kept = self._kept + sum(counts[1] for counts in self._running.values())
+        return f"{read:,} read, {kept:,} kept" if read else self._detail
 
 
-class Lines(Board):
-    """Plain lines on stderr, a few a minute, for logs and pipes."""
+class LogProgress(ProgressReporter):
+    """Plain lines on stderr, at most one every ``_LOG_INTERVAL_S`` for a phase: for logs and pipes."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last = 0.0
-        self._told = ""
+        self._last_phase = ""
 
-    def note(self, text: str) -> None:  # noqa: D102  # Board's
+    def message(self, text: str) -> None:  # noqa: D102  # as in ProgressReporter
         print(text, file=sys.stderr, flush=True)
 
     def _show(self) -> None:
         now = time.monotonic()
         complete = self._total is not None and self._done == self._total
-        if self._phase == self._told and not complete and now - self._last < _PLAIN_S:
+        if self._phase == self._last_phase and not complete and now - self._last < _LOG_INTERVAL_S:
             return
-        self._last, self._told = now, self._phase
+        self._last, self._last_phase = now, self._phase
         count = f" {self._done}/{self._total}" if self._total is not None else ""
-        self.note(f"{self._phase}{count}{': ' if self._counts() else ''}{self._counts()}")
+        self.message(f"{self._phase}{count}{': ' if self._counts() else ''}{self._counts()}")
 
 
-class Bars(Board):
-    """A bar on the terminal."""
+class TerminalProgress(ProgressReporter):
+    """A progress bar on the terminal."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._bars = Progress(
+        self._display = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -113,18 +118,18 @@ class Bars(Board):
             console=Console(stderr=True),
             transient=True,
         )
-        self._bar = self._bars.add_task("starting", total=None, count="", counts="")
-        self._bars.start()
+        self._bar = self._display.add_task("starting", total=None, count="", counts="")
+        self._display.start()
 
-    def note(self, text: str) -> None:  # noqa: D102  # Board's
-        self._bars.console.print(text, highlight=False, markup=False)
+    def message(self, text: str) -> None:  # noqa: D102  # as in ProgressReporter
+        self._display.console.print(text, highlight=False, markup=False)
 
-    def close(self) -> None:  # noqa: D102  # Board's
-        self._bars.stop()
+    def close(self) -> None:  # noqa: D102  # as in ProgressReporter
+        self._display.stop()
 
     def _show(self) -> None:
         count = f"{self._done}/{self._total}" if self._total is not None else ""
-        self._bars.update(
+        self._display.update(
             self._bar,
             description=self._phase,
             total=self._total,
@@ -134,29 +139,29 @@ class Bars(Board):
         )
 
 
-_boards: dict[str, Board] = {}
+_reporters: dict[str, ProgressReporter] = {}  # by token: the runs that this process watches
 
 
-def find(token: str) -> Board:
-    """The board of a run that was started in this process; a silent one in any other."""
-    return _boards.get(token) or Board()
+def find_reporter(token: str) -> ProgressReporter:
+    """The reporter of a run that this process watches; a silent one for any other run."""
+    return _reporters.get(token) or ProgressReporter()
 
 
-def stopper(home: Path, token: str) -> Callable[[], bool]:
-    """Whether the run was asked to stop: known at once in its own process, through a file in all others."""
-    own = _boards.get(token)
-    if own is not None:
-        return own.stopped.is_set
+def stop_check(home: Path, token: str) -> Callable[[], bool]:
+    """A function: was the run asked to stop? By a flag in the process that watches the run, by a file elsewhere."""
+    reporter = _reporters.get(token)
+    if reporter is not None:
+        return reporter.stop_requested.is_set
     path = _stop_file(home, token)
-    seen, at = False, 0.0
+    requested, checked_at = False, 0.0
 
-    def stopped() -> bool:
-        nonlocal seen, at
-        if not seen and token and time.monotonic() - at > _POLL_S:
-            seen, at = path.exists(), time.monotonic()
-        return seen
+    def stop_requested() -> bool:
+        nonlocal requested, checked_at
+        if not requested and token and time.monotonic() - checked_at > _POLL_S:
+            requested, checked_at = path.exists(), time.monotonic()
+        return requested
 
-    return stopped
+    return stop_requested
 
 
 def _stop_file(home: Path, token: str) -> Path:
@@ -164,32 +169,32 @@ def _stop_file(home: Path, token: str) -> Path:
 
 
 @contextlib.contextmanager
-def watched(home: Path) -> Iterator[Board]:
-    """A board on this terminal, and Ctrl-C as a request to stop in order; the second one ends at once."""
-    board: Board = Bars() if sys.stderr.isatty() else Lines()
-    _boards[board.token] = board
-    path = _stop_file(home, board.token)
-    path.parent.mkdir(parents=True, exist_ok=True)  # now: nothing should fail when the signal comes
+def terminal_progress(home: Path) -> Iterator[ProgressReporter]:
+    """A reporter on this terminal. The first SIGINT or SIGTERM asks the run to stop; the second ends the process."""
+    reporter: ProgressReporter = TerminalProgress() if sys.stderr.isatty() else LogProgress()
+    _reporters[reporter.token] = reporter
+    path = _stop_file(home, reporter.token)
+    path.parent.mkdir(parents=True, exist_ok=True)  # now: nothing may fail in the signal handler
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        # Straight to the terminal: this may have come in the middle of a print, which must not be entered again.
-        if board.stopped.is_set():
+    def request_stop(number: int, frame: FrameType | None) -> None:
+        # os.write, not print: the signal may have come in the middle of a print, and print is not reentrant.
+        if reporter.stop_requested.is_set():
             if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h\n")  # the cursor, which the bar had hidden
+                os.write(2, b"\x1b[?25h\n")  # show the cursor, which the progress bar hides
             os._exit(128 + number)
-        board.stopped.set()
+        reporter.stop_requested.set()
         path.touch()
-        if board.blocking:
+        if reporter.interruptible:
             raise KeyboardInterrupt
         clear = b"\r\x1b[K" if sys.stderr.isatty() else b""
         os.write(2, clear + b"stopping when the samples at hand are done; Ctrl-C again ends at once\n")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield board
+        yield reporter
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        board.close()
-        del _boards[board.token]
+        reporter.close()
+        del _reporters[reporter.token]
         path.unlink(missing_ok=True)

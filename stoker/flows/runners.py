@@ -1,4 +1,4 @@
-"""What runs the tasks of a flow: threads, processes, Ray or Dask, by one setting."""
+"""The task runner of a flow, chosen by a setting: threads, processes, Ray or Dask."""
 
 import contextlib
 import logging
@@ -15,15 +15,15 @@ from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 
-# Tasks that are handed over at a time, for each one that runs: enough that none waits for work, and a corpus of a
+# Tasks submitted at a time per slot. More than 1, so that no slot waits for work; bounded, so that a corpus of a
 # hundred thousand partitions costs no more memory than one of a hundred.
-_AHEAD = 3
+_SUBMITTED_PER_SLOT = 3
 
 
 def make(settings: Settings) -> TaskRunner[Any]:  # Any: each runner has futures of its own
     """The task runner that the settings name. Raises StokerError when it is not installed."""
     if settings.runner == "processes":
-        return ProcessPoolTaskRunner(max_workers=settings.slots, initializer=_leave_ctrl_c_to_the_parent)
+        return ProcessPoolTaskRunner(max_workers=settings.slots, initializer=_ignore_interrupts)
     if settings.runner == "ray":
         return _ray(settings)
     if settings.runner == "dask":
@@ -31,7 +31,8 @@ def make(settings: Settings) -> TaskRunner[Any]:  # Any: each runner has futures
     return ThreadPoolTaskRunner(max_workers=settings.slots)
 
 
-def _leave_ctrl_c_to_the_parent() -> None:
+def _ignore_interrupts() -> None:
+    """Ignore Ctrl-C in a worker process: the parent handles it and asks the tasks to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -56,7 +57,7 @@ def _dask(settings: Settings) -> TaskRunner[Any]:  # Any: as above
     except ImportError:
         raise StokerError('runner "dask" is not installed; pip install "stoker[dask]"') from None
     for name in ("distributed", "tornado", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # Dask tells of every worker that comes and goes
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # Dask logs every worker that starts or ends
     if settings.dask_address:
         existing: TaskRunner[Any] = DaskTaskRunner(address=settings.dask_address)  # Any: as above
         return existing
@@ -67,8 +68,8 @@ def _dask(settings: Settings) -> TaskRunner[Any]:  # Any: as above
         "silence_logs": logging.CRITICAL,
         "preload": "stoker.flows.services.dask_worker",
     }
-    own: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs=options)  # Any: as above
-    return own
+    temporary: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs=options)  # Any: as above
+    return temporary
 
 
 def run(
@@ -79,26 +80,27 @@ def run(
     settings: Settings,
     stopped: Callable[[], bool],
 ) -> Iterator[tuple[str, object]]:
-    """(name, result or exception) of each call, in the order in which they end; few are handed over at a time.
+    """(name, result or exception) of each call, in the order of completion; few are submitted at a time.
 
-    When ``stopped`` says so, nothing more is handed over; what runs is awaited.
+    Once ``stopped()`` is true nothing more is submitted; running tasks are awaited.
     """
-    ended: queue.SimpleQueue[PrefectFuture[Any]] = queue.SimpleQueue()
-    waiting: dict[object, str] = {}
-    rest = iter(calls)
+    completed: queue.SimpleQueue[PrefectFuture[Any]] = queue.SimpleQueue()
+    pending: dict[object, str] = {}  # task run → name of the call
+    remaining = iter(calls)
     while True:
-        while len(waiting) < settings.slots * _AHEAD and not stopped():
-            call = next(rest, None)
+        while len(pending) < settings.slots * _SUBMITTED_PER_SLOT and not stopped():
+            call = next(remaining, None)
             if call is None:
                 break
-            future = runner.submit(task, parameters=call[1])
-            waiting[future.task_run_id] = call[0]
-            future.add_done_callback(ended.put)
-        if not waiting:
+            name, parameters = call
+            future = runner.submit(task, parameters=parameters)
+            pending[future.task_run_id] = name
+            future.add_done_callback(completed.put)
+        if not pending:
             return
         with contextlib.suppress(queue.Empty):
-            future = ended.get(timeout=0.5)  # so short that signals and ``stopped`` are noticed
-            yield waiting.pop(future.task_run_id), _outcome(future)
+            future = completed.get(timeout=0.5)  # short, so that signals and ``stopped`` are noticed
+            yield pending.pop(future.task_run_id), _outcome(future)
 
 
 def _outcome(future: PrefectFuture[Any]) -> object:

@@ -1,4 +1,8 @@
-"""What `stoker up` started: kept in services.json, so that every other command finds it, and nobody ends a stranger."""
+"""The processes of `stoker up`, kept in services.json so that other commands find them.
+
+A process is known by its number and its start time: the system gives a number to another process later, and that one
+must not be ended.
+"""
 
 import json
 import os
@@ -19,31 +23,31 @@ BUCKET = "stoker"
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process, and since when it runs: a number alone may be given to another process later."""
+    """A process, identified by its number and its start time."""
 
     pid: int
-    started: str
-    url: str = ""  # where it answers; "" if it does not
+    started: str  # from ``start_time``
+    url: str = ""  # its address; "" if it serves nothing
 
     @property
     def alive(self) -> bool:
         """Whether this very process still runs."""
-        return bool(self.started) and started(self.pid) == self.started
+        return bool(self.started) and start_time(self.pid) == self.started
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The supervisor (`stoker up` itself), its services by name, and the bucket that ever held corpora."""
+    """The supervisor (`stoker up` itself), its services by name, and the bucket of the S3 server."""
 
     supervisor: Process | None = None
     running: Mapping[str, Process] = field(default_factory=dict)
     ready: bool = False  # all services answer
-    bucket: str = ""
+    bucket: str = ""  # "" until the S3 server was started here for the first time
 
-    def alive(self, name: str) -> Process | None:
-        """The service, if it runs."""
-        found = self.running.get(name)
-        return found if found is not None and found.alive else None
+    def find_alive(self, name: str) -> Process | None:
+        """The service's process, if it runs."""
+        process = self.running.get(name)
+        return process if process is not None and process.alive else None
 
 
 def _path(home: Path) -> Path:
@@ -51,7 +55,7 @@ def _path(home: Path) -> Path:
 
 
 def load(home: Path) -> Services:
-    """What is known of the services of this folder; nothing, if `stoker up` never ran."""
+    """The services of this folder; empty if `stoker up` never ran here."""
     try:
         content = json.loads(_path(home).read_bytes())
         if content["schema"] > _SCHEMA:
@@ -59,7 +63,7 @@ def load(home: Path) -> Services:
         supervisor = content["supervisor"]
         return Services(
             supervisor=Process(**supervisor) if supervisor else None,
-            running={name: Process(**one) for name, one in content["running"].items()},
+            running={name: Process(**process) for name, process in content["running"].items()},
             ready=bool(content["ready"]),
             bucket=str(content["bucket"]),
         )
@@ -70,13 +74,13 @@ def load(home: Path) -> Services:
 
 
 def save(home: Path, services: Services) -> None:
-    """Write services.json whole or not at all, readable by its owner alone."""
+    """Replace services.json atomically, readable by its owner alone."""
     content = {"schema": _SCHEMA} | asdict(services)
     write_private(_path(home), json.dumps(content, indent=1))
 
 
 def write_private(path: Path, text: str) -> None:
-    """Put a file in place in one step, mode 0600."""
+    """Write a file atomically with mode 0600."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(FileNotFoundError):
@@ -89,7 +93,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def credentials(home: Path, *, make: bool = False) -> tuple[str, str]:
-    """The key and the secret of this folder's S3 server: made once, kept in a private file."""
+    """Access key and secret key of this folder's S3 server, from a private file; ``make`` creates it."""
     path = home / "s3-keys.json"
     try:
         content = json.loads(path.read_bytes())
@@ -97,36 +101,36 @@ def credentials(home: Path, *, make: bool = False) -> tuple[str, str]:
     except FileNotFoundError:
         if not make:
             raise StokerError(f"{path}: missing; run `stoker down` and `stoker up`, which makes new keys") from None
-        made = {"access_key": "stoker" + secrets.token_hex(7), "secret_key": secrets.token_urlsafe(30)}
-        write_private(path, json.dumps(made))
-        return made["access_key"], made["secret_key"]
+        keys = {"access_key": "stoker" + secrets.token_hex(7), "secret_key": secrets.token_urlsafe(30)}
+        write_private(path, json.dumps(keys))
+        return keys["access_key"], keys["secret_key"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StokerError(f"{path}: not readable ({error}); delete it and run `stoker up` again") from None
 
 
-def started(pid: int) -> str:
-    """Since when a process runs, in a form only good for comparison; "" if there is none."""
+def start_time(pid: int) -> str:
+    """The start time of a process as text that is only good for comparison; "" if there is no such process."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():  # Linux
         try:
-            # The name in parentheses may hold anything: fields are counted behind its end. Here: 3 state, 22 starttime.
+            # proc(5): the name in parentheses may hold anything: count behind it. Field 3: state, 22: start time.
             fields = stat.read_text(errors="replace").rpartition(")")[2].split()
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except OSError:
             return ""
         return "" if fields[0] in "ZX" else f"{boot}/{fields[19]}"
     command = ["/bin/ps", "-o", "lstart=", "-p", str(pid)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # a number, no shell
-    return " ".join(shown.stdout.split())
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # a number, no shell
+    return " ".join(completed.stdout.split())
 
 
 def this_process(url: str = "") -> Process:
-    """The process that asks."""
-    return Process(os.getpid(), started(os.getpid()), url)
+    """The current process."""
+    return Process(os.getpid(), start_time(os.getpid()), url)
 
 
-def end(process: Process, *, timeout_s: float) -> bool:
-    """Ask a process to end, wait, then insist. False if it was not running (any more)."""
+def terminate(process: Process, *, timeout_s: float) -> bool:
+    """End a process: SIGTERM, and SIGKILL after the timeout. False if it was not running (any more)."""
     if not process.alive:
         return False
     with suppress(ProcessLookupError):

@@ -1,4 +1,7 @@
-"""Flow runs of the command line that were killed: Prefect would show them as running for ever."""
+"""Which process a flow run of the command line lives in, so that a killed run is marked as crashed in Prefect.
+
+Without this Prefect would show a run whose process was killed as running for ever.
+"""
 
 import contextlib
 import json
@@ -7,33 +10,33 @@ from pathlib import Path
 
 from stoker.flows import running
 
-PUBLISHED = "stoker.version.published"  # Prefect event of an ingest, about the resource stoker.corpus.<name>
+PUBLISHED_EVENT = "stoker.version.published"  # emitted by an ingest, about the resource stoker.corpus.<name>
 
 
-def note(home: Path, token: str, flow_run: object) -> None:
-    """Remember which process a flow run lives in; a run without a token is watched over by `stoker up`."""
+def record(home: Path, token: str, flow_run: object) -> None:
+    """Record that a flow run lives in this process. Scheduled runs have no token: `stoker up` watches them."""
     if token and flow_run:
         content = {"flow_run": str(flow_run), "process": asdict(running.this_process())}
         running.write_private(_folder(home) / f"{token}.json", json.dumps(content))
 
 
 def forget(home: Path, token: str) -> None:
-    """The run is over: Prefect knows how."""
-    for end in ("json", "stop"):
-        (_folder(home) / f"{token}.{end}").unlink(missing_ok=True)
+    """Remove the record of a run that ended by itself; Prefect knows its final state."""
+    for extension in ("json", "stop"):
+        (_folder(home) / f"{token}.{extension}").unlink(missing_ok=True)
 
 
-def bury(home: Path) -> None:
-    """Tell Prefect of the runs whose process is gone. Call it while a server is connected."""
+def mark_crashed_runs(home: Path) -> None:
+    """Set the runs whose process is gone to Crashed in Prefect. Needs a connected server."""
     for path in sorted(_folder(home).glob("*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(path.read_bytes())
             if not running.Process(**content["process"]).alive:
-                _crashed(content["flow_run"])
+                _mark_crashed(content["flow_run"])
                 forget(home, path.stem)
 
 
-def _crashed(flow_run: str) -> None:
+def _mark_crashed(flow_run: str) -> None:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Crashed

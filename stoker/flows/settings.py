@@ -1,7 +1,7 @@
-"""Where Stoker runs: settings from flags, STOKER_* variables, stoker.toml and defaults, in this order.
+"""Settings: where Stoker runs. From flags, STOKER_* variables, stoker.toml and defaults, in this order.
 
 The only module that reads the environment. No setting is a secret: keys of an S3 store come from boto3's own chain
-(AWS_ACCESS_KEY_ID, a profile, an instance's role), those of the S3 server of `stoker up` from a private file.
+(AWS_ACCESS_KEY_ID, a profile, an instance's role); keys of the S3 server of `stoker up` come from a private file.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ PREFIX = "STOKER_"
 FILE = "stoker.toml"
 RUNNERS = ("threads", "processes", "ray", "dask")
 # Kubernetes and Docker set these for a service that is called "stoker": they are not misspelt settings.
-_FOREIGN = re.compile(r"STOKER(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP)(_[A-Z]+)?)?)")
-
-
+_SERVICE_VARIABLES = re.compile(
+    r"STOKER(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP)(_[A-Z]+)?)?)"
+)
 _USER_INFO = re.compile(r"://[^/@]*@")
 
 
@@ -47,7 +47,7 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting; ``_MEANINGS`` says what each is for. Paths are absolute once ``load`` made them."""
+    """Every setting; ``_MEANINGS`` says what each is for. ``load`` makes paths absolute."""
 
     home: Path = Path(".stoker")
     store: str = ""
@@ -74,20 +74,20 @@ class Settings:
 
         if self.store:
             return open_store(self.store, endpoint=self.s3_endpoint or None, region=self.s3_region or None)
-        known = running.load(self.home)
-        if not known.bucket:
+        services = running.load(self.home)
+        if not services.bucket:
             return open_store(str(self.home / "store"), endpoint=self.s3_endpoint, region=self.s3_region)
-        own = known.alive("s3")
-        if own is None:
+        server = services.find_alive("s3")
+        if server is None:
             raise StorageUnavailable(
                 f"the corpora lie in the S3 server of `stoker up` ({self.home}), which is not running; "
                 "run `stoker up`, or set STOKER_STORE to another store"
             )
         access_key, secret_key = running.credentials(self.home)
-        return open_store(f"s3://{known.bucket}", endpoint=own.url, access_key=access_key, secret_key=secret_key)
+        return open_store(f"s3://{services.bucket}", endpoint=server.url, access_key=access_key, secret_key=secret_key)
 
     def context(self, root: Path) -> "Context":
-        """What sources may use here; ``root`` is the recipe's folder."""
+        """The context that sources read with: web client, scratch folder, and ``root``, the recipe's folder."""
         from stoker.pipelines.source import Context
         from stoker.pipelines.web.client import Web
 
@@ -105,10 +105,9 @@ class Settings:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Settings":  # Any: JSON values
-        """The settings from ``to_json``; unknown names (of another version) are left out."""
-        known = {one.name for one in dataclasses.fields(cls)}
-        given = {name: value for name, value in content.items() if name in known}
-        return cls(**given | {"home": Path(given["home"])})
+        """The settings from ``to_json``; unknown names (of another version of Stoker) are left out."""
+        values = {name: content[name] for name in _names() if name in content}
+        return cls(**values | {"home": Path(values["home"])})
 
 
 _MEANINGS = {
@@ -130,7 +129,7 @@ _MEANINGS = {
     "prefect_port": "port of the Prefect server of `stoker up`; a free one if it is taken",
     "web_port": "port of the web page of `stoker up`; a free one if it is taken",
 }
-_SHOWN = {  # in the table, where the default does not speak for itself
+_DEFAULT_TEXTS = {  # for the table, where the default value alone says too little
     "store": "the S3 server of `stoker up`; before its first start, the folder `store` in STOKER_HOME",
     "s3_endpoint": "Amazon's",
     "s3_region": "boto3's choice",
@@ -145,10 +144,10 @@ _SHOWN = {  # in the table, where the default does not speak for itself
 def table() -> list[Setting]:
     """All settings, for the README."""
     rows = []
-    for one in dataclasses.fields(Settings):
-        default = one.default
-        plain = str(default).lower() if isinstance(default, bool) else str(default)
-        rows.append(Setting(PREFIX + one.name.upper(), _SHOWN.get(one.name, plain), _MEANINGS[one.name]))
+    for field in dataclasses.fields(Settings):
+        name, default = field.name, field.default
+        text = str(default).lower() if isinstance(default, bool) else str(default)
+        rows.append(Setting(PREFIX + name.upper(), _DEFAULT_TEXTS.get(name, text), _MEANINGS[name]))
     return rows
 
 
@@ -173,14 +172,14 @@ def load(
             values[name] = _checked(name, value, path.parent, f"{path}: {name}")
     for name, text in _variables(os.environ if environ is None else environ).items():
         values[name] = _checked(name, text, cwd, PREFIX + name.upper())
-    for name, given in (flags or {}).items():
-        if given is not None:
-            values[name] = _checked(name, given, cwd, f"--{name.replace('_', '-')}")
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name] = _checked(name, value, cwd, f"--{name.replace('_', '-')}")
     return Settings(**values)
 
 
 def inherited(*, without: Collection[str] = ()) -> dict[str, str]:
-    """This process's environment for a child of it."""
+    """This process's environment, for a child process."""
     return {name: text for name, text in os.environ.items() if name not in without}
 
 
@@ -192,7 +191,7 @@ def put_environment(variables: Mapping[str, str], *, without: Collection[str] = 
 
 
 def _names() -> list[str]:
-    return [one.name for one in dataclasses.fields(Settings)]
+    return [field.name for field in dataclasses.fields(Settings)]
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -208,14 +207,14 @@ def _read(path: Path) -> dict[str, object]:
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     known = {PREFIX + name.upper(): name for name in _names()}
-    found = {}
+    values = {}
     for variable, text in environ.items():
         if variable in known:
-            if text != "":  # set but empty is the shell's way to unset for one call
-                found[known[variable]] = text
-        elif variable.startswith(PREFIX) and not _FOREIGN.fullmatch(variable):
+            if text != "":  # `STOKER_X= stoker ...` is the shell's way to unset a variable for one call
+                values[known[variable]] = text
+        elif variable.startswith(PREFIX) and not _SERVICE_VARIABLES.fullmatch(variable):
             raise SettingsError(f"environment: no setting is called {variable}; {_nearest(variable, list(known))}")
-    return found
+    return values
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -229,7 +228,7 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def _checked(name: str, value: object, base: Path, where: str) -> object:
-    """A setting's value in its type. Text is converted, since the environment holds nothing else."""
+    """A setting's value in its type. Text is converted: variables of the environment and flags are text."""
     default = getattr(Settings, name)
     if isinstance(default, bool):
         if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Starts a flow from this terminal and returns what it came to; used by the command line and the demo."""
+"""Start a flow from this terminal and return its result; used by the command line and the demo."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -6,81 +6,85 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stoker.flows import settings as where
+from stoker.flows import settings as configuration
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from stoker.flows.progress import Board
+    from stoker.flows.progress import ProgressReporter
     from stoker.pipelines.recipe import Recipe
-    from stoker.storage.stores.store import Store
+    from stoker.storage.verification.verify import Verified
     from stoker.storage.versions.manifest import Manifest
 
 _FLAGS = ("home", "store", "runner", "workers")
 
 
-def settings_of(arguments: Namespace, recipe: Path | None = None) -> Settings:
-    """The settings of this call."""
-    flags = {name: getattr(arguments, name, None) for name in _FLAGS}
-    return where.load(flags, recipe=recipe)
+def load_settings(arguments: Namespace, recipe: Path | None = None) -> Settings:
+    """The settings of this call; see ``stoker.flows.settings.load``."""
+    flags = {name: getattr(arguments, name, None) for name in _FLAGS}  # not every subcommand has every flag
+    return configuration.load(flags, recipe=recipe)
 
 
-def manifest_of(store: "Store", reference: str) -> "Manifest":
-    """The version that was named."""
+def run_ingest(settings: Settings, recipe: "Recipe") -> "tuple[Manifest, bool]":
+    """Run the flow `ingest`. Returns the manifest of the published version, and whether the version is new."""
     from stoker.storage.versions.manifest import load_manifest
 
-    return load_manifest(store, reference)
-
-
-def result_of(state: "State[Any]", next_step: str = "the same command resumes") -> Any:  # Any: what the flow returned
-    """A flow's result, or its exception; a run that was asked to stop is an interrupted command."""
-    if state.is_cancelled():
-        raise KeyboardInterrupt(next_step)
-    return state.result()
-
-
-@contextmanager
-def flows(settings: Settings) -> "Iterator[tuple[Board, str]]":
-    """A board on this terminal, and the address of the Prefect server that flows of this process report to."""
-    from stoker.flows import progress, runs
-    from stoker.flows.services import prefect_server
-
-    with progress.watched(settings.home) as board:
-        board.phase("starting")
-        board.blocking = True  # until a flow says otherwise, Ctrl-C cuts
-        with prefect_server.connected(settings) as url:
-            runs.bury(settings.home)
-            board.blocking = False
-            yield board, url.removesuffix("/api")
-        runs.forget(settings.home, board.token)
-
-
-def ingested(settings: Settings, recipe: "Recipe") -> "tuple[Manifest, bool]":
-    """The version that a run of the flow made, watched on this terminal, and whether it is new."""
     store = settings.open_store()
-    store.probe()  # before anything is started: what is wrong with a store is said at once
-    with flows(settings) as (board, url):
-        from stoker.flows.ingest import ingest as flow
+    store.probe()  # an error of the store is reported before any server is started
+    with _flow_session(settings) as (reporter, url):
+        from stoker.flows.ingest import ingest
 
-        board.note(f"{recipe.corpus}: into {store.url}; watched at {url}")
-        given = (dict(recipe.document), str(recipe.root), settings.to_json(), board.token)
-        done = result_of(flow(*given, return_state=True))
-    return manifest_of(store, done["reference"]), done["new"]
+        reporter.message(f"{recipe.corpus}: into {store.url}; watched at {url}")
+        arguments = (dict(recipe.document), str(recipe.root), settings.to_json(), reporter.token)
+        result = _result_of(ingest(*arguments, return_state=True))
+    return load_manifest(store, result["reference"]), result["new"]
+
+
+def run_training(
+    settings: Settings, model: str, corpus: str, options: "dict[str, str]", *, resume: bool = False
+) -> "dict[str, Any]":  # Any: JSON values
+    """Run the flow `train`. Returns its result; see ``stoker.flows.train``."""
+    from stoker.storage.versions.manifest import load_manifest
+
+    check_training(model, options)
+    manifest = load_manifest(settings.open_store(), corpus)
+    with _flow_session(settings) as (reporter, url):
+        from stoker.flows.train import train
+
+        reporter.message(f"{model} on {manifest.reference}; watched at {url}")
+        arguments = (model, manifest.reference, options, settings.to_json(), reporter.token, resume)
+        state = train(*arguments, return_state=True)
+    result: dict[str, Any] = _result_of(state, "the same command with --resume goes on")
+    return result
+
+
+def run_verification(settings: Settings, reference: str) -> "Verified":
+    """Run the flow `verify`. Returns what it counted and the problems that it found."""
+    with _flow_session(settings) as (reporter, _):
+        from stoker.flows.verify import CorruptVersion, verify
+        from stoker.storage.verification.verify import Verified
+
+        state = verify(reference, settings.to_json(), reporter.token, return_state=True)
+    try:
+        counts = _result_of(state)
+    except CorruptVersion as error:
+        return error.result
+    return Verified(counts["shards"], counts["samples"], counts["size"], ())
 
 
 def check_training(model: str, options: "dict[str, str]") -> None:
     """Refuse a model or an option that does not exist, before anything is started. Raises StokerError."""
-    with torch_needed():
+    with require_torch():
         from stoker.training.run.options import parse_options
 
         parse_options(model, options)
 
 
 @contextmanager
-def torch_needed() -> "Iterator[None]":
-    """Say how to install what training needs where it is missing."""
+def require_torch() -> "Iterator[None]":
+    """Turn a missing package of training into a StokerError that says how to install it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -89,17 +93,24 @@ def torch_needed() -> "Iterator[None]":
         raise StokerError(f'training needs {error.name}, which is not installed; pip install "stoker[train]"') from None
 
 
-def trained(
-    settings: Settings, model: str, corpus: str, options: "dict[str, str]", *, resume: bool = False
-) -> "dict[str, Any]":  # Any: JSON values
-    """What a run of the flow came to (see ``stoker.flows.train``), watched on this terminal."""
-    check_training(model, options)
-    manifest = manifest_of(settings.open_store(), corpus)
-    with flows(settings) as (board, url):
-        from stoker.flows.train import train
+@contextmanager
+def _flow_session(settings: Settings) -> "Iterator[tuple[ProgressReporter, str]]":
+    """A progress reporter on this terminal, and the address of the Prefect server that flows here report to."""
+    from stoker.flows import progress, runs
+    from stoker.flows.services import prefect_server
 
-        board.note(f"{model} on {manifest.reference}; watched at {url}")
-        given = (model, manifest.reference, options, settings.to_json(), board.token, resume)
-        state = train(*given, return_state=True)
-    done: dict[str, Any] = result_of(state, "the same command with --resume goes on")
-    return done
+    with progress.terminal_progress(settings.home) as reporter:
+        reporter.start_phase("starting")
+        reporter.interruptible = True  # until the flow starts
+        with prefect_server.connected(settings) as url:
+            runs.mark_crashed_runs(settings.home)
+            reporter.interruptible = False
+            yield reporter, url.removesuffix("/api")
+        runs.forget(settings.home, reporter.token)
+
+
+def _result_of(state: "State[Any]", next_step: str = "the same command resumes") -> Any:  # Any: what the flow returned
+    """A flow's result, or its exception. Raises KeyboardInterrupt when the run was asked to stop."""
+    if state.is_cancelled():
+        raise KeyboardInterrupt(next_step)
+    return state.result()

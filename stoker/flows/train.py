@@ -1,4 +1,4 @@
-"""The flow `train`: a model on a version, saved into the store as it goes, stopped and resumed anywhere."""
+"""The flow `train`: train a model on a version; checkpoints in the store let it stop and resume anywhere."""
 
 import math
 from collections.abc import Mapping
@@ -30,26 +30,26 @@ def train(
 ) -> dict[str, Any] | State[Any]:  # Any: JSON values
     """Train a model on a version (``digits@2``, or the newest of ``digits``) with options by name.
 
-    Returns what the run came to, or the state Cancelled when it was asked to stop: it was saved then, and resumes.
-    Raises StokerError.
+    Returns the run's result, or the state Cancelled when it was asked to stop: it saved a checkpoint then and can be
+    resumed. Raises StokerError.
     """
-    from stoker.training.run.loop import train as run
+    from stoker.training.run.loop import train as run_training
 
-    own, board = Settings.from_json(settings), progress.find(token)
-    runs.note(own.home, token, flow_run.id)
-    store = own.open_store()
+    parsed_settings = Settings.from_json(settings)
+    home = parsed_settings.home
+    runs.record(home, token, flow_run.id)
+    store = parsed_settings.open_store()
     manifest = load_manifest(store, corpus)
-    told = _Told(board, manifest.corpus, model)
-    result = run(
+    result = run_training(
         store,
         manifest,
         model,
         dict(options),
         resume=resume,
-        folder=own.home / "training",
-        cache=own.home / "cache",
-        progress=told,
-        stop=progress.stopper(own.home, token),
+        folder=home / "training",
+        cache=home / "cache",
+        progress=_TrainingProgress(progress.find_reporter(token), manifest.corpus, model),
+        stop=progress.stop_check(home, token),
     )
     if result.stopped:
         return Cancelled(message=f"{result.run}: saved at step {result.step} of {result.steps}")
@@ -69,47 +69,47 @@ def train(
     }
 
 
-class _Told:
+class _TrainingProgress:
     """Shows a run's events on the terminal and in Prefect's UI."""
 
-    def __init__(self, board: progress.Board, corpus: str, model: str) -> None:
-        self._board, self._shown = board, 0.0
+    def __init__(self, reporter: progress.ProgressReporter, corpus: str, model: str) -> None:
+        self._reporter, self._shown_percent = reporter, 0.0
         self._artifact = create_progress_artifact(
             0.0, key=artifacts.key(f"{corpus}-{model}", "progress"), description=f"{model} on {corpus}"
         )
 
     def __call__(self, event: "Event") -> None:
         if event.kind == "start":
-            self._board.phase(event.run, event.steps, event.step)
+            self._reporter.start_phase(event.run, event.steps, event.step)
             if event.step:
-                self._board.note(f"{event.run}: goes on at step {event.step} of {event.steps}")
+                self._reporter.message(f"{event.run}: goes on at step {event.step} of {event.steps}")
         elif event.kind == "step":
             waits = "" if math.isnan(event.stall) else f", waits {event.stall:.0%}"
-            words = f"epoch {event.epoch + 1}, loss {event.loss:.3f}, {event.rate:,.0f}/s{waits}"
-            self._board.reach(event.step, words)
+            detail = f"epoch {event.epoch + 1}, loss {event.loss:.3f}, {event.rate:,.0f}/s{waits}"
+            self._reporter.advance_to(event.step, detail)
         elif event.kind == "evaluate":
-            self._board.note(f"step {event.step:,}: {metrics_text(event.metrics)}")
+            self._reporter.message(f"step {event.step:,}: {metrics_text(event.metrics)}")
         percent = 100.0 * event.step / max(event.steps, 1)
-        if percent - self._shown >= 1 or event.kind == "end":  # at most a hundred calls, however long it lasts
-            self._shown = percent
+        if percent - self._shown_percent >= 1 or event.kind == "end":  # at most a hundred calls of the API in a run
+            self._shown_percent = percent
             update_progress_artifact(self._artifact, percent)  # type: ignore[arg-type]  # not awaited: it is a UUID
 
 
 def metrics_text(metrics: Mapping[str, Any]) -> str:  # Any: JSON values
     """The numbers of an evaluation in one line."""
-    shown = [
+    texts = [
         f"{name} {number_text(value) if isinstance(value, int | float) else value}"
         for name, value in metrics.items()
         if isinstance(value, int | float | str) and name not in ("split", "epochs")
     ]
-    return f"{', '.join(shown)} on {metrics['split']}" if "split" in metrics else ", ".join(shown)
+    return f"{', '.join(texts)} on {metrics['split']}" if "split" in metrics else ", ".join(texts)
 
 
 def _markdown(result: "Result", options: Mapping[str, str]) -> str:
     rows = [(name, str(value)) for name, value in result.metrics.items()]
     rows += [(f"option {name}", value) for name, value in options.items()]
     lines = ["| what | value |", "| --- | --- |"]
-    lines += [f"| {artifacts.escaped(name)} | {artifacts.escaped(value)} |" for name, value in rows]
+    lines += [f"| {artifacts.escape(name)} | {artifacts.escape(value)} |" for name, value in rows]
     text = [f"# {result.run} on {result.reference}", f"{result.steps:,} steps", "\n".join(lines)]
     if result.sample:
         text.append("Written by the model:\n\n" + "\n".join(f"    {line}" for line in result.sample.splitlines()))

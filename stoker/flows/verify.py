@@ -1,4 +1,4 @@
-"""The flow `verify`: everything that a version names is read again and compared with what was promised."""
+"""The flow `verify`: read everything that a version names again and compare it with its manifest."""
 
 from dataclasses import asdict
 from typing import Any
@@ -13,40 +13,42 @@ from stoker.flows.report.format import size_text
 from stoker.flows.settings import Settings
 from stoker.storage.errors import CorruptShard
 from stoker.storage.verification.verify import Verified
-from stoker.storage.verification.verify import verify as read_again
+from stoker.storage.verification.verify import verify as verify_version
 from stoker.storage.versions.manifest import load_manifest
 
 
-class Damaged(CorruptShard):
-    """A version is not what its manifest promises; the findings are in ``found``."""
+class CorruptVersion(CorruptShard):
+    """A version is not what its manifest says; ``result`` has the problems."""
 
-    def __init__(self, reference: str, found: Verified) -> None:
-        super().__init__(f"{reference}: {found.problems[0]}")
-        self.reference, self.found = reference, found
+    def __init__(self, reference: str, result: Verified) -> None:
+        super().__init__(f"{reference}: {result.problems[0]}")
+        self.reference, self.result = reference, result
 
 
 @flow(name="verify", flow_run_name="{corpus}", persist_result=False, validate_parameters=False)
 def verify(corpus: str, settings: dict[str, Any], token: str = "") -> dict[str, Any] | State[Any]:  # Any: JSON values
-    """Read a version again; its numbers as JSON values. Raises Damaged when something differs, StorageError."""
-    own, board = Settings.from_json(settings), progress.find(token)
-    runs.note(own.home, token, flow_run.id)
-    store = own.open_store()
+    """Read a version again; its counts as JSON values. Raises CorruptVersion when something differs, StorageError."""
+    parsed_settings, reporter = Settings.from_json(settings), progress.find_reporter(token)
+    runs.record(parsed_settings.home, token, flow_run.id)
+    store = parsed_settings.open_store()
     manifest = load_manifest(store, corpus)
-    board.phase(f"reading {manifest.reference}", 100)
-    board.blocking = True  # nothing is written: it may be cut anywhere
-    found = read_again(store, manifest, progress=lambda done, whole: board.reach(100 * done // max(whole, 1)))
-    board.blocking = False
-    create_markdown_artifact(
-        _markdown(manifest.reference, found),
-        key=artifacts.key(manifest.corpus, "verified"),
-        description=f"{manifest.reference}: {f'{len(found.problems)} problems' if found.problems else 'intact'}",
+    reporter.start_phase(f"reading {manifest.reference}", 100)
+    reporter.interruptible = True
+    result = verify_version(
+        store, manifest, progress=lambda done, total: reporter.advance_to(100 * done // max(total, 1))
     )
-    if found.problems:
-        raise Damaged(manifest.reference, found)
-    return {"reference": manifest.reference} | asdict(found)
+    reporter.interruptible = False
+    create_markdown_artifact(
+        _markdown(manifest.reference, result),
+        key=artifacts.key(manifest.corpus, "verified"),
+        description=f"{manifest.reference}: {f'{len(result.problems)} problems' if result.problems else 'intact'}",
+    )
+    if result.problems:
+        raise CorruptVersion(manifest.reference, result)
+    return {"reference": manifest.reference} | asdict(result)
 
 
-def _markdown(reference: str, found: Verified) -> str:
-    head = f"# {reference} is {'damaged' if found.problems else 'intact'}"
-    what = f"{found.shards:,} shards, {found.samples:,} samples, {size_text(found.size)} read again"
-    return "\n\n".join([head, what, *(f"- {artifacts.escaped(problem)}" for problem in found.problems)])
+def _markdown(reference: str, result: Verified) -> str:
+    head = f"# {reference} is {'damaged' if result.problems else 'intact'}"
+    counts = f"{result.shards:,} shards, {result.samples:,} samples, {size_text(result.size)} read again"
+    return "\n\n".join([head, counts, *(f"- {artifacts.escape(problem)}" for problem in result.problems)])

@@ -1,4 +1,4 @@
-"""`stoker gc`: what lies in the store that no version needs, and with --delete, its end."""
+"""`stoker gc`: list the objects in the store that no version needs (orphans); with --delete, remove them."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from rich.console import Console
 from stoker.flows.report.format import plural, size_text, visible
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.settings import UsageError
-from stoker.flows.start import settings_of
+from stoker.flows.start import load_settings
 from stoker.storage.errors import NotFound
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, orphans
@@ -28,23 +28,23 @@ _EXAMPLES = 3
 
 
 @dataclass
-class Row:
-    """The orphans of one kind in one corpus."""
+class KindTotals:
+    """Totals of the orphans of one kind in one corpus; the field names are those of --json."""
 
     kind: str
     objects: int = 0
     size: int = 0  # bytes
-    young: int = 0  # objects of these that are too young to go
-    free: int = 0  # bytes of those that may go
+    young: int = 0  # objects that are too young to be removed
+    free: int = 0  # bytes that may be removed
     gone: int = 0  # objects that were removed
     gone_size: int = 0  # bytes
-    kept: bool = False  # they stay, however old, unless asked for
+    kept: bool = False  # True: never removed, however old, unless --raw asks for it
     oldest: float = math.inf  # seconds since 1970
     youngest: float = -math.inf
     examples: list[str] = field(default_factory=list)
 
     def add(self, orphan: Orphan, *, old: bool) -> None:
-        """Count one."""
+        """Count an orphan."""
         count = len(orphan.keys)
         self.objects += count
         self.size += orphan.size
@@ -55,49 +55,50 @@ class Row:
         if len(self.examples) < _EXAMPLES:
             self.examples.append(orphan.keys[0])
 
-    def go(self, orphan: Orphan) -> None:
-        """Count one that was removed."""
+    def add_removed(self, orphan: Orphan) -> None:
+        """Count an orphan that was removed."""
         self.gone += len(orphan.keys)
         self.gone_size += orphan.size
 
 
 @dataclass
-class Found:
-    """What was found, and maybe removed, of a corpus; ``corpus`` is empty for what is none's."""
+class CorpusOrphans:
+    """The orphans of a corpus; ``corpus`` is "" for those that belong to no corpus."""
 
     corpus: str
-    rows: dict[str, Row] = field(default_factory=dict)
+    kinds: dict[str, KindTotals] = field(default_factory=dict)
     refused: str = ""  # why nothing, or not all, was removed
 
-    def see(self, those: Iterable[Orphan], cutoff: float, *, raw: bool) -> Iterator[Orphan]:
-        """Count orphans on their way, and let those through that may go."""
-        for one in those:
-            row = self.rows.setdefault(one.kind, Row(one.kind, kept=one.kind == PART and not raw))
-            old = one.modified <= cutoff
-            row.add(one, old=old)
-            if old and not row.kept:
-                yield one
+    def removable(self, listed: Iterable[Orphan], cutoff: float, *, raw: bool) -> Iterator[Orphan]:
+        """Count all orphans, and yield those that may be removed."""
+        for orphan in listed:
+            totals = self.kinds.setdefault(orphan.kind, KindTotals(orphan.kind, kept=orphan.kind == PART and not raw))
+            old = orphan.modified <= cutoff
+            totals.add(orphan, old=old)
+            if old and not totals.kept:
+                yield orphan
 
 
-def gc_command(arguments: Namespace) -> int:
-    """Show the orphans, or remove them."""
+def gc(arguments: Namespace) -> int:
+    """Print the orphans, or remove them. Exit code 1 when the orphans of a corpus could not be removed."""
     older_than_s = seconds_of(arguments.older_than)
-    store = settings_of(arguments).open_store()
+    store = load_settings(arguments).open_store()
     referenced = ReferencedKeys(store)
     referenced.refresh()
-    found: list[Found] = []
-    for corpus in _named(store, arguments.corpora):
-        _collect(store, referenced, corpus, found, arguments, older_than_s)
+    collected = [
+        _collect(store, referenced, corpus, arguments, older_than_s) for corpus in _corpora(store, arguments.corpora)
+    ]
     if not arguments.corpora:
-        _collect_elsewhere(store, found, arguments, older_than_s)
+        outside = _collect_outside_corpora(store, arguments, older_than_s)
+        collected += [outside] if outside.kinds else []
     if arguments.json:
-        print(json.dumps(_json(store, found, arguments, older_than_s), indent=1, ensure_ascii=False))
+        print(json.dumps(_json(store, collected, arguments, older_than_s), indent=1, ensure_ascii=False))
     else:
-        _show(store, found, arguments)
-    for one in found:
-        if one.refused:
-            print(f"stoker: {visible(one.refused)}", file=sys.stderr)
-    return 1 if any(one.refused for one in found) else 0
+        _print(store, collected, arguments)
+    for corpus in collected:
+        if corpus.refused:
+            print(f"stoker: {visible(corpus.refused)}", file=sys.stderr)
+    return 1 if any(corpus.refused for corpus in collected) else 0
 
 
 def seconds_of(text: str) -> float:
@@ -106,103 +107,102 @@ def seconds_of(text: str) -> float:
     >>> seconds_of("24h"), seconds_of("1.5m"), seconds_of("0s")
     (86400.0, 90.0, 0.0)
     """
-    found = _AGE.fullmatch(text.strip())
-    if found is None:
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
         raise UsageError(f"--older-than {text}: expected an age like 90s, 30m, 24h or 7d")
-    return float(found[1]) * _SECONDS[found[2]]
+    return float(match[1]) * _SECONDS[match[2]]
 
 
-def _named(store: Store, names: list[str]) -> list[str]:
-    there = orphans.corpora(store)
+def _corpora(store: Store, names: list[str]) -> list[str]:
+    """The corpora that were named; all if none was. Raises NotFound."""
+    known = orphans.corpora(store)
     for name in names:
-        if name not in there:
-            raise NotFound(
-                catalog.missing(store, catalog.parse_reference(name)[0]) if "@" not in name else _whole(name)
-            )
-    return sorted(set(names)) or there
-
-
-def _whole(name: str) -> str:
-    return f"{name}: a version has no orphans of its own; name the corpus, {name.partition('@')[0]!r}"
+        if name in known:
+            continue
+        corpus, at, _ = name.partition("@")
+        if at:
+            raise NotFound(f"{name}: a version has no orphans of its own; name the corpus, {corpus!r}")
+        raise NotFound(catalog.missing(store, catalog.parse_reference(name)[0]))
+    return sorted(set(names)) or known
 
 
 def _collect(
-    store: Store, referenced: ReferencedKeys, corpus: str, found: list[Found], arguments: Namespace, older_than_s: float
-) -> None:
-    own = Found(corpus)
-    found.append(own)
+    store: Store, referenced: ReferencedKeys, corpus: str, arguments: Namespace, older_than_s: float
+) -> CorpusOrphans:
+    collected = CorpusOrphans(corpus)
     if not arguments.delete:
-        for _ in own.see(orphans.find(store, corpus, referenced.keys), time.time() - older_than_s, raw=arguments.raw):
+        listed = orphans.find(store, corpus, referenced.keys)
+        for _ in collected.removable(listed, time.time() - older_than_s, raw=arguments.raw):
             pass
-        return
+        return collected
     try:
         with gc_lease(store, corpus, older_than_s=older_than_s) as lease:
             cutoff = lease.check() - older_than_s
             referenced.refresh()
-            those = orphans.find(store, corpus, referenced.keys, own_lease=lease.key)
-            for gone in orphans.remove(lease, referenced, own.see(those, cutoff, raw=arguments.raw)):
-                own.rows[gone.kind].go(gone)
+            listed = orphans.find(store, corpus, referenced.keys, own_lease=lease.key)
+            removable = collected.removable(listed, cutoff, raw=arguments.raw)
+            for orphan in orphans.remove(lease, referenced, removable):
+                collected.kinds[orphan.kind].add_removed(orphan)
     except CorpusBusy as error:
-        own.refused = str(error)
+        collected.refused = str(error)
+    return collected
 
 
-def _collect_elsewhere(store: Store, found: list[Found], arguments: Namespace, older_than_s: float) -> None:
-    own = Found("")
+def _collect_outside_corpora(store: Store, arguments: Namespace, older_than_s: float) -> CorpusOrphans:
+    """The orphans that belong to no corpus: uploads that never ended."""
+    collected = CorpusOrphans("")
     cutoff = time.time() - older_than_s
-    for one in own.see(orphans.find_outside_corpora(store), cutoff, raw=False):
+    for orphan in collected.removable(orphans.find_outside_corpora(store), cutoff, raw=False):
         if arguments.delete:
-            orphans.remove_outside_corpora(store, one)
-            own.rows[one.kind].go(one)
-    if own.rows:
-        found.append(own)
+            orphans.remove_outside_corpora(store, orphan)
+            collected.kinds[orphan.kind].add_removed(orphan)
+    return collected
 
 
-def _show(store: Store, found: list[Found], arguments: Namespace) -> None:
+def _print(store: Store, collected: list[CorpusOrphans], arguments: Namespace) -> None:
     sheet = Sheet(Console())
-    free, gone, size, young = 0, 0, 0, 0
-    for one in found:
-        rows = list(one.rows.values())
-        if not rows:
-            continue
-        sheet.title(one.corpus or store.url, plural(sum(row.objects for row in rows), "object"))
-        sheet.table(("", "objects>", "size>", "age>"), [_line(row) for row in rows])
-        free += sum(row.free for row in rows)
-        gone += sum(row.gone for row in rows)
-        size += sum(row.gone_size for row in rows)
-        young += sum(row.young for row in rows if not row.kept)
-        _notes(sheet, one)
-    if not any(one.rows for one in found):
-        sheet.say(f"{store.url}: no orphans; all that lies there belongs to a version or a run")
+    if not any(corpus.kinds for corpus in collected):
+        sheet.say(f"{store.url}: no orphans; every object there belongs to a version or a run")
         return
+    for corpus in collected:
+        rows = list(corpus.kinds.values())
+        if rows:
+            sheet.title(corpus.corpus or store.url, plural(sum(row.objects for row in rows), "object"))
+            sheet.table(("", "objects>", "size>", "age>"), [_line(row) for row in rows])
+            _print_notes(sheet, corpus)
+    rows = [row for corpus in collected for row in corpus.kinds.values()]
+    young = sum(row.young for row in rows if not row.kept)
+    removed, free = sum(row.gone for row in rows), sum(row.free for row in rows)
     if young:
-        sheet.say(f"{plural(young, 'object')} younger than {arguments.older_than} stay: an ingest may be at it")
+        sheet.say(f"{plural(young, 'object')} younger than {arguments.older_than} stay: an ingest may need them")
     if arguments.delete:
-        sheet.say(f"removed {plural(gone, 'object')}, {size_text(size)}" if gone else "nothing was removed")
+        size = size_text(sum(row.gone_size for row in rows))
+        sheet.say(f"removed {plural(removed, 'object')}, {size}" if removed else "nothing was removed")
     elif free:
         sheet.say(f"{size_text(free)} can go: the same command with --delete removes them")
 
 
-def _notes(sheet: Sheet, one: Found) -> None:
-    for row in one.rows.values():
+def _print_notes(sheet: Sheet, corpus: CorpusOrphans) -> None:
+    for row in corpus.kinds.values():
         sheet.note(f"for example {row.examples[0]}")
-    part = one.rows.get(PART)
+    part = corpus.kinds.get(PART)
     if part is None:
         return
     if part.kept:
         sheet.note(
-            f"raw parts of no version ({size_text(part.size)}) stay: the next ingest of the same recipe takes them "
-            "as they are; --raw counts them in, and they would be fetched again"
+            f"raw parts of no version ({size_text(part.size)}) stay: the next ingest of the same recipe uses them "
+            "again; --raw removes them too, and they would be fetched again"
         )
     else:
         sheet.note(f"raw parts of no version ({size_text(part.size)}): an ingest that needs them fetches them again")
 
 
-def _line(row: Row) -> tuple[str, str, str, str]:
-    words = KINDS[row.kind] + (" (stay)" if row.kept else "")
-    return words, f"{row.objects:,}", size_text(row.size), _ages(row)
+def _line(row: KindTotals) -> tuple[str, str, str, str]:
+    kind = KINDS[row.kind] + (" (stay)" if row.kept else "")
+    return kind, f"{row.objects:,}", size_text(row.size), _ages(row)
 
 
-def _ages(row: Row) -> str:
+def _ages(row: KindTotals) -> str:
     now = time.time()
     ages = [_age(now - moment) for moment in (row.youngest, row.oldest) if math.isfinite(moment)]
     return "to ".join(dict.fromkeys(ages)) if ages else "unknown"
@@ -216,18 +216,22 @@ def _age(seconds: float) -> str:
 
 
 def _json(
-    store: Store, found: list[Found], arguments: Namespace, older_than_s: float
+    store: Store, collected: list[CorpusOrphans], arguments: Namespace, older_than_s: float
 ) -> dict[str, object]:  # JSON values
     corpora = [
-        {"corpus": one.corpus, "refused": one.refused, "kinds": [_row_json(row) for row in one.rows.values()]}
-        for one in found
+        {
+            "corpus": corpus.corpus,
+            "refused": corpus.refused,
+            "kinds": [_totals_json(totals) for totals in corpus.kinds.values()],
+        }
+        for corpus in collected
     ]
     return {"store": store.url, "delete": arguments.delete, "older_than_s": older_than_s, "corpora": corpora}
 
 
-def _row_json(row: Row) -> dict[str, object]:
+def _totals_json(totals: KindTotals) -> dict[str, object]:
     moments = {
         name: datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds") if math.isfinite(moment) else None
-        for name, moment in (("oldest", row.oldest), ("youngest", row.youngest))
+        for name, moment in (("oldest", totals.oldest), ("youngest", totals.youngest))
     }
-    return asdict(row) | moments
+    return asdict(totals) | moments

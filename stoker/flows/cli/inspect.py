@@ -1,55 +1,56 @@
-"""The subcommands that only look: list, show, diff, why. Each prints to stdout and returns the exit code."""
+"""Subcommands that only read: list, show, diff, why. Each prints to stdout and returns the exit code."""
 
 from argparse import Namespace
 
 from rich.console import Console
 
-from stoker.flows.start import manifest_of, settings_of
+from stoker.flows.start import load_settings
+from stoker.storage.versions.manifest import load_manifest
 
 
-def list_command(arguments: Namespace) -> int:
-    """The corpora of the store."""
-    from stoker.flows.cli.show import list_corpora
+def list_corpora(arguments: Namespace) -> int:
+    """Print the corpora of the store."""
+    from stoker.flows.cli.show import print_corpora
 
-    list_corpora(settings_of(arguments).open_store(), Console())
+    print_corpora(load_settings(arguments).open_store(), Console())
     return 0
 
 
-def show_command(arguments: Namespace) -> int:
-    """A version, for a person or as JSON."""
+def show(arguments: Namespace) -> int:
+    """Print a version's report, for a person or as JSON."""
     import json
 
-    from stoker.flows.cli.show import show, show_json
+    from stoker.flows.cli.show import print_version, version_json
 
-    manifest = manifest_of(settings_of(arguments).open_store(), arguments.corpus)
+    manifest = load_manifest(load_settings(arguments).open_store(), arguments.corpus)
     if arguments.json:
-        print(json.dumps(show_json(manifest), indent=1, ensure_ascii=False))
+        print(json.dumps(version_json(manifest), indent=1, ensure_ascii=False))
     else:
-        show(manifest, Console())
+        print_version(manifest, Console())
     return 0
 
 
-def diff_command(arguments: Namespace) -> int:
-    """What changed between two versions."""
-    from stoker.flows.cli.show import diff
+def diff(arguments: Namespace) -> int:
+    """Print what changed between two versions."""
+    from stoker.flows.cli.show import print_difference
 
-    store = settings_of(arguments).open_store()
-    diff(manifest_of(store, arguments.older), manifest_of(store, arguments.newer), store, Console())
+    store = load_settings(arguments).open_store()
+    print_difference(load_manifest(store, arguments.older), load_manifest(store, arguments.newer), store, Console())
     return 0
 
 
-def why_command(arguments: Namespace) -> int:
-    """What became of a candidate."""
-    from stoker.flows.cli.show import why
+def why(arguments: Namespace) -> int:
+    """Print what became of a candidate."""
+    from stoker.flows.cli.show import print_lineages
     from stoker.pipelines.stages.why import find_lineages
     from stoker.storage.errors import NotFound
 
-    store = settings_of(arguments).open_store()
-    manifest = manifest_of(store, arguments.corpus)
+    store = load_settings(arguments).open_store()
+    manifest = load_manifest(store, arguments.corpus)
     if manifest.is_indexed:
         raise NotFound(
-            f"{manifest.reference}: others wrote its tars, so what became of a candidate is unknown; what is in it: "
-            f"stoker stream {manifest.reference} --json"
+            f"{manifest.reference}: Stoker did not write its tars, so what became of a candidate is unknown; what is "
+            f"in it: stoker stream {manifest.reference} --json"
         )
     lineages = find_lineages(store, manifest, arguments.text)
     if not lineages:
@@ -57,5 +58,5 @@ def why_command(arguments: Namespace) -> int:
             f"{manifest.reference}: its sources never offered {arguments.text!r}; "
             "expected a sample's key, URL, page's URL or SHA-256"
         )
-    why(lineages, Console())
+    print_lineages(lineages, Console())
     return 0

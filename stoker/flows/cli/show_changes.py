@@ -1,4 +1,4 @@
-"""Reports in the terminal of what changed, what became of a candidate, and what was found wrong."""
+"""Reports in the terminal: the difference of two versions, the lineage of a candidate, a verification."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ from stoker.storage.versions.manifest import Manifest
 if TYPE_CHECKING:
     from stoker.storage.verification.verify import Verified
 
-_EXAMPLES = 8
-_STATISTICS = 24
+_MAX_EXAMPLES = 8
+_MAX_STATISTICS = 24
 _KINDS = {
     "added": "Added",
     "removed": "Removed",
@@ -29,63 +29,69 @@ _KINDS = {
 _COLOURS = {"kept": "green", "rejected": "red", "dropped": "red"}
 
 
-def diff(a: Manifest, b: Manifest, store: Store, console: Console) -> None:
-    """What changed from one version to another. Raises StorageError."""
-    found = difference(a, b, store)
+def print_difference(a: Manifest, b: Manifest, store: Store, console: Console) -> None:
+    """Print what changed from version ``a`` to ``b``. Raises StorageError."""
+    changes = difference(a, b, store)
     sheet = Sheet(console)
-    sheet.title(f"{found.a} → {found.b}", f"{time_text(a.created_at)} → {time_text(b.created_at)}")
-    if found.identical:
+    sheet.title(f"{changes.a} → {changes.b}", f"{time_text(a.created_at)} → {time_text(b.created_at)}")
+    if changes.identical:
         sheet.say("The two hold the same samples, byte for byte, in the same splits.")
-    counts = [(_KINDS[kind].lower(), getattr(found, kind)) for kind in _KINDS]
-    rows = [("samples before", found.samples_a), *counts, ("in both", found.same), ("samples after", found.samples_b)]
+    counts = [(_KINDS[kind].lower(), getattr(changes, kind)) for kind in _KINDS]
+    rows = [
+        ("samples before", changes.samples_a),
+        *counts,
+        ("in both", changes.same),
+        ("samples after", changes.samples_b),
+    ]
     sheet.table(("", "samples>"), ((name, number_text(count)) for name, count in rows), heads=False)
-    sheet.note(f"shards in both: {found.shards_shared:,} of {len(a.shards):,} and {len(b.shards):,}")
-    _examples(found, sheet)
-    if found.refused:
+    sheet.note(f"shards in both: {changes.shards_shared:,} of {len(a.shards):,} and {len(b.shards):,}")
+    _examples(changes, sheet)
+    if changes.refused:
         sheet.heading("Refused, by reason")
-        _beside(found.refused, found, sheet)
-    if found.statistics:
+        _changes(changes.refused, changes, sheet)
+    if changes.statistics:
         sheet.heading("Statistics that differ")
-        _beside(found.statistics[:_STATISTICS], found, sheet)
-    if found.recipe:
+        _changes(changes.statistics[:_MAX_STATISTICS], changes, sheet)
+    if changes.recipe:
         sheet.heading("Recipe")
         sheet.table(
-            ("key…", f"{found.a}*", f"{found.b}*"), ((one.name, one.a or "–", one.b or "–") for one in found.recipe)
+            ("key…", f"{changes.a}*", f"{changes.b}*"),
+            ((key.name, key.a or "–", key.b or "–") for key in changes.recipe),
         )
     elif a.recipe_digest != b.recipe_digest:
         sheet.say("The recipes are the same; a source, step or rule has other code.")
 
 
-def _examples(found: Difference, sheet: Sheet) -> None:
+def _examples(changes: Difference, sheet: Sheet) -> None:
     for kind, title in _KINDS.items():
-        examples = found.examples.get(kind, ())
+        examples = changes.examples.get(kind, ())
         if not examples:
             continue
-        sheet.heading(f"{title}: {getattr(found, kind):,}")
+        sheet.heading(f"{title}: {getattr(changes, kind):,}")
         rows = [
-            (one.key, " → ".join(part for part in (one.before, one.after) if part), one.title)
-            for one in examples[:_EXAMPLES]
+            (sample.key, " → ".join(text for text in (sample.before, sample.after) if text), sample.title)
+            for sample in examples[:_MAX_EXAMPLES]
         ]
         sheet.table(("key", "", "title…"), rows, heads=False)
-        left = getattr(found, kind) - len(rows)
-        if left:
-            sheet.note(f"and {left:,} more")
+        hidden = getattr(changes, kind) - len(rows)
+        if hidden:
+            sheet.note(f"and {hidden:,} more")
 
 
-def _beside(pairs: Iterable[MetricChange], found: Difference, sheet: Sheet) -> None:
-    rows = [(one.name, number_text(one.a), number_text(one.b), _change(one)) for one in pairs]
-    sheet.table(("…", f"{found.a}>", f"{found.b}>", "change>"), rows)
+def _changes(pairs: Iterable[MetricChange], changes: Difference, sheet: Sheet) -> None:
+    rows = [(pair.name, number_text(pair.a), number_text(pair.b), _change(pair)) for pair in pairs]
+    sheet.table(("…", f"{changes.a}>", f"{changes.b}>", "change>"), rows)
 
 
 def _change(pair: MetricChange) -> str:
     return "" if pair.a is None or pair.b is None else change_text(pair.b - pair.a)
 
 
-def why(lineages: Sequence[Lineage], console: Console) -> None:
-    """The life of each candidate, as a short story."""
+def print_lineages(lineages: Sequence[Lineage], console: Console) -> None:
+    """Print the lineage of each candidate in short sentences, and its record."""
     sheet = Sheet(console)
-    for place, lineage in enumerate(lineages):
-        if place:
+    for number, lineage in enumerate(lineages):
+        if number:
             sheet.say("")
         title = str(lineage.record.get("title") or "")
         sheet.title(lineage.key, title if title != lineage.key else "")
@@ -93,13 +99,13 @@ def why(lineages: Sequence[Lineage], console: Console) -> None:
         source = str(lineage.record.get("source") or "")
         known = meanings([source], [lineage.rejected_by], [lineage.rejected_by])
         sheet.facts((line.title, line.text) for line in events_of(lineage, known))
-        own = [(name, str(lineage.record[name])) for name in _RECORD if lineage.record.get(name) not in (None, "")]
-        if own:
+        record = [(name, str(lineage.record[name])) for name in _COLUMNS if lineage.record.get(name) not in (None, "")]
+        if record:
             sheet.say("Its record")
-            sheet.facts(own)
+            sheet.facts(record)
 
 
-_RECORD = (
+_COLUMNS = (  # of the record, in this order
     "label",
     "caption",
     "language",
@@ -114,14 +120,14 @@ _RECORD = (
 )
 
 
-def verified(found: "Verified", reference: str, console: Console) -> None:
-    """What verifying a version found."""
+def print_verification(result: "Verified", reference: str, console: Console) -> None:
+    """Print the result of verifying a version."""
     sheet = Sheet(console)
-    what = f"{plural(found.shards, 'shard')}, {plural(found.samples, 'sample')}, {size_text(found.size)}"
-    if not found.problems:
-        sheet.mark(f"{reference} is whole: {what} read again; every checksum and count is right.", "green")
+    counts = f"{plural(result.shards, 'shard')}, {plural(result.samples, 'sample')}, {size_text(result.size)}"
+    if not result.problems:
+        sheet.mark(f"{reference} is whole: {counts} read again; every checksum and count is right.", "green")
         return
-    sheet.mark(f"{reference} is damaged: {plural(len(found.problems), 'problem')} in {what}.", "red")
-    for problem in found.problems:
+    sheet.mark(f"{reference} is damaged: {plural(len(result.problems), 'problem')} in {counts}.", "red")
+    for problem in result.problems:
         sheet.note(problem)
     sheet.say("What next: restore the objects named here from a copy, or ingest again and train on the new version.")

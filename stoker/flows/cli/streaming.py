@@ -1,18 +1,20 @@
-"""`stoker stream`: samples in the order in which training sees them, and how fast they can be fed."""
+"""`stoker stream`: print samples in the order of training, or measure how fast they can be fed."""
 
 import json
 import math
 import sys
 from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from stoker.flows.progress import watched
+from stoker.flows.progress import terminal_progress
 from stoker.flows.report.format import number_text, percent_text, size_text, visible
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.settings import UsageError
-from stoker.flows.start import manifest_of, settings_of, torch_needed
+from stoker.flows.start import load_settings, require_torch
+from stoker.storage.versions.manifest import load_manifest
 
 if TYPE_CHECKING:
     from stoker.training.loader.bench import BenchResult, Stage
@@ -25,18 +27,18 @@ _LIMITS = {
 }
 
 
-def stream_command(arguments: Namespace) -> int:
-    """Print samples in their order, or measure."""
-    own = settings_of(arguments)
-    store = own.open_store()
-    manifest = manifest_of(store, arguments.corpus)
+def stream(arguments: Namespace) -> int:
+    """Print samples in their order, or measure. Exit code 1 when --rate cannot be reached."""
+    settings = load_settings(arguments)
+    store = settings.open_store()
+    manifest = load_manifest(store, arguments.corpus)
     split = arguments.split or next(iter(manifest.splits), "train")
     if not (arguments.seconds > 0 and math.isfinite(arguments.seconds)) or arguments.limit < 0:
         raise UsageError("stream: expected --seconds above 0 and --limit 0 or more")
-    with torch_needed():
+    with require_torch():
         from stoker.training.stream.stream import ShardStream
 
-        stream = ShardStream(
+        shards = ShardStream(
             store,
             manifest,
             split,
@@ -44,38 +46,37 @@ def stream_command(arguments: Namespace) -> int:
             seed=arguments.seed,
             shuffle=not arguments.stored_order,
             window=arguments.window,
-            cache=own.home / "cache",
+            cache=settings.home / "cache",
         )
     try:
         if arguments.bench or arguments.rate:
-            return _bench(stream, arguments)
-        return _print(stream, arguments)
+            return _bench(shards, settings.home, arguments)
+        return _print(shards, arguments)
     finally:
-        stream.close()
+        shards.close()
 
 
 def _print(stream: "ShardStream", arguments: Namespace) -> int:
-    """One line a sample: its position, key, shard and size; with --json, its record too."""
-    left = arguments.limit or stream.samples
+    """Print a line for each sample: position, key, shard and size; with --json, its record too."""
+    remaining = arguments.limit or stream.samples
     position = 0
-    while left > 0 and position < stream.samples:
+    while remaining > 0 and position < stream.samples:
         samples = stream.batch(0, position)
-        for place, (key, size, shard) in enumerate(zip(samples.keys, samples.sizes, samples.shards, strict=True)):
-            if not left:
+        for row, (key, size, shard) in enumerate(zip(samples.keys, samples.sizes, samples.shards, strict=True)):
+            if not remaining:
                 break
-            left -= 1
+            remaining -= 1
             if arguments.json:
-                line: dict[str, Any] = {"position": position + place, "key": key, "shard": shard, "size": size}
-                print(json.dumps(line | {"record": samples[place].record}, ensure_ascii=False, default=str))
+                line: dict[str, Any] = {"position": position + row, "key": key, "shard": shard, "size": size}
+                print(json.dumps(line | {"record": samples[row].record}, ensure_ascii=False, default=str))
             else:
-                print(
-                    f"{position + place:>10,}  {visible(key, most=60)}  {shard.rpartition('/')[2]}  {size_text(size)}"
-                )
+                print(f"{position + row:>10,}  {visible(key, most=60)}  {shard.rpartition('/')[2]}  {size_text(size)}")
         position += len(samples)
     return 0
 
 
-def _bench(stream: "ShardStream", arguments: Namespace) -> int:
+def _bench(stream: "ShardStream", home: Path, arguments: Namespace) -> int:
+    """Measure, print the result and, with --rate, the verdict."""
     from stoker.training.loader.bench import measure
 
     images = _decodes_images(stream)
@@ -85,28 +86,29 @@ def _bench(stream: "ShardStream", arguments: Namespace) -> int:
         from stoker.training.pictures.pictures import PictureMaker
 
         stream = replace(stream, make=PictureMaker(arguments.size))
-    home = settings_of(arguments).home
-    with watched(home) as board:
-        board.phase(f"{stream.manifest.reference}: measuring")
+    with terminal_progress(home) as reporter:
+        reporter.start_phase(f"{stream.manifest.reference}: measuring")
         measured = measure(
             stream,
             workers=arguments.workers,
             seconds=arguments.seconds,
-            on_stage=lambda stage: board.phase(f"{stream.manifest.reference}: {stage}"),
-            stop=board.stopped.is_set,
+            on_stage=lambda stage: reporter.start_phase(f"{stream.manifest.reference}: {stage}"),
+            stop=reporter.stop_requested.is_set,
         )
-        if board.stopped.is_set():
-            raise KeyboardInterrupt("nothing was measured to the end")
+        if reporter.stop_requested.is_set():
+            raise KeyboardInterrupt("no measurement was completed")
     if arguments.json:
         print(json.dumps(_json(measured, arguments.rate), indent=1, ensure_ascii=False))
     else:
-        _show(measured, Console(), f"random crops of {arguments.size} px" if images else "fields as they are")
+        _print_measured(measured, Console(), f"random crops of {arguments.size} px" if images else "fields as they are")
     if not arguments.rate:
         return 0
     if measured.rate >= arguments.rate:
         print(f"feeds {arguments.rate:,.0f} samples/s: yes, up to {measured.rate:,.0f}", file=sys.stderr)
         return 0
-    print(f"stoker: cannot feed {arguments.rate:,.0f} samples/s: {_short(measured, arguments.rate)}", file=sys.stderr)
+    print(
+        f"stoker: cannot feed {arguments.rate:,.0f} samples/s: {_shortage(measured, arguments.rate)}", file=sys.stderr
+    )
     return 1
 
 
@@ -116,24 +118,24 @@ def _decodes_images(stream: "ShardStream") -> bool:
     return bool(set(IMAGE_FIELDS) & set(stream.batch(0, 0).extensions))
 
 
-def _short(measured: "BenchResult", rate: float) -> str:
+def _shortage(measured: "BenchResult", rate: float) -> str:
     slowest = measured.reading if measured.limit == "reading" or measured.making is None else measured.making
-    words = _LIMITS[measured.limit]
+    limit = _LIMITS[measured.limit]
     cores = slowest.needs(rate)
     return (
-        f"{measured.rate:,.0f} is the most; limited by {words}; at {slowest.cpu_ms:.3g} ms of processor time for 1,000 "
+        f"{measured.rate:,.0f} is the most; limited by {limit}; at {slowest.cpu_ms:.3g} ms of processor time for 1,000 "
         f"it needs {number_text(math.ceil(cores))} cores, and there are {measured.cores}"
     )
 
 
-def _show(measured: "BenchResult", console: Console, what: str) -> None:
+def _print_measured(measured: "BenchResult", console: Console, fed: str) -> None:
     sheet = Sheet(console)
     sheet.title(
         f"{measured.reference}, split {measured.split}",
         f"{measured.samples:,} samples of {size_text(measured.sample_bytes)}",
     )
     sheet.say(
-        f"batches of {measured.batch_size}, {what}; {measured.workers} workers on {measured.cores} cores; first batch "
+        f"batches of {measured.batch_size}, {fed}; {measured.workers} workers on {measured.cores} cores; first batch "
         f"after {measured.first_batch_s * 1000:,.0f} ms"
     )
     stages = [stage for stage in (measured.reading, measured.making, measured.loading) if stage is not None]
@@ -153,5 +155,5 @@ def _row(stage: "Stage") -> tuple[str, str, str, str]:
 def _json(measured: "BenchResult", rate: float | None) -> dict[str, Any]:  # Any: JSON values
     import dataclasses
 
-    found = dataclasses.asdict(measured) | {"rate": measured.rate, "limit": measured.limit}
-    return found | ({"asked_rate": rate, "feeds": measured.rate >= rate} if rate else {})
+    content = dataclasses.asdict(measured) | {"rate": measured.rate, "limit": measured.limit}
+    return content | ({"asked_rate": rate, "feeds": measured.rate >= rate} if rate else {})

@@ -13,7 +13,7 @@ from stoker.flows.demo.wikitext import convert, title_of
 
 NAME = "handbook-pages-articles-multistream"
 PAGES_A_STREAM = 20
-_EPOCH = datetime(2025, 1, 1, tzinfo=UTC)  # of the made-up revisions: the same bytes every time
+_EPOCH = datetime(2025, 1, 1, tzinfo=UTC)  # base of the revisions' times: constant, for the same bytes every time
 _NAMESPACES = {
     -2: "Media",
     -1: "Special",
@@ -57,15 +57,15 @@ def make(folder: Path, base: str) -> Path:
 
 
 def put(path: Path, payload: bytes) -> None:
-    """Write a file whole or not at all, also beside another process that does the same."""
+    """Write a file atomically, even if another process writes the same one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    begun = path.with_name(f"{path.name}.{os.getpid()}.part")
-    begun.write_bytes(payload)
-    begun.replace(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    partial.write_bytes(payload)
+    partial.replace(path)
 
 
 def pages() -> Iterator[WikiPage]:
-    """All pages, in the order of their numbers: articles, redirects from keywords, and what else a wiki holds."""
+    """All pages by number: articles, some talk pages, redirects from keywords, templates and a category."""
     from pydoc_data.topics import topics
 
     titles: dict[str, str] = {}
@@ -99,15 +99,15 @@ def pages() -> Iterator[WikiPage]:
         yield WikiPage(number, namespace, title, text)
 
 
-def write(listed: list[WikiPage], base: str) -> tuple[bytes, bytes]:
+def write(wiki: list[WikiPage], base: str) -> tuple[bytes, bytes]:
     """The dump and its index (offset:number:title), both bz2. ``base`` is the address of the wiki's main page."""
     streams = [bz2.compress(_head(base).encode())]
     offset = len(streams[0])
     lines = []
-    for start in range(0, len(listed), PAGES_A_STREAM):
-        together = listed[start : start + PAGES_A_STREAM]
-        stream = bz2.compress("".join(map(_xml, together)).encode())
-        lines += [f"{offset}:{page.number}:{page.title}\n" for page in together]
+    for start in range(0, len(wiki), PAGES_A_STREAM):
+        group = wiki[start : start + PAGES_A_STREAM]
+        stream = bz2.compress("".join(map(_xml, group)).encode())
+        lines += [f"{offset}:{page.number}:{page.title}\n" for page in group]
         streams.append(stream)
         offset += len(stream)
     streams.append(bz2.compress(b"</mediawiki>\n"))
@@ -121,7 +121,7 @@ I miss an example in [[{title}]]. --[[User:Reader|Reader]] ([[User talk:Reader|t
 
 
 def _article(title: str, body: str) -> str:
-    """The page with what pages of a wiki have around their text."""
+    """The text of a page: an infobox, a comment, the body, and categories."""
     kind = "Statements" if title.endswith(("statement", "statements")) else "Concepts"
     return (
         f"{{{{Infobox handbook\n| topic = {title}\n| kind = {kind.lower()}\n}}}}\n"
@@ -131,7 +131,7 @@ def _article(title: str, body: str) -> str:
 
 
 def _head(base: str) -> str:
-    spaces = "\n".join(
+    namespaces = "\n".join(
         f'      <namespace key="{number}" case="first-letter">{name}</namespace>'
         if name
         else f'      <namespace key="{number}" case="first-letter" />'
@@ -141,7 +141,7 @@ def _head(base: str) -> str:
         f'<mediawiki xmlns="{_EXPORT}" version="0.11" xml:lang="en">\n  <siteinfo>\n'
         "    <sitename>Python handbook</sitename>\n    <dbname>handbook</dbname>\n"
         f"    <base>{escape(base)}</base>\n    <generator>Stoker's demo</generator>\n"
-        f"    <case>first-letter</case>\n    <namespaces>\n{spaces}\n    </namespaces>\n  </siteinfo>\n"
+        f"    <case>first-letter</case>\n    <namespaces>\n{namespaces}\n    </namespaces>\n  </siteinfo>\n"
     )
 
 

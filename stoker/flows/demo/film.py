@@ -1,4 +1,4 @@
-"""A short H.264 film made from scikit-learn's photographs: pans, a zoom, cuts, and stills that hardly move."""
+"""A short H.264 film made from scikit-learn's photographs: pans, zooms, cuts, and stills."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 320, 240
 FRAMES_PER_SECOND = 25
-# photograph, seconds, and the visible rectangle (left, top, width) at the scene's begin and end, 4:3 as the film
+# photograph, seconds, and the visible rectangle (left, top, width), 4:3 like the film, at the start and at the end
 SCENES = (
     ("china", 4, (0, 0, 400), (240, 120, 400)),  # a pan
     ("china", 3, (60, 20, 500), (60, 20, 500)),  # a still: its frames are near-duplicates
@@ -28,52 +28,52 @@ SCENES = (
 
 
 def make(path: Path) -> None:
-    """Write the film: the same bytes every time with the same PyAV. Raises StokerError where PyAV is not installed."""
+    """Write the film: with the same PyAV the same bytes every time. Raises StokerError where PyAV is not installed."""
     try:
         import av
     except ModuleNotFoundError:
         raise StokerError('the demo needs PyAV: pip install "stoker[video]"') from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    begun = path.with_name(f"{path.stem}.{os.getpid()}.part.mp4")
-    with av.open(str(begun), "w", options={"movflags": "+faststart"}) as film:
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.part.mp4")
+    with av.open(str(partial), "w", options={"movflags": "+faststart"}) as film:
         film.metadata["title"] = "A garden and a temple"
         film.metadata["artist"] = " and ".join(PHOTOGRAPHERS.values())
         film.metadata["copyright"] = "CC-BY-2.0"
-        # One thread: with more, the encoder's decisions need not be the same on every machine.
+        # One thread: with more, the encoder's output may differ between machines.
         options = {"preset": "veryfast", "crf": "21", "threads": "1"}
         stream = film.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.time_base = Fraction(1, FRAMES_PER_SECOND)
-        for number, picture in enumerate(_pictures()):
+        for number, picture in enumerate(_frames()):
             frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, FRAMES_PER_SECOND)
             film.mux(stream.encode(frame))
         film.mux(stream.encode())
-    begun.replace(path)
+    partial.replace(path)
 
 
-def _pictures() -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:  # Any: numpy's shape
+def _frames() -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:  # Any: numpy's shape
     from PIL import Image
 
     images = {name: Image.fromarray(pixels) for name, pixels in photographs().items()}
-    for name, seconds, begin, end in SCENES:
+    for name, seconds, start, end in SCENES:
         frames = seconds * FRAMES_PER_SECOND
         for number in range(frames):
-            along = number / (frames - 1)
-            left, top, width = (a + (b - a) * along for a, b in zip(begin, end, strict=True))
+            progress = number / (frames - 1)  # 0 .. 1
+            left, top, width = (a + (b - a) * progress for a, b in zip(start, end, strict=True))
             visible = (left, top, left + width, top + width * HEIGHT / WIDTH)
             picture = images[name].resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR, box=visible)
             yield _planes(picture.convert("YCbCr"))
 
 
 def _planes(picture: "Image.Image") -> np.ndarray[Any, np.dtype[np.uint8]]:  # Any: numpy's shape
-    """The picture as the encoder takes it: a plane of light, and two of colour at half the size, below each other.
+    """The picture as yuv420p: a luma plane and two chroma planes of half its width and height, below each other.
 
-    Made with whole numbers here: what FFmpeg's scaler makes of a picture may depend on where it lies in memory.
+    Computed here in integers: the output of FFmpeg's scaler may depend on the alignment of the picture in memory.
     """
-    light, blue, red = (np.asarray(plane, np.int32) for plane in picture.split())
-    planes = [16 + (light * 219 + 127) // 255]
-    for colour in (blue, red):
-        four = colour.reshape(HEIGHT // 2, 2, WIDTH // 2, 2).sum(axis=(1, 3))
-        planes.append(((four * 224 + 510) // 1020 + 16).reshape(-1, WIDTH))
+    luma, blue, red = (np.asarray(plane, np.int32) for plane in picture.split())
+    planes = [16 + (luma * 219 + 127) // 255]
+    for chroma in (blue, red):
+        sums = chroma.reshape(HEIGHT // 2, 2, WIDTH // 2, 2).sum(axis=(1, 3))  # of 2 x 2 pixels
+        planes.append(((sums * 224 + 510) // 1020 + 16).reshape(-1, WIDTH))
     return np.concatenate(planes).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""A small web site of real pictures: scikit-learn's handwritten digits and photographs, with what the real web has.
+"""A small web site of real pictures: scikit-learn's handwritten digits and photographs, with faults of the real web.
 
-Pages with captions, a licence and an author; a folder that robots.txt forbids; broken files; the same file under
-two addresses; a page that is busy when it is first asked for.
+Pages with captions, a licence and an author; a folder that robots.txt forbids; broken files; the same file at two
+addresses; a page that answers 503 to its first request.
 """
 
 import io
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SIDE = 32  # pixels: the side of a digit as served, and of LeNet-5's input
 DIGITS_A_PAGE = 30
-BUSY_ONCE = "/digits/07.html"
+BUSY_ONCE = "/digits/07.html"  # answers 503 to its first request
 FORBIDDEN = "/private/"
 DIGITS_LICENCE = "https://creativecommons.org/licenses/by/4.0/"
 DIGITS_AUTHOR = "E. Alpaydin and C. Kaynak"
@@ -38,8 +38,8 @@ STYLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the site says to a request for a path."""
+class Response:
+    """The site's HTTP response for a path."""
 
     payload: bytes
     content_type: str
@@ -49,16 +49,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture on a page: where it lies and what is written below it."""
+    """A picture on a page: its path, its caption and the response for it."""
 
     path: str
     caption: str
-    answer: Answer
+    response: Response
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A page of pictures: whose they are and under which licence is said once for all of them."""
+class PicturePage:
+    """A page of pictures, with one author and one licence for all of them."""
 
     path: str
     title: str
@@ -66,25 +66,25 @@ class Page:
     licence: str
     author: str
 
-    def answer(self) -> Answer:
+    def response(self) -> Response:
         """The page as HTML."""
         figures = [
-            f'<figure><img src="{one.path}" alt="{escape(one.caption)}">'
-            f"<figcaption>{escape(one.caption)}</figcaption></figure>"
-            for one in self.pictures
+            f'<figure><img src="{picture.path}" alt="{escape(picture.caption)}">'
+            f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+            for picture in self.pictures
         ]
-        return Answer(html(self.title, self.licence, self.author, "\n".join(["<main>", *figures, "</main>"])), HTML)
+        return Response(html(self.title, self.licence, self.author, "\n".join(["<main>", *figures, "</main>"])), HTML)
 
 
-def build() -> dict[str, Answer]:
-    """The whole site, by path: the same bytes every time. Raises StokerError where scikit-learn is not installed."""
+def build() -> dict[str, Response]:
+    """The whole site, by path; the same bytes every time. Raises StokerError where scikit-learn is not installed."""
     digit_pages = list(_digit_pages())
     digits = [picture for page in digit_pages for picture in page.pictures]
-    digit = partial(Page, licence=DIGITS_LICENCE, author=DIGITS_AUTHOR)
+    digit = partial(PicturePage, licence=DIGITS_LICENCE, author=DIGITS_AUTHOR)
     photographers = " and ".join(PHOTOGRAPHERS.values())
     pages = [
         *digit_pages,
-        Page("/photographs.html", "Photographs", _photographs(), PHOTOGRAPHS_LICENCE, photographers),
+        PicturePage("/photographs.html", "Photographs", _photographs(), PHOTOGRAPHS_LICENCE, photographers),
         digit("/copies.html", "Some digits once more, under other names", _copies(digits)),
         digit("/broken.html", "Files that went wrong", _broken(digits)),
         digit(f"{FORBIDDEN}index.html", "Not for robots", _private(digits)),
@@ -93,16 +93,16 @@ def build() -> dict[str, Answer]:
         ("/film.html", "A short film made from the photographs"),
         ("/handbook/", "The Python handbook as a wiki dump"),
     ]
-    site = {"/robots.txt": Answer(ROBOTS.encode(), "text/plain; charset=utf-8")}
-    site["/"] = Answer(html("Stoker's demo site", DIGITS_LICENCE, DIGITS_AUTHOR, listing(links)), HTML)
+    site = {"/robots.txt": Response(ROBOTS.encode(), "text/plain; charset=utf-8")}
+    site["/"] = Response(html("Stoker's demo site", DIGITS_LICENCE, DIGITS_AUTHOR, listing(links)), HTML)
     for page in pages:
-        site[page.path] = page.answer()
-        site |= {one.path: one.answer for one in page.pictures if one.answer.status != 404}
+        site[page.path] = page.response()
+        site |= {picture.path: picture.response for picture in page.pictures if picture.response.status != 404}
     return site
 
 
 def html(title: str, licence: str, author: str, body: str) -> bytes:
-    """An HTML page that says whose it is and under which licence."""
+    """An HTML page that names its author and its licence."""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f'<meta name="author" content="{escape(author)}"><link rel="license" href="{licence}">\n'
@@ -122,30 +122,30 @@ def photographs() -> "dict[str, Any]":  # Any: numpy arrays; numpy comes with sc
 
 
 def listing(links: list[tuple[str, str]]) -> str:
-    """Links as an HTML list, from paths and texts."""
-    listed = "\n".join(f'<li><a href="{path}">{escape(text)}</a></li>' for path, text in links)
-    return f"<ul>\n{listed}\n</ul>"
+    """An HTML list of links, from paths and texts."""
+    entries = "\n".join(f'<li><a href="{path}">{escape(text)}</a></li>' for path, text in links)
+    return f"<ul>\n{entries}\n</ul>"
 
 
-def _digit_pages() -> Iterator[Page]:
+def _digit_pages() -> Iterator[PicturePage]:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
         raise StokerError('the demo needs scikit-learn: pip install "stoker[demo]"') from None
     from PIL import Image
 
-    found = load_digits()
+    dataset = load_digits()
     pictures = []
-    for number, (values, label) in enumerate(zip(found.images, found.target, strict=True)):
-        ink = (255 - values * 255 / 16).round().astype("uint8")  # 0 to 16 parts of ink, on white paper
+    for number, (values, label) in enumerate(zip(dataset.images, dataset.target, strict=True)):
+        ink = (255 - values * 255 / 16).round().astype("uint8")  # from 0 (white) .. 16 (ink) to 255 .. 0
         large = Image.fromarray(ink).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         page = number // DIGITS_A_PAGE + 1
         pictures.append(Picture(f"/digits/{page:02d}/{number:04d}.png", f"handwritten digit: {label}", _png(large)))
     starts = range(0, len(pictures), DIGITS_A_PAGE)
     for page, start in enumerate(starts, 1):
         title = f"Handwritten digits, page {page} of {len(starts)}"
-        shown = pictures[start : start + DIGITS_A_PAGE]
-        yield Page(f"/digits/{page:02d}.html", title, shown, DIGITS_LICENCE, DIGITS_AUTHOR)
+        on_page = pictures[start : start + DIGITS_A_PAGE]
+        yield PicturePage(f"/digits/{page:02d}.html", title, on_page, DIGITS_LICENCE, DIGITS_AUTHOR)
 
 
 def _photographs() -> list[Picture]:
@@ -158,29 +158,34 @@ def _photographs() -> list[Picture]:
         corners = [(left, top) for top in (0, 427 - CROP) for left in (0, 224, 640 - CROP)]
         crops = [whole.crop((left, top, left + CROP, top + CROP)) for left, top in corners]
         for number, image in enumerate([whole, *crops]):
-            written = io.BytesIO()
-            image.save(written, "JPEG", quality=90)
+            file = io.BytesIO()
+            image.save(file, "JPEG", quality=90)
             caption = f"photograph: {name}, {'whole' if number == 0 else f'detail {number}'}, by {PHOTOGRAPHERS[name]}"
-            pictures.append(
-                Picture(f"/photographs/{name}-{number}.jpg", caption, Answer(written.getvalue(), "image/jpeg"))
-            )
+            response = Response(file.getvalue(), "image/jpeg")
+            pictures.append(Picture(f"/photographs/{name}-{number}.jpg", caption, response))
     return pictures
 
 
 def _copies(digits: list[Picture]) -> list[Picture]:
     """The same bytes at other addresses."""
-    return [Picture(f"/copies/digit-{number}.png", one.caption, one.answer) for number, one in enumerate(digits[40:52])]
+    return [
+        Picture(f"/copies/digit-{number}.png", digit.caption, digit.response)
+        for number, digit in enumerate(digits[40:52])
+    ]
 
 
 def _private(digits: list[Picture]) -> list[Picture]:
-    return [Picture(f"{FORBIDDEN}{number}.png", one.caption, one.answer) for number, one in enumerate(digits[:5])]
+    """Digits in the folder that robots.txt forbids."""
+    return [
+        Picture(f"{FORBIDDEN}{number}.png", digit.caption, digit.response) for number, digit in enumerate(digits[:5])
+    ]
 
 
 def _broken(digits: list[Picture]) -> list[Picture]:
-    """One file for each way in which pictures on the web go wrong; the captions promise digits all the same."""
+    """One file for each way in which pictures on the web are broken; their captions name digits all the same."""
     from PIL import Image
 
-    whole = digits[0].answer.payload
+    intact = digits[0].response.payload
     login = b"<!doctype html><title>Not here</title><p>Please log in."
     huge = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
     bomb = (
@@ -189,26 +194,26 @@ def _broken(digits: list[Picture]) -> list[Picture]:
         + _chunk(b"IDAT", zlib.compress(bytes(60_001)))
         + _chunk(b"IEND", b"")
     )
-    altered = bytearray(whole)
-    altered[whole.index(b"IDAT") + 20] ^= 0xFF
+    altered = bytearray(intact)
+    altered[intact.index(b"IDAT") + 20] ^= 0xFF
     png = "image/png"
-    answers = {
-        "truncated": Answer(whole[: len(whole) // 2], png),
-        "corrupt": Answer(bytes(altered), png),
-        "html": Answer(login, png),
-        "empty": Answer(b"", png),
-        "missing": Answer(b"", png, status=404),
-        "refused": Answer(b"", png, status=403),
+    responses = {
+        "truncated": Response(intact[: len(intact) // 2], png),
+        "corrupt": Response(bytes(altered), png),
+        "html": Response(login, png),
+        "empty": Response(b"", png),
+        "missing": Response(b"", png, status=404),
+        "refused": Response(b"", png, status=403),
         "dot": _png(Image.new("L", (1, 1), 128)),
-        "bomb": Answer(bomb, png),
-        "reserved": Answer(digits[5].answer.payload, png, headers={"X-Robots-Tag": "noai, noimageai"}),
+        "bomb": Response(bomb, png),
+        "reserved": Response(digits[5].response.payload, png, headers={"X-Robots-Tag": "noai, noimageai"}),
     }
     pictures = [
-        Picture(f"/broken/{name}.png", f"handwritten digit: {number}", one)
-        for number, (name, one) in enumerate(answers.items())
+        Picture(f"/broken/{name}.png", f"handwritten digit: {number}", response)
+        for number, (name, response) in enumerate(responses.items())
     ]
-    # Also in a public page, so that the picture itself is asked about, not only the page around it.
-    return [*pictures, Picture(f"{FORBIDDEN}4.png", digits[4].caption, digits[4].answer)]
+    # On a public page too: robots.txt must then be checked for the picture, not only for the page around it.
+    return [*pictures, Picture(f"{FORBIDDEN}4.png", digits[4].caption, digits[4].response)]
 
 
 def _chunk(kind: bytes, payload: bytes) -> bytes:
@@ -216,7 +221,7 @@ def _chunk(kind: bytes, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
 
 
-def _png(image: "Image") -> Answer:
-    written = io.BytesIO()
-    image.save(written, "PNG")
-    return Answer(written.getvalue(), "image/png")
+def _png(image: "Image") -> Response:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return Response(file.getvalue(), "image/png")

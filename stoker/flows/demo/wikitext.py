@@ -37,35 +37,37 @@ def convert(text: str, titles: Mapping[str, str]) -> str:
     each becomes a link, and a section that is a page of its own becomes a pointer to that page.
     """
     lines = text.strip("\n").splitlines()
-    own = title_of(text)
+    title = title_of(text)
     if len(lines) > 1 and _UNDERLINE.fullmatch(lines[1]):
         lines = lines[2:]
     body, notes = _footnotes(lines)
-    page = _Page(own, titles, notes)
-    written = list(page.render(body, ""))
+    page = _PageConverter(title, titles, notes)
+    rendered = list(page.render(body, ""))
     if notes:
-        written += ["", "== Notes ==", "<references />"]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(written)).strip("\n")
+        rendered += ["", "== Notes ==", "<references />"]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(rendered)).strip("\n")
 
 
 def _footnotes(lines: list[str]) -> tuple[list[str], dict[str, str]]:
     """The lines before the footnotes, and the footnotes by number."""
-    start = next((place for place, line in enumerate(lines) if line.startswith("-[ Footnotes ]-")), len(lines))
+    start = next((index for index, line in enumerate(lines) if line.startswith("-[ Footnotes ]-")), len(lines))
     notes: dict[str, str] = {}
     number = ""
     for line in lines[start + 1 :]:
-        found = _FOOTNOTE.match(line)
-        if found:
-            number = found[1]
-            notes[number] = line[found.end() :]
+        match = _FOOTNOTE.match(line)
+        if match:
+            number = match[1]
+            notes[number] = line[match.end() :]
         elif number and line.strip():
             notes[number] = _joined([notes[number], line])
     return lines[:start], notes
 
 
 @dataclass
-class _Page:
-    own: str
+class _PageConverter:
+    """Converts the text of one page; remembers the heading styles, links and footnotes that it has used."""
+
+    title: str
     titles: Mapping[str, str]
     notes: Mapping[str, str]
     levels: list[str] = field(default_factory=list)  # underline characters in order of their first use
@@ -84,7 +86,7 @@ class _Page:
                 hidden = 0
                 other = self.titles.get(title_of(block[0]).lower())
                 yield from ("", f"{'=' * level} {self._inline(block[0], links=False)} {'=' * level}")
-                if other is not None and other != self.own:
+                if other is not None and other != self.title:
                     hidden = level
                     yield f"{{{{Main|{other}}}}}"
             elif hidden:
@@ -101,10 +103,10 @@ class _Page:
                 yield from self._paragraph(block, prefix, term=kind == "term")
             after_colon = kind == "paragraph" and block[-1].endswith(":") and not _CAPTION.fullmatch(block[-1])
 
-    def _level(self, mark: str) -> int:
-        if mark not in self.levels:
-            self.levels.append(mark)
-        return min(self.levels.index(mark) + 2, 6)
+    def _level(self, underline: str) -> int:
+        if underline not in self.levels:
+            self.levels.append(underline)
+        return min(self.levels.index(underline) + 2, 6)
 
     def _item(self, marker: str, block: list[str], prefix: str) -> Iterator[str]:
         inside = prefix + ("*" if marker == "*" else "#")
@@ -147,46 +149,46 @@ class _Page:
             text = text[version.end() :]
         pieces = re.split(r'"([^"]+)"', text)
         return head + "".join(
-            self._code(piece, links) if place % 2 else self._prose(piece, links) for place, piece in enumerate(pieces)
+            self._code(piece, links) if index % 2 else self._prose(piece, links) for index, piece in enumerate(pieces)
         )
 
     def _code(self, piece: str, links: bool) -> str:
         shown = f"<nowiki>{escape(piece, quote=False)}</nowiki>" if _SPECIAL.search(piece) else piece
         title = self.titles.get(piece.lower())
-        if links and title is not None and self._fresh(title):
+        if links and title is not None and self._first_link(title):
             return f"<code>[[{title}|{shown}]]</code>"
         return f"<code>{shown}</code>"
 
     def _prose(self, piece: str, links: bool) -> str:
         text = escape(piece, quote=False).replace("[[", "&#91;&#91;").replace("{{", "&#123;&#123;")
-        text = _PEP.sub(lambda found: f"[https://peps.python.org/pep-{int(found[1]):04d}/ PEP {found[1]}]", text)
+        text = _PEP.sub(lambda match: f"[https://peps.python.org/pep-{int(match[1]):04d}/ PEP {match[1]}]", text)
         text = re.sub(r"\*\*(\S(?:[^*]*\S)?)\*\*", r"'''\1'''", text)
         text = re.sub(r"(?<![\w*])\*(\S(?:[^*]*\S)?)\*(?![\w*])", r"''\1''", text)
         text = re.sub(r"\[(\d+)\]", self._cite, text)
         return _SECTION.sub(self._see, text) if links else text
 
-    def _see(self, found: re.Match[str]) -> str:
-        """A link where the words after "see" or "section" begin with another page's title."""
-        words = found[2].split()
+    def _see(self, match: re.Match[str]) -> str:
+        """A link if the words after "see" or "section" begin with another page's title."""
+        words = match[2].split()
         for count in range(len(words), 1, -1):
             title = self.titles.get(" ".join(words[:count]).lower())
-            if title is not None and self._fresh(title):
+            if title is not None and self._first_link(title):
                 shown, rest = " ".join(words[:count]), " ".join(["", *words[count:]])
                 link = f"[[{title}]]" if shown == title else f"[[{title}|{shown}]]"
-                return f"{found[1]} {link}{rest}"
-        return found[0]
+                return f"{match[1]} {link}{rest}"
+        return match[0]
 
-    def _fresh(self, title: str) -> bool:
-        """Whether the page has not been linked to before, as the custom is."""
-        if title == self.own or title in self.linked:
+    def _first_link(self, title: str) -> bool:
+        """Whether to link to the page: wikis link only its first mention."""
+        if title == self.title or title in self.linked:
             return False
         self.linked.add(title)
         return True
 
-    def _cite(self, found: re.Match[str]) -> str:
-        number = found[1]
+    def _cite(self, match: re.Match[str]) -> str:
+        number = match[1]
         if number not in self.notes:
-            return found[0]
+            return match[0]
         if number in self.cited:
             return f'<ref name="note{number}" />'
         self.cited.add(number)
@@ -194,45 +196,45 @@ class _Page:
 
 
 def _blocks(lines: list[str]) -> Iterator[tuple[str, str, list[str]]]:
-    """The blocks of dedented text: kind, mark, and the block's own lines, dedented."""
-    place = 0
-    while place < len(lines):
-        line = lines[place]
-        following = lines[place + 1] if place + 1 < len(lines) else ""
-        start, item = place, _ITEM.match(line)
-        place += 1
+    """The blocks of dedented text: kind, marker, and the block's lines, dedented."""
+    index = 0
+    while index < len(lines):
+        line = lines[index]
+        following = lines[index + 1] if index + 1 < len(lines) else ""
+        start, item = index, _ITEM.match(line)
+        index += 1
         if not line.strip():
             continue
         if line.startswith(" "):
-            place = _indented(lines, place)
-            yield "inner", "", _dedented(lines[start:place])
+            index = _indented(lines, index)
+            yield "inner", "", _dedented(lines[start:index])
         elif _UNDERLINE.fullmatch(line):
             yield "rule", "", [line]
         elif line.startswith("+-"):
-            while place < len(lines) and lines[place].startswith(("+", "|")):
-                place += 1
-            yield "table", "", lines[start:place]
+            while index < len(lines) and lines[index].startswith(("+", "|")):
+                index += 1
+            yield "table", "", lines[start:index]
         elif _UNDERLINE.fullmatch(following) and len(following) >= len(line) - 2:
-            place += 1
+            index += 1
             yield "heading", following[0], [line]
         elif item is not None:
-            place = _indented(lines, place)
-            yield "item", item[1], [line[item.end() :], *_dedented(lines[start + 1 : place], most=item.end())]
+            index = _indented(lines, index)
+            yield "item", item[1], [line[item.end() :], *_dedented(lines[start + 1 : index], most=item.end())]
         elif following.startswith(" "):
             yield "term", "", [line]
         else:
-            while place < len(lines) and lines[place].strip() and not lines[place].startswith(" "):
-                place += 1
-            yield "paragraph", "", lines[start:place]
+            while index < len(lines) and lines[index].strip() and not lines[index].startswith(" "):
+                index += 1
+            yield "paragraph", "", lines[start:index]
 
 
-def _indented(lines: list[str], place: int) -> int:
-    """The end of the run of indented (or blank) lines from a place on."""
-    end = place
-    while place < len(lines) and (not lines[place].strip() or lines[place].startswith(" ")):
-        place += 1
-        if lines[place - 1].strip():
-            end = place
+def _indented(lines: list[str], index: int) -> int:
+    """The end of the run of indented (or blank) lines that starts at ``index``."""
+    end = index
+    while index < len(lines) and (not lines[index].strip() or lines[index].startswith(" ")):
+        index += 1
+        if lines[index - 1].strip():
+            end = index
     return end
 
 
@@ -242,13 +244,13 @@ def _dedented(lines: list[str], *, most: int = 80) -> list[str]:
 
 
 def _joined(lines: list[str]) -> str:
-    """One paragraph: a word that was broken at its hyphen is whole again."""
+    """The lines as one paragraph; a word that was broken after its hyphen is joined again."""
     return re.sub(r"(?<=\w-) (?=\w)", "", " ".join(line.strip() for line in lines))
 
 
 def _table(lines: list[str]) -> Iterator[str]:
     """A grid table as a wikitable; cells of several lines are joined."""
-    edges = [place for place, character in enumerate(lines[0]) if character == "+"]
+    edges = [index for index, character in enumerate(lines[0]) if character == "+"]
     rows: list[list[str]] = []
     yield '{| class="wikitable"'
     for line in lines[1:]:
@@ -257,11 +259,11 @@ def _table(lines: list[str]) -> Iterator[str]:
             rows.append(cells)
             continue
         mark = "!" if "=" in line else "|"
-        whole = [" ".join(filter(None, column)) for column in zip(*rows, strict=True)]
-        if any(whole):
+        joined = [" ".join(filter(None, column)) for column in zip(*rows, strict=True)]
+        if any(joined):
             yield "|-"
             yield from (
-                f"{mark} {escape(cell.replace(chr(34), ''), quote=False).replace('|', '&#124;')}" for cell in whole
+                f"{mark} {escape(cell.replace(chr(34), ''), quote=False).replace('|', '&#124;')}" for cell in joined
             )
         rows = []
     yield "|}"

@@ -1,4 +1,4 @@
-"""The services that run as processes of their own: `python -m stoker.flows.services.child NAME PORT SETTINGS`."""
+"""The main program of a service's process: `python -m stoker.flows.services.child NAME PORT SETTINGS`."""
 
 import fcntl
 import json
@@ -12,14 +12,15 @@ from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings, put_environment
 
 _HOST = prefect_server.HOST
-_GRACE_S = 8
-_BY_MODULE = {"demo": "stoker.flows.demo.server"}  # services of rooms above; their main() gets a folder
+_STOP_S = 8  # after SIGTERM, before the process exits at once
+# Services of layers above, named so that nothing here imports them; their main() gets a folder.
+_MODULES = {"demo": "stoker.flows.demo.server"}
 
 
 def main(name: str, port: int, settings: Settings) -> None:
-    """Serve until SIGTERM, or until the parent that holds our standard input is gone."""
+    """Serve until SIGTERM, or until the parent that holds a pipe to our standard input ends."""
     if not os.path.samestat(os.fstat(0), os.stat(os.devnull)):
-        threading.Thread(target=_follow_parent, daemon=True).start()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     if name == "prefect":
         _prefect(port, settings, temporary=False)
     elif name == "prefect-temporary":
@@ -30,28 +31,28 @@ def main(name: str, port: int, settings: Settings) -> None:
         _schedule(settings)
     elif name == "up":
         _up(settings)
-    elif name in _BY_MODULE:
-        import_module(_BY_MODULE[name]).main(settings.home / name)
+    elif name in _MODULES:
+        import_module(_MODULES[name]).main(settings.home / name)
     else:
         raise SystemExit(f"stoker.flows.services.child: no service is called {name!r}")
 
 
-def _follow_parent() -> None:
-    """End when the pipe from the parent does: also a parent that was killed leaves nothing behind."""
+def _end_with_parent() -> None:
+    """End when the parent's end of the pipe closes: this happens even if the parent was killed."""
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    threading.Event().wait(_GRACE_S)
+    threading.Event().wait(_STOP_S)
     os._exit(1)
 
 
 def _prefect(port: int, settings: Settings, *, temporary: bool) -> None:
-    """What `prefect server start` runs, on loopback and with one start at a time on a database."""
+    """A Prefect server, as `prefect server start` runs it: on loopback, with one start at a time on a database."""
     put_environment(prefect_server.environment(settings, f"http://{_HOST}:{port}/api", quiet=False))
     home = settings.home / "prefect"
     home.mkdir(parents=True, exist_ok=True)
     lock = os.open(home / "start.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # two servers that migrate one new database at once break it
+    fcntl.flock(lock, fcntl.LOCK_EX)  # two servers that migrate a new database at the same time break it
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -73,18 +74,18 @@ def _web(port: int, settings: Settings) -> None:
 
 
 def _schedule(settings: Settings) -> None:
-    prefect_server.enter(settings, prefect_server.await_known(settings))
+    prefect_server.enter(settings, prefect_server.await_url(settings))
     from stoker.flows.services.schedule import serve
 
     serve()
 
 
 def _up(settings: Settings) -> None:
-    from stoker.flows.services.up import up
+    from stoker.flows.services.up import run_services
     from stoker.storage.errors import StokerError
 
     try:
-        up(settings, lambda text: print(text, flush=True))
+        run_services(settings, lambda text: print(text, flush=True))
     except StokerError as error:
         raise SystemExit(f"stoker: {error}") from None
 

@@ -1,4 +1,4 @@
-"""Preloaded by the workers of a local Dask cluster: Ctrl-C is for the one who started it, who then stops them."""
+"""Preloaded by the workers of a local Dask cluster: they ignore Ctrl-C, and the process that started them ends them."""
 
 import signal
 

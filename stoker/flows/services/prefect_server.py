@@ -1,4 +1,4 @@
-"""The Prefect server that flows report to: that of `stoker up`, one of the user's own, or a temporary one."""
+"""The Prefect server that flows report to: the user's own, that of `stoker up`, or a temporary one."""
 
 import json
 import socket
@@ -18,12 +18,18 @@ from stoker.storage.errors import StokerError
 HOST = "127.0.0.1"
 READY_S = 90.0
 _FLUSH_S = 5
-# A user's other Prefect set-up must neither be used nor changed; with a server of his own his keys are his business.
-_FOREIGN = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
+# Prefect settings of the user's other work: not used, unless STOKER_PREFECT_URL names the user's own server.
+_USER_VARIABLES = (
+    "PREFECT_API_URL",
+    "PREFECT_API_KEY",
+    "PREFECT_API_AUTH_STRING",
+    "PREFECT_PROFILE",
+    "PREFECT_PROFILES_PATH",
+)
 
 
 def environment(settings: Settings, url: str, *, quiet: bool = True) -> dict[str, str]:
-    """The variables that a process of ours needs before it imports Prefect; ``quiet`` keeps logs to Prefect's UI."""
+    """Environment variables to set before Prefect is imported; ``quiet`` keeps logs out of the terminal."""
     return {
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_API_URL": url,
@@ -35,19 +41,19 @@ def environment(settings: Settings, url: str, *, quiet: bool = True) -> dict[str
         # Nothing of ours reads a result back, and payloads go through the object store.
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-        # A new deployment's runs are looked for this often; the default of 10 s makes a schedule of seconds late.
+        # Seconds between looks for due runs; the default of 10 s makes schedules of a few seconds late.
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
 
 
 def enter(settings: Settings, url: str) -> None:
-    """Point this process at a server. Before Prefect's first import, or it has read other values already."""
-    put_environment(environment(settings, url), without=() if settings.prefect_url else _FOREIGN)
+    """Point this process at a server. Call it before Prefect's first import, which reads these variables."""
+    put_environment(environment(settings, url), without=() if settings.prefect_url else _USER_VARIABLES)
 
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[str]:
-    """The API of a server that answers, this process pointed at it. Raises StokerError."""
+    """The API address of a server that answers; flows of this process report to it. Raises StokerError."""
     url = known_url(settings)
     if url is not None:
         if not answers(url):
@@ -55,25 +61,25 @@ def connected(settings: Settings) -> Iterator[str]:
                 f"{url}: the Prefect server does not answer; see `stoker up`, or unset STOKER_PREFECT_URL"
             )
         enter(settings, url)
-        with _repointed(url):
+        with _reporting_to(url):
             yield url
         return
     with temporary(settings) as url:
         enter(settings, url)
-        with _repointed(url):
+        with _reporting_to(url):
             yield url
 
 
 def known_url(settings: Settings) -> str | None:
-    """The API of the server that stays up, if there is one."""
+    """The API address of the permanent server, if there is one."""
     if settings.prefect_url:
         return settings.prefect_url
-    found = running.load(settings.home).alive("prefect")
-    return f"{found.url}/api" if found is not None else None
+    process = running.load(settings.home).find_alive("prefect")
+    return f"{process.url}/api" if process is not None else None
 
 
-def await_known(settings: Settings) -> str:
-    """The API of the server that stays up, as soon as it answers. Raises StokerError."""
+def await_url(settings: Settings) -> str:
+    """The API address of the permanent server, as soon as it answers. Raises StokerError."""
     deadline = time.monotonic() + READY_S
     while (url := known_url(settings)) is None or not answers(url):
         if time.monotonic() > deadline:
@@ -85,15 +91,15 @@ def await_known(settings: Settings) -> str:
 def answers(api: str, *, timeout_s: float = 5) -> bool:
     """Whether a Prefect server is healthy."""
     try:
-        with urllib.request.urlopen(f"{api}/health", timeout=timeout_s) as answer:  # noqa: S310  # http(s): checked
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"{api}/health", timeout=timeout_s) as response:  # noqa: S310  # http(s): checked
+            return bool(response.status == 200)
     except (OSError, urllib.error.URLError, ValueError):
         return False
 
 
 @contextmanager
-def _repointed(url: str) -> Iterator[None]:
-    """Prefect reads its settings once; a second flow in this process may have another server."""
+def _reporting_to(url: str) -> Iterator[None]:
+    """Override Prefect's API setting: Prefect reads it once, but a second flow here may have another server."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings(updates={PREFECT_API_URL: url}):
@@ -104,7 +110,7 @@ def _repointed(url: str) -> Iterator[None]:
 
 
 def _flush() -> None:
-    """Send the logs and events at hand, before their server may go."""
+    """Send the pending logs and events, before their server may end."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -114,12 +120,12 @@ def _flush() -> None:
 
 @contextmanager
 def temporary(settings: Settings) -> Iterator[str]:
-    """A server that lives as long as this process, however it ends; its database is that of `stoker up`."""
+    """A server that ends with this process, however this process ends; its database is that of `stoker up`."""
     port = free_port()
     log = settings.home / "logs" / "prefect-temporary.log"
     process = start_child(settings, "prefect-temporary", port, log=log, tied=True)
     try:
-        await_answer(process, f"http://{HOST}:{port}/api", log)
+        _await_answer(process, f"http://{HOST}:{port}/api", log)
         yield f"http://{HOST}:{port}/api"
     finally:
         assert process.stdin is not None
@@ -136,21 +142,21 @@ def temporary(settings: Settings) -> Iterator[str]:
 def start_child(
     settings: Settings, name: str, port: int, *, log: Path, tied: bool, extra: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a service of ``stoker.flows.services.child``; ``tied``: it ends when this process does."""
+    """Start a service of ``stoker.flows.services.child``; if ``tied``, it ends when this process does."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         return subprocess.Popen(  # noqa: S603  # our own module
             [sys.executable, "-m", "stoker.flows.services.child", name, str(port), json.dumps(settings.to_json())],
-            env=inherited(without=_FOREIGN) | dict(extra or {}),
+            env=inherited(without=_USER_VARIABLES) | dict(extra or {}),
             stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the one who started it, who then stops it in order
+            start_new_session=True,  # Ctrl-C goes to this process alone, which then ends the service
         )
 
 
-def await_answer(process: subprocess.Popen[bytes], api: str, log: Path) -> None:
-    """Wait until a server that was just started is healthy. Raises StokerError with where to look."""
+def _await_answer(process: subprocess.Popen[bytes], api: str, log: Path) -> None:
+    """Wait until a new server is healthy. Raises StokerError, which names the log."""
     deadline = time.monotonic() + READY_S
     while not answers(api, timeout_s=2):
         if process.poll() is not None:
@@ -160,19 +166,19 @@ def await_answer(process: subprocess.Popen[bytes], api: str, log: Path) -> None:
         time.sleep(0.1)
 
 
-def free_port(wish: int = 0) -> int:
-    """The port, or any free one if it is taken."""
-    with socket.socket() as door:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def free_port(preferred: int = 0) -> int:
+    """The preferred port, or any free one if it is taken."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            door.bind((HOST, wish))
+            listener.bind((HOST, preferred))
         except OSError:
-            door.bind((HOST, 0))
-        return int(door.getsockname()[1])
+            listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])
 
 
 def current_url() -> str:
-    """The API that this process reports to."""
+    """The API address that this process reports to."""
     from prefect.settings import PREFECT_API_URL
 
     return str(PREFECT_API_URL.value())

@@ -1,4 +1,4 @@
-"""Deployments: recipes that are ingested at their times, and training that follows a corpus, run by `stoker up`."""
+"""Schedules, as Prefect deployments that `stoker up` runs: a recipe at set times, a training on each new version."""
 
 import asyncio
 import json
@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -28,7 +29,7 @@ from prefect.events import DeploymentEventTrigger
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled, Crashed
 
-from stoker.flows.runs import PUBLISHED
+from stoker.flows.runs import PUBLISHED_EVENT
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import RecipeError
@@ -39,38 +40,38 @@ from stoker.storage.errors import NotFound, StokerError
 POOL = "stoker"  # the work pool that `stoker up` serves
 TAG = "stoker"
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|)")
-_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_INTERVAL_S = 366 * 86400
-_PAGE = 200  # what the Prefect API returns at most
+_PAGE_SIZE = 200  # the most that the Prefect API returns
 
 
 @dataclass(frozen=True, slots=True)
-class Scheduled:
-    """A deployment as a person sees it."""
+class ScheduleRow:
+    """A row of `stoker schedule --list`."""
 
     name: str
-    runs: str  # the flow, "ingest" or "train"
+    flow: str  # "ingest" or "train"
     when: str
     paused: bool
     next_run: str  # ISO 8601, UTC; "" if none is planned
     last_run: str  # the state of the last run and when; "" before the first
 
 
-def interval_of(text: str) -> timedelta:
+def parse_interval(text: str) -> timedelta:
     """A time span. Raises RecipeError.
 
-    >>> interval_of("90s"), interval_of("6h")
+    >>> parse_interval("90s"), parse_interval("6h")
     (datetime.timedelta(seconds=90), datetime.timedelta(seconds=21600))
     """
     match = _INTERVAL.fullmatch(text.strip())
-    seconds = float(match[1]) * _UNIT_S[match[2]] if match else 0
+    seconds = float(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
     if not 1 <= seconds <= _MAX_INTERVAL_S:
         raise RecipeError(f"interval {text!r}: expected 1s to 366d, for example 90s, 15m, 6h, 1d")
     return timedelta(seconds=seconds)
 
 
-def timetable(*, cron: str = "", interval: str = "", timezone: str = "UTC") -> CronSchedule | IntervalSchedule:
-    """When runs start, by a cron line in a time zone or at a fixed interval. Raises RecipeError."""
+def parse_timetable(*, cron: str = "", interval: str = "", timezone: str = "UTC") -> CronSchedule | IntervalSchedule:
+    """The start times of runs: a cron line in a time zone, or a fixed interval. Raises RecipeError."""
     from zoneinfo import ZoneInfo
 
     try:
@@ -78,7 +79,7 @@ def timetable(*, cron: str = "", interval: str = "", timezone: str = "UTC") -> C
     except (ValueError, OSError, KeyError):
         raise RecipeError(f"timezone {timezone!r}: unknown; expected a name such as Europe/Berlin") from None
     if interval:
-        return IntervalSchedule(interval=interval_of(interval), timezone=timezone)
+        return IntervalSchedule(interval=parse_interval(interval), timezone=timezone)
     try:
         return CronSchedule(cron=cron, timezone=timezone)
     except ValueError:
@@ -88,8 +89,8 @@ def timetable(*, cron: str = "", interval: str = "", timezone: str = "UTC") -> C
 
 
 @contextmanager
-def server(settings: Settings) -> Iterator[SyncPrefectClient]:
-    """A client of the server that stays up: a temporary one would forget to run anything. Raises StokerError."""
+def _connect(settings: Settings) -> Iterator[SyncPrefectClient]:
+    """A client of the permanent Prefect server, the only one that runs schedules. Raises StokerError."""
     if prefect_server.known_url(settings) is None:
         raise StokerError(
             f"`stoker up` is not running ({settings.home}), and it is what runs schedules; start it first"
@@ -98,28 +99,29 @@ def server(settings: Settings) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def add_ingest(settings: Settings, recipe: Recipe, when: CronSchedule | IntervalSchedule) -> str:
-    """Ingest the recipe at its times, in place of an earlier schedule of this corpus; the deployment's name.
+def add_ingest(settings: Settings, recipe: Recipe, timetable: CronSchedule | IntervalSchedule) -> str:
+    """Schedule the ingest of a recipe, replacing an earlier schedule of its corpus. Returns the schedule's name.
 
-    The recipe as it is now is kept in the deployment: a later edit of the file is scheduled by scheduling it again.
+    The deployment holds a copy of the recipe: to schedule an edited file, schedule it again.
     """
-    parameters = {"recipe": _plain(recipe.document), "root": str(recipe.root), "settings": settings.to_json()}
-    with server(settings) as client:
-        times = [DeploymentScheduleCreate(schedule=when, active=True)]
-        _deploy(client, "ingest", recipe.corpus, parameters, f"Ingests {recipe.corpus}: {words(when)}", times)
+    parameters = {"recipe": _to_json(recipe.document), "root": str(recipe.root), "settings": settings.to_json()}
+    with _connect(settings) as client:
+        description = f"Ingests {recipe.corpus}: {timetable_text(timetable)}"
+        schedules = [DeploymentScheduleCreate(schedule=timetable, active=True)]
+        _deploy(client, "ingest", recipe.corpus, parameters, description, schedules)
     return recipe.corpus
 
 
 def add_training(settings: Settings, corpus: str, model: str, options: Mapping[str, Any]) -> str:  # Any: JSON values
-    """Train the model whenever the corpus gets a new version; the deployment's name."""
+    """Schedule a training whenever the corpus gets a new version. Returns the schedule's name."""
     name = f"{corpus}-{model}"
     parameters = {"model": model, "corpus": corpus, "options": dict(options), "settings": settings.to_json()}
-    with server(settings) as client:
-        told = f"Trains {model} on every new version of {corpus}"
-        deployment = _deploy(client, "train", name, parameters, told, [])
+    with _connect(settings) as client:
+        description = f"Trains {model} on every new version of {corpus}"
+        deployment = _deploy(client, "train", name, parameters, description, [])
         trigger = DeploymentEventTrigger(
             name=f"{name}: train on every new version of {corpus}",
-            expect={PUBLISHED},
+            expect={PUBLISHED_EVENT},
             match={"prefect.resource.id": f"stoker.corpus.{corpus}"},
             parameters={"corpus": "{{ event.payload.reference }}"},
         )
@@ -128,7 +130,7 @@ def add_training(settings: Settings, corpus: str, model: str, options: Mapping[s
     return name
 
 
-def _plain(document: Mapping[str, Any]) -> dict[str, Any]:  # Any: TOML in, JSON out
+def _to_json(document: Mapping[str, Any]) -> dict[str, Any]:  # Any: TOML in, JSON out
     return dict(json.loads(json.dumps(document, default=str)))
 
 
@@ -144,9 +146,9 @@ def _deploy(
 
     with suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
-    old = _find(client).get(name)
-    if old is not None:
-        _delete(client, old)
+    previous = _deployments(client).get(name)
+    if previous is not None:
+        _delete(client, previous)
     return client.create_deployment(
         flow_id=client.create_flow_from_name(flow),
         name=name,
@@ -157,25 +159,27 @@ def _deploy(
         description=description,
         tags=[TAG],
         enforce_parameter_schema=False,
-        concurrency_limit=1,  # a run that lasts longer than its interval is not joined by a second one
+        concurrency_limit=1,  # a run that lasts longer than its interval: no second one starts beside it
         concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
     )
 
 
-def _find(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
-    found: dict[str, DeploymentResponse] = {}
-    chosen = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
-    while page := client.read_deployments(deployment_filter=chosen, limit=_PAGE, offset=len(found)):
-        found.update({one.name: one for one in page})
-    return found
+def _deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
+    """All deployments of Stoker, by name."""
+    deployments: dict[str, DeploymentResponse] = {}
+    tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    while page := client.read_deployments(deployment_filter=tagged, limit=_PAGE_SIZE, offset=len(deployments)):
+        deployments.update({deployment.name: deployment for deployment in page})
+    return deployments
 
 
-def _named(client: SyncPrefectClient, name: str) -> DeploymentResponse:
-    found = _find(client)
-    if name not in found:
-        known = suggestion(name, sorted(found)) if found else "nothing is scheduled"
+def _deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse:
+    """The deployment of a name. Raises NotFound."""
+    deployments = _deployments(client)
+    if name not in deployments:
+        known = suggestion(name, sorted(deployments)) if deployments else "nothing is scheduled"
         raise NotFound(f"no schedule is called {name!r}; {known}")
-    return found[name]
+    return deployments[name]
 
 
 def _delete(client: SyncPrefectClient, deployment: DeploymentResponse) -> None:
@@ -187,73 +191,74 @@ def _resource(deployment: DeploymentResponse) -> str:
     return f"prefect.deployment.{deployment.id}"
 
 
-def scheduled(settings: Settings) -> list[Scheduled]:
-    """All deployments, by name."""
-    with server(settings) as client:
-        flows = {flow.id: flow.name for flow in client.read_flows(limit=_PAGE)}
-        return [_shown(client, one, flows[one.flow_id]) for _, one in sorted(_find(client).items())]
+def list_schedules(settings: Settings) -> list[ScheduleRow]:
+    """All schedules, in the order of their names."""
+    with _connect(settings) as client:
+        flows = {flow.id: flow.name for flow in client.read_flows(limit=_PAGE_SIZE)}
+        return [_row(client, deployment, flows) for _, deployment in sorted(_deployments(client).items())]
 
 
-def _shown(client: SyncPrefectClient, one: DeploymentResponse, flow: str) -> Scheduled:
-    chosen = DeploymentFilter.model_validate({"id": {"any_": [one.id]}})
+def _row(client: SyncPrefectClient, deployment: DeploymentResponse, flows: Mapping[UUID, str]) -> ScheduleRow:
+    this_deployment = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
     now = datetime.now(UTC)
-    runs = client.read_flow_runs(deployment_filter=chosen, limit=_PAGE)
-    coming = [run.expected_start_time for run in runs if run.state_type == StateType.SCHEDULED]
+    runs = client.read_flow_runs(deployment_filter=this_deployment, limit=_PAGE_SIZE)
+    planned = [run.expected_start_time for run in runs if run.state_type == StateType.SCHEDULED]
     past = [run for run in runs if run.start_time is not None or run.end_time is not None]
     past.sort(key=lambda run: run.start_time or run.end_time or now)
     last = f"{past[-1].state_name} {past[-1].start_time:%Y-%m-%d %H:%M:%S}" if past and past[-1].start_time else ""
-    times = [moment for moment in coming if moment is not None]
-    return Scheduled(
-        name=one.name,
-        runs=flow,
-        when=_when(one),
-        paused=one.paused,
-        next_run=min(times).astimezone(UTC).isoformat(timespec="seconds") if times and not one.paused else "",
+    times = [moment for moment in planned if moment is not None]
+    active = not deployment.paused
+    return ScheduleRow(
+        name=deployment.name,
+        flow=flows[deployment.flow_id],
+        when=_when(deployment),
+        paused=deployment.paused,
+        next_run=min(times).astimezone(UTC).isoformat(timespec="seconds") if times and active else "",
         last_run=last,
     )
 
 
-def _when(one: DeploymentResponse) -> str:
-    if not one.schedules:
+def _when(deployment: DeploymentResponse) -> str:
+    if not deployment.schedules:
         return "on every new version"
-    return words(one.schedules[0].schedule)
+    return timetable_text(deployment.schedules[0].schedule)
 
 
-def words(when: object) -> str:
-    """A timetable for people."""
-    if isinstance(when, CronSchedule):
-        return f"{when.cron} ({when.timezone or 'UTC'})"
-    if not isinstance(when, IntervalSchedule):
-        return str(when)
-    seconds = when.interval.total_seconds()
-    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNIT_S[unit] == 0 or unit == "s")
-    return f"every {seconds / _UNIT_S[unit]:g} {unit}"
+def timetable_text(timetable: object) -> str:
+    """A timetable as text, such as "every 6 h"."""
+    if isinstance(timetable, CronSchedule):
+        return f"{timetable.cron} ({timetable.timezone or 'UTC'})"
+    if not isinstance(timetable, IntervalSchedule):
+        return str(timetable)
+    seconds = timetable.interval.total_seconds()
+    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNIT_SECONDS[unit] == 0 or unit == "s")
+    return f"every {seconds / _UNIT_SECONDS[unit]:g} {unit}"
 
 
 def pause(settings: Settings, name: str, *, paused: bool) -> None:
-    """Stop starting runs of a deployment, or start them again; a run under way goes on. Raises NotFound."""
-    with server(settings) as client:
-        deployment = _named(client, name)
+    """Pause or resume a schedule; a run that has started continues. Raises NotFound."""
+    with _connect(settings) as client:
+        deployment = _deployment(client, name)
         (client.pause_deployment if paused else client.resume_deployment)(deployment.id)
         for trigger in client.read_resource_related_automations(_resource(deployment)):
-            # The switch of a deployment is for its times alone; what an event starts has one of its own.
+            # Pausing a deployment stops its timetable only; an event trigger is paused by itself.
             (client.pause_automation if paused else client.resume_automation)(trigger.id)
 
 
 def remove(settings: Settings, name: str) -> None:
-    """Forget a deployment and its trigger; what it published stays. Raises NotFound."""
-    with server(settings) as client:
-        _delete(client, _named(client, name))
+    """Remove a schedule and its event trigger; published versions stay. Raises NotFound."""
+    with _connect(settings) as client:
+        _delete(client, _deployment(client, name))
 
 
 def serve() -> None:
-    """Run what is due, until SIGTERM: the process that `stoker up` starts for schedules."""
+    """Run due deployments until SIGTERM; `stoker up` runs this in a process of its own."""
     with get_client(sync_client=True) as client:
-        _clear(client)
-    asyncio.run(_work())
+        _clear_stale_runs(client)
+    asyncio.run(_run_worker())
 
 
-async def _work() -> None:
+async def _run_worker() -> None:
     from prefect.workers.process import ProcessWorker
 
     worker = ProcessWorker(work_pool_name=POOL, name="stoker up", prefetch_seconds=2)
@@ -266,8 +271,8 @@ async def _work() -> None:
         return
 
 
-def _clear(client: SyncPrefectClient) -> None:
-    """Tidy after the last `stoker up`: runs that died with it, and all but the last of the runs missed since."""
+def _clear_stale_runs(client: SyncPrefectClient) -> None:
+    """End stale runs of an earlier `stoker up`: those it was running, and all but the last of those missed since."""
     for run in _runs(client, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING):
         client.set_flow_run_state(run.id, Crashed(message="ended with `stoker up`"), force=True)
     missed: dict[object, list[FlowRun]] = {}
@@ -285,5 +290,5 @@ def _runs(client: SyncPrefectClient, *states: StateType) -> list[FlowRun]:
     return client.read_flow_runs(
         work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))),
-        limit=_PAGE,
+        limit=_PAGE_SIZE,
     )

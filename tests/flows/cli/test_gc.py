@@ -62,7 +62,7 @@ def test_what_is_young_or_worth_keeping_stays_and_the_rest_goes(cli: Cli, store:
     assert done.returncode == 0, done.stderr
     young = set(kinds["group"] + kinds["half group"])
     assert set(cli.objects()) == reachable(store, manifest) | young | set(kinds["part"])
-    assert "4 objects younger than 24h stay: an ingest may be at it" in done.stdout
+    assert "4 objects younger than 24h stay: an ingest may need them" in done.stdout
     assert "removed 3 objects" in done.stdout
     done = cli("gc", "--delete", "--raw", "--older-than", "0s")
     assert set(cli.objects()) == reachable(store, manifest)

@@ -39,7 +39,7 @@ def test_tars_of_others_become_a_version_that_every_command_knows(theirs: Cli) -
     assert done.stdout == "theirs@1: 24 samples (train 16, validation 8), 92.2 kB\n"
     assert done.stderr.splitlines()[-1] == "next: stoker show theirs@1"
     shown = theirs("show", "theirs")
-    for words in ("24 images in 3 tars that others wrote", "what was refused is unknown", "cls jpg json", "CC0-1.0"):
+    for words in ("24 images in 3 external tars", "what was refused is unknown", "cls jpg json", "CC0-1.0"):
         assert words in " ".join(shown.stdout.split())
     assert "candidate" not in shown.stdout
     content = json.loads(theirs("show", "theirs", "--json").stdout)
@@ -49,7 +49,7 @@ def test_tars_of_others_become_a_version_that_every_command_knows(theirs: Cli) -
     assert sorted(json.loads(line)["key"] for line in lines) == [f"a.b/{number:06d}" for number in range(16)]
     told = theirs("why", "theirs", "a.b/000001")
     assert (told.returncode, len(told.stderr.splitlines())) == (1, 1)
-    assert "others wrote its tars, so what became of a candidate is unknown" in told.stderr
+    assert "Stoker did not write its tars, so what became of a candidate is unknown" in told.stderr
 
 
 def test_only_what_is_new_is_read_and_nothing_new_makes_no_version(theirs: Cli) -> None:
@@ -61,7 +61,7 @@ def test_only_what_is_new_is_read_and_nothing_new_makes_no_version(theirs: Cli) 
     more = theirs("index", "theirs", "--as", "mine")
     assert more.stdout.startswith("mine@2: 26 samples")
     assert "1 tar read, 3 known from before" in more.stderr
-    assert "keys come again in other tars: each has its tar's name before it" in more.stderr
+    assert "several tars hold the same keys: each key has its tar's name before it" in more.stderr
     difference = theirs("diff", "mine@1", "mine@2")
     assert difference.returncode == 0, difference.stderr
 

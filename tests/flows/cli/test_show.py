@@ -27,11 +27,11 @@ def reports(store: MemoryStore) -> dict[str, Report]:
     new, old, texts = (load_manifest(store, name) for name in ("shapes@2", "shapes@1", "pages"))
     lineages = [find_lineages(store, new, key)[0] for key in ("shape-3", "shape-4", "shape-5", "shape-9")]
     return {
-        "list": lambda console: show.list_corpora(store, console),
-        "show": lambda console: show.show(new, console),
-        "show texts": lambda console: show.show(texts, console),
-        "diff": lambda console: show.diff(old, new, store, console),
-        "why": lambda console: show.why(lineages, console),
+        "list": lambda console: show.print_corpora(store, console),
+        "show": lambda console: show.print_version(new, console),
+        "show texts": lambda console: show.print_version(texts, console),
+        "diff": lambda console: show.print_difference(old, new, store, console),
+        "why": lambda console: show.print_lineages(lineages, console),
     }
 
 
@@ -100,7 +100,7 @@ def test_list_names_the_newest_versions(reports: dict[str, Report]) -> None:
 
 
 def test_an_empty_store_says_what_to_do() -> None:
-    assert "stoker ingest" in printed(lambda console: show.list_corpora(MemoryStore(), console))
+    assert "stoker ingest" in printed(lambda console: show.print_corpora(MemoryStore(), console))
 
 
 def test_a_corpus_whose_manifest_is_damaged_hides_no_other(store: MemoryStore) -> None:
@@ -108,7 +108,7 @@ def test_a_corpus_whose_manifest_is_damaged_hides_no_other(store: MemoryStore) -
     for one in store.list():
         damaged.write(one.key, store.read(one.key))
     damaged.write("pages/versions/00000001.json", b"{")
-    text = printed(lambda console: show.list_corpora(damaged, console))
+    text = printed(lambda console: show.print_corpora(damaged, console))
     assert "not JSON" in text
     assert "shapes@2" in text
 
@@ -121,5 +121,5 @@ def test_why_tells_the_whole_life(reports: dict[str, Report]) -> None:
 
 
 def test_json_is_what_the_report_says(store: MemoryStore) -> None:
-    found = show.show_json(load_manifest(store, "shapes"))
+    found = show.version_json(load_manifest(store, "shapes"))
     assert (found["reference"], found["samples"], found["candidates"]) == ("shapes@2", 64, 80)

@@ -10,7 +10,7 @@ import pytest
 
 from stoker.flows import running
 from stoker.flows.services import prefect_server
-from stoker.flows.services.schedule import interval_of, timetable, words
+from stoker.flows.services.schedule import parse_interval, parse_timetable, timetable_text
 from stoker.pipelines.errors import RecipeError
 from tests.flows.conftest import Cli
 from tests.flows.test_ingest import ask, until
@@ -19,16 +19,16 @@ from tests.flows.test_ingest import ask, until
 @pytest.mark.parametrize("text", ["", "5", "0s", "-5m", "9999d", "1w", "every day", "1.5.2h"])
 def test_a_wrong_interval_is_refused(text: str) -> None:
     if text == "5":
-        assert interval_of(text).total_seconds() == 5
+        assert parse_interval(text).total_seconds() == 5
         return
     with pytest.raises(RecipeError, match="expected 1s to 366d"):
-        interval_of(text)
+        parse_interval(text)
 
 
 def test_a_timetable_is_said_in_words() -> None:
-    assert words(timetable(cron="0 3 * * *", timezone="Europe/Berlin")) == "0 3 * * * (Europe/Berlin)"
-    assert words(timetable(interval="90s")) == "every 90 s"
-    assert words(timetable(interval="6h")) == "every 6 h"
+    assert timetable_text(parse_timetable(cron="0 3 * * *", timezone="Europe/Berlin")) == "0 3 * * * (Europe/Berlin)"
+    assert timetable_text(parse_timetable(interval="90s")) == "every 90 s"
+    assert timetable_text(parse_timetable(interval="6h")) == "every 6 h"
 
 
 @pytest.fixture(scope="module")

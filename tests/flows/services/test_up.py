@@ -25,15 +25,15 @@ def test_a_process_number_that_was_given_to_another_process_is_not_ours() -> Non
     own = running.this_process()
     assert own.alive
     assert not running.Process(own.pid, "another start").alive
-    assert not running.end(running.Process(own.pid, "another start"), timeout_s=1)
+    assert not running.terminate(running.Process(own.pid, "another start"), timeout_s=1)
 
 
 def test_a_process_that_ended_is_not_alive_even_if_nobody_asked_for_its_end() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
-    process = running.Process(child.pid, running.started(child.pid))
+    process = running.Process(child.pid, running.start_time(child.pid))
     assert until(lambda: not process.alive)  # a zombie by now
     child.wait()
-    assert running.started(child.pid) == ""
+    assert running.start_time(child.pid) == ""
 
 
 def test_services_are_kept_whole_and_private(cli: Cli) -> None:

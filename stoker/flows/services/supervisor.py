@@ -1,0 +1,256 @@
+"""The supervisor: starts the services of `stoker up`, watches them, restarts them, and ends them together.
+
+Order: the S3 server is ready before any service that reads corpora starts, and ends last. A service that ends by itself
+is started again, after a wait that doubles, at most ``_MAX_RESTARTS`` times in ``_RESTART_WINDOW_S``.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from stoker.flows import running
+from stoker.flows.running import Process, Services
+from stoker.flows.services import prefect_server, seaweed
+from stoker.flows.settings import Settings
+from stoker.storage.errors import StokerError, StorageError
+
+READY_S = 120.0  # for a service to answer after its start
+_POLL_S = 1.0  # between looks at the services
+_MAX_RESTARTS = 5  # of one service within _RESTART_WINDOW_S; after that it stays down, as starting it did not help
+_RESTART_WINDOW_S = 600.0
+_MAX_LOG_SIZE = 10 * 2**20  # bytes; a longer log is renamed to .1 when its service starts
+
+
+@dataclass
+class _Service:
+    """A service and its process."""
+
+    name: str
+    title: str  # for messages
+    start: Callable[[], tuple[subprocess.Popen[bytes], str]]  # returns the process and its address
+    is_ready: Callable[[str], bool]  # asked with the address
+    stop_s: float  # from SIGTERM to SIGKILL
+    process: subprocess.Popen[bytes] | None = None
+    url: str = ""
+    restarts: list[float] = field(default_factory=list)  # monotonic times
+    given_up: bool = False
+
+
+class Supervisor:
+    """All services of one folder. Runs in one process, which holds the folder's lock."""
+
+    def __init__(self, settings: Settings, report: Callable[[str], None]) -> None:
+        self._settings, self._report = settings, report
+        self._stop = threading.Event()
+        self._logs = settings.home / "logs"
+        self._s3_folder = settings.home / "s3"
+        self._bucket = running.load(settings.home).bucket
+        self._ports = {"prefect": settings.prefect_port, "web": settings.web_port}
+        self._s3: seaweed.Server | None = None
+        self._services = [
+            _Service("s3", "S3 server", self._start_s3, self._s3_is_ready, seaweed.STOP_S),
+            _Service("prefect", "Prefect server", lambda: self._start("prefect"), _prefect_is_ready, 10),
+            _Service("web", "web page", lambda: self._start("web"), _answers_http, 5),
+            _Service("schedule", "scheduler", lambda: self._start("schedule"), lambda url: True, 10),
+        ]
+
+    def run(self) -> None:
+        """Start all services, report their addresses, watch them until a signal, end them. Raises StokerError."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        self._end_orphans()
+        try:
+            s3, prefect, *others = self._services
+            for service in (s3, prefect):
+                self._start_service(service)
+            self._wait_ready(s3)
+            if not self._stop.is_set():
+                self._create_bucket()  # before the others open the store
+            for service in others:
+                self._start_service(service)
+            for service in (prefect, *others):
+                self._wait_ready(service)
+            if not self._stop.is_set():
+                self._save(ready=True)
+                self._report(addresses(running.load(self._settings.home)))
+            while not self._stop.wait(_POLL_S):
+                self._add_demo()
+                for service in self._services:
+                    self._restart_if_ended(service)
+        finally:
+            self._end_all()
+
+    def _add_demo(self) -> None:
+        """Serve the demo's web site too, once `stoker demo` ran here: its corpora name the site's addresses."""
+        port = self._settings.home / "demo" / "port"
+        if port.exists() and all(service.name != "demo" for service in self._services):
+            start = partial(self._child, "demo", int(port.read_text()))
+            service = _Service("demo", "demo's web site", start, _answers_http, 5)
+            self._services.append(service)
+            service.process, service.url = service.start()
+            self._save(ready=True)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._stop.is_set():
+            for service in self._services:
+                _kill_group(service.process)
+            os._exit(128 + number)
+        self._stop.set()
+
+    def _start_service(self, service: _Service) -> None:
+        if self._stop.is_set():
+            return
+        service.process, service.url = service.start()
+        self._save(ready=False)
+
+    def _wait_ready(self, service: _Service) -> None:
+        deadline = time.monotonic() + READY_S
+        while not self._stop.is_set():
+            assert service.process is not None
+            code = service.process.poll()
+            if code is not None:
+                raise StokerError(f"the {service.title} ended with code {code} at its start; see {self._log(service)}")
+            if service.is_ready(service.url):
+                return
+            if time.monotonic() > deadline:
+                raise StokerError(f"the {service.title} was not ready after {READY_S:g} s; see {self._log(service)}")
+            self._stop.wait(0.1)
+
+    def _restart_if_ended(self, service: _Service) -> None:
+        """Start a service again if it ended by itself, a bounded number of times."""
+        if service.given_up or service.process is None or service.process.poll() is None:
+            return
+        now = time.monotonic()
+        service.restarts = [moment for moment in service.restarts if now - moment < _RESTART_WINDOW_S]
+        if service.restarts and now - service.restarts[-1] < 2 ** len(service.restarts):
+            return  # the wait doubles with each restart
+        code = service.process.returncode
+        if len(service.restarts) >= _MAX_RESTARTS:
+            service.given_up = True
+            self._report(
+                f"the {service.title} ended again (code {code}) and stays down after {_MAX_RESTARTS} restarts; "
+                f"see {self._log(service)}, then run `stoker down` and `stoker up`"
+            )
+            self._save(ready=True)
+            return
+        self._report(f"the {service.title} ended (code {code}); starting it again")
+        service.restarts.append(now)
+        _kill_group(service.process)
+        try:
+            service.process, service.url = service.start()
+        except StorageError as error:  # the old S3 server may hold its folder for a moment longer
+            self._report(f"the {service.title} does not start: {error}")
+        self._save(ready=True)
+
+    def _start(self, name: str) -> tuple[subprocess.Popen[bytes], str]:
+        port = self._ports.get(name, 0)
+        if name in self._ports:
+            port = self._ports[name] = prefect_server.free_port(port)
+        return self._child(name, port)
+
+    def _child(self, name: str, port: int) -> tuple[subprocess.Popen[bytes], str]:
+        process = prefect_server.start_child(
+            self._settings, name, port, log=rotate_log(self._logs / f"{name}.log"), tied=False
+        )
+        return process, f"http://{prefect_server.HOST}:{port}" if port else ""
+
+    def _start_s3(self) -> tuple[subprocess.Popen[bytes], str]:
+        access_key, secret_key = running.credentials(self._settings.home, make=True)
+        ports = {}
+        first_start = not (self._s3_folder / "ports.json").exists()  # later starts take the ports of the last one
+        if first_start and prefect_server.free_port(self._settings.s3_port) == self._settings.s3_port:
+            ports = {"s3": self._settings.s3_port}
+        self._s3 = seaweed.start(self._s3_folder, access_key=access_key, secret_key=secret_key, ports=ports)
+        return self._s3.process, self._s3.endpoint
+
+    def _s3_is_ready(self, url: str) -> bool:
+        assert self._s3 is not None
+        with suppress(StorageError):
+            self._s3.wait_ready(0.5)
+            return True
+        return False
+
+    def _create_bucket(self) -> None:
+        from stoker.storage.stores.s3 import create_bucket
+
+        assert self._s3 is not None
+        access_key, secret_key = running.credentials(self._settings.home)
+        create_bucket(running.BUCKET, endpoint=self._s3.endpoint, access_key=access_key, secret_key=secret_key)
+        self._bucket = running.BUCKET
+
+    def _log(self, service: _Service) -> Path:
+        return self._s3_folder / "weed.log" if service.name == "s3" else self._logs / f"{service.name}.log"
+
+    def _save(self, *, ready: bool) -> None:
+        processes = {
+            service.name: Process(service.process.pid, running.start_time(service.process.pid), service.url)
+            for service in self._services
+            if service.process is not None and service.process.poll() is None
+        }
+        running.save(self._settings.home, Services(running.this_process(), processes, ready, self._bucket))
+
+    def _end_orphans(self) -> None:
+        """End the services that an earlier `stoker up` left when it was killed."""
+        for name, process in running.load(self._settings.home).running.items():
+            if running.terminate(process, timeout_s=seaweed.STOP_S):
+                self._report(f"ended the {name} service that an earlier `stoker up` left")
+
+    def _end_all(self) -> None:
+        """End the services: SIGTERM, and SIGKILL after a timeout. The S3 server last: others may still write to it."""
+        self._report("stopping; the S3 server takes some seconds to put its data in order")
+        for service in reversed(self._services):
+            if service.process is not None and service.process.poll() is None:
+                service.process.terminate()
+                try:
+                    service.process.wait(service.stop_s)
+                except subprocess.TimeoutExpired:
+                    service.process.kill()
+                    service.process.wait()
+            _kill_group(service.process)
+        running.save(self._settings.home, Services(bucket=self._bucket))
+        self._report("stopped; data stay in " + str(self._settings.home))
+
+
+def _kill_group(process: subprocess.Popen[bytes] | None) -> None:
+    """Kill a service with the processes that it started: each service leads a process group."""
+    if process is not None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def rotate_log(log: Path) -> Path:
+    """Rename a log that is too long; returns its path."""
+    if log.exists() and log.stat().st_size > _MAX_LOG_SIZE:
+        os.replace(log, log.with_suffix(".log.1"))
+    return log
+
+
+def _prefect_is_ready(url: str) -> bool:
+    return prefect_server.answers(f"{url}/api", timeout_s=2)
+
+
+def _answers_http(url: str) -> bool:
+    """Whether a web server answers, even with an HTTP error."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # our own loopback URL
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def addresses(services: Services) -> str:
+    """The addresses of the services, one a line."""
+    rows = (("web", "Stoker's page"), ("prefect", "Prefect"), ("s3", "S3"), ("demo", "demo site"))
+    lines = [f"{title:<14} {services.running[name].url}" for name, title in rows if name in services.running]
+    return "\n".join(lines)
