@@ -109,7 +109,7 @@ def by_loader(loader: Loader) -> int:
     images = sum(len(batch.images) for batch in loader)
     # Wait for the batches of the next epoch that were begun. Their cost counts in this round, in place of the first
     # batches of this epoch, which the round before made.
-    for future in list(loader._coming.values()):
+    for future in list(loader._pending.values()):
         future.exception()
     return images
 
