@@ -1,11 +1,15 @@
 """The real command line in a folder of its own, and one real Prefect server for all tests of a process."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +43,17 @@ class Cli:
             check=False,
         )
 
+    def refused(self, *words: str) -> str:
+        """The one line of a refusal, after which nothing is in the store."""
+        done = self(*words)
+        assert done.returncode == 1, done.stderr
+        assert done.stdout == ""
+        lines = [line for line in done.stderr.splitlines() if line.startswith("stoker: ")]
+        assert len(lines) == 1
+        assert "Traceback" not in done.stderr
+        assert self.objects() == {}
+        return lines[0]
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "stoker", *words],
@@ -67,6 +82,31 @@ class Cli:
         store = self.folder / ".stoker" / "store"
         files = [path for path in store.rglob("*") if path.is_file() and ".stoker" not in path.relative_to(store).parts]
         return {path.relative_to(store).as_posix(): path.read_bytes() for path in files}
+
+
+def ask(api: str, path: str, **body: Any) -> Any:
+    """The response of the Prefect server to a filter."""
+    request = urllib.request.Request(
+        f"{api}{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """The condition's value, as soon as it is true or the time is over."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return value
+
+
+def shards(cli: Cli) -> dict[str, bytes]:
+    return {key: payload for key, payload in cli.objects().items() if "/shards/" in key}
+
+
+def versions(cli: Cli) -> list[str]:
+    return sorted(key for key in cli.objects() if "/versions/" in key)
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import signal
 
 import pytest
 
-from tests.flows.conftest import Cli
-from tests.flows.test_ingest import shards, until, versions
+from tests.flows.conftest import Cli, shards, until, versions
 
 pytestmark = pytest.mark.slow
 LINES = [*(f"word-{number}" for number in range(12)), "busy 1", "x"]

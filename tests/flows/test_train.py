@@ -1,4 +1,4 @@
-"""`stoker train` and `stoker verify` through the real command line; training that follows a corpus."""
+"""`stoker train` through the real command line."""
 
 import importlib.util
 import os
@@ -6,8 +6,7 @@ import signal
 
 import pytest
 
-from tests.flows.conftest import Cli
-from tests.flows.test_ingest import ask
+from tests.flows.conftest import Cli, ask
 
 pytestmark = [
     pytest.mark.slow,
@@ -63,19 +62,3 @@ def test_training_that_was_stopped_goes_on_with_resume(texts: Cli) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("lstm-0001: ")
     assert "lstm-0001: goes on at step " in done.stderr
-
-
-def test_a_damaged_version_fails_verification_with_what_and_where(texts: Cli) -> None:
-    whole = texts("verify", "words")
-    assert whole.returncode == 0, whole.stderr
-    assert "words@1 is whole" in whole.stdout
-    shard = next((texts.folder / ".stoker/store/words/shards").rglob("train-00000.tar"))
-    payload = bytearray(shard.read_bytes())
-    payload[700] ^= 1
-    shard.chmod(0o644)
-    shard.write_bytes(payload)
-    done = texts("verify", "words@1")
-    assert done.returncode == 1, done.stderr
-    assert "damaged" in done.stdout
-    assert "train-00000.tar" in done.stdout.replace("\n", "")
-    assert "Traceback" not in done.stderr

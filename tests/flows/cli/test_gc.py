@@ -16,9 +16,9 @@ from stoker.storage.stores.s3 import S3Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
 from tests.flows.conftest import Cli
-from tests.flows.test_crash import LINES, RECIPE, run_and_kill
 from tests.storage.published import CORPUS, make_version
 from tests.storage.versions.test_orphans import litter, reachable
+from tests.system.test_crash import LINES, RECIPE, run_and_kill
 
 SEED, KILLS = 20260402, 6
 

@@ -12,8 +12,7 @@ from stoker.flows import running
 from stoker.flows.services import prefect_server
 from stoker.flows.services.schedule import parse_interval, parse_timetable, timetable_text
 from stoker.pipelines.errors import RecipeError
-from tests.flows.conftest import Cli
-from tests.flows.test_ingest import ask, until
+from tests.flows.conftest import Cli, ask, until
 
 
 @pytest.mark.parametrize("text", ["", "5", "0s", "-5m", "9999d", "1w", "every day", "1.5.2h"])

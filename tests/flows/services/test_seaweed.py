@@ -4,6 +4,7 @@ import socket
 import stat
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 
@@ -12,7 +13,13 @@ from stoker.storage import open_store
 from stoker.storage.errors import StorageRefused, StorageUnavailable
 from stoker.storage.stores.s3 import create_bucket
 
-KEYS = {"access_key": "tests", "secret_key": "a secret of tests"}
+
+class Keys(TypedDict):
+    access_key: str
+    secret_key: str
+
+
+KEYS: Keys = {"access_key": "tests", "secret_key": "a secret of tests"}
 
 
 @pytest.fixture
@@ -32,12 +39,12 @@ def test_its_data_are_there_again_after_a_kill_also_on_other_ports(folder: Path)
         assert stat.S_IMODE((folder / "identity.json").stat().st_mode) == 0o600
     finally:
         first.stop(now=True)
-    with ExitStack() as held:
+    with ExitStack() as listeners:
         for port in first.ports.values():
-            door = held.enter_context(socket.socket())
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            door.bind((seaweed.HOST, port))
-            door.listen()
+            listener = listeners.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((seaweed.HOST, port))
+            listener.listen()
         second = seaweed.start(folder, **KEYS)
     try:
         second.wait_ready()
@@ -51,8 +58,8 @@ def test_its_data_are_there_again_after_a_kill_also_on_other_ports(folder: Path)
     third = seaweed.start(folder, **KEYS)
     third.stop(now=True)
     assert third.ports == second.ports  # those of the last start, where they are free
-    doors = ("master", "volume", "filer", "s3")
-    left = [Path(f"/tmp/seaweedfs-{door}-grpc-{third.ports[f'{door}.grpc']}.sock") for door in doors]
+    components = ("master", "volume", "filer", "s3")
+    left = [Path(f"/tmp/seaweedfs-{name}-grpc-{third.ports[f'{name}.grpc']}.sock") for name in components]
     assert not [path for path in left if path.exists()]
 
 
@@ -72,7 +79,7 @@ def test_the_environments_aws_keys_are_no_administrators(monkeypatch: pytest.Mon
     server = seaweed.start(folder, **KEYS)
     try:
         server.wait_ready()
-        intruder = {"access_key": "intruder", "secret_key": "intruder's secret"}
+        intruder: Keys = {"access_key": "intruder", "secret_key": "intruder's secret"}
         assert KEYS["secret_key"] not in repr(server)
         with pytest.raises(StorageRefused, match="InvalidAccessKeyId"):
             open_store("s3://corpora", endpoint=server.endpoint, **intruder).read("a")
@@ -81,10 +88,10 @@ def test_the_environments_aws_keys_are_no_administrators(monkeypatch: pytest.Mon
 
 
 def test_a_port_that_is_asked_for_and_taken_is_refused(folder: Path) -> None:
-    with socket.socket() as door:
-        door.bind((seaweed.HOST, 0))
-        door.listen()
-        port = door.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind((seaweed.HOST, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
         with pytest.raises(StorageRefused, match=f"{port} is in use; choose another port"):
             seaweed.start(folder, **KEYS, ports={"s3": port})
     with pytest.raises(ValueError, match="no port is called 'web'"):

@@ -5,8 +5,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,33 +13,9 @@ import pytest
 
 from stoker.flows import running
 from stoker.flows.services import prefect_server
-from tests.flows.conftest import Cli
-from tests.flows.test_ingest import until
+from tests.flows.conftest import Cli, until
 
 WORDS = ["one", "two", "three"]
-
-
-def test_a_process_number_that_was_given_to_another_process_is_not_ours() -> None:
-    own = running.this_process()
-    assert own.alive
-    assert not running.Process(own.pid, "another start").alive
-    assert not running.terminate(running.Process(own.pid, "another start"), timeout_s=1)
-
-
-def test_a_process_that_ended_is_not_alive_even_if_nobody_asked_for_its_end() -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    process = running.Process(child.pid, running.start_time(child.pid))
-    assert until(lambda: not process.alive)  # a zombie by now
-    child.wait()
-    assert running.start_time(child.pid) == ""
-
-
-def test_services_are_kept_whole_and_private(cli: Cli) -> None:
-    known = running.Services(running.this_process(), {"web": running.this_process("http://x")}, True, "stoker")
-    running.save(cli.folder, known)
-    assert running.load(cli.folder) == known
-    assert stat.S_IMODE((cli.folder / "services.json").stat().st_mode) == 0o600
-    assert [path.name for path in cli.folder.iterdir()] == ["services.json"]
 
 
 def free(count: int) -> list[str]:

@@ -1,0 +1,58 @@
+"""Subcommands that run something: what they print, and what they refuse."""
+
+import pytest
+
+from tests.flows.conftest import Cli
+
+WORDS = ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('corpus = "a"\n[source]\nname = "linse"\npath = "x"', "no source is called 'linse'; did you mean 'lines'?"),
+        ('corpus = "a"\n[source]\nname = "lines"\npaht = "x"', "no option 'paht'; did you mean 'path'?"),
+        ('corpus = "a"\n[source]\nname = "lines"\npath = "x"\neach = "two"', "each"),
+        ('corpus = "A b"\n[source]\nname = "lines"\npath = "x"', "corpus 'A b'"),
+        ('corpus = "a"\nstep = []\n[source]\nname = "lines"\npath = "x"', "unknown key 'step'; did you mean 'steps'?"),
+        ('corpus = "a', "not TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line_that_says_what_and_where(text: str, expected: str, cli: Cli) -> None:
+    (cli.folder / "a.toml").write_text(text)
+    for command in ("check", "ingest"):
+        line = cli.refused(command, "a.toml")
+        assert expected in line
+        assert "a.toml" in line
+
+
+def test_a_recipe_that_is_not_there_is_one_line(cli: Cli) -> None:
+    assert cli.refused("ingest", "none.toml") == "stoker: none.toml: no such file; expected a recipe in TOML"
+
+
+def test_check_says_what_a_recipe_is_made_of_and_fetches_nothing(cli: Cli) -> None:
+    done = cli("check", cli.recipe(WORDS))
+    assert done.returncode == 0, done.stderr
+    assert "corpus words, source lines" in done.stdout
+    assert cli.journal() == []
+
+
+def test_a_missing_input_is_one_line(served: Cli) -> None:
+    recipe = served.recipe(WORDS)
+    (served.folder / "words.txt").unlink()
+    assert "words.txt: no such file" in served.refused("ingest", recipe)
+
+
+def test_a_schedule_without_services_says_to_start_them(cli: Cli) -> None:
+    recipe = cli.recipe(WORDS)
+    for words in (("--interval", "1h"), ("--cron", "0 3 * * *")):
+        assert "`stoker up` is not running" in cli.refused("schedule", recipe, *words)
+    assert "`stoker up` is not running" in cli.refused("schedule", "--list")
+    assert "expected five fields" in cli.refused("schedule", recipe, "--cron", "at three")
+    assert "for example 90s" in cli.refused("schedule", recipe, "--interval", "soon")
+    assert "Europe/Berlin" in cli.refused("schedule", recipe, "--cron", "0 3 * * *", "--timezone", "Berlin")
+
+
+def test_down_with_nothing_running_is_no_error(cli: Cli) -> None:
+    done = cli("down")
+    assert (done.returncode, done.stderr) == (0, "nothing was running\n")

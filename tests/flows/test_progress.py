@@ -1,0 +1,54 @@
+"""Progress on a terminal, and Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.flows.conftest import Cli, until
+
+pytestmark = pytest.mark.slow
+WORDS = [f"word-{number}" for number in range(12)]
+
+
+def test_ctrl_c_cuts_what_cannot_be_asked_to_stop(served: Cli) -> None:
+    recipe = served.recipe(WORDS)
+    (served.folder / recipe).write_text((served.folder / recipe).read_text() + "plan_s = 60\n")
+    process = served.start("ingest", recipe)
+    until(served.journal)
+    os.kill(process.pid, signal.SIGINT)
+    stderr = process.communicate(timeout=20)[1]
+    assert process.returncode == 130, stderr
+    assert stderr.splitlines()[-1] == "stoker: interrupted; the same command resumes"
+    assert "Traceback" not in stderr
+
+
+def test_a_second_ctrl_c_ends_at_once(served: Cli) -> None:
+    process = served.start("ingest", served.recipe(["a", "wait 60"]))
+    until(served.journal)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.stderr is not None
+    while "Ctrl-C again" not in process.stderr.readline():
+        pass
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(5) == 130
+    process.communicate()
+
+
+def test_a_terminal_gets_a_bar_and_not_prefects_log(served: Cli) -> None:
+    command = f"{sys.executable} -m stoker ingest {served.recipe(WORDS)}"
+    done = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        cwd=served.folder,
+        env=served.environment() | {"TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "words@1: 12 samples" in done.stdout
+    assert "━" in done.stdout
+    assert "Flow run" not in done.stdout

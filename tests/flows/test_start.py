@@ -1,0 +1,51 @@
+"""A run that cannot start: one line, before anything is started."""
+
+from stoker.flows.services import prefect_server, seaweed
+from tests.conftest import BUCKET
+from tests.flows.conftest import Cli
+
+WORDS = ["one", "two", "three"]
+
+
+def test_a_store_of_no_known_kind_is_one_line(cli: Cli) -> None:
+    assert "gs" in cli.refused("ingest", cli.recipe(WORDS), "--store", "gs://bucket")
+
+
+def test_no_such_bucket_is_one_line(cli: Cli, s3_server: seaweed.Server) -> None:
+    cli.variables |= {
+        "STOKER_S3_ENDPOINT": s3_server.endpoint,
+        "AWS_ACCESS_KEY_ID": s3_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
+    }
+    line = cli.refused("ingest", cli.recipe(WORDS), "--store", "s3://no-such-bucket")
+    assert "no-such-bucket" in line
+    assert s3_server.secret_key not in line
+
+
+def test_wrong_credentials_are_one_line_without_the_secret(cli: Cli, s3_server: seaweed.Server) -> None:
+    cli.variables |= {
+        "STOKER_S3_ENDPOINT": s3_server.endpoint,
+        "AWS_ACCESS_KEY_ID": s3_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": "wrong-secret-wrong-secret",
+    }
+    line = cli.refused("ingest", cli.recipe(WORDS), "--store", f"s3://{BUCKET}/a")
+    assert "wrong-secret" not in line
+
+
+def test_no_credentials_are_one_line(cli: Cli, s3_server: seaweed.Server) -> None:
+    cli.variables["STOKER_S3_ENDPOINT"] = s3_server.endpoint
+    assert "credentials" in cli.refused("ingest", cli.recipe(WORDS), "--store", f"s3://{BUCKET}/a").lower()
+
+
+def test_a_server_that_is_down_is_one_line(cli: Cli) -> None:
+    cli.variables |= {
+        "STOKER_S3_ENDPOINT": f"http://127.0.0.1:{prefect_server.free_port()}",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+    }
+    assert "127.0.0.1" in cli.refused("ingest", cli.recipe(WORDS), "--store", "s3://bucket-x")
+
+
+def test_a_prefect_server_that_is_down_is_one_line(cli: Cli) -> None:
+    cli.variables["STOKER_PREFECT_URL"] = f"http://127.0.0.1:{prefect_server.free_port()}/api"
+    assert "Prefect server does not answer" in cli.refused("ingest", cli.recipe(WORDS))
