@@ -1,9 +1,13 @@
 """Documentation is checked against the code: the README's tables and commands, and every example in a docstring."""
 
 import ast
+import doctest
+import importlib
 import inspect
+import io
 import re
 import shlex
+import tokenize
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from tests.test_repository import REPO, tracked
 README = (REPO / "README.md").read_text(encoding="utf-8")
 KINDS: dict[str, type[Source] | type[Step] | type[Rule]] = {"source": Source, "step": Step, "rule": Rule}
 PARTS = [(kind, name) for kind, offered in KINDS.items() for name in names(offered)]
+QUOTED_FOLDERS = ("stoker", "tests", "recipes", "examples", "flows", "pipelines", "storage", "training")
 COMMANDS = sorted(parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr,arg-type]  # argparse's own
 
 
@@ -158,3 +163,89 @@ def test_the_map_in_the_readme_names_what_is_there() -> None:
     folders = {str(path.parent) for path in files if path.parts[0] == "stoker" and path.suffix == ".py"}
     top = {path.parts[0] for path in files if not path.parts[0].startswith(".git")}
     assert (folders | top) - named == set()
+
+
+def public() -> list[tuple[str, type]]:
+    """The classes of every ``__all__`` of the package, by the module that offers them."""
+    classes = {}
+    for name in ("stoker", "stoker.storage", "stoker.training", "stoker.testing"):
+        module = importlib.import_module(name)
+        for public_name in module.__all__:
+            value = getattr(module, public_name)
+            if inspect.isclass(value):
+                classes[f"{name}.{public_name}"] = value
+    return sorted(classes.items())
+
+
+@pytest.mark.parametrize(("name", "offered"), public(), ids=[name for name, _ in public()])
+def test_every_public_class_has_an_example_that_runs(name: str, offered: type) -> None:
+    """The examples are doctests, and so run with the other tests."""
+    examples = doctest.DocTestParser().get_examples(inspect.getdoc(offered) or "")
+    assert examples, f"{name}: its docstring has no line that begins with >>>"
+
+
+@pytest.mark.parametrize(("name", "offered"), public(), ids=[name for name, _ in public()])
+def test_every_option_of_a_public_class_is_explained(name: str, offered: type) -> None:
+    """In its docstring or that of a class it extends: as ``option``, by a line ``option: ...``, or behind its field."""
+    if issubclass(offered, BaseException) or getattr(offered, "_is_protocol", False):
+        return
+    ours = [base for base in offered.__mro__ if base.__module__.startswith("stoker")]
+    text = "\n".join(f"{base.__doc__ or ''}\n{base.__init__.__doc__ or ''}\n{inspect.getsource(base)}" for base in ours)
+    options = [option for option in inspect.signature(offered).parameters if option not in ("args", "kwargs")]
+    explained = r"``{0}``|^\s+(?:\w+, )*{0}(?:, \w+)*: [^=\n]*$|^\s+{0}: .*  # "
+    assert [option for option in options if not re.search(explained.format(option), text, re.MULTILINE)] == []
+
+
+QUOTED_PATH = re.compile(r"(?<![\w.:/<-])((?:[\w-]+/)+[\w.-]+\.(?:py|toml|md|txt|html|json))(?![\w/])")
+QUOTED_NAME = re.compile(r"``(stoker(?:\.\w+)+)")
+
+
+def prose(path: Path) -> str:
+    """The docstrings and comments of a Python file."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    parts = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, documented)]
+    comments = [
+        token.string for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.COMMENT
+    ]
+    return "\n".join(parts + comments)
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    module, rest = name, []
+    while module:
+        try:
+            value: object = importlib.import_module(module)
+        except ModuleNotFoundError:
+            module, _, last = module.rpartition(".")
+            rest.insert(0, last)
+            continue
+        return all((value := getattr(value, attribute, None)) is not None for attribute in rest)
+    return False
+
+
+def test_every_path_and_name_that_the_code_quotes_is_there() -> None:
+    """In docstrings and comments: paths of this repository, and dotted names of the package."""
+    wrong = []
+    for path in tracked():
+        if path.suffix != ".py" or not path.is_relative_to(REPO / "stoker"):
+            continue
+        text = prose(path)
+        for quoted in QUOTED_PATH.findall(text):
+            first = quoted.split("/")[0]
+            if first not in QUOTED_FOLDERS:
+                continue  # of a corpus, of a user, of another project
+            if not any((root / quoted).exists() for root in (REPO, REPO / "stoker")) and "<" not in quoted:
+                wrong.append(f"{path.relative_to(REPO)}: {quoted}")
+        wrong += [f"{path.relative_to(REPO)}: {name}" for name in QUOTED_NAME.findall(text) if not resolves(name)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_path_of_the_repository_that_a_page_names_is_there(page: str) -> None:
+    text = (REPO / page).read_text(encoding="utf-8")
+    quoted = re.findall(rf"(?:`|\]\(|pytest (?:-m \S+ \S+ )?)((?:{'|'.join(QUOTED_FOLDERS)})/[\w./-]*)", text)
+    assert len(quoted) > 10
+    assert [path for path in quoted if not (REPO / path).exists()] == []

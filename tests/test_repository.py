@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ import stoker
 
 REPO = Path(__file__).resolve().parent.parent
 LAYERS = ("flows", "pipelines", "storage", "training")
+MOST_FILES = 14  # in one folder: more are not taken in at a glance
+SYSTEM_TESTS = (".", "system")  # folders of tests of no single module
 
 
 def tracked() -> list[Path]:
@@ -159,3 +162,27 @@ def test_every_dependency_is_pinned() -> None:
         if "==" in line and not line.startswith("#")
     }
     assert names <= pins, json.dumps(sorted(names - pins))
+
+
+def modules(folder: str) -> list[Path]:
+    """The Python files that git tracks in a folder of the repository, relative to that folder."""
+    root = REPO / folder
+    return [path.relative_to(root) for path in tracked() if path.suffix == ".py" and path.is_relative_to(root)]
+
+
+@pytest.mark.parametrize("folder", ["stoker", "tests"])
+def test_no_folder_is_a_drawer_of_many_files(folder: str) -> None:
+    sizes = Counter(path.parent for path in modules(folder) if path.name != "__init__.py")
+    assert {str(path): size for path, size in sizes.items() if size > MOST_FILES} == {}
+
+
+def test_a_test_stands_where_its_module_does_and_has_its_name() -> None:
+    """Tests of the whole (killed processes, real data, the repository itself) stand in SYSTEM_TESTS."""
+    code = set(modules("stoker"))
+    mirrored = [
+        path
+        for path in modules("tests")
+        if path.name.startswith("test_") and path.parent not in {Path(folder) for folder in SYSTEM_TESTS}
+    ]
+    assert len(mirrored) > 50
+    assert [str(path) for path in mirrored if path.with_name(path.name.removeprefix("test_")) not in code] == []
