@@ -11,7 +11,6 @@ from stoker.storage.errors import CorruptShard
 from stoker.storage.shards import records
 
 Int64Array = npt.NDArray[np.int64]
-Places = Int64Array  # the name in stoker.training
 COLUMNS = ("key", "start", "stop", "members")  # of the index file, that a reader needs
 
 

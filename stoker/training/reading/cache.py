@@ -21,7 +21,7 @@ from threading import Event, Lock
 from typing import Any
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.shards.index import Places, ShardIndex
+from stoker.storage.shards.index import Int64Array, ShardIndex
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Shard
 from stoker.training.reading.cache_files import CacheFiles, default_folder
@@ -40,7 +40,7 @@ _MIN_WAIT_S = 0.2  # a batch waits so long for whole shards anyway; longer only 
 _ESTIMATES, _ESTIMATE_INTERVAL_S = 3, 0.1
 _INDEXES = 1024  # that are kept in memory: a few hundred bytes to a megabyte each
 
-ShardRows = tuple[Shard, Places, Places]  # a shard, rows of it, and their slots: their indexes in the batch
+ShardRows = tuple[Shard, Int64Array, Int64Array]  # a shard, rows of it, and their slots: their indexes in the batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ class Cache:
         if corruption is not None:
             raise corruption
 
-    def _verified_slice(self, shard: Shard, rows: Places, slots: Places) -> ShardSlice:
+    def _verified_slice(self, shard: Shard, rows: Int64Array, slots: Int64Array) -> ShardSlice:
         """The slice of a shard, once it is VERIFIED. Raises CorruptShard; of one shard the same each time."""
         key = key_of(shard)
         if (message := self._corrupt.get(key)) is not None:
@@ -201,7 +201,9 @@ class Cache:
             self._corrupt[key] = str(error)
             raise
 
-    def _slice(self, shard: Shard, index: ShardIndex, view: memoryview, rows: Places, slots: Places) -> ShardSlice:
+    def _slice(
+        self, shard: Shard, index: ShardIndex, view: memoryview, rows: Int64Array, slots: Int64Array
+    ) -> ShardSlice:
         url, key = f"{self._tars.url}/{shard.key}", key_of(shard)
         with self._lock:
             if key in self._open:

@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from stoker.storage.shards.index import Places, ShardIndex
+from stoker.storage.shards.index import Int64Array, ShardIndex
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import RECORD, parse_external_record, parse_record
 
@@ -19,8 +19,8 @@ class ShardSlice:
 
     url: str  # of the shard, for messages
     index: ShardIndex
-    rows: Places  # in the shard
-    slots: Places  # each row's index in the batch
+    rows: Int64Array  # in the shard
+    slots: Int64Array  # each row's index in the batch
     regions: Sequence[memoryview]  # each row's bytes [start, stop) of the tar; empty if there is ``whole``
     whole: memoryview | None = None  # the tar
 
@@ -46,7 +46,7 @@ class ShardSlice:
         row = int(self.rows[number])
         return self.whole[int(self.index.starts[row]) : int(self.index.stops[row])]
 
-    def select(self, kept: npt.NDArray[np.bool_], slots: Places) -> "ShardSlice":
+    def select(self, kept: npt.NDArray[np.bool_], slots: Int64Array) -> "ShardSlice":
         """Some of the rows, in other slots of the batch."""
         regions: Sequence[memoryview] = ()
         if self.regions:

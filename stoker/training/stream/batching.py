@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.shards.index import Places
+from stoker.storage.shards.index import Int64Array
 from stoker.storage.shards.sample import Sample
 from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import CorruptSample, TrainingError
@@ -290,7 +290,9 @@ def _close_gaps(slices: list[ShardSlice]) -> list[ShardSlice]:
     return [part.select(np.ones(len(part.rows), bool), np.searchsorted(taken, part.slots)) for part in slices]
 
 
-def group_by_shard(shards: Sequence[Shard], located: tuple[Places, Places], slots: Places) -> list[ShardRows]:
+def group_by_shard(
+    shards: Sequence[Shard], located: tuple[Int64Array, Int64Array], slots: Int64Array
+) -> list[ShardRows]:
     """One entry a shard. ``located``: for each of the ``slots`` the shard, as an index into ``shards``, and the row."""
     shard_indexes, rows = located
     order = np.argsort(shard_indexes, kind="stable")

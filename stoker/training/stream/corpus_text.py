@@ -10,7 +10,7 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from stoker.storage.shards.index import Places
+from stoker.storage.shards.index import Int64Array
 from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import TrainingError
 from stoker.training.reading.cache import Cache
@@ -29,7 +29,7 @@ class EpochText:
     """
 
     def __init__(
-        self, cache: Cache, shards: Sequence[Shard], order: EpochOrder, totals: Places, tokens: Tokens, lanes: int
+        self, cache: Cache, shards: Sequence[Shard], order: EpochOrder, totals: Int64Array, tokens: Tokens, lanes: int
     ) -> None:
         self._cache, self._shards, self._order, self._tokens = cache, shards, order, tokens
         in_order = totals[order.shards]
@@ -41,7 +41,7 @@ class EpochText:
         ).cumsum()
         # Each lane is in a window of its own, and may be in two while it goes from one to the next.
         self._max_layouts = lanes + 2
-        self._layouts: dict[int, tuple[Places, Places, Places]] = {}  # by window: see ``_layout``
+        self._layouts: dict[int, tuple[Int64Array, Int64Array, Int64Array]] = {}  # by window: see ``_layout``
         self._documents: dict[int, Ids] = {}  # by their first token's position in the text
         self._max_documents = _DOCUMENTS * max(1, lanes)
         self._lock = Lock()  # of the two dictionaries
@@ -73,7 +73,7 @@ class EpochText:
         piece = document[skip - 1 : skip - 1 + len(out)]
         out[: len(piece)] = piece
 
-    def _layout(self, window: int) -> tuple[Places, Places, Places]:
+    def _layout(self, window: int) -> tuple[Int64Array, Int64Array, Int64Array]:
         """Shard, row and first token of each document of a window, in the epoch's order."""
         with self._lock:
             layout = self._layouts.pop(window, None)
@@ -113,7 +113,7 @@ class EpochText:
         return documents
 
 
-def sizes_of(cache: Cache, shard: Shard, tokens: Tokens) -> Places:
+def sizes_of(cache: Cache, shard: Shard, tokens: Tokens) -> Int64Array:
     """The tokens of each document of a shard, its boundary included: from its index alone. Raises TrainingError."""
     sizes = cache.index(shard).sizes_of(tokens.field)
     if (sizes < 0).any():
@@ -125,12 +125,12 @@ def sizes_of(cache: Cache, shard: Shard, tokens: Tokens) -> Places:
     return sizes // tokens.width + 1
 
 
-def totals_of(cache: Cache, shards: Sequence[Shard], tokens: Tokens) -> Places:
+def totals_of(cache: Cache, shards: Sequence[Shard], tokens: Tokens) -> Int64Array:
     """The tokens of each shard, boundaries included."""
     cache.indexes(shards)  # several at a time
     return np.array([int(sizes_of(cache, shard, tokens).sum()) for shard in shards], np.int64)
 
 
-def _edges(order: EpochOrder) -> Places:
+def _edges(order: EpochOrder) -> Int64Array:
     """The index of each window's first shard."""
     return np.arange(0, len(order.shards), order.window, dtype=np.int64)

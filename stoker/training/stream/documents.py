@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stoker.storage.shards.index import Places
+from stoker.storage.shards.index import Int64Array
 from stoker.training.errors import TrainingError
 from stoker.training.reading.samples import Samples
 from stoker.training.stream.batching import Located, SampleOrder, group_by_shard
@@ -43,7 +43,7 @@ class BucketOrder:
         self._shard_order, self._tokens = shard_order, tokens
         self._batches, self._batch_size = bucket, batch_size
         self._seed, self._shuffle = seed, shuffle
-        self._sorted: dict[tuple[int, int], tuple[Places, Places]] = {}  # by epoch and number of the bucket
+        self._sorted: dict[tuple[int, int], tuple[Int64Array, Int64Array]] = {}  # by epoch and number of the bucket
 
     @property
     def samples(self) -> int:
@@ -53,8 +53,8 @@ class BucketOrder:
     def locate(self, epoch: int, start: int, stop: int) -> Located:
         """See SampleOrder."""
         size = self._batches * self._batch_size
-        shards: list[Places] = []
-        rows: list[Places] = []
+        shards: list[Int64Array] = []
+        rows: list[Int64Array] = []
         while start < stop:
             number, first = divmod(start, size)
             last = min(size, first + stop - start)
@@ -75,7 +75,7 @@ class BucketOrder:
         """See SampleOrder."""
         self._shard_order.wait_verified()
 
-    def _bucket(self, epoch: int, number: int) -> tuple[Places, Places]:
+    def _bucket(self, epoch: int, number: int) -> tuple[Int64Array, Int64Array]:
         """Shards and rows of a bucket's documents: batches of like lengths, in a shuffled order."""
         bucket = self._sorted.get((epoch, number))
         if bucket is not None:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from stoker.storage.shards.index import Places
+from stoker.storage.shards.index import Int64Array
 from stoker.storage.shards.sample import Sample
 from stoker.training.errors import TrainingError
 from stoker.training.reading.samples import Samples
@@ -186,7 +186,7 @@ class MixedOrder:
             located += self._locate_in(corpus, epoch, before[corpus], np.flatnonzero(corpora == corpus))
         return located
 
-    def _locate_in(self, corpus: int, epoch: int, first: int, slots: Places) -> Located:
+    def _locate_in(self, corpus: int, epoch: int, first: int, slots: Int64Array) -> Located:
         """The samples of a corpus from its ``first`` on, one for each slot; it may begin anew among them."""
         order, located = self._orders[corpus], []
         while len(slots):

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from stoker.storage.shards.index import Places
+from stoker.storage.shards.index import Int64Array
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -26,7 +26,7 @@ class EpochOrder:
     Without ``shuffle``: shard by shard, as they are stored.
     """
 
-    counts: Sequence[int] | Places  # samples of each shard
+    counts: Sequence[int] | Int64Array  # samples of each shard
     seed: int = 0
     epoch: int = 0
     window: int = 8  # shards
@@ -38,14 +38,14 @@ class EpochOrder:
         return int(np.asarray(self.counts, np.int64).sum())
 
     @cached_property
-    def shards(self) -> Places:
+    def shards(self) -> Int64Array:
         """The shards, as indexes into ``counts``, in the order of this epoch."""
         if not self.shuffle:
             return np.arange(len(self.counts), dtype=np.int64)
         return permutation(len(self.counts), self.seed, self.epoch, 0)
 
     @cached_property
-    def _starts(self) -> Places:
+    def _starts(self) -> Int64Array:
         """The position of each shard's first sample, in the epoch's order; at the end the number of samples."""
         counts = np.asarray(self.counts, np.int64)[self.shards]
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
@@ -54,7 +54,7 @@ class EpochOrder:
         """The window that holds a position."""
         return int(np.searchsorted(self._starts, position, side="right") - 1) // self.window
 
-    def _shuffled(self, window: int, samples: int) -> Places:
+    def _shuffled(self, window: int, samples: int) -> Int64Array:
         """The permutation of a window's samples. A few are kept: threads that make batches ahead straddle two."""
         shuffled = self._permutations.get(window)
         if shuffled is None:
@@ -65,17 +65,17 @@ class EpochOrder:
         return shuffled
 
     @cached_property
-    def _permutations(self) -> dict[int, Places]:
+    def _permutations(self) -> dict[int, Int64Array]:
         return {}
 
-    def shards_of(self, window: int) -> Places:
+    def shards_of(self, window: int) -> Int64Array:
         """The shards of a window, as indexes into ``counts``; none behind the last window."""
         return self.shards[window * self.window : (window + 1) * self.window]
 
-    def locate(self, start: int, stop: int) -> tuple[Places, Places]:
+    def locate(self, start: int, stop: int) -> tuple[Int64Array, Int64Array]:
         """For each position in [start, stop): the shard, as an index into ``counts``, and the row in that shard."""
-        shards: list[Places] = []
-        rows: list[Places] = []
+        shards: list[Int64Array] = []
+        rows: list[Int64Array] = []
         position, stop = max(0, start), min(stop, self.samples)
         while position < stop:
             window = self.window_of(position)
@@ -95,7 +95,7 @@ class EpochOrder:
         return np.concatenate(shards or none), np.concatenate(rows or none)
 
 
-def permutation(count: int, *key: int) -> Places:
+def permutation(count: int, *key: int) -> Int64Array:
     """A permutation of ``range(count)`` that depends on ``key`` alone, in every version of numpy.
 
     Sorted by the hashes of a counter (splitmix64: Steele, Lea and Flood, OOPSLA 2014); numpy's own permutations
