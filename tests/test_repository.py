@@ -17,7 +17,7 @@ import stoker
 REPO = Path(__file__).resolve().parent.parent
 LAYERS = ("flows", "pipelines", "storage", "training")
 MOST_FILES = 14  # in one folder: more are not taken in at a glance
-SYSTEM_TESTS = (".", "system")  # folders of tests of no single module
+WHOLE = (".", "system", "pipelines", "training", "testing")  # folders that also have tests of no single module
 
 
 def tracked() -> list[Path]:
@@ -177,12 +177,12 @@ def test_no_folder_is_a_drawer_of_many_files(folder: str) -> None:
 
 
 def test_a_test_stands_where_its_module_does_and_has_its_name() -> None:
-    """Tests of the whole (killed processes, real data, the repository itself) stand in SYSTEM_TESTS."""
+    """Tests of several modules together (killed processes, real data, other loaders) stand in a folder of WHOLE."""
     code = set(modules("stoker"))
     mirrored = [
         path
         for path in modules("tests")
-        if path.name.startswith("test_") and path.parent not in {Path(folder) for folder in SYSTEM_TESTS}
+        if path.name.startswith("test_") and path.parent not in {Path(folder) for folder in WHOLE}
     ]
     assert len(mirrored) > 50
     assert [str(path) for path in mirrored if path.with_name(path.name.removeprefix("test_")) not in code] == []
