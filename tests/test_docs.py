@@ -29,7 +29,7 @@ from tests.test_repository import REPO, tracked
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
 KINDS: dict[str, type[Source] | type[Step] | type[Rule]] = {"source": Source, "step": Step, "rule": Rule}
-PARTS = [(kind, name) for kind, offered in KINDS.items() for name in names(offered)]
+PARTS = [(kind, name) for kind, offered in KINDS.items() for name in names(offered)]  # type: ignore[type-var]  # one of three
 QUOTED_FOLDERS = ("stoker", "tests", "recipes", "examples", "flows", "pipelines", "storage", "training")
 COMMANDS = sorted(parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr,arg-type]  # argparse's own
 
@@ -219,7 +219,7 @@ def prose(path: Path) -> str:
 
 def resolves(name: str) -> bool:
     """Whether a dotted name is a module, or something in one."""
-    module, rest = name, []
+    module, rest = name, list[str]()
     while module:
         try:
             value: object = importlib.import_module(module)

@@ -179,6 +179,7 @@ def test_no_folder_is_a_drawer_of_many_files(folder: str) -> None:
 def test_a_test_stands_where_its_module_does_and_has_its_name() -> None:
     """Tests of several modules together (killed processes, real data, other loaders) stand in a folder of WHOLE."""
     code = set(modules("stoker"))
+    code |= {path.with_name(f"{path.parent.name}.py") for path in code if path.name == "__init__.py"}
     mirrored = [
         path
         for path in modules("tests")

@@ -2,15 +2,6 @@
 
 A run that was stopped goes on from its checkpoint, which holds JSON values and tensors alone, and ends as if it had not
 been. For that the schema has to be JSON, weights must load without pickle, and the seed must decide everything.
-
-    class TestMyModel(ModelContract):
-        @pytest.fixture
-        def model(self) -> Model:
-            return MyModel(width=4)
-
-        @pytest.fixture
-        def corpus(self, tmp_path: Path) -> Corpus:
-            return Corpus(*sample_corpus(64, kind="images"), cache=tmp_path)
 """
 
 import dataclasses
@@ -41,6 +32,16 @@ class ModelContract:
     """Tests of a model. Override the fixtures ``model`` (a small one) and ``corpus``.
 
     The corpus is small, and something can be learned of it by heart: ten steps on its first batch must lower the loss.
+
+    >>> from stoker.testing import sample_corpus
+    >>> from stoker.training.models.lstm import Lstm
+    >>> class TestLstm(ModelContract):
+    ...     @pytest.fixture
+    ...     def model(self) -> Model:
+    ...         return Lstm(hidden=16)
+    ...     @pytest.fixture
+    ...     def corpus(self, tmp_path) -> Corpus:
+    ...         return Corpus(*sample_corpus(64), cache=tmp_path)
     """
 
     split: ClassVar[str] = "train"

@@ -2,15 +2,6 @@
 
 Decisions are published with a version and explain it (``stoker why``), so each names its sample once, a reason that is
 known, and as witness another sample; whoever reads the records in other pieces must come to the same ones.
-
-    class TestOnePerAuthor(RuleContract):
-        @pytest.fixture
-        def rule(self) -> Rule:
-            return OnePerAuthor()
-
-        @pytest.fixture
-        def records(self) -> pa.Table:
-            return pa.table({"key": ["a", "b"], "author": ["Ann", "Ann"]})
 """
 
 from typing import ClassVar
@@ -29,6 +20,15 @@ class RuleContract(ComponentContract):
 
     ``records`` have unique keys and what the rule reads. The columns ``group`` (the key), ``split``, ``part`` and
     ``content_sha256``, which records always have, are added where they are missing.
+
+    >>> from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
+    >>> class TestExactDuplicates(RuleContract):
+    ...     @pytest.fixture
+    ...     def rule(self) -> Rule:
+    ...         return ExactDuplicates()
+    ...     @pytest.fixture
+    ...     def records(self) -> pa.Table:
+    ...         return pa.table({"key": ["a", "b"], "content_sha256": ["00", "00"]})
     """
 
     witness_is_kept: ClassVar[bool] = True  # False: of what drops each other, all go

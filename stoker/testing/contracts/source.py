@@ -2,12 +2,6 @@
 
 A run that was killed finds its finished partitions by their names and payloads, and a partition that is tried again
 must give the same bytes, in another process too. So everything here is read twice and compared.
-
-    class TestMySource(SourceContract):
-        @pytest.fixture
-        def source(self, tmp_path: Path) -> Source:
-            (tmp_path / "a.csv").write_text("text\\none\\ntwo\\n")
-            return MySource(files="*.csv")
 """
 
 import json
@@ -34,6 +28,13 @@ class SourceContract(ComponentContract):
     """Tests of a source. Override the fixture ``source``, and ``context`` if it needs another; it must keep something.
 
     Paths in the source's options are relative to ``tmp_path``, as they are to a recipe's folder.
+
+    >>> from stoker.pipelines.sources.local_files import LocalFiles
+    >>> class TestLocalFiles(SourceContract):
+    ...     @pytest.fixture
+    ...     def source(self, tmp_path: Path) -> Source:
+    ...         (tmp_path / "a.txt").write_text("one")
+    ...         return LocalFiles(files=".")
     """
 
     @pytest.fixture

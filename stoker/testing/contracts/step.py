@@ -2,15 +2,6 @@
 
 A partition that is tried again must give the same bytes, so a step may depend on its sample and options alone; an odd
 sample is data that is counted, so a step rejects it and raises nothing.
-
-    class TestLowercase(StepContract):
-        @pytest.fixture
-        def step(self) -> Step:
-            return Lowercase()
-
-        @pytest.fixture
-        def samples(self) -> list[Sample]:
-            return [Sample("a", {"txt": b"Some TEXT"})]
 """
 
 import copy
@@ -38,7 +29,17 @@ _ODD_SAMPLES = (
 
 
 class StepContract(ComponentContract):
-    """Tests of a step. Override the fixtures ``step`` and ``samples``; at least one of the samples must be kept."""
+    """Tests of a step. Override the fixtures ``step`` and ``samples``; at least one of the samples must be kept.
+
+    >>> from stoker.pipelines.steps.text_length import TextLength
+    >>> class TestTextLength(StepContract):
+    ...     @pytest.fixture
+    ...     def step(self) -> Step:
+    ...         return TextLength()
+    ...     @pytest.fixture
+    ...     def samples(self) -> list[Sample]:
+    ...         return [Sample("a", {"txt": b"Some text. " * 100})]
+    """
 
     @pytest.fixture
     def step(self) -> Step:

@@ -2,11 +2,6 @@
 
 The stream, the pipeline and ``stoker verify`` rely on each of these checks: a version is published by a create-only
 write, and training reads ranges of objects from many threads and processes.
-
-    class TestMyStore(StoreContract):
-        @pytest.fixture
-        def store(self, tmp_path: Path) -> Store:
-            return MyStore(tmp_path)
 """
 
 import pickle
@@ -46,7 +41,14 @@ _ODD_KEYS = [
 
 
 class StoreContract:
-    """Tests of a store. Override the fixture ``store``: an empty store each time."""
+    """Tests of a store. Override the fixture ``store``: an empty store each time.
+
+    >>> from stoker.storage.stores.memory import MemoryStore
+    >>> class TestMemoryStore(StoreContract):
+    ...     @pytest.fixture
+    ...     def store(self) -> Store:
+    ...         return MemoryStore()
+    """
 
     objects_are_files: ClassVar[bool] = False  # whether ``path`` gives a file of each object
     processes_share_it: ClassVar[bool] = True  # whether another process sees what this one writes, and the reverse

@@ -90,7 +90,7 @@ def test_no_sample_changes_its_split_when_the_corpus_grows(tmp_path: Path) -> No
     splits = []
     for made in (recipe(words[:60]), recipe(words)):
         manifest = run(made, store, tmp_path).manifest
-        found = {}
+        found: dict[str, str] = {}
         for shard in manifest.shards:
             found |= dict.fromkeys(records.decode(store.read(shard.index))["key"].to_pylist(), shard.split)
         splits.append(found)
