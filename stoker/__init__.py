@@ -1,6 +1,6 @@
-"""Stoker mines training data, washes it and feeds it to deep networks.
+"""Stoker collects training data, cleans it, publishes it in versions, and streams it into training.
 
-The public surface is small and lazy: `import stoker` loads neither torch nor Prefect.
+Public names are imported at first use: `import stoker` loads neither torch nor Prefect.
 """
 
 from importlib import import_module
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# name → the module that holds it; PEP 562
+# public name → its module, imported by __getattr__ (PEP 562)
 _PUBLIC = {
     "Manifest": "stoker.storage.versions.manifest",
     "Sample": "stoker.storage.shards.sample",
