@@ -1,4 +1,4 @@
-"""Which process a flow run of the command line lives in, so that a killed run is marked as crashed in Prefect.
+"""Records the process of each flow run of the command line, so that a killed run is marked as crashed in Prefect.
 
 Without this Prefect would show a run whose process was killed as running for ever.
 """

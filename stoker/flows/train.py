@@ -16,7 +16,7 @@ from stoker.flows.settings import Settings
 from stoker.storage.versions.manifest import load_manifest
 
 if TYPE_CHECKING:
-    from stoker.training.run.loop import Event, Result
+    from stoker.training.run.train import Event, Result
 
 
 @flow(name="train", flow_run_name="{model} on {corpus}", persist_result=False, validate_parameters=False)
@@ -33,7 +33,7 @@ def train(
     Returns the run's result, or the state Cancelled when it was asked to stop: it saved a checkpoint then and can be
     resumed. Raises StokerError.
     """
-    from stoker.training.run.loop import train as run_training
+    from stoker.training.run.train import train as run_training
 
     parsed_settings = Settings.from_json(settings)
     home = parsed_settings.home

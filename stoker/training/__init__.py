@@ -25,7 +25,7 @@ _PUBLIC = {
     "gradient_scale": "stoker.training.run.distributed",
     "padded": "stoker.training.run.distributed",
     "rank_and_world": "stoker.training.run.distributed",
-    "train": "stoker.training.run.loop",
+    "train": "stoker.training.run.train",
 }
 __all__ = [
     "Batches",
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from stoker.training.pictures.pictures import PictureMaker, Pictures
     from stoker.training.reading.samples import Samples
     from stoker.training.run.distributed import gradient_scale, padded, rank_and_world
-    from stoker.training.run.loop import train
     from stoker.training.run.options import TrainOptions
+    from stoker.training.run.train import train
     from stoker.training.stream.documents import Documents, DocumentStream
     from stoker.training.stream.mixing import MixedStream
     from stoker.training.stream.stream import ShardStream

@@ -29,7 +29,7 @@ _RARE_COMPRESSIONS = ("webp", "jpeg2000", "lerc")  # most builds of libtiff lack
 
 
 def _tiff_ends_early(image: Image.Image | None, payload: bytes) -> bool:
-    """Whether a TIFF's directory places pixels behind the end of the data."""
+    """Whether a TIFF's directory places pixels after the end of the data."""
     tags = getattr(image, "tag_v2", {})
     for offsets, sizes in ((273, 279), (324, 325)):  # of strips, of tiles
         starts, counts = tags.get(offsets, ()), tags.get(sizes, ())

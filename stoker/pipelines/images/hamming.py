@@ -43,8 +43,9 @@ def parse_hashes(hashes: list[str]) -> Words:
 def near_duplicates(hashes: Words, distance: int) -> Iterator[NearDuplicate]:
     """Every hash within ``distance`` bits of an older representative, in order of the input.
 
-    Its representative is the oldest such; a hash that has none is a representative. So a chain of small steps does
-    not collapse into its first link, and the result does not depend on the batches that are compared at once.
+    The oldest representative near enough is chosen; a hash with none near becomes one itself. So a chain of small
+    steps does not collapse into its first link, and the result does not depend on the batches that are compared at
+    once.
     ``distance`` is at most ``MAX_DISTANCE``.
 
     Only representatives are looked up in the index, and equal hashes are looked up once: many copies of one image

@@ -99,7 +99,7 @@ class _SimilarSamples:
     oldest: dict[int, int] = field(default_factory=dict)  # value → the row of its oldest kept sample
 
     def similar_to(self, row: int) -> Iterator[int]:
-        """For each value similar to the row's, the oldest kept sample: all kept ones of a value are in one split."""
+        """The oldest kept sample of each similar value. One is enough: all kept samples of a value are in one split."""
         value = self.values[row]
         if value is not None:
             for other in (value, *self.neighbours.get(value, ())):

@@ -1,4 +1,6 @@
-"""The split of a group of samples, from a hash of the group's name, so that it never moves."""
+"""The split of a group of samples, from a hash of the group's name, so that it never moves.
+
+Sources name the group (a page, a video, a document). Rules such as ``leak_free_split`` may move a sample afterwards."""
 
 import hashlib
 from collections.abc import Mapping

@@ -131,7 +131,7 @@ _INVERSE = pow(_BASE, -1, 1 << 64)
 
 
 def mix(values: Hashes) -> Hashes:
-    """The finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): a bijection without structure."""
+    """The last step of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): scrambles 64 bits, one to one."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

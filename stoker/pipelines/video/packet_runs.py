@@ -14,7 +14,7 @@ Packet = Any  # av.Packet: PyAV is untyped to us
 
 
 def packet_runs(packets: Iterator[Packet], *, seekable: bool) -> Iterator[tuple[list[Packet], int | None]]:
-    """Each run with the time stamp (pts) from which the next run decodes without it; None if the next needs it."""
+    """The runs, each with the time stamp (pts) at which the next run can be decoded alone; None if it cannot."""
     previous: list[Packet] = []
     run: list[Packet] = []
     size = 0
@@ -33,7 +33,7 @@ def packet_runs(packets: Iterator[Packet], *, seekable: bool) -> Iterator[tuple[
 
 
 def _restart_pts(run: list[Packet]) -> int | None:
-    """The time stamp of a run's key frame; None if frames shown before it follow, which need the run before."""
+    """The time stamp of a run's key frame; None if later packets need the previous run."""
     if not run or not run[0].is_keyframe or any(packet.pts is None and packet.size for packet in run):
         return None
     stamps = [packet.pts for packet in run if packet.size]

@@ -68,7 +68,7 @@ class Client:
         self._resolver.close()
 
     def _fetch(self, text: str, sink: Sink, accept: str, cancel: threading.Event | None) -> Fetched | Rejected:
-        """Fetch the URL that the text is meant as, and close the sink."""
+        """Normalise the text to a URL, fetch it, close the sink."""
         keep = False
         try:
             try:

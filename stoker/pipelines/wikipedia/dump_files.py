@@ -169,7 +169,7 @@ def _read_plain(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def _read_bz2(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
-    """All streams of a range, one after the other. Bytes behind the end of the XML that are no bz2 are ignored."""
+    """All streams of a range, one after the other. Bytes after the end of the XML that are no bz2 are ignored."""
     position, stream, tail = start, start, b""  # of the file; where the stream began; the last XML
     decoder = bz2.BZ2Decompressor()
     data = b""

@@ -40,7 +40,7 @@ class PageCutter:
 
     @property
     def open_offset(self) -> int | None:
-        """Where the page began in which the stream so far ends (or what may become its first tag); None outside."""
+        """The offset where the unfinished page (or a partial ``<page`` tag) begins; None if no page is open."""
         return self._oversized_offset if self._oversized else self._offset if self._buffer else None
 
     @property

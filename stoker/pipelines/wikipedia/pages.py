@@ -19,7 +19,7 @@ _MAX_BYTES_WITHOUT_PAGE = 256 << 20  # of XML: no dump has so many, a decompress
 
 
 def raw_pages(dump: DumpFile, start: int, stop: int) -> Iterator[RawPage]:
-    """The pages that begin in a byte range of the file; the last may end behind it.
+    """The pages that begin in a byte range of the file; the last may end after it.
 
     A damaged stream's pages come out with a fault if an index names them. Raises SourceBroken when pages are lost
     whose ids are not known, OSError.
@@ -56,7 +56,7 @@ def _ranges_to_read(dump: DumpFile, start: int, stop: int) -> list[tuple[int, in
 
 
 def _finish_last_page(dump: DumpFile, stop: int, cutter: PageCutter, size: int) -> Iterator[RawPage]:
-    """The page that begins before a range's end and ends behind it. ``size``: bytes of XML in the range."""
+    """The page that begins before a range's end and ends after it. ``size``: bytes of XML in the range."""
     try:
         for chunk in read_xml(dump, stop, dump.size):
             for raw in cutter.feed(chunk):

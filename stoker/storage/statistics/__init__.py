@@ -1,1 +1,1 @@
-"""Mergeable statistics of a corpus' columns."""
+"""Mergeable statistics of a corpus's columns."""

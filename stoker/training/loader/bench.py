@@ -51,7 +51,7 @@ class BenchResult:
 
     @property
     def rate(self) -> float:
-        """Samples a second that a loop which does nothing gets."""
+        """Samples per second delivered to an empty loop."""
         return self.loading.samples_per_s
 
     @property

@@ -88,7 +88,7 @@ def batches_of_processes(
 
 
 def _check_skip_budget(stream: Stream, result: WorkerResult) -> None:
-    """Each worker counts only its own skips since it began; all of them together have one budget."""
+    """Check the skips of all workers together: each worker knows only its own."""
     if not result.sums.get("skipped"):
         return
     skipped, budget = stream.counters.sums()["skipped"], getattr(stream, "skip_budget", None)  # texts skip nothing

@@ -1,4 +1,4 @@
-"""Libturbojpeg 3 through ctypes, which releases the interpreter's lock: finds the library, declares its functions."""
+"""Finds libturbojpeg 3 and declares its functions for ctypes, which releases the GIL during calls."""
 
 import ctypes
 import ctypes.util

@@ -1,7 +1,8 @@
-"""Shards on this machine: a content-addressed LRU disk cache, shared by processes, that reads ahead of verification.
+"""Shards on this machine: a content-addressed LRU disk cache, shared by processes, read before it is verified.
 
 A tar that is a file here already is mapped where it is. Others are downloaded whole into the cache folder (see
-``cache_files``), once for all processes. Each shard is one ShardFetch with one state (see ``fetching``):
+``cache_files``, which also removes the least recently used), once for all processes. Each shard is one ShardFetch with
+one state (see ``fetching``):
 
     FETCHING ──> COMPLETE ──> VERIFIED | CORRUPT        FAILED: fetched again at the next use
 

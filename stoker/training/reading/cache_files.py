@@ -112,7 +112,7 @@ class CacheFiles:
         return file
 
     def commit(self, sha256: str, size: int, file: int) -> None:
-        """Give a written and verified file its name. Close it after that, so that who waits for the lock finds it."""
+        """Give a verified file its name. Close it after that: a process that waits for the lock then finds it."""
         if not _boot_id():
             os.fsync(file)
         os.replace(self._incomplete_path(sha256, size), self.path / sha256)
@@ -178,7 +178,7 @@ class CacheFiles:
         return self.path / f"{_INCOMPLETE}{sha256}-{size}"
 
     def _check_owner(self) -> None:
-        """Raise PermissionError if another user made the default folder: anyone may, where it is."""
+        """Raise PermissionError if another user made the default folder: any user can create folders in /tmp."""
         if not self._owner_checked and hasattr(os, "getuid"):
             with suppress(FileNotFoundError):
                 if self.path.lstat().st_uid != os.getuid():

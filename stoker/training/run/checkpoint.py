@@ -5,7 +5,8 @@
     <corpus>/runs/<run>/<step>-<sha16>.pt     torch.save of tensors and plain values
     <corpus>/runs/<run>/<step>.json           a CheckpointInfo; written last, so that the checkpoint exists with it
 
-The tensors' file is a pickle, as torch.save writes it. It is read with ``weights_only=True``, which runs no code.
+The tensors' file is a pickle, as torch.save writes it. It is read with ``weights_only=True``, which runs no code. What
+it holds is put together by ``loop``.
 """
 
 import hashlib

@@ -23,7 +23,7 @@ class DistributedStream(Protocol):
     world_size: int
 
     def padding(self, start: int) -> int:
-        """How many samples at the end of this rank's share of the batch at a position are there for the second time."""
+        """How many samples at the end of this rank's share of the batch at a position are repeats (padding)."""
 
 
 def rank_and_world() -> tuple[int, int]:

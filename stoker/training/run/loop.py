@@ -1,155 +1,325 @@
-"""Train a model on a pinned version; a run that was stopped anywhere resumes with the same call."""
+"""One training run: build all of its parts, restore a checkpoint, then train, evaluate and save to the end.
 
-import json
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+Each batch is one optimiser step. Progress is reported every half second, a checkpoint is saved every ``checkpoint_s``
+seconds, and every epoch ends with an evaluation on the held-out split.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from stoker.storage.errors import AlreadyExists
-from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest
+from stoker.training.errors import TrainingError
+from stoker.training.loader.loader import Loader, Stream
+from stoker.training.loader.monitor import StreamMonitor
 from stoker.training.run import checkpoint as checkpoints
-from stoker.training.run.checkpoint import Checkpoint
-from stoker.training.run.model import Corpus
-from stoker.training.run.options import TrainOptions, parse_options, run_identity
-from stoker.training.run.run import Event, Result, RunConfig, run
+from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo
+from stoker.training.run.devices import device_of
+from stoker.training.run.metrics import MetricsLog
+from stoker.training.run.model import Corpus, Model, Schema, StepOutput
+from stoker.training.run.optimisers import build_optimiser, learning_rate_at
+from stoker.training.run.options import TrainOptions
 
-__all__ = ["Event", "Result", "train"]
-
-
-def _no_progress(event: Event) -> None:
-    """Show nothing."""
+_PROGRESS_INTERVAL_S = 0.5  # seconds between two "step" events
 
 
-def _never_stop() -> bool:
-    return False
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Progress of a run. ``kind``: start, step, evaluate, checkpoint or end."""
+
+    kind: str
+    run: str
+    step: int
+    steps: int  # of the whole run
+    epoch: int
+    loss: float = math.nan  # mean since the last step event
+    rate: float = math.nan  # samples or tokens a second
+    stall: float = math.nan  # share of the time since the last step event that was spent waiting for data
+    metrics: dict[str, Any] = field(default_factory=dict)  # Any: JSON values; of the last evaluation
 
 
-def train(
-    store: Store,
-    version: Manifest,
-    model: str,
-    options: dict[str, Any] | None = None,  # Any: texts or values, by the option's name
-    *,
-    resume: bool = False,
-    folder: Path | None = None,
-    cache: Path | None = None,
-    progress: Callable[[Event], None] = _no_progress,
-    stop: Callable[[], bool] = _never_stop,
-    given: dict[str, Any] | None = None,
-) -> Result:
-    """Train a model on a version, and save checkpoints and metrics into its store.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended. ``stopped``: before its last step, to be resumed; ``resumed_at``: the step that it began at."""
 
-    On the CPU, with the same number of threads, a run that was resumed any number of times ends with the weights of
-    one that was never stopped, bit for bit.
+    run: str
+    reference: str
+    step: int
+    steps: int
+    metrics: dict[str, Any]  # Any: JSON values; of the last evaluation
+    sample: str
+    folder: Path  # of metrics.jsonl and TensorBoard's events
+    resumed_at: int
+    stopped: bool
 
-    >>> import tempfile
-    >>> from dataclasses import replace
-    >>> from pathlib import Path
-    >>> from stoker.testing import sample_corpus
-    >>> from stoker.training import train
-    >>> store, manifest = sample_corpus(200, kind="images")  # two shards; one is to be the held-out split
-    >>> manifest = replace(manifest, shards=(manifest.shards[0], replace(manifest.shards[1], split="validation")))
-    >>> options = {"pixels": 8, "width": 2, "epochs": 2, "batch_size": 50, "workers": 0, "device": "cpu"}
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     result = train(store, manifest, "cnn", options, folder=Path(folder), cache=Path(folder, "cache"))
-    >>> result.run, result.step, result.metrics["samples"]
-    ('cnn-0001', 4, 100)
 
-    Args:
-        store: where the version is, and where checkpoints go.
-        version: its manifest.
-        model: name of a model, as ``cnn``.
-        options: of the model and of TrainOptions, by name.
-        resume: go on with the newest run of the same model, options and version, if there is one; a finished run is
-            returned as it is. Otherwise a new run begins.
-        folder: for metrics, in a subfolder for each run; by default one under the system's temporary folder.
-        cache: for shards.
-        progress: called with each Event.
-        stop: asked after every step; if it returns True, the run is saved and ends.
-        given: the old name of ``options``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """What a run trains, with which options, and where it reports."""
 
-    Raises TrainingError, StorageError.
+    name: str
+    corpus: Corpus
+    model: Model
+    options: TrainOptions
+    identity: dict[str, Any]  # Any: JSON values; saved with each checkpoint, see run_identity
+    folder: Path  # for metrics
+    progress: Callable[[Event], None]
+    stop: Callable[[], bool]  # asked after every step
+
+
+def held_out_split(manifest: Manifest, options: TrainOptions) -> str:
+    """The split to evaluate on. Raises TrainingError if only the training split has samples."""
+    splits = [name for name, totals in manifest.splits.items() if totals.samples]
+    chosen = options.held_out or ("validation" if "validation" in splits else "")
+    chosen = chosen or next((name for name in splits if name != options.split), "")
+    if chosen not in splits or chosen == options.split:
+        raise TrainingError(
+            f"{manifest.reference}: no held-out split {chosen!r} with samples; it has: {', '.join(splits)}. Set "
+            "`held_out`, or give the recipe a validation split"
+        )
+    return chosen
+
+
+def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
+    """Train from a checkpoint, or from the start, to the last step or until stopped.
+
+    Draws from torch's global random numbers. Raises TrainingError, StorageError.
     """
-    if given is not None:
-        warnings.warn("train(given=...) is now called train(options=...)", DeprecationWarning, stacklevel=2)
-        options = given
-    built, train_options = parse_options(model, options or {})
-    corpus = Corpus(store, version, cache)
-    identity = run_identity(model, built, train_options)
-    checkpoint = _newest_checkpoint(corpus, identity) if resume else None
-    name = checkpoint.info.run if checkpoint else _new_run(store, version.corpus, model, identity)
-    run_folder = (folder or Path(tempfile.gettempdir()) / "stoker-runs") / version.corpus / name
-    if checkpoint and checkpoint.info.done:
-        return _finished(checkpoint, version, run_folder)
-    config = RunConfig(
-        name=name,
-        corpus=corpus,
-        model=built,
-        options=train_options,
-        identity=identity,
-        folder=run_folder,
-        progress=progress,
-        stop=stop,
-    )
-    with _torch_settings(train_options):
-        return run(config, checkpoint)
-
-
-def _finished(checkpoint: Checkpoint, version: Manifest, folder: Path) -> Result:
-    """The result of a run whose last checkpoint is this one."""
-    info = checkpoint.info
+    trainer = _build(config, checkpoint)
+    resumed_at = trainer.step
+    trainer.report("start")
+    try:
+        stopped = trainer.train()
+        text = "" if stopped else trainer.generate()
+        trainer.save(done=not stopped, text=text)
+    finally:
+        trainer.close()
+    trainer.report("end")
     return Result(
-        run=info.run,
-        reference=version.reference,
-        step=info.step,
-        steps=info.step,
-        metrics=info.metrics,
-        sample=info.sample,
-        folder=folder,
-        resumed_at=info.step,
-        stopped=False,
+        run=config.name,
+        reference=config.corpus.manifest.reference,
+        step=trainer.step,
+        steps=trainer.steps,
+        metrics=trainer.metrics,
+        sample=text,
+        folder=config.folder,
+        resumed_at=resumed_at,
+        stopped=stopped,
     )
 
 
-def _new_run(store: Store, corpus: str, model: str, identity: dict[str, Any]) -> str:  # Any: JSON values
-    """A name that no other run has or will have: reserved in the store."""
-    suffixes = [name.rpartition("-")[2] for name in checkpoints.runs(store, corpus) if name.startswith(f"{model}-")]
-    number = max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=0)
-    while True:
-        number += 1
-        name = f"{model}-{number:04d}"
-        with suppress(AlreadyExists):  # another process took the name at the same time
-            store.create(f"{layout.run(corpus, name)}run.json", json.dumps(identity).encode())
-            return name
+def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
+    """All parts of a run, at its start or at a checkpoint."""
+    corpus, model, options = config.corpus, config.model, config.options
+    saved = checkpoint.state if checkpoint else None
+    held_out = held_out_split(corpus.manifest, options)
+    device = device_of(options.device)
+    torch.manual_seed(options.seed)
+    schema = saved["facts"] if saved else model.prepare(corpus, options.split)
+    module = model.build(schema).to(device)
+    optimiser = build_optimiser(module, options)
+    batches = {"batch_size": options.batch_size, "seed": options.seed}
+    train_stream = model.data(corpus, options.split, schema, **batches, training=True)
+    eval_stream = model.data(corpus, held_out, schema, **batches, training=False)
+    epoch_steps = len(train_stream)
+    if epoch_steps < 1:
+        raise TrainingError(f"{corpus.manifest.reference}: an epoch has no batch of {options.batch_size}")
+    steps = options.epochs * epoch_steps
+    if saved:
+        module.load_state_dict(saved["module"])
+        optimiser.load_state_dict(saved["optimiser"])
+        train_stream.load_state_dict(saved["stream"])
+        _restore_random_state(saved)
+    step = saved["step"] if saved else 0
+    return _Trainer(
+        config=config,
+        held_out=held_out,
+        device=device,
+        schema=schema,
+        module=module,
+        optimiser=optimiser,
+        train_stream=train_stream,
+        eval_stream=eval_stream,
+        log=MetricsLog(config.folder, step=step),
+        steps=min(steps, options.max_steps) if options.max_steps else steps,
+        step=step,
+        state=tuple(tensor.to(device) for tensor in saved["carried"]) if saved else (),
+        metrics=saved["metrics"] if saved else {},
+    )
 
 
-def _newest_checkpoint(corpus: Corpus, identity: dict[str, Any]) -> Checkpoint | None:  # Any: JSON values
-    """The newest checkpoint of the newest run with this identity on this version."""
-    expected = json.loads(json.dumps(identity)), corpus.manifest.content
-    for name in reversed(checkpoints.runs(corpus.store, corpus.manifest.corpus)):
-        checkpoint = checkpoints.newest(corpus.store, corpus.manifest.corpus, name)
-        if checkpoint and (checkpoint.info.identity, checkpoint.info.content) == expected:
-            return checkpoint
-    return None
+def _restore_random_state(saved: dict[str, Any]) -> None:  # Any: tensors and plain values
+    torch.set_rng_state(saved["random"])
+    if saved["cuda_random"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(saved["cuda_random"])
 
 
-@contextmanager
-def _torch_settings(options: TrainOptions) -> Iterator[None]:
-    """Threads and determinism for the run; afterwards these and torch's random numbers are as before."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+@dataclass(slots=True, kw_only=True)
+class _Trainer:
+    """The parts of a run and its position in it."""
+
+    config: RunConfig
+    held_out: str  # split to evaluate on
+    device: torch.device
+    schema: Schema
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    train_stream: Stream
+    eval_stream: Stream
+    log: MetricsLog
+    steps: int  # of the whole run
+    step: int  # steps done
+    state: tuple[Tensor, ...]  # of a recurrent model, between two batches of an epoch
+    metrics: dict[str, Any]  # Any: JSON values; of the last evaluation
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def train(self) -> bool:
+        """Train to the last step, with an evaluation after each epoch; True if stopped before."""
+        loader = Loader(self.train_stream, workers=self.config.options.workers, pin_memory=self.device.type == "cuda")
         try:
-            yield
+            while self.step < self.steps:
+                if self._train_epoch(loader):
+                    return True
+                if self.step < self.steps:
+                    self._evaluate()
         finally:
-            torch.use_deterministic_algorithms(deterministic)
-            torch.set_num_threads(threads)
+            loader.close()
+        self._evaluate()
+        return False
+
+    def _train_epoch(self, loader: Loader) -> bool:
+        """Train to the end of the epoch; True if stopped before."""
+        if not len(self.train_stream):  # stopped after the last batch of an epoch: only its evaluation is left to do
+            self.train_stream.next_epoch()
+            self.state = ()
+            return False
+        self.module.train()
+        monitor = StreamMonitor(self.train_stream.counters)
+        losses: list[Tensor] = []
+        examples, since, reported_at = 0, time.monotonic(), -math.inf
+        for batch in loader:
+            output = self._train_step(batch)
+            losses.append(output.loss.detach())
+            examples += output.examples
+            now = time.monotonic()
+            if now - reported_at >= _PROGRESS_INTERVAL_S:
+                self._report_step(self._mean(losses), examples / max(1e-9, now - since), monitor.report())
+                losses, examples, since, reported_at = [], 0, now, now
+            if now - self.saved_at >= self.config.options.checkpoint_s:
+                self.save(done=False)
+            if self.config.stop():
+                return True
+            if self.step >= self.steps and len(self.train_stream):
+                break  # max_steps ends the run inside an epoch
+        if losses:
+            self._mean(losses)
+        self.state = ()
+        return False
+
+    def _train_step(self, batch: Any) -> StepOutput:  # Any: the model's own
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._learning_rate()
+        self.optimiser.zero_grad(set_to_none=True)
+        output = self.config.model.compute_loss(self.module, batch, self.state, self.device)
+        output.loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+        if self.config.options.clip:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.config.options.clip)
+        self.optimiser.step()
+        self.state = output.state
+        self.step += 1
+        return output
+
+    def _learning_rate(self) -> float:
+        return learning_rate_at(self.step, self.steps, self.config.options)
+
+    def _mean(self, losses: list[Tensor]) -> float:
+        """The mean of losses. Raises TrainingError if it is not finite."""
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise TrainingError(
+                f"{self.config.name}: the loss is {mean} at step {self.step} of {self.steps} (epoch "
+                f"{self.train_stream.epoch}, position {self.train_stream.delivered}); lower learning_rate; "
+                "the last checkpoint is from before"
+            )
+        return mean
+
+    @torch.no_grad()
+    def _evaluate(self) -> None:
+        """Compute the metrics over the held-out split."""
+        random_state = torch.get_rng_state()  # restored after: evaluating more or less often changes no training
+        self.eval_stream.epoch = self.eval_stream.delivered = 0
+        self.module.eval()
+        metrics = self.config.model.evaluate(self.module, Loader(self.eval_stream), self.schema, self.device)
+        torch.set_rng_state(random_state)
+        self.metrics = {**metrics, "split": self.held_out, "epochs": self.train_stream.epoch}
+        self.report("evaluate")
+        self.log.write("evaluate", self.step, self.metrics)
+
+    def generate(self) -> str:
+        """A text that the trained model writes; empty for models that write none."""
+        self.module.eval()
+        text = self.config.model.generate(self.module, self.schema, self.device, self.config.options.seed)
+        if text:
+            self.log.add_text("sample", self.step, text)
+        return text
+
+    def save(self, *, done: bool, text: str = "") -> None:
+        """Save a checkpoint and the metrics into the store, and delete checkpoints that are not kept."""
+        self.train_stream.wait_verified()  # no checkpoint may depend on data that is not verified yet
+        store, manifest = self.config.corpus.store, self.config.corpus.manifest
+        info = CheckpointInfo(
+            run=self.config.name,
+            step=self.step,
+            key="",
+            size=0,
+            sha256="",
+            identity=self.config.identity,
+            version=manifest.reference,
+            content=manifest.content,
+            done=done,
+            metrics=self.metrics,
+            sample=text,
+        )
+        checkpoints.save(store, manifest.corpus, info, self._state())
+        store.write(f"{layout.run(manifest.corpus, self.config.name)}metrics.jsonl", self.log.path)
+        checkpoints.prune(store, manifest.corpus, self.config.name, keep=self.config.options.keep)
+        self.saved_at = time.monotonic()
+        self.report("checkpoint")
+
+    def _state(self) -> dict[str, Any]:  # Any: tensors and plain values
+        """What a checkpoint holds; the keys are persistent."""
+        return {
+            "facts": dict(self.schema),
+            "module": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "stream": self.train_stream.state_dict(),
+            "carried": [tensor.cpu() for tensor in self.state],
+            "step": self.step,
+            "steps": self.steps,
+            "metrics": self.metrics,
+            "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def _report_step(self, loss: float, rate: float, stream_rates: dict[str, float]) -> None:
+        self.report("step", loss=loss, rate=rate, stall=stream_rates.get("stall", math.nan))
+        self.log.write("train", self.step, {"loss": loss, "rate": rate, "learning_rate": self._learning_rate()})
+        self.log.write("stream", self.step, stream_rates)
+
+    def report(self, kind: str, *, loss: float = math.nan, rate: float = math.nan, stall: float = math.nan) -> None:
+        """Tell whoever shows progress."""
+        epoch, metrics = self.train_stream.epoch, dict(self.metrics)
+        self.config.progress(Event(kind, self.config.name, self.step, self.steps, epoch, loss, rate, stall, metrics))
+
+    def close(self) -> None:
+        """Write out the metrics and end what reads ahead."""
+        self.log.close()
+        self.train_stream.close()
+        self.eval_stream.close()

@@ -66,7 +66,7 @@ class EpochText:
             self._copy(documents[first], out[row, column:], starts[row] + column - first)
 
     def _copy(self, document: Ids, out: npt.NDArray[np.int64], skip: int) -> None:
-        """A document's tokens from ``skip`` on, the boundary being its first, as far as there is room."""
+        """Copy a document's tokens from ``skip`` on into ``out``, as far as there is room. Token 0 is the boundary."""
         if skip == 0:
             out[0] = self._tokens.boundary
             out, skip = out[1:], 1

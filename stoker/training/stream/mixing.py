@@ -317,7 +317,7 @@ class MixedStream(BatchStream):
         return replace(self, streams={name: stream.reopen() for name, stream in self.streams.items()})
 
     def close(self) -> None:
-        """End the threads that read ahead. Raises CorruptShard if samples that were handed out are known corrupt."""
+        """End the threads that read ahead. Raises CorruptShard if delivered samples are known to be corrupt."""
         with ExitStack() as streams:
             for part in self._parts:
                 streams.callback(part.close)

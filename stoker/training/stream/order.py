@@ -69,7 +69,7 @@ class EpochOrder:
         return {}
 
     def shards_of(self, window: int) -> Int64Array:
-        """The shards of a window, as indexes into ``counts``; none behind the last window."""
+        """The shards of a window, as indexes into ``counts``; none after the last window."""
         return self.shards[window * self.window : (window + 1) * self.window]
 
     def locate(self, start: int, stop: int) -> tuple[Int64Array, Int64Array]:

@@ -85,7 +85,7 @@ class ShardOrder:
 
 @dataclass
 class ShardStream(BatchStream):
-    """An iterable of one epoch's batches after another: ``for batch in stream`` is an epoch, or the rest of one.
+    """Batches, one epoch for each loop: ``for batch in stream`` runs to the end of the epoch.
 
     >>> from stoker.testing import sample_corpus
     >>> store, manifest = sample_corpus(12)
@@ -214,7 +214,7 @@ class ShardStream(BatchStream):
         return replace(self, store=self.store.reopen(), version=self.manifest)
 
     def close(self) -> None:
-        """End the threads that read ahead. Raises CorruptShard if samples that were handed out are known corrupt."""
+        """End the threads that read ahead. Raises CorruptShard if delivered samples are known to be corrupt."""
         self._cache.close()
 
     @property

@@ -125,7 +125,7 @@ class TextStream(EpochStream):
         self.delivered += self.batch_size
 
     def batch(self, epoch: int, start: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """This rank's rows of the window at which ``start`` was delivered. Does not move the stream."""
+        """This rank's rows of the window that begins after ``start`` rows were delivered. Does not move the stream."""
         number = start // self.batch_size
         first, stop = share(self.batch_size, self.rank, self.world_size)
         lane = self._lane()
@@ -203,7 +203,7 @@ class TextStream(EpochStream):
         return replace(self, store=self.store.reopen(), version=self.manifest)
 
     def close(self) -> None:
-        """End the threads that read ahead. Raises CorruptShard if samples that were handed out are known corrupt."""
+        """End the threads that read ahead. Raises CorruptShard if delivered samples are known to be corrupt."""
         self._cache.close()
 
     def __getstate__(self) -> dict[str, Any]:  # Any: attributes

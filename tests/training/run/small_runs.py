@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from stoker.training.run import checkpoint as checkpoints
-from stoker.training.run.loop import Result, train
+from stoker.training.run.train import Result, train
 from tests.training.conftest import Small
 
 CNN = {"width": 4, "pixels": 16, "epochs": 2, "batch_size": 16, "threads": 1}

@@ -53,7 +53,7 @@ class Host:
             sleep(min(start - now, _CANCEL_POLL_S), cancel)
 
     def pause(self, seconds: float) -> None:
-        """Start no request for so long, as the host asked; being asked counts as an answer."""
+        """Start no request for ``seconds``, as the host asked by Retry-After. This counts as an answer."""
         with self.lock:
             self._answered = True
             self._paused_until = max(self._paused_until, time.monotonic() + seconds)
@@ -187,7 +187,7 @@ class Hosts:
 
 
 def sleep(seconds: float, cancel: threading.Event | None) -> None:
-    """Wait so long. Raises Cancelled."""
+    """Wait ``seconds``. Raises Cancelled."""
     if cancel is None:
         time.sleep(seconds)
     elif cancel.wait(seconds):

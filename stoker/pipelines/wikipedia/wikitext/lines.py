@@ -79,7 +79,7 @@ def _variant(body: str, language: str) -> str:
 
 def _strip_quotes(text: str) -> str:
     """The text without the quotes that mark bold and italic, line by line, as MediaWiki pairs them."""
-    pieces = _QUOTES.split(text)  # text and quotes by turns
+    pieces = _QUOTES.split(text)  # text and quotes alternately
     first, bold, italic = 1, 0, 0  # index of the line's first quotes; how many quotes mark bold, and italic
     for index in range(1, len(pieces), 2):
         length = len(pieces[index])

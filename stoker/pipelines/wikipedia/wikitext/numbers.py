@@ -50,7 +50,7 @@ def convert(args: Sequence[str]) -> str:
 
 
 def quantity(args: Sequence[str]) -> str:
-    """What {{unité}}, {{unidad}} and {{nombre}} show: a number, then units and exponents by turns.
+    """What {{unité}}, {{unidad}} and {{nombre}} show: a number, then units and exponents alternately.
 
     >>> quantity(["2000", "m"]), quantity(["5", "km", "2"]), quantity(["3", "m", "", "s", "-1"])
     ('2000 m', '5 km²', '3 m s⁻¹')
@@ -114,7 +114,7 @@ def fraction(args: Sequence[str]) -> str:
 
 
 def superscript(exponent: str) -> str:
-    """An exponent in superscript digits; behind a caret if it holds other characters."""
+    """An exponent in superscript digits; after a caret if it holds other characters."""
     exponent = exponent.strip()
     return exponent.translate(_SUPERSCRIPTS) if exponent.lstrip("+-−–").isdigit() else f"^{exponent}"
 

@@ -170,7 +170,7 @@ class _TagPass:
         return after + 1 if after >= 0 else len(self.text)
 
     def _closer(self, name: str, start: int) -> re.Match[str] | None:
-        """The first closing tag at or behind ``start``, which only grows: each is searched for once."""
+        """The first closing tag at or after ``start``, which only grows: each is searched for once."""
         if name not in self.closers or ((known := self.closers[name]) is not None and known.start() < start):
             self.closers[name] = _closing_tag(name).search(self.text, start)
         return self.closers[name]

@@ -1,0 +1,155 @@
+"""Train a model on a pinned version; a run that was stopped anywhere resumes with the same call."""
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stoker.storage.errors import AlreadyExists
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import Manifest
+from stoker.training.run import checkpoint as checkpoints
+from stoker.training.run.checkpoint import Checkpoint
+from stoker.training.run.loop import Event, Result, RunConfig, run
+from stoker.training.run.model import Corpus
+from stoker.training.run.options import TrainOptions, parse_options, run_identity
+
+__all__ = ["Event", "Result", "train"]
+
+
+def _no_progress(event: Event) -> None:
+    """Show nothing."""
+
+
+def _never_stop() -> bool:
+    return False
+
+
+def train(
+    store: Store,
+    version: Manifest,
+    model: str,
+    options: dict[str, Any] | None = None,  # Any: texts or values, by the option's name
+    *,
+    resume: bool = False,
+    folder: Path | None = None,
+    cache: Path | None = None,
+    progress: Callable[[Event], None] = _no_progress,
+    stop: Callable[[], bool] = _never_stop,
+    given: dict[str, Any] | None = None,
+) -> Result:
+    """Train a model on a version, and save checkpoints and metrics into its store.
+
+    On the CPU, with the same number of threads, a run that was resumed any number of times ends with the weights of
+    one that was never stopped, bit for bit.
+
+    >>> import tempfile
+    >>> from dataclasses import replace
+    >>> from pathlib import Path
+    >>> from stoker.testing import sample_corpus
+    >>> from stoker.training import train
+    >>> store, manifest = sample_corpus(200, kind="images")  # two shards; one is to be the held-out split
+    >>> manifest = replace(manifest, shards=(manifest.shards[0], replace(manifest.shards[1], split="validation")))
+    >>> options = {"pixels": 8, "width": 2, "epochs": 2, "batch_size": 50, "workers": 0, "device": "cpu"}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = train(store, manifest, "cnn", options, folder=Path(folder), cache=Path(folder, "cache"))
+    >>> result.run, result.step, result.metrics["samples"]
+    ('cnn-0001', 4, 100)
+
+    Args:
+        store: where the version is, and where checkpoints go.
+        version: its manifest.
+        model: name of a model, as ``cnn``.
+        options: of the model and of TrainOptions, by name.
+        resume: go on with the newest run of the same model, options and version, if there is one; a finished run is
+            returned as it is. Otherwise a new run begins.
+        folder: for metrics, in a subfolder for each run; by default one under the system's temporary folder.
+        cache: for shards.
+        progress: called with each Event.
+        stop: asked after every step; if it returns True, the run is saved and ends.
+        given: the old name of ``options``.
+
+    Raises TrainingError, StorageError.
+    """
+    if given is not None:
+        warnings.warn("train(given=...) is now called train(options=...)", DeprecationWarning, stacklevel=2)
+        options = given
+    built, train_options = parse_options(model, options or {})
+    corpus = Corpus(store, version, cache)
+    identity = run_identity(model, built, train_options)
+    checkpoint = _newest_checkpoint(corpus, identity) if resume else None
+    name = checkpoint.info.run if checkpoint else _new_run(store, version.corpus, model, identity)
+    run_folder = (folder or Path(tempfile.gettempdir()) / "stoker-runs") / version.corpus / name
+    if checkpoint and checkpoint.info.done:
+        return _finished(checkpoint, version, run_folder)
+    config = RunConfig(
+        name=name,
+        corpus=corpus,
+        model=built,
+        options=train_options,
+        identity=identity,
+        folder=run_folder,
+        progress=progress,
+        stop=stop,
+    )
+    with _torch_settings(train_options):
+        return run(config, checkpoint)
+
+
+def _finished(checkpoint: Checkpoint, version: Manifest, folder: Path) -> Result:
+    """The result of a run whose last checkpoint is this one."""
+    info = checkpoint.info
+    return Result(
+        run=info.run,
+        reference=version.reference,
+        step=info.step,
+        steps=info.step,
+        metrics=info.metrics,
+        sample=info.sample,
+        folder=folder,
+        resumed_at=info.step,
+        stopped=False,
+    )
+
+
+def _new_run(store: Store, corpus: str, model: str, identity: dict[str, Any]) -> str:  # Any: JSON values
+    """A name that no other run has or will have: reserved in the store."""
+    suffixes = [name.rpartition("-")[2] for name in checkpoints.runs(store, corpus) if name.startswith(f"{model}-")]
+    number = max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=0)
+    while True:
+        number += 1
+        name = f"{model}-{number:04d}"
+        with suppress(AlreadyExists):  # another process took the name at the same time
+            store.create(f"{layout.run(corpus, name)}run.json", json.dumps(identity).encode())
+            return name
+
+
+def _newest_checkpoint(corpus: Corpus, identity: dict[str, Any]) -> Checkpoint | None:  # Any: JSON values
+    """The newest checkpoint of the newest run with this identity on this version."""
+    expected = json.loads(json.dumps(identity)), corpus.manifest.content
+    for name in reversed(checkpoints.runs(corpus.store, corpus.manifest.corpus)):
+        checkpoint = checkpoints.newest(corpus.store, corpus.manifest.corpus, name)
+        if checkpoint and (checkpoint.info.identity, checkpoint.info.content) == expected:
+            return checkpoint
+    return None
+
+
+@contextmanager
+def _torch_settings(options: TrainOptions) -> Iterator[None]:
+    """Threads and determinism for the run; afterwards these and torch's random numbers are as before."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic)
+            torch.set_num_threads(threads)
