@@ -30,13 +30,13 @@ comma := ,
 .PHONY: help demo demo-stop test check dev bench-stream format clean
 
 help:  ## this list
-	@echo "Stoker: mines, washes and feeds training data. Targets:"
+	@echo "Stoker: scrapes, curates and streams training data. Targets:"
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.installed-demo  ## install, then the whole road on real input: scrape, curate, shard, publish, train, look
+demo: $(VENV)/.installed-demo  ## install, then the whole pipeline on real input: scrape, curate, publish, train
 	@$(BIN)/stoker demo
 
-demo-stop:  ## stop what the demo left running; its data stays in .stoker
+demo-stop:  ## stop what the demo left running; its data stay in .stoker
 	@if [ -x $(BIN)/stoker ]; then $(BIN)/stoker down; else echo "make: nothing is installed in $(VENV), so nothing runs"; fi
 
 test:  ## everything that CI runs: format, lint, types, layers, all tests
