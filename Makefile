@@ -4,6 +4,7 @@ VENV ?= .venv
 WORKERS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+LOWEST_TOOLS := httpx hypothesis import-linter lightning psutil pytest pytest-xdist ruff setuptools
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 BIN := $(VENV)/bin
@@ -27,7 +28,7 @@ FIND_PYTHON = found=""; \
 	fi
 comma := ,
 
-.PHONY: help demo demo-stop test check dev bench-stream format clean
+.PHONY: help demo demo-stop test check test-lowest dev bench-stream format clean
 
 help:  ## this list
 	@echo "Stoker: scrapes, curates and streams training data. Targets:"
@@ -48,6 +49,19 @@ test check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+test-lowest: .venv-lowest/.installed  ## the fast tests with the lowest versions that are declared, on Python 3.11
+	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+.venv-lowest/.installed: pyproject.toml constraints-lowest.txt
+	@for candidate in $(PYTHON311) python3.11 $$HOME/.pyenv/versions/3.11.*/bin/python; do \
+		if $$candidate -c 'import ensurepip, sys, venv; raise SystemExit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then \
+			exec $$candidate -m venv .venv-lowest; \
+		fi; \
+	done; echo "make: no Python 3.11 found; install one, or say make PYTHON311=/path/to/python3.11" >&2; exit 1
+	.venv-lowest/bin/python -m pip install -c constraints-lowest.txt torch
+	.venv-lowest/bin/python -m pip install -c constraints-lowest.txt -e ".[all]" $(LOWEST_TOOLS)
+	@touch $@
 
 dev: $(VENV)/.installed-dev  ## a virtual environment with all extras and the tools, Stoker installed to be edited
 	@echo "Ready: $(BIN)/stoker --help, make check"
@@ -70,7 +84,7 @@ format: $(VENV)/.installed-dev  ## put the code into the one format
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove the virtual environments and caches; the data in .stoker stays
-	rm -rf $(VENV) .ci-venv .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .ci-venv .venv-lowest .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(FIND_PYTHON); echo "make: a virtual environment in $(VENV), with $$($$found --version)"; $$found -m venv $(VENV)

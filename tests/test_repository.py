@@ -164,6 +164,20 @@ def test_every_dependency_is_pinned() -> None:
     assert names <= pins, json.dumps(sorted(names - pins))
 
 
+def test_the_lowest_versions_that_are_declared_are_those_that_are_tested() -> None:
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    extras = {name: wanted for name, wanted in project["optional-dependencies"].items() if name not in ("all", "dev")}
+    declared = [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
+    lowest = dict(re.findall(r"^([\w.-]+)==(.+)$", (REPO / "constraints-lowest.txt").read_text(), flags=re.MULTILINE))
+    tested = {name.lower().replace("_", "-"): version for name, version in lowest.items()}
+    untested = []
+    for requirement in declared:
+        name, bound = re.findall(r"^([\w-]+)>=([\d.]+)", requirement)[0]
+        if not f"{tested[name]}.".startswith(f"{bound}."):
+            untested.append(f"{requirement}: tested is {tested[name]}")
+    assert untested == []
+
+
 def modules(folder: str) -> list[Path]:
     """The Python files that git tracks in a folder of the repository, relative to that folder."""
     root = REPO / folder
