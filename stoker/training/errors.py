@@ -1,5 +1,7 @@
 """Errors of training."""
 
+import warnings
+
 from stoker.storage.errors import StokerError
 
 
@@ -21,6 +23,14 @@ class CorruptSample(TrainingError):
     def __init__(self, index: int, message: str) -> None:
         super().__init__(message)
         self.index = index
+
+    @property
+    def place(self) -> int:
+        """The old name of ``index``."""
+        warnings.warn(
+            "CorruptSample.place is now called index; the old name will be removed", DeprecationWarning, stacklevel=2
+        )
+        return self.index
 
     def __reduce__(self) -> tuple[type["CorruptSample"], tuple[int, str]]:
         return CorruptSample, (self.index, str(self))

@@ -5,7 +5,6 @@ must give the same bytes, in another process too. So everything here is read twi
 """
 
 import json
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +21,7 @@ from stoker.storage.shards.sample import is_key
 from stoker.storage.shards.shard import record_json
 from stoker.storage.stores.memory import MemoryStore
 from stoker.testing.contracts.component import ComponentContract, known_reasons, recipe_of
+from stoker.testing.contracts.process import call_elsewhere
 
 
 class SourceContract(ComponentContract):
@@ -70,10 +70,8 @@ class SourceContract(ComponentContract):
 
     def test_another_process_reads_the_same(self, source: Source, context: Context) -> None:
         """Source, context and partition are sent to it by pickle or as JSON."""
-        source_there, context_there = pickle.loads(pickle.dumps((source, context)))
-        for partition in source.partitions(context):
-            candidates = read(source_there, _as_json(partition), context_there)
-            assert list(map(_content, candidates)) == list(map(_content, read(source, partition, context)))
+        partitions = [_as_json(partition) for partition in source.partitions(context)]
+        assert call_elsewhere(_contents, source, partitions, context) == _contents(source, partitions, context)
 
     def test_every_kept_sample_has_a_key_of_its_own_and_bytes(self, source: Source, context: Context) -> None:
         kept = [candidate.sample for candidate in read_all(source, context) if candidate.rejected is None]
@@ -131,3 +129,7 @@ def _content(candidate: Candidate) -> object:
     """All of a candidate but its measures, such as the time at which it was fetched."""
     sample = candidate.sample
     return sample.key, dict(sample.fields), dict(sample.record), candidate.rejected
+
+
+def _contents(source: Source, partitions: list[Partition], context: Context) -> list[object]:
+    return [_content(candidate) for partition in partitions for candidate in read(source, partition, context)]

@@ -14,6 +14,7 @@ from stoker.storage.errors import AlreadyExists
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest
+from stoker.training.errors import TrainingError
 from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.checkpoint import Checkpoint
 from stoker.training.run.loop import Event, Result, RunConfig, run
@@ -78,6 +79,8 @@ def train(
     Raises TrainingError, StorageError.
     """
     if given is not None:
+        if options is not None:
+            raise TrainingError("train: given is the old name of options; pass options alone")
         warnings.warn("train(given=...) is now called train(options=...)", DeprecationWarning, stacklevel=2)
         options = given
     built, train_options = parse_options(model, options or {})

@@ -92,6 +92,9 @@ class BatchOptions:
         return samples // self.batch_size if self.last == "drop" else -(-samples // self.batch_size)
 
 
+_OPTIONS = frozenset(option.name for option in fields(BatchOptions))
+
+
 @dataclass
 class EpochStream:
     """Epochs of batches that can be had by their position, and the position of the loop."""
@@ -143,6 +146,14 @@ class BatchStream(EpochStream):
 
     def _compose(self, order: SampleOrder, options: BatchOptions) -> None:
         self._order_of_samples, self._options = order, options
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # An option that is set later would be shown and saved, and not be used.
+        if name in _OPTIONS and "_options" in vars(self):
+            raise AttributeError(
+                f"{name} is fixed when the stream is made; make another: dataclasses.replace(stream, {name}=...)"
+            )
+        super().__setattr__(name, value)
 
     @property
     def samples(self) -> int:

@@ -88,7 +88,7 @@ def test_the_samples_of_a_tar_by_pythons_writer_are_those_that_webdataset_reads(
     samples=st.lists(st.dictionaries(extensions.filter(bool), st.binary(max_size=900), min_size=1), max_size=6),
     keys=st.lists(st.builds("{}{}".format, folders | st.just(""), stems), min_size=6, max_size=6),
 )
-def test_the_samples_of_read_by_webdataset_writer_are_those_that_webdataset_reads(
+def test_the_samples_of_webdatasets_own_writer_are_those_that_webdataset_reads(
     samples: list[dict[str, bytes]], keys: list[str]
 ) -> None:
     webdataset = pytest.importorskip("webdataset")

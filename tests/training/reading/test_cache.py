@@ -401,7 +401,7 @@ def test_shards_that_are_here_are_not_read_from_the_store(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("how", ["altered", "another start of the machine"])
-def test_cached_files_are_verified_again_where_it_may_have_changed(
+def test_cached_files_are_verified_again_where_they_may_have_changed(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Slow()
