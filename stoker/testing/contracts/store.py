@@ -310,3 +310,16 @@ class StoreContract:
     def test_it_passes_its_own_probe_and_leaves_nothing(self, store: Store) -> None:
         store.probe()
         assert list(store.list()) == []
+
+    def test_a_reopened_store_holds_the_same_objects(self, store: Store) -> None:
+        """A forked worker process reads through ``reopen()``: connections are never shared with the parent."""
+        store.write("a", b"one")
+        reopened = store.reopen()
+        assert reopened.read("a") == b"one"
+        reopened.write("b", b"two")
+        assert [stored.key for stored in store.list()] == ["a", "b"]
+
+    def test_finished_writes_leave_no_pending_upload(self, store: Store) -> None:
+        store.write("a", b"one")
+        store.create("b", b"two")
+        assert list(store.pending_uploads()) == []
