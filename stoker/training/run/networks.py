@@ -39,6 +39,7 @@ class NetworkOptions(Protocol):
 
 
 _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "sigmoid": nn.Sigmoid, "silu": nn.SiLU}
+_ONEDNN_BLOCK = 8  # channels that oneDNN treats together
 
 
 class Normalised(nn.Module):
@@ -131,18 +132,19 @@ class _Block(nn.Module):
 class _Projection(nn.Conv2d):
     """A 1 x 1 convolution of every ``stride``-th pixel.
 
-    The pixels are chosen before the convolution, not by it: on processors without AVX-512, oneDNN's gradient of a
-    strided 1 x 1 convolution writes past its buffer when there are fewer than 8 channels. Until oneDNN's issue 6035
+    Of fewer than 8 channels, the pixels are chosen before the convolution, not by it: on processors without AVX-512,
+    oneDNN's gradient of a strided 1 x 1 convolution then writes past its buffer. Until oneDNN's issue 6035
     (uxlfoundation/oneDNN) is closed in the oldest torch that is supported.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__(in_channels, out_channels, 1, bias=False)
-        self.pixel_stride = stride
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        chosen_before = before < _ONEDNN_BLOCK
+        super().__init__(before, after, 1, stride=1 if chosen_before else stride, bias=False)
+        self.every = stride if chosen_before else 1
 
     def forward(self, planes: Tensor) -> Tensor:
-        """(B, out_channels, H / stride, W / stride), both rounded up."""
-        return super().forward(planes[:, :, :: self.pixel_stride, :: self.pixel_stride])
+        """(B, after, H / stride, W / stride), both rounded up."""
+        return super().forward(planes[:, :, :: self.every, :: self.every])
 
 
 def _convolution(
