@@ -1,7 +1,11 @@
 """Old names of public methods still work, and warn."""
 
+import dataclasses
+
 import pytest
 
+from stoker.testing import sample_corpus
+from stoker.training.errors import CorruptSample
 from stoker.training.stream.stream import ShardStream
 from stoker.training.stream.text import TextStream
 from tests.training.conftest import Small
@@ -38,3 +42,15 @@ def test_the_old_names_of_a_text_streams_methods_do_the_same_and_warn(handbook: 
         stream.step()
     assert stream.delivered == 2
     stream.close()
+
+
+def test_an_option_that_is_set_after_a_stream_was_made_is_refused() -> None:
+    stream = ShardStream(*sample_corpus(12), batch_size=4)
+    with pytest.raises(AttributeError, match=r"batch_size is fixed .* dataclasses.replace\(stream, batch_size=...\)"):
+        stream.batch_size = 6
+    assert dataclasses.replace(stream, batch_size=6).batch_size == 6
+
+
+def test_the_old_name_of_a_corrupt_samples_index_warns() -> None:
+    with pytest.warns(DeprecationWarning, match="CorruptSample.place is now called index"):
+        assert CorruptSample(3, "cut").place == 3
