@@ -30,7 +30,7 @@ before, at = grown(), time.perf_counter()
 stream = ShardStream(store, made, batch_size=4096, seed=1, rank=1023, world_size=1024)
 found["build_s"] = time.perf_counter() - at
 at = time.perf_counter()
-places = stream.order(0).places(0, 4096)
+shards, rows = stream.order(0).locate(0, 4096)
 found["order_s"] = time.perf_counter() - at
 at = time.perf_counter()
 state = stream.state_dict() | {"epoch": 3, "delivered": 4096 * 200_000}
@@ -41,7 +41,7 @@ shares = [stream.locate(stream.epoch, stream.delivered + 4 * rank, stream.delive
           for rank in range(1024)]
 found["share_s"] = time.perf_counter() - at
 assert sum(len(rows) for one in shares for _, some in one for _, rows, _ in some) == 4096
-assert stream.samples == 10**9 and len(places[0]) == 4096
+assert stream.samples == 10**9 and len(shards) == len(rows) == 4096
 found["megabytes"] = grown() - before
 found["state"] = len(json.dumps(state))
 print(json.dumps(found))
