@@ -6,8 +6,10 @@ must not be ended.
 
 import json
 import os
+import re
 import secrets
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Mapping
@@ -19,6 +21,8 @@ from stoker.storage.errors import StokerError
 
 _SCHEMA = 1
 BUCKET = "stoker"
+TOKEN = "token"  # noqa: S105  # the name of the file that holds the owner's token
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{20,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +112,47 @@ def credentials(home: Path, *, make: bool = False) -> tuple[str, str]:
         raise StokerError(f"{path}: not readable ({error}); delete it and run `stoker up` again") from None
 
 
+def new_owner_token(home: Path) -> str:
+    """Make the token by which the servers of `stoker up` know their owner; an earlier one is worth nothing then."""
+    token = secrets.token_urlsafe(32)  # 256 bits in ASCII letters, digits, - and _
+    write_private(home / TOKEN, token)
+    return token
+
+
+def owner_token(home: Path) -> str:
+    """The token that the servers of `stoker up` accept now. Raises StokerError."""
+    try:
+        token = (home / TOKEN).read_text(encoding="ascii")
+    except FileNotFoundError:
+        raise StokerError(
+            f"{home / TOKEN}: missing; run `stoker down` and `stoker up`, which makes a new one"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StokerError(f"{home / TOKEN}: not readable ({error}); run `stoker down` and `stoker up`") from None
+    if not _TOKEN.fullmatch(token):
+        raise StokerError(f"{home / TOKEN}: holds no token; run `stoker down` and `stoker up`, which makes a new one")
+    return token
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner can enter, or close an existing one. Raises StokerError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise StokerError(
+            f"{folder}: cannot be made a private folder ({error.strerror}); set STOKER_HOME to a folder of your own"
+        ) from None
+
+
 def start_time(pid: int) -> str:
     """The start time of a process as text that is only good for comparison; "" if there is no such process."""
-    stat = Path(f"/proc/{pid}/stat")
+    status = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():  # Linux
         try:
             # proc(5): the name in parentheses may hold anything: count behind it. Field 3: state, 22: start time.
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+            fields = status.read_text(errors="replace").rpartition(")")[2].split()
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except OSError:
             return ""

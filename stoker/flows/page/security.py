@@ -1,6 +1,6 @@
 """Request checks and response headers of the web page: known host names, read-only methods, a strict content policy."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -60,12 +60,33 @@ class RequestGuard:
         await send({"type": "http.response.body", "body": payload})
 
     def _check(self, scope: Scope) -> tuple[int, str] | None:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1 or host_name(hosts[0].decode("latin-1")) not in self._hosts:
-            return 421, "This page answers only to the names it was started for (localhost).\n"
+        rejection = foreign(scope, self._hosts)
+        if rejection is not None:
+            return rejection
         if scope["method"] not in ("GET", "HEAD"):
             return 405, "This page only shows; it changes nothing.\n"
         return None
+
+
+def foreign(scope: Scope, hosts: Collection[str]) -> tuple[int, str] | None:
+    """The status and text of the rejection, if a request was not sent by its user on purpose; else None.
+
+    421: the Host header does not hold one of the names ``hosts``, as after DNS rebinding. 403: a page of another
+    origin sent it, by Origin or Sec-Fetch-Site (Fetch Metadata, W3C). Programs send neither and pass. So does a
+    visitor who follows a link from elsewhere: a page that is shown in a tab of its own tells the other page nothing.
+    """
+    found = [value for name, value in scope["headers"] if name == b"host"]
+    if len(found) != 1 or host_name(found[0].decode("latin-1")) not in hosts:
+        return 421, "This server answers only to the names it was started for (localhost).\n"
+    headers = {name: value for name, value in scope["headers"] if name == b"origin" or name.startswith(b"sec-fetch-")}
+    origin = headers.get(b"origin")
+    if origin is not None and origin.lower() not in (b"http://" + found[0].lower(), b"https://" + found[0].lower()):
+        return 403, "A page of another origin sent this request.\n"
+    if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+        shown = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
+        if not shown or scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+            return 403, "A page of another origin sent this request.\n"
+    return None
 
 
 def host_name(host: str) -> str:
