@@ -54,7 +54,7 @@ class Settings:
     s3_endpoint: str = ""
     s3_region: str = ""
     contact: str = ""
-    allow_private: bool = False
+    allow_private: str = ""  # see stoker.pipelines.web.http.allowed
     requests_per_second: float = 2.0
     runner: str = "threads"
     workers: int = 0
@@ -107,6 +107,8 @@ class Settings:
     def from_json(cls, content: Mapping[str, Any]) -> "Settings":  # Any: JSON values
         """The settings from ``to_json``; unknown names (of another version of Stoker) are left out."""
         values = {name: content[name] for name in _names() if name in content}
+        if isinstance(values.get("allow_private"), bool):  # schedules made by version 0.1 hold a truth value
+            values["allow_private"] = "true" if values["allow_private"] else ""
         return cls(**values | {"home": Path(values["home"])})
 
 
@@ -116,7 +118,8 @@ _MEANINGS = {
     "s3_endpoint": "address of an S3 server other than Amazon's, for example `http://10.0.0.5:9000`",
     "s3_region": "region of the S3 store",
     "contact": "your e-mail address or web page, in the User-Agent of every request to web sites",
-    "allow_private": "fetch from private and loopback addresses too: a site of your own",
+    "allow_private": "hosts and networks of your own that may be fetched from though their addresses are private: "
+    "`intranet.example,.lab.example,10.1.0.0/16`; `true`: all",
     "requests_per_second": "requests to one host in a second, at most; 0: as fast as it answers",
     "runner": "what runs the partitions: `threads`, `processes`, `ray` or `dask`",
     "workers": "partitions that run at the same time",
@@ -134,6 +137,7 @@ _DEFAULT_TEXTS = {  # for the table, where the default value alone says too litt
     "s3_endpoint": "Amazon's",
     "s3_region": "boto3's choice",
     "contact": "none",
+    "allow_private": "false",
     "workers": "0: one per core",
     "ray_address": "a local one for each run",
     "dask_address": "a local one for each run",
@@ -146,8 +150,7 @@ def table() -> list[Setting]:
     rows = []
     for field in dataclasses.fields(Settings):
         name, default = field.name, field.default
-        text = str(default).lower() if isinstance(default, bool) else str(default)
-        rows.append(Setting(PREFIX + name.upper(), _DEFAULT_TEXTS.get(name, text), _MEANINGS[name]))
+        rows.append(Setting(PREFIX + name.upper(), _DEFAULT_TEXTS.get(name, str(default)), _MEANINGS[name]))
     return rows
 
 
@@ -224,18 +227,16 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
 
 
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-
-
 def _checked(name: str, value: object, base: Path, where: str) -> object:
     """A setting's value in its type. Text is converted: variables of the environment and flags are text."""
     default = getattr(Settings, name)
-    if isinstance(default, bool):
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
-            return value.lower() in _TRUE
-        raise SettingsError(f"{where}: found {value!r}, expected true or false")
+    if name == "allow_private":
+        from stoker.pipelines.web.http.allowed import normalise
+
+        try:
+            return normalise(value)
+        except ValueError as error:
+            raise SettingsError(f"{where}: {error}") from None
     if isinstance(default, int | float):
         return _number(name, value, type(default), where)
     if not isinstance(value, str | Path) or not str(value):

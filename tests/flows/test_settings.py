@@ -51,7 +51,7 @@ def test_a_store_url_stays_as_it_is(url: str, tmp_path: Path) -> None:
         ({"STOKER_WORKERS": "many"}, "STOKER_WORKERS: found 'many', expected a whole number"),
         ({"STOKER_WORKERS": "-1"}, "STOKER_WORKERS: found '-1'"),
         ({"STOKER_RUNNER": "thread"}, "did you mean 'threads'?"),
-        ({"STOKER_ALLOW_PRIVATE": "maybe"}, "expected true or false"),
+        ({"STOKER_ALLOW_PRIVATE": "10.1.2.3/16"}, "STOKER_ALLOW_PRIVATE: '10.1.2.3/16': the address is not"),
         ({"STOKER_WEB_PORT": "70000"}, "from 1 to 65535"),
         ({"STOKER_RETRY_S": "nan"}, "STOKER_RETRY_S"),
         ({"STOKER_S3_ENDPOINT": "localhost:9000"}, "http://"),
@@ -92,6 +92,19 @@ def test_an_empty_variable_is_none_and_those_of_kubernetes_are_not_ours(tmp_path
 def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
     own = load({"runner": "processes"}, environ={"STOKER_RETRY_S": "0.5"}, cwd=tmp_path)
     assert Settings.from_json(own.to_json() | {"of_a_newer_version": 1}) == own
+
+
+def test_the_truth_values_of_older_schedules_are_read(tmp_path: Path) -> None:
+    own = load(environ={}, cwd=tmp_path)
+    for stored, text in ((True, "true"), (False, ""), ("10.0.0.0/8", "10.0.0.0/8")):
+        assert Settings.from_json(own.to_json() | {"allow_private": stored}).allow_private == text
+
+
+def test_private_hosts_are_named_in_a_variable_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "stoker.toml").write_text('allow_private = ["Intranet.example", "10.0.0.0/8"]')
+    assert load(environ={}, cwd=tmp_path).allow_private == "intranet.example,10.0.0.0/8"
+    assert load(environ={"STOKER_ALLOW_PRIVATE": "true"}, cwd=tmp_path).context(tmp_path).web.allow_private == "true"
+    assert load(environ={"STOKER_ALLOW_PRIVATE": "no"}, cwd=tmp_path).context(tmp_path).web.allow_private == ""
 
 
 def test_the_table_names_every_setting_once() -> None:

@@ -41,10 +41,11 @@ def run(settings: Settings) -> int:
 
 
 def _run(settings: Settings) -> int:
+    from stoker.flows.demo.server import HOST
     from stoker.flows.services.up import start_in_background
 
     started = time.monotonic()
-    demo_settings = replace(settings, allow_private=True, requests_per_second=_UNLIMITED)
+    demo_settings = replace(settings, allow_private=HOST, requests_per_second=_UNLIMITED)
     folder = _recipes()
     _announce(1, "the servers: S3, Prefect, the web page")
     services = start_in_background(settings)

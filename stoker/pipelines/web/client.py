@@ -15,6 +15,8 @@ from stoker import __version__
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web import robots
 from stoker.pipelines.web.http.addresses import Resolver
+from stoker.pipelines.web.http.allowed import AllowedPrivate
+from stoker.pipelines.web.http.allowed import normalise as normalise_allowed
 from stoker.pipelines.web.http.exchange import FetchFailure, FetchRequest, Redirect, RequestSender
 from stoker.pipelines.web.http.hosts import Cancelled, Hosts, sleep
 from stoker.pipelines.web.http.sinks import FileSink, MemorySink, Sink
@@ -33,7 +35,7 @@ class Client:
     def __init__(self, web: WebPolicy) -> None:
         user_agent = f"stoker/{__version__}" + (f" (+{_header_text(web.contact)})" if web.contact else "")
         self._web = web
-        self._resolver = Resolver(allow_private=web.allow_private)
+        self._resolver = Resolver(AllowedPrivate(str(web.allow_private)))
         self._hosts = Hosts(
             requests_per_second=web.requests_per_second,
             connections_per_host=web.connections_per_host,
@@ -197,7 +199,13 @@ class Web(WebPolicy):
     """Fetches URLs under a policy. Holds settings only: picklable; opens nothing before the first request.
 
     Equal policies in one process share rates, connections, robots.txt and DNS answers between all threads.
+
+    Raises ValueError for values that cannot work.
     """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "allow_private", normalise_allowed(self.allow_private))
 
     def get(
         self, url: str, *, max_size: int, accept: str = "*/*", cancel: threading.Event | None = None

@@ -31,7 +31,7 @@ class WebPolicy:
     """Rates, limits and permissions of requests."""
 
     contact: str = ""  # in the User-Agent: a URL or mail address where we can be reached
-    allow_private: bool = False  # loopback, private and link-local addresses
+    allow_private: bool | str = False  # hosts and networks of your own, see ``AllowedPrivate``; True: all
     requests_per_second: float = 2.0  # to one host; 0: as fast as it answers
     connections_per_host: int = 2
     connections: int = 64  # to all hosts

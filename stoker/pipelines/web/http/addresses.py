@@ -1,10 +1,11 @@
-"""Resolve host names and connect to public addresses only (protection against SSRF and DNS rebinding).
+"""Resolve host names and connect to allowed addresses only (protection against SSRF and DNS rebinding).
+
+Allowed are public addresses and what ``AllowedPrivate`` says.
 
 The check is made at the moment of connecting: a name is resolved once, its addresses are checked, and the socket is
 opened to one of those same addresses. A name that resolves differently the second time gains nothing.
 """
 
-import ipaddress
 import socket
 import threading
 import time
@@ -13,12 +14,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 
+from stoker.pipelines.web.http.allowed import AllowedPrivate
+
 CACHE_S = 300.0  # how long the addresses of a name are cached
 FAILURE_CACHE_S = 10.0  # how long a failure is
 MAX_NAMES = 4096
 LOOKUP_THREADS = 8  # look-ups at a time; getaddrinfo blocks and cannot be given a time limit
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_6TO4 = ipaddress.IPv6Network("2002::/16")
 
 
 class PrivateAddress(OSError):
@@ -29,38 +30,11 @@ class NoSuchHost(OSError):
     """The name cannot be resolved."""
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is on the public internet; an IPv4 address inside an IPv6 one is checked too.
-
-    >>> [is_public(text) for text in ("93.184.216.34", "127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1")]
-    [True, False, False, False, False]
-    >>> [is_public(text) for text in ("2606:4700::1", "::1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "fd00::1")]
-    [True, False, False, False, False]
-    >>> is_public("ff02::1")  # multicast
-    False
-    """
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address):
-        embedded = parsed.ipv4_mapped
-        if embedded is None and parsed in _NAT64:
-            embedded = ipaddress.IPv4Address(parsed.packed[12:])
-        if embedded is None and parsed in _6TO4:
-            embedded = ipaddress.IPv4Address(parsed.packed[2:6])
-        if embedded is not None:
-            return is_public(str(embedded))
-        if parsed.teredo is not None or parsed.is_site_local or int(parsed) < 2**32:  # ::a.b.c.d, IPv4-compatible
-            return False
-    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
-
-
 class Resolver:
     """DNS look-ups with a bounded cache, for all threads; a name is looked up once even if many ask at a time."""
 
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
+    def __init__(self, allowed: AllowedPrivate) -> None:
+        self._allowed = allowed
         self._lock = threading.Lock()
         self._cache: OrderedDict[str, tuple[float, Future[Sequence[str]]]] = OrderedDict()
         self._pool = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="stoker-dns")
@@ -75,7 +49,7 @@ class Resolver:
             addresses = self._look_up(bare).result(timeout_s)
         except FutureTimeout:
             raise TimeoutError(f"{bare}: no DNS answer in {timeout_s:.0f} s") from None
-        allowed = [address for address in addresses if self._allow_private or is_public(address)]
+        allowed = [address for address in addresses if self._allowed.permits(bare, address)]
         if not allowed:
             raise PrivateAddress(f"{bare} is {addresses[0]}, not on the open internet")
         return allowed

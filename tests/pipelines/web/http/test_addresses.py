@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from stoker.pipelines.web.http.addresses import is_public
 from stoker.pipelines.web.policy import Fetched
 from tests.site import FAST, Reply, Site, get, reason
 
@@ -24,7 +23,7 @@ def test_a_private_address_gets_no_request(site: Site, url: str) -> None:
 
 def test_a_redirect_into_a_private_network_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     # Loopback stands for the open internet here, but for 127.0.0.2.
-    monkeypatch.setattr("stoker.pipelines.web.http.addresses.is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr("stoker.pipelines.web.http.allowed.is_public", lambda address: address == "127.0.0.1")
     web = replace(FAST, allow_private=False)
     with Site("127.0.0.2") as inner:
         site.pages["/a"] = Reply(b"", 302, {"Location": inner.url("/secret")})
@@ -36,7 +35,7 @@ def test_a_redirect_into_a_private_network_is_refused(site: Site, monkeypatch: p
 def test_a_name_is_resolved_once_so_dns_rebinding_has_no_effect(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     # DNS rebinding: the name is public when it is looked up first, and private ever after.
     answers = iter([["127.0.0.1"], ["127.0.0.2"], ["127.0.0.2"]])
-    monkeypatch.setattr("stoker.pipelines.web.http.addresses.is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr("stoker.pipelines.web.http.allowed.is_public", lambda address: address == "127.0.0.1")
     monkeypatch.setattr("stoker.pipelines.web.http.addresses._getaddrinfo", lambda host: next(answers))
     web = replace(FAST, allow_private=False)
     site.pages["/a"] = Reply(b"x", headers={"Connection": "close"})
@@ -46,10 +45,39 @@ def test_a_name_is_resolved_once_so_dns_rebinding_has_no_effect(site: Site, monk
     web.close()
 
 
-@pytest.mark.parametrize(
-    "address",
-    ["0.0.0.0", "192.168.1.1", "172.16.0.1", "224.0.0.1", "255.255.255.255", "::", "fe80::1%eth0", "2002:7f00:1::",
-     "fec0::1", "::7f00:1", "not an address", "192.0.2.1"],
-)  # fmt: skip
-def test_addresses_outside_of_the_public_internet_are_recognised(address: str) -> None:
-    assert not is_public(address)
+def test_an_allowed_name_may_be_private_and_a_redirect_from_it_may_not_leave_for_another(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stoker.pipelines.web.http.addresses._getaddrinfo", lambda host: ["127.0.0.1"])
+    web = replace(FAST, allow_private="intranet.example,.lab.example")
+    site.pages["/a"] = Reply(b"x")
+    site.pages["/away"] = Reply(b"", 302, {"Location": f"http://other.example:{site.port}/a"})
+    site.pages["/within"] = Reply(b"", 302, {"Location": f"http://x.lab.example:{site.port}/a"})
+    fetched = {path: web.get(f"http://intranet.example:{site.port}{path}", max_size=100) for path in site.pages}
+    web.close()
+    assert isinstance(fetched["/a"], Fetched)
+    assert isinstance(fetched["/within"], Fetched)
+    assert reason(fetched["/away"]) == "private_address"
+    assert [request.path for request in site.log if request.headers["host"].startswith("other")] == []
+
+
+def test_an_allowed_name_that_is_pointed_at_a_metadata_service_is_not_followed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stoker.pipelines.web.http.addresses._getaddrinfo", lambda host: ["169.254.169.254"])
+    connected: list[object] = []
+    monkeypatch.setattr("socket.create_connection", lambda *address, **_: connected.append(address))
+    for allowed in ("intranet.example", True, "169.254.0.0/16"):
+        web = replace(FAST, allow_private=allowed)
+        assert reason(web.get(f"http://intranet.example:{site.port}/", max_size=100)) == "private_address"
+        web.close()
+    assert connected == []
+
+
+def test_an_allowed_network_is_judged_by_the_address_that_is_connected_to(site: Site) -> None:
+    site.pages["/a"] = Reply(b"x")
+    for allowed, expected in (("127.0.0.0/8", True), ("127.0.0.1", True), ("127.0.0.2", False), ("10.0.0.0/8", False)):
+        web = replace(FAST, allow_private=allowed)
+        answer = web.get(f"http://0x7f000001:{site.port}/a", max_size=100)
+        assert isinstance(answer, Fetched) is expected
+        web.close()
