@@ -1,5 +1,7 @@
 """Settings: where Stoker runs. From flags, STOKER_* variables, stoker.toml and defaults, in this order.
 
+``settings_files`` says which stoker.toml is read.
+
 The only module that reads the environment. No setting is a secret: keys of an S3 store come from boto3's own chain
 (AWS_ACCESS_KEY_ID, a profile, an instance's role); keys of the S3 server of `stoker up` come from a private file.
 """
@@ -7,12 +9,13 @@ The only module that reads the environment. No setting is a secret: keys of an S
 import dataclasses
 import os
 import re
-import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stoker.flows import settings_files
+from stoker.flows.settings_files import SettingsError
 from stoker.storage.errors import StokerError, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -20,17 +23,13 @@ if TYPE_CHECKING:
     from stoker.storage.stores.store import Store
 
 PREFIX = "STOKER_"
-FILE = "stoker.toml"
+FILE = settings_files.NAME
 RUNNERS = ("threads", "processes", "ray", "dask")
 # Kubernetes and Docker set these for a service that is called "stoker": they are not misspelt settings.
 _SERVICE_VARIABLES = re.compile(
     r"STOKER(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP)(_[A-Z]+)?)?)"
 )
 _USER_INFO = re.compile(r"://[^/@]*@")
-
-
-class SettingsError(StokerError):
-    """A setting is unknown or has a value that cannot work."""
 
 
 class UsageError(StokerError):
@@ -158,27 +157,59 @@ def load(
     flags: Mapping[str, object] | None = None,
     *,
     recipe: Path | None = None,
+    config: str = "",
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    report: Callable[[str], object] = lambda line: None,
 ) -> Settings:
     """The settings of a call: flags (None = not given) before environment before stoker.toml before defaults.
 
-    The stoker.toml read is the one beside the recipe, or else the one in the working directory; relative paths in
-    it are relative to its folder, others to the working directory. Raises SettingsError.
+    Relative paths in a stoker.toml are relative to its folder, others to the working directory. Raises SettingsError.
+
+    Args:
+        flags: values by the settings' names.
+        recipe: the recipe that the call is about; a stoker.toml beside it is not read, which is reported.
+        config: a file that is read in place of stoker.toml in the working directory and the user's own.
+        environ: the variables; the process's own by default.
+        cwd: the working directory.
+        report: called with a line for people: which files were read, and what is dangerous.
     """
     cwd = (cwd or Path.cwd()).resolve()
+    environ = os.environ if environ is None else environ
     values: dict[str, Any] = {"home": cwd / Settings.home}  # Any: what _checked returns
-    folders = [recipe.resolve().parent, cwd] if recipe is not None else [cwd]
-    path = next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
-    if path is not None:
-        for name, value in _read(path).items():
+    variables = _variables(environ)
+    files = settings_files.read(environ, cwd, config)
+    for path, document in files:
+        for name, value in document.items():
+            if name not in _names():
+                raise SettingsError(f"{path}: unknown key {name!r}; {_nearest(name, _names())}")
             values[name] = _checked(name, value, path.parent, f"{path}: {name}")
-    for name, text in _variables(os.environ if environ is None else environ).items():
+    for name, text in variables.items():
         values[name] = _checked(name, text, cwd, PREFIX + name.upper())
     for name, value in (flags or {}).items():
         if value is not None:
             values[name] = _checked(name, value, cwd, f"--{name.replace('_', '-')}")
-    return Settings(**values)
+    settings = Settings(**values)
+    _report(settings, [path for path, _ in files], recipe, report)
+    return settings
+
+
+def _report(settings: Settings, files: list[Path], recipe: Path | None, report: Callable[[str], object]) -> None:
+    if files:
+        report(f"settings from {' over '.join(str(path) for path in reversed(files))}")
+    if recipe is None:
+        return
+    beside = recipe.resolve().parent / FILE
+    if beside.is_file() and not any(beside.samefile(path) for path in files):
+        report(
+            f"{beside} is not read: settings come from the working directory and from your own file, never from a "
+            f"recipe's folder; to use it, cd {beside.parent} or pass --config {beside}"
+        )
+    if settings.allow_private == "true":
+        report(
+            "warning: allow_private is true, so the recipe can fetch from every host of your network; name those that "
+            "you mean, for example STOKER_ALLOW_PRIVATE=intranet.example,10.1.0.0/16"
+        )
 
 
 def inherited(*, without: Collection[str] = ()) -> dict[str, str]:
@@ -197,17 +228,6 @@ def _names() -> list[str]:
     return [field.name for field in dataclasses.fields(Settings)]
 
 
-def _read(path: Path) -> dict[str, object]:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path}: not readable as TOML: {error}") from None
-    for name in document:
-        if name not in _names():
-            raise SettingsError(f"{path}: unknown key {name!r}; {_nearest(name, _names())}")
-    return document
-
-
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     known = {PREFIX + name.upper(): name for name in _names()}
     values = {}
@@ -215,8 +235,12 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
         if variable in known:
             if text != "":  # `STOKER_X= stoker ...` is the shell's way to unset a variable for one call
                 values[known[variable]] = text
+        elif variable == settings_files.VARIABLE:
+            continue
         elif variable.startswith(PREFIX) and not _SERVICE_VARIABLES.fullmatch(variable):
-            raise SettingsError(f"environment: no setting is called {variable}; {_nearest(variable, list(known))}")
+            raise SettingsError(
+                f"environment: no setting is called {variable}; {_nearest(variable, [*known, settings_files.VARIABLE])}"
+            )
     return values
 
 

@@ -1,5 +1,6 @@
 """Start a flow from this terminal and return its result; used by the command line and the demo."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +23,18 @@ _FLAGS = ("home", "store", "runner", "workers")
 
 
 def load_settings(arguments: Namespace, recipe: Path | None = None) -> Settings:
-    """The settings of this call; see ``stoker.flows.settings.load``."""
+    """The settings of this call, after a line on standard error about the files that they come from.
+
+    See ``stoker.flows.settings.load``.
+    """
     flags = {name: getattr(arguments, name, None) for name in _FLAGS}  # not every subcommand has every flag
-    return configuration.load(flags, recipe=recipe)
+    return configuration.load(flags, recipe=recipe, config=arguments.config or "", report=_report)
+
+
+def _report(text: str) -> None:
+    from stoker.flows.report.format import visible
+
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def run_ingest(settings: Settings, recipe: "Recipe") -> "tuple[Manifest, bool]":

@@ -29,6 +29,7 @@ class Cli:
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         # No instance's role and no profile of the developer: an S3 test must not find keys by chance.
+        kept["XDG_CONFIG_HOME"] = str(self.folder / "config")
         own = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "PYTHONPATH": str(PLUGIN)}
         return kept | own | {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"} | self.variables
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stoker.flows.settings import Settings, SettingsError, _names, load, table
+from stoker.flows.settings import Settings, _names, load, table
+from stoker.flows.settings_files import SettingsError
 from stoker.storage.errors import StorageUnavailable
 
 
@@ -19,23 +20,51 @@ def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
     assert workers("4", {"STOKER_WORKERS": "3"}) == 4
 
 
-def test_the_file_beside_the_recipe_comes_before_that_of_the_working_directory(tmp_path: Path) -> None:
+def test_the_file_beside_a_recipe_is_not_read_and_that_is_said(tmp_path: Path) -> None:
     recipes = tmp_path / "recipes"
     recipes.mkdir()
-    (tmp_path / "stoker.toml").write_text('contact = "here"\n')
-    assert load(recipe=recipes / "a.toml", environ={}, cwd=tmp_path).contact == "here"
-    (recipes / "stoker.toml").write_text('contact = "there"\n')
-    assert load(recipe=recipes / "a.toml", environ={}, cwd=tmp_path).contact == "there"
+    (recipes / "stoker.toml").write_text('contact = "there"\nstore = "s3://of-a-stranger/x"\n')
+    lines: list[str] = []
+    own = load(recipe=recipes / "a.toml", environ={}, cwd=tmp_path, report=lines.append)
+    assert own == load(environ={}, cwd=tmp_path)
+    (line,) = lines
+    assert line.startswith(f"{recipes / 'stoker.toml'} is not read")
+    assert f"cd {recipes} or pass --config {recipes / 'stoker.toml'}" in line
+    lines.clear()
+    assert load(recipe=Path("a.toml"), environ={}, cwd=recipes, report=lines.append).contact == "there"
+    assert lines == [f"settings from {recipes / 'stoker.toml'}"]
+
+
+def test_the_working_directory_comes_before_the_users_own_file_key_by_key(tmp_path: Path) -> None:
+    here, own = tmp_path / "here", tmp_path / "home" / ".config" / "stoker"
+    here.mkdir()
+    own.mkdir(parents=True)
+    environ = {"HOME": str(tmp_path / "home")}
+    (own / "stoker.toml").write_text('contact = "mine"\nworkers = 3\n')
+    (here / "stoker.toml").write_text("workers = 4\n")
+    lines: list[str] = []
+    both = load(environ=environ, cwd=here, report=lines.append)
+    assert (both.contact, both.workers) == ("mine", 4)
+    assert lines == [f"settings from {here / 'stoker.toml'} over {own / 'stoker.toml'}"]
+    assert load(environ=environ, cwd=tmp_path).workers == 3
+    assert load(environ=environ | {"STOKER_WORKERS": "5"}, cwd=here).workers == 5
+
+
+def test_all_private_addresses_with_a_recipe_is_a_warning(tmp_path: Path) -> None:
+    for text, warnings in (("true", 1), ("10.0.0.0/8", 0), ("false", 0)):
+        lines: list[str] = []
+        load(recipe=tmp_path / "a.toml", environ={"STOKER_ALLOW_PRIVATE": text}, cwd=tmp_path, report=lines.append)
+        assert len([line for line in lines if line.startswith("warning: allow_private is true")]) == warnings
 
 
 def test_relative_paths_are_relative_to_where_they_are_written(tmp_path: Path) -> None:
-    recipes = tmp_path / "recipes"
-    recipes.mkdir()
-    (recipes / "stoker.toml").write_text('home = "state"\nstore = "../corpora"\n')
-    found = load({"home": "mine"}, recipe=recipes / "a.toml", environ={}, cwd=tmp_path)
+    configs = tmp_path / "configs"
+    configs.mkdir()
+    (configs / "a.toml").write_text('home = "state"\nstore = "../corpora"\n')
+    found = load({"home": "mine"}, config="configs/a.toml", environ={}, cwd=tmp_path)
     assert found.home == tmp_path / "mine"
     assert found.store == str(tmp_path / "corpora")
-    assert load(recipe=recipes / "a.toml", environ={}, cwd=tmp_path).home == recipes / "state"
+    assert load(config="configs/a.toml", environ={}, cwd=tmp_path).home == configs / "state"
     assert load(environ={"STOKER_HOME": "x"}, cwd=tmp_path).home == tmp_path / "x"
 
 
@@ -48,6 +77,7 @@ def test_a_store_url_stays_as_it_is(url: str, tmp_path: Path) -> None:
     ("environ", "message"),
     [
         ({"STOKER_STOER": "x"}, "no setting is called STOKER_STOER; did you mean 'STOKER_STORE'?"),
+        ({"STOKER_CONFGI": "x"}, "no setting is called STOKER_CONFGI; did you mean 'STOKER_CONFIG'?"),
         ({"STOKER_WORKERS": "many"}, "STOKER_WORKERS: found 'many', expected a whole number"),
         ({"STOKER_WORKERS": "-1"}, "STOKER_WORKERS: found '-1'"),
         ({"STOKER_RUNNER": "thread"}, "did you mean 'threads'?"),

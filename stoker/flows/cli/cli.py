@@ -57,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"stoker {__version__}")
     home = argparse.ArgumentParser(add_help=False)
     home.add_argument("--home", metavar="FOLDER", help="folder of everything kept on this machine (.stoker)")
+    text = "a file of settings, read in place of stoker.toml here and your own"
+    home.add_argument("--config", metavar="FILE", help=text)
     store = argparse.ArgumentParser(add_help=False, parents=[home])
     store.add_argument("--store", metavar="URL", help="where the corpora are: s3://bucket/prefix or a folder")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -56,3 +56,18 @@ def test_a_schedule_without_services_says_to_start_them(cli: Cli) -> None:
 def test_down_with_nothing_running_is_no_error(cli: Cli) -> None:
     done = cli("down")
     assert (done.returncode, done.stderr) == (0, "nothing was running\n")
+
+
+def test_the_command_says_which_settings_it_read_and_which_it_did_not(cli: Cli) -> None:
+    (cli.folder / "sub").mkdir()
+    (cli.folder / "sub" / "stoker.toml").write_text('home = "of-a-stranger"\n')
+    (cli.folder / "words.txt").write_text("one\n")
+    (cli.folder / "sub" / "words.txt").write_text("one\n")
+    for folder in (cli.folder, cli.folder / "sub"):
+        (folder / "words.toml").write_text('corpus = "words"\n[source]\nname = "lines"\npath = "words.txt"\n')
+    beside = cli.folder / "sub" / "stoker.toml"
+    done = cli("check", "sub/words.toml")
+    assert (done.returncode, done.stderr.count("is not read"), done.stderr.count(f"--config {beside}")) == (0, 1, 1)
+    done = cli("check", "sub/words.toml", "--config", "sub/stoker.toml")
+    assert (done.returncode, done.stderr) == (0, f"settings from {beside}\n")
+    assert cli("check", "words.toml").stderr == ""
