@@ -8,7 +8,7 @@ import pytest
 
 from stoker.flows.services import seaweed
 from stoker.storage.errors import StorageUnavailable
-from stoker.storage.stores.s3 import S3Store, create_bucket
+from stoker.storage.stores.s3 import S3Store
 
 BUCKET = "stoker-tests"
 
@@ -22,7 +22,10 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.Serv
     """SeaweedFS on free loopback ports, with an empty bucket BUCKET; each worker of xdist has its own."""
     for attempt in range(3):
         server = seaweed.start(
-            tmp_path_factory.mktemp("seaweed"), access_key="tests", secret_key=secrets.token_urlsafe(24)
+            tmp_path_factory.mktemp("seaweed"),
+            access_key="tests",
+            secret_key=secrets.token_urlsafe(24),
+            bucket=BUCKET,
         )
         try:
             server.wait_ready()
@@ -32,7 +35,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.Serv
             if attempt == 2:
                 raise
     try:
-        create_bucket(BUCKET, endpoint=server.endpoint, access_key=server.access_key, secret_key=server.secret_key)
+        server.create_bucket()
         yield server
     finally:
         server.stop(now=True)

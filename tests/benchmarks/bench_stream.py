@@ -135,10 +135,10 @@ def _write_energon(folder: Path, tars: Sequence[str]) -> None:
 
 def upload(folder: Path, server: Any) -> None:  # Any: seaweed.Server
     """Put everything into the bucket ``bench``, and its URLs into facts.json."""
-    from stoker.storage.stores.s3 import S3Store, create_bucket
+    from stoker.storage.stores.s3 import S3Store
 
     keys = (server.access_key, server.secret_key)
-    create_bucket("bench", endpoint=server.endpoint, access_key=keys[0], secret_key=keys[1])
+    server.create_bucket()
     store = S3Store("bench", endpoint=server.endpoint, access_key=keys[0], secret_key=keys[1])
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.relative_to(folder).parts[0] in ("stoker", "mds", "litdata"):
@@ -306,7 +306,8 @@ def _measure(
     results: dict[str, dict[str, list[dict[str, Any]]]] = {row: {name: [] for name in names} for row in rows}
     try:
         if any(row[0] == "s3" for row in rows.values()):
-            server = seaweed.start(folder / "seaweed", access_key="bench", secret_key=secrets.token_hex(16))
+            secret_key = secrets.token_hex(16)
+            server = seaweed.start(folder / "seaweed", access_key="bench", secret_key=secret_key, bucket="bench")
             server.wait_ready()
             upload(folder, server)
         for number in range(rounds):

