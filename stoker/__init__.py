@@ -6,6 +6,8 @@ Public names are imported at first use: `import stoker` loads neither torch nor 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from stoker import old_paths
+
 __version__ = "0.1.0"
 
 # public name → its module, imported by __getattr__ (PEP 562)
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from stoker.storage.stores.store import Store
     from stoker.storage.versions.manifest import Manifest, load_manifest
     from stoker.training import ShardStream
+
+
+old_paths.install()
 
 
 def __getattr__(name: str) -> object:

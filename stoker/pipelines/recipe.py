@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.partition import digest
-from stoker.pipelines.registry import Component, find, name_of, names, suggestion
+from stoker.pipelines.registry import Component, find, name_of, names, plugin_identity, suggestion
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Provenance, Source
 from stoker.pipelines.step import Step
@@ -128,11 +128,12 @@ class Recipe:
 
 
 def _identity(component: Source | Step | Rule) -> dict[str, Any]:  # Any: JSON
-    """Name, code version and options of a source, step or rule."""
+    """Name, code version and options of a source, step or rule, and of a plug-in its distribution and class."""
     fields = dataclasses.fields(component)  # type: ignore[arg-type]  # sources, steps and rules are dataclasses
     options = {field.name: getattr(component, field.name) for field in fields}
     json_options: dict[str, Any] = TypeAdapter(dict[str, Any]).dump_python(options, mode="json")
-    return {"name": name_of(component), "version": component.version, "options": json_options}
+    identity = {"name": name_of(component), "version": component.version, "options": json_options}
+    return identity | plugin_identity(component)
 
 
 def load(path: Path) -> Recipe:

@@ -1,20 +1,26 @@
 """Sources, steps and rules, looked up by the name of their file or entry point."""
 
-import difflib
-import importlib
-import inspect
-import pkgutil
-from importlib.metadata import entry_points
-from types import ModuleType
-from typing import TypeVar
+import dataclasses
+import json
+from functools import partial
+from typing import Any, TypeVar, cast, get_type_hints
+
+from pydantic import PydanticUserError, TypeAdapter
+from pydantic_core import PydanticSerializationError
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
+from stoker.plugins import Lookup, dataclass_problem, method_problem, one_line
+from stoker.plugins import suggestion as suggestion
 
 Component = TypeVar("Component", Source, Step, Rule)
-_FOLDERS: dict[type, str] = {Source: "sources", Step: "steps", Rule: "rules"}
+_REQUIRED: dict[type, tuple[str, ...]] = {
+    Source: ("partitions", "read"),
+    Step: ("__call__",),
+    Rule: ("decide",),
+}
 
 
 def names(kind: type[Component]) -> list[str]:
@@ -23,45 +29,79 @@ def names(kind: type[Component]) -> list[str]:
     >>> "exact_duplicates" in names(Rule)
     True
     """
-    folder = _FOLDERS[kind]
-    package = importlib.import_module(f"stoker.pipelines.{folder}")
-    built_in = {module.name for module in pkgutil.iter_modules(package.__path__)}
-    return sorted(built_in | {point.name for point in entry_points(group=f"stoker.{folder}")})
+    return _LOOKUPS[kind].names()
 
 
 def find(kind: type[Component], name: str) -> type[Component]:
-    """The class called ``name`` in recipes. Raises RecipeError with the nearest right name."""
-    folder = _FOLDERS[kind]
-    known = names(kind)
-    if name not in known:
-        raise RecipeError(f"no {folder[:-1]} is called {name!r}; {suggestion(name, known)}")
-    for point in entry_points(group=f"stoker.{folder}"):
-        if point.name == name:
-            return _only_class(kind, importlib.import_module(point.module))
-    return _only_class(kind, importlib.import_module(f"stoker.pipelines.{folder}.{name}"))
-
-
-def suggestion(name: str, known: list[str]) -> str:
-    """The end of a message about a wrong name.
-
-    >>> suggestion("lowercas", ["lowercase", "resize"])
-    "did you mean 'lowercase'?"
-    """
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+    """The class called ``name`` in recipes. Raises RecipeError with the nearest right name, or with its fault."""
+    return cast(type[Component], _LOOKUPS[kind].find(name))  # what is found there is a class of this kind
 
 
 def name_of(component: Source | Step | Rule) -> str:
-    """The name that a source, step or rule has in recipes: the name of its file."""
-    return type(component).__module__.rpartition(".")[2]
+    """The name that a source, step or rule has in recipes: that of its entry point, or of its file."""
+    return _lookup_of(component).name_of(type(component))
 
 
-def _only_class(kind: type[Component], module: ModuleType) -> type[Component]:
-    classes = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, kind) and value.__module__ == module.__name__
-    ]
-    if len(classes) != 1:
-        raise RecipeError(f"{module.__file__}: defines {len(classes)} {kind.__name__}s, expected exactly one")
-    return classes[0]
+def plugin_identity(component: Source | Step | Rule) -> dict[str, str]:
+    """Distribution and class of a plug-in's source, step or rule, for digests; empty for a built-in one."""
+    return _lookup_of(component).identity(type(component))
+
+
+def component_problem(kind: type, part: type) -> str:
+    """What is wrong with a class of a source, step or rule, as its expectation and what was found; "" if nothing is."""
+    return (
+        method_problem(part, kind, _REQUIRED[kind], kind=kind.__name__.lower())
+        or dataclass_problem(part)
+        or _option_problem(part)
+    )
+
+
+def _option_problem(part: Any) -> str:  # Any: a dataclass
+    """What is wrong with the types of the options; "" if TOML can give them and a digest can hold them."""
+    try:
+        hints = get_type_hints(part, include_extras=True)
+    except Exception as error:  # noqa: BLE001  # annotations are expressions, which may raise anything
+        return f"the types of its options cannot be read: {one_line(error)}; import them where it is defined"
+    options = [option for option in dataclasses.fields(part) if option.init]
+    for option in options:
+        where = f"option {option.name!r} of class {part.__qualname__}"
+        try:
+            schema = TypeAdapter(hints[option.name]).json_schema()
+        except PydanticUserError:
+            return f"{where} has a type that TOML cannot give; expected text, numbers, true or false, lists or tables"
+        if '"uniqueItems": true' in json.dumps(schema):
+            return f"{where} is a set, whose order differs between processes; expected a tuple"
+        default = option.default_factory() if callable(option.default_factory) else option.default
+        try:
+            if default is not dataclasses.MISSING:
+                TypeAdapter(dict[str, Any]).dump_python({option.name: default}, mode="json")
+        except PydanticSerializationError:
+            return f"{where} has a default that TOML cannot give ({type(default).__name__}); expected one that it can"
+    if issubclass(part, Source):
+        unknown = sorted(set(part.planning) - {option.name for option in options})
+        if unknown:
+            return f"class {part.__qualname__} has no option {unknown[0]!r}, which its `planning` names"
+    return ""
+
+
+def _is_one(kind: type, value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, kind) and value is not kind
+
+
+def _lookup(kind: type) -> Lookup:
+    word = kind.__name__.lower()
+    return Lookup(
+        kind=word,
+        group=f"stoker.{word}s",
+        package=f"stoker.pipelines.{word}s",
+        is_one=partial(_is_one, kind),
+        problem=partial(component_problem, kind),
+        error=RecipeError,
+    )
+
+
+_LOOKUPS: dict[type, Lookup] = {kind: _lookup(kind) for kind in _REQUIRED}
+
+
+def _lookup_of(component: Source | Step | Rule) -> Lookup:
+    return next(lookup for kind, lookup in _LOOKUPS.items() if isinstance(component, kind))

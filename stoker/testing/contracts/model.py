@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from stoker.testing.contracts.component import example_of
 from stoker.training.loader.loader import Loader
-from stoker.training.run.model import Corpus, Model, Schema, find
+from stoker.training.run.model import Corpus, Model, Schema, find, name_of
 from stoker.training.run.options import parse_options
 
 _CPU = torch.device("cpu")
@@ -73,14 +73,14 @@ class ModelContract:
         for name, value in options.items():
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(model, name, value)
-        assert type(model) is find(_name_of(model))
+        assert type(model) is find(name_of(model))
         json.dumps(options)
 
     def test_the_example_in_its_docstring_is_a_command_with_options_that_it_has(self, model: Model) -> None:
         words = shlex.split(example_of(type(model).__doc__))
-        assert words[:3] == ["stoker", "train", _name_of(model)]
+        assert words[:3] == ["stoker", "train", name_of(model)]
         values = [value for flag, value in pairwise(words) if flag == "--set"]
-        parse_options(_name_of(model), dict(value.split("=", 1) for value in values))
+        parse_options(name_of(model), dict(value.split("=", 1) for value in values))
 
     def test_the_schema_is_json_and_the_same_each_time(self, model: Model, corpus: Corpus) -> None:
         schema = model.prepare(corpus, self.split)
@@ -182,10 +182,6 @@ class ModelContract:
             return model.evaluate(module, Loader(stream), schema, _CPU)
         finally:
             stream.close()
-
-
-def _name_of(model: Model) -> str:
-    return type(model).__module__.rpartition(".")[2]
 
 
 @contextmanager

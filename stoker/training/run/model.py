@@ -1,19 +1,16 @@
 """The interface of a model file, and the lookup of a model by its file's name."""
 
-import difflib
-import importlib
-import inspect
-import pkgutil
+import dataclasses
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
+from stoker.plugins import Lookup, dataclass_problem, method_problem, one_line
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
 from stoker.training.errors import TrainingError
@@ -83,35 +80,61 @@ class Model(Protocol):
 
 def names() -> list[str]:
     """The names of all models, sorted; imports none of them."""
-    package = importlib.import_module("stoker.training.models")
-    built_in = {module.name for module in pkgutil.iter_modules(package.__path__)}
-    return sorted(built_in | {point.name for point in entry_points(group="stoker.models")})
+    return _LOOKUP.names()
 
 
 def find(name: str) -> type[Model]:
-    """The class of a model. Raises TrainingError with the nearest right name."""
-    known = names()
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
-        raise TrainingError(f"no model is called {name!r}; {hint}")
-    for point in entry_points(group="stoker.models"):
-        if point.name == name:
-            return model_class(importlib.import_module(point.module))
-    return model_class(importlib.import_module(f"stoker.training.models.{name}"))
+    """The class of a model. Raises TrainingError with the nearest right name, or what is wrong with it."""
+    return cast(type[Model], _LOOKUP.find(name))  # it has the methods that Model asks for
 
 
-def model_class(module: ModuleType) -> type[Model]:
-    """The only model that a module defines. Raises TrainingError if it defines none, or several."""
-    classes = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value) and value.__module__ == module.__name__ and renamed.has_loss(value)
-    ]
-    if len(classes) != 1:
-        raise TrainingError(f"{module.__file__}: defines {len(classes)} models, expected exactly one")
-    renamed.add_new_methods(classes[0])
-    return cast(type[Model], classes[0])  # it has the methods that Model asks for
+def name_of(model: Model) -> str:
+    """The name that a model has on the command line: that of its entry point, or of its file."""
+    return _LOOKUP.name_of(type(model))
+
+
+def plugin_identity(model: Model) -> dict[str, str]:
+    """Distribution and class of a plug-in's model, which tell its runs from those of another; empty if built-in."""
+    return _LOOKUP.identity(type(model))
+
+
+def _is_model(value: object) -> bool:
+    return isinstance(value, type) and value is not Model and renamed.has_loss(value)
+
+
+def _model_problem(part: type) -> str:
+    renamed.add_new_methods(part)
+    return method_problem(part, Model, _METHODS, kind="model") or dataclass_problem(part) or _option_problem(part)
+
+
+def _option_problem(part: Any) -> str:  # Any: a dataclass
+    """What is wrong with the types of the options; "" if nothing is."""
+    try:
+        kinds = get_type_hints(part)
+    except Exception as error:  # noqa: BLE001  # annotations are expressions, which may raise anything
+        return f"the types of its options cannot be read: {one_line(error)}; import them where it is defined"
+    for option in dataclasses.fields(part):
+        where = f"option {option.name!r} of class {part.__qualname__}"
+        kind, default = kinds[option.name], option.default
+        is_choice = get_origin(kind) is Literal and all(isinstance(text, str) for text in get_args(kind))
+        if kind not in (bool, int, float, str) and not is_choice and default is dataclasses.MISSING:
+            return f"{where} has a type that --set cannot give; expected bool, int, float, str or a Literal of texts"
+        try:
+            json.dumps(default if default is not dataclasses.MISSING else None)
+        except (TypeError, ValueError):
+            return f"{where} has a default that JSON cannot hold ({type(default).__name__}); expected one that it can"
+    return ""
+
+
+_METHODS = ("prepare", "data", "build", "compute_loss", "evaluate", "generate")
+_LOOKUP = Lookup(
+    kind="model",
+    group="stoker.models",
+    package="stoker.training.models",
+    is_one=_is_model,
+    problem=_model_problem,
+    error=TrainingError,
+)
 
 
 def __getattr__(name: str) -> Any:  # Any: a type under its old name

@@ -89,6 +89,7 @@ def parse_options(
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
             raise TrainingError(f"neither training nor model {model_name!r} has an option {name!r}; {hint}")
+    _refuse_missing(model_name, model, chosen["model"])
     defaults = {name: value for name, value in getattr(model, "defaults", {}).items() if name in train_options}
     return model(**chosen["model"]), TrainOptions(**defaults | chosen["train"])
 
@@ -97,13 +98,23 @@ def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str
     """What two runs must share to give the same weights: not where they compute, nor how often they save."""
     ignored = ("device", "threads", "workers", "checkpoint_s", "keep")
     training = {name: value for name, value in dataclasses.asdict(options).items() if name not in ignored}
-    return {"model": model_name, "options": dataclasses.asdict(model), "training": training}
+    from stoker.training.run.model import plugin_identity
+
+    identity = {"model": model_name, "options": dataclasses.asdict(model), "training": training}
+    return identity | plugin_identity(model)
 
 
 def _options_of(options: type[Any]) -> dict[str, Any]:  # Any: types
     """Name → type of a dataclass's options."""
     hints = get_type_hints(options)
     return {option.name: hints[option.name] for option in dataclasses.fields(options) if option.init}
+
+
+def _refuse_missing(model_name: str, model: type[Any], chosen: Mapping[str, Any]) -> None:  # Any: a model; values
+    for option in dataclasses.fields(model):
+        has_default = option.default is not dataclasses.MISSING or option.default_factory is not dataclasses.MISSING
+        if option.init and not has_default and option.name not in chosen:
+            raise TrainingError(f"model {model_name!r} needs option {option.name!r}; set it: --set {option.name}=VALUE")
 
 
 def _convert(owner: str, name: str, kind: Any, value: object) -> Any:  # Any: a type; what the option holds
@@ -122,4 +133,4 @@ def _convert(owner: str, name: str, kind: Any, value: object) -> Any:  # Any: a 
             raise ValueError("broken")
         return kind(value)  # int, float or str
     except (ValueError, KeyError, TypeError):
-        raise TrainingError(f"{owner}: {name} = {value!r}; expected {kind.__name__}") from None
+        raise TrainingError(f"{owner}: {name} = {value!r}; expected {getattr(kind, '__name__', kind)}") from None

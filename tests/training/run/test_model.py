@@ -1,10 +1,9 @@
 """Models: one class a file, found by the file's name; the hooks' old names still work, with a warning."""
 
 import pickle
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from stoker.training.loader.loader import Stream
 from stoker.training.models.cnn import Cnn
 from stoker.training.run import model as models
 from stoker.training.run.model import Corpus, Schema, StepOutput
+from tests.distributions import install
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, run
 
@@ -57,19 +57,25 @@ class OldNames:
         return "written by sample()"
 
 
+@dataclass(frozen=True)
+class Child(Cnn):
+    """A new model with an old hook, which counts more than the new one of its base."""
+
+    def learn(self, corpus: Corpus, split: str) -> Schema:
+        return {"grey": True}
+
+
 @pytest.fixture
-def plug_in(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module ``stoker.training.models.old_names``, which holds OldNames."""
-    module = ModuleType("stoker.training.models.old_names")
-    module.__file__ = "old_names.py"
-    model = type("OldNames", (OldNames,), {"__module__": module.__name__})
-    module.OldNames = model  # type: ignore[attr-defined]  # as its file would
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(models, "names", lambda: ["cnn", "old_names"])
-    return module
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package whose entry points name classes of this module, and modules without exactly one."""
+    points = {"models old_names": f"{__name__}:OldNames", "models child": f"{__name__}:Child"}
+    none, two = "", "from stoker.training.models.cnn import Cnn\nclass A(Cnn): ...\nclass B(Cnn): ...\n"
+    install(tmp_path, "stoker-old", points | {"models none": "none_", "models two": "two_"}, none_=none, two_=two)
+    monkeypatch.syspath_prepend(tmp_path)
 
 
-def test_a_model_that_defines_the_old_hooks_is_trained_with_a_warning(digits: Small, plug_in: ModuleType) -> None:
+@pytest.mark.usefixtures("plug_in")
+def test_a_model_that_defines_the_old_hooks_is_trained_with_a_warning(digits: Small) -> None:
     with pytest.warns(DeprecationWarning, match="now called") as warned:
         result = run(
             digits, "old_names", {name: value for name, value in CNN.items() if name != "epochs"} | {"epochs": 1}
@@ -85,26 +91,18 @@ def test_a_model_that_defines_the_old_hooks_is_trained_with_a_warning(digits: Sm
     assert pickle.loads(pickle.dumps(model)) == model  # so worker processes can have it
 
 
+@pytest.mark.usefixtures("plug_in")
 def test_an_old_hook_of_a_subclass_is_called_rather_than_the_new_one_of_its_base() -> None:
-    class Child(Cnn):
-        def learn(self, corpus: Corpus, split: str) -> Schema:
-            return {"grey": True}
-
-    module = ModuleType(Child.__module__)
-    module.Child = Child  # type: ignore[attr-defined]  # as its file would
     with pytest.warns(DeprecationWarning, match=r"Child\.learn is now called prepare"):
-        found: Any = models.model_class(module)
+        found: Any = models.find("child")
     assert found().prepare(None, "train") == {"grey": True}
 
 
-@pytest.mark.parametrize("classes", [(), ("Cnn", "Other")])
-def test_a_file_must_define_exactly_one_model(classes: tuple[str, ...]) -> None:
-    module = ModuleType("broken")
-    module.__file__ = "broken.py"
-    for name in classes:
-        setattr(module, name, type(name, (Cnn,), {"__module__": "broken"}))
-    with pytest.raises(TrainingError, match=f"defines {len(classes)} models, expected exactly one"):
-        models.model_class(module)
+@pytest.mark.usefixtures("plug_in")
+@pytest.mark.parametrize(("name", "count"), [("none", 0), ("two", 2)])
+def test_a_file_must_define_exactly_one_model(name: str, count: int) -> None:
+    with pytest.raises(TrainingError, match=f"{name}_.py: defines {count} models.*, expected exactly one"):
+        models.find(name)
 
 
 def test_models_are_found_by_the_names_of_their_files() -> None:
