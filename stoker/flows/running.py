@@ -12,15 +12,20 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from stoker.storage.errors import StokerError
 
 _SCHEMA = 1
 BUCKET = "stoker"
+# What lies in a home. The first ones are surely ours; the others are names that a project may have too.
+_OWN_NAMES = frozenset(("services.json", "s3-keys.json", "up.lock", "prefect"))
+_NAMES = _OWN_NAMES | {"token", "logs", "s3", "store", "cache", "scratch", "runs", "training", "demo"}
+_HOME_ADVICE = "set STOKER_HOME to a folder of your own, which need not exist yet"
 TOKEN = "token"  # noqa: S105  # the name of the file that holds the owner's token
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{20,200}")
 
@@ -85,7 +90,7 @@ def save(home: Path, services: Services) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file atomically with mode 0600."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(FileNotFoundError):
         new.unlink()
@@ -135,15 +140,53 @@ def owner_token(home: Path) -> str:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner can enter, or close an existing one. Raises StokerError."""
+    """Make a folder that only its owner can enter, or close an existing one. Raises StokerError.
+
+    A folder that is open to others and not Stoker's alone is left as it is, and refused.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if stat.S_IMODE(folder.stat().st_mode) & 0o077:
-            folder.chmod(0o700)
+        if not is_private(folder):
+            problem = _not_ours(folder)
+            if not problem:
+                folder.chmod(0o700)
+                problem = "" if is_private(folder) else "its file system keeps no permissions"
+            if problem:
+                raise StokerError(f"{folder}: open to other users, and {problem}; {_HOME_ADVICE}")
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise StokerError(f"{folder}: cannot be written; {_HOME_ADVICE}")
     except OSError as error:
-        raise StokerError(
-            f"{folder}: cannot be made a private folder ({error.strerror}); set STOKER_HOME to a folder of your own"
-        ) from None
+        raise StokerError(f"{folder}: cannot be made a private folder ({error.strerror}); {_HOME_ADVICE}") from None
+
+
+def is_private(folder: Path) -> bool:
+    """Whether only the current user can enter a folder. The superuser of a machine always can."""
+    status = folder.stat()
+    return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
+
+
+def _not_ours(folder: Path) -> str:
+    """Why a folder is not Stoker's alone; "" if it is."""
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        return "it belongs to another user"
+    if status.st_mode & stat.S_ISVTX:
+        return "it is a folder that users share"
+    if any(folder.samefile(own) for own in (Path("/"), Path(os.path.expanduser("~"))) if own.exists()):
+        return "it is not for Stoker alone"
+    names = {path.name for path in folder.iterdir()}
+    if names - _NAMES and not names & _OWN_NAMES:
+        return f"it holds other files ({min(names - _NAMES)!r})"
+    return ""
+
+
+@contextmanager
+def open_log(path: Path, *, anew: bool = False) -> Iterator[BinaryIO]:
+    """A log to write to, in a folder and a file of its owner alone; ``anew`` empties it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND)
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        yield file
 
 
 def start_time(pid: int) -> str:

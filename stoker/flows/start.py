@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stoker.flows import settings as configuration
+from stoker.flows.running import is_private, make_private
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 
@@ -25,10 +26,13 @@ _FLAGS = ("home", "store", "runner", "workers")
 def load_settings(arguments: Namespace, recipe: Path | None = None) -> Settings:
     """The settings of this call, after a line on standard error about the files that they come from.
 
-    See ``stoker.flows.settings.load``.
+    See ``stoker.flows.settings.load``. A home that is there is closed to other users. Raises StokerError.
     """
     flags = {name: getattr(arguments, name, None) for name in _FLAGS}  # not every subcommand has every flag
-    return configuration.load(flags, recipe=recipe, config=arguments.config or "", report=_report)
+    settings = configuration.load(flags, recipe=recipe, config=arguments.config or "", report=_report)
+    if settings.home.exists() and not is_private(settings.home):
+        make_private(settings.home)
+    return settings
 
 
 def _report(text: str) -> None:
@@ -41,6 +45,7 @@ def run_ingest(settings: Settings, recipe: "Recipe") -> "tuple[Manifest, bool]":
     """Run the flow `ingest`. Returns the manifest of the published version, and whether the version is new."""
     from stoker.storage.versions.manifest import load_manifest
 
+    make_private(settings.home)
     store = settings.open_store()
     store.probe()  # an error of the store is reported before any server is started
     with _flow_session(settings) as (reporter, url):
@@ -109,6 +114,7 @@ def _flow_session(settings: Settings) -> "Iterator[tuple[ProgressReporter, str]]
     from stoker.flows import progress, runs
     from stoker.flows.services import prefect_server
 
+    make_private(settings.home)
     with progress.terminal_progress(settings.home) as reporter:
         reporter.start_phase("starting")
         reporter.interruptible = True  # until the flow starts

@@ -1,10 +1,15 @@
 """Processes known by number and start time; services.json."""
 
+import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from stoker.flows import running
+from stoker.storage.errors import StokerError
 from tests.flows.conftest import Cli, until
 
 
@@ -29,3 +34,72 @@ def test_services_are_kept_whole_and_private(cli: Cli) -> None:
     assert running.load(cli.folder) == services
     assert stat.S_IMODE((cli.folder / "services.json").stat().st_mode) == 0o600
     assert [path.name for path in cli.folder.iterdir()] == ["services.json"]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_home_is_made_private_or_closed(tmp_path: Path) -> None:
+    running.make_private(tmp_path / "a" / "new")
+    assert mode(tmp_path / "a" / "new") == 0o700
+    for number, names in enumerate(((), ("logs", "runs"), ("services.json", "a note of mine"))):
+        home = tmp_path / f"home-{number}"
+        home.mkdir(mode=0o755)
+        for name in names:
+            (home / name).touch()
+        running.make_private(home)
+        assert mode(home) == 0o700, names
+
+
+def test_a_folder_that_is_not_ours_alone_is_refused_and_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, shared, own, closed = (tmp_path / name for name in ("project", "shared", "own", "closed"))
+    for folder, permissions in ((project, 0o755), (shared, 0o1777), (own, 0o755), (closed, 0o700)):
+        folder.mkdir()
+        folder.chmod(permissions)
+        (folder / "README.md").touch()
+    (own / "services.json").touch()
+    monkeypatch.setenv("HOME", str(own))
+    for folder, problem in ((project, "it holds other files"), (shared, "users share"), (own, "not for Stoker alone")):
+        before = mode(folder)
+        with pytest.raises(StokerError, match=f"{folder}: open to other users, and .*{problem}.*; set STOKER_HOME to"):
+            running.make_private(folder)
+        assert mode(folder) == before
+    running.make_private(closed)  # nobody else gets in as it is
+    (tmp_path / "file").touch()
+    with pytest.raises(StokerError, match=r"cannot be made a private folder \(.*\); set STOKER_HOME"):
+        running.make_private(tmp_path / "file")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can give a folder to another user")
+def test_a_home_of_another_user_is_refused(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o700)
+    os.chown(theirs, 65534, 65534)
+    with pytest.raises(StokerError, match="it belongs to another user"):
+        running.make_private(theirs)
+
+
+def test_a_command_closes_a_home_that_is_open_and_says_one_line_where_it_may_not(cli: Cli) -> None:
+    home = cli.folder / ".stoker"
+    home.mkdir(mode=0o755)
+    (home / "runs").mkdir()
+    assert cli("list").returncode == 0
+    assert mode(home) == 0o700
+    (cli.folder / "notes.txt").touch()
+    cli.folder.chmod(0o755)
+    cli.variables["STOKER_HOME"] = str(cli.folder)
+    line = cli.refused("list")
+    assert line.startswith(f"stoker: {cli.folder}: open to other users, and it holds other files")
+    assert mode(cli.folder) == 0o755
+
+
+def test_logs_are_for_their_owner(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "a.log"
+    for text, anew in ((b"one", False), (b"two", False), (b"three", True)):
+        with running.open_log(log, anew=anew) as file:
+            file.write(text)
+    assert log.read_bytes() == b"three"
+    assert (mode(log), mode(log.parent)) == (0o600, 0o700)

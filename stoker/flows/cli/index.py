@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stoker import __version__
 from stoker.flows.progress import terminal_progress
 from stoker.flows.report.format import plural, size_text
+from stoker.flows.running import make_private
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 
@@ -30,6 +31,7 @@ def index(arguments: Namespace) -> int:
     corpus, version = parse_reference(arguments.name or corpus_of(url))
     if version is not None:
         raise UsageError(f"index: --as {arguments.name}; expected a name without a version, which is counted by itself")
+    make_private(settings.home)
     store.probe()
     with terminal_progress(settings.home) as reporter:
         reporter.start_phase(f"looking for tars in {url if len(arguments.urls) == 1 else url.partition('{')[0] or '.'}")

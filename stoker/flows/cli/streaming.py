@@ -12,6 +12,7 @@ from rich.console import Console
 from stoker.flows.progress import terminal_progress
 from stoker.flows.report.format import number_text, percent_text, size_text, visible
 from stoker.flows.report.terminal import Sheet
+from stoker.flows.running import make_private
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings, require_torch
 from stoker.storage.versions.manifest import load_manifest
@@ -35,6 +36,7 @@ def stream(arguments: Namespace) -> int:
     split = arguments.split or next(iter(manifest.splits), "train")
     if not (arguments.seconds > 0 and math.isfinite(arguments.seconds)) or arguments.limit < 0:
         raise UsageError("stream: expected --seconds above 0 and --limit 0 or more")
+    make_private(settings.home)
     with require_torch():
         from stoker.training.stream.stream import ShardStream
 

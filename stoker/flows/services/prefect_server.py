@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stoker.flows import running
+from stoker.flows.running import make_private, open_log
 from stoker.flows.settings import Settings, inherited, put_environment
 from stoker.storage.errors import StokerError
 
@@ -143,8 +144,8 @@ def start_child(
     settings: Settings, name: str, port: int, *, log: Path, tied: bool, extra: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a service of ``stoker.flows.services.child``; if ``tied``, it ends when this process does."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
+    make_private(settings.home)
+    with open_log(log) as file:
         return subprocess.Popen(  # noqa: S603  # our own module
             [sys.executable, "-m", "stoker.flows.services.child", name, str(port), json.dumps(settings.to_json())],
             env=inherited(without=_USER_VARIABLES) | dict(extra or {}),
@@ -152,6 +153,8 @@ def start_child(
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C goes to this process alone, which then ends the service
+            # What a service writes is for its owner; what flows write into a store, for whom the user's own umask says.
+            umask=-1 if name == "schedule" else 0o077,
         )
 
 

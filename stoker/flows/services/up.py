@@ -23,7 +23,7 @@ __all__ = ["addresses", "run_services", "start_in_background", "stop_services"]
 @contextmanager
 def _locked(home: Path) -> Iterator[bool]:
     """Hold the folder's lock; False if another `stoker up` holds it."""
-    home.mkdir(parents=True, exist_ok=True)
+    running.make_private(home)
     lock = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
@@ -51,8 +51,7 @@ def start_in_background(settings: Settings) -> Services:
         none_runs = locked
     if none_runs:
         log = settings.home / "logs" / "up.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with rotate_log(log).open("wb") as file:
+        with running.open_log(rotate_log(log), anew=True) as file:
             process = subprocess.Popen(  # noqa: S603  # our own module
                 [sys.executable, "-m", "stoker.flows.services.child", "up", "0", json.dumps(settings.to_json())],
                 env=inherited(),
