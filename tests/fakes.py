@@ -69,8 +69,8 @@ def recipe(
     )
 
 
-def context(folder: Path) -> Context:
-    return Context(root=folder, web=Web(), scratch=folder / "scratch")
+def context(folder: Path, *, trusted: bool = False) -> Context:
+    return Context(root=folder, web=Web(), scratch=folder / "scratch", trusted=trusted)
 
 
 class Failing(MemoryStore):

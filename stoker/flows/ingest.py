@@ -73,7 +73,7 @@ def _define_task(function: Callable[..., R], name: str, run_name: str | None = N
 class TaskContext:
     """What the flow and its tasks work with, parsed once from the JSON values that are sent to other processes."""
 
-    run: dict[str, Any]  # Any: those JSON values: recipe, root, settings, token
+    run: dict[str, Any]  # Any: those JSON values: recipe, root, settings, token, trusted
     recipe: Recipe
     settings: Settings
     token: str  # of the progress reporter
@@ -101,7 +101,7 @@ class TaskContext:
 
     def source_context(self) -> Context:
         """What sources read with."""
-        return self.settings.context(self.recipe.root)
+        return self.settings.context(self.recipe.root, trusted=self.run.get("trusted") is True)
 
     def raise_if_stopped(self) -> None:
         """Raise IngestStopped when the run was asked to stop."""
@@ -180,17 +180,19 @@ def _run_name() -> str:
 
 @flow(name="ingest", flow_run_name=_run_name, persist_result=False, validate_parameters=False)
 def ingest(
-    recipe: dict[str, Any], root: str, settings: dict[str, Any], token: str = ""
+    recipe: dict[str, Any], root: str, settings: dict[str, Any], token: str = "", trusted: bool = False
 ) -> dict[str, Any] | State[Any]:  # Any: JSON values
     """Ingest a recipe's corpus and publish a version of it.
 
     ``recipe`` is the TOML document, ``root`` the folder its paths are relative to, ``token`` that of the progress
-    reporter, if the run is watched. Returns {"reference": "digits@2", "new": whether the version is new}, or the state
-    Cancelled when the run was asked to stop. Raises StokerError, IngestFailed when partitions failed.
+    reporter, if the run is watched, ``trusted`` whether paths of the recipe may leave ``root``. Returns {"reference":
+    "digits@2", "new": whether the version is new}, or the state Cancelled when the run was asked to stop. Raises
+    StokerError, IngestFailed when partitions failed.
     """
     runs.record(Settings.from_json(settings).home, token, flow_run.id)
     try:
-        context = TaskContext.from_json({"recipe": recipe, "root": root, "settings": settings, "token": token})
+        run = {"recipe": recipe, "root": root, "settings": settings, "token": token, "trusted": trusted}
+        context = TaskContext.from_json(run)
         return _ingest(context)
     except IngestStopped as error:
         return Cancelled(message=str(error))

@@ -85,13 +85,16 @@ class Settings:
         access_key, secret_key = running.credentials(self.home)
         return open_store(f"s3://{services.bucket}", endpoint=server.url, access_key=access_key, secret_key=secret_key)
 
-    def context(self, root: Path) -> "Context":
-        """The context that sources read with: web client, scratch folder, and ``root``, the recipe's folder."""
+    def context(self, root: Path, *, trusted: bool = False) -> "Context":
+        """The context that sources read with: web client, scratch folder, and ``root``, the recipe's folder.
+
+        ``trusted``: whether paths of the recipe may leave that folder.
+        """
         from stoker.pipelines.source import Context
         from stoker.pipelines.web.client import Web
 
         web = Web(contact=self.contact, allow_private=self.allow_private, requests_per_second=self.requests_per_second)
-        return Context(root=root, web=web, scratch=self.home / "scratch")
+        return Context(root=root, web=web, scratch=self.home / "scratch", trusted=trusted)
 
     @property
     def slots(self) -> int:

@@ -35,7 +35,7 @@ def read(environ: Mapping[str, str], cwd: Path, config: str = "") -> list[Settin
     """
     named = config or environ.get(VARIABLE, "")
     if named:
-        path = (cwd / Path(named).expanduser()).absolute()
+        path = Path(os.path.abspath(cwd / Path(named).expanduser()))
         return [SettingsFile(path, _read(path))]
     own, here = own_path(environ), cwd / NAME
     files = []

@@ -41,8 +41,12 @@ def _report(text: str) -> None:
     print(visible(text), file=sys.stderr, flush=True)
 
 
-def run_ingest(settings: Settings, recipe: "Recipe") -> "tuple[Manifest, bool]":
-    """Run the flow `ingest`. Returns the manifest of the published version, and whether the version is new."""
+def run_ingest(settings: Settings, recipe: "Recipe", *, trusted: bool = False) -> "tuple[Manifest, bool]":
+    """Run the flow `ingest`. Returns the manifest of the published version, and whether the version is new.
+
+    ``trusted``: whether paths of the recipe may leave its folder.
+    """
+    check_trust(settings, recipe, trusted=trusted)
     from stoker.storage.versions.manifest import load_manifest
 
     make_private(settings.home)
@@ -52,7 +56,7 @@ def run_ingest(settings: Settings, recipe: "Recipe") -> "tuple[Manifest, bool]":
         from stoker.flows.ingest import ingest
 
         reporter.message(f"{recipe.corpus}: into {store.url}; watched at {url}")
-        arguments = (dict(recipe.document), str(recipe.root), settings.to_json(), reporter.token)
+        arguments = (dict(recipe.document), str(recipe.root), settings.to_json(), reporter.token, trusted)
         result = _result_of(ingest(*arguments, return_state=True))
     return load_manifest(store, result["reference"]), result["new"]
 
@@ -87,6 +91,13 @@ def run_verification(settings: Settings, reference: str) -> "Verified":
     except CorruptVersion as error:
         return error.result
     return Verified(counts["shards"], counts["samples"], counts["size"], ())
+
+
+def check_trust(settings: Settings, recipe: "Recipe", *, trusted: bool) -> None:
+    """Refuse a recipe whose paths leave its folder unless it is trusted, before anything is started."""
+    from stoker.pipelines.stages.trust import check_paths
+
+    check_paths(recipe, settings.context(recipe.root, trusted=trusted))
 
 
 def check_training(model: str, options: "dict[str, str]") -> None:

@@ -7,6 +7,10 @@ class RecipeError(StokerError):
     """A wrong recipe, option or argument. The message says which, what was expected and the nearest right name."""
 
 
+class OutsideRecipe(RecipeError):
+    """A path of the recipe leaves the recipe's folder, and nobody said that the recipe is trusted."""
+
+
 class SourceError(StokerError):
     """A source cannot be read."""
 

@@ -1,10 +1,13 @@
 """The base class of sources, what they are given and what they return."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import ClassVar
 
+from stoker.pipelines.errors import OutsideRecipe
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.client import Web
@@ -19,11 +22,52 @@ class Context:
         root: the recipe's folder; relative paths in the recipe start there.
         web: the client for all HTTP requests.
         scratch: a folder for files that are too large for memory. The source deletes the files that it creates.
+        trusted: whether paths may leave ``root``. A recipe may come from a stranger, and what it reads is published.
+
+    A source reads no file of a recipe, a list or a payload but by ``path`` or ``glob``, which check that.
     """
 
     root: Path
     web: Web
     scratch: Path
+    trusted: bool = False
+
+    def path(self, name: str | Path) -> Path:
+        """The path that a recipe or a list names, relative to ``root``. It need not exist.
+
+        Raises OutsideRecipe if it leaves ``root``, by "..", as an absolute path or through a symbolic link.
+        """
+        path = self.root / name
+        self._check([path], name)
+        return path
+
+    def glob(self, pattern: str) -> list[Path]:
+        """The files and folders that a path or a glob names, sorted; "**" also matches folders inside of folders.
+
+        Raises OutsideRecipe as ``path`` does, if any of them leaves ``root``.
+        """
+        fixed = next((parent for parent in (Path(pattern), *Path(pattern).parents) if not has_magic(str(parent))), "")
+        self._check([self.root / fixed], pattern)
+        whole = self.root / pattern
+        if not has_magic(pattern) or os.path.lexists(whole):
+            paths = [whole] if os.path.lexists(whole) else []
+        else:
+            paths = sorted(map(Path, glob(str(Path(escape(str(self.root))) / pattern), recursive=True)))
+        self._check(paths, pattern)
+        return paths
+
+    def _check(self, paths: Iterable[Path], name: str | Path) -> None:
+        """Raise OutsideRecipe for the first path that lies outside of ``root`` when links are followed."""
+        if self.trusted or "\0" in str(name):  # no file has such a name
+            return
+        root = os.path.realpath(self.root)
+        for path in paths:
+            real = os.path.realpath(path)
+            if real != root and not real.startswith(os.path.join(root, "")):
+                raise OutsideRecipe(
+                    f"{str(name)!r} leads to {real}, outside of the recipe's folder {root}; a recipe of somebody else "
+                    "could publish your files in this way. If you trust it, pass --trust (in Python: trusted=True)"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +111,9 @@ class Source:
     # Options that decide only which partitions there are (a list, a start page, a limit). What they say about one
     # partition is in its payload, so changing them does not read unchanged partitions again.
     planning: ClassVar[frozenset[str]] = frozenset()
+    # Options that name files or folders. They are checked before anything is read, see ``Context.trusted``; None: any
+    # option whose text is the path of something counts.
+    path_options: ClassVar[frozenset[str] | None] = None
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """The partitions, the same ones in the same order for the same input.

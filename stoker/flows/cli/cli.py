@@ -111,6 +111,9 @@ def _add_recipes(add: _Add, store: argparse.ArgumentParser) -> None:
     schedule.add_argument("--timezone", metavar="NAME", help="of the cron line, e.g. Europe/Berlin (UTC)")
     schedule.add_argument("--train", metavar="MODEL", help="also train this model on every new version of the corpus")
     schedule.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of that training")
+    for command in (check, ingest, schedule):
+        text = "the recipe may read files outside of its folder: you wrote it, or looked through it"
+        command.add_argument("--trust", action="store_true", help=text)
     change = schedule.add_mutually_exclusive_group()
     change.add_argument("--list", action="store_true", help="show the schedules, and when each runs next")
     for verb in ("pause", "resume", "remove"):

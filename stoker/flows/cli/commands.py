@@ -46,8 +46,9 @@ def check(arguments: Namespace) -> int:
     from stoker.pipelines.recipe import load
     from stoker.pipelines.registry import name_of
 
-    load_settings(arguments, arguments.recipe)
+    settings = load_settings(arguments, arguments.recipe)
     recipe = load(arguments.recipe)
+    start.check_trust(settings, recipe, trusted=arguments.trust)
     print(f"{arguments.recipe}: corpus {recipe.corpus}, source {name_of(recipe.source)}")
     print(f"steps: {', '.join(name_of(step) for step in recipe.steps) or 'none'}")
     print(f"rules: {', '.join(name_of(rule) for rule in recipe.rules) or 'none'}")
@@ -60,7 +61,7 @@ def ingest(arguments: Namespace) -> int:
     from stoker.pipelines.recipe import load
 
     settings = load_settings(arguments, arguments.recipe)
-    manifest, new = start.run_ingest(settings, load(arguments.recipe))
+    manifest, new = start.run_ingest(settings, load(arguments.recipe), trusted=arguments.trust)
     _print_version(manifest, new=new)
     return 0
 
@@ -84,13 +85,14 @@ def schedule(arguments: Namespace) -> int:
         return _change_schedules(arguments, load_settings(arguments))
     from stoker.pipelines.recipe import load
 
+    if arguments.recipe is None:
+        raise UsageError("schedule: name a RECIPE, or one of --list, --pause, --resume, --remove")
     settings = load_settings(arguments, arguments.recipe)
+    recipe = load(arguments.recipe)
+    start.check_trust(settings, recipe, trusted=arguments.trust)
     _point_at_prefect(settings)
     from stoker.flows.services import schedule as schedules
 
-    if arguments.recipe is None:
-        raise UsageError("schedule: name a RECIPE, or one of --list, --pause, --resume, --remove")
-    recipe = load(arguments.recipe)
     if arguments.cron and arguments.interval:
         raise UsageError("schedule: --cron and --interval exclude each other")
     cron = arguments.cron or ("" if arguments.interval else recipe.schedule.cron)
@@ -99,7 +101,7 @@ def schedule(arguments: Namespace) -> int:
     if cron or arguments.interval:
         timezone = arguments.timezone or recipe.schedule.timezone
         timetable = schedules.parse_timetable(cron=cron, interval=arguments.interval or "", timezone=timezone)
-        name = schedules.add_ingest(settings, recipe, timetable)
+        name = schedules.add_ingest(settings, recipe, timetable, trusted=arguments.trust)
         print(f"scheduled {name}: {schedules.timetable_text(timetable)}")
     if arguments.train:
         options = _training_options(arguments)

@@ -99,12 +99,20 @@ def _connect(settings: Settings) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def add_ingest(settings: Settings, recipe: Recipe, timetable: CronSchedule | IntervalSchedule) -> str:
+def add_ingest(
+    settings: Settings, recipe: Recipe, timetable: CronSchedule | IntervalSchedule, *, trusted: bool = False
+) -> str:
     """Schedule the ingest of a recipe, replacing an earlier schedule of its corpus. Returns the schedule's name.
 
-    The deployment holds a copy of the recipe: to schedule an edited file, schedule it again.
+    The deployment holds a copy of the recipe: to schedule an edited file, schedule it again. It also holds whether the
+    recipe is ``trusted``, so that its paths may leave its folder.
     """
-    parameters = {"recipe": _to_json(recipe.document), "root": str(recipe.root), "settings": settings.to_json()}
+    parameters = {
+        "recipe": _to_json(recipe.document),
+        "root": str(recipe.root),
+        "settings": settings.to_json(),
+        "trusted": trusted,
+    }
     with _connect(settings) as client:
         description = f"Ingests {recipe.corpus}: {timetable_text(timetable)}"
         schedules = [DeploymentScheduleCreate(schedule=timetable, active=True)]

@@ -56,6 +56,7 @@ class HuggingFace(Source):
         split = "train"
     """
 
+    path_options: ClassVar[frozenset[str] | None] = frozenset({"dataset"})
     planning: ClassVar[frozenset[str]] = frozenset({"rows_per_partition"})
 
     dataset: str
@@ -118,7 +119,7 @@ class HuggingFace(Source):
 
     def _files(self, context: Context) -> Mapping[str, Path] | None:
         """The local files by name, those of the split; None if the data set is one of the hub."""
-        base = context.root / self.dataset
+        base = context.path(self.dataset)
         if base.is_file():
             return {base.name: base}
         if not base.is_dir():
@@ -131,7 +132,8 @@ class HuggingFace(Source):
                 )
             return None
         suffixes = (".parquet", ".arrow")
-        paths = sorted(path for path in base.rglob("*") if path.suffix in suffixes)
+        paths = sorted(context.path(path.absolute()) for path in base.rglob("*") if path.suffix in suffixes)
+        base = base.absolute()
         files = {path.relative_to(base).as_posix(): path for path in paths}
         if not files:
             raise RecipeError(

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from glob import glob
-from pathlib import Path
 from threading import Event
 from typing import ClassVar, Literal
 
@@ -68,6 +66,7 @@ class ImageUrls(Source):
         caption_column = "text"
     """
 
+    path_options: ClassVar[frozenset[str] | None] = frozenset({"lists"})
     # These options only decide which rows there are; each partition's payload holds its own rows. ``unreachable`` is
     # among them so that continuing without a dead site does not fetch all others again.
     planning: ClassVar[frozenset[str]] = frozenset(
@@ -175,10 +174,10 @@ class ImageUrls(Source):
         optional = [*(name for name, column in named.items() if not column), "license"]
         carried = {name: column or name for name, column in named.items()} | {name: name for name in self.columns}
         for pattern in (self.lists,) if isinstance(self.lists, str) else self.lists:
-            paths = sorted(glob(str(context.root / pattern), recursive=True))
+            paths = context.glob(pattern)
             if not paths:
                 raise RecipeError(f"lists: {pattern!r}: no such file in {context.root}")
-            for path in map(Path, paths):
+            for path in paths:
                 for row in read_list(path, required=list(dict.fromkeys(required)), optional=optional):
                     yield entry_of_row(row, self.url_column, carried)
 

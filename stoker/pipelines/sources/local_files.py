@@ -53,6 +53,7 @@ class LocalFiles(Source):
         label = "folder"
     """
 
+    path_options: ClassVar[frozenset[str] | None] = frozenset({"files"})
     planning: ClassVar[frozenset[str]] = frozenset({"files", "files_per_partition"})
     reasons: ClassVar[Mapping[str, str]] = {
         "outside": "a link that leads out of the folder",
@@ -89,14 +90,14 @@ class LocalFiles(Source):
 
     def _base(self, context: Context) -> tuple[Path, str]:
         """The folder, and the glob in it; "" for the whole folder. For a single file the glob is its name, escaped."""
-        path = context.root / self.files
+        parts = Path(self.files).parts
+        fixed = next((index for index, part in enumerate(parts) if any(char in part for char in "*?[")), len(parts))
+        base = context.path(Path(*parts[:fixed]))
+        path = context.path(self.files)
         if path.is_dir():
             return path, ""
         if path.is_file():
             return path.parent, glob.escape(path.name)
-        parts = Path(self.files).parts
-        fixed = next((index for index, part in enumerate(parts) if any(char in part for char in "*?[")), len(parts))
-        base = context.root.joinpath(*parts[:fixed])
         if fixed == len(parts) or not base.is_dir():
             raise RecipeError(
                 f"source 'local_files': files {self.files!r}: {base} does not exist; expected a folder, file or glob"

@@ -58,6 +58,7 @@ class VideoFrames(Source):
         frames_per_second = 1
     """
 
+    path_options: ClassVar[frozenset[str] | None] = frozenset({"videos", "lists"})
     planning: ClassVar[frozenset[str]] = frozenset({"videos", "lists", "url_column"})
 
     videos: str | tuple[str, ...] = ()
@@ -84,8 +85,8 @@ class VideoFrames(Source):
         """See Source."""
         seen: set[str] = set()
         for partition in (
-            *partitions_from_names(_as_tuple(self.videos), context.root),
-            *partitions_from_lists(_as_tuple(self.lists), context.root, column=self.url_column),
+            *partitions_from_names(_as_tuple(self.videos), context),
+            *partitions_from_lists(_as_tuple(self.lists), context, column=self.url_column),
         ):
             if partition.name not in seen:
                 seen.add(partition.name)
@@ -105,7 +106,7 @@ class VideoFrames(Source):
         if "refused" in payload:
             yield Candidate(bare, Rejected(*payload["refused"]))
         elif "path" in payload:
-            path = context.root / payload["path"]
+            path = context.path(payload["path"])
             if not path.is_file():
                 raise SourceBroken(f"{partition.name}: the file was there when the run began, and is gone; run again")
             if path.stat().st_size > self.max_megabytes * 1e6:

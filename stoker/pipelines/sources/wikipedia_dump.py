@@ -53,6 +53,7 @@ class WikipediaDump(Source):
         dump = "simplewiki-20260101-pages-articles-multistream.xml.bz2"
     """
 
+    path_options: ClassVar[frozenset[str] | None] = frozenset({"dump"})
     planning: ClassVar[frozenset[str]] = frozenset({"dump", "partition_megabytes"})
 
     dump: str | tuple[str, ...]
@@ -119,7 +120,7 @@ class WikipediaDump(Source):
         paths: list[Path] = []
         for dump in self._dumps:
             if not _is_url(dump):
-                paths += _matching_files(dump, context.root)
+                paths += _matching_files(dump, context)
         if not paths and not self._urls():
             raise RecipeError("source 'wikipedia_dump': dump: none of the files is a dump; expected .xml, .bz2 or .gz")
         ordered = sorted(set(paths), key=lambda path: (_natural(path.name), str(path)))
@@ -176,16 +177,13 @@ def _is_url(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
-def _matching_files(dump: str, root: Path) -> list[Path]:
+def _matching_files(dump: str, context: Context) -> list[Path]:
     """The file, or the dumps that match a glob. Raises RecipeError if nothing matches."""
-    path = root / dump
-    if path.is_file():
-        return [path]
-    base = Path(path.anchor) if Path(dump).is_absolute() else root
-    is_glob = any(char in dump for char in "*?[")
-    matches = [match for match in base.glob(str(path.relative_to(base))) if match.is_file()] if is_glob else []
+    if context.path(dump).is_file():
+        return [context.path(dump)]
+    matches = [path for path in context.glob(dump) if path.is_file()]
     if not matches:
-        problem = "a folder" if path.is_dir() else "no such file"
+        problem = "a folder" if context.path(dump).is_dir() else "no such file"
         raise RecipeError(f"source 'wikipedia_dump': dump {dump!r}: {problem}; expected a dump file, a glob or a URL")
     return [match for match in matches if not _SKIPPED.search(match.name)]
 

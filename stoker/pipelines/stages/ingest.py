@@ -22,6 +22,7 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context
 from stoker.pipelines.stages.measure import measure
 from stoker.pipelines.stages.scratch import folder_in
+from stoker.pipelines.stages.trust import check_paths
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StokerError
 from stoker.storage.shards import records
 from stoker.storage.shards.sample import Sample
@@ -57,7 +58,11 @@ def no_progress(read: int, kept: int) -> None:
 
 
 def plan(recipe: Recipe, context: Context) -> list[Partition]:
-    """The partitions of the recipe's source, in order, their names unique. Raises RecipeError and SourceError."""
+    """The partitions of the recipe's source, in order, their names unique.
+
+    Raises RecipeError, OutsideRecipe among them, and SourceError.
+    """
+    check_paths(recipe, context)
     partitions = list(recipe.source.partitions(context))
     if not partitions:
         raise SourceBroken(f"source {name_of(recipe.source)!r}: it is empty; check its options in the recipe")

@@ -3,12 +3,12 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.partition import Partition
+from stoker.pipelines.source import Context
 from stoker.pipelines.tables.url_lists import ListRow, read_list
 from stoker.pipelines.web.links import normalise, redact
 
@@ -29,7 +29,7 @@ def video_key(identity: str) -> str:
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS]
 
 
-def partitions_from_names(texts: tuple[str, ...], root: Path) -> Iterator[Partition]:
+def partitions_from_names(texts: tuple[str, ...], context: Context) -> Iterator[Partition]:
     """The partitions of URLs, paths and globs, in order. Raises RecipeError for a path or glob without a file.
 
     A partition's payload holds ``identity``, ``url``, ``record`` (from a list), and ``path`` for a file or
@@ -39,30 +39,27 @@ def partitions_from_names(texts: tuple[str, ...], root: Path) -> Iterator[Partit
         if "://" in text:
             yield _remote(text, {})
             continue
-        pattern = str(root / text)
-        is_path = not has_magic(text) or os.path.exists(pattern)
-        matches = [pattern] if is_path else sorted(glob(pattern, recursive=True))
-        files = [path for path in matches if os.path.isfile(path)]
-        if not files and os.path.isdir(pattern):
+        files = [path for path in context.glob(text) if path.is_file()]
+        if not files and context.path(text).is_dir():
             raise RecipeError(f"videos: {text!r} is a folder; name its files, as in {text.rstrip('/') + '/*.mp4'!r}")
         if not files:
-            raise RecipeError(f"videos: {text!r}: no such file in {root}")
+            raise RecipeError(f"videos: {text!r}: no such file in {context.root}")
         for path in files:
-            yield _local(Path(path), {}, root)
+            yield _local(path, {}, context.root)
 
 
-def partitions_from_lists(patterns: tuple[str, ...], root: Path, *, column: str) -> Iterator[Partition]:
+def partitions_from_lists(patterns: tuple[str, ...], context: Context, *, column: str) -> Iterator[Partition]:
     """The partitions of the rows of list files; a bad row gives a refused one. Raises RecipeError, SourceBroken."""
     for pattern in patterns:
-        paths = sorted(glob(str(root / pattern), recursive=True))
+        paths = context.glob(pattern)
         if not paths:
-            raise RecipeError(f"lists: {pattern!r}: no such file in {root}")
-        for path in map(Path, paths):
+            raise RecipeError(f"lists: {pattern!r}: no such file in {context.root}")
+        for path in paths:
             for row in read_list(path, required=[column], optional=_RECORD_COLUMNS):
-                yield _from_row(row, path.name, column, root)
+                yield _from_row(row, path.name, column, context)
 
 
-def _from_row(row: ListRow, name: str, column: str, root: Path) -> Partition:
+def _from_row(row: ListRow, name: str, column: str, context: Context) -> Partition:
     text = str(row.values.get(column) or "").strip()
     record = {key: _clean(str(row.values[key]))[:MAX_TEXT] for key in _RECORD_COLUMNS if row.values.get(key)}
     if "license" in record:
@@ -71,8 +68,10 @@ def _from_row(row: ListRow, name: str, column: str, root: Path) -> Partition:
         return _refused(f"{name}:{row.number}", record, row.fault or "no URL")
     if "://" in text:
         return _remote(text, record)
-    path = root / text
-    return _local(path, record, root) if os.path.isfile(path) else _refused(redact(text), record, "no URL and no file")
+    path = context.path(text)
+    if not os.path.isfile(path):
+        return _refused(redact(text), record, "no URL and no file")
+    return _local(path, record, context.root)
 
 
 def _remote(text: str, record: Record) -> Partition:

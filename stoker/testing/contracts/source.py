@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from stoker.pipelines.errors import OutsideRecipe, SourceBroken
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.stages.ingest import ingest_partition, plan
@@ -72,6 +73,28 @@ class SourceContract(ComponentContract):
         """Source, context and partition are sent to it by pickle or as JSON."""
         partitions = [_as_json(partition) for partition in source.partitions(context)]
         assert call_elsewhere(_contents, source, partitions, context) == _contents(source, partitions, context)
+
+    def test_no_file_outside_of_the_recipes_folder_is_read(
+        self, source: Source, context: Context, tmp_path: Path
+    ) -> None:
+        """Files that moved elsewhere, with links in their places: refused as a whole, or rejected one by one."""
+        elsewhere = tmp_path / "elsewhere"
+        root = tmp_path / "recipe"
+        if not context.root.is_relative_to(tmp_path):
+            return  # files of its author, which are not moved
+        own = [path for path in context.root.iterdir() if path != context.scratch]
+        if not own:
+            return  # it reads no files
+        elsewhere.mkdir()
+        root.mkdir()
+        for path in own:
+            (root / path.name).symlink_to(path.rename(elsewhere / path.name))
+        moved = replace(context, root=root, trusted=False)
+        try:
+            plan(recipe_of(source), moved)
+        except (OutsideRecipe, SourceBroken):
+            return
+        assert not [candidate for candidate in read_all(source, moved) if candidate.rejected is None]
 
     def test_every_kept_sample_has_a_key_of_its_own_and_bytes(self, source: Source, context: Context) -> None:
         kept = [candidate.sample for candidate in read_all(source, context) if candidate.rejected is None]

@@ -71,3 +71,19 @@ def test_the_command_says_which_settings_it_read_and_which_it_did_not(cli: Cli) 
     done = cli("check", "sub/words.toml", "--config", "sub/stoker.toml")
     assert (done.returncode, done.stderr) == (0, f"settings from {beside}\n")
     assert cli("check", "words.toml").stderr == ""
+
+
+def test_a_recipe_that_leaves_its_folder_needs_trust(served: Cli) -> None:
+    """A stranger's recipe with an own source: `lines` declares no paths, so any option that is one counts."""
+    (served.folder / "sub").mkdir()
+    recipe = 'corpus = "words"\n[source]\nname = "lines"\npath = "../words.txt"\n'
+    (served.folder / "sub" / "words.toml").write_text(recipe)
+    served.recipe(WORDS)
+    for command in (("check",), ("ingest",), ("schedule", "--interval", "1h")):
+        line = served.refused(command[0], "sub/words.toml", *command[1:])
+        assert "'../words.txt' leads to" in line
+        assert f"outside of the recipe's folder {served.folder / 'sub'}" in line
+        assert "--trust" in line
+    assert served("check", "sub/words.toml", "--trust").returncode == 0
+    done = served("ingest", "sub/words.toml", "--trust", "--runner", "processes")
+    assert (done.returncode, done.stdout.splitlines()[0][:19]) == (0, "words@1: 3 samples "), done.stderr

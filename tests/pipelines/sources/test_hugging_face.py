@@ -131,7 +131,8 @@ def test_wrong_options_are_recipe_errors_that_name_the_right_ones(tmp_path: Path
         ("x.parquet", {"columns": ("captoin",)}, "no column 'captoin'; did you mean 'caption'"),
         ("n.parquet", {}, "name an image or text column; the columns are: number"),
         ("gone.parquet", {}, "no such file or folder"),
-        ("../gone", {}, "no such file or folder"),
+        ("./gone", {}, "no such file or folder"),
+        ("../gone", {}, "outside of the recipe's folder"),
         ("a b c", {}, "expected a name like"),
         ("empty", {}, "no .parquet or .arrow file in the folder"),
     ):

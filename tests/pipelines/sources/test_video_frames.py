@@ -25,13 +25,13 @@ from tests.data import SHARED, needs_shared
 from tests.pipelines.films import film
 
 
-def context(folder: Path) -> Context:
+def context(folder: Path, *, trusted: bool = False) -> Context:
     web = Web(allow_private=True, requests_per_second=0, attempts=1, robots=False, timeout_s=5, deadline_s=20)
-    return Context(root=folder, web=web, scratch=folder / "scratch")
+    return Context(root=folder, web=web, scratch=folder / "scratch", trusted=trusted)
 
 
-def candidates(source: VideoFrames, folder: Path) -> list[Candidate]:
-    where = context(folder)
+def candidates(source: VideoFrames, folder: Path, *, trusted: bool = False) -> list[Candidate]:
+    where = context(folder, trusted=trusted)
     return [candidate for partition in source.partitions(where) for candidate in source.read(partition, where)]
 
 
@@ -151,7 +151,7 @@ def test_no_record_holds_a_path_of_this_machine(tmp_path: Path) -> None:
     film(outside / "b.mp4", [0, 100])
     film(outside / "more" / "b.mp4", [0, 100, 200])
     source = VideoFrames(videos=("clips/*.mp4", "../films/b.mp4", str(outside / "more" / "*.mp4")))
-    found = candidates(source, inside)
+    found = candidates(source, inside, trusted=True)
     assert [candidate.sample.record["url"] for candidate in found] == ["file:clips/a.mp4", "file:b.mp4", "file:b.mp4"]
     assert len({candidate.sample.key for candidate in found}) == 3
     assert str(tmp_path) not in repr([candidate.sample.record for candidate in found])
@@ -253,7 +253,7 @@ BROKEN = {
 def test_every_real_video_gives_its_frames_or_the_right_reason(tmp_path: Path) -> None:
     assert SHARED is not None
     films = [path for path in sorted((SHARED / "videos").iterdir()) if path.suffix != ".json"]
-    found = candidates(VideoFrames(videos=tuple(map(str, films)), short_side=64), tmp_path)
+    found = candidates(VideoFrames(videos=tuple(map(str, films)), short_side=64), tmp_path, trusted=True)
     of: dict[str, list[Candidate]] = {}
     for candidate in found:
         of.setdefault(candidate.sample.record["url"].removeprefix("file:"), []).append(candidate)

@@ -72,9 +72,11 @@ def multistream(made: list[str], *, size: int = 3) -> tuple[bytes, str]:
     return whole + bz2.compress(TAIL.encode()), index
 
 
-def read(folder: Path, name: str | tuple[str, ...] = "*", **options: object) -> list[Candidate]:
+def read(
+    folder: Path, name: str | tuple[str, ...] = "*", *, trusted: bool = False, **options: object
+) -> list[Candidate]:
     source = WikipediaDump(name, **options)  # type: ignore[arg-type]  # options of a test
-    where = context(folder)
+    where = context(folder, trusted=trusted)
     return [candidate for partition in source.partitions(where) for candidate in source.read(partition, where)]
 
 
@@ -394,8 +396,8 @@ def test_a_dump_is_fetched_from_its_url_and_not_kept(tmp_path: Path, site: str) 
 )
 def test_real_dumps_are_read_whole_and_every_checksum_fits(tmp_path: Path, name: str, counts: dict[str, int]) -> None:
     assert SHARED is not None
-    found = read(tmp_path, str(SHARED / "wiki" / name))
+    found = read(tmp_path, str(SHARED / "wiki" / name), trusted=True)
     assert Counter(outcome(found).values()) == counts
-    everything = read(tmp_path, str(SHARED / "wiki" / name), namespaces=(), redirects=True)
+    everything = read(tmp_path, str(SHARED / "wiki" / name), trusted=True, namespaces=(), redirects=True)
     assert "sha1_mismatch" not in Counter(outcome(everything).values())
     assert len(everything) == len(found)

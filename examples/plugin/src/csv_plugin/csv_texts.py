@@ -40,6 +40,7 @@ class CsvTexts(Source):
     """
 
     planning: ClassVar[frozenset[str]] = frozenset({"files"})
+    path_options: ClassVar[frozenset[str] | None] = frozenset({"files"})
     reasons: ClassVar[Mapping[str, str]] = {"bad_row": "not as many fields as the header has"}
 
     files: str
@@ -56,7 +57,7 @@ class CsvTexts(Source):
             raise RecipeError(
                 f"source 'csv_texts': files {self.files!r}: expected a glob relative to the recipe's folder"
             )
-        paths = sorted(path for path in context.root.glob(self.files) if path.is_file())
+        paths = [path for path in context.glob(self.files) if path.is_file()]  # refuses what leads out of the folder
         if not paths:
             raise RecipeError(
                 f"source 'csv_texts': files {self.files!r}: no files in {context.root}; expected CSV files"
@@ -69,7 +70,7 @@ class CsvTexts(Source):
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
         name = partition.payload["file"]
-        content = self._content(context.root / name)
+        content = self._content(context.path(name))
         if hashlib.sha256(content).hexdigest() != partition.fingerprint:
             raise SourceBroken(f"{name}: it has changed since the work was planned; run the same command again")
         # Bytes that are not UTF-8 become single surrogates, so that their row alone is rejected.

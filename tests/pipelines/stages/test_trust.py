@@ -1,0 +1,102 @@
+"""A recipe whose paths leave its folder is refused before anything is read."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.pipelines.errors import OutsideRecipe
+from stoker.pipelines.recipe import Recipe, parse
+from stoker.pipelines.source import Source
+from stoker.pipelines.stages.ingest import plan
+from stoker.pipelines.stages.trust import check_paths
+from stoker.pipelines.step import Step
+from tests.fakes import context, recipe
+
+
+def of_source(root: Path, **source: Any) -> Recipe:
+    return parse({"corpus": "a", "source": source}, root=root)
+
+
+@pytest.mark.parametrize(
+    ("source", "option"),
+    [
+        ({"name": "local_files", "files": "../"}, "files '../'"),
+        ({"name": "local_files", "files": "/etc"}, "files '/etc'"),
+        ({"name": "hugging_face", "dataset": "../private"}, "dataset '../private'"),
+        ({"name": "image_urls", "lists": ["urls.txt", "link/*.csv"]}, "lists 'link/*.csv'"),
+        ({"name": "video_frames", "videos": ["https://example.org/a.mp4", "../*.mp4"]}, "videos '../*.mp4'"),
+        ({"name": "video_frames", "lists": "../list.csv"}, "lists '../list.csv'"),
+        ({"name": "wikipedia_dump", "dump": ["/data/dump.xml.bz2"]}, "dump '/data/dump.xml.bz2'"),
+    ],
+)
+def test_every_source_refuses_to_leave_the_folder(source: dict[str, Any], option: str, tmp_path: Path) -> None:
+    root = tmp_path / "recipe"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path)
+    made = of_source(root, **source)
+    for check in (lambda: check_paths(made, context(root)), lambda: plan(made, context(root))):
+        with pytest.raises(OutsideRecipe) as refused:
+            check()
+        assert str(refused.value).startswith(f"source '{source['name']}': {option} leads to ")
+    check_paths(made, context(root, trusted=True))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"name": "image_urls", "start": "https://example.org/", "include": ["/etc/*"], "label_pattern": "/.*"},
+        {"name": "hugging_face", "dataset": "ylecun/mnist"},
+        {"name": "wikipedia_dump", "dump": "https://example.org/../dump.xml"},
+        {"name": "local_files", "files": "~/pictures"},  # no source expands it: a folder that is called "~"
+    ],
+)
+def test_what_is_no_path_needs_no_trust(source: dict[str, Any], tmp_path: Path) -> None:
+    check_paths(of_source(tmp_path, **source), context(tmp_path))
+
+
+def test_the_row_of_a_list_that_leads_out_is_refused_while_it_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "recipe"
+    root.mkdir()
+    (tmp_path / "private.mp4").write_bytes(b"x")
+    (root / "list.txt").write_text("https://example.org/a.mp4\n../private.mp4\n")
+    made = of_source(root, name="video_frames", lists="list.txt")
+    check_paths(made, context(root))
+    with pytest.raises(OutsideRecipe, match=r"'\.\./private\.mp4' leads to"):
+        plan(made, context(root))
+    assert len(plan(made, context(root, trusted=True))) == 2
+
+
+@dataclass(frozen=True)
+class Careless(Source):
+    """A plug-in's source that says nothing about its options."""
+
+    where: Any = ""
+
+
+@dataclass(frozen=True)
+class WordList(Step):
+    """A plug-in's step that reads a file."""
+
+    words: str = ""
+
+
+@pytest.mark.parametrize(
+    "value", ["../secret.txt", "../*.txt", ["x", {"deep": "../secret.txt"}], "link.txt", "/etc/passwd"]
+)
+def test_options_of_plug_ins_that_name_something_outside_are_found(value: Any, tmp_path: Path) -> None:
+    root = tmp_path / "recipe"
+    root.mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+    (root / "link.txt").symlink_to("../secret.txt")
+    with pytest.raises(OutsideRecipe, match=r"source 'test_trust': where"):
+        check_paths(replace(recipe(()), source=Careless(value)), context(root))
+    if isinstance(value, str):
+        with pytest.raises(OutsideRecipe, match=r"step 'test_trust': words"):
+            check_paths(replace(recipe(()), steps=(WordList(value),)), context(root))
+
+
+@pytest.mark.parametrize("value", ["../none.txt", "/no/such/*", "^/a/.*$", "en/de", "https://example.org/../a", "", 3])
+def test_options_of_plug_ins_that_name_nothing_are_no_paths(value: Any, tmp_path: Path) -> None:
+    check_paths(replace(recipe(()), source=Careless(value)), context(tmp_path))
