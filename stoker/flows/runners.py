@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import queue
+import secrets
 import signal
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,12 +14,13 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from stoker.flows.services import prefect_server
-from stoker.flows.settings import Settings
+from stoker.flows.settings import Settings, put_environment
 from stoker.storage.errors import StokerError
 
 # Tasks submitted at a time per slot. More than 1, so that no slot waits for work; bounded, so that a corpus of a
 # hundred thousand partitions costs no more memory than one of a hundred.
 _SUBMITTED_PER_SLOT = 3
+_folders: list[tempfile.TemporaryDirectory[str]] = []  # of local Ray clusters
 
 
 def make(settings: Settings) -> TaskRunner[Any]:  # Any: each runner has futures of its own
@@ -37,6 +40,11 @@ def _ignore_interrupts() -> None:
 
 
 def _ray(settings: Settings) -> TaskRunner[Any]:  # Any: as above
+    if not settings.ray_address:
+        # A local cluster listens on all addresses of the machine: it does what the holder of this token says. A user's
+        # own cluster has a token of its own. Ray reads the variables when it is imported.
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        put_environment(token | {"RAY_USAGE_STATS_ENABLED": "0"}, without=("RAY_AUTH_TOKEN_PATH",))
     try:
         from prefect_ray import RayTaskRunner
     except ImportError:
@@ -47,12 +55,17 @@ def _ray(settings: Settings) -> TaskRunner[Any]:  # Any: as above
         return RayTaskRunner(  # type: ignore[no-any-return]  # prefect_ray has no types
             address=settings.ray_address, init_kwargs=options | {"runtime_env": {"env_vars": variables}}
         )
-    options |= {"num_cpus": settings.slots, "include_dashboard": False}
+    # Ray opens its folder to all users, so it lies in one that is closed. In /tmp, because a socket's path is short.
+    folder = tempfile.TemporaryDirectory(prefix="stoker-ray-", dir="/tmp", ignore_cleanup_errors=True)
+    _folders.append(folder)  # removed when this process ends
+    options |= {"num_cpus": settings.slots, "include_dashboard": False, "_temp_dir": f"{folder.name}/ray"}
     return RayTaskRunner(init_kwargs=options)  # type: ignore[no-any-return]  # prefect_ray has no types
 
 
 def _dask(settings: Settings) -> TaskRunner[Any]:  # Any: as above
     try:
+        import dask
+        from distributed.security import Security
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError:
         raise StokerError('runner "dask" is not installed; pip install "stoker[dask]"') from None
@@ -61,7 +74,12 @@ def _dask(settings: Settings) -> TaskRunner[Any]:  # Any: as above
     if settings.dask_address:
         existing: TaskRunner[Any] = DaskTaskRunner(address=settings.dask_address)  # Any: as above
         return existing
+    # Who gets through to a worker can have it run anything, as the wire speaks pickle. So both sides show a certificate
+    # that was made for this run, and the pages on the state of the cluster, which need none, are left out.
+    dask.config.set({f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker")})
     options = {
+        "host": "127.0.0.1",
+        "security": Security.temporary(),  # type: ignore[no-untyped-call]  # Dask's own
         "n_workers": settings.slots,
         "threads_per_worker": 1,
         "dashboard_address": None,

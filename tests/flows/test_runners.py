@@ -1,8 +1,12 @@
 """The same flow on threads, processes, a local Ray cluster and a local Dask cluster, by one setting."""
 
 import importlib.util
+import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +73,85 @@ def test_a_runner_that_is_not_installed_is_one_line(served: Cli) -> None:
     done = served("ingest", served.recipe(["a"]), "--runner", "ray")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == 'stoker: runner "ray" is not installed; pip install "stoker[ray]"'
+
+
+DASK = """
+import json, sys, urllib.error, urllib.request
+from pathlib import Path
+from stoker.flows import runners
+from stoker.flows.settings import Settings
+
+def main():
+    options = runners.make(Settings(home=Path(sys.argv[1]), runner="dask", workers=1)).cluster_kwargs
+    from distributed import Client, LocalCluster
+    from distributed.security import Security
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+        found = {"sum": client.submit(sum, [1, 2]).result(timeout=60), "let in": [], "pages": []}
+        secure = cluster.scheduler_address
+        found["address"] = secure
+        for address, security in ((secure.replace("tls:", "tcp:"), None), (secure, Security.temporary())):
+            try:
+                Client(address, security=security, timeout=3)
+                found["let in"].append(address)
+            except OSError:
+                pass
+        for path in ("/", "/info/main/workers.html", "/metrics", "/json/counts.json"):
+            try:
+                url = f"http://127.0.0.1:{cluster.scheduler.http_server.port}{path}"
+                found["pages"].append(urllib.request.urlopen(url, timeout=10).status)
+            except urllib.error.HTTPError as error:
+                found["pages"].append(error.code)
+    print(json.dumps(found))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def run(script: str, folder: Path) -> object:
+    """What a script prints, as JSON; it runs in a process of its own, as these libraries keep much in theirs."""
+    (folder / "script.py").write_text(script)
+    command = [sys.executable, str(folder / "script.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@needs("prefect_dask")
+def test_a_local_dask_cluster_lets_in_nobody_else(tmp_path: Path) -> None:
+    found = run(DASK, tmp_path)
+    assert isinstance(found, dict)
+    assert found.pop("address").startswith("tls://127.0.0.1:")
+    assert found == {"sum": 3, "let in": [], "pages": [404, 404, 404, 404]}
+
+
+RAY = """
+import json, os, stat, sys
+from pathlib import Path
+from stoker.flows import runners
+from stoker.flows.settings import Settings
+options = runners.make(Settings(home=Path(sys.argv[1]), runner="ray", workers=1)).init_kwargs
+import grpc, ray
+address = ray.init(**options).address_info["gcs_address"]
+call = grpc.insecure_channel(address).unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+codes = []
+for token in (None, "x" * 64, os.environ["RAY_AUTH_TOKEN"]):
+    try:
+        call(b"", timeout=20, metadata=[("authorization", f"Bearer {token}")] if token else None)
+        codes.append("OK")
+    except grpc.RpcError as error:
+        codes.append(error.code().name)
+folder = Path(options["_temp_dir"]).parent
+print(json.dumps([codes, stat.S_IMODE(folder.stat().st_mode), str(folder)]))
+ray.shutdown()
+"""
+
+
+@needs("prefect_ray")
+def test_a_local_ray_cluster_does_nothing_without_this_runs_token(tmp_path: Path) -> None:
+    found = run(RAY, tmp_path)
+    assert isinstance(found, list)
+    codes, mode, folder = found
+    assert codes == ["UNAUTHENTICATED", "UNAUTHENTICATED", "OK"]
+    assert mode == 0o700
+    assert not Path(folder).exists()
