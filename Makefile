@@ -28,7 +28,7 @@ FIND_PYTHON = found=""; \
 	fi
 comma := ,
 
-.PHONY: help demo demo-stop test check test-lowest dev bench-stream format clean
+.PHONY: help demo demo-stop test check nightly test-lowest dev bench-stream format clean
 
 help:  ## this list
 	@echo "Stoker: scrapes, curates and streams training data. Targets:"
@@ -49,6 +49,9 @@ test check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+nightly: $(VENV)/.installed-dev  ## tests that take many minutes: signals at fifty moments
+	$(BIN)/pytest -n $(WORKERS) -m nightly $(PYTEST_ARGS)
 
 test-lowest: .venv-lowest/.installed  ## the fast tests with the lowest versions that are declared, on Python 3.11
 	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)

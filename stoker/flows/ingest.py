@@ -21,7 +21,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect.tasks import exponential_backoff
 
-from stoker.flows import artifacts, progress, runners, runs
+from stoker.flows import artifacts, progress, runners, runs, signals
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import SourceUnavailable
 from stoker.pipelines.partition import Partition
@@ -35,7 +35,7 @@ from stoker.pipelines.stages.ingest import IngestStopped
 from stoker.storage.errors import StokerError, StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
-from stoker.storage.versions.work import ingest_lease
+from stoker.storage.versions.work import ingest_lease, release_leases
 
 R = TypeVar("R")
 _LOOKUP_THREADS = 16  # finished parts looked up at a time: each is one small read from the store
@@ -189,13 +189,14 @@ def ingest(
     "digits@2", "new": whether the version is new}, or the state Cancelled when the run was asked to stop. Raises
     StokerError, IngestFailed when partitions failed.
     """
-    runs.record(Settings.from_json(settings).home, token, flow_run.id)
-    try:
-        run = {"recipe": recipe, "root": root, "settings": settings, "token": token, "trusted": trusted}
-        context = TaskContext.from_json(run)
-        return _ingest(context)
-    except IngestStopped as error:
-        return Cancelled(message=str(error))
+    home = Settings.from_json(settings).home
+    runs.record(home, token, flow_run.id)
+    with progress.stoppable(home, token) as own_token, signals.before_exit(release_leases):
+        try:
+            run = {"recipe": recipe, "root": root, "settings": settings, "token": own_token, "trusted": trusted}
+            return _ingest(TaskContext.from_json(run))
+        except (IngestStopped, signals.Interrupted):
+            return runs.stopped_state("stopped; finished partitions stay", scheduled=not token)
 
 
 def _ingest(context: TaskContext) -> dict[str, Any]:  # Any: JSON values
@@ -214,6 +215,7 @@ def _run_stages(context: TaskContext) -> publishing.Published:
     """Plan, ingest, curate, pack, publish. Raises IngestStopped, IngestFailed."""
     reporter = context.reporter
     with runners.make(context.settings) as runner:
+        signals.keep()  # Ray sets a handler of its own
         reporter.start_phase("planning")
         partitions = _interruptibly(reporter, lambda: context.with_retries(plan_task)(context.run))
         parts = _ingest_partitions(context, runner, partitions)
@@ -226,12 +228,9 @@ def _run_stages(context: TaskContext) -> publishing.Published:
 
 
 def _interruptibly(reporter: progress.ProgressReporter, work: Callable[[], R]) -> R:
-    """Do work that leaves nothing half done, so that Ctrl-C may raise in the middle of it."""
-    reporter.interruptible = True
-    try:
+    """Do work that leaves nothing half done, so that a signal may raise in the middle of it."""
+    with reporter.interrupts():
         return work()
-    finally:
-        reporter.interruptible = False
 
 
 def _finished_parts(context: TaskContext, partitions: Sequence[Partition]) -> dict[str, Part]:

@@ -2,25 +2,27 @@
 
 A run is known by a token. The process that started it keeps a ``ProgressReporter`` under that token; the flow finds it
 there. Tasks in other processes find none: they report nothing, and learn of a stop request from a file (polled every
-``_POLL_S``).
+``_POLL_S``). A scheduled run has no token: ``stoppable`` gives it one.
 """
 
 import contextlib
 import os
-import signal
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from stoker.flows import signals
+from stoker.flows.signals import Interrupted
+
 _LOG_INTERVAL_S = 5.0  # between lines of one phase, where there is no terminal
 _POLL_S = 0.5  # between looks for the stop file
+_SCHEDULED_GRACE_S = 4.0  # less than a command's: `stoker up` ends its servers after the runs, and within 10 s
 
 
 class ProgressReporter:
@@ -29,12 +31,23 @@ class ProgressReporter:
     def __init__(self) -> None:
         self.token = uuid.uuid4().hex
         self.stop_requested = threading.Event()
-        self.interruptible = False  # True: the work leaves nothing half done, so Ctrl-C may raise in the middle of it
+        self.interruptible = False  # True: the work leaves nothing half done, so a signal may raise in the middle of it
         self._lock = threading.Lock()
         self._running: dict[str, tuple[int, int]] = {}
         self._read = self._kept = self._done = 0
         self._total: int | None = None
         self._phase = self._detail = ""
+
+    @contextlib.contextmanager
+    def interrupts(self) -> Iterator[None]:
+        """Around work that leaves nothing half done: a request to stop raises Interrupted in the middle of it."""
+        self.interruptible = True
+        try:
+            if self.stop_requested.is_set():
+                raise Interrupted
+            yield
+        finally:
+            self.interruptible = False
 
     def start_phase(self, name: str, total: int | None = None, done: int = 0, read: int = 0, kept: int = 0) -> None:
         """Begin a phase of ``total`` units. Earlier runs did ``done`` of them, and read and kept so many samples."""
@@ -170,31 +183,59 @@ def _stop_file(home: Path, token: str) -> Path:
 
 @contextlib.contextmanager
 def terminal_progress(home: Path) -> Iterator[ProgressReporter]:
-    """A reporter on this terminal. The first SIGINT or SIGTERM asks the run to stop; the second ends the process."""
+    """A reporter on this terminal. The first SIGINT or SIGTERM asks the run to stop; see ``signals`` for what follows.
+
+    Raises Interrupted if such a signal has come already.
+    """
+    if signals.received() is not None:
+        raise Interrupted
     reporter: ProgressReporter = TerminalProgress() if sys.stderr.isatty() else LogProgress()
-    _reporters[reporter.token] = reporter
+    hint = b"stopping when the samples at hand are done; Ctrl-C again ends at once\n"
+    clear = b"\r\x1b[K" if sys.stderr.isatty() else b""
+    try:
+        with signals.handled(), _stopped_by_signals(home, reporter, clear + hint):
+            yield reporter
+    finally:
+        reporter.close()
+
+
+@contextlib.contextmanager
+def stoppable(home: Path, token: str) -> Iterator[str]:
+    """In a flow: signals ask this run to stop. Yields its token, a new one for a scheduled run.
+
+    Prefect sets a handler of its own around each flow, which raises in the middle of whatever is being done: this is
+    to be entered inside of it.
+    """
+    if token in _reporters:
+        _reporters[token].interruptible = False
+        signals.keep()
+        yield token
+        return
+    reporter = ProgressReporter()
+    with signals.handled(grace_s=_SCHEDULED_GRACE_S), _stopped_by_signals(home, reporter, b""):
+        yield reporter.token
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(home: Path, reporter: ProgressReporter, hint: bytes) -> Iterator[None]:
+    """Have the first signal ask the reporter's run to stop."""
     path = _stop_file(home, reporter.token)
     path.parent.mkdir(parents=True, exist_ok=True)  # now: nothing may fail in the signal handler
 
-    def request_stop(number: int, frame: FrameType | None) -> None:
-        # os.write, not print: the signal may have come in the middle of a print, and print is not reentrant.
-        if reporter.stop_requested.is_set():
-            if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h\n")  # show the cursor, which the progress bar hides
-            os._exit(128 + number)
+    def request_stop(number: int) -> None:
         reporter.stop_requested.set()
-        path.touch()
+        with contextlib.suppress(OSError):
+            path.touch()
         if reporter.interruptible:
-            raise KeyboardInterrupt
-        clear = b"\r\x1b[K" if sys.stderr.isatty() else b""
-        os.write(2, clear + b"stopping when the samples at hand are done; Ctrl-C again ends at once\n")
+            raise Interrupted
+        # os.write, not print: the signal may have come in the middle of a print, and print is not reentrant.
+        with contextlib.suppress(OSError):
+            os.write(2, hint)
 
-    before = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    _reporters[reporter.token] = reporter
     try:
-        yield reporter
+        with signals.on_signal(request_stop):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        reporter.close()
         del _reporters[reporter.token]
         path.unlink(missing_ok=True)

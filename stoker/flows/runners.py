@@ -2,10 +2,14 @@
 
 import contextlib
 import logging
+import multiprocessing
+import multiprocessing.connection
+import os
 import queue
 import secrets
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -26,7 +30,7 @@ _folders: list[tempfile.TemporaryDirectory[str]] = []  # of local Ray clusters
 def make(settings: Settings) -> TaskRunner[Any]:  # Any: each runner has futures of its own
     """The task runner that the settings name. Raises StokerError when it is not installed."""
     if settings.runner == "processes":
-        return ProcessPoolTaskRunner(max_workers=settings.slots, initializer=_ignore_interrupts)
+        return ProcessPoolTaskRunner(max_workers=settings.slots, initializer=_obey_parent)
     if settings.runner == "ray":
         return _ray(settings)
     if settings.runner == "dask":
@@ -34,9 +38,18 @@ def make(settings: Settings) -> TaskRunner[Any]:  # Any: each runner has futures
     return ThreadPoolTaskRunner(max_workers=settings.slots)
 
 
-def _ignore_interrupts() -> None:
-    """Ignore Ctrl-C in a worker process: the parent handles it and asks the tasks to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _obey_parent() -> None:
+    """In a worker process: leave signals to the parent, which asks the tasks to stop, and end when it is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _ray(settings: Settings) -> TaskRunner[Any]:  # Any: as above

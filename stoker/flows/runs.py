@@ -1,15 +1,22 @@
-"""Records the process of each flow run of the command line, so that a killed run is marked as crashed in Prefect.
+"""How runs end in Prefect: the records of their processes, and the states of those that were asked to stop.
 
-Without this Prefect would show a run whose process was killed as running for ever.
+The process of each flow run of the command line is recorded, so that a killed run is marked as crashed: without this
+Prefect would show it as running for ever.
 """
 
 import contextlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from stoker.flows import running
 
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+INTERRUPTED = "Interrupted"  # state of a scheduled run that was ended with `stoker up`; the next one resumes it
 PUBLISHED_EVENT = "stoker.version.published"  # emitted by an ingest, about the resource stoker.corpus.<name>
 
 
@@ -34,6 +41,28 @@ def mark_crashed_runs(home: Path) -> None:
             if not running.Process(**content["process"]).alive:
                 _mark_crashed(content["flow_run"])
                 forget(home, path.stem)
+
+
+def stopped_state(message: str, *, scheduled: bool) -> "State[Any]":  # Any: a state has no result
+    """In a flow: the final state of this run, which was asked to stop.
+
+    Cancelled if a person cancelled it, on the command line or in Prefect's UI; Interrupted for a scheduled run whose
+    process was ended by a signal.
+    """
+    from prefect.states import Cancelled
+
+    if scheduled and not _is_being_cancelled():
+        return Cancelled(name=INTERRUPTED, message=f"{message}; the next `stoker up` resumes it")
+    return Cancelled(message=message)
+
+
+def _is_being_cancelled() -> bool:
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(UUID(str(flow_run.id))).state
+    return state is not None and state.is_cancelling()
 
 
 def _mark_crashed(flow_run: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stoker.flows import settings as configuration
+from stoker.flows import signals
 from stoker.flows.running import is_private, make_private
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
@@ -75,7 +76,7 @@ def run_training(
         reporter.message(f"{model} on {manifest.reference}; watched at {url}")
         arguments = (model, manifest.reference, options, settings.to_json(), reporter.token, resume)
         state = train(*arguments, return_state=True)
-    result: dict[str, Any] = _result_of(state, "the same command with --resume goes on")
+    result: dict[str, Any] = _result_of(state)
     return result
 
 
@@ -128,16 +129,15 @@ def _flow_session(settings: Settings) -> "Iterator[tuple[ProgressReporter, str]]
     make_private(settings.home)
     with progress.terminal_progress(settings.home) as reporter:
         reporter.start_phase("starting")
-        reporter.interruptible = True  # until the flow starts
+        reporter.interruptible = True  # until the flow's own code runs
         with prefect_server.connected(settings) as url:
             runs.mark_crashed_runs(settings.home)
-            reporter.interruptible = False
             yield reporter, url.removesuffix("/api")
         runs.forget(settings.home, reporter.token)
 
 
-def _result_of(state: "State[Any]", next_step: str = "the same command resumes") -> Any:  # Any: what the flow returned
-    """A flow's result, or its exception. Raises KeyboardInterrupt when the run was asked to stop."""
+def _result_of(state: "State[Any]") -> Any:  # Any: what the flow returned
+    """A flow's result, or its exception. Raises Interrupted when the run was asked to stop."""
     if state.is_cancelled():
-        raise KeyboardInterrupt(next_step)
+        raise signals.Interrupted
     return state.result()

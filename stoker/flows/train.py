@@ -8,9 +8,8 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Cancelled
 
-from stoker.flows import artifacts, progress, runs
+from stoker.flows import artifacts, progress, runs, signals
 from stoker.flows.report.format import number_text
 from stoker.flows.settings import Settings
 from stoker.storage.versions.manifest import load_manifest
@@ -38,21 +37,30 @@ def train(
     parsed_settings = Settings.from_json(settings)
     home = parsed_settings.home
     runs.record(home, token, flow_run.id)
-    store = parsed_settings.open_store()
-    manifest = load_manifest(store, corpus)
-    result = run_training(
-        store,
-        manifest,
-        model,
-        dict(options),
-        resume=resume,
-        folder=home / "training",
-        cache=home / "cache",
-        progress=_TrainingProgress(progress.find_reporter(token), manifest.corpus, model),
-        stop=progress.stop_check(home, token),
-    )
-    if result.stopped:
-        return Cancelled(message=f"{result.run}: saved at step {result.step} of {result.steps}")
+    with progress.stoppable(home, token) as own_token:
+        reporter = progress.find_reporter(own_token)
+        try:
+            with reporter.interrupts():
+                store = parsed_settings.open_store()
+                manifest = load_manifest(store, corpus)
+                shown = _TrainingProgress(reporter, manifest.corpus, model)
+            result = run_training(
+                store,
+                manifest,
+                model,
+                dict(options),
+                resume=resume or _was_interrupted(),
+                folder=home / "training",
+                cache=home / "cache",
+                progress=shown,
+                stop=progress.stop_check(home, own_token),
+                interrupts=reporter.interrupts,
+            )
+        except signals.Interrupted:
+            return runs.stopped_state("stopped before its first step", scheduled=not token)
+        if result.stopped:
+            message = f"{result.run}: saved at step {result.step} of {result.steps}"
+            return runs.stopped_state(message, scheduled=not token)
     create_markdown_artifact(
         _markdown(result, options),
         key=artifacts.key(f"{manifest.corpus}-{model}", "trained"),
@@ -67,6 +75,11 @@ def train(
         "sample": result.sample,
         "folder": str(result.folder),
     }
+
+
+def _was_interrupted() -> bool:
+    """Whether this very run was started before: a scheduled one that ended with `stoker up` and goes on."""
+    return int(flow_run.run_count or 1) > 1
 
 
 class _TrainingProgress:
@@ -92,7 +105,16 @@ class _TrainingProgress:
         percent = 100.0 * event.step / max(event.steps, 1)
         if percent - self._shown_percent >= 1 or event.kind == "end":  # at most a hundred calls of the API in a run
             self._shown_percent = percent
-            update_progress_artifact(self._artifact, percent)  # type: ignore[arg-type]  # not awaited: it is a UUID
+            self._update(percent, event.kind)
+
+    def _update(self, percent: float, kind: str) -> None:
+        if kind in ("step", "evaluate"):  # not where a checkpoint was being saved, or the run ends
+            with (
+                self._reporter.interrupts()
+            ):  # a server that does not answer must not keep a checkpoint from being saved
+                update_progress_artifact(self._artifact, percent)  # type: ignore[arg-type]  # not awaited: it is a UUID
+        elif not self._reporter.stop_requested.is_set():
+            update_progress_artifact(self._artifact, percent)  # type: ignore[arg-type]  # as above
 
 
 def metrics_text(metrics: Mapping[str, Any]) -> str:  # Any: JSON values

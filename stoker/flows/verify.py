@@ -8,13 +8,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from stoker.flows import artifacts, progress, runs
+from stoker.flows import artifacts, progress, runs, signals
 from stoker.flows.report.format import size_text
 from stoker.flows.settings import Settings
 from stoker.storage.errors import CorruptShard
 from stoker.storage.verification.verify import Verified
 from stoker.storage.verification.verify import verify as verify_version
-from stoker.storage.versions.manifest import load_manifest
+from stoker.storage.versions.manifest import Manifest, load_manifest
 
 
 class CorruptVersion(CorruptShard):
@@ -30,14 +30,21 @@ def verify(corpus: str, settings: dict[str, Any], token: str = "") -> dict[str, 
     """Read a version again; its counts as JSON values. Raises CorruptVersion when something differs, StorageError."""
     parsed_settings, reporter = Settings.from_json(settings), progress.find_reporter(token)
     runs.record(parsed_settings.home, token, flow_run.id)
-    store = parsed_settings.open_store()
-    manifest = load_manifest(store, corpus)
-    reporter.start_phase(f"reading {manifest.reference}", 100)
-    reporter.interruptible = True
-    result = verify_version(
-        store, manifest, progress=lambda done, total: reporter.advance_to(100 * done // max(total, 1))
-    )
-    reporter.interruptible = False
+    with progress.stoppable(parsed_settings.home, token):
+        try:
+            with reporter.interrupts():
+                store = parsed_settings.open_store()
+                manifest = load_manifest(store, corpus)
+                reporter.start_phase(f"reading {manifest.reference}", 100)
+                result = verify_version(
+                    store, manifest, progress=lambda done, total: reporter.advance_to(100 * done // max(total, 1))
+                )
+        except signals.Interrupted:
+            return runs.stopped_state("stopped", scheduled=not token)
+        return _report(manifest, result)
+
+
+def _report(manifest: Manifest, result: Verified) -> dict[str, Any]:  # Any: JSON values
     create_markdown_artifact(
         _markdown(manifest.reference, result),
         key=artifacts.key(manifest.corpus, "verified"),

@@ -13,30 +13,47 @@ from pathlib import Path
 from typing import Protocol
 
 from stoker import __version__
+from stoker.flows import signals
 from stoker.flows.settings import RUNNERS, UsageError
 from stoker.storage.errors import StokerError
 
-DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, REFUSED, USAGE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0 done, 1 refused, 2 wrong usage, 130 interrupted."""
-    arguments = parser().parse_args(argv)
-    try:
-        module, _, function = arguments.run.partition(":")
-        code: int = getattr(import_module(module), function)(arguments)
-        sys.stdout.flush()
-    except StokerError as error:
-        print(f"stoker: {_escaped(str(error))}", file=sys.stderr)
-        return USAGE if isinstance(error, UsageError) else REFUSED
-    except KeyboardInterrupt as interrupt:
-        next_step = str(interrupt) or "the same command resumes"
-        print(f"stoker: interrupted; {next_step}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output ended: `stoker show digits | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+    """Run one command. Returns the exit code: 0 done, 1 refused, 2 wrong usage, 130 SIGINT, 143 SIGTERM."""
+    with signals.handled():
+        try:
+            return _run(argv)
+        except StokerError as error:
+            print(f"stoker: {_escaped(str(error))}", file=sys.stderr)
+            if signals.received() is None:
+                return USAGE if isinstance(error, UsageError) else REFUSED
+            return _ended()
+        except BrokenPipeError:  # the reader of our output ended: `stoker show digits | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
+        except KeyboardInterrupt as interrupt:
+            return _ended(str(interrupt))
+        except BaseException:  # what a signal breaks may break as anything: Prefect raises errors of its own
+            if signals.received() is None:
+                raise
+            return _ended()
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    with signals.on_signal(signals.end_now):  # nothing was begun: imports are not to be interrupted by an exception
+        arguments = parser().parse_args(argv)
+        module, _, name = arguments.run.partition(":")
+        function = getattr(import_module(module), name)
+    code: int = function(arguments)
+    sys.stdout.flush()
     return code
+
+
+def _ended(next_step: str = "") -> int:
+    print(f"stoker: {signals.ending(next_step)}", file=sys.stderr)
+    return signals.exit_code()
 
 
 def _escaped(text: str) -> str:

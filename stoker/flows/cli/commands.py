@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from stoker.flows import start
+from stoker.flows import signals, start
 from stoker.flows.settings import Settings, UsageError
 from stoker.flows.start import load_settings
 
@@ -158,6 +158,7 @@ def train(arguments: Namespace) -> int:
     from stoker.flows.report.format import paragraphs
 
     settings, options = load_settings(arguments), _training_options(arguments)
+    signals.set_next_step("the same command with --resume goes on")
     result = start.run_training(settings, arguments.model, arguments.corpus, options, resume=arguments.resume)
     from stoker.flows.train import metrics_text
 

@@ -7,12 +7,13 @@ import signal
 import sys
 import threading
 from importlib import import_module
+from types import FrameType
 
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings, put_environment
 
 _HOST = prefect_server.HOST
-_STOP_S = 8  # after SIGTERM, before the process exits at once
+_STOP_S = 3  # after its parent's end, before the process exits at once
 # Services of layers above, named so that nothing here imports them; their main() gets a folder.
 _MODULES = {"demo": "stoker.flows.demo.server"}
 
@@ -41,7 +42,7 @@ def _end_with_parent() -> None:
     """End when the parent's end of the pipe closes: this happens even if the parent was killed."""
     while os.read(0, 4096):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
     threading.Event().wait(_STOP_S)
     os._exit(1)
 
@@ -57,6 +58,11 @@ def _prefect(port: int, settings: Settings, *, temporary: bool) -> None:
     from prefect.server.api.server import create_app
 
     class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # A service manager may end all processes at once; the run still has to tell its last state to this one.
+            if not (temporary and sig == signal.SIGTERM):
+                super().handle_exit(sig, frame)
+
         async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]  # passed on
             await super().startup(sockets)  # type: ignore[arg-type]  # passed on
             os.close(lock)
@@ -91,4 +97,5 @@ def _up(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as SIGTERM: no traceback in a log
     main(sys.argv[1], int(sys.argv[2]), Settings.from_json(json.loads(sys.argv[3])))

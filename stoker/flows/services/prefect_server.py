@@ -18,7 +18,8 @@ from stoker.storage.errors import StokerError
 
 HOST = "127.0.0.1"
 READY_S = 90.0
-_FLUSH_S = 5
+_FLUSH_S = 2  # for each kind of pending reports
+_STOP_S = 4  # for a temporary server to end
 # Prefect settings of the user's other work: not used, unless STOKER_PREFECT_URL names the user's own server.
 _USER_VARIABLES = (
     "PREFECT_API_URL",
@@ -132,9 +133,8 @@ def temporary(settings: Settings) -> Iterator[str]:
         assert process.stdin is not None
         with suppress(OSError):
             process.stdin.close()
-        process.terminate()
         try:
-            process.wait(10)
+            process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -1,7 +1,8 @@
 """The supervisor: starts the services of `stoker up`, watches them, restarts them, and ends them together.
 
-Order: the S3 server is ready before any service that reads corpora starts, and ends last. A service that ends by itself
-is started again, after a wait that doubles, at most ``_MAX_RESTARTS`` times in ``_RESTART_WINDOW_S``.
+Order: the S3 server is ready before any service that reads corpora starts, and ends last, with the Prefect server: a
+scheduled run saves its work into the one and its state into the other. All end within 10 s. A service that ends by
+itself is started again, after a wait that doubles, at most ``_MAX_RESTARTS`` times in ``_RESTART_WINDOW_S``.
 """
 
 import os
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from stoker.flows import running
+from stoker.flows import running, signals
 from stoker.flows.running import Process, Services
 from stoker.flows.services import prefect_server, seaweed
 from stoker.flows.settings import Settings
@@ -27,6 +28,9 @@ READY_S = 120.0  # for a service to answer after its start
 _POLL_S = 1.0  # between looks at the services
 _MAX_RESTARTS = 5  # of one service within _RESTART_WINDOW_S; after that it stays down, as starting it did not help
 _RESTART_WINDOW_S = 600.0
+_RUNS_END_S = 5.0  # for the services before the S3 and Prefect servers; a scheduled run that is ended takes 4 s at most
+_END_S = 8.0  # for all services, from the first SIGTERM to the last SIGKILL
+_FIRST_PROCESS = 1  # in a container: whatever loses its parent becomes a child of this process
 _MAX_LOG_SIZE = 10 * 2**20  # bytes; a longer log is renamed to .1 when its service starts
 
 
@@ -38,7 +42,6 @@ class _Service:
     title: str  # for messages
     start: Callable[[], tuple[subprocess.Popen[bytes], str]]  # returns the process and its address
     is_ready: Callable[[str], bool]  # asked with the address
-    stop_s: float  # from SIGTERM to SIGKILL
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
     restarts: list[float] = field(default_factory=list)  # monotonic times
@@ -57,16 +60,22 @@ class Supervisor:
         self._ports = {"prefect": settings.prefect_port, "web": settings.web_port}
         self._s3: seaweed.Server | None = None
         self._services = [
-            _Service("s3", "S3 server", self._start_s3, self._s3_is_ready, seaweed.STOP_S),
-            _Service("prefect", "Prefect server", lambda: self._start("prefect"), _prefect_is_ready, 10),
-            _Service("web", "web page", lambda: self._start("web"), _answers_http, 5),
-            _Service("schedule", "scheduler", lambda: self._start("schedule"), lambda url: True, 10),
+            _Service("s3", "S3 server", self._start_s3, self._s3_is_ready),
+            _Service("prefect", "Prefect server", lambda: self._start("prefect"), _prefect_is_ready),
+            _Service("web", "web page", lambda: self._start("web"), _answers_http),
+            _Service("schedule", "scheduler", lambda: self._start("schedule"), lambda url: True),
         ]
 
     def run(self) -> None:
         """Start all services, report their addresses, watch them until a signal, end them. Raises StokerError."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        with (
+            signals.handled(grace_s=_END_S),
+            signals.on_signal(lambda number: self._stop.set()),
+            signals.before_exit(self._kill_all),
+        ):
+            self._run()
+
+    def _run(self) -> None:
         self._end_orphans()
         try:
             s3, prefect, *others = self._services
@@ -84,6 +93,8 @@ class Supervisor:
                 self._report(addresses(running.load(self._settings.home)))
             while not self._stop.wait(_POLL_S):
                 self._add_demo()
+                if os.getpid() == _FIRST_PROCESS:
+                    self._reap()
                 for service in self._services:
                     self._restart_if_ended(service)
         finally:
@@ -94,17 +105,23 @@ class Supervisor:
         port = self._settings.home / "demo" / "port"
         if port.exists() and all(service.name != "demo" for service in self._services):
             start = partial(self._child, "demo", int(port.read_text()))
-            service = _Service("demo", "demo's web site", start, _answers_http, 5)
+            service = _Service("demo", "demo's web site", start, _answers_http)
             self._services.append(service)
             service.process, service.url = service.start()
             self._save(ready=True)
 
-    def _on_signal(self, number: int, frame: object) -> None:
-        if self._stop.is_set():
-            for service in self._services:
-                _kill_group(service.process)
-            os._exit(128 + number)
-        self._stop.set()
+    def _reap(self) -> None:
+        """Take the exit codes of ended processes that have no other parent; those of services are taken elsewhere."""
+        own = {service.process.pid for service in self._services if service.process is not None}
+        with suppress(ChildProcessError):
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if ended.si_pid in own:
+                    return  # by its Popen, which must see the code; the others come at the next look
+                os.waitpid(ended.si_pid, 0)
+
+    def _kill_all(self) -> None:
+        for service in self._services:
+            _kill_group(service.process)
 
     def _start_service(self, service: _Service) -> None:
         if self._stop.is_set():
@@ -204,20 +221,30 @@ class Supervisor:
                 self._report(f"ended the {name} service that an earlier `stoker up` left")
 
     def _end_all(self) -> None:
-        """End the services: SIGTERM, and SIGKILL after a timeout. The S3 server last: others may still write to it."""
+        """End the services: SIGTERM, and SIGKILL after a timeout. The S3 and Prefect servers last: runs need them."""
         self._report("stopping")
-        for service in reversed(self._services):
-            if service.process is not None and service.process.poll() is None:
-                service.process.terminate()
-                try:
-                    service.process.wait(service.stop_s)
-                except subprocess.TimeoutExpired:
-                    service.process.kill()
-                    service.process.wait()
-            _kill_group(service.process)
+        started = time.monotonic()
+        last = [service for service in self._services if service.name in ("s3", "prefect")]
+        _end([service for service in self._services if service not in last], started + _RUNS_END_S)
+        _end(last, started + _END_S - 0.5)
         seaweed.tidy(self._s3_folder)
         running.save(self._settings.home, Services(bucket=self._bucket))
         self._report("stopped; data stay in " + str(self._settings.home))
+
+
+def _end(services: list[_Service], deadline: float) -> None:
+    """End services at the same time; SIGKILL at the deadline, in monotonic seconds."""
+    running_ones = [service.process for service in services if service.process and service.process.poll() is None]
+    for process in running_ones:
+        process.terminate()
+    for process in running_ones:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for service in services:
+        _kill_group(service.process)
 
 
 def _kill_group(process: subprocess.Popen[bytes] | None) -> None:

@@ -81,7 +81,7 @@ def stop_services(settings: Settings, report: Callable[[str], None]) -> bool:
     ended = False
     if services.supervisor is not None and services.supervisor.alive:
         report("stopping")
-        ended = running.terminate(services.supervisor, timeout_s=seaweed.STOP_S + 40)
+        ended = running.terminate(services.supervisor, timeout_s=20)  # it ends by itself within 10
         services = running.load(settings.home)
     for process in services.running.values():  # left by a `stoker up` that was killed
         ended |= running.terminate(process, timeout_s=seaweed.STOP_S)

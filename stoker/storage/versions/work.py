@@ -26,6 +26,8 @@ _POLL_S = 1.0  # between checks of an ingest that waits for a gc
 _MAX_WAIT_S = 150.0  # for a gc
 _INGEST, _GC = "ingest", "gc"
 
+_held: dict[str, Store] = {}  # the leases of this process, by their keys
+
 
 class CorpusBusy(StorageUnavailable):
     """An ingest or a gc works on the corpus; try again later."""
@@ -76,6 +78,12 @@ def gc_lease(store: Store, corpus: str, *, older_than_s: float) -> Iterator[GcLe
         yield lease
 
 
+def release_leases() -> None:
+    """Give back all leases of this process: it is about to end in the middle of what it does. Raises StorageError."""
+    for key, store in list(_held.items()):
+        store.delete(key)
+
+
 def _active_leases(store: Store, corpus: str, own_key: str, kind: str, expires_s: float) -> tuple[float, list[float]]:
     """Now by the store's clock, and the ages in seconds of unexpired leases of a kind, youngest first."""
     renewed = {stored.key: stored.modified or 0.0 for stored in store.list(layout.leases(corpus))}
@@ -92,6 +100,7 @@ def _lease(store: Store, corpus: str, kind: str) -> Iterator[str]:
     """The key of a lease object that a thread renews until the end."""
     key = layout.lease(corpus, kind, uuid.uuid4().hex)
     store.create(key, _payload())
+    _held[key] = store
     ended = threading.Event()
 
     def renew() -> None:
@@ -108,6 +117,7 @@ def _lease(store: Store, corpus: str, kind: str) -> Iterator[str]:
         heartbeat.join(60)
         with suppress(StorageError):  # then the lease expires
             store.delete(key)
+        del _held[key]
 
 
 def _payload() -> bytes:

@@ -6,7 +6,8 @@ seconds, and every epoch ends with an evaluation on the held-out split.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from stoker.training.run.optimisers import build_optimiser, learning_rate_at
 from stoker.training.run.options import TrainOptions
 
 _PROGRESS_INTERVAL_S = 0.5  # seconds between two "step" events
+_EPOCH_ENDED = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class RunConfig:
     folder: Path  # for metrics
     progress: Callable[[Event], None]
     stop: Callable[[], bool]  # asked after every step
+    interrupts: Callable[[], AbstractContextManager[None]]  # see ``train.train``
 
 
 def held_out_split(manifest: Manifest, options: TrainOptions) -> str:
@@ -92,13 +95,15 @@ def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
 
     Draws from torch's global random numbers. Raises TrainingError, StorageError.
     """
-    trainer = _build(config, checkpoint)
+    with config.interrupts():
+        trainer = _build(config, checkpoint)
     resumed_at = trainer.step
     trainer.report("start")
     try:
         stopped = trainer.train()
         text = "" if stopped else trainer.generate()
-        trainer.save(done=not stopped, text=text)
+        if not stopped or trainer.saved != (trainer.step, trainer.position):
+            trainer.save(done=not stopped, text=text)
     finally:
         trainer.close()
     trainer.report("end")
@@ -152,6 +157,8 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         step=step,
         state=tuple(tensor.to(device) for tensor in saved["carried"]) if saved else (),
         metrics=saved["metrics"] if saved else {},
+        position=train_stream.state_dict(),
+        loader=Loader(train_stream, workers=options.workers, pin_memory=device.type == "cuda"),
     )
 
 
@@ -178,23 +185,30 @@ class _Trainer:
     step: int  # steps done
     state: tuple[Tensor, ...]  # of a recurrent model, between two batches of an epoch
     metrics: dict[str, Any]  # Any: JSON values; of the last evaluation
+    position: dict[str, Any]  # Any: plain values; the stream's state after the last step, or after the evaluation
+    loader: Loader  # of the training split
+    saved: tuple[int, dict[str, Any]] | None = None  # Any: as above; step and position of the last checkpoint
     saved_at: float = field(default_factory=time.monotonic)
 
     def train(self) -> bool:
         """Train to the last step, with an evaluation after each epoch; True if stopped before."""
-        loader = Loader(self.train_stream, workers=self.config.options.workers, pin_memory=self.device.type == "cuda")
         try:
             while self.step < self.steps:
-                if self._train_epoch(loader):
+                if self._train_epoch():
                     return True
                 if self.step < self.steps:
                     self._evaluate()
-        finally:
-            loader.close()
-        self._evaluate()
+            if not len(self.train_stream):  # stopped after the very last batch
+                self.train_stream.next_epoch()
+            self.loader.close()
+            self._evaluate()
+        except KeyboardInterrupt:
+            if not self.config.stop():
+                raise
+            return True
         return False
 
-    def _train_epoch(self, loader: Loader) -> bool:
+    def _train_epoch(self) -> bool:
         """Train to the end of the epoch; True if stopped before."""
         if not len(self.train_stream):  # stopped after the last batch of an epoch: only its evaluation is left to do
             self.train_stream.next_epoch()
@@ -204,7 +218,7 @@ class _Trainer:
         monitor = StreamMonitor(self.train_stream.counters)
         losses: list[Tensor] = []
         examples, since, reported_at = 0, time.monotonic(), -math.inf
-        for batch in loader:
+        for batch in self._batches():
             output = self._train_step(batch)
             losses.append(output.loss.detach())
             examples += output.examples
@@ -223,6 +237,16 @@ class _Trainer:
         self.state = ()
         return False
 
+    def _batches(self) -> Iterator[Any]:  # Any: the model's own
+        batches = iter(self.loader)
+        while True:
+            with self.config.interrupts():
+                batch = next(batches, _EPOCH_ENDED)
+            if batch is _EPOCH_ENDED:
+                return
+            yield batch
+            del batch  # its memory is used again
+
     def _train_step(self, batch: Any) -> StepOutput:  # Any: the model's own
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
@@ -234,6 +258,7 @@ class _Trainer:
         self.optimiser.step()
         self.state = output.state
         self.step += 1
+        self.position = self.train_stream.state_dict()
         return output
 
     def _learning_rate(self) -> float:
@@ -256,11 +281,15 @@ class _Trainer:
         random_state = torch.get_rng_state()  # restored after: evaluating more or less often changes no training
         self.eval_stream.epoch = self.eval_stream.delivered = 0
         self.module.eval()
-        metrics = self.config.model.evaluate(self.module, Loader(self.eval_stream), self.schema, self.device)
-        torch.set_rng_state(random_state)
+        try:
+            with self.config.interrupts():
+                metrics = self.config.model.evaluate(self.module, Loader(self.eval_stream), self.schema, self.device)
+        finally:
+            torch.set_rng_state(random_state)
         self.metrics = {**metrics, "split": self.held_out, "epochs": self.train_stream.epoch}
         self.report("evaluate")
         self.log.write("evaluate", self.step, self.metrics)
+        self.position = self.train_stream.state_dict()  # a run that stops before is evaluated when it goes on
 
     def generate(self) -> str:
         """A text that the trained model writes; empty for models that write none."""
@@ -290,7 +319,7 @@ class _Trainer:
         checkpoints.save(store, manifest.corpus, info, self._state())
         store.write(f"{layout.run(manifest.corpus, self.config.name)}metrics.jsonl", self.log.path)
         checkpoints.prune(store, manifest.corpus, self.config.name, keep=self.config.options.keep)
-        self.saved_at = time.monotonic()
+        self.saved, self.saved_at = (self.step, self.position), time.monotonic()
         self.report("checkpoint")
 
     def _state(self) -> dict[str, Any]:  # Any: tensors and plain values
@@ -299,7 +328,7 @@ class _Trainer:
             "facts": dict(self.schema),
             "module": self.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "stream": self.train_stream.state_dict(),
+            "stream": self.position,
             "carried": [tensor.cpu() for tensor in self.state],
             "step": self.step,
             "steps": self.steps,
@@ -321,5 +350,6 @@ class _Trainer:
     def close(self) -> None:
         """Write out the metrics and end what reads ahead."""
         self.log.close()
+        self.loader.close()
         self.train_stream.close()
         self.eval_stream.close()

@@ -4,7 +4,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def train(
     cache: Path | None = None,
     progress: Callable[[Event], None] = _no_progress,
     stop: Callable[[], bool] = _never_stop,
+    interrupts: Callable[[], AbstractContextManager[None]] = nullcontext,
     given: dict[str, Any] | None = None,
 ) -> Result:
     """Train a model on a version, and save checkpoints and metrics into its store.
@@ -74,6 +75,8 @@ def train(
         cache: for shards.
         progress: called with each Event.
         stop: asked after every step; if it returns True, the run is saved and ends.
+        interrupts: entered around what leaves nothing half done and may take long (waiting for a batch, an evaluation).
+            KeyboardInterrupt may be raised inside; if ``stop`` is true then, the run is saved and ends.
         given: the old name of ``options``.
 
     Raises TrainingError, StorageError.
@@ -100,6 +103,7 @@ def train(
         folder=run_folder,
         progress=progress,
         stop=stop,
+        interrupts=interrupts,
     )
     with _torch_settings(train_options):
         return run(config, checkpoint)

@@ -7,7 +7,7 @@ import pytest
 
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions import work
-from stoker.storage.versions.work import CorpusBusy, ingest_lease
+from stoker.storage.versions.work import CorpusBusy, gc_lease, ingest_lease, release_leases
 from tests.storage.published import CORPUS
 from tests.storage.versions.test_orphans import A, clear
 
@@ -50,3 +50,12 @@ def test_a_lease_is_renewed_while_its_process_lives(monkeypatch: pytest.MonkeyPa
         assert store._modified[key] > 0
         assert set(json.loads(store.read(key))) == {"host", "pid"}
     assert list(store.list()) == []
+
+
+def test_a_process_that_ends_in_the_middle_gives_its_leases_back() -> None:
+    store = MemoryStore()
+    with ingest_lease(store, "one"), gc_lease(store, "other", older_than_s=60):
+        assert len(list(store.list())) == 2
+        release_leases()
+        assert list(store.list()) == []
+    release_leases()  # there is nothing left

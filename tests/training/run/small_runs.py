@@ -1,6 +1,8 @@
 """Small runs of training, for the tests of this folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -40,3 +42,25 @@ def after(steps: int) -> Callable[[], bool]:
     """A ``stop`` that is true after so many steps."""
     left = iter(range(steps - 1, -(10**9), -1))
     return lambda: next(left) <= 0
+
+
+@dataclass
+class Interrupt:
+    """An ``interrupts`` that raises at its nth use, before the work or after it; ``stop`` is true from then on."""
+
+    use: int
+    late: bool
+    raised: bool = False
+
+    def stop(self) -> bool:
+        return self.raised
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        self.use -= 1
+        self.raised |= self.use == 0
+        if self.raised and not self.late:
+            raise KeyboardInterrupt
+        yield
+        if self.raised:
+            raise KeyboardInterrupt

@@ -20,7 +20,7 @@ from stoker.training.run.checkpoint import CheckpointInfo
 from stoker.training.run.train import Event
 from tests.training import corpora
 from tests.training.conftest import Small
-from tests.training.run.small_runs import CNN, LSTM, after, equal, run, weights
+from tests.training.run.small_runs import CNN, LSTM, Interrupt, after, equal, run, weights
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,37 @@ def test_a_run_stopped_twice_ends_with_the_weights_of_an_undisturbed_one(
     assert equal(weights(small, whole.run), weights(small, third.run))
     assert third.metrics == whole.metrics
     assert third.sample == whole.sample
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_interrupted_in_every_wait_and_evaluation_ends_with_the_same_weights(
+    digits: Small, late: bool, workers: int
+) -> None:
+    values = CNN | {"workers": workers}
+    whole = run(digits, "cnn", values)
+    steps, name, resume = list[int](), "", False
+    # The first use is the building of all parts. Ten steps are an epoch: the others are steps 1 and 4, the end of an
+    # epoch, its evaluation, the first step after it, the end of the last epoch, its evaluation, and none.
+    for use in (2, 5, 9, 2, 3, 12, 2, 99):
+        interrupt = Interrupt(use, late)
+        result = run(digits, "cnn", values, resume=resume, stop=interrupt.stop, interrupts=interrupt)
+        name, resume = name or result.run, True
+        assert result.run == name
+        if not result.stopped:
+            break
+        steps.append(result.step)
+    assert steps == [0, 3, 10, 10, 10, 20, 20]
+    assert result.step == whole.step
+    assert equal(weights(digits, whole.run), weights(digits, name))
+    assert result.metrics == whole.metrics
+    lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "evaluate"] == [10, 20]
+
+
+def test_an_interrupt_that_nobody_asked_for_is_one(digits: Small) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(digits, "cnn", CNN, interrupts=Interrupt(4, late=False))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(digits: Small) -> None:

@@ -1,0 +1,142 @@
+"""SIGTERM at random moments: 143 within 10 s, one line that says how to resume, and a result of the same bytes."""
+
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.conftest import Cli
+
+pytestmark = pytest.mark.slow
+WITHIN_S = 10.0
+SEED = 20260401
+LINES = [line for number in range(16) for line in (f"word-{number}", "wait 0.05", "reject robots")]
+RECIPE = "[shards]\nsamples = 4\npartitions = 4\n"
+TRAIN = ("train", "lstm", "words", "--resume", "--epochs", "10", "--batch-size", "2", "--threads", "1")
+TINY = ("--device", "cpu", "--set", "hidden=8", "--set", "sample_length=20")
+
+
+def cli_in(folder: Path, prefect_url: str) -> Cli:
+    folder.mkdir()
+    return Cli(folder, {"STOKER_PREFECT_URL": prefect_url, "STOKER_RETRY_S": "0.05"})
+
+
+def ended(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[str, float]:
+    """Send a signal to a process; its standard error, and how long it took to end."""
+    os.kill(process.pid, number)
+    sent = time.monotonic()
+    _, stderr = process.communicate(timeout=60)
+    return stderr, time.monotonic() - sent
+
+
+def is_orderly(process: subprocess.Popen[str], stderr: str, took_s: float) -> None:
+    """The process ended as it should have: 143, or before Python ran a line of ours by the signal itself."""
+    assert "Traceback" not in stderr, stderr
+    assert took_s < WITHIN_S, (took_s, stderr)
+    assert process.returncode in (143, -signal.SIGTERM), (process.returncode, stderr)
+    assert process.returncode == -signal.SIGTERM or stderr.splitlines()[-1].startswith("stoker: ended by SIGTERM; ")
+
+
+def shas(cli: Cli) -> dict[str, str]:
+    return {key: hashlib.sha256(payload).hexdigest() for key, payload in cli.objects().items() if "/shards/" in key}
+
+
+def leases(cli: Cli) -> list[str]:
+    return [key for key in cli.objects() if "/work/" in key]
+
+
+def weights(cli: Cli) -> dict[str, Any]:
+    """The weights of the finished run."""
+    import torch
+
+    infos = [json.loads(payload) for key, payload in cli.objects().items() if "/runs/" in key and key.endswith(".json")]
+    key = next(info["key"] for info in infos if info.get("done"))
+    loaded = torch.load(io.BytesIO(cli.objects()[key]), weights_only=True)
+    assert isinstance(loaded, dict)
+    return dict(loaded["module"])
+
+
+def steps(cli: Cli) -> list[int]:
+    """The steps of all checkpoints."""
+    names = [key.rpartition("/")[2] for key in cli.objects() if "/runs/" in key and key.endswith(".json")]
+    return sorted(int(name[:-5]) for name in names if name[:-5].isdecimal())
+
+
+def moments(count: int, until_s: float) -> list[float]:
+    """Seconds after the start of a run, all over it."""
+    return [random.Random(SEED + number).uniform(0.02, 1.0) * until_s for number in range(count)]
+
+
+def interrupted_at(cli: Cli, words: tuple[str, ...], after_s: float) -> bool:
+    """Run a command and end it that long after its start; False if it had ended by itself."""
+    process = cli.start(*words)
+    try:
+        process.wait(after_s)
+    except subprocess.TimeoutExpired:
+        stderr, took_s = ended(process)
+        if process.returncode != 0:  # it had done everything when the signal came
+            is_orderly(process, stderr, took_s)
+            return True
+    process.communicate(timeout=30)
+    return False
+
+
+@pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.nightly)])
+def test_an_ingest_ended_at_random_moments_leaves_the_bytes_of_a_calm_one(
+    count: int, tmp_path: Path, prefect_url: str
+) -> None:
+    calm = cli_in(tmp_path / "calm", prefect_url)
+    started = time.monotonic()
+    done = calm("ingest", calm.recipe(LINES, RECIPE))
+    whole_s = time.monotonic() - started
+    assert done.returncode == 0, done.stderr
+    hit = 0
+    for number, after_s in enumerate(moments(count, whole_s)):
+        if number % 5 == 0:
+            cli = cli_in(tmp_path / f"round-{number}", prefect_url)
+            recipe = cli.recipe(LINES, RECIPE)
+        hit += interrupted_at(cli, ("ingest", recipe), after_s)
+        assert leases(cli) == []
+        if number % 5 == 4:
+            done = cli("ingest", recipe)
+            assert done.returncode == 0, done.stderr
+            assert shas(cli) == shas(calm)
+    assert hit >= count // 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+@pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.nightly)])
+def test_a_training_ended_at_random_moments_has_the_weights_of_a_calm_one(
+    count: int, tmp_path: Path, prefect_url: str
+) -> None:
+    calm = cli_in(tmp_path / "calm", prefect_url)
+    made = calm("ingest", calm.recipe([f"word-{number}" for number in range(120)], "[shards]\nsamples = 50\n"))
+    assert made.returncode == 0, made.stderr
+    shutil.copytree(calm.folder, tmp_path / "harmed")
+    cli = Cli(tmp_path / "harmed", calm.variables)
+    started = time.monotonic()
+    assert calm(*TRAIN, *TINY).returncode == 0
+    whole_s = time.monotonic() - started
+    hit = 0
+    for after_s in moments(count, whole_s):
+        before = steps(cli)
+        if not interrupted_at(cli, (*TRAIN, *TINY), after_s):
+            break  # it is done: what is left would find nothing to do
+        hit += 1
+        assert steps(cli)[-1:] >= before[-1:]
+    assert hit >= min(3, count)
+    done = cli(*TRAIN, *TINY)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("lstm-0001: ")
+    expected, found = weights(calm), weights(cli)
+    assert all(found[name].equal(expected[name]) for name in expected)
