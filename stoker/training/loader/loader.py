@@ -4,7 +4,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn, get_type_hints
 
 import torch
 
@@ -13,6 +13,7 @@ from stoker.training.loader.batches import Batches, Stream, pin_memory
 from stoker.training.loader.gpu_idle import DeviceIdle
 from stoker.training.loader.processes import batches_of_processes
 from stoker.training.reading.threads import ThreadPool, register_fork_reset
+from stoker.training.stream.options import check_types
 
 _CLOSE_S = 60.0  # that ``close`` waits at most for threads, which may be reading from a slow store
 __all__ = ["Batches", "Loader", "Stream"]
@@ -56,11 +57,10 @@ class Loader:
         ahead: int = 2,
         pin_memory: bool = False,
     ) -> None:
-        if workers < 0 or ahead < 1 or kind not in ("threads", "processes"):
-            raise TrainingError(
-                f"workers {workers}, ahead {ahead}, kind {kind!r}: expected workers 0 or more, ahead 1 or more, and "
-                "threads or processes"
-            )
+        options = {"stream": stream, "workers": workers, "kind": kind, "ahead": ahead, "pin_memory": pin_memory}
+        check_types("Loader", get_type_hints(Loader.__init__), options)
+        if workers < 0 or ahead < 1:
+            raise TrainingError(f"workers {workers}, ahead {ahead}: expected workers 0 or more, ahead 1 or more")
         self.stream = stream
         self._workers, self._kind, self._ahead = workers, kind, ahead
         self._pin = pin_memory and torch.cuda.is_available()
@@ -107,6 +107,12 @@ class Loader:
                 self._pause()
         stream.wait_verified()
         stream.next_epoch()
+
+    def __getitem__(self, number: object) -> NoReturn:
+        """Raise TrainingError: what torch's DataLoader would do with a Loader."""
+        raise TrainingError(
+            f"a Loader has no [{number!r}]: it stands in place of torch's DataLoader, `for batch in loader`"
+        )
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
         """The stream's state."""

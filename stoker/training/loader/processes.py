@@ -1,6 +1,7 @@
 """Batches made by worker processes, through torch's own DataLoader; errors and counts of the workers come with them."""
 
 import multiprocessing
+import traceback
 from collections.abc import Generator
 from typing import Any
 
@@ -37,6 +38,9 @@ class _CountingBatches(Batches):
             batch = super().__getitem__(number)
         except StokerError as error:
             failure = error  # passed on whole: DataLoader would raise another error, with a traceback as its message
+            if error.__cause__ is not None and not isinstance(error.__cause__, StokerError):
+                # Of what decode raised: pickling drops the cause, and it says which line it was.
+                failure.add_note("".join(traceback.format_exception(error.__cause__)))
         before, self._reported = self._reported, self._stream.counters.sums()
         sums = {name: value - before.get(name, 0) for name, value in self._reported.items()}
         return WorkerResult(batch, {name: value for name, value in sums.items() if value}, failure)

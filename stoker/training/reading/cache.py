@@ -48,13 +48,13 @@ ShardRows = tuple[Shard, Int64Array, Int64Array]  # a shard, rows of it, and the
 class CacheOptions:
     """Where shards are kept, and how many."""
 
-    folder: Path | None = None  # None: one below the system's folder for temporary files
+    folder: Path | str | None = None  # None: one below the system's folder for temporary files
     megabytes: int = MEGABYTES  # of the folder; what exceeds them is removed, the least recently used first
     open_shards: int = 16  # mapped, or held in memory, by this process
 
     def files(self) -> CacheFiles:
         """The files of the folder; nothing is made yet."""
-        return CacheFiles(self.folder or default_folder(), self.megabytes * 10**6)
+        return CacheFiles(Path(self.folder or default_folder()), self.megabytes * 10**6)
 
 
 class Cache:

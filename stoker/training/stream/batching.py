@@ -1,19 +1,19 @@
 """Batches of an order of samples: cut, shared among ranks, made into what the loop wants, and counted.
 
-A SampleOrder says where the samples at the positions of an epoch are; BatchOptions say how they become batches; a
-BatchStream does it. A batch is a function of (order, options, epoch, position) alone, so any thread or process can make
-any batch, and the state of a stream is a position.
+A SampleOrder says where the samples at the positions of an epoch are; a BatchStream makes batches of them as its
+options say. A batch is a function of (order, options, epoch, position) alone, so any thread or process can make any
+batch, and the state of a stream is a position.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 import numpy as np
 
-from stoker.storage.errors import CorruptShard
+from stoker.storage.errors import CorruptShard, StokerError
 from stoker.storage.shards.index import Int64Array
 from stoker.storage.shards.sample import Sample
 from stoker.storage.versions.manifest import Shard
@@ -22,9 +22,12 @@ from stoker.training.reading.cache import Cache, ShardRows
 from stoker.training.reading.counters import Counters
 from stoker.training.reading.samples import Samples, ShardSlice
 from stoker.training.stream.deprecated import renamed
+from stoker.training.stream.options import check_options
 from stoker.training.stream.order import share
 
 Last = Literal["short", "drop", "pad"]
+_MAX_NAMES = 12  # fields, or names of a record, in a message
+_LONGEST_MESSAGE = 300  # characters of another library's error
 Batch = Any  # what ``make`` or ``collate`` returns
 Located = list[tuple[Cache, list[ShardRows]]]  # where the samples of a batch are: for each cache the rows of its shards
 
@@ -44,55 +47,6 @@ class SampleOrder(Protocol):
 
     def wait_verified(self) -> None:
         """Wait until all samples that were read are verified. Raises CorruptShard; StorageError."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchOptions:
-    """How samples become batches. Raises TrainingError for options that cannot work. ShardStream describes them."""
-
-    batch_size: int
-    seed: int = 0
-    last: Last = "short"
-    rank: int = 0
-    world_size: int = 1
-    fields: Sequence[str] | None = None
-    make: Callable[[Samples, Sequence[bytes]], Batch] | None = None
-    decode: Callable[[Sample], Any] | None = None
-    augment: Callable[[Any, bytes], Any] | None = None
-    collate: Callable[[list[Any]], Batch] | None = None
-    on_corrupt: Literal["stop", "skip"] = "stop"
-    skip_budget: int = 100
-
-    @classmethod
-    def of(cls, stream: Any) -> "BatchOptions":  # Any: a dataclass with fields of these names
-        """The options among a stream's own fields."""
-        return cls(**{option.name: getattr(stream, option.name) for option in fields(cls)})
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise TrainingError(f"batch_size {self.batch_size}: expected 1 or more")
-        if not 0 <= self.rank < self.world_size:
-            raise TrainingError(f"rank {self.rank} of {self.world_size}: expected 0 to {self.world_size - 1}")
-        if self.batch_size < self.world_size:
-            raise TrainingError(f"batch_size {self.batch_size} is less than the {self.world_size} ranks that share it")
-        if self.last == "pad" and self.on_corrupt == "skip":
-            raise TrainingError(
-                "last='pad' needs on_corrupt='stop': a padded batch must have batch_size samples, and skipping takes "
-                "some away"
-            )
-        if self.make is not None and (self.decode or self.augment or self.collate):
-            raise TrainingError("make takes whole batches; decode, augment and collate are not called beside it")
-        if self.last not in ("short", "drop", "pad") or self.on_corrupt not in ("stop", "skip"):
-            raise TrainingError(
-                f"last {self.last!r}, on_corrupt {self.on_corrupt!r}: expected short, drop or pad; and stop or skip"
-            )
-
-    def batches(self, samples: int) -> int:
-        """How many batches so many samples make."""
-        return samples // self.batch_size if self.last == "drop" else -(-samples // self.batch_size)
-
-
-_OPTIONS = frozenset(option.name for option in fields(BatchOptions))
 
 
 @dataclass
@@ -133,23 +87,62 @@ class EpochStream:
         """Wait until all samples that were handed out are verified. Raises CorruptShard; StorageError."""
         raise NotImplementedError
 
+    def __getitem__(self, number: object) -> NoReturn:
+        """Raise TrainingError: what torch's DataLoader would do with a stream."""
+        name = type(self).__name__
+        raise TrainingError(
+            f"a {name} has no [{number!r}]: it is read in its order, `for batch in stream`. To make batches ahead use "
+            "stoker.training.Loader(stream, workers=2), or torch's DataLoader(stoker.training.Batches(stream), "
+            "batch_size=None)"
+        )
+
     step = renamed("step", "advance")
     turn = renamed("turn", "next_epoch")
     settle = renamed("settle", "wait_verified")
 
 
+@dataclass(kw_only=True)
 class BatchStream(EpochStream):
-    """Batches of a SampleOrder by BatchOptions; a subclass calls ``_compose`` with both."""
+    """Batches of a SampleOrder; a subclass calls ``_compose`` with it. ShardStream describes the self.
 
-    _order_of_samples: SampleOrder
-    _options: BatchOptions
+    Raises TrainingError for options that cannot work.
+    """
 
-    def _compose(self, order: SampleOrder, options: BatchOptions) -> None:
-        self._order_of_samples, self._options = order, options
+    batch_size: int = 64
+    seed: int = 0
+    last: Last = "short"
+    rank: int = 0
+    world_size: int = 1
+    fields: Sequence[str] | None = None
+    make: Callable[[Samples, Sequence[bytes]], Batch] | None = None
+    decode: Callable[[Sample], Any] | None = None
+    augment: Callable[[Any, bytes], Any] | None = None
+    collate: Callable[[list[Any]], Batch] | None = None
+    on_corrupt: Literal["stop", "skip"] = "stop"
+    skip_budget: int = 100
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.batch_size < 1:
+            raise TrainingError(f"batch_size {self.batch_size}: expected 1 or more")
+        if not 0 <= self.rank < self.world_size:
+            raise TrainingError(f"rank {self.rank} of {self.world_size}: expected 0 to {self.world_size - 1}")
+        if self.batch_size < self.world_size:
+            raise TrainingError(f"batch_size {self.batch_size} is less than the {self.world_size} ranks that share it")
+        if self.last == "pad" and self.on_corrupt == "skip":
+            raise TrainingError(
+                "last='pad' needs on_corrupt='stop': a padded batch must have batch_size samples, and skipping takes "
+                "some away"
+            )
+        if self.make is not None and (self.decode or self.augment or self.collate):
+            raise TrainingError("make takes whole batches; decode, augment and collate are not called beside it")
+
+    def _compose(self, order: SampleOrder) -> None:
+        self._order_of_samples = order
 
     def __setattr__(self, name: str, value: object) -> None:
-        # An option that is set later would be shown and saved, and not be used.
-        if name in _OPTIONS and "_options" in vars(self):
+        # An option that is set later would be shown and saved, and not be used everywhere.
+        if name in _OPTIONS and "_order_of_samples" in vars(self):
             raise AttributeError(
                 f"{name} is fixed when the stream is made; make another: dataclasses.replace(stream, {name}=...)"
             )
@@ -162,12 +155,15 @@ class BatchStream(EpochStream):
 
     def __len__(self) -> int:
         """Batches that are left of this epoch."""
-        return self._options.batches(self.samples - self.delivered)
+        return self._batches_of(self.samples - self.delivered)
 
     @property
     def batches(self) -> int:
         """Batches of a whole epoch."""
-        return self._options.batches(self.samples)
+        return self._batches_of(self.samples)
+
+    def _batches_of(self, samples: int) -> int:
+        return samples // self.batch_size if self.last == "drop" else -(-samples // self.batch_size)
 
     def locate(self, epoch: int, start: int, stop: int) -> Located:
         """Where the samples at the positions [start, stop) of an epoch are; the slots count from ``start``."""
@@ -183,13 +179,13 @@ class BatchStream(EpochStream):
 
     def advance(self) -> None:
         """Count one batch as handed to the loop. Raises TrainingError when too many samples were skipped."""
-        self.delivered = min(self.samples, self.delivered + self._options.batch_size)
+        self.delivered = min(self.samples, self.delivered + self.batch_size)
         self._check_skip_budget("")
 
     def batch(self, epoch: int, start: int) -> Batch:
         """This rank's share of the global batch that begins at a position of an epoch. Does not move the stream."""
         samples = self.fetch_samples(self.locate_share(epoch, start))
-        stop = start + self._options.batch_size
+        stop = start + self.batch_size
         self.prefetch(epoch, min(stop, self.samples))
         if stop >= self.samples:
             self.wait_verified()
@@ -202,13 +198,12 @@ class BatchStream(EpochStream):
 
     def locate_share(self, epoch: int, start: int) -> Located:
         """Where the samples of this rank's share of the global batch at a position are."""
-        options = self._options
-        size = min(options.batch_size, self.samples - start)
-        if options.last != "pad" or size == options.batch_size:
-            first, stop = share(size, options.rank, options.world_size)
+        size = min(self.batch_size, self.samples - start)
+        if self.last != "pad" or size == self.batch_size:
+            first, stop = share(size, self.rank, self.world_size)
             return self.locate(epoch, start + first, start + stop)
         # The end of the epoch, and then its beginning, again and again until the batch is full.
-        first, stop = share(options.batch_size, options.rank, options.world_size)
+        first, stop = share(self.batch_size, self.rank, self.world_size)
         located = self.locate(epoch, start + min(first, size), start + min(stop, size))
         slot = max(first, size)
         while slot < stop:
@@ -221,25 +216,24 @@ class BatchStream(EpochStream):
 
     def padding(self, start: int) -> int:
         """How many samples at the end of this rank's share of that batch repeat others of the epoch."""
-        options = self._options
-        if options.last != "pad":
+        if self.last != "pad":
             return 0
-        size = min(options.batch_size, self.samples - start)
-        first, stop = share(options.batch_size, options.rank, options.world_size)
+        size = min(self.batch_size, self.samples - start)
+        first, stop = share(self.batch_size, self.rank, self.world_size)
         return stop - max(first, min(stop, size))
 
     def fetch_samples(self, located: Located) -> Samples:
         """The samples that are there. Raises CorruptShard unless it is to be skipped, StorageError."""
         slices: list[ShardSlice] = []
         for cache, shard_rows in located:
-            if self._options.on_corrupt == "stop":
+            if self.on_corrupt == "stop":
                 slices += cache.slices(shard_rows)
             else:
                 slices += self._intact_slices(cache, shard_rows)
         size = sum(len(part.rows) for part in slices)
         if size < sum(len(rows) for _, shard_rows in located for _, rows, _ in shard_rows):
             slices = _close_gaps(slices)
-        samples = Samples(slices, size, self._options.fields)
+        samples = Samples(slices, size, self.fields)
         self.counters.add(samples=size, bytes=samples.size)
         return samples
 
@@ -256,34 +250,37 @@ class BatchStream(EpochStream):
 
     def assemble_batch(self, samples: Samples, epoch: int) -> Batch:
         """The result of ``make``, or of decode, augment and collate, for these samples. Raises CorruptSample."""
-        options = self._options
-        if options.make is not None:
-            return options.make(samples, [self._random_bytes(epoch, key) for key in samples.keys])
-        if options.decode is None and options.augment is None:
-            return samples if options.collate is None else options.collate(list(samples))
+        if self.make is not None:
+            return self.make(samples, [self._random_bytes(epoch, key) for key in samples.keys])
+        if self.decode is None and self.augment is None:
+            return samples if self.collate is None else self.collate(list(samples))
         examples: list[Any] = []
         for index, sample in enumerate(samples):
             try:
-                example = sample if options.decode is None else options.decode(sample)
-                if options.augment is not None:
-                    example = options.augment(example, self._random_bytes(epoch, sample.key))
+                example = sample if self.decode is None else self.decode(sample)
+                if self.augment is not None:
+                    example = self.augment(example, self._random_bytes(epoch, sample.key))
                 examples.append(example)
             except CorruptSample as error:
                 raise CorruptSample(index, str(error)) from error  # its own index is that of a batch of one
-        return examples if options.collate is None else options.collate(examples)
+            except StokerError:
+                raise
+            except Exception as error:  # the user's code raises anything
+                raise TrainingError(_decode_failure(samples, index, error)) from error
+        return examples if self.collate is None else self.collate(examples)
 
     def _random_bytes(self, epoch: int, key: str) -> bytes:
-        return hashlib.sha256(f"{self._options.seed}/{epoch}/{key}".encode()).digest()
+        return hashlib.sha256(f"{self.seed}/{epoch}/{key}".encode()).digest()
 
     def _skip(self, error: CorruptSample | CorruptShard, samples: int) -> None:
-        if self._options.on_corrupt == "stop":
+        if self.on_corrupt == "stop":
             raise error
         self.counters.add(skipped=samples)
         self._check_skip_budget(str(error), error)
 
     def _check_skip_budget(self, last_error: str, cause: Exception | None = None) -> None:
         """Raise TrainingError if more samples were skipped than may be, by all threads and workers together."""
-        budget = self._options.skip_budget
+        budget = self.skip_budget
         if (skipped := int(self.counters.sums().get("skipped", 0))) > budget:
             detail = f"; the last one: {last_error}" if last_error else ""
             raise TrainingError(f"{skipped} samples were skipped, more than the budget of {budget}{detail}") from cause
@@ -293,6 +290,27 @@ class BatchStream(EpochStream):
     share_of = renamed("share_of", "locate_share")
     gathered = renamed("gathered", "fetch_samples")
     made = renamed("made", "assemble_batch")
+
+
+_OPTIONS = frozenset(option.name for option in fields(BatchStream) if option.init)
+
+
+def _decode_failure(samples: Samples, index: int, error: Exception) -> str:
+    """What decode or augment raised for a sample, and what that sample has."""
+    sample = samples[index]
+    fields_there = _listed(f"{name} ({len(payload):,} bytes)" for name, payload in sample.fields.items())
+    there = f"its fields: {fields_there}; its record: {_listed(sample.record)}"
+    wanted = error.args[0] if isinstance(error, KeyError) and error.args else None
+    if wanted is not None and wanted not in sample.fields and wanted not in sample.record:
+        return f"{samples.where(index)}: decode wants {wanted!r}, which it lacks; {there}"
+    message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
+    return f"{samples.where(index)}: decode or augment raised {type(error).__name__}: {message}; {there}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first names, for a message."""
+    listed = list(names)
+    return ", ".join(listed[:_MAX_NAMES]) + ", ..." * (len(listed) > _MAX_NAMES) or "none"
 
 
 def _close_gaps(slices: list[ShardSlice]) -> list[ShardSlice]:

@@ -1,6 +1,6 @@
 """Batches of whole documents of about equal length, so that little of a batch is padding."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from stoker.training.errors import TrainingError
 from stoker.training.reading.samples import Samples
 from stoker.training.stream.batching import Located, SampleOrder, group_by_shard
 from stoker.training.stream.corpus_text import sizes_of
+from stoker.training.stream.options import check_options
 from stoker.training.stream.order import permutation
 from stoker.training.stream.stream import ShardOrder, ShardStream
 from stoker.training.stream.tokens import BYTES, Tokens
@@ -127,11 +128,13 @@ class DocumentStream(ShardStream):
         longest: tokens after which a document is cut, the rest being counted as ``cut_tokens``; 0: none is cut.
     """
 
+    _: KW_ONLY
     tokens: Tokens = BYTES
     bucket: int = 64
     longest: int = 0
 
     def __post_init__(self) -> None:
+        check_options(self)
         if self.make is not None or self.decode is not None or self.augment is not None or self.collate is not None:
             raise TrainingError("a DocumentStream makes its batches itself; use ShardStream with make or decode")
         if self.bucket < 1 or self.longest < 0:

@@ -7,7 +7,7 @@ O(1) per block, without counting from the beginning. Price: weights are rounded 
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,14 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stoker.storage.shards.index import Int64Array
-from stoker.storage.shards.sample import Sample
 from stoker.training.errors import TrainingError
-from stoker.training.reading.samples import Samples
 from stoker.training.stream.batching import (
-    Batch,
-    BatchOptions,
     BatchStream,
-    Last,
     Located,
     group_by_shard,
     position_of,
@@ -243,34 +238,20 @@ class MixedStream(BatchStream):
     weights: Mapping[str, float] | None = None
     temperature: float = 1.0
     exhaustion: Exhaustion = "first"
-    batch_size: int = 64
-    seed: int = 0
-    last: Last = "short"
-    rank: int = 0
-    world_size: int = 1
-    fields: Sequence[str] | None = None
-    make: Callable[[Samples, Sequence[bytes]], Batch] | None = None
-    decode: Callable[[Sample], Any] | None = None
-    augment: Callable[[Any, bytes], Any] | None = None
-    collate: Callable[[list[Any]], Batch] | None = None
-    on_corrupt: Literal["stop", "skip"] = "stop"
-    skip_budget: int = 100
 
     def __post_init__(self) -> None:
-        options = BatchOptions.of(self)
+        super().__post_init__()
         self._names = sorted(self.streams)
         self._parts = [self.streams[name] for name in self._names]
         if not self._parts:
             raise TrainingError("a mix of no streams; name one at least")
-        if self.exhaustion not in ("first", "all", "drop"):
-            raise TrainingError(f"exhaustion {self.exhaustion!r}: expected first, all or drop")
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise TrainingError(f"temperature {self.temperature}: expected above 0")
         if len(self._parts) > BLOCK:
             raise TrainingError(f"a mix of {len(self._parts)} streams; at most {BLOCK} can be mixed")
         sizes = [part.samples for part in self._parts]
         self._mix = Mix(sizes, self._weights(sizes), seed=self.seed, exhaustion=self.exhaustion)
-        self._compose(MixedOrder(self._mix, [part.shard_order for part in self._parts]), options)
+        self._compose(MixedOrder(self._mix, [part.shard_order for part in self._parts]))
         for part in self._parts:
             part.count_into(self.counters)
 

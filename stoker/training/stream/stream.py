@@ -1,25 +1,20 @@
 """A pinned version as batches of samples: the same global order for any number of ranks and workers."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
 from stoker.storage.indexed.tars import store_of_tars
-from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
 from stoker.training.errors import TrainingError
 from stoker.training.reading.cache import MEGABYTES, Cache, CacheOptions
 from stoker.training.reading.counters import Counters
-from stoker.training.reading.samples import Samples
 from stoker.training.stream.batching import (
-    Batch,
-    BatchOptions,
     BatchStream,
-    Last,
     Located,
     SampleOrder,
     check_same_order,
@@ -137,27 +132,16 @@ class ShardStream(BatchStream):
     store: Store
     version: Manifest | str
     split: str = "train"
-    batch_size: int = 64
-    seed: int = 0
+    _: KW_ONLY
     shuffle: bool = True
     window: int = 8
-    last: Last = "short"
-    rank: int = 0
-    world_size: int = 1
-    fields: Sequence[str] | None = None
-    make: Callable[[Samples, Sequence[bytes]], Batch] | None = None
-    decode: Callable[[Sample], Any] | None = None
-    augment: Callable[[Any, bytes], Any] | None = None
-    collate: Callable[[list[Any]], Batch] | None = None
-    on_corrupt: Literal["stop", "skip"] = "stop"
-    skip_budget: int = 100
-    cache: Path | None = None
+    cache: Path | str | None = None
     cache_megabytes: int = MEGABYTES
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.manifest = version_of(self.store, self.version)
         self._shards = split_shards(self.manifest, self.split)
-        options = BatchOptions.of(self)
         if self.window < 1:
             raise TrainingError(f"window {self.window}: expected 1 or more shards")
         self._cache = Cache(
@@ -169,7 +153,7 @@ class ShardStream(BatchStream):
         self.shard_order = ShardOrder(
             self._cache, self._shards, seed=self.seed, window=self.window, shuffle=self.shuffle
         )
-        self._compose(self._sample_order(), options)
+        self._compose(self._sample_order())
 
     def _sample_order(self) -> SampleOrder:
         return self.shard_order

@@ -15,6 +15,7 @@ from stoker.training.errors import TrainingError
 from stoker.training.reading.cache import MEGABYTES, Cache, CacheOptions
 from stoker.training.stream.batching import EpochStream, check_same_order, position_of
 from stoker.training.stream.corpus_text import EpochText, totals_of
+from stoker.training.stream.options import check_options
 from stoker.training.stream.order import EpochOrder, share
 from stoker.training.stream.stream import split_shards, version_of
 from stoker.training.stream.tokens import BOUNDARY, BYTES, IGNORED, VOCABULARY, Tokens, text_of
@@ -70,20 +71,21 @@ class TextStream(EpochStream):
     shuffle: bool = True
     rank: int = 0
     world_size: int = 1
-    cache: Path | None = None
+    cache: Path | str | None = None
     tokens_in: Tokens = BYTES
     last: Literal["drop", "pad"] = "drop"
     cache_megabytes: int = MEGABYTES
 
     def __post_init__(self) -> None:
+        check_options(self)
         self.manifest = version_of(self.store, self.version)
         self._shards = split_shards(self.manifest, self.split)
         if not 0 <= self.rank < self.world_size <= self.batch_size:
             raise TrainingError(
                 f"rank {self.rank} of {self.world_size} with batch_size {self.batch_size}: cannot share"
             )
-        if self.window < 1 or self.last not in ("drop", "pad"):
-            raise TrainingError(f"window {self.window}, last {self.last!r}: expected 1 or more, and drop or pad")
+        if self.window < 1:
+            raise TrainingError(f"window {self.window}: expected 1 or more tokens")
         # Each lane reads a window of shards of its own.
         open_shards = min(len(self._shards), _WINDOW * (self.batch_size + 2))
         self._cache = Cache(

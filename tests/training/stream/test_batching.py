@@ -2,18 +2,21 @@
 
 import itertools
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
+from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.s3 import S3Store
 from stoker.training.errors import TrainingError
-from stoker.training.loader.batches import Batches
-from stoker.training.stream.batching import BatchOptions, BatchStream, Located, group_by_shard
+from stoker.training.loader.loader import Batches, Loader
+from stoker.training.stream.batching import BatchStream, Located, group_by_shard
 from stoker.training.stream.documents import DocumentStream
 from stoker.training.stream.mixing import MixedStream
 from stoker.training.stream.stream import ShardStream
+from stoker.training.stream.text import TextStream
 from tests.training.conftest import Small
 
 
@@ -43,9 +46,8 @@ def test_a_batch_stream_cuts_and_shares_the_order_that_it_is_composed_of(letters
     backwards = Backwards(stored)
     ranks = []
     for rank in range(2):
-        stream = BatchStream()
-        options = BatchOptions(batch_size=10, rank=rank, world_size=2, collate=lambda batch: [s.key for s in batch])
-        stream._compose(backwards, options)
+        stream = BatchStream(batch_size=10, rank=rank, world_size=2, collate=lambda batch: [s.key for s in batch])
+        stream._compose(backwards)
         ranks.append(list(stream))
     keys = [first + second for first, second in zip(*ranks, strict=True)]
     assert "".join(itertools.chain(*keys)) == "zyxwvutsrqponmlkjihgfedcba"
@@ -56,7 +58,7 @@ def test_a_batch_stream_cuts_and_shares_the_order_that_it_is_composed_of(letters
 
 def test_options_are_checked_when_they_are_made() -> None:
     with pytest.raises(TrainingError, match="rank 2 of 2: expected 0 to 1"):
-        BatchOptions(batch_size=4, rank=2, world_size=2)
+        BatchStream(batch_size=4, rank=2, world_size=2)
 
 
 def test_a_stream_is_reopened_at_the_beginning_of_its_version_with_its_options(letters: Small) -> None:
@@ -84,3 +86,54 @@ def test_a_document_stream_works_in_a_forked_worker(handbook: Small) -> None:
         workers = DataLoader(Batches(stream), batch_size=None, num_workers=1, multiprocessing_context="fork")
         assert [batch.lengths.tolist() for batch in workers] == expected
     stream.close()
+
+
+def test_an_error_of_decode_names_shard_sample_and_fields_and_keeps_its_cause(letters: Small) -> None:
+    def decode(sample: Sample) -> bytes:
+        return sample.fields["png"]
+
+    stream = ShardStream(letters.store, letters.manifest, shuffle=False, decode=decode, cache=letters.cache)
+    with pytest.raises(TrainingError) as caught:
+        next(iter(stream))
+    assert str(caught.value).endswith(
+        "train-00000.tar: sample a: decode wants 'png', which it lacks; its fields: txt (3 bytes); its record: label"
+    )
+    assert isinstance(caught.value.__cause__, KeyError)
+    stream.close()
+
+
+@pytest.mark.parametrize("where", ["decode", "augment"])
+def test_any_other_error_of_decode_and_augment_is_told_in_one_line(letters: Small, where: str) -> None:
+    def fail(example: Any, random_bytes: bytes = b"") -> Any:
+        raise ValueError("no\nnumber")
+
+    options: dict[str, Any] = {where: fail}
+    with pytest.raises(TrainingError, match=r"sample a: decode or augment raised ValueError: no number; its fields"):
+        list(ShardStream(letters.store, letters.manifest, shuffle=False, cache=letters.cache, **options))
+
+
+def test_an_error_of_ours_passes_decode_unchanged(letters: Small) -> None:
+    def fail(sample: Sample) -> None:
+        raise TrainingError("told by decode itself")
+
+    with pytest.raises(TrainingError, match=r"^told by decode itself$"):
+        list(ShardStream(letters.store, letters.manifest, decode=fail, cache=letters.cache))
+
+
+def test_a_stream_says_what_to_use_in_place_of_an_index(letters: Small, handbook: Small) -> None:
+    stream = ShardStream(letters.store, letters.manifest, batch_size=4, cache=letters.cache)
+    texts = TextStream(handbook.store, handbook.manifest, batch_size=2, window=16, cache=handbook.cache)
+    mixed = MixedStream({"one": stream}, batch_size=4)
+    for wrong in (stream, texts, mixed):
+        with pytest.raises(TrainingError, match=r"has no \[0\].*Loader\(stream, workers=2\).*DataLoader\(.*Batches"):
+            wrong[0]
+    assert len(stream) == 7
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": None}, {"shuffle": True}])
+def test_a_dataloader_of_a_stream_names_what_it_needs(letters: Small, options: dict[str, Any]) -> None:
+    stream = ShardStream(letters.store, letters.manifest, cache=letters.cache)
+    with pytest.raises(TrainingError, match=r"DataLoader\(stoker.training.Batches\(stream\), batch_size=None\)"):
+        next(iter(DataLoader(stream, **options)))  # type: ignore[arg-type]  # that it is wrong is what is tested
+    with pytest.raises(TrainingError, match=r"in place of torch's DataLoader, `for batch in loader`"):
+        next(iter(DataLoader(Loader(stream), **options)))  # type: ignore[arg-type]  # likewise

@@ -179,7 +179,7 @@ def test_counts_of_all_corpora_are_the_mixs(three: Corpora) -> None:
         ({"weights": {"a": 1}}, r"weights of \['a'\], but streams of \['a', 'b', 'c'\]"),
         ({"weights": {"a": 1, "b": 0, "c": 1}}, "expected numbers above 0"),
         ({"temperature": 0}, "temperature 0: expected above 0"),
-        ({"exhaustion": "stop"}, "expected first, all or drop"),
+        ({"exhaustion": "stop"}, "expected .first. or .all. or .drop."),
         ({"batch_size": 0}, "expected 1 or more"),
     ],
 )
