@@ -17,10 +17,25 @@ _PUBLIC = {
     "ShardStream": "stoker.training",
     "StokerError": "stoker.storage.errors",
     "Store": "stoker.storage.stores.store",
+    "Version": "stoker.storage.versions.version",
+    "corpora": "stoker.storage.versions.version",
     "load_manifest": "stoker.storage.versions.manifest",
     "open_store": "stoker.storage",
+    "version": "stoker.storage.versions.version",
 }
-__all__ = ["Manifest", "Sample", "ShardStream", "StokerError", "Store", "__version__", "load_manifest", "open_store"]
+__all__ = [
+    "Manifest",
+    "Sample",
+    "ShardStream",
+    "StokerError",
+    "Store",
+    "Version",
+    "__version__",
+    "corpora",
+    "load_manifest",
+    "open_store",
+    "version",
+]
 
 if TYPE_CHECKING:
     from stoker.storage import open_store
@@ -28,6 +43,7 @@ if TYPE_CHECKING:
     from stoker.storage.shards.sample import Sample
     from stoker.storage.stores.store import Store
     from stoker.storage.versions.manifest import Manifest, load_manifest
+    from stoker.storage.versions.version import Version, corpora, version
     from stoker.training import ShardStream
 
 

@@ -9,6 +9,7 @@ import re
 import shlex
 import tokenize
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,14 @@ from stoker.pipelines.rejected import REASONS
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.directory import DirectoryStore
+from stoker.storage.versions.manifest import publish
 from stoker.testing.contracts.component import example_of
 from stoker.training.run import model as models
 from stoker.training.run.options import parse_options
 from tests.test_repository import REPO, tracked
+from tests.training import corpora
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
 KINDS: dict[str, type[Source] | type[Step] | type[Rule]] = {"source": Source, "step": Step, "rule": Rule}
@@ -145,12 +150,23 @@ def test_the_python_in_the_readme_compiles_and_imports_what_is_there() -> None:
     assert found
     for block in found:
         tree = ast.parse(block)
-        imports = [
-            node for node in tree.body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stoker")
-        ]
-        assert imports
+        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert "stoker" in "".join(map(ast.unparse, imports))
         for node in imports:
             exec(compile(ast.Module([node], []), "README.md", "exec"), {})
+
+
+def test_what_the_readme_does_in_python_works_on_a_version_of_that_name(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks("python") if "stoker.corpora(" in block]
+    store = DirectoryStore(tmp_path / "store")
+    record = {"label": "3", "licence": "CC0-1.0"}
+    samples = [Sample(f"digit-{number:04d}", {"png": b"x"}, record) for number in range(40, 44)]
+    first = corpora.version(store, tmp_path, {"train": samples}, corpus="digits")
+    publish(store, replace(first, version=2))
+    names: dict[str, Any] = {}
+    exec(re.sub(r'^store = "[^"]+"', f'store = "{store.url}"', block, flags=re.MULTILINE), names)
+    assert names["sample"].key == "digit-0040"
+    assert names["stoker"].corpora(names["store"]) == {"digits": 2}
 
 
 def test_the_map_in_the_readme_names_what_is_there() -> None:

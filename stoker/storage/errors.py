@@ -3,6 +3,7 @@
 StokerError
 ├── StorageError
 │   ├── NotFound              no such object, corpus or version
+│   │   └── SampleNotFound    no such sample in a version; a KeyError too
 │   ├── AlreadyExists         a create-only write met an object
 │   ├── CorruptShard          bytes that differ from what the manifest says
 │   ├── StorageRefused        wrong credentials, no such bucket, no permission, disk full
@@ -33,6 +34,12 @@ class StorageError(StokerError):
 
 class NotFound(StorageError):
     """No such object, corpus or version."""
+
+
+class SampleNotFound(NotFound, KeyError):
+    """No sample of a version has this key."""
+
+    __str__ = NotFound.__str__  # KeyError would put its message in quotes
 
 
 class AlreadyExists(StorageError):

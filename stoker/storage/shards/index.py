@@ -1,7 +1,9 @@
 """A shard's index as arrays: the byte range of each sample and of each of its fields, without Python objects."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,8 @@ import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard
 from stoker.storage.shards import records
+from stoker.storage.shards.sample import Sample
+from stoker.storage.shards.shard import RECORD, parse_external_record
 
 Int64Array = npt.NDArray[np.int64]
 COLUMNS = ("key", "start", "stop", "members")  # of the index file, that a reader needs
@@ -65,6 +69,23 @@ class ShardIndex:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def sample(self, row: int, region: memoryview, fields: Container[str] | None = None) -> Sample:
+        """A row's sample, copied from its bytes [start, stop) of the tar; only these ``fields``, if given."""
+        key, start = self.keys[row].as_py(), int(self.starts[row])
+        payloads: dict[str, bytes] = {}
+        record: dict[str, Any] = {}  # Any: JSON values
+        for column, extension in enumerate(self.extensions):
+            size = int(self.sizes[column, row])
+            if size < 0:
+                continue
+            offset = int(self.offsets[column, row]) - start
+            payload = region[offset : offset + size]
+            if extension == RECORD and (parsed := parse_external_record(payload, key)) is not None:
+                record = parsed
+            elif fields is None or extension in fields:
+                payloads[extension] = bytes(payload)
+        return Sample.unchecked(key, payloads, record)
 
     def sizes_of(self, extension: str) -> Int64Array:
         """The field's size in bytes in each row; -1 where a sample lacks it."""

@@ -1,15 +1,21 @@
 """A sample: a key, fields of bytes and a record of metadata."""
 
 import re
+import reprlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stoker.storage.shards.html import sample_html
+
 MAX_KEY = 80  # A member's name is key + "." + extension and must fit the 100 bytes of a plain tar header.
 _KEY = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_KEY}}}")
 _EXTENSION = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+){0,2}")
 MAX_EXTENSION = 19
+_SHOWN = 8  # fields, and values of a record, in a repr
+_short = reprlib.Repr()
+_short.maxdict, _short.maxlevel, _short.maxstring, _short.maxother = _SHOWN, 2, MAX_KEY + 2, 40
 
 
 def is_key(text: str) -> bool:
@@ -46,6 +52,8 @@ class Sample:
     >>> sample = Sample("cat-1", {"txt": b"a cat"}, {"label": "cat"})
     >>> sample.fields["txt"], sample.record["label"]
     (b'a cat', 'cat')
+    >>> sample
+    Sample('cat-1', {'txt': 5 bytes}, {'label': 'cat'})
     >>> Sample("a/b", {})
     Traceback (most recent call last):
     ValueError: sample key 'a/b': expected 1 to 80 of A-Z a-z 0-9 _ -
@@ -71,6 +79,16 @@ class Sample:
         """Old name of ``unchecked``."""
         warnings.warn("Sample.found is now called Sample.unchecked", DeprecationWarning, stacklevel=2)
         return cls.unchecked(key, fields, record)
+
+    def __repr__(self) -> str:
+        """Key, the sizes of the fields and the beginning of the record: a field may be a picture of megabytes."""
+        sizes = [f"{name[:MAX_EXTENSION]!r}: {len(payload):,} bytes" for name, payload in self.fields.items()]
+        fields = ", ".join(sizes[:_SHOWN]) + ", ..." * (len(sizes) > _SHOWN)
+        return f"Sample({_short.repr(self.key)}, {{{fields}}}, {_short.repr(dict(self.record))})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows, see ``stoker.storage.shards.html``."""
+        return sample_html(self.key, self.fields, self.record)
 
     def __post_init__(self) -> None:
         if not is_key(self.key):

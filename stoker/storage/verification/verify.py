@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.indexed.tars import store_of_tars
 from stoker.storage.shards.shard import Member
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.reread import MAX_EXAMPLES, KeyAndMembers, ObjectChecker
 from stoker.storage.verification.verify_indexed import verify_indexed
 from stoker.storage.versions.manifest import Manifest, Part, Shard
+from stoker.storage.versions.tar_store import store_of_tars
 
 _Progress = Callable[[int, int], None]
 

@@ -13,7 +13,13 @@ _MAX_EXAMPLES = 10  # corpora or versions named in a message
 
 def corpora(store: Store) -> list[str]:
     """The corpora that have a version, in order of their names."""
-    return [name for name in store.folders() if _REFERENCE.fullmatch(name) and versions(store, name)]
+    return list(newest_versions(store))
+
+
+def newest_versions(store: Store) -> dict[str, int]:
+    """The newest version of each corpus that has one, in order of their names."""
+    numbers = {name: versions(store, name) for name in store.folders() if _REFERENCE.fullmatch(name)}
+    return {name: existing[-1] for name, existing in numbers.items() if existing}
 
 
 def versions(store: Store, corpus: str) -> list[int]:

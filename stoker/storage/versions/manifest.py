@@ -15,9 +15,8 @@ from stoker.storage.versions.document import Document
 
 SCHEMA = 2  # the newest that is read; written only for external tars, so that older versions of Stoker read all others
 _PLAIN = 1  # of manifests whose tars are in the corpus's own store
-
-
 TAR = ".tar"
+_SHOWN_SPLITS, _SHOWN_NAME = 6, 40  # splits, and characters of their names, in a repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +80,8 @@ class Manifest:
     >>> manifest = load_manifest(store, "numbers")
     >>> manifest.reference, manifest.samples, list(manifest.splits)
     ('numbers@1', 12, ['train'])
+    >>> manifest
+    Manifest(numbers@1: 12 samples in train 12; 25,600 bytes)
     """
 
     corpus: str  # its name
@@ -97,6 +98,12 @@ class Manifest:
     statistics: Mapping[str, Any] = field(repr=False)  # split → JSON of a Summary; Any: JSON values
     licences: Mapping[str, int]  # samples by licence
     tars: str | None = None  # URL of the store that holds the shards' tars; None: the corpus's own
+
+    def __repr__(self) -> str:
+        """Name and totals: with every shard, part and statistic it would be thousands of characters."""
+        return (
+            f"Manifest({self.reference}: {self.samples:,} samples in {list_splits(self.splits)}; {self.size:,} bytes)"
+        )
 
     @property
     def schema(self) -> int:
@@ -189,6 +196,16 @@ class Manifest:
         )
         _check_tars(manifest, where)
         return manifest
+
+
+def list_splits(splits: Mapping[str, SplitTotals]) -> str:
+    """Splits and their samples, for people.
+
+    >>> list_splits({"train": SplitTotals(1437, 3, 9), "test": SplitTotals(360, 1, 9)})
+    'train 1,437, test 360'
+    """
+    shown = [f"{name[:_SHOWN_NAME]} {totals.samples:,}" for name, totals in splits.items()]
+    return ", ".join(shown[:_SHOWN_SPLITS]) + ", ..." * (len(shown) > _SHOWN_SPLITS) or "no split"
 
 
 def publish(store: Store, manifest: Manifest) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stoker.storage.shards.index import Int64Array, ShardIndex
 from stoker.storage.shards.sample import Sample
-from stoker.storage.shards.shard import RECORD, parse_external_record, parse_record
+from stoker.storage.shards.shard import RECORD, parse_record
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,22 +170,7 @@ class Samples(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(self._size))]
         part, number = self._locate(range(self._size)[index])
-        row, region = int(part.rows[number]), part.region(number)
-        fields: dict[str, bytes] = {}
-        record: dict[str, Any] = {}  # Any: JSON values
-        shard_index = part.index
-        key = shard_index.keys[row].as_py()
-        for column, extension in enumerate(shard_index.extensions):
-            size = int(shard_index.sizes[column, row])
-            if size < 0:
-                continue
-            start = int(shard_index.offsets[column, row]) - int(shard_index.starts[row])
-            payload = region[start : start + size]
-            if extension == RECORD and (parsed := parse_external_record(payload, key)) is not None:
-                record = parsed
-            elif self._fields is None or extension in self._fields:
-                fields[extension] = bytes(payload)
-        return Sample.unchecked(key, fields, record)
+        return part.index.sample(int(part.rows[number]), part.region(number), self._fields)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(self._size))

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from stoker.storage.indexed.tars import store_of_tars
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
+from stoker.storage.versions.tar_store import store_of_tars
 from stoker.training.errors import TrainingError
 from stoker.training.reading.cache import MEGABYTES, Cache, CacheOptions
 from stoker.training.reading.counters import Counters

@@ -8,9 +8,9 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 
-from stoker.storage.indexed.tars import store_of_tars
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.tar_store import store_of_tars
 from stoker.training.errors import TrainingError
 from stoker.training.reading.cache import MEGABYTES, Cache, CacheOptions
 from stoker.training.stream.batching import EpochStream, check_same_order, position_of

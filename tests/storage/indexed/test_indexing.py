@@ -11,7 +11,7 @@ import pytest
 from stoker.storage import open_store
 from stoker.storage.errors import CorruptShard, StorageRefused
 from stoker.storage.indexed.indexing import index
-from stoker.storage.indexed.tars import Tars, find_tars, store_of_tars
+from stoker.storage.indexed.tars import Tars, find_tars
 from stoker.storage.shards import records
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
@@ -20,6 +20,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.tar_store import store_of_tars
 from stoker.storage.versions.work import CorpusBusy, gc_lease
 from tests.storage.external_tars import indexed, numbered, put, tar
 from tests.storage.published import make_version

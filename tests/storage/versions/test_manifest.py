@@ -186,3 +186,8 @@ def test_every_field_that_is_missing_or_mistyped_is_named(store: MemoryStore) ->
                 Manifest.from_json(content, "where")
             assert str(told.value).startswith("where: ")
             assert str(place[-1]) in str(told.value) or place[-1] == "shards" or isinstance(wrong, list | dict)
+
+
+def test_the_repr_of_a_manifest_says_its_name_and_totals_in_one_line(store: MemoryStore) -> None:
+    manifest = make_version(store)
+    assert repr(manifest) == f"Manifest(digits@1: 11 samples in train 8, validation 3; {manifest.size:,} bytes)"

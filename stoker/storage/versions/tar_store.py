@@ -1,0 +1,34 @@
+"""The store that holds a version's tars."""
+
+from dataclasses import replace
+from urllib.parse import unquote, urlsplit
+
+from stoker.storage.stores.directory import DirectoryStore
+from stoker.storage.stores.s3 import S3Store
+from stoker.storage.stores.store import Store
+from stoker.storage.stores.urls import open_store
+from stoker.storage.versions.manifest import Manifest
+
+
+def store_of_tars(store: Store, manifest: Manifest) -> Store:
+    """The store of a version's tars: the corpus's ``store``, or another one, opened with the same credentials."""
+    return store if manifest.tars is None else open_tars(manifest.tars, store)
+
+
+def open_tars(url: str, beside: Store) -> Store:
+    """The store at a URL; one in S3 uses the endpoint and credentials of the store ``beside``.
+
+    Links to files are followed, also out of the folder: downloads from the Hugging Face hub are such links. Opens no
+    connection. Raises StorageRefused for a URL of an unknown kind.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "s3" and isinstance(beside, S3Store):
+        open_store(url)  # raises for an invalid URL
+        return replace(beside, bucket=parts.netloc, prefix=unquote(parts.path).strip("/"))
+    s3 = beside.s3 if isinstance(beside, DirectoryStore) else None
+    if s3 is None:
+        store = open_store(url)
+    else:
+        keys = {"access_key": s3.access_key, "secret_key": s3.secret_key}
+        store = open_store(url, endpoint=s3.endpoint, region=s3.region, **keys)
+    return replace(store, links=True) if isinstance(store, DirectoryStore) else store
