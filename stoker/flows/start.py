@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from stoker.flows.progress import ProgressReporter
     from stoker.pipelines.recipe import Recipe
+    from stoker.pipelines.source import Context
     from stoker.storage.verification.verify import Verified
     from stoker.storage.versions.manifest import Manifest
 
@@ -50,9 +51,11 @@ def run_ingest(settings: Settings, recipe: "Recipe", *, trusted: bool = False) -
     check_trust(settings, recipe, trusted=trusted)
     from stoker.storage.versions.manifest import load_manifest
 
+    # An error of the source or the store is reported before any server is started.
+    check_source(recipe, settings.context(recipe.root, trusted=trusted))
     make_private(settings.home)
     store = settings.open_store()
-    store.probe()  # an error of the store is reported before any server is started
+    store.probe()
     with _flow_session(settings) as (reporter, url):
         from stoker.flows.ingest import ingest
 
@@ -99,6 +102,16 @@ def check_trust(settings: Settings, recipe: "Recipe", *, trusted: bool) -> None:
     from stoker.pipelines.stages.trust import check_paths
 
     check_paths(recipe, settings.context(recipe.root, trusted=trusted))
+
+
+def check_source(recipe: "Recipe", context: "Context", where: str = "") -> None:
+    """Refuse a recipe whose source lacks a file, a package or a column. Raises RecipeError, which begins with where."""
+    from stoker.pipelines.errors import RecipeError
+
+    try:
+        recipe.source.check(context)
+    except StokerError as error:
+        raise RecipeError(f"{where or recipe.corpus}: source: {error}") from error
 
 
 def check_training(model: str, options: "dict[str, str]") -> None:

@@ -22,6 +22,8 @@ _REQUIRED: dict[type, tuple[str, ...]] = {
     Rule: ("decide",),
 }
 
+_OPTIONAL: dict[type, tuple[str, ...]] = {Source: ("check", "preview")}
+
 
 def names(kind: type[Component]) -> list[str]:
     """The names that a recipe may use, sorted. No component is imported.
@@ -50,7 +52,7 @@ def plugin_identity(component: Source | Step | Rule) -> dict[str, str]:
 def component_problem(kind: type, part: type) -> str:
     """What is wrong with a class of a source, step or rule, as its expectation and what was found; "" if nothing is."""
     return (
-        method_problem(part, kind, _REQUIRED[kind], kind=kind.__name__.lower())
+        method_problem(part, kind, _REQUIRED[kind], _OPTIONAL.get(kind, ()), kind=kind.__name__.lower())
         or dataclass_problem(part)
         or _option_problem(part)
     )
@@ -78,9 +80,11 @@ def _option_problem(part: Any) -> str:  # Any: a dataclass
         except PydanticSerializationError:
             return f"{where} has a default that TOML cannot give ({type(default).__name__}); expected one that it can"
     if issubclass(part, Source):
-        unknown = sorted(set(part.planning) - {option.name for option in options})
-        if unknown:
-            return f"class {part.__qualname__} has no option {unknown[0]!r}, which its `planning` names"
+        known = {option.name for option in options}
+        for attribute, named in (("planning", part.planning), ("path_options", part.path_options or ())):
+            unknown = sorted(set(named) - known)
+            if unknown:
+                return f"class {part.__qualname__} has no option {unknown[0]!r}, which its `{attribute}` names"
     return ""
 
 

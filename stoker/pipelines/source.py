@@ -7,7 +7,7 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import ClassVar
 
-from stoker.pipelines.errors import OutsideRecipe
+from stoker.pipelines.errors import OutsideRecipe, SourceError
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.client import Web
@@ -130,6 +130,30 @@ class Source:
         Raises SourceUnavailable if the whole partition should be retried, SourceBroken if a retry cannot help.
         """
         raise NotImplementedError
+
+    def check(self, context: Context) -> None:
+        """Raise RecipeError or SourceBroken for what can be seen to be wrong before anything is read or fetched.
+
+        Of `stoker check`, and before a run starts: whether the files and packages that the source needs are there, and
+        the columns that its options name. It asks no network, writes nothing, and of a file reads the beginning at
+        most. By default there is nothing to check.
+        """
+
+    def preview(self, context: Context) -> Iterator[Candidate]:
+        """The first candidates, each as ``read`` gives it, for `stoker check --sample`. Lazy.
+
+        By default those of the partitions in their order. A source overrides it if listing its partitions takes long.
+        Raises what ``partitions`` and ``read`` raise, and TooLargeForPreview.
+        """
+        for partition in self.partitions(context):
+            yield from self.read(partition, context)
+
+
+class TooLargeForPreview(SourceError):
+    """To see one candidate, more would have to be fetched than a preview fetches."""
+
+
+MAX_PREVIEW = 64 << 20  # bytes that a preview fetches of one file
 
 
 @dataclass(frozen=True)

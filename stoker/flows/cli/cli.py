@@ -113,8 +113,11 @@ def _add_services(add: _Add, home: argparse.ArgumentParser) -> None:
 
 
 def _add_recipes(add: _Add, store: argparse.ArgumentParser) -> None:
-    check = add("check", "check a recipe without fetching anything", store, run="stoker.flows.cli.commands:check")
+    text = "check a recipe, its files, schedule and store without fetching anything"
+    check = add("check", text, store, run="stoker.flows.cli.check:check")
     check.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
+    text = "read the first N candidates and show what would become of each; stores nothing"
+    check.add_argument("--sample", type=int, metavar="N", help=text)
     text = "make a version of a recipe's corpus; run again to resume"
     ingest = add("ingest", text, store, run="stoker.flows.cli.commands:ingest")
     ingest.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")

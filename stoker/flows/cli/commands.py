@@ -41,21 +41,6 @@ def down(arguments: Namespace) -> int:
     return 0
 
 
-def check(arguments: Namespace) -> int:
-    """Print what a recipe is made of, or what is wrong with it."""
-    from stoker.pipelines.recipe import load
-    from stoker.pipelines.registry import name_of
-
-    settings = load_settings(arguments, arguments.recipe)
-    recipe = load(arguments.recipe)
-    start.check_trust(settings, recipe, trusted=arguments.trust)
-    print(f"{arguments.recipe}: corpus {recipe.corpus}, source {name_of(recipe.source)}")
-    print(f"steps: {', '.join(name_of(step) for step in recipe.steps) or 'none'}")
-    print(f"rules: {', '.join(name_of(rule) for rule in recipe.rules) or 'none'}")
-    print(f"splits: {', '.join(f'{name} {percent:g} %' for name, percent in recipe.splits.items())}")
-    return 0
-
-
 def ingest(arguments: Namespace) -> int:
     """Make a version of a recipe's corpus."""
     from stoker.pipelines.recipe import load

@@ -2,8 +2,10 @@
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar
 
@@ -17,7 +19,8 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables import arrow_tables
 from stoker.pipelines.tables.arrow_tables import Column, Row
-from stoker.pipelines.tables.hub import HubTable
+from stoker.pipelines.tables.hub import HubTable, check_library
+from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES
 from stoker.storage.shards.sample import Sample
 
 _MAX_FIELD = 64 << 20  # bytes
@@ -109,6 +112,30 @@ class HuggingFace(Source):
             rows, first_row = arrow_tables.read_rows(path, start, stop), partition.payload["first"]
         for index, row in enumerate(rows, start + first_row):
             yield converter.candidate(index, row)
+
+    def check(self, context: Context) -> None:
+        """See Source."""
+        files = self._files(context)
+        if files is None:
+            check_library()
+            return
+        for path in islice(files.values(), MAX_CHECKED_FILES):
+            self._choose_columns(arrow_tables.columns(path))
+
+    def preview(self, context: Context) -> Iterator[Candidate]:
+        """See Source. A data set of the hub is streamed, so that it is not downloaded as a whole."""
+        files = self._files(context)
+        if files is None:
+            table = replace(self, streaming=True)._hub()
+            converter = _RowConverter(self, self._choose_columns(table.columns), self.licence or table.licence, table)
+            yield from (converter.candidate(index, row) for index, row in enumerate(table.rows(0, None)))
+            return
+        index = 0
+        for path in files.values():
+            converter = _RowConverter(self, self._choose_columns(arrow_tables.columns(path)), self.licence, None)
+            for row in arrow_tables.read_rows(path, 0, sys.maxsize):
+                yield converter.candidate(index, row)
+                index += 1
 
     def _hub(self) -> HubTable:
         return HubTable(self.dataset, self.config, self.split, self.revision, self.streaming)

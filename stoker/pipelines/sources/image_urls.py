@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from pathlib import Path
 from threading import Event
 from typing import ClassVar, Literal
 
@@ -14,9 +16,9 @@ from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables.url_entries import Entry, entry_of_result, entry_of_row, key_of, reject_repeats
-from stoker.pipelines.tables.url_lists import read_list
+from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES, ListRow, read_list
 from stoker.pipelines.web.crawl import CrawlScope, crawl
-from stoker.pipelines.web.links import host_of, normalise
+from stoker.pipelines.web.links import host_of, normalise, redact
 from stoker.pipelines.web.ordered import map_in_order
 from stoker.pipelines.web.policy import Fetched, Transient
 from stoker.storage.shards.sample import Sample
@@ -161,32 +163,65 @@ class ImageUrls(Source):
             which = f"none of {unanswered} URLs" if unanswered > 1 else "not even the one URL"
             raise SourceUnavailable(f"{partition.name}: {which} answered ({last_detail}); try again later, {_REMEDY}")
 
+    def check(self, context: Context) -> None:
+        """See Source."""
+        self._starts()
+        for path in islice(self._list_files(context), MAX_CHECKED_FILES):
+            next(self._rows(path), None)
+
+    def preview(self, context: Context) -> Iterator[Candidate]:
+        """See Source. One image after the other; of a site the pages that are needed."""
+        for entry in reject_repeats(self._listed(context) if self.lists else self._crawled(context)):
+            candidate, _ = self._fetch(entry, context, Event())
+            yield candidate
+
     def _listed(self, context: Context) -> Iterator[Entry]:
         """The entries of the list files."""
-        named = {
+        carried = {name: column or name for name, column in self._named_columns.items()}
+        carried |= {name: name for name in self.columns}
+        for path in self._list_files(context):
+            for row in self._rows(path):
+                yield entry_of_row(row, self.url_column, carried)
+
+    def _rows(self, path: Path) -> Iterator[ListRow]:
+        """The rows of a list file with the columns that are used."""
+        named = self._named_columns
+        required = [self.url_column, *(column for column in named.values() if column), *self.columns]
+        optional = [*(name for name, column in named.items() if not column), "license"]
+        return read_list(path, required=list(dict.fromkeys(required)), optional=optional)
+
+    @property
+    def _named_columns(self) -> dict[str, str]:
+        """The columns that options name, by their names in the record."""
+        return {
             "caption": self.caption_column,
             "label": self.label_column,
             "licence": self.licence_column,
             "author": self.author_column,
             "page_url": self.page_column,
         }
-        required = [self.url_column, *(column for column in named.values() if column), *self.columns]
-        optional = [*(name for name, column in named.items() if not column), "license"]
-        carried = {name: column or name for name, column in named.items()} | {name: name for name in self.columns}
+
+    def _list_files(self, context: Context) -> Iterator[Path]:
+        """The list files. Raises RecipeError for a path or glob without one."""
         for pattern in (self.lists,) if isinstance(self.lists, str) else self.lists:
             paths = context.glob(pattern)
             if not paths:
                 raise RecipeError(f"lists: {pattern!r}: no such file in {context.root}")
-            for path in paths:
-                for row in read_list(path, required=list(dict.fromkeys(required)), optional=optional):
-                    yield entry_of_row(row, self.url_column, carried)
+            yield from paths
+
+    def _starts(self) -> list[str]:
+        """The start pages' URLs in their normal form. Raises RecipeError."""
+        urls = []
+        for url in (self.start,) if isinstance(self.start, str) else self.start:
+            try:
+                urls.append(normalise(url))
+            except ValueError as error:
+                where = f"start: {redact(url)!r}"
+                raise RecipeError(f"{where}: {error}; expected http(s) URLs such as https://example.org/") from None
+        return urls
 
     def _crawled(self, context: Context) -> Iterator[Entry]:
         """The entries of the pages' images."""
-        try:
-            starts = [normalise(url) for url in ((self.start,) if isinstance(self.start, str) else self.start)]
-        except ValueError as error:
-            raise RecipeError(f"start: {error}; expected http(s) URLs such as https://example.org/") from None
         scope = CrawlScope(
             follow=self.follow,
             max_pages=self.max_pages,
@@ -197,7 +232,7 @@ class ImageUrls(Source):
             width=self.width,
             strict=self.unreachable == "retry",
         )
-        for result in crawl(context.web, starts, scope):
+        for result in crawl(context.web, self._starts(), scope):
             yield entry_of_result(result)
 
     @cached_property

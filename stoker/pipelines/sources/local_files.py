@@ -72,7 +72,7 @@ class LocalFiles(Source):
         all_sidecars = {sidecar for path in paths for sidecar in self._sidecars(base, path)}
         candidates = [path for path in paths if path not in all_sidecars]
         if not candidates:
-            raise RecipeError(f"source 'local_files': files {self.files!r}: no files there; expected images or texts")
+            raise self._no_files()
         for group in cut(candidates, str, target=self.files_per_partition):
             files = [[path, self._state(base, path)] for path in group]
             sidecars = [
@@ -87,6 +87,29 @@ class LocalFiles(Source):
         base, _ = self._base(context)
         for path, state in partition.payload["files"]:
             yield self._candidate(base, path, state)
+
+    def check(self, context: Context) -> None:
+        """See Source."""
+        base, pattern = self._base(context)
+        if next(_walk_matches(base, pattern), None) is None:
+            raise self._no_files()
+
+    def preview(self, context: Context) -> Iterator[Candidate]:
+        """See Source. The files folder by folder, so that neither all names nor all hashes are needed."""
+        base, pattern = self._base(context)
+        for path in _walk_matches(base, pattern):
+            if not self._is_sidecar(base, path):
+                yield self._candidate(base, path, self._state(base, path))
+
+    def _no_files(self) -> RecipeError:
+        return RecipeError(f"source 'local_files': files {self.files!r}: no files there; expected images or texts")
+
+    def _is_sidecar(self, base: Path, path: str) -> bool:
+        """Whether an image of the same name lies beside a file, whose sidecar it then is."""
+        if not self.sidecars or not path.endswith((".json", ".txt")):
+            return False
+        stem = PurePosixPath(path).with_suffix("")
+        return any((base / f"{stem}{suffix}").is_file() for name in _IMAGES for suffix in (name, name.upper()))
 
     def _base(self, context: Context) -> tuple[Path, str]:
         """The folder, and the glob in it; "" for the whole folder. For a single file the glob is its name, escaped."""
@@ -194,9 +217,24 @@ def _walk(base: Path) -> Iterator[str]:
     for folder, folders, files in os.walk(base):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
-        for name in (*files, *links):
+        for name in sorted((*files, *links)):
             if not name.startswith("."):
                 yield _relative(base, Path(folder) / name)
+
+
+def _walk_matches(base: Path, pattern: str) -> Iterator[str]:
+    """The files that a source reads, in no order of their paths, and without a list of all."""
+    if not pattern:
+        yield from _walk(base)
+        return
+    for path in base.glob(pattern):
+        relative = _relative(base, path)
+        is_hidden = any(part.startswith(".") for part in relative.split("/"))
+        behind_link = any(
+            parent.is_symlink() for parent in path.parents if parent.is_relative_to(base) and parent != base
+        )
+        if not is_hidden and not behind_link and (path.is_symlink() or path.is_file()):
+            yield relative
 
 
 def _relative(base: Path, path: Path) -> str:

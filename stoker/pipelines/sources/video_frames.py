@@ -1,9 +1,10 @@
 """Frames of videos: of local files, or of URLs."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
@@ -15,9 +16,17 @@ from stoker.pipelines.errors import SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import Format, encode
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.source import Candidate, Context, Source
-from stoker.pipelines.video.frames import FrameTimes, VideoFrame, VideoReader
-from stoker.pipelines.video.names import MAX_TEXT, Record, partitions_from_lists, partitions_from_names, video_key
+from stoker.pipelines.source import MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
+from stoker.pipelines.video.frames import FrameTimes, VideoFrame, VideoReader, check_library
+from stoker.pipelines.video.names import (
+    MAX_TEXT,
+    Record,
+    check_lists,
+    check_names,
+    partitions_from_lists,
+    partitions_from_names,
+    video_key,
+)
 from stoker.pipelines.web.pages.licences import spdx_id
 from stoker.pipelines.web.policy import Transient
 from stoker.storage.shards.sample import Sample
@@ -84,9 +93,9 @@ class VideoFrames(Source):
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
         seen: set[str] = set()
-        for partition in (
-            *partitions_from_names(_as_tuple(self.videos), context),
-            *partitions_from_lists(_as_tuple(self.lists), context, column=self.url_column),
+        for partition in chain(
+            partitions_from_names(_as_tuple(self.videos), context),
+            partitions_from_lists(_as_tuple(self.lists), context, column=self.url_column),
         ):
             if partition.name not in seen:
                 seen.add(partition.name)
@@ -116,6 +125,24 @@ class VideoFrames(Source):
             yield from self._frames(path, key, record | {"sha256": partition.fingerprint}, fetched_at)
         else:
             yield from self._fetch(payload["url"], bare, context)
+
+    def check(self, context: Context) -> None:
+        """See Source."""
+        check_library()
+        check_names(_as_tuple(self.videos), context)
+        check_lists(_as_tuple(self.lists), context, column=self.url_column)
+
+    def preview(self, context: Context) -> Iterator[Candidate]:
+        """See Source."""
+        limit = min(self.max_megabytes, MAX_PREVIEW / 1e6)
+        for partition in self.partitions(context):
+            remote = "url" in partition.payload and not {"path", "refused"} & set(partition.payload)
+            for candidate in (replace(self, max_megabytes=limit) if remote else self).read(partition, context):
+                rejected = candidate.rejected
+                if remote and rejected and rejected.reason == "too_large" and limit < self.max_megabytes:
+                    url = partition.payload["url"]
+                    raise TooLargeForPreview(f"{url}: more than {limit:.0f} MB; download it first to see a sample")
+                yield candidate
 
     def _fetch(self, url: str, bare: Sample, context: Context) -> Iterator[Candidate]:
         path = context.scratch / f"{bare.key}.video"

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -12,7 +13,8 @@ from pydantic import Field
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.source import Candidate, Context, Source
+from stoker.pipelines.source import MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
+from stoker.pipelines.web.links import normalise, redact
 from stoker.pipelines.web.policy import Transient
 from stoker.pipelines.wikipedia.dump_files import DumpFile, open_dump, scan_dump
 from stoker.pipelines.wikipedia.export_xml import DumpPage, base36_sha1, find_id_and_title, parse_page
@@ -23,6 +25,7 @@ from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale, plain_text, re
 from stoker.storage.shards.sample import Sample
 
 _MAX_DOWNLOAD = 256 << 30  # bytes
+_MAX_CHECKED_FILES = 100
 _SKIPPED = re.compile(r"multistream-index|sums\.txt$|\.(?:json|html|rss|txt|md5|sha1|sha256)$")
 
 
@@ -96,17 +99,41 @@ class WikipediaDump(Source):
                 raise SourceBroken(f"{path}: it has changed since the work was planned; run the same command again")
             yield from self._pages(dump, payload["start"], payload["stop"], {})
             return
+        yield from self._download(payload["url"], partition.name, context, max_size=_MAX_DOWNLOAD)
+
+    def _download(self, url: str, name: str, context: Context, *, max_size: int) -> Iterator[Candidate]:
+        """The candidates of the dump at a URL; ``name`` is that of its file in the scratch folder."""
         context.scratch.mkdir(parents=True, exist_ok=True)
-        path = context.scratch / (re.sub(r"[^A-Za-z0-9._-]", "_", partition.name)[-100:] or "dump")
-        fetched = context.web.download(payload["url"], path, max_size=_MAX_DOWNLOAD)
+        path = context.scratch / (re.sub(r"[^A-Za-z0-9._-]", "_", name)[-100:] or "dump")
+        fetched = context.web.download(url, path, max_size=max_size)
         if isinstance(fetched, Rejected):
+            if fetched.reason == "too_large" and max_size < _MAX_DOWNLOAD:
+                raise TooLargeForPreview(f"{url}: more than {max_size >> 20} MiB; download it first to see a sample")
             error = SourceUnavailable if isinstance(fetched, Transient) else SourceBroken
-            raise error(f"{payload['url']}: {fetched.reason}: {fetched.detail}")
+            raise error(f"{url}: {fetched.reason}: {fetched.detail}")
         try:
             dump = open_dump(path)
             yield from self._pages(dump, 0, dump.size, {"fetched_at": fetched.fetched_at})
         finally:
             path.unlink(missing_ok=True)
+
+    def check(self, context: Context) -> None:
+        """See Source."""
+        for url in self._urls():
+            try:
+                normalise(url)
+            except ValueError as error:
+                raise RecipeError(f"source 'wikipedia_dump': dump {redact(url)!r}: {error}; expected a URL") from None
+        for path in islice(self._files(context).values(), _MAX_CHECKED_FILES):
+            open_dump(path)
+
+    def preview(self, context: Context) -> Iterator[Candidate]:
+        """See Source. The first pages of each file, without a look at the rest."""
+        for path in self._files(context).values():
+            dump = open_dump(path)
+            yield from self._pages(dump, 0, min(dump.size, MAX_PREVIEW), {})
+        for url in self._urls():
+            yield from self._download(url, "preview", context, max_size=MAX_PREVIEW)
 
     @property
     def _dumps(self) -> tuple[str, ...]:

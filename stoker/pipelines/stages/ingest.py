@@ -33,6 +33,7 @@ from stoker.storage.versions.manifest import Part
 
 _FORMAT = 1  # of raw parts; raise it when the same candidates are written in other bytes than before
 _MARKER_FORMAT = 1
+REPEATED = Rejected("duplicate_key", "another sample of this partition has this key")  # by "stoker"
 
 
 class IngestStopped(StokerError):
@@ -179,7 +180,7 @@ def _read(
             raise IngestStopped(f"stopped in partition {partition.name!r}; the same command resumes")
         sample, rejected, step = apply_steps(recipe, candidate)
         if rejected is None and sample.key in seen:
-            rejected, step = Rejected("duplicate_key", "another sample of this partition has this key"), "stoker"
+            rejected, step = REPEATED, "stoker"
         row: dict[str, Any] = {"key": sample.key, "partition": partition.name}  # Any: Parquet values
         if rejected is None:
             seen.add(sample.key)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -117,13 +118,16 @@ def _is_temporary(error: BaseException | None) -> bool:
     return False
 
 
+def check_library() -> None:
+    """Raise RecipeError if the library is not installed. Does not import it, which takes seconds."""
+    if find_spec("datasets") is None:
+        raise RecipeError("source 'hugging_face' needs a library for the hub: pip install \"stoker[huggingface]\"")
+
+
 def _library() -> ModuleType:
-    try:
-        import datasets
-    except ImportError as error:
-        raise RecipeError(
-            "source 'hugging_face' needs a library for the hub: pip install \"stoker[huggingface]\""
-        ) from error
+    check_library()
+    import datasets
+
     datasets.disable_progress_bars()
     return datasets  # type: ignore[no-any-return]  # untyped
 

@@ -17,6 +17,7 @@ from stoker.pipelines.registry import suggestion
 
 FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 MAX_LINE = 1 << 20  # characters
+MAX_CHECKED_FILES = 100  # whose columns are looked at before a run
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ imported when a file is opened, so that recipes can be parsed without it.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -204,11 +205,16 @@ class VideoReader:
         return None if self.decoded else Rejected("corrupt", "no frame decodes")
 
 
+def check_library() -> None:
+    """Raise StokerError if PyAV is not installed. Does not import it."""
+    if find_spec("av") is None:
+        raise StokerError('videos need PyAV, which is not installed: pip install "stoker[video]"')
+
+
 def _import_av() -> Any:  # Any: PyAV is untyped to us
-    try:
-        import av
-    except ImportError:
-        raise StokerError('videos need PyAV, which is not installed: pip install "stoker[video]"') from None
+    check_library()
+    import av
+
     return av
 
 

@@ -3,13 +3,14 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.source import Context
-from stoker.pipelines.tables.url_lists import ListRow, read_list
+from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES, ListRow, read_list
 from stoker.pipelines.web.links import normalise, redact
 
 MAX_TEXT = 300  # characters of a title, an author or another column of a list
@@ -39,24 +40,52 @@ def partitions_from_names(texts: tuple[str, ...], context: Context) -> Iterator[
         if "://" in text:
             yield _remote(text, {})
             continue
-        files = [path for path in context.glob(text) if path.is_file()]
-        if not files and context.path(text).is_dir():
-            raise RecipeError(f"videos: {text!r} is a folder; name its files, as in {text.rstrip('/') + '/*.mp4'!r}")
-        if not files:
-            raise RecipeError(f"videos: {text!r}: no such file in {context.root}")
-        for path in files:
+        for path in _files(text, context):
             yield _local(path, {}, context.root)
 
 
-def partitions_from_lists(patterns: tuple[str, ...], context: Context, *, column: str) -> Iterator[Partition]:
-    """The partitions of the rows of list files; a bad row gives a refused one. Raises RecipeError, SourceBroken."""
+def check_names(texts: tuple[str, ...], context: Context) -> None:
+    """Raise RecipeError for a path or glob without a file, and for a URL that is none. Reads no file."""
+    for text in texts:
+        if "://" not in text:
+            _files(text, context)
+            continue
+        try:
+            normalise(text)
+        except ValueError as error:
+            raise RecipeError(f"videos: {redact(text)!r}: {error}; expected an http(s) URL or a path") from None
+
+
+def check_lists(patterns: tuple[str, ...], context: Context, *, column: str) -> None:
+    """Raise RecipeError for a path or glob without a list, and for a list without the column."""
+    for path in islice(_list_files(patterns, context), MAX_CHECKED_FILES):
+        next(read_list(path, required=[column], optional=()), None)
+
+
+def _files(text: str, context: Context) -> list[Path]:
+    """The files that a path or glob names. Raises RecipeError if there is none."""
+    files = [path for path in context.glob(text) if path.is_file()]
+    if not files and context.path(text).is_dir():
+        raise RecipeError(f"videos: {text!r} is a folder; name its files, as in {text.rstrip('/') + '/*.mp4'!r}")
+    if not files:
+        raise RecipeError(f"videos: {text!r}: no such file in {context.root}; a URL begins with https://")
+    return files
+
+
+def _list_files(patterns: tuple[str, ...], context: Context) -> Iterator[Path]:
+    """The list files. Raises RecipeError for a path or glob without one."""
     for pattern in patterns:
         paths = context.glob(pattern)
         if not paths:
             raise RecipeError(f"lists: {pattern!r}: no such file in {context.root}")
-        for path in paths:
-            for row in read_list(path, required=[column], optional=_RECORD_COLUMNS):
-                yield _from_row(row, path.name, column, context)
+        yield from paths
+
+
+def partitions_from_lists(patterns: tuple[str, ...], context: Context, *, column: str) -> Iterator[Partition]:
+    """The partitions of the rows of list files; a bad row gives a refused one. Raises RecipeError, SourceBroken."""
+    for path in _list_files(patterns, context):
+        for row in read_list(path, required=[column], optional=_RECORD_COLUMNS):
+            yield _from_row(row, path.name, column, context)
 
 
 def _from_row(row: ListRow, name: str, column: str, context: Context) -> Partition:

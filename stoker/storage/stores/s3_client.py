@@ -64,6 +64,21 @@ class S3Connection:
                 time.sleep(wait_s(attempt))
                 attempt += 1
 
+    def check_credentials(self, where: str) -> None:
+        """Raise StorageRefused if no credentials are found. Sends no request to the store; ``where`` is its URL."""
+        from botocore.exceptions import BotoCoreError
+
+        from stoker.storage.stores.s3_faults import translate
+
+        try:
+            credentials = _session(self).get_credentials()
+        except BotoCoreError as error:
+            raise translate(error, where, self.server) from error
+        if credentials is None:
+            raise StorageRefused(
+                f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+            )
+
     def _client(self) -> "S3Client":
         with _lock:
             if self not in _clients:
@@ -79,7 +94,6 @@ def wait_s(attempt: int) -> float:
 
 
 def _connect(connection: S3Connection) -> Any:  # Any: S3Client, whose module is for type checkers alone
-    import boto3  # slow to import: only for S3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -100,15 +114,21 @@ def _connect(connection: S3Connection) -> Any:  # Any: S3Client, whose module is
         **options,
     )
     try:
-        session = boto3.session.Session(
-            aws_access_key_id=connection.access_key,
-            aws_secret_access_key=connection.secret_key,
-            region_name=connection.region,
-        )
+        session = _session(connection)
         region = connection.region or session.region_name or "us-east-1"
         return session.client("s3", endpoint_url=connection.endpoint, config=config, region_name=region)
     except (ValueError, BotoCoreError) as error:
         raise StorageRefused(f"{connection.server}: {error}; check the endpoint and the keys") from error
+
+
+def _session(connection: S3Connection) -> Any:  # Any: boto3 has no types of its own
+    import boto3  # slow to import: only for S3
+
+    return boto3.session.Session(
+        aws_access_key_id=connection.access_key,
+        aws_secret_access_key=connection.secret_key,
+        region_name=connection.region,
+    )
 
 
 def _forget_clients() -> None:

@@ -1,5 +1,6 @@
-"""The store at a URL."""
+"""The store at a URL, and what is seen of it without a request."""
 
+import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -60,3 +61,18 @@ def open_store(
             region=connection.region,
         )
     raise StorageRefused(f"store {parts.scheme}://...: no such kind; expected s3://bucket/prefix or a folder")
+
+
+def check_access(store: Store) -> None:
+    """Raise StorageRefused for a store that cannot be written, as far as is seen without a request or a write.
+
+    Of a folder that is its kind and permissions; of S3 whether there are credentials at all.
+    """
+    if isinstance(store, DirectoryStore):
+        there = next(path for path in (store.root, *store.root.parents) if os.path.lexists(path))
+        if not there.is_dir():
+            raise StorageRefused(f"store {store.url}: {there} is no folder; choose another")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise StorageRefused(f"store {store.url}: {there} may not be written; check its owner, or choose another")
+    elif isinstance(store, S3Store):
+        S3Connection(store.endpoint, store.access_key, store.secret_key, store.region).check_credentials(store.url)

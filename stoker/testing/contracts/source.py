@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,23 @@ class SourceContract(ComponentContract):
         except (OutsideRecipe, SourceBroken):
             return
         assert not [candidate for candidate in read_all(source, moved) if candidate.rejected is None]
+
+    def test_its_check_passes_where_it_can_be_read_and_changes_nothing(
+        self, source: Source, context: Context, tmp_path: Path
+    ) -> None:
+        before = sorted(tmp_path.rglob("*"))
+        source.check(context)  # raises if it misses something
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_a_preview_shows_candidates_that_it_reads(self, source: Source, context: Context) -> None:
+        contents = [_content(candidate) for candidate in read_all(source, context)]
+        context.scratch.mkdir(parents=True, exist_ok=True)
+        candidates = source.preview(context)
+        shown = [_content(candidate) for candidate in islice(candidates, 5)]
+        getattr(candidates, "close", lambda: None)()
+        assert list(context.scratch.iterdir()) == [], "a preview that is left removes its files, too"
+        assert shown
+        assert [content for content in shown if content not in contents] == []
 
     def test_every_kept_sample_has_a_key_of_its_own_and_bytes(self, source: Source, context: Context) -> None:
         kept = [candidate.sample for candidate in read_all(source, context) if candidate.rejected is None]

@@ -1,0 +1,147 @@
+"""`stoker check`: is a recipe right, and is there all that it needs? With --sample, what its candidates become."""
+
+import re
+import shutil
+import sys
+import tempfile
+from argparse import Namespace
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stoker.flows import start
+from stoker.flows.settings import Settings, UsageError
+from stoker.flows.start import load_settings
+from stoker.pipelines.errors import RecipeError
+
+if TYPE_CHECKING:
+    from stoker.pipelines.recipe import Recipe
+    from stoker.pipelines.source import Context
+    from stoker.pipelines.stages.preview import Outcome
+
+_MAX_SAMPLE = 1000
+_WIDTH = 80  # columns, where the terminal does not tell
+_CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))  # minute, hour, day, month, weekday
+_CRON_PART = re.compile(r"(?:\*|(\d+)-(\d+))(?:/(\d+))?|(\d+)")
+
+
+def check(arguments: Namespace) -> int:
+    """Print what a recipe is made of, or what is wrong with it."""
+    from stoker.pipelines.recipe import load
+    from stoker.pipelines.registry import name_of
+    from stoker.storage.stores.urls import check_access
+
+    if arguments.sample is not None and not 1 <= arguments.sample <= _MAX_SAMPLE:
+        raise UsageError(f"--sample {arguments.sample}: expected 1 to {_MAX_SAMPLE}")
+    settings = load_settings(arguments, arguments.recipe)
+    recipe = load(arguments.recipe)
+    start.check_trust(settings, recipe, trusted=arguments.trust)
+    context = settings.context(recipe.root, trusted=arguments.trust)
+    start.check_source(recipe, context, str(arguments.recipe))
+    _check_schedule(settings, recipe, str(arguments.recipe))
+    check_access(settings.open_store())
+    print(f"{arguments.recipe}: corpus {recipe.corpus}, source {name_of(recipe.source)}")
+    print(f"steps: {', '.join(name_of(step) for step in recipe.steps) or 'none'}")
+    print(f"rules: {', '.join(name_of(rule) for rule in recipe.rules) or 'none'}")
+    print(f"splits: {', '.join(f'{name} {percent:g} %' for name, percent in recipe.splits.items())}")
+    if arguments.sample is not None:
+        _print_sample(recipe, context, arguments.sample)
+    return 0
+
+
+def _check_schedule(settings: Settings, recipe: "Recipe", where: str) -> None:
+    """Refuse a time at which `stoker schedule` could not start a run."""
+    from zoneinfo import ZoneInfo
+
+    cron, timezone = recipe.schedule.cron, recipe.schedule.timezone
+    try:
+        ZoneInfo(timezone)
+        if cron and not is_plain_cron(cron):
+            from stoker.flows.services import prefect_server
+
+            with tempfile.TemporaryDirectory(prefix="stoker-") as home:  # Prefect makes its home when it is imported
+                prefect_server.enter(replace(settings, home=Path(home)), "")
+                from stoker.flows.services.schedule import parse_timetable
+
+                parse_timetable(cron=cron, timezone=timezone)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: schedule: {error}") from None
+    except (ValueError, OSError, KeyError):
+        expected = "expected a name such as Europe/Berlin"
+        raise RecipeError(f"{where}: schedule: timezone {timezone!r}: unknown; {expected}") from None
+
+
+def is_plain_cron(cron: str) -> bool:
+    """Whether a cron line is certainly right: numbers in their ranges. Other lines, Prefect is asked of.
+
+    That takes seconds, for its import; names of days and months, "L" and the like are left to it.
+
+    >>> is_plain_cron("*/15 8-18 * * 1,3,5"), is_plain_cron("0 25 * * *"), is_plain_cron("@daily")
+    (True, False, False)
+    """
+    fields = cron.split()
+    return len(fields) == len(_CRON_RANGES) and all(
+        (match := _CRON_PART.fullmatch(part)) is not None
+        and all(least <= int(number) <= most for number in match.group(1, 2, 4) if number)
+        and int(match[1] or 0) <= int(match[2] or 0)
+        and match[3] != "0"
+        for field, (least, most) in zip(fields, _CRON_RANGES, strict=True)
+        for part in field.split(",")
+    )
+
+
+def _print_sample(recipe: "Recipe", context: "Context", count: int) -> None:
+    """Print the first candidates, two lines each, as they come."""
+    from stoker.flows.report.format import plural
+    from stoker.pipelines.source import TooLargeForPreview
+    from stoker.pipelines.stages.preview import preview
+
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns if sys.stdout.isatty() else 0
+    counts = Counter[str]()
+    print()
+    try:
+        for number, outcome in enumerate(preview(recipe, context, count), 1):
+            for line in _lines(number, outcome, width):
+                print(line, flush=True)
+            counts[outcome.rejected.reason if outcome.rejected else "kept"] += 1
+    except TooLargeForPreview as error:
+        print(f"no more is shown: {error}", file=sys.stderr)
+    rejected = ", ".join(f"{reason} {times}" for reason, times in sorted(counts.items()) if reason != "kept")
+    total = plural(counts.total(), "candidate")
+    print(f"\n{total}: {counts['kept']} kept, {counts.total() - counts['kept']} rejected", end="")
+    print(f" ({rejected})" if rejected else "")
+    rules = "; the rules, which need the whole corpus, were not applied" if recipe.rules else ""
+    print(f"nothing was stored{rules}", file=sys.stderr)
+
+
+def _lines(number: int, outcome: "Outcome", width: int) -> tuple[str, str]:
+    """A candidate's outcome, and where it comes from, each at most ``width`` columns wide; 0: as long as they are."""
+    from stoker.flows.report.format import visible
+
+    sample, rejected = outcome.sample, outcome.rejected
+    if rejected is None:
+        word, text = "kept", _content(outcome)
+    else:
+        word = "rejected"
+        text = f"{rejected.reason} (by {outcome.by}){f': {rejected.detail}' if rejected.detail else ''}"
+    origin = sample.record.get("url") or sample.record.get("page_url") or sample.record.get("title") or ""
+    start = f"{number:>4} {word:<9} "
+    most = max(1, width - len(start)) if width else 0
+    return start + visible(f"{sample.key}: {text}", most=most), " " * len(start) + visible(origin, most=most)
+
+
+def _content(outcome: "Outcome") -> str:
+    """Fields, size, shape and label of a sample that is kept."""
+    from stoker.flows.report.format import plural, size_text
+
+    measures, record = outcome.sample.measures, outcome.sample.record
+    facts = [" and ".join(sorted(outcome.sample.fields))]
+    if "width" in measures:
+        facts[0] += f" {measures['width']}x{measures['height']}"
+    if "words" in measures:
+        facts.append(plural(int(measures["words"]), "word"))
+    facts.append(size_text(measures["size"]))
+    if record.get("label") not in (None, ""):
+        facts.append(f"label {record['label']}")
+    return ", ".join(facts)
