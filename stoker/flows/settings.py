@@ -7,8 +7,10 @@ The only module that reads the environment. No setting is a secret: keys of an S
 """
 
 import dataclasses
+import ipaddress
 import os
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ RUNNERS = ("threads", "processes", "ray", "dask")
 _SERVICE_VARIABLES = re.compile(
     r"STOKER(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP)(_[A-Z]+)?)?)"
 )
+_HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 _USER_INFO = re.compile(r"://[^/@]*@")
 
 
@@ -65,6 +68,8 @@ class Settings:
     s3_port: int = 8333
     prefect_port: int = 4200
     web_port: int = 8080
+    web_host: str = "127.0.0.1"
+    web_names: str = ""
 
     def open_store(self) -> "Store":
         """The store that the settings name. Raises StorageRefused, StorageUnavailable."""
@@ -133,6 +138,8 @@ _MEANINGS = {
     "s3_port": "port of the S3 server of `stoker up`; a free one if it is taken",
     "prefect_port": "port of the Prefect server of `stoker up`; a free one if it is taken",
     "web_port": "port of the web page of `stoker up`; a free one if it is taken",
+    "web_host": "address at which the web page of `stoker up` listens, for example `0.0.0.0` in a container",
+    "web_names": "host names of the web page besides localhost, `data.example.org`, separated by commas",
 }
 _DEFAULT_TEXTS = {  # for the table, where the default value alone says too little
     "store": "the S3 server of `stoker up`; before its first start, the folder `store` in STOKER_HOME",
@@ -144,6 +151,7 @@ _DEFAULT_TEXTS = {  # for the table, where the default value alone says too litt
     "ray_address": "a local one for each run",
     "dask_address": "a local one for each run",
     "prefect_url": "the server of `stoker up`, else a temporary one for each run",
+    "web_names": "none",
 }
 
 
@@ -220,6 +228,16 @@ def inherited(*, without: Collection[str] = ()) -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if name not in without}
 
 
+def shows_windows(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether a browser that this process starts is seen by its user: not from SSH, nor where there is no display."""
+    variables = os.environ if environ is None else environ
+    if variables.get("BROWSER"):  # the user's own choice; read by Python's module webbrowser
+        return True
+    if sys.platform == "darwin":
+        return not variables.get("SSH_CONNECTION")
+    return bool(variables.get("DISPLAY") or variables.get("WAYLAND_DISPLAY"))
+
+
 def put_environment(variables: Mapping[str, str], *, without: Collection[str] = ()) -> None:
     """Set variables for libraries that read them at import, in this process and its children."""
     for name in without:
@@ -273,6 +291,10 @@ def _checked(name: str, value: object, base: Path, where: str) -> object:
     text = str(value)
     if name == "runner" and text not in RUNNERS:
         raise SettingsError(f"{where}: found {text!r}; {_nearest(text, list(RUNNERS))}")
+    if name == "web_host":
+        return _bound_address(text, where)
+    if name == "web_names":
+        return ",".join(_host_name(part.strip(), where) for part in text.split(","))
     if name == "store" and "://" not in text and text != "memory:":
         return str((base / Path(text).expanduser()).resolve())
     if name in ("s3_endpoint", "prefect_url") and not text.startswith(("http://", "https://")):
@@ -280,6 +302,30 @@ def _checked(name: str, value: object, base: Path, where: str) -> object:
     if _USER_INFO.search(text):  # settings are shown in Prefect's UI
         raise SettingsError(f"{where}: an address with a password; secrets go into variables of their own libraries")
     return text
+
+
+def _bound_address(text: str, where: str) -> str:
+    try:
+        address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        address = None
+    if address is None or "%" in text or address.is_multicast:
+        raise SettingsError(f"{where}: found {text!r}, expected an IP address, such as 127.0.0.1, 0.0.0.0 or ::1")
+    return str(address)
+
+
+def _host_name(text: str, where: str) -> str:
+    """A host name as browsers send it, IPv6 addresses in brackets."""
+    name = text.lower()
+    if _HOST_NAME.fullmatch(name) and len(name) <= 253:
+        return name
+    try:
+        return f"[{ipaddress.IPv6Address(name.removeprefix('[').removesuffix(']'))}]"
+    except ValueError:
+        raise SettingsError(
+            f"{where}: found {text!r}, expected names without scheme, port or path, such as data.example.org, "
+            "separated by commas"
+        ) from None
 
 
 _LEAST = {"attempts": 1, "workers": 0, "retry_s": 0.0, "requests_per_second": 0.0}

@@ -3,9 +3,18 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import httpx
 import uvicorn
 from fastapi import FastAPI
+
+TOKEN = "test-owner-token-0123456789"
+
+
+def visit(address: str, **options: Any) -> httpx.Client:
+    """A client that sends the owner's token TOKEN."""
+    return httpx.Client(base_url=address, timeout=30, headers={"Authorization": f"Bearer {TOKEN}"}, **options)
 
 
 @contextmanager

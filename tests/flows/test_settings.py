@@ -1,10 +1,11 @@
 """Where a setting comes from, and what a wrong one says."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from stoker.flows.settings import Settings, _names, load, table
+from stoker.flows.settings import Settings, _names, load, shows_windows, table
 from stoker.flows.settings_files import SettingsError
 from stoker.storage.errors import StorageUnavailable
 
@@ -83,6 +84,12 @@ def test_a_store_url_stays_as_it_is(url: str, tmp_path: Path) -> None:
         ({"STOKER_RUNNER": "thread"}, "did you mean 'threads'?"),
         ({"STOKER_ALLOW_PRIVATE": "10.1.2.3/16"}, "STOKER_ALLOW_PRIVATE: '10.1.2.3/16': the address is not"),
         ({"STOKER_WEB_PORT": "70000"}, "from 1 to 65535"),
+        ({"STOKER_WEB_HOST": "everywhere"}, "STOKER_WEB_HOST: found 'everywhere', expected an IP address, such as"),
+        ({"STOKER_WEB_HOST": "fe80::1%eth0"}, "expected an IP address"),
+        ({"STOKER_WEB_NAMES": "https://data.example.org"}, "found 'https://data.example.org', expected names without"),
+        ({"STOKER_WEB_NAMES": "a.example,b.example:80"}, "STOKER_WEB_NAMES: found 'b.example:80'"),
+        ({"STOKER_WEB_NAMES": "*.example"}, "STOKER_WEB_NAMES: found '*.example'"),
+        ({"STOKER_WEB_NAMES": "a.example,"}, "STOKER_WEB_NAMES: found ''"),
         ({"STOKER_RETRY_S": "nan"}, "STOKER_RETRY_S"),
         ({"STOKER_S3_ENDPOINT": "localhost:9000"}, "http://"),
         ({"STOKER_PREFECT_URL": "https://me:secret@host/api"}, "an address with a password"),
@@ -159,3 +166,18 @@ def test_corpora_in_a_server_that_is_down_are_not_looked_for_elsewhere(tmp_path:
     running.save(own.home, running.Services(bucket="stoker"))
     with pytest.raises(StorageUnavailable, match="run `stoker up`, or set STOKER_STORE"):
         own.open_store()
+
+
+def test_the_names_and_the_address_of_the_page_are_as_browsers_and_the_system_write_them(tmp_path: Path) -> None:
+    variables = {"STOKER_WEB_NAMES": "Data.Example.org, 10.0.0.5,FD00::0005,[fd00::6]", "STOKER_WEB_HOST": "[::1]"}
+    found = load(environ=variables, cwd=tmp_path)
+    assert found.web_names == "data.example.org,10.0.0.5,[fd00::5],[fd00::6]"
+    assert found.web_host == "::1"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS always has a display, but not for a session of SSH")
+def test_a_browser_is_seen_where_there_is_a_display_or_the_user_chose_one() -> None:
+    assert not shows_windows({})
+    assert not shows_windows({"SSH_CONNECTION": "x", "DISPLAY": ""})
+    for variable in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
+        assert shows_windows({variable: ":0"})

@@ -12,7 +12,7 @@ from PIL import Image
 from stoker.flows.page.web import make_app
 from stoker.storage.stores.memory import MemoryStore
 from tests.flows.inspected_corpus import make_all
-from tests.flows.serving import serve
+from tests.flows.serving import TOKEN, serve
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
@@ -37,7 +37,7 @@ FLAGS = (
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     store = MemoryStore()
     make_all(store, tmp_path_factory.mktemp("made"))
-    with serve(make_app(store)) as found:
+    with serve(make_app(store, token=TOKEN)) as found:
         yield found
 
 
@@ -65,7 +65,7 @@ def browse(url: str, profile: Path, *flags: str) -> subprocess.CompletedProcess[
 def test_a_page_keeps_its_title_whatever_the_data_says_and_breaks_no_policy(
     address: str, tmp_path: Path, path: str, title: str
 ) -> None:
-    found = browse(address + path, tmp_path, "--dump-dom")
+    found = browse(f"{address}/login#{TOKEN}&to={path}", tmp_path, "--dump-dom")
     assert f"<title>{title}</title>" in found.stdout
     assert "<script" not in found.stdout
     assert "owned</title>" not in found.stdout
@@ -76,7 +76,12 @@ def test_a_page_keeps_its_title_whatever_the_data_says_and_breaks_no_policy(
 @pytest.mark.parametrize("width", [1280, 500])
 def test_a_page_is_painted_with_its_pictures_and_colours(address: str, tmp_path: Path, width: int) -> None:
     picture = tmp_path / "page.png"
-    browse(f"{address}/c/shapes", tmp_path / "profile", f"--window-size={width},2600", f"--screenshot={picture}")
+    browse(
+        f"{address}/login#{TOKEN}&to=/c/shapes",
+        tmp_path / "profile",
+        f"--window-size={width},2600",
+        f"--screenshot={picture}",
+    )
     image = Image.open(picture).convert("RGB")
     assert image.width == width
     pixels = np.asarray(image).reshape(-1, 3).astype(int)

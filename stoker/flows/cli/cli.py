@@ -109,6 +109,11 @@ def _add_services(add: _Add, home: argparse.ArgumentParser) -> None:
     text = "start the S3 server, Prefect, the web page and the scheduler on this machine"
     up = add("up", text, home, run="stoker.flows.cli.commands:up")
     up.add_argument("--detach", action="store_true", help="run in the background; `stoker down` ends it")
+    text = "open the web page of `stoker up` in your browser, signed in: all of it, a corpus, or Prefect's page"
+    opened = add("open", text, home, run="stoker.flows.cli.open:open_page")
+    opened.add_argument("target", nargs="?", default="", metavar="prefect|CORPUS[@V]", help="(the list of corpora)")
+    text = "print the link instead, for a browser elsewhere; whoever has it is taken for you"
+    opened.add_argument("--print", action="store_true", help=text)
     add("down", "end what `stoker up` started", home, run="stoker.flows.cli.commands:down")
 
 

@@ -1,5 +1,6 @@
 """Subcommands that run something. Each function gets the parsed arguments and returns the exit code."""
 
+import ipaddress
 import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
@@ -19,15 +20,20 @@ def _report(text: str) -> None:
 def up(arguments: Namespace) -> int:
     """Run all services until interrupted, or start them in the background."""
     from stoker.flows import running
-    from stoker.flows.services.up import addresses, run_services, start_in_background
+    from stoker.flows.services.up import HOW_TO_OPEN, addresses, run_services, start_in_background
 
     settings = load_settings(arguments)
+    if not ipaddress.ip_address(settings.web_host).is_loopback:
+        _report(
+            f"the page listens at {settings.web_host}: without TLS before it, the owner's token is sent in clear text"
+        )
     if arguments.detach:
         print(addresses(start_in_background(settings)))
-        _report("in the background; `stoker down` ends it")
+        _report(f"{HOW_TO_OPEN}\nin the background; `stoker down` ends it")
     elif not run_services(settings, _report):
         _report("`stoker up` is running already")
         print(addresses(running.load(settings.home)))
+        _report(HOW_TO_OPEN)
     return 0
 
 

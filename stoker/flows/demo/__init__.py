@@ -231,8 +231,8 @@ def _print_summary(
     running = services.running
     sheet.facts(
         [
-            ("the corpora", running["web"].url),
-            ("runs and tasks", running["prefect"].url),
+            ("the corpora", f"stoker open digits    {running['web'].url}, signed in"),
+            ("runs and tasks", f"stoker open prefect   {running['prefect'].url}, signed in"),
             ("scraped site", url),
             ("in numbers", "stoker show digits"),
             ("a file's lineage", f"stoker why digits {url}broken/html.png"),

@@ -1,11 +1,25 @@
-"""Request checks and response headers of the web page: known host names, read-only methods, a strict content policy."""
+"""Request checks and response headers of the web page: known host names, the owner's token, read-only methods.
 
-from collections.abc import Collection, Iterable
+Programs send the token as ``Authorization: Bearer TOKEN``, browsers as HTTP Basic, user ``owner``. A browser keeps such
+a login for one scheme, host and port. A cookie would reach every other server on 127.0.0.1: cookies ignore ports.
+"""
 
-from starlette.datastructures import MutableHeaders
+import hmac
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+OWNER = "owner"  # the user name of HTTP Basic
+HEALTH = "/healthz"
+LOGIN = "/login"
+SIGNED_IN = "/signed-in"  # where a browser learns whether its token is right
+# What these hold is the same for everybody, so a request needs no token. The health check also takes any host name: a
+# load balancer or an orchestrator asks by an address that nobody has configured.
+OPEN = frozenset({HEALTH, LOGIN, "/static/login.js", "/static/style.css", "/static/icon.svg", "/favicon.ico"})
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -18,19 +32,34 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+# Of the login page alone: its script checks the token that came in the address.
+LOGIN_POLICY = f"{HEADERS['content-security-policy']}; script-src 'self'; connect-src 'self'"
+_OTHER_NAME = "This page answers only to localhost and the names in STOKER_WEB_NAMES."
+_BEARER = 'Bearer realm="stoker open"'
+_BASIC = 'Basic realm="stoker open", charset="UTF-8"'
 
 
 class RequestGuard:
-    """ASGI middleware: rejects other hosts and methods, and adds security headers to every response.
+    """ASGI middleware: rejects other hosts, strangers and methods, and adds security headers to every response.
 
     A page of another site may point its own name at 127.0.0.1 and have the visitor's browser read from here (DNS
     rebinding); the Host header then holds that site's name, and is refused. Pictures and JSON are for pages of this
-    origin alone.
+    origin alone, and for who knows the token.
+
+    Args:
+        app: what answers the requests that pass.
+        token: the owner's token, at least 20 characters of ASCII.
+        hosts: the names in the Host header that are accepted.
+        refuse: makes the response to a request that does not pass, from its scope, the status and a text.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] = LOOPBACK) -> None:
+    def __init__(
+        self, app: ASGIApp, *, token: str, hosts: Iterable[str], refuse: Callable[[Scope, int, str], Response]
+    ) -> None:
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts)
+        self._owner = Owner(token)
+        self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or reject it."""
@@ -52,20 +81,69 @@ class RequestGuard:
             await self._app(scope, receive, send_with_headers)
             return
         status, text = rejection
-        payload = text.encode()
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(payload))]
+        response = self._refuse(scope, status, text)
+        response.headers["cache-control"] = "no-store"
+        if status == 401:
+            for challenge in _challenges(scope):
+                response.headers.append("www-authenticate", challenge)
         if status == 405:
-            headers.append((b"allow", b"GET, HEAD"))
-        await send_with_headers({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": payload})
+            response.headers["allow"] = "GET, HEAD"
+        await response(scope, receive, send_with_headers)
 
     def _check(self, scope: Scope) -> tuple[int, str] | None:
-        rejection = foreign(scope, self._hosts)
+        rejection = None if scope["path"] == HEALTH else foreign(scope, self._hosts)
         if rejection is not None:
-            return rejection
+            return (421, _OTHER_NAME) if rejection[0] == 421 else rejection
+        if scope["path"] not in OPEN and not self._owner.sent(scope):
+            return 401, "This page is for its owner alone: run `stoker open` where `stoker up` runs."
         if scope["method"] not in ("GET", "HEAD"):
-            return 405, "This page only shows; it changes nothing.\n"
+            return 405, "This page only shows; it changes nothing."
         return None
+
+
+class Owner:
+    """Tells whether a request holds the owner's token; compares in constant time."""
+
+    def __init__(self, token: str) -> None:
+        if len(token) < 20 or not token.isascii():  # "" would let everybody in
+            raise ValueError("the owner's token is too short, or not ASCII")
+        self._expected = {
+            b"bearer": token.encode(),
+            b"basic": b64encode(f"{OWNER}:{token}".encode()),
+        }
+
+    def sent(self, scope: Scope) -> bool:
+        """Whether the owner sent the request: one Authorization header, Bearer or Basic, with the token."""
+        found = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(found) != 1:
+            return False
+        scheme, _, value = found[0].partition(b" ")
+        expected = self._expected.get(scheme.lower())
+        return expected is not None and hmac.compare_digest(value.strip(), expected)
+
+
+def _challenges(scope: Scope) -> list[str]:
+    """The WWW-Authenticate headers of a 401.
+
+    A browser asks for user and password where it sees "Basic", and shows the page, which says what to do, only once its
+    user gives up. So a browser, known by its Fetch Metadata, sees "Basic" only where the login page signs in. Each has
+    a header of its own: Chromium reads the first challenge of a header alone.
+    """
+    asks = scope["path"] == SIGNED_IN or "sec-fetch-mode" not in Headers(scope=scope)
+    return [_BASIC, _BEARER] if asks else [_BEARER]
+
+
+def accepted_hosts(bound: str, names: Iterable[str] = ()) -> frozenset[str]:
+    """The names in the Host header that a page accepts which listens at the address ``bound`` and has these names.
+
+    >>> sorted(accepted_hosts("0.0.0.0", ["data.example.org"]) - LOOPBACK)
+    ['data.example.org']
+    >>> sorted(accepted_hosts("fd00::5") - LOOPBACK)
+    ['[fd00::5]']
+    """
+    every = bound in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
+    own = set() if every else {f"[{bound}]" if ":" in bound else bound}
+    return LOOPBACK | own | {name.lower() for name in names}
 
 
 def foreign(scope: Scope, hosts: Collection[str]) -> tuple[int, str] | None:

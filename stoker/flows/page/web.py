@@ -1,16 +1,19 @@
-"""The web application of a store: pages and API. Read-only, without authentication, for loopback."""
+"""The web application of a store: pages and API. Read-only, and for who knows the owner's token."""
 
 import hashlib
 from collections.abc import Callable, Iterable
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from stoker import __version__
 from stoker.flows.page.pictures import ImageRenderer
-from stoker.flows.page.security import HEADERS, LOOPBACK, RequestGuard
+from stoker.flows.page.security import HEADERS, HEALTH, LOGIN, LOGIN_POLICY, LOOPBACK, SIGNED_IN, RequestGuard
 from stoker.flows.page.site import HtmlPages
 from stoker.flows.page.template import PAGES, Templates
 from stoker.flows.page.webapi import JsonApi, failure
@@ -21,7 +24,11 @@ from stoker.storage.errors import AlreadyExists, NotFound, StokerError, StorageU
 from stoker.storage.stores.store import Store
 
 _READ = ["GET", "HEAD"]
-_ASSETS = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
+_ASSETS = {
+    "style.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+    "login.js": "text/javascript; charset=utf-8",
+}
 _HEADINGS = {
     404: "Not here",
     421: "Another name",
@@ -30,23 +37,53 @@ _HEADINGS = {
 }
 
 
-def make_app(store: Store | Callable[[], Store], *, title: str = "Stoker", hosts: Iterable[str] = LOOPBACK) -> FastAPI:
-    """The web application for a store. Bind it to loopback: it has no authentication.
+def make_app(
+    store: Store | Callable[[], Store], *, token: str, title: str = "Stoker", hosts: Iterable[str] = LOOPBACK
+) -> FastAPI:
+    """The web application for a store.
 
     Args:
         store: the store, or a function that opens it at the first request.
+        token: what a request must hold, at least 20 ASCII characters; see ``stoker.flows.page.security``.
         title: shown in the head of every page.
         hosts: the names in the Host header that are accepted.
     """
     reader = SampleReader(store)
-    style = hashlib.sha256((PAGES / "style.css").read_bytes()).hexdigest()[:10]
-    pages = HtmlPages(reader, ImageRenderer(reader), Templates(title=title, style_mark=style))
+    templates = Templates(title=title, style_mark=_mark("style.css"), login_mark=_mark("login.js"))
+    pages = HtmlPages(reader, ImageRenderer(reader), templates)
     app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
-    app.add_middleware(RequestGuard, hosts=frozenset(hosts))
+    app.add_middleware(RequestGuard, token=token, hosts=frozenset(hosts), refuse=_refuse_with(templates))
+    _add_login(app, templates)
     _add_pages(app, pages)
     _add_api(app, JsonApi(reader, pages))
     _add_errors(app, pages)
     return app
+
+
+def _add_login(app: FastAPI, templates: Templates) -> None:
+    """The page that `stoker open` leads to: a static one whose script signs the browser in."""
+    page = templates.render("login.html", store_url="", script=True)
+    headers = {"cache-control": "no-store", "content-security-policy": LOGIN_POLICY}
+    handlers: dict[str, Callable[..., Response]] = {
+        LOGIN: lambda: HTMLResponse(page, headers=headers),
+        SIGNED_IN: lambda: Response(status_code=204, headers={"cache-control": "no-store"}),
+    }
+    for path, handler in handlers.items():
+        app.add_api_route(path, handler, methods=_READ, include_in_schema=False, response_model=None)
+
+
+def _refuse_with(templates: Templates) -> Callable[[Scope, int, str], Response]:
+    """What makes the response to a request that may not pass: JSON for the API, a page or a line for the rest."""
+    page = templates.render("login.html", store_url="", script=False)
+
+    def refuse(scope: Scope, status: int, text: str) -> Response:
+        if scope["path"].startswith("/api/"):
+            return failure(text.strip(), status)
+        if status == 401 and "text/html" in Headers(scope=scope).get("accept", ""):
+            return HTMLResponse(page, status)
+        return PlainTextResponse(f"{text.strip()}\n", status)
+
+    return refuse
 
 
 def _add_pages(app: FastAPI, pages: HtmlPages) -> None:
@@ -63,7 +100,7 @@ def _add_pages(app: FastAPI, pages: HtmlPages) -> None:
         "/c/{corpus}/diff/{a}/{b}": pages.diff,
         "/static/{name}": _asset,
         "/favicon.ico": _icon,
-        "/healthz": _health,
+        HEALTH: _health,
     }
     for path, handler in handlers.items():
         app.add_api_route(path, handler, methods=_READ, include_in_schema=False, response_model=None)
@@ -80,9 +117,18 @@ def _add_api(app: FastAPI, api: JsonApi) -> None:
         "/api/c/{reference}/why": api.why,
         "/api/c/{corpus}/diff/{a}/{b}": api.diff,
     }
+    # For the schema alone: RequestGuard has checked the token already.
+    bearer = [
+        Security(HTTPBearer(auto_error=False, description="the owner's token, from the file `token` in the home"))
+    ]
     for path, handler in handlers.items():
-        app.add_api_route(path, handler, methods=["GET"], response_model=None)
+        app.add_api_route(path, handler, methods=["GET"], response_model=None, dependencies=bearer)
         app.add_api_route(path, handler, methods=["HEAD"], response_model=None, include_in_schema=False)
+
+
+def _mark(name: str) -> str:
+    """A mark of a file's content, for its address: a browser that cached an older one asks again."""
+    return hashlib.sha256((PAGES / name).read_bytes()).hexdigest()[:10]
 
 
 def _asset(name: str) -> Response:

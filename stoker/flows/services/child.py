@@ -74,9 +74,13 @@ def _prefect(port: int, settings: Settings, *, temporary: bool) -> None:
 def _web(port: int, settings: Settings) -> None:
     import uvicorn
 
+    from stoker.flows import running
+    from stoker.flows.page.security import accepted_hosts
     from stoker.flows.page.web import make_app
 
-    uvicorn.run(make_app(settings.open_store), host=_HOST, port=port, log_level="warning")
+    hosts = accepted_hosts(settings.web_host, settings.web_names.split(",") if settings.web_names else ())
+    app = make_app(settings.open_store, token=running.owner_token(settings.home), hosts=hosts)
+    uvicorn.run(app, host=settings.web_host, port=port, log_level="warning", server_header=False)
 
 
 def _schedule(settings: Settings) -> None:

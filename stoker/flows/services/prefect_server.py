@@ -169,14 +169,14 @@ def _await_answer(process: subprocess.Popen[bytes], api: str, log: Path) -> None
         time.sleep(0.1)
 
 
-def free_port(preferred: int = 0) -> int:
-    """The preferred port, or any free one if it is taken."""
-    with socket.socket() as listener:
+def free_port(preferred: int = 0, host: str = HOST) -> int:
+    """The preferred port, or any free one if it is taken. Raises OSError if this machine lacks the address ``host``."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((HOST, preferred))
+            listener.bind((host, preferred))
         except OSError:
-            listener.bind((HOST, 0))
+            listener.bind((host, 0))
         return int(listener.getsockname()[1])
 
 

@@ -77,6 +77,7 @@ class Supervisor:
 
     def _run(self) -> None:
         self._end_orphans()
+        running.new_owner_token(self._settings.home)
         try:
             s3, prefect, *others = self._services
             for service in (s3, prefect):
@@ -90,7 +91,7 @@ class Supervisor:
                 self._wait_ready(service)
             if not self._stop.is_set():
                 self._save(ready=True)
-                self._report(addresses(running.load(self._settings.home)))
+                self._report(f"{addresses(running.load(self._settings.home))}\n{HOW_TO_OPEN}")
             while not self._stop.wait(_POLL_S):
                 self._add_demo()
                 if os.getpid() == _FIRST_PROCESS:
@@ -170,9 +171,14 @@ class Supervisor:
 
     def _start(self, name: str) -> tuple[subprocess.Popen[bytes], str]:
         port = self._ports.get(name, 0)
+        host = self._settings.web_host if name == "web" else prefect_server.HOST
         if name in self._ports:
-            port = self._ports[name] = prefect_server.free_port(port)
-        return self._child(name, port)
+            try:
+                port = self._ports[name] = prefect_server.free_port(port, host)
+            except OSError as error:
+                raise StokerError(f"STOKER_WEB_HOST: {host} is no address of this machine ({error.strerror})") from None
+        process, url = self._child(name, port)
+        return process, _local_url(host, port) if url else ""
 
     def _child(self, name: str, port: int) -> tuple[subprocess.Popen[bytes], str]:
         process = prefect_server.start_child(
@@ -261,6 +267,12 @@ def rotate_log(log: Path) -> Path:
     return log
 
 
+def _local_url(host: str, port: int) -> str:
+    """The address by which this machine reaches a server that listens at ``host``."""
+    local = {"0.0.0.0": prefect_server.HOST, "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+    return f"http://[{local}]:{port}" if ":" in local else f"http://{local}:{port}"
+
+
 def _prefect_is_ready(url: str) -> bool:
     return prefect_server.answers(f"{url}/api", timeout_s=2)
 
@@ -274,6 +286,9 @@ def _answers_http(url: str) -> bool:
         return True
     except OSError:
         return False
+
+
+HOW_TO_OPEN = "`stoker open` shows the page, signed in; `stoker open prefect` shows Prefect"
 
 
 def addresses(services: Services) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 from stoker.flows import running
 from stoker.flows.running import Services
 from stoker.flows.services import seaweed
-from stoker.flows.services.supervisor import READY_S, Supervisor, addresses, rotate_log
+from stoker.flows.services.supervisor import HOW_TO_OPEN, READY_S, Supervisor, addresses, rotate_log
 from stoker.flows.settings import Settings, inherited
 from stoker.storage.errors import StokerError
 
-__all__ = ["addresses", "run_services", "start_in_background", "stop_services"]
+__all__ = ["HOW_TO_OPEN", "addresses", "run_services", "start_in_background", "stop_services"]
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import os
 import signal
 from pathlib import Path
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -16,7 +15,7 @@ from stoker.storage import open_store
 from stoker.storage.stores.s3 import S3Store
 from tests.conftest import BUCKET
 from tests.flows.conftest import Cli
-from tests.flows.serving import serve
+from tests.flows.serving import TOKEN, serve, visit
 from tests.storage.external_tars import numbered, tar
 
 
@@ -148,7 +147,7 @@ def test_the_page_shows_samples_whose_keys_have_folders_and_dots(tmp_path: Path)
 
     store = open_store(str(tmp_path / "store"))
     assert index(find_tars(str(tmp_path / "t"), store), store, "theirs")
-    with serve(make_app(store)) as url, httpx.Client(base_url=url) as client:
+    with serve(make_app(store, token=TOKEN)) as url, visit(url) as client:
         page = client.get("/c/theirs")
         assert page.status_code == 200
         assert "in 1 external tar, indexed in place" in page.text

@@ -44,7 +44,7 @@ def state(cli: Cli) -> running.Services:
 
 def answers(url: str) -> bool:
     try:
-        urllib.request.urlopen(url, timeout=5).close()
+        urllib.request.urlopen(f"{url}/healthz", timeout=5).close()
     except OSError:
         return False
     return True
@@ -60,18 +60,26 @@ def test_up_serves_a_store_prefect_and_the_page_and_down_ends_them(up: Cli) -> N
     assert done.returncode == 0, done.stderr
     assert f"into s3://stoker; watched at {known.running['prefect'].url}" in done.stderr
     assert up("list").stdout.count("words") == 1
-    with urllib.request.urlopen(f"{known.running['web'].url}/api/corpora", timeout=10) as answer:
+    token = (up.folder / ".stoker" / "token").read_text()
+    request = urllib.request.Request(
+        f"{known.running['web'].url}/api/corpora", headers={"Authorization": f"Bearer {token}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
         assert [corpus["corpus"] for corpus in json.load(answer)["corpora"]] == ["words"]  # the same store
     assert up("verify", "words").returncode == 0
     again = up("up")
-    assert (again.returncode, again.stderr) == (0, "`stoker up` is running already\n")
+    assert again.returncode == 0
+    assert again.stderr.startswith("`stoker up` is running already\n`stoker open` shows the page")
     assert known.running["web"].url in again.stdout
 
-    for path in (up.folder / ".stoker" / name for name in ("services.json", "s3-keys.json", "s3/identity.json")):
+    for path in (
+        up.folder / ".stoker" / name for name in ("services.json", "s3-keys.json", "token", "s3/identity.json")
+    ):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     secret = json.loads((up.folder / ".stoker" / "s3-keys.json").read_text())["secret_key"]
     seen = "".join(path.read_text(errors="replace") for path in (up.folder / ".stoker" / "logs").iterdir())
-    assert secret not in seen + done.stdout + done.stderr
+    for text in (secret, token):
+        assert text not in seen + done.stdout + done.stderr + again.stdout + again.stderr
 
     assert up("down").returncode == 0
     assert not any(process.alive for process in known.running.values())
@@ -80,6 +88,7 @@ def test_up_serves_a_store_prefect_and_the_page_and_down_ends_them(up: Cli) -> N
     assert line.startswith("stoker: the corpora lie in the S3 server of `stoker up`")
     assert up("up", "--detach").returncode == 0
     assert up("list").stdout.count("words") == 1  # the data stayed
+    assert (up.folder / ".stoker" / "token").read_text() != token  # links and logins of before are worth nothing
 
 
 @pytest.mark.slow
