@@ -165,7 +165,7 @@ class Supervisor:
         _kill_group(service.process)
         try:
             service.process, service.url = service.start()
-        except StorageError as error:  # the old S3 server may hold its folder for a moment longer
+        except StokerError as error:  # the old S3 server may hold its folder for a moment longer
             self._report(f"the {service.title} does not start: {error}")
         self._save(ready=True)
 

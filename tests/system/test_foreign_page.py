@@ -1,0 +1,233 @@
+"""A page of another origin, in a real browser whose user is signed in, against every port of one `stoker up`.
+
+It reads nothing and changes nothing, gets neither the token nor a cookie, and no port answers a stranger.
+"""
+
+import os
+import re
+import signal
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from html import unescape
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from stoker.flows import running
+from stoker.flows.services import prefect_server
+from stoker.flows.settings import load
+from stoker.testing import sample_corpus
+from tests.chromium import PROGRAM, Chromium, chromium
+from tests.flows.conftest import Cli
+from tests.foreign_page import ForeignPage, Write, foreign_page, show, statuses
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PROGRAM, reason="no chromium on this machine (Debian: apt-get install chromium)"),
+    pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="ports are found in /proc, which Linux has"),
+]
+REFUSED = {401, 403, 405, 421}  # 400 besides, of an upload by a form that S3 does not take
+
+
+class Target(NamedTuple):
+    """What a page of another origin would like to do with a service."""
+
+    reads: tuple[str, ...]
+    writes: tuple[Write, ...]
+
+
+FLOW = '{"name": "planted"}'
+TARGETS = {
+    "web": Target(("/c/numbers", "/api/corpora"), (Write("POST", "/api/corpora", FLOW), Write("DELETE", "/c/numbers"))),
+    "s3": Target(
+        ("/stoker?list-type=2", "/stoker/numbers/versions/00000001.json"),
+        (
+            Write("PUT", "/stoker/planted", FLOW),
+            Write("POST", "/stoker", FLOW),
+            Write("DELETE", "/stoker/numbers/versions/00000001.json"),
+        ),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """A folder whose services run, with a corpus in their store; `stoker open` notes what the browser would get."""
+    cli = Cli(tmp_path_factory.mktemp("up"))
+    cli.variables |= {f"STOKER_{name}_PORT": str(prefect_server.free_port()) for name in ("S3", "PREFECT", "WEB")}
+    noted = cli.folder / "browser"
+    noted.write_text(f'#!/bin/sh\nprintf "%s" "$1" > {cli.folder}/opened\n')
+    noted.chmod(0o700)
+    cli.variables["BROWSER"] = str(noted)
+    try:
+        done = cli("up", "--detach", timeout=200)
+        assert done.returncode == 0, done.stderr
+        corpus, _ = sample_corpus(8)
+        store = load(environ={"STOKER_HOME": str(home(cli))}, cwd=cli.folder).open_store()
+        for stored in corpus.list():
+            store.write(stored.key, corpus.read(stored.key))
+        yield cli
+    finally:
+        known = running.load(home(cli))
+        for process in (known.supervisor, *known.running.values()):
+            if process is not None and process.alive:
+                os.kill(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def browser(up: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A browser that `stoker open numbers` has signed in."""
+    with chromium(tmp_path_factory.mktemp("profile"), "--host-resolver-rules=MAP evil.example 127.0.0.1") as started:
+        tab = started.tab(opened(up, "numbers"))
+        tab.until("document.title === 'numbers@1 · Stoker'")
+        assert tab.run("location.href") == f"{url(up, 'web')}/c/numbers"  # the token is gone from the address
+        yield started
+
+
+@pytest.fixture(scope="module")
+def foreign() -> Iterator[ForeignPage]:
+    with foreign_page() as page:
+        yield page
+
+
+def home(cli: Cli) -> Path:
+    return cli.folder / ".stoker"
+
+
+def url(cli: Cli, service: str) -> str:
+    return running.load(home(cli)).running[service].url
+
+
+def opened(cli: Cli, *words: str) -> str:
+    """The address that `stoker open` gives to the browser."""
+    done = cli("open", *words)
+    assert done.returncode == 0, done.stderr
+    assert running.owner_token(home(cli)) not in done.stdout + done.stderr
+    return (cli.folder / "opened").read_text()
+
+
+def objects(cli: Cli) -> dict[str, str]:
+    """Everything in the store, with what changes when it is written again."""
+    store = load(environ={"STOKER_HOME": str(home(cli))}, cwd=cli.folder).open_store()
+    return {stored.key: f"{stored.size} {stored.change_token}" for stored in store.list()}
+
+
+@pytest.mark.parametrize("service", TARGETS)
+def test_a_foreign_page_reads_nothing_and_changes_nothing(
+    up: Cli, browser: Chromium, foreign: ForeignPage, service: str
+) -> None:
+    before, target = objects(up), url(up, service)
+    browser.requests.clear()
+    findings = foreign.attack(browser, target, reads=TARGETS[service].reads, writes=TARGETS[service].writes)
+    assert len(findings) > 40
+    assert [finding for finding in findings if finding.text or finding.loaded] == []
+    answered = statuses(browser, target)
+    assert {method for method, _, status in answered if status} >= {"GET", "POST", "OPTIONS"}
+    others = {key for key in answered if key[2] not in (0, *REFUSED)}
+    assert {key for key in others if service != "s3" or key[::2] != ("POST", 400)} == set()
+    assert objects(up) == before
+
+
+def test_neither_the_token_nor_a_cookie_reaches_another_port(up: Cli, browser: Chromium, foreign: ForeignPage) -> None:
+    tab = browser.tab(f"{url(up, 'web')}/")
+    tab.until("document.title === 'Corpora · Stoker'")  # the attacks have not signed the owner out
+    show(tab, foreign.url)  # as a link would lead there
+    assert browser.cookies() == []
+    sent = str(foreign.received)
+    assert foreign.received
+    assert not [headers for headers in foreign.received if {"cookie", "authorization"} & set(headers)]
+    assert running.owner_token(home(up)) not in sent
+
+
+def test_a_foreign_name_that_resolves_to_this_machine_is_answered_by_no_service(up: Cli, browser: Chromium) -> None:
+    for service in TARGETS:
+        address = url(up, service).replace("127.0.0.1", "evil.example")
+        browser.requests.clear()
+        text = show(browser.tab("about:blank"), f"{address}{TARGETS[service].reads[0]}")
+        assert "numbers" not in text
+        assert {status for _, _, status in statuses(browser, address)} - {0} <= REFUSED
+
+
+def test_a_link_of_before_the_last_start_signs_nobody_in(up: Cli, browser: Chromium) -> None:
+    page = Path(opened(up).removeprefix("file://")).read_text()
+    (link,) = re.findall(r"url=([^\"]+)", page)
+    wrong = unescape(link).replace(running.owner_token(home(up)), "x" * 43)
+    tab = browser.tab(wrong)
+    tab.until("document.querySelector('h1').textContent === 'Not signed in'")
+    assert tab.run("location.href") == f"{url(up, 'web')}/login"
+    assert "stoker open" in tab.run("document.body.innerText")
+
+
+@pytest.mark.parametrize(
+    "destination", ["//evil.example/", "/%5Cevil.example/", "/%09/evil.example", "https://evil.example", "javascript:1"]
+)
+def test_a_link_with_the_token_leads_to_no_other_origin(up: Cli, browser: Chromium, destination: str) -> None:
+    web = url(up, "web")
+    tab = browser.tab(f"{web}/login#{running.owner_token(home(up))}&to={destination}")
+    tab.until("location.pathname !== '/login'")
+    assert tab.run("location.origin") == web
+
+
+def test_every_port_refuses_strangers(up: Cli) -> None:
+    """Every listening port of the processes: 401, 403 or 421, or no HTTP at all without the keys of TLS."""
+    supervisor = running.load(home(up)).supervisor
+    assert supervisor is not None
+    ports = listening(descendants(supervisor.pid))
+    assert len(ports) >= 3
+    answers = {}
+    for port in ports:
+        for host in (f"127.0.0.1:{port}", "evil.example"):
+            for origin in ("", "https://evil.example"):
+                answers[port, host, origin] = status(port, host, origin)
+    assert {key: found for key, found in answers.items() if found not in (0, *REFUSED)} == {}
+
+
+def status(port: int, host: str, origin: str) -> int:
+    """The HTTP status of an unsigned GET; 0 if the port gives none, in clear text or TLS."""
+    lines = [f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close"] + [f"Origin: {origin}"] * bool(origin)
+    request = ("\r\n".join(lines) + "\r\n\r\n").encode()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for encrypted in (False, True):
+        answer = b""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+            connection = context.wrap_socket(plain) if encrypted else plain
+            connection.sendall(request)
+            while part := connection.recv(1 << 16):
+                answer += part
+        found = re.match(rb"HTTP/1\.[01] (\d{3})", answer)
+        if found and b"HTTP request to an HTTPS server" not in answer:
+            return int(found[1])
+    return 0
+
+
+def descendants(pid: int) -> set[int]:
+    """A process and all that it started, at any depth."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def listening(pids: set[int]) -> set[int]:
+    """The TCP ports at which these processes listen."""
+    sockets = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                sockets.add(os.readlink(descriptor))
+    ports = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:  # 0A: LISTEN
+                ports.add(int(fields[1].rpartition(":")[2], 16))
+    return ports
