@@ -20,9 +20,9 @@ from stoker.flows import running
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import load
 from stoker.testing import sample_corpus
-from tests.chromium import PROGRAM, Chromium, chromium
 from tests.flows.conftest import Cli
-from tests.foreign_page import ForeignPage, Write, foreign_page, show, statuses
+from tests.system.chromium import PROGRAM, Chromium, chromium
+from tests.system.foreign_page import ForeignPage, Write, foreign_page, show, statuses
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from tests.chromium import Chromium, Tab
+from tests.system.chromium import Chromium, Tab
 
 
 class Write(NamedTuple):
