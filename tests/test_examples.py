@@ -1,5 +1,6 @@
-"""The example of a plug-in works as its README says: its tests pass, and its recipe makes a version."""
+"""The examples work as they say: the tests and the recipe of the plug-in, and the cells of the notebooks."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -53,3 +54,43 @@ def test_its_recipe_makes_a_version_with_its_source_its_step_and_its_rule(plugin
     shards = b"".join(store.read(shard.key) for shard in manifest.shards)
     assert shards.count(b"<address>") == 3
     assert b"@example" not in shards
+
+
+NOTEBOOKS = sorted((REPO / "examples").glob("*.ipynb"))
+TRAINS = "train_your_own_loop"  # imports torch
+# The code cells in their order in one namespace, and what a notebook would show of the last expression of each.
+RUN_CELLS = """
+import ast, json, sys
+for _cell in json.load(open(sys.argv[1], encoding="utf-8"))["cells"]:
+    if _cell["cell_type"] == "code":
+        _tree = ast.parse("".join(_cell["source"]))
+        _last = _tree.body.pop() if isinstance(_tree.body[-1], ast.Expr) else None
+        exec(compile(_tree, _cell["id"], "exec"))
+        if _last is not None:
+            _value = eval(compile(ast.Expression(_last.value), _cell["id"], "eval"))
+            print(_value._repr_html_() if hasattr(_value, "_repr_html_") else repr(_value))
+"""
+
+
+@pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem == TRAINS), id=path.stem) for path in NOTEBOOKS],
+)
+def test_the_cells_of_a_notebook_run_in_their_order(notebook: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(REPO), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", RUN_CELLS, str(notebook)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
+
+
+def test_there_are_notebooks_and_they_are_kept_without_outputs() -> None:
+    assert len(NOTEBOOKS) == 3
+    for path in NOTEBOOKS:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        assert [cell for cell in code if cell["outputs"] or cell["execution_count"] is not None] == []
+        assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
