@@ -84,3 +84,10 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     sorter = graphlib.TopologicalSorter(imports)
     sorter.prepare()  # raises CycleError, which names the modules
     assert sorter.is_active()
+
+
+def test_nothing_unpacks_an_archive() -> None:
+    """Members of tars are read from memory by their offsets: a member's name is never the name of a file."""
+    unpackers = ("import tarfile", "import zipfile", "from tarfile", "from zipfile", "extractall", "unpack_archive")
+    texts = {path: path.read_text(encoding="utf-8") for path in (REPO / "stoker").rglob("*.py")}
+    assert [str(path) for path, text in texts.items() if any(unpacker in text for unpacker in unpackers)] == []

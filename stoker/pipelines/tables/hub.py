@@ -1,6 +1,6 @@
 """Data sets of the Hugging Face hub, through the ``datasets`` library: the only module that loads it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,14 +27,15 @@ class HubTable:
     @cached_property
     def _loaded(self) -> Any:  # Any: a class of the library, which has no types
         library = _library()
+        _refuse_local(self.dataset, library)
         with self._errors(library):
-            loaded = library.load_dataset(
-                self.dataset,
-                self.config or None,
-                split=self.split,
-                revision=self.revision or None,
-                streaming=self.streaming,
-            )
+            builder = library.load_dataset_builder(self.dataset, self.config or None, revision=self.revision or None)
+            _refuse_other_places(self.dataset, builder.config.data_files)
+            if self.streaming:
+                loaded = builder.as_streaming_dataset(split=self.split)
+            else:
+                builder.download_and_prepare()
+                loaded = builder.as_dataset(split=self.split)
             features = loaded.features
             if features is None:  # a stream: the library must read its first rows
                 loaded = loaded._resolve_features()  # the library has no public function for it
@@ -97,6 +98,30 @@ class HubTable:
             if isinstance(error, FileNotFoundError):
                 raise SourceBroken(f"{name}: not found, or not open to all: {_one_line(error)}") from error
             raise SourceBroken(f"{name}: {_one_line(error)}") from error
+
+
+def _refuse_local(dataset: str, library: ModuleType) -> None:
+    """Refuse a name for which the library reads files of the working directory, which is not the recipe's folder.
+
+    Raises RecipeError.
+    """
+    if dataset in library.packaged_modules._PACKAGED_DATASETS_MODULES or Path(dataset).exists():
+        raise RecipeError(
+            f"data set {dataset!r}: the name of a file format, or of something in the working directory; expected a "
+            "name on the hub: work in another folder, or set dataset to a path from the recipe's folder"
+        )
+
+
+def _refuse_other_places(dataset: str, data_files: Mapping[str, Iterable[object]] | None) -> None:
+    """Refuse a data set whose metadata names files that are not on the hub, but on this machine or another server.
+
+    Raises SourceBroken.
+    """
+    for files in (data_files or {}).values():
+        for file in files:
+            inner = str(file).rpartition("::")[2]  # "zip://a.csv::hf://datasets/..." is a file in a file
+            if not inner.startswith("hf://datasets/"):
+                raise SourceBroken(f"data set {dataset!r}: it names a file that is not on the hub: {str(file)[:200]}")
 
 
 def _is_temporary(error: BaseException | None) -> bool:

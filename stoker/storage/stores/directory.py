@@ -161,7 +161,7 @@ class DirectoryStore(DeprecatedNames):
         """The incomplete files. Their keys are unknown."""
         if check_prefix(prefix):
             return
-        pending = self.root / _PENDING
+        pending = self._pending_folder()
         with self._translated_errors(_PENDING), contextlib.suppress(FileNotFoundError), os.scandir(pending) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
@@ -171,7 +171,7 @@ class DirectoryStore(DeprecatedNames):
     def abort(self, upload: PendingUpload) -> None:
         """Remove an incomplete file; does nothing if it is gone."""
         with self._translated_errors(_PENDING), contextlib.suppress(FileNotFoundError):
-            (self.root / _PENDING / check_key(upload.upload_id)).unlink()
+            (self._pending_folder() / check_key(upload.upload_id)).unlink()
 
     def reopen(self) -> "DirectoryStore":
         """This store: it holds no connection."""
@@ -195,6 +195,19 @@ class DirectoryStore(DeprecatedNames):
         if not os.path.realpath(path).startswith(os.path.join(real, "")):
             raise StorageRefused(f"{self.url}/{key}: a link leads out of the store; it is not followed")
         return path
+
+    def _pending_folder(self, *, make: bool = False) -> Path:
+        """The folder of incomplete files. Raises StorageRefused for a link: what it leads to is not ours."""
+        pending = self.root / _PENDING
+        try:
+            status = os.lstat(pending)
+        except (FileNotFoundError, NotADirectoryError):
+            status = None
+        if status is not None and stat.S_ISLNK(status.st_mode):
+            raise StorageRefused(f"{pending}: a link where a folder is needed; remove it, or choose another folder")
+        if make and (status is None or not stat.S_ISDIR(status.st_mode)):
+            self._make_folder(pending)
+        return pending
 
     def _walk(self, folder: str, beginning: str) -> Iterator[StoredObject]:
         for entry in self._entries(folder):
@@ -221,8 +234,7 @@ class DirectoryStore(DeprecatedNames):
     @contextlib.contextmanager
     def _temporary_file(self, payload: Payload) -> Iterator[Path]:
         """The payload in a hidden file, flushed to disk; the file is removed at the end."""
-        pending = self.root / _PENDING
-        self._make_folder(pending)
+        pending = self._pending_folder(make=True)
         path = pending / uuid.uuid4().hex
         try:
             with path.open("xb", buffering=0) as file:

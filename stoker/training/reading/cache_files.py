@@ -47,7 +47,7 @@ class CacheFiles:
 
     Any process may remove a file at any time; who has it mapped keeps its bytes. A file is verified once: when it was
     written, or at its first use after the machine was started, because bytes that had not reached the disk are lost
-    then.
+    then. Other users may write into a shared folder: a link there is never written through.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
@@ -86,7 +86,7 @@ class CacheFiles:
     def _lock_incomplete(self, sha256: str, size: int) -> int | None:
         path = self._incomplete_path(sha256, size)
         while True:
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The previous holder of the lock may have removed or renamed it: then the name is of another file now.
@@ -167,7 +167,7 @@ class CacheFiles:
 
     @contextmanager
     def _folder_lock(self) -> Iterator[None]:
-        file = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -244,7 +244,7 @@ def _mark_used(file: int, stat: os.stat_result) -> None:
 def _remove_if_abandoned(path: Path) -> bool:
     """Remove an incomplete file whose writer is dead, which its lock tells. Returns whether it was removed."""
     with suppress(OSError):
-        file = os.open(path, os.O_RDWR)
+        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
             if path.stat().st_ino == os.fstat(file).st_ino:

@@ -1,6 +1,8 @@
 """Train a model on a pinned version; a run that was stopped anywhere resumes with the same call."""
 
 import json
+import os
+import stat
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -91,7 +93,7 @@ def train(
     identity = run_identity(model, built, train_options)
     checkpoint = _newest_checkpoint(corpus, identity) if resume else None
     name = checkpoint.info.run if checkpoint else _new_run(store, version.corpus, model, identity)
-    run_folder = (folder or Path(tempfile.gettempdir()) / "stoker-runs") / version.corpus / name
+    run_folder = (folder or _default_folder()) / version.corpus / name
     if checkpoint and checkpoint.info.done:
         return _finished(checkpoint, version, run_folder)
     config = RunConfig(
@@ -107,6 +109,16 @@ def train(
     )
     with _torch_settings(train_options):
         return run(config, checkpoint)
+
+
+def _default_folder() -> Path:
+    """A private folder of this user's under the system's folder for temporary files. Raises TrainingError."""
+    folder = Path(tempfile.gettempdir()) / f"stoker-runs-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():  # any user can create names in /tmp
+        raise TrainingError(f"{folder}: no folder of yours; remove it, or name a folder for the run: train(folder=...)")
+    return folder
 
 
 def _finished(checkpoint: Checkpoint, version: Manifest, folder: Path) -> Result:

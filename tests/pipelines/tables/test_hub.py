@@ -11,15 +11,20 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from stoker.pipelines.errors import SourceBroken
+from stoker.pipelines.errors import RecipeError, SourceBroken
+from stoker.pipelines.tables import hub as hub_module
 from stoker.pipelines.tables.hub import HubTable
 from tests.pipelines.sources.test_hugging_face import PNG, pictures
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
-def test_the_library_gives_the_same_rows_as_the_files(tmp_path: Path, streaming: bool) -> None:
+def test_the_library_gives_the_same_rows_as_the_files(
+    tmp_path: Path, streaming: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("datasets")
+    monkeypatch.setattr(hub_module, "_refuse_local", lambda *_: None)  # a local folder stands for the hub here
+    monkeypatch.setattr(hub_module, "_refuse_other_places", lambda *_: None)
     (tmp_path / "set").mkdir()
     pq.write_table(pictures(9), tmp_path / "set" / "train.parquet")
     table = HubTable(str(tmp_path / "set"), "", "train", "", streaming)
@@ -30,6 +35,28 @@ def test_the_library_gives_the_same_rows_as_the_files(tmp_path: Path, streaming:
     assert len(list(table.rows(0, None))) == 9
     with pytest.raises(SourceBroken, match="nosuch"):
         _ = HubTable(str(tmp_path / "set"), "", "nosuch", "", streaming).columns
+
+
+def test_no_name_makes_the_library_read_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "private" / "diary").mkdir(parents=True)
+    (tmp_path / "private" / "diary" / "train.txt").write_text("secret")
+    (tmp_path / "train.txt").write_text("secret")
+    monkeypatch.chdir(tmp_path)
+    for name in ("text", "imagefolder", "private", "private/diary", "train.txt"):
+        with pytest.raises(RecipeError, match=f"data set '{name}': the name of a file format, or of something in"):
+            _ = HubTable(name, "", "train", "", False).columns
+
+
+@pytest.mark.parametrize(
+    "file", ["/etc/passwd", "http://10.0.0.1/a.csv", "zip://a.csv::/home/me/a.zip", "file:///etc/passwd"]
+)
+def test_a_data_set_that_names_files_elsewhere_is_refused(file: str) -> None:
+    own = "hf://datasets/a/b@0123/train.parquet"
+    hub_module._refuse_other_places("a/b", None)
+    hub_module._refuse_other_places("a/b", {"train": [own, f"zip://a.csv::{own}"]})
+    with pytest.raises(SourceBroken, match="data set 'a/b': it names a file that is not on the hub"):
+        hub_module._refuse_other_places("a/b", {"train": [own], "test": [own, file]})
 
 
 class Hub(BaseHTTPRequestHandler):

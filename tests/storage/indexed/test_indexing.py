@@ -1,6 +1,7 @@
 """External tars are indexed in place, and no tar is read twice."""
 
 import dataclasses
+import io
 import json
 import os
 import tarfile
@@ -259,3 +260,30 @@ def test_tars_in_s3_are_read_once_in_pieces_and_known_again(
     payload = local.read(layout.version("theirs", 1))
     assert (s3_store.secret_key or "none").encode() not in payload
     assert verify(local, load_manifest(local, "theirs")).problems == ()
+
+
+def test_a_hostile_tar_writes_nothing_beside_the_store(tmp_path: Path) -> None:
+    """A link, then a member through it; names that lead out; a device: none of them becomes a file or a sample."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as writer:
+
+        def add(name: str, payload: bytes = b"", kind: bytes = tarfile.REGTYPE, to: str = "") -> None:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = kind, to, len(payload)
+            writer.addfile(info, io.BytesIO(payload))
+
+        add("good.txt", b"good")
+        add("way", kind=tarfile.SYMTYPE, to=str(outside))
+        add("way/through.txt", b"evil")
+        add("hard.txt", kind=tarfile.LNKTYPE, to="/etc/passwd")
+        add("device.txt", kind=tarfile.CHRTYPE)
+        add("../../outside/up.txt", b"evil")
+        add(f"{outside}/absolute.txt", b"evil")
+    put(tmp_path / "tars" / "a.tar", sink.getvalue())
+    store = DirectoryStore(tmp_path / "store")
+    indexed(tmp_path / "tars", store)
+    files = {path for path in tmp_path.rglob("*") if not path.is_dir() and store.root not in path.parents}
+    assert files == {tmp_path / "tars" / "a.tar"}
+    assert verify(store, load_manifest(store, "theirs")).problems == ()

@@ -14,6 +14,7 @@ import pytest
 from stoker.storage import open_store
 from stoker.storage.errors import AlreadyExists, NotFound, StorageRefused, StorageUnavailable
 from stoker.storage.stores.directory import DirectoryStore
+from stoker.storage.stores.store import PendingUpload
 
 
 @pytest.fixture
@@ -62,6 +63,26 @@ def test_nothing_outside_is_read_or_written_through_a_link(store: DirectoryStore
     assert [stored.key for stored in store.list()] == ["near", "real/a"]
     assert list(store.folders()) == ["real"]
     assert os.listdir(outside) == ["secret"]
+
+
+def test_a_link_in_place_of_the_folder_of_incomplete_files_is_refused(store: DirectoryStore, tmp_path: Path) -> None:
+    """Files elsewhere would be made there, and old ones removed as if they were left by a killed writer."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "old").write_bytes(b"mine")
+    os.utime(outside / "old", (0, 0))
+    store.root.mkdir()
+    (store.root / ".stoker").symlink_to(outside)
+    for call in (
+        lambda: store.create("a", b"x"),
+        lambda: store.write("a", b"x"),
+        store.probe,
+        lambda: list(store.pending_uploads()),
+        lambda: store.abort(PendingUpload("", 4, 0.0, "old")),
+    ):
+        with pytest.raises(StorageRefused, match=r"\.stoker: a link where a folder is needed"):
+            call()
+    assert os.listdir(outside) == ["old"]
 
 
 def test_a_root_that_is_a_link_is_followed(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
 """A finished run is returned as it is; one seed gives one result; the old name of an option still works."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 
+from stoker.training.errors import TrainingError
+from stoker.training.run import train as train_module
 from stoker.training.run.train import train
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, equal, run, weights
@@ -28,3 +33,17 @@ def test_the_old_name_of_the_options_still_works(digits: Small) -> None:
     with pytest.warns(DeprecationWarning, match="options="):
         result = train(digits.store, digits.manifest, "cnn", given=CNN | {"epochs": 1}, folder=digits.folder / "runs")
     assert result.step == 10
+
+
+def test_runs_without_a_folder_go_to_a_private_one_and_not_to_that_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any user can create names in /tmp."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = train_module._default_folder()
+    assert (folder.parent, folder.stat().st_mode & 0o777) == (tmp_path, 0o700)
+    assert train_module._default_folder() == folder
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to("elsewhere")
+    with pytest.raises(TrainingError, match=r"no folder of yours.*train\(folder="):
+        train_module._default_folder()

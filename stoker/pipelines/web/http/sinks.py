@@ -1,6 +1,7 @@
 """Where a response's body is written: memory, or a file that a later attempt can resume."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -93,7 +94,9 @@ class FileSink:
         self.seconds_per_byte = 1 / bytes_per_second
         self.size = 0
         self._path = path
-        self._file: BinaryIO = path.open("wb")
+        # A link that somebody put there is not written through.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o600), "wb")
         self._hash = hashlib.sha256()
         self._validator = ""  # a strong ETag or a date; "": cannot be resumed
 

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.policy import Fetched
 from tests.site import MEGABYTE, Reply, Site, reason
@@ -47,3 +49,12 @@ def test_a_download_that_fails_leaves_no_file(site: Site, web: Web, tmp_path: Pa
     assert reason(web.download(site.url("/a"), tmp_path / "a", max_size=MEGABYTE)) == "truncated"
     assert reason(web.download(site.url("/b"), tmp_path / "b", max_size=1000)) == "too_large"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_in_place_of_the_file_is_not_written_through(site: Site, web: Web, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "a").symlink_to("mine")
+    site.pages["/a"] = Reply(b"theirs")
+    with pytest.raises(OSError, match="symbolic links"):
+        web.download(site.url("/a"), tmp_path / "a", max_size=MEGABYTE)
+    assert (tmp_path / "mine").read_bytes() == b"mine"
