@@ -88,7 +88,8 @@ class Version:
     12
 
     All bytes are compared with their checksums before they are handed out. Two shards at most are kept open. A sample
-    of a shard in S3 costs its whole download: to read all of them iterate, and to train use ShardStream.
+    of a shard in S3 costs its whole download: to read all of them iterate, and to train use
+    ``ShardStream(version.store, version.manifest, split=...)``.
 
     Args:
         store: the store that holds the version.
@@ -104,6 +105,9 @@ class Version:
         self._shards = [shard for shard in manifest.shards if only in (None, shard.split)]
         self._index = lru_cache(_OPEN_INDEXES)(self._read_index)
         self._view = lru_cache(_OPEN_SHARDS)(self._read_tar)
+
+    def __reduce__(self) -> tuple[type["Version"], tuple[Store, Manifest, str | None]]:
+        return Version, (self.store, self.manifest, self._only)  # another process opens shards of its own
 
     @property
     def splits(self) -> Mapping[str, SplitTotals]:

@@ -121,6 +121,8 @@ class PictureMaker:
         array, tensor = self._memory.take((len(samples), self.size, self.size, 1 if self.grey else 3))
         crop = self._crop
         for index, (payload, drawn) in enumerate(zip(samples.first(IMAGE_FIELDS), draws, strict=True)):
+            if payload is None:
+                raise CorruptSample(index, samples.lacks(index, "image field"))
             try:
                 mirror = self.flip and self.crop == "random" and crops.is_mirrored(drawn)
                 decode_crop(payload, array[index], crop, drawn, mirror=mirror)

@@ -159,7 +159,7 @@ class DocumentStream(ShardStream):
         cut = 0
         for index, payload in enumerate(samples.column(self.tokens.field)):
             if payload is None:
-                raise TrainingError(f"{samples.where(index)}: no field {self.tokens.field!r}")
+                raise TrainingError(samples.lacks(index, f"field {self.tokens.field!r}"))
             document = self.tokens.read(payload)
             if self.longest and len(document) > self.longest:
                 cut += len(document) - self.longest

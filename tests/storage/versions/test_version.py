@@ -1,5 +1,6 @@
 """A version in Python: corpora, records as Arrow, samples by key and in stored order."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -233,6 +234,13 @@ def test_the_html_of_a_version_is_escaped_bounded_and_reads_nothing() -> None:
     assert len(html) < 20_000
     assert len(repr(version)) < 500
     assert len(repr(version.manifest)) < 500
+
+
+def test_another_process_may_be_given_a_version(store: Store) -> None:
+    train = stoker.version(store, "digits@1").split("train")
+    list(train)
+    again = pickle.loads(pickle.dumps(train))
+    assert (len(again), again.manifest) == (8, train.manifest)
 
 
 def test_two_shards_at_most_are_kept_open(store: Store) -> None:

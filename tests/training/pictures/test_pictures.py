@@ -136,6 +136,8 @@ def test_samples_without_an_image_or_class_are_named_or_skipped(tmp_path: Path) 
     maker = PictureMaker(32, label="label")
     with pytest.raises(CorruptSample, match=r"train-0000\d\.tar: sample s0[45]: (its image does not decode|no image)"):
         list(stream(tmp_path, broken, maker))
+    with pytest.raises(CorruptSample, match=r"sample s05: no image field; its fields: json, txt"):
+        next(iter(stream(tmp_path, broken[5:6], maker)))
     skipping = stream(tmp_path, broken, maker, on_corrupt="skip")
     assert sum(len(batch.images) for batch in skipping) == 10
     assert skipping.counters.sums()["skipped"] == 2
