@@ -56,6 +56,27 @@ def stopped_state(message: str, *, scheduled: bool) -> "State[Any]":  # Any: a s
     return Cancelled(message=message)
 
 
+def resume_interrupted(pool: str) -> None:
+    """Schedule the newest interrupted run of each deployment in a work pool for now: it goes on where it was ended."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
+    from prefect.client.schemas.sorting import FlowRunSort
+    from prefect.states import Cancelled, Scheduled
+
+    with get_client(sync_client=True) as client:
+        interrupted = client.read_flow_runs(
+            work_pool_filter=WorkPoolFilter.model_validate({"name": {"any_": [pool]}}),
+            flow_run_filter=FlowRunFilter.model_validate({"state": {"name": {"any_": [INTERRUPTED]}}}),
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        )
+        resumed = set[UUID | None]()
+        for run in interrupted:
+            newest = run.deployment_id not in resumed
+            resumed.add(run.deployment_id)
+            state: State[Any] = Scheduled() if newest else Cancelled(message="a later run does its work")
+            client.set_flow_run_state(run.id, state, force=True)
+
+
 def _is_being_cancelled() -> bool:
     from prefect.client.orchestration import get_client
     from prefect.runtime import flow_run

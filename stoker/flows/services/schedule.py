@@ -29,7 +29,7 @@ from prefect.events import DeploymentEventTrigger
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled, Crashed
 
-from stoker.flows.runs import PUBLISHED_EVENT
+from stoker.flows.runs import PUBLISHED_EVENT, resume_interrupted
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import RecipeError
@@ -263,6 +263,7 @@ def serve() -> None:
     """Run due deployments until SIGTERM; `stoker up` runs this in a process of its own."""
     with get_client(sync_client=True) as client:
         _clear_stale_runs(client)
+    resume_interrupted(POOL)
     asyncio.run(_run_worker())
 
 

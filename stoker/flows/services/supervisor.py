@@ -232,7 +232,7 @@ class Supervisor:
         started = time.monotonic()
         last = [service for service in self._services if service.name in ("s3", "prefect")]
         _end([service for service in self._services if service not in last], started + _RUNS_END_S)
-        _end(last, started + _END_S - 0.5)
+        _end(last, min(started + _END_S - 0.5, time.monotonic() + seaweed.STOP_S))
         seaweed.tidy(self._s3_folder)
         running.save(self._settings.home, Services(bucket=self._bucket))
         self._report("stopped; data stay in " + str(self._settings.home))
