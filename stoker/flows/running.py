@@ -12,7 +12,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ _SCHEMA = 1
 BUCKET = "stoker"
 # What lies in a home. The first ones are surely ours; the others are names that a project may have too.
 _OWN_NAMES = frozenset(("services.json", "s3-keys.json", "up.lock", "prefect"))
-_NAMES = _OWN_NAMES | {"token", "logs", "s3", "store", "cache", "scratch", "runs", "training", "demo"}
+_NAMES = _OWN_NAMES | {"token", "logs", "s3", "store", "cache", "scratch", "runs", "training", "demo", "lost+found"}
 _HOME_ADVICE = "set STOKER_HOME to a folder of your own, which need not exist yet"
 TOKEN = "token"  # noqa: S105  # the name of the file that holds the owner's token
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{20,200}")
@@ -139,15 +139,16 @@ def owner_token(home: Path) -> str:
     return token
 
 
-def make_private(folder: Path) -> None:
+def make_private(folder: Path, *, own: Collection[str] = _OWN_NAMES) -> None:
     """Make a folder that only its owner can enter, or close an existing one. Raises StokerError.
 
-    A folder that is open to others and not Stoker's alone is left as it is, and refused.
+    A folder that is open to others and not Stoker's alone is left as it is, and refused: one with other files, and
+    without any of the names ``own``, by which an earlier version left it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not is_private(folder):
-            problem = _not_ours(folder)
+            problem = _not_ours(folder, own)
             if not problem:
                 folder.chmod(0o700)
                 problem = "" if is_private(folder) else "its file system keeps no permissions"
@@ -165,7 +166,7 @@ def is_private(folder: Path) -> bool:
     return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
 
 
-def _not_ours(folder: Path) -> str:
+def _not_ours(folder: Path, own: Collection[str]) -> str:
     """Why a folder is not Stoker's alone; "" if it is."""
     status = folder.stat()
     if status.st_uid != os.geteuid():
@@ -175,7 +176,7 @@ def _not_ours(folder: Path) -> str:
     if any(folder.samefile(own) for own in (Path("/"), Path(os.path.expanduser("~"))) if own.exists()):
         return "it is not for Stoker alone"
     names = {path.name for path in folder.iterdir()}
-    if names - _NAMES and not names & _OWN_NAMES:
+    if names - _NAMES and names.isdisjoint(own):
         return f"it holds other files ({min(names - _NAMES)!r})"
     return ""
 

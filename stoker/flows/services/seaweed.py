@@ -119,7 +119,7 @@ def start(
     """
     binary = _find_binary()
     folder = folder.resolve()
-    make_private(folder)
+    make_private(folder, own=("data", "ports.json"))
     (folder / "data").mkdir(mode=0o700, exist_ok=True)
     lock = _lock(folder)
     try:

@@ -50,6 +50,7 @@ def test_its_data_are_there_again_after_a_kill_also_on_other_ports(folder: Path)
         assert [path for path in everything if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
     finally:
         first.stop(now=True)
+    folder.chmod(0o755)  # as an earlier version left it
     with ExitStack() as listeners:
         for port in first.ports.values():
             listener = listeners.enter_context(socket.socket())
@@ -59,6 +60,7 @@ def test_its_data_are_there_again_after_a_kill_also_on_other_ports(folder: Path)
         second = start(folder)
     try:
         second.wait_ready()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert not set(second.ports.values()) & set(first.ports.values())
         store = open_store("s3://corpora", endpoint=second.endpoint, **KEYS)
         assert store.read("a/b") == b"kept"
