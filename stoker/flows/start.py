@@ -107,11 +107,13 @@ def check_trust(settings: Settings, recipe: "Recipe", *, trusted: bool) -> None:
 def check_source(recipe: "Recipe", context: "Context", where: str = "") -> None:
     """Refuse a recipe whose source lacks a file, a package or a column. Raises RecipeError, which begins with where."""
     from stoker.pipelines.errors import RecipeError
+    from stoker.pipelines.registry import name_of
 
     try:
         recipe.source.check(context)
     except StokerError as error:
-        raise RecipeError(f"{where or recipe.corpus}: source: {error}") from error
+        text = str(error).removeprefix(f"source {name_of(recipe.source)!r}: ")
+        raise RecipeError(f"{where or recipe.corpus}: source: {text}") from error
 
 
 def check_training(model: str, options: "dict[str, str]") -> None:

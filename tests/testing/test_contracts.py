@@ -74,6 +74,24 @@ class Thawed(Step):
     words: int = 3
 
 
+@dataclass(frozen=True)
+class Careless(Words):
+    """Writes where it should only look, and previews what it does not read."""
+
+    def check(self, context: Context) -> None:
+        (context.root / "seen").touch()
+
+    def preview(self, context: Context) -> Iterator[Candidate]:
+        yield Candidate(Sample("other", {"txt": b"other"}))
+
+
+def test_a_source_whose_check_writes_and_whose_preview_shows_something_else_does_not_pass(tmp_path: Path) -> None:
+    contract, where = SourceContract(), context(tmp_path)
+    fails(contract.test_its_check_passes_where_it_can_be_read_and_changes_nothing, Careless(("a",)), where, tmp_path)
+    fails(contract.test_a_preview_shows_candidates_that_it_reads, Careless(("a",)), where)
+    contract.test_a_preview_shows_candidates_that_it_reads(Words(("a", "b")), where)
+
+
 def test_a_step_that_is_no_pure_function_does_not_pass() -> None:
     contract = StepContract()
     fails(contract.test_every_sample_is_kept_under_its_key_or_rejected_for_a_known_reason, Renaming(), SAMPLES)

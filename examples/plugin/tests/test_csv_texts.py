@@ -64,6 +64,8 @@ def test_what_cannot_work_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     with pytest.raises(RecipeError, match=r"a.csv has no column 'text'; it has: a, b"):
         read(tmp_path, CsvTexts(files="*.csv"))
+    with pytest.raises(RecipeError, match=r"a.csv has no column 'text'; it has: a, b"):
+        CsvTexts(files="*.csv").check(Context(root=tmp_path, web=Web(), scratch=tmp_path / "scratch"))
     (tmp_path / "a.csv").write_bytes(b"text\n" + b"x\n" * (1 << 20))
     with pytest.raises(SourceBroken, match="more than max_megabytes = 1"):
         read(tmp_path, CsvTexts(files="*.csv", max_megabytes=1))

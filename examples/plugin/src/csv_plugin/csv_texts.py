@@ -18,6 +18,7 @@ from stoker.pipelines.source import Candidate, Context, Source
 from stoker.storage.shards.sample import Sample
 
 _MAX_FIELD = 1 << 24  # characters of one field; Python's own limit is 131,072
+_HEADER = 1 << 16  # bytes in which the header of a file ends
 
 
 @dataclass(frozen=True)
@@ -51,21 +52,31 @@ class CsvTexts(Source):
     max_characters: Annotated[int, Field(ge=1, le=_MAX_FIELD)] = 1_000_000
     max_megabytes: Annotated[int, Field(ge=1)] = 256
 
+    def check(self, context: Context) -> None:
+        """See Source: `stoker check` asks, so that a missing file or column is told before a run."""
+        for path in self._paths(context)[:100]:
+            beginning = _read(path, _HEADER)
+            self._rows(path.name, io.StringIO(beginning.decode("utf-8-sig", "surrogateescape"), newline=""))
+
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
+        for path in self._paths(context):
+            name = path.relative_to(context.root).as_posix()
+            # The digest of the content: a file that changes is read again, and no other.
+            yield Partition(name, {"file": name}, hashlib.sha256(self._content(path)).hexdigest())
+
+    def _paths(self, context: Context) -> list[Path]:
+        """The files. Raises RecipeError if there are none, or some lead out of the recipe's folder."""
         if not self.files or Path(self.files).is_absolute():
             raise RecipeError(
                 f"source 'csv_texts': files {self.files!r}: expected a glob relative to the recipe's folder"
             )
-        paths = [path for path in context.glob(self.files) if path.is_file()]  # refuses what leads out of the folder
+        paths = [path for path in context.glob(self.files) if path.is_file()]
         if not paths:
             raise RecipeError(
                 f"source 'csv_texts': files {self.files!r}: no files in {context.root}; expected CSV files"
             )
-        for path in paths:
-            name = path.relative_to(context.root).as_posix()
-            # The digest of the content: a file that changes is read again, and no other.
-            yield Partition(name, {"file": name}, hashlib.sha256(self._content(path)).hexdigest())
+        return paths
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -82,11 +93,7 @@ class CsvTexts(Source):
 
     def _content(self, path: Path) -> bytes:
         limit = self.max_megabytes << 20
-        try:
-            with path.open("rb") as file:
-                content = file.read(limit + 1)
-        except OSError as error:
-            raise SourceBroken(f"{path}: cannot be read: {error.strerror}; check that it is there") from error
+        content = _read(path, limit + 1)
         if len(content) > limit:
             raise SourceBroken(f"{path}: more than max_megabytes = {self.max_megabytes}; raise it, or split the file")
         return content
@@ -133,6 +140,14 @@ class CsvTexts(Source):
         if len(text) > self.max_characters:
             return Rejected("too_long", f"{len(text)} characters, expected at most {self.max_characters}")
         return Rejected("duplicate_key", "an earlier row of the file is the same one") if times > 1 else None
+
+
+def _read(path: Path, size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError as error:
+        raise SourceBroken(f"{path}: cannot be read: {error.strerror}; check that it is there") from error
 
 
 def _parsed(name: str, reader: Iterator[list[str]]) -> Iterator[list[str]]:
