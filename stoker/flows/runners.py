@@ -1,5 +1,6 @@
 """The task runner of a flow, chosen by a setting: threads, processes, Ray or Dask."""
 
+import concurrent.futures
 import contextlib
 import logging
 import multiprocessing
@@ -8,6 +9,7 @@ import os
 import queue
 import secrets
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +31,9 @@ _folders: list[tempfile.TemporaryDirectory[str]] = []  # of local Ray clusters
 
 def make(settings: Settings) -> TaskRunner[Any]:  # Any: each runner has futures of its own
     """The task runner that the settings name. Raises StokerError when it is not installed."""
+    if settings.runner in ("processes", "dask"):
+        # A run that had to be cut off leaves semaphores, and the process that removes them tells the terminal of it.
+        sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     if settings.runner == "processes":
         return ProcessPoolTaskRunner(max_workers=settings.slots, initializer=_obey_parent)
     if settings.runner == "ray":
@@ -113,10 +118,10 @@ def run(
 ) -> Iterator[tuple[str, object]]:
     """(name, result or exception) of each call, in the order of completion; few are submitted at a time.
 
-    Once ``stopped()`` is true nothing more is submitted; running tasks are awaited.
+    Once ``stopped()`` is true nothing more is submitted or begun; running tasks are awaited.
     """
     completed: queue.SimpleQueue[PrefectFuture[Any]] = queue.SimpleQueue()
-    pending: dict[object, str] = {}  # task run → name of the call
+    pending: dict[object, tuple[str, PrefectFuture[Any]]] = {}  # by task run; the name is the call's
     remaining = iter(calls)
     while True:
         while len(pending) < settings.slots * _SUBMITTED_PER_SLOT and not stopped():
@@ -125,13 +130,22 @@ def run(
                 break
             name, parameters = call
             future = runner.submit(task, parameters=parameters)
-            pending[future.task_run_id] = name
+            pending[future.task_run_id] = name, future
             future.add_done_callback(completed.put)
+        if stopped():
+            pending = {run: call for run, call in pending.items() if not _is_called_off(call[1])}
         if not pending:
             return
         with contextlib.suppress(queue.Empty):
             future = completed.get(timeout=0.5)  # short, so that signals and ``stopped`` are noticed
-            yield pending.pop(future.task_run_id), _outcome(future)
+            if future.task_run_id in pending:
+                yield pending.pop(future.task_run_id)[0], _outcome(future)
+
+
+def _is_called_off(future: PrefectFuture[Any]) -> bool:
+    """Whether a task that was to run in a thread or process here has not begun, and now never will."""
+    wrapped = getattr(future, "wrapped_future", None)
+    return isinstance(wrapped, concurrent.futures.Future) and (wrapped.cancelled() or wrapped.cancel())
 
 
 def _outcome(future: PrefectFuture[Any]) -> object:
