@@ -69,7 +69,7 @@ def _ray(settings: Settings) -> TaskRunner[Any]:  # Any: as above
         raise StokerError('runner "ray" is not installed; pip install "stoker[ray]"') from None
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}  # Any: Ray's own
     if settings.ray_address:
-        variables = prefect_server.environment(settings, prefect_server.current_url())
+        variables = prefect_server.current_environment(settings)
         return RayTaskRunner(  # type: ignore[no-any-return]  # prefect_ray has no types
             address=settings.ray_address, init_kwargs=options | {"runtime_env": {"env_vars": variables}}
         )

@@ -134,7 +134,8 @@ _MEANINGS = {
     "dask_address": "a Dask scheduler, `tcp://host:8786`",
     "attempts": "how often a partition is tried when its source or the store is unavailable",
     "retry_s": "seconds before the second attempt; doubles each time, with jitter",
-    "prefect_url": "API of a Prefect server of your own, `http://host:4200/api`",
+    "prefect_url": "API of a Prefect server of your own, `http://host:4200/api`; `PREFECT_API_AUTH_STRING` or "
+    "`PREFECT_API_KEY` says who you are",
     "s3_port": "port of the S3 server of `stoker up`; a free one if it is taken",
     "prefect_port": "port of the Prefect server of `stoker up`; a free one if it is taken",
     "web_port": "port of the web page of `stoker up`; a free one if it is taken",
@@ -221,6 +222,16 @@ def _report(settings: Settings, files: list[Path], recipe: Path | None, report: 
             "warning: allow_private is true, so the recipe can fetch from every host of your network; name those that "
             "you mean, for example STOKER_ALLOW_PRIVATE=intranet.example,10.1.0.0/16"
         )
+
+
+def parse_settings(content: Mapping[str, Any], base: Path) -> Settings:  # Any: JSON values
+    """Settings from JSON values that another program may have altered; unknown names are left out.
+
+    Relative paths are relative to ``base``. Raises SettingsError.
+    """
+    given = {name: content[name] for name in _names() if content.get(name) not in ("", None)}
+    values: dict[str, Any] = {"home": base}  # Any: what _checked returns
+    return Settings(**values | {name: _checked(name, value, base, name) for name, value in given.items()})
 
 
 def inherited(*, without: Collection[str] = ()) -> dict[str, str]:

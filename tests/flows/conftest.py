@@ -1,5 +1,6 @@
 """The real command line in a folder of its own, and one real Prefect server for all tests of a process."""
 
+import base64
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 
 PLUGIN = Path(__file__).parent / "plugin"
+AUTH: dict[str, str] = {}  # "owner:TOKEN" by the API's address: of the servers that tests started
 
 
 @dataclass
@@ -31,7 +33,9 @@ class Cli:
         # No instance's role and no profile of the developer: an S3 test must not find keys by chance.
         kept["XDG_CONFIG_HOME"] = str(self.folder / "config")
         own = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "PYTHONPATH": str(PLUGIN)}
-        return kept | own | {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"} | self.variables
+        auth = AUTH.get(self.variables.get("STOKER_PREFECT_URL", ""))
+        prefect = {"PREFECT_API_AUTH_STRING": auth} if auth else {}
+        return kept | own | prefect | {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"} | self.variables
 
     def __call__(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -85,11 +89,15 @@ class Cli:
         return {path.relative_to(store).as_posix(): path.read_bytes() for path in files}
 
 
+def owner_headers(auth: str) -> dict[str, str]:
+    """The headers by which a Prefect server knows its owner: "owner:TOKEN" by HTTP Basic."""
+    return {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()}
+
+
 def ask(api: str, path: str, **body: Any) -> Any:
-    """The response of the Prefect server to a filter."""
-    request = urllib.request.Request(
-        f"{api}{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
-    )
+    """The response of a Prefect server that tests started (see ``AUTH``) to a filter."""
+    headers = {"Content-Type": "application/json"} | owner_headers(AUTH[api])
+    request = urllib.request.Request(f"{api}{path}", data=json.dumps(body).encode(), headers=headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
 
@@ -118,8 +126,9 @@ def cli(tmp_path: Path) -> Cli:
 @pytest.fixture(scope="session")
 def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings = Settings(home=tmp_path_factory.mktemp("prefect"))
-    with prefect_server.temporary(settings) as url:
-        yield url
+    with prefect_server.temporary(settings) as api:
+        AUTH[api.url] = api.auth
+        yield api.url
 
 
 @pytest.fixture

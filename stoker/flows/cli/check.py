@@ -61,7 +61,7 @@ def _check_schedule(settings: Settings, recipe: "Recipe", where: str) -> None:
             from stoker.flows.services import prefect_server
 
             with tempfile.TemporaryDirectory(prefix="stoker-") as home:  # Prefect makes its home when it is imported
-                prefect_server.enter(replace(settings, home=Path(home)), "")
+                prefect_server.enter(replace(settings, home=Path(home)), prefect_server.Api(""))
                 from stoker.flows.services.schedule import parse_timetable
 
                 parse_timetable(cron=cron, timezone=timezone)

@@ -106,7 +106,7 @@ def _point_at_prefect(settings: Settings) -> None:
     """Set Prefect's variables before its first import: it must not read the user's set-up for other work."""
     from stoker.flows.services import prefect_server
 
-    prefect_server.enter(settings, prefect_server.known_url(settings) or "")
+    prefect_server.enter(settings, prefect_server.known_api(settings) or prefect_server.Api(""))
 
 
 def _change_schedules(arguments: Namespace, settings: Settings) -> int:

@@ -9,33 +9,46 @@ import threading
 from importlib import import_module
 from types import FrameType
 
-from stoker.flows.services import prefect_server
+from stoker.flows import running
+from stoker.flows.services import door, prefect_server
 from stoker.flows.settings import Settings, put_environment
 
 _HOST = prefect_server.HOST
 _STOP_S = 3  # after its parent's end, before the process exits at once
 # Services of layers above, named so that nothing here imports them; their main() gets a folder.
 _MODULES = {"demo": "stoker.flows.demo.server"}
+_FLOWS = {name: f"stoker.flows.{name}" for name in ("ingest", "train")}  # what a schedule may run
 
 
 def main(name: str, port: int, settings: Settings) -> None:
     """Serve until SIGTERM, or until the parent that holds a pipe to our standard input ends."""
+    token = _read_token() if name == "prefect-temporary" else ""
     if not os.path.samestat(os.fstat(0), os.stat(os.devnull)):
         threading.Thread(target=_end_with_parent, daemon=True).start()
     if name == "prefect":
-        _prefect(port, settings, temporary=False)
+        _prefect(port, settings, running.owner_token(settings.home), temporary=False)
     elif name == "prefect-temporary":
-        _prefect(port, settings, temporary=True)
+        _prefect(port, settings, token, temporary=True)
     elif name == "web":
         _web(port, settings)
     elif name == "schedule":
         _schedule(settings)
+    elif name == "flow-run":
+        _flow_run(settings)
     elif name == "up":
         _up(settings)
     elif name in _MODULES:
         import_module(_MODULES[name]).main(settings.home / name)
     else:
         raise SystemExit(f"stoker.flows.services.child: no service is called {name!r}")
+
+
+def _read_token() -> str:
+    """The first line of standard input: the token of a server that only its parent uses."""
+    line = b""
+    while not line.endswith(b"\n") and (letter := os.read(0, 1)):
+        line += letter
+    return line.decode("ascii").strip()
 
 
 def _end_with_parent() -> None:
@@ -47,9 +60,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _prefect(port: int, settings: Settings, *, temporary: bool) -> None:
-    """A Prefect server, as `prefect server start` runs it: on loopback, with one start at a time on a database."""
-    put_environment(prefect_server.environment(settings, f"http://{_HOST}:{port}/api", quiet=False))
+def _prefect(port: int, settings: Settings, token: str, *, temporary: bool) -> None:
+    """A Prefect server behind our door, on loopback, with one start at a time on a database."""
+    if not token:
+        raise SystemExit("stoker.flows.services.child: no token for the Prefect server")
+    variables = prefect_server.environment(settings, f"http://{_HOST}:{port}/api", quiet=False)
+    put_environment(variables | door.server_environment(token))
     home = settings.home / "prefect"
     home.mkdir(parents=True, exist_ok=True)
     lock = os.open(home / "start.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -67,8 +83,18 @@ def _prefect(port: int, settings: Settings, *, temporary: bool) -> None:
             await super().startup(sockets)  # type: ignore[arg-type]  # passed on
             os.close(lock)
 
-    app = create_app(final=True, ephemeral=temporary)
-    Server(uvicorn.Config(app, host=_HOST, port=port, log_level="warning", timeout_graceful_shutdown=5)).run()
+    config = uvicorn.Config(
+        door.Door(create_app(final=True, ephemeral=temporary), token),
+        host=_HOST,
+        port=port,
+        log_level="warning",
+        lifespan="on",
+        proxy_headers=False,
+        server_header=False,
+        ws_max_size=door.MAX_FRAME,
+        timeout_graceful_shutdown=5,
+    )
+    Server(config).run()
 
 
 def _web(port: int, settings: Settings) -> None:
@@ -84,10 +110,17 @@ def _web(port: int, settings: Settings) -> None:
 
 
 def _schedule(settings: Settings) -> None:
-    prefect_server.enter(settings, prefect_server.await_url(settings))
-    from stoker.flows.services.schedule import serve
+    prefect_server.enter(settings, prefect_server.await_api(settings))
+    from stoker.flows.services.worker import serve
 
-    serve()
+    serve(settings)
+
+
+def _flow_run(settings: Settings) -> None:
+    """A run that the scheduler started; its environment says which one, and where the Prefect server is."""
+    from stoker.flows.services.flow_run import main
+
+    main(settings, _FLOWS)
 
 
 def _up(settings: Settings) -> None:

@@ -1,6 +1,8 @@
 """The Prefect server that flows report to: the user's own, that of `stoker up`, or a temporary one."""
 
+import http.client
 import json
+import secrets
 import socket
 import subprocess
 import sys
@@ -10,14 +12,16 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from stoker.flows import running
 from stoker.flows.running import make_private, open_log
+from stoker.flows.services.door import auth_string
 from stoker.flows.settings import Settings, inherited, put_environment
 from stoker.storage.errors import StokerError
 
 HOST = "127.0.0.1"
-READY_S = 90.0
+READY_S = 300.0  # a new database takes 100 s on a machine that is busy
 _FLUSH_S = 2  # for each kind of pending reports
 _STOP_S = 4  # for a temporary server to end
 # Prefect settings of the user's other work: not used, unless STOKER_PREFECT_URL names the user's own server.
@@ -30,9 +34,20 @@ _USER_VARIABLES = (
 )
 
 
-def environment(settings: Settings, url: str, *, quiet: bool = True) -> dict[str, str]:
+class Api(NamedTuple):
+    """The API of a Prefect server, and what tells it that its owner asks."""
+
+    url: str
+    auth: str = ""  # "owner:TOKEN" for a server of Stoker's; "": the user's own variables say it
+
+    def __repr__(self) -> str:
+        return f"Api({self.url!r})"  # the token belongs into no log and no traceback
+
+
+def environment(settings: Settings, url: str, *, auth: str = "", quiet: bool = True) -> dict[str, str]:
     """Environment variables to set before Prefect is imported; ``quiet`` keeps logs out of the terminal."""
-    return {
+    variables = {"PREFECT_API_AUTH_STRING": auth} if auth else {}
+    return variables | {
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -48,46 +63,49 @@ def environment(settings: Settings, url: str, *, quiet: bool = True) -> dict[str
     }
 
 
-def enter(settings: Settings, url: str) -> None:
+def enter(settings: Settings, api: Api) -> None:
     """Point this process at a server. Call it before Prefect's first import, which reads these variables."""
-    put_environment(environment(settings, url), without=() if settings.prefect_url else _USER_VARIABLES)
+    variables = environment(settings, api.url, auth=api.auth)
+    put_environment(variables, without=() if settings.prefect_url else _USER_VARIABLES)
 
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[str]:
     """The API address of a server that answers; flows of this process report to it. Raises StokerError."""
-    url = known_url(settings)
-    if url is not None:
-        if not answers(url):
+    api = known_api(settings)
+    if api is not None:
+        if not answers(api.url):
             raise StokerError(
-                f"{url}: the Prefect server does not answer; see `stoker up`, or unset STOKER_PREFECT_URL"
+                f"{api.url}: the Prefect server does not answer; see `stoker up`, or unset STOKER_PREFECT_URL"
             )
-        enter(settings, url)
-        with _reporting_to(url):
-            yield url
+        enter(settings, api)
+        with _reporting_to(api):
+            yield api.url
         return
-    with temporary(settings) as url:
-        enter(settings, url)
-        with _reporting_to(url):
-            yield url
+    with temporary(settings) as api:
+        enter(settings, api)
+        with _reporting_to(api):
+            yield api.url
 
 
-def known_url(settings: Settings) -> str | None:
-    """The API address of the permanent server, if there is one."""
+def known_api(settings: Settings) -> Api | None:
+    """The API of the permanent server, if there is one. Raises StokerError if its token is missing."""
     if settings.prefect_url:
-        return settings.prefect_url
+        return Api(settings.prefect_url)
     process = running.load(settings.home).find_alive("prefect")
-    return f"{process.url}/api" if process is not None else None
+    if process is None:
+        return None
+    return Api(f"{process.url}/api", auth_string(running.owner_token(settings.home)))
 
 
-def await_url(settings: Settings) -> str:
-    """The API address of the permanent server, as soon as it answers. Raises StokerError."""
+def await_api(settings: Settings) -> Api:
+    """The API of the permanent server, as soon as it answers. Raises StokerError."""
     deadline = time.monotonic() + READY_S
-    while (url := known_url(settings)) is None or not answers(url):
+    while (api := known_api(settings)) is None or not answers(api.url):
         if time.monotonic() > deadline:
             raise StokerError(f"no Prefect server answers for {settings.home}; see `stoker up`")
         time.sleep(0.2)
-    return url
+    return api
 
 
 def answers(api: str, *, timeout_s: float = 5) -> bool:
@@ -95,20 +113,47 @@ def answers(api: str, *, timeout_s: float = 5) -> bool:
     try:
         with urllib.request.urlopen(f"{api}/health", timeout=timeout_s) as response:  # noqa: S310  # http(s): checked
             return bool(response.status == 200)
-    except (OSError, urllib.error.URLError, ValueError):
+    except (OSError, urllib.error.URLError, ValueError, http.client.HTTPException):
         return False
 
 
 @contextmanager
-def _reporting_to(url: str) -> Iterator[None]:
-    """Override Prefect's API setting: Prefect reads it once, but a second flow here may have another server."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+def _reporting_to(api: Api) -> Iterator[None]:
+    """Override Prefect's API settings: Prefect reads them once, but a second flow here may have another server."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    with temporary_settings(updates={PREFECT_API_URL: url}):
+    updates = {PREFECT_API_URL: api.url} | ({PREFECT_API_AUTH_STRING: api.auth} if api.auth else {})
+    with temporary_settings(updates=updates):
+        _check_access(api)
         try:
             yield
         finally:
             _flush()
+
+
+def _check_access(api: Api) -> None:
+    """Raise StokerError unless the server takes this process's requests: a flow would end in a traceback."""
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    remedy = (
+        "it was started anew; run the command again"
+        if api.auth
+        else "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what that server expects"
+    )
+    try:
+        with get_client(sync_client=True) as client:
+            client.read_flows(limit=1)
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise StokerError(f"{api.url}: the Prefect server refuses this user (HTTP {status}); {remedy}") from None
+        raise StokerError(
+            f"{api.url}: no API of a Prefect server (HTTP {status}); expected an address as http://host:4200/api"
+        ) from None
+    except (httpx.HTTPError, RuntimeError, ValueError) as error:  # Prefect says by RuntimeError that versions differ
+        text = str(error).partition("\n")[0]
+        raise StokerError(f"{api.url}: the Prefect server cannot be used: {text}; see STOKER_PREFECT_URL") from None
 
 
 def _flush() -> None:
@@ -121,16 +166,19 @@ def _flush() -> None:
 
 
 @contextmanager
-def temporary(settings: Settings) -> Iterator[str]:
+def temporary(settings: Settings) -> Iterator[Api]:
     """A server that ends with this process, however this process ends; its database is that of `stoker up`."""
-    port = free_port()
+    port, token = free_port(), secrets.token_urlsafe(32)
     log = settings.home / "logs" / "prefect-temporary.log"
     process = start_child(settings, "prefect-temporary", port, log=log, tied=True)
+    assert process.stdin is not None
     try:
+        with suppress(BrokenPipeError):  # it ended already: _await_answer says so
+            process.stdin.write(f"{token}\n".encode())  # by the pipe: others see arguments, and children environments
+            process.stdin.flush()
         _await_answer(process, f"http://{HOST}:{port}/api", log)
-        yield f"http://{HOST}:{port}/api"
+        yield Api(f"http://{HOST}:{port}/api", auth_string(token))
     finally:
-        assert process.stdin is not None
         with suppress(OSError):
             process.stdin.close()
         try:
@@ -147,7 +195,15 @@ def start_child(
     make_private(settings.home)
     with open_log(log) as file:
         return subprocess.Popen(  # noqa: S603  # our own module
-            [sys.executable, "-m", "stoker.flows.services.child", name, str(port), json.dumps(settings.to_json())],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "stoker.flows.services.child",
+                name,
+                str(port),
+                json.dumps(settings.to_json()),
+            ],
             env=inherited(without=_USER_VARIABLES) | dict(extra or {}),
             stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
             stdout=file,
@@ -180,8 +236,10 @@ def free_port(preferred: int = 0, host: str = HOST) -> int:
         return int(listener.getsockname()[1])
 
 
-def current_url() -> str:
-    """The API address that this process reports to."""
-    from prefect.settings import PREFECT_API_URL
+def current_environment(settings: Settings) -> dict[str, str]:
+    """Environment variables for processes elsewhere that report to the server that this process reports to."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL
 
-    return str(PREFECT_API_URL.value())
+    auth, key = PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
+    variables = environment(settings, str(PREFECT_API_URL.value()), auth=str(auth) if auth else "")
+    return variables | ({"PREFECT_API_KEY": str(key)} if key else {})

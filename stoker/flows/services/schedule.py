@@ -1,9 +1,7 @@
 """Schedules, as Prefect deployments that `stoker up` runs: a recipe at set times, a training on each new version."""
 
-import asyncio
 import json
 import re
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,24 +10,15 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterTags,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    WorkPoolFilter,
-    WorkPoolFilterName,
-)
-from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, FlowRun, StateType
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.events import DeploymentEventTrigger
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.states import Cancelled, Crashed
 
-from stoker.flows.runs import PUBLISHED_EVENT, resume_interrupted
+from stoker.flows.runs import PUBLISHED_EVENT
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import RecipeError
@@ -38,11 +27,16 @@ from stoker.pipelines.registry import suggestion
 from stoker.storage.errors import NotFound, StokerError
 
 POOL = "stoker"  # the work pool that `stoker up` serves
+POOL_TYPE = "stoker"  # that of ``worker.Worker``; a worker of type "process" would run the commands of deployments
+POOL_TEMPLATE: dict[str, Any] = {  # Any: JSON values. There is nothing to choose, and no worker reads it
+    "job_configuration": {"command": "chosen by Stoker"},
+    "variables": {"type": "object", "properties": {}},
+}
 TAG = "stoker"
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|)")
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_INTERVAL_S = 366 * 86400
-_PAGE_SIZE = 200  # the most that the Prefect API returns
+PAGE_SIZE = 200  # the most that the Prefect API returns
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +85,7 @@ def parse_timetable(*, cron: str = "", interval: str = "", timezone: str = "UTC"
 @contextmanager
 def _connect(settings: Settings) -> Iterator[SyncPrefectClient]:
     """A client of the permanent Prefect server, the only one that runs schedules. Raises StokerError."""
-    if prefect_server.known_url(settings) is None:
+    if prefect_server.known_api(settings) is None:
         raise StokerError(
             f"`stoker up` is not running ({settings.home}), and it is what runs schedules; start it first"
         )
@@ -150,17 +144,14 @@ def _deploy(
     description: str,
     schedules: list[DeploymentScheduleCreate],
 ) -> Any:  # Any: a UUID
-    from prefect.client.schemas.actions import WorkPoolCreate
-
     with suppress(ObjectAlreadyExists):
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
-    previous = _deployments(client).get(name)
+        client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE, base_job_template=POOL_TEMPLATE))
+    previous = read_deployments(client).get(name)
     if previous is not None:
         _delete(client, previous)
     return client.create_deployment(
         flow_id=client.create_flow_from_name(flow),
         name=name,
-        entrypoint=f"stoker.flows.{flow}.{flow}",
         work_pool_name=POOL,
         schedules=schedules,
         parameters=parameters,
@@ -172,18 +163,18 @@ def _deploy(
     )
 
 
-def _deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
+def read_deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
     """All deployments of Stoker, by name."""
     deployments: dict[str, DeploymentResponse] = {}
     tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
-    while page := client.read_deployments(deployment_filter=tagged, limit=_PAGE_SIZE, offset=len(deployments)):
+    while page := client.read_deployments(deployment_filter=tagged, limit=PAGE_SIZE, offset=len(deployments)):
         deployments.update({deployment.name: deployment for deployment in page})
     return deployments
 
 
 def _deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse:
     """The deployment of a name. Raises NotFound."""
-    deployments = _deployments(client)
+    deployments = read_deployments(client)
     if name not in deployments:
         known = suggestion(name, sorted(deployments)) if deployments else "nothing is scheduled"
         raise NotFound(f"no schedule is called {name!r}; {known}")
@@ -202,14 +193,14 @@ def _resource(deployment: DeploymentResponse) -> str:
 def list_schedules(settings: Settings) -> list[ScheduleRow]:
     """All schedules, in the order of their names."""
     with _connect(settings) as client:
-        flows = {flow.id: flow.name for flow in client.read_flows(limit=_PAGE_SIZE)}
-        return [_row(client, deployment, flows) for _, deployment in sorted(_deployments(client).items())]
+        flows = {flow.id: flow.name for flow in client.read_flows(limit=PAGE_SIZE)}
+        return [_row(client, deployment, flows) for _, deployment in sorted(read_deployments(client).items())]
 
 
 def _row(client: SyncPrefectClient, deployment: DeploymentResponse, flows: Mapping[UUID, str]) -> ScheduleRow:
     this_deployment = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
     now = datetime.now(UTC)
-    runs = client.read_flow_runs(deployment_filter=this_deployment, limit=_PAGE_SIZE)
+    runs = client.read_flow_runs(deployment_filter=this_deployment, limit=PAGE_SIZE)
     planned = [run.expected_start_time for run in runs if run.state_type == StateType.SCHEDULED]
     past = [run for run in runs if run.start_time is not None or run.end_time is not None]
     past.sort(key=lambda run: run.start_time or run.end_time or now)
@@ -257,47 +248,3 @@ def remove(settings: Settings, name: str) -> None:
     """Remove a schedule and its event trigger; published versions stay. Raises NotFound."""
     with _connect(settings) as client:
         _delete(client, _deployment(client, name))
-
-
-def serve() -> None:
-    """Run due deployments until SIGTERM; `stoker up` runs this in a process of its own."""
-    with get_client(sync_client=True) as client:
-        _clear_stale_runs(client)
-    resume_interrupted(POOL)
-    asyncio.run(_run_worker())
-
-
-async def _run_worker() -> None:
-    from prefect.workers.process import ProcessWorker
-
-    worker = ProcessWorker(work_pool_name=POOL, name="stoker up", prefetch_seconds=2)
-    task = asyncio.ensure_future(worker.start())
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        return
-
-
-def _clear_stale_runs(client: SyncPrefectClient) -> None:
-    """End stale runs of an earlier `stoker up`: those it was running, and all but the last of those missed since."""
-    for run in _runs(client, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING):
-        client.set_flow_run_state(run.id, Crashed(message="ended with `stoker up`"), force=True)
-    missed: dict[object, list[FlowRun]] = {}
-    for run in _runs(client, StateType.SCHEDULED):
-        if run.expected_start_time is not None and run.expected_start_time < datetime.now(UTC):
-            missed.setdefault(run.deployment_id, []).append(run)
-    for runs in missed.values():
-        runs.sort(key=lambda run: run.expected_start_time or datetime.now(UTC))
-        for run in runs[:-1]:
-            client.set_flow_run_state(run.id, Cancelled(message="missed: `stoker up` was not running"), force=True)
-
-
-def _runs(client: SyncPrefectClient, *states: StateType) -> list[FlowRun]:
-    """The runs of our deployments in these states, the first page of them."""
-    return client.read_flow_runs(
-        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))),
-        limit=_PAGE_SIZE,
-    )

@@ -24,7 +24,7 @@ from stoker.flows.services import prefect_server, seaweed
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError, StorageError
 
-READY_S = 120.0  # for a service to answer after its start
+READY_S = 300.0  # for a service to answer after its start; the first takes minutes on a machine that is busy
 _POLL_S = 1.0  # between looks at the services
 _MAX_RESTARTS = 5  # of one service within _RESTART_WINDOW_S; after that it stays down, as starting it did not help
 _RESTART_WINDOW_S = 600.0
@@ -77,7 +77,7 @@ class Supervisor:
 
     def _run(self) -> None:
         self._end_orphans()
-        running.new_owner_token(self._settings.home)
+        running.new_owner_token(self._settings.home)  # children read it from its file: others see their arguments
         try:
             s3, prefect, *others = self._services
             for service in (s3, prefect):

@@ -53,7 +53,7 @@ def start_in_background(settings: Settings) -> Services:
         log = settings.home / "logs" / "up.log"
         with running.open_log(rotate_log(log), anew=True) as file:
             process = subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-m", "stoker.flows.services.child", "up", "0", json.dumps(settings.to_json())],
+                [sys.executable, "-P", "-m", "stoker.flows.services.child", "up", "0", json.dumps(settings.to_json())],
                 env=inherited(),
                 stdin=subprocess.DEVNULL,
                 stdout=file,

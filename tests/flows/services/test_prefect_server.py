@@ -2,10 +2,14 @@
 
 import re
 import urllib.request
+from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
-from tests.flows.conftest import Cli, shards, until, versions
+from stoker.flows.services import prefect_server
+from tests.flows.conftest import AUTH, Cli, shards, until, versions
+from tests.flows.serving import serve
 
 pytestmark = pytest.mark.slow
 WORDS = [f"word-{number}" for number in range(12)]
@@ -20,6 +24,33 @@ def test_without_a_server_a_run_has_one_of_its_own_and_leaves_none(cli: Cli) -> 
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/api/health", timeout=5)
     assert not [line for line in done.stderr.splitlines() if "prefect" in line.lower() and "watched" not in line]
+
+
+def test_a_server_of_ones_own_that_cannot_be_used_is_one_line(served: Cli, prefect_url: str) -> None:
+    recipe = served.recipe(WORDS)
+    served.variables["PREFECT_API_AUTH_STRING"] = "owner:of-another-server"
+    refused = f"stoker: {prefect_url}: the Prefect server refuses this user (HTTP 401); set PREFECT_API_AUTH_STRING or "
+    assert served.refused("ingest", recipe).startswith(refused)
+    done = served("schedule", "--list")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(refused)
+    other = FastAPI()
+    other.get("/health")(lambda: "well")
+    with serve(other) as address:
+        for url, message in (
+            ("http://127.0.0.1:1/api", "the Prefect server does not answer"),
+            ("http://127.0.0.1:x/api", "the Prefect server does not answer"),
+            (address, "no API of a Prefect server (HTTP 404)"),
+        ):
+            served.variables["STOKER_PREFECT_URL"] = url
+            assert message in served.refused("ingest", recipe)
+
+
+def test_the_token_is_in_no_log_and_no_argument(prefect_url: str) -> None:
+    token = AUTH[prefect_url].removeprefix("owner:")
+    arguments = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [line for line in arguments if token.encode() in line]
+    assert token not in repr(prefect_server.Api(prefect_url, AUTH[prefect_url]))
 
 
 def test_a_killed_run_leaves_no_server_behind_and_is_resumed(

@@ -1,18 +1,14 @@
 """Schedules on a real `stoker up`: they run at their time, pause, resume, go; training follows a corpus."""
 
-import os
-import signal
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from stoker.flows import running
-from stoker.flows.services import prefect_server
 from stoker.flows.services.schedule import parse_interval, parse_timetable, timetable_text
 from stoker.pipelines.errors import RecipeError
 from tests.flows.conftest import Cli, ask, until
+from tests.flows.services.conftest import api
 
 
 @pytest.mark.parametrize("text", ["", "5", "0s", "-5m", "9999d", "1w", "every day", "1.5.2h"])
@@ -30,26 +26,13 @@ def test_a_timetable_is_said_in_words() -> None:
     assert timetable_text(parse_timetable(interval="6h")) == "every 6 h"
 
 
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
-    cli = Cli(tmp_path_factory.mktemp("up"))
-    ports = {f"STOKER_{name}_PORT": str(prefect_server.free_port()) for name in ("S3", "PREFECT", "WEB")}
-    cli.variables |= ports
-    home = cli.folder / ".stoker"
-    try:
-        done = cli("up", "--detach")
-        assert done.returncode == 0, done.stderr
-        yield cli
-    finally:
-        known = running.load(home)
-        for process in (known.supervisor, *known.running.values()):
-            if process is not None and process.alive:
-                os.kill(process.pid, signal.SIGKILL)
+@pytest.fixture
+def up(scheduler: Cli) -> Cli:
+    return scheduler
 
 
 def runs(up: Cli, **chosen: Any) -> list[Any]:
-    api = f"{running.load(up.folder / '.stoker').running['prefect'].url}/api"
-    found: list[Any] = ask(api, "/flow_runs/filter", **chosen)
+    found: list[Any] = ask(api(up), "/flow_runs/filter", **chosen)
     return found
 
 

@@ -1,0 +1,216 @@
+"""The worker of `stoker up`: starts the runs of its work pool, each as a process with a command of our own.
+
+A worker of Prefect's starts what the API says: commands, pull steps, entrypoints, working directories, environments,
+from the deployment, the run, the pool's template or an automation. This one takes the run's id from the API and nothing
+else. The process that it starts looks the flow up by its name and checks the parameters: see ``flow_run``.
+
+It builds on private modules of Prefect, whose version is pinned for it; tests attack it and cancel its runs.
+"""
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import anyio
+import anyio.abc
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
+from prefect.runner._process_manager import ProcessHandle
+from prefect.runner._starter_engine import EngineCommandStarter
+from prefect.states import Cancelled, Crashed, Scheduled
+from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+
+from stoker.flows.runs import resume_interrupted
+from stoker.flows.services.schedule import PAGE_SIZE, POOL, POOL_TEMPLATE, POOL_TYPE, read_deployments
+from stoker.flows.settings import Settings
+
+_END_S = 4.5  # for the runs under way, after SIGTERM: they take 4 s at most, and the supervisor waits for 5
+
+
+class Configuration(BaseJobConfiguration):
+    """What a run is started with: nothing of it comes from the API."""
+
+    @classmethod
+    async def from_template_and_values(
+        cls,
+        base_job_template: dict[str, Any],  # Any: JSON values, not looked at
+        values: dict[str, Any],  # Any: as above
+        client: PrefectClient | None = None,
+    ) -> Self:
+        """The configuration, whatever a template, a deployment or a run says."""
+        return cls()
+
+
+class Result(BaseWorkerResult):
+    """How a run's process ended."""
+
+
+class _NoHooks:
+    """Our flows have no hooks. Prefect's own runner of hooks would load the flow from where the API says."""
+
+    async def run_cancellation_hooks(self, flow_run: FlowRun, state: State[Any]) -> None:  # Any: of any flow
+        pass
+
+    async def run_crashed_hooks(self, flow_run: FlowRun, state: State[Any]) -> None:  # Any: of any flow
+        pass
+
+
+class Worker(BaseWorker[Configuration, BaseVariables, Result]):
+    """Runs due flow runs until it is cancelled; ``end_runs`` ends those that are under way."""
+
+    type = POOL_TYPE
+    job_configuration = Configuration
+    _display_name = "Stoker"
+    _description = "Runs what `stoker schedule` scheduled. It takes no commands and no job variables."
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(work_pool_name=POOL, name="stoker up", prefetch_seconds=2)
+        # -P: the working directory, which may hold files of others, is not searched for modules.
+        command = [sys.executable, "-P", "-m", "stoker.flows.services.child"]
+        self._command = shlex.join([*command, "flow-run", "0", json.dumps(settings.to_json())])
+        self._ending = False
+        self._processes: set[int] = set()
+
+    @classmethod
+    def get_default_base_job_template(cls) -> dict[str, Any]:  # Any: JSON values
+        """The template of a new work pool: Prefect's UI then offers no job variables."""
+        return POOL_TEMPLATE
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Start the due runs, unless this worker is ending."""
+        return [] if self._ending else await super().get_and_submit_flow_runs()
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: Configuration,
+        task_status: anyio.abc.TaskStatus[int] | None = None,
+    ) -> Result:
+        """Run a flow run in a process of its own; waits for its end."""
+        ended: list[FlowRunExecutionResult | None] = []
+        with tempfile.TemporaryDirectory(prefix="stoker-run-") as folder:
+            async with FlowRunExecutorContext() as context:
+                starter = EngineCommandStarter(
+                    command=self._command, cwd=folder, control_channel=context.control_channel
+                )
+                executor = context.create_executor(flow_run, starter, propose_submitting=False, hook_runner=_NoHooks())
+
+                async def execute(*, task_status: anyio.abc.TaskStatus[ProcessHandle]) -> None:
+                    ended.append(await executor.submit(task_status=task_status))
+
+                async with anyio.create_task_group() as group:
+                    handle = await group.start(execute)
+                    self._processes.add(handle.pid)
+                    if task_status is not None:
+                        task_status.started(handle.pid)
+                self._processes.discard(handle.pid)
+        if not ended or ended[0] is None or ended[0].status_code is None:
+            raise RuntimeError("the run's process did not start")
+        return Result(status_code=ended[0].status_code, identifier=str(handle.pid))
+
+    async def end_runs(self, *, timeout_s: float) -> None:
+        """Start no more runs, ask those under way to end by SIGTERM, and wait for them up to the timeout."""
+        self._ending = True
+        for pid in list(self._processes):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + timeout_s
+        while self._processes and time.monotonic() < deadline:
+            await anyio.sleep(0.1)
+
+
+def serve(settings: Settings) -> None:
+    """Run due deployments until SIGTERM; `stoker up` runs this in a process of its own."""
+    with get_client(sync_client=True) as client:
+        _clear_stale_runs(client)
+        resume_interrupted(POOL)
+        _prepare_pool(client)
+    asyncio.run(_run_worker(settings))
+
+
+async def _run_worker(settings: Settings) -> None:
+    worker = Worker(settings)
+    task, stop = asyncio.create_task(worker.start()), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        await worker.end_runs(timeout_s=_END_S)
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _prepare_pool(client: SyncPrefectClient) -> None:
+    """Make the work pool. One of type "process", of an earlier version, is replaced; its deployments are kept.
+
+    A pool's type cannot be changed. Deployments lose their pool when it is deleted and get the new one, also after a
+    start that was killed in between; schedules and history are theirs and stay.
+    """
+    new = WorkPoolCreate(name=POOL, type=POOL_TYPE, base_job_template=POOL_TEMPLATE)
+    waiting: list[FlowRun] = []
+    try:
+        old = client.read_work_pool(POOL)
+    except ObjectNotFound:
+        client.create_work_pool(new)
+    else:
+        if old.type != POOL_TYPE:
+            kept = {"description": old.description, "is_paused": old.is_paused}
+            new = new.model_copy(update=kept | {"concurrency_limit": old.concurrency_limit})
+            waiting = [run for run in _runs(client, StateType.SCHEDULED) if not run.auto_scheduled or _is_due(run)]
+            client.delete_work_pool(POOL)
+            client.create_work_pool(new)
+    for deployment in read_deployments(client).values():
+        if deployment.work_pool_name is None:
+            client.update_deployment(deployment.id, DeploymentUpdate(work_pool_name=POOL))
+    for run in waiting:  # a run stays in the pool that it was made for: make it again; a timetable's come by themselves
+        client.set_flow_run_state(run.id, Cancelled(message="made again for this version of Stoker"), force=True)
+        if run.deployment_id is not None:
+            client.create_flow_run_from_deployment(
+                run.deployment_id, parameters=run.parameters, state=Scheduled(scheduled_time=run.expected_start_time)
+            )
+
+
+def _clear_stale_runs(client: SyncPrefectClient) -> None:
+    """End stale runs of an earlier `stoker up`: those it was running, and all but the last of those missed since."""
+    for run in _runs(client, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING):
+        client.set_flow_run_state(run.id, Crashed(message="ended with `stoker up`"), force=True)
+    missed: dict[object, list[FlowRun]] = {}
+    for run in _runs(client, StateType.SCHEDULED):
+        if _is_due(run):
+            missed.setdefault(run.deployment_id, []).append(run)
+    for runs in missed.values():
+        runs.sort(key=lambda run: run.expected_start_time or datetime.now(UTC))
+        for run in runs[:-1]:
+            client.set_flow_run_state(run.id, Cancelled(message="missed: `stoker up` was not running"), force=True)
+
+
+def _is_due(run: FlowRun) -> bool:
+    return run.expected_start_time is not None and run.expected_start_time < datetime.now(UTC)
+
+
+def _runs(client: SyncPrefectClient, *states: StateType) -> list[FlowRun]:
+    """The runs of our deployments in these states, the first page of them."""
+    return client.read_flow_runs(
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))),
+        limit=PAGE_SIZE,
+    )
