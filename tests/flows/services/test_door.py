@@ -150,6 +150,9 @@ def test_the_owner_logs_in_by_a_link_and_pauses_a_schedule_by_hand(scheduler: Cl
     def deployment() -> Any:
         return ask(api(scheduler), "/deployments/filter", deployments={"name": {"any_": ["clicked"]}})[0]
 
+    def becomes(expected: bool) -> bool:
+        return bool(until(lambda: active(deployment()) == expected, 60))
+
     with chromium(tmp_path / "profile") as browser:
         tab = browser.tab(link.replace(token, "x" * 43))
         tab.until("document.body.innerText.includes('not valid any more')")
@@ -167,7 +170,7 @@ def test_the_owner_logs_in_by_a_link_and_pauses_a_schedule_by_hand(scheduler: Cl
         before = active(deployment())
         for expected in (not before, before):
             tab.run(f"{switch}.click()")
-            assert until(lambda expected=expected: active(deployment()) == expected, 60)
+            assert becomes(expected)
         policy = [text for text in browser.console if "Content Security Policy" in text]
         assert not [text for text in policy if "amplitude.com" not in text]  # its analytics service is not asked
     assert scheduler("schedule", "--remove", "clicked").returncode == 0
