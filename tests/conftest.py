@@ -5,12 +5,16 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from stoker.flows.services import seaweed
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.stores.s3 import S3Store
 
 BUCKET = "stoker-tests"
+
+settings.register_profile("stoker", deadline=None)  # of an example: a busy machine misses any
+settings.load_profile("stoker")
 
 # A shell has what it starts in the background ignore interrupts, and what that starts too; some tests send them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -30,11 +30,17 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="finds listening sockets in Linux's /proc"),
 ]
 # The services whose doors are asked: each has a row in HEALTH.
-SERVICES = ("s3", "web")
+SERVICES = ("s3", "web", "prefect")
 # Paths that everybody may ask, and what they tell.
 HEALTH: dict[str, dict[str, re.Pattern[bytes]]] = {
     "s3": {path: re.compile(b"") for path in ("/healthz", "/status", "/readyz")},
     "web": {"/healthz": re.compile(rb"\s*\w*\s*"), "/login": re.compile(b"(?s)<!doctype html>.*")},
+    "prefect": {
+        "/api/health": re.compile(b"true"),
+        "/door/login": re.compile(b"(?s)<!doctype html>.*"),
+        **dict.fromkeys(("/", "/dashboard"), re.compile(b"(?is)<!doctype html>.*")),  # the files of Prefect's UI
+        "/ui-settings": re.compile(rb'\{"api_url":"/api",[\w":,\[\]/]*"auth":"BASIC",[\w":,\[\]/]*\}'),
+    },
 }
 REFUSALS = (401, 403, 404, 405, 421)  # 405: there is no such method at this path
 TLS_ONLY = b"Client sent an HTTP request to an HTTPS server."
@@ -96,6 +102,39 @@ PATHS = {
         "/metrics",
     ),
 }
+PATHS["prefect"] = (
+    "/",
+    "/dashboard",
+    "/ui-settings",
+    "/docs",
+    "/redoc",
+    "/openapi.json",
+    "/door/login",
+    "/door/../api/flows/count",
+    "/api",
+    "/api/",
+    "/api/docs",
+    "/api/openapi.json",
+    "/api/health",
+    "/api/ready",
+    "/api/version",
+    "/api/hello",
+    "/api/admin/version",
+    "/api/admin/settings",
+    "/api/admin/database/clear",
+    "/api/csrf-token?client=evil",
+    "/api/flows/",
+    "/api/flows/count",
+    "/api/flows/filter",
+    "/api/deployments/filter",
+    "/api/work_pools/stoker",
+    "/api/ui/flow_runs/history",
+    "/api/events",
+    "/api/logs/out",
+    "//api/flows/count",
+    "/API/flows/count",
+    "/%61pi/flows/count",
+)
 SECRET = b"of the owner alone"
 
 

@@ -28,7 +28,7 @@ def up(cli: Cli) -> Iterator[Cli]:
     s3, prefect, web = free(3)
     cli.variables |= {"STOKER_S3_PORT": s3, "STOKER_PREFECT_PORT": prefect, "STOKER_WEB_PORT": web}
     try:
-        done = cli("up", "--detach")
+        done = cli("up", "--detach", timeout=300)
         assert done.returncode == 0, done.stderr
         yield cli
     finally:
