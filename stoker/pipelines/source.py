@@ -46,8 +46,7 @@ class Context:
 
         Raises OutsideRecipe as ``path`` does, if any of them leaves ``root``.
         """
-        fixed = next((parent for parent in (Path(pattern), *Path(pattern).parents) if not has_magic(str(parent))), "")
-        self._check([self.root / fixed], pattern)
+        self.check_pattern(pattern)
         whole = self.root / pattern
         if not has_magic(pattern) or os.path.lexists(whole):
             paths = [whole] if os.path.lexists(whole) else []
@@ -55,6 +54,17 @@ class Context:
             paths = sorted(map(Path, glob(str(Path(escape(str(self.root))) / pattern), recursive=True)))
         self._check(paths, pattern)
         return paths
+
+    def check_pattern(self, pattern: str) -> None:
+        """Raise OutsideRecipe if the text of a path or a glob leaves ``root``: before its first wildcard, or by "..".
+
+        Looks into no folder, however many files match: a link among them is refused by ``glob``.
+        """
+        path = Path(pattern)
+        fixed = next((parent for parent in (path, *path.parents) if not has_magic(str(parent))), "")
+        # ".." behind a wildcard leads out of whatever that matches; "**" also matches no folder.
+        shortest = Path(*(part for part in path.parts if part != "**"))
+        self._check([self.root / fixed, self.root / shortest], pattern)
 
     def _check(self, paths: Iterable[Path], name: str | Path) -> None:
         """Raise OutsideRecipe for the first path that lies outside of ``root`` when links are followed."""
@@ -112,7 +122,7 @@ class Source:
     # partition is in its payload, so changing them does not read unchanged partitions again.
     planning: ClassVar[frozenset[str]] = frozenset()
     # Options that name files or folders. They are checked before anything is read, see ``Context.trusted``; None: any
-    # option whose text is the path of something counts.
+    # option whose text is the path of something counts, but for mere dots and separators ("/", "..").
     path_options: ClassVar[frozenset[str] | None] = None
 
     def partitions(self, context: Context) -> Iterator[Partition]:

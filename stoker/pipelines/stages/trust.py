@@ -27,7 +27,7 @@ def check_paths(recipe: Recipe, context: Context) -> None:
     for kind, component in components:
         for option, text in _paths(component, context.root):
             try:
-                context.glob(text)
+                context.check_pattern(text)
             except OutsideRecipe as error:
                 raise OutsideRecipe(f"{kind} {name_of(component)!r}: {option} {error}") from None
 
@@ -48,8 +48,11 @@ def _paths(component: Source | Step | Rule, root: Path) -> Iterator[tuple[str, s
 def _as_path(text: str, root: Path) -> Iterator[str]:
     """A text of unknown meaning, if it is the path of something, or a glob below something.
 
-    The same text may be a pattern of URLs or a regular expression: these name nothing that is there.
+    The same text may be a pattern of URLs or a regular expression: these name nothing that is there. Or it is a mark
+    between words or sentences, such as "/" or ".": a path of nothing else is no reason to refuse a recipe.
     """
+    if not text.strip("./"):
+        return
     path = os.path.expanduser(text)
     first_glob = min((path.index(char) for char in "*?[" if char in path), default=len(path))
     fixed = path if first_glob == len(path) else os.path.dirname(path[:first_glob])

@@ -1,5 +1,6 @@
 """A recipe whose paths leave its folder is refused before anything is read."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,39 @@ def test_options_of_plug_ins_that_name_something_outside_are_found(value: Any, t
 @pytest.mark.parametrize("value", ["../none.txt", "/no/such/*", "^/a/.*$", "en/de", "https://example.org/../a", "", 3])
 def test_options_of_plug_ins_that_name_nothing_are_no_paths(value: Any, tmp_path: Path) -> None:
     check_paths(replace(recipe(()), source=Careless(value)), context(tmp_path))
+
+
+@pytest.mark.parametrize("value", ["/", ".", "..", "../..", "..."])
+def test_dots_and_separators_are_no_paths_unless_the_option_is_one(value: str, tmp_path: Path) -> None:
+    made = replace(recipe(()), source=Careless(value), steps=(WordList(value),))
+    check_paths(made, context(tmp_path))
+    if value in ("/", "..", "../.."):
+        with pytest.raises(OutsideRecipe, match="source 'local_files': files"):
+            check_paths(of_source(tmp_path, name="local_files", files=value), context(tmp_path))
+
+
+@pytest.mark.parametrize("pattern", ["*/../../private.txt", "**/../*.txt", "inside/*/../../../*.txt"])
+def test_a_way_out_behind_a_wildcard_is_refused(pattern: str, tmp_path: Path) -> None:
+    root = tmp_path / "recipe"
+    root.mkdir()
+    with pytest.raises(OutsideRecipe, match="leads to"):
+        check_paths(of_source(root, name="local_files", files=pattern), context(root))
+
+
+def test_matches_of_a_glob_are_refused_when_they_are_read_and_not_listed_before(tmp_path: Path) -> None:
+    root = tmp_path / "recipe"
+    (root / "texts").mkdir(parents=True)
+    (root / "texts" / "a.txt").write_text("a")
+    (tmp_path / "private.txt").write_text("private")
+    (root / "texts" / "b.txt").symlink_to("../../private.txt")
+    made = of_source(root, name="image_urls", lists="texts/*.txt")
+    listed: list[str] = []
+    sys.addaudithook(lambda event, arguments: listed.append(str(arguments[0])) if event == "os.scandir" else None)
+    check_paths(made, context(root))
+    assert [folder for folder in listed if folder.startswith(str(root))] == []
+    with pytest.raises(OutsideRecipe, match=r"leads to .*private"):
+        plan(made, context(root))
+    assert [folder for folder in listed if folder.startswith(str(root))]
+    files = of_source(root, name="local_files", files="texts/*.txt")
+    read = [candidate for part in plan(files, context(root)) for candidate in files.source.read(part, context(root))]
+    assert [candidate.rejected and candidate.rejected.reason for candidate in read] == [None, "outside"]
