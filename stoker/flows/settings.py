@@ -256,6 +256,14 @@ def put_environment(variables: Mapping[str, str], *, without: Collection[str] = 
     os.environ.update(variables)
 
 
+def reach_loopback_directly() -> None:
+    """Keep requests to this machine from a proxy that the environment names: they carry the owner's token."""
+    text = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [host.strip() for host in text.split(",") if host.strip()]
+    names = ",".join([*hosts, *(host for host in ("127.0.0.1", "localhost", "::1") if host not in hosts)])
+    os.environ.update(no_proxy=names, NO_PROXY=names)
+
+
 def _names() -> list[str]:
     return [field.name for field in dataclasses.fields(Settings)]
 

@@ -1,11 +1,12 @@
 """Where a setting comes from, and what a wrong one says."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from stoker.flows.settings import Settings, _names, load, shows_windows, table
+from stoker.flows.settings import Settings, _names, load, reach_loopback_directly, shows_windows, table
 from stoker.flows.settings_files import SettingsError
 from stoker.storage.errors import StorageUnavailable
 
@@ -181,3 +182,11 @@ def test_a_browser_is_seen_where_there_is_a_display_or_the_user_chose_one() -> N
     assert not shows_windows({"SSH_CONNECTION": "x", "DISPLAY": ""})
     for variable in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
         assert shows_windows({variable: ":0"})
+
+
+def test_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "intranet.example, localhost")
+    monkeypatch.setenv("no_proxy", "")
+    for _ in range(2):
+        reach_loopback_directly()
+        assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "intranet.example,localhost,127.0.0.1,::1"

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from stoker import __version__
 from stoker.flows import signals
-from stoker.flows.settings import RUNNERS, UsageError
+from stoker.flows.settings import RUNNERS, UsageError, reach_loopback_directly
 from stoker.storage.errors import StokerError
 
 DONE, REFUSED, USAGE = 0, 1, 2
@@ -46,6 +46,7 @@ def _run(argv: Sequence[str] | None) -> int:
         arguments = parser().parse_args(argv)
         module, _, name = arguments.run.partition(":")
         function = getattr(import_module(module), name)
+    reach_loopback_directly()
     code: int = function(arguments)
     sys.stdout.flush()
     return code

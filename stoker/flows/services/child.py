@@ -1,9 +1,10 @@
-"""The main program of a service's process: `python -m stoker.flows.services.child NAME PORT SETTINGS`."""
+"""The main program of a service's process: `python -m stoker.flows.services.child NAME SOCKET SETTINGS`."""
 
 import fcntl
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from importlib import import_module
@@ -11,7 +12,7 @@ from types import FrameType
 
 from stoker.flows import running
 from stoker.flows.services import door, prefect_server
-from stoker.flows.settings import Settings, put_environment
+from stoker.flows.settings import Settings, put_environment, reach_loopback_directly
 
 _HOST = prefect_server.HOST
 _STOP_S = 3  # after its parent's end, before the process exits at once
@@ -20,17 +21,21 @@ _MODULES = {"demo": "stoker.flows.demo.server"}
 _FLOWS = {name: f"stoker.flows.{name}" for name in ("ingest", "train")}  # what a schedule may run
 
 
-def main(name: str, port: int, settings: Settings) -> None:
-    """Serve until SIGTERM, or until the parent that holds a pipe to our standard input ends."""
+def main(name: str, descriptor: int, settings: Settings) -> None:
+    """Serve until SIGTERM, or until the parent that holds a pipe to our standard input ends.
+
+    A server gets the descriptor of its listening socket; 0 stands for none.
+    """
+    reach_loopback_directly()
     token = _read_token() if name == "prefect-temporary" else ""
     if not os.path.samestat(os.fstat(0), os.stat(os.devnull)):
         threading.Thread(target=_end_with_parent, daemon=True).start()
     if name == "prefect":
-        _prefect(port, settings, running.owner_token(settings.home), temporary=False)
+        _prefect(_listener(descriptor), settings, running.owner_token(settings.home), temporary=False)
     elif name == "prefect-temporary":
-        _prefect(port, settings, token, temporary=True)
+        _prefect(_listener(descriptor), settings, token, temporary=True)
     elif name == "web":
-        _web(port, settings)
+        _web(_listener(descriptor), settings)
     elif name == "schedule":
         _schedule(settings)
     elif name == "flow-run":
@@ -41,6 +46,12 @@ def main(name: str, port: int, settings: Settings) -> None:
         import_module(_MODULES[name]).main(settings.home / name)
     else:
         raise SystemExit(f"stoker.flows.services.child: no service is called {name!r}")
+
+
+def _listener(descriptor: int) -> socket.socket:
+    """The listening socket that the parent opened: so no other user can have taken its port."""
+    os.set_inheritable(descriptor, False)
+    return socket.socket(fileno=descriptor)
 
 
 def _read_token() -> str:
@@ -60,11 +71,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _prefect(port: int, settings: Settings, token: str, *, temporary: bool) -> None:
+def _prefect(listener: socket.socket, settings: Settings, token: str, *, temporary: bool) -> None:
     """A Prefect server behind our door, on loopback, with one start at a time on a database."""
     if not token:
         raise SystemExit("stoker.flows.services.child: no token for the Prefect server")
-    variables = prefect_server.environment(settings, f"http://{_HOST}:{port}/api", quiet=False)
+    variables = prefect_server.environment(settings, f"http://{_HOST}:{listener.getsockname()[1]}/api", quiet=False)
     put_environment(variables | door.server_environment(token))
     home = settings.home / "prefect"
     home.mkdir(parents=True, exist_ok=True)
@@ -85,8 +96,6 @@ def _prefect(port: int, settings: Settings, token: str, *, temporary: bool) -> N
 
     config = uvicorn.Config(
         door.Door(create_app(final=True, ephemeral=temporary), token),
-        host=_HOST,
-        port=port,
         log_level="warning",
         lifespan="on",
         proxy_headers=False,
@@ -94,10 +103,10 @@ def _prefect(port: int, settings: Settings, token: str, *, temporary: bool) -> N
         ws_max_size=door.MAX_FRAME,
         timeout_graceful_shutdown=5,
     )
-    Server(config).run()
+    Server(config).run(sockets=[listener])
 
 
-def _web(port: int, settings: Settings) -> None:
+def _web(listener: socket.socket, settings: Settings) -> None:
     import uvicorn
 
     from stoker.flows import running
@@ -106,7 +115,8 @@ def _web(port: int, settings: Settings) -> None:
 
     hosts = accepted_hosts(settings.web_host, settings.web_names.split(",") if settings.web_names else ())
     app = make_app(settings.open_store, token=running.owner_token(settings.home), hosts=hosts)
-    uvicorn.run(app, host=settings.web_host, port=port, log_level="warning", server_header=False)
+    config = uvicorn.Config(app, log_level="warning", server_header=False)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _schedule(settings: Settings) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +17,11 @@ from typing import NamedTuple
 from stoker.flows import running
 from stoker.flows.running import make_private, open_log
 from stoker.flows.services.door import auth_string
-from stoker.flows.settings import Settings, inherited, put_environment
+from stoker.flows.settings import Settings, inherited, put_environment, reach_loopback_directly
 from stoker.storage.errors import StokerError
 
 HOST = "127.0.0.1"
+_BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
 READY_S = 300.0  # a new database takes 100 s on a machine that is busy
 _FLUSH_S = 2  # for each kind of pending reports
 _STOP_S = 4  # for a temporary server to end
@@ -72,6 +73,7 @@ def enter(settings: Settings, api: Api) -> None:
 @contextmanager
 def connected(settings: Settings) -> Iterator[str]:
     """The API address of a server that answers; flows of this process report to it. Raises StokerError."""
+    reach_loopback_directly()
     api = known_api(settings)
     if api is not None:
         if not answers(api.url):
@@ -168,9 +170,11 @@ def _flush() -> None:
 @contextmanager
 def temporary(settings: Settings) -> Iterator[Api]:
     """A server that ends with this process, however this process ends; its database is that of `stoker up`."""
-    port, token = free_port(), secrets.token_urlsafe(32)
+    token = secrets.token_urlsafe(32)
     log = settings.home / "logs" / "prefect-temporary.log"
-    process = start_child(settings, "prefect-temporary", port, log=log, tied=True)
+    with listen() as listener:
+        port = listener.getsockname()[1]
+        process = start_child(settings, "prefect-temporary", listener, log=log, tied=True)
     assert process.stdin is not None
     try:
         with suppress(BrokenPipeError):  # it ended already: _await_answer says so
@@ -189,9 +193,12 @@ def temporary(settings: Settings) -> Iterator[Api]:
 
 
 def start_child(
-    settings: Settings, name: str, port: int, *, log: Path, tied: bool, extra: Mapping[str, str] | None = None
+    settings: Settings, name: str, listener: socket.socket | None, *, log: Path, tied: bool
 ) -> subprocess.Popen[bytes]:
-    """Start a service of ``stoker.flows.services.child``; if ``tied``, it ends when this process does."""
+    """Start a service of ``stoker.flows.services.child``; if ``tied``, it ends when this process does.
+
+    It serves at ``listener``, which the caller closes afterwards.
+    """
     make_private(settings.home)
     with open_log(log) as file:
         return subprocess.Popen(  # noqa: S603  # our own module
@@ -201,10 +208,11 @@ def start_child(
                 "-m",
                 "stoker.flows.services.child",
                 name,
-                str(port),
+                str(listener.fileno() if listener else 0),
                 json.dumps(settings.to_json()),
             ],
-            env=inherited(without=_USER_VARIABLES) | dict(extra or {}),
+            env=inherited(without=_USER_VARIABLES),
+            pass_fds=[listener.fileno()] if listener else [],
             stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -225,14 +233,32 @@ def _await_answer(process: subprocess.Popen[bytes], api: str, log: Path) -> None
         time.sleep(0.1)
 
 
-def free_port(preferred: int = 0, host: str = HOST) -> int:
-    """The preferred port, or any free one if it is taken. Raises OSError if this machine lacks the address ``host``."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+def listen(preferred: int = 0, host: str = HOST) -> socket.socket:
+    """A socket that listens at the preferred port, or at any free one if it is taken.
+
+    A service gets the socket and not the number of a free port: another user of the machine could take that port
+    first, and would be sent the owner's token. Raises OSError if this machine lacks the address ``host``.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, preferred))
+            listener.listen(_BACKLOG)  # at once: until it listens, others may bind the same port
         except OSError:
+            listener.close()
+            listener = socket.socket(listener.family)
             listener.bind((host, 0))
+            listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def free_port(preferred: int = 0) -> int:
+    """The preferred port, or any free one if it is taken; for servers that open their ports themselves."""
+    with listen(preferred) as listener:
         return int(listener.getsockname()[1])
 
 

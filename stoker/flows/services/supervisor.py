@@ -7,6 +7,7 @@ itself is started again, after a wait that doubles, at most ``_MAX_RESTARTS`` ti
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -105,7 +106,7 @@ class Supervisor:
         """Serve the demo's web site too, once `stoker demo` ran here: its corpora name the site's addresses."""
         port = self._settings.home / "demo" / "port"
         if port.exists() and all(service.name != "demo" for service in self._services):
-            start = partial(self._child, "demo", int(port.read_text()))
+            start = partial(self._start_demo, int(port.read_text()))
             service = _Service("demo", "demo's web site", start, _answers_http)
             self._services.append(service)
             service.process, service.url = service.start()
@@ -170,21 +171,23 @@ class Supervisor:
         self._save(ready=True)
 
     def _start(self, name: str) -> tuple[subprocess.Popen[bytes], str]:
-        port = self._ports.get(name, 0)
+        if name not in self._ports:
+            return self._child(name), ""
         host = self._settings.web_host if name == "web" else prefect_server.HOST
-        if name in self._ports:
-            try:
-                port = self._ports[name] = prefect_server.free_port(port, host)
-            except OSError as error:
-                raise StokerError(f"STOKER_WEB_HOST: {host} is no address of this machine ({error.strerror})") from None
-        process, url = self._child(name, port)
-        return process, _local_url(host, port) if url else ""
+        try:
+            listener = prefect_server.listen(self._ports[name], host)
+        except OSError as error:
+            raise StokerError(f"STOKER_WEB_HOST: {host} is no address of this machine ({error.strerror})") from None
+        with listener:
+            port = self._ports[name] = listener.getsockname()[1]
+            return self._child(name, listener), _local_url(host, port)
 
-    def _child(self, name: str, port: int) -> tuple[subprocess.Popen[bytes], str]:
-        process = prefect_server.start_child(
-            self._settings, name, port, log=rotate_log(self._logs / f"{name}.log"), tied=False
-        )
-        return process, f"http://{prefect_server.HOST}:{port}" if port else ""
+    def _child(self, name: str, listener: socket.socket | None = None) -> subprocess.Popen[bytes]:
+        log = rotate_log(self._logs / f"{name}.log")
+        return prefect_server.start_child(self._settings, name, listener, log=log, tied=False)
+
+    def _start_demo(self, port: int) -> tuple[subprocess.Popen[bytes], str]:
+        return self._child("demo"), f"http://{prefect_server.HOST}:{port}"
 
     def _start_s3(self) -> tuple[subprocess.Popen[bytes], str]:
         access_key, secret_key = running.credentials(self._settings.home, make=True)

@@ -1,13 +1,18 @@
 """The temporary Prefect server of a run: started when there is no other, and ended with the run."""
 
 import re
+import socket
+import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 
+from stoker.flows import running
 from stoker.flows.services import prefect_server
+from stoker.flows.settings import Settings
 from tests.flows.conftest import AUTH, Cli, shards, until, versions
 from tests.flows.serving import serve
 
@@ -16,6 +21,8 @@ WORDS = [f"word-{number}" for number in range(12)]
 
 
 def test_without_a_server_a_run_has_one_of_its_own_and_leaves_none(cli: Cli) -> None:
+    # Nobody is at this proxy: what goes to it fails, and the owner's token must not.
+    cli.variables |= {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     done = cli("ingest", cli.recipe(WORDS))
     assert done.returncode == 0, done.stderr
     assert len(versions(cli)) == 1
@@ -86,3 +93,25 @@ def test_two_runs_at_once_both_end_and_nothing_is_lost(cli: Cli) -> None:
     errors = [run.communicate(timeout=180)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], errors
     assert versions(cli) == ["words/versions/00000001.json"]
+
+
+def test_no_other_user_can_take_the_port_of_a_server_that_starts(tmp_path: Path) -> None:
+    running.new_owner_token(tmp_path)
+    with prefect_server.listen() as listener:
+        port = listener.getsockname()[1]
+        process = prefect_server.start_child(
+            Settings(home=tmp_path), "web", listener, log=tmp_path / "web.log", tied=False
+        )
+    try:
+        deadline, answer = time.monotonic() + 60, b""
+        while not answer and time.monotonic() < deadline:
+            with socket.socket() as thief:
+                thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                with pytest.raises(OSError, match="in use"):
+                    thief.bind(("127.0.0.1", port))
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1) as response:
+                answer = response.read()
+        assert answer == b"ok\n"
+    finally:
+        process.kill()
+        process.wait()
