@@ -256,12 +256,17 @@ def put_environment(variables: Mapping[str, str], *, without: Collection[str] = 
     os.environ.update(variables)
 
 
-def reach_loopback_directly() -> None:
-    """Keep requests to this machine from a proxy that the environment names: they carry the owner's token."""
+def prepare_environment() -> None:
+    """Keep requests to this machine, which carry the owner's token, from a proxy that the environment names.
+
+    And make PYTHONPATH absolute, as services and workers run in another folder.
+    """
     text = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     hosts = [host.strip() for host in text.split(",") if host.strip()]
     names = ",".join([*hosts, *(host for host in ("127.0.0.1", "localhost", "::1") if host not in hosts)])
     os.environ.update(no_proxy=names, NO_PROXY=names)
+    if folders := os.environ.get("PYTHONPATH"):
+        os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, folders.split(os.pathsep)))
 
 
 def _names() -> list[str]:

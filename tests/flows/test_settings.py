@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.flows.settings import Settings, _names, load, reach_loopback_directly, shows_windows, table
+from stoker.flows.settings import Settings, _names, load, prepare_environment, shows_windows, table
 from stoker.flows.settings_files import SettingsError
 from stoker.storage.errors import StorageUnavailable
 
@@ -188,5 +188,5 @@ def test_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("NO_PROXY", "intranet.example, localhost")
     monkeypatch.setenv("no_proxy", "")
     for _ in range(2):
-        reach_loopback_directly()
+        prepare_environment()
         assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "intranet.example,localhost,127.0.0.1,::1"

@@ -62,9 +62,10 @@ def _check_schedule(settings: Settings, recipe: "Recipe", where: str) -> None:
 
             with tempfile.TemporaryDirectory(prefix="stoker-") as home:  # Prefect makes its home when it is imported
                 prefect_server.enter(replace(settings, home=Path(home)), prefect_server.Api(""))
-                from stoker.flows.services.schedule import parse_timetable
+                with prefect_server.away_from_settings():
+                    from stoker.flows.services.schedule import parse_timetable
 
-                parse_timetable(cron=cron, timezone=timezone)
+                    parse_timetable(cron=cron, timezone=timezone)
     except RecipeError as error:
         raise RecipeError(f"{where}: schedule: {error}") from None
     except (ValueError, OSError, KeyError):

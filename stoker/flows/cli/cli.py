@@ -14,7 +14,7 @@ from typing import Protocol
 
 from stoker import __version__
 from stoker.flows import signals
-from stoker.flows.settings import RUNNERS, UsageError, reach_loopback_directly
+from stoker.flows.settings import RUNNERS, UsageError, prepare_environment
 from stoker.storage.errors import StokerError
 
 DONE, REFUSED, USAGE = 0, 1, 2
@@ -46,7 +46,7 @@ def _run(argv: Sequence[str] | None) -> int:
         arguments = parser().parse_args(argv)
         module, _, name = arguments.run.partition(":")
         function = getattr(import_module(module), name)
-    reach_loopback_directly()
+    prepare_environment()
     code: int = function(arguments)
     sys.stdout.flush()
     return code

@@ -1,6 +1,7 @@
 """Subcommands that run something. Each function gets the parsed arguments and returns the exit code."""
 
 import ipaddress
+import os
 import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
@@ -103,9 +104,13 @@ def schedule(arguments: Namespace) -> int:
 
 
 def _point_at_prefect(settings: Settings) -> None:
-    """Set Prefect's variables before its first import: it must not read the user's set-up for other work."""
+    """Set Prefect's variables before its first import: it must not read the user's set-up for other work.
+
+    Nor files of the working directory, which is left for good: paths are absolute by now.
+    """
     from stoker.flows.services import prefect_server
 
+    os.chdir("/")
     prefect_server.enter(settings, prefect_server.known_api(settings) or prefect_server.Api(""))
 
 

@@ -12,7 +12,7 @@ from types import FrameType
 
 from stoker.flows import running
 from stoker.flows.services import door, prefect_server
-from stoker.flows.settings import Settings, put_environment, reach_loopback_directly
+from stoker.flows.settings import Settings, prepare_environment, put_environment
 
 _HOST = prefect_server.HOST
 _STOP_S = 3  # after its parent's end, before the process exits at once
@@ -26,7 +26,7 @@ def main(name: str, descriptor: int, settings: Settings) -> None:
 
     A server gets the descriptor of its listening socket; 0 stands for none.
     """
-    reach_loopback_directly()
+    prepare_environment()
     token = _read_token() if name == "prefect-temporary" else ""
     if not os.path.samestat(os.fstat(0), os.stat(os.devnull)):
         threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import secrets
 import socket
 import subprocess
@@ -10,14 +11,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from stoker.flows import running
 from stoker.flows.running import make_private, open_log
 from stoker.flows.services.door import auth_string
-from stoker.flows.settings import Settings, inherited, put_environment, reach_loopback_directly
+from stoker.flows.settings import Settings, inherited, prepare_environment, put_environment
 from stoker.storage.errors import StokerError
 
 HOST = "127.0.0.1"
@@ -73,21 +74,35 @@ def enter(settings: Settings, api: Api) -> None:
 @contextmanager
 def connected(settings: Settings) -> Iterator[str]:
     """The API address of a server that answers; flows of this process report to it. Raises StokerError."""
-    reach_loopback_directly()
+    prepare_environment()
     api = known_api(settings)
-    if api is not None:
-        if not answers(api.url):
-            raise StokerError(
-                f"{api.url}: the Prefect server does not answer; see `stoker up`, or unset STOKER_PREFECT_URL"
-            )
+    if api is not None and not answers(api.url):
+        raise StokerError(
+            f"{api.url}: the Prefect server does not answer; see `stoker up`, or unset STOKER_PREFECT_URL"
+        )
+    with nullcontext(api) if api is not None else temporary(settings) as api, away_from_settings():
         enter(settings, api)
         with _reporting_to(api):
             yield api.url
-        return
-    with temporary(settings) as api:
-        enter(settings, api)
-        with _reporting_to(api):
-            yield api.url
+
+
+@contextmanager
+def away_from_settings() -> Iterator[None]:
+    """Work in the root folder, which only the superuser can write to.
+
+    Prefect takes settings from .env, prefect.toml and pyproject.toml of the working directory, whoever wrote them, at
+    its import and later; some of them name code to run.
+    """
+    try:
+        before = os.getcwd()
+    except FileNotFoundError:  # it was removed
+        before = "/"
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.chdir(before)
 
 
 def known_api(settings: Settings) -> Api | None:
@@ -213,6 +228,7 @@ def start_child(
             ],
             env=inherited(without=_USER_VARIABLES),
             pass_fds=[listener.fileno()] if listener else [],
+            cwd="/",  # see ``away_from_settings``
             stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -55,6 +55,7 @@ def start_in_background(settings: Settings) -> Services:
             process = subprocess.Popen(  # noqa: S603  # our own module
                 [sys.executable, "-P", "-m", "stoker.flows.services.child", "up", "0", json.dumps(settings.to_json())],
                 env=inherited(),
+                cwd="/",  # as every service
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

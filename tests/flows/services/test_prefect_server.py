@@ -1,5 +1,6 @@
 """The temporary Prefect server of a run: started when there is no other, and ended with the run."""
 
+import json
 import re
 import socket
 import time
@@ -23,9 +24,17 @@ WORDS = [f"word-{number}" for number in range(12)]
 def test_without_a_server_a_run_has_one_of_its_own_and_leaves_none(cli: Cli) -> None:
     # Nobody is at this proxy: what goes to it fails, and the owner's token must not.
     cli.variables |= {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    # Prefect takes settings from these files of the working directory; this one names code to run.
+    planted = {"version": 1, "handlers": {"h": {"class": "subprocess.Popen", "args": ["touch", "planted"]}}}
+    (cli.folder / "logging.yml").write_text(json.dumps(planted | {"root": {"handlers": ["h"]}}))
+    setting = f'"{cli.folder / "logging.yml"}"'
+    (cli.folder / ".env").write_text(f"PREFECT_LOGGING_SETTINGS_PATH={setting}\n")
+    (cli.folder / "pyproject.toml").write_text(f"[tool.prefect.logging]\nsettings_path = {setting}\n")
+    (cli.folder / "prefect.toml").write_text(f"[logging]\nsettings_path = {setting}\n")
     done = cli("ingest", cli.recipe(WORDS))
     assert done.returncode == 0, done.stderr
     assert len(versions(cli)) == 1
+    assert not (cli.folder / "planted").exists()
     port = re.search(r"watched at http://127\.0\.0\.1:(\d+)", done.stderr)
     assert port is not None
     with pytest.raises(OSError, match="refused"):
