@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -32,8 +33,7 @@ _folders: list[tempfile.TemporaryDirectory[str]] = []  # of local Ray clusters
 def make(settings: Settings) -> TaskRunner[Any]:  # Any: each runner has futures of its own
     """The task runner that the settings name. Raises StokerError when it is not installed."""
     if settings.runner in ("processes", "dask"):
-        # A run that had to be cut off leaves semaphores, and the process that removes them tells the terminal of it.
-        sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+        _hide_leftovers()
     if settings.runner == "processes":
         return ProcessPoolTaskRunner(max_workers=settings.slots, initializer=_obey_parent)
     if settings.runner == "ray":
@@ -41,6 +41,18 @@ def make(settings: Settings) -> TaskRunner[Any]:  # Any: each runner has futures
     if settings.runner == "dask":
         return _dask(settings)
     return ThreadPoolTaskRunner(max_workers=settings.slots)
+
+
+@functools.cache
+def _hide_leftovers() -> None:
+    """A run that had to be cut off leaves semaphores, and the process that removes them tells the terminal of it."""
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+
+
+@functools.cache
+def _ray_token() -> str:
+    """One for each process: Ray's driver keeps the first that it reads."""
+    return secrets.token_hex(32)
 
 
 def _obey_parent() -> None:
@@ -61,7 +73,7 @@ def _ray(settings: Settings) -> TaskRunner[Any]:  # Any: as above
     if not settings.ray_address:
         # A local cluster listens on all addresses of the machine: it does what the holder of this token says. A user's
         # own cluster has a token of its own. Ray reads the variables when it is imported.
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _ray_token()}
         put_environment(token | {"RAY_USAGE_STATS_ENABLED": "0"}, without=("RAY_AUTH_TOKEN_PATH",))
     try:
         from prefect_ray import RayTaskRunner

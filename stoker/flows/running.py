@@ -160,6 +160,18 @@ def make_private(folder: Path, *, own: Collection[str] = _OWN_NAMES) -> None:
         raise StokerError(f"{folder}: cannot be made a private folder ({error.strerror}); {_HOME_ADVICE}") from None
 
 
+def close_to_others(folder: Path) -> None:
+    """Make a folder private if it is there and is not. Raises StokerError, also where that cannot be seen."""
+    try:
+        is_open = not is_private(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise StokerError(f"{folder}: cannot be looked at ({error.strerror}); {_HOME_ADVICE}") from None
+    if is_open:
+        make_private(folder)
+
+
 def is_private(folder: Path) -> bool:
     """Whether only the current user can enter a folder. The superuser of a machine always can."""
     status = folder.stat()

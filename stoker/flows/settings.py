@@ -190,7 +190,7 @@ def load(
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {"home": cwd / Settings.home}  # Any: what _checked returns
     variables = _variables(environ)
-    files = settings_files.read(environ, cwd, config)
+    files = settings_files.read(environ, cwd, config, report)
     for path, document in files:
         for name, value in document.items():
             if name not in _names():

@@ -6,8 +6,9 @@ to another store.
 """
 
 import os
+import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,10 +29,13 @@ class SettingsFile(NamedTuple):
     document: Mapping[str, object]
 
 
-def read(environ: Mapping[str, str], cwd: Path, config: str = "") -> list[SettingsFile]:
+def read(
+    environ: Mapping[str, str], cwd: Path, config: str = "", report: Callable[[str], object] = lambda line: None
+) -> list[SettingsFile]:
     """The files that hold for a call, the user's own first and the most important last. Raises SettingsError.
 
-    ``config`` is the value of the flag ``--config``, "" if it was not given.
+    ``config`` is the value of the flag ``--config``, "" if it was not given. ``report`` is called with a line if the
+    user's own file is closed to us; it then counts as absent.
     """
     named = config or environ.get(VARIABLE, "")
     if named:
@@ -39,7 +43,7 @@ def read(environ: Mapping[str, str], cwd: Path, config: str = "") -> list[Settin
         return [SettingsFile(path, _read(path))]
     own, here = own_path(environ), cwd / NAME
     files = []
-    if own is not None and own.is_file() and not (here.is_file() and own.samefile(here)):
+    if own is not None and _is_there(own, report) and not (here.is_file() and own.samefile(here)):
         files.append(SettingsFile(own, _read(own)))
     if here.is_file():
         files.append(SettingsFile(here, _read(here, only_ours=True)))
@@ -56,6 +60,20 @@ def own_path(environ: Mapping[str, str]) -> Path | None:
         return Path(base, "stoker", NAME)
     home = environ.get("HOME", "")
     return Path(home, ".config", "stoker", NAME) if os.path.isabs(home) else None
+
+
+def _is_there(own: Path, report: Callable[[str], object]) -> bool:
+    """Whether the user's own file can be read. `docker run -u` leaves HOME at a folder that is closed to that user."""
+    try:
+        if not stat.S_ISREG(own.stat().st_mode):
+            return False
+        own.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        report(f"{own} is not read: {error.strerror}")
+        return False
+    return True
 
 
 def _read(path: Path, *, only_ours: bool = False) -> Mapping[str, object]:

@@ -7,6 +7,7 @@ writes to outside of Python (``signal.set_wakeup_fd``), whatever the main thread
 handler: Prefect does around each flow, Ray when it connects.
 """
 
+import _thread
 import contextlib
 import os
 import select
@@ -24,6 +25,7 @@ _LAST_ACTIONS_S = 1.0  # for all actions of ``before_exit`` together
 # `timeout` and some batch systems send SIGTERM to a process and once more to its group: that is one request.
 _SAME_REQUEST_S = 1.0
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_OVER = b"\0"  # in the pipe, behind the numbers of signals: who was asked to end goes on
 _SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
 
 
@@ -39,6 +41,7 @@ class _Signals:
     grace_s: float = GRACE_S
     next_step: str = RESUMES
     depth: int = 0  # of ``handled``
+    until_exit: bool = False  # once a signal has come
     pipe: tuple[int, int] | None = None
     stops: list[Callable[[int], None]] = field(default_factory=list)
     actions: list[Callable[[], None]] = field(default_factory=list)
@@ -68,27 +71,45 @@ def set_next_step(text: str) -> None:
     _signals.next_step = text
 
 
+def set_until_exit() -> None:
+    """Say that this process ends after what it does now, as ``handled`` does, where the handlers are set later."""
+    _signals.until_exit = True
+
+
 @contextlib.contextmanager
-def handled(*, grace_s: float | None = None) -> Iterator[None]:
-    """Handle both signals; a nested call only changes the time. Only the main thread can: elsewhere nothing happens."""
+def handled(*, grace_s: float | None = None, until_exit: bool = False) -> Iterator[None]:
+    """Handle both signals; a nested call only changes the time. Only the main thread can: elsewhere nothing happens.
+
+    ``until_exit``: the process ends after this block, so the time that a signal began to count goes on behind it. That
+    is for programs of ours. A program of somebody else goes on, and its next block begins anew.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _NUMBERS}
+    hooks = sys.unraisablehook, threading.excepthook
     outermost = not _signals.depth
     _signals.depth += 1
+    ended_by_signals = _signals.until_exit
+    _signals.until_exit |= until_exit
     usual_s, _signals.grace_s = _signals.grace_s, grace_s or _signals.grace_s
     keep()
     try:
         yield
     finally:
         _signals.depth -= 1
-        if _signals.received is None:
+        goes_on = _signals.received is None or not _signals.until_exit
+        if _signals.received is None or (outermost and goes_on):
             _signals.grace_s = usual_s
-        if outermost and _signals.received is None:
-            signal.set_wakeup_fd(-1)
+        if outermost and goes_on:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(-1)
+            if _signals.pipe is not None:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(_signals.pipe[1], _OVER)
+            sys.unraisablehook, threading.excepthook = hooks
+            _signals.received, _signals.until_exit = None, ended_by_signals
 
 
 def keep() -> None:
@@ -153,6 +174,8 @@ def _watch(pipe: int) -> None:
         if not select.select([pipe], [], [], left_s)[0]:
             end_now(_signals.received or signal.SIGTERM)
         for number in os.read(pipe, 64):
+            if number == _OVER[0]:
+                first = None
             if number not in _NUMBERS:
                 continue
             now = time.monotonic()
@@ -165,18 +188,21 @@ def _watch(pipe: int) -> None:
 
 def _end(line: bytes) -> None:
     """Do the last actions, within their time, and leave."""
-    thread = threading.Thread(target=_act, daemon=True)
-    thread.start()
-    thread.join(_LAST_ACTIONS_S)
+    done = threading.Event()
+    # An interpreter that shuts down starts no thread: 3.12 says so (gh-113964), and before that Thread.start hangs.
+    with contextlib.suppress(RuntimeError):
+        _thread.start_new_thread(_act, (done,))
+        done.wait(_LAST_ACTIONS_S)
     with contextlib.suppress(OSError):
         os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + line)
     os._exit(exit_code())
 
 
-def _act() -> None:
+def _act(done: threading.Event) -> None:
     for action in reversed(_signals.actions):
         with contextlib.suppress(Exception):  # the next one has to be done, too
             action()
+    done.set()
 
 
 def _forget() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stoker.flows import settings as configuration
 from stoker.flows import signals
-from stoker.flows.running import is_private, make_private
+from stoker.flows.running import close_to_others, make_private
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 
@@ -32,8 +32,7 @@ def load_settings(arguments: Namespace, recipe: Path | None = None) -> Settings:
     """
     flags = {name: getattr(arguments, name, None) for name in _FLAGS}  # not every subcommand has every flag
     settings = configuration.load(flags, recipe=recipe, config=arguments.config or "", report=_report)
-    if settings.home.exists() and not is_private(settings.home):
-        make_private(settings.home)
+    close_to_others(settings.home)
     return settings
 
 

@@ -155,3 +155,24 @@ def test_a_local_ray_cluster_does_nothing_without_this_runs_token(tmp_path: Path
     assert codes == ["UNAUTHENTICATED", "UNAUTHENTICATED", "OK"]
     assert mode == 0o700
     assert not Path(folder).exists()
+
+
+MADE_TWICE = """
+import contextlib, os, sys
+from stoker.flows import runners
+from stoker.flows.settings import Settings
+from stoker.storage.errors import StokerError
+
+tokens = set()
+for _ in range(2):
+    runners.make(Settings(runner="processes"))
+    with contextlib.suppress(StokerError):  # Ray is not installed
+        runners.make(Settings(runner="ray"))
+    tokens.add(os.environ["RAY_AUTH_TOKEN"])
+print(len(tokens), sys.warnoptions.count("ignore:resource_tracker:UserWarning"))
+"""
+
+
+def test_two_runs_of_a_process_have_one_token_of_ray_and_one_filter_of_warnings() -> None:
+    done = subprocess.run([sys.executable, "-c", MADE_TWICE], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split() == ["1", "1"], done.stderr

@@ -4,13 +4,16 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from stoker.flows import running
+from stoker.flows.start import load_settings
 from stoker.storage.errors import StokerError
-from tests.flows.conftest import Cli, until
+from tests.flows.conftest import Cli, as_nobody, until
 
 
 def test_a_process_number_that_was_given_to_another_process_is_not_ours() -> None:
@@ -103,3 +106,19 @@ def test_logs_are_for_their_owner(tmp_path: Path) -> None:
             file.write(text)
     assert log.read_bytes() == b"three"
     assert (mode(log), mode(log.parent)) == (0o600, 0o700)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can become another user")
+def test_a_home_below_a_closed_folder_is_one_line() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # closed to others
+        arguments = Namespace(home=f"{folder}/home", config="/dev/null")
+
+        def look() -> list[str]:
+            try:
+                load_settings(arguments)
+            except StokerError as error:
+                return [str(error)]
+            return []
+
+        line = f"{folder}/home: cannot be looked at (Permission denied); set STOKER_HOME to a folder of your own"
+        assert as_nobody(look)[0].startswith(line)

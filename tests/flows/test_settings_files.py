@@ -1,12 +1,14 @@
 """Which stoker.toml is read, and whose."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from stoker.flows import settings_files
 from stoker.flows.settings_files import SettingsError, own_path
+from tests.flows.conftest import as_nobody
 
 OTHER = 12345  # the id of another user
 
@@ -68,3 +70,21 @@ def test_a_file_here_of_another_user_is_not_obeyed_unless_it_is_named(planted: s
 def test_what_is_no_file_is_no_settings_file(tmp_path: Path) -> None:
     (tmp_path / "stoker.toml").mkdir()
     assert paths({"HOME": str(tmp_path)}, tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can become another user")
+@pytest.mark.parametrize("closed", ["folder", "file"])
+def test_a_file_of_ones_own_that_is_closed_counts_as_absent(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # not in tmp_path, which is closed as a whole
+        Path(folder).chmod(0o755)
+        (Path(folder) / "home/stoker").mkdir(parents=True)
+        own = Path(folder) / "home/stoker/stoker.toml"
+        own.write_text("workers = 2")
+        (own if closed == "file" else Path(folder) / "home").chmod(0o600)
+
+        def look() -> list[str]:
+            reports: list[str] = []
+            found = settings_files.read({"XDG_CONFIG_HOME": f"{folder}/home"}, Path(folder), report=reports.append)
+            return [str(len(found)), *reports]
+
+        assert as_nobody(look) == ["0", f"{own} is not read: Permission denied"]

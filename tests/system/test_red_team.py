@@ -14,7 +14,7 @@ import socket
 import ssl
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import pytest
 from stoker.flows import running
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
-from tests.flows.conftest import Cli
+from tests.flows.conftest import Cli, as_nobody
 
 pytestmark = [
     pytest.mark.slow,
@@ -330,24 +330,3 @@ def test_another_user_reads_no_file_and_gets_through_no_socket(up: Cli) -> None:
         return read
 
     assert as_nobody(look) == [str(up.folder)]  # where they may look
-
-
-def as_nobody(look: Callable[[], list[str]]) -> list[str]:
-    """What a function finds in a process of the user nobody (whose Python need not be the tests')."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            os.write(write, json.dumps(look()).encode())
-        except Exception as error:  # noqa: BLE001  # told by the parent
-            os.write(write, json.dumps([repr(error)]).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as file:
-        found: list[str] = json.load(file)
-    os.waitpid(child, 0)
-    return found

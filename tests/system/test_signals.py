@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,3 +185,69 @@ def test_two_signals_at_once_are_one_request_and_a_later_one_ends_at_once(served
         assert (process.poll() is None) == (wait_s > 0) or process.wait(3) == 143
     assert "Traceback" not in process.communicate(timeout=30)[1]
     assert process.returncode == 143
+
+
+GOES_ON = """
+import os, signal, sys, threading, time
+from stoker.flows import signals
+
+before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook, threading.excepthook
+for number in (signal.SIGINT, signal.SIGTERM):
+    try:
+        with signals.handled(grace_s=0.2), signals.handled():
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+    except signals.Interrupted:
+        assert signals.received() is None
+now = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook, threading.excepthook
+assert now == before
+time.sleep(0.6)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+except signals.Interrupted:
+    print("ours")
+except KeyboardInterrupt:
+    print("goes on")
+"""
+ENDS = """
+import os, signal, time
+from stoker.flows import signals
+
+try:
+    with signals.handled(grace_s=0.2, until_exit=True):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+except signals.Interrupted:
+    time.sleep(20)
+"""
+ENDING = """
+import signal
+from stoker.flows import signals
+
+class Last:
+    def __init__(self):
+        self.end_now = signals.end_now
+
+    def __del__(self):
+        self.end_now(signal.SIGTERM)
+
+last = Last()
+"""
+
+
+def run_program(program: str) -> tuple[int, str, str]:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_program_that_handles_an_interrupt_goes_on() -> None:
+    assert run_program(GOES_ON) == (0, "goes on\n", "")
+
+
+def test_a_command_ends_after_its_time_wherever_it_is() -> None:
+    assert run_program(ENDS) == (143, "", "stoker: ended by SIGTERM; the same command resumes\n")
+
+
+def test_the_end_is_reached_while_the_interpreter_shuts_down() -> None:
+    assert run_program(ENDING) == (143, "", "stoker: ended by SIGTERM; the same command resumes\n")

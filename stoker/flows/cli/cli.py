@@ -22,7 +22,7 @@ DONE, REFUSED, USAGE = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 1 refused, 2 wrong usage, 130 SIGINT, 143 SIGTERM."""
-    with signals.handled():
+    with signals.handled(until_exit=True):
         try:
             return _run(argv)
         except StokerError as error:

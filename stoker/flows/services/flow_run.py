@@ -18,6 +18,7 @@ from prefect.engine import handle_engine_signals
 from prefect.flow_engine import run_flow
 from prefect.states import Failed
 
+from stoker.flows import signals
 from stoker.flows.settings import Settings, inherited, parse_settings
 from stoker.pipelines.recipe import parse
 from stoker.storage.errors import StokerError
@@ -37,6 +38,7 @@ def main(own: Settings, flows: Mapping[str, str]) -> None:
     """
     identity = UUID(inherited()["PREFECT__FLOW_RUN_ID"])
     configure_from_env()  # a cancellation in Prefect's UI comes by a channel of the worker
+    signals.set_until_exit()
     with handle_engine_signals(identity):
         with get_client(sync_client=True) as client:
             flow_run = client.read_flow_run(identity)

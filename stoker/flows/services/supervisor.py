@@ -70,7 +70,7 @@ class Supervisor:
     def run(self) -> None:
         """Start all services, report their addresses, watch them until a signal, end them. Raises StokerError."""
         with (
-            signals.handled(grace_s=_END_S),
+            signals.handled(grace_s=_END_S, until_exit=True),
             signals.on_signal(lambda number: self._stop.set()),
             signals.before_exit(self._kill_all),
         ):
