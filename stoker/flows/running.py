@@ -12,7 +12,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +25,11 @@ BUCKET = "stoker"
 # What lies in a home. The first ones are surely ours; the others are names that a project may have too.
 _OWN_NAMES = frozenset(("services.json", "s3-keys.json", "up.lock", "prefect"))
 _NAMES = _OWN_NAMES | {"token", "logs", "s3", "store", "cache", "scratch", "runs", "training", "demo", "lost+found"}
+_SERVERS = frozenset(
+    ("s3", "prefect")
+)  # end last: a scheduled run saves its work into the one, its state into the other
+RUNS_END_S = 5.0  # for the services before those two; a scheduled run that is ended takes 4 s at most
+SERVERS_END_S = 3.0
 _HOME_ADVICE = "set STOKER_HOME to a folder of your own, which need not exist yet"
 TOKEN = "token"  # noqa: S105  # the name of the file that holds the owner's token
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{20,200}")
@@ -236,3 +241,31 @@ def terminate(process: Process, *, timeout_s: float) -> bool:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
     return True
+
+
+def end_services(services: Mapping[str, Process], *, timeout_s: float = RUNS_END_S + SERVERS_END_S) -> list[str]:
+    """End services with the processes that they started; returns the names of those that ran.
+
+    The scheduler, web page and demo first, at the same time; then the S3 and Prefect servers, which runs save into.
+    Each gets SIGTERM, and at the end of its time SIGKILL.
+    """
+    deadline = time.monotonic() + timeout_s
+    alive = {name: process for name, process in services.items() if process.alive}
+    for names, seconds in ((alive.keys() - _SERVERS, RUNS_END_S), (alive.keys() & _SERVERS, SERVERS_END_S)):
+        _end([alive[name] for name in names], min(deadline, time.monotonic() + seconds))
+    return list(alive)
+
+
+def _end(processes: Iterable[Process], deadline: float) -> None:
+    """End processes at the same time; the groups that they lead are killed at the deadline, in monotonic seconds."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
+    while any(process.alive for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in processes:
+        if process.alive:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it left: a group keeps its number while it has members

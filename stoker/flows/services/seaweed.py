@@ -156,7 +156,7 @@ def start(
 def tidy(folder: Path, timeout_s: float = _FLUSH_S) -> None:
     """What is left to do when a server was ended: remove its sockets, and bring its files to the disk.
 
-    It waits for the disk as long as the time allows; the system does the rest.
+    It waits for the disk ``timeout_s`` at most; the system does the rest.
     """
     _remove_sockets(_last_ports(folder))
 

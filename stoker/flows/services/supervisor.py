@@ -29,7 +29,6 @@ READY_S = 300.0  # for a service to answer after its start; the first takes minu
 _POLL_S = 1.0  # between looks at the services
 _MAX_RESTARTS = 5  # of one service within _RESTART_WINDOW_S; after that it stays down, as starting it did not help
 _RESTART_WINDOW_S = 600.0
-_RUNS_END_S = 5.0  # for the services before the S3 and Prefect servers; a scheduled run that is ended takes 4 s at most
 _END_S = 8.0  # for all services, from the first SIGTERM to the last SIGKILL
 _FIRST_PROCESS = 1  # in a container: whatever loses its parent becomes a child of this process
 _MAX_LOG_SIZE = 10 * 2**20  # bytes; a longer log is renamed to .1 when its service starts
@@ -215,45 +214,34 @@ class Supervisor:
     def _log(self, service: _Service) -> Path:
         return self._s3_folder / "weed.log" if service.name == "s3" else self._logs / f"{service.name}.log"
 
-    def _save(self, *, ready: bool) -> None:
-        processes = {
+    def _processes(self) -> dict[str, Process]:
+        """The services that run."""
+        return {
             service.name: Process(service.process.pid, running.start_time(service.process.pid), service.url)
             for service in self._services
             if service.process is not None and service.process.poll() is None
         }
-        running.save(self._settings.home, Services(running.this_process(), processes, ready, self._bucket))
+
+    def _save(self, *, ready: bool) -> None:
+        running.save(self._settings.home, Services(running.this_process(), self._processes(), ready, self._bucket))
 
     def _end_orphans(self) -> None:
         """End the services that an earlier `stoker up` left when it was killed."""
-        for name, process in running.load(self._settings.home).running.items():
-            if running.terminate(process, timeout_s=seaweed.STOP_S):
-                self._report(f"ended the {name} service that an earlier `stoker up` left")
+        for name in running.end_services(running.load(self._settings.home).running):
+            self._report(f"ended the {name} service that an earlier `stoker up` left")
 
     def _end_all(self) -> None:
         """End the services: SIGTERM, and SIGKILL after a timeout. The S3 and Prefect servers last: runs need them."""
         self._report("stopping")
-        started = time.monotonic()
-        last = [service for service in self._services if service.name in ("s3", "prefect")]
-        _end([service for service in self._services if service not in last], started + _RUNS_END_S)
-        _end(last, min(started + _END_S - 0.5, time.monotonic() + seaweed.STOP_S))
-        seaweed.tidy(self._s3_folder)
+        deadline = time.monotonic() + _END_S - 0.3  # at _END_S this process itself is ended
+        running.end_services(self._processes(), timeout_s=_END_S - 0.5)
+        for service in self._services:  # also what services left that ended by themselves
+            _kill_group(service.process)
+            if service.process is not None:
+                service.process.poll()
         running.save(self._settings.home, Services(bucket=self._bucket))
+        seaweed.tidy(self._s3_folder, timeout_s=max(0.0, deadline - time.monotonic()))
         self._report("stopped; data stay in " + str(self._settings.home))
-
-
-def _end(services: list[_Service], deadline: float) -> None:
-    """End services at the same time; SIGKILL at the deadline, in monotonic seconds."""
-    running_ones = [service.process for service in services if service.process and service.process.poll() is None]
-    for process in running_ones:
-        process.terminate()
-    for process in running_ones:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    for service in services:
-        _kill_group(service.process)
 
 
 def _kill_group(process: subprocess.Popen[bytes] | None) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from stoker.flows import running
 from stoker.flows.running import Services
-from stoker.flows.services import seaweed
 from stoker.flows.services.supervisor import HOW_TO_OPEN, READY_S, Supervisor, addresses, rotate_log
 from stoker.flows.settings import Settings, inherited
 from stoker.storage.errors import StokerError
@@ -84,8 +83,7 @@ def stop_services(settings: Settings, report: Callable[[str], None]) -> bool:
         report("stopping")
         ended = running.terminate(services.supervisor, timeout_s=20)  # it ends by itself within 10
         services = running.load(settings.home)
-    for process in services.running.values():  # left by a `stoker up` that was killed
-        ended |= running.terminate(process, timeout_s=seaweed.STOP_S)
+    ended |= bool(running.end_services(services.running))  # left by a `stoker up` that was killed
     if services.running or services.supervisor:
         running.save(settings.home, Services(bucket=services.bucket))
     return ended
