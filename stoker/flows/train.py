@@ -109,9 +109,8 @@ class _TrainingProgress:
 
     def _update(self, percent: float, kind: str) -> None:
         if kind in ("step", "evaluate"):  # not where a checkpoint was being saved, or the run ends
-            with (
-                self._reporter.interrupts()
-            ):  # a server that does not answer must not keep a checkpoint from being saved
+            # A server that does not answer must not keep a checkpoint from being saved.
+            with self._reporter.interrupts():
                 update_progress_artifact(self._artifact, percent)  # type: ignore[arg-type]  # not awaited: it is a UUID
         elif not self._reporter.stop_requested.is_set():
             update_progress_artifact(self._artifact, percent)  # type: ignore[arg-type]  # as above

@@ -4,7 +4,7 @@ A worker of Prefect's starts what the API says: commands, pull steps, entrypoint
 from the deployment, the run, the pool's template or an automation. This one takes the run's id from the API and nothing
 else. The process that it starts looks the flow up by its name and checks the parameters: see ``flow_run``.
 
-It builds on private modules of Prefect, whose version is pinned for it; tests attack it and cancel its runs.
+It builds on private modules of Prefect, 3.8 alone, as others may change them; tests attack it and cancel its runs.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Self
+from uuid import UUID
 
 import anyio
 import anyio.abc
@@ -25,6 +26,7 @@ from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_c
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
     WorkPoolFilter,
@@ -194,9 +196,8 @@ def _clear_stale_runs(client: SyncPrefectClient) -> None:
     for run in _runs(client, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING):
         client.set_flow_run_state(run.id, Crashed(message="ended with `stoker up`"), force=True)
     missed: dict[object, list[FlowRun]] = {}
-    for run in _runs(client, StateType.SCHEDULED):
-        if _is_due(run):
-            missed.setdefault(run.deployment_id, []).append(run)
+    for run in _runs(client, StateType.SCHEDULED, before=datetime.now(UTC)):
+        missed.setdefault(run.deployment_id, []).append(run)
     for runs in missed.values():
         runs.sort(key=lambda run: run.expected_start_time or datetime.now(UTC))
         for run in runs[:-1]:
@@ -207,10 +208,15 @@ def _is_due(run: FlowRun) -> bool:
     return run.expected_start_time is not None and run.expected_start_time < datetime.now(UTC)
 
 
-def _runs(client: SyncPrefectClient, *states: StateType) -> list[FlowRun]:
-    """The runs of our deployments in these states, the first page of them."""
-    return client.read_flow_runs(
-        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))),
-        limit=PAGE_SIZE,
-    )
+def _runs(client: SyncPrefectClient, *states: StateType, before: datetime | None = None) -> list[FlowRun]:
+    """The runs of our deployments in these states; with ``before`` those that were due until then."""
+    chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))))
+    if before is not None:
+        chosen.expected_start_time = FlowRunFilterExpectedStartTime.model_validate({"before_": before})
+    pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
+    runs: dict[UUID, FlowRun] = {}  # the server may add some between two pages, and a run then comes twice
+    offset = 0
+    while page := client.read_flow_runs(work_pool_filter=pool, flow_run_filter=chosen, limit=PAGE_SIZE, offset=offset):
+        runs |= {run.id: run for run in page}
+        offset += len(page)
+    return list(runs.values())

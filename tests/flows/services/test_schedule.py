@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stoker.flows.services.schedule import parse_interval, parse_timetable, timetable_text
+from stoker.flows.services.schedule import POOL_TYPE, parse_interval, parse_timetable, timetable_text
 from stoker.pipelines.errors import RecipeError
 from tests.flows.conftest import Cli, ask, until
 from tests.flows.services.conftest import api
@@ -24,6 +24,12 @@ def test_a_timetable_is_said_in_words() -> None:
     assert timetable_text(parse_timetable(cron="0 3 * * *", timezone="Europe/Berlin")) == "0 3 * * * (Europe/Berlin)"
     assert timetable_text(parse_timetable(interval="90s")) == "every 90 s"
     assert timetable_text(parse_timetable(interval="6h")) == "every 6 h"
+
+
+def test_the_worker_goes_with_this_version_of_prefect() -> None:
+    from stoker.flows.services.worker import Worker  # on private modules of Prefect's
+
+    assert Worker.type == POOL_TYPE
 
 
 @pytest.fixture
@@ -61,8 +67,10 @@ def test_an_interval_really_ingests_pauses_resumes_and_goes(up: Cli) -> None:
     assert "paused" in up("schedule", "--list").stdout
     time.sleep(6)  # what was under way ends
     before = len(runs(up, deployments={"name": {"any_": ["timed"]}}))
-    time.sleep(9)
+    assert up("schedule", up.recipe(["a"], name="witness"), "--interval", "4s").returncode == 0
+    assert until(lambda: len(completed(up, "ingest", "witness")) >= 3, 90)  # it would have run too, twice
     assert len(runs(up, deployments={"name": {"any_": ["timed"]}})) == before
+    assert up("schedule", "--remove", "witness").returncode == 0
     assert up("schedule", "--resume", "timed").returncode == 0
     done_before = len(completed(up, "ingest", "timed"))
     assert until(lambda: len(completed(up, "ingest", "timed")) > done_before, 60)
