@@ -336,4 +336,4 @@ def test_a_sample_of_a_huge_input_ends_quickly(check: Check, tmp_path: Path) -> 
     ):
         started = time.monotonic()
         assert check(source, "--sample", "2")[0] == 0
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30  # also on a busy machine; to read it all takes minutes

@@ -58,7 +58,7 @@ def link_of(home: Path) -> str:
 def test_the_browser_gets_a_private_file_and_no_command_line_or_output_the_token(home: Path, run: Run) -> None:
     code, stdout, stderr = run()
     token = running.owner_token(home)
-    assert (code, stdout, stderr) == (0, f"{WEB}/\n", "")
+    assert (code, stdout, stderr) == (0, f"{WEB}/\n", "if the browser may not read the file: stoker open --print\n")
     assert (home.parent / "opened").read_text().splitlines() == [(home / "open.html").as_uri()]
     assert link_of(home) == f"{WEB}/login#{token}&to=/"
     assert stat.S_IMODE((home / "open.html").stat().st_mode) == 0o600
