@@ -66,9 +66,11 @@ def _path(settings: Settings, corpus: str) -> str:
 def _show(url: str, arguments: Namespace, *, address: str = "") -> int:
     """Show an address in the browser, and print it as ``address``, which holds no token."""
     print(address or url, flush=True)
+    words = f"stoker open {arguments.target}".strip()
     if not shows_windows() or not _opens(url):
-        words = f"stoker open {arguments.target}".strip()
         raise StokerError(f"no browser can be opened here; `{words} --print` prints a link for one elsewhere")
+    if address:  # a browser in a sandbox, such as a snap, reads no hidden folders, and does not tell us
+        _report(f"if the browser may not read the file: {words} --print")
     return 0
 
 
