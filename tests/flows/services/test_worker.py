@@ -233,22 +233,26 @@ def test_a_pool_of_an_earlier_version_is_replaced_and_its_schedules_stay(
     assert "planned" in scheduler("schedule", "--list").stdout
 
 
-def test_runs_that_were_missed_are_found_behind_pages_of_planned_ones(prefect_url: str) -> None:
+def test_runs_that_were_missed_are_found_behind_pages_of_planned_ones(
+    prefect_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.client.schemas.objects import StateType
     from prefect.states import Scheduled
 
-    from stoker.flows.services.schedule import PAGE_SIZE, POOL, POOL_TYPE
+    from stoker.flows.services import worker
+    from stoker.flows.services.schedule import POOL, POOL_TYPE
     from stoker.flows.services.worker import _clear_stale_runs, _runs
 
+    monkeypatch.setattr(worker, "PAGE_SIZE", 4)
     now = datetime.now(UTC)
     with SyncPrefectClient(prefect_url, auth_string=AUTH[prefect_url]) as client:
         client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE))
         flow = client.create_flow_from_name("paged")
         deployment = client.create_deployment(flow, name="paged", work_pool_name=POOL)
         try:
-            days = [-3, -2, -1, *range(1, PAGE_SIZE + 1)]  # the server shows the newest first
+            days = [-3, -2, -1, *range(1, 7)]  # the server shows the newest first
             made = [
                 client.create_flow_run_from_deployment(
                     deployment, state=Scheduled(scheduled_time=now + timedelta(days=day)), name=f"day {day}"
