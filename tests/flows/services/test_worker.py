@@ -6,7 +6,6 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -231,41 +230,6 @@ def test_a_pool_of_an_earlier_version_is_replaced_and_its_schedules_stay(
         assert history <= finished(owner, planned)
         assert owner.wait_over(owner.run(planned))["type"] == "COMPLETED"
     assert "planned" in scheduler("schedule", "--list").stdout
-
-
-def test_runs_that_were_missed_are_found_behind_pages_of_planned_ones(
-    prefect_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.client.schemas.objects import StateType
-    from prefect.states import Scheduled
-
-    from stoker.flows.services import worker
-    from stoker.flows.services.schedule import POOL, POOL_TYPE
-    from stoker.flows.services.worker import _clear_stale_runs, _runs
-
-    monkeypatch.setattr(worker, "PAGE_SIZE", 4)
-    now = datetime.now(UTC)
-    with SyncPrefectClient(prefect_url, auth_string=AUTH[prefect_url]) as client:
-        client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE))
-        flow = client.create_flow_from_name("paged")
-        deployment = client.create_deployment(flow, name="paged", work_pool_name=POOL)
-        try:
-            days = [-3, -2, -1, *range(1, 7)]  # the server shows the newest first
-            made = [
-                client.create_flow_run_from_deployment(
-                    deployment, state=Scheduled(scheduled_time=now + timedelta(days=day)), name=f"day {day}"
-                ).id
-                for day in days
-            ]
-            assert {run.id for run in _runs(client, StateType.SCHEDULED)} == set(made)
-            _clear_stale_runs(client)
-            assert {run.name for run in _runs(client, StateType.CANCELLED)} == {"day -3", "day -2"}
-            assert {run.id for run in _runs(client, StateType.SCHEDULED)} == set(made[2:])
-        finally:
-            client.delete_deployment(deployment)
-            client.delete_work_pool(POOL)
 
 
 def finished(owner: Owner, deployment: str) -> set[str]:
