@@ -22,6 +22,7 @@ from uuid import UUID
 
 import anyio
 import anyio.abc
+import httpx
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import (
@@ -33,7 +34,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
 from prefect.runner._process_manager import ProcessHandle
 from prefect.runner._starter_engine import EngineCommandStarter
@@ -172,19 +173,21 @@ def _prepare_pool(client: SyncPrefectClient) -> None:
     try:
         old = client.read_work_pool(POOL)
     except ObjectNotFound:
-        client.create_work_pool(new)
+        with suppress(ObjectAlreadyExists):  # `stoker schedule` may make it at the same time
+            client.create_work_pool(new)
     else:
         if old.type != POOL_TYPE:
             kept = {"description": old.description, "is_paused": old.is_paused}
             new = new.model_copy(update=kept | {"concurrency_limit": old.concurrency_limit})
             waiting = [run for run in _runs(client, StateType.SCHEDULED) if not run.auto_scheduled or _is_due(run)]
             client.delete_work_pool(POOL)
-            client.create_work_pool(new)
+            with suppress(ObjectAlreadyExists):
+                client.create_work_pool(new)
     for deployment in read_deployments(client).values():
         if deployment.work_pool_name is None:
             client.update_deployment(deployment.id, DeploymentUpdate(work_pool_name=POOL))
     for run in waiting:  # a run stays in the pool that it was made for: make it again; a timetable's come by themselves
-        client.set_flow_run_state(run.id, Cancelled(message="made again for this version of Stoker"), force=True)
+        _end_run(client, run, Cancelled(message="made again for this version of Stoker"))
         if run.deployment_id is not None:
             client.create_flow_run_from_deployment(
                 run.deployment_id, parameters=run.parameters, state=Scheduled(scheduled_time=run.expected_start_time)
@@ -194,14 +197,31 @@ def _prepare_pool(client: SyncPrefectClient) -> None:
 def _clear_stale_runs(client: SyncPrefectClient) -> None:
     """End stale runs of an earlier `stoker up`: those it was running, and all but the last of those missed since."""
     for run in _runs(client, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING):
-        client.set_flow_run_state(run.id, Crashed(message="ended with `stoker up`"), force=True)
+        _end_run(client, run, Crashed(message="ended with `stoker up`"))
     missed: dict[object, list[FlowRun]] = {}
     for run in _runs(client, StateType.SCHEDULED, before=datetime.now(UTC)):
         missed.setdefault(run.deployment_id, []).append(run)
     for runs in missed.values():
         runs.sort(key=lambda run: run.expected_start_time or datetime.now(UTC))
         for run in runs[:-1]:
-            client.set_flow_run_state(run.id, Cancelled(message="missed: `stoker up` was not running"), force=True)
+            _end_run(client, run, Cancelled(message="missed: `stoker up` was not running"))
+
+
+def _end_run(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> None:  # Any: as above
+    """Set a final state, if Prefect can: no run may keep the scheduler from starting.
+
+    Prefect 3.8 answers 500 for a run whose deployment was removed while it ran, as the limit that it counted in is
+    gone: such a run is removed, too.
+    """
+    try:
+        client.set_flow_run_state(run.id, state, force=True)
+    except httpx.HTTPStatusError:
+        with suppress(httpx.HTTPStatusError):
+            try:
+                if run.deployment_id is not None:
+                    client.read_deployment(run.deployment_id)
+            except ObjectNotFound:
+                client.delete_flow_run(run.id)
 
 
 def _is_due(run: FlowRun) -> bool:
