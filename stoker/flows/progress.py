@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from stoker.flows import signals
+from stoker.flows.running import make_inner
 from stoker.flows.signals import Interrupted
 
 _LOG_INTERVAL_S = 5.0  # between lines of one phase, where there is no terminal
@@ -220,7 +221,7 @@ def stoppable(home: Path, token: str) -> Iterator[str]:
 def _stopped_by_signals(home: Path, reporter: ProgressReporter, hint: bytes) -> Iterator[None]:
     """Have the first signal ask the reporter's run to stop."""
     path = _stop_file(home, reporter.token)
-    path.parent.mkdir(parents=True, exist_ok=True)  # now: nothing may fail in the signal handler
+    make_inner(path.parent)  # now: nothing may fail in the signal handler
 
     def request_stop(number: int) -> None:
         reporter.stop_requested.set()

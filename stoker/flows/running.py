@@ -95,7 +95,7 @@ def save(home: Path, services: Services) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file atomically with mode 0600."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_inner(path.parent)
     new = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(FileNotFoundError):
         new.unlink()
@@ -148,9 +148,11 @@ def make_private(folder: Path, *, own: Collection[str] = _OWN_NAMES) -> None:
     """Make a folder that only its owner can enter, or close an existing one. Raises StokerError.
 
     A folder that is open to others and not Stoker's alone is left as it is, and refused: one with other files, and
-    without any of the names ``own``, by which an earlier version left it.
+    without any of the names ``own``, by which an earlier version left it. So is a link that another user made.
     """
     try:
+        if _is_link_of_others(folder):
+            raise StokerError(f"{folder}: a link that belongs to another user; {_HOME_ADVICE}")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not is_private(folder):
             problem = _not_ours(folder, own)
@@ -180,7 +182,44 @@ def close_to_others(folder: Path) -> None:
 def is_private(folder: Path) -> bool:
     """Whether only the current user can enter a folder. The superuser of a machine always can."""
     status = folder.stat()
-    return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
+    closed = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
+    return closed and not _is_link_of_others(folder)
+
+
+def _is_link_of_others(path: Path) -> bool:
+    """Whether a path is a link of someone who is neither the current user nor the superuser."""
+    return path.is_symlink() and path.lstat().st_uid not in (os.geteuid(), 0)
+
+
+def make_inner(folder: Path) -> None:
+    """Make a folder inside a home, for its owner alone.
+
+    A link is obeyed where it leads to a private folder of the owner, such as one on a larger disk. Any other may have
+    come with an archive that somebody else packed. Raises StokerError.
+    """
+    if folder.is_symlink() and not (folder.is_dir() and is_private(folder)):
+        raise StokerError(
+            f"{folder}: a link to {os.readlink(folder)!r}, which is no folder for you alone, so nothing is written "
+            "there; remove the link, or close the folder with chmod 700"
+        )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file inside a home, or make it, with mode 0600; returns its descriptor, which no program inherits.
+
+    A link in its place is refused: an archive may bring one that leads to a file of yours. Raises StokerError.
+    """
+    make_inner(path.parent)
+    try:
+        return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if path.is_symlink():
+            raise StokerError(
+                f"{path}: a link to {os.readlink(path)!r}, where Stoker writes a file of its own; nothing was "
+                "written; remove the link"
+            ) from None
+        raise StokerError(f"{path}: cannot be written ({error.strerror}); remove it, or {_HOME_ADVICE}") from None
 
 
 def _not_ours(folder: Path, own: Collection[str]) -> str:
@@ -200,10 +239,9 @@ def _not_ours(folder: Path, own: Collection[str]) -> str:
 
 @contextmanager
 def open_log(path: Path, *, anew: bool = False) -> Iterator[BinaryIO]:
-    """A log to write to, in a folder and a file of its owner alone; ``anew`` empties it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND)
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+    """A log to write to, in a folder and a file of its owner alone; ``anew`` empties it. Raises StokerError."""
+    flags = os.O_WRONLY | (os.O_TRUNC if anew else os.O_APPEND)
+    with os.fdopen(open_private(path, flags), "wb") as file:
         yield file
 
 

@@ -162,3 +162,58 @@ def test_a_home_below_a_closed_folder_is_one_line() -> None:
 
         line = f"{folder}/home: cannot be looked at (Permission denied); set STOKER_HOME to a folder of your own"
         assert as_nobody(look)[0].startswith(line)
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_a_link_in_place_of_a_log_or_a_lock_is_refused_and_its_target_left(tmp_path: Path, anew: bool) -> None:
+    target = tmp_path / "bashrc"
+    target.write_text("mine")
+    for name in ("logs/up.log", "s3/weed.log", "up.lock"):
+        path = tmp_path / "home" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
+        refused = pytest.raises(StokerError, match=f"{path}: a link to .*bashrc.*; remove the link")
+        with refused, running.open_log(path, anew=anew):
+            pass
+    assert target.read_text() == "mine"
+    with pytest.raises(StokerError, match=r"cannot be written \(Is a directory\)"):
+        running.open_private(tmp_path, os.O_RDWR)
+
+
+def test_a_folder_of_a_home_may_be_a_link_to_a_private_folder_alone(tmp_path: Path) -> None:
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    home.mkdir()
+    disk.mkdir(mode=0o755)
+    (home / "logs").symlink_to(disk)
+    (home / "s3").symlink_to(tmp_path / "none")
+    for path in (home / "logs" / "a.log", home / "s3" / "a.log"):
+        with pytest.raises(StokerError, match=f"{path.parent}: a link to .*; remove the link, or close"):
+            running.open_private(path, os.O_RDWR)
+    with pytest.raises(StokerError, match=f"{home / 'logs'}: a link to"):
+        running.write_private(home / "logs" / "a", "text")
+    assert list(disk.iterdir()) == []
+    disk.chmod(0o700)
+    os.close(running.open_private(home / "logs" / "a.log", os.O_RDWR))
+    assert mode(disk / "a.log") == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can give a link to another user")
+def test_a_home_behind_a_link_of_another_user_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to("ours")
+    running.make_private(tmp_path / "link")  # a link of ours, such as to a larger disk
+    os.lchown(tmp_path / "link", 65534, 65534)
+    assert not running.is_private(tmp_path / "link")
+    with pytest.raises(StokerError, match="a link that belongs to another user; set STOKER_HOME"):
+        running.make_private(tmp_path / "link")
+
+
+def test_stoker_up_writes_through_no_link_of_its_home(cli: Cli) -> None:
+    home = cli.folder / ".stoker"
+    (home / "logs").mkdir(parents=True)
+    (cli.folder / "bashrc").write_text("mine")
+    for name in ("up.lock", "logs/up.log"):
+        (home / name).symlink_to(cli.folder / "bashrc")
+        assert cli.refused("up", "--detach").startswith(f"stoker: {home / name}: a link to ")
+        (home / name).unlink()
+    assert (cli.folder / "bashrc").read_text() == "mine"

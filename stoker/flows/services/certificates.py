@@ -76,7 +76,6 @@ def make_certificates(folder: Path, host: str) -> Certificates:
         .add_extension(known_by, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    folder.mkdir(mode=0o700, exist_ok=True)
     made = Certificates(folder / "authority.pem", folder / "certificate.pem", folder / "key.pem")
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     write_private(made.authority, authority.public_bytes(pem).decode())

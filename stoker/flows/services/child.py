@@ -78,8 +78,7 @@ def _prefect(listener: socket.socket, settings: Settings, token: str, *, tempora
     variables = prefect_server.environment(settings, f"http://{_HOST}:{listener.getsockname()[1]}/api", quiet=False)
     put_environment(variables | door.server_environment(token))
     home = settings.home / "prefect"
-    home.mkdir(parents=True, exist_ok=True)
-    lock = os.open(home / "start.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = running.open_private(home / "start.lock", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)  # two servers that migrate a new database at the same time break it
     import uvicorn
     from prefect.server.api.server import create_app

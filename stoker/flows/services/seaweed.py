@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stoker.flows.running import make_private, write_private
+from stoker.flows.running import make_inner, make_private, open_private, write_private
 from stoker.flows.services.certificates import Certificates, make_certificates
 from stoker.storage.errors import StorageRefused, StorageUnavailable
 
@@ -115,12 +115,13 @@ def start(
 
     The keys are for the objects of ``bucket``. ``ports`` maps names of PORTS to numbers. A port not in it is that of
     the last start here if it is free, else any free one. Raises StorageRefused when weed is not installed or another
-    server uses the folder.
+    server uses the folder, StokerError when a link stands where it writes.
     """
     binary = _find_binary()
+    make_inner(folder)
     folder = folder.resolve()
     make_private(folder, own=("data", "ports.json"))
-    (folder / "data").mkdir(mode=0o700, exist_ok=True)
+    make_inner(folder / "data")
     lock = _lock(folder)
     try:
         last_ports = _last_ports(folder)
@@ -131,7 +132,7 @@ def start(
         write_private(folder / "identity.json", _identities(administrator, (access_key, secret_key), bucket))
         certificates = _make_certificates(folder)
         write_private(folder / "security.toml", _security(certificates, folder))
-        log = os.open(folder / "weed.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        log = open_private(folder / "weed.log", os.O_WRONLY | os.O_TRUNC)
         try:
             process = subprocess.Popen(  # noqa: S603  # no shell, and every argument is ours
                 [str(binary), *_flags(folder, chosen)],
@@ -183,7 +184,7 @@ def _find_binary() -> Path:
 
 
 def _lock(folder: Path) -> int:
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = open_private(folder / "lock", os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -23,7 +23,7 @@ __all__ = ["HOW_TO_OPEN", "addresses", "run_services", "start_in_background", "s
 def _locked(home: Path) -> Iterator[bool]:
     """Hold the folder's lock; False if another `stoker up` holds it."""
     running.make_private(home)
-    lock = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = running.open_private(home / "up.lock", os.O_RDWR)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

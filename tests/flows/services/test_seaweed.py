@@ -14,7 +14,7 @@ import pytest
 
 from stoker.flows.services import seaweed
 from stoker.storage import open_store
-from stoker.storage.errors import StorageRefused, StorageUnavailable
+from stoker.storage.errors import StokerError, StorageRefused, StorageUnavailable
 from stoker.storage.stores.s3 import create_bucket
 from tests.conftest import BUCKET
 
@@ -34,6 +34,23 @@ def folder(tmp_path: Path) -> Path:
 
 def start(folder: Path) -> seaweed.Server:
     return seaweed.start(folder, **KEYS, bucket="corpora")
+
+
+@pytest.mark.parametrize("name", ["lock", "weed.log", "data", "../s3"])
+def test_it_starts_through_no_link(folder: Path, name: str) -> None:
+    target = folder.parent / "target"
+    target.mkdir(mode=0o755)
+    (target / "file").write_text("mine")
+    path = folder / name
+    if name == "../s3":
+        folder.symlink_to(target)
+    else:
+        folder.mkdir(mode=0o700)
+        path.symlink_to(target if name == "data" else target / "file")
+    with pytest.raises(StokerError, match=r": a link to .*target.*; remove the link"):
+        start(folder)
+    assert (target / "file").read_text() == "mine"
+    assert len(list(target.iterdir())) == 1
 
 
 @pytest.mark.slow
