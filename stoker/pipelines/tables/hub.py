@@ -81,10 +81,17 @@ class HubTable:
                 yield from self._loaded.select(range(start, len(self._loaded) if stop is None else stop))
 
     def read_cached_file(self, path: str) -> bytes | None:
-        """The bytes of a file in the library's cache, else None: rows must not name other files of this machine."""
-        file = Path(path).resolve()
-        cache = Path(_library().config.HF_CACHE_HOME).resolve()
-        return file.read_bytes() if file.is_relative_to(cache) and file.is_file() else None
+        """The bytes of a file that the library fetched for this data set, else None.
+
+        Rows must not name other files of this machine: the folder above holds the owner's token, and other data sets.
+        """
+        _library()
+        from huggingface_hub import constants
+        from huggingface_hub.file_download import repo_folder_name
+
+        folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=self.dataset, repo_type="dataset")).resolve()
+        file = Path(path).resolve()  # of snapshots/REVISION, whose links lead to blobs beside it
+        return file.read_bytes() if file.is_relative_to(folder) and file.is_file() else None
 
     @contextmanager
     def _errors(self, library: ModuleType) -> Iterator[None]:

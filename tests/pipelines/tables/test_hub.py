@@ -59,6 +59,27 @@ def test_a_data_set_that_names_files_elsewhere_is_refused(file: str) -> None:
         hub_module._refuse_other_places("a/b", {"train": [own], "test": [own, file]})
 
 
+def test_a_row_names_only_files_that_were_fetched_for_its_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    own, other = tmp_path / "hub" / "datasets--a--b", tmp_path / "hub" / "datasets--a--bc"
+    for file in (tmp_path / "token", tmp_path / "stored_tokens", own / "blobs" / "1", other / "blobs" / "1"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"bytes")
+    picture = own / "snapshots" / "0123" / "a.png"
+    picture.parent.mkdir(parents=True)
+    picture.symlink_to("../../blobs/1")
+    (picture.parent / "token").symlink_to(tmp_path / "token")
+    table = HubTable("a/b", "", "train", "", False)
+    assert table.read_cached_file(str(picture)) == b"bytes"
+    refused = ("token", "stored_tokens", "hub/datasets--a--bc/blobs/1", "hub/datasets--a--b/../../token")
+    for path in (*(tmp_path / name for name in refused), picture.parent / "token", picture.parent):
+        assert table.read_cached_file(str(path)) is None, path
+
+
 class Hub(BaseHTTPRequestHandler):
     status = 503
 
