@@ -33,15 +33,13 @@ def check_paths(recipe: Recipe, context: Context) -> None:
 
 
 def _paths(component: Source | Step | Rule, root: Path) -> Iterator[tuple[str, str]]:
-    """The options that name paths, and the paths; URLs are none."""
+    """The options that name paths, and the paths; URLs are none, but for ``file:``, and such as name what is there."""
     declared = component.path_options if isinstance(component, Source) else None
     for field in dataclasses.fields(component):  # type: ignore[arg-type]  # sources, steps and rules are dataclasses
         for text in _texts(getattr(component, field.name)):
-            if "://" in text or not text:
-                continue
             if declared is None:
                 yield from ((field.name, path) for path in _as_path(text, root))
-            elif field.name in declared:
+            elif field.name in declared and text and "://" not in text:
                 yield field.name, text
 
 
@@ -53,6 +51,11 @@ def _as_path(text: str, root: Path) -> Iterator[str]:
     """
     if not text.strip("./"):
         return
+    if text.lstrip().lower().startswith("file:"):
+        yield "/" + text  # what a library makes of it is not known: never inside, also where nothing is there
+        return
+    if "://" in text and not os.path.lexists(root / text):
+        return  # a URL: its "?" is no wildcard
     path = os.path.expanduser(text)
     first_glob = min((path.index(char) for char in "*?[" if char in path), default=len(path))
     fixed = path if first_glob == len(path) else os.path.dirname(path[:first_glob])
@@ -64,7 +67,8 @@ def _texts(value: object) -> Iterator[str]:
     if isinstance(value, str | Path):
         yield str(value)
     elif isinstance(value, Mapping):
-        for inner in value.values():
+        for key, inner in value.items():
+            yield from _texts(key)
             yield from _texts(inner)
     elif isinstance(value, list | tuple | set | frozenset):
         for inner in value:

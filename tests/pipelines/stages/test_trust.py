@@ -84,13 +84,27 @@ class WordList(Step):
 
 
 @pytest.mark.parametrize(
-    "value", ["../secret.txt", "../*.txt", ["x", {"deep": "../secret.txt"}], "link.txt", "/etc/passwd"]
+    "value",
+    [
+        "../secret.txt",
+        "../*.txt",
+        ["x", {"deep": "../secret.txt"}],
+        "link.txt",
+        "/etc/passwd",
+        {"../secret.txt": 1},
+        "file:///etc/passwd",
+        "FILE://host/none",
+        "file:/etc/none",
+        "file:../none",
+        "x://../../secret.txt",
+    ],
 )
 def test_options_of_plug_ins_that_name_something_outside_are_found(value: Any, tmp_path: Path) -> None:
     root = tmp_path / "recipe"
     root.mkdir()
     (tmp_path / "secret.txt").write_text("secret")
     (root / "link.txt").symlink_to("../secret.txt")
+    (root / "x:").mkdir()
     with pytest.raises(OutsideRecipe, match=r"source 'test_trust': where"):
         check_paths(replace(recipe(()), source=Careless(value)), context(root))
     if isinstance(value, str):
@@ -98,7 +112,21 @@ def test_options_of_plug_ins_that_name_something_outside_are_found(value: Any, t
             check_paths(replace(recipe(()), steps=(WordList(value),)), context(root))
 
 
-@pytest.mark.parametrize("value", ["../none.txt", "/no/such/*", "^/a/.*$", "en/de", "https://example.org/../a", "", 3])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "../none.txt",
+        "/no/such/*",
+        "^/a/.*$",
+        "en/de",
+        "https://example.org/../a",
+        "",
+        3,
+        "s3://bucket/../a",
+        "hf://datasets/../../a?b=*",
+        {"https://example.org/": 1},
+    ],
+)
 def test_options_of_plug_ins_that_name_nothing_are_no_paths(value: Any, tmp_path: Path) -> None:
     check_paths(replace(recipe(()), source=Careless(value)), context(tmp_path))
 

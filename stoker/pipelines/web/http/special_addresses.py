@@ -55,19 +55,20 @@ _TEREDO = IPv6Network("2001::/32")  # RFC 4380
 _METADATA = frozenset(
     ipaddress.ip_address(address)
     for address in (
-        "169.254.169.254",  # AWS, Azure, Google Cloud, OpenStack, DigitalOcean and others
-        "169.254.170.2",  # AWS: credentials of ECS tasks
-        "169.254.170.23",  # AWS: EKS pod identity
         "fd00:ec2::254",  # AWS, IPv6
         "fd00:ec2::23",  # AWS: EKS pod identity, IPv6
         "168.63.129.16",  # Azure: WireServer; a public address by its number
         "fd20:ce::254",  # Google Cloud, IPv6
         "192.0.0.192",  # Oracle Cloud Classic
         "100.100.100.200",  # Alibaba Cloud
-        "169.254.42.42",  # Scaleway
+        "100.96.0.96",  # Volcano Engine
+        "fd00:a9fe:a9fe::1",  # Linode, IPv6
         "fd00:42::42",  # Scaleway, IPv6
     )
 )
+# Whole networks, as clouds go on to choose addresses in them: 169.254.169.254 is that of most, 169.254.170.2 and .23 of
+# AWS (ECS tasks, EKS pods), 169.254.0.23 of Tencent, 169.254.42.42 of Scaleway, fe80::a9fe:a9fe of OpenStack.
+_LINK_LOCAL = (IPv4Network("169.254.0.0/16"), IPv6Network("fe80::/10"))
 
 
 def parse_address(text: str) -> Address | None:
@@ -102,13 +103,13 @@ def is_public(text: str) -> bool:
 
 
 def is_metadata(address: Address) -> bool:
-    """Whether it is the metadata service of a cloud, in any notation.
+    """Whether it is, or may be, the metadata service of a cloud, in any notation: all link-local addresses may.
 
-    >>> is_metadata(IPv6Address("::ffff:169.254.169.254")), is_metadata(IPv4Address("169.254.1.1"))
+    >>> is_metadata(IPv6Address("::ffff:169.254.169.254")), is_metadata(IPv4Address("10.0.0.1"))
     (True, False)
     """
     inner = embedded_addresses(address) if isinstance(address, IPv6Address) else ()
-    return address in _METADATA or any(one in _METADATA for one in inner)
+    return any(one in _METADATA or any(one in network for network in _LINK_LOCAL) for one in (address, *inner))
 
 
 def embedded_addresses(address: IPv6Address) -> tuple[IPv4Address, ...]:

