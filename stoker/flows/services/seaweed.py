@@ -203,10 +203,24 @@ def _last_ports(folder: Path) -> dict[str, int]:
 
 
 def _remove_sockets(ports: Mapping[str, int]) -> None:
-    """Remove the socket files that weed leaves in /tmp (it ignores TMPDIR for them)."""
-    for component in _COMPONENTS:
-        if f"{component}.grpc" in ports:
-            Path(f"/tmp/seaweedfs-{component}-grpc-{ports[f'{component}.grpc']}.sock").unlink(missing_ok=True)  # noqa: S108
+    """Remove the socket files that weed leaves in /tmp (it ignores TMPDIR for them); those of other users stay."""
+    for name, port in ports.items():
+        if name.endswith(".grpc"):
+            with contextlib.suppress(OSError):
+                _socket(name, port).unlink()
+
+
+def _socket(name: str, port: int) -> Path:
+    """The socket file of a gRPC port."""
+    return Path(f"/tmp/seaweedfs-{name.removesuffix('.grpc')}-grpc-{port}.sock")  # noqa: S108
+
+
+def _is_blocked(name: str, port: int) -> bool:
+    """Whether another user's file stands where weed makes its socket: weed ends if it cannot remove it."""
+    try:
+        return name.endswith(".grpc") and _socket(name, port).lstat().st_uid != os.geteuid()
+    except OSError:
+        return False
 
 
 def _choose_ports(last: Mapping[str, int], required: Mapping[str, int]) -> dict[str, int]:
@@ -217,7 +231,15 @@ def _choose_ports(last: Mapping[str, int], required: Mapping[str, int]) -> dict[
     with contextlib.ExitStack() as bound:
         for name in PORTS:
             preferred = required.get(name) or last.get(name, 0)
+            if name not in required and _is_blocked(name, preferred):
+                preferred = 0
             chosen[name] = _bind(bound, preferred, required=name in required)
+            while _is_blocked(name, chosen[name]):
+                if name in required:
+                    raise StorageRefused(
+                        f"{_socket(name, chosen[name])}: belongs to another user; choose another port for {name}"
+                    )
+                chosen[name] = _bind(bound, 0, required=False)
     return chosen
 
 

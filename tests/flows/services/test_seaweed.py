@@ -1,6 +1,7 @@
 """The embedded S3 server: started clean, found again, never twice on one folder, and shut to everyone else."""
 
 import http.client
+import os
 import secrets
 import socket
 import ssl
@@ -34,6 +35,24 @@ def folder(tmp_path: Path) -> Path:
 
 def start(folder: Path) -> seaweed.Server:
     return seaweed.start(folder, **KEYS, bucket="corpora")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can give a file to another user")
+def test_a_port_whose_socket_file_is_another_users_is_not_taken() -> None:
+    port = seaweed._choose_ports({}, {})["filer.grpc"]
+    path = Path(f"/tmp/seaweedfs-filer-grpc-{port}.sock")
+    path.touch()
+    try:
+        assert seaweed._choose_ports({"filer.grpc": port}, {})["filer.grpc"] == port
+        os.chown(path, 65534, 65534)
+        assert seaweed._choose_ports({"filer.grpc": port}, {})["filer.grpc"] != port
+        with pytest.raises(StorageRefused, match=f"{path}: belongs to another user; choose another port"):
+            seaweed._choose_ports({}, {"filer.grpc": port})
+        path.unlink()
+        path.mkdir()  # what cannot be removed does not stop the end
+        seaweed._remove_sockets({"filer.grpc": port})
+    finally:
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 @pytest.mark.parametrize("name", ["lock", "weed.log", "data", "../s3"])
