@@ -23,7 +23,8 @@ from stoker.storage.errors import StokerError
 _SCHEMA = 1
 BUCKET = "stoker"
 # What lies in a home. The first ones are surely ours; the others are names that a project may have too.
-_OWN_NAMES = frozenset(("services.json", "s3-keys.json", "up.lock", "prefect"))
+SCHEDULE_KEY = "schedule-key"
+_OWN_NAMES = frozenset(("services.json", "s3-keys.json", SCHEDULE_KEY, "up.lock", "prefect"))
 _NAMES = _OWN_NAMES | {"token", "logs", "s3", "store", "cache", "scratch", "runs", "training", "demo", "lost+found"}
 _SERVERS = frozenset(
     ("s3", "prefect")
@@ -33,6 +34,7 @@ SERVERS_END_S = 3.0
 _HOME_ADVICE = "set STOKER_HOME to a folder of your own, which need not exist yet"
 TOKEN = "token"  # noqa: S105  # the name of the file that holds the owner's token
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{20,200}")
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,26 @@ def owner_token(home: Path) -> str:
     if not _TOKEN.fullmatch(token):
         raise StokerError(f"{home / TOKEN}: holds no token; run `stoker down` and `stoker up`, which makes a new one")
     return token
+
+
+def schedule_key(home: Path, *, make: bool = False) -> str:
+    """The key that seals what `stoker schedule` plans in this home, kept over restarts; ``make`` creates a missing one.
+
+    It is never sent anywhere, unlike the owner's token. Raises StokerError.
+    """
+    path = home / SCHEDULE_KEY
+    try:
+        key = path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        if not make:
+            raise StokerError(f"{path}: missing; run `stoker down` and `stoker up`, which makes a new one") from None
+        key = secrets.token_hex(32)
+        write_private(path, key)
+    except (OSError, ValueError) as error:
+        raise StokerError(f"{path}: not readable ({error}); run `stoker down` and `stoker up`") from None
+    if not _KEY.fullmatch(key):
+        raise StokerError(f"{path}: holds no key; delete it, run `stoker down` and `stoker up`, and schedule again")
+    return key
 
 
 def make_private(folder: Path, *, own: Collection[str] = _OWN_NAMES) -> None:

@@ -217,3 +217,18 @@ def test_stoker_up_writes_through_no_link_of_its_home(cli: Cli) -> None:
         assert cli.refused("up", "--detach").startswith(f"stoker: {home / name}: a link to ")
         (home / name).unlink()
     assert (cli.folder / "bashrc").read_text() == "mine"
+
+
+def test_the_key_of_schedules_is_made_once_and_private(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with pytest.raises(StokerError, match="schedule-key: missing; run `stoker down` and `stoker up`"):
+        running.schedule_key(home)
+    key = running.schedule_key(home, make=True)
+    assert len(key) == 64
+    assert running.schedule_key(home) == running.schedule_key(home, make=True) == key
+    assert mode(home / "schedule-key") == 0o600
+    assert running.schedule_key(tmp_path / "other", make=True) != key
+    for content in (b"", b"short", b"\xff" * 64):
+        (home / "schedule-key").write_bytes(content)
+        with pytest.raises(StokerError, match=r"schedule-key: (holds no key|not readable)"):
+            running.schedule_key(home, make=True)

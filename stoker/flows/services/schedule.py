@@ -18,8 +18,9 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.events import DeploymentEventTrigger
 from prefect.exceptions import ObjectAlreadyExists
 
+from stoker.flows import running
 from stoker.flows.runs import PUBLISHED_EVENT
-from stoker.flows.services import prefect_server
+from stoker.flows.services import prefect_server, seal
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.recipe import Recipe
@@ -101,13 +102,8 @@ def add_ingest(
     The deployment holds a copy of the recipe: to schedule an edited file, schedule it again. It also holds whether the
     recipe is ``trusted``, so that its paths may leave its folder.
     """
-    parameters = {
-        "recipe": _to_json(recipe.document),
-        "root": str(recipe.root),
-        "settings": settings.to_json(),
-        "trusted": trusted,
-    }
     with _connect(settings) as client:
+        parameters = ingest_parameters(settings, recipe, trusted=trusted)
         description = f"Ingests {recipe.corpus}: {timetable_text(timetable)}"
         schedules = [DeploymentScheduleCreate(schedule=timetable, active=True)]
         _deploy(client, "ingest", recipe.corpus, parameters, description, schedules)
@@ -117,8 +113,8 @@ def add_ingest(
 def add_training(settings: Settings, corpus: str, model: str, options: Mapping[str, Any]) -> str:  # Any: JSON values
     """Schedule a training whenever the corpus gets a new version. Returns the schedule's name."""
     name = f"{corpus}-{model}"
-    parameters = {"model": model, "corpus": corpus, "options": dict(options), "settings": settings.to_json()}
     with _connect(settings) as client:
+        parameters = training_parameters(settings, name, corpus, model, options)
         description = f"Trains {model} on every new version of {corpus}"
         deployment = _deploy(client, "train", name, parameters, description, [])
         trigger = DeploymentEventTrigger(
@@ -130,6 +126,29 @@ def add_training(settings: Settings, corpus: str, model: str, options: Mapping[s
         trigger.set_deployment_id(deployment)
         client.create_automation(trigger.as_automation())
     return name
+
+
+def ingest_parameters(settings: Settings, recipe: Recipe, *, trusted: bool) -> dict[str, Any]:  # Any: JSON values
+    """The sealed parameters of a recipe's schedule. Raises StokerError when the home has no key."""
+    parameters = {
+        "recipe": _to_json(recipe.document),
+        "root": str(recipe.root),
+        "settings": settings.to_json(),
+        "trusted": trusted,
+    }
+    return _sealed(settings, "ingest", recipe.corpus, parameters)
+
+
+def training_parameters(
+    settings: Settings, name: str, corpus: str, model: str, options: Mapping[str, Any]
+) -> dict[str, Any]:  # Any: JSON values, as above
+    """The sealed parameters of a training's schedule ``name``. Raises StokerError when the home has no key."""
+    parameters = {"model": model, "corpus": corpus, "options": dict(options), "settings": settings.to_json()}
+    return _sealed(settings, "train", name, parameters)
+
+
+def _sealed(settings: Settings, flow: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:  # Any: as above
+    return parameters | {seal.SEAL: seal.make(running.schedule_key(settings.home), flow, name, parameters)}
 
 
 def _to_json(document: Mapping[str, Any]) -> dict[str, Any]:  # Any: TOML in, JSON out

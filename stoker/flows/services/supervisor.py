@@ -78,6 +78,7 @@ class Supervisor:
     def _run(self) -> None:
         self._end_orphans()
         running.new_owner_token(self._settings.home)  # children read it from its file: others see their arguments
+        running.schedule_key(self._settings.home, make=True)
         try:
             s3, prefect, *others = self._services
             for service in (s3, prefect):
