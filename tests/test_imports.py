@@ -1,9 +1,9 @@
 """What importing loads: little, and in no case what another layer owns."""
 
 import graphlib
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import grimp
@@ -63,9 +63,10 @@ def test_the_command_line_starts_light_and_at_once() -> None:
     stoker_ = [sys.executable, "-m", "stoker.flows.cli.cli", "--help"]
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        begun = os.times()
         found = subprocess.run(stoker_, capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - started)
+        ended = os.times()  # of the CPU: a busy machine makes others wait
+        times.append(ended.children_user + ended.children_system - begun.children_user - begun.children_system)
     assert "ingest" in found.stdout
     assert min(times) < 0.5
     assert loaded("import stoker.flows.cli.cli").isdisjoint({"torch", "prefect", "pyarrow", "boto3", "fastapi", "av"})

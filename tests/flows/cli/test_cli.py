@@ -19,9 +19,10 @@ WORDS = ["one", "two", "three"]
 
 def test_help_answers_in_under_half_a_second_and_imports_nothing_heavy(cli: Cli) -> None:
     def seconds() -> float:
-        begun = time.monotonic()
+        begun = os.times()
         assert cli("--help").returncode == 0
-        return time.monotonic() - begun
+        ended = os.times()  # of the CPU: a busy machine makes others wait
+        return ended.children_user + ended.children_system - begun.children_user - begun.children_system
 
     assert min(seconds() for _ in range(5)) < 0.5
     code = "import sys; from stoker.flows.cli.cli import parser; parser().format_help(); print(*sys.modules)"
