@@ -215,6 +215,8 @@ def start_child(
     It serves at ``listener``, which the caller closes afterwards.
     """
     make_private(settings.home)
+    # The scheduler signs in to a server of the user's own as its user does.
+    without = () if settings.prefect_url and name == "schedule" else _USER_VARIABLES
     with open_log(log) as file:
         return subprocess.Popen(  # noqa: S603  # our own module
             [
@@ -226,7 +228,7 @@ def start_child(
                 str(listener.fileno() if listener else 0),
                 json.dumps(settings.to_json()),
             ],
-            env=inherited(without=_USER_VARIABLES),
+            env=inherited(without=without),
             pass_fds=[listener.fileno()] if listener else [],
             cwd="/",  # see ``away_from_settings``
             stdin=subprocess.PIPE if tied else subprocess.DEVNULL,

@@ -132,3 +132,22 @@ def test_no_other_user_can_take_the_port_of_a_server_that_starts(tmp_path: Path)
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads the environment of a process in /proc")
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:9/api"])
+def test_only_a_scheduler_of_a_server_of_ones_own_signs_in_as_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:pw")
+    settings = Settings(home=tmp_path / "home", prefect_url=url)
+    found = {}
+    for name in ("schedule", "prefect"):
+        process = prefect_server.start_child(settings, name, None, log=tmp_path / "log", tied=False)
+        try:
+            environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            found[name] = b"PREFECT_API_AUTH_STRING=admin:pw" in environment
+        finally:
+            process.kill()
+            process.wait()
+    assert found == {"schedule": bool(url), "prefect": False}
