@@ -98,7 +98,7 @@ def ask(api: str, path: str, **body: Any) -> Any:
     """The response of a Prefect server that tests started (see ``AUTH``) to a filter."""
     headers = {"Content-Type": "application/json"} | owner_headers(AUTH[api])
     request = urllib.request.Request(f"{api}{path}", data=json.dumps(body).encode(), headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
