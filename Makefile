@@ -50,7 +50,7 @@ test check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-nightly: $(VENV)/.installed-dev  ## tests that take many minutes: signals at fifty moments
+nightly: $(VENV)/.installed-dev  ## tests that take many minutes: signals at fifty moments, twenty kills
 	$(BIN)/pytest -n $(WORKERS) -m nightly $(PYTEST_ARGS)
 
 test-lowest: .venv-lowest/.installed  ## the fast tests with the lowest versions that are declared, on Python 3.11

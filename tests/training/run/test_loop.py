@@ -151,7 +151,14 @@ def ended(folder: Path) -> tuple[CheckpointInfo, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "options", "kills"), [("cnn", KILLED_CNN, 20), ("lstm", KILLED_LSTM, 3)])
+@pytest.mark.parametrize(
+    ("model", "options", "kills"),
+    [
+        ("cnn", KILLED_CNN, 8),
+        pytest.param("cnn", KILLED_CNN, 20, marks=pytest.mark.nightly),
+        ("lstm", KILLED_LSTM, 3),
+    ],
+)
 def test_a_training_killed_at_random_moments_ends_with_the_same_weights(
     tmp_path: Path, model: str, options: dict[str, Any], kills: int
 ) -> None:
