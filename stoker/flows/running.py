@@ -133,17 +133,8 @@ def new_owner_token(home: Path) -> str:
 
 def owner_token(home: Path) -> str:
     """The token that the servers of `stoker up` accept now. Raises StokerError."""
-    try:
-        token = (home / TOKEN).read_text(encoding="ascii")
-    except FileNotFoundError:
-        raise StokerError(
-            f"{home / TOKEN}: missing; run `stoker down` and `stoker up`, which makes a new one"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise StokerError(f"{home / TOKEN}: not readable ({error}); run `stoker down` and `stoker up`") from None
-    if not _TOKEN.fullmatch(token):
-        raise StokerError(f"{home / TOKEN}: holds no token; run `stoker down` and `stoker up`, which makes a new one")
-    return token
+    wrong = "holds no token; run `stoker down` and `stoker up`, which makes a new one"
+    return _read_secret(home / TOKEN, _TOKEN, wrong)
 
 
 def schedule_key(home: Path, *, make: bool = False) -> str:
@@ -152,18 +143,23 @@ def schedule_key(home: Path, *, make: bool = False) -> str:
     It is never sent anywhere, unlike the owner's token. Raises StokerError.
     """
     path = home / SCHEDULE_KEY
+    if make and not path.exists():
+        write_private(path, secrets.token_hex(32))
+    wrong = "holds no key; delete it, run `stoker down` and `stoker up`, and schedule again"
+    return _read_secret(path, _KEY, wrong)
+
+
+def _read_secret(path: Path, pattern: re.Pattern[str], wrong: str) -> str:
+    """A secret that `stoker up` wrote; ``wrong`` says what to do where another text stands. Raises StokerError."""
     try:
-        key = path.read_text(encoding="ascii")
+        text = path.read_text(encoding="ascii")
     except FileNotFoundError:
-        if not make:
-            raise StokerError(f"{path}: missing; run `stoker down` and `stoker up`, which makes a new one") from None
-        key = secrets.token_hex(32)
-        write_private(path, key)
+        raise StokerError(f"{path}: missing; run `stoker down` and `stoker up`, which makes a new one") from None
     except (OSError, ValueError) as error:
         raise StokerError(f"{path}: not readable ({error}); run `stoker down` and `stoker up`") from None
-    if not _KEY.fullmatch(key):
-        raise StokerError(f"{path}: holds no key; delete it, run `stoker down` and `stoker up`, and schedule again")
-    return key
+    if not pattern.fullmatch(text):
+        raise StokerError(f"{path}: {wrong}")
+    return text
 
 
 def make_private(folder: Path, *, own: Collection[str] = _OWN_NAMES) -> None:
@@ -251,7 +247,7 @@ def _not_ours(folder: Path, own: Collection[str]) -> str:
         return "it belongs to another user"
     if status.st_mode & stat.S_ISVTX:
         return "it is a folder that users share"
-    if any(folder.samefile(own) for own in (Path("/"), Path(os.path.expanduser("~"))) if own.exists()):
+    if any(folder.samefile(shared) for shared in (Path("/"), Path(os.path.expanduser("~"))) if shared.exists()):
         return "it is not for Stoker alone"
     names = {path.name for path in folder.iterdir()}
     if names - _NAMES and names.isdisjoint(own):

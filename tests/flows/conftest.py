@@ -3,17 +3,20 @@
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stoker.flows import running
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 
@@ -137,6 +140,21 @@ def shards(cli: Cli) -> dict[str, bytes]:
 
 def versions(cli: Cli) -> list[str]:
     return sorted(key for key in cli.objects() if "/versions/" in key)
+
+
+@contextmanager
+def services_up(cli: Cli, *, timeout: float) -> Iterator[None]:
+    """`stoker up` in the background, on free ports, as long as the context lasts."""
+    cli.variables |= {f"STOKER_{name}_PORT": str(prefect_server.free_port()) for name in ("S3", "PREFECT", "WEB")}
+    try:
+        done = cli("up", "--detach", timeout=timeout)
+        assert done.returncode == 0, done.stderr
+        yield
+    finally:
+        known = running.load(cli.folder / ".stoker")
+        for process in (known.supervisor, *known.running.values()):  # at once: an orderly end takes seconds
+            if process is not None and process.alive:
+                os.kill(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture

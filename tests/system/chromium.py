@@ -15,8 +15,7 @@ from typing import Any
 PROGRAM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
 )
-FLAGS = (
-    "--headless=new",
+COMMON_FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -24,8 +23,8 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--disable-popup-blocking",
 )
+FLAGS = ("--headless=new", *COMMON_FLAGS, "--disable-popup-blocking")
 _REPLY_S = 60
 
 

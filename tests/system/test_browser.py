@@ -1,6 +1,5 @@
 """The page in a real browser: it renders, hostile data stays text, and it asks nobody else for anything."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,24 +12,10 @@ from stoker.flows.page.web import make_app
 from stoker.storage.stores.memory import MemoryStore
 from tests.flows.inspected_corpus import make_all
 from tests.flows.serving import TOKEN, serve
+from tests.system.chromium import COMMON_FLAGS, PROGRAM
 
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine (Debian: apt-get install chromium)")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=5000",
-)
+pytestmark = pytest.mark.skipif(not PROGRAM, reason="no chromium on this machine (Debian: apt-get install chromium)")
+FLAGS = ("--headless", *COMMON_FLAGS, "--hide-scrollbars", "--enable-logging=stderr", "--virtual-time-budget=5000")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +28,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def browse(url: str, profile: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *flags, url],
+        [PROGRAM, *FLAGS, f"--user-data-dir={profile}", *flags, url],
         capture_output=True,
         text=True,
         timeout=120,

@@ -3,9 +3,7 @@
 It reads nothing and changes nothing, and gets neither the token nor a cookie.
 """
 
-import os
 import re
-import signal
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from html import unescape
@@ -16,11 +14,10 @@ from urllib.parse import unquote
 import pytest
 
 from stoker.flows import running
-from stoker.flows.services import prefect_server
 from stoker.flows.services.door import auth_string
 from stoker.flows.settings import load
 from stoker.testing import sample_corpus
-from tests.flows.conftest import AUTH, Cli, ask
+from tests.flows.conftest import AUTH, Cli, ask, services_up
 from tests.system.chromium import PROGRAM, Chromium, chromium
 from tests.system.foreign_page import ForeignPage, Write, foreign_page, show, statuses
 
@@ -60,24 +57,16 @@ TARGETS = {
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     """A folder whose services run, with a corpus in their store; `stoker open` notes what the browser would get."""
     cli = Cli(tmp_path_factory.mktemp("up"))
-    cli.variables |= {f"STOKER_{name}_PORT": str(prefect_server.free_port()) for name in ("S3", "PREFECT", "WEB")}
     noted = cli.folder / "browser"
     noted.write_text(f'#!/bin/sh\nprintf "%s" "$1" > {cli.folder}/opened\n')
     noted.chmod(0o700)
     cli.variables["BROWSER"] = str(noted)
-    try:
-        done = cli("up", "--detach", timeout=200)
-        assert done.returncode == 0, done.stderr
+    with services_up(cli, timeout=200):
         corpus, _ = sample_corpus(8)
         store = load(environ={"STOKER_HOME": str(home(cli))}, cwd=cli.folder).open_store()
         for stored in corpus.list():
             store.write(stored.key, corpus.read(stored.key))
         yield cli
-    finally:
-        known = running.load(home(cli))
-        for process in (known.supervisor, *known.running.values()):
-            if process is not None and process.alive:
-                os.kill(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

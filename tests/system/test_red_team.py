@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import ssl
 import stat
@@ -21,9 +20,8 @@ from pathlib import Path
 import pytest
 
 from stoker.flows import running
-from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
-from tests.flows.conftest import Cli, as_nobody
+from tests.flows.conftest import Cli, as_nobody, services_up
 
 pytestmark = [
     pytest.mark.slow,
@@ -193,20 +191,13 @@ def up() -> Iterator[Cli]:
     folder = Path(tempfile.mkdtemp(prefix="stoker-red-team-"))
     folder.chmod(0o755)
     cli = Cli(folder)
-    for name in ("S3", "PREFECT", "WEB"):
-        cli.variables[f"STOKER_{name}_PORT"] = str(prefect_server.free_port())
     home = folder / ".stoker"
     home.mkdir(mode=0o755)  # as an earlier version left it
     try:
-        done = cli("up", "--detach", timeout=300)
-        assert done.returncode == 0, done.stderr
-        Settings(home=home).open_store().write("a/secret", SECRET)
-        yield cli
+        with services_up(cli, timeout=300):
+            Settings(home=home).open_store().write("a/secret", SECRET)
+            yield cli
     finally:
-        known = running.load(home)
-        for process in (known.supervisor, *known.running.values()):  # at once: an orderly end takes seconds
-            if process is not None and process.alive:
-                os.kill(process.pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -20,20 +20,24 @@ SIGNED_IN = "/signed-in"  # where a browser learns whether its token is right
 # What these hold is the same for everybody, so a request needs no token. The health check also takes any host name: a
 # load balancer or an orchestrator asks by an address that nobody has configured.
 OPEN = frozenset({HEALTH, LOGIN, "/static/login.js", "/static/style.css", "/static/icon.svg", "/favicon.ico"})
-HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'"
-    ),
+# Of every response, also of Prefect's pages behind their door.
+COMMON_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
+}
+HEADERS = COMMON_HEADERS | {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 # Of the login page alone: its script checks the token that came in the address.
 LOGIN_POLICY = f"{HEADERS['content-security-policy']}; script-src 'self'; connect-src 'self'"
+CROSS_ORIGIN = "A page of another origin sent this request.\n"
 _OTHER_NAME = "This page answers only to localhost and the names in STOKER_WEB_NAMES."
 _BEARER = 'Bearer realm="stoker open"'
 _BASIC = 'Basic realm="stoker open", charset="UTF-8"'
@@ -159,11 +163,11 @@ def foreign(scope: Scope, hosts: Collection[str]) -> tuple[int, str] | None:
     headers = {name: value for name, value in scope["headers"] if name == b"origin" or name.startswith(b"sec-fetch-")}
     origin = headers.get(b"origin")
     if origin is not None and origin.lower() not in (b"http://" + found[0].lower(), b"https://" + found[0].lower()):
-        return 403, "A page of another origin sent this request.\n"
+        return 403, CROSS_ORIGIN
     if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
         shown = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
         if not shown or scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
-            return 403, "A page of another origin sent this request.\n"
+            return 403, CROSS_ORIGIN
     return None
 
 

@@ -14,22 +14,14 @@ from importlib.resources import files
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stoker.flows.page.security import LOOPBACK, foreign
+from stoker.flows.page.security import COMMON_HEADERS, CROSS_ORIGIN, LOOPBACK, OWNER, foreign
 
-OWNER = "owner"  # the user name beside the token
 MAX_BODY = 16 * 2**20  # bytes; Prefect takes parameters of 512 kB and logs of 1 MB
 MAX_FRAME = 4 * 2**20  # bytes of a websocket's message; Prefect takes events of 1.5 MB
 API = "/api"
 LOGIN = "/door/login"
 _OPEN = API + "/health"  # says true, and nothing else: whoever waits for the server asks this
 _SHUT = ("/docs", "/redoc", "/openapi.json")  # FastAPI's descriptions of the API; nothing needs them
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-}
 # What Prefect's pages need: their own files, styles in attributes, compiled schemas of forms ('unsafe-eval'), pictures
 # that they draw, the API and its websockets. Nothing of another host: they would ask an analytics service otherwise.
 _UI_POLICY = (
@@ -102,7 +94,7 @@ class Door:
                 return 403, "Not served here; Prefect's documentation describes the API.\n"
             return None
         if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
-            return 403, "A page of another origin sent this request.\n"  # a link to a page is fine, one to the API not
+            return 403, CROSS_ORIGIN  # a link to a page is fine, one to the API not
         if scope["type"] == "websocket":
             return None  # its first message must hold the token
         if path == _OPEN and scope["method"] == "GET":
@@ -117,7 +109,7 @@ class Door:
 
 
 async def _respond(send: Send, status: int, payload: bytes, kind: str, policy: str) -> None:
-    headers = _HEADERS | {
+    headers = COMMON_HEADERS | {
         "content-security-policy": policy,
         "cache-control": "no-store",
         "content-type": f"{kind}; charset=utf-8",
@@ -135,7 +127,7 @@ def _with_headers(scope: Scope, send: Send) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in {**_HEADERS, "content-security-policy": policy}.items():
+            for name, value in {**COMMON_HEADERS, "content-security-policy": policy}.items():
                 headers[name] = value
         await send(message)
 

@@ -12,30 +12,16 @@ from collections.abc import Iterator
 import pytest
 
 from stoker.flows import running
-from stoker.flows.services import prefect_server
-from tests.flows.conftest import Cli, until
+from tests.flows.conftest import Cli, services_up, until
 
 WORDS = ["one", "two", "three"]
-
-
-def free(count: int) -> list[str]:
-    return [str(prefect_server.free_port()) for _ in range(count)]
 
 
 @pytest.fixture
 def up(cli: Cli) -> Iterator[Cli]:
     """A folder whose services were started in the background."""
-    s3, prefect, web = free(3)
-    cli.variables |= {"STOKER_S3_PORT": s3, "STOKER_PREFECT_PORT": prefect, "STOKER_WEB_PORT": web}
-    try:
-        done = cli("up", "--detach", timeout=300)
-        assert done.returncode == 0, done.stderr
+    with services_up(cli, timeout=300):
         yield cli
-    finally:
-        known = running.load(cli.folder / ".stoker")
-        for process in (known.supervisor, *known.running.values()):  # at once: an orderly end takes many seconds
-            if process is not None and process.alive:
-                os.kill(process.pid, signal.SIGKILL)
 
 
 def state(cli: Cli) -> running.Services:
