@@ -41,6 +41,7 @@ STOP_S = 3.0
 _FLUSH_S = 3.0  # for the system to bring these files to the disk, for the case of a power cut
 _TOKEN_S = 60  # seconds that a token of weed's parts for each other is good for
 _NO_ORIGIN = "http://none.invalid"  # of no page: RFC 6761, 6.4. An empty list would mean all.
+_LOCK_S = 5.0  # a server that was killed holds its folder until the system has taken it down
 _TAIL = 400  # characters of the log in an error message
 
 
@@ -185,12 +186,17 @@ def _find_binary() -> Path:
 
 def _lock(folder: Path) -> int:
     lock = open_private(folder / "lock", os.O_RDWR)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise StorageRefused(f"{folder}: another S3 server is running on this folder; stop it first") from None
-    return lock
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            os.close(lock)
+            raise StorageRefused(f"{folder}: another S3 server is running on this folder; stop it first") from None
+        return lock
 
 
 def _last_ports(folder: Path) -> dict[str, int]:

@@ -6,6 +6,8 @@ import secrets
 import socket
 import ssl
 import stat
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -196,6 +198,17 @@ def status(port: int, context: ssl.SSLContext | None, path: str = "/healthz") ->
         return None
     finally:
         connection.close()
+
+
+def test_a_folder_whose_server_was_killed_just_now_is_waited_for(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    code = f"import fcntl, sys, time; f = open({str(folder / 'lock')!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX); "
+    with subprocess.Popen(
+        [sys.executable, "-c", code + "print(); sys.stdout.flush(); time.sleep(0.5)"], stdout=-1
+    ) as held:
+        assert held.stdout is not None
+        held.stdout.readline()
+        os.close(seaweed._lock(folder))
 
 
 def test_a_port_that_is_asked_for_and_taken_is_refused(folder: Path) -> None:
