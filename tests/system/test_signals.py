@@ -141,7 +141,7 @@ def test_a_training_ended_at_random_moments_has_the_weights_of_a_calm_one(
         if number % 5 == 4:
             done = cli(*TRAIN, *TINY)
             assert done.returncode == 0, done.stderr
-            assert done.stdout.startswith("lstm-0001: ")
+            assert done.stdout.startswith("lstm-")  # -0001 was ended before its first step, if this is another
             found = weights(cli)
             assert all(found[name].equal(expected[name]) for name in expected)
             shutil.rmtree(cli.folder / ".stoker" / "store" / "words" / "runs")
