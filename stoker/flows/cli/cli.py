@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
 
     _add_services(add, home)
     _add_recipes(add, store)
+    _add_schedule(add, store)
     _add_index(add, store)
     _add_inspection(add, store)
     _add_upkeep(add, store)
@@ -104,6 +105,7 @@ class _Add(Protocol):
 
 
 _CORPUS_HELP = "a corpus's newest version, or version V of it"
+_TRUST_HELP = "the recipe may read files outside of its folder: you wrote it, or looked through it"
 
 
 def _add_services(add: _Add, home: argparse.ArgumentParser) -> None:
@@ -129,17 +131,20 @@ def _add_recipes(add: _Add, store: argparse.ArgumentParser) -> None:
     ingest.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
     ingest.add_argument("--runner", choices=RUNNERS, help="what runs the partitions (threads)")
     ingest.add_argument("--workers", metavar="N", help="partitions at the same time (one per core)")
+    for command in (check, ingest):
+        command.add_argument("--trust", action="store_true", help=_TRUST_HELP)
+
+
+def _add_schedule(add: _Add, store: argparse.ArgumentParser) -> None:
     text = "ingest a recipe at set times, as long as `stoker up` runs; list, pause, resume, remove schedules"
-    schedule = add("schedule", text, store, run="stoker.flows.cli.commands:schedule")
+    schedule = add("schedule", text, store, run="stoker.flows.cli.schedule:schedule")
     schedule.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE", help="a TOML file")
     schedule.add_argument("--cron", metavar="LINE", help='minute hour day month weekday, e.g. "0 3 * * *"')
     schedule.add_argument("--interval", metavar="TIME", help="e.g. 90s, 15m, 6h, 1d")
     schedule.add_argument("--timezone", metavar="NAME", help="of the cron line, e.g. Europe/Berlin (UTC)")
     schedule.add_argument("--train", metavar="MODEL", help="also train this model on every new version of the corpus")
     schedule.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of that training")
-    for command in (check, ingest, schedule):
-        text = "the recipe may read files outside of its folder: you wrote it, or looked through it"
-        command.add_argument("--trust", action="store_true", help=text)
+    schedule.add_argument("--trust", action="store_true", help=_TRUST_HELP)
     change = schedule.add_mutually_exclusive_group()
     change.add_argument("--list", action="store_true", help="show the schedules, and when each runs next")
     for verb in ("pause", "resume", "remove"):
