@@ -71,21 +71,29 @@ class Settings:
     web_host: str = "127.0.0.1"
     web_names: str = ""
 
-    def open_store(self) -> "Store":
-        """The store that the settings name. Raises StorageRefused, StorageUnavailable."""
+    def open_store(self, *, reading: bool = False) -> "Store":
+        """The store that the settings name. Raises StorageRefused, StorageUnavailable.
+
+        ``reading``: nothing will be written, so a folder that is named and not there is refused.
+        """
         from stoker.flows import running
-        from stoker.storage import open_store
+        from stoker.storage.stores.urls import check_there, open_store
 
         if self.store:
-            return open_store(self.store, endpoint=self.s3_endpoint or None, region=self.s3_region or None)
+            store = open_store(self.store, endpoint=self.s3_endpoint or None, region=self.s3_region or None)
+            if reading:
+                check_there(store)
+            return store
         services = running.load(self.home)
         if not services.bucket:
             return open_store(str(self.home / "store"), endpoint=self.s3_endpoint, region=self.s3_region)
         server = services.find_alive("s3")
         if server is None:
+            up = services.supervisor is not None and services.supervisor.alive and services.ready
+            how = "`stoker up` runs without it, as it was told of another store: run `stoker down`, then `stoker up`"
             raise StorageUnavailable(
                 f"the corpora lie in the S3 server of `stoker up` ({self.home}), which is not running; "
-                "run `stoker up`, or set STOKER_STORE to another store"
+                f"{how if up else 'run `stoker up`'}, or set STOKER_STORE to another store"
             )
         access_key, secret_key = running.credentials(self.home)
         return open_store(f"s3://{services.bucket}", endpoint=server.url, access_key=access_key, secret_key=secret_key)
@@ -308,6 +316,8 @@ def _checked(name: str, value: object, base: Path, where: str) -> object:
             raise SettingsError(f"{where}: {error}") from None
     if isinstance(default, int | float):
         return _number(name, value, type(default), where)
+    if name == "store" and isinstance(value, str):
+        return _store(value, base, where)
     if not isinstance(value, str | Path) or not str(value):
         raise SettingsError(f"{where}: found {value!r}, expected text")
     if isinstance(default, Path):
@@ -319,13 +329,27 @@ def _checked(name: str, value: object, base: Path, where: str) -> object:
         return _bound_address(text, where)
     if name == "web_names":
         return ",".join(_host_name(part.strip(), where) for part in text.split(","))
-    if name == "store" and "://" not in text and text != "memory:":
-        return str((base / Path(text).expanduser()).resolve())
     if name in ("s3_endpoint", "prefect_url") and not text.startswith(("http://", "https://")):
         raise SettingsError(f"{where}: found {text!r}, expected an address that begins with http:// or https://")
+    _check_secrets(text, where)
+    return text
+
+
+def _check_secrets(text: str, where: str) -> None:
     if _USER_INFO.search(text):  # settings are shown in Prefect's UI
         raise SettingsError(f"{where}: an address with a password; secrets go into variables of their own libraries")
-    return text
+
+
+def _store(text: str, base: Path, where: str) -> str:
+    from stoker.storage.errors import StorageRefused
+    from stoker.storage.stores.urls import check_url
+
+    _check_secrets(text, where)
+    try:
+        url = check_url(text)
+    except StorageRefused as error:
+        raise SettingsError(f"{where}: {str(error).removeprefix('store ')}") from None
+    return url if "://" in url or url == "memory:" else str((base / Path(url).expanduser()).resolve())
 
 
 def _bound_address(text: str, where: str) -> str:

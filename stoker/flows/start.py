@@ -71,7 +71,7 @@ def run_training(
     from stoker.storage.versions.manifest import load_manifest
 
     check_training(model, options)
-    manifest = load_manifest(settings.open_store(), corpus)
+    manifest = load_manifest(settings.open_store(reading=True), corpus)
     with _flow_session(settings) as (reporter, url):
         from stoker.flows.train import train
 

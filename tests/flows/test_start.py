@@ -1,5 +1,7 @@
 """A run that cannot start: one line, before anything is started."""
 
+import pytest
+
 from stoker.flows.services import prefect_server, seaweed
 from tests.conftest import BUCKET
 from tests.flows.conftest import Cli
@@ -9,6 +11,23 @@ WORDS = ["one", "two", "three"]
 
 def test_a_store_of_no_known_kind_is_one_line(cli: Cli) -> None:
     assert "gs" in cli.refused("ingest", cli.recipe(WORDS), "--store", "gs://bucket")
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", "words"), ("why", "words", "x"), ("gc",), ("verify", "words")])
+def test_a_store_that_cannot_be_one_is_one_line_for_commands_that_read(words: tuple[str, ...], cli: Cli) -> None:
+    for store, message in (
+        ("s3:/x", "stoker: --store: s3:/x: no URL; did you mean s3://x?"),
+        ("/etc/passwd", "store /etc/passwd: a file"),
+        ("nowhere", "no such folder"),
+    ):
+        assert message in cli.refused(*words, "--store", store)
+    assert not (cli.folder / "nowhere").exists()
+
+
+def test_the_default_store_that_is_not_there_yet_is_empty(cli: Cli) -> None:
+    done = cli("list")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "holds no corpus yet" in " ".join(done.stdout.split())
 
 
 def test_no_such_bucket_is_one_line(cli: Cli, s3_server: seaweed.Server) -> None:

@@ -78,7 +78,7 @@ def verify(arguments: Namespace) -> int:
     from stoker.storage.versions.manifest import load_manifest
 
     settings = load_settings(arguments)
-    reference = load_manifest(settings.open_store(), arguments.corpus).reference
+    reference = load_manifest(settings.open_store(reading=True), arguments.corpus).reference
     result = start.run_verification(settings, reference)
     print_verification(result, reference, Console())
     return 1 if result.problems else 0

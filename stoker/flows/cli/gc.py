@@ -82,7 +82,7 @@ class CorpusOrphans:
 def gc(arguments: Namespace) -> int:
     """Print the orphans, or remove them. Exit code 1 when the orphans of a corpus could not be removed."""
     older_than_s = seconds_of(arguments.older_than)
-    store = load_settings(arguments).open_store()
+    store = load_settings(arguments).open_store(reading=True)
     referenced = ReferencedKeys(store)
     referenced.refresh()
     collected = [

@@ -12,7 +12,7 @@ def list_corpora(arguments: Namespace) -> int:
     """Print the corpora of the store."""
     from stoker.flows.cli.show import print_corpora
 
-    print_corpora(load_settings(arguments).open_store(), Console())
+    print_corpora(load_settings(arguments).open_store(reading=True), Console())
     return 0
 
 
@@ -22,7 +22,7 @@ def show(arguments: Namespace) -> int:
 
     from stoker.flows.cli.show import print_version, version_json
 
-    manifest = load_manifest(load_settings(arguments).open_store(), arguments.corpus)
+    manifest = load_manifest(load_settings(arguments).open_store(reading=True), arguments.corpus)
     if arguments.json:
         print(json.dumps(version_json(manifest), indent=1, ensure_ascii=False))
     else:
@@ -34,7 +34,7 @@ def diff(arguments: Namespace) -> int:
     """Print what changed between two versions."""
     from stoker.flows.cli.show import print_difference
 
-    store = load_settings(arguments).open_store()
+    store = load_settings(arguments).open_store(reading=True)
     print_difference(load_manifest(store, arguments.older), load_manifest(store, arguments.newer), store, Console())
     return 0
 
@@ -45,7 +45,7 @@ def why(arguments: Namespace) -> int:
     from stoker.pipelines.stages.why import find_lineages
     from stoker.storage.errors import NotFound
 
-    store = load_settings(arguments).open_store()
+    store = load_settings(arguments).open_store(reading=True)
     manifest = load_manifest(store, arguments.corpus)
     if manifest.is_indexed:
         raise NotFound(

@@ -31,7 +31,7 @@ _LIMITS = {
 def stream(arguments: Namespace) -> int:
     """Print samples in their order, or measure. Exit code 1 when --rate cannot be reached."""
     settings = load_settings(arguments)
-    store = settings.open_store()
+    store = settings.open_store(reading=True)
     manifest = load_manifest(store, arguments.corpus)
     split = arguments.split or next(iter(manifest.splits), "train")
     if not (arguments.seconds > 0 and math.isfinite(arguments.seconds)) or arguments.limit < 0:

@@ -1,6 +1,5 @@
 """The Prefect server that flows report to: the user's own, that of `stoker up`, or a temporary one."""
 
-import http.client
 import json
 import os
 import secrets
@@ -8,8 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import NamedTuple
 from stoker.flows import running
 from stoker.flows.running import make_private, open_log
 from stoker.flows.services.door import auth_string
+from stoker.flows.services.probe import http_status
 from stoker.flows.settings import Settings, inherited, prepare_environment, put_environment
 from stoker.storage.errors import StokerError
 
@@ -127,11 +125,7 @@ def await_api(settings: Settings) -> Api:
 
 def answers(api: str, *, timeout_s: float = 5) -> bool:
     """Whether a Prefect server is healthy."""
-    try:
-        with urllib.request.urlopen(f"{api}/health", timeout=timeout_s) as response:  # noqa: S310  # http(s): checked
-            return bool(response.status == 200)
-    except (OSError, urllib.error.URLError, ValueError, http.client.HTTPException):
-        return False
+    return http_status(f"{api}/health", timeout_s=timeout_s) == 200
 
 
 @contextmanager

