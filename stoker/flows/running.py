@@ -24,8 +24,21 @@ _SCHEMA = 1
 BUCKET = "stoker"
 # What lies in a home. The first ones are surely ours; the others are names that a project may have too.
 SCHEDULE_KEY = "schedule-key"
-_OWN_NAMES = frozenset(("services.json", "s3-keys.json", SCHEDULE_KEY, "up.lock", "prefect"))
-_NAMES = _OWN_NAMES | {"token", "logs", "s3", "store", "cache", "scratch", "runs", "training", "demo", "lost+found"}
+SCHEDULER = "scheduler.json"  # what the scheduler of `stoker up` runs with
+_OWN_NAMES = frozenset(("services.json", "s3-keys.json", SCHEDULE_KEY, SCHEDULER, "up.lock", "prefect"))
+_NAMES = _OWN_NAMES | {
+    "schedules",
+    "token",
+    "logs",
+    "s3",
+    "store",
+    "cache",
+    "scratch",
+    "runs",
+    "training",
+    "demo",
+    "lost+found",
+}
 _SERVERS = frozenset(
     ("s3", "prefect")
 )  # end last: a scheduled run saves its work into the one, its state into the other

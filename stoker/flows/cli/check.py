@@ -1,17 +1,14 @@
 """`stoker check`: is a recipe right, and is there all that it needs? With --sample, what its candidates become."""
 
-import re
 import shutil
 import sys
-import tempfile
 from argparse import Namespace
 from collections import Counter
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stoker.flows import start
-from stoker.flows.settings import Settings, UsageError
+from stoker.flows.schedules.timetable import check_cron, check_timezone
+from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 from stoker.pipelines.errors import RecipeError
 
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
 
 _MAX_SAMPLE = 1000
 _WIDTH = 80  # columns, where the terminal does not tell
-_CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))  # minute, hour, day, month, weekday
-_CRON_PART = re.compile(r"(?:\*|(\d+)-(\d+))(?:/(\d+))?|(\d+)")
 
 
 def check(arguments: Namespace) -> int:
@@ -39,7 +34,7 @@ def check(arguments: Namespace) -> int:
     start.check_trust(settings, recipe, trusted=arguments.trust)
     context = settings.context(recipe.root, trusted=arguments.trust)
     start.check_source(recipe, context, str(arguments.recipe))
-    _check_schedule(settings, recipe, str(arguments.recipe))
+    _check_schedule(recipe, str(arguments.recipe))
     check_access(settings.open_store())
     print(f"{arguments.recipe}: corpus {recipe.corpus}, source {name_of(recipe.source)}")
     print(f"steps: {', '.join(name_of(step) for step in recipe.steps) or 'none'}")
@@ -50,46 +45,14 @@ def check(arguments: Namespace) -> int:
     return 0
 
 
-def _check_schedule(settings: Settings, recipe: "Recipe", where: str) -> None:
+def _check_schedule(recipe: "Recipe", where: str) -> None:
     """Refuse a time at which `stoker schedule` could not start a run."""
-    from zoneinfo import ZoneInfo
-
-    cron, timezone = recipe.schedule.cron, recipe.schedule.timezone
     try:
-        ZoneInfo(timezone)
-        if cron and not is_plain_cron(cron):
-            from stoker.flows.services import prefect_server
-
-            with tempfile.TemporaryDirectory(prefix="stoker-") as home:  # Prefect makes its home when it is imported
-                prefect_server.enter(replace(settings, home=Path(home)), prefect_server.Api(""))
-                with prefect_server.away_from_settings():
-                    from stoker.flows.services.schedule import parse_timetable
-
-                    parse_timetable(cron=cron, timezone=timezone)
+        if recipe.schedule.cron:
+            check_cron(recipe.schedule.cron)
+        check_timezone(recipe.schedule.timezone)
     except RecipeError as error:
         raise RecipeError(f"{where}: schedule: {error}") from None
-    except (ValueError, OSError, KeyError):
-        expected = "expected a name such as Europe/Berlin"
-        raise RecipeError(f"{where}: schedule: timezone {timezone!r}: unknown; {expected}") from None
-
-
-def is_plain_cron(cron: str) -> bool:
-    """Whether a cron line is certainly right: numbers in their ranges. Other lines, Prefect is asked of.
-
-    That takes seconds, for its import; names of days and months, "L" and the like are left to it.
-
-    >>> is_plain_cron("*/15 8-18 * * 1,3,5"), is_plain_cron("0 25 * * *"), is_plain_cron("@daily")
-    (True, False, False)
-    """
-    fields = cron.split()
-    return len(fields) == len(_CRON_RANGES) and all(
-        (match := _CRON_PART.fullmatch(part)) is not None
-        and all(least <= int(number) <= most for number in match.group(1, 2, 4) if number)
-        and int(match[1] or 0) <= int(match[2] or 0)
-        and match[3] != "0"
-        for field, (least, most) in zip(fields, _CRON_RANGES, strict=True)
-        for part in field.split(",")
-    )
 
 
 def _print_sample(recipe: "Recipe", context: "Context", count: int) -> None:

@@ -22,7 +22,7 @@ from prefect.flow_engine import run_flow
 from prefect.states import Failed
 
 from stoker.flows import running, signals
-from stoker.flows.services import seal
+from stoker.flows.schedules import seal
 from stoker.flows.settings import Settings, inherited, parse_settings
 from stoker.pipelines.recipe import parse
 from stoker.storage.errors import StokerError

@@ -1,7 +1,6 @@
 """Schedules, as Prefect deployments that `stoker up` runs: a recipe at set times, a training on each new version."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from stoker.flows import running
 from stoker.flows.runs import PUBLISHED_EVENT
-from stoker.flows.services import prefect_server, seal
+from stoker.flows.schedules import seal
+from stoker.flows.schedules.timetable import Timetable
+from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
-from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import suggestion
 from stoker.storage.errors import NotFound, StokerError
@@ -34,9 +34,6 @@ POOL_TEMPLATE: dict[str, Any] = {  # Any: JSON values. There is nothing to choos
     "variables": {"type": "object", "properties": {}},
 }
 TAG = "stoker"
-_INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|)")
-_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_MAX_INTERVAL_S = 366 * 86400
 PAGE_SIZE = 200  # the most that the Prefect API returns
 
 
@@ -52,37 +49,6 @@ class ScheduleRow:
     last_run: str  # the state of the last run and when; "" before the first
 
 
-def parse_interval(text: str) -> timedelta:
-    """A time span. Raises RecipeError.
-
-    >>> parse_interval("90s"), parse_interval("6h")
-    (datetime.timedelta(seconds=90), datetime.timedelta(seconds=21600))
-    """
-    match = _INTERVAL.fullmatch(text.strip())
-    seconds = float(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
-    if not 1 <= seconds <= _MAX_INTERVAL_S:
-        raise RecipeError(f"interval {text!r}: expected 1s to 366d, for example 90s, 15m, 6h, 1d")
-    return timedelta(seconds=seconds)
-
-
-def parse_timetable(*, cron: str = "", interval: str = "", timezone: str = "UTC") -> CronSchedule | IntervalSchedule:
-    """The start times of runs: a cron line in a time zone, or a fixed interval. Raises RecipeError."""
-    from zoneinfo import ZoneInfo
-
-    try:
-        ZoneInfo(timezone)
-    except (ValueError, OSError, KeyError):
-        raise RecipeError(f"timezone {timezone!r}: unknown; expected a name such as Europe/Berlin") from None
-    if interval:
-        return IntervalSchedule(interval=parse_interval(interval), timezone=timezone)
-    try:
-        return CronSchedule(cron=cron, timezone=timezone)
-    except ValueError:
-        raise RecipeError(
-            f"cron {cron!r}: expected five fields (minute hour day month weekday), for example '0 3 * * *'"
-        ) from None
-
-
 @contextmanager
 def _connect(settings: Settings) -> Iterator[SyncPrefectClient]:
     """A client of the permanent Prefect server, the only one that runs schedules. Raises StokerError."""
@@ -94,9 +60,7 @@ def _connect(settings: Settings) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def add_ingest(
-    settings: Settings, recipe: Recipe, timetable: CronSchedule | IntervalSchedule, *, trusted: bool = False
-) -> str:
+def add_ingest(settings: Settings, recipe: Recipe, timetable: Timetable, *, trusted: bool = False) -> str:
     """Schedule the ingest of a recipe, replacing an earlier schedule of its corpus. Returns the schedule's name.
 
     The deployment holds a copy of the recipe: to schedule an edited file, schedule it again. It also holds whether the
@@ -104,8 +68,8 @@ def add_ingest(
     """
     with _connect(settings) as client:
         parameters = ingest_parameters(settings, recipe, trusted=trusted)
-        description = f"Ingests {recipe.corpus}: {timetable_text(timetable)}"
-        schedules = [DeploymentScheduleCreate(schedule=timetable, active=True)]
+        description = f"Ingests {recipe.corpus}: {timetable}"
+        schedules = [DeploymentScheduleCreate(schedule=_prefect_schedule(timetable), active=True)]
         _deploy(client, "ingest", recipe.corpus, parameters, description, schedules)
     return recipe.corpus
 
@@ -239,18 +203,18 @@ def _row(client: SyncPrefectClient, deployment: DeploymentResponse, flows: Mappi
 def _when(deployment: DeploymentResponse) -> str:
     if not deployment.schedules:
         return "on every new version"
-    return timetable_text(deployment.schedules[0].schedule)
+    schedule = deployment.schedules[0].schedule
+    if isinstance(schedule, CronSchedule):
+        return str(Timetable(cron=schedule.cron, timezone=schedule.timezone or "UTC"))
+    if isinstance(schedule, IntervalSchedule):
+        return str(Timetable(interval_s=schedule.interval.total_seconds()))
+    return str(schedule)
 
 
-def timetable_text(timetable: object) -> str:
-    """A timetable as text, such as "every 6 h"."""
-    if isinstance(timetable, CronSchedule):
-        return f"{timetable.cron} ({timetable.timezone or 'UTC'})"
-    if not isinstance(timetable, IntervalSchedule):
-        return str(timetable)
-    seconds = timetable.interval.total_seconds()
-    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNIT_SECONDS[unit] == 0 or unit == "s")
-    return f"every {seconds / _UNIT_SECONDS[unit]:g} {unit}"
+def _prefect_schedule(timetable: Timetable) -> CronSchedule | IntervalSchedule:
+    if timetable.cron:
+        return CronSchedule(cron=timetable.cron, timezone=timetable.timezone)
+    return IntervalSchedule(interval=timedelta(seconds=timetable.interval_s), timezone=timetable.timezone)
 
 
 def pause(settings: Settings, name: str, *, paused: bool) -> None:

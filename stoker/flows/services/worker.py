@@ -42,6 +42,7 @@ from prefect.states import Cancelled, Crashed, Scheduled
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from stoker.flows.runs import resume_interrupted
+from stoker.flows.schedules import environment
 from stoker.flows.services.schedule import PAGE_SIZE, POOL, POOL_TEMPLATE, POOL_TYPE, read_deployments
 from stoker.flows.settings import Settings
 
@@ -142,6 +143,7 @@ class Worker(BaseWorker[Configuration, BaseVariables, Result]):
 
 def serve(settings: Settings) -> None:
     """Run due deployments until SIGTERM; `stoker up` runs this in a process of its own."""
+    environment.record(settings)
     with get_client(sync_client=True) as client:
         _clear_stale_runs(client)
         resume_interrupted(POOL)

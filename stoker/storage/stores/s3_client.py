@@ -87,6 +87,23 @@ class S3Connection:
         return client
 
 
+def default_credentials() -> tuple[str, str, str] | None:
+    """How boto3 finds credentials in this process's environment, their access key and secret key; None without any.
+
+    The first is boto3's word: "env", "shared-credentials-file", "iam-role", ... Raises StorageRefused.
+    """
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        found = _session(S3Connection()).get_credentials()
+        if found is None:
+            return None
+        keys = found.get_frozen_credentials()
+    except BotoCoreError as error:
+        raise StorageRefused(f"credentials of S3: {error}") from error
+    return str(found.method), str(keys.access_key), str(keys.secret_key)
+
+
 def wait_s(attempt: int) -> float:
     """Seconds before the next attempt: exponential backoff with jitter."""
     longest: float = min(_MAX_WAIT_S, _FIRST_WAIT_S * 2 ** (attempt - 1))

@@ -5,25 +5,9 @@ from typing import Any
 
 import pytest
 
-from stoker.flows.services.schedule import POOL_TYPE, parse_interval, parse_timetable, timetable_text
-from stoker.pipelines.errors import RecipeError
+from stoker.flows.services.schedule import POOL_TYPE
 from tests.flows.conftest import Cli, ask, until
 from tests.flows.services.conftest import api
-
-
-@pytest.mark.parametrize("text", ["", "5", "0s", "-5m", "9999d", "1w", "every day", "1.5.2h"])
-def test_a_wrong_interval_is_refused(text: str) -> None:
-    if text == "5":
-        assert parse_interval(text).total_seconds() == 5
-        return
-    with pytest.raises(RecipeError, match="expected 1s to 366d"):
-        parse_interval(text)
-
-
-def test_a_timetable_is_said_in_words() -> None:
-    assert timetable_text(parse_timetable(cron="0 3 * * *", timezone="Europe/Berlin")) == "0 3 * * * (Europe/Berlin)"
-    assert timetable_text(parse_timetable(interval="90s")) == "every 90 s"
-    assert timetable_text(parse_timetable(interval="6h")) == "every 6 h"
 
 
 def test_the_worker_goes_with_this_version_of_prefect() -> None:
@@ -87,6 +71,21 @@ def test_a_cron_line_has_its_next_time_in_its_zone(up: Cli) -> None:
     assert done.stdout == "scheduled nightly: 0 3 * * * (Asia/Tokyo)\n", done.stderr
     assert until(lambda: "T18:00:00+00:00" in up("schedule", "--list").stdout, 30)
     assert up("schedule", "--remove", "nightly").returncode == 0
+
+
+@pytest.mark.slow
+def test_what_is_wrong_schedules_nothing(up: Cli) -> None:
+    recipe = up.recipe(["a"], name="unplanned")
+    for words, message in {
+        ("--train", "lstm", "--set", "nosuch=1"): "lstm has no option 'nosuch'",
+        ("--train", "lstn"): "no model is called 'lstn'",
+        ("--store", "s3://none/none"): "`stoker up`, which will run the schedule, has no keys of S3",
+    }.items():
+        done = up("schedule", recipe, "--cron", "0 3 * * *", *words)
+        assert done.returncode == 1, done.stderr
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert "unplanned" not in up("schedule", "--list").stdout
 
 
 @pytest.mark.slow

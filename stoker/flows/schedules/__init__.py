@@ -1,0 +1,1 @@
+"""What schedules are made of, without Prefect: times, the scheduler's environment, notices, the list."""
