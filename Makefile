@@ -28,7 +28,7 @@ FIND_PYTHON = found=""; \
 	fi
 comma := ,
 
-.PHONY: help demo demo-stop test check nightly test-lowest dev bench-stream format clean
+.PHONY: help demo demo-stop test check nightly test-lowest dev docs bench-stream format clean
 
 help:  ## this list
 	@echo "Stoker: scrapes, curates and streams training data. Targets:"
@@ -69,6 +69,10 @@ test-lowest: .venv-lowest/.installed  ## the fast tests with the lowest versions
 dev: $(VENV)/.installed-dev  ## a virtual environment with all extras and the tools, Stoker installed to be edited
 	@echo "Ready: $(BIN)/stoker --help, make check"
 
+docs: $(VENV)/.installed-dev  ## web pages from README and docstrings, in docs/_build; a warning is an error
+	$(BIN)/python -m sphinx -b html -q -W --keep-going docs docs/_build
+	@echo "Built: docs/_build/index.html"
+
 bench-stream: .venv-peers/.installed  ## the stream beside other loaders on the same samples; about a quarter of an hour
 	.venv-peers/bin/python tests/benchmarks/bench_stream.py $(BENCH_ARGS)
 
@@ -87,7 +91,7 @@ format: $(VENV)/.installed-dev  ## put the code into the one format
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove the virtual environments and caches; the data in .stoker stays
-	rm -rf $(VENV) .ci-venv .venv-lowest .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf docs/_build $(VENV) .ci-venv .venv-lowest .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(FIND_PYTHON); echo "make: a virtual environment in $(VENV), with $$($$found --version)"; $$found -m venv $(VENV)

@@ -36,7 +36,7 @@ class HuggingFace(Source):
     Paths are relative to the recipe; a folder is what ``save_to_disk`` or a clone of the hub leaves. The hub needs
     ``pip install "stoker[huggingface]"``, local files do not. Numbers of a ClassLabel become their names. Of
     ``columns``, attribution, author, caption, group, language, licence, page_url and title keep their names in the
-    record, others get the prefix "row_".
+    record, others get the prefix ``row_``.
 
     Args:
         dataset (text): a name on the hub such as "ylecun/mnist", a .parquet or .arrow file, or a folder of them.
@@ -47,7 +47,7 @@ class HuggingFace(Source):
         image (text, default none): column of the image; without it "image", "img", "jpg", "png" or the first Image.
         text (text, default none): column of the text; without it "text" or "content".
         label (text, default none): column of the label; without it "label", "labels" or the first ClassLabel.
-        columns (list, default none): more columns for the record: caption, title and the like, others with "row_".
+        columns (list, default none): more columns for the record: caption, title and the like, others with ``row_``.
         licence (text, default none): licence of all samples; without it the one that the hub gives.
         rows_per_partition (number, default 1000): rows of a partition; a stream of unknown length is one partition.
 

@@ -39,7 +39,7 @@ class LocalFiles(Source):
     attribution, page_url, language and group.
 
     Args:
-        files (text): a folder, a file or a glob such as "photos/**/*.jpg", relative to the recipe.
+        files (text): a folder, a file or a glob such as ``photos/**/*.jpg``, relative to the recipe.
         label ("" or "folder", default ""): "folder": the name of a file's folder is its label.
         sidecars (true or false, default true): read captions and records from .txt and .json files beside images.
         files_per_partition (number, default 256): about so many files are one partition.
