@@ -36,7 +36,7 @@ _USER_INFO = re.compile(r"://[^/@]*@")
 
 
 class UsageError(StokerError):
-    """A combination of options that makes no sense: exit code 2."""
+    """A flag, its value or a combination of flags that makes no sense: exit code 2."""
 
 
 class Setting(NamedTuple):
@@ -184,7 +184,8 @@ def load(
 ) -> Settings:
     """The settings of a call: flags (None = not given) before environment before stoker.toml before defaults.
 
-    Relative paths in a stoker.toml are relative to its folder, others to the working directory. Raises SettingsError.
+    Relative paths in a stoker.toml are relative to its folder, others to the working directory. Raises SettingsError,
+    and UsageError for the value of a flag.
 
     Args:
         flags: values by the settings' names.
@@ -208,7 +209,10 @@ def load(
         values[name] = _checked(name, text, cwd, PREFIX + name.upper())
     for name, value in (flags or {}).items():
         if value is not None:
-            values[name] = _checked(name, value, cwd, f"--{name.replace('_', '-')}")
+            try:
+                values[name] = _checked(name, value, cwd, f"--{name.replace('_', '-')}")
+            except SettingsError as error:
+                raise UsageError(str(error)) from None
     settings = Settings(**values)
     _report(settings, [path for path, _ in files], recipe, report)
     return settings

@@ -116,11 +116,21 @@ def check_source(recipe: "Recipe", context: "Context", where: str = "") -> None:
 
 
 def check_training(model: str, options: "dict[str, str]") -> None:
-    """Refuse a model or an option that does not exist, before anything is started. Raises StokerError."""
+    """Refuse a model or an option that does not exist, before anything is started.
+
+    Raises UsageError, and StokerError for what the user did not write: a plug-in's fault or a missing package.
+    """
     with require_torch():
+        from stoker.training.errors import TrainingError
+        from stoker.training.run import model as models
         from stoker.training.run.options import parse_options
 
-        parse_options(model, options)
+        if model in models.names():
+            models.find(model)
+        try:
+            parse_options(model, options)
+        except TrainingError as error:
+            raise configuration.UsageError(str(error)) from None
 
 
 @contextmanager

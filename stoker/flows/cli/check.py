@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from stoker.flows import start
 from stoker.flows.schedules.timetable import check_cron, check_timezone
-from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 from stoker.pipelines.errors import RecipeError
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from stoker.pipelines.source import Context
     from stoker.pipelines.stages.preview import Outcome
 
-_MAX_SAMPLE = 1000
 _WIDTH = 80  # columns, where the terminal does not tell
 
 
@@ -27,8 +25,6 @@ def check(arguments: Namespace) -> int:
     from stoker.pipelines.registry import name_of
     from stoker.storage.stores.urls import check_access
 
-    if arguments.sample is not None and not 1 <= arguments.sample <= _MAX_SAMPLE:
-        raise UsageError(f"--sample {arguments.sample}: expected 1 to {_MAX_SAMPLE}")
     settings = load_settings(arguments, arguments.recipe)
     recipe = load(arguments.recipe)
     start.check_trust(settings, recipe, trusted=arguments.trust)

@@ -7,13 +7,14 @@ Imports nothing heavy, so `stoker --help` answers at once. Each subcommand names
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from stoker import __version__
 from stoker.flows import signals
+from stoker.flows.cli.usage.parsing import Parser, positive_number, whole_number
 from stoker.flows.settings import RUNNERS, UsageError, prepare_environment
 from stoker.storage.errors import StokerError
 
@@ -64,25 +65,30 @@ def _escaped(text: str) -> str:
     return visible(text)
 
 
-def parser() -> argparse.ArgumentParser:
+# Flags that every command has, before or after its name, and their values where they are not given.
+_SHARED: Mapping[str, object] = {"home": None, "config": None, "store": None}
+
+
+def parser() -> Parser:
     """All subcommands and options."""
-    top = argparse.ArgumentParser(
-        prog="stoker",
-        description="Collects training data, cleans it, publishes it in versions, and streams it into training.",
-        epilog="Settings come from flags, STOKER_* variables and stoker.toml, in this order; see README.",
-        allow_abbrev=False,
-    )
-    top.add_argument("--version", action="version", version=f"stoker {__version__}")
-    home = argparse.ArgumentParser(add_help=False)
+    home = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     home.add_argument("--home", metavar="FOLDER", help="folder of everything kept on this machine (.stoker)")
     text = "a file of settings, read in place of stoker.toml here and your own"
     home.add_argument("--config", metavar="FILE", help=text)
-    store = argparse.ArgumentParser(add_help=False, parents=[home])
+    store = Parser(add_help=False, parents=[home], argument_default=argparse.SUPPRESS)
     store.add_argument("--store", metavar="URL", help="where the corpora are: s3://bucket/prefix or a folder")
+    top = Parser(
+        prog="stoker",
+        description="Collects training data, cleans it, publishes it in versions, and streams it into training.",
+        epilog="Settings come from flags, STOKER_* variables and stoker.toml, in this order; see README.",
+        parents=[store],
+        shared=_SHARED,
+    )
+    top.add_argument("--version", action="version", version=f"stoker {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, text: str, parent: argparse.ArgumentParser, run: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text, parents=[parent], allow_abbrev=False)
+    def add(name: str, text: str, parent: Parser, run: str) -> Parser:
+        command = commands.add_parser(name, help=text, description=text, parents=[parent])
         command.set_defaults(run=run)
         return command
 
@@ -101,14 +107,14 @@ def parser() -> argparse.ArgumentParser:
 class _Add(Protocol):
     """Adds a subcommand; ``run`` is its function as ``module:function``."""
 
-    def __call__(self, name: str, text: str, parent: argparse.ArgumentParser, run: str) -> argparse.ArgumentParser: ...
+    def __call__(self, name: str, text: str, parent: Parser, run: str) -> Parser: ...
 
 
 _CORPUS_HELP = "a corpus's newest version, or version V of it"
 _TRUST_HELP = "the recipe may read files outside of its folder: you wrote it, or looked through it"
 
 
-def _add_services(add: _Add, home: argparse.ArgumentParser) -> None:
+def _add_services(add: _Add, home: Parser) -> None:
     text = "start the S3 server, Prefect, the web page and the scheduler on this machine"
     up = add("up", text, home, run="stoker.flows.cli.commands:up")
     up.add_argument("--detach", action="store_true", help="run in the background; `stoker down` ends it")
@@ -120,12 +126,12 @@ def _add_services(add: _Add, home: argparse.ArgumentParser) -> None:
     add("down", "end what `stoker up` started", home, run="stoker.flows.cli.commands:down")
 
 
-def _add_recipes(add: _Add, store: argparse.ArgumentParser) -> None:
+def _add_recipes(add: _Add, store: Parser) -> None:
     text = "check a recipe, its files, schedule and store without fetching anything"
     check = add("check", text, store, run="stoker.flows.cli.check:check")
     check.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
     text = "read the first N candidates and show what would become of each; stores nothing"
-    check.add_argument("--sample", type=int, metavar="N", help=text)
+    check.add_argument("--sample", type=whole_number(1, 1000), metavar="N", help=text)
     text = "make a version of a recipe's corpus; run again to resume"
     ingest = add("ingest", text, store, run="stoker.flows.cli.commands:ingest")
     ingest.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
@@ -135,7 +141,7 @@ def _add_recipes(add: _Add, store: argparse.ArgumentParser) -> None:
         command.add_argument("--trust", action="store_true", help=_TRUST_HELP)
 
 
-def _add_schedule(add: _Add, store: argparse.ArgumentParser) -> None:
+def _add_schedule(add: _Add, store: Parser) -> None:
     text = "ingest a recipe at set times, as long as `stoker up` runs; list, pause, resume, remove schedules"
     schedule = add("schedule", text, store, run="stoker.flows.cli.schedule:schedule")
     schedule.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE", help="a TOML file")
@@ -151,7 +157,7 @@ def _add_schedule(add: _Add, store: argparse.ArgumentParser) -> None:
         change.add_argument(f"--{verb}", metavar="NAME", help=f"{verb} the schedule of this name")
 
 
-def _add_index(add: _Add, store: argparse.ArgumentParser) -> None:
+def _add_index(add: _Add, store: Parser) -> None:
     text = "make a version of existing WebDataset tars, indexed in place"
     index = add("index", text, store, run="stoker.flows.cli.index:index")
     text = "a folder, s3://bucket/prefix, or tars of one: .../train-{000..127}.tar"
@@ -163,7 +169,7 @@ def _add_index(add: _Add, store: argparse.ArgumentParser) -> None:
     index.add_argument("--workers", metavar="N", help="tars read at the same time (one per core)")
 
 
-def _add_inspection(add: _Add, store: argparse.ArgumentParser) -> None:
+def _add_inspection(add: _Add, store: Parser) -> None:
     text = "the corpora and their newest versions"
     add("list", text, store, run="stoker.flows.cli.inspect:list_corpora")
     text = "what a version holds, and what was rejected"
@@ -180,7 +186,7 @@ def _add_inspection(add: _Add, store: argparse.ArgumentParser) -> None:
     why.add_argument("text", metavar="KEY-or-URL", help="its key, URL, page's URL or SHA-256")
 
 
-def _add_upkeep(add: _Add, store: argparse.ArgumentParser) -> None:
+def _add_upkeep(add: _Add, store: Parser) -> None:
     text = "list objects in the store that no version needs; with --delete, remove them"
     gc = add("gc", text, store, run="stoker.flows.cli.gc:gc")
     gc.add_argument("corpora", metavar="CORPUS", nargs="*", help="(all, and what writes that never ended left behind)")
@@ -193,7 +199,7 @@ def _add_upkeep(add: _Add, store: argparse.ArgumentParser) -> None:
     verify.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)
 
 
-def _add_train(add: _Add, store: argparse.ArgumentParser) -> None:
+def _add_train(add: _Add, store: Parser) -> None:
     """Every option of training is a flag; a model's own options, whose module is not imported here, go by --set."""
     import dataclasses
 
@@ -211,22 +217,27 @@ def _add_train(add: _Add, store: argparse.ArgumentParser) -> None:
     train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
 
 
-def _add_stream(add: _Add, store: argparse.ArgumentParser) -> None:
+def _add_stream(add: _Add, store: Parser) -> None:
+    count = whole_number(1)
     text = "print samples in the order of training; with --bench, measure how fast they can be fed"
     stream = add("stream", text, store, run="stoker.flows.cli.streaming:stream")
     stream.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)
     stream.add_argument("--split", metavar="NAME", help="(train, or the first split)")
-    stream.add_argument("--seed", type=int, default=0, metavar="N", help="of the order (0)")
-    stream.add_argument("--window", type=int, default=8, metavar="N", help="shards shuffled among each other (8)")
+    stream.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of the order (0)")
+    stream.add_argument("--window", type=count, default=8, metavar="N", help="shards shuffled together (8)")
     stream.add_argument("--stored-order", action="store_true", help="not shuffled")
-    stream.add_argument("--limit", type=int, default=0, metavar="N", help="samples to print (all of an epoch)")
+    stream.add_argument("--limit", type=whole_number(0), default=0, metavar="N", help="samples to print (all)")
     stream.add_argument("--json", action="store_true", help="as JSON, for programs")
     stream.add_argument("--bench", action="store_true", help="measure reading, decoding and both, and name the limit")
-    stream.add_argument("--rate", type=float, metavar="N", help="can it feed N samples/s? exit code 1: no")
-    stream.add_argument("--batch-size", type=int, default=128, metavar="N", help="(128)")
-    stream.add_argument("--size", type=int, default=224, metavar="PIXELS", help="of the random crops of images (224)")
-    stream.add_argument("--workers", type=int, default=2, metavar="N", help="threads that read and decode (2)")
-    stream.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long to measure (10)")
+    stream.add_argument("--rate", type=positive_number, metavar="N", help="can it feed N samples/s? exit code 1: no")
+    stream.add_argument("--batch-size", type=count, default=128, metavar="N", help="(128)")
+    stream.add_argument(
+        "--size", type=whole_number(1, 16384), default=224, metavar="N", help="pixels of the random crops (224)"
+    )
+    stream.add_argument(
+        "--workers", type=whole_number(1, 999), default=2, metavar="N", help="threads that read and decode (2)"
+    )
+    stream.add_argument("--seconds", type=positive_number, default=10.0, metavar="N", help="how long to measure (10)")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ def index(arguments: Namespace) -> int:
     """Index tars, and print what they hold."""
     from stoker.storage.indexed.indexing import index as index_tars
     from stoker.storage.indexed.tars import as_pattern, corpus_of, find_tars
-    from stoker.storage.versions.catalog import parse_reference
 
+    _check_usage(arguments)
     if arguments.to:
         if arguments.store and arguments.store != arguments.to:
             raise UsageError("index: --to and --store name two stores; give one")
@@ -28,9 +28,7 @@ def index(arguments: Namespace) -> int:
     settings = load_settings(arguments)
     store = settings.open_store()
     url = as_pattern(arguments.urls)
-    corpus, version = parse_reference(arguments.name or corpus_of(url))
-    if version is not None:
-        raise UsageError(f"index: --as {arguments.name}; expected a name without a version, which is counted by itself")
+    corpus = arguments.name or corpus_of(url)
     make_private(settings.home)
     store.probe()
     with terminal_progress(settings.home) as reporter:
@@ -57,6 +55,22 @@ def index(arguments: Namespace) -> int:
             raise KeyboardInterrupt("the tars that were done stay done; the same command goes on")
     _print(indexed, len(tars.objects))
     return 0
+
+
+def _check_usage(arguments: Namespace) -> None:
+    """Refuse values of --as and --split that no tar could make right. Raises UsageError."""
+    from stoker.storage.errors import StorageError
+    from stoker.storage.indexed.tars import split_of
+    from stoker.storage.versions.catalog import parse_reference
+
+    try:
+        _, version = parse_reference(arguments.name or "tars")
+        for option in arguments.split:
+            split_of("", [option])
+    except StorageError as error:
+        raise UsageError(f"index: {error}") from None
+    if version is not None:
+        raise UsageError(f"index: --as {arguments.name}; expected a name without a version, which is counted by itself")
 
 
 def _print(indexed: "Indexed", tars: int) -> None:

@@ -13,7 +13,6 @@ from stoker.flows.progress import terminal_progress
 from stoker.flows.report.format import number_text, percent_text, size_text, visible
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.running import make_private
-from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings, require_torch
 from stoker.storage.versions.manifest import load_manifest
 
@@ -34,8 +33,6 @@ def stream(arguments: Namespace) -> int:
     store = settings.open_store(reading=True)
     manifest = load_manifest(store, arguments.corpus)
     split = arguments.split or next(iter(manifest.splits), "train")
-    if not (arguments.seconds > 0 and math.isfinite(arguments.seconds)) or arguments.limit < 0:
-        raise UsageError("stream: expected --seconds above 0 and --limit 0 or more")
     make_private(settings.home)
     with require_torch():
         from stoker.training.stream.stream import ShardStream
@@ -72,7 +69,8 @@ def _print(stream: "ShardStream", arguments: Namespace) -> int:
                 line: dict[str, Any] = {"position": position + row, "key": key, "shard": shard, "size": size}
                 print(json.dumps(line | {"record": samples[row].record}, ensure_ascii=False, default=str))
             else:
-                print(f"{position + row:>10,}  {visible(key, most=60)}  {shard.rpartition('/')[2]}  {size_text(size)}")
+                name = visible(key, most=60 if sys.stdout.isatty() else 0)
+                print(f"{position + row:>10,}  {name}  {shard.rpartition('/')[2]}  {size_text(size)}")
         position += len(samples)
     return 0
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from stoker.flows.report import format as text_format
 
 WIDTH = 100  # tables are no wider on wider terminals: long lines are hard to follow
+_UNLIMITED = 1_000_000  # columns: in a pipe or a file, addresses and checksums stay whole
 
 
 class Sheet:
@@ -18,7 +19,10 @@ class Sheet:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._width = min(console.width, WIDTH)
+        self._is_terminal = console.is_terminal
+        if not self._is_terminal:
+            console.width = _UNLIMITED  # rich prints no wider than its console
+        self._width = min(console.width, WIDTH) if self._is_terminal else _UNLIMITED
         self._plain = not console.encoding.lower().startswith("utf")
         if self._plain and isinstance(console.file, io.TextIOWrapper):
             console.file.reconfigure(errors="replace")  # a title in Chinese must not end the report
@@ -95,7 +99,13 @@ class Sheet:
     def _put(self, part: Text | Table | Padding) -> None:
         if isinstance(part, Table):
             part = Padding(part, (0, 0, 0, 2), expand=False)
-        self._console.print(part, markup=False, highlight=False, emoji=False, width=self._width)
+        if self._is_terminal:
+            self._console.print(part, markup=False, highlight=False, emoji=False, width=self._width)
+            return
+        with self._console.capture() as captured:
+            self._console.print(part, markup=False, highlight=False, emoji=False, width=self._width, crop=False)
+        # Without the blanks that fill a table's last column: one long cell would make every line as long.
+        self._console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def _text(value: str) -> Text:

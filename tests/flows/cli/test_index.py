@@ -87,9 +87,6 @@ def test_braces_that_the_shell_expanded_are_one_corpus(theirs: Cli) -> None:
         (("http://example.org/a.tar",), "no such kind; expected s3://bucket/prefix or a folder"),
         (("theirs", "theirs/val"), "'theirs'; name one folder, or tars of one folder"),
         (("theirs/train/000.tar", "theirs/val/016.tar"), "2 folders; name one folder, or tars of one folder"),
-        (("theirs", "--as", "Bad Name"), "names no corpus; expected a name like 'digits'"),
-        (("theirs", "--split", "Tr ain"), "split 'Tr ain'; expected a short lower-case word"),
-        (("theirs", "--as", "x", "--workers", "none"), "workers"),
     ],
 )
 def test_what_is_wrong_is_one_line(words: tuple[str, ...], expected: str, theirs: Cli) -> None:

@@ -42,11 +42,25 @@ def printed(report: Report, **options: object) -> str:
 
 
 @pytest.mark.parametrize("name", ["list", "show", "show texts", "diff", "why"])
-def test_a_report_in_a_pipe_fits_80_columns_and_holds_no_codes(reports: dict[str, Report], name: str) -> None:
-    text = printed(reports[name])
+def test_a_report_fits_a_terminal_of_80_columns(reports: dict[str, Report], name: str) -> None:
+    text = printed(reports[name], force_terminal=True, color_system=None, width=80)
     assert max(len(line) for line in text.splitlines()) <= 80
     assert all(one == "\n" or one.isprintable() for one in text)
     assert text.strip()
+
+
+@pytest.mark.parametrize("name", ["list", "show", "show texts", "diff", "why"])
+def test_a_report_in_a_pipe_holds_no_codes_and_no_trailing_blanks(reports: dict[str, Report], name: str) -> None:
+    lines = printed(reports[name], width=80).splitlines()
+    assert [line for line in lines if not line.isprintable() or line != line.rstrip()] == []
+    assert lines
+
+
+def test_in_a_pipe_checksums_addresses_and_keys_stay_whole(store: MemoryStore, reports: dict[str, Report]) -> None:
+    lineage = find_lineages(store, load_manifest(store, "shapes@2"), "shape-3")[0]
+    text = printed(reports["why"], width=40)
+    for value in (lineage.record["sha256"], lineage.record["url"], lineage.shard):
+        assert value in text
 
 
 @pytest.mark.parametrize("name", ["list", "show", "diff", "why"])
@@ -60,7 +74,7 @@ def test_a_report_on_a_terminal_has_only_rich_s_own_codes(reports: dict[str, Rep
 @pytest.mark.parametrize("width", [40, 200])
 def test_other_widths_work_too(reports: dict[str, Report], width: int) -> None:
     for report in reports.values():
-        assert printed(report, width=width)
+        assert printed(report, force_terminal=True, width=width)
 
 
 def test_a_terminal_that_knows_only_ascii_gets_a_report_too(reports: dict[str, Report]) -> None:
@@ -114,7 +128,7 @@ def test_a_corpus_whose_manifest_is_damaged_hides_no_other(store: MemoryStore) -
 
 
 def test_why_tells_the_whole_life(reports: dict[str, Report]) -> None:
-    text = " ".join(printed(reports["why"], width=200).split())
+    text = " ".join(printed(reports["why"]).split())
     assert "gone: the server says it does not exist" in text
     assert "kept instead shape-4, 100 % similar" in text
     assert "In split" in text

@@ -1,0 +1,1 @@
+"""What the command line understands: the parser, its messages, and what a shell completes."""
