@@ -1,7 +1,9 @@
 """A recipe: the definition of a corpus, parsed from TOML and validated."""
 
 import dataclasses
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,12 +60,16 @@ class Schedule:
     """When `stoker schedule` starts an ingest, unless its flags say another time: the recipe's table ``[schedule]``.
 
     Args:
-        cron: a cron expression; "" for no schedule.
+        cron: five fields (minute hour day month weekday); "" for no schedule.
         timezone: IANA name of the time zone that ``cron`` is in.
+        retries: how often a run is tried again that failed for a reason which may pass.
+        retry_wait: how long to wait before that, such as "90s", "10m" or "2h".
     """
 
     cron: str = ""
     timezone: str = "UTC"
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    retry_wait: str = "10m"
 
 
 @dataclass(frozen=True)
@@ -136,10 +142,16 @@ def _identity(component: Source | Step | Rule) -> dict[str, Any]:  # Any: JSON
     return identity | plugin_identity(component)
 
 
-def load(path: Path) -> Recipe:
-    """The recipe in a TOML file. Raises RecipeError."""
+def load(path: Path, *, only_ours: bool = False) -> Recipe:
+    """The recipe in a TOML file. Raises RecipeError.
+
+    ``only_ours`` refuses a file that belongs to another user, or that every user may write.
+    """
     try:
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            if only_ours:
+                _check_owner(path, os.fstat(file.fileno()))
+            text = file.read().decode("utf-8")
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file; expected a recipe in TOML") from None
     except IsADirectoryError:
@@ -153,6 +165,15 @@ def load(path: Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not TOML: {error}") from None
     return parse(document, root=path.resolve().parent, where=str(path))
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    """Refuse a file by which another user would choose what runs, also a link of theirs to a file of ours."""
+    for owner in (status.st_uid, path.lstat().st_uid):
+        if owner not in (os.geteuid(), 0):
+            raise RecipeError(f"{path}: belongs to another user (number {owner}), who could choose what runs; copy it")
+    if status.st_mode & stat.S_IWOTH:
+        raise RecipeError(f"{path}: every user may write it, and so choose what runs; chmod o-w {path}")
 
 
 def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> Recipe:

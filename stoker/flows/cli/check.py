@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from stoker.flows import start
-from stoker.flows.schedules.timetable import check_cron, check_timezone
+from stoker.flows.schedules.timetable import check_cron, check_timezone, parse_interval
 from stoker.flows.start import load_settings
 from stoker.pipelines.errors import RecipeError
 
@@ -47,6 +47,7 @@ def _check_schedule(recipe: "Recipe", where: str) -> None:
         if recipe.schedule.cron:
             check_cron(recipe.schedule.cron)
         check_timezone(recipe.schedule.timezone)
+        parse_interval(recipe.schedule.retry_wait)
     except RecipeError as error:
         raise RecipeError(f"{where}: schedule: {error}") from None
 

@@ -151,6 +151,10 @@ def _add_schedule(add: _Add, store: Parser) -> None:
     schedule.add_argument("--train", metavar="MODEL", help="also train this model on every new version of the corpus")
     schedule.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of that training")
     schedule.add_argument("--trust", action="store_true", help=_TRUST_HELP)
+    text = "how often a run is tried again that failed for a reason which may pass (2)"
+    schedule.add_argument("--retries", type=int, metavar="N", help=text)
+    schedule.add_argument("--retry-wait", metavar="TIME", help="how long to wait before that (10m)")
+    schedule.add_argument("--json", action="store_true", help="the list as JSON, for programs")
     change = schedule.add_mutually_exclusive_group()
     change.add_argument("--list", action="store_true", help="show the schedules, and when each runs next")
     for verb in ("pause", "resume", "remove"):

@@ -1,22 +1,29 @@
 """`stoker schedule`: run a recipe at set times, train on each new version; list, pause, resume, remove schedules."""
 
+import json
 import os
 import sys
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stoker.flows import start
 from stoker.flows.cli.commands import training_options
-from stoker.flows.report.format import visible
+from stoker.flows.report.format import plural, visible
 from stoker.flows.schedules import environment
-from stoker.flows.schedules.timetable import Timetable, parse_timetable
+from stoker.flows.schedules.parameters import Retries
+from stoker.flows.schedules.timetable import Timetable, parse_interval, parse_timetable
 from stoker.flows.settings import Settings, UsageError
 from stoker.flows.start import load_settings
 from stoker.storage.errors import StokerError
 
 if TYPE_CHECKING:
+    from stoker.flows.schedules.overview import ScheduleRow
+    from stoker.flows.services.schedule import Scheduled
     from stoker.pipelines.recipe import Recipe
+
+_MOST_RETRIES = 10
 
 
 def schedule(arguments: Namespace) -> int:
@@ -25,25 +32,38 @@ def schedule(arguments: Namespace) -> int:
         return _change_schedules(arguments, load_settings(arguments))
     if arguments.recipe is None:
         raise UsageError("schedule: name a RECIPE, or one of --list, --pause, --resume, --remove")
+    if arguments.json:
+        raise UsageError("schedule: --json goes with --list")
     settings = load_settings(arguments, arguments.recipe)
     plan = _check(arguments, settings)
     _point_at_prefect(settings)
     from stoker.flows.services import schedule as schedules
 
     if plan.timetable is not None:
-        name = schedules.add_ingest(settings, plan.recipe, plan.timetable, trusted=arguments.trust)
-        print(f"scheduled {name}: {plan.timetable}")
+        result = schedules.add_ingest(
+            settings, plan.path, plan.recipe, plan.timetable, trusted=arguments.trust, retries=plan.retries
+        )
+        _print_scheduled(result, str(plan.timetable))
     if arguments.train:
-        name = schedules.add_training(settings, plan.recipe.corpus, arguments.train, plan.options)
-        print(f"scheduled {name}: trains {arguments.train} on every new version of {plan.recipe.corpus}")
+        corpus = plan.recipe.corpus
+        result = schedules.add_training(settings, corpus, arguments.train, plan.options, retries=plan.retries)
+        _print_scheduled(result, f"trains {arguments.train} on every new version of {corpus}")
     return 0
+
+
+def _print_scheduled(result: "Scheduled", text: str) -> None:
+    print(f"scheduled {result.name}: {text}")
+    if result.paused:
+        print(f"{result.name} stays paused; stoker schedule --resume {result.name}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
 class _Plan:
     """What is to be scheduled."""
 
+    path: Path  # absolute
     recipe: "Recipe"
+    retries: Retries
     timetable: Timetable | None  # None: no ingest
     options: dict[str, str]  # of the training
 
@@ -57,7 +77,7 @@ def _check(arguments: Namespace, settings: Settings) -> _Plan:
     if arguments.set and not arguments.train:
         raise UsageError("schedule: --set is an option of the training; name its model with --train")
     options = training_options(arguments)
-    recipe = load(arguments.recipe)
+    recipe = load(arguments.recipe, only_ours=True)
     cron = arguments.cron or ("" if arguments.interval else recipe.schedule.cron)
     if not cron and not arguments.interval and not arguments.train:
         raise UsageError("schedule: say when, with --cron, --interval or [schedule] cron in the recipe")
@@ -71,7 +91,16 @@ def _check(arguments: Namespace, settings: Settings) -> _Plan:
     start.check_source(recipe, settings.context(recipe.root, trusted=arguments.trust), str(arguments.recipe))
     _check_services(settings)
     _check_store(settings, recipe.corpus)
-    return _Plan(recipe, timetable, options)
+    path = Path(os.path.abspath(arguments.recipe))  # a link stays one: the owner may point it elsewhere
+    return _Plan(path, recipe, _retries(arguments, recipe), timetable, options)
+
+
+def _retries(arguments: Namespace, recipe: "Recipe") -> Retries:
+    """How failed runs are tried again: flags before the recipe. Raises RecipeError."""
+    count = recipe.schedule.retries if arguments.retries is None else arguments.retries
+    if not 0 <= count <= _MOST_RETRIES:
+        raise UsageError(f"--retries {count}: expected 0 to {_MOST_RETRIES}")
+    return Retries(count, round(parse_interval(arguments.retry_wait or recipe.schedule.retry_wait)))
 
 
 def _check_services(settings: Settings) -> None:
@@ -108,21 +137,64 @@ def _point_at_prefect(settings: Settings) -> None:
 
 
 def _change_schedules(arguments: Namespace, settings: Settings) -> int:
+    if arguments.list:
+        return _list(arguments, settings)
     _point_at_prefect(settings)
     from stoker.flows.services import schedule as schedules
 
-    if arguments.list:
-        rows = schedules.list_schedules(settings)
-        for row in rows:
-            state = "paused" if row.paused else f"next {row.next_run}" if row.next_run else "waiting"
-            print(f"{row.name:<20} {row.flow:<7} {row.when:<28} {state}  {row.last_run and f'last {row.last_run}'}")
-        if not rows:
-            print('nothing is scheduled; stoker schedule RECIPE --cron "0 3 * * *"', file=sys.stderr)
-    elif arguments.remove:
-        schedules.remove(settings, arguments.remove)
+    if arguments.remove:
+        if ended := schedules.remove(settings, arguments.remove):
+            print(f"{plural(ended, 'run')} of it {'was' if ended == 1 else 'were'} ended", file=sys.stderr)
         print(f"removed {arguments.remove}; what it published stays")
     else:
         name = arguments.pause or arguments.resume
         schedules.pause(settings, name, paused=bool(arguments.pause))
         print(f"{'paused' if arguments.pause else 'resumed'} {name}")
     return 0
+
+
+def _list(arguments: Namespace, settings: Settings) -> int:
+    """Print the schedules, each with its last result and what is wrong with it."""
+    from stoker.flows.schedules import overview
+    from stoker.flows.services import prefect_server
+
+    api = prefect_server.known_api(settings)
+    if api is None:
+        raise StokerError(
+            f"`stoker up` is not running ({settings.home}), and it is what runs schedules; start it first"
+        )
+    found = overview.read(settings, overview.Reader(api.url, api.auth))
+    if arguments.json:
+        print(json.dumps([asdict(row) for row in found.schedules], indent=1))
+    elif not found.schedules:
+        print('nothing is scheduled; stoker schedule RECIPE --cron "0 3 * * *"', file=sys.stderr)
+    else:
+        for row in found.schedules:
+            print("\n".join(_lines(row)))
+    return 0
+
+
+def _lines(row: "ScheduleRow") -> list[str]:
+    if row.paused:
+        state = "paused"
+    else:
+        state = "running" if row.running else f"next {_moment(row.next_run)}" if row.next_run else "waiting"
+    lines = [f"{row.name:<20} {row.flow:<7} {row.when:<28} {state}"]
+    for word, outcome in (("last", row.last), ("then", row.then)):
+        if outcome is not None:
+            reason = f": {outcome.reason}" if outcome.reason else ""
+            lines.append(f"  {word} {outcome.state} {_moment(outcome.at)}{reason}")
+    if row.problem:
+        lines.append(f"  cannot run: {row.problem}")
+    if row.warning:
+        lines.append(f"  warning: {row.warning}")
+    return lines
+
+
+def _moment(iso: str) -> str:
+    """A time in the schedule's zone, with its distance from UTC.
+
+    >>> _moment("2026-11-27T03:00:00+09:00")
+    '2026-11-27 03:00 +09:00'
+    """
+    return f"{iso[:10]} {iso[11:16]} {iso[19:]}" if iso else ""

@@ -1,7 +1,7 @@
 """The HTML pages: each method answers one address, reads what it needs and fills a template."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,11 +19,13 @@ from stoker.flows.report.reasons import meanings
 from stoker.flows.report.refusals import refusals
 from stoker.flows.report.report import Report, redacted, report
 from stoker.flows.report.samples import SampleReader
+from stoker.flows.schedules.overview import Overview
 from stoker.pipelines.stages.why import Lineage, find_lineages
-from stoker.storage.errors import StokerError, StorageUnavailable
+from stoker.storage.errors import NotFound, StokerError, StorageUnavailable
 from stoker.storage.versions.catalog import parse_reference
 from stoker.storage.versions.manifest import Manifest
 
+Schedules = Callable[[], Overview]  # must not wait for a server that is silent
 Reference = Annotated[str, Path(max_length=80)]
 Key = Annotated[str, Path(max_length=100)]
 Version = Annotated[int, Path(ge=1, le=99_999_999)]
@@ -77,7 +79,10 @@ class LineageView:
 class HtmlPages:
     """The handlers of all HTML pages of one store."""
 
-    def __init__(self, reader: SampleReader, pictures: ImageRenderer, templates: Templates) -> None:
+    def __init__(
+        self, reader: SampleReader, pictures: ImageRenderer, templates: Templates, schedules: Schedules | None = None
+    ) -> None:
+        self._schedules = schedules
         self._reader = reader
         self._pictures = pictures
         self._templates = templates
@@ -101,7 +106,14 @@ class HtmlPages:
         """All corpora."""
         names = self._reader.corpora()
         cards = [self.card(name) for name in names[:_CARDS]]
-        return self.page("corpora.html", cards=cards, hidden=max(0, len(names) - _CARDS), total=len(names))
+        hidden, overview = max(0, len(names) - _CARDS), self._schedules() if self._schedules else None
+        return self.page("corpora.html", cards=cards, hidden=hidden, total=len(names), overview=overview)
+
+    def schedules(self) -> Overview:
+        """The schedules and the last failed runs. Raises NotFound where this page knows of none."""
+        if self._schedules is None:
+            raise NotFound("this page shows corpora alone; that of `stoker up` shows schedules")
+        return self._schedules()
 
     def card(self, corpus: str) -> Card:
         """The summary of a corpus; one that cannot be read has an error and hides no other."""

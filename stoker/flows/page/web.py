@@ -14,7 +14,7 @@ from starlette.types import Scope
 from stoker import __version__
 from stoker.flows.page.pictures import ImageRenderer
 from stoker.flows.page.security import HEADERS, HEALTH, LOGIN, LOGIN_POLICY, LOOPBACK, SIGNED_IN, RequestGuard
-from stoker.flows.page.site import HtmlPages
+from stoker.flows.page.site import HtmlPages, Schedules
 from stoker.flows.page.template import PAGES, Templates
 from stoker.flows.page.webapi import JsonApi, failure
 from stoker.flows.report.format import visible
@@ -38,7 +38,12 @@ _HEADINGS = {
 
 
 def make_app(
-    store: Store | Callable[[], Store], *, token: str, title: str = "Stoker", hosts: Iterable[str] = LOOPBACK
+    store: Store | Callable[[], Store],
+    *,
+    token: str,
+    title: str = "Stoker",
+    hosts: Iterable[str] = LOOPBACK,
+    schedules: Schedules | None = None,
 ) -> FastAPI:
     """The web application for a store.
 
@@ -47,10 +52,11 @@ def make_app(
         token: what a request must hold, at least 20 ASCII characters; see ``stoker.flows.page.security``.
         title: shown in the head of every page.
         hosts: the names in the Host header that are accepted.
+        schedules: what is scheduled and what failed last, asked for each time; None: the page says nothing of it.
     """
     reader = SampleReader(store)
     templates = Templates(title=title, style_mark=_mark("style.css"), login_mark=_mark("login.js"))
-    pages = HtmlPages(reader, ImageRenderer(reader), templates)
+    pages = HtmlPages(reader, ImageRenderer(reader), templates, schedules)
     app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.add_middleware(RequestGuard, token=token, hosts=frozenset(hosts), refuse=_refuse_with(templates))
     _add_login(app, templates)
@@ -109,6 +115,7 @@ def _add_pages(app: FastAPI, pages: HtmlPages) -> None:
 def _add_api(app: FastAPI, api: JsonApi) -> None:
     handlers: dict[str, Callable[..., Response]] = {
         "/api/corpora": api.corpora,
+        "/api/schedules": api.schedules,
         "/api/c/{reference}": api.report,
         "/api/c/{corpus}/versions": api.versions,
         "/api/c/{reference}/samples": api.samples,

@@ -39,6 +39,10 @@ class JsonApi:
             corpora.append({"corpus": name, "versions": card.versions, "newest": newest, "error": card.error or None})
         return _success({"corpora": corpora})
 
+    def schedules(self) -> Response:
+        """What is scheduled, with its last results, and the last failed runs."""
+        return _success(self._pages.schedules().to_json())
+
     def versions(self, corpus: Reference) -> Response:
         """The versions of a corpus, oldest first."""
         manifest = self._pages.manifest(corpus)

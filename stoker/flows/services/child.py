@@ -9,12 +9,17 @@ import sys
 import threading
 from importlib import import_module
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from stoker.flows import running
 from stoker.flows.services import door, prefect_server
 from stoker.flows.settings import Settings, prepare_environment, put_environment
 
+if TYPE_CHECKING:
+    from stoker.flows.schedules.overview import Overview
+
 _HOST = prefect_server.HOST
+_OVERVIEW_S = 5.0  # for each question of the page to Prefect; nobody waits for it
 _STOP_S = 3  # after its parent's end, before the process exits at once
 # Services of layers above, named so that nothing here imports them; their main() gets a folder.
 _MODULES = {"demo": "stoker.flows.demo.server"}
@@ -111,11 +116,27 @@ def _web(listener: socket.socket, settings: Settings) -> None:
     from stoker.flows import running
     from stoker.flows.page.security import accepted_hosts
     from stoker.flows.page.web import make_app
+    from stoker.flows.schedules.overview import Watch
 
     hosts = accepted_hosts(settings.web_host, settings.web_names.split(",") if settings.web_names else ())
-    app = make_app(settings.open_store, token=running.owner_token(settings.home), hosts=hosts)
+    app = make_app(
+        settings.open_store,
+        token=running.owner_token(settings.home),
+        hosts=hosts,
+        schedules=Watch(lambda: _overview(settings)),
+    )
     config = uvicorn.Config(app, log_level="warning", server_header=False)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _overview(settings: Settings) -> "Overview":
+    from stoker.flows.schedules.overview import Reader, read
+    from stoker.storage.errors import StokerError
+
+    api = prefect_server.known_api(settings)
+    if api is None:
+        raise StokerError("the Prefect server of `stoker up` does not run")
+    return read(settings, Reader(api.url, api.auth, timeout_s=_OVERVIEW_S))
 
 
 def _schedule(settings: Settings) -> None:

@@ -209,8 +209,8 @@ def start_child(
     It serves at ``listener``, which the caller closes afterwards.
     """
     make_private(settings.home)
-    # The scheduler signs in to a server of the user's own as its user does.
-    without = () if settings.prefect_url and name == "schedule" else _USER_VARIABLES
+    # The scheduler signs in to a server of the user's own as its user does, and the page reads what is scheduled.
+    without = () if settings.prefect_url and name in ("schedule", "web") else _USER_VARIABLES
     with open_log(log) as file:
         return subprocess.Popen(  # noqa: S603  # our own module
             [

@@ -1,122 +1,143 @@
-"""Schedules, as Prefect deployments that `stoker up` runs: a recipe at set times, a training on each new version."""
+"""Schedules as Prefect deployments that `stoker up` runs: a recipe at set times, a training on each new version.
 
-import json
+A schedule that is made again is updated in place: its deployment keeps its identity, and with it its history, whether
+it is paused, and the automations that the owner tied to it.
+"""
+
+import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, StateType
+from prefect.client.schemas.actions import (
+    DeploymentScheduleCreate,
+    DeploymentScheduleUpdate,
+    DeploymentUpdate,
+    WorkPoolCreate,
+)
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    DeploymentFilterTags,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-from prefect.events import DeploymentEventTrigger
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.events import Automation, DeploymentEventTrigger
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Cancelled, Cancelling
 
-from stoker.flows import running
+from stoker.flows.report.format import visible
 from stoker.flows.runs import PUBLISHED_EVENT
-from stoker.flows.schedules import seal
+from stoker.flows.schedules import parameters as scheduling
+from stoker.flows.schedules import record
+from stoker.flows.schedules.overview import POOL, TAG
+from stoker.flows.schedules.parameters import Retries
+from stoker.flows.schedules.record import Record
 from stoker.flows.schedules.timetable import Timetable
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
+from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import suggestion
 from stoker.storage.errors import NotFound, StokerError
 
-POOL = "stoker"  # the work pool that `stoker up` serves
 POOL_TYPE = "stoker"  # that of ``worker.Worker``; a worker of type "process" would run the commands of deployments
 POOL_TEMPLATE: dict[str, Any] = {  # Any: JSON values. There is nothing to choose, and no worker reads it
     "job_configuration": {"command": "chosen by Stoker"},
     "variables": {"type": "object", "properties": {}},
 }
-TAG = "stoker"
+__all__ = ["PAGE_SIZE", "POOL", "POOL_TEMPLATE", "POOL_TYPE", "read_deployments"]
 PAGE_SIZE = 200  # the most that the Prefect API returns
+_TRIGGER = ": train on every new version of "  # in the name of an automation
+_SLUG = "stoker"  # of our timetable in a deployment; the owner may add others in Prefect's page
+_RETRIES = 2  # of a request to a server that is busy
+_END_S = 15.0  # for runs under way, when their schedule is removed
+_UNDER_WAY = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduleRow:
-    """A row of `stoker schedule --list`."""
+class Scheduled:
+    """A schedule that was made or updated."""
 
     name: str
-    flow: str  # "ingest" or "train"
-    when: str
-    paused: bool
-    next_run: str  # ISO 8601, UTC; "" if none is planned
-    last_run: str  # the state of the last run and when; "" before the first
+    paused: bool  # it was, and stays so
 
 
 @contextmanager
 def _connect(settings: Settings) -> Iterator[SyncPrefectClient]:
     """A client of the permanent Prefect server, the only one that runs schedules. Raises StokerError."""
-    if prefect_server.known_api(settings) is None:
+    api = prefect_server.known_api(settings)
+    if api is None:
         raise StokerError(
             f"`stoker up` is not running ({settings.home}), and it is what runs schedules; start it first"
         )
-    with prefect_server.connected(settings), get_client(sync_client=True) as client:
-        yield client
+    with (
+        prefect_server.connected(settings),
+        temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: _RETRIES}),
+        get_client(sync_client=True) as client,
+    ):
+        try:
+            yield client
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            text = f"the Prefect server answered HTTP {status} to {error.request.method} {error.request.url.path}"
+            hint = "it is busy; try again" if status in (429, 503) else f"see {settings.home / 'logs' / 'prefect.log'}"
+            raise StokerError(f"{api.url}: {text}; {hint}") from error
+        except httpx.HTTPError as error:
+            text = visible(str(error) or type(error).__name__, most=200)
+            raise StokerError(f"{api.url}: the Prefect server does not answer ({text}); see `stoker up`") from error
 
 
-def add_ingest(settings: Settings, recipe: Recipe, timetable: Timetable, *, trusted: bool = False) -> str:
-    """Schedule the ingest of a recipe, replacing an earlier schedule of its corpus. Returns the schedule's name.
+def add_ingest(
+    settings: Settings, path: Path, recipe: Recipe, timetable: Timetable, *, trusted: bool, retries: Retries
+) -> Scheduled:
+    """Schedule the ingest of a recipe's file, or update the schedule of its corpus.
 
-    The deployment holds a copy of the recipe: to schedule an edited file, schedule it again. It also holds whether the
-    recipe is ``trusted``, so that its paths may leave its folder.
+    The file is read when a run starts. ``trusted``: its paths may leave its folder.
     """
+    name, nonce = recipe.corpus, secrets.token_hex(16)
     with _connect(settings) as client:
-        parameters = ingest_parameters(settings, recipe, trusted=trusted)
-        description = f"Ingests {recipe.corpus}: {timetable}"
-        schedules = [DeploymentScheduleCreate(schedule=_prefect_schedule(timetable), active=True)]
-        _deploy(client, "ingest", recipe.corpus, parameters, description, schedules)
-    return recipe.corpus
-
-
-def add_training(settings: Settings, corpus: str, model: str, options: Mapping[str, Any]) -> str:  # Any: JSON values
-    """Schedule a training whenever the corpus gets a new version. Returns the schedule's name."""
-    name = f"{corpus}-{model}"
-    with _connect(settings) as client:
-        parameters = training_parameters(settings, name, corpus, model, options)
-        description = f"Trains {model} on every new version of {corpus}"
-        deployment = _deploy(client, "train", name, parameters, description, [])
-        trigger = DeploymentEventTrigger(
-            name=f"{name}: train on every new version of {corpus}",
-            expect={PUBLISHED_EVENT},
-            match={"prefect.resource.id": f"stoker.corpus.{corpus}"},
-            parameters={"corpus": "{{ event.payload.reference }}"},
+        parameters = scheduling.for_ingest(
+            settings, path, recipe, when=str(timetable), trusted=trusted, retries=retries, nonce=nonce
         )
-        trigger.set_deployment_id(deployment)
-        client.create_automation(trigger.as_automation())
-    return name
+        text = f"Ingests {recipe.corpus} ({parameters['source']}) by the recipe {path}, {timetable}"
+        with _new_nonce(settings, name, nonce):
+            return _deploy(client, "ingest", name, parameters, text, timetable)
 
 
-def ingest_parameters(settings: Settings, recipe: Recipe, *, trusted: bool) -> dict[str, Any]:  # Any: JSON values
-    """The sealed parameters of a recipe's schedule. Raises StokerError when the home has no key."""
-    parameters = {
-        "recipe": _to_json(recipe.document),
-        "root": str(recipe.root),
-        "settings": settings.to_json(),
-        "trusted": trusted,
-    }
-    return _sealed(settings, "ingest", recipe.corpus, parameters)
+def add_training(
+    settings: Settings, corpus: str, model: str, options: Mapping[str, str], *, retries: Retries
+) -> Scheduled:
+    """Schedule a training whenever the corpus gets a new version, or update that schedule."""
+    name, nonce = scheduling.training_name(corpus, model), secrets.token_hex(16)
+    with _connect(settings) as client:
+        parameters = scheduling.for_training(settings, corpus, model, options, retries=retries, nonce=nonce)
+        with _new_nonce(settings, name, nonce):
+            text = f"Trains {model} on every new version of {corpus}"
+            scheduled = _deploy(client, "train", name, parameters, text, None)
+            _set_trigger(client, _deployment(client, name), corpus)
+    return scheduled
 
 
-def training_parameters(
-    settings: Settings, name: str, corpus: str, model: str, options: Mapping[str, Any]
-) -> dict[str, Any]:  # Any: JSON values, as above
-    """The sealed parameters of a training's schedule ``name``. Raises StokerError when the home has no key."""
-    parameters = {"model": model, "corpus": corpus, "options": dict(options), "settings": settings.to_json()}
-    return _sealed(settings, "train", name, parameters)
-
-
-def _sealed(settings: Settings, flow: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:  # Any: as above
-    return parameters | {seal.SEAL: seal.make(running.schedule_key(settings.home), flow, name, parameters)}
-
-
-def _to_json(document: Mapping[str, Any]) -> dict[str, Any]:  # Any: TOML in, JSON out
-    return dict(json.loads(json.dumps(document, default=str)))
+@contextmanager
+def _new_nonce(settings: Settings, name: str, nonce: str) -> Iterator[None]:
+    """Accept the new number too while Prefect is told of it, and it alone afterwards."""
+    before = record.load(settings.home, name) or Record()
+    record.save(settings.home, name, Record(nonces=(*before.nonces[-1:], nonce)))
+    yield
+    record.save(settings.home, name, Record(nonces=(nonce,)))
 
 
 def _deploy(
@@ -125,25 +146,85 @@ def _deploy(
     name: str,
     parameters: dict[str, Any],  # Any: JSON values
     description: str,
-    schedules: list[DeploymentScheduleCreate],
-) -> Any:  # Any: a UUID
+    timetable: Timetable | None,
+) -> Scheduled:
+    """Make a deployment, or update the one that is there."""
     with suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE, base_job_template=POOL_TEMPLATE))
+    flow_id = client.create_flow_from_name(flow)
     previous = read_deployments(client).get(name)
-    if previous is not None:
-        _delete(client, previous)
-    return client.create_deployment(
-        flow_id=client.create_flow_from_name(flow),
-        name=name,
-        work_pool_name=POOL,
-        schedules=schedules,
-        parameters=parameters,
-        description=description,
-        tags=[TAG],
-        enforce_parameter_schema=False,
-        concurrency_limit=1,  # a run that lasts longer than its interval: no second one starts beside it
-        concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+    if previous is not None and previous.flow_id != flow_id:
+        raise RecipeError(f"{name} is another schedule already; `stoker schedule --remove {name}` ends that one")
+    # A run that lasts longer than its interval: no second one starts beside it. A training waits for the one before.
+    strategy = ConcurrencyLimitStrategy.CANCEL_NEW if flow == "ingest" else ConcurrencyLimitStrategy.ENQUEUE
+    schema = scheduling.schema(parameters)
+    schedule = None if timetable is None else _prefect_schedule(timetable)
+    if previous is None:
+        client.create_deployment(
+            flow_id=flow_id,
+            name=name,
+            work_pool_name=POOL,
+            schedules=[]
+            if schedule is None
+            else [DeploymentScheduleCreate(schedule=schedule, active=True, slug=_SLUG)],
+            parameters=parameters,
+            parameter_openapi_schema=schema,
+            description=description,
+            tags=[TAG],
+            enforce_parameter_schema=False,
+            concurrency_limit=1,
+            concurrency_options=ConcurrencyOptions(collision_strategy=strategy),
+        )
+        return Scheduled(name, paused=False)
+    update = DeploymentUpdate.model_validate(
+        {
+            "work_pool_name": POOL,
+            "parameters": parameters,
+            "parameter_openapi_schema": schema,
+            "description": description,
+            "tags": sorted({TAG, *previous.tags}),
+            "enforce_parameter_schema": False,
+            "concurrency_limit": 1,
+            "concurrency_options": ConcurrencyOptions(collision_strategy=strategy),
+        }
     )
+    if schedule is not None:
+        ours = [known for known in previous.schedules if known.slug in (_SLUG, None)]
+        active = ours[0].active if ours else True  # it may be switched off in Prefect's page
+        update.schedules = [DeploymentScheduleUpdate(schedule=schedule, slug=_SLUG, active=active)]
+    client.update_deployment(previous.id, update)
+    for run in _runs(client, previous.id, StateType.SCHEDULED):
+        if run.run_count or not run.auto_scheduled:  # a timetable's others are made anew by Prefect
+            own = {name: run.parameters[name] for name in ("corpus", "resume") if name in run.parameters}
+            client.update_flow_run(run.id, parameters=parameters | (own if flow == "train" else {}))
+    return Scheduled(name, paused=previous.paused)
+
+
+def _set_trigger(client: SyncPrefectClient, deployment: DeploymentResponse, corpus: str) -> None:
+    """Make the automation that starts a training, unless it is there: a second one would train twice.
+
+    It names the deployment and the corpus, which do not change, and is paused as it was.
+    """
+    existing = _triggers(client, deployment)
+    if not existing:
+        trigger = DeploymentEventTrigger(
+            name=f"{deployment.name}{_TRIGGER}{corpus}",
+            enabled=not deployment.paused,
+            expect={PUBLISHED_EVENT},
+            match={"prefect.resource.id": f"stoker.corpus.{corpus}"},
+            parameters={"corpus": "{{ event.payload.reference }}"},
+        )
+        trigger.set_deployment_id(deployment.id)
+        client.create_automation(trigger.as_automation())
+    for automation in existing[1:]:
+        client.delete_automation(automation.id)
+
+
+def _triggers(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[Automation]:
+    """Our automations of a training; the owner may have others that name its deployment."""
+    start = f"{deployment.name}{_TRIGGER}"
+    related = client.read_resource_related_automations(_resource(deployment))
+    return [automation for automation in related if automation.name.startswith(start)]
 
 
 def read_deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
@@ -164,51 +245,17 @@ def _deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse:
     return deployments[name]
 
 
-def _delete(client: SyncPrefectClient, deployment: DeploymentResponse) -> None:
-    client.delete_resource_owned_automations(_resource(deployment))
-    client.delete_deployment(deployment.id)
-
-
 def _resource(deployment: DeploymentResponse) -> str:
     return f"prefect.deployment.{deployment.id}"
 
 
-def list_schedules(settings: Settings) -> list[ScheduleRow]:
-    """All schedules, in the order of their names."""
-    with _connect(settings) as client:
-        flows = {flow.id: flow.name for flow in client.read_flows(limit=PAGE_SIZE)}
-        return [_row(client, deployment, flows) for _, deployment in sorted(read_deployments(client).items())]
-
-
-def _row(client: SyncPrefectClient, deployment: DeploymentResponse, flows: Mapping[UUID, str]) -> ScheduleRow:
-    this_deployment = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
-    now = datetime.now(UTC)
-    runs = client.read_flow_runs(deployment_filter=this_deployment, limit=PAGE_SIZE)
-    planned = [run.expected_start_time for run in runs if run.state_type == StateType.SCHEDULED]
-    past = [run for run in runs if run.start_time is not None or run.end_time is not None]
-    past.sort(key=lambda run: run.start_time or run.end_time or now)
-    last = f"{past[-1].state_name} {past[-1].start_time:%Y-%m-%d %H:%M:%S}" if past and past[-1].start_time else ""
-    times = [moment for moment in planned if moment is not None]
-    active = not deployment.paused
-    return ScheduleRow(
-        name=deployment.name,
-        flow=flows[deployment.flow_id],
-        when=_when(deployment),
-        paused=deployment.paused,
-        next_run=min(times).astimezone(UTC).isoformat(timespec="seconds") if times and active else "",
-        last_run=last,
+def _runs(client: SyncPrefectClient, deployment: UUID, *states: StateType) -> list[FlowRun]:
+    """The newest runs of a deployment in these states."""
+    return client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))),
+        limit=PAGE_SIZE,
     )
-
-
-def _when(deployment: DeploymentResponse) -> str:
-    if not deployment.schedules:
-        return "on every new version"
-    schedule = deployment.schedules[0].schedule
-    if isinstance(schedule, CronSchedule):
-        return str(Timetable(cron=schedule.cron, timezone=schedule.timezone or "UTC"))
-    if isinstance(schedule, IntervalSchedule):
-        return str(Timetable(interval_s=schedule.interval.total_seconds()))
-    return str(schedule)
 
 
 def _prefect_schedule(timetable: Timetable) -> CronSchedule | IntervalSchedule:
@@ -220,14 +267,50 @@ def _prefect_schedule(timetable: Timetable) -> CronSchedule | IntervalSchedule:
 def pause(settings: Settings, name: str, *, paused: bool) -> None:
     """Pause or resume a schedule; a run that has started continues. Raises NotFound."""
     with _connect(settings) as client:
-        deployment = _deployment(client, name)
-        (client.pause_deployment if paused else client.resume_deployment)(deployment.id)
-        for trigger in client.read_resource_related_automations(_resource(deployment)):
-            # Pausing a deployment stops its timetable only; an event trigger is paused by itself.
-            (client.pause_automation if paused else client.resume_automation)(trigger.id)
+        _pause(client, _deployment(client, name), paused=paused)
 
 
-def remove(settings: Settings, name: str) -> None:
-    """Remove a schedule and its event trigger; published versions stay. Raises NotFound."""
+def _pause(client: SyncPrefectClient, deployment: DeploymentResponse, *, paused: bool) -> None:
+    (client.pause_deployment if paused else client.resume_deployment)(deployment.id)
+    for trigger in _triggers(client, deployment):
+        # Pausing a deployment stops its timetable only; an event trigger is paused by itself.
+        (client.pause_automation if paused else client.resume_automation)(trigger.id)
+
+
+def remove(settings: Settings, name: str) -> int:
+    """Remove a schedule and its event trigger, after its runs under way were ended; published versions stay.
+
+    Returns how many runs were ended: they finish what must not be cut, and Prefect shows them as cancelled. Raises
+    NotFound.
+    """
     with _connect(settings) as client:
-        _delete(client, _deployment(client, name))
+        deployment = _deployment(client, name)
+        _pause(client, deployment, paused=True)
+        ended = _end_runs(client, deployment)
+        client.delete_resource_owned_automations(_resource(deployment))
+        client.delete_deployment(deployment.id)
+    record.remove(settings.home, name)
+    return ended
+
+
+def _end_runs(client: SyncPrefectClient, deployment: DeploymentResponse) -> int:
+    """Ask the runs of a deployment to end, wait for that, and mark those as cancelled that no process answers for.
+
+    It comes before the deployment is removed: Prefect 3.8 cannot change a run's state whose deployment is gone.
+    """
+    runs = _runs(client, deployment.id, *_UNDER_WAY)
+    waiting = _runs(client, deployment.id, StateType.SCHEDULED)
+    for run in [*runs, *waiting]:
+        begun = run.state_type in _UNDER_WAY
+        _set_state(client, run, Cancelling() if begun else Cancelled(message="its schedule was removed"))
+    deadline = time.monotonic() + _END_S
+    while (alive := _runs(client, deployment.id, *_UNDER_WAY)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    for run in alive:
+        _set_state(client, run, Cancelled(message="its schedule was removed, and it did not end in time"))
+    return len(runs)
+
+
+def _set_state(client: SyncPrefectClient, run: FlowRun, state: Any) -> None:  # Any: a state has no result
+    with suppress(ObjectNotFound):  # a timetable's runs go when it is paused
+        client.set_flow_run_state(run.id, state, force=True)

@@ -2,18 +2,25 @@
 
 import io
 import json
+import socket
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
 from stoker.flows.page.web import make_app
+from stoker.flows.schedules.overview import FailedRun, Outcome, Overview, Reader, ScheduleRow, Watch
+from stoker.flows.schedules.overview import read as read_overview
+from stoker.flows.settings import Settings
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import load_manifest
+from tests.flows.conftest import until
 from tests.flows.inspected_corpus import SCRIPT, make_all
 from tests.flows.serving import TOKEN, serve, visit
 
@@ -359,3 +366,55 @@ def test_a_damaged_manifest_hides_no_other_corpus(store: MemoryStore) -> None:
         assert client.get("/c/pages").status_code == 500
     assert "not JSON" in text
     assert "64 images" in text
+
+
+ROW = ScheduleRow(
+    name="shapes",
+    flow="ingest",
+    when="0 3 * * * (Europe/Berlin)",
+    timezone="Europe/Berlin",
+    recipe="/recipes/shapes.toml",
+    paused=False,
+    next_run="2026-11-27T03:00:00+01:00",
+    running=False,
+    last=Outcome("Failed", "2026-11-26T03:00:09+01:00", f"a host said {SCRIPT}"),
+    then=Outcome("Cancelled", "2026-11-26T09:00:00+01:00", "limit"),
+    problem="its recipe is gone",
+    warning="shapes@2 was made by another recipe",
+)
+FAILED = FailedRun("shapes 2026-11-26 03:00", "ingest", Outcome("Failed", "2026-11-26T02:00:09+00:00", SCRIPT))
+
+
+def test_the_first_page_shows_schedules_and_failed_runs(store: Store) -> None:
+    known = Overview((ROW,), (FAILED,))
+    with serve(make_app(store, token=TOKEN, schedules=lambda: known)) as address, visit(address) as client:
+        page = client.get("/").text
+        Tags(page)
+        for text in ("0 3 * * * (Europe/Berlin)", "2026-11-27 03:00", "cannot run: its recipe is gone", "limit"):
+            assert text in page
+        assert SCRIPT not in page
+        answer = client.get("/api/schedules").json()
+        assert (answer["ok"], answer["error"]) == (True, None)
+        assert answer["schedules"][0]["last"]["state"] == "Failed"
+        assert answer["failed"][0]["name"] == "shapes 2026-11-26 03:00"
+
+
+def test_a_silent_prefect_neither_breaks_nor_slows_the_page(store: Store, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and answers none
+        reader = Reader(f"http://127.0.0.1:{silent.getsockname()[1]}/api", timeout_s=1.5)
+        watch = Watch(lambda: read_overview(Settings(home=tmp_path), reader))
+        with serve(make_app(store, token=TOKEN, schedules=watch)) as address, visit(address) as client:
+            client.get("/c/shapes")  # the first request reads the store
+            for _ in range(3):
+                began = time.monotonic()
+                assert client.get("/").status_code == 200
+                assert time.monotonic() - began < 5  # it waits for one second at most
+            text = "Not up to date: "
+            assert until(lambda: "the Prefect server does not answer" in client.get("/").text, 30)
+            assert text in client.get("/").text
+            assert "/c/shapes" in client.get("/").text
+
+
+def test_a_page_without_a_prefect_says_nothing_of_schedules(site: httpx.Client) -> None:
+    assert "Schedules" not in site.get("/").text
+    assert site.get("/api/schedules").status_code == 404

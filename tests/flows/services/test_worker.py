@@ -82,6 +82,7 @@ def test_no_request_chooses_what_runs(scheduler: Cli, owner: Owner, planned: str
         return f"touch {tmp_path / name}"
 
     evil = tmp_path / "evil.py"
+    evil.with_suffix(".toml").write_text('corpus = "planned"\n[source]\nname = "lines"\npath = "/etc/passwd"\n')
     evil.write_text(
         "from pathlib import Path\nfrom prefect import flow\n\n"
         f"Path({str(tmp_path)!r}, 'imported').touch()\n\n"
@@ -154,7 +155,7 @@ def test_no_request_chooses_what_runs(scheduler: Cli, owner: Owner, planned: str
     parameters = own["parameters"]
     for name, changed in {
         "root": {"root": str(tmp_path)},
-        "recipe": {"recipe": parameters["recipe"] | {"source": {"name": "lines", "path": "/etc/passwd"}}},
+        "recipe": {"recipe": str(tmp_path / "evil.toml")},
         "trusted": {"trusted": True},
         "store": {"settings": parameters["settings"] | {"store": str(tmp_path / "store")}},
         "unchanged": {},
@@ -163,9 +164,10 @@ def test_no_request_chooses_what_runs(scheduler: Cli, owner: Owner, planned: str
     owner("DELETE", f"/automations/{automation['id']}")
     for name in ("ingest", "evil"):
         owner("DELETE", f"/deployments/{owner.deployment(f'own-{name}')['id']}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.py"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.py", "evil.toml"]
     assert "flow 'evil': not of Stoker" in states.pop("evil")["message"]
-    for name in ("ingest", "root", "recipe", "trusted", "store"):
+    assert "scheduled by an earlier version" in states.pop("root")["message"]
+    for name in ("ingest", "recipe", "trusted", "store"):
         assert NOT_SEALED in states.pop(name)["message"]
     ours = {"COMPLETED", "CANCELLED"}  # cancelled: one run of a deployment at a time
     assert {state["type"] for state in states.values()} <= ours, states
@@ -176,7 +178,7 @@ def test_no_request_chooses_what_runs(scheduler: Cli, owner: Owner, planned: str
     ("change", "message"),
     [
         ({"settings": {"dask_address": "tcp://10.0.0.1:8786"}}, NOT_SEALED),
-        ({"recipe": "text"}, "parameter 'recipe': found 'text', expected dict"),
+        ({"recipe": 1}, "parameter 'recipe': found 1, expected str"),
         ({"more": 1}, "parameter 'more': unknown"),
     ],
 )
@@ -215,8 +217,10 @@ def test_a_run_is_cancelled_from_prefects_page(scheduler: Cli, owner: Owner) -> 
     assert owner.wait_over(run, 60)["type"] == "CANCELLED"
     third = owner.run(str(owner.deployment("long")["id"]))
     assert until(lambda: owner.state(third)["type"] == "RUNNING", 90)
-    assert scheduler("schedule", "--remove", "long").returncode == 0
-    restart_scheduler(scheduler)  # Prefect cannot end this run any more, as its deployment is gone: it does no harm
+    assert scheduler("schedule", "--remove", "long").stderr == "1 run of it was ended\n"
+    state = owner.state(third)  # it ended before its deployment was gone: Prefect changes no state afterwards
+    assert (state["type"], state["name"]) == ("CANCELLED", "Cancelled")
+    restart_scheduler(scheduler)
     done = scheduler("schedule", scheduler.recipe(["a"], name="next"), "--interval", "300d")
     assert done.returncode == 0, done.stderr
     assert owner.wait_over(owner.run(str(owner.deployment("next")["id"])))["type"] == "COMPLETED"

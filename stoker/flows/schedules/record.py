@@ -1,0 +1,51 @@
+"""What the home keeps of each schedule, for its owner alone: `schedules/NAME.json`.
+
+``nonces``: a schedule's parameters hold a random number that is new each time it is scheduled. A run whose number is
+not kept here is an old copy, of a schedule that was changed or removed.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from stoker.flows import running
+from stoker.storage.errors import StokerError
+
+FOLDER = "schedules"
+_NAME = re.compile(r"[a-z0-9][a-zA-Z0-9_-]{0,199}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept of a schedule."""
+
+    nonces: tuple[str, ...] = ()  # accepted ones: two while Prefect is being told of the newer
+
+
+def load(home: Path, name: str) -> Record | None:
+    """The record of a schedule; None if it was never made here, or was removed. Raises StokerError."""
+    path = _path(home, name)
+    try:
+        content = json.loads(path.read_bytes())
+        return Record(nonces=tuple(map(str, content["nonces"])))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StokerError(f"{path}: not readable ({error}); run `stoker schedule` again") from None
+
+
+def save(home: Path, name: str, record: Record) -> None:
+    """Write the record, readable by its owner alone."""
+    running.write_private(_path(home, name), json.dumps(asdict(record)))
+
+
+def remove(home: Path, name: str) -> None:
+    """Forget a schedule: its runs are refused from now on."""
+    _path(home, name).unlink(missing_ok=True)
+
+
+def _path(home: Path, name: str) -> Path:
+    if not _NAME.fullmatch(name):
+        raise StokerError(f"no schedule is called {name!r}")
+    return home / FOLDER / f"{name}.json"
