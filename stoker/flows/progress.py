@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from stoker.flows import signals
+from stoker.flows import logs, signals
 from stoker.flows.running import make_inner
 from stoker.flows.signals import Interrupted
 
@@ -105,7 +105,7 @@ class LogProgress(ProgressReporter):
         self._last_phase = ""
 
     def message(self, text: str) -> None:  # noqa: D102  # as in ProgressReporter
-        print(text, file=sys.stderr, flush=True)
+        logs.note(text)
 
     def _show(self) -> None:
         now = time.monotonic()
@@ -190,9 +190,11 @@ def terminal_progress(home: Path) -> Iterator[ProgressReporter]:
     """
     if signals.received() is not None:
         raise Interrupted
-    reporter: ProgressReporter = TerminalProgress() if sys.stderr.isatty() else LogProgress()
-    hint = b"stopping when the samples at hand are done; Ctrl-C again ends at once\n"
-    clear = b"\r\x1b[K" if sys.stderr.isatty() else b""
+    reporter = ProgressReporter()
+    if not logs.is_quiet():
+        reporter = TerminalProgress() if sys.stderr.isatty() and not logs.is_plain() else LogProgress()
+    hint = signals.line("stopping when the samples at hand are done; Ctrl-C again ends at once")
+    clear = b"\r\x1b[K" if sys.stderr.isatty() and not logs.is_plain() else b""
     try:
         with signals.handled(), _stopped_by_signals(home, reporter, clear + hint):
             yield reporter

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stoker.flows import settings_files
+from stoker.flows import logs, settings_files
 from stoker.flows.settings_files import SettingsError
 from stoker.storage.errors import StokerError, StorageUnavailable
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PREFIX = "STOKER_"
 FILE = settings_files.NAME
 RUNNERS = ("threads", "processes", "ray", "dask")
+_CHOICES = {"runner": RUNNERS, "log_level": logs.LEVELS, "log_format": logs.FORMATS}
 # Kubernetes and Docker set these for a service that is called "stoker": they are not misspelt settings.
 _SERVICE_VARIABLES = re.compile(
     r"STOKER(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP)(_[A-Z]+)?)?)"
@@ -70,6 +71,8 @@ class Settings:
     web_port: int = 8080
     web_host: str = "127.0.0.1"
     web_names: str = ""
+    log_level: str = "warning"
+    log_format: str = "text"
 
     def open_store(self, *, reading: bool = False) -> "Store":
         """The store that the settings name. Raises StorageRefused, StorageUnavailable.
@@ -149,6 +152,9 @@ _MEANINGS = {
     "web_port": "port of the web page of `stoker up`; a free one if it is taken",
     "web_host": "address at which the web page of `stoker up` listens, for example `0.0.0.0` in a container",
     "web_names": "host names of the web page besides localhost, `data.example.org`, separated by commas",
+    "log_level": "least level of log lines: `debug`, `info`, `warning` or `error`; `-v` and `-q` are the first and the "
+    "last; services and scheduled runs write `info` into their logs, too",
+    "log_format": "`text`, or `json`: each line of a log is one JSON object",
 }
 _DEFAULT_TEXTS = {  # for the table, where the default value alone says too little
     "store": "the S3 server of `stoker up`; before its first start, the folder `store` in STOKER_HOME",
@@ -327,8 +333,8 @@ def _checked(name: str, value: object, base: Path, where: str) -> object:
     if isinstance(default, Path):
         return (base / Path(value).expanduser()).resolve()
     text = str(value)
-    if name == "runner" and text not in RUNNERS:
-        raise SettingsError(f"{where}: found {text!r}; {_nearest(text, list(RUNNERS))}")
+    if name in _CHOICES and text not in _CHOICES[name]:
+        raise SettingsError(f"{where}: found {text!r}; {_nearest(text, list(_CHOICES[name]))}")
     if name == "web_host":
         return _bound_address(text, where)
     if name == "web_names":

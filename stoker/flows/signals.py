@@ -45,6 +45,7 @@ class _Signals:
     pipe: tuple[int, int] | None = None
     stops: list[Callable[[int], None]] = field(default_factory=list)
     actions: list[Callable[[], None]] = field(default_factory=list)
+    format_line: Callable[[str], str] | None = None
 
 
 _signals = _Signals()
@@ -69,6 +70,16 @@ def ending(next_step: str = "") -> str:
 def set_next_step(text: str) -> None:
     """Say how this command's work goes on after a signal."""
     _signals.next_step = text
+
+
+def set_line_format(form: Callable[[str], str] | None) -> None:
+    """Say how lines about signals are written to standard error; None: as they are."""
+    _signals.format_line = form
+
+
+def line(text: str) -> bytes:
+    """A line of text for standard error. It is written by ``os.write``: the signal may have come inside of a print."""
+    return f"{_signals.format_line(text) if _signals.format_line else text}\n".encode()
 
 
 def set_until_exit() -> None:
@@ -150,7 +161,7 @@ def before_exit(action: Callable[[], None]) -> Iterator[None]:
 def end_now(number: int) -> None:
     """End the process: the last actions, one line, and no more."""
     _signals.received = _signals.received or number
-    _end(f"stoker: {ending()}\n".encode())
+    _end(line(f"stoker: {ending()}"))
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
@@ -186,7 +197,7 @@ def _watch(pipe: int) -> None:
                 _end(b"")
 
 
-def _end(line: bytes) -> None:
+def _end(message: bytes) -> None:
     """Do the last actions, within their time, and leave."""
     done = threading.Event()
     # An interpreter that shuts down starts no thread: 3.12 says so (gh-113964), and before that Thread.start hangs.
@@ -194,7 +205,7 @@ def _end(line: bytes) -> None:
         _thread.start_new_thread(_act, (done,))
         done.wait(_LAST_ACTIONS_S)
     with contextlib.suppress(OSError):
-        os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + line)
+        os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + message)
     os._exit(exit_code())
 
 

@@ -1,14 +1,13 @@
 """Start a flow from this terminal and return its result; used by the command line and the demo."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stoker.flows import logs, signals
 from stoker.flows import settings as configuration
-from stoker.flows import signals
 from stoker.flows.running import close_to_others, make_private
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from stoker.storage.verification.verify import Verified
     from stoker.storage.versions.manifest import Manifest
 
-_FLAGS = ("home", "store", "runner", "workers")
+_FLAGS = ("home", "store", "runner", "workers", "log_level", "log_format")
 
 
 def load_settings(arguments: Namespace, recipe: Path | None = None) -> Settings:
@@ -31,15 +30,15 @@ def load_settings(arguments: Namespace, recipe: Path | None = None) -> Settings:
     See ``stoker.flows.settings.load``. A home that is there is closed to other users. Raises StokerError.
     """
     flags = {name: getattr(arguments, name, None) for name in _FLAGS}  # not every subcommand has every flag
-    settings = configuration.load(flags, recipe=recipe, config=arguments.config or "", report=_report)
+    lines: list[str] = []
+    try:
+        settings = configuration.load(flags, recipe=recipe, config=arguments.config or "", report=lines.append)
+        logs.configure(level=settings.log_level, format=settings.log_format)
+    finally:
+        for line in lines:
+            logs.note(line)
     close_to_others(settings.home)
     return settings
-
-
-def _report(text: str) -> None:
-    from stoker.flows.report.format import visible
-
-    print(visible(text), file=sys.stderr, flush=True)
 
 
 def run_ingest(settings: Settings, recipe: "Recipe", *, trusted: bool = False) -> "tuple[Manifest, bool]":

@@ -34,14 +34,14 @@ def test_a_model_is_trained_and_what_it_came_to_is_in_prefects_ui(texts: Cli, pr
 
 
 def test_a_wrong_model_or_option_is_one_line_and_nothing_is_started(texts: Cli) -> None:
-    for words, expected in (
-        (("lstn", "words"), "no model is called 'lstn'; did you mean 'lstm'?"),
-        (("lstm", "wrods"), "did you mean 'words'?"),
-        (("lstm", "words", "--set", "hiden=3"), "did you mean 'hidden'?"),
-        (("lstm", "words", "--epochs", "many"), "epochs"),
+    for words, code, expected in (
+        (("lstn", "words"), 2, "no model is called 'lstn'; did you mean 'lstm'?"),
+        (("lstm", "wrods"), 1, "did you mean 'words'?"),
+        (("lstm", "words", "--set", "hiden=3"), 2, "did you mean 'hidden'?"),
+        (("lstm", "words", "--epochs", "many"), 2, "epochs"),
     ):
         done = texts("train", *words)
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (code, "")
         assert len(done.stderr.splitlines()) == 1
         assert expected in done.stderr
     assert texts("train", "lstm", "words", "--epoch", "3").returncode == 2

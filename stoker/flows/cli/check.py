@@ -4,9 +4,11 @@ import shutil
 import sys
 from argparse import Namespace
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stoker.flows import start
+from stoker.flows.cli.output import print_json
+from stoker.flows.logs import note
 from stoker.flows.schedules.timetable import check_cron, check_timezone, parse_interval
 from stoker.flows.start import load_settings
 from stoker.pipelines.errors import RecipeError
@@ -32,9 +34,17 @@ def check(arguments: Namespace) -> int:
     start.check_source(recipe, context, str(arguments.recipe))
     _check_schedule(recipe, str(arguments.recipe))
     check_access(settings.open_store())
+    steps, rules = [name_of(step) for step in recipe.steps], [name_of(rule) for rule in recipe.rules]
+    if arguments.json:
+        names = {"recipe": arguments.recipe, "corpus": recipe.corpus, "source": name_of(recipe.source)}
+        content = names | {"steps": steps, "rules": rules, "splits": recipe.splits}
+        if arguments.sample is not None:
+            content["candidates"] = _sample_json(recipe, context, arguments.sample)
+        print_json(content)
+        return 0
     print(f"{arguments.recipe}: corpus {recipe.corpus}, source {name_of(recipe.source)}")
-    print(f"steps: {', '.join(name_of(step) for step in recipe.steps) or 'none'}")
-    print(f"rules: {', '.join(name_of(rule) for rule in recipe.rules) or 'none'}")
+    print(f"steps: {', '.join(steps) or 'none'}")
+    print(f"rules: {', '.join(rules) or 'none'}")
     print(f"splits: {', '.join(f'{name} {percent:g} %' for name, percent in recipe.splits.items())}")
     if arguments.sample is not None:
         _print_sample(recipe, context, arguments.sample)
@@ -67,13 +77,32 @@ def _print_sample(recipe: "Recipe", context: "Context", count: int) -> None:
                 print(line, flush=True)
             counts[outcome.rejected.reason if outcome.rejected else "kept"] += 1
     except TooLargeForPreview as error:
-        print(f"no more is shown: {error}", file=sys.stderr)
+        note(f"no more is shown: {error}")
     rejected = ", ".join(f"{reason} {times}" for reason, times in sorted(counts.items()) if reason != "kept")
     total = plural(counts.total(), "candidate")
     print(f"\n{total}: {counts['kept']} kept, {counts.total() - counts['kept']} rejected", end="")
     print(f" ({rejected})" if rejected else "")
     rules = "; the rules, which need the whole corpus, were not applied" if recipe.rules else ""
-    print(f"nothing was stored{rules}", file=sys.stderr)
+    note(f"nothing was stored{rules}")
+
+
+def _sample_json(recipe: "Recipe", context: "Context", count: int) -> list[dict[str, Any]]:  # Any: JSON values
+    """The outcomes of the first candidates."""
+    from stoker.pipelines.source import TooLargeForPreview
+    from stoker.pipelines.stages.preview import preview
+
+    candidates: list[dict[str, Any]] = []  # Any: JSON values
+    try:
+        for outcome in preview(recipe, context, count):
+            sample, rejected = outcome.sample, outcome.rejected
+            fields = {name: len(payload) for name, payload in sample.fields.items()}
+            about = {"key": sample.key, "outcome": "rejected" if rejected else "kept"}
+            why = {"reason": rejected.reason, "detail": rejected.detail, "by": outcome.by} if rejected else {}
+            more = {"fields": fields, "measures": sample.measures, "record": sample.record}
+            candidates.append(about | why | more)
+    except TooLargeForPreview as error:
+        note(f"no more is shown: {error}")
+    return candidates
 
 
 def _lines(number: int, outcome: "Outcome", width: int) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stoker import __version__
-from stoker.flows import signals
+from stoker.flows import logs, signals
 from stoker.flows.cli.usage.parsing import Parser, positive_number, whole_number
 from stoker.flows.settings import RUNNERS, UsageError, prepare_environment
 from stoker.storage.errors import StokerError
@@ -23,11 +23,11 @@ DONE, REFUSED, USAGE = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 1 refused, 2 wrong usage, 130 SIGINT, 143 SIGTERM."""
-    with signals.handled(until_exit=True):
+    with signals.handled(until_exit=True), logs.restored():
         try:
             return _run(argv)
         except StokerError as error:
-            print(f"stoker: {_escaped(str(error))}", file=sys.stderr)
+            logs.error(str(error))
             if signals.received() is None:
                 return USAGE if isinstance(error, UsageError) else REFUSED
             return _ended()
@@ -47,6 +47,7 @@ def _run(argv: Sequence[str] | None) -> int:
         arguments = parser().parse_args(argv)
         module, _, name = arguments.run.partition(":")
         function = getattr(import_module(module), name)
+    logs.configure(level=arguments.log_level or "warning", format=arguments.log_format or "text")
     prepare_environment()
     code: int = function(arguments)
     sys.stdout.flush()
@@ -54,19 +55,12 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _ended(next_step: str = "") -> int:
-    print(f"stoker: {signals.ending(next_step)}", file=sys.stderr)
+    logs.error(signals.ending(next_step))
     return signals.exit_code()
 
 
-def _escaped(text: str) -> str:
-    """An error's message without control characters: it may quote a web server or a file."""
-    from stoker.flows.report.format import visible
-
-    return visible(text)
-
-
 # Flags that every command has, before or after its name, and their values where they are not given.
-_SHARED: Mapping[str, object] = {"home": None, "config": None, "store": None}
+_SHARED: Mapping[str, object] = {"home": None, "config": None, "store": None, "log_level": None, "log_format": None}
 
 
 def parser() -> Parser:
@@ -75,6 +69,12 @@ def parser() -> Parser:
     home.add_argument("--home", metavar="FOLDER", help="folder of everything kept on this machine (.stoker)")
     text = "a file of settings, read in place of stoker.toml here and your own"
     home.add_argument("--config", metavar="FILE", help=text)
+    level = home.add_mutually_exclusive_group()
+    text = "only results and errors"
+    level.add_argument("-q", "--quiet", dest="log_level", action="store_const", const="error", help=text)
+    text = "also what is done: each request tried again, each object written"
+    level.add_argument("-v", "--verbose", dest="log_level", action="store_const", const="debug", help=text)
+    home.add_argument("--log-format", choices=logs.FORMATS, help="of lines on standard error; json: an object each")
     store = Parser(add_help=False, parents=[home], argument_default=argparse.SUPPRESS)
     store.add_argument("--store", metavar="URL", help="where the corpora are: s3://bucket/prefix or a folder")
     top = Parser(
@@ -89,6 +89,8 @@ def parser() -> Parser:
 
     def add(name: str, text: str, parent: Parser, run: str) -> Parser:
         command = commands.add_parser(name, help=text, description=text, parents=[parent])
+        if name != "schedule":  # which declares its own
+            command.add_argument("--json", action="store_true", help="the result as JSON, for programs")
         command.set_defaults(run=run)
         return command
 
@@ -179,7 +181,6 @@ def _add_inspection(add: _Add, store: Parser) -> None:
     text = "what a version holds, and what was rejected"
     show = add("show", text, store, run="stoker.flows.cli.inspect:show")
     show.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)
-    show.add_argument("--json", action="store_true", help="as JSON, for programs")
     text = "what changed between two versions: stoker diff digits@1 digits@2"
     diff = add("diff", text, store, run="stoker.flows.cli.inspect:diff")
     diff.add_argument("older", metavar="CORPUS[@V]")
@@ -197,7 +198,6 @@ def _add_upkeep(add: _Add, store: Parser) -> None:
     gc.add_argument("--delete", action="store_true", help="remove what is older than --older-than")
     gc.add_argument("--older-than", metavar="AGE", default="24h", help="e.g. 90m, 24h, 7d (24h)")
     gc.add_argument("--raw", action="store_true", help="also raw parts that would spare the next ingest a fetch")
-    gc.add_argument("--json", action="store_true", help="as JSON, for programs")
     text = "read a whole version again and check every checksum and count"
     verify = add("verify", text, store, run="stoker.flows.cli.commands:verify")
     verify.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)
@@ -231,7 +231,6 @@ def _add_stream(add: _Add, store: Parser) -> None:
     stream.add_argument("--window", type=count, default=8, metavar="N", help="shards shuffled together (8)")
     stream.add_argument("--stored-order", action="store_true", help="not shuffled")
     stream.add_argument("--limit", type=whole_number(0), default=0, metavar="N", help="samples to print (all)")
-    stream.add_argument("--json", action="store_true", help="as JSON, for programs")
     stream.add_argument("--bench", action="store_true", help="measure reading, decoding and both, and name the limit")
     stream.add_argument("--rate", type=positive_number, metavar="N", help="can it feed N samples/s? exit code 1: no")
     stream.add_argument("--batch-size", type=count, default=128, metavar="N", help="(128)")

@@ -1,11 +1,12 @@
 """Subcommands that run something. Each function gets the parsed arguments and returns the exit code."""
 
 import ipaddress
-import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from stoker.flows import signals, start
+from stoker.flows.cli.output import print_json, published_json
+from stoker.flows.logs import note
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 
@@ -13,27 +14,31 @@ if TYPE_CHECKING:
     from stoker.storage.versions.manifest import Manifest
 
 
-def _report(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def up(arguments: Namespace) -> int:
     """Run all services until interrupted, or start them in the background."""
     from stoker.flows import running
     from stoker.flows.services.up import HOW_TO_OPEN, addresses, run_services, start_in_background
 
+    if arguments.json and not arguments.detach:
+        raise UsageError("up: --json goes with --detach")
     settings = load_settings(arguments)
     if not ipaddress.ip_address(settings.web_host).is_loopback:
-        _report(
-            f"the page listens at {settings.web_host}: without TLS before it, the owner's token is sent in clear text"
-        )
+        note(f"the page listens at {settings.web_host}: without TLS before it, the owner's token is sent in clear text")
     if arguments.detach:
-        print(addresses(start_in_background(settings)))
-        _report(f"{HOW_TO_OPEN}\nin the background; `stoker down` ends it")
-    elif not run_services(settings, _report):
-        _report("`stoker up` is running already")
-        print(addresses(running.load(settings.home)))
-        _report(HOW_TO_OPEN)
+        services = start_in_background(settings)
+    elif run_services(settings, note):
+        return 0
+    else:
+        note("`stoker up` is running already")
+        services = running.load(settings.home)
+    if arguments.json:
+        found = {name: {"url": process.url, "pid": process.pid} for name, process in services.running.items()}
+        print_json({"home": settings.home, "services": found})
+    else:
+        print(addresses(services))
+    note(HOW_TO_OPEN)
+    if arguments.detach:
+        note("in the background; `stoker down` ends it")
     return 0
 
 
@@ -42,8 +47,10 @@ def down(arguments: Namespace) -> int:
     from stoker.flows.services.up import stop_services
 
     settings = load_settings(arguments)
-    stopped = stop_services(settings, _report)
-    _report(f"stopped; data stay in {settings.home}" if stopped else "nothing was running")
+    stopped = stop_services(settings, note)
+    if arguments.json:
+        print_json({"home": settings.home, "stopped": stopped})
+    note(f"stopped; data stay in {settings.home}" if stopped else "nothing was running")
     return 0
 
 
@@ -53,11 +60,17 @@ def ingest(arguments: Namespace) -> int:
 
     settings = load_settings(arguments, arguments.recipe)
     manifest, new = start.run_ingest(settings, load(arguments.recipe), trusted=arguments.trust)
-    _print_version(manifest, new=new)
+    if arguments.json:
+        print_json(published_json(manifest, new=new))
+    else:
+        _print_version(manifest)
+    if not new:
+        note("nothing changed since this version, so no new one was made")
+    note(f"next: stoker show {manifest.reference}")
     return 0
 
 
-def _print_version(manifest: "Manifest", *, new: bool) -> None:
+def _print_version(manifest: "Manifest") -> None:
     from stoker.flows.report.format import size_text
 
     splits = ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
@@ -65,9 +78,6 @@ def _print_version(manifest: "Manifest", *, new: bool) -> None:
     rejected = ", ".join(f"{reason} {count:,}" for reason, count in sorted(manifest.rejected.items()))
     if rejected:
         print(f"left out of {manifest.read:,}: {rejected}")
-    if not new:
-        _report("nothing changed since this version, so no new one was made")
-    _report(f"next: stoker show {manifest.reference}")
 
 
 def verify(arguments: Namespace) -> int:
@@ -80,7 +90,12 @@ def verify(arguments: Namespace) -> int:
     settings = load_settings(arguments)
     reference = load_manifest(settings.open_store(reading=True), arguments.corpus).reference
     result = start.run_verification(settings, reference)
-    print_verification(result, reference, Console())
+    if arguments.json:
+        problems = list(result.problems)
+        counts = {"shards": result.shards, "samples": result.samples, "size": result.size}
+        print_json({"reference": reference, "intact": not problems, **counts, "problems": problems})
+    else:
+        print_verification(result, reference, Console())
     return 1 if result.problems else 0
 
 
@@ -91,13 +106,16 @@ def train(arguments: Namespace) -> int:
     settings, options = load_settings(arguments), training_options(arguments)
     signals.set_next_step("the same command with --resume goes on")
     result = start.run_training(settings, arguments.model, arguments.corpus, options, resume=arguments.resume)
+    if arguments.json:
+        print_json({"model": arguments.model, **result})
+        return 0
     from stoker.flows.train import metrics_text
 
     run = f"{result['run']}: {arguments.model} on {result['reference']}, {result['steps']:,} steps"
     print(f"{run}: {metrics_text(result['metrics'])}")
     if result["sample"]:
         print(paragraphs(result["sample"]))
-    _report(f"metrics: {result['folder']} (metrics.jsonl, TensorBoard)")
+    note(f"metrics: {result['folder']} (metrics.jsonl, TensorBoard)")
     return 0
 
 
@@ -120,4 +138,4 @@ def demo(arguments: Namespace) -> int:
     """Run the whole pipeline on real input."""
     from stoker.flows.demo import run
 
-    return run(load_settings(arguments))
+    return run(load_settings(arguments), as_json=arguments.json)

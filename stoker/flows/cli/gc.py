@@ -1,9 +1,7 @@
 """`stoker gc`: list the objects in the store that no version needs (orphans); with --delete, remove them."""
 
-import json
 import math
 import re
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
@@ -12,7 +10,9 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from stoker.flows.report.format import plural, size_text, visible
+from stoker.flows import logs
+from stoker.flows.cli.output import print_json
+from stoker.flows.report.format import plural, size_text
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
@@ -92,12 +92,12 @@ def gc(arguments: Namespace) -> int:
         outside = _collect_outside_corpora(store, arguments, older_than_s)
         collected += [outside] if outside.kinds else []
     if arguments.json:
-        print(json.dumps(_json(store, collected, arguments, older_than_s), indent=1, ensure_ascii=False))
+        print_json(_json(store, collected, arguments, older_than_s))
     else:
         _print(store, collected, arguments)
     for corpus in collected:
         if corpus.refused:
-            print(f"stoker: {visible(corpus.refused)}", file=sys.stderr)
+            logs.error(corpus.refused)
     return 1 if any(corpus.refused for corpus in collected) else 0
 
 

@@ -1,10 +1,11 @@
 """`stoker index`: make a version of external WebDataset tars, which are indexed in place."""
 
-import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from stoker import __version__
+from stoker.flows.cli.output import print_json, published_json
+from stoker.flows.logs import note
 from stoker.flows.progress import terminal_progress
 from stoker.flows.report.format import plural, size_text
 from stoker.flows.running import make_private
@@ -53,7 +54,15 @@ def index(arguments: Namespace) -> int:
         )
         if indexed is None:
             raise KeyboardInterrupt("the tars that were done stay done; the same command goes on")
-    _print(indexed, len(tars.objects))
+    if arguments.json:
+        counts = {"tars": len(tars.objects), "tars_read": indexed.read, "repeated": indexed.repeated}
+        more = {"prefixed": indexed.prefixed, "left_out": indexed.left_out}
+        print_json(published_json(indexed.manifest, new=indexed.new) | counts | more)
+    else:
+        splits = ", ".join(f"{name} {split.samples:,}" for name, split in indexed.manifest.splits.items())
+        samples = f"{indexed.manifest.samples:,} samples"
+        print(f"{indexed.manifest.reference}: {samples} ({splits}), {size_text(indexed.manifest.size)}")
+    _print_notes(indexed, len(tars.objects))
     return 0
 
 
@@ -73,28 +82,22 @@ def _check_usage(arguments: Namespace) -> None:
         raise UsageError(f"index: --as {arguments.name}; expected a name without a version, which is counted by itself")
 
 
-def _print(indexed: "Indexed", tars: int) -> None:
+def _print_notes(indexed: "Indexed", tars: int) -> None:
     manifest = indexed.manifest
-    splits = ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
-    print(f"{manifest.reference}: {manifest.samples:,} samples ({splits}), {size_text(manifest.size)}")
     if indexed.repeated:
-        _report(
+        note(
             f"{plural(indexed.repeated, 'sample')} with a key that came before in the same tar, or with members "
             "that are not adjacent: each is a sample of its own, as in WebDataset; a number was added to its key"
         )
     if indexed.prefixed:
-        _report("several tars hold the same keys: each key has its tar's name before it")
+        note("several tars hold the same keys: each key has its tar's name before it")
     if indexed.left_out:
-        _report(f"{plural(indexed.left_out, 'file')} left out: not named like a sample's (KEY.EXTENSION)")
+        note(f"{plural(indexed.left_out, 'file')} left out: not named like a sample's (KEY.EXTENSION)")
     empty = sum(1 for shard in manifest.shards if not shard.samples)
     if empty:
-        _report(f"{plural(empty, 'tar')} without a sample")
+        note(f"{plural(empty, 'tar')} without a sample")
     if not indexed.new:
-        _report("nothing changed since this version, so no new one was made")
+        note("nothing changed since this version, so no new one was made")
     elif indexed.read < tars:
-        _report(f"{plural(indexed.read, 'tar')} read, {tars - indexed.read:,} known from before")
-    _report(f"next: stoker show {manifest.reference}")
-
-
-def _report(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+        note(f"{plural(indexed.read, 'tar')} read, {tars - indexed.read:,} known from before")
+    note(f"next: stoker show {manifest.reference}")

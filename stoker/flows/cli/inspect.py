@@ -4,27 +4,30 @@ from argparse import Namespace
 
 from rich.console import Console
 
+from stoker.flows.cli.output import print_json
 from stoker.flows.start import load_settings
 from stoker.storage.versions.manifest import load_manifest
 
 
 def list_corpora(arguments: Namespace) -> int:
     """Print the corpora of the store."""
-    from stoker.flows.cli.show import print_corpora
+    from stoker.flows.cli.show import corpora_json, print_corpora
 
-    print_corpora(load_settings(arguments).open_store(reading=True), Console())
+    store = load_settings(arguments).open_store(reading=True)
+    if arguments.json:
+        print_json(corpora_json(store))
+    else:
+        print_corpora(store, Console())
     return 0
 
 
 def show(arguments: Namespace) -> int:
     """Print a version's report, for a person or as JSON."""
-    import json
-
     from stoker.flows.cli.show import print_version, version_json
 
     manifest = load_manifest(load_settings(arguments).open_store(reading=True), arguments.corpus)
     if arguments.json:
-        print(json.dumps(version_json(manifest), indent=1, ensure_ascii=False))
+        print_json(version_json(manifest))
     else:
         print_version(manifest, Console())
     return 0
@@ -33,9 +36,14 @@ def show(arguments: Namespace) -> int:
 def diff(arguments: Namespace) -> int:
     """Print what changed between two versions."""
     from stoker.flows.cli.show import print_difference
+    from stoker.flows.report.difference import difference
 
     store = load_settings(arguments).open_store(reading=True)
-    print_difference(load_manifest(store, arguments.older), load_manifest(store, arguments.newer), store, Console())
+    older, newer = load_manifest(store, arguments.older), load_manifest(store, arguments.newer)
+    if arguments.json:
+        print_json(difference(older, newer, store).to_json())
+    else:
+        print_difference(older, newer, store, Console())
     return 0
 
 
@@ -58,5 +66,9 @@ def why(arguments: Namespace) -> int:
             f"{manifest.reference}: its sources never offered {arguments.text!r}; "
             "expected a sample's key, URL, page's URL or SHA-256"
         )
-    print_lineages(lineages, Console())
+    if arguments.json:
+        stories = [lineage.to_json() for lineage in lineages]
+        print_json({"reference": manifest.reference, "asked": arguments.text, "stories": stories})
+    else:
+        print_lineages(lineages, Console())
     return 0

@@ -4,13 +4,14 @@ The owner's token goes to the browser in a private file, which leads to the page
 browser's own, is seen by every user of the machine.
 """
 
-import sys
 import webbrowser
 from argparse import Namespace
 from html import escape
 from urllib.parse import urlsplit
 
 from stoker.flows import running
+from stoker.flows.cli.output import print_json
+from stoker.flows.logs import note
 from stoker.flows.settings import Settings, shows_windows
 from stoker.flows.start import load_settings
 from stoker.storage.errors import StokerError
@@ -28,17 +29,16 @@ def open_page(arguments: Namespace) -> int:
     server = _find(settings, PREFECT if arguments.target == PREFECT else "web")
     link = f"{server}{login}#{running.owner_token(settings.home)}&to={path}"
     if arguments.print:
-        print(link)
-        _report("whoever has this link is taken for you, until `stoker up` starts again")
-        _report(f"from another machine, first: {_tunnel(server)}")
+        if arguments.json:
+            print_json({"url": link, "tunnel": _tunnel(server)})
+        else:
+            print(link)
+        note("whoever has this link is taken for you, until `stoker up` starts again")
+        note(f"from another machine, first: {_tunnel(server)}")
         return 0
     file = settings.home / _FILE
     running.write_private(file, _redirect(link))
     return _show(file.as_uri(), arguments, address=f"{server}{path}")
-
-
-def _report(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _find(settings: Settings, name: str) -> str:
@@ -65,12 +65,15 @@ def _path(settings: Settings, corpus: str) -> str:
 
 def _show(url: str, arguments: Namespace, *, address: str = "") -> int:
     """Show an address in the browser, and print it as ``address``, which holds no token."""
-    print(address or url, flush=True)
+    if arguments.json:
+        print_json({"url": address or url})
+    else:
+        print(address or url, flush=True)
     words = f"stoker open {arguments.target}".strip()
     if not shows_windows() or not _opens(url):
         raise StokerError(f"no browser can be opened here; `{words} --print` prints a link for one elsewhere")
     if address:  # a browser in a sandbox, such as a snap, reads no hidden folders, and does not tell us
-        _report(f"if the browser may not read the file: {words} --print")
+        note(f"if the browser may not read the file: {words} --print")
     return 0
 
 

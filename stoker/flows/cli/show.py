@@ -70,6 +70,24 @@ def print_corpora(store: Store, console: Console) -> None:
         sheet.mark(message, "red")
 
 
+def corpora_json(store: Store) -> dict[str, Any]:  # Any: JSON
+    """The corpora of a store as JSON values. Raises StorageUnavailable."""
+    corpora = []
+    for name in catalog.corpora(store):
+        versions, newest, error = catalog.versions(store, name), None, None
+        try:
+            manifest = load_manifest(store, name, versions[-1])
+            names = {"reference": manifest.reference, "version": manifest.version, "created_at": manifest.created_at}
+            counts = {"samples": manifest.samples, "shards": len(manifest.shards), "size": manifest.size}
+            newest = names | counts
+        except StorageUnavailable:
+            raise
+        except StokerError as damage:
+            error = str(damage)
+        corpora.append({"corpus": name, "versions": versions, "newest": newest, "error": error})
+    return {"store": store.url, "corpora": corpora}
+
+
 def version_json(manifest: Manifest) -> dict[str, Any]:  # Any: JSON
     """The report of a version as JSON values; documented by the dataclasses of ``stoker.flows.report.report``."""
     return make_report(manifest).to_json()

@@ -1,6 +1,5 @@
 """`stoker stream`: print samples in the order of training, or measure how fast they can be fed."""
 
-import json
 import math
 import sys
 from argparse import Namespace
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from stoker.flows import logs
+from stoker.flows.cli.output import print_json
 from stoker.flows.progress import terminal_progress
 from stoker.flows.report.format import number_text, percent_text, size_text, visible
 from stoker.flows.report.terminal import Sheet
@@ -67,7 +68,7 @@ def _print(stream: "ShardStream", arguments: Namespace) -> int:
             remaining -= 1
             if arguments.json:
                 line: dict[str, Any] = {"position": position + row, "key": key, "shard": shard, "size": size}
-                print(json.dumps(line | {"record": samples[row].record}, ensure_ascii=False, default=str))
+                print_json(line | {"record": samples[row].record}, line=True)
             else:
                 name = visible(key, most=60 if sys.stdout.isatty() else 0)
                 print(f"{position + row:>10,}  {name}  {shard.rpartition('/')[2]}  {size_text(size)}")
@@ -98,17 +99,15 @@ def _bench(stream: "ShardStream", home: Path, arguments: Namespace) -> int:
         if reporter.stop_requested.is_set():
             raise KeyboardInterrupt("no measurement was completed")
     if arguments.json:
-        print(json.dumps(_json(measured, arguments.rate), indent=1, ensure_ascii=False))
+        print_json(_json(measured, arguments.rate))
     else:
         _print_measured(measured, Console(), f"random crops of {arguments.size} px" if images else "fields as they are")
     if not arguments.rate:
         return 0
     if measured.rate >= arguments.rate:
-        print(f"feeds {arguments.rate:,.0f} samples/s: yes, up to {measured.rate:,.0f}", file=sys.stderr)
+        logs.note(f"feeds {arguments.rate:,.0f} samples/s: yes, up to {measured.rate:,.0f}")
         return 0
-    print(
-        f"stoker: cannot feed {arguments.rate:,.0f} samples/s: {_shortage(measured, arguments.rate)}", file=sys.stderr
-    )
+    logs.error(f"cannot feed {arguments.rate:,.0f} samples/s: {_shortage(measured, arguments.rate)}")
     return 1
 
 

@@ -4,15 +4,16 @@ Starts the services, serves a small web site, ingests three corpora from it, tra
 """
 
 import json
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stoker.flows import logs
+from stoker.flows.report.json_text import json_text
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 
@@ -31,16 +32,16 @@ _SITE_READY_S = 60.0
 _UNLIMITED = 0.0  # requests per second: the site is our own
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, as_json: bool = False) -> int:
     """Run the pipeline, or what an earlier run left undone. Returns 0 if the models learned. Raises StokerError."""
     try:
-        return _run(settings)
+        return _run(settings, as_json=as_json)
     except (StokerError, KeyboardInterrupt):
         _report("\nthe servers that are up stay up; make demo-stop (or: stoker down) ends them")
         raise
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, *, as_json: bool) -> int:
     from stoker.flows.demo.server import HOST
     from stoker.flows.services.up import start_in_background
 
@@ -57,7 +58,11 @@ def _run(settings: Settings) -> int:
     pictures = _train(demo_settings, 6, "cnn", manifests[0], {}, "a network that reads digits")
     texts = _train(demo_settings, 7, "lstm", manifests[2], {"epochs": "6"}, "a network that writes like the handbook")
     outcomes = _outcomes(pictures, texts)
-    _print_summary(manifests, services, url, outcomes, texts["sample"])
+    if as_json:
+        corpora = [manifest.reference for manifest in manifests]
+        print(json_text({"site": url, "corpora": corpora, "models": [asdict(outcome) for outcome in outcomes]}))
+    else:
+        _print_summary(manifests, services, url, outcomes, texts["sample"])
     problems = [outcome.problem for outcome in outcomes if outcome.problem]
     _report(f"\nstoker: {'; '.join(problems)}" if problems else f"\nDone in {time.monotonic() - started:.0f} s.")
     return 1 if problems else 0
@@ -74,7 +79,7 @@ class _Outcome:
 
 
 def _report(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    logs.note(text)
 
 
 def _announce(step: int, text: str) -> None:

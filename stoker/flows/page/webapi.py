@@ -1,7 +1,6 @@
 """The JSON API under /api: what the pages show, in one form for every response and one for every error."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from fastapi.responses import Response
 
 from stoker.flows.page.gallery import memberships
 from stoker.flows.page.site import MAX_LINEAGES, Asked, HtmlPages, Key, Number, Place, Reference, Version, Word
+from stoker.flows.report.json_text import plain
 from stoker.flows.report.refusals import refusals
 from stoker.flows.report.samples import SampleEntry, SampleReader
 from stoker.pipelines.stages.why import find_lineages
@@ -126,20 +126,8 @@ def failure(message: str, status: int) -> Response:
 
 def _json(content: Mapping[str, Any], status: int) -> Response:  # Any: JSON
     # ASCII: no reader meets a raw control character or one that reverses text.
-    payload = json.dumps(_plain(content), ensure_ascii=True, allow_nan=False)
+    payload = json.dumps(plain(content), ensure_ascii=True, allow_nan=False)
     return Response(payload, status, {"cache-control": "private, no-cache"}, "application/json")
-
-
-def _plain(value: Any) -> Any:  # Any: Parquet values in, JSON out
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, bytes):
-        return value.hex()
-    return value if isinstance(value, str | int | bool | None) else str(value)
 
 
 def _sample(manifest: Manifest, entry: SampleEntry) -> dict[str, Any]:  # Any: JSON

@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
             if not hasattr(arguments, name):
                 setattr(arguments, name, default)
             elif all(name != action.dest for action in command._actions):
-                (flag,) = (action.option_strings[-1] for action in self._actions if action.dest == name)
+                flag = next(action.option_strings[-1] for action in self._actions if action.dest == name)
                 command.error(f"{flag} means nothing to this command")
         return arguments
 
