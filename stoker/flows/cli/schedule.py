@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from stoker.flows import start
 from stoker.flows.cli.commands import training_options
-from stoker.flows.report.format import plural, visible
+from stoker.flows.logs import note
+from stoker.flows.report.format import plural
 from stoker.flows.schedules import environment
 from stoker.flows.schedules.parameters import Retries
 from stoker.flows.schedules.timetable import Timetable, parse_interval, parse_timetable
@@ -54,7 +54,7 @@ def schedule(arguments: Namespace) -> int:
 def _print_scheduled(result: "Scheduled", text: str) -> None:
     print(f"scheduled {result.name}: {text}")
     if result.paused:
-        print(f"{result.name} stays paused; stoker schedule --resume {result.name}", file=sys.stderr)
+        note(f"{result.name} stays paused; stoker schedule --resume {result.name}")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _check_services(settings: Settings) -> None:
             f"`stoker up` is not running ({settings.home}), and it is what runs schedules; start it first"
         )
     for line in environment.check(settings):
-        print(visible(line), file=sys.stderr)
+        note(line)
 
 
 def _check_store(settings: Settings, corpus: str) -> None:
@@ -144,7 +144,7 @@ def _change_schedules(arguments: Namespace, settings: Settings) -> int:
 
     if arguments.remove:
         if ended := schedules.remove(settings, arguments.remove):
-            print(f"{plural(ended, 'run')} of it {'was' if ended == 1 else 'were'} ended", file=sys.stderr)
+            note(f"{plural(ended, 'run')} of it {'was' if ended == 1 else 'were'} ended")
         print(f"removed {arguments.remove}; what it published stays")
     else:
         name = arguments.pause or arguments.resume
@@ -167,7 +167,7 @@ def _list(arguments: Namespace, settings: Settings) -> int:
     if arguments.json:
         print(json.dumps([asdict(row) for row in found.schedules], indent=1))
     elif not found.schedules:
-        print('nothing is scheduled; stoker schedule RECIPE --cron "0 3 * * *"', file=sys.stderr)
+        note('nothing is scheduled; stoker schedule RECIPE --cron "0 3 * * *"')
     else:
         for row in found.schedules:
             print("\n".join(_lines(row)))
