@@ -165,7 +165,7 @@ def test_half_written_files_of_a_folder_are_found_for_the_whole_store(tmp_path: 
     assert list(orphans.find_outside_corpora(store)) == []
 
 
-STEPS = [pytest.param(1, marks=pytest.mark.slow), 7]
+STEPS = [pytest.param(1, marks=[pytest.mark.slow, pytest.mark.nightly]), 7]  # every write or removal, or each seventh
 
 
 @pytest.mark.parametrize("step", STEPS)

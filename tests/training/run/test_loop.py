@@ -154,7 +154,7 @@ def ended(folder: Path) -> tuple[CheckpointInfo, dict[str, torch.Tensor]]:
 @pytest.mark.parametrize(
     ("model", "options", "kills"),
     [
-        ("cnn", KILLED_CNN, 8),
+        ("cnn", KILLED_CNN | {"epochs": 25}, 4),
         pytest.param("cnn", KILLED_CNN, 20, marks=pytest.mark.nightly),
         ("lstm", KILLED_LSTM, 3),
     ],
