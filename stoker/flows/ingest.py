@@ -21,7 +21,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect.tasks import exponential_backoff
 
-from stoker.flows import artifacts, progress, runners, runs, signals
+from stoker.flows import artifacts, logs, progress, runners, runs, signals
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import SourceUnavailable
 from stoker.pipelines.partition import Partition
@@ -81,8 +81,9 @@ class TaskContext:
     @classmethod
     def from_json(cls, run: dict[str, Any]) -> "TaskContext":  # Any: JSON values
         """Parse the recipe and the settings. Raises StokerError."""
-        recipe = parse(run["recipe"], root=Path(run["root"]))
-        return cls(run, recipe, Settings.from_json(run["settings"]), run["token"])
+        recipe, settings = parse(run["recipe"], root=Path(run["root"])), Settings.from_json(run["settings"])
+        logs.configure_worker(level=settings.log_level, format=settings.log_format)
+        return cls(run, recipe, settings, run["token"])
 
     @cached_property
     def store(self) -> Store:

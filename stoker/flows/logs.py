@@ -78,7 +78,12 @@ def configure(*, level: str = "warning", format: str = "text", in_file: bool = F
 def configure_worker(*, level: str, format: str) -> None:  # noqa: A002  # as its flag
     """``configure`` for a process that works for another one, which may be this very process."""
     if _state.handler is None:
-        configure(level=level, format=format, in_file=True)
+        configure(level=level, format=format)
+
+
+def configure_service(*, level: str, format: str) -> None:  # noqa: A002  # as its flag
+    """``configure`` for a process whose standard error is a log file, where "info" is written, too."""
+    configure(level=min(level, "info", key=LEVELS.index), format=format, in_file=True)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from stoker.flows import running
+from stoker.flows import logs, running
 from stoker.flows.services import door, prefect_server
 from stoker.flows.settings import Settings, prepare_environment, put_environment
 
@@ -32,6 +32,7 @@ def main(name: str, descriptor: int, settings: Settings) -> None:
     A server gets the descriptor of its listening socket; 0 stands for none.
     """
     prepare_environment()
+    logs.configure_service(level=settings.log_level, format=settings.log_format)
     token = _read_token() if name == "prefect-temporary" else ""
     if not os.path.samestat(os.fstat(0), os.stat(os.devnull)):
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -158,7 +159,7 @@ def _up(settings: Settings) -> None:
     from stoker.storage.errors import StokerError
 
     try:
-        run_services(settings, lambda text: print(text, flush=True))
+        run_services(settings, logs.note)
     except StokerError as error:
         raise SystemExit(f"stoker: {error}") from None
 

@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flow_engine import run_flow
 from prefect.states import Failed
 
-from stoker.flows import signals
+from stoker.flows import logs, signals
 from stoker.flows.schedules.parameters import RunRefused, resolve, verify
 from stoker.flows.settings import Settings, inherited
 from stoker.storage.errors import StokerError
@@ -44,7 +44,7 @@ def main(own: Settings, flows: Mapping[str, str]) -> None:
                 parameters = resolve(name, schedule, flow_run.parameters, own)
             except StokerError as error:
                 client.set_flow_run_state(identity, Failed(message=str(error)), force=True)
-                print(f"stoker: run {identity}: {error}", flush=True)
+                logs.error(f"run {identity}: {error}")
                 return
         # The state alone: a result that the API names would be loaded from wherever it says, and unpickled.
         flow: Flow[..., Any] = getattr(import_module(flows[name]), name)  # Any: whatever the flow takes

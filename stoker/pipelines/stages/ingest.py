@@ -6,6 +6,7 @@ partition starts again from its first candidate.
 """
 
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ from stoker.storage.shards.shard import TarWriter
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of raw parts; raise it when the same candidates are written in other bytes than before
 _MARKER_FORMAT = 1
@@ -118,6 +121,9 @@ def ingest_partition(
     started = time.monotonic()
     existing = find_part(recipe, partition, store)
     if existing is not None:
+        _log.info(
+            "%s: its part %s is there and is used again", partition.name, existing.digest, extra=_fields(existing)
+        )
         return Ingested(existing, True, time.monotonic() - started)
     name = part_digest(recipe, partition)
     with folder_in(context.scratch) as folder:
@@ -152,7 +158,13 @@ def ingest_partition(
         if first is None:
             raise
         part = first
+    _log.info("%s: read %d, kept %d", part.partition, part.read, part.kept, extra=_fields(part))
     return Ingested(part, False, time.monotonic() - started)
+
+
+def _fields(part: Part) -> dict[str, object]:
+    """What a log says of a part."""
+    return {"partition": part.partition, "part": part.digest, "read": part.read, "kept": part.kept}
 
 
 def _create_once(store: Store, key: str, payload: bytes | Path) -> None:

@@ -7,6 +7,7 @@ downloaded to scratch, and each sample is one random read in them.
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part, Shard
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of shards and their indexes; raise it when the same samples are written in other bytes than before
 _DOWNLOAD_CHUNK = 16 * 2**20  # bytes of a part that are read at a time
@@ -72,6 +75,7 @@ def pack(recipe: Recipe, parts: Sequence[Part], decisions_key: str, store: Store
     key = layout.group(recipe.corpus, group)
     existing = _find_packed(store, key, group)
     if existing is not None:
+        _log.info("group %s is packed and is used again", group, extra={"group": group})
         return existing
     shards: list[Shard] = []
     statistics: dict[str, dict[str, Any]] = {}
@@ -202,6 +206,8 @@ class _GroupWriter:
         )
         _create_or_replace(self.store, shard.key, path, shard.sha256)
         _create_or_replace(self.store, shard.index, index_bytes, shard.index_sha256)
+        about = {"shard": shard.key, "samples": shard.samples, "size": shard.size, "sha256": shard.sha256}
+        _log.info("%s: written, %d samples, %d bytes", shard.key, shard.samples, shard.size, extra=about)
         return shard, index
 
     def _index(self, split: str, samples: Sequence[_KeptSample]) -> pa.Table:

@@ -3,6 +3,7 @@
 Version numbers are assigned by optimistic concurrency: a writer whose number is taken tries the next one.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.manifest import publish as put
 from stoker.storage.versions.work import ingest_lease
+
+_log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 100  # version numbers that other writers may take before this one gives up
 
@@ -51,6 +54,7 @@ def publish(
         if newest is not None:
             latest = load_manifest(store, recipe.corpus, newest)
             if (latest.content, latest.recipe_digest) == (content, recipe.digest):
+                _log.info("%s holds all this; no version is published", latest.reference)
                 return Published(latest, new=False)
         manifest = Manifest(
             corpus=recipe.corpus,
@@ -70,7 +74,10 @@ def publish(
         try:
             put(store, manifest)
         except AlreadyExists:
-            continue  # another ingest took this number
+            _log.info("%s: another ingest took version %d", recipe.corpus, manifest.version)
+            continue
+        about = {"reference": manifest.reference, "samples": manifest.samples, "size": manifest.size}
+        _log.info("%s: published, %d samples", manifest.reference, manifest.samples, extra=about)
         return Published(manifest, new=True)
     raise StorageUnavailable(f"{store.url}/{recipe.corpus}: {_MAX_ATTEMPTS} other writers came first; try again")
 

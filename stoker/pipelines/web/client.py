@@ -4,6 +4,7 @@
 """
 
 import atexit
+import logging
 import os
 import random
 import threading
@@ -24,6 +25,8 @@ from stoker.pipelines.web.http.wire import Deadline
 from stoker.pipelines.web.links import host_of, normalise, redact
 from stoker.pipelines.web.policy import Fetched, Transient, WebPolicy
 from stoker.pipelines.web.robots import Permission, Robots
+
+_log = logging.getLogger(__name__)
 
 MAX_BACKOFF_S = 30.0
 PROGRESS = 1 << 20  # bytes; a download that received so many more starts again with its first attempt
@@ -105,8 +108,18 @@ class Client:
                 return Transient(outcome.reason, f"{outcome.detail}{attempts}")
             backoff_s = min(MAX_BACKOFF_S, self._web.backoff_s * 2 ** (attempt - 1))
             backoff_s *= random.uniform(0.5, 1.5)  # noqa: S311  # jitter spreads the load; nothing to guess
+            wait_s = max(outcome.wait_s, backoff_s)
+            _log.info(
+                "%s: %s; attempt %d of %d in %.1f s",
+                request.url,
+                outcome.detail or outcome.reason,
+                attempt + 1,
+                self._web.attempts,
+                wait_s,
+                extra={"url": request.url, "reason": outcome.reason, "attempt": attempt + 1, "wait_s": wait_s},
+            )
             began = time.monotonic()
-            sleep(max(outcome.wait_s, backoff_s), request.cancel)
+            sleep(wait_s, request.cancel)
             request.deadline.extend(time.monotonic() - began)
 
     def _record_failure(self, failure: FetchFailure) -> None:

@@ -7,6 +7,7 @@ store's own clock.
 """
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from stoker.storage.errors import StorageError, StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
+
+_log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 30.0  # between renewals of a lease
 _GC_EXPIRES_S = 120.0  # a gc whose lease is older is dead
@@ -63,6 +66,7 @@ def ingest_lease(store: Store, corpus: str, *, sleep: Callable[[float], None] = 
         for _ in range(round(_MAX_WAIT_S / _POLL_S)):
             if not _active_leases(store, corpus, key, _GC, _GC_EXPIRES_S)[1]:
                 break
+            _log.info("%s/%s: waits for `stoker gc` to end", store.url, corpus, extra={"corpus": corpus})
             sleep(_POLL_S)
         else:
             raise CorpusBusy(f"{store.url}/{corpus}: `stoker gc` is clearing it up; try again when it has ended")
@@ -101,12 +105,15 @@ def _lease(store: Store, corpus: str, kind: str) -> Iterator[str]:
     key = layout.lease(corpus, kind, uuid.uuid4().hex)
     store.create(key, _payload())
     _held[key] = store
+    _log.debug("%s/%s: lease taken", store.url, key, extra={"lease": key})
     ended = threading.Event()
 
     def renew() -> None:
         while not ended.wait(HEARTBEAT_S):
-            with suppress(StorageError):  # out of reach for a while: the next heartbeat may succeed
+            try:
                 store.write(key, _payload())
+            except StorageError as error:  # out of reach for a while: the next heartbeat may succeed
+                _log.warning("%s/%s: the lease was not renewed: %s", store.url, key, error, extra={"lease": key})
 
     heartbeat = threading.Thread(target=renew, name="stoker-lease", daemon=True)
     heartbeat.start()

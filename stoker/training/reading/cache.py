@@ -13,6 +13,7 @@ downloaded twice.
 """
 
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ from stoker.training.reading.samples import ShardSlice
 from stoker.training.reading.threads import ThreadPool, register_fork_reset
 from stoker.training.reading.transfer_rate import TransferRate
 from stoker.training.reading.unverified import UnverifiedReads
+
+_log = logging.getLogger(__name__)
 
 MEGABYTES = 4096  # of a cache, unless another bound is set
 _SHARD_THREADS = 4  # shards that are fetched at once
@@ -200,6 +203,7 @@ class Cache:
             return self._slice(shard, self.index(shard), self._view(self._fetch(shard)), rows, slots)
         except CorruptShard as error:
             self._corrupt[key] = str(error)
+            _log.warning("%s; it is left out", error)
             raise
 
     def _slice(

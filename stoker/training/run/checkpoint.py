@@ -12,6 +12,7 @@ it holds is put together by ``loop``.
 import hashlib
 import io
 import json
+import logging
 import pickle
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +25,8 @@ from stoker.storage.errors import AlreadyExists, NotFound
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.training.errors import TrainingError
+
+_log = logging.getLogger(__name__)
 
 _STEP_DIGITS = 9
 
@@ -65,6 +68,8 @@ def save(
     with suppress(AlreadyExists):  # its name has its checksum: the same bytes
         store.create(info.key, payload)
     store.write(f"{path}.json", json.dumps(asdict(info), sort_keys=True).encode())
+    about = {"run": info.run, "step": info.step, "checkpoint": info.key, "size": info.size}
+    _log.info("%s: checkpoint of step %d saved, %d bytes", info.run, info.step, info.size, extra=about)
     return info
 
 

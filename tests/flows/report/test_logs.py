@@ -6,10 +6,15 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from stoker.flows import logs
+from stoker.flows.services.prefect_server import free_port
+from stoker.pipelines.web.client import Web
+from stoker.storage.stores.memory import MemoryStore
+from tests.flows.inspected_corpus import Shapes, make
 
 SECRETS = {
     "https://ann:pw12345@example.org/a": "pw12345",
@@ -144,3 +149,28 @@ def test_a_command_leaves_no_handler_behind(capfd: pytest.CaptureFixture[str]) -
     assert main(["show", "x", "--store", "memory:"]) == 1
     assert logging.getLogger("stoker").handlers == before
     assert logging.getLogger("stoker").propagate
+
+
+def test_an_ingest_logs_what_it_writes_uses_again_and_publishes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryStore()
+    caplog.set_level("DEBUG", "stoker")
+    make(store, tmp_path, Shapes(), "shapes")
+    first = caplog.text
+    for expected in ("lease taken", "read 20, kept 18", "train-00000.tar: written, ", "shapes@1: published"):
+        assert expected in first
+    caplog.clear()
+    make(store, tmp_path, Shapes(), "shapes")
+    assert "is there and is used again" in caplog.text
+    assert "shapes@1 holds all this" in caplog.text
+
+
+def test_a_request_that_is_tried_again_is_logged_without_its_secrets(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure(level="info", format="json")
+    port = free_port()
+    web = Web(allow_private="127.0.0.1", attempts=2, backoff_s=0.01, requests_per_second=0)
+    web.get(f"http://127.0.0.1:{port}/a?token=hunter2", max_size=10)
+    lines = [json.loads(line) for line in shown(capfd)]
+    assert [line["attempt"] for line in lines if line["logger"] == "stoker.pipelines.web.client"] == [2]
+    assert "hunter2" not in json.dumps(lines)
