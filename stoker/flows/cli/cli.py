@@ -14,6 +14,7 @@ from typing import Protocol
 
 from stoker import __version__
 from stoker.flows import logs, signals
+from stoker.flows.cli.usage.examples import EXAMPLES
 from stoker.flows.cli.usage.parsing import Parser, positive_number, whole_number
 from stoker.flows.settings import RUNNERS, UsageError, prepare_environment
 from stoker.storage.errors import StokerError
@@ -88,7 +89,9 @@ def parser() -> Parser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, text: str, parent: Parser, run: str) -> Parser:
-        command = commands.add_parser(name, help=text, description=text, parents=[parent])
+        examples = "".join(f"\n  {line}" for line in EXAMPLES.get(name, ()))
+        epilog = f"examples:{examples}" if examples else None
+        command = commands.add_parser(name, help=text, description=text, parents=[parent], epilog=epilog)
         if name != "schedule":  # which declares its own
             command.add_argument("--json", action="store_true", help="the result as JSON, for programs")
         command.set_defaults(run=run)
@@ -102,6 +105,8 @@ def parser() -> Parser:
     _add_upkeep(add, store)
     _add_train(add, store)
     _add_stream(add, store)
+    text = "all names, or every option of a source, step, rule, model or command"
+    add("help", text, home, run="stoker.flows.cli.help:show_help").add_argument("name", nargs="?", metavar="NAME")
     add("demo", "run the whole pipeline on real input, on this machine", home, run="stoker.flows.cli.commands:demo")
     return top
 
@@ -204,21 +209,38 @@ def _add_upkeep(add: _Add, store: Parser) -> None:
 
 
 def _add_train(add: _Add, store: Parser) -> None:
-    """Every option of training is a flag; a model's own options, whose module is not imported here, go by --set."""
-    import dataclasses
-
-    from stoker.training.run.options import TrainOptions
+    """Every option of training is a flag; a model's own options go by --set. No model is imported, nor torch."""
+    from stoker.flows.cli.usage.parts import training_options
 
     text = "train a model on a corpus: stoker train cnn digits"
     train = add("train", text, store, run="stoker.flows.cli.commands:train")
-    train.add_argument("model", metavar="MODEL", help="cnn, lstm, or another file of stoker/training/models")
+    train.add_argument("model", metavar="MODEL", help="cnn, lstm, ...; `stoker train MODEL --help` shows its options")
     train.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)
     train.add_argument("--resume", action="store_true", help="continue from the last checkpoint of the same run")
-    for option in dataclasses.fields(TrainOptions):
+    for option in training_options():
         flag = f"--{option.name.replace('_', '-')}"
-        text = f"{option.default} unless the model says otherwise"
-        train.add_argument(flag, dest=f"option_{option.name}", metavar="VALUE", help=text)
+        text = f"{option.meaning.rstrip('.')} ({option.default})".replace("%", "%%")
+        choices = option.choices or None
+        train.add_argument(flag, dest=f"option_{option.name}", metavar="VALUE", help=text, choices=choices)
     train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
+    train.more_help = _models_help
+
+
+def _models_help(words: Sequence[str]) -> str:
+    """The own options of the model that was named; else all models."""
+    from stoker.flows.cli.help import option_lines
+    from stoker.flows.cli.usage import parts
+
+    models = parts.names("model")
+    named = next((word for word in words if word in models), None)
+    if named is None:
+        lines = [f"  {name:<12} {parts.summary('model', name)}" for name in models]
+        return "\n".join(["models:", *lines, "  stoker train MODEL --help shows the options of one\n"])
+    part = parts.describe("model", named)
+    defaults = ", ".join(f"{name} {value}" for name, value in part.defaults.items())
+    lines = [line for option in part.options for line in option_lines(option)]
+    own = [f"  its defaults for the options above: {defaults}"] if defaults else []
+    return "\n".join([f"options of {named}, by --set NAME=VALUE:", *lines, *own, ""])
 
 
 def _add_stream(add: _Add, store: Parser) -> None:

@@ -39,23 +39,37 @@ class Cnn:
     ``width``, 2 and 4 times ``width`` channels. ``batch_norm``: Ioffe and Szegedy, ICML 2015. ``separable``: depthwise
     separable convolutions: Chollet, "Xception", CVPR 2017.
 
+    Args:
+        net: the network.
+        pixels: images become squares of this side.
+        colour: channels; auto: rgb if any of the first images has colour.
+        width: channels of the first stage of resnet.
+        blocks: of each stage of resnet; depth = 6 * blocks + 2.
+        residual: add what enters a block to what it returns.
+        batch_norm: normalise activations over each batch.
+        separable: depthwise separable convolutions.
+        activation: between layers.
+        initialisation: of the weights.
+        shift: pixels that training images are moved by, at most, in each direction.
+        flip: mirror half of the training images: not for digits and letters.
+
     Example::
 
         stoker train cnn digits --epochs 20 --set net=lenet5
     """
 
     net: Literal["lenet5", "resnet"] = "resnet"
-    pixels: int = 32  # images become squares of this side
+    pixels: int = 32
     colour: Literal["auto", "grey", "rgb"] = "auto"
-    width: int = 16  # channels of the first stage of resnet
-    blocks: int = 1  # of each stage of resnet; depth = 6 * blocks + 2
+    width: int = 16
+    blocks: int = 1
     residual: bool = True
     batch_norm: bool = True
     separable: bool = False
     activation: Literal["relu", "tanh", "gelu", "sigmoid", "silu"] = "relu"
     initialisation: Literal["he", "glorot", "orthogonal", "default"] = "he"
-    shift: int = 2  # pixels that training images are moved by, at most, in each direction
-    flip: bool = False  # mirror half of the training images: not for digits and letters
+    shift: int = 2
+    flip: bool = False
 
     defaults: ClassVar[dict[str, Any]] = {"epochs": 12, "batch_size": 64, "learning_rate": 0.004}
 

@@ -26,6 +26,15 @@ class Lstm:
     The state goes from window to window, without gradients. Evaluated in bits per byte of held-out text; for
     English that is close to bits per character.
 
+    Args:
+        hidden: units of each layer.
+        layers: stacked on each other.
+        embedding: numbers that stand for a byte.
+        dropout: share of units left out between layers and before the output.
+        window: tokens that gradients reach back.
+        sample_length: bytes of the text that is written at the end.
+        temperature: of that text; lower is more predictable.
+
     Example::
 
         stoker train lstm handbook --set hidden=512 --set window=128
@@ -34,10 +43,10 @@ class Lstm:
     hidden: int = 256
     layers: int = 1
     embedding: int = 64
-    dropout: float = 0.1  # between layers and before the output
-    window: int = 64  # tokens that gradients reach back
-    sample_length: int = 400  # bytes of the text that is written at the end
-    temperature: float = 0.7  # of that text
+    dropout: float = 0.1
+    window: int = 64
+    sample_length: int = 400
+    temperature: float = 0.7
 
     defaults: ClassVar[dict[str, Any]] = {"epochs": 4, "batch_size": 32, "learning_rate": 0.004, "weight_decay": 0.0}
 

@@ -15,7 +15,7 @@ from stoker.storage import open_store
 from stoker.storage.stores.s3 import S3Store
 from tests.conftest import BUCKET
 from tests.flows.conftest import Cli
-from tests.flows.serving import TOKEN, serve, visit
+from tests.flows.page.serving import TOKEN, serve, visit
 from tests.storage.external_tars import numbered, tar
 
 

@@ -11,7 +11,7 @@ from stoker.flows.page.security import HEADERS, OPEN, RequestGuard, accepted_hos
 from stoker.flows.page.web import make_app
 from stoker.storage.stores.memory import MemoryStore
 from tests.flows.inspected_corpus import make_all
-from tests.flows.serving import TOKEN, serve
+from tests.flows.page.serving import TOKEN, serve
 
 BROWSER = {"sec-fetch-site": "none", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "accept": "text/html"}
 PROTECTED = ("/", "/c/shapes", "/c/shapes/thumb/shape-0", "/signed-in", "/api/corpora", "/api/openapi.json", "/nowhere")

@@ -22,7 +22,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import load_manifest
 from tests.flows.conftest import until
 from tests.flows.inspected_corpus import SCRIPT, make_all
-from tests.flows.serving import TOKEN, serve, visit
+from tests.flows.page.serving import TOKEN, serve, visit
 
 PAGES = [
     "/",

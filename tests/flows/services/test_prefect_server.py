@@ -15,7 +15,7 @@ from stoker.flows import running
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 from tests.flows.conftest import AUTH, Cli, shards, until, versions
-from tests.flows.serving import serve
+from tests.flows.page.serving import serve
 
 pytestmark = pytest.mark.slow
 WORDS = [f"word-{number}" for number in range(12)]

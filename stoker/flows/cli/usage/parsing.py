@@ -22,8 +22,10 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *, shared: Mapping[str, object] | None = None, **options: Any) -> None:  # Any: argparse's own
-        super().__init__(**options, allow_abbrev=False)
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | options, allow_abbrev=False)
         self._shared = dict(shared or {})
+        self._words: list[str] = []
+        self.more_help: Callable[[Sequence[str]], str] | None = None  # of the words given; behind the options
 
     def parse_args(  # type: ignore[override]  # the namespace is always a new one
         self, args: Sequence[str] | None = None, namespace: None = None
@@ -31,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         """The arguments, with the defaults of shared flags. Ends the program for wrong usage."""
         arguments: argparse.Namespace
         arguments, extra = self.parse_known_args(args)
-        command = self._subcommands().get(getattr(arguments, "command", None) or "", self)
+        command = self.subcommands().get(getattr(arguments, "command", None) or "", self)
         if extra:
             command.error(f"unexpected argument {extra[0]!r}")
         for name, default in self._shared.items():
@@ -44,7 +46,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # Any: argparse has overloads
         """As argparse's. An unknown flag is refused first, before what is missing because of it."""
-        words = list(sys.argv[1:] if args is None else args)
+        self._words = words = list(sys.argv[1:] if args is None else args)
         self._refuse_unknown_flags(words)
         return super().parse_known_args(words, namespace)
 
@@ -56,7 +58,13 @@ class Parser(argparse.ArgumentParser):
         hint = "" if "did you mean" in message else f"; `{self.prog} --help` shows what it takes"
         self.exit(USAGE, f"stoker: {f'{command}: ' if command else ''}{visible(message)}{hint}\n")
 
-    def _subcommands(self) -> Mapping[str, "Parser"]:
+    def format_help(self) -> str:
+        """As argparse's, with what depends on the other words."""
+        more = self.more_help(self._words) if self.more_help else ""
+        return super().format_help() + (f"\n{more}" if more else "")
+
+    def subcommands(self) -> Mapping[str, "Parser"]:
+        """The parsers of the subcommands, by name."""
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
                 found: Mapping[str, Parser] = action.choices
@@ -70,7 +78,7 @@ class Parser(argparse.ArgumentParser):
             word = words[position]
             position += 1
             if len(word) < 2 or word[0] != "-" or self._negative_number_matcher.match(word):
-                if self._subcommands():
+                if self.subcommands():
                     return
                 continue
             name = word.partition("=")[0]

@@ -51,7 +51,7 @@ WRONG = {
     "train cnn d --set width=0": "expected pixels 8 to 1024",
     "train cnn d --epochs 0": "expected 1 or more",
     "train cnn d --epochs x": "epochs = 'x'; expected int",
-    "train cnn d --optimiser adamm": "expected one of: adamw",
+    "train cnn d --optimiser adamm": "did you mean 'adam'?",
     "train cnn d --learning-rate nan": "expected 0 or more",
     "train cnn d --batchsize 3": "did you mean '--batch-size'?",
 }
