@@ -5,10 +5,12 @@ the shards), publish (write the manifest). The store alone says what is done, so
 may run in other processes or machines: they get JSON values and parse them once into a ``TaskContext``.
 """
 
+import contextlib
+import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +23,9 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect.tasks import exponential_backoff
 
-from stoker.flows import artifacts, logs, progress, runners, runs, signals
+from stoker.flows import artifacts, logs, progress, runs, signals
+from stoker.flows.runners import clusters, remote, tasks
+from stoker.flows.runners.remote import WorkerUnfit
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import SourceUnavailable
 from stoker.pipelines.partition import Partition
@@ -38,6 +42,13 @@ from stoker.storage.versions.manifest import Part
 from stoker.storage.versions.work import ingest_lease, release_leases
 
 R = TypeVar("R")
+_DISK_ERRORS = {  # of the folder that a process works in, by number: what helps
+    errno.ENOSPC: "the disk is full: free some space, or set STOKER_HOME to a folder on a larger one",
+    errno.EDQUOT: "the quota is used up: free some space",
+    errno.EFBIG: "the limit of a file's size is reached: raise it (ulimit -f)",
+    errno.EROFS: "the file system is read-only: set STOKER_HOME to a folder that can be written",
+    errno.EACCES: "check its owner and permissions",
+}
 _LOOKUP_THREADS = 16  # finished parts looked up at a time: each is one small read from the store
 _ARTIFACT_INTERVAL_S = 2.0  # between updates of the progress artifact
 
@@ -80,7 +91,9 @@ class TaskContext:
 
     @classmethod
     def from_json(cls, run: dict[str, Any]) -> "TaskContext":  # Any: JSON values
-        """Parse the recipe and the settings. Raises StokerError."""
+        """Parse the recipe and the settings. Raises StokerError, on a cluster's worker WorkerUnfit."""
+        if "cluster" in run:
+            remote.check_versions(run["cluster"]["versions"])
         recipe, settings = parse(run["recipe"], root=Path(run["root"])), Settings.from_json(run["settings"])
         logs.configure_worker(level=settings.log_level, format=settings.log_format)
         return cls(run, recipe, settings, run["token"])
@@ -88,12 +101,25 @@ class TaskContext:
     @cached_property
     def store(self) -> Store:
         """The store that the settings name, opened at first use."""
+        if "cluster" in self.run:
+            return remote.open_store(self.settings, self.run["cluster"]["lease"])
         return self.settings.open_store()
+
+    @cached_property
+    def home(self) -> Path:
+        """Where this process keeps files: the home of the settings; on a worker of the user's own cluster, its own."""
+        return remote.worker_home() if "cluster" in self.run else self.settings.home
+
+    def for_workers(self, lease: str) -> "TaskContext":
+        """The same for the runner's workers, with what one on the user's own cluster is to find; see ``remote``."""
+        if not self.settings.cluster:
+            return self
+        return replace(self, run=self.run | {"cluster": remote.expectations(self.recipe, lease)})
 
     @cached_property
     def stop_requested(self) -> Callable[[], bool]:
         """Whether the run was asked to stop."""
-        return progress.stop_check(self.settings.home, self.token)
+        return progress.stop_check(self.home, self.token)
 
     @property
     def reporter(self) -> progress.ProgressReporter:
@@ -102,7 +128,8 @@ class TaskContext:
 
     def source_context(self) -> Context:
         """What sources read with."""
-        return self.settings.context(self.recipe.root, trusted=self.run.get("trusted") is True)
+        settings = replace(self.settings, home=self.home)
+        return settings.context(self.recipe.root, trusted=self.run.get("trusted") is True)
 
     def raise_if_stopped(self) -> None:
         """Raise IngestStopped when the run was asked to stop."""
@@ -121,20 +148,33 @@ def _plan(run: dict[str, Any]) -> list[Partition]:  # Any: JSON values
     return ingesting.plan(context.recipe, context.source_context())
 
 
+@contextlib.contextmanager
+def _disk_errors(context: TaskContext) -> Iterator[None]:
+    """Turn what the file system of this process's own folder refuses into one line; the task is done again later."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = error.filename or context.home / "scratch"
+        raise StokerError(f"{where}: {error.strerror}; {_DISK_ERRORS[error.errno]}, and run again") from error
+
+
 def _partition(run: dict[str, Any], partition: dict[str, Any]) -> dict[str, Any] | State[Any]:  # Any: JSON values
     context = TaskContext.from_json(run)
     reporter, name = context.reporter, str(partition["name"])
     try:
         if context.stop_requested():
             raise IngestStopped("stopped before it began")
-        result = ingesting.ingest_partition(
-            context.recipe,
-            Partition(**partition),
-            context.store,
-            context.source_context(),
-            stop=context.stop_requested,
-            progress=lambda read, kept: reporter.update(name, read, kept),
-        )
+        with _disk_errors(context):
+            result = ingesting.ingest_partition(
+                context.recipe,
+                Partition(**partition),
+                context.store,
+                context.source_context(),
+                stop=context.stop_requested,
+                progress=lambda read, kept: reporter.update(name, read, kept),
+            )
     except IngestStopped as error:
         return Cancelled(message=str(error))
     part = result.part
@@ -153,7 +193,8 @@ def _pack(run: dict[str, Any], parts: list[dict[str, Any]], decisions: str) -> p
     if context.stop_requested():
         return Cancelled(message="stopped before it began")
     group = [Part(**part) for part in parts]
-    return packing.pack(context.recipe, group, decisions, context.store, context.settings.home / "scratch")
+    with _disk_errors(context):
+        return packing.pack(context.recipe, group, decisions, context.store, context.home / "scratch")
 
 
 def _publish(
@@ -202,8 +243,8 @@ def ingest(
 
 def _ingest(context: TaskContext) -> dict[str, Any]:  # Any: JSON values
     context.store.probe()
-    with ingest_lease(context.store, context.recipe.corpus):
-        published = _run_stages(context)
+    with ingest_lease(context.store, context.recipe.corpus) as lease:
+        published = _run_stages(context, lease)
     artifacts.create_version_artifacts(published.manifest, context.settings, new=published.new)
     reference = published.manifest.reference
     get_run_logger().info("%s published" if published.new else "nothing changed since %s", reference)
@@ -212,17 +253,18 @@ def _ingest(context: TaskContext) -> dict[str, Any]:  # Any: JSON values
     return {"reference": reference, "new": published.new}
 
 
-def _run_stages(context: TaskContext) -> publishing.Published:
-    """Plan, ingest, curate, pack, publish. Raises IngestStopped, IngestFailed."""
+def _run_stages(context: TaskContext, lease: str) -> publishing.Published:
+    """Plan, ingest, curate, pack, publish; ``lease`` is a key. Raises IngestStopped, IngestFailed."""
     reporter = context.reporter
-    with runners.make(context.settings) as runner:
+    with clusters.started(context.settings) as runner:
         signals.keep()  # Ray sets a handler of its own
         reporter.start_phase("planning")
         partitions = _interruptibly(reporter, lambda: context.with_retries(plan_task)(context.run))
-        parts = _ingest_partitions(context, runner, partitions)
+        workers_run = context.for_workers(lease).run
+        parts = _ingest_partitions(context, runner, partitions, workers_run)
         reporter.start_phase("curating")
         curation = _interruptibly(reporter, lambda: context.with_retries(curate_task)(context.run, parts))
-        packed = _pack_groups(context, runner, curation)
+        packed = _pack_groups(context, runner, curation, workers_run)
         context.raise_if_stopped()
     reporter.start_phase("publishing")
     return _interruptibly(reporter, lambda: context.with_retries(publish_task)(context.run, parts, curation, packed))
@@ -245,6 +287,7 @@ def _ingest_partitions(
     context: TaskContext,
     runner: Any,  # Any: each runner has futures of its own
     partitions: Sequence[Partition],
+    run: dict[str, Any],  # Any: JSON values, for workers
 ) -> list[Part]:
     """The parts of all partitions, in order; unfinished ones are ingested. Raises IngestFailed, IngestStopped."""
     reporter, corpus, total = context.reporter, context.recipe.corpus, len(partitions)
@@ -255,8 +298,10 @@ def _ingest_partitions(
         reporter.message(f"{len(done)} of {total} partitions are done already")
     artifact = artifacts.PartitionProgress(corpus, total, len(done), every_s=_ARTIFACT_INTERVAL_S)
     remaining = [partition for partition in partitions if partition.name not in done]
-    calls = ((partition.name, {"run": context.run, "partition": asdict(partition)}) for partition in remaining)
+    calls = ((partition.name, {"run": run, "partition": asdict(partition)}) for partition in remaining)
     for name, result in _run_tasks(context, runner, partition_task, calls):
+        if isinstance(result, WorkerUnfit):
+            raise result
         if isinstance(result, BaseException):
             failed[name] = result
             reporter.finish(name)
@@ -276,13 +321,14 @@ def _pack_groups(
     context: TaskContext,
     runner: Any,  # Any: as in _ingest_partitions
     curation: curating.Curation,
+    run: dict[str, Any],  # Any: JSON values, for workers
 ) -> list[packing.Packed]:
     """Pack each group of parts into shards, in the order of the groups. Raises IngestStopped, StokerError."""
     context.reporter.start_phase("packing", len(curation.groups))
     packed: dict[str, packing.Packed] = {}
     decisions = curation.decisions.key
     calls = (
-        (str(number), {"run": context.run, "parts": [asdict(part) for part in group], "decisions": decisions})
+        (str(number), {"run": run, "parts": [asdict(part) for part in group], "decisions": decisions})
         for number, group in enumerate(curation.groups)
     )
     for name, result in _run_tasks(context, runner, pack_task, calls):
@@ -301,9 +347,9 @@ def _run_tasks(
     task: "Task[..., Any]",  # Any: whatever the task returns
     calls: Iterable[tuple[str, dict[str, Any]]],  # Any: JSON values
 ) -> Iterator[tuple[str, object]]:
-    """(name, result or exception) of each call; see ``runners.run``."""
+    """(name, result or exception) of each call; see ``tasks.run``."""
     task = context.with_retries(task)
-    return runners.run(runner, task, calls, settings=context.settings, stopped=context.stop_requested)
+    return tasks.run(runner, task, calls, settings=context.settings, stopped=context.stop_requested)
 
 
 def _failure(corpus: str, failed: dict[str, BaseException], total: int) -> BaseException:

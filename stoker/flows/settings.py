@@ -113,6 +113,11 @@ class Settings:
         return Context(root=root, web=web, scratch=self.home / "scratch", trusted=trusted)
 
     @property
+    def cluster(self) -> str:
+        """The address of the user's own Ray or Dask cluster, if the runner uses one."""
+        return {"ray": self.ray_address, "dask": self.dask_address}.get(self.runner, "")
+
+    @property
     def slots(self) -> int:
         """Partitions that run at the same time."""
         return self.workers or os.cpu_count() or 1

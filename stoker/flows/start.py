@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +55,13 @@ def run_ingest(settings: Settings, recipe: "Recipe", *, trusted: bool = False) -
     make_private(settings.home)
     store = settings.open_store()
     store.probe()
-    with _flow_session(settings) as (reporter, url):
+    with _flow_session(settings) as session:
         from stoker.flows.ingest import ingest
 
-        reporter.message(f"{recipe.corpus}: into {store.url}; watched at {url}")
-        arguments = (dict(recipe.document), str(recipe.root), settings.to_json(), reporter.token, trusted)
-        result = _result_of(ingest(*arguments, return_state=True))
+        session.reporter.message(f"{recipe.corpus}: into {store.url}; watched at {session.address}")
+        arguments = (dict(recipe.document), str(recipe.root), settings.to_json(), session.reporter.token, trusted)
+        state = ingest(*arguments, return_state=True)
+    result = session.result_of(state)
     return load_manifest(store, result["reference"]), result["new"]
 
 
@@ -71,25 +73,25 @@ def run_training(
 
     check_training(model, options)
     manifest = load_manifest(settings.open_store(reading=True), corpus)
-    with _flow_session(settings) as (reporter, url):
+    with _flow_session(settings) as session:
         from stoker.flows.train import train
 
-        reporter.message(f"{model} on {manifest.reference}; watched at {url}")
-        arguments = (model, manifest.reference, options, settings.to_json(), reporter.token, resume)
+        session.reporter.message(f"{model} on {manifest.reference}; watched at {session.address}")
+        arguments = (model, manifest.reference, options, settings.to_json(), session.reporter.token, resume)
         state = train(*arguments, return_state=True)
-    result: dict[str, Any] = _result_of(state)
+    result: dict[str, Any] = session.result_of(state)
     return result
 
 
 def run_verification(settings: Settings, reference: str) -> "Verified":
     """Run the flow `verify`. Returns what it counted and the problems that it found."""
-    with _flow_session(settings) as (reporter, _):
+    with _flow_session(settings) as session:
         from stoker.flows.verify import CorruptVersion, verify
         from stoker.storage.verification.verify import Verified
 
-        state = verify(reference, settings.to_json(), reporter.token, return_state=True)
+        state = verify(reference, settings.to_json(), session.reporter.token, return_state=True)
     try:
-        counts = _result_of(state)
+        counts = session.result_of(state)
     except CorruptVersion as error:
         return error.result
     return Verified(counts["shards"], counts["samples"], counts["size"], ())
@@ -143,9 +145,40 @@ def require_torch() -> "Iterator[None]":
         raise StokerError(f'training needs {error.name}, which is not installed; pip install "stoker[train]"') from None
 
 
+@dataclass
+class _Session:
+    """A flow run from this terminal."""
+
+    reporter: "ProgressReporter"
+    url: str  # of the API of the Prefect server
+    server_lost: bool = False
+
+    @property
+    def address(self) -> str:
+        """The page of the Prefect server."""
+        return self.url.removesuffix("/api")
+
+    def result_of(self, state: "State[Any]") -> Any:  # Any: what the flow returned
+        """The flow's result, or its exception. Raises Interrupted when the run was asked to stop."""
+        if state.is_cancelled():
+            raise signals.Interrupted
+        try:
+            return state.result()
+        except StokerError:
+            raise
+        except Exception as error:
+            if self.server_lost:
+                raise self.lost() from error
+            raise
+
+    def lost(self) -> StokerError:
+        """The error to raise when the Prefect server ended in the middle of the run."""
+        return StokerError(f"{self.address}: the Prefect server does not answer any more; {signals.RESUMES}")
+
+
 @contextmanager
-def _flow_session(settings: Settings) -> "Iterator[tuple[ProgressReporter, str]]":
-    """A progress reporter on this terminal, and the address of the Prefect server that flows here report to."""
+def _flow_session(settings: Settings) -> "Iterator[_Session]":
+    """A progress reporter on this terminal, and the Prefect server that flows here report to. Raises StokerError."""
     from stoker.flows import progress, runs
     from stoker.flows.services import prefect_server
 
@@ -154,13 +187,15 @@ def _flow_session(settings: Settings) -> "Iterator[tuple[ProgressReporter, str]]
         reporter.start_phase("starting")
         reporter.interruptible = True  # until the flow's own code runs
         with prefect_server.connected(settings) as url:
-            runs.mark_crashed_runs(settings.home)
-            yield reporter, url.removesuffix("/api")
+            session = _Session(reporter, url)
+            try:
+                runs.mark_crashed_runs(settings.home)
+                yield session
+            except StokerError:
+                raise
+            except Exception as error:
+                if signals.received() is not None or prefect_server.answers(url):
+                    raise
+                raise session.lost() from error
+            session.server_lost = not prefect_server.answers(url)
         runs.forget(settings.home, reporter.token)
-
-
-def _result_of(state: "State[Any]") -> Any:  # Any: what the flow returned
-    """A flow's result, or its exception. Raises Interrupted when the run was asked to stop."""
-    if state.is_cancelled():
-        raise signals.Interrupted
-    return state.result()

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,17 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
     while not (value := condition()) and time.monotonic() < deadline:
         time.sleep(0.2)
     return value
+
+
+def children(pid: int, word: bytes) -> list[int]:
+    """The processes that a process has started whose command line holds a word."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == pid and word in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
 
 
 def as_nobody(look: Callable[[], list[str]]) -> list[str]:

@@ -1,5 +1,8 @@
 """A run that cannot start: one line, before anything is started."""
 
+import subprocess
+import sys
+
 import pytest
 
 from stoker.flows.services import prefect_server, seaweed
@@ -69,3 +72,23 @@ def test_a_server_that_is_down_is_one_line(cli: Cli) -> None:
 def test_a_prefect_server_that_is_down_is_one_line(cli: Cli) -> None:
     cli.variables["STOKER_PREFECT_URL"] = f"http://127.0.0.1:{prefect_server.free_port()}/api"
     assert "Prefect server does not answer" in cli.refused("ingest", cli.recipe(WORDS))
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_same_command_resumes(served: Cli) -> None:
+    recipe = served.recipe(["big 3000000", "x"])
+    limited = ["sh", "-c", 'ulimit -f 2000; exec "$@"', "sh", sys.executable, "-m", "stoker", "ingest", recipe]
+    done = subprocess.run(
+        limited,
+        cwd=served.folder,
+        env=served.environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "the limit of a file's size is reached" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    again = served("ingest", recipe, timeout=240)
+    assert again.returncode == 0, again.stderr

@@ -24,6 +24,8 @@ _BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
 READY_S = 300.0  # a new database takes 100 s on a machine that is busy
 _FLUSH_S = 2  # for each kind of pending reports
 _STOP_S = 4  # for a temporary server to end
+# A temporary server that was killed does not come back: each request waits 6 s for it, and not a minute.
+_NO_RETURN = {"PREFECT_CLIENT_MAX_RETRIES": "2"}
 # Prefect settings of the user's other work: not used, unless STOKER_PREFECT_URL names the user's own server.
 _USER_VARIABLES = (
     "PREFECT_API_URL",
@@ -73,13 +75,15 @@ def enter(settings: Settings, api: Api) -> None:
 def connected(settings: Settings) -> Iterator[str]:
     """The API address of a server that answers; flows of this process report to it. Raises StokerError."""
     prepare_environment()
-    api = known_api(settings)
-    if api is not None and not answers(api.url):
+    known = known_api(settings)
+    if known is not None and not answers(known.url):
         raise StokerError(
-            f"{api.url}: the Prefect server does not answer; see `stoker up`, or unset STOKER_PREFECT_URL"
+            f"{known.url}: the Prefect server does not answer; see `stoker up`, or unset STOKER_PREFECT_URL"
         )
-    with nullcontext(api) if api is not None else temporary(settings) as api, away_from_settings():
+    with nullcontext(known) if known is not None else temporary(settings) as api, away_from_settings():
         enter(settings, api)
+        if known is None:
+            put_environment(_NO_RETURN)
         with _reporting_to(api):
             yield api.url
 
@@ -280,4 +284,5 @@ def current_environment(settings: Settings) -> dict[str, str]:
 
     auth, key = PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
     variables = environment(settings, str(PREFECT_API_URL.value()), auth=str(auth) if auth else "")
+    del variables["PREFECT_HOME"]  # a folder of this machine
     return variables | ({"PREFECT_API_KEY": str(key)} if key else {})

@@ -60,8 +60,8 @@ class GcLease:
 
 
 @contextmanager
-def ingest_lease(store: Store, corpus: str, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[None]:
-    """A lease for making a version. Waits for a gc to stop, and raises CorpusBusy when it does not."""
+def ingest_lease(store: Store, corpus: str, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
+    """A lease for making a version; yields its key. Waits for a gc to stop, and raises CorpusBusy when it does not."""
     with _lease(store, corpus, _INGEST) as key:
         for _ in range(round(_MAX_WAIT_S / _POLL_S)):
             if not _active_leases(store, corpus, key, _GC, _GC_EXPIRES_S)[1]:
@@ -70,7 +70,7 @@ def ingest_lease(store: Store, corpus: str, *, sleep: Callable[[float], None] = 
             sleep(_POLL_S)
         else:
             raise CorpusBusy(f"{store.url}/{corpus}: `stoker gc` is clearing it up; try again when it has ended")
-        yield
+        yield key
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """A source for tests of flows: the lines of a file, some of which are orders."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +18,9 @@ from stoker.storage.shards.sample import Sample
 class Lines(Source):
     """Samples from lines; every partition that is read leaves a line in ``journal``.
 
-    "wait 0.1" waits, "busy 2" is unavailable twice, "broken" is broken, "bug" raises an error that nobody expects,
-    "reject robots" is a reject; any other line is a sample with this key.
+    "wait 0.1" waits, "busy 2" is unavailable twice, "die 2" kills its worker twice, "big 9" is a sample of 9 bytes,
+    "broken" is broken, "bug" raises an error that nobody expects, "reject robots" is a reject; any other line is a
+    sample with this key.
 
     Example::
 
@@ -54,8 +57,13 @@ class Lines(Source):
             elif word == "busy":
                 if _count(journal, partition.name) <= int(rest):
                     raise SourceUnavailable(f"{partition.name}: busy")
+            elif word == "big":
+                yield Candidate(Sample("big", {"bin": bytes(int(rest))}, {"licence": "CC0-1.0"}))
             elif word == "broken":
                 raise SourceBroken(f"{partition.name}: malformed")
+            elif word == "die":  # the process: by a signal, as often as it is told
+                if _count(journal, partition.name) <= int(rest):
+                    os.kill(os.getpid(), signal.SIGKILL)
             elif word == "bug":
                 raise ZeroDivisionError("a bug")
             elif word == "reject":

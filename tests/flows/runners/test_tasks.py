@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import Cli, shards, until, versions
+from tests.flows.conftest import Cli, children, shards, until, versions
 
 pytestmark = pytest.mark.slow
 LINES = [*(f"word-{number}" for number in range(12)), "busy 1", "x"]
@@ -75,10 +76,48 @@ def test_a_runner_that_is_not_installed_is_one_line(served: Cli) -> None:
     assert done.stderr.splitlines()[-1] == 'stoker: runner "ray" is not installed; pip install "stoker[ray]"'
 
 
+@pytest.mark.parametrize("runner", RUNNERS[1:])
+def test_a_worker_that_is_killed_is_replaced_and_what_kills_it_is_named(runner: str, served: Cli) -> None:
+    lines = [*LINES[:6], "die 2", "wait 0.1", *LINES[6:12], "die 99", "y"]
+    recipe = served.recipe(lines)
+    done = served("ingest", recipe, "--runner", runner, "--workers", "2", timeout=240)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(
+        "stoker: words: 1 of 8 partitions failed and nothing was published; 'lines-14': it ended its "
+    )
+    assert "worker 3 times" in line
+    assert ("signal 9, SIGKILL" in line) == (runner == "processes")
+    assert served.journal().count("lines-6") == 3
+    assert served.journal().count("lines-14") == 3
+    if runner == "processes":  # no other partition is lost with it
+        assert {name: served.journal().count(name) for name in ("lines-0", "lines-12")} == {"lines-0": 1, "lines-12": 1}
+
+    lines[-2] = "z"  # the same command tries it again: and now it can be read
+    served.recipe(lines)
+    again = served("ingest", recipe, "--runner", runner, "--workers", "2", timeout=240)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("words@1: 14 samples")
+    assert served.journal().count("lines-6") == 3
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.8, 1.5, 2.5])
+def test_ctrl_c_while_worker_processes_start_shows_no_traceback(delay_s: float, served: Cli) -> None:
+    process = served.start("ingest", served.recipe(["wait 1"] * 12), "--runner", "processes", "--workers", "4")
+    assert until(lambda: len(children(process.pid, b"spawn_main")) >= 2, 60)
+    time.sleep(delay_s)
+    os.killpg(os.getpgid(process.pid), signal.SIGINT)  # as a terminal does it: to the whole group
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, stderr
+    assert stderr.splitlines()[-1] == "stoker: interrupted; the same command resumes"
+    assert "Traceback" not in stderr
+
+
 DASK = """
 import json, sys, urllib.error, urllib.request
 from pathlib import Path
-from stoker.flows import runners
+from stoker.flows.runners import clusters as runners
 from stoker.flows.settings import Settings
 
 def main():
@@ -128,7 +167,7 @@ def test_a_local_dask_cluster_lets_in_nobody_else(tmp_path: Path) -> None:
 RAY = """
 import json, os, stat, sys
 from pathlib import Path
-from stoker.flows import runners
+from stoker.flows.runners import clusters as runners
 from stoker.flows.settings import Settings
 options = runners.make(Settings(home=Path(sys.argv[1]), runner="ray", workers=1)).init_kwargs
 import grpc, ray
@@ -159,7 +198,7 @@ def test_a_local_ray_cluster_does_nothing_without_this_runs_token(tmp_path: Path
 
 MADE_TWICE = """
 import contextlib, os, sys
-from stoker.flows import runners
+from stoker.flows.runners import clusters as runners
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 
