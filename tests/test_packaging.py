@@ -44,6 +44,40 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+def alone(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run code in a folder, with the installed dependencies and without this repository."""
+    # -I keeps this repository (an editable install's finder included) from being found first: -S drops site-packages,
+    # so they are added again behind ours, as plain folders.
+    plain = [entry for entry in sys.path if entry.endswith("site-packages")]
+    code = f"import sys; sys.path[:0] = ['']; sys.path += {plain!r}\n" + code
+    command = [sys.executable, "-I", "-S", "-c", code]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_wheel_brings_the_recipes_and_what_the_demo_reads(wheel: Path, tmp_path: Path) -> None:
+    site, project = tmp_path / "site", tmp_path / "project"
+    zipfile.ZipFile(wheel).extractall(site)
+    project.mkdir()
+    code = (
+        f"import sys; sys.path.insert(1, {str(site)!r})\n"
+        "from pathlib import Path\n"
+        "from stoker.flows import demo\n"
+        "from stoker.flows.cli.cli import main\n"
+        "print(demo.__file__)\n"
+        "for words in (['example'], ['example', 'film'], ['check', 'film.toml', '--store', 'corpora']):\n"
+        "    assert main(words) == 0, words\n"
+        "for corpus in demo.CORPORA:\n"
+        "    demo.recipe_at('http://127.0.0.1:1/', demo.RECIPES / f'{corpus}.toml')\n"
+        "from stoker.flows.demo.server import content\n"
+        "content(Path('site'), 8747)\n"
+    )
+    ran = alone(code, project)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith(str(site))
+    assert "\nhandbook " in ran.stdout
+    assert (project / "film.toml").read_bytes() == (REPO / "recipes" / "film.toml").read_bytes()
+
+
 def test_the_wheel_works_beside_a_users_own_training_folder(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
@@ -60,13 +94,7 @@ def test_the_wheel_works_beside_a_users_own_training_folder(wheel: Path, tmp_pat
         "print(stoker.__file__)\n"
         "raise SystemExit(stoker.flows.cli.cli.main(['--help']))\n"
     )
-    # -I keeps this repository (an editable install's finder included) from being found first: -S drops site-packages,
-    # so they are added again behind ours, as plain folders.
-    plain = [entry for entry in sys.path if entry.endswith("site-packages")]
-    code = f"import sys; sys.path[:0] = ['']; sys.path += {plain!r}\n" + code
-    ran = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], cwd=project, capture_output=True, text=True, check=False
-    )
+    ran = alone(code, project)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith(str(site))
     assert "usage: stoker" in ran.stdout

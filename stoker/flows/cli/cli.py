@@ -134,6 +134,9 @@ def _add_services(add: _Add, home: Parser) -> None:
 
 
 def _add_recipes(add: _Add, store: Parser) -> None:
+    text = "write one of Stoker's own recipes into this folder, to start from; without a name, list them"
+    example = add("example", text, store, run="stoker.flows.cli.example:example")
+    example.add_argument("name", nargs="?", default="", metavar="NAME", help="digits, film or handbook")
     text = "check a recipe, its files, schedule and store without fetching anything"
     check = add("check", text, store, run="stoker.flows.cli.check:check")
     check.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")

@@ -39,7 +39,7 @@ def print_corpora(store: Store, console: Console) -> None:
     sheet = Sheet(console)
     names = catalog.corpora(store)
     if not names:
-        sheet.say(f"{store.url} holds no corpus yet; make one: stoker ingest recipes/digits.toml")
+        sheet.say(f"{store.url} holds no corpus yet; make one: stoker demo, or start from `stoker example`")
         return
     rows: list[Iterable[Text | str]] = []
     errors: list[str] = []

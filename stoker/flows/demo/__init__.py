@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Networks this small train faster on one thread than on several, above all on a machine with other work.
 THREADS = "1"
+RECIPES = Path(__file__).resolve().parent / "recipes"
 CORPORA = ("digits", "film", "handbook")
 MIN_ACCURACY = 0.95
 MAX_BITS_RATIO = 0.95  # held-out bits per character: those at the end, over those after the first epoch
@@ -47,13 +48,12 @@ def _run(settings: Settings, *, as_json: bool) -> int:
 
     started = time.monotonic()
     demo_settings = replace(settings, allow_private=HOST, requests_per_second=_UNLIMITED)
-    folder = _recipes()
     _announce(1, "the servers: S3, Prefect, the web page")
     services = start_in_background(settings)
     _announce(2, "a web site of digits and photographs, a film and a wiki dump, served from this machine")
     url = _serve(demo_settings)
     _report(url)
-    recipes = [folder / f"{corpus}.toml" for corpus in CORPORA]
+    recipes = [RECIPES / f"{corpus}.toml" for corpus in CORPORA]
     manifests = [_ingest(demo_settings, step, recipe, url) for step, recipe in enumerate(recipes, 3)]
     pictures = _train(demo_settings, 6, "cnn", manifests[0], {}, "a network that reads digits")
     texts = _train(demo_settings, 7, "lstm", manifests[2], {"epochs": "6"}, "a network that writes like the handbook")
@@ -84,14 +84,6 @@ def _report(text: str) -> None:
 
 def _announce(step: int, text: str) -> None:
     _report(f"\n[{step}/7] {text}")
-
-
-def _recipes() -> Path:
-    """The folder of the demo's recipes: in the repository, or else in the working directory."""
-    for folder in (Path(__file__).resolve().parents[3] / "recipes", Path.cwd() / "recipes"):
-        if all((folder / f"{corpus}.toml").is_file() for corpus in CORPORA):
-            return folder
-    raise StokerError("the demo's recipes are not here: run it in a clone of Stoker's repository, as `make demo` does")
 
 
 def _serve(settings: Settings) -> str:
@@ -125,7 +117,7 @@ def _ingest(settings: Settings, step: int, path: Path, url: str) -> "Manifest":
     from stoker.flows.start import run_ingest
 
     recipe = recipe_at(url, path)
-    _announce(step, f"{recipe.corpus}: stoker ingest {path.parent.name}/{path.name}")
+    _announce(step, f"{recipe.corpus}: stoker ingest {path.name}")
     started = time.monotonic()
     manifest, new = run_ingest(settings, recipe)
     result = f"{manifest.reference}: {plural(manifest.samples, 'sample')} of {plural(manifest.read, 'candidate')}"
