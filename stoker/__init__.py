@@ -3,7 +3,6 @@
 Public names are imported at first use: `import stoker` loads neither torch nor Prefect.
 """
 
-import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
 
 
 old_paths.install()
-logging.getLogger("stoker").addHandler(logging.NullHandler())  # silent, unless a program sets up its logging
 
 
 def __getattr__(name: str) -> object:

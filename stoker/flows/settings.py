@@ -279,6 +279,11 @@ def put_environment(variables: Mapping[str, str], *, without: Collection[str] = 
     os.environ.update(variables)
 
 
+def asks_for_completion() -> bool:
+    """Whether a shell started this program to complete a command line (argcomplete's protocol)."""
+    return "_ARGCOMPLETE" in os.environ
+
+
 def prepare_environment() -> None:
     """Keep requests to this machine, which carry the owner's token, from a proxy that the environment names.
 

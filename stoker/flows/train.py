@@ -92,7 +92,10 @@ class _TrainingProgress:
         )
 
     def __call__(self, event: "Event") -> None:
-        if event.kind == "start":
+        if event.kind == "new":
+            text = "no earlier run with these options and this version"
+            self._reporter.message(f"{text}; begins {event.run}")
+        elif event.kind == "start":
             self._reporter.start_phase(event.run, event.steps, event.step)
             if event.step:
                 self._reporter.message(f"{event.run}: goes on at step {event.step} of {event.steps}")

@@ -137,7 +137,7 @@ def test_a_line_goes_to_what_standard_error_is_at_the_time(
 
 
 def test_the_package_alone_is_silent() -> None:
-    code = "import stoker, logging; logging.getLogger('stoker.storage').error('nobody asked')"
+    code = "import stoker.storage, logging; logging.getLogger('stoker.storage').error('nobody asked')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 

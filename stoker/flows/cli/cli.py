@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: its parser, and the exit code of a call.
 
 Imports nothing heavy, so `stoker --help` answers at once. Each subcommand names its function beside its parser, as
@@ -16,7 +17,7 @@ from stoker import __version__
 from stoker.flows import logs, signals
 from stoker.flows.cli.usage.examples import EXAMPLES
 from stoker.flows.cli.usage.parsing import Parser, positive_number, whole_number
-from stoker.flows.settings import RUNNERS, UsageError, prepare_environment
+from stoker.flows.settings import RUNNERS, UsageError, asks_for_completion, prepare_environment
 from stoker.storage.errors import StokerError
 
 DONE, REFUSED, USAGE = 0, 1, 2
@@ -45,7 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     with signals.on_signal(signals.end_now):  # nothing was begun: imports are not to be interrupted by an exception
-        arguments = parser().parse_args(argv)
+        top = parser()
+        if asks_for_completion():
+            from stoker.flows.cli.usage.completion import complete
+
+            complete(top)
+        arguments = top.parse_args(argv)
         module, _, name = arguments.run.partition(":")
         function = getattr(import_module(module), name)
     logs.configure(level=arguments.log_level or "warning", format=arguments.log_format or "text")
@@ -231,8 +237,8 @@ def _add_train(add: _Add, store: Parser) -> None:
 
 def _models_help(words: Sequence[str]) -> str:
     """The own options of the model that was named; else all models."""
-    from stoker.flows.cli.help import option_lines
     from stoker.flows.cli.usage import parts
+    from stoker.flows.cli.usage.option_text import option_lines
 
     models = parts.names("model")
     named = next((word for word in words if word in models), None)

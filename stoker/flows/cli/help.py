@@ -1,20 +1,16 @@
 """`stoker help`: all names, or every option of a source, step, rule, model or command."""
 
 import dataclasses
-import shutil
-import sys
-import textwrap
 from argparse import Namespace
 from collections.abc import Iterator
 
 from stoker.flows.cli.output import print_json
 from stoker.flows.cli.usage import parts
+from stoker.flows.cli.usage.option_text import option_lines, wrapped
 from stoker.flows.cli.usage.parsing import nearest
-from stoker.flows.cli.usage.parts import Option, Part
+from stoker.flows.cli.usage.parts import Part
 from stoker.flows.report.format import paragraphs, visible
 from stoker.flows.settings import UsageError
-
-_WIDTH = 100  # columns, at most
 
 
 def show_help(arguments: Namespace) -> int:
@@ -55,7 +51,7 @@ def _print_groups(groups: dict[str, dict[str, str]]) -> None:
     for group, names in groups.items():
         print(f"{group.capitalize()}")
         for name, text in names.items():
-            for line in _wrapped(visible(text), indent=" " * (widest + 4), first=f"  {name:<{widest}}  "):
+            for line in wrapped(visible(text), indent=" " * (widest + 4), first=f"  {name:<{widest}}  "):
                 print(line)
         print()
     print("stoker help NAME tells all about one of them.")
@@ -65,7 +61,7 @@ def _lines(part: Part) -> Iterator[str]:
     yield f"{part.name} ({part.kind})"
     for paragraph in paragraphs(part.text).split("\n\n"):
         yield ""
-        yield from _wrapped(" ".join(paragraph.split()))
+        yield from wrapped(" ".join(paragraph.split()))
     if part.options:
         yield ""
         yield "Options"
@@ -74,26 +70,8 @@ def _lines(part: Part) -> Iterator[str]:
     if part.defaults:
         defaults = ", ".join(f"{name} {value}" for name, value in part.defaults.items())
         yield ""
-        yield from _wrapped(f"Its defaults for options of every training (stoker help train): {defaults}")
+        yield from wrapped(f"Its defaults for options of every training (stoker help train): {defaults}")
     if part.example:
         yield ""
         yield "Example"
         yield from (f"  {line}".rstrip() for line in paragraphs(part.example).splitlines())
-
-
-def option_lines(option: Option) -> Iterator[str]:
-    """An option: its name, type and default, and below it what it means."""
-    default = "needed" if option.default is None else f"default {option.default}"
-    yield from _wrapped(f"{option.name}: {option.type}; {default}", indent="      ", first="  ")
-    if option.meaning:
-        yield from _wrapped(visible(option.meaning), indent="      ", first="      ")
-
-
-def _wrapped(text: str, *, indent: str = "", first: str = "") -> list[str]:
-    """Lines for a terminal; one line elsewhere."""
-    if not sys.stdout.isatty():
-        return [first + text]
-    width = min(shutil.get_terminal_size().columns, _WIDTH)
-    return textwrap.wrap(
-        text, width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )

@@ -1,12 +1,18 @@
 """Subcommands that only read: list, show, diff, why. Each prints to stdout and returns the exit code."""
 
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from stoker.flows.cli.output import print_json
 from stoker.flows.start import load_settings
 from stoker.storage.versions.manifest import load_manifest
+
+if TYPE_CHECKING:
+    from stoker.pipelines.stages.why import Lineage
+    from stoker.storage.stores.store import Store
+    from stoker.storage.versions.manifest import Manifest
 
 
 def list_corpora(arguments: Namespace) -> int:
@@ -60,7 +66,7 @@ def why(arguments: Namespace) -> int:
             f"{manifest.reference}: Stoker did not write its tars, so what became of a candidate is unknown; what is "
             f"in it: stoker stream {manifest.reference} --json"
         )
-    lineages = find_lineages(store, manifest, arguments.text)
+    lineages = find_lineages(store, manifest, arguments.text) or _of_local_file(store, manifest, arguments.text)
     if not lineages:
         raise NotFound(
             f"{manifest.reference}: its sources never offered {arguments.text!r}; "
@@ -72,3 +78,27 @@ def why(arguments: Namespace) -> int:
     else:
         print_lineages(lineages, Console())
     return 0
+
+
+def _of_local_file(store: "Store", manifest: "Manifest", text: str) -> "list[Lineage]":
+    """The lineages of a file by its path, as it is typed: its URL in records is relative to the recipe's source."""
+    import os
+    import re
+    import urllib.parse
+    from pathlib import Path
+
+    from stoker.pipelines.stages.why import find_lineages
+
+    if "://" in text:
+        return []
+    path = Path(os.path.abspath(Path(text).expanduser()))
+    # Records have paths below the folder that the source names: its name stands before them in the path.
+    files = manifest.recipe.get("source", {}).get("files", "")
+    folder = Path(re.split(r"[*?\[]", files)[0].rpartition("/")[0] if re.search(r"[*?\[]", files) else files).name
+    for first in range(len(path.parts) - 1, 0, -1):
+        if folder and path.parts[first - 1] != folder:
+            continue
+        relative = "/".join(path.parts[first:])
+        if found := find_lineages(store, manifest, f"file:{urllib.parse.quote(os.fsencode(relative))}"):
+            return found
+    return []

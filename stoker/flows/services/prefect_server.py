@@ -163,12 +163,18 @@ def _check_access(api: Api) -> None:
         status = error.response.status_code
         if status in (401, 403):
             raise StokerError(f"{api.url}: the Prefect server refuses this user (HTTP {status}); {remedy}") from None
-        raise StokerError(
-            f"{api.url}: no API of a Prefect server (HTTP {status}); expected an address as http://host:4200/api"
-        ) from None
+        raise StokerError(f"{api.url}: no API of a Prefect server (HTTP {status}); {_api_hint(api.url)}") from None
     except (httpx.HTTPError, RuntimeError, ValueError) as error:  # Prefect says by RuntimeError that versions differ
         text = str(error).partition("\n")[0]
-        raise StokerError(f"{api.url}: the Prefect server cannot be used: {text}; see STOKER_PREFECT_URL") from None
+        hint = "see STOKER_PREFECT_URL" if api.url.rstrip("/").endswith("/api") else _api_hint(api.url)
+        raise StokerError(f"{api.url}: the Prefect server cannot be used: {text}; {hint}") from None
+
+
+def _api_hint(url: str) -> str:
+    """What to write in place of an address that is no API."""
+    if url.rstrip("/").endswith("/api"):
+        return "expected an address as http://host:4200/api"
+    return f"did you mean {url.rstrip('/')}/api?"
 
 
 def _flush() -> None:

@@ -34,7 +34,7 @@ _EPOCH_ENDED = object()
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Progress of a run. ``kind``: start, step, evaluate, checkpoint or end."""
+    """Progress of a run. ``kind``: new (no run to resume), start, step, evaluate, checkpoint or end."""
 
     kind: str
     run: str

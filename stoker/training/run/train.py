@@ -93,6 +93,8 @@ def train(
     identity = run_identity(model, built, train_options)
     checkpoint = _newest_checkpoint(corpus, identity) if resume else None
     name = checkpoint.info.run if checkpoint else _new_run(store, version.corpus, model, identity)
+    if resume and not checkpoint:
+        progress(Event("new", name, 0, 0, 0))
     run_folder = (folder or _default_folder()) / version.corpus / name
     if checkpoint and checkpoint.info.done:
         return _finished(checkpoint, version, run_folder)

@@ -83,3 +83,16 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def test_ctrl_c_in_the_first_moments_shows_no_traceback(cli: Cli) -> None:
+    codes = set()
+    for delay_s in (0.08, 0.12, 0.16, 0.2, 0.3, 0.5):
+        process = cli.start("show", "none", "--store", "memory:")
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGINT)
+        stderr = process.communicate(timeout=60)[1]
+        # Python itself may still be starting, which shows a traceback of Python's own.
+        assert "stoker/flows" not in stderr, stderr
+        codes.add(process.returncode)
+    assert codes <= {130, 1, -signal.SIGINT}

@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 
 from stoker.flows.cli.cli import main
+from stoker.pipelines.recipe import parse
+from stoker.pipelines.source import Context
+from stoker.pipelines.stages.publish import ingest
+from stoker.pipelines.web.client import Web
 from stoker.storage.stores.directory import DirectoryStore
 from tests.flows.conftest import Cli
 from tests.flows.inspected_corpus import make_all
@@ -110,3 +114,25 @@ def test_ingest_and_verify_say_what_they_made(served: Cli) -> None:
     done = served("verify", "words", "--json", "-q")
     damaged = json.loads(done.stdout)
     assert (done.returncode, damaged["intact"], len(damaged["problems"]) > 0) == (1, False, True)
+
+
+def test_why_finds_a_local_file_by_the_path_as_one_types_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "texts" / "some words"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("one text\n")
+    recipe = {"corpus": "words", "source": {"name": "local_files", "files": "texts"}}
+    context = Context(root=tmp_path, web=Web(), scratch=tmp_path / "scratch")
+    ingest(parse(recipe, root=tmp_path), DirectoryStore(tmp_path / "store"), context)
+    monkeypatch.chdir(folder.parent)
+    for typed in (
+        "some words/a.txt",
+        "./some words/../some words/a.txt",
+        str(folder / "a.txt"),
+        "../texts/some words/a.txt",
+    ):
+        assert main(["why", "words", typed, "--store", str(tmp_path / "store"), "--json"]) == 0
+        (story,) = json.loads(capfd.readouterr().out)["stories"]
+        assert story["record"]["url"] == "file:some%20words/a.txt"
+    assert main(["why", "words", "/elsewhere/some words/a.txt", "--store", str(tmp_path / "store")]) == 1
