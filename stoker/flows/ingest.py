@@ -360,10 +360,13 @@ def _failure(corpus: str, failed: dict[str, BaseException], total: int) -> BaseE
     name, first = next(iter(sorted(failed.items())))
     count = f"{len(failed)} of {total} partitions failed" if total > 1 else "the only partition failed"
     more = " (the others are in Prefect's UI)" if len(failed) > 1 else ""
-    return IngestFailed(
+    error = IngestFailed(
         f"{corpus}: {count} and nothing was published; {name!r}: {first}{more}. The same command tries "
         f"{'them' if len(failed) > 1 else 'it'} again and repeats nothing that is done"
     )
+    if all(isinstance(cause, SourceUnavailable | StorageUnavailable) for cause in failed.values()):
+        error.__cause__ = first  # a later run may succeed
+    return error
 
 
 def _emit_published(published: publishing.Published) -> None:

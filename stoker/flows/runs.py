@@ -5,7 +5,9 @@ Prefect would show it as running for ever.
 """
 
 import contextlib
+import fcntl
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +16,13 @@ from uuid import UUID
 from stoker.flows import running
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import State
 
 INTERRUPTED = "Interrupted"  # state of a scheduled run that was ended with `stoker up`; the next one resumes it
+_UNFINISHED = ("RUNNING", "PENDING", "SCHEDULED", "CANCELLING", "PAUSED")
+_PAGE_SIZE, _MOST_PAGES = 200, 100  # of task runs
+_held: dict[str, int] = {}  # descriptors of locked records of this process's runs, by token
 PUBLISHED_EVENT = "stoker.version.published"  # emitted by an ingest, about the resource stoker.corpus.<name>
 
 
@@ -24,11 +30,17 @@ def record(home: Path, token: str, flow_run: object) -> None:
     """Record that a flow run lives in this process. Scheduled runs have no token: `stoker up` watches them."""
     if token and flow_run:
         content = {"flow_run": str(flow_run), "process": asdict(running.this_process())}
-        running.write_private(_folder(home) / f"{token}.json", json.dumps(content))
+        path = _folder(home) / f"{token}.json"
+        running.write_private(path, json.dumps(content))
+        _held[token] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # a file system without locks: the process is looked for then
+            fcntl.flock(_held[token], fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def forget(home: Path, token: str) -> None:
     """Remove the record of a run that ended by itself; Prefect knows its final state."""
+    if token in _held:
+        os.close(_held.pop(token))
     for extension in ("json", "stop"):
         (_folder(home) / f"{token}.{extension}").unlink(missing_ok=True)
 
@@ -38,9 +50,26 @@ def mark_crashed_runs(home: Path) -> None:
     for path in sorted(_folder(home).glob("*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(path.read_bytes())
-            if not running.Process(**content["process"]).alive:
+            if not _is_held(path) and not running.Process(**content["process"]).alive:
                 _mark_crashed(content["flow_run"])
                 forget(home, path.stem)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether the process of a record is alive: it holds a lock, which the system takes from it when it ends.
+
+    Its number alone does not tell: a container or machine that shares the home has processes of the same numbers.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def stopped_state(message: str, *, scheduled: bool) -> "State[Any]":  # Any: a state has no result
@@ -95,6 +124,24 @@ def _mark_crashed(flow_run: str) -> None:
         state = client.read_flow_run(flow_run).state  # type: ignore[arg-type]  # the text of a UUID is taken
         if state is None or not state.is_final():
             client.set_flow_run_state(flow_run, Crashed(message="its process was killed; run it again"), force=True)
+        crash_task_runs(client, UUID(flow_run))
+
+
+def crash_task_runs(client: "SyncPrefectClient", flow_run: UUID) -> None:
+    """Set the task runs of a flow run whose process is gone to Crashed, where they did not end."""
+    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+    from prefect.states import Crashed
+
+    for _ in range(_MOST_PAGES):
+        unfinished = client.read_task_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [flow_run]}}),
+            task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": list(_UNFINISHED)}}}),
+            limit=_PAGE_SIZE,
+        )
+        for run in unfinished:
+            client.set_task_run_state(run.id, Crashed(message="the process of its flow run is gone"), force=True)
+        if len(unfinished) < _PAGE_SIZE:
+            return
 
 
 def _folder(home: Path) -> Path:

@@ -73,6 +73,7 @@ class Settings:
     web_names: str = ""
     log_level: str = "warning"
     log_format: str = "text"
+    keep_runs_days: int = 30
 
     def open_store(self, *, reading: bool = False) -> "Store":
         """The store that the settings name. Raises StorageRefused, StorageUnavailable.
@@ -160,6 +161,7 @@ _MEANINGS = {
     "log_level": "least level of log lines: `debug`, `info`, `warning` or `error`; `-v` and `-q` are the first and the "
     "last; services and scheduled runs write `info` into their logs, too",
     "log_format": "`text`, or `json`: each line of a log is one JSON object",
+    "keep_runs_days": "days after which the Prefect server of `stoker up` forgets a run that ended",
 }
 _DEFAULT_TEXTS = {  # for the table, where the default value alone says too little
     "store": "the S3 server of `stoker up`; before its first start, the folder `store` in STOKER_HOME",

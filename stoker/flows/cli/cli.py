@@ -170,6 +170,9 @@ def _add_schedule(add: _Add, store: Parser) -> None:
     text = "how often a run is tried again that failed for a reason which may pass (2)"
     schedule.add_argument("--retries", type=int, metavar="N", help=text)
     schedule.add_argument("--retry-wait", metavar="TIME", help="how long to wait before that (10m)")
+    text = "tell this address of a failure and of the recovery: any of Apprise's, e.g. mailto://...; none: nobody"
+    schedule.add_argument("--notify", action="append", metavar="URL", help=text)
+    schedule.add_argument("--notify-versions", action="store_true", help="also tell it of each new version")
     schedule.add_argument("--json", action="store_true", help="the list as JSON, for programs")
     change = schedule.add_mutually_exclusive_group()
     change.add_argument("--list", action="store_true", help="show the schedules, and when each runs next")

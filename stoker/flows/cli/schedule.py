@@ -39,14 +39,23 @@ def schedule(arguments: Namespace) -> int:
     _point_at_prefect(settings)
     from stoker.flows.services import schedule as schedules
 
+    notify = schedules.Notify(plan.notify, arguments.notify_versions)
     if plan.timetable is not None:
         result = schedules.add_ingest(
-            settings, plan.path, plan.recipe, plan.timetable, trusted=arguments.trust, retries=plan.retries
+            settings,
+            plan.path,
+            plan.recipe,
+            plan.timetable,
+            trusted=arguments.trust,
+            retries=plan.retries,
+            notify=notify,
         )
         _print_scheduled(result, str(plan.timetable))
     if arguments.train:
         corpus = plan.recipe.corpus
-        result = schedules.add_training(settings, corpus, arguments.train, plan.options, retries=plan.retries)
+        result = schedules.add_training(
+            settings, corpus, arguments.train, plan.options, retries=plan.retries, notify=notify
+        )
         _print_scheduled(result, f"trains {arguments.train} on every new version of {corpus}")
     return 0
 
@@ -64,6 +73,7 @@ class _Plan:
     path: Path  # absolute
     recipe: "Recipe"
     retries: Retries
+    notify: tuple[str, ...] | None  # None: as before
     timetable: Timetable | None  # None: no ingest
     options: dict[str, str]  # of the training
 
@@ -92,7 +102,20 @@ def _check(arguments: Namespace, settings: Settings) -> _Plan:
     _check_services(settings)
     _check_store(settings, recipe.corpus)
     path = Path(os.path.abspath(arguments.recipe))  # a link stays one: the owner may point it elsewhere
-    return _Plan(path, recipe, _retries(arguments, recipe), timetable, options)
+    return _Plan(path, recipe, _retries(arguments, recipe), _notify(arguments), timetable, options)
+
+
+def _notify(arguments: Namespace) -> tuple[str, ...] | None:
+    """The URLs of notices, checked; () for --notify none, None if the flag was not given. Raises NoticeError."""
+    if arguments.notify is None:
+        return None
+    if arguments.notify == ["none"]:
+        return ()
+    from stoker.flows.schedules import notices
+
+    for url in arguments.notify:
+        notices.check(url)
+    return tuple(arguments.notify)
 
 
 def _retries(arguments: Namespace, recipe: "Recipe") -> Retries:

@@ -150,6 +150,12 @@ def verify(flow: str, name: str, given: Mapping[str, Any], own: Settings) -> Non
         )
 
 
+def is_of_home(settings: Settings, name: str, given: Mapping[str, Any]) -> bool:  # Any: JSON values
+    """Whether a run's parameters were sealed in this home, by an earlier schedule too."""
+    flow = "train" if "model" in given else "ingest"
+    return bool(name) and seal.is_valid(running.schedule_key(settings.home), flow, name, given)
+
+
 def resolve(flow: str, name: str, given: Mapping[str, Any], own: Settings) -> dict[str, Any]:  # Any: JSON values
     """What a flow takes, from the parameters of a run that ``verify`` passed: the recipe is read from its file.
 

@@ -21,6 +21,9 @@ class Record:
     """What is kept of a schedule."""
 
     nonces: tuple[str, ...] = ()  # accepted ones: two while Prefect is being told of the newer
+    notify: tuple[str, ...] = ()  # URLs, which may hold passwords
+    notify_versions: bool = False  # also of each new version
+    failing: bool = False  # the owner was told so, or would have been
 
 
 def load(home: Path, name: str) -> Record | None:
@@ -28,7 +31,12 @@ def load(home: Path, name: str) -> Record | None:
     path = _path(home, name)
     try:
         content = json.loads(path.read_bytes())
-        return Record(nonces=tuple(map(str, content["nonces"])))
+        return Record(
+            nonces=tuple(map(str, content["nonces"])),
+            notify=tuple(map(str, content.get("notify", ()))),
+            notify_versions=content.get("notify_versions") is True,
+            failing=content.get("failing") is True,
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -82,6 +82,8 @@ def _prefect(listener: socket.socket, settings: Settings, token: str, *, tempora
     if not token:
         raise SystemExit("stoker.flows.services.child: no token for the Prefect server")
     variables = prefect_server.environment(settings, f"http://{_HOST}:{listener.getsockname()[1]}/api", quiet=False)
+    if not temporary:
+        variables |= prefect_server.history_environment(settings)
     put_environment(variables | door.server_environment(token))
     home = settings.home / "prefect"
     lock = running.open_private(home / "start.lock", os.O_RDWR)

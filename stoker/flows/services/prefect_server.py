@@ -65,6 +65,14 @@ def environment(settings: Settings, url: str, *, auth: str = "", quiet: bool = T
     }
 
 
+def history_environment(settings: Settings) -> dict[str, str]:
+    """Variables of the server of `stoker up`: it removes runs that ended long ago, at its start and every hour."""
+    return {
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(settings.keep_runs_days * 86400),
+    }
+
+
 def enter(settings: Settings, api: Api) -> None:
     """Point this process at a server. Call it before Prefect's first import, which reads these variables."""
     variables = environment(settings, api.url, auth=api.auth)
@@ -163,6 +171,8 @@ def _check_access(api: Api) -> None:
         status = error.response.status_code
         if status in (401, 403):
             raise StokerError(f"{api.url}: the Prefect server refuses this user (HTTP {status}); {remedy}") from None
+        if status in (429, 502, 503, 504):
+            raise StokerError(f"{api.url}: the Prefect server is busy (HTTP {status}); try again") from None
         raise StokerError(f"{api.url}: no API of a Prefect server (HTTP {status}); {_api_hint(api.url)}") from None
     except (httpx.HTTPError, RuntimeError, ValueError) as error:  # Prefect says by RuntimeError that versions differ
         text = str(error).partition("\n")[0]

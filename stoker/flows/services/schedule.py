@@ -8,10 +8,10 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import httpx
@@ -67,6 +67,13 @@ _END_S = 15.0  # for runs under way, when their schedule is removed
 _UNDER_WAY = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 
 
+class Notify(NamedTuple):
+    """Who is told of the ends of runs: URLs (None: those that are kept), and whether of new versions too."""
+
+    urls: tuple[str, ...] | None = None
+    versions: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Scheduled:
     """A schedule that was made or updated."""
@@ -84,8 +91,8 @@ def _connect(settings: Settings) -> Iterator[SyncPrefectClient]:
             f"`stoker up` is not running ({settings.home}), and it is what runs schedules; start it first"
         )
     with (
-        prefect_server.connected(settings),
         temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: _RETRIES}),
+        prefect_server.connected(settings),
         get_client(sync_client=True) as client,
     ):
         try:
@@ -101,7 +108,14 @@ def _connect(settings: Settings) -> Iterator[SyncPrefectClient]:
 
 
 def add_ingest(
-    settings: Settings, path: Path, recipe: Recipe, timetable: Timetable, *, trusted: bool, retries: Retries
+    settings: Settings,
+    path: Path,
+    recipe: Recipe,
+    timetable: Timetable,
+    *,
+    trusted: bool,
+    retries: Retries,
+    notify: Notify,
 ) -> Scheduled:
     """Schedule the ingest of a recipe's file, or update the schedule of its corpus.
 
@@ -113,18 +127,18 @@ def add_ingest(
             settings, path, recipe, when=str(timetable), trusted=trusted, retries=retries, nonce=nonce
         )
         text = f"Ingests {recipe.corpus} ({parameters['source']}) by the recipe {path}, {timetable}"
-        with _new_nonce(settings, name, nonce):
+        with _new_record(settings, name, nonce, notify):
             return _deploy(client, "ingest", name, parameters, text, timetable)
 
 
 def add_training(
-    settings: Settings, corpus: str, model: str, options: Mapping[str, str], *, retries: Retries
+    settings: Settings, corpus: str, model: str, options: Mapping[str, str], *, retries: Retries, notify: Notify
 ) -> Scheduled:
     """Schedule a training whenever the corpus gets a new version, or update that schedule."""
     name, nonce = scheduling.training_name(corpus, model), secrets.token_hex(16)
     with _connect(settings) as client:
         parameters = scheduling.for_training(settings, corpus, model, options, retries=retries, nonce=nonce)
-        with _new_nonce(settings, name, nonce):
+        with _new_record(settings, name, nonce, notify):
             text = f"Trains {model} on every new version of {corpus}"
             scheduled = _deploy(client, "train", name, parameters, text, None)
             _set_trigger(client, _deployment(client, name), corpus)
@@ -132,12 +146,14 @@ def add_training(
 
 
 @contextmanager
-def _new_nonce(settings: Settings, name: str, nonce: str) -> Iterator[None]:
+def _new_record(settings: Settings, name: str, nonce: str, notify: Notify) -> Iterator[None]:
     """Accept the new number too while Prefect is told of it, and it alone afterwards."""
     before = record.load(settings.home, name) or Record()
-    record.save(settings.home, name, Record(nonces=(*before.nonces[-1:], nonce)))
+    record.save(settings.home, name, replace(before, nonces=(*before.nonces[-1:], nonce)))
     yield
-    record.save(settings.home, name, Record(nonces=(nonce,)))
+    urls = before.notify if notify.urls is None else notify.urls
+    kept = replace(before, nonces=(nonce,), notify=urls, notify_versions=notify.versions)
+    record.save(settings.home, name, kept)
 
 
 def _deploy(

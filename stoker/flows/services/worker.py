@@ -34,6 +34,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
 from prefect.runner._process_manager import ProcessHandle
@@ -41,11 +42,16 @@ from prefect.runner._starter_engine import EngineCommandStarter
 from prefect.states import Cancelled, Crashed, Scheduled
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
-from stoker.flows.runs import resume_interrupted
+from stoker.flows.runs import crash_task_runs, resume_interrupted
 from stoker.flows.schedules import environment
+from stoker.flows.schedules.parameters import is_of_home
+from stoker.flows.services import naming, outcome
 from stoker.flows.services.schedule import PAGE_SIZE, POOL, POOL_TEMPLATE, POOL_TYPE, read_deployments
 from stoker.flows.settings import Settings
 
+_NAMING_S = 20.0  # between looks for planned runs without a name
+_STALE = "ended with `stoker up`"
+_WAITING = ("AwaitingRetry", "AwaitingConcurrencySlot")
 _END_S = 4.5  # for the runs under way, after SIGTERM: they take 4 s at most, and the supervisor waits for 5
 
 
@@ -90,6 +96,8 @@ class Worker(BaseWorker[Configuration, BaseVariables, Result]):
         # -P: the working directory, which may hold files of others, is not searched for modules.
         command = [sys.executable, "-P", "-m", "stoker.flows.services.child"]
         self._command = shlex.join([*command, "flow-run", "0", json.dumps(settings.to_json())])
+        self._settings = settings
+        self._named_at = -_NAMING_S
         self._ending = False
         self._processes: set[int] = set()
 
@@ -100,7 +108,20 @@ class Worker(BaseWorker[Configuration, BaseVariables, Result]):
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         """Start the due runs, unless this worker is ending."""
-        return [] if self._ending else await super().get_and_submit_flow_runs()
+        if self._ending:
+            return []
+        if time.monotonic() - self._named_at > _NAMING_S:
+            self._named_at = time.monotonic()
+            await anyio.to_thread.run_sync(naming.name_planned_runs)
+        return await super().get_and_submit_flow_runs()
+
+    async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
+        """Start the due runs, but for trainings of a version that has a newer one waiting."""
+        due = [entry.flow_run for entry in flow_run_response if entry.flow_run.id not in self._submitting_flow_run_ids]
+        outdated = await anyio.to_thread.run_sync(naming.cancel_outdated, due)
+        await anyio.to_thread.run_sync(naming.name_runs, [run for run in due if run.id not in outdated])
+        kept = [entry for entry in flow_run_response if entry.flow_run.id not in outdated]
+        return await super()._submit_scheduled_flow_runs(kept)
 
     async def run(
         self,
@@ -126,6 +147,10 @@ class Worker(BaseWorker[Configuration, BaseVariables, Result]):
                     if task_status is not None:
                         task_status.started(handle.pid)
                 self._processes.discard(handle.pid)
+        if not self._ending and ended and ended[0] is not None and ended[0].status_code:
+            code = ended[0].status_code
+            if await anyio.to_thread.run_sync(_after_crash, self._settings, flow_run.id, code):
+                return Result(status_code=0, identifier=str(handle.pid))  # else Prefect's worker sets it to Crashed
         if not ended or ended[0] is None or ended[0].status_code is None:
             raise RuntimeError("the run's process did not start")
         return Result(status_code=ended[0].status_code, identifier=str(handle.pid))
@@ -145,7 +170,7 @@ def serve(settings: Settings) -> None:
     """Run due deployments until SIGTERM; `stoker up` runs this in a process of its own."""
     environment.record(settings)
     with get_client(sync_client=True) as client:
-        _clear_stale_runs(client)
+        _clear_stale_runs(client, settings)
         resume_interrupted(POOL)
         _prepare_pool(client)
     asyncio.run(_run_worker(settings))
@@ -196,12 +221,42 @@ def _prepare_pool(client: SyncPrefectClient) -> None:
             )
 
 
-def _clear_stale_runs(client: SyncPrefectClient) -> None:
-    """End stale runs of an earlier `stoker up`: those it was running, and all but the last of those missed since."""
+def _after_crash(settings: Settings, run_id: UUID, code: int) -> bool:
+    """After the process of a run ended badly: bury its tasks; try the run again (true) or tell the owner."""
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        run = client.read_flow_run(run_id)
+        if run.state is not None and run.state.is_crashed():
+            reason = f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
+            return _follow_crash(client, settings, run, reason)
+    return False
+
+
+def _follow_crash(client: SyncPrefectClient, settings: Settings, run: FlowRun, reason: str) -> bool:
+    with suppress(httpx.HTTPStatusError, ObjectNotFound):  # as in _end_run
+        crash_task_runs(client, run.id)
+    retried = outcome.retry_later(client, run, reason)
+    if not retried:
+        outcome.failed(settings, outcome.schedule_name(client, run.deployment_id), run.name, reason)
+    return retried
+
+
+def _clear_stale_runs(client: SyncPrefectClient, settings: Settings) -> None:
+    """End stale runs of an earlier `stoker up`: those it was running, and all but the last of those missed since.
+
+    On a server that several homes share, those of the others are left alone: they may be alive.
+    """
     for run in _runs(client, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING):
-        _end_run(client, run, Crashed(message="ended with `stoker up`"))
+        name = outcome.schedule_name(client, run.deployment_id)
+        if settings.prefect_url and not is_of_home(settings, name, run.parameters):
+            continue
+        cancelling = run.state_type == StateType.CANCELLING
+        _end_run(client, run, Cancelled() if cancelling else Crashed(message=_STALE))
+        if not cancelling:
+            _follow_crash(client, settings, run, _STALE)
     missed: dict[object, list[FlowRun]] = {}
     for run in _runs(client, StateType.SCHEDULED, before=datetime.now(UTC)):
+        if run.state_name in _WAITING:
+            continue  # not missed: a retry, or a training that waits for the one before
         missed.setdefault(run.deployment_id, []).append(run)
     for runs in missed.values():
         runs.sort(key=lambda run: run.expected_start_time or datetime.now(UTC))

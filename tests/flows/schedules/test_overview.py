@@ -1,0 +1,96 @@
+"""The list of schedules: what is said where Prefect is busy, silent or no Prefect at all."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from stoker.flows.schedules.overview import Outcome, Overview, Reader, Watch, _outcome, read
+from stoker.flows.settings import Settings
+from stoker.storage.errors import StokerError
+from tests.flows.conftest import Cli, until
+
+
+@contextmanager
+def answering(status: int, payload: bytes = b"{}") -> Iterator[str]:
+    """The address of a server that is healthy, and answers everything else with this."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            healthy = self.path.endswith("/health")
+            self.send_response(200 if healthy else status)
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    for method in ("GET", "POST", "DELETE", "PATCH"):
+        setattr(Handler, f"do_{method}", Handler._answer)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/api"
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "payload", "message"),
+    [
+        (503, b"{}", "the Prefect server answered HTTP 503; it is busy; try again"),
+        (401, b"{}", "the Prefect server answered HTTP 401; see `stoker up`"),
+        (200, b"<html>", "the Prefect server does not answer (Expecting value"),
+    ],
+)
+def test_what_prefect_says_wrong_is_one_line(status: int, payload: bytes, message: str, tmp_path: Path) -> None:
+    with answering(status, payload) as api, pytest.raises(StokerError) as refused:
+        read(Settings(home=tmp_path), Reader(api))
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("words", [("--list",), ("--list", "--json"), ("--pause", "a"), ("--remove", "a")])
+def test_a_prefect_that_is_busy_or_gone_is_one_line(cli: Cli, words: tuple[str, ...]) -> None:
+    with answering(503) as api:
+        cli.variables["STOKER_PREFECT_URL"] = api
+        assert "HTTP 503" in cli.refused("schedule", *words)
+    assert "the Prefect server does not answer" in cli.refused("schedule", *words)
+
+
+def test_a_reason_is_one_line_without_control_characters() -> None:
+    text = "Flow run encountered an exception: stoker.pipelines.errors.SourceBroken: a\x1b[31m host\nsaid so"
+    run = {
+        "state_name": "Failed",
+        "state_type": "FAILED",
+        "state": {"message": text, "timestamp": "2026-11-26T02:00:00Z"},
+    }
+    from zoneinfo import ZoneInfo
+
+    outcome = _outcome(run, ZoneInfo("Asia/Tokyo"))
+    assert (outcome.state, outcome.at) == ("Failed", "2026-11-26T11:00:00+09:00")
+    assert outcome.reason.startswith("a")
+    assert outcome.reason.endswith(" host")
+    assert "\x1b" not in outcome.reason
+
+
+def test_the_page_keeps_what_it_knew_and_says_that_it_is_old() -> None:
+    answers: list[Overview] = [Overview(error="")]
+
+    def load() -> Overview:
+        if not answers:
+            raise StokerError("gone")
+        return answers.pop()
+
+    watch = Watch(load, refresh_s=0.0)
+    assert watch().error == ""
+    assert until(lambda: watch().error == "gone", 10)
+    json.dumps(watch().to_json())
+    assert Outcome("Failed", "").reason == ""
