@@ -4,7 +4,9 @@ A process is known by its number and its start time: the system gives a number t
 must not be ended.
 """
 
+import fcntl
 import json
+import math
 import os
 import re
 import secrets
@@ -44,6 +46,7 @@ _SERVERS = frozenset(
 )  # end last: a scheduled run saves its work into the one, its state into the other
 RUNS_END_S = 5.0  # for the services before those two; a scheduled run that is ended takes 4 s at most
 SERVERS_END_S = 3.0
+_LOCK_POLL_S = 0.05
 _HOME_ADVICE = "set STOKER_HOME to a folder of your own, which need not exist yet"
 TOKEN = "token"  # noqa: S105  # the name of the file that holds the owner's token
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{20,200}")
@@ -251,6 +254,27 @@ def open_private(path: Path, flags: int) -> int:
                 "written; remove the link"
             ) from None
         raise StokerError(f"{path}: cannot be written ({error.strerror}); remove it, or {_HOME_ADVICE}") from None
+
+
+def lock_private(path: Path, *, timeout_s: float = math.inf) -> int:
+    """Lock a file inside a home, made if it is missing; returns its descriptor: to close it frees the lock.
+
+    Raises BlockingIOError when another process holds it for longer than the timeout.
+    """
+    lock, deadline = open_private(path, os.O_RDWR), time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_LOCK_POLL_S)
+            else:
+                return lock
+    except BaseException:
+        os.close(lock)
+        raise
 
 
 def _not_ours(folder: Path, own: Collection[str]) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MESSAGE, _RESULT, _ERROR = "message", "result", "error"  # what comes from a worker
+_LOOK_S = 1.0  # between looks whether a silent worker is alive
 _END_S = 3.0  # from the end of its input to a worker's end; then it is killed
 
 
@@ -85,20 +86,24 @@ class _Worker:
         try:
             self.pipe.send(work)
             while True:
-                connection.wait([self.pipe, self.process.sentinel])
+                # A process that it forked may hold its end of the pipe open, which then says nothing of its end.
+                while not self.pipe.poll(_LOOK_S):
+                    if not self.process.is_alive() and not self.pipe.poll():
+                        raise EOFError
                 kind, content = self.pipe.recv()
                 if kind != _MESSAGE:
                     break
                 self._receive(content)
-        except (EOFError, ConnectionError):
-            self.process.join(_END_S)
+        except (EOFError, OSError):  # OSError: it ended in the middle of a message
+            self.end()  # its pipe is of no more use, though it may live
             raise WorkerDied(_how(self.process.exitcode)) from None
         if kind == _RESULT:
             return content
         raise content
 
     def end(self) -> None:
-        """Wait for the process, whose pipe was closed; kill it when it takes too long."""
+        """Close the pipe and wait for the process; kill it when it takes too long."""
+        self.pipe.close()
         self.process.join(_END_S)
         if self.process.is_alive():
             self.process.kill()

@@ -9,7 +9,7 @@ import hmac
 import json
 from typing import NamedTuple
 
-from stoker.flows import running
+from stoker.flows import logs, running
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError, StorageRefused
 
@@ -24,8 +24,15 @@ class Keys(NamedTuple):
 
 
 def record(settings: Settings) -> None:
-    """Write down what this process, the scheduler, runs with."""
-    keys = _own_keys(settings)
+    """Write down what this process, the scheduler, runs with.
+
+    Keys that cannot be had count as none: the store may need none.
+    """
+    try:
+        keys = _own_keys(settings)
+    except StorageRefused as error:
+        logs.note(f"{error}; schedules whose store needs them are refused")
+        keys = Keys("", "")
     content = {"ray_address": settings.ray_address, "dask_address": settings.dask_address, "keys": keys._asdict()}
     running.write_private(settings.home / running.SCHEDULER, json.dumps(content))
 

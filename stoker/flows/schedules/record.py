@@ -2,10 +2,15 @@
 
 ``nonces``: a schedule's parameters hold a random number that is new each time it is scheduled. A run whose number is
 not kept here is an old copy, of a schedule that was changed or removed.
+
+`stoker schedule` changes it, and so do runs when they end: whoever reads a record to change it holds ``locked``.
 """
 
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +25,7 @@ _NAME = re.compile(r"[a-z0-9][a-zA-Z0-9_-]{0,199}")
 class Record:
     """What is kept of a schedule."""
 
-    nonces: tuple[str, ...] = ()  # accepted ones: two while Prefect is being told of the newer
+    nonces: tuple[str, ...] = ()  # accepted ones: more than one until Prefect was told of the newest
     notify: tuple[str, ...] = ()  # URLs, which may hold passwords
     notify_versions: bool = False  # also of each new version
     failing: bool = False  # the owner was told so, or would have been
@@ -41,6 +46,16 @@ def load(home: Path, name: str) -> Record | None:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StokerError(f"{path}: not readable ({error}); run `stoker schedule` again") from None
+
+
+@contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """Keep other processes from changing a record; waits for one that does."""
+    lock = running.lock_private(home / FOLDER / "lock")
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def save(home: Path, name: str, record: Record) -> None:

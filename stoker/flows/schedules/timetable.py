@@ -23,7 +23,7 @@ _FIELDS = (  # name, least, most; 7 is Sunday too
     ("month", 1, 12),
     ("weekday", 0, 7),
 )
-_PART = re.compile(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(\d+))?", re.ASCII)
+_PART = re.compile(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(0*[1-9]\d?))?", re.ASCII)
 _EXPECTED = "expected five fields (minute hour day month weekday), for example '0 3 * * *'"
 
 
@@ -94,7 +94,7 @@ def _values(cron: str, text: str, field: str, least: int, most: int) -> set[int]
     values: set[int] = set()
     for part in text.split(","):
         match = _PART.fullmatch(part)
-        if match is None or (match[4] and not (match[1] or match[3])) or match[4] == "0":
+        if match is None or (match[4] and not (match[1] or match[3])):
             raise RecipeError(f"cron {cron!r}: {field} {part!r}: expected *, a number, 1-5, or */15; {_EXPECTED}")
         if match[1]:
             first, last = least, most

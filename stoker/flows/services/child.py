@@ -1,6 +1,5 @@
 """The main program of a service's process: `python -m stoker.flows.services.child NAME SOCKET SETTINGS`."""
 
-import fcntl
 import json
 import os
 import signal
@@ -86,8 +85,8 @@ def _prefect(listener: socket.socket, settings: Settings, token: str, *, tempora
         variables |= prefect_server.history_environment(settings)
     put_environment(variables | door.server_environment(token))
     home = settings.home / "prefect"
-    lock = running.open_private(home / "start.lock", os.O_RDWR)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # two servers that migrate a new database at the same time break it
+    # Two servers that migrate a new database at the same time break it.
+    lock = running.lock_private(home / "start.lock")
     import uvicorn
     from prefect.server.api.server import create_app
 

@@ -52,29 +52,31 @@ def _number(value: object) -> int:
 
 def failed(settings: Settings, name: str, run: str, reason: str) -> None:
     """Tell the owner that a run of the schedule ``name`` failed and is not tried again."""
-    kept = _load(settings, name)
-    if kept is None:
-        return
-    record.save(settings.home, name, replace(kept, failing=True))
-    _send(kept, f"Stoker: {name} failed", f"{run}: {reason}", good=False)
+    kept = _set_failing(settings, name, failing=True)
+    if kept is not None:
+        _send(kept, f"Stoker: {name} failed", f"{run}: {reason}", good=False)
 
 
 def succeeded(settings: Settings, name: str, run: str, result: Mapping[str, Any]) -> None:  # Any: JSON values
     """Tell the owner that a schedule works again, and of a new version, where they asked for that."""
-    kept = _load(settings, name)
+    kept = _set_failing(settings, name, failing=False)
     if kept is None:
         return
     reference = str(result.get("reference", ""))
     if kept.failing:
-        record.save(settings.home, name, replace(kept, failing=False))
         _send(kept, f"Stoker: {name} works again", f"{run}: {reference}", good=True)
     if kept.notify_versions and result.get("new") is True:
         _send(kept, f"Stoker: new version {reference}", f"{run} published {reference}", good=True)
 
 
-def _load(settings: Settings, name: str) -> record.Record | None:
+def _set_failing(settings: Settings, name: str, *, failing: bool) -> record.Record | None:
+    """Keep how a schedule fares. Returns its record from before; None for one that is not kept (any more)."""
     try:
-        return record.load(settings.home, name)
+        with record.locked(settings.home):
+            before = record.load(settings.home, name)
+            if before is not None and before.failing != failing:
+                record.save(settings.home, name, replace(before, failing=failing))
+            return before
     except StokerError as error:
         logs.error(str(error))
         return None

@@ -147,13 +147,17 @@ def add_training(
 
 @contextmanager
 def _new_record(settings: Settings, name: str, nonce: str, notify: Notify) -> Iterator[None]:
-    """Accept the new number too while Prefect is told of it, and it alone afterwards."""
-    before = record.load(settings.home, name) or Record()
-    record.save(settings.home, name, replace(before, nonces=(*before.nonces[-1:], nonce)))
-    yield
-    urls = before.notify if notify.urls is None else notify.urls
-    kept = replace(before, nonces=(nonce,), notify=urls, notify_versions=notify.versions)
-    record.save(settings.home, name, kept)
+    """Accept the new number too while Prefect is told of it, and it alone afterwards.
+
+    If Prefect fails, all stay: which one its deployment has is not known.
+    """
+    with record.locked(settings.home):
+        before = record.load(settings.home, name) or Record()
+        record.save(settings.home, name, replace(before, nonces=(*before.nonces, nonce)))
+        yield
+        urls = before.notify if notify.urls is None else notify.urls
+        kept = replace(before, nonces=(nonce,), notify=urls, notify_versions=notify.versions)
+        record.save(settings.home, name, kept)
 
 
 def _deploy(
@@ -304,8 +308,9 @@ def remove(settings: Settings, name: str) -> int:
         _pause(client, deployment, paused=True)
         ended = _end_runs(client, deployment)
         client.delete_resource_owned_automations(_resource(deployment))
-        client.delete_deployment(deployment.id)
-    record.remove(settings.home, name)
+        with record.locked(settings.home):
+            client.delete_deployment(deployment.id)
+            record.remove(settings.home, name)
     return ended
 
 

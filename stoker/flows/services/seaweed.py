@@ -7,7 +7,6 @@ the volume server and the filer's own accounts ask for tokens, by keys that are 
 """
 
 import contextlib
-import fcntl
 import importlib.util
 import json
 import os
@@ -23,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stoker.flows.running import make_inner, make_private, open_private, write_private
+from stoker.flows.running import lock_private, make_inner, make_private, open_private, write_private
 from stoker.flows.services.certificates import Certificates, make_certificates
 from stoker.flows.services.probe import http_status
 from stoker.storage.errors import StorageRefused, StorageUnavailable
@@ -200,18 +199,10 @@ def _find_binary() -> Path:
 
 
 def _lock(folder: Path) -> int:
-    lock = open_private(folder / "lock", os.O_RDWR)
-    deadline = time.monotonic() + _LOCK_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() < deadline:
-                time.sleep(0.05)
-                continue
-            os.close(lock)
-            raise StorageRefused(f"{folder}: another S3 server is running on this folder; stop it first") from None
-        return lock
+    try:
+        return lock_private(folder / "lock", timeout_s=_LOCK_S)
+    except BlockingIOError:
+        raise StorageRefused(f"{folder}: another S3 server is running on this folder; stop it first") from None
 
 
 def _last_ports(folder: Path) -> dict[str, int]:

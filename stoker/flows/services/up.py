@@ -1,6 +1,5 @@
 """`stoker up` and `stoker down`: run the services of a folder here or in the background, and end them."""
 
-import fcntl
 import json
 import os
 import subprocess
@@ -23,14 +22,13 @@ __all__ = ["HOW_TO_OPEN", "addresses", "run_services", "start_in_background", "s
 def _locked(home: Path) -> Iterator[bool]:
     """Hold the folder's lock; False if another `stoker up` holds it."""
     running.make_private(home)
-    lock = running.open_private(home / "up.lock", os.O_RDWR)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        lock = running.lock_private(home / "up.lock", timeout_s=0)
+    except BlockingIOError:
+        yield False
+        return
+    try:
+        yield True
     finally:
         os.close(lock)
 

@@ -92,14 +92,14 @@ def default_credentials() -> tuple[str, str, str] | None:
 
     The first is boto3's word: "env", "shared-credentials-file", "iam-role", ... Raises StorageRefused.
     """
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         found = _session(S3Connection()).get_credentials()
         if found is None:
             return None
         keys = found.get_frozen_credentials()
-    except BotoCoreError as error:
+    except (BotoCoreError, ClientError) as error:  # ClientError: STS refuses the role
         raise StorageRefused(f"credentials of S3: {error}") from error
     return str(found.method), str(keys.access_key), str(keys.secret_key)
 

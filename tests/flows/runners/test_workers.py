@@ -3,6 +3,7 @@
 import os
 import queue
 import signal
+import struct
 import sys
 import time
 from concurrent.futures import Future
@@ -26,6 +27,23 @@ def end(number: int) -> None:
     for _ in range(100):
         _outboxes[0].put("x" * 10_000)
     os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def end_in_a_message() -> None:
+    os.write(_outboxes[0]._pipe.fileno(), struct.pack("!i", 1000) + b"the first of a thousand bytes")
+    os._exit(5)
+
+
+def end_beside_a_child() -> None:
+    if os.fork() == 0:  # it holds the worker's end of the pipe
+        time.sleep(20)
+        os._exit(0)
+    os._exit(5)
+
+
+def close_pipe() -> None:
+    _outboxes[0]._pipe.close()
     time.sleep(60)
 
 
@@ -58,6 +76,19 @@ def test_a_worker_that_is_killed_is_replaced_and_costs_no_other_task() -> None:
     finally:
         workers.shutdown(cancel_futures=True)
     assert not [worker for worker in workers._all if worker.process.is_alive()]
+
+
+def test_whatever_is_left_of_a_worker_it_is_replaced() -> None:
+    workers, began = Workers(3, remember, lambda message: None), time.monotonic()
+    try:
+        futures = [workers.submit(work) for work in (end_in_a_message, end_beside_a_child, close_pipe)]
+        for future, how in zip(futures, ("exit code 5", "exit code 5", "signal 9"), strict=True):
+            with pytest.raises(WorkerDied, match=how):
+                future.result(60)
+        assert [workers.submit(pow, 3, number).result(60) for number in range(4)] == [1, 3, 9, 27]
+        assert time.monotonic() - began < 20  # the child lives on
+    finally:
+        workers.shutdown()
 
 
 def test_errors_come_as_they_are_and_what_cannot_be_sent_says_so() -> None:

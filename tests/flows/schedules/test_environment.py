@@ -54,6 +54,18 @@ def test_a_scheduler_without_keys_is_refused_unless_the_store_needs_none(
     assert environment.check(replace(settings, store=str(settings.home / "store"))) == []
 
 
+def test_a_scheduler_whose_keys_cannot_be_had_starts_without_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nosuch")
+    environment.record(settings)
+    assert "The config profile (nosuch) could not be found; schedules" in capsys.readouterr().err
+    assert environment.check(replace(settings, store="")) == []
+    monkeypatch.delenv("AWS_PROFILE")
+    with pytest.raises(StorageRefused, match="has no keys of S3"):
+        environment.check(settings)
+
+
 def test_another_cluster_than_the_schedulers_is_refused(settings: Settings) -> None:
     own = replace(settings, store="", dask_address="tcp://10.0.0.1:8786")
     environment.record(own)

@@ -11,7 +11,7 @@ from stoker.pipelines.errors import RecipeError
 
 FEW = some.lists(
     some.one_of(
-        some.sampled_from(["*", "*/2", "*/15"]),
+        some.sampled_from(["*", "*/2", "*/015", "*/99"]),
         some.integers(-1, 70).map(str),
         some.tuples(some.integers(0, 40), some.integers(0, 60)).map(lambda ends: f"{ends[0]}-{ends[1]}"),
         some.tuples(some.integers(0, 40), some.integers(0, 60)).map(lambda ends: f"{ends[0]}-{ends[1]}/3"),
@@ -36,6 +36,8 @@ FEW = some.lists(
         ("* * * * 8", "weekday '8': expected 0 to 7 or sun to sat"),
         ("5-1 * * * *", "minute '5-1': the range ends before it begins"),
         ("*/0 * * * *", "minute '*/0': expected"),
+        ("*/00 * * * *", "minute '*/00': expected"),
+        ("0-9/100 * * * *", "minute '0-9/100': expected"),
         ("5/2 * * * *", "minute '5/2': expected"),
         ("*,, * * * *", "minute '': expected"),
         ("0 3 L * *", "day 'L': expected 1 to 31"),

@@ -2,11 +2,18 @@
 
 import json
 import time
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
-from stoker.flows.services.schedule import POOL_TYPE
+from stoker.flows.schedules import record
+from stoker.flows.schedules.record import Record
+from stoker.flows.services import outcome
+from stoker.flows.services.schedule import POOL_TYPE, Notify, _new_record
+from stoker.flows.settings import Settings
+from stoker.storage.errors import StokerError
 from tests.flows.conftest import Cli, ask, until
 from tests.flows.services.conftest import api
 
@@ -15,6 +22,39 @@ def test_the_worker_goes_with_this_version_of_prefect() -> None:
     from stoker.flows.services.worker import Worker  # on private modules of Prefect's
 
     assert Worker.type == POOL_TYPE
+
+
+def test_a_schedule_that_could_not_be_changed_keeps_its_number(tmp_path: Path) -> None:
+    settings, nobody = Settings(home=tmp_path), Notify()
+
+    def change(nonce: str, error: Exception | None = None) -> None:
+        with _new_record(settings, "words", nonce, nobody):
+            if error is not None:
+                raise error
+
+    change("first")
+    for nonce in ("second", "third"):
+        with pytest.raises(StokerError):
+            change(nonce, StokerError("busy"))
+    kept = record.load(tmp_path, "words")
+    assert kept is not None
+    assert "first" in kept.nonces  # of the deployment as it was
+    change("fourth")
+    kept = record.load(tmp_path, "words")
+    assert kept is not None
+    assert kept.nonces == ("fourth",)
+
+
+def test_a_run_that_ends_while_its_schedule_is_changed_undoes_no_change(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    with _new_record(settings, "words", "first", Notify()):
+        pass
+    with _new_record(settings, "words", "second", Notify(versions=True)):
+        ending = Thread(target=outcome.failed, args=(settings, "words", "words 2026-01-01", "the source is away"))
+        ending.start()
+        ending.join(0.2)
+    ending.join(10)
+    assert record.load(tmp_path, "words") == Record(nonces=("second",), notify_versions=True, failing=True)
 
 
 @pytest.fixture
