@@ -33,13 +33,16 @@ def may_pass(error: BaseException | None) -> bool:
     return False
 
 
-def retry_later(client: SyncPrefectClient, run: FlowRun, reason: str) -> bool:
-    """Plan the run once more as its schedule says; False if it was tried often enough."""
+def retry_later(client: SyncPrefectClient, run: FlowRun, reason: str, *, at_once: bool = False) -> bool:
+    """Plan the run once more as its schedule says; False if it was tried often enough.
+
+    ``at_once``: without the wait, as what ended the run is over.
+    """
     retries, wait_s = (_number(run.parameters.get(name)) for name in ("retries", "retry_wait_s"))
     with suppress(httpx.HTTPStatusError, ObjectNotFound):
         before = sum(state.name == RETRYING for state in client.read_flow_run_states(run.id))
         if before < min(retries, _MOST_RETRIES):
-            at = datetime.now(UTC) + timedelta(seconds=min(wait_s, _MOST_WAIT_S))
+            at = datetime.now(UTC) + timedelta(seconds=0 if at_once else min(wait_s, _MOST_WAIT_S))
             text = f"{reason}; retry {before + 1} of {retries}"
             client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=at, message=text), force=True)
             return True

@@ -42,7 +42,7 @@ from prefect.runner._starter_engine import EngineCommandStarter
 from prefect.states import Cancelled, Crashed, Scheduled
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
-from stoker.flows.runs import crash_task_runs, resume_interrupted
+from stoker.flows.runs import INTERRUPTED, crash_task_runs, resume_interrupted
 from stoker.flows.schedules import environment
 from stoker.flows.schedules.parameters import is_of_home
 from stoker.flows.services import naming, outcome
@@ -146,11 +146,12 @@ class Worker(BaseWorker[Configuration, BaseVariables, Result]):
                     self._processes.add(handle.pid)
                     if task_status is not None:
                         task_status.started(handle.pid)
-                self._processes.discard(handle.pid)
-        if not self._ending and ended and ended[0] is not None and ended[0].status_code:
-            code = ended[0].status_code
-            if await anyio.to_thread.run_sync(_after_crash, self._settings, flow_run.id, code):
+        code = ended[0].status_code if ended and ended[0] is not None else 0
+        try:
+            if code and await anyio.to_thread.run_sync(_after_crash, self._settings, flow_run.id, code, self._ending):
                 return Result(status_code=0, identifier=str(handle.pid))  # else Prefect's worker sets it to Crashed
+        finally:
+            self._processes.discard(handle.pid)  # `end_runs` waits for the state, too
         if not ended or ended[0] is None or ended[0].status_code is None:
             raise RuntimeError("the run's process did not start")
         return Result(status_code=ended[0].status_code, identifier=str(handle.pid))
@@ -221,20 +222,29 @@ def _prepare_pool(client: SyncPrefectClient) -> None:
             )
 
 
-def _after_crash(settings: Settings, run_id: UUID, code: int) -> bool:
-    """After the process of a run ended badly: bury its tasks; try the run again (true) or tell the owner."""
+def _after_crash(settings: Settings, run_id: UUID, code: int, ending: bool) -> bool:
+    """After the process of a run ended badly: bury its tasks; try the run again (true) or tell the owner.
+
+    ``ending``: the scheduler ends it; a run that could not say so, as it had not begun, is resumed by the next one.
+    """
     with get_client(sync_client=True) as client, suppress(ObjectNotFound):
         run = client.read_flow_run(run_id)
+        if ending and code == -signal.SIGTERM:
+            text = "ended before it began; the next `stoker up` resumes it"
+            client.set_flow_run_state(run_id, Cancelled(name=INTERRUPTED, message=text), force=True)
+            return True
         if run.state is not None and run.state.is_crashed():
             reason = f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
             return _follow_crash(client, settings, run, reason)
     return False
 
 
-def _follow_crash(client: SyncPrefectClient, settings: Settings, run: FlowRun, reason: str) -> bool:
+def _follow_crash(
+    client: SyncPrefectClient, settings: Settings, run: FlowRun, reason: str, *, at_once: bool = False
+) -> bool:
     with suppress(httpx.HTTPStatusError, ObjectNotFound):  # as in _end_run
         crash_task_runs(client, run.id)
-    retried = outcome.retry_later(client, run, reason)
+    retried = outcome.retry_later(client, run, reason, at_once=at_once)
     if not retried:
         outcome.failed(settings, outcome.schedule_name(client, run.deployment_id), run.name, reason)
     return retried
@@ -252,7 +262,7 @@ def _clear_stale_runs(client: SyncPrefectClient, settings: Settings) -> None:
         cancelling = run.state_type == StateType.CANCELLING
         _end_run(client, run, Cancelled() if cancelling else Crashed(message=_STALE))
         if not cancelling:
-            _follow_crash(client, settings, run, _STALE)
+            _follow_crash(client, settings, run, _STALE, at_once=True)
     missed: dict[object, list[FlowRun]] = {}
     for run in _runs(client, StateType.SCHEDULED, before=datetime.now(UTC)):
         if run.state_name in _WAITING:

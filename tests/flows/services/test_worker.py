@@ -6,6 +6,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -131,25 +132,31 @@ def test_no_request_chooses_what_runs(scheduler: Cli, owner: Owner, planned: str
         "for_each": [],
     }
     automation = owner("POST", "/automations/", name="attack", trigger=trigger, actions=[action])
-    event = {
-        "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "event": "attack",
-        "resource": {"prefect.resource.id": "attack"},
-        "id": "00000000-0000-4000-8000-000000000001",
-    }
-    request = urllib.request.Request(
-        f"{owner.api}/events",
-        data=json.dumps([event]).encode(),
-        headers={"Content-Type": "application/json"} | owner_headers(AUTH.get(owner.api, "")),
-    )
-    urllib.request.urlopen(request, timeout=30).close()
+
+    def emit_event() -> None:
+        event = {
+            "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "event": "attack",
+            "resource": {"prefect.resource.id": "attack"},
+            "id": str(uuid.uuid4()),
+        }
+        request = urllib.request.Request(
+            f"{owner.api}/events",
+            data=json.dumps([event]).encode(),
+            headers={"Content-Type": "application/json"} | owner_headers(AUTH.get(owner.api, "")),
+        )
+        urllib.request.urlopen(request, timeout=30).close()
 
     def automated() -> list[str]:
         chosen = {"deployments": {"id": {"any_": [planned]}}, "sort": "EXPECTED_START_TIME_DESC"}
         found = owner("POST", "/flow_runs/filter", **chosen)
         return [run["id"] for run in found if not run["auto_scheduled"] and run["id"] not in runs.values()]
 
-    assert until(automated, 60)
+    for _ in range(6):  # Prefect does not see events that come before it has loaded the automation
+        emit_event()
+        if until(automated, 20):
+            break
+    assert automated()
     runs["automation"] = automated()[0]
     states = {name: owner.wait_over(run) for name, run in runs.items()}
     parameters = own["parameters"]
