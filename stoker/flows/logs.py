@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from stoker.flows import signals
@@ -47,6 +47,7 @@ class _State:
     handler: logging.Handler | None = None
     level: str = "warning"
     format: str = "text"
+    in_file: bool = False
 
 
 _state = _State()
@@ -65,7 +66,7 @@ def configure(*, level: str = "warning", format: str = "text", in_file: bool = F
         _state.handler = _StandardError()
         root.addHandler(_state.handler)
         root.propagate = False  # Prefect sets up the root logger when it is imported
-    _state.level, _state.format = level, format
+    _state.level, _state.format, _state.in_file = level, format, in_file
     root.setLevel(min(level.upper(), "INFO", key=_number))
     _state.handler.addFilter(_passes)
     verbose = in_file or level in ("debug", "info")
@@ -89,17 +90,19 @@ def configure_service(*, level: str, format: str) -> None:  # noqa: A002  # as i
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
     """Undo ``configure`` at the end of the block: a test or a notebook may call a command as a function."""
-    before = _State(_state.handler, _state.level, _state.format)
+    before = replace(_state)
     try:
         yield
     finally:
-        if before.handler is None and _state.handler is not None:
+        if before.handler is not None:
+            configure(level=before.level, format=before.format, in_file=before.in_file)
+        elif _state.handler is not None:
             root = logging.getLogger(_ROOT)
             root.removeHandler(_state.handler)
             root.propagate = True
             root.setLevel(logging.NOTSET)
             signals.set_line_format(None)
-        _state.handler, _state.level, _state.format = before.handler, before.level, before.format
+            _state.handler, _state.level, _state.format, _state.in_file = None, before.level, before.format, False
 
 
 def note(text: str, **fields: object) -> None:
@@ -115,8 +118,8 @@ def note(text: str, **fields: object) -> None:
 
 def error(text: str) -> None:
     """The one line about what failed."""
-    if _state.handler is None or _state.format == "text":
-        print(f"stoker: {escaped(' '.join(text.split()))}", file=sys.stderr, flush=True)
+    if _state.handler is None or (_state.format == "text" and not _state.in_file):
+        print(f"stoker: {escaped(redacted(' '.join(text.split())))}", file=sys.stderr, flush=True)
     else:
         logging.getLogger(_ROOT).error("%s", text)
 

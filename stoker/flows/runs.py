@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
 INTERRUPTED = "Interrupted"  # state of a scheduled run that was ended with `stoker up`; the next one resumes it
+RETRYING = "AwaitingRetry"  # Prefect's name for the state of a run that is tried again later
 _UNFINISHED = ("RUNNING", "PENDING", "SCHEDULED", "CANCELLING", "PAUSED")
 _PAGE_SIZE, _MOST_PAGES = 200, 100  # of task runs
 _held: dict[str, int] = {}  # descriptors of locked records of this process's runs, by token

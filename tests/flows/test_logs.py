@@ -126,6 +126,27 @@ def test_in_a_file_every_line_has_its_time(log: logging.Logger, capfd: pytest.Ca
         assert " INFO " in line
 
 
+def test_the_line_about_what_failed_is_one_with_its_time_in_a_file_and_without_secrets_everywhere(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    logs.error("https://ann:pw12345@example.org/a:\n away")
+    assert shown(capfd) == ["stoker: https://***@example.org/a: away"]
+    logs.configure(in_file=True)
+    logs.error("https://ann:pw12345@example.org/a: away")
+    (line,) = shown(capfd)
+    assert line.endswith("Z ERROR   stoker: https://***@example.org/a: away")
+
+
+def test_a_command_that_a_program_calls_leaves_the_programs_levels_and_format(
+    log: logging.Logger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(level="info", format="json")
+    with logs.restored():
+        logs.configure(level="error")
+    log.info("i")
+    assert json.loads(shown(capfd)[0])["message"] == "i"
+
+
 def test_a_line_goes_to_what_standard_error_is_at_the_time(
     log: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

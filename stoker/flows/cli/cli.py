@@ -168,7 +168,7 @@ def _add_schedule(add: _Add, store: Parser) -> None:
     schedule.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of that training")
     schedule.add_argument("--trust", action="store_true", help=_TRUST_HELP)
     text = "how often a run is tried again that failed for a reason which may pass (2)"
-    schedule.add_argument("--retries", type=int, metavar="N", help=text)
+    schedule.add_argument("--retries", type=whole_number(0, 10), metavar="N", help=text)
     schedule.add_argument("--retry-wait", metavar="TIME", help="how long to wait before that (10m)")
     text = "tell this address of a failure and of the recovery: any of Apprise's, e.g. mailto://...; none: nobody"
     schedule.add_argument("--notify", action="append", metavar="URL", help=text)

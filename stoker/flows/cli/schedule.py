@@ -16,14 +16,11 @@ from stoker.flows.schedules.parameters import Retries
 from stoker.flows.schedules.timetable import Timetable, parse_interval, parse_timetable
 from stoker.flows.settings import Settings, UsageError
 from stoker.flows.start import load_settings
-from stoker.storage.errors import StokerError
 
 if TYPE_CHECKING:
     from stoker.flows.schedules.overview import ScheduleRow
     from stoker.flows.services.schedule import Scheduled
     from stoker.pipelines.recipe import Recipe
-
-_MOST_RETRIES = 10
 
 
 def schedule(arguments: Namespace) -> int:
@@ -121,8 +118,6 @@ def _notify(arguments: Namespace) -> tuple[str, ...] | None:
 def _retries(arguments: Namespace, recipe: "Recipe") -> Retries:
     """How failed runs are tried again: flags before the recipe. Raises RecipeError."""
     count = recipe.schedule.retries if arguments.retries is None else arguments.retries
-    if not 0 <= count <= _MOST_RETRIES:
-        raise UsageError(f"--retries {count}: expected 0 to {_MOST_RETRIES}")
     return Retries(count, round(parse_interval(arguments.retry_wait or recipe.schedule.retry_wait)))
 
 
@@ -130,10 +125,7 @@ def _check_services(settings: Settings) -> None:
     """Raise StokerError unless the scheduler that will run the schedule is there and can."""
     from stoker.flows.services import prefect_server
 
-    if prefect_server.known_api(settings) is None:
-        raise StokerError(
-            f"`stoker up` is not running ({settings.home}), and it is what runs schedules; start it first"
-        )
+    prefect_server.scheduling_api(settings)
     for line in environment.check(settings):
         note(line)
 
@@ -181,11 +173,7 @@ def _list(arguments: Namespace, settings: Settings) -> int:
     from stoker.flows.schedules import overview
     from stoker.flows.services import prefect_server
 
-    api = prefect_server.known_api(settings)
-    if api is None:
-        raise StokerError(
-            f"`stoker up` is not running ({settings.home}), and it is what runs schedules; start it first"
-        )
+    api = prefect_server.scheduling_api(settings)
     found = overview.read(settings, overview.Reader(api.url, api.auth))
     if arguments.json:
         print(json.dumps([asdict(row) for row in found.schedules], indent=1))

@@ -19,7 +19,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from stoker.flows.runners.processes import Processes
 from stoker.flows.runners.workers import WorkerDied, hide_leftovers
 from stoker.flows.services import prefect_server
-from stoker.flows.settings import Settings, put_environment
+from stoker.flows.settings import Settings, inherited, put_environment
 from stoker.storage.errors import StokerError
 
 _CONNECT_S = 20.0
@@ -124,7 +124,8 @@ def _await_ray(settings: Settings) -> None:
     """Raise ClusterUnavailable unless a gRPC server answers: Ray itself would try for more than a minute."""
     import grpc
 
-    if not settings.ray_address.startswith("ray://"):
+    with_tls = inherited().get("RAY_USE_TLS", "0").lower() in ("1", "true")  # as Ray reads it; its own keys are needed
+    if with_tls or not settings.ray_address.startswith("ray://"):
         return
     with grpc.insecure_channel(urlsplit(settings.ray_address).netloc) as channel:
         try:
@@ -192,10 +193,10 @@ def cluster_end(settings: Settings, error: BaseException) -> ClusterUnavailable 
     return ClusterUnavailable(_cannot(settings, f"it was lost ({type(error).__name__})")) if gone else None
 
 
-def call_off(wrapped: Any) -> None:  # Any: a future of Dask or Ray
+def call_off(settings: Settings, wrapped: Any) -> None:  # Any: a future of Dask or Ray
     """Ask a cluster of the user's to drop a task: it does not hear of a stopped run by the home of this machine."""
     with contextlib.suppress(Exception):  # the cluster may be gone, and the run ends in any case
-        if ray := sys.modules.get("ray"):
-            ray.cancel(wrapped)
+        if settings.runner == "ray":
+            sys.modules["ray"].cancel(wrapped)
         else:
             wrapped.cancel()

@@ -109,7 +109,7 @@ def _is_called_off(future: PrefectFuture[Any], settings: Settings) -> bool:
     """Whether a task has not begun, and now never will, or is one of a cluster that need not be waited for."""
     wrapped = getattr(future, "wrapped_future", None)
     if settings.cluster:
-        call_off(wrapped)
+        call_off(settings, wrapped)
         return True
     return isinstance(wrapped, concurrent.futures.Future) and (wrapped.cancelled() or wrapped.cancel())
 

@@ -31,7 +31,7 @@ def check(url: str) -> None:
     if _plugin(url) is None:
         raise NoticeError(
             f"--notify {shown(url)}: no address for notices; expected one of Apprise's, such as "
-            "mailto://user:password@example.org, slack://..., or json://host/path"
+            "mailto://..., slack://..., or json://host/path"
         )
 
 

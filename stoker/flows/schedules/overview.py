@@ -5,6 +5,7 @@ By plain HTTP and without Prefect's client, whose import takes seconds.
 
 import base64
 import json
+import logging
 import re
 import threading
 import time
@@ -18,15 +19,17 @@ from zoneinfo import ZoneInfo
 
 from stoker.flows import running
 from stoker.flows.report.format import visible
+from stoker.flows.runs import INTERRUPTED, RETRYING
 from stoker.flows.schedules import environment, parameters
 from stoker.flows.schedules.timetable import Timetable
 from stoker.flows.settings import Settings, inherited
 from stoker.storage.errors import NotFound, StokerError
 
+_log = logging.getLogger(__name__)
+
 POOL = "stoker"
 TAG = "stoker"
 FLOWS = ("ingest", "train", "verify")
-INTERRUPTED = "Interrupted"
 _REAL = ("COMPLETED", "FAILED", "CRASHED")
 _TERMINAL = [*_REAL, "CANCELLED"]
 _PENDING = ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING"]
@@ -169,7 +172,7 @@ def _row(ask: Reader, deployment: Mapping[str, Any], flow: str, own: Settings) -
     last = next((run for run in ended if _is_real(run)), None)
     if last is None and len(ended) == _LOOKED_AT:
         last = next(iter(_runs(ask, this, list(_REAL), sort="END_TIME_DESC", limit=1)), None)
-    waiting = next((run for run in pending if run["state_name"] == "AwaitingRetry"), None)
+    waiting = next((run for run in pending if run["state_name"] == RETRYING), None)
     then = waiting or (ended[0] if ended and ended[0] is not last else None)
     planned = [run["expected_start_time"] for run in pending if run["state_name"] in ("Scheduled", "Late")]
     given = deployment.get("parameters") or {}
@@ -310,6 +313,7 @@ class Watch:
         except StokerError as error:
             result = replace(self._known or Overview(), error=str(error))
         except Exception as error:  # a page without schedules is better than none
+            _log.exception("the schedules for the page could not be read")
             result = replace(self._known or Overview(), error=f"an error inside Stoker: {error!r:.200}")
         with self._lock:
             self._known, self._read_at, self._thread = result, time.monotonic(), None

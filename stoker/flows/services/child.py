@@ -133,11 +133,8 @@ def _web(listener: socket.socket, settings: Settings) -> None:
 
 def _overview(settings: Settings) -> "Overview":
     from stoker.flows.schedules.overview import Reader, read
-    from stoker.storage.errors import StokerError
 
-    api = prefect_server.known_api(settings)
-    if api is None:
-        raise StokerError("the Prefect server of `stoker up` does not run")
+    api = prefect_server.scheduling_api(settings)
     return read(settings, Reader(api.url, api.auth, timeout_s=_OVERVIEW_S))
 
 

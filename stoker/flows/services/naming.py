@@ -23,7 +23,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
-from stoker.flows.services.schedule import PAGE_SIZE, read_deployments
+from stoker.flows.services.schedule import PAGE_SIZE, read_deployments, set_state
 
 _MOST_NAMED = 20  # of a deployment at a time: a timetable of seconds has a hundred planned runs
 _AUTOMATION = "AUTOMATION"  # who made a run, in Prefect's words
@@ -84,7 +84,7 @@ def cancel_outdated(due: Iterable[FlowRun]) -> Collection[UUID]:
             for run in waiting:
                 if _version(run) < newest:
                     text = f"version {newest} waits too, and is trained in its place"
-                    client.set_flow_run_state(run.id, Cancelled(message=text), force=True)
+                    set_state(client, run, Cancelled(message=text))
                     cancelled.add(run.id)
     return cancelled
 

@@ -14,12 +14,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry
 
 from stoker.flows import logs
+from stoker.flows.runs import RETRYING
 from stoker.flows.schedules import notices, record
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import SourceUnavailable
 from stoker.storage.errors import StokerError, StorageUnavailable
 
-RETRYING = "AwaitingRetry"  # Prefect's name of the state
 _MOST_RETRIES = 10  # whatever a run's parameters say
 _MOST_WAIT_S = 366 * 86400
 

@@ -125,6 +125,16 @@ def known_api(settings: Settings) -> Api | None:
     return Api(f"{process.url}/api", auth_string(running.owner_token(settings.home)))
 
 
+def scheduling_api(settings: Settings) -> Api:
+    """The API of the permanent server, the only one that runs schedules. Raises StokerError if there is none."""
+    api = known_api(settings)
+    if api is None:
+        raise StokerError(
+            f"`stoker up` is not running ({settings.home}), and it is what runs schedules; start it first"
+        )
+    return api
+
+
 def await_api(settings: Settings) -> Api:
     """The API of the permanent server, as soon as it answers. Raises StokerError."""
     deadline = time.monotonic() + READY_S

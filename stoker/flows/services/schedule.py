@@ -85,11 +85,7 @@ class Scheduled:
 @contextmanager
 def _connect(settings: Settings) -> Iterator[SyncPrefectClient]:
     """A client of the permanent Prefect server, the only one that runs schedules. Raises StokerError."""
-    api = prefect_server.known_api(settings)
-    if api is None:
-        raise StokerError(
-            f"`stoker up` is not running ({settings.home}), and it is what runs schedules; start it first"
-        )
+    api = prefect_server.scheduling_api(settings)
     with (
         temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: _RETRIES}),
         prefect_server.connected(settings),
@@ -323,15 +319,16 @@ def _end_runs(client: SyncPrefectClient, deployment: DeploymentResponse) -> int:
     waiting = _runs(client, deployment.id, StateType.SCHEDULED)
     for run in [*runs, *waiting]:
         begun = run.state_type in _UNDER_WAY
-        _set_state(client, run, Cancelling() if begun else Cancelled(message="its schedule was removed"))
+        set_state(client, run, Cancelling() if begun else Cancelled(message="its schedule was removed"))
     deadline = time.monotonic() + _END_S
     while (alive := _runs(client, deployment.id, *_UNDER_WAY)) and time.monotonic() < deadline:
         time.sleep(0.5)
     for run in alive:
-        _set_state(client, run, Cancelled(message="its schedule was removed, and it did not end in time"))
+        set_state(client, run, Cancelled(message="its schedule was removed, and it did not end in time"))
     return len(runs)
 
 
-def _set_state(client: SyncPrefectClient, run: FlowRun, state: Any) -> None:  # Any: a state has no result
-    with suppress(ObjectNotFound):  # a timetable's runs go when it is paused
+def set_state(client: SyncPrefectClient, run: FlowRun, state: Any) -> None:  # Any: a state has no result
+    """Set the state of a run, if it is there: a timetable's planned runs go when it is paused."""
+    with suppress(ObjectNotFound):
         client.set_flow_run_state(run.id, state, force=True)

@@ -42,7 +42,7 @@ from prefect.runner._starter_engine import EngineCommandStarter
 from prefect.states import Cancelled, Crashed, Scheduled
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
-from stoker.flows.runs import INTERRUPTED, crash_task_runs, resume_interrupted
+from stoker.flows.runs import INTERRUPTED, RETRYING, crash_task_runs, resume_interrupted
 from stoker.flows.schedules import environment
 from stoker.flows.schedules.parameters import is_of_home
 from stoker.flows.services import naming, outcome
@@ -51,7 +51,7 @@ from stoker.flows.settings import Settings
 
 _NAMING_S = 20.0  # between looks for planned runs without a name
 _STALE = "ended with `stoker up`"
-_WAITING = ("AwaitingRetry", "AwaitingConcurrencySlot")
+_WAITING = (RETRYING, "AwaitingConcurrencySlot")
 _END_S = 4.5  # for the runs under way, after SIGTERM: they take 4 s at most, and the supervisor waits for 5
 
 
