@@ -48,6 +48,7 @@ class _State:
     level: str = "warning"
     format: str = "text"
     in_file: bool = False
+    raises: bool = logging.raiseExceptions
 
 
 _state = _State()
@@ -67,6 +68,8 @@ def configure(*, level: str = "warning", format: str = "text", in_file: bool = F
         root.addHandler(_state.handler)
         root.propagate = False  # Prefect sets up the root logger when it is imported
     _state.level, _state.format, _state.in_file = level, format, in_file
+    # A full disk under standard error, or a Prefect server that ended, must not add tracebacks to it.
+    logging.raiseExceptions = False
     root.setLevel(min(level.upper(), "INFO", key=_number))
     _state.handler.addFilter(_passes)
     verbose = in_file or level in ("debug", "info")
@@ -90,7 +93,7 @@ def configure_service(*, level: str, format: str) -> None:  # noqa: A002  # as i
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
     """Undo ``configure`` at the end of the block: a test or a notebook may call a command as a function."""
-    before = replace(_state)
+    before = replace(_state, raises=logging.raiseExceptions)
     try:
         yield
     finally:
@@ -103,6 +106,7 @@ def restored() -> Iterator[None]:
             root.setLevel(logging.NOTSET)
             signals.set_line_format(None)
             _state.handler, _state.level, _state.format, _state.in_file = None, before.level, before.format, False
+        logging.raiseExceptions = before.raises
 
 
 def note(text: str, **fields: object) -> None:

@@ -236,7 +236,7 @@ def _report(settings: Settings, files: list[Path], recipe: Path | None, report: 
         report(f"settings from {' over '.join(str(path) for path in reversed(files))}")
     if recipe is None:
         return
-    beside = recipe.resolve().parent / FILE
+    beside = Path(os.path.realpath(recipe)).parent / FILE  # Path.resolve raises RuntimeError for a circle of links
     if beside.is_file() and not any(beside.samefile(path) for path in files):
         report(
             f"{beside} is not read: settings come from the working directory and from your own file, never from a "

@@ -7,11 +7,11 @@ to another store.
 
 import os
 import stat
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from stoker.pipelines import toml_file
 from stoker.storage.errors import StokerError
 
 NAME = "stoker.toml"
@@ -78,11 +78,8 @@ def _is_there(own: Path, report: Callable[[str], object]) -> bool:
 
 def _read(path: Path, *, only_ours: bool = False) -> Mapping[str, object]:
     try:
-        with path.open("rb") as file:
-            if only_ours:
-                _check_owner(path, os.fstat(file.fileno()).st_uid)
-            return tomllib.loads(file.read().decode("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return toml_file.read(path, check=(lambda status: _check_owner(path, status.st_uid)) if only_ours else None)
+    except (OSError, toml_file.TomlError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise SettingsError(f"{path}: not readable as TOML: {reason}") from None
 

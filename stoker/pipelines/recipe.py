@@ -1,10 +1,10 @@
 """A recipe: the definition of a corpus, parsed from TOML and validated."""
 
 import dataclasses
+import functools
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from stoker.pipelines import toml_file
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.partition import digest
 from stoker.pipelines.registry import Component, find, name_of, names, plugin_identity, suggestion
@@ -147,24 +148,20 @@ def load(path: Path, *, only_ours: bool = False) -> Recipe:
 
     ``only_ours`` refuses a file that belongs to another user, or that every user may write.
     """
+    check = functools.partial(_check_owner, path) if only_ours else None
     try:
-        with path.open("rb") as file:
-            if only_ours:
-                _check_owner(path, os.fstat(file.fileno()))
-            text = file.read().decode("utf-8")
+        document = toml_file.read(path, check=check)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file; expected a recipe in TOML") from None
     except IsADirectoryError:
         raise RecipeError(f"{path}: a folder; expected a recipe in TOML") from None
     except PermissionError:
         raise RecipeError(f"{path}: may not be read; check its permissions") from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 (byte {error.start}); expected a recipe in TOML") from None
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not TOML: {error}") from None
-    return parse(document, root=path.resolve().parent, where=str(path))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror}); expected a recipe in TOML") from None
+    except toml_file.TomlError as error:
+        raise RecipeError(f"{path}: {error}") from None
+    return parse(document, root=Path(os.path.realpath(path)).parent, where=str(path))
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:

@@ -6,6 +6,8 @@ Imports nothing heavy, so `stoker --help` answers at once. Each subcommand names
 """
 
 import argparse
+import errno
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,22 @@ from stoker.flows.settings import RUNNERS, UsageError, asks_for_completion, prep
 from stoker.storage.errors import StokerError
 
 DONE, REFUSED, USAGE = 0, 1, 2
+_OF_THIS_MACHINE = {  # what is no fault of ours, by number: what helps
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space: the quota is used up",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "check owner and permissions",
+    errno.EPERM: "check owner and permissions",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.ELOOP: "look where the links lead",
+    errno.ENOTDIR: "check the path",
+    errno.EIO: "check the disk",
+    errno.EBADF: "check where the output goes",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
+}
+_LONGEST_PATH = 200  # characters, in a line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return DONE
         except KeyboardInterrupt as interrupt:
             return _ended(str(interrupt))
+        except OSError as error:
+            if signals.received() is not None:
+                return _ended()
+            if error.errno not in _OF_THIS_MACHINE:
+                raise
+            return _refused_by_this_machine(error)
         except BaseException:  # what a signal breaks may break as anything: Prefect raises errors of its own
             if signals.received() is None:
                 raise
@@ -59,6 +83,20 @@ def _run(argv: Sequence[str] | None) -> int:
     code: int = function(arguments)
     sys.stdout.flush()
     return code
+
+
+def _refused_by_this_machine(error: OSError) -> int:
+    """One line about what a file system refused: standard output on a full disk, a path that is too long."""
+    where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "standard output or a file"
+    if len(where) > _LONGEST_PATH:
+        where = f"{where[:_LONGEST_PATH]}… ({len(where)} characters)"
+    logging.getLogger(__name__).debug("%s", where, exc_info=error)
+    logs.error(f"{where}: {error.strerror}; {_OF_THIS_MACHINE[error.errno or 0]}, and run again")
+    try:
+        sys.stdout.flush()
+    except OSError:  # what is left could not be written either, and the interpreter would try once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return REFUSED
 
 
 def _ended(next_step: str = "") -> int:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stoker.flows import running
 from stoker.flows.running import make_private, open_log
@@ -57,6 +57,8 @@ def environment(settings: Settings, url: str, *, auth: str = "", quiet: bool = T
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_CLI_COLORS": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL" if quiet else "INFO",
+        # A server that ended is one line of ours, and not one for each report that does not reach it.
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL" if quiet else "ERROR",
         # Nothing of ours reads a result back, and payloads go through the object store.
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
@@ -198,12 +200,21 @@ def _api_hint(url: str) -> str:
 
 
 def _flush() -> None:
-    """Send the pending logs and events, before their server may end."""
+    """Send the pending logs and events, before their server may end; drop those that are not sent in time.
+
+    Prefect would send the rest at the interpreter's exit, with minutes of waiting if the server is gone.
+    """
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    for worker in (EventsWorker, APILogWorker):
+    workers: tuple[Any, ...] = (EventsWorker, APILogWorker)  # Any: their instances and tasks are private
+    for worker in workers:
+        services = [(service, service._task) for service in worker._instances.values()]
         worker.drain_all(timeout=_FLUSH_S)
+        for service, sending in services:
+            if service._loop is not None and sending is not None and not sending.done():
+                with suppress(RuntimeError):  # the loop was closed
+                    service._loop.call_soon_threadsafe(sending.cancel)
 
 
 @contextmanager

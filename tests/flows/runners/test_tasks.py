@@ -215,3 +215,21 @@ print(len(tokens), sys.warnoptions.count("ignore:resource_tracker:UserWarning"))
 def test_two_runs_of_a_process_have_one_token_of_ray_and_one_filter_of_warnings() -> None:
     done = subprocess.run([sys.executable, "-c", MADE_TWICE], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+@pytest.mark.nightly
+def test_a_prefect_server_that_is_killed_during_an_ingest_is_one_line_and_the_same_command_resumes(cli: Cli) -> None:
+    recipe = cli.recipe([line for number in range(12) for line in (f"w{number}", "wait 1")])
+    process = cli.start("ingest", recipe, "--workers", "2")
+    assert until(lambda: len(cli.journal()) >= 3, 120)
+    (server,) = children(process.pid, b"prefect-temporary")
+    os.kill(server, signal.SIGKILL)
+    stderr = process.communicate(timeout=120)[1]
+    assert process.returncode == 1, stderr
+    assert "the Prefect server does not answer any more; the same command resumes" in stderr.splitlines()[-1]
+    assert [
+        line for line in stderr.splitlines() if "Traceback" in line or "EventsWorker" in line or "---" in line
+    ] == []
+    done = cli("ingest", recipe, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("words@1: 12 samples")

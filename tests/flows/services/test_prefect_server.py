@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from contextlib import suppress
@@ -151,3 +153,26 @@ def test_only_a_scheduler_of_a_server_of_ones_own_signs_in_as_its_user(
             process.kill()
             process.wait()
     assert found == {"schedule": bool(url), "prefect": False}
+
+
+def test_reports_to_a_server_that_is_gone_are_dropped_in_silence_and_hold_nobody(tmp_path: Path) -> None:
+    program = f"""
+import time
+from pathlib import Path
+from stoker.flows import logs
+from stoker.flows.services import prefect_server
+from stoker.flows.settings import Settings
+logs.configure()
+prefect_server.enter(Settings(home=Path({str(tmp_path)!r})), prefect_server.Api("http://127.0.0.1:9/api"))
+from prefect.events import emit_event
+from prefect.logging.handlers import APILogWorker
+for number in range(20):
+    emit_event(event="test", resource={{"prefect.resource.id": f"test.{{number}}"}})
+APILogWorker.instance().send({{"message": "lost"}})
+prefect_server._flush()
+print(time.monotonic())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
+    ended = time.monotonic()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ended - float(done.stdout) < 10  # one of these reports takes 7 s

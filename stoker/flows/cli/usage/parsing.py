@@ -58,6 +58,13 @@ class Parser(argparse.ArgumentParser):
         hint = "" if "did you mean" in message else f"; `{self.prog} --help` shows what it takes"
         self.exit(USAGE, f"stoker: {f'{command}: ' if command else ''}{visible(message)}{hint}\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:  # Any: argparse's own protocol
+        """As argparse's, which says nothing where a help or a version cannot be written."""
+        if message:
+            file = file or sys.stderr
+            file.write(message)
+            file.flush()
+
     def format_help(self) -> str:
         """As argparse's, with what depends on the other words."""
         more = self.more_help(self._words) if self.more_help else ""

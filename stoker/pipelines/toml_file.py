@@ -1,0 +1,40 @@
+"""A TOML file that a person names: read with a limit, and no pipe where others could put one in its place."""
+
+import os
+import stat
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_MOST = 16 * 2**20  # bytes
+
+
+class TomlError(ValueError):
+    """A file that is no TOML: why."""
+
+
+def read(path: Path, *, check: Callable[[os.stat_result], object] | None = None) -> dict[str, Any]:  # Any: TOML
+    """The document in a file.
+
+    ``check`` is called with the open file's status, and raises what it likes; such a file must be a plain one, because
+    a pipe would make who reads it wait for ever. Raises OSError and TomlError.
+    """
+    # Without O_NONBLOCK a pipe to which nobody writes holds us already here.
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if check else 0)), "rb") as file:
+        if check is not None:
+            status = os.fstat(file.fileno())
+            check(status)
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise TomlError("a pipe or a device; expected a plain file in TOML")
+        content = file.read(_MOST + 1)
+    if len(content) > _MOST:
+        raise TomlError(f"more than {_MOST // 2**20} MiB; expected a file in TOML")
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise TomlError(f"not UTF-8 (byte {error.start}); expected TOML") from None
+    except RecursionError:
+        raise TomlError("not TOML: nested too deeply") from None
+    except tomllib.TOMLDecodeError as error:
+        raise TomlError(f"not TOML: {error}") from None
