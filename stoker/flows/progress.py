@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from stoker.flows import logs, signals
-from stoker.flows.running import make_inner
+from stoker.flows.private import make_inner
 from stoker.flows.signals import Interrupted
 
 _LOG_INTERVAL_S = 5.0  # between lines of one phase, where there is no terminal

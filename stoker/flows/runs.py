@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from stoker.flows import running
+from stoker.flows import private, running
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -32,7 +32,7 @@ def record(home: Path, token: str, flow_run: object) -> None:
     if token and flow_run:
         content = {"flow_run": str(flow_run), "process": asdict(running.this_process())}
         path = _folder(home) / f"{token}.json"
-        running.write_private(path, json.dumps(content))
+        private.write_private(path, json.dumps(content))
         _held[token] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # a file system without locks: the process is looked for then
             fcntl.flock(_held[token], fcntl.LOCK_EX | fcntl.LOCK_NB)

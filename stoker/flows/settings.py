@@ -80,7 +80,7 @@ class Settings:
 
         ``reading``: nothing will be written, so a folder that is named and not there is refused.
         """
-        from stoker.flows import running
+        from stoker.flows import private, running
         from stoker.storage.stores.urls import check_there, open_store
 
         if self.store:
@@ -99,7 +99,7 @@ class Settings:
                 f"the corpora lie in the S3 server of `stoker up` ({self.home}), which is not running; "
                 f"{how if up else 'run `stoker up`'}, or set STOKER_STORE to another store"
             )
-        access_key, secret_key = running.credentials(self.home)
+        access_key, secret_key = private.credentials(self.home)
         return open_store(f"s3://{services.bucket}", endpoint=server.url, access_key=access_key, secret_key=secret_key)
 
     def context(self, root: Path, *, trusted: bool = False) -> "Context":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stoker.flows import logs, signals
 from stoker.flows import settings as configuration
-from stoker.flows.running import close_to_others, make_private
+from stoker.flows.private import close_to_others, make_private
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 

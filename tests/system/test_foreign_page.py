@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from stoker.flows import running
+from stoker.flows import private, running
 from stoker.flows.services.door import auth_string
 from stoker.flows.settings import load
 from stoker.testing import sample_corpus
@@ -99,7 +99,7 @@ def opened(cli: Cli, *words: str) -> str:
     """The address that `stoker open` gives to the browser."""
     done = cli("open", *words)
     assert done.returncode == 0, done.stderr
-    assert running.owner_token(home(cli)) not in done.stdout + done.stderr
+    assert private.owner_token(home(cli)) not in done.stdout + done.stderr
     return (cli.folder / "opened").read_text()
 
 
@@ -115,7 +115,7 @@ def test_a_foreign_page_reads_nothing_and_changes_nothing(
 ) -> None:
     before, target = objects(up), url(up, service)
     api = f"{url(up, 'prefect')}/api"
-    AUTH[api] = auth_string(running.owner_token(home(up)))
+    AUTH[api] = auth_string(private.owner_token(home(up)))
     flows = ask(api, "/flows/filter")
     browser.requests.clear()
     findings = foreign.attack(browser, target, reads=TARGETS[service].reads, writes=TARGETS[service].writes)
@@ -139,7 +139,7 @@ def test_neither_the_token_nor_a_cookie_reaches_another_port(up: Cli, browser: C
     assert foreign.received
     assert not [headers for headers in foreign.received if "authorization" in headers]
     assert not [headers for headers in foreign.received if not headers.get("cookie", "AMP_").startswith("AMP_")]
-    token = running.owner_token(home(up))
+    token = private.owner_token(home(up))
     sent = str(foreign.received) + "".join(unquote(_decoded(cookie["value"])) for cookie in browser.cookies())
     assert token not in sent
     assert b64encode(auth_string(token).encode()).decode() not in sent
@@ -161,7 +161,7 @@ def test_a_foreign_name_that_resolves_to_this_machine_is_answered_by_no_service(
 def test_a_link_of_before_the_last_start_signs_nobody_in(up: Cli, browser: Chromium) -> None:
     page = Path(opened(up).removeprefix("file://")).read_text()
     (link,) = re.findall(r"url=([^\"]+)", page)
-    wrong = unescape(link).replace(running.owner_token(home(up)), "x" * 43)
+    wrong = unescape(link).replace(private.owner_token(home(up)), "x" * 43)
     tab = browser.tab(wrong)
     tab.until("document.querySelector('h1').textContent === 'Not signed in'")
     assert tab.run("location.href") == f"{url(up, 'web')}/login"
@@ -173,6 +173,6 @@ def test_a_link_of_before_the_last_start_signs_nobody_in(up: Cli, browser: Chrom
 )
 def test_a_link_with_the_token_leads_to_no_other_origin(up: Cli, browser: Chromium, destination: str) -> None:
     web = url(up, "web")
-    tab = browser.tab(f"{web}/login#{running.owner_token(home(up))}&to={destination}")
+    tab = browser.tab(f"{web}/login#{private.owner_token(home(up))}&to={destination}")
     tab.until("location.pathname !== '/login'")
     assert tab.run("location.origin") == web

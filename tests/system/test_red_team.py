@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.flows import running
+from stoker.flows import private, running
 from stoker.flows.settings import Settings
 from tests.flows.conftest import Cli, as_nobody, services_up
 
@@ -251,7 +251,7 @@ def test_every_door_of_a_service_refuses_strangers(service: str, up: Cli) -> Non
     found = [door for door in doors(known) if door.service == service]
     assert int(known.running[service].url.rpartition(":")[2]) in [door.port for door in found]
     told = []
-    token = running.owner_token(up.folder / ".stoker").encode()
+    token = private.owner_token(up.folder / ".stoker").encode()
     for door in found:
         for path in PATHS[service]:
             for method in METHODS:

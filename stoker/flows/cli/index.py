@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from stoker import __version__
 from stoker.flows.cli.output import print_json, published_json
 from stoker.flows.logs import note
+from stoker.flows.private import make_private
 from stoker.flows.progress import terminal_progress
 from stoker.flows.report.format import plural, size_text
-from stoker.flows.running import make_private
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 

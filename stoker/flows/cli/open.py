@@ -9,7 +9,7 @@ from argparse import Namespace
 from html import escape
 from urllib.parse import urlsplit
 
-from stoker.flows import running
+from stoker.flows import private, running
 from stoker.flows.cli.output import print_json
 from stoker.flows.logs import note
 from stoker.flows.settings import Settings, shows_windows
@@ -27,7 +27,7 @@ def open_page(arguments: Namespace) -> int:
         return _show(settings.prefect_url.removesuffix("/api"), arguments)
     login, path = ("/door/login", "/") if arguments.target == PREFECT else ("/login", _path(settings, arguments.target))
     server = _find(settings, PREFECT if arguments.target == PREFECT else "web")
-    link = f"{server}{login}#{running.owner_token(settings.home)}&to={path}"
+    link = f"{server}{login}#{private.owner_token(settings.home)}&to={path}"
     if arguments.print:
         if arguments.json:
             print_json({"url": link, "tunnel": _tunnel(server)})
@@ -37,7 +37,7 @@ def open_page(arguments: Namespace) -> int:
         note(f"from another machine, first: {_tunnel(server)}")
         return 0
     file = settings.home / _FILE
-    running.write_private(file, _redirect(link))
+    private.write_private(file, _redirect(link))
     return _show(file.as_uri(), arguments, address=f"{server}{path}")
 
 

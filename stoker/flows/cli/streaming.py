@@ -10,10 +10,10 @@ from rich.console import Console
 
 from stoker.flows import logs
 from stoker.flows.cli.output import print_json
+from stoker.flows.private import make_private
 from stoker.flows.progress import terminal_progress
 from stoker.flows.report.format import number_text, percent_text, size_text, visible
 from stoker.flows.report.terminal import Sheet
-from stoker.flows.running import make_private
 from stoker.flows.start import load_settings, require_torch
 from stoker.storage.versions.manifest import load_manifest
 

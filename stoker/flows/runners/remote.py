@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stoker import __version__
-from stoker.flows import running
+from stoker.flows import private
 from stoker.flows.settings import Settings
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import plugin_identity
@@ -72,7 +72,7 @@ def worker_home() -> Path:
         with contextlib.suppress(ValueError):  # no worker of Dask
             base = distributed.get_worker().local_directory
     home = Path(base, f"stoker-{os.geteuid()}")
-    running.make_private(home)
+    private.make_private(home)
     return home
 
 

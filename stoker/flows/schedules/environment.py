@@ -9,7 +9,7 @@ import hmac
 import json
 from typing import NamedTuple
 
-from stoker.flows import logs, running
+from stoker.flows import logs, private
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError, StorageRefused
 
@@ -34,7 +34,7 @@ def record(settings: Settings) -> None:
         logs.note(f"{error}; schedules whose store needs them are refused")
         keys = Keys("", "")
     content = {"ray_address": settings.ray_address, "dask_address": settings.dask_address, "keys": keys._asdict()}
-    running.write_private(settings.home / running.SCHEDULER, json.dumps(content))
+    private.write_private(settings.home / private.SCHEDULER, json.dumps(content))
 
 
 def check(settings: Settings) -> list[str]:
@@ -82,7 +82,7 @@ def _own_keys(settings: Settings) -> Keys:
         return Keys("", "")
     source, access_key, secret_key = found
     content = json.dumps([access_key, secret_key]).encode()
-    key = running.schedule_key(settings.home).encode()
+    key = private.schedule_key(settings.home).encode()
     return Keys(source, hmac.new(key, b"keys of S3" + content, hashlib.sha256).hexdigest())
 
 
@@ -94,7 +94,7 @@ def recorded_address(settings: Settings, name: str) -> str | None:
 
 def _load(settings: Settings) -> dict[str, object] | None:
     """What the scheduler wrote down; None if none of this version ran in the home."""
-    path = settings.home / running.SCHEDULER
+    path = settings.home / private.SCHEDULER
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stoker.flows import running
+from stoker.flows import private
 from stoker.flows.schedules import record, seal
 from stoker.flows.settings import Settings, parse_settings
 from stoker.storage.errors import StokerError
@@ -107,7 +107,7 @@ def _sealed(
         "settings": settings.to_json(),
         NONCE: nonce,
     }
-    return parameters | {seal.SEAL: seal.make(running.schedule_key(settings.home), flow, name, parameters)}
+    return parameters | {seal.SEAL: seal.make(private.schedule_key(settings.home), flow, name, parameters)}
 
 
 def schema(parameters: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON values and JSON Schema
@@ -139,7 +139,7 @@ def verify(flow: str, name: str, given: Mapping[str, Any], own: Settings) -> Non
         raise RunRefused(f"parameter {missing[0]!r}: missing; run `stoker schedule` again")
     if not all(isinstance(value, str) for value in given.get("options", {}).values()):
         raise RunRefused("parameter 'options': expected text for each option")
-    if not name or not seal.is_valid(running.schedule_key(own.home), flow, name, given):
+    if not name or not seal.is_valid(private.schedule_key(own.home), flow, name, given):
         raise RunRefused(
             "its parameters are not those that `stoker schedule` wrote in this home; run `stoker schedule` again"
         )
@@ -153,7 +153,7 @@ def verify(flow: str, name: str, given: Mapping[str, Any], own: Settings) -> Non
 def is_of_home(settings: Settings, name: str, given: Mapping[str, Any]) -> bool:  # Any: JSON values
     """Whether a run's parameters were sealed in this home, by an earlier schedule too."""
     flow = "train" if "model" in given else "ingest"
-    return bool(name) and seal.is_valid(running.schedule_key(settings.home), flow, name, given)
+    return bool(name) and seal.is_valid(private.schedule_key(settings.home), flow, name, given)
 
 
 def resolve(flow: str, name: str, given: Mapping[str, Any], own: Settings) -> dict[str, Any]:  # Any: JSON values

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from stoker.flows import running
+from stoker.flows import private
 from stoker.storage.errors import StokerError
 
 FOLDER = "schedules"
@@ -51,7 +51,7 @@ def load(home: Path, name: str) -> Record | None:
 @contextmanager
 def locked(home: Path) -> Iterator[None]:
     """Keep other processes from changing a record; waits for one that does."""
-    lock = running.lock_private(home / FOLDER / "lock")
+    lock = private.lock_private(home / FOLDER / "lock")
     try:
         yield
     finally:
@@ -60,7 +60,7 @@ def locked(home: Path) -> Iterator[None]:
 
 def save(home: Path, name: str, record: Record) -> None:
     """Write the record, readable by its owner alone."""
-    running.write_private(_path(home, name), json.dumps(asdict(record)))
+    private.write_private(_path(home, name), json.dumps(asdict(record)))
 
 
 def remove(home: Path, name: str) -> None:

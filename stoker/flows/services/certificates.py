@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stoker.flows.running import write_private
+from stoker.flows.private import write_private
 
 # No dates: a server may run for years, and the clock of a laptop may be set back. The keys change at each start.
 _BEGIN = datetime(2020, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from stoker.flows import logs, running
+from stoker.flows import logs, private
 from stoker.flows.services import door, prefect_server
 from stoker.flows.settings import Settings, prepare_environment, put_environment
 
@@ -36,7 +36,7 @@ def main(name: str, descriptor: int, settings: Settings) -> None:
     if not os.path.samestat(os.fstat(0), os.stat(os.devnull)):
         threading.Thread(target=_end_with_parent, daemon=True).start()
     if name == "prefect":
-        _prefect(_listener(descriptor), settings, running.owner_token(settings.home), temporary=False)
+        _prefect(_listener(descriptor), settings, private.owner_token(settings.home), temporary=False)
     elif name == "prefect-temporary":
         _prefect(_listener(descriptor), settings, token, temporary=True)
     elif name == "web":
@@ -86,7 +86,7 @@ def _prefect(listener: socket.socket, settings: Settings, token: str, *, tempora
     put_environment(variables | door.server_environment(token))
     home = settings.home / "prefect"
     # Two servers that migrate a new database at the same time break it.
-    lock = running.lock_private(home / "start.lock")
+    lock = private.lock_private(home / "start.lock")
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -115,7 +115,7 @@ def _prefect(listener: socket.socket, settings: Settings, token: str, *, tempora
 def _web(listener: socket.socket, settings: Settings) -> None:
     import uvicorn
 
-    from stoker.flows import running
+    from stoker.flows import private
     from stoker.flows.page.security import accepted_hosts
     from stoker.flows.page.web import make_app
     from stoker.flows.schedules.overview import Watch
@@ -123,7 +123,7 @@ def _web(listener: socket.socket, settings: Settings) -> None:
     hosts = accepted_hosts(settings.web_host, settings.web_names.split(",") if settings.web_names else ())
     app = make_app(
         settings.open_store,
-        token=running.owner_token(settings.home),
+        token=private.owner_token(settings.home),
         hosts=hosts,
         schedules=Watch(lambda: _overview(settings)),
     )

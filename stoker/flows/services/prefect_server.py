@@ -12,8 +12,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stoker.flows import running
-from stoker.flows.running import make_private, open_log
+from stoker.flows import private, running
+from stoker.flows.private import make_private, open_log
 from stoker.flows.services.door import auth_string
 from stoker.flows.services.probe import http_status
 from stoker.flows.settings import Settings, inherited, prepare_environment, put_environment
@@ -124,7 +124,7 @@ def known_api(settings: Settings) -> Api | None:
     process = running.load(settings.home).find_alive("prefect")
     if process is None:
         return None
-    return Api(f"{process.url}/api", auth_string(running.owner_token(settings.home)))
+    return Api(f"{process.url}/api", auth_string(private.owner_token(settings.home)))
 
 
 def scheduling_api(settings: Settings) -> Api:

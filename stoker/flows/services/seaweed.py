@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stoker.flows.running import lock_private, make_inner, make_private, open_private, write_private
+from stoker.flows.private import lock_private, make_inner, make_private, open_private, write_private
 from stoker.flows.services.certificates import Certificates, make_certificates
 from stoker.flows.services.probe import http_status
 from stoker.storage.errors import StorageRefused, StorageUnavailable

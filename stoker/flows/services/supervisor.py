@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from stoker.flows import running, signals
+from stoker.flows import private, running, signals
 from stoker.flows.running import Process, Services
 from stoker.flows.services import prefect_server, seaweed
 from stoker.flows.services.probe import http_status
@@ -79,8 +79,8 @@ class Supervisor:
 
     def _run(self) -> None:
         self._end_orphans()
-        running.new_owner_token(self._settings.home)  # children read it from its file: others see their arguments
-        running.schedule_key(self._settings.home, make=True)
+        private.new_owner_token(self._settings.home)  # children read it from its file: others see their arguments
+        private.schedule_key(self._settings.home, make=True)
         try:
             servers = [service for service in self._services if service.name in ("s3", "prefect")]
             others = [service for service in self._services if service not in servers]
@@ -196,7 +196,7 @@ class Supervisor:
         return self._child("demo"), f"http://{prefect_server.HOST}:{port}"
 
     def _start_s3(self) -> tuple[subprocess.Popen[bytes], str]:
-        access_key, secret_key = running.credentials(self._settings.home, make=True)
+        access_key, secret_key = private.credentials(self._settings.home, make=True)
         ports = {}
         first_start = not (self._s3_folder / "ports.json").exists()  # later starts take the ports of the last one
         if first_start and prefect_server.free_port(self._settings.s3_port) == self._settings.s3_port:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stoker.flows import running
+from stoker.flows import private, running
 from stoker.flows.running import Services
 from stoker.flows.services.supervisor import HOW_TO_OPEN, READY_S, Supervisor, addresses, rotate_log
 from stoker.flows.settings import Settings, inherited
@@ -21,9 +21,9 @@ __all__ = ["HOW_TO_OPEN", "addresses", "run_services", "start_in_background", "s
 @contextmanager
 def _locked(home: Path) -> Iterator[bool]:
     """Hold the folder's lock; False if another `stoker up` holds it."""
-    running.make_private(home)
+    private.make_private(home)
     try:
-        lock = running.lock_private(home / "up.lock", timeout_s=0)
+        lock = private.lock_private(home / "up.lock", timeout_s=0)
     except BlockingIOError:
         yield False
         return
@@ -48,7 +48,7 @@ def start_in_background(settings: Settings) -> Services:
         none_runs = locked
     if none_runs:
         log = settings.home / "logs" / "up.log"
-        with running.open_log(rotate_log(log), anew=True) as file:
+        with private.open_log(rotate_log(log), anew=True) as file:
             process = subprocess.Popen(  # noqa: S603  # our own module
                 [sys.executable, "-P", "-m", "stoker.flows.services.child", "up", "0", json.dumps(settings.to_json())],
                 env=inherited(),

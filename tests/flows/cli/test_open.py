@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.flows import running
+from stoker.flows import private, running
 from stoker.flows.cli.cli import main
 from stoker.flows.running import Process, Services, this_process
 from stoker.storage.stores.directory import DirectoryStore
@@ -36,7 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     here = this_process()
     services = {"web": Process(here.pid, here.started, WEB), "prefect": Process(here.pid, here.started, PREFECT)}
     running.save(folder, Services(here, services, ready=True))
-    running.new_owner_token(folder)
+    private.new_owner_token(folder)
     return folder
 
 
@@ -57,7 +57,7 @@ def link_of(home: Path) -> str:
 
 def test_the_browser_gets_a_private_file_and_no_command_line_or_output_the_token(home: Path, run: Run) -> None:
     code, stdout, stderr = run()
-    token = running.owner_token(home)
+    token = private.owner_token(home)
     assert (code, stdout, stderr) == (0, f"{WEB}/\n", "if the browser may not read the file: stoker open --print\n")
     assert (home.parent / "opened").read_text().splitlines() == [(home / "open.html").as_uri()]
     assert link_of(home) == f"{WEB}/login#{token}&to=/"
@@ -69,7 +69,7 @@ def test_a_second_call_and_one_after_another_start_lead_to_the_token_of_then(hom
     first = link_of(home)
     run()
     assert link_of(home) == first
-    token = running.new_owner_token(home)
+    token = private.new_owner_token(home)
     run()
     assert link_of(home) == f"{WEB}/login#{token}&to=/" != first
 
@@ -98,7 +98,7 @@ def test_a_corpus_and_a_version_of_it_are_found_and_an_unknown_one_is_one_line(
 
 def test_prefect_has_a_login_of_its_own(home: Path, run: Run) -> None:
     assert run("prefect")[:2] == (0, f"{PREFECT}/\n")
-    assert link_of(home) == f"{PREFECT}/door/login#{running.owner_token(home)}&to=/"
+    assert link_of(home) == f"{PREFECT}/door/login#{private.owner_token(home)}&to=/"
 
 
 def test_a_prefect_server_of_the_users_own_is_opened_without_our_token(
@@ -121,7 +121,7 @@ def test_without_a_display_one_line_says_what_to_do_and_print_gives_the_link(
         "stoker: no browser can be opened here; `stoker open prefect --print` prints a link for one elsewhere\n"
     )
     code, stdout, stderr = run("--print")
-    assert (code, stdout) == (0, f"{WEB}/login#{running.owner_token(home)}&to=/\n")
+    assert (code, stdout) == (0, f"{WEB}/login#{private.owner_token(home)}&to=/\n")
     assert "ssh -L 18080:127.0.0.1:18080 " in stderr
     assert max(map(len, stderr.splitlines())) <= 80
 

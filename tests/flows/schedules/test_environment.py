@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.flows import running
+from stoker.flows import private
 from stoker.flows.schedules import environment
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError, StorageRefused
@@ -18,7 +18,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-    running.schedule_key(tmp_path, make=True)
+    private.schedule_key(tmp_path, make=True)
     return Settings(home=tmp_path, store="s3://bucket/corpora")
 
 
@@ -36,7 +36,7 @@ def test_equal_keys_pass_and_others_are_warned_of_without_showing_them(
     have_keys(monkeypatch, "other-secret")
     (line,) = environment.check(settings)
     assert "are not those of this call (from env)" in line
-    recorded = settings.home / running.SCHEDULER
+    recorded = settings.home / private.SCHEDULER
     assert recorded.stat().st_mode & 0o777 == 0o600
     for text in (line, recorded.read_text()):
         assert "secret" not in text

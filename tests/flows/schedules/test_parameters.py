@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stoker.flows import running
+from stoker.flows import private
 from stoker.flows.schedules import record
 from stoker.flows.schedules.parameters import Retries, RunRefused, for_ingest, for_training, resolve, schema, verify
 from stoker.flows.settings import Settings
@@ -25,7 +25,7 @@ RETRIES = Retries(2, 600)
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    running.schedule_key(tmp_path / "home", make=True)
+    private.schedule_key(tmp_path / "home", make=True)
     return Settings(home=tmp_path / "home", store=str(tmp_path / "store"))
 
 
@@ -223,7 +223,7 @@ def test_a_seal_is_of_one_deployment_flow_and_home(
     other = replace(settings, home=tmp_path / "other")
     with pytest.raises(StokerError, match="schedule-key: missing; run `stoker down` and `stoker up`"):
         checked_parameters("ingest", "pages", ingest, other)
-    running.schedule_key(other.home, make=True)
+    private.schedule_key(other.home, make=True)
     with pytest.raises(RunRefused, match=REFUSED):
         checked_parameters("ingest", "pages", ingest, other)
 

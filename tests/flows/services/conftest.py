@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stoker.flows import running
+from stoker.flows import private, running
 from stoker.flows.services.door import auth_string
 from tests.flows.conftest import AUTH, Cli, services_up
 
@@ -19,5 +19,5 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     """The command line in the folder of a `stoker up` that runs."""
     cli = Cli(tmp_path_factory.mktemp("up"))
     with services_up(cli, timeout=600):
-        AUTH[api(cli)] = auth_string(running.owner_token(cli.folder / ".stoker"))
+        AUTH[api(cli)] = auth_string(private.owner_token(cli.folder / ".stoker"))
         yield cli

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from stoker.flows import running
+from stoker.flows import private
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 from tests.flows.conftest import AUTH, Cli, shards, until, versions
@@ -115,7 +115,7 @@ def test_two_runs_at_once_both_end_and_nothing_is_lost(cli: Cli) -> None:
 
 
 def test_no_other_user_can_take_the_port_of_a_server_that_starts(tmp_path: Path) -> None:
-    running.new_owner_token(tmp_path)
+    private.new_owner_token(tmp_path)
     with prefect_server.listen() as listener:
         port = listener.getsockname()[1]
         process = prefect_server.start_child(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.flows import running
+from stoker.flows import private, running
 from stoker.flows.services.supervisor import _why_without_s3
 from stoker.flows.settings import Settings
 from tests.flows.conftest import Cli, services_up, until
@@ -63,15 +63,15 @@ def test_up_serves_a_store_prefect_and_the_page_and_down_ends_them(up: Cli) -> N
     assert again.stderr.startswith("`stoker up` is running already\n`stoker open` shows the page")
     assert known.running["web"].url in again.stdout
 
-    private = ("services.json", "s3-keys.json", "token", "schedule-key", "s3/identity.json")
-    for path in (up.folder / ".stoker" / name for name in private):
+    closed = ("services.json", "s3-keys.json", "token", "schedule-key", "s3/identity.json")
+    for path in (up.folder / ".stoker" / name for name in closed):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     secret = json.loads((up.folder / ".stoker" / "s3-keys.json").read_text())["secret_key"]
     seen = "".join(path.read_text(errors="replace") for path in (up.folder / ".stoker" / "logs").iterdir())
     for text in (secret, token):
         assert text not in seen + done.stdout + done.stderr + again.stdout + again.stderr
 
-    key = running.schedule_key(up.folder / ".stoker")
+    key = private.schedule_key(up.folder / ".stoker")
     assert up("down").returncode == 0
     assert not any(process.alive for process in known.running.values())
     assert state(up).supervisor is None
@@ -80,7 +80,7 @@ def test_up_serves_a_store_prefect_and_the_page_and_down_ends_them(up: Cli) -> N
     assert up("up", "--detach").returncode == 0
     assert up("list").stdout.count("words") == 1  # the data stayed
     assert (up.folder / ".stoker" / "token").read_text() != token  # links and logins of before are worth nothing
-    assert running.schedule_key(up.folder / ".stoker") == key  # schedules of before are run
+    assert private.schedule_key(up.folder / ".stoker") == key  # schedules of before are run
 
 
 @pytest.mark.slow
