@@ -5,8 +5,12 @@ The URLs hold passwords and tokens: they lie in the home alone (see ``record``),
 Where they lead is the owner's own choice, also on a private network: no recipe can name one.
 """
 
+import json
+import os
+import resource
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 _LIMIT_S = 20.0  # for all notices of a run together
 _WITH_HOST = frozenset(("json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos"))  # not a part of a secret
+_MOST_MEMORY = 2**30  # bytes of address space, for whatever servers answer
 _MAX_BODY = 4000  # characters; chats refuse longer messages
 
 
@@ -52,26 +57,47 @@ def shown(url: str) -> str:
 
 
 def send(urls: Iterable[str], title: str, body: str, *, good: bool, limit_s: float = _LIMIT_S) -> list[str]:
-    """Send a notice to each URL, at the same time. Returns those that it did not reach in time, as ``shown``."""
+    """Send a notice to each URL, at the same time. Returns those that it did not reach in time, as ``shown``.
+
+    By a process of its own, which is killed at the end of the time: a server may never answer, or never end its answer.
+    """
     urls = list(urls)
     if not urls:
         return []
-    reached: set[str] = set()
-    text = visible(body, most=_MAX_BODY)
+    message = {"urls": urls, "title": visible(title, most=200), "body": visible(body, most=_MAX_BODY), "good": good}
+    process = subprocess.Popen(  # noqa: S603  # our own module
+        [sys.executable, "-P", "-m", __name__],
+        stdin=subprocess.PIPE,  # others see arguments
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # its libraries' complaints may hold parts of URLs
+        cwd="/",
+    )
+    try:
+        output, _ = process.communicate(json.dumps(message).encode(), timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+    finally:
+        process.kill()  # where a signal came in between
+    reached = {int(line) for line in output.split() if line.isdigit()}
+    return [shown(url) for number, url in enumerate(urls) if number not in reached]
 
-    def send_one(url: str) -> None:
+
+def _main() -> None:
+    """In that process: send what standard input says, and print the number of each URL that is reached."""
+    message = json.loads(sys.stdin.buffer.read())
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
+
+    def send_one(number: int, url: str) -> None:
         plugin = _plugin(url)
-        if plugin is not None and _notify(plugin, visible(title, most=200), text, good=good):
-            reached.add(url)
+        if plugin is not None and _notify(plugin, message["title"], message["body"], good=message["good"]):
+            os.write(1, f"{number}\n".encode())
 
-    # Daemons: a server that never answers must not keep the process of a run alive.
-    threads = [threading.Thread(target=send_one, args=(url,), name="notice", daemon=True) for url in urls]
+    threads = [threading.Thread(target=send_one, args=each) for each in enumerate(message["urls"])]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + limit_s
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return [shown(url) for url in urls if url not in reached]
+        thread.join()
 
 
 def _notify(plugin: "NotifyBase", title: str, body: str, *, good: bool) -> bool:
@@ -92,7 +118,13 @@ def _plugin(url: str) -> "NotifyBase | None":
     # Its messages hold parts of URLs, and answers of servers.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     asset = apprise.AppriseAsset(app_id="Stoker", app_desc="Stoker", app_url="", async_mode=False)
+    # A redirected notice arrives without its text (302), which looks like success, or at somebody else's.
+    asset.http_redirects = False
     try:
         return apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
     except (TypeError, ValueError):
         return None
+
+
+if __name__ == "__main__":
+    _main()

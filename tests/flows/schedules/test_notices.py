@@ -1,7 +1,11 @@
 """Notices reach a real server, say no secret, and never keep a run."""
 
+import resource
 import socket
+import threading
 import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -25,6 +29,38 @@ def test_a_server_that_never_answers_is_left() -> None:
         began = time.monotonic()
         assert notices.send([url], "title", "body", good=True, limit_s=0.5) == ["json://127.0.0.1"]
         assert time.monotonic() - began < 15
+
+
+class _Hostile(BaseHTTPRequestHandler):
+    """Redirects, or answers without end."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path.startswith("/endless"):
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(2**16))
+        self.send_response(int(self.path[1:4]) if self.path.startswith("/30") else 200)
+        self.send_header("Location", "/landed")
+        self.end_headers()
+
+    do_GET = do_POST  # noqa: N815  # the name that the server's library calls
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("path", ["302", "307", "endless"])
+def test_a_notice_that_is_sent_elsewhere_or_answered_without_end_was_not_sent(path: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Hostile) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        url = f"json://127.0.0.1:{server.server_port}/{path}"
+        assert notices.send([url], "title", "body", good=True, limit_s=6) == ["json://127.0.0.1"]
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 100_000  # KiB
+        server.shutdown()
 
 
 @pytest.mark.parametrize("url", ["", "no-address", "nosuch://secret", "json://", "slack://secret", "mailto://"])
