@@ -81,7 +81,6 @@ def test_check_down_and_up_say_what_they_found(
     (cli.folder / "texts").mkdir()
     for name in ("a", "b"):
         (cli.folder / "texts" / f"{name}.txt").write_text("one text\n")
-    (cli.folder / "broken.txt").write_bytes(b"\xff")
     (cli.folder / "texts" / "c.pdf").write_bytes(b"%PDF")
     recipe = 'corpus = "words"\n[source]\nname = "local_files"\nfiles = "texts"\n'
     (cli.folder / "words.toml").write_text(recipe)

@@ -76,7 +76,15 @@ def test_a_runner_that_is_not_installed_is_one_line(served: Cli) -> None:
     assert done.stderr.splitlines()[-1] == 'stoker: runner "ray" is not installed; pip install "stoker[ray]"'
 
 
-@pytest.mark.parametrize("runner", RUNNERS[1:])
+@pytest.mark.parametrize(
+    "runner",
+    [
+        "processes",
+        # ``test_remote`` kills nodes of both, and these take minutes.
+        pytest.param("ray", marks=[needs("prefect_ray"), pytest.mark.nightly]),
+        pytest.param("dask", marks=[needs("prefect_dask"), pytest.mark.nightly]),
+    ],
+)
 def test_a_worker_that_is_killed_is_replaced_and_what_kills_it_is_named(runner: str, served: Cli) -> None:
     lines = [*LINES[:6], "die 2", "wait 0.1", *LINES[6:12], "die 99", "y"]
     recipe = served.recipe(lines)
@@ -102,7 +110,8 @@ def test_a_worker_that_is_killed_is_replaced_and_what_kills_it_is_named(runner: 
     assert served.journal().count("lines-6") == 3
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.8, 1.5, 2.5])
+# More moments at night; ``test_workers`` sends signals to a worker all the while it starts.
+@pytest.mark.parametrize("delay_s", [0.3, 1.5, *(pytest.param(s, marks=pytest.mark.nightly) for s in (0.0, 0.8, 2.5))])
 def test_ctrl_c_while_worker_processes_start_shows_no_traceback(delay_s: float, served: Cli) -> None:
     process = served.start("ingest", served.recipe(["wait 1"] * 12), "--runner", "processes", "--workers", "4")
     assert until(lambda: len(children(process.pid, b"spawn_main")) >= 2, 60)
