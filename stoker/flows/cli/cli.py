@@ -236,6 +236,9 @@ def _add_inspection(add: _Add, store: Parser) -> None:
     text = "what a version holds, and what was rejected"
     show = add("show", text, store, run="stoker.flows.cli.inspect:show")
     show.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)
+    text = "list each candidate that was rejected: reason, key, URL and detail, with tabs between them"
+    show.add_argument("--rejected", action="store_true", help=text)
+    show.add_argument("--reason", metavar="REASON", default="", help="list those that were rejected for this reason")
     text = "what changed between two versions: stoker diff digits@1 digits@2"
     diff = add("diff", text, store, run="stoker.flows.cli.inspect:diff")
     diff.add_argument("older", metavar="CORPUS[@V]")
@@ -243,7 +246,7 @@ def _add_inspection(add: _Add, store: Parser) -> None:
     text = "what became of a candidate, and why"
     why = add("why", text, store, run="stoker.flows.cli.inspect:why")
     why.add_argument("corpus", metavar="CORPUS[@V]")
-    why.add_argument("text", metavar="KEY-or-URL", help="its key, URL, page's URL or SHA-256")
+    why.add_argument("text", metavar="KEY-or-URL", help="its key, URL, page's URL or SHA-256, or a local file's path")
 
 
 def _add_upkeep(add: _Add, store: Parser) -> None:

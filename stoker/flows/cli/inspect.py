@@ -31,11 +31,40 @@ def show(arguments: Namespace) -> int:
     """Print a version's report, for a person or as JSON."""
     from stoker.flows.cli.show import print_version, version_json
 
-    manifest = load_manifest(load_settings(arguments).open_store(reading=True), arguments.corpus)
+    store = load_settings(arguments).open_store(reading=True)
+    manifest = load_manifest(store, arguments.corpus)
+    if arguments.rejected or arguments.reason:
+        return _rejected(store, manifest, arguments)
     if arguments.json:
         print_json(version_json(manifest))
     else:
         print_version(manifest, Console())
+    return 0
+
+
+def _rejected(store: "Store", manifest: "Manifest", arguments: Namespace) -> int:
+    """Print the candidates that are not in the version, one a line, in the order in which they were read."""
+    from stoker.flows.report.format import percent_text, visible
+    from stoker.flows.report.refusals import all_refusals
+    from stoker.flows.report.samples import SampleReader
+    from stoker.plugins import suggestion
+    from stoker.storage.errors import NotFound
+
+    if manifest.is_indexed:
+        raise NotFound(f"{manifest.reference}: Stoker did not write its tars, so what was rejected is unknown")
+    reasons = sorted(reason for reason, count in manifest.rejected.items() if count)
+    if arguments.reason and arguments.reason not in reasons:
+        hint = suggestion(arguments.reason, reasons) if reasons else "nothing was"
+        raise NotFound(f"{manifest.reference}: nothing was rejected as {arguments.reason!r}; {hint}")
+    found = all_refusals(SampleReader(store), manifest, reason=arguments.reason)
+    if arguments.json:
+        print_json({"reference": manifest.reference, "rejects": [refusal.to_json() for refusal in found]})
+        return 0
+    for refusal in found:
+        like = "" if refusal.similarity is None else f" ({percent_text(refusal.similarity)} alike)"
+        why = f"of {refusal.duplicate_of}{like}" if refusal.duplicate_of else refusal.detail
+        columns = (refusal.reason, refusal.key, refusal.url, why)
+        print("\t".join(visible(column) for column in columns))
     return 0
 
 
@@ -70,7 +99,7 @@ def why(arguments: Namespace) -> int:
     if not lineages:
         raise NotFound(
             f"{manifest.reference}: its sources never offered {arguments.text!r}; "
-            "expected a sample's key, URL, page's URL or SHA-256"
+            "expected a sample's key, URL, page's URL or SHA-256, or the path of a local file"
         )
     if arguments.json:
         stories = [lineage.to_json() for lineage in lineages]
@@ -91,6 +120,9 @@ def _of_local_file(store: "Store", manifest: "Manifest", text: str) -> "list[Lin
 
     if "://" in text:
         return []
+    # As records have it, below the folder that the source names: `stoker show --rejected` prints it so.
+    if found := find_lineages(store, manifest, f"file:{urllib.parse.quote(os.fsencode(text))}"):
+        return found
     path = Path(os.path.abspath(Path(text).expanduser()))
     # Records have paths below the folder that the source names: its name stands before them in the path.
     files = manifest.recipe.get("source", {}).get("files", "")

@@ -68,6 +68,25 @@ def refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "", numb
     return RefusalPage(tuple(entries), number, size, total)
 
 
+def all_refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "") -> Iterator[Refusal]:
+    """The refusals, of one reason or of all, part by part: each part's records are read once."""
+    dropped: dict[str, list[dict[str, Any]]] = {}  # by part; Any: Parquet values
+    if _count(manifest.decisions.dropped, reason):
+        for row in _drops(reader, manifest, reason).to_pylist():
+            dropped.setdefault(row["part"], []).append(row)
+    for part in manifest.parts:
+        if _count(part.rejected, reason):
+            for row in _rows(reader, part, reason):
+                yield _rejected(row, part)
+        if part.digest in dropped:
+            table = reader.table(part.records, part.records_sha256)
+            kept = table.filter(pc.is_null(table["reason"]))
+            keys = pa.array([row["key"] for row in dropped[part.digest]], pa.string())
+            records = {record["key"]: record for record in kept.filter(pc.is_in(kept["key"], keys)).to_pylist()}
+            for row in dropped[part.digest]:
+                yield _drop(row, records.get(row["key"], {}))
+
+
 def raw_member(
     reader: SampleReader, manifest: Manifest, digest: str, key: str, *extensions: str
 ) -> tuple[Part, Member]:
@@ -87,7 +106,7 @@ def _count(counts: Mapping[str, int], reason: str) -> int:
 
 
 def _rows(
-    reader: SampleReader, part: Part, reason: str, skip: int, most: int
+    reader: SampleReader, part: Part, reason: str, skip: int = 0, most: int | None = None
 ) -> Iterator[dict[str, Any]]:  # Any: Parquet
     table = reader.table(part.records, part.records_sha256)
     mask = pc.equal(table["reason"], reason) if reason else pc.is_valid(table["reason"])
@@ -109,27 +128,33 @@ def _rejected(row: Mapping[str, Any], part: Part) -> Refusal:  # Any: Parquet va
     )
 
 
-def _dropped(reader: SampleReader, manifest: Manifest, reason: str, skip: int, most: int) -> Iterator[Refusal]:
+def _drops(reader: SampleReader, manifest: Manifest, reason: str) -> pa.Table:
+    """The rules' decisions that left a sample out."""
     table = reader.table(manifest.decisions.key, manifest.decisions.sha256)
     mask = pc.equal(table["action"], "drop")
-    if reason:
-        mask = pc.and_(mask, pc.equal(table["value"], reason))
+    return table.filter(pc.and_(mask, pc.equal(table["value"], reason)) if reason else mask)
+
+
+def _dropped(reader: SampleReader, manifest: Manifest, reason: str, skip: int, most: int) -> Iterator[Refusal]:
     parts = {part.digest: part for part in manifest.parts}
-    for row in table.filter(mask).slice(skip, most).to_pylist():
+    for row in _drops(reader, manifest, reason).slice(skip, most).to_pylist():
         part = parts.get(row["part"])
-        record = (_find_record(reader, part, row["key"]) if part else None) or {}
-        yield Refusal(
-            key=row["key"],
-            reason=row["value"],
-            detail="",
-            rejected_by=row["rule"],
-            url=_text(record.get("url") or record.get("page_url")),
-            title=_text(record.get("caption") or record.get("title")),
-            part=row["part"],
-            duplicate_of=row["witness"] or "",
-            similarity=row["similarity"],
-            raw=bool(record),
-        )
+        yield _drop(row, (_find_record(reader, part, row["key"]) if part else None) or {})
+
+
+def _drop(row: Mapping[str, Any], record: Mapping[str, Any]) -> Refusal:  # Any: Parquet values
+    return Refusal(
+        key=row["key"],
+        reason=row["value"],
+        detail="",
+        rejected_by=row["rule"],
+        url=_text(record.get("url") or record.get("page_url")),
+        title=_text(record.get("caption") or record.get("title")),
+        part=row["part"],
+        duplicate_of=row["witness"] or "",
+        similarity=row["similarity"],
+        raw=bool(record),
+    )
 
 
 def _find_record(reader: SampleReader, part: Part, key: str) -> dict[str, Any] | None:  # Any: Parquet values

@@ -1,4 +1,4 @@
-"""Runs that wait: their names in Prefect's page, and which trainings are outdated before they begin."""
+"""Runs that wait: names in Prefect's page, parameters of a schedule that was changed, trainings that are outdated."""
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -45,6 +45,23 @@ def name_runs(due: Iterable[FlowRun]) -> None:
     with suppress(httpx.HTTPError, ObjectNotFound), get_client(sync_client=True) as client:
         for deployment in read_deployments(client).values():
             _name(client, deployment, [run for run in due if run.deployment_id == deployment.id])
+
+
+def renew_parameters(due: Iterable[FlowRun]) -> None:
+    """Give planned runs that are about to start the parameters that their schedule has now.
+
+    Prefect plans runs ahead and may do so from what it read just before `stoker schedule` changed it. Such a run is no
+    failure. What a person starts keeps the parameters that were chosen for it. All are checked when the run starts.
+    """
+    planned = [run for run in due if run.auto_scheduled and run.run_count == 0]
+    if not planned:
+        return
+    with get_client(sync_client=True) as client:
+        for deployment in read_deployments(client).values():
+            for run in planned:
+                if run.deployment_id == deployment.id and run.parameters != deployment.parameters:
+                    with suppress(ObjectNotFound):  # Prefect plans them anew: this one may be gone
+                        client.update_flow_run(run.id, parameters=deployment.parameters)
 
 
 def _name(client: SyncPrefectClient, deployment: DeploymentResponse, runs: Iterable[FlowRun]) -> None:

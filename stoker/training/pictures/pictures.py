@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+_CLASS_FIELD = "cls"  # where WebDataset tars written by others may have the class
+_MAX_CLASS_SIZE = 1000  # bytes of it that are read
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 MAX_PIXELS = 2**28  # of an image; Pillow's own limit is of the same size
 _AREA_FILTER_FROM = 1.5  # shrinking by more than this averages areas; otherwise fine patterns alias into coarse ones
@@ -76,7 +78,8 @@ class PictureMaker:
         ratio: width to height of a random crop: least and greatest.
         flip: mirror half of the images, in random crops only.
         grey: one channel, not three.
-        label: name of the record's value that is the class; None: no classes.
+        label: name of the record's value that is the class, or of the file in external tars that holds it; "label" is
+            the file ``cls`` there. None: no classes.
         classes: names of the classes; a class is the label's index among them. Empty: the label is a whole number and
             is the class itself.
         pinned: batches in pinned memory, for a GPU.
@@ -140,18 +143,26 @@ class PictureMaker:
         if self.label is None:
             return torch.empty(0, dtype=torch.int64)
         classes = np.empty(len(samples), np.int64)
-        for index, record in enumerate(samples.records()):
+        members = samples.column(_CLASS_FIELD if self.label == "label" else self.label)
+        for index, (record, member) in enumerate(zip(samples.records(), members, strict=True)):
             value = record.get(self.label)
-            if self.classes:
-                number = self._class_indices.get(str(value))
-            else:
-                number = value if isinstance(value, int) else None
+            if value is None and member is not None:  # external tars have it as a file
+                value = bytes(member[:_MAX_CLASS_SIZE]).decode("utf-8", "replace").strip()
+            number = self._class_indices.get(str(value)) if self.classes else _whole_number(value)
             if number is None:
-                raise CorruptSample(
-                    index, f"{samples.where(index)}: {self.label} is {value!r}, none of {len(self.classes)} classes"
+                expected = (
+                    f"none of {len(self.classes)} classes" if self.classes else "no whole number; name classes=..."
                 )
+                raise CorruptSample(index, f"{samples.where(index)}: {self.label} is {value!r}, {expected}")
             classes[index] = number
         return torch.from_numpy(classes)
+
+
+def _whole_number(value: object) -> int | None:
+    """A class as records and files have it: 7 or "7"."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value)
+    return value if isinstance(value, int) else None
 
 
 def decode_crop(

@@ -68,6 +68,27 @@ def test_list_and_why_say_what_the_page_s_api_says(run: Run) -> None:
     assert (story["key"], story["state"]) == ("shape-3", "kept")
 
 
+def test_show_lists_what_was_rejected_a_line_each(run: Run) -> None:
+    counts = {entry["reason"]: entry["count"] for entry in json.loads(run("show", "shapes", "--json")[1])["refused"]}
+    code, out, message = run("show", "shapes", "--rejected")
+    lines = [line.split("\t") for line in out.splitlines()]
+    assert (code, message) == (0, "")
+    assert all(len(line) == 4 and "".join(line).isprintable() for line in lines)
+    assert {reason: [line[0] for line in lines].count(reason) for reason in counts} == counts
+    assert len(lines) == sum(counts.values())
+    for reason, count in counts.items():
+        rejects = json.loads(run("show", "shapes", "--reason", reason, "--json")[1])["rejects"]
+        assert [entry["key"] for entry in rejects] == [line[1] for line in lines if line[0] == reason]
+        assert len(rejects) == count
+        for entry in rejects:
+            (story,) = json.loads(run("why", "shapes", entry["key"], "--json")[1])["stories"]
+            assert all(story[name] == entry[name] for name in ("reason", "detail", "by", "witness", "similarity"))
+    code, out, message = run("show", "shapes", "--reason", "exact_duplicat")
+    assert (code, out) == (1, "")
+    assert "did you mean" in message
+    assert message.count("\n") == 1
+
+
 def test_an_error_is_one_line_on_standard_error(run: Run) -> None:
     for words in (("show", "shapse"), ("why", "shapes", "nothing"), ("diff", "shapes@1", "shapes@9")):
         code, out, message = run(*words, "--json")
@@ -127,6 +148,7 @@ def test_why_finds_a_local_file_by_the_path_as_one_types_it(
     monkeypatch.chdir(folder.parent)
     for typed in (
         "some words/a.txt",
+        "file:some%20words/a.txt",
         "./some words/../some words/a.txt",
         str(folder / "a.txt"),
         "../texts/some words/a.txt",
@@ -134,4 +156,6 @@ def test_why_finds_a_local_file_by_the_path_as_one_types_it(
         assert main(["why", "words", typed, "--store", str(tmp_path / "store"), "--json"]) == 0
         (story,) = json.loads(capfd.readouterr().out)["stories"]
         assert story["record"]["url"] == "file:some%20words/a.txt"
+    monkeypatch.chdir(tmp_path)
+    assert main(["why", "words", "some words/a.txt", "--store", str(tmp_path / "store"), "--json"]) == 0
     assert main(["why", "words", "/elsewhere/some words/a.txt", "--store", str(tmp_path / "store")]) == 1

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,14 @@ def test_a_start_page_that_cannot_be_fetched_is_named_in_the_error(site: Site, c
         list(ImageUrls(start=site.url("/other")).partitions(context))
     with pytest.raises(RecipeError, match="start"):
         list(ImageUrls(start="example.org").partitions(context))
+
+
+def test_a_private_start_page_names_the_setting_that_allows_it(site: Site, tmp_path: Path) -> None:
+    web = replace(WEB, allow_private=False)
+    with pytest.raises(SourceBroken, match=r"STOKER_ALLOW_PRIVATE=127\.0\.0\.1$"):
+        list(ImageUrls(start=site.url("/")).partitions(Context(root=tmp_path, web=web, scratch=tmp_path)))
+    web.close()
+    assert site.log == []
 
 
 def test_an_image_may_be_the_start(site: Site, context: Context) -> None:

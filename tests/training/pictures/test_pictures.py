@@ -152,6 +152,20 @@ def test_classes_are_indices_of_the_names(tmp_path: Path) -> None:
     assert batch.classes.tolist() == [1, 0, 1]
 
 
+def test_classes_of_external_tars_are_files_and_text_is_a_number(tmp_path: Path) -> None:
+    image = encoded(drawn(40, 40))
+    files = [Sample(f"s{number}", {"jpg": image, "cls": b"%d\n" % number}, {}) for number in range(3)]
+    for label in ("label", "cls"):
+        (batch,) = stream(tmp_path, files, PictureMaker(16, label=label), shuffle=False)
+        assert batch.classes.tolist() == [0, 1, 2]
+    texts = [sample(number, image, label=f"{number + 5}") for number in range(2)]
+    (batch,) = stream(tmp_path, texts, PictureMaker(16, label="label"), shuffle=False)
+    assert batch.classes.tolist() == [5, 6]
+    cats = [sample(0, image, label="cat")]
+    with pytest.raises(CorruptSample, match=r"label is 'cat', no whole number; name classes="):
+        list(stream(tmp_path, cats, PictureMaker(16, label="label")))
+
+
 def test_a_maker_can_be_pickled_for_a_worker_process() -> None:
     maker = PictureMaker(20, crop="center", classes=("a", "b"), label="label")
     assert pickle.loads(pickle.dumps(maker)) == maker

@@ -9,7 +9,7 @@ EXAMPLES = {
     "schedule": ('stoker schedule photos.toml --cron "0 3 * * *" --train cnn', "stoker schedule --list"),
     "index": ("stoker index /data/laion --as laion", "stoker index s3://bucket/train-{000..127}.tar"),
     "list": ("stoker list", "stoker list --store s3://bucket/corpora --json"),
-    "show": ("stoker show photos", "stoker show photos@2 --json"),
+    "show": ("stoker show photos", "stoker show photos@2 --json", "stoker show photos --reason too_small"),
     "diff": ("stoker diff photos@1 photos@2",),
     "why": ("stoker why photos https://example.org/cat.jpg", "stoker why photos pictures/cat/1.jpg"),
     "gc": ("stoker gc", "stoker gc photos --delete --older-than 7d"),
