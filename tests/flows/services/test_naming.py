@@ -10,8 +10,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from stoker.flows.schedules.overview import TAG
 from stoker.flows.services.naming import renew_parameters
-from stoker.flows.services.schedule import TAG, _runs
+from stoker.flows.services.schedule import _runs
 from tests.flows.conftest import AUTH
 
 
