@@ -62,7 +62,10 @@ __all__ = ["PAGE_SIZE", "POOL", "POOL_TEMPLATE", "POOL_TYPE", "read_deployments"
 PAGE_SIZE = 200  # the most that the Prefect API returns
 _TRIGGER = ": train on every new version of "  # in the name of an automation
 _SLUG = "stoker"  # of our timetable in a deployment; the owner may add others in Prefect's page
-_RETRIES = 2  # of a request to a server that is busy
+_FIRST_RETRIES, _RETRIES = (
+    2,
+    5,
+)  # of requests to a server that is busy: whether it is there; of a change, about a minute
 _END_S = 15.0  # for runs under way, when their schedule is removed
 _UNDER_WAY = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 
@@ -87,8 +90,9 @@ def _connect(settings: Settings) -> Iterator[SyncPrefectClient]:
     """A client of the permanent Prefect server, the only one that runs schedules. Raises StokerError."""
     api = prefect_server.scheduling_api(settings)
     with (
-        temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: _RETRIES}),
+        temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: _FIRST_RETRIES}),
         prefect_server.connected(settings),
+        temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: _RETRIES}),
         get_client(sync_client=True) as client,
     ):
         try:

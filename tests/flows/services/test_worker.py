@@ -213,7 +213,7 @@ def test_a_run_has_the_home_of_the_scheduler_and_writes_no_file_that_it_names(
 
 
 def test_a_run_is_cancelled_from_prefects_page(scheduler: Cli, owner: Owner) -> None:
-    lines = [line for number in range(60) for line in (f"w{number}", "wait 0.5")]
+    lines = [line for number in range(600) for line in (f"w{number}", "wait 0.5")]  # longer than a busy machine takes
     done = scheduler("schedule", scheduler.recipe(lines, name="long"), "--interval", "300d")
     assert done.returncode == 0, done.stderr
     run = owner.run(str(owner.deployment("long")["id"]))
