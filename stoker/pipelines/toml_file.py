@@ -2,7 +2,6 @@
 
 import os
 import stat
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ def read(path: Path, *, check: Callable[[os.stat_result], object] | None = None)
     ``check`` is called with the open file's status, and raises what it likes; such a file must be a plain one, because
     a pipe would make who reads it wait for ever. Raises OSError and TomlError.
     """
+    import tomllib  # here: every command reads settings, most from no file
+
     # Without O_NONBLOCK a pipe to which nobody writes holds us already here.
     with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if check else 0)), "rb") as file:
         if check is not None:

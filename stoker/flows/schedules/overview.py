@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from stoker.flows import running
 from stoker.flows.report.format import visible
 from stoker.flows.runs import INTERRUPTED, RETRYING
-from stoker.flows.schedules import environment, parameters
+from stoker.flows.schedules import environment, parameters, record
 from stoker.flows.schedules.timetable import Timetable
 from stoker.flows.settings import Settings, inherited
 from stoker.storage.errors import NotFound, StokerError
@@ -54,7 +54,7 @@ class ScheduleRow:
     """A schedule as it is now; times are ISO 8601 in its own time zone, "" for none."""
 
     name: str
-    flow: str  # "ingest" or "train"
+    flow: str  # "ingest" or "train"; "?" if Prefect does not know it
     when: str
     timezone: str
     recipe: str  # the file; "" for a training
@@ -136,7 +136,28 @@ def read(settings: Settings, ask: Reader) -> Overview:
     deployments = ask("/deployments/filter", deployments=tagged, limit=_MOST_SCHEDULES, sort="NAME_ASC")
     own = _as_scheduler(settings)
     rows = [_row(ask, deployment, flows.get(deployment["flow_id"], "?"), own) for deployment in deployments]
-    return Overview(tuple(rows), _failed(ask, flows))
+    if len(deployments) < _MOST_SCHEDULES:
+        known = {deployment["name"] for deployment in deployments}
+        rows += [_unknown(name) for name in record.names(settings.home) if name not in known]
+    return Overview(tuple(sorted(rows, key=lambda row: row.name)), _failed(ask, flows))
+
+
+def _unknown(name: str) -> ScheduleRow:
+    """The row of a schedule that this home has and Prefect does not: its database was lost, or never heard of it."""
+    return ScheduleRow(
+        name=name,
+        flow="?",
+        when="",
+        timezone="UTC",
+        recipe="",
+        paused=False,
+        next_run="",
+        running=False,
+        last=None,
+        then=None,
+        problem="the Prefect server does not know it; schedule it again, or remove it (stoker schedule --remove NAME)",
+        warning="",
+    )
 
 
 def _as_scheduler(settings: Settings) -> Settings:
@@ -224,9 +245,13 @@ def _outcome(run: Mapping[str, Any], zone: tzinfo) -> Outcome:  # Any: JSON valu
     return Outcome(name, _in_zone(at, zone), reason)
 
 
+_AS_WE_SAY = {"Deployment concurrency limit reached.": "the run before it was still going on"}
+
+
 def _one_line(text: str) -> str:
     match = _PREFIX.match(text)
-    return (text[match.end() :] if match else text).partition("\n")[0]
+    line = (text[match.end() :] if match else text).partition("\n")[0]
+    return _AS_WE_SAY.get(line, line)
 
 
 def _in_zone(moment: str | None, zone: tzinfo) -> str:

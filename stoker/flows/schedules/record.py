@@ -63,6 +63,11 @@ def save(home: Path, name: str, record: Record) -> None:
     private.write_private(_path(home, name), json.dumps(asdict(record)))
 
 
+def names(home: Path) -> list[str]:
+    """The schedules that were made in this home and not removed, sorted."""
+    return sorted(path.stem for path in (home / FOLDER).glob("*.json") if _NAME.fullmatch(path.stem))
+
+
 def remove(home: Path, name: str) -> None:
     """Forget a schedule: its runs are refused from now on."""
     _path(home, name).unlink(missing_ok=True)

@@ -304,7 +304,14 @@ def remove(settings: Settings, name: str) -> int:
     NotFound.
     """
     with _connect(settings) as client:
-        deployment = _deployment(client, name)
+        try:
+            deployment = _deployment(client, name)
+        except NotFound:
+            if name not in record.names(settings.home):
+                raise
+            with record.locked(settings.home):  # Prefect's database was lost: only the home knows it
+                record.remove(settings.home, name)
+            return 0
         _pause(client, deployment, paused=True)
         ended = _end_runs(client, deployment)
         client.delete_resource_owned_automations(_resource(deployment))

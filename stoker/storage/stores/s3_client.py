@@ -140,8 +140,13 @@ def _connect(connection: S3Connection) -> Any:  # Any: S3Client, whose module is
 
 def _session(connection: S3Connection) -> Any:  # Any: boto3 has no types of its own
     import boto3  # slow to import: only for S3
+    import botocore.session
 
+    core = None
+    if connection.access_key is not None:  # a profile of the environment, which may be gone, has no say then
+        core = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     return boto3.session.Session(
+        botocore_session=core,
         aws_access_key_id=connection.access_key,
         aws_secret_access_key=connection.secret_key,
         region_name=connection.region,

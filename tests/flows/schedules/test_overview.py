@@ -4,12 +4,15 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from stoker.flows.schedules import record
 from stoker.flows.schedules.overview import Outcome, Overview, Reader, Watch, _outcome, read
+from stoker.flows.schedules.record import Record
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 from tests.flows.conftest import Cli, until
@@ -63,6 +66,21 @@ def test_a_prefect_that_is_busy_or_gone_is_one_line(cli: Cli, words: tuple[str, 
         cli.variables["STOKER_PREFECT_URL"] = api
         assert "HTTP 503" in cli.refused("schedule", *words)
     assert "the Prefect server does not answer" in cli.refused("schedule", *words)
+
+
+def test_a_schedule_that_prefect_lost_is_named(cli: Cli) -> None:
+    record.save(cli.folder / ".stoker", "words", Record(nonces=("1",)))
+    with answering(200, b"[]") as api:
+        cli.variables["STOKER_PREFECT_URL"] = api
+        listed = cli("schedule", "--list")
+        assert (listed.returncode, listed.stderr) == (0, "")
+        assert listed.stdout.splitlines()[1].startswith("  cannot run: the Prefect server does not know it; ")
+
+
+def test_a_run_left_out_is_told_in_our_words() -> None:
+    message = "Deployment concurrency limit reached."
+    run = {"state_name": "Cancelled", "state_type": "CANCELLED", "state": {"message": message, "timestamp": ""}}
+    assert _outcome(run, UTC).reason == "the run before it was still going on"
 
 
 def test_a_reason_is_one_line_without_control_characters() -> None:

@@ -115,7 +115,12 @@ def test_an_interval_really_ingests_pauses_resumes_and_goes(up: Cli) -> None:
     wrong = up("schedule", "--remove", "tiemd")
     assert (wrong.returncode, wrong.stderr) == (1, "stoker: no schedule is called 'tiemd'; did you mean 'timed'?\n")
     assert up("schedule", "--remove", "timed").returncode == 0
-    assert "timed" not in up("schedule", "--list").stdout
+    record.save(up.folder / ".stoker", "lost", Record(nonces=("1",)))  # as if Prefect's database was deleted
+    listed = up("schedule", "--list").stdout
+    assert "timed" not in listed
+    assert "lost" in listed
+    assert up("schedule", "--remove", "lost").returncode == 0
+    assert "lost" not in up("schedule", "--list").stdout
 
 
 @pytest.mark.slow

@@ -301,3 +301,14 @@ def test_a_proxy_of_the_environment_is_not_asked_for_loopback(
     store = replace(s3_store, region="eu-west-1")  # another client than the other tests'
     store.write("a", b"x")
     assert store.read("a") == b"x"
+
+
+def test_a_profile_of_the_environment_has_no_say_where_keys_are_given(
+    s3_store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "gone")
+    s3_store.write("profile/a", b"1")
+    assert replace(s3_store, region="eu-central-1").read("profile/a") == b"1"  # by a client that is made now
+    unkeyed = replace(s3_store, access_key=None, secret_key=None)
+    with pytest.raises(StorageRefused, match=r"profile \(gone\)"):
+        unkeyed.read("profile/a")
