@@ -84,7 +84,7 @@ def test_braces_that_the_shell_expanded_are_one_corpus(theirs: Cli) -> None:
     [
         (("nowhere",), "no .tar there among 0 objects; name the folder that holds the tars"),
         (("theirs/train/{000..002}.tar",), "train/001.tar: no such object and 1 more; correct the pattern"),
-        (("http://example.org/a.tar",), "no such kind; expected s3://bucket/prefix or a folder"),
+        (("http://example.org/a.tar",), "no such kind; expected s3://bucket/prefix, file:///folder or a folder"),
         (("theirs", "theirs/val"), "'theirs'; name one folder, or tars of one folder"),
         (("theirs/train/000.tar", "theirs/val/016.tar"), "2 folders; name one folder, or tars of one folder"),
     ],

@@ -114,7 +114,7 @@ def test_list_names_the_newest_versions(reports: dict[str, Report]) -> None:
 
 
 def test_an_empty_store_says_what_to_do() -> None:
-    assert "stoker ingest" in printed(lambda console: show.print_corpora(MemoryStore(), console))
+    assert "`stoker example`" in printed(lambda console: show.print_corpora(MemoryStore(), console))
 
 
 def test_a_corpus_whose_manifest_is_damaged_hides_no_other(store: MemoryStore) -> None:

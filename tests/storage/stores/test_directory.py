@@ -221,7 +221,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_object_or_none(store: Dire
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("", "expected s3://bucket/prefix or a folder"),
+        ("", "expected s3://bucket/prefix, file:///folder or a folder"),
         ("ftp://host/folder", "ftp://...: no such kind"),
         ("file://host/folder", "expected three slashes"),
         ("file://", "expected three slashes"),

@@ -4,6 +4,7 @@ EXAMPLES = {
     "up": ("stoker up --detach",),
     "open": ("stoker open digits", "stoker open prefect", "stoker open --print"),
     "down": ("stoker down",),
+    "example": ("stoker example", "stoker example digits"),
     "check": ("stoker check photos.toml", "stoker check photos.toml --sample 10"),
     "ingest": ("stoker ingest photos.toml", "stoker ingest photos.toml --runner processes --workers 8"),
     "schedule": ('stoker schedule photos.toml --cron "0 3 * * *" --train cnn', "stoker schedule --list"),
