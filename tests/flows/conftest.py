@@ -51,10 +51,10 @@ class Cli:
             check=False,
         )
 
-    def refused(self, *words: str) -> str:
+    def refused(self, *words: str, code: int = 1) -> str:
         """The one line of a refusal, after which nothing is in the store."""
         done = self(*words)
-        assert done.returncode == 1, done.stderr
+        assert done.returncode == code, done.stderr
         assert done.stdout == ""
         lines = [line for line in done.stderr.splitlines() if line.startswith("stoker: ")]
         assert len(lines) == 1

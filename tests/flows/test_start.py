@@ -13,17 +13,17 @@ WORDS = ["one", "two", "three"]
 
 
 def test_a_store_of_no_known_kind_is_one_line(cli: Cli) -> None:
-    assert "gs" in cli.refused("ingest", cli.recipe(WORDS), "--store", "gs://bucket")
+    assert "gs" in cli.refused("ingest", cli.recipe(WORDS), "--store", "gs://bucket", code=2)
 
 
 @pytest.mark.parametrize("words", [("list",), ("show", "words"), ("why", "words", "x"), ("gc",), ("verify", "words")])
 def test_a_store_that_cannot_be_one_is_one_line_for_commands_that_read(words: tuple[str, ...], cli: Cli) -> None:
-    for store, message in (
-        ("s3:/x", "stoker: --store: s3:/x: no URL; did you mean s3://x?"),
-        ("/etc/passwd", "store /etc/passwd: a file"),
-        ("nowhere", "no such folder"),
+    for store, message, code in (
+        ("s3:/x", "stoker: --store: s3:/x: no URL; did you mean s3://x?", 2),
+        ("/etc/passwd", "store /etc/passwd: a file", 1),
+        ("nowhere", "no such folder", 1),
     ):
-        assert message in cli.refused(*words, "--store", store)
+        assert message in cli.refused(*words, "--store", store, code=code)
     assert not (cli.folder / "nowhere").exists()
 
 

@@ -187,6 +187,8 @@ def killed(command: list[str], events: int, after_s: float) -> int:
     try:
         assert process.stdout is not None
         kind, step = process.stdout.readline().split()
+        if kind == "new":
+            kind, step = process.stdout.readline().split()
         assert kind == "start"
         for _ in range(events - 1):
             assert process.stdout.readline()
