@@ -115,6 +115,11 @@ class Reader:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as response:  # noqa: S310  # as above
                 return json.loads(response.read(_MAX_ANSWER))
         except urllib.error.HTTPError as error:
+            if error.code in (401, 403):
+                raise StokerError(
+                    f"{self.api}: the Prefect server refuses this user (HTTP {error.code}); "
+                    "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what that server expects"
+                ) from None
             hint = "it is busy; try again" if error.code in (429, 503) else "see `stoker up`"
             raise StokerError(f"{self.api}: the Prefect server answered HTTP {error.code}; {hint}") from None
         except (OSError, ValueError) as error:

@@ -49,7 +49,8 @@ def answering(status: int, payload: bytes = b"{}") -> Iterator[str]:
     ("status", "payload", "message"),
     [
         (503, b"{}", "the Prefect server answered HTTP 503; it is busy; try again"),
-        (401, b"{}", "the Prefect server answered HTTP 401; see `stoker up`"),
+        (401, b"{}", "the Prefect server refuses this user (HTTP 401); set PREFECT_API_AUTH_STRING or "),
+        (404, b"{}", "the Prefect server answered HTTP 404; see `stoker up`"),
         (200, b"<html>", "the Prefect server does not answer (Expecting value"),
     ],
 )
