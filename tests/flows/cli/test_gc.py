@@ -191,6 +191,7 @@ def shas(cli: Cli) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly  # test_orphans.py does it in one process
 def test_after_kills_only_what_versions_need_is_left_and_the_same_ingest_gives_the_same_bytes(
     tmp_path: Path, prefect_url: str
 ) -> None:

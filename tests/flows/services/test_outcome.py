@@ -43,7 +43,7 @@ def test_a_failed_run_is_tried_again_and_its_owner_is_told(
     monkeypatch.setitem(scheduler.variables, "STOKER_ATTEMPTS", "1")
     recipe = scheduler.recipe(["one", "busy 2"], name="told")
     with receiving() as (url, received):
-        words = ("--interval", "300d", "--retries", "1", "--retry-wait", "1s", "--notify", url, "--notify-versions")
+        words = ("--cron", "0 3 1 1 *", "--retries", "1", "--retry-wait", "1s", "--notify", url, "--notify-versions")
         done = scheduler("schedule", recipe, *words)
         assert done.returncode == 0, done.stderr
         deployment = owner.deployment("told")
@@ -68,7 +68,7 @@ def test_a_failed_run_is_tried_again_and_its_owner_is_told(
 @pytest.mark.slow
 def test_a_run_whose_process_is_killed_is_tried_again_and_its_tasks_are_buried(scheduler: Cli, owner: Owner) -> None:
     recipe = scheduler.recipe(["one", "wait 60"], name="killed")
-    words = ("--interval", "300d", "--retries", "1", "--retry-wait", "1h")
+    words = ("--cron", "0 3 1 1 *", "--retries", "1", "--retry-wait", "1h")
     assert scheduler("schedule", recipe, *words).returncode == 0
     run = owner.run(owner.deployment("killed")["id"])
     chosen = {"flow_runs": {"id": {"any_": [run]}}, "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
