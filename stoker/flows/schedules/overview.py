@@ -38,6 +38,8 @@ _MAX_ANSWER = 32 * 2**20  # bytes
 _MAX_REASON = 400  # characters
 _PREFIX = re.compile(r"(?:Flow run encountered an exception: )(?:[A-Za-z_][\w.]*: )?")
 _REFRESH_S, _FIRST_WAIT_S = 10.0, 1.0
+# Of a schedule that this home has: Prefect's database was lost, or never heard of it.
+_LOST = "the Prefect server does not know it; schedule it again, or remove it (stoker schedule --remove NAME)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +56,17 @@ class ScheduleRow:
     """A schedule as it is now; times are ISO 8601 in its own time zone, "" for none."""
 
     name: str
-    flow: str  # "ingest" or "train"; "?" if Prefect does not know it
-    when: str
-    timezone: str
-    recipe: str  # the file; "" for a training
-    paused: bool
-    next_run: str
-    running: bool
-    last: Outcome | None  # of the last run that did or tried its work
-    then: Outcome | None  # of a newer one that did not: cancelled, or it waits to be tried again
-    problem: str  # why its next run cannot do its work, and what to do; "" if nothing is known
-    warning: str  # what its next run will change
+    flow: str = "?"  # "ingest" or "train"; "?" if Prefect does not know it
+    when: str = ""
+    timezone: str = "UTC"
+    recipe: str = ""  # the file; "" for a training
+    paused: bool = False
+    next_run: str = ""
+    running: bool = False
+    last: Outcome | None = None  # of the last run that did or tried its work
+    then: Outcome | None = None  # of a newer one that did not: cancelled, or it waits to be tried again
+    problem: str = ""  # why its next run cannot do its work, and what to do; "" if nothing is known
+    warning: str = ""  # what its next run will change
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,26 +145,8 @@ def read(settings: Settings, ask: Reader) -> Overview:
     rows = [_row(ask, deployment, flows.get(deployment["flow_id"], "?"), own) for deployment in deployments]
     if len(deployments) < _MOST_SCHEDULES:
         known = {deployment["name"] for deployment in deployments}
-        rows += [_unknown(name) for name in record.names(settings.home) if name not in known]
+        rows += [ScheduleRow(name, problem=_LOST) for name in record.names(settings.home) if name not in known]
     return Overview(tuple(sorted(rows, key=lambda row: row.name)), _failed(ask, flows))
-
-
-def _unknown(name: str) -> ScheduleRow:
-    """The row of a schedule that this home has and Prefect does not: its database was lost, or never heard of it."""
-    return ScheduleRow(
-        name=name,
-        flow="?",
-        when="",
-        timezone="UTC",
-        recipe="",
-        paused=False,
-        next_run="",
-        running=False,
-        last=None,
-        then=None,
-        problem="the Prefect server does not know it; schedule it again, or remove it (stoker schedule --remove NAME)",
-        warning="",
-    )
 
 
 def _as_scheduler(settings: Settings) -> Settings:
@@ -213,8 +197,6 @@ def _row(ask: Reader, deployment: Mapping[str, Any], flow: str, own: Settings) -
         running=any(run["state_type"] == "RUNNING" for run in pending),
         last=_outcome(last, zone) if last else None,
         then=_outcome(then, zone) if then else None,
-        problem="",
-        warning="",
     )
     return _judged(row, deployment, own)
 

@@ -115,7 +115,6 @@ def _prefect(listener: socket.socket, settings: Settings, token: str, *, tempora
 def _web(listener: socket.socket, settings: Settings) -> None:
     import uvicorn
 
-    from stoker.flows import private
     from stoker.flows.page.security import accepted_hosts
     from stoker.flows.page.web import make_app
     from stoker.flows.schedules.overview import Watch

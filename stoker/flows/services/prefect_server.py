@@ -188,14 +188,14 @@ def _check_access(api: Api) -> None:
         raise StokerError(f"{api.url}: no API of a Prefect server (HTTP {status}); {_api_hint(api.url)}") from None
     except (httpx.HTTPError, RuntimeError, ValueError) as error:  # Prefect says by RuntimeError that versions differ
         text = str(error).partition("\n")[0]
-        hint = "see STOKER_PREFECT_URL" if api.url.rstrip("/").endswith("/api") else _api_hint(api.url)
+        hint = _api_hint(api.url, "see STOKER_PREFECT_URL")
         raise StokerError(f"{api.url}: the Prefect server cannot be used: {text}; {hint}") from None
 
 
-def _api_hint(url: str) -> str:
-    """What to write in place of an address that is no API."""
+def _api_hint(url: str, otherwise: str = "expected an address as http://host:4200/api") -> str:
+    """What to write in place of an address that is no API; ``otherwise`` if it looks like one."""
     if url.rstrip("/").endswith("/api"):
-        return "expected an address as http://host:4200/api"
+        return otherwise
     return f"did you mean {url.rstrip('/')}/api?"
 
 

@@ -62,10 +62,8 @@ __all__ = ["PAGE_SIZE", "POOL", "POOL_TEMPLATE", "POOL_TYPE", "read_deployments"
 PAGE_SIZE = 200  # the most that the Prefect API returns
 _TRIGGER = ": train on every new version of "  # in the name of an automation
 _SLUG = "stoker"  # of our timetable in a deployment; the owner may add others in Prefect's page
-_FIRST_RETRIES, _RETRIES = (
-    2,
-    5,
-)  # of requests to a server that is busy: whether it is there; of a change, about a minute
+_FIRST_RETRIES = 2  # of requests to a server that is busy, while it is asked whether it is there
+_RETRIES = 5  # of those of a change: about a minute
 _END_S = 15.0  # for runs under way, when their schedule is removed
 _UNDER_WAY = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 
@@ -177,37 +175,21 @@ def _deploy(
         raise RecipeError(f"{name} is another schedule already; `stoker schedule --remove {name}` ends that one")
     # A run that lasts longer than its interval: no second one starts beside it. A training waits for the one before.
     strategy = ConcurrencyLimitStrategy.CANCEL_NEW if flow == "ingest" else ConcurrencyLimitStrategy.ENQUEUE
-    schema = scheduling.schema(parameters)
+    content: dict[str, Any] = {  # Any: fields of Prefect's deployments
+        "work_pool_name": POOL,
+        "parameters": parameters,
+        "parameter_openapi_schema": scheduling.schema(parameters),
+        "description": description,
+        "enforce_parameter_schema": False,
+        "concurrency_limit": 1,
+        "concurrency_options": ConcurrencyOptions(collision_strategy=strategy),
+    }
     schedule = None if timetable is None else _prefect_schedule(timetable)
     if previous is None:
-        client.create_deployment(
-            flow_id=flow_id,
-            name=name,
-            work_pool_name=POOL,
-            schedules=[]
-            if schedule is None
-            else [DeploymentScheduleCreate(schedule=schedule, active=True, slug=_SLUG)],
-            parameters=parameters,
-            parameter_openapi_schema=schema,
-            description=description,
-            tags=[TAG],
-            enforce_parameter_schema=False,
-            concurrency_limit=1,
-            concurrency_options=ConcurrencyOptions(collision_strategy=strategy),
-        )
+        own = [] if schedule is None else [DeploymentScheduleCreate(schedule=schedule, active=True, slug=_SLUG)]
+        client.create_deployment(flow_id=flow_id, name=name, schedules=own, tags=[TAG], **content)
         return Scheduled(name, paused=False)
-    update = DeploymentUpdate.model_validate(
-        {
-            "work_pool_name": POOL,
-            "parameters": parameters,
-            "parameter_openapi_schema": schema,
-            "description": description,
-            "tags": sorted({TAG, *previous.tags}),
-            "enforce_parameter_schema": False,
-            "concurrency_limit": 1,
-            "concurrency_options": ConcurrencyOptions(collision_strategy=strategy),
-        }
-    )
+    update = DeploymentUpdate.model_validate(content | {"tags": sorted({TAG, *previous.tags})})
     if schedule is not None:
         ours = [known for known in previous.schedules if known.slug in (_SLUG, None)]
         active = ours[0].active if ours else True  # it may be switched off in Prefect's page
@@ -215,8 +197,8 @@ def _deploy(
     client.update_deployment(previous.id, update)
     for run in _runs(client, previous.id, StateType.SCHEDULED):
         if run.run_count or not run.auto_scheduled:  # a timetable's others are made anew by Prefect
-            own = {name: run.parameters[name] for name in ("corpus", "resume") if name in run.parameters}
-            client.update_flow_run(run.id, parameters=parameters | (own if flow == "train" else {}))
+            chosen = {name: run.parameters[name] for name in ("corpus", "resume") if name in run.parameters}
+            client.update_flow_run(run.id, parameters=parameters | (chosen if flow == "train" else {}))
     return Scheduled(name, paused=previous.paused)
 
 
