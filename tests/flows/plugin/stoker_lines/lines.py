@@ -48,21 +48,22 @@ class Lines(Source):
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """Do what the lines say."""
-        journal = context.root / self.journal
-        _note(journal, partition.name)
+        _note(context.root / self.journal, partition.name)
+        own = context.root / f"{self.path}.journal"  # of this file alone: "busy" and "die" count in it
+        _note(own, partition.name)
         for line in partition.payload["lines"]:
             word, _, rest = line.partition(" ")
             if word == "wait":
                 time.sleep(float(rest))
             elif word == "busy":
-                if _count(journal, partition.name) <= int(rest):
+                if _count(own, partition.name) <= int(rest):
                     raise SourceUnavailable(f"{partition.name}: busy")
             elif word == "big":
                 yield Candidate(Sample("big", {"bin": bytes(int(rest))}, {"licence": "CC0-1.0"}))
             elif word == "broken":
                 raise SourceBroken(f"{partition.name}: malformed")
             elif word == "die":  # the process: by a signal, as often as it is told
-                if _count(journal, partition.name) <= int(rest):
+                if _count(own, partition.name) <= int(rest):
                     os.kill(os.getpid(), signal.SIGKILL)
             elif word == "bug":
                 raise ZeroDivisionError("a bug")
