@@ -42,7 +42,7 @@ demo-stop:  ## stop what the demo left running; its data stay in .stoker
 
 test:  ## everything that CI runs: format, lint, types, layers, all tests
 check:  ## the same without the slow tests
-check: PYTEST_ARGS += -m "not slow"
+check: PYTEST_ARGS += -m "not slow and not nightly"
 test check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -54,7 +54,7 @@ nightly: $(VENV)/.installed-dev  ## tests that take many minutes: signals at fif
 	$(BIN)/pytest -n $(WORKERS) -m nightly $(PYTEST_ARGS)
 
 test-lowest: .venv-lowest/.installed  ## the fast tests with the lowest versions that are declared, on Python 3.11
-	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not nightly" $(PYTEST_ARGS)
 
 .venv-lowest/.installed: pyproject.toml constraints-lowest.txt
 	@for candidate in $(PYTHON311) python3.11 $$HOME/.pyenv/versions/3.11.*/bin/python; do \
