@@ -22,6 +22,8 @@ def test_a_document_is_read(tmp_path: Path) -> None:
     [
         (b"a = \xff", r"not UTF-8 \(byte 4\)"),
         (b"a = ", "not TOML"),
+        (b"b = 1\n" + b"a." * 30_000 + b"a = 1", "line 2: a key of more than 100 parts"),
+        (b"x = {b = 1, " + b"'a' . " * 30_000 + b"a = 1}", "line 1: a key of more than 100 parts"),
         (b"a = " + b"[" * 100_000, "nested too deeply"),
         (b"#" * (2**24 + 1), "more than 16 MiB"),
     ],

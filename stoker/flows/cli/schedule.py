@@ -171,10 +171,11 @@ def _change_schedules(arguments: Namespace, settings: Settings) -> int:
 def _list(arguments: Namespace, settings: Settings) -> int:
     """Print the schedules, each with its last result and what is wrong with it."""
     from stoker.flows.schedules import overview
+    from stoker.flows.schedules.api import Reader
     from stoker.flows.services import prefect_server
 
     api = prefect_server.scheduling_api(settings)
-    found = overview.read(settings, overview.Reader(api.url, api.auth))
+    found = overview.read(settings, Reader(api.url, api.auth))
     if arguments.json:
         print(json.dumps([asdict(row) for row in found.schedules], indent=1))
     elif not found.schedules:

@@ -1,41 +1,32 @@
-"""All schedules and the last failed runs, read from Prefect's API: what `stoker schedule --list` and the page show.
+"""All schedules and the last failed runs, read from Prefect's API: what `stoker schedule --list` and the page show."""
 
-By plain HTTP and without Prefect's client, whose import takes seconds.
-"""
-
-import base64
-import json
 import logging
 import re
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from stoker.flows import running
 from stoker.flows.report.format import visible
 from stoker.flows.runs import INTERRUPTED, RETRYING
-from stoker.flows.schedules import environment, parameters, record
+from stoker.flows.schedules import problems, record
+from stoker.flows.schedules.api import Reader
+from stoker.flows.schedules.problems import MAX_REASON
 from stoker.flows.schedules.timetable import Timetable
-from stoker.flows.settings import Settings, inherited
-from stoker.storage.errors import NotFound, StokerError
+from stoker.flows.settings import Settings
+from stoker.storage.errors import StokerError
 
 _log = logging.getLogger(__name__)
 
-POOL = "stoker"
 TAG = "stoker"
 FLOWS = ("ingest", "train", "verify")
 _REAL = ("COMPLETED", "FAILED", "CRASHED")
 _TERMINAL = [*_REAL, "CANCELLED"]
 _PENDING = ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING"]
 _MOST_SCHEDULES, _MOST_FAILED, _LOOKED_AT = 200, 10, 20
-_MAX_ANSWER = 32 * 2**20  # bytes
-_MAX_REASON = 400  # characters
 _PREFIX = re.compile(r"(?:Flow run encountered an exception: )(?:[A-Za-z_][\w.]*: )?")
 _REFRESH_S, _FIRST_WAIT_S = 10.0, 1.0
 # Of a schedule that this home has: Prefect's database was lost, or never heard of it.
@@ -95,69 +86,17 @@ class Overview:
         }
 
 
-@dataclass
-class Reader:
-    """Reads a Prefect server's API.
-
-    Args:
-        api: its address, ``http://host:4200/api``.
-        auth: "owner:TOKEN" for a server of `stoker up`; "": what the user's own variables say.
-        timeout_s: of each request.
-    """
-
-    api: str
-    auth: str = field(default="", repr=False)
-    timeout_s: float = 5.0
-
-    def __call__(self, path: str, **body: Any) -> Any:  # Any: JSON values
-        """The answer to a filter. Raises StokerError."""
-        headers = {"Content-Type": "application/json"} | self._authorization()
-        request = urllib.request.Request(self.api + path, json.dumps(body).encode(), headers)  # noqa: S310  # http(s): checked
-        try:
-            with urllib.request.urlopen(request, timeout=self.timeout_s) as response:  # noqa: S310  # as above
-                return json.loads(response.read(_MAX_ANSWER))
-        except urllib.error.HTTPError as error:
-            if error.code in (401, 403):
-                raise StokerError(
-                    f"{self.api}: the Prefect server refuses this user (HTTP {error.code}); "
-                    "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what that server expects"
-                ) from None
-            hint = "it is busy; try again" if error.code in (429, 503) else "see `stoker up`"
-            raise StokerError(f"{self.api}: the Prefect server answered HTTP {error.code}; {hint}") from None
-        except (OSError, ValueError) as error:
-            text = visible(str(getattr(error, "reason", error)), most=200)
-            raise StokerError(f"{self.api}: the Prefect server does not answer ({text}); see `stoker up`") from None
-
-    def _authorization(self) -> dict[str, str]:
-        variables = inherited()
-        if auth := self.auth or variables.get("PREFECT_API_AUTH_STRING", ""):
-            return {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode("ascii")}
-        key = variables.get("PREFECT_API_KEY", "")
-        return {"Authorization": f"Bearer {key}"} if key else {}
-
-
 def read(settings: Settings, ask: Reader) -> Overview:
     """All schedules and the last failed runs. Raises StokerError."""
     flows = {flow["id"]: str(flow["name"]) for flow in ask("/flows/filter", flows={"name": {"any_": list(FLOWS)}})}
     tagged = {"tags": {"all_": [TAG]}}
     deployments = ask("/deployments/filter", deployments=tagged, limit=_MOST_SCHEDULES, sort="NAME_ASC")
-    own = _as_scheduler(settings)
+    own = problems.as_scheduler(settings)
     rows = [_row(ask, deployment, flows.get(deployment["flow_id"], "?"), own) for deployment in deployments]
     if len(deployments) < _MOST_SCHEDULES:
         known = {deployment["name"] for deployment in deployments}
         rows += [ScheduleRow(name, problem=_LOST) for name in record.names(settings.home) if name not in known]
     return Overview(tuple(sorted(rows, key=lambda row: row.name)), _failed(ask, flows))
-
-
-def _as_scheduler(settings: Settings) -> Settings:
-    """The settings with the clusters that the scheduler has: it runs the schedules."""
-    ray = environment.recorded_address(settings, "ray_address")
-    dask = environment.recorded_address(settings, "dask_address")
-    return replace(
-        settings,
-        ray_address=settings.ray_address if ray is None else ray,
-        dask_address=settings.dask_address if dask is None else dask,
-    )
 
 
 def _failed(ask: Reader, flows: Mapping[str, str]) -> tuple[FailedRun, ...]:
@@ -186,19 +125,22 @@ def _row(ask: Reader, deployment: Mapping[str, Any], flow: str, own: Settings) -
     then = waiting or (ended[0] if ended and ended[0] is not last else None)
     planned = [run["expected_start_time"] for run in pending if run["state_name"] in ("Scheduled", "Late")]
     given = deployment.get("parameters") or {}
-    row = ScheduleRow(
+    recipe = visible(given["recipe"], most=500) if isinstance(given.get("recipe"), str) else ""
+    problem, warning = problems.find(flow, recipe, deployment, own)
+    return ScheduleRow(
         name=visible(deployment["name"], most=120),
         flow=flow,
         when=str(timetable) if timetable else "on every new version",
         timezone=timetable.timezone if timetable else "UTC",
-        recipe=visible(given["recipe"], most=500) if isinstance(given.get("recipe"), str) else "",
+        recipe=recipe,
         paused=bool(deployment.get("paused")),
         next_run=_in_zone(min(planned), zone) if planned and not deployment.get("paused") else "",
         running=any(run["state_type"] == "RUNNING" for run in pending),
         last=_outcome(last, zone) if last else None,
         then=_outcome(then, zone) if then else None,
+        problem=problem,
+        warning=warning,
     )
-    return _judged(row, deployment, own)
 
 
 def _runs(ask: Reader, this: Mapping[str, Any], types: list[str], *, sort: str, limit: int) -> list[dict[str, Any]]:
@@ -227,7 +169,7 @@ def _outcome(run: Mapping[str, Any], zone: tzinfo) -> Outcome:  # Any: JSON valu
     state = run.get("state") or {}
     text = str(state.get("message") or "").strip()
     name = visible(run.get("state_name") or "?", most=60)
-    reason = "" if run.get("state_type") == "COMPLETED" else visible(_one_line(text), most=_MAX_REASON)
+    reason = "" if run.get("state_type") == "COMPLETED" else visible(_one_line(text), most=MAX_REASON)
     at = run.get("next_scheduled_start_time") if run.get("state_type") == "SCHEDULED" else state.get("timestamp")
     return Outcome(name, _in_zone(at, zone), reason)
 
@@ -245,52 +187,6 @@ def _in_zone(moment: str | None, zone: tzinfo) -> str:
     if not moment:
         return ""
     return datetime.fromisoformat(moment).astimezone(zone).isoformat(timespec="seconds")
-
-
-def _judged(row: ScheduleRow, deployment: Mapping[str, Any], own: Settings) -> ScheduleRow:  # Any: JSON values
-    """The row with what keeps its next run from its work, and with what that run will change."""
-    if deployment.get("work_pool_name") != POOL:
-        return replace(row, problem="its work pool is gone; run `stoker down` and `stoker up`, or schedule it again")
-    if not own.prefect_url and running.load(own.home).find_alive("schedule") is None:
-        log = own.home / "logs" / "schedule.log"
-        return replace(row, problem=f"the scheduler does not run; see {log}, run `stoker down` and `stoker up`")
-    given = deployment.get("parameters") or {}
-    try:
-        parameters.verify(row.flow, str(deployment["name"]), given, own)
-        resolved = parameters.resolve(row.flow, str(deployment["name"]), given, own)
-    except StokerError as error:
-        return replace(row, problem=visible(str(error), most=_MAX_REASON))
-    return replace(row, warning=_recipe_warning(row, resolved) if row.flow == "ingest" else "")
-
-
-_digests: dict[tuple[str, str, int], str] = {}  # of versions, which never change
-
-
-def _recipe_warning(row: ScheduleRow, resolved: Mapping[str, Any]) -> str:  # Any: what a flow takes
-    """Whether the newest version was made by another recipe than the file now says."""
-    from pathlib import Path
-
-    from stoker.pipelines.recipe import parse
-    from stoker.storage.versions import catalog
-    from stoker.storage.versions.manifest import load_manifest
-
-    recipe = parse(resolved["recipe"], root=Path(resolved["root"]))
-    try:
-        store = Settings.from_json(resolved["settings"]).open_store()
-        newest = max(catalog.versions(store, recipe.corpus), default=None)
-        if newest is None:
-            return ""
-        key = (store.url, recipe.corpus, newest)
-        if key not in _digests:
-            _digests[key] = load_manifest(store, f"{recipe.corpus}@{newest}").recipe_digest
-    except NotFound:
-        return ""
-    except StokerError as error:
-        return visible(str(error), most=_MAX_REASON)
-    if _digests[key] == recipe.digest:
-        return ""
-    reference = f"{recipe.corpus}@{newest}"
-    return f"{reference} was made by another recipe than {row.recipe} is now, which the next run will use"
 
 
 class Watch:

@@ -131,7 +131,8 @@ def _web(listener: socket.socket, settings: Settings) -> None:
 
 
 def _overview(settings: Settings) -> "Overview":
-    from stoker.flows.schedules.overview import Reader, read
+    from stoker.flows.schedules.api import Reader
+    from stoker.flows.schedules.overview import read
 
     api = prefect_server.scheduling_api(settings)
     return read(settings, Reader(api.url, api.auth, timeout_s=_OVERVIEW_S))

@@ -37,31 +37,24 @@ def name_planned_runs() -> None:
             _name(client, deployment, _scheduled(client, [deployment.id], limit=_MOST_NAMED))
 
 
-def name_runs(due: Iterable[FlowRun]) -> None:
-    """Give runs that are about to start their names."""
-    due = list(due)
-    if not due:
-        return
-    with suppress(httpx.HTTPError, ObjectNotFound), get_client(sync_client=True) as client:
-        for deployment in read_deployments(client).values():
-            _name(client, deployment, [run for run in due if run.deployment_id == deployment.id])
-
-
-def renew_parameters(due: Iterable[FlowRun]) -> None:
-    """Give planned runs that are about to start the parameters that their schedule has now.
+def prepare_runs(due: Iterable[FlowRun]) -> None:
+    """Give runs that are about to start their names, and planned ones the parameters that their schedule has now.
 
     Prefect plans runs ahead and may do so from what it read just before `stoker schedule` changed it. Such a run is no
     failure. What a person starts keeps the parameters that were chosen for it. All are checked when the run starts.
     """
-    planned = [run for run in due if run.auto_scheduled and run.run_count == 0]
-    if not planned:
+    due = list(due)
+    if not due:
         return
     with get_client(sync_client=True) as client:
         for deployment in read_deployments(client).values():
-            for run in planned:
-                if run.deployment_id == deployment.id and run.parameters != deployment.parameters:
+            runs = [run for run in due if run.deployment_id == deployment.id]
+            for run in runs:
+                if run.auto_scheduled and run.run_count == 0 and run.parameters != deployment.parameters:
                     with suppress(ObjectNotFound):  # Prefect plans them anew: this one may be gone
                         client.update_flow_run(run.id, parameters=deployment.parameters)
+            with suppress(httpx.HTTPError, ObjectNotFound):  # as above
+                _name(client, deployment, runs)
 
 
 def _name(client: SyncPrefectClient, deployment: DeploymentResponse, runs: Iterable[FlowRun]) -> None:

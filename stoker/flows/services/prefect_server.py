@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from stoker.flows import private, running
 from stoker.flows.private import make_private, open_log
+from stoker.flows.schedules.api import REFUSALS, refusal
 from stoker.flows.services.door import auth_string
 from stoker.flows.services.probe import http_status
 from stoker.flows.settings import Settings, inherited, prepare_environment, put_environment
@@ -171,18 +172,13 @@ def _check_access(api: Api) -> None:
     import httpx
     from prefect.client.orchestration import get_client
 
-    remedy = (
-        "it was started anew; run the command again"
-        if api.auth
-        else "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what that server expects"
-    )
     try:
         with get_client(sync_client=True) as client:
             client.read_flows(limit=1)
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
-        if status in (401, 403):
-            raise StokerError(f"{api.url}: the Prefect server refuses this user (HTTP {status}); {remedy}") from None
+        if status in REFUSALS:
+            raise StokerError(refusal(api.url, status, known=bool(api.auth))) from None
         if status in (429, 502, 503, 504):
             raise StokerError(f"{api.url}: the Prefect server is busy (HTTP {status}); try again") from None
         raise StokerError(f"{api.url}: no API of a Prefect server (HTTP {status}); {_api_hint(api.url)}") from None

@@ -42,8 +42,9 @@ from stoker.flows.report.format import visible
 from stoker.flows.runs import PUBLISHED_EVENT
 from stoker.flows.schedules import parameters as scheduling
 from stoker.flows.schedules import record
-from stoker.flows.schedules.overview import POOL, TAG
+from stoker.flows.schedules.overview import TAG
 from stoker.flows.schedules.parameters import Retries
+from stoker.flows.schedules.problems import POOL
 from stoker.flows.schedules.record import Record
 from stoker.flows.schedules.timetable import Timetable
 from stoker.flows.services import prefect_server

@@ -119,8 +119,7 @@ class Worker(BaseWorker[Configuration, BaseVariables, Result]):
         """Start the due runs, but for trainings of a version that has a newer one waiting."""
         due = [entry.flow_run for entry in flow_run_response if entry.flow_run.id not in self._submitting_flow_run_ids]
         outdated = await anyio.to_thread.run_sync(naming.cancel_outdated, due)
-        await anyio.to_thread.run_sync(naming.renew_parameters, due)
-        await anyio.to_thread.run_sync(naming.name_runs, [run for run in due if run.id not in outdated])
+        await anyio.to_thread.run_sync(naming.prepare_runs, [run for run in due if run.id not in outdated])
         kept = [entry for entry in flow_run_response if entry.flow_run.id not in outdated]
         return await super()._submit_scheduled_flow_runs(kept)
 

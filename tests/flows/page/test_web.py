@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from stoker.flows.page.web import make_app
-from stoker.flows.schedules.overview import FailedRun, Outcome, Overview, Reader, ScheduleRow, Watch
+from stoker.flows.schedules.api import Reader
+from stoker.flows.schedules.overview import FailedRun, Outcome, Overview, ScheduleRow, Watch
 from stoker.flows.schedules.overview import read as read_overview
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StorageUnavailable

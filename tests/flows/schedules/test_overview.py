@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from stoker.flows.schedules import record
-from stoker.flows.schedules.overview import Outcome, Overview, Reader, Watch, _outcome, read
+from stoker.flows.schedules.api import Reader
+from stoker.flows.schedules.overview import Outcome, Overview, Watch, _outcome, read
 from stoker.flows.schedules.record import Record
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError

@@ -67,12 +67,12 @@ def test_a_failed_run_is_tried_again_and_its_owner_is_told(
 
 @pytest.mark.slow
 def test_a_run_whose_process_is_killed_is_tried_again_and_its_tasks_are_buried(scheduler: Cli, owner: Owner) -> None:
-    recipe = scheduler.recipe(["one", "wait 60"], name="killed")
+    recipe = scheduler.recipe(["one", "wait 600"], name="killed")  # it is killed long before
     words = ("--cron", "0 3 1 1 *", "--retries", "1", "--retry-wait", "1h")
     assert scheduler("schedule", recipe, *words).returncode == 0
     run = owner.run(owner.deployment("killed")["id"])
     chosen = {"flow_runs": {"id": {"any_": [run]}}, "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
-    assert until(lambda: owner("POST", "/task_runs/filter", **chosen), 120)
+    assert until(lambda: owner("POST", "/task_runs/filter", **chosen), 240)
     (process,) = [
         int(path.name)
         for path in Path("/proc").iterdir()
