@@ -14,26 +14,20 @@ from datetime import UTC, datetime
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web import opt_out
 from stoker.pipelines.web.http.addresses import NoSuchHost, PrivateAddress, Resolver
+from stoker.pipelines.web.http.codings import decode_content
+from stoker.pipelines.web.http.faults import BodyTooLarge, DeadlineExceeded, IncompleteResponse, ProtocolError
 from stoker.pipelines.web.http.hosts import Cancelled, Host, Hosts, WaitTooLong
+from stoker.pipelines.web.http.kept import stays_silent
+from stoker.pipelines.web.http.response import Response
 from stoker.pipelines.web.http.sinks import Sink
-from stoker.pipelines.web.http.wire import (
-    BodyTooLarge,
-    Deadline,
-    DeadlineExceeded,
-    IncompleteBody,
-    ProtocolError,
-    Response,
-    connect,
-    decode_content,
-    send_get,
-)
+from stoker.pipelines.web.http.wire import Connection, Deadline, connect, send_get
 from stoker.pipelines.web.links import host_of, origin_of
 from stoker.pipelines.web.policy import Fetched, WebPolicy
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 OVERLOAD_STATUSES = frozenset({429, 502, 503, 504})  # the server, not the page, is in trouble
 RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
-MAX_DRAINED = 1 << 14  # bytes of an unwanted body that are read so that the connection can be reused
+MAX_DRAINED = 1 << 14  # bytes of an unwanted body that are read so that the connection can be kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,41 +107,59 @@ class RequestSender:
         except ProtocolError as error:
             request.sink.restart()
             return FetchFailure("corrupt", str(error), name, counts_as_outage=False)
-        except IncompleteBody as error:
+        except IncompleteResponse as error:
             return FetchFailure("truncated", str(error), name, counts_as_outage=False)
         except BodyTooLarge as error:
             return Rejected("too_large", str(error))
 
     def _send(self, request: FetchRequest, url: str, host: Host) -> Outcome:
-        """Send on an idle connection if there is one, else on a new one; keep the connection if it can be reused."""
-        headers = {"User-Agent": self._user_agent, "Accept": request.accept, **request.sink.headers()}
+        """Send on a kept connection if one may be used, and on a new one if that leaves any doubt."""
         origin = origin_of(url)
-        connection = self._hosts.take_connection(host, origin)
-        response: Response | None = None
-        reusable = False
+        # What a download has received is worth more than a connection.
+        kept = None if request.sink.resumes else host.kept.take(origin)
+        if kept is not None:
+            kept.deadline = request.deadline
+            outcome = self._send_on_kept(request, url, host, kept)
+            if outcome is not None:
+                return outcome
+            request.sink.restart()
+        connection = connect(url, self._resolver, request.deadline)
+        return self._send_on(request, url, host, connection)[0]
+
+    def _send_on_kept(self, request: FetchRequest, url: str, host: Host, connection: Connection) -> Outcome | None:
+        """The outcome on a connection that was used before; None if it may be another request's. See ``kept``."""
+        began = time.monotonic()
         try:
-            if connection is not None:
-                connection.deadline = request.deadline
-                try:
-                    response = send_get(connection, url, headers)
-                except (ConnectionError, ProtocolError):  # the server closed it just now: that is no failed attempt
-                    connection.close()
-            if connection is None or response is None:
-                connection = connect(url, self._resolver, request.deadline)
-                response = send_get(connection, url, headers)
+            outcome, orderly = self._send_on(request, url, host, connection, kept=True)
+        except (ConnectionError, ssl.SSLError, ProtocolError, IncompleteResponse, BodyTooLarge):
+            return None  # the server may have closed it just now: that is no failed attempt
+        request.deadline.extend(min(connection.slowest_s, time.monotonic() - began))
+        return outcome if orderly or isinstance(outcome, Fetched) else None
+
+    def _send_on(
+        self, request: FetchRequest, url: str, host: Host, connection: Connection, *, kept: bool = False
+    ) -> tuple[Outcome, bool]:
+        """The outcome of a request on this connection, and whether the connection was kept after it."""
+        headers = {"User-Agent": self._user_agent, "Accept": request.accept, **request.sink.headers()}
+        orderly = False
+        try:
+            response = send_get(connection, url, headers)
             outcome = self._classify(request, url, host, response)
             if not isinstance(outcome, Fetched):
                 _drain(response)
-            reusable = response.is_reusable()
-            return outcome
+            orderly = response.is_orderly()
+            if response.has_surplus() or (kept and not stays_silent(connection)):
+                orderly = False
+                host.kept.distrust()
+                if kept:
+                    raise ProtocolError("a response that nobody asked for")
+            return outcome, orderly
         finally:
-            if response is not None:
-                response.close()
-            if connection is not None:
-                if reusable:
-                    self._hosts.keep_connection(host, origin, connection)
-                else:
-                    connection.close()
+            if orderly:
+                host.kept.keep(origin_of(url), connection)
+                self._hosts.note_kept(host)
+            else:
+                connection.close()
 
     def _classify(self, request: FetchRequest, url: str, host: Host, response: Response) -> Outcome:
         """The outcome by status and headers; the body is read only if it is wanted."""
@@ -156,7 +168,7 @@ class RequestSender:
             return self._server_failure(url, host, response)
         host.record_answer()
         if status in REDIRECT_STATUSES:
-            # http.client reads headers as Latin-1; most servers mean UTF-8.
+            # Headers are read as Latin-1; most servers mean UTF-8.
             location = response.headers.get("location", "").encode("latin-1").decode("utf-8", "replace")
             return Redirect(location) if location else Rejected("redirects", f"HTTP {status} without Location")
         if status == 416 and request.sink.size:
@@ -223,11 +235,11 @@ def _rejected_status(status: int) -> Rejected | None:
 
 
 def _drain(response: Response) -> None:
-    """Read the rest of a short body, so that the connection can be reused."""
+    """Read the rest of a short body, so that the connection can be kept."""
     try:
         for _ in response.body(MAX_DRAINED):
             pass
-    except (BodyTooLarge, IncompleteBody, ProtocolError, OSError):
+    except (BodyTooLarge, IncompleteResponse, ProtocolError, OSError):
         return
 
 

@@ -10,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stoker.pipelines.web.http.wire import Connection
+from stoker.pipelines.web.http.kept import KeptConnections
 
 MAX_HOSTS = 4096
-MAX_IDLE = 64  # open connections that wait for their next request, over all hosts
+MAX_KEPT = 64  # hosts with connections that wait for their next request
 _CANCEL_POLL_S = 0.2  # how soon a waiting thread sees that it is cancelled
 
 
@@ -32,7 +32,7 @@ class Host:
         self.lock = threading.Lock()
         self.slots = threading.BoundedSemaphore(connections)
         self.interval_s = interval_s
-        self.idle: dict[str, list[Connection]] = {}  # by origin: one host may serve http and https
+        self.kept = KeptConnections(connections)
         self._next = 0.0
         self._paused_until = 0.0
         self._cooldown_until = 0.0
@@ -103,7 +103,7 @@ class Hosts:
         self._slots = threading.BoundedSemaphore(connections)
         self._lock = threading.Lock()
         self._hosts: OrderedDict[str, tuple[Host, int]] = OrderedDict()  # with the number of its users
-        self._idle = 0
+        self._keeping: OrderedDict[Host, None] = OrderedDict()  # the ones that kept connections last
 
     @contextmanager
     def acquire(self, name: str, cancel: threading.Event | None) -> Iterator[Host]:
@@ -124,47 +124,21 @@ class Hosts:
         finally:
             self._release(name)
 
-    def take_connection(self, host: Host, origin: str) -> Connection | None:
-        """An idle connection to the origin that can be reused, if there is one."""
-        while True:
-            with host.lock:
-                idle = host.idle.get(origin)
-                connection = idle.pop() if idle else None
-            if connection is None:
-                return None
-            with self._lock:
-                self._idle -= 1
-            if connection.is_reusable():
-                return connection
-            connection.close()
-
-    def keep_connection(self, host: Host, origin: str, connection: Connection) -> None:
-        """Keep the connection for the next request to the origin; close it if too many are idle."""
+    def note_kept(self, host: Host) -> None:
+        """The host keeps a connection; the one that did longest ago closes its own if there are too many."""
         with self._lock:
-            keep = self._idle < MAX_IDLE
-            self._idle += keep
-        if not keep:
-            connection.close()
-            return
-        connection.last_used = time.monotonic()
-        with host.lock:
-            host.idle.setdefault(origin, []).append(connection)
+            self._keeping[host] = None
+            self._keeping.move_to_end(host)
+            dropped = self._keeping.popitem(last=False)[0] if len(self._keeping) > MAX_KEPT else None
+        if dropped is not None:
+            dropped.kept.close()
 
     def close(self) -> None:
         """Close all idle connections."""
         with self._lock:
             hosts = [host for host, _ in self._hosts.values()]
         for host in hosts:
-            self._close_idle(host)
-
-    def _close_idle(self, host: Host) -> None:
-        with host.lock:
-            connections = [connection for idle in host.idle.values() for connection in idle]
-            host.idle.clear()
-        for connection in connections:
-            connection.close()
-        with self._lock:
-            self._idle -= len(connections)
+            host.kept.close()
 
     def _hold(self, name: str) -> Host:
         """The host, counted as in use; the name moves to the end of the order in which hosts are dropped."""
@@ -177,7 +151,7 @@ class Hosts:
                 unused = [key for key, (state, users) in self._hosts.items() if not users and state.is_idle()]
                 dropped = [self._hosts.pop(key)[0] for key in unused[: MAX_HOSTS // 8]]
         for state in dropped:
-            self._close_idle(state)
+            state.kept.close()
         return host
 
     def _release(self, name: str) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from stoker.pipelines.web.http.wire import ProtocolError, Response
+from stoker.pipelines.web.http.codings import codings_of
+from stoker.pipelines.web.http.faults import ProtocolError
+from stoker.pipelines.web.http.response import Response
 
 
 class Sink(Protocol):
@@ -14,6 +16,7 @@ class Sink(Protocol):
 
     size: int  # bytes written so far
     limit: int  # bytes of the whole body, at most
+    resumes: bool  # whether a later attempt goes on where an earlier one ended
     seconds_per_byte: float  # deadline that each byte received adds; 0: the deadline holds for a body of any size
 
     def headers(self) -> Mapping[str, str]:
@@ -41,6 +44,7 @@ class Sink(Protocol):
 class MemorySink:
     """Keeps the body in memory. Each attempt starts from the first byte."""
 
+    resumes = False
     seconds_per_byte = 0.0
 
     def __init__(self, limit: int) -> None:
@@ -89,6 +93,8 @@ class FileSink:
     A file may have any size, so the time allowed grows with the bytes received, at ``bytes_per_second``.
     """
 
+    resumes = True
+
     def __init__(self, path: Path, limit: int, *, bytes_per_second: float) -> None:
         self.limit = limit
         self.seconds_per_byte = 1 / bytes_per_second
@@ -117,7 +123,7 @@ class FileSink:
                 raise ProtocolError("another part of the body than was asked for")
             return
         self.restart()
-        compressed = response.headers.get("content-encoding", "identity").strip().lower() != "identity"
+        compressed = bool(codings_of(response.headers.get("content-encoding", "")))
         self._validator = "" if compressed else _validator(response)
 
     def write(self, piece: bytes) -> None:

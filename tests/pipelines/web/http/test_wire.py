@@ -95,20 +95,19 @@ def test_a_response_that_is_not_http_is_transient(site: Site, web: Web, raw: byt
     assert isinstance(get(web, site, "/a"), Transient)
 
 
-def test_connections_are_reused(site: Site, web: Web) -> None:
-    for number in range(5):
-        site.pages[f"/{number}"] = Reply(b"x") if number % 2 else Reply(b"no", 404)
-        get(web, site, f"/{number}")
-    assert len({request.connection for request in site.log}) == 1
+@pytest.mark.parametrize("size", [1, 9, 17, 40])
+def test_a_head_that_is_cut_is_truncated_and_tried_again(site: Site, web: Web, size: int) -> None:
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-A: b\r\n\r\nhere"
+    site.pages["/a"] = [Reply(raw=whole[:size]), Reply(raw=whole)]
+    site.pages["/b"] = Reply(raw=whole[:size])
+    assert isinstance(get(web, site, "/a"), Fetched)
+    outcome = get(web, site, "/b")
+    assert (reason(outcome), isinstance(outcome, Transient)) == ("truncated", True)
 
 
-def test_a_reused_connection_that_the_server_closed_is_no_failed_attempt(site: Site) -> None:
-    web = replace(FAST, attempts=1)
-    site.pages["/a"] = [Reply(b"x", headers={"Connection": "keep-alive"}), Reply(b"y")]
-    site.pages["/b"] = Reply(
-        raw=b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nz"
-    )  # keeps open in words, closes in deed
-    try:
-        assert all(isinstance(get(web, site, path), Fetched) for path in ("/b", "/a", "/b", "/a"))
-    finally:
-        web.close()
+def test_a_header_behind_a_line_without_a_colon_counts(site: Site, web: Web) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nthis is no header\r\n"
+    site.pages["/a"] = Reply(raw=head + b"\r\nx")
+    site.pages["/b"] = Reply(raw=head + b"X-Robots-Tag: noai\r\n\r\nx")
+    assert isinstance(get(web, site, "/a"), Fetched)
+    assert reason(get(web, site, "/b")) == "opted_out"

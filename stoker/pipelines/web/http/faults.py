@@ -1,0 +1,17 @@
+"""Errors of a response: too large, cut, or not HTTP as RFC 9110 and RFC 9112 have it."""
+
+
+class BodyTooLarge(Exception):
+    """The body has more bytes than allowed."""
+
+
+class IncompleteResponse(Exception):
+    """The connection ended before the response did."""
+
+
+class ProtocolError(Exception):
+    """The response is not HTTP, or has a Content-Encoding that was not asked for."""
+
+
+class DeadlineExceeded(TimeoutError):
+    """The time for the whole response is over."""
