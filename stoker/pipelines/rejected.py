@@ -29,7 +29,7 @@ REASONS = {
     "too_small": "fewer pixels than asked for",
     "aspect_ratio": "longer and thinner than asked for",
     "too_short": "less text or video than asked for",
-    "too_long": "more text than asked for",
+    "too_long": "more text or video than asked for",
     "wrong_language": "another language than asked for",
     "no_label": "no label was found",
     # wiki pages

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
 from PIL import Image
@@ -17,16 +17,18 @@ from stoker.pipelines.images.codec import Format, encode
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
-from stoker.pipelines.video.frames import FrameTimes, VideoFrame, VideoReader, check_library
+from stoker.pipelines.video.frames import VideoFrame, VideoReader, check_library
 from stoker.pipelines.video.names import (
     MAX_TEXT,
     Record,
     check_lists,
     check_names,
+    clean_name,
     partitions_from_lists,
     partitions_from_names,
     video_key,
 )
+from stoker.pipelines.video.selection import FrameTimes
 from stoker.pipelines.web.pages.licences import spdx_id
 from stoker.pipelines.web.policy import Transient
 from stoker.storage.shards.sample import Sample
@@ -42,15 +44,20 @@ class VideoFrames(Source):
     its path. A damaged video gives the frames that can be decoded, and one reject. Of a list, the columns title,
     licence, author, attribution, label, caption and page_url go to the record.
 
+    A record's ``time_s`` counts from the file's start, as players show it; ``offset_s`` is the time of the video's
+    first frame. ``pts`` is the file's own time stamp in units of ``time_base``, a fraction of a second, on a clock that
+    shows ``container_start_s`` at the file's start (absent: 0). Where time stamps step back or jump, as in joined
+    recordings, times go on one frame after the last one, and ``time_note`` says so.
+
     Args:
         videos (text or list, default none): paths or globs, relative to the recipe, and http(s) URLs.
         lists (text or list, default none): list files with one video a row (txt, csv, tsv, jsonl, parquet).
         url_column (text, default "url"): column of the lists with the path or URL.
         frames_per_second (number, default 1): frames taken of each second of the video.
         label ("", "folder" or "video", default ""): label where the list gives none: name of the folder or the video.
-        start_s (number, default 0): seconds from the video's first frame at which to begin.
-        end_s (number, default 0): seconds at which to end; 0: the video's end.
-        max_frames (number, default 10000): frames of one video, at most.
+        start_s (number, default 0): seconds from the file's start at which to begin.
+        end_s (number, default 0): seconds from the file's start at which to end; 0: the video's end.
+        max_frames (number, default 10000): frames of one video, at most; what would be more is one reject, too_long.
         short_side (number, default 0): pixels; frames with a longer short side are reduced to it; 0: never.
         format ("jpg", "png" or "webp", default "jpg"): format in which the frames are stored.
         quality (number, default 90): quality of jpg and webp, 1 to 100.
@@ -107,7 +114,7 @@ class VideoFrames(Source):
         key = video_key(payload["identity"])
         record: Record = {
             "url": payload["url"],
-            **_label(self.label, payload["url"]),
+            **_label(self.label, payload),
             **payload["record"],
             "group": key,
         }
@@ -173,10 +180,11 @@ class VideoFrames(Source):
         frames = 0
         for frame in video.frames(times):
             frames += 1
-            yield self._candidate(frame, key, _merge_metadata(video.metadata, record), fetched_at)
+            described = _merge_metadata(video.metadata, record) | video.facts
+            yield self._candidate(frame, key, described, fetched_at)
         fault = video.fault
         if fault is None and not frames:
-            fault = Rejected("too_short", f"it ends at {float(video.length):.3f} s, before start_s = {self.start_s:g}")
+            fault = Rejected("too_short", _describe_span(video, self))
         if fault is not None:
             detail = f"{fault.detail}; {frames} frames were taken" if frames else fault.detail
             sample = Sample(key, {}, _merge_metadata(video.metadata, record), {"fetched_at": fetched_at})
@@ -184,6 +192,8 @@ class VideoFrames(Source):
 
     def _candidate(self, frame: VideoFrame, key: str, record: Record, fetched_at: str) -> Candidate:
         record = record | {"video": key, "time_s": round(float(frame.time), 6), "pts": frame.pts}
+        if frame.note:
+            record["time_note"] = frame.note
         name = f"{key}-{round(frame.time * 1000):09d}"
         measures = {"fetched_at": fetched_at}
         if isinstance(frame.picture, Rejected):
@@ -202,6 +212,14 @@ def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
 
 
+def _describe_span(video: VideoReader, source: VideoFrames) -> str:
+    """Why no frame lies within the bounds of the recipe."""
+    begin, end = video.facts.get("offset_s", 0.0), float(video.length)
+    if source.end_s and begin >= source.end_s:
+        return f"it begins at {begin:.3f} s, not before end_s = {source.end_s:g}"
+    return f"it ends at {end:.3f} s, before start_s = {source.start_s:g}"
+
+
 def _merge_metadata(metadata: Mapping[str, str], record: Record) -> Record:
     """The record, completed from the video file's metadata; what the record has already stays."""
     copyright_text = metadata.get("copyright") or ""
@@ -216,8 +234,10 @@ def _merge_metadata(metadata: Mapping[str, str], record: Record) -> Record:
     return {name: text for name, text in clean.items() if text} | record
 
 
-def _label(kind: str, url: str) -> Record:
-    """The label from a video's URL or path: the name of its folder, or its own name."""
-    path = PurePosixPath(unquote(urlsplit(url).path or url.removeprefix("file:")))
+def _label(kind: str, payload: Mapping[str, Any]) -> Record:
+    """The label from a video's path or URL: the name of its folder, or its own name."""
+    # A file outside of the recipe's folder has a URL without folders; its path has them.
+    text = payload.get("path") or unquote(urlsplit(payload["url"]).path)
+    path = PurePosixPath(text)
     label = path.parent.name if kind == "folder" else path.stem if kind == "video" else ""
-    return {"label": label} if label else {}
+    return {"label": clean_name(label)} if label else {}

@@ -4,10 +4,11 @@ The file is read once from its beginning; groups of pictures that hold no wanted
 imported when a file is opened, so that recipes can be parsed without it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from PIL import Image
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video.containers import demuxer_of, describe_truncation
-from stoker.pipelines.video.packet_runs import Packet, packet_runs
+from stoker.pipelines.video.packet_runs import Packet, Run, packet_runs
 from stoker.pipelines.video.picture import frame_to_image
+from stoker.pipelines.video.selection import FrameTimes, Selection, TimedFrame
+from stoker.pipelines.video.timeline import MAX_REORDERED, TimeLine, dts_is_right, seems_in_decoding_order
 from stoker.storage.errors import StokerError
 
 MAX_PIXELS = 1 << 25  # of a frame: 8K fits
 _MAX_PACKETS = 20_000_000  # days of video; bounds a file that would never end
 _ATTACHED_PICTURE = 0x400  # FFmpeg's flag of a stream that is a cover picture
+_MAX_AHEAD_PIXELS = 1 << 26  # of frames that are held to look at the order of their time stamps
 _MAX_RESUMES = 64  # how often reading goes on after a fault of the container
 # Codecs whose decoders can begin at any key frame. With others (GIF) the container may flag every frame as a key.
 _SEEKABLE_CODECS = (
@@ -41,34 +45,13 @@ Frame = Any  # av.VideoFrame
 
 
 @dataclass(frozen=True, slots=True)
-class FrameTimes:
-    """Wanted times: ``start`` and every ``1 / per_second`` seconds from there, before ``end``."""
-
-    per_second: Fraction
-    start: Fraction = Fraction(0)  # seconds
-    end: Fraction | None = None  # seconds; None: the video's end
-    limit: int = 1_000_000  # frames
-
-    def at(self, number: int) -> Fraction:
-        """Time ``number``, counted from 0, in seconds.
-
-        >>> FrameTimes(Fraction(2), start=Fraction(1)).at(3)
-        Fraction(5, 2)
-        """
-        return self.start + number / self.per_second
-
-    def first_from(self, time: Fraction) -> int:
-        """The number of the first time that is not before ``time`` (seconds)."""
-        return max(0, -int((self.start - time) * self.per_second // 1))
-
-
-@dataclass(frozen=True, slots=True)
 class VideoFrame:
     """A frame as an upright RGB image with square pixels, or why it cannot be shown."""
 
-    time: Fraction  # seconds from the video's first frame
+    time: Fraction  # seconds from the container's start
     pts: int  # the file's own time stamp
     picture: Image.Image | Rejected
+    note: str = ""  # what was corrected in the file's time stamps up to here
 
 
 @dataclass
@@ -77,14 +60,17 @@ class VideoReader:
 
     path: Path
     metadata: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)  # columns of the record, Any: JSON
     packets: int = 0
     decoded: int = 0  # frames
     damaged: int = 0  # packets that do not decode
-    length: Fraction = Fraction(0)  # seconds from the first to the last frame that was decoded
+    length: Fraction = Fraction(0)  # seconds from the container's start to the last frame that was decoded
     fault: Rejected | None = None  # what is wrong with the file as a whole
+    _cut_at: Fraction | None = None  # seconds at which the limit of frames ended the reading
+    _finished: bool = False  # the stream was read to its end
 
     def frames(self, times: FrameTimes, *, skip: bool = True) -> Iterator[VideoFrame]:
-        """The frame that is on screen at each of the times, each frame once.
+        """The frame that is on screen at each of the times, each frame once. Before the first frame, that one is.
 
         With ``skip``, groups of pictures that hold no wanted frame are read and not decoded; the result is the same.
         Raises StokerError when PyAV is not installed. A fault of the file does not raise: it is in ``fault``.
@@ -116,8 +102,16 @@ class VideoReader:
             codec = stream.codec_context
             codec.options = {"max_pixels": str(MAX_PIXELS)}
             codec.thread_count = 1  # with more, the frames decoded from damaged data depend on thread timing
-            runs = packet_runs(self._packets(av, container, stream), seekable=skip and codec.name in _SEEKABLE_CODECS)
-            yield from self._select(av, stream, runs, times)
+            line = _time_line(container, stream, demuxer)
+            packets = line.forward(self._packets(av, container, stream))
+            runs = packet_runs(packets, seekable=skip and codec.name in _SEEKABLE_CODECS)
+            aspect = stream.sample_aspect_ratio
+            for shown in self._select(av, stream, runs, line, Selection(times)):
+                yield _to_video_frame(shown, aspect, line.note(shown.time))
+            if self._cut_at is not None:
+                end = _announced_end(container, stream)
+                of = f" of {float(end):.1f}" if end is not None and end > self._cut_at else ""
+                self.fault = Rejected("too_long", f"stopped at {float(self._cut_at):.1f} s{of}: max_frames is reached")
 
     def _packets(self, av: Any, container: Any, stream: Any) -> Iterator[Packet]:  # Any: as above
         for _ in range(_MAX_RESUMES):
@@ -139,43 +133,52 @@ class VideoReader:
                     return
 
     def _select(
-        self, av: Any, stream: Any, runs: Iterator[tuple[list[Packet], int | None]], times: FrameTimes
-    ) -> Iterator[VideoFrame]:  # Any: as above
-        base, rate = stream.time_base, stream.average_rate
-        first_pts: int | None = None
-        previous: tuple[Fraction, int, Frame] | None = None  # on screen until the next frame's time is known
-        number = 0  # of the next wanted time
-        yielded = 0  # frames
+        self, av: Any, stream: Any, runs: Iterator[Run], line: TimeLine, selection: Selection[Frame]
+    ) -> Iterator[TimedFrame[Frame]]:  # Any: as above
+        first = next(runs, None)
+        if first is None:
+            return
+        frames = self._decode_runs(av, stream, chain([first], runs), line, selection)
+        if stream.codec_context.has_b_frames and seems_in_decoding_order(first.packets):
+            early = list(islice(frames, _frames_ahead(stream)))
+            if dts_is_right(early):
+                line.use_dts(early, reorder_depth=stream.codec_context.reorder_depth)
+            frames = chain(early, frames)
+        frame = None
+        for frame in frames:
+            time, pts = line.stamp(frame)
+            self.length = time
+            self.facts = self.facts or _facts(stream, line)
+            wanted = selection.offer(TimedFrame(time, pts, frame))
+            if wanted is not None:
+                yield wanted
+            if selection.done:
+                break
+        else:
+            if frame is not None and (last := selection.finish(_duration(frame, self.length, stream, line))):
+                yield last
+        self._cut_at, self._finished = selection.cut_at, not selection.done
+
+    def _decode_runs(
+        self, av: Any, stream: Any, runs: Iterable[Run], line: TimeLine, selection: Selection[Frame]
+    ) -> Iterator[Frame]:  # Any: as above
         skipped = False
-        for packets, restart_pts in runs:
-            for packet in packets:
+        for run in runs:
+            for packet in run.packets:
                 # No wanted time is left before the next run, which decodes without this one: skip the rest of this one.
                 if (
-                    first_pts is not None
-                    and restart_pts is not None
-                    and times.at(number) >= (restart_pts - first_pts) * base
+                    line.first is not None
+                    and not line.uses_dts
+                    and run.restart_pts is not None
+                    and not selection.wants_before(line.seconds(run.restart_pts))
                 ):
-                    previous, skipped = None, True
+                    selection.pass_over()
+                    skipped = True
                     break
                 if skipped:
                     stream.codec_context.flush_buffers()
                     skipped = False
-                for frame in self._decode(av, stream, packet):
-                    pts = _pts(frame, previous, base, rate)
-                    first_pts = pts if first_pts is None else first_pts
-                    time = (pts - first_pts) * base
-                    if previous is not None and time <= previous[0]:
-                        continue  # a later frame has been decoded already
-                    self.length = time
-                    if previous is not None and times.at(number) < time:
-                        yield _to_video_frame(*previous, stream.sample_aspect_ratio)
-                        yielded += 1
-                        number = times.first_from(time)
-                    if yielded >= times.limit or (times.end is not None and times.at(number) >= times.end):
-                        return
-                    previous = (time, pts, frame)
-        if previous is not None and times.at(number) < previous[0] + _duration(previous[2], stream, first_pts or 0):
-            yield _to_video_frame(*previous, stream.sample_aspect_ratio)
+                yield from self._decode(av, stream, packet)
 
     def _decode(self, av: Any, stream: Any, packet: Packet) -> Iterator[Frame]:  # Any: as above
         try:
@@ -236,30 +239,56 @@ def _select_stream(container: Any) -> Any | Rejected:  # Any: as above
     return stream
 
 
-def _pts(frame: Frame, previous: tuple[Fraction, int, Frame] | None, base: Fraction, rate: Fraction | None) -> int:
-    """The frame's time stamp; where the file has none, one frame after the previous frame."""
-    if frame.pts is not None:
-        return int(frame.pts)
-    if frame.dts is not None:
-        return int(frame.dts)
-    return 0 if previous is None else previous[1] + max(1, int(1 / (rate or 25) / base))
+def _time_line(container: Any, stream: Any, demuxer: str) -> TimeLine:  # Any: as above
+    """The stream's time line. Stamps before 0 are what codecs need to begin: the time line does not start with them."""
+    start = None if container.start_time is None else max(Fraction(0), Fraction(container.start_time, 1_000_000))
+    if start is not None and stream.start_time is not None:
+        start = min(start, stream.start_time * stream.time_base)
+    return TimeLine(stream.time_base, stream.average_rate, start=start, demuxer=demuxer)
 
 
-def _duration(frame: Frame, stream: Any, first_pts: int) -> Fraction:  # Any: PyAV is untyped to us
-    """Seconds that the last frame is shown: the lesser of its own duration and what is left of the stream's.
+def _facts(stream: Any, line: TimeLine) -> dict[str, Any]:  # Any: as above, and JSON
+    """What a record says about all frames of the stream."""
+    facts = {"time_base": f"{line.base.numerator}/{line.base.denominator}", "offset_s": _rounded(line.first)}
+    return facts | ({"container_start_s": _rounded(line.start)} if line.start else {})
+
+
+def _rounded(seconds: Fraction | None) -> float:
+    return round(float(seconds or 0), 6)
+
+
+def _frames_ahead(stream: Any) -> int:  # Any: as above
+    """How many frames to look at for the order of their stamps: enough for any reordering that their size allows."""
+    pixels = int(stream.codec_context.width * stream.codec_context.height)
+    return max(3, min(2 * MAX_REORDERED, _MAX_AHEAD_PIXELS // max(1, pixels)))
+
+
+def _announced_end(container: Any, stream: Any) -> Fraction | None:  # Any: as above
+    """Seconds from the container's start at which it says that the video ends; None if it does not say."""
+    if stream.duration:
+        return Fraction(stream.duration * stream.time_base)
+    return Fraction(container.duration, 1_000_000) if container.duration else None
+
+
+def _duration(frame: Frame, time: Fraction, stream: Any, line: TimeLine) -> Fraction:  # Any: PyAV is untyped to us
+    """Seconds that the last frame, at ``time``, is shown: its own duration, or what is left of the stream's.
 
     Either may be too long in a file.
     """
-    base, rate = stream.time_base, stream.average_rate
-    duration = frame.duration * base if frame.duration else (1 / rate if rate else Fraction(0))
-    if stream.duration and frame.pts is not None:
-        duration = min(duration, (first_pts + stream.duration - frame.pts) * base)
+    rate = stream.average_rate
+    duration = frame.duration * line.base if frame.duration else (1 / rate if rate else Fraction(0))
+    if stream.duration and line.first is not None and not line.steps:
+        duration = min(duration, line.first + stream.duration * line.base - time)
     return max(duration, Fraction(1, 1000))
 
 
-def _to_video_frame(time: Fraction, pts: int, frame: Frame, aspect: Fraction | None) -> VideoFrame:
+def _to_video_frame(shown: TimedFrame[Frame], aspect: Fraction | None, note: str) -> VideoFrame:
+    frame = shown.frame
+    picture: Image.Image | Rejected
     if frame.is_corrupt:
-        return VideoFrame(time, pts, Rejected("corrupt", "the decoder found this frame damaged"))
-    if frame.width * frame.height > MAX_PIXELS:
-        return VideoFrame(time, pts, Rejected("too_many_pixels", f"{frame.width}x{frame.height}"))
-    return VideoFrame(time, pts, frame_to_image(frame, aspect))
+        picture = Rejected("corrupt", "the decoder found this frame damaged")
+    elif frame.width * frame.height > MAX_PIXELS:
+        picture = Rejected("too_many_pixels", f"{frame.width}x{frame.height}")
+    else:
+        picture = frame_to_image(frame, aspect)
+    return VideoFrame(shown.time, shown.pts, picture, note)

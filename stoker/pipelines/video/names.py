@@ -90,7 +90,7 @@ def partitions_from_lists(patterns: tuple[str, ...], context: Context, *, column
 
 def _from_row(row: ListRow, name: str, column: str, context: Context) -> Partition:
     text = str(row.values.get(column) or "").strip()
-    record = {key: _clean(str(row.values[key]))[:MAX_TEXT] for key in _RECORD_COLUMNS if row.values.get(key)}
+    record = {key: clean_name(str(row.values[key]))[:MAX_TEXT] for key in _RECORD_COLUMNS if row.values.get(key)}
     if "license" in record:
         record.setdefault("licence", record.pop("license"))
     if row.fault or not text:
@@ -126,10 +126,10 @@ def _local(path: Path, record: Record, root: Path) -> Partition:
         raise RecipeError(f"videos: {path}: {error.strerror or error}; check its permissions") from None
     within = Path(os.path.relpath(os.path.abspath(path), os.path.abspath(root)))
     if os.pardir in within.parts or within.is_absolute():
-        url, location = f"file:{_clean(path.name)}", os.path.abspath(path)
+        url, location = f"file:{clean_name(path.name)}", os.path.abspath(path)
         identity = f"{url}#{sha256}"  # two files outside may have the same name
     else:
-        url, location = f"file:{_clean(within.as_posix())}", str(within)
+        url, location = f"file:{clean_name(within.as_posix())}", str(within)
         identity = url
     payload = {"identity": identity, "url": url, "path": location, "record": record}
     return Partition(_name(identity), payload, fingerprint=sha256)
@@ -141,6 +141,6 @@ def _name(identity: str) -> str:
     return f"{tail[:60] or 'video'}-{video_key(identity)}"
 
 
-def _clean(text: str) -> str:
-    """The text with lone surrogates replaced: names and lists may hold any bytes."""
+def clean_name(text: str) -> str:
+    """A name or text that any tool can write, with lone surrogates replaced: names and lists may hold any bytes."""
     return text.encode("utf-8", "replace").decode("utf-8")

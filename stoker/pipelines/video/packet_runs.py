@@ -4,6 +4,7 @@ A run is a group of pictures (GOP) where the codec allows it: decoding can begin
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 # Limits of one run: it is held in memory until it is known whether it can be skipped.
@@ -13,23 +14,31 @@ _MAX_RUN_SIZE = 32 << 20  # bytes
 Packet = Any  # av.Packet: PyAV is untyped to us
 
 
-def packet_runs(packets: Iterator[Packet], *, seekable: bool) -> Iterator[tuple[list[Packet], int | None]]:
-    """The runs, each with the time stamp (pts) at which the next run can be decoded alone; None if it cannot."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Packets in the order of decoding, and where the next run can be decoded without this one."""
+
+    packets: list[Packet]
+    restart_pts: int | None  # time stamp of the next run's key frame; None if that run needs this one
+
+
+def packet_runs(packets: Iterator[Packet], *, seekable: bool) -> Iterator[Run]:
+    """The runs of a video's packets. Without ``seekable`` none can be decoded alone."""
     previous: list[Packet] = []
     run: list[Packet] = []
     size = 0
     for packet in packets:
         full = len(run) >= _MAX_RUN_PACKETS or size >= _MAX_RUN_SIZE
-        if full or not seekable or (packet.is_keyframe and packet.size):
+        if full or (packet.is_keyframe and packet.size):
             if previous:
-                yield previous, _restart_pts(run)
+                yield Run(previous, _restart_pts(run) if seekable else None)
             previous, run, size = run, [], 0
         run.append(packet)
         size += packet.size
     if previous:
-        yield previous, _restart_pts(run)
+        yield Run(previous, _restart_pts(run) if seekable else None)
     if run:
-        yield run, None
+        yield Run(run, None)
 
 
 def _restart_pts(run: list[Packet]) -> int | None:

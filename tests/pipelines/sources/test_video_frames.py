@@ -132,6 +132,8 @@ def test_candidates_say_where_and_when_they_are_from(tmp_path: Path) -> None:
         "video": key,
         "time_s": 1.5,
         "pts": sample.record["pts"],
+        "time_base": "1/16000",
+        "offset_s": 0.0,
         "sha256": partition.fingerprint,
     }
     picture = decode(sample.fields["png"])
@@ -279,3 +281,42 @@ def test_frames_can_be_labelled_by_folder_or_video(tmp_path: Path, label: Any, e
     found = list(source.read(partition, context(tmp_path)))
     assert found
     assert all(candidate.sample.record.get("label") == expected for candidate in found)
+
+
+def test_files_outside_of_the_recipes_folder_are_labelled_by_their_own(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "recipes", tmp_path / "ucf" / "Juggling 50%25"
+    inside.mkdir()
+    outside.mkdir(parents=True)
+    film(outside / "v_1.avi", [0, 500], codec="mpeg4")
+    (inside / "films.csv").write_text(f"url\n{outside}/v_1.avi\n", encoding="utf-8")
+    for source in (
+        VideoFrames(videos="../ucf/*/*.avi", label="folder"),
+        VideoFrames(videos=f"{outside}/v_1.avi", label="folder"),
+        VideoFrames(lists="films.csv", label="folder"),
+    ):
+        found = candidates(source, inside, trusted=True)
+        assert found
+        assert {candidate.sample.record.get("label") for candidate in found} == {"Juggling 50%25"}
+
+
+def test_frames_beyond_the_limit_are_one_reject(tmp_path: Path) -> None:
+    film(tmp_path / "a.mp4", list(range(0, 5000, 100)))
+    found = candidates(VideoFrames(videos="a.mp4", max_frames=3), tmp_path)
+    assert [candidate.rejected for candidate in found[:3]] == [None] * 3
+    assert found[3].rejected is not None
+    assert found[3].rejected.reason == "too_long"
+    assert found[3].rejected.detail == "stopped at 3.0 s of 4.9: max_frames is reached; 3 frames were taken"
+    assert len(found) == 4
+    (early,) = candidates(VideoFrames(videos="a.mp4", start_s=60), tmp_path)
+    assert early.rejected is not None
+    assert early.rejected.detail == "it ends at 4.900 s, before start_s = 60"
+
+
+def test_frames_of_joined_recordings_say_so(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.ts", list(range(0, 3000, 100)))
+    path.write_bytes(path.read_bytes() * 2)
+    found = candidates(VideoFrames(videos="a.ts"), tmp_path)
+    assert [candidate.sample.record["time_s"] for candidate in found] == [0, 1, 2, 3, 4, 5]
+    notes = [candidate.sample.record.get("time_note") for candidate in found]
+    assert notes[:3] == [None] * 3
+    assert notes[3] == notes[5] == "time stamps step back by 2.900 s at 3.000 s"

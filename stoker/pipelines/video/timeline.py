@@ -1,0 +1,154 @@
+"""The time line of a video stream: seconds from the container's start, always forward.
+
+Containers give time stamps that step back (joined recordings), jump (a gap in a recording), are absent (raw streams) or
+stand in the wrong order (AVI has none for presentation, and FFmpeg fills them in as if no frame were reordered).
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from statistics import median_low
+from typing import Any
+
+# Where FFmpeg's command joins sections again: a step back of more than 0.1 s, and in formats whose clock may be set
+# anew (MPEG-TS and -PS) a jump of more than 10 s; elsewhere 30 hours, so that a still picture may stay for long.
+# Source: FFmpeg, fftools/ffmpeg_demux.c, ts_discontinuity_detect(), and the default of -dts_error_threshold.
+_STEP_BACK_S = Fraction(1, 10)
+_JUMP_S = {"mpegts": Fraction(10), "mpeg": Fraction(10)}
+_MAX_JUMP_S = Fraction(30 * 3600)
+MAX_REORDERED = 16  # frames that a codec holds back, at most
+_USUAL_RATE = 25  # frames a second, where a stream names neither its rate nor a frame's duration
+
+Packet = Any  # av.Packet: PyAV is untyped to us
+Frame = Any  # av.VideoFrame
+
+
+class TimeLine:
+    """Times of one stream's frames. ``forward`` corrects packets before they are decoded, ``stamp`` tells times after.
+
+    Args:
+        base: the stream's time base.
+        rate: its frames a second, None if unknown.
+        start: the container's start in seconds on its own clock, None if it has no clock.
+        demuxer: FFmpeg's name of the container.
+    """
+
+    def __init__(self, base: Fraction, rate: Fraction | None, *, start: Fraction | None, demuxer: str) -> None:
+        self.base = base
+        self.start = start
+        self.first: Fraction | None = None  # seconds from the start to the first frame
+        self.steps: list[str] = []  # what was corrected, for people
+        self.nudged = 0  # frames that were not later than the one before, by a little
+        self.uses_dts = False  # the stamps for presentation are wrong: take those for decoding
+        self._delay = 0  # stamps for decoding by which the decoder holds frames back
+        self._ticks = max(1, round(1 / (rate or _USUAL_RATE) / base))  # of a frame
+        self._max_jump = int(_JUMP_S.get(demuxer, _MAX_JUMP_S) / base)
+        self._step_back = int(_STEP_BACK_S / base)
+        self._shift = 0  # what is added to the stamps of the current section
+        self._begins: list[int] = []  # corrected stamps at which sections begin, and
+        self._shifts: list[int] = []  # what was added there
+        self._highest: int | None = None  # corrected stamp for presentation
+        self._rhythm: deque[int] = deque(maxlen=MAX_REORDERED)  # steps of the last stamps for decoding
+        self._first_dts: int | None = None
+        self._decoding: int | None = None  # corrected stamp for decoding of the last packet
+        self._last: int | None = None  # corrected stamp of the last frame
+
+    def forward(self, packets: Iterable[Packet]) -> Iterator[Packet]:
+        """The packets, their stamps corrected so that sections follow one another without a step or a jump."""
+        for packet in packets:
+            if packet.size:
+                self._correct(packet)
+            yield packet
+
+    def _correct(self, packet: Packet) -> None:
+        stamp, before = (packet.pts, self._highest) if packet.dts is None else (packet.dts, self._decoding)
+        if stamp is not None and before is not None:
+            step = stamp + self._shift - before
+            # Stamps for presentation step back wherever frames are reordered, but not at key frames.
+            steps_back = step < -self._step_back and (packet.dts is not None or packet.is_keyframe)
+            if steps_back or step > self._max_jump:
+                self._join(packet, step)
+        if self._shift:
+            packet.pts = None if packet.pts is None else packet.pts + self._shift
+            packet.dts = None if packet.dts is None else packet.dts + self._shift
+        if packet.dts is not None:
+            if self._decoding is not None and packet.dts > self._decoding:
+                self._rhythm.append(packet.dts - self._decoding)
+            self._decoding = packet.dts
+            self._first_dts = packet.dts if self._first_dts is None else self._first_dts
+        if packet.pts is not None and (self._highest is None or packet.pts >= self._highest):
+            self._highest = packet.pts
+
+    def _join(self, packet: Packet, step: int) -> None:
+        """Begin a section: it goes on one frame after the last one."""
+        stamp = packet.dts if packet.pts is None else packet.pts
+        highest = self._decoding if self._highest is None else self._highest
+        begin = (highest or 0) + (median_low(self._rhythm) if self._rhythm else self._ticks)
+        self._shift = begin - stamp
+        self._begins.append(begin)
+        self._shifts.append(self._shift)
+        seconds = float(abs(step) * self.base)
+        kind = "step back" if step < 0 else "jump"
+        self.steps.append(f"time stamps {kind} by {seconds:.3f} s at {float(self.seconds(begin)):.3f} s")
+
+    def use_dts(self, early: Sequence[Frame], *, reorder_depth: int) -> None:
+        """Take the stamps for decoding, so that the first of the ``early`` frames has the first packet's.
+
+        A decoder gives a frame the stamp of the packet that let it out, which comes later by the frames it holds back.
+        """
+        self.uses_dts = True
+        stamps = [frame.dts for frame in early if frame.dts is not None]
+        if len(stamps) > 1 and self._first_dts is not None:
+            self._ticks = max(1, median_low([later - earlier for earlier, later in pairwise(stamps)]))
+            self._delay = max(0, min(stamps[0] - self._first_dts, reorder_depth * self._ticks))
+
+    def seconds(self, stamp: int) -> Fraction:
+        """A corrected stamp in seconds from the container's start."""
+        return stamp * self.base - (self.start or 0)
+
+    def stamp(self, frame: Frame) -> tuple[Fraction, int]:
+        """The frame's time, later than that of the frame before, and the file's own stamp. Frames come in order."""
+        if self.uses_dts and frame.dts is not None:
+            stamp = frame.dts - self._delay
+        else:
+            stamp = None if self.uses_dts else frame.dts if frame.pts is None else frame.pts
+        if stamp is None:
+            stamp = 0 if self._last is None else self._last + self._step(frame)
+        if self._last is not None and stamp <= self._last:
+            stamp = self._last + 1
+            self.nudged += 1
+        self._last = stamp
+        if self.first is None:
+            self.start = stamp * self.base if self.start is None else min(self.start, stamp * self.base)
+            self.first = self.seconds(stamp)
+        section = bisect_right(self._begins, stamp)
+        return self.seconds(stamp), stamp - (self._shifts[section - 1] if section else 0)
+
+    def _step(self, frame: Frame) -> int:
+        """Ticks from the frame before to one without a stamp."""
+        return self._ticks if self.uses_dts or not frame.duration else int(frame.duration)
+
+    def note(self, time: Fraction) -> str:
+        """What was corrected in the stamps up to a time in seconds; "" if nothing."""
+        steps = [text for text, begin in zip(self.steps, self._begins, strict=True) if self.seconds(begin) <= time]
+        return f"{steps[-1]}; {len(steps)} times" if len(steps) > 1 else "".join(steps)
+
+
+def seems_in_decoding_order(run: Sequence[Packet]) -> bool:
+    """Whether a run's stamps grow from packet to packet, which they do not where a codec reorders frames."""
+    stamps = [packet.pts for packet in run if packet.size]
+    return len(stamps) > 2 and None not in stamps and all(one < next_ for one, next_ in pairwise(stamps))
+
+
+def dts_is_right(frames: Sequence[Frame]) -> bool:
+    """Whether the stamps for decoding (dts) of frames in order of presentation are better than those for presentation.
+
+    That is FFmpeg's best-effort rule: those are better that step back less often, in doubt those for presentation.
+    Source: FFmpeg, libavcodec/decode.c, guess_correct_pts().
+    """
+    stamps = [(frame.pts, frame.dts) for frame in frames if frame.pts is not None and frame.dts is not None]
+    faults_pts = sum(later[0] <= earlier[0] for earlier, later in pairwise(stamps))
+    faults_dts = sum(later[1] <= earlier[1] for earlier, later in pairwise(stamps))
+    return bool(faults_pts > faults_dts)

@@ -1,0 +1,68 @@
+"""Pictures of frames stand as players show them."""
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from stoker.pipelines.video.frames import VideoReader
+from stoker.pipelines.video.selection import FrameTimes
+
+RED, GREEN, BLUE, WHITE = (200, 0, 0), (0, 160, 0), (0, 0, 200), (250, 250, 250)
+
+
+def corners(picture: Image.Image) -> tuple[str, ...]:
+    """The colours of the corners, row by row."""
+    names = {RED: "red", GREEN: "green", BLUE: "blue", WHITE: "white"}
+    width, height = picture.size
+    found = []
+    for place in ((9, 9), (width - 9, 9), (9, height - 9), (width - 9, height - 9)):
+        pixel = np.array(picture.getpixel(place))
+        found.append(min(names, key=lambda colour, pixel=pixel: float(np.abs(pixel - colour).sum())))  # type: ignore[misc]  # bound
+    return tuple(names[colour] for colour in found)
+
+
+def turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """A film of four colours, with a display matrix in its track header."""
+    values = np.zeros((48, 64, 3), np.uint8)
+    values[:24, :32], values[:24, 32:], values[24:, :32], values[24:, 32:] = RED, GREEN, BLUE, WHITE
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(values, format="rgb24")))
+        container.mux(stream.encode())
+    payload = bytearray(path.read_bytes())
+    begin = payload.index(b"tkhd") + 4 + 4 + 20 + 16  # version and flags; times, track, duration; layer to volume
+    a, b, c, d = (number << 16 for number in matrix)
+    payload[begin : begin + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(payload)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((1, 0, 0, 1), ("red", "green", "blue", "white")),
+        ((-1, 0, 0, 1), ("green", "red", "white", "blue")),
+        ((1, 0, 0, -1), ("blue", "white", "red", "green")),
+        ((-1, 0, 0, -1), ("white", "blue", "green", "red")),
+        ((0, 1, -1, 0), ("blue", "red", "white", "green")),
+        ((0, -1, 1, 0), ("green", "white", "red", "blue")),
+        ((0, 1, 1, 0), ("red", "blue", "green", "white")),
+        ((0, -1, -1, 0), ("white", "green", "blue", "red")),
+        ((0, 0, 0, 0), ("red", "green", "blue", "white")),
+    ],
+)
+def test_a_display_matrix_turns_and_mirrors(
+    matrix: tuple[int, int, int, int], expected: tuple[str, ...], tmp_path: Path
+) -> None:
+    (frame,) = VideoReader(turned(tmp_path / "a.mp4", matrix)).frames(FrameTimes(Fraction(1)))
+    assert isinstance(frame.picture, Image.Image)
+    assert frame.picture.size == ((48, 64) if matrix[1] else (64, 48))
+    assert corners(frame.picture) == expected
