@@ -30,6 +30,7 @@ from stoker.flows.settings import Settings
 from stoker.pipelines.errors import SourceUnavailable
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.recipe import Recipe, parse
+from stoker.pipelines.rejected import LOSS
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages import curate as curating
 from stoker.pipelines.stages import ingest as ingesting
@@ -248,6 +249,8 @@ def _ingest(context: TaskContext) -> dict[str, Any]:  # Any: JSON values
     artifacts.create_version_artifacts(published.manifest, context.settings, new=published.new)
     reference = published.manifest.reference
     get_run_logger().info("%s published" if published.new else "nothing changed since %s", reference)
+    if LOSS in published.manifest.rejected:
+        get_run_logger().warning("%s is not whole: pieces of the source could not be read", reference)
     if published.new:
         _emit_published(published)
     return {"reference": reference, "new": published.new}

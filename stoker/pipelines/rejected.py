@@ -23,6 +23,7 @@ REASONS = {
     "unsupported_format": "a format that is not decoded here",
     "truncated": "the data ends too early",
     "corrupt": "the data does not decode",
+    "lost": "a piece of the source is missing or damaged; how many candidates it held is not known",
     "too_many_pixels": "more pixels than allowed",
     "not_utf8": "the text is not UTF-8",
     # fitness
@@ -45,6 +46,7 @@ REASONS = {
     "forgotten": "taken down on request",
 }
 
+LOSS = "lost"  # a version with such rejects is not whole, and the command that made it says so and fails
 _REASON = re.compile(r"[a-z][a-z0-9_]{1,39}")
 MAX_DETAIL = 300
 

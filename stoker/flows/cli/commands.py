@@ -4,14 +4,18 @@ import ipaddress
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from stoker.flows import signals, start
+from stoker.flows import logs, signals, start
 from stoker.flows.cli.output import print_json, published_json
 from stoker.flows.logs import note
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
+from stoker.pipelines.rejected import LOSS
 
 if TYPE_CHECKING:
+    from stoker.flows.settings import Settings
     from stoker.storage.versions.manifest import Manifest
+
+_SHOWN_LOSSES = 3
 
 
 def up(arguments: Namespace) -> int:
@@ -66,8 +70,27 @@ def ingest(arguments: Namespace) -> int:
         _print_version(manifest)
     if not new:
         note("nothing changed since this version, so no new one was made")
+    if LOSS in manifest.rejected:
+        logs.error(_loss(settings, manifest))
+        return 1
     note(f"next: stoker show {manifest.reference}")
     return 0
+
+
+def _loss(settings: "Settings", manifest: "Manifest") -> str:
+    """What the source lost, with the first of its pieces."""
+    from itertools import islice
+
+    from stoker.flows.report.format import plural
+    from stoker.flows.report.refusals import all_refusals
+    from stoker.flows.report.samples import SampleReader
+
+    refusals = all_refusals(SampleReader(settings.open_store(reading=True)), manifest, reason=LOSS)
+    details = "; ".join(refusal.detail for refusal in islice(refusals, _SHOWN_LOSSES))
+    return (
+        f"{manifest.reference} is not whole: {plural(manifest.rejected[LOSS], 'piece')} of the source could not be "
+        f"read: {details}. All: stoker show {manifest.reference} --reason {LOSS}"
+    )
 
 
 def _print_version(manifest: "Manifest") -> None:

@@ -17,9 +17,10 @@ from stoker.pipelines.source import MAX_PREVIEW, Candidate, Context, Source, Too
 from stoker.pipelines.web.links import normalise, redact
 from stoker.pipelines.web.policy import Transient
 from stoker.pipelines.wikipedia.dump_files import DumpFile, open_dump, scan_dump
+from stoker.pipelines.wikipedia.dump_index import check_index
 from stoker.pipelines.wikipedia.export_xml import DumpPage, base36_sha1, find_id_and_title, parse_page
 from stoker.pipelines.wikipedia.page_cutter import RawPage
-from stoker.pipelines.wikipedia.pages import check_index, raw_pages
+from stoker.pipelines.wikipedia.pages import raw_pages
 from stoker.pipelines.wikipedia.site import SiteInfo, read_siteinfo
 from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale, plain_text, redirect_target
 from stoker.storage.shards.sample import Sample
@@ -34,10 +35,11 @@ class WikipediaDump(Source):
     """Pages of a MediaWiki dump (``pages-articles``, also multistream and ``pages-meta``), cleaned to plain text.
 
     A dump is XML, plain or compressed as .bz2 or .gz. Plain XML and bz2 of many streams are read in partitions, other
-    files as one partition each. The streams are found without an index; an index beside the file tells which pages a
-    damaged stream held. Of several revisions the newest counts. Each page outside of ``namespaces``, each redirect and
-    each page whose text does not match the dump's own checksum is rejected and counted. The content behind a URL is
-    assumed not to change, as for dated dumps.
+    files as one partition each. A damaged page is rejected as ``corrupt``, a piece of the dump of which nobody knows
+    how many pages it held as ``lost``: a bz2 block that does not decode, or the end of a dump that is cut short. An
+    index beside a multistream dump tells which pages a block held. Of several revisions the newest counts. Each page
+    outside of ``namespaces``, each redirect and each page whose text does not match the dump's own checksum is rejected
+    and counted. The content behind a URL is assumed not to change, as for dated dumps.
 
     Args:
         dump (text or list): paths or globs, relative to the recipe, and http(s) URLs.
@@ -79,13 +81,12 @@ class WikipediaDump(Source):
             yield Partition(url.rpartition("/")[2] or url, {"url": url})
         for name, path in files.items():
             dump = scan_dump(path)
-            check_index(dump)
+            moved = {} if check_index(dump) else {"moved": True}
             ranges = dump.byte_ranges(self.partition_megabytes << 20)
             for start, stop in ranges:
                 partition_name = f"{name}@{start:012d}" if len(ranges) > 1 else name
-                yield Partition(
-                    partition_name, {"file": name, "start": start, "stop": stop}, f"{dump.size}-{dump.sha256}"
-                )
+                payload = {"file": name, "start": start, "stop": stop} | moved
+                yield Partition(partition_name, payload, f"{dump.size}-{dump.sha256}")
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -97,7 +98,8 @@ class WikipediaDump(Source):
             dump = open_dump(path)
             if dump.size != int(partition.fingerprint.partition("-")[0]):
                 raise SourceBroken(f"{path}: it has changed since the work was planned; run the same command again")
-            yield from self._pages(dump, payload["start"], payload["stop"], {})
+            raws = raw_pages(dump, payload["start"], payload["stop"], moved=payload.get("moved", False))
+            yield from self._candidates(dump, raws, {})
             return
         yield from self._download(payload["url"], partition.name, context, max_size=_MAX_DOWNLOAD)
 
@@ -113,7 +115,7 @@ class WikipediaDump(Source):
             raise error(f"{url}: {fetched.reason}: {fetched.detail}")
         try:
             dump = open_dump(path)
-            yield from self._pages(dump, 0, dump.size, {"fetched_at": fetched.fetched_at})
+            yield from self._candidates(dump, raw_pages(dump, 0, dump.size), {"fetched_at": fetched.fetched_at})
         finally:
             path.unlink(missing_ok=True)
 
@@ -131,7 +133,7 @@ class WikipediaDump(Source):
         """See Source. The first pages of each file, without a look at the rest."""
         for path in self._files(context).values():
             dump = open_dump(path)
-            yield from self._pages(dump, 0, min(dump.size, MAX_PREVIEW), {})
+            yield from self._candidates(dump, raw_pages(dump, 0, dump.size), {})
         for url in self._urls():
             yield from self._download(url, "preview", context, max_size=MAX_PREVIEW)
 
@@ -156,13 +158,13 @@ class WikipediaDump(Source):
             path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}": path for path in ordered
         }
 
-    def _pages(self, dump: DumpFile, start: int, stop: int, measures: Mapping[str, str]) -> Iterator[Candidate]:
+    def _candidates(self, dump: DumpFile, raws: Iterator[RawPage], measures: Mapping[str, str]) -> Iterator[Candidate]:
         info = read_siteinfo(dump.head, self.wiki or dump.path.name)
         if self.wiki or self.language:
             language = self.language or info.language
             info = replace(info, wiki=self.wiki or info.wiki, language=language)
         locale = info.locale()
-        for raw in raw_pages(dump, start, stop):
+        for raw in raws:
             candidate = self._candidate(raw, info, locale)
             yield replace(candidate, sample=replace(candidate.sample, measures=measures)) if measures else candidate
 
@@ -172,7 +174,7 @@ class WikipediaDump(Source):
             page.redirect = redirect_target(page.text or "")
         if isinstance(page, Rejected):
             page_id, title = find_id_and_title(raw.xml)
-            key = f"{info.wiki}-{page_id or f'at-{raw.offset}'}"
+            key = f"{info.wiki}-{page_id or raw.place or f'at-{raw.offset}'}"
             partial = {"title": title, "url": info.url(title)} if title else {}
             return Candidate(Sample(key, {}, partial), page)
         record = _record(page, info, self.licence)

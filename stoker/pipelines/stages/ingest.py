@@ -19,7 +19,7 @@ from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.rejected import LOSS, Rejected
 from stoker.pipelines.source import Candidate, Context
 from stoker.pipelines.stages.measure import measure
 from stoker.pipelines.stages.scratch import folder_in
@@ -205,6 +205,8 @@ def _read(
             row |= {"reason": None, "start": placed.start, "stop": placed.stop, "members": members}
         else:
             row |= {"reason": rejected.reason, "detail": rejected.detail, "step": step}
+            if rejected.reason == LOSS:
+                _log.warning("%s: %s", partition.name, rejected.detail)
         rows.append(dict(sample.record) | dict(sample.measures) | row)
         progress(len(rows), kept)
     return rows

@@ -1,6 +1,5 @@
-"""MediaWiki dump files: their format, the ranges they can be read in, their XML uncompressed, and their index."""
+"""MediaWiki dump files: their format, the ranges they can be read in, and their XML uncompressed."""
 
-import bz2
 import codecs
 import hashlib
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from stoker.pipelines.errors import SourceBroken
+from stoker.pipelines.wikipedia.bz2_blocks import Gap, read_bz2
 
 DumpFormat = Literal["xml", "bz2", "gz"]
 CHUNK = 1 << 20  # bytes
@@ -43,14 +43,6 @@ class DumpFile:
         return list(zip(chosen, [*chosen[1:], self.size], strict=True))
 
 
-class CorruptStream(Exception):  # never leaves this room: ``pages`` finds out which pages are lost
-    """The stream at ``offset`` cannot be decompressed to its end."""
-
-    def __init__(self, offset: int, message: str) -> None:
-        super().__init__(message)
-        self.offset = offset
-
-
 def open_dump(path: Path) -> DumpFile:
     """The dump file from its first bytes alone, without hash and streams. Raises SourceBroken if it is no dump."""
     try:
@@ -58,8 +50,6 @@ def open_dump(path: Path) -> DumpFile:
             form = _detect_format(path, file.read(16))
         size = path.stat().st_size
         head = _read_head(DumpFile(path, form, size, "", (), b"", False))
-    except CorruptStream as error:
-        raise SourceBroken(f"{path.name}: {error} (stream at byte {error.offset})") from None
     except OSError as error:
         raise SourceBroken(f"{path}: cannot be read: {error.strerror or error}") from error
     utf16 = head.startswith(_BOMS)
@@ -96,48 +86,20 @@ def find_streams(dump: DumpFile, start: int, stop: int, on_data: Callable[[bytes
             offset += len(data)
 
 
-def read_xml(dump: DumpFile, start: int, stop: int) -> Iterator[bytes]:
-    """The XML in a range of the file, in UTF-8 and pieces of about ``CHUNK`` bytes. Raises CorruptStream, OSError."""
+def read_xml(dump: DumpFile, start: int, stop: int) -> Iterator[bytes | Gap]:
+    """The XML in a range of the file, in UTF-8, in pieces; a Gap where bz2 cannot be decoded.
+
+    Raises SourceBroken for other damage, OSError.
+    """
     with dump.path.open("rb") as file:
         file.seek(start)
         if dump.format == "bz2":
-            chunks = _read_bz2(file, start, stop)
+            pieces: Iterator[bytes | Gap] = read_bz2(file, start, stop)
         elif dump.format == "gz":
-            chunks = _read_gzip(file)
+            pieces = _read_gzip(file, dump.path.name)
         else:
-            chunks = _read_plain(file, stop - start)
-        yield from _utf16_to_utf8(chunks) if dump.utf16 else chunks
-
-
-def find_index(path: Path) -> Path | None:
-    """The index of a multistream dump, if a file with the name that Wikimedia gives it is in the same folder.
-
-    >>> find_index(Path("enwiki-pages-articles.xml.bz2")) is None
-    True
-    """
-    if "multistream" not in path.name:
-        return None
-    name = path.name.replace("multistream", "multistream-index", 1).replace(".xml", ".txt", 1)
-    for candidate in (path.with_name(name), path.with_name(name.removesuffix(".bz2"))):
-        if candidate != path and candidate.is_file():
-            return candidate
-    return None
-
-
-def read_index(index: Path) -> Iterator[tuple[int, int, str]]:
-    """The lines of an index: the offset of the page's stream, the page's id and its title. Raises SourceBroken."""
-    number = 0
-    try:
-        with bz2.open(index, "rb") if index.name.endswith(".bz2") else index.open("rb") as file:
-            while line := file.readline(4096):
-                number += 1
-                offset, page_id, title = line.decode("utf-8", "replace").rstrip("\n").split(":", 2)
-                yield int(offset), int(page_id), title
-    except (OSError, EOFError, ValueError) as error:
-        raise SourceBroken(
-            f"{index.name}: near line {number}: expected offset:page:title ({error}); download the index again, "
-            "or remove it: the dump can be read without"
-        ) from error
+            pieces = _read_plain(file, stop - start)
+        yield from _utf16_to_utf8(pieces, dump.path.name) if dump.utf16 else pieces
 
 
 def _detect_format(path: Path, beginning: bytes) -> DumpFormat:
@@ -154,12 +116,24 @@ def _detect_format(path: Path, beginning: bytes) -> DumpFormat:
 
 
 def _read_head(dump: DumpFile) -> bytes:
+    """The first bytes of the XML; of a dump whose first blocks are damaged, those behind them."""
     head = b""
-    for chunk in read_xml(dump, 0, dump.size):
-        head += chunk
+    damage: Gap | None = None
+    for piece in read_xml(dump, 0, dump.size):
+        if isinstance(piece, Gap):
+            damage = damage or piece
+            continue
+        head += piece
         if len(head) >= _MAX_HEAD or b"<page>" in head:
             break
+    if damage is not None and not head:
+        raise SourceBroken(f"{dump.path.name}: {describe(damage)}; download it again")
     return head
+
+
+def describe(gap: Gap) -> str:
+    """What is missing, for people."""
+    return f"{gap.message} ({gap.size:,} bytes at byte {gap.offset:,} of the file)"
 
 
 def _read_plain(file: BinaryIO, size: int) -> Iterator[bytes]:
@@ -168,48 +142,15 @@ def _read_plain(file: BinaryIO, size: int) -> Iterator[bytes]:
         yield data
 
 
-def _read_bz2(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
-    """All streams of a range, one after the other. Bytes after the end of the XML that are no bz2 are ignored."""
-    position, stream, tail = start, start, b""  # of the file; where the stream began; the last XML
-    decoder = bz2.BZ2Decompressor()
-    data = b""
-    while True:
-        if decoder.eof:
-            data = decoder.unused_data
-            stream = position - len(data)
-            if len(data) < 4 and position < stop:
-                more = file.read(min(CHUNK, stop - position))
-                position, data = position + len(more), data + more
-            if not data:
-                return
-            if not data.startswith(b"BZh"):
-                if b"</mediawiki>" in tail:
-                    return
-                raise CorruptStream(stream, "what follows a bz2 stream is no bz2")
-            decoder = bz2.BZ2Decompressor()
-        elif decoder.needs_input:
-            data = file.read(min(CHUNK, stop - position))
-            position += len(data)
-            if not data:
-                raise CorruptStream(stream, "the file ends in the middle of a bz2 stream: it is cut short or damaged")
-        else:
-            data = b""
-        try:
-            xml = decoder.decompress(data, CHUNK)
-        except (OSError, ValueError) as error:
-            raise CorruptStream(stream, f"its bz2 is damaged: {error}") from error
-        if xml:
-            tail = xml[-64:]
-            yield xml
-
-
-def _read_gzip(file: BinaryIO) -> Iterator[bytes]:
+def _read_gzip(file: BinaryIO, name: str) -> Iterator[bytes]:
     decoder = zlib.decompressobj(wbits=31)
     data = b""
     while True:
         if not data and not (data := file.read(CHUNK)):
             if not decoder.eof:
-                raise CorruptStream(0, "the file ends in the middle of its gzip data: it is cut short")
+                raise SourceBroken(
+                    f"{name}: it ends in the middle of its gzip data: it is cut short; download it again"
+                )
             return
         if decoder.eof:
             if not data.startswith(b"\x1f"):
@@ -218,13 +159,15 @@ def _read_gzip(file: BinaryIO) -> Iterator[bytes]:
         try:
             xml = decoder.decompress(data, CHUNK)
         except zlib.error as error:
-            raise CorruptStream(0, f"its gzip data is damaged: {error}") from error
+            raise SourceBroken(f"{name}: its gzip data are damaged: {error}; download it again") from error
         data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
         if xml:
             yield xml
 
 
-def _utf16_to_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _utf16_to_utf8(pieces: Iterator[bytes | Gap], name: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder("utf-16")("replace")
-    for chunk in chunks:
-        yield decoder.decode(chunk).encode("utf-8", "replace")
+    for piece in pieces:
+        if isinstance(piece, Gap):
+            raise SourceBroken(f"{name}: {describe(piece)}, and UTF-16 cannot be read behind it; download it again")
+        yield decoder.decode(piece).encode("utf-8", "replace")

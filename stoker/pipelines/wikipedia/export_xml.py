@@ -25,17 +25,25 @@ class DumpPage:
 
 
 def find_id_and_title(raw: bytes) -> tuple[str, str]:
-    """Id and title from a page's XML without parsing it; empty strings where they cannot be found."""
-    page_id, title = _PAGE_ID.search(raw[:_SEARCHED]), _TITLE.search(raw[:_SEARCHED])
-    return (
-        page_id[1].decode() if page_id else "",
-        decode_entities(title[1].decode("utf-8", "replace")) if title else "",
-    )
+    """Id and title from the beginning of a page's XML without parsing it; empty strings where they are not intact.
+
+    >>> find_id_and_title(b"<page><title>Tin</title><ns>0</ns><id>7</id><revision><id>9</id>")
+    ('7', 'Tin')
+    >>> find_id_and_title(b"<page><title>Tin</title><ns>0</ns><id>7</ix><revision><id>9</id>")
+    ('', 'Tin')
+    """
+    start = _PAGE_START.match(raw[:_SEARCHED])
+    if start is None:
+        return "", ""
+    return (start["id"] or b"").decode(), decode_entities(start["title"].decode("utf-8", "replace"))
 
 
-_SEARCHED = 1 << 16  # bytes from a page's beginning
-_PAGE_ID = re.compile(rb"<id>([0-9]{1,19})</id>")
-_TITLE = re.compile(rb"<title>([^<]{1,1000})</title>")
+_SEARCHED = 1 << 12  # bytes from a page's beginning
+# Only what stands where it must, behind whatever is left of the page's first tag: the next <id> is the revision's.
+_PAGE_START = re.compile(
+    rb"(?:[^<>]{0,100}<)?[^<>]{0,100}>?\s*<title>(?P<title>[^<>]{1,1000})</title>\s*"
+    rb"(?:<ns>-?\d{1,9}</ns>\s*)?(?:<id>(?P<id>[0-9]{1,19})</id>\s*<(?:revision|redirect|restrictions|sha1|upload|disc))?"
+)
 
 
 def parse_page(xml: bytes) -> DumpPage | Rejected:
@@ -52,17 +60,22 @@ def parse_page(xml: bytes) -> DumpPage | Rejected:
         parser.Parse(xml, True)
     except expat.ExpatError as error:
         return Rejected("corrupt", f"its XML: {expat.errors.messages[error.code]}, byte {parser.ErrorByteIndex} of it")
-    except _HasDoctype as error:
+    except _Malformed as error:
         return Rejected("corrupt", str(error))
     except ValueError as error:
         return Rejected("corrupt", f"its XML: {error}")
     if not 0 < handlers.page.page_id < 1 << 63 or not 0 <= handlers.page.revision_id < 1 << 63:
         return Rejected("corrupt", "it has no number, or one that is none")
+    if not handlers.page.title:
+        return Rejected("corrupt", "it has no title")
     return handlers.page
 
 
-class _HasDoctype(Exception):
+class _Malformed(Exception):
     pass
+
+
+_ONCE = frozenset(("id", "parentid", "timestamp", "model", "text", "sha1"))  # elements that a revision has at most once
 
 
 class _PageHandlers:
@@ -72,10 +85,11 @@ class _PageHandlers:
         self.page = DumpPage()
         self.depth = 0
         self.text: list[str] = []  # pieces of the current element's text
+        self.seen: set[str] = set()  # elements of the page that it has once
         self.revision: dict[str, str] = {}  # the current revision's elements, and attributes of its text
 
     def doctype(self, *_: object) -> None:
-        raise _HasDoctype("its XML holds a document type, which no dump has")
+        raise _Malformed("its XML holds a document type, which no dump has")
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self.depth += 1
@@ -97,16 +111,23 @@ class _PageHandlers:
         if self.depth == 1 and name == "revision":
             self.end_revision()
         elif self.depth == 1 and name in ("title", "ns", "id"):
-            text = "".join(self.text)
-            if name == "title":
-                self.page.title = text
-            elif name == "ns":
-                self.page.namespace = int(text)
-            else:
-                self.page.page_id = int(text)
+            self.end_of_page_element(name, "".join(self.text))
         elif self.depth == 2:
+            if name in self.revision and name in _ONCE:
+                raise _Malformed(f"a revision has two elements {name}: pieces of two pages are one")
             self.revision[name] = "".join(self.text)
         self.text.clear()
+
+    def end_of_page_element(self, name: str, text: str) -> None:
+        if name in self.seen:
+            raise _Malformed(f"it has two elements {name}: pieces of two pages are one")
+        self.seen.add(name)
+        if name == "title":
+            self.page.title = text
+        elif name == "ns":
+            self.page.namespace = int(text)
+        else:
+            self.page.page_id = int(text)
 
     def end_revision(self) -> None:
         page, revision = self.page, self.revision

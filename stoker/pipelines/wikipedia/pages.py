@@ -1,95 +1,151 @@
-"""The pages of a byte range of a dump file, and what becomes of the pages in damaged bz2 streams."""
+"""The pages of a byte range of a dump file, and rejects for all that is damaged or missing there."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.wikipedia.dump_files import (
-    CorruptStream,
-    DumpFile,
-    find_index,
-    find_streams,
-    read_index,
-    read_xml,
-)
+from stoker.pipelines.wikipedia.bz2_blocks import Gap
+from stoker.pipelines.wikipedia.dump_files import DumpFile, describe, read_xml
+from stoker.pipelines.wikipedia.dump_index import find_index, missing_pages, read_index, skipped_pages
 from stoker.pipelines.wikipedia.export_xml import find_id_and_title
 from stoker.pipelines.wikipedia.page_cutter import PageCutter, RawPage
 
 _MAX_BYTES_WITHOUT_PAGE = 256 << 20  # of XML: no dump has so many, a decompression bomb does
 
 
-def raw_pages(dump: DumpFile, start: int, stop: int) -> Iterator[RawPage]:
+def raw_pages(dump: DumpFile, start: int, stop: int, *, moved: bool = False) -> Iterator[RawPage]:
     """The pages that begin in a byte range of the file; the last may end after it.
 
-    A damaged stream's pages come out with a fault if an index names them. Raises SourceBroken when pages are lost
-    whose ids are not known, OSError.
+    Damage comes out as pages with a fault: ``corrupt`` for a page or bytes between pages, ``lost`` where nobody knows
+    how many pages there were. An index beside the dump names them instead. Raises SourceBroken, OSError.
+
+    Args:
+        dump: the file.
+        start: where a stream begins in bz2, or any byte of plain XML.
+        stop: the first byte behind the range.
+        moved: the streams are not all where the index says.
     """
-    cutter = PageCutter()
-    size = 0  # bytes of XML in the range
-    for stream_start, stream_stop in _ranges_to_read(dump, start, stop):
-        read_ids: set[int] = set()
-        try:
-            for chunk in read_xml(dump, stream_start, stream_stop):
-                size += len(chunk)
-                for raw in cutter.feed(chunk):
-                    read_ids.add(int(find_id_and_title(raw.xml)[0] or -1))
-                    yield raw
-                if cutter.bytes_since_page > _MAX_BYTES_WITHOUT_PAGE:
-                    raise SourceBroken(
-                        f"{dump.path.name}: {_MAX_BYTES_WITHOUT_PAGE >> 20} MiB of XML without a page: no dump"
-                    )
-        except CorruptStream as error:
-            yield from _lost_pages(dump, error, read_ids)
-            cutter.discard()
-    if cutter.open_offset is not None and stop < dump.size:
-        yield from _finish_last_page(dump, stop, cutter, size)
-    if cutter.in_page and (cutter.open_offset or 0) < size:
-        raise SourceBroken(f"{dump.path.name}: it ends in the middle of a page: it is cut short; download it again")
+    return _RangeReader(dump, start, stop, moved).read()
 
 
-def _ranges_to_read(dump: DumpFile, start: int, stop: int) -> list[tuple[int, int]]:
-    """The ranges that are decompressed one by one: single streams if an index tells which pages a lost one held."""
-    if dump.format != "bz2" or find_index(dump.path) is None:
-        return [(start, stop)]
-    starts = [stream for stream in find_streams(dump, start, stop) if stream > start]
-    return list(zip([start, *starts], [*starts, stop], strict=True))
+class _RangeReader:
+    """Reads the pages of one range; its fields are what is known so far."""
 
+    def __init__(self, dump: DumpFile, start: int, stop: int, moved: bool) -> None:
+        self.dump, self.start, self.stop, self.moved = dump, start, stop, moved
+        self.index = find_index(dump.path)
+        self.plain = dump.format == "xml" and not dump.utf16
+        self.end = start if self.plain else 0  # of the range in the XML
+        self.cutter = PageCutter(offset=self.end, inside=start > 0)
+        self.owns_end = start == 0  # whether what follows the last page of the range is reported here
+        self.read_ids: list[int] = []  # kept if there is an index
+        self.last: RawPage | None = None  # the last page
+        self.gaps: list[Gap] = []  # since the last piece of XML
+        self.damaged = False
+        self.following: int | None = None  # the id of the first page behind the range, if the streams have moved
 
-def _finish_last_page(dump: DumpFile, stop: int, cutter: PageCutter, size: int) -> Iterator[RawPage]:
-    """The page that begins before a range's end and ends after it. ``size``: bytes of XML in the range."""
-    try:
-        for chunk in read_xml(dump, stop, dump.size):
-            for raw in cutter.feed(chunk):
-                if raw.offset < size:
-                    yield raw
-            if cutter.open_offset is None or cutter.open_offset >= size:
-                return
-    except CorruptStream as error:
-        raise SourceBroken(f"{dump.path.name}: {error} (stream at byte {error.offset}); download it again") from error
+    def read(self) -> Iterator[RawPage]:
+        """See ``raw_pages``."""
+        for piece in read_xml(self.dump, self.start, self.stop):
+            if isinstance(piece, Gap):
+                self.gaps.append(piece)
+                yield from self._noted(self.cutter.gap(f"its end is missing: {describe(piece)}"))
+                continue
+            yield from self._report_gaps()
+            self.end += len(piece)
+            yield from self._noted(self.cutter.feed(piece))
+            self._check_size()
+            self.owns_end |= not self.cutter.skipping
+        if self.stop >= self.dump.size:
+            yield from self._finish()
+        else:
+            yield from self._report_gaps()
+            if not self.cutter.skipping or self.cutter.tag_is_open or (self.moved and self.read_ids):
+                yield from self._read_on()
+        if self.index is not None and (self.damaged or self.moved):
+            yield from self._missing(self.index)
 
+    def _noted(self, raws: Iterator[RawPage]) -> Iterator[RawPage]:
+        """The pages, which are kept in mind; with places that no page of another range has."""
+        for raw in raws:
+            self.last = raw
+            if self.index is not None:
+                self.read_ids.append(int(find_id_and_title(raw.xml)[0] or -1))
+            elsewhere = raw.fault and self.start and not self.plain
+            yield replace(raw, place=f"at-{self.start}-{raw.offset}") if elsewhere else raw
 
-def _lost_pages(dump: DumpFile, error: CorruptStream, read_ids: set[int]) -> list[RawPage]:
-    """The pages of a damaged stream that were not read, from the index. Raises SourceBroken without an index."""
-    index = find_index(dump.path)
-    if index is None:
-        raise SourceBroken(f"{dump.path.name}: {error} (stream at byte {error.offset}); download it again") from error
-    fault = Rejected("corrupt", f"{error} (stream at byte {error.offset})")
-    return [
-        RawPage(error.offset, f"<title>{title}</title><id>{page_id}</id>".encode(), fault)
-        for offset, page_id, title in read_index(index)
-        if offset == error.offset and page_id not in read_ids
-    ]
-
-
-def check_index(dump: DumpFile) -> None:
-    """Raises SourceBroken if the index beside a scanned dump names streams that the dump does not hold."""
-    index = find_index(dump.path)
-    if index is None:
-        return
-    stream_offsets = frozenset(dump.streams)
-    for offset, page_id, _ in read_index(index):
-        if offset not in stream_offsets:
+    def _check_size(self) -> None:
+        if self.cutter.bytes_since_page > _MAX_BYTES_WITHOUT_PAGE:
             raise SourceBroken(
-                f"{dump.path.name}: its index says that page {page_id} is in a stream at byte {offset}, but none "
-                "begins there: the dump is cut short, or the index is of another one"
+                f"{self.dump.path.name}: {_MAX_BYTES_WITHOUT_PAGE >> 20} MiB of XML without a page: no dump"
             )
+
+    def _report_gaps(self) -> Iterator[RawPage]:
+        """A loss for each gap, unless an index will name its pages."""
+        self.damaged |= bool(self.gaps)
+        gaps, self.gaps = self.gaps, []
+        for gap in gaps:
+            if self.index is None:
+                what = f"pages{self._after()} are lost, and how many is not known"
+                yield RawPage(gap.offset, b"", Rejected("lost", f"{describe(gap)}: {what}"), f"lost-{gap.offset}")
+
+    def _after(self) -> str:
+        title = find_id_and_title(self.last.xml)[1] if self.last else ""
+        return f" behind {title!r}" if title else ""
+
+    def _finish(self) -> Iterator[RawPage]:
+        """The end of the dump: a page that is cut, and a loss if the dump's last tag is not there."""
+        gaps = self.gaps
+        if gaps and self.cutter.complete and not any(gap.block for gap in gaps):
+            return  # bytes behind the end of the XML
+        yield from self._report_gaps()
+        if not self.owns_end:
+            return
+        yield from self._noted(self.cutter.finish())
+        reported = gaps and self.index is None
+        if not reported and not self.cutter.complete and b"<mediawiki" in self.dump.head:
+            detail = f"the dump ends{self._after()}, before </mediawiki>: it is cut short; download it again"
+            yield RawPage(self.dump.size, b"", Rejected("lost", detail), f"lost-{self.dump.size}")
+
+    def _read_on(self) -> Generator[RawPage, None, None]:
+        """The rest of the page that begins in the range and ends behind it, and what follows it.
+
+        If the streams have moved, also finds the id of the first page behind the range.
+        """
+        owns_end = not self.cutter.skipping or self.cutter.tag_is_open
+        for piece in read_xml(self.dump, self.stop, self.dump.size):
+            if isinstance(piece, Gap):
+                raws = self.cutter.gap(f"its end is missing: {describe(piece)}")
+            else:
+                raws = self.cutter.feed(piece)
+            for raw in raws:
+                if raw.offset < self.end or (not raw.is_page and owns_end):
+                    yield from self._noted(iter((raw,)))
+                    continue
+                owns_end = False
+                page_id = find_id_and_title(raw.xml)[0]
+                if page_id and raw.is_page:
+                    self.following = int(page_id)
+                    return
+            owns_end &= not self.cutter.skipping and (self.cutter.page_offset or 0) < self.end
+            if not owns_end and not self.moved:
+                return
+            self._check_size()
+        if owns_end:
+            yield from self._finish()
+
+    def _missing(self, index: Path) -> Iterator[RawPage]:
+        """The pages of an index that should be in the range and were not read."""
+        entries = read_index(index)
+        if self.moved:
+            at_start = self.start == 0
+            missing = skipped_pages(entries, self.read_ids, from_start=at_start, following=self.following)
+        else:
+            missing = missing_pages(entries, self.read_ids, self.start, self.stop)
+        for entry in missing:
+            xml = f"<page><title>{entry.title}</title><id>{entry.page_id}</id><revision>".encode()
+            where = f"the bz2 stream at byte {entry.offset:,}"
+            fault = Rejected("corrupt", f"the index has it in {where}, but it cannot be read there; download it again")
+            yield RawPage(entry.offset, xml, fault)

@@ -1,8 +1,11 @@
 """Subcommands that run something: what they print, and what they refuse."""
 
+import json
+
 import pytest
 
 from tests.flows.conftest import Cli
+from tests.pipelines.sources.test_wikipedia_dump import dump, page
 
 WORDS = ["one", "two", "three"]
 
@@ -41,6 +44,22 @@ def test_a_missing_input_is_one_line(served: Cli) -> None:
     recipe = served.recipe(WORDS)
     (served.folder / "words.txt").unlink()
     assert "words.txt: no such file" in served.refused("ingest", recipe)
+
+
+def test_an_ingest_of_a_source_that_lost_a_piece_says_so_and_fails_each_time(served: Cli) -> None:
+    (served.folder / "dewiki.xml").write_bytes(
+        dump(page(1, "Some text."), page(2, "More text.")).removesuffix(b"</mediawiki>\n")
+    )
+    (served.folder / "wiki.toml").write_text('corpus = "wiki"\n[source]\nname = "wikipedia_dump"\ndump = "dewiki.xml"')
+    for _ in range(2):
+        done = served("ingest", "wiki.toml")
+        assert done.returncode == 1
+        assert "wiki@1: 2 samples" in done.stdout
+        assert "lost 1" in done.stdout
+        assert "stoker: wiki@1 is not whole: 1 piece of the source could not be read: the dump ends" in done.stderr
+    document = json.loads(served("ingest", "wiki.toml", "--json").stdout)
+    assert document["rejected"] == {"lost": 1}
+    assert "lost\tdewiki-lost-" in served("show", "wiki", "--reason", "lost").stdout
 
 
 def test_a_schedule_without_services_says_to_start_them(cli: Cli) -> None:

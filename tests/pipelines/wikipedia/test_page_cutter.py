@@ -15,4 +15,5 @@ def test_the_cutter_finds_the_same_pages_whatever_pieces_the_stream_comes_in(ste
     pieces = PageCutter()
     found = [raw for place in range(0, len(stream), step) for raw in pieces.feed(stream[place : place + step])]
     assert [(raw.offset, raw.xml) for raw in found] == expected
-    assert pieces.open_offset == whole.open_offset
+    assert pieces.page_offset == whole.page_offset
+    assert list(pieces.finish()) == list(whole.finish())
