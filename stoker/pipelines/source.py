@@ -121,6 +121,9 @@ class Source:
     # Options that decide only which partitions there are (a list, a start page, a limit). What they say about one
     # partition is in its payload, so changing them does not read unchanged partitions again.
     planning: ClassVar[frozenset[str]] = frozenset()
+    # Options that came later than the first release. While they have their default they do not count as part of the
+    # recipe, so that partitions read before are not read again.
+    added: ClassVar[frozenset[str]] = frozenset()
     # Options that name files or folders. They are checked before anything is read, see ``Context.trusted``; None: any
     # option whose text is the path of something counts, but for mere dots and separators ("/", "..").
     path_options: ClassVar[frozenset[str] | None] = None

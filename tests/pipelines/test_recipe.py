@@ -105,3 +105,11 @@ def test_every_part_is_found_by_the_name_of_its_file(kind: type[Any], name: str)
     assert issubclass(found, kind)
     assert found.__module__.endswith(f".{name}")
     assert "Example::" in (found.__doc__ or "")
+
+
+def test_an_option_that_came_later_counts_only_where_it_is_not_the_default() -> None:
+    def digest(**options: Any) -> str:
+        return parse(changed(source={"name": "video_frames", "videos": "a.mp4", **options}), root=Path()).digest
+
+    assert digest() == digest(hdr="tonemap", deinterlace=False)
+    assert len({digest(), digest(hdr="raw"), digest(deinterlace=True)}) == 3

@@ -28,6 +28,7 @@ from stoker.pipelines.video.names import (
     partitions_from_names,
     video_key,
 )
+from stoker.pipelines.video.picture import Hdr, PictureOptions
 from stoker.pipelines.video.selection import FrameTimes
 from stoker.pipelines.web.pages.licences import spdx_id
 from stoker.pipelines.web.policy import Transient
@@ -47,7 +48,9 @@ class VideoFrames(Source):
     A record's ``time_s`` counts from the file's start, as players show it; ``offset_s`` is the time of the video's
     first frame. ``pts`` is the file's own time stamp in units of ``time_base``, a fraction of a second, on a clock that
     shows ``container_start_s`` at the file's start (absent: 0). Where time stamps step back or jump, as in joined
-    recordings, times go on one frame after the last one, and ``time_note`` says so.
+    recordings, times go on one frame after the last one, and ``time_note`` says so. Where the file names its colours,
+    they are in ``transfer``, ``primaries``, ``matrix`` and ``range``, by FFmpeg's names; ``bit_depth`` is there above
+    8 bits (pictures have 8), ``hdr`` for frames in HDR and ``interlaced`` for interlaced ones.
 
     Args:
         videos (text or list, default none): paths or globs, relative to the recipe, and http(s) URLs.
@@ -61,6 +64,9 @@ class VideoFrames(Source):
         short_side (number, default 0): pixels; frames with a longer short side are reduced to it; 0: never.
         format ("jpg", "png" or "webp", default "jpg"): format in which the frames are stored.
         quality (number, default 90): quality of jpg and webp, 1 to 100.
+        hdr ("tonemap", "reject" or "raw", default "tonemap"): what becomes of frames in HDR (PQ, HLG): mapped to SDR,
+            rejected, or stored with their codes as they are, which look pale.
+        deinterlace (true or false, default false): make interlaced frames of one of their two fields, without combs.
         max_megabytes (number, default 2000): size of one video file, at most.
         unreachable ("retry" or "reject", default "retry"): when a server never answers, fail for a retry or reject.
 
@@ -76,6 +82,7 @@ class VideoFrames(Source):
 
     path_options: ClassVar[frozenset[str] | None] = frozenset({"videos", "lists"})
     planning: ClassVar[frozenset[str]] = frozenset({"videos", "lists", "url_column"})
+    added: ClassVar[frozenset[str]] = frozenset({"hdr", "deinterlace"})
 
     videos: str | tuple[str, ...] = ()
     lists: str | tuple[str, ...] = ()
@@ -88,6 +95,8 @@ class VideoFrames(Source):
     short_side: Annotated[int, Field(ge=0, le=8192)] = 0
     format: Format = "jpg"
     quality: Annotated[int, Field(ge=1, le=100)] = 90
+    hdr: Hdr = "tonemap"
+    deinterlace: bool = False
     max_megabytes: Annotated[float, Field(gt=0)] = 2000.0
     unreachable: Literal["retry", "reject"] = "retry"
 
@@ -170,7 +179,7 @@ class VideoFrames(Source):
             path.unlink(missing_ok=True)
 
     def _frames(self, path: Path, key: str, record: Record, fetched_at: str) -> Iterator[Candidate]:
-        video = VideoReader(path)
+        video = VideoReader(path, PictureOptions(hdr=self.hdr, deinterlace=self.deinterlace))
         times = FrameTimes(
             per_second=Fraction(str(self.frames_per_second)),
             start=Fraction(str(self.start_s)),
@@ -191,9 +200,7 @@ class VideoFrames(Source):
             yield Candidate(sample, Rejected(fault.reason, detail))
 
     def _candidate(self, frame: VideoFrame, key: str, record: Record, fetched_at: str) -> Candidate:
-        record = record | {"video": key, "time_s": round(float(frame.time), 6), "pts": frame.pts}
-        if frame.note:
-            record["time_note"] = frame.note
+        record = record | {"video": key, "time_s": round(float(frame.time), 6), "pts": frame.pts, **frame.facts}
         name = f"{key}-{round(frame.time * 1000):09d}"
         measures = {"fetched_at": fetched_at}
         if isinstance(frame.picture, Rejected):

@@ -17,7 +17,7 @@ from PIL import Image
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video.containers import demuxer_of, describe_truncation
 from stoker.pipelines.video.packet_runs import Packet, Run, packet_runs
-from stoker.pipelines.video.picture import frame_to_image
+from stoker.pipelines.video.picture import PictureOptions, describe_frame, frame_to_image
 from stoker.pipelines.video.selection import FrameTimes, Selection, TimedFrame
 from stoker.pipelines.video.timeline import MAX_REORDERED, TimeLine, dts_is_right, seems_in_decoding_order
 from stoker.storage.errors import StokerError
@@ -51,7 +51,7 @@ class VideoFrame:
     time: Fraction  # seconds from the container's start
     pts: int  # the file's own time stamp
     picture: Image.Image | Rejected
-    note: str = ""  # what was corrected in the file's time stamps up to here
+    facts: dict[str, Any] = field(default_factory=dict)  # columns of the record, Any: JSON
 
 
 @dataclass
@@ -59,8 +59,9 @@ class VideoReader:
     """Reads the frames of one video file. ``fault`` and the counters are complete when ``frames`` has ended."""
 
     path: Path
+    pictures: PictureOptions = field(default_factory=PictureOptions)
     metadata: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)  # columns of the record, Any: JSON
+    facts: dict[str, Any] = field(default_factory=dict)  # columns of all frames' records, Any: JSON
     packets: int = 0
     decoded: int = 0  # frames
     damaged: int = 0  # packets that do not decode
@@ -107,7 +108,7 @@ class VideoReader:
             runs = packet_runs(packets, seekable=skip and codec.name in _SEEKABLE_CODECS)
             aspect = stream.sample_aspect_ratio
             for shown in self._select(av, stream, runs, line, Selection(times)):
-                yield _to_video_frame(shown, aspect, line.note(shown.time))
+                yield _to_video_frame(shown, aspect, self.pictures, line.note(shown.time))
             if self._cut_at is not None:
                 end = _announced_end(container, stream)
                 of = f" of {float(end):.1f}" if end is not None and end > self._cut_at else ""
@@ -282,7 +283,9 @@ def _duration(frame: Frame, time: Fraction, stream: Any, line: TimeLine) -> Frac
     return max(duration, Fraction(1, 1000))
 
 
-def _to_video_frame(shown: TimedFrame[Frame], aspect: Fraction | None, note: str) -> VideoFrame:
+def _to_video_frame(
+    shown: TimedFrame[Frame], aspect: Fraction | None, options: PictureOptions, note: str
+) -> VideoFrame:
     frame = shown.frame
     picture: Image.Image | Rejected
     if frame.is_corrupt:
@@ -290,5 +293,6 @@ def _to_video_frame(shown: TimedFrame[Frame], aspect: Fraction | None, note: str
     elif frame.width * frame.height > MAX_PIXELS:
         picture = Rejected("too_many_pixels", f"{frame.width}x{frame.height}")
     else:
-        picture = frame_to_image(frame, aspect)
-    return VideoFrame(shown.time, shown.pts, picture, note)
+        picture = frame_to_image(frame, aspect, options)
+    facts = describe_frame(frame, options) | ({"time_note": note} if note else {})
+    return VideoFrame(shown.time, shown.pts, picture, facts)

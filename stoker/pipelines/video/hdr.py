@@ -1,8 +1,8 @@
 """Tone mapping of HDR frames (PQ and HLG) to SDR: BT.709 primaries, shown by displays as in BT.1886.
 
-Sources: SMPTE ST 2084:2014 (PQ; the same in ITU-R BT.2100-2, table 4), ITU-R BT.2100-2, table 5 (HLG), ITU-R BT.2390-11,
-section 5.4 (roll-off of highlights), ITU-R BT.2408-7 (reference white of 203 cd/m2), ITU-R BT.2087-0 and SMPTE EG 432-1
-(primaries), ITU-R BT.1886 (gamma of SDR displays). All arithmetic is on linear light.
+Sources: SMPTE ST 2084 (PQ, also in ITU-R BT.2100, table 4), ITU-R BT.2100, table 5 (HLG), ITU-R BT.2390, section 5.4
+(roll-off of highlights), ITU-R BT.2408 (reference white of 203 cd/m2), ITU-R BT.2087 and SMPTE EG 432-1 (primaries),
+ITU-R BT.1886 (gamma of SDR displays). All arithmetic is on linear light.
 """
 
 from functools import lru_cache
@@ -94,7 +94,8 @@ def _roll_off(light: Floats, peak: float) -> Floats:
         return light
     curve = _roll_off_curve(round(peak, 1))
     scale = (_CODES - 1) / np.sqrt(_PQ_PEAK / _WHITE)
-    return curve[(np.sqrt(light) * scale).astype(np.uint16)]
+    rolled: Floats = curve[(np.sqrt(light) * scale).astype(np.uint16)]
+    return rolled
 
 
 @lru_cache(64)
@@ -105,11 +106,7 @@ def _roll_off_curve(peak: float) -> Floats:
     signal, limit = np.minimum(_nits_to_pq(light) / top, 1), min(1.0, white / top)
     knee = 1.5 * limit - 0.5
     t = np.clip((signal - knee) / max(1 - knee, 1e-9), 0, 1)
-    rolled = (
-        (2 * t**3 - 3 * t**2 + 1) * knee
-        + (t**3 - 2 * t**2 + t) * (1 - knee)
-        + (-2 * t**3 + 3 * t**2) * limit
-    )
+    rolled = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (-2 * t**3 + 3 * t**2) * limit
     return (_pq_to_nits(np.where(signal < knee, signal, rolled) * top) / _WHITE).astype(np.float32)
 
 

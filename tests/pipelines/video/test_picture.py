@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from stoker.pipelines.video.frames import VideoReader
+from stoker.pipelines.video.picture import PictureOptions
 from stoker.pipelines.video.selection import FrameTimes
 
 RED, GREEN, BLUE, WHITE = (200, 0, 0), (0, 160, 0), (0, 0, 200), (250, 250, 250)
@@ -66,3 +67,39 @@ def test_a_display_matrix_turns_and_mirrors(
     assert isinstance(frame.picture, Image.Image)
     assert frame.picture.size == ((48, 64) if matrix[1] else (64, 48))
     assert corners(frame.picture) == expected
+
+
+def test_interlaced_frames_are_marked_and_made_of_one_field_if_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    values = np.full((48, 64, 3), 40, np.uint8)
+    values[::2, 10:18] = values[1::2, 24:32] = 220  # a bar that moves between the fields
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "tff=1:qp=5"})
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(values, format="rgb24")))
+        container.mux(stream.encode())
+    combs = []
+    for deinterlace in (False, True):
+        (frame,) = VideoReader(path, PictureOptions(deinterlace=deinterlace)).frames(FrameTimes(Fraction(1)))
+        assert isinstance(frame.picture, Image.Image)
+        assert frame.facts["interlaced"] is True
+        lines = np.asarray(frame.picture).astype(int)
+        combs.append(float(np.abs(2 * lines[1:-1] - lines[:-2] - lines[2:]).mean()))
+    assert combs[0] > 50
+    assert combs[1] < 5
+
+
+def test_a_depth_above_eight_bits_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=10)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb48be"
+        container.mux(
+            stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40_000, np.uint16), format="rgb48be"))
+        )
+        container.mux(stream.encode())
+    (frame,) = VideoReader(path).frames(FrameTimes(Fraction(1)))
+    assert frame.facts["bit_depth"] == 16

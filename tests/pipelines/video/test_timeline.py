@@ -74,9 +74,9 @@ def test_joined_recordings_go_on_one_frame_after_the_other(tmp_path: Path) -> No
     shown = list(VideoReader(path).frames(FrameTimes(Fraction(1))))
     assert [round(frame.time * 1000) for frame in shown] == [stamp for stamp, _ in whole]
     assert len(shown) == 8
-    assert [bool(frame.note) for frame in shown] == [False] * 3 + [True] * 5
-    assert "step back by 2." in shown[3].note
-    assert shown[-1].note.endswith("2 times")
+    assert ["time_note" in frame.facts for frame in shown] == [False] * 3 + [True] * 5
+    assert "step back by 2." in shown[3].facts["time_note"]
+    assert shown[-1].facts["time_note"].endswith("2 times")
     assert shown[0].pts <= shown[3].pts  # stamps as in the file
 
 
