@@ -58,7 +58,7 @@ class IngestFailed(StokerError):
     """Some partitions could not be read; the others are done and will not be read again."""
 
 
-def _is_unavailable(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+def _is_unavailable(task: Task[..., Any], run: TaskRun, state: "State[Any]") -> bool:
     """Whether trying again may help; Prefect asks this before each retry."""
     try:
         state.result()
@@ -161,7 +161,9 @@ def _disk_errors(context: TaskContext) -> Iterator[None]:
         raise StokerError(f"{where}: {error.strerror}; {_DISK_ERRORS[error.errno]}, and run again") from error
 
 
-def _partition(run: dict[str, Any], partition: dict[str, Any]) -> dict[str, Any] | State[Any]:  # Any: JSON values
+# "State[Any]" in quotes: tasks are sent to other processes with their annotations, and pydantic makes that class when
+# it is first named; with most versions other processes cannot look it up.
+def _partition(run: dict[str, Any], partition: dict[str, Any]) -> "dict[str, Any] | State[Any]":  # Any: JSON values
     context = TaskContext.from_json(run)
     reporter, name = context.reporter, str(partition["name"])
     try:
@@ -189,7 +191,7 @@ def _curate(run: dict[str, Any], parts: Sequence[Part]) -> curating.Curation:  #
     return curating.curate(context.recipe, parts, context.store)
 
 
-def _pack(run: dict[str, Any], parts: list[dict[str, Any]], decisions: str) -> packing.Packed | State[Any]:  # Any: JSON
+def _pack(run: dict[str, Any], parts: list[dict[str, Any]], decisions: str) -> "packing.Packed | State[Any]":
     context = TaskContext.from_json(run)
     if context.stop_requested():
         return Cancelled(message="stopped before it began")
@@ -224,7 +226,7 @@ def _run_name() -> str:
 @flow(name="ingest", flow_run_name=_run_name, persist_result=False, validate_parameters=False)
 def ingest(
     recipe: dict[str, Any], root: str, settings: dict[str, Any], token: str = "", trusted: bool = False
-) -> dict[str, Any] | State[Any]:  # Any: JSON values
+) -> "dict[str, Any] | State[Any]":  # Any: JSON values
     """Ingest a recipe's corpus and publish a version of it.
 
     ``recipe`` is the TOML document, ``root`` the folder its paths are relative to, ``token`` that of the progress

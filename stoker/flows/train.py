@@ -26,7 +26,7 @@ def train(
     settings: dict[str, Any],  # Any: JSON values
     token: str = "",
     resume: bool = False,
-) -> dict[str, Any] | State[Any]:  # Any: JSON values
+) -> "dict[str, Any] | State[Any]":  # Any: JSON values
     """Train a model on a version (``digits@2``, or the newest of ``digits``) with options by name.
 
     Returns the run's result, or the state Cancelled when it was asked to stop: it saved a checkpoint then and can be

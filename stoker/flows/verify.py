@@ -26,7 +26,7 @@ class CorruptVersion(CorruptShard):
 
 
 @flow(name="verify", flow_run_name="{corpus}", persist_result=False, validate_parameters=False)
-def verify(corpus: str, settings: dict[str, Any], token: str = "") -> dict[str, Any] | State[Any]:  # Any: JSON values
+def verify(corpus: str, settings: dict[str, Any], token: str = "") -> "dict[str, Any] | State[Any]":  # Any: JSON values
     """Read a version again; its counts as JSON values. Raises CorruptVersion when something differs, StorageError."""
     parsed_settings, reporter = Settings.from_json(settings), progress.find_reporter(token)
     runs.record(parsed_settings.home, token, flow_run.id)
