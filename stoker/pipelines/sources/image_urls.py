@@ -16,7 +16,7 @@ from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables.url_entries import Entry, entry_of_result, entry_of_row, key_of, reject_repeats
-from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES, ListRow, read_list
+from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES, ListRow, ListSyntax, read_list
 from stoker.pipelines.web.crawl import CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise, redact
 from stoker.pipelines.web.ordered import map_in_order
@@ -32,11 +32,15 @@ class ImageUrls(Source):
     """Images by their URLs, either from list files (``lists``) or from the pages of a web site (``start``).
 
     A sample's key is a hash of the image's URL, so it stays the same when a list is sorted anew or grows. Paths are
-    relative to the recipe. With ``unreachable = "reject"`` images of a dead site are rejected and the others are kept.
+    relative to the recipe. Text lists may also end in .gz, .bz2 or .zst; in tsv quotes are characters like any other.
+    Each line of a list is a candidate: an empty or malformed one is rejected. With ``unreachable = "reject"`` images of
+    a dead site are rejected and the others are kept.
 
     Args:
-        lists (text or list, default none): list files (txt, csv, tsv, jsonl, also .gz; parquet), paths or globs.
+        lists (text or list, default none): list files, paths or globs: txt, csv, tsv, json, jsonl (.gz too), parquet.
         start (text or list, default none): URLs of pages whose images are taken and whose links are followed.
+        header (true or false, default true): csv and tsv begin with a line of names; if not, columns are "1", "2" ...
+        encoding (text, default "utf-8"): of text without a byte order mark; lines that do not fit are rejected.
         url_column (text, default "url"): column of the lists with the URL.
         caption_column (text, default none): column with the caption; without it "caption", if there is one.
         label_column (text, default none): column with the label; without it "label".
@@ -75,6 +79,8 @@ class ImageUrls(Source):
         [
             "lists",
             "start",
+            "header",
+            "encoding",
             "url_column",
             "caption_column",
             "label_column",
@@ -96,6 +102,8 @@ class ImageUrls(Source):
 
     lists: str | tuple[str, ...] = ()
     start: str | tuple[str, ...] = ()
+    header: bool = True
+    encoding: str = "utf-8"
     url_column: str = "url"
     caption_column: str = ""
     label_column: str = ""
@@ -134,11 +142,16 @@ class ImageUrls(Source):
         """See Source. A crawl happens here; the images are fetched by ``read``."""
         entries = self._listed(context) if self.lists else self._crawled(context)
         names = Counter[str]()
-        for group in cut(reject_repeats(entries), lambda entry: str(entry["url"]), target=self.partition_urls):
-            host = next((host_of(entry["url"]) for entry in group if "refused" not in entry), "urls")
-            name = f"{host}-{digest(group)[:10]}"
-            names[name] += 1
-            yield Partition(name if names[name] == 1 else f"{name}-{names[name]}", {"urls": group})
+        # Rows that are rejected by themselves get partitions of their own: their line numbers change with each line
+        # that is inserted before them, and must not make the URLs beside them be fetched again.
+        refused: list[Entry] = []
+        for group in cut(_set_aside(reject_repeats(entries), refused), _url_of, target=self.partition_urls):
+            yield _partition(host_of(group[0]["url"]), group, names)
+            while len(refused) >= self.partition_urls:
+                yield _partition("rejected", refused[: self.partition_urls], names)
+                del refused[: self.partition_urls]
+        for start in range(0, len(refused), self.partition_urls):
+            yield _partition("rejected", refused[start : start + self.partition_urls], names)
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -181,14 +194,15 @@ class ImageUrls(Source):
         carried |= {name: name for name in self.columns}
         for path in self._list_files(context):
             for row in self._rows(path):
-                yield entry_of_row(row, self.url_column, carried)
+                yield entry_of_row(row, path.name, self.url_column, carried)
 
     def _rows(self, path: Path) -> Iterator[ListRow]:
         """The rows of a list file with the columns that are used."""
         named = self._named_columns
         required = [self.url_column, *(column for column in named.values() if column), *self.columns]
         optional = [*(name for name, column in named.items() if not column), "license"]
-        return read_list(path, required=list(dict.fromkeys(required)), optional=optional)
+        syntax = ListSyntax(self.header, self.encoding)
+        return read_list(path, required=list(dict.fromkeys(required)), optional=optional, syntax=syntax)
 
     @property
     def _named_columns(self) -> dict[str, str]:
@@ -244,6 +258,8 @@ class ImageUrls(Source):
         url = entry["url"]
         key = key_of(url)
         record = {"url": url, **entry.get("record", {})}
+        if "line" in entry:
+            record.setdefault("line", entry["line"])
         if self.group == "page" and record.get("page_url"):
             record["group"] = record["page_url"]
         elif self.group == "host" and "://" in url:
@@ -265,6 +281,26 @@ class ImageUrls(Source):
         if isinstance(extension, Rejected):
             return Candidate(Sample(key, {}, record, measures), extension), answer
         return Candidate(Sample(key, {extension: answer.content}, record, measures)), answer
+
+
+def _set_aside(entries: Iterator[Entry], refused: list[Entry]) -> Iterator[Entry]:
+    """The entries that are to be fetched; the others go to ``refused``."""
+    for entry in entries:
+        if "refused" in entry:
+            refused.append(entry)
+        else:
+            yield entry
+
+
+def _url_of(entry: Entry) -> str:
+    return str(entry["url"])
+
+
+def _partition(start: str, group: list[Entry], names: Counter[str]) -> Partition:
+    """A partition whose name begins with ``start``, and is not among ``names`` yet."""
+    name = f"{start}-{digest(group)[:10]}"
+    names[name] += 1
+    return Partition(name if names[name] == 1 else f"{name}-{names[name]}", {"urls": group})
 
 
 def _size(result: tuple[Candidate, Fetched | Rejected | None]) -> int:

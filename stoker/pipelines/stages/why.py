@@ -1,4 +1,4 @@
-"""The lineage of a candidate: looked up by its key, URL, page or hash.
+"""The lineage of a candidate: looked up by its key, URL, line of a list, page or hash.
 
 A full scan: every part's records and, for a kept sample, the indexes of shards are read. Price: one lookup reads all
 records of the version; in return an ingest has no index to maintain.
@@ -15,7 +15,7 @@ from stoker.storage.shards import records
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Part
 
-_SEARCHED = ("key", "url", "page_url", "sha256", "content_sha256")
+_SEARCHED = ("key", "url", "line", "page_url", "sha256", "content_sha256")
 _HIDDEN = ("start", "stop", "members", "minhash", "image_hash")  # columns that mean nothing to a person
 _JSON_NAMES = {"rejected_by": "by", "duplicate_of": "witness"}  # as the API has called them since its schema 1
 
@@ -60,9 +60,9 @@ class Lineage:
 
 
 def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 100) -> list[Lineage]:
-    """The lineages of all candidates whose key, URL, page URL or SHA-256 equals the text; at most ``most``.
+    """The lineages of all candidates whose key, URL, line of a list, page URL or SHA-256 equals the text.
 
-    An empty list means that the version's sources never offered it. Raises StorageError.
+    At most ``most``. An empty list means that the version's sources never offered it. Raises StorageError.
     """
     drops = {
         (decision["part"], decision["key"]): decision

@@ -14,7 +14,7 @@ from stoker.pipelines.web.pages.licences import spdx_id
 KEY_LENGTH = 24  # hex digits of the URL's SHA-256: 96 bits
 MAX_TEXT = 10_000  # characters of a caption or another column of a list
 
-Entry = Mapping[str, Any]  # Any: JSON. {"url", "record"?, "refused"?: [reason, detail]}
+Entry = Mapping[str, Any]  # Any: JSON. {"url", "line"?, "record"?, "refused"?: [reason, detail]}
 
 
 def key_of(url: str) -> str:
@@ -27,19 +27,26 @@ def key_of(url: str) -> str:
 
 
 def reject_repeats(entries: Iterator[Entry]) -> Iterator[Entry]:
-    """The entries; each after the first with the same URL is marked as rejected (``duplicate_key``)."""
+    """The entries; each after the first with the same URL is marked as rejected (``duplicate_key``).
+
+    ``line`` is taken out of the others: a line that is moved must not make its picture be fetched again.
+    """
     seen: set[bytes] = set()
     for entry in entries:
         if "refused" not in entry:
             url_hash = hashlib.blake2b(entry["url"].encode(), digest_size=12).digest()
             if url_hash in seen:
-                entry = {**entry, "refused": ["duplicate_key", "an earlier row has the same URL"]}
+                where = f"{entry['line']}: " if "line" in entry else ""
+                entry = {**entry, "refused": ["duplicate_key", f"{where}an earlier row has the same URL"]}
             seen.add(url_hash)
-        yield entry
+        yield entry if "refused" in entry else {name: value for name, value in entry.items() if name != "line"}
 
 
-def entry_of_row(row: ListRow, url_column: str, carried: Mapping[str, str]) -> Entry:
-    """The entry of a row of a list; ``carried`` maps names in records to columns."""
+def entry_of_row(row: ListRow, list_name: str, url_column: str, carried: Mapping[str, str]) -> Entry:
+    """The entry of a row of a list; ``carried`` maps names in records to columns.
+
+    A row without a URL gets that of its line, such as ``birds.tsv:7``, so that ``stoker why`` finds it.
+    """
     value = row.values.get(url_column)
     text = value if isinstance(value, str) else "" if value is None else str(value)
     record = {name: _json_value(row.values.get(column)) for name, column in carried.items()}
@@ -51,16 +58,18 @@ def entry_of_row(row: ListRow, url_column: str, carried: Mapping[str, str]) -> E
         if record[name] is not None and not isinstance(record[name], str):
             record[name] = str(record[name])
     nonempty = {name: value for name, value in record.items() if value not in (None, "") and name != "url"}
-    entry: dict[str, Any] = {"url": redact(text)} | ({"record": nonempty} if nonempty else {})  # Any: JSON
-    where = f"row {row.number}"
+    line = f"{list_name}:{row.number}"
+    entry: dict[str, Any] = {"url": redact(text) if text.strip() else line, "line": line}  # Any: JSON
+    if nonempty:
+        entry["record"] = nonempty
     if row.fault:
-        return entry | {"refused": ["bad_url", row.fault]}
+        return entry | {"refused": ["bad_url", f"{line}: {row.fault}"]}
     if not text.strip():
-        return entry | {"refused": ["empty", f"{where}: no URL"]}
+        return entry | {"refused": ["empty", f"{line}: no URL"]}
     try:
         return entry | {"url": normalise(text)}
     except ValueError as error:
-        return entry | {"refused": ["bad_url", f"{where}: {error}"]}
+        return entry | {"refused": ["bad_url", f"{line}: {error}"]}
 
 
 def entry_of_result(result: CrawlResult) -> Entry:

@@ -1,22 +1,22 @@
-"""Read lists of URLs row by row: txt, csv, tsv and jsonl files, also as .gz, and parquet."""
+"""Read lists of URLs row by row: txt, csv, tsv, json, jsonl (also as .gz, .bz2 or .zst) and parquet."""
 
-import codecs
-import csv
-import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.registry import suggestion
+from stoker.pipelines.tables.csv_rows import CsvRow, CsvRows, header_indexes, tsv_rows
+from stoker.pipelines.tables.list_lines import COMPRESSIONS, Line, check_encoding, is_unicode, open_list, read_lines
 
-FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-MAX_LINE = 1 << 20  # characters
+FORMATS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+MAX_JSON = 256 << 20  # bytes of a .json list, which is read as a whole
 MAX_CHECKED_FILES = 100  # whose columns are looked at before a run
 
 
@@ -24,127 +24,183 @@ MAX_CHECKED_FILES = 100  # whose columns are looked at before a run
 class ListRow:
     """One row of a list: its number, its columns by name, or what is wrong with it."""
 
-    number: int  # from 1; of a text file the line number
+    number: int  # from 1: of a text file the line, of json and parquet the element or row
     values: Mapping[str, Any]  # Any: JSON values, dates and bytes as Parquet has them
     fault: str = ""  # why the row cannot be read
 
 
-def read_list(path: Path, *, required: Sequence[str], optional: Sequence[str]) -> Iterator[ListRow]:
-    """The rows of a list, with the required columns and the optional ones that it has.
+@dataclass(frozen=True, slots=True)
+class ListSyntax:
+    """How text lists are written.
 
-    A text list has one column, which gets the first required name; empty lines are skipped. A row that cannot be read
-    has a ``fault``. Raises RecipeError for an unknown format or a missing column, SourceBroken for a damaged file.
+    Args:
+        header: csv and tsv begin with a line of names; without it columns are called "1", "2" and so on.
+        encoding: of text without a byte order mark.
+    """
+
+    header: bool = True
+    encoding: str = "utf-8"
+
+
+def read_list(
+    path: Path, *, required: Sequence[str], optional: Sequence[str], syntax: ListSyntax = ListSyntax()
+) -> Iterator[ListRow]:
+    """The rows of a list, with the required columns and the optional ones that it has; the first is that of the URL.
+
+    Each line is a row, also an empty one, but for the header and for lines inside a quoted field. A text list has one
+    column, which gets the first required name. A row that cannot be read has a ``fault``. Raises RecipeError for an
+    unknown format, encoding or column, SourceBroken for a damaged file.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    gzipped = bool(suffixes) and suffixes[-1] == ".gz"
-    kind = suffixes[-2] if gzipped and len(suffixes) > 1 else (suffixes or [""])[-1]
-    if kind not in FORMATS or (gzipped and kind == ".parquet"):
-        raise RecipeError(f"{path}: unknown kind of list; expected a name that ends in {', '.join(FORMATS)} (or .gz)")
+    packed = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
+    kind = suffixes[-1] if suffixes else ""
+    if kind not in FORMATS or (packed and kind == ".parquet"):
+        ends = f"{', '.join(FORMATS)} (text also with {', '.join(COMPRESSIONS)})"
+        raise RecipeError(f"{path}: unknown kind of list; expected a name that ends in {ends}")
+    check_encoding(syntax.encoding)
     try:
         if kind == ".parquet":
             yield from _parquet(path, required, optional)
             return
-        with _open_text(path, gzipped) as file:
+        with open_list(path) as file:
+            if kind == ".json":
+                yield from _json_array(path, file, required, optional, syntax)
+                return
+            lines = read_lines(file, encoding=syntax.encoding)
             if kind == ".txt":
-                yield from _text(file, required[0])
+                yield from (ListRow(line.number, {required[0]: line.text.strip()}, line.fault) for line in lines)
             elif kind in (".csv", ".tsv"):
-                yield from _csv(path, file, "," if kind == ".csv" else "\t", required, optional)
+                yield from _table(path, lines, kind, required, optional, syntax)
             else:
-                yield from _json(file, required, optional)
-    except (OSError, EOFError, gzip.BadGzipFile, pa.ArrowException) as error:
-        raise SourceBroken(
-            f"{path}: cannot be read as {kind[1:]}{'.gz' if gzipped else ''}: {_one_line(error)}"
-        ) from error
+                yield from (_json_line(line, required, optional) for line in lines)
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        raise SourceBroken(f"{path}: cannot be read as {kind[1:]}{packed}: {_one_line(error)}") from error
 
 
-def _open_text(path: Path, gzipped: bool) -> IO[str]:
-    """The file as text: UTF-8, or UTF-16 with a byte order mark. Bytes that are not UTF-8 become lone surrogates."""
-    with gzip.open(path) if gzipped else path.open("rb") as file:
-        start = file.read(2)
-    encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    errors = "replace" if encoding == "utf-16" else "surrogateescape"
-    if gzipped:
-        return gzip.open(path, "rt", encoding=encoding, errors=errors, newline="")
-    return path.open("r", encoding=encoding, errors=errors, newline="")
-
-
-def _lines(file: IO[str]) -> Iterator[tuple[int, str]]:
-    """Numbered lines without their line ends; a line that is too long is cut to MAX_LINE."""
-    number = 0
-    while line := file.readline(MAX_LINE):
-        number += 1
-        complete = line.endswith("\n") or len(line) < MAX_LINE
-        yield number, line.rstrip("\r\n")
-        while not complete:
-            rest = file.readline(MAX_LINE)
-            complete = rest.endswith("\n") or len(rest) < MAX_LINE
-
-
-def _text(file: IO[str], column: str) -> Iterator[ListRow]:
-    for number, line in _lines(file):
-        if line.strip():
-            yield ListRow(number, {column: line.strip()})
-
-
-def _csv(
-    path: Path, file: IO[str], delimiter: str, required: Sequence[str], optional: Sequence[str]
+def _table(
+    path: Path, lines: Iterator[Line], kind: str, required: Sequence[str], optional: Sequence[str], syntax: ListSyntax
 ) -> Iterator[ListRow]:
-    reader = csv.reader((line.replace("\0", "") + "\n" for _, line in _lines(file)), delimiter=delimiter)
-    header: list[str] | None = None
-    while True:
-        number = reader.line_num + 1
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield ListRow(number, {}, f"line {number}: {error}")
+    """The rows of a csv or tsv list."""
+    quoted = CsvRows(lines) if kind == ".csv" else None
+    indexes: dict[str, int] | None = None
+    columns = 0
+    for row in quoted if quoted is not None else tsv_rows(lines):
+        if indexes is None and (row.fields or row.fault):
+            header = _header(path, row, syntax)
+            columns = len(header)
+            names = _columns_to_read(path, header, required, optional, syntax)
+            indexes = header_indexes(
+                header, names, lambda name: RecipeError(f"{path}: two columns are called {name!r}")
+            )
+            if quoted is not None:
+                quoted.url_index = indexes[required[0]]
+            if syntax.header:
+                continue
+        if row.fault or not row.fields or indexes is None:
+            yield ListRow(row.number, {}, row.fault)
             continue
-        if not values:
-            continue  # an empty line
-        if header is None:
-            header = [name.strip() for name in values]
-            indexes = {name: header.index(name) for name in _columns_to_read(path, header, required, optional)}
-            continue
-        columns = {name: values[index] for name, index in indexes.items() if index < len(values)}
-        if len(values) > len(header):
-            yield ListRow(number, columns, f"line {number}: {len(values)} columns, but the header has {len(header)}")
-        else:
-            yield ListRow(number, columns)
+        values = {name: row.fields[index] for name, index in indexes.items() if index < len(row.fields)}
+        matches = len(row.fields) <= columns and len(values) == len(indexes)
+        fault = "" if matches else f"{len(row.fields)} columns, but the first line has {columns}"
+        yield ListRow(row.number, values, fault)
 
 
-def _json(file: IO[str], required: Sequence[str], optional: Sequence[str]) -> Iterator[ListRow]:
-    for number, line in _lines(file):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            yield ListRow(number, {}, f"line {number}: not JSON")
-            continue
-        if isinstance(value, str):
-            value = {required[0]: value}
-        if isinstance(value, dict):
-            yield ListRow(number, {name: value[name] for name in (*required, *optional) if name in value})
-        else:
-            yield ListRow(number, {}, f"line {number}: neither a JSON object nor a string")
+def _header(path: Path, row: CsvRow, syntax: ListSyntax) -> list[str]:
+    """The names of the columns. Raises SourceBroken if the first row cannot be read."""
+    if row.fault:
+        raise SourceBroken(f"{path}: line {row.number}, which says what columns there are: {row.fault}")
+    if syntax.header:
+        return [name.strip() for name in row.fields]
+    return [str(number) for number in range(1, len(row.fields) + 1)]
+
+
+def _json_line(line: Line, required: Sequence[str], optional: Sequence[str]) -> ListRow:
+    if line.fault or not line.text.strip():
+        return ListRow(line.number, {}, line.fault)
+    try:
+        return _json_row(line.number, _parse(line.text), required, optional)
+    except (ValueError, RecursionError) as error:
+        return ListRow(line.number, {}, f"not JSON: {_one_line(error)}")
+
+
+def _json_array(
+    path: Path, file: BinaryIO, required: Sequence[str], optional: Sequence[str], syntax: ListSyntax
+) -> Iterator[ListRow]:
+    """The elements of a .json file. Raises SourceBroken: behind a fault, nothing tells where an element begins."""
+    content = file.read(MAX_JSON + 1)
+    if len(content) > MAX_JSON:
+        raise SourceBroken(f"{path}: more than {MAX_JSON >> 20} MiB; write it as .jsonl, a line an element")
+    try:
+        document = _parse(content.decode("utf-8-sig" if syntax.encoding == "utf-8" else syntax.encoding))
+    except UnicodeDecodeError:
+        raise SourceBroken(f"{path}: not {syntax.encoding.upper()}; if it has another encoding, set encoding") from None
+    except (ValueError, RecursionError) as error:
+        hint = "; a file with an element a line is .jsonl" if "Extra data" in str(error) else ""
+        raise SourceBroken(f"{path}: not JSON: {_one_line(error)}{hint}") from None
+    if not isinstance(document, list):
+        raise SourceBroken(f"{path}: expected a JSON array of objects or strings")
+    for number, value in enumerate(document, 1):
+        yield _json_row(number, value, required, optional)
+
+
+def _json_row(number: int, value: object, required: Sequence[str], optional: Sequence[str]) -> ListRow:
+    if isinstance(value, str):
+        value = {required[0]: value}
+    if not isinstance(value, dict):
+        return ListRow(number, {}, "neither a JSON object nor a string")
+    values = {name: value[name] for name in (*required, *optional) if name in value}
+    if not all(is_unicode(text) for text in values.values() if isinstance(text, str)):
+        return ListRow(number, {}, "half a character of UTF-16 (a lone surrogate)")
+    return ListRow(number, values)
+
+
+def _parse(text: str) -> Any:  # Any: JSON
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object. Raises ValueError for a name that it holds twice: Python would keep the last and say nothing."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"two values for {max(names, key=names.count)[:40]!r}")
+    return values
 
 
 def _parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[ListRow]:
-    with pq.ParquetFile(path) as file:
-        columns = _columns_to_read(path, file.schema_arrow.names, required, optional)
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        columns = _columns_to_read(path, file.schema_arrow.names, required, optional, ListSyntax())
         number = 0
         for batch in file.iter_batches(batch_size=4096, columns=columns):
-            for values in batch.to_pylist():
+            for values in _rows_of(batch):
                 number += 1
-                yield ListRow(number, values)
+                yield ListRow(number, values or {}, "" if values is not None else "text that is not UTF-8")
 
 
-def _columns_to_read(path: Path, names: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
+def _rows_of(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | None]:  # Any: whatever a column holds
+    """The rows of a batch; None for one whose text is not UTF-8."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for index in range(batch.num_rows):
+            try:
+                yield batch.slice(index, 1).to_pylist()[0]
+            except UnicodeDecodeError:
+                yield None
+
+
+def _columns_to_read(
+    path: Path, names: Sequence[str], required: Sequence[str], optional: Sequence[str], syntax: ListSyntax
+) -> list[str]:
     """The required columns, then the optional ones among ``names``. Raises RecipeError."""
     for name in required:
         if name not in names:
-            raise RecipeError(f"{path}: no column is called {name!r}; {suggestion(name, list(names))}")
+            hint = suggestion(name, list(names))
+            if not syntax.header:
+                hint = f'without a header columns are called "1" to "{len(names)}"'
+            elif any("://" in field for field in names):
+                hint = 'its first line is no header: set header = false and url_column = "1", or the number that it has'
+            raise RecipeError(f"{path}: no column is called {name!r}; {hint}")
     return [*required, *(name for name in dict.fromkeys(optional) if name in names and name not in required)]
 
 

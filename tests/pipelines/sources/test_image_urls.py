@@ -1,9 +1,10 @@
 """Images from lists of URLs, over real HTTP on loopback."""
 
+import bz2
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.recipe import parse
@@ -68,7 +70,10 @@ def refusal(candidate: Candidate) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    packs: dict[str, Callable[[bytes], bytes]]
+    packs = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.compress}
+    pack = packs.get(path.suffix, bytes)
+    path.write_bytes(pack(text.encode()))
 
 
 def test_every_kind_of_trouble_has_its_reason(site: Site, context: Context) -> None:
@@ -104,7 +109,7 @@ def test_every_kind_of_trouble_has_its_reason(site: Site, context: Context) -> N
     ]
     write(context.root / "urls.txt", "\n".join(lines))
     candidates = read(ImageUrls(lists="urls.txt", max_megabytes=1), context)
-    assert reasons(candidates) == [*wanted.values(), *["bad_url"] * 4]
+    assert reasons(candidates) == [*list(wanted.values())[:-1], "duplicate_key", "empty", *["bad_url"] * 4]
     assert "s3cret" not in str(candidates)
     good = candidates[0].sample
     assert good.fields == {"jpg": b"\xff\xd8\xff\xe0 a jpeg"}
@@ -117,7 +122,8 @@ def test_every_kind_of_trouble_has_its_reason(site: Site, context: Context) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.txt.gz", "a.csv.gz", "a.jsonl.gz", "a.parquet"]
+    "name",
+    ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.json", "a.txt.gz", "a.csv.bz2", "a.jsonl.zst", "a.json.gz", "a.parquet"],
 )
 def test_every_kind_of_list_is_read(site: Site, context: Context, name: str) -> None:
     site.pages |= {"/1.png": png(1), "/2,3.png": png(2)}
@@ -129,6 +135,8 @@ def test_every_kind_of_list_is_read(site: Site, context: Context, name: str) -> 
         write(path, "url\tcaption\textra\n" + "".join(f'{url}\ta, "b"\t7\n' for url in urls))
     elif ".jsonl" in name:
         write(path, "".join(json.dumps({"url": url, "caption": 'a, "b"', "extra": "7"}) + "\n" for url in urls))
+    elif ".json" in name:
+        write(path, json.dumps([{"url": url, "caption": 'a, "b"', "extra": "7"} for url in urls], indent=1))
     elif name.endswith(".parquet"):
         pq.write_table(pa.table({"url": urls, "caption": ['a, "b"'] * 2, "extra": ["7"] * 2}), path)
     else:
@@ -193,7 +201,12 @@ def test_rows_that_cannot_be_read_are_counted_not_fatal(site: Site, context: Con
     (context.root / "b.csv").write_bytes(
         f'url,n\n,1\n"{url}",2,3\n{url},4\n'.encode() + b"http://h/\xff\xfe,5\nshort\n\0\n"
     )
-    assert reasons(read(ImageUrls(lists="b.csv"), context)) == ["empty", "bad_url", "", "bad_url", "bad_url"]
+    candidates = read(ImageUrls(lists="b.csv"), context)
+    assert reasons(candidates) == ["", "empty", "bad_url", "bad_url", "bad_url", "bad_url"]
+    assert [candidate.sample.record.get("line") for candidate in candidates] == [
+        None,
+        *(f"b.csv:{n}" for n in (2, 3, 5, 6, 7)),
+    ]
 
 
 @pytest.mark.parametrize(

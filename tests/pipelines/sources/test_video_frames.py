@@ -162,7 +162,7 @@ def test_no_record_holds_a_path_of_this_machine(tmp_path: Path) -> None:
 def test_lists_name_videos_and_what_is_known_of_them(tmp_path: Path) -> None:
     film(tmp_path / "a.mp4", [0, 100])
     (tmp_path / "films.csv").write_text(
-        "url,title,license,label\na.mp4,My film,CC0-1.0,cats\nhttp://\nno.mp4,x\n,nothing\na.mp4,again\n",
+        "url,title,license,label\na.mp4,My film,CC0-1.0,cats\nhttp://,,,\nno.mp4,x,,\n,nothing,,\na.mp4,again,,\n",
         encoding="utf-8",
     )
     found = candidates(VideoFrames(lists="films.csv"), tmp_path)

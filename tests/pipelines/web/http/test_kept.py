@@ -11,7 +11,7 @@ import pytest
 from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.http import kept
 from stoker.pipelines.web.policy import Fetched
-from tests.raw_site import RawSite, Send, response
+from tests.pipelines.web.raw_site import RawSite, Send, response
 from tests.site import FAST, MEGABYTE, Reply, Site, get
 
 

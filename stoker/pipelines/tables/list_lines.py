@@ -1,0 +1,185 @@
+"""Physical lines of a text list, plain or compressed: each is given, with its number and what is wrong with it."""
+
+import bz2
+import codecs
+import gzip
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import zstandard
+
+from stoker.pipelines.errors import RecipeError
+
+COMPRESSIONS = (".gz", ".bz2", ".zst")
+MAX_LINE = 1 << 20  # bytes
+_READ_SIZE = 1 << 16  # bytes
+_FEED = 1 << 10  # compressed bytes at once: zstd can make 32 MB of them
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_SYNTAX = b'\t\r\n ",.:/?&={}[]0aZ'  # bytes that must mean the same in an encoding as in ASCII
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line without its end; "" if it has a fault."""
+
+    number: int  # from 1
+    text: str
+    fault: str = ""
+
+
+@contextmanager
+def open_list(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, decompressed by the end of its name. Reading raises OSError or EOFError for a damaged file."""
+    suffix = path.suffix.lower()
+    with path.open("rb") as file:
+        if suffix in COMPRESSIONS and not path.stat().st_size:
+            raise EOFError("an empty file, where compressed data should be")
+        if suffix == ".gz":
+            with gzip.open(file) as unpacked:
+                yield unpacked  # type: ignore[misc]  # typeshed: GzipFile is no BinaryIO; it reads as one
+        elif suffix in COMPRESSIONS:
+            yield io.BufferedReader(_Unpacked(file, suffix), _READ_SIZE)
+        else:
+            yield file
+
+
+def check_encoding(name: str) -> None:
+    """Raise RecipeError unless it is a text encoding of which ASCII is a part."""
+    try:
+        fits = _SYNTAX.decode(name) == _SYNTAX.decode("ascii")
+    except (LookupError, ValueError):
+        fits = False
+    if not fits:
+        raise RecipeError(f"encoding {name!r}: expected one that extends ASCII, such as 'utf-8', 'cp1252' or 'gb18030'")
+
+
+def read_lines(file: BinaryIO, *, encoding: str) -> Iterator[Line]:
+    """All lines, also empty ones; LF, CR LF and CR end a line. A byte order mark decides over ``encoding``."""
+    start = file.read(_READ_SIZE)
+    if start[:2] in _UTF16:
+        yield from _utf16_lines(start, file)
+        return
+    if start.startswith(codecs.BOM_UTF8):
+        start, encoding = start[len(codecs.BOM_UTF8) :], "utf-8"
+    for number, (line, complete) in enumerate(_split(start, file), 1):
+        if not complete:
+            yield Line(number, "", f"longer than {MAX_LINE} bytes")
+        elif b"\0" in line:
+            yield Line(number, "", "it holds a NUL character")
+        else:
+            try:
+                yield Line(number, line.decode(encoding))
+            except UnicodeDecodeError:
+                yield Line(number, "", f"not {encoding.upper()}; if the list has another encoding, set encoding")
+
+
+def _split(start: bytes, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """Lines without their ends, and whether they are complete; one that is too long is not."""
+    pending, complete = b"", True
+    for piece in chain([start], iter(lambda: file.read(_READ_SIZE), b"")):
+        *lines, pending = (pending + piece).split(b"\n")
+        for line in lines:
+            line = line.rstrip(b"\r")
+            for part in line.split(b"\r"):
+                yield part, complete and len(part) <= MAX_LINE
+                complete = True
+        if len(pending) > MAX_LINE:
+            pending, complete = b"", False
+    if pending or not complete:
+        for part in pending.rstrip(b"\r").split(b"\r"):
+            yield part, complete
+            complete = True
+
+
+def _utf16_lines(start: bytes, file: BinaryIO) -> Iterator[Line]:
+    """The lines of a file in UTF-16; its byte order mark says which."""
+    decoder = codecs.getincrementaldecoder("utf-16")(errors="surrogatepass")
+    pending, number, complete = "", 0, True
+    for piece in chain([start], iter(lambda: file.read(_READ_SIZE), b""), [None]):
+        try:
+            pending += decoder.decode(piece or b"", final=piece is None)
+        except UnicodeDecodeError:
+            raise EOFError("half a character of UTF-16 at its end") from None
+        *lines, pending = pending.replace("\r\n", "\n").split("\n")
+        if piece is None and pending:
+            lines.append(pending)
+        for text in lines:
+            number += 1
+            text = text.rstrip("\r")
+            if not complete or len(text) > MAX_LINE:
+                yield Line(number, "", f"longer than {MAX_LINE} characters")
+            elif "\0" in text or not is_unicode(text):
+                yield Line(number, "", "it holds a NUL or half a character of UTF-16")
+            else:
+                yield Line(number, text)
+            complete = True
+        if len(pending) > MAX_LINE:
+            pending, complete = "", False
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text is free of lone surrogates, which are half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+class _Unpacked(io.RawIOBase):
+    """Decompresses bz2 or zstd, several streams one after the other. Bytes that belong to none are an error.
+
+    The readers of ``bz2`` and ``zstandard`` end without one where a later stream is damaged, or the last one is cut.
+    """
+
+    def __init__(self, file: BinaryIO, suffix: str) -> None:
+        self._file = file
+        self._suffix = suffix
+        self._decompressor: _Decompressor | None = None
+        self._input = b""
+        self._output = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # typeshed has no name for it
+        while not self._output:
+            if not self._input:
+                self._input = self._file.read(_FEED)
+                if not self._input:
+                    if self._decompressor is not None:
+                        raise EOFError("the compressed data ends too early")
+                    return 0
+            self._output = memoryview(self._unpack())
+        size = min(len(buffer), len(self._output))
+        buffer[:size] = self._output[:size]
+        self._output = self._output[size:]
+        return size
+
+    def _unpack(self) -> bytes:
+        decompressor = self._decompressor
+        if decompressor is None:
+            is_bz2 = self._suffix == ".bz2"
+            decompressor = bz2.BZ2Decompressor() if is_bz2 else zstandard.ZstdDecompressor().decompressobj()
+        try:
+            output = decompressor.decompress(self._input)
+        except zstandard.ZstdError as error:
+            raise OSError(str(error)) from None
+        self._input = decompressor.unused_data if decompressor.eof else b""
+        self._decompressor = None if decompressor.eof else decompressor
+        return output
