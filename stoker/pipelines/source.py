@@ -152,6 +152,13 @@ class Source:
         most. By default there is nothing to check.
         """
 
+    def describe_input(self, context: Context) -> Iterator[str]:
+        """What is read of the input and for what, a line each, for `stoker check`: columns that were chosen, say.
+
+        Called after ``check``, within the same limits. By default nothing is said.
+        """
+        yield from ()
+
     def preview(self, context: Context) -> Iterator[Candidate]:
         """The first candidates, each as ``read`` gives it, for `stoker check --sample`. Lazy.
 

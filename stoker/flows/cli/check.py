@@ -34,15 +34,18 @@ def check(arguments: Namespace) -> int:
     start.check_source(recipe, context, str(arguments.recipe))
     _check_schedule(recipe, str(arguments.recipe))
     check_access(settings.open_store())
+    read = list(recipe.source.describe_input(context))
     steps, rules = [name_of(step) for step in recipe.steps], [name_of(rule) for rule in recipe.rules]
     if arguments.json:
         names = {"recipe": arguments.recipe, "corpus": recipe.corpus, "source": name_of(recipe.source)}
-        content = names | {"steps": steps, "rules": rules, "splits": recipe.splits}
+        content = names | {"reads": read, "steps": steps, "rules": rules, "splits": recipe.splits}
         if arguments.sample is not None:
             content["candidates"] = _sample_json(recipe, context, arguments.sample)
         print_json(content)
         return 0
     print(f"{arguments.recipe}: corpus {recipe.corpus}, source {name_of(recipe.source)}")
+    for line in read:
+        print(f"reads {line}")
     print(f"steps: {', '.join(steps) or 'none'}")
     print(f"rules: {', '.join(rules) or 'none'}")
     print(f"splits: {', '.join(f'{name} {percent:g} %' for name, percent in recipe.splits.items())}")

@@ -1,6 +1,7 @@
 """Rows of a data set: from the Hugging Face hub, or from local Parquet and Arrow files."""
 
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +19,16 @@ from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables import arrow_tables
-from stoker.pipelines.tables.arrow_tables import Column, Row
+from stoker.pipelines.tables.arrow_tables import NotUtf8, Row
+from stoker.pipelines.tables.columns import Column, ColumnChoice, choose_columns
 from stoker.pipelines.tables.hub import HubTable, check_library
 from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES
+from stoker.pipelines.tables.values import json_value, label_of, text_of
 from stoker.storage.shards.sample import Sample
 
 _MAX_FIELD = 64 << 20  # bytes
+_MAX_IMAGES = 1000  # of one row
+_MAX_RECORD = 1 << 20  # characters of a record as JSON
 _NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 _STANDARD = ("attribution", "author", "caption", "group", "language", "licence", "page_url", "title")
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
@@ -34,7 +39,8 @@ class HuggingFace(Source):
     """Rows of a data set with an image, a text or both; images as the bytes that are stored.
 
     Paths are relative to the recipe; a folder is what ``save_to_disk`` or a clone of the hub leaves. The hub needs
-    ``pip install "stoker[huggingface]"``, local files do not. Numbers of a ClassLabel become their names. Of
+    ``pip install "stoker[huggingface]"``, local files do not. Numbers of a ClassLabel become their names. Images of a
+    column with lists become the fields "0.jpg", "1.jpg" and so on. Lists, structs and dates are JSON in the record. Of
     ``columns``, attribution, author, caption, group, language, licence, page_url and title keep their names in the
     record, others get the prefix ``row_``.
 
@@ -44,7 +50,7 @@ class HuggingFace(Source):
         split (text, default "train"): the split; of a folder, the files whose paths name it, or all if none names one.
         revision (text, default none): branch, tag or commit on the hub.
         streaming (true or false, default false): read from the hub without storing the data set on disk.
-        image (text, default none): column of the image; without it "image", "img", "jpg", "png" or the first Image.
+        image (text, default none): column of the image; without it "image", "img", "jpg", "png" or the first.
         text (text, default none): column of the text; without it "text" or "content".
         label (text, default none): column of the label; without it "label", "labels" or the first ClassLabel.
         columns (list, default none): more columns for the record: caption, title and the like, others with ``row_``.
@@ -80,19 +86,19 @@ class HuggingFace(Source):
         if files is not None:
             first_row = 0
             for name, path in files.items():
-                self._choose_columns(arrow_tables.columns(path))
+                mark = self._choose(arrow_tables.columns(path)).mark
                 rows, fingerprint = arrow_tables.count_rows(path), _fingerprint(path)
                 for start, stop in self._ranges(rows):
-                    payload = {"file": name, "start": start, "stop": stop, "first": first_row}
+                    payload = {"file": name, "start": start, "stop": stop, "first": first_row} | mark
                     yield Partition(f"{name}@{start:09d}", payload, fingerprint)
                 first_row += rows
             return
         table = self._hub()
-        self._choose_columns(table.columns)
+        mark = self._choose(table.columns).mark
         count, fingerprint = table.count, table.fingerprint
         ranges: Sequence[tuple[int, int | None]] = self._ranges(count) if count is not None else [(0, None)]
         for first, end in ranges:
-            yield Partition(f"{self.split}@{first:09d}", {"start": first, "stop": end}, fingerprint)
+            yield Partition(f"{self.split}@{first:09d}", {"start": first, "stop": end} | mark, fingerprint)
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -100,7 +106,7 @@ class HuggingFace(Source):
         files = self._files(context)
         if files is None:
             table = self._hub()
-            converter = _RowConverter(self, self._choose_columns(table.columns), self.licence or table.licence, table)
+            converter = _RowConverter(self, self._choose(table.columns), self.licence or table.licence, table)
             rows, first_row = table.rows(start, stop), 0
         else:
             path = files.get(partition.payload["file"])
@@ -108,7 +114,7 @@ class HuggingFace(Source):
                 raise SourceBroken(
                     f"{partition.payload['file']}: the file was there when the work was planned, and is gone"
                 )
-            converter = _RowConverter(self, self._choose_columns(arrow_tables.columns(path)), self.licence, None)
+            converter = _RowConverter(self, self._choose(arrow_tables.columns(path)), self.licence, None)
             rows, first_row = arrow_tables.read_rows(path, start, stop), partition.payload["first"]
         for index, row in enumerate(rows, start + first_row):
             yield converter.candidate(index, row)
@@ -120,22 +126,30 @@ class HuggingFace(Source):
             check_library()
             return
         for path in islice(files.values(), MAX_CHECKED_FILES):
-            self._choose_columns(arrow_tables.columns(path))
+            self._choose(arrow_tables.columns(path))
 
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. A data set of the hub is streamed, so that it is not downloaded as a whole."""
         files = self._files(context)
         if files is None:
             table = replace(self, streaming=True)._hub()
-            converter = _RowConverter(self, self._choose_columns(table.columns), self.licence or table.licence, table)
+            converter = _RowConverter(self, self._choose(table.columns), self.licence or table.licence, table)
             yield from (converter.candidate(index, row) for index, row in enumerate(table.rows(0, None)))
             return
         index = 0
         for path in files.values():
-            converter = _RowConverter(self, self._choose_columns(arrow_tables.columns(path)), self.licence, None)
+            converter = _RowConverter(self, self._choose(arrow_tables.columns(path)), self.licence, None)
             for row in arrow_tables.read_rows(path, 0, sys.maxsize):
                 yield converter.candidate(index, row)
                 index += 1
+
+    def describe_input(self, context: Context) -> Iterator[str]:
+        """See Source. The columns that are read, once for files that have the same ones."""
+        files = self._files(context) or {}
+        said: dict[str, str] = {}
+        for name, path in islice(files.items(), MAX_CHECKED_FILES):
+            said.setdefault(self._choose(arrow_tables.columns(path)).describe(), name)
+        yield from (f"{name}: {line}" for line, name in said.items())
 
     def _hub(self) -> HubTable:
         return HubTable(self.dataset, self.config, self.split, self.revision, self.streaming)
@@ -176,30 +190,8 @@ class HuggingFace(Source):
             raise RecipeError(f"source 'hugging_face': split {self.split!r}: {suggestion(self.split, known)}")
         return of_split
 
-    def _choose_columns(self, known: Mapping[str, Column]) -> dict[str, tuple[str, Column]]:
-        """The columns for image, text and label among the known ones. Raises RecipeError."""
-        chosen: dict[str, tuple[str, Column]] = {}
-        options = {
-            "image": (self.image, ("image", "img", "jpg", "png")),
-            "text": (self.text, ("text", "content")),
-            "label": (self.label, ("label", "labels")),
-        }
-        for use, (option, usual) in options.items():
-            if option and option not in known:
-                raise RecipeError(f"source 'hugging_face': no column {option!r}; {suggestion(option, sorted(known))}")
-            fitting = [name for name in usual if name in known and (use == "label" or known[name].kind == use)]
-            if use != "text":
-                fitting += [name for name, column in known.items() if column.kind == use]
-            name = option or next(iter(fitting), "")
-            if name:
-                chosen[use] = (name, known[name])
-        for name in self.columns:
-            if name not in known:
-                raise RecipeError(f"source 'hugging_face': no column {name!r}; {suggestion(name, sorted(known))}")
-        if "image" not in chosen and "text" not in chosen:
-            listed = ", ".join(known)
-            raise RecipeError(f"source 'hugging_face': name an image or text column; the columns are: {listed}")
-        return chosen
+    def _choose(self, known: Mapping[str, Column]) -> ColumnChoice:
+        return choose_columns(known, image=self.image, text=self.text, label=self.label, extra=self.columns)
 
 
 @dataclass(frozen=True)
@@ -207,7 +199,7 @@ class _RowConverter:
     """Turns rows into candidates."""
 
     source: HuggingFace
-    columns: Mapping[str, tuple[str, Column]]  # by use: "image", "text", "label"
+    choice: ColumnChoice
     licence: str
     hub: HubTable | None  # None: the rows are of local files
 
@@ -227,10 +219,16 @@ class _RowConverter:
             record["page_url"] = f"https://huggingface.co/datasets/{source.dataset}"
         if self.licence:
             record["licence"] = self.licence
-        if "label" in self.columns and (label := _label(row, *self.columns["label"])):
+        choice = self.choice
+        for name in (choice.image, choice.text, choice.label, *choice.extra):
+            if isinstance(row.get(name), NotUtf8):
+                return Candidate(Sample(key, {}, record), Rejected("not_utf8", f"column {name}"))
+        if choice.label and (label := label_of(row.get(choice.label), choice.columns[choice.label])):
             record["label"] = label
-        for name in source.columns:
-            record[name if name in _STANDARD else f"row_{name}"] = _json_value(row.get(name))
+        for name in choice.extra:
+            record[name if name in _STANDARD else f"row_{name}"] = json_value(row.get(name))
+        if len(json.dumps(record)) > _MAX_RECORD:
+            return Candidate(Sample(key, {}, {"url": record["url"]}), Rejected("too_large", "columns for the record"))
         fields: dict[str, bytes] = {}
         for read in (self._image, self._text):
             result = read(row, record)
@@ -241,42 +239,48 @@ class _RowConverter:
         return Candidate(Sample(key, fields, record | {"sha256": hashlib.sha256(payload).hexdigest()}))
 
     def _image(self, row: Row, record: dict[str, Any]) -> dict[str, bytes] | Rejected:
-        """The image field; puts the title in the record."""
-        if "image" not in self.columns:
+        """The image field, or "0.jpg", "1.png" and so on of a list; puts the title of a single image in the record."""
+        name = self.choice.image
+        if not name:
             return {}
-        value = row.get(self.columns["image"][0])
+        value = row.get(name)
+        if self.choice.columns[name].kind != "images":
+            path = value.get("path") if isinstance(value, dict) else None
+            if isinstance(path, str) and path:
+                record["title"] = PurePosixPath(path).name
+            result = self._content(value)
+            return result if isinstance(result, Rejected) else {result[0]: result[1]}
+        fields: dict[str, bytes] = {}
+        for number, element in enumerate(value := value or []):
+            result = self._content(element)
+            if isinstance(result, Rejected):
+                return Rejected(result.reason, f"image {number + 1} of {len(value)}: {result.detail}")
+            fields[f"{number}.{result[0]}"] = result[1]
+        if len(fields) > _MAX_IMAGES or sum(map(len, fields.values())) > _MAX_FIELD:
+            return Rejected("too_large", f"{len(fields)} images, or more than {_MAX_FIELD} bytes")
+        return fields or Rejected("empty", "the row holds no image")
+
+    def _content(self, value: object) -> tuple[str, bytes] | Rejected:
+        """The extension and the bytes of an image."""
         content = value.get("bytes") if isinstance(value, dict) else value
         path = value.get("path") if isinstance(value, dict) else None
-        if isinstance(path, str) and path:
-            record["title"] = PurePosixPath(path).name
-            content = content or (self.hub.read_cached_file(path) if self.hub else None)
+        if not content and isinstance(path, str) and path:
+            content = self.hub.read_cached_file(path) if self.hub else None
         if not isinstance(content, bytes) or not content:
             return Rejected("empty", "the row holds no image" + (", only its path" if path else ""))
         if len(content) > _MAX_FIELD:
             return Rejected("too_large", f"{len(content)} bytes, more than {_MAX_FIELD}")
-        field = extension_of(content)
-        return field if isinstance(field, Rejected) else {field: content}
+        extension = extension_of(content)
+        return extension if isinstance(extension, Rejected) else (extension, content)
 
     def _text(self, row: Row, record: dict[str, Any]) -> dict[str, bytes] | Rejected:
-        if "text" not in self.columns:
+        if not self.choice.text:
             return {}
-        value = row.get(self.columns["text"][0])
+        value = row.get(self.choice.text)
         if value is None or value == "":
             return Rejected("empty", "the row holds no text")
-        content = str(value).encode("utf-8", "replace")
+        content = text_of(value).encode("utf-8", "replace")
         return Rejected("too_large", f"{len(content)} bytes") if len(content) > _MAX_FIELD else {"txt": content}
-
-
-def _label(row: Row, name: str, column: Column) -> str:
-    value = row.get(name)
-    if column.names and isinstance(value, int):
-        return column.names[value] if 0 <= value < len(column.names) else ""
-    return str(value) if isinstance(value, str | int) else ""
-
-
-def _json_value(value: object) -> object:
-    """The value if a record may hold it, anything else as text."""
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)[:1000]
 
 
 def _split_of(name: str, split: str) -> str:

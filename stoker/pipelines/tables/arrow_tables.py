@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stoker.pipelines.errors import SourceBroken
+from stoker.pipelines.tables.columns import Column, column_of_type, columns_of
 
 _BATCH_ROWS = 64  # rows in memory at once
-Row = Mapping[str, Any]  # Any: whatever a column holds
+Row = Mapping[str, Any]  # Any: whatever a column holds, or NotUtf8
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """The use of a column, and the class names of a label."""
-
-    kind: str  # "image", "label", "text" or "other"
-    names: tuple[str, ...] = ()  # class names of a label, by number
-
-
-def columns_of(features: Mapping[str, Any]) -> dict[str, Column]:  # Any: JSON values
-    """The columns by name, from the features that the ``datasets`` library writes.
-
-    >>> columns_of({"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}})["label"].names
-    ('cat', 'dog')
-    """
-    result: dict[str, Column] = {}
-    for name, feature in features.items():
-        kind = feature.get("_type", "") if isinstance(feature, dict) else ""
-        if kind == "Image":
-            result[name] = Column("image")
-        elif kind == "ClassLabel":
-            result[name] = Column("label", tuple(map(str, feature.get("names") or ())))
-        elif kind == "Value" and str(feature.get("dtype", "")) in ("string", "large_string", "string_view"):
-            result[name] = Column("text")
-        else:
-            result[name] = Column("other")
-    return result
+class NotUtf8:
+    """In the place of a value with text that is not UTF-8."""
 
 
 def columns(path: Path) -> dict[str, Column]:
@@ -53,7 +29,7 @@ def columns(path: Path) -> dict[str, Column]:
         except (ValueError, KeyError, TypeError):
             features = {}
         known = columns_of(features) if isinstance(features, dict) else {}
-        return {field.name: known.get(field.name) or _column_of_type(field.type) for field in schema}
+        return {field.name: known.get(field.name) or column_of_type(field.type) for field in schema}
 
 
 def count_rows(path: Path) -> int:
@@ -68,7 +44,24 @@ def read_rows(path: Path, start: int, stop: int) -> Iterator[Row]:
     """The rows from ``start`` to before ``stop``, in order. Raises SourceBroken."""
     with _broken_source_errors(path):
         for first, batch in _batches(path, start, stop):
-            yield from batch.slice(max(0, start - first), stop - max(start, first)).to_pylist()
+            yield from _rows_of(batch.slice(max(0, start - first), stop - max(start, first)))
+
+
+def _rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:  # Arrow does not look whether text is UTF-8
+        yield from (_row_of_bytes(batch, index) for index in range(batch.num_rows))
+
+
+def _row_of_bytes(batch: pa.RecordBatch, index: int) -> Row:
+    row: dict[str, Any] = {}  # Any: whatever a column holds
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            row[name] = column[index].as_py()
+        except UnicodeDecodeError:
+            row[name] = NotUtf8()
+    return row
 
 
 def _batches(path: Path, start: int, stop: int) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -84,7 +77,7 @@ def _batches(path: Path, start: int, stop: int) -> Iterator[tuple[int, pa.Record
             if first >= stop:
                 return
         return
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for group in range(file.num_row_groups):
             size = file.metadata.row_group(group).num_rows
             if first < stop and first + size > start:
@@ -133,14 +126,3 @@ def _broken_source_errors(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         message = " ".join(str(error).split())[:200]
         raise SourceBroken(f"{path}: neither Parquet nor Arrow that can be read: {message}") from error
-
-
-def _column_of_type(kind: pa.DataType) -> Column:
-    """The column by its Arrow type alone."""
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return Column("image")
-    if pa.types.is_struct(kind) and "bytes" in [field.name for field in kind]:
-        return Column("image")
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return Column("text")
-    return Column("other")

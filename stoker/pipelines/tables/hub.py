@@ -11,7 +11,8 @@ from typing import Any
 
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.partition import digest
-from stoker.pipelines.tables.arrow_tables import Column, Row, columns_of
+from stoker.pipelines.tables.arrow_tables import Row
+from stoker.pipelines.tables.columns import Column, columns_of
 
 
 @dataclass
@@ -43,6 +44,8 @@ class HubTable:
             for name, feature in features.items():
                 if isinstance(feature, library.Image):
                     loaded = loaded.cast_column(name, library.Image(decode=False))  # the stored bytes
+                elif isinstance(getattr(feature, "feature", None), library.Image):  # a list of images
+                    loaded = loaded.cast_column(name, type(feature)(library.Image(decode=False)))
             return loaded
 
     @property

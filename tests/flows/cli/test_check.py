@@ -1,5 +1,6 @@
 """`stoker check`: refuses what cannot work before anything is started; --sample shows candidates and stores nothing."""
 
+import json
 import os
 import pty
 import subprocess
@@ -201,6 +202,17 @@ def test_a_right_recipe_starts_nothing_fetches_nothing_and_leaves_nothing(
     assert (code, out.splitlines()[0]) == (0, "a.toml: corpus a, source image_urls")
     assert site.log == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.toml"]
+
+
+def test_the_columns_that_are_read_are_said(check: Check, tmp_path: Path) -> None:
+    table = pa.table({"vector": [b"a"], "text": ["b"], "label": [1.0]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    code, output, _ = check('name = "hugging_face"\ndataset = "x.parquet"')
+    assert code == 0
+    line = "x.parquet: no image; text = text (string); label = label (double); not read: vector"
+    assert f"reads {line}\n" in output
+    _, output, _ = check('name = "hugging_face"\ndataset = "x.parquet"', "--json")
+    assert json.loads(output)["reads"] == [line]
 
 
 def test_ingest_refuses_what_check_refuses_before_it_starts_a_server(cli: Cli) -> None:

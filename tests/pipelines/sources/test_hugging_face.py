@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -155,3 +156,150 @@ def test_a_column_damaged_in_the_middle_breaks_the_partition(tmp_path: Path) -> 
     path.write_bytes(content)
     with pytest.raises(SourceBroken, match=r"x\.parquet"):
         read(tmp_path, "x.parquet")
+
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def image(number: int = 0) -> dict[str, bytes | None]:
+    return {"bytes": PNG + bytes([number]), "path": None}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "labels"),
+    [
+        ([1.0, 2.0, None, 0.0, -1.0], pa.float64(), ["1", "2", None, "0", "-1"]),
+        ([float("nan"), 0.5, 1e20], pa.float64(), [None, "0.5", "100000000000000000000"]),
+        ([1.0, None], pa.float32(), ["1", None]),
+        ([True, False, None], pa.bool_(), ["true", "false", None]),
+        ([1, 0, None], pa.int8(), ["1", "0", None]),
+        (["cat", "", None], pa.string(), ["cat", None, None]),
+        ([["a", "b"], [], None], pa.list_(pa.string()), ['["a", "b"]', "[]", None]),
+    ],
+)
+def test_labels_of_every_type_are_text_and_none_is_dropped(
+    tmp_path: Path, values: list[object], kind: pa.DataType, labels: list[str | None]
+) -> None:
+    pictures_and_labels = {"image": pa.array([image()] * len(values), IMAGE), "label": pa.array(values, kind)}
+    pq.write_table(pa.table(pictures_and_labels), tmp_path / "x.parquet")
+    assert [candidate.sample.record.get("label") for candidate in read(tmp_path, "x.parquet")] == labels
+
+
+def test_float_labels_of_a_class_label_have_its_names(tmp_path: Path) -> None:
+    table = pa.table({"image": pa.array([image()] * 3, IMAGE), "label": pa.array([0.0, None, 1.0], pa.float64())})
+    metadata = {b"huggingface": json.dumps({"info": {"features": FEATURES}}).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "x.parquet")
+    assert [candidate.sample.record.get("label") for candidate in read(tmp_path, "x.parquet")] == ["cat", None, "dog"]
+
+
+def chosen(tmp_path: Path, columns: dict[str, pa.Array], **options: object) -> tuple[list[str], str]:
+    """The fields of the first row, and what `stoker check` says."""
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    source = HuggingFace("x.parquet", **options)  # type: ignore[arg-type]  # options of a test
+    source.check(context(tmp_path))
+    (line,) = source.describe_input(context(tmp_path))
+    (candidate, *_) = read(tmp_path, "x.parquet", **options)
+    return sorted(candidate.sample.fields), line
+
+
+def test_a_struct_with_bytes_is_an_image_before_bare_bytes_are(tmp_path: Path) -> None:
+    columns = {
+        "embedding": pa.array([b"\0" * 64]),
+        "picture": pa.array([image()], IMAGE),
+        "mask": pa.array([image(1)], IMAGE),
+    }
+    fields, line = chosen(tmp_path, columns)
+    assert fields == ["png"]
+    assert "image = picture (struct<" in line
+    assert line.endswith("not read: embedding, mask")
+    assert "image = mask" in chosen(tmp_path, columns, image="mask")[1]
+
+
+def test_a_text_table_with_bytes_in_it_is_a_text_table(tmp_path: Path) -> None:
+    columns = {"embedding": pa.array([b"\0" * 64]), "text": pa.array(["a"]), "caption": pa.array(["b"])}
+    for options in ({}, {"text": "text"}, {"text": "caption"}):
+        fields, line = chosen(tmp_path, columns, **options)
+        assert fields == ["txt"]
+        assert line.startswith(f"x.parquet: no image; text = {options.get('text', 'text')} (string)")
+    assert chosen(tmp_path, columns | {"jpg": pa.array([PNG])}, text="caption")[0] == ["png", "txt"]
+
+
+def test_bare_bytes_are_an_image_if_nothing_else_may_be_meant(tmp_path: Path) -> None:
+    assert chosen(tmp_path, {"scan": pa.array([PNG]), "number": pa.array([1])})[0] == ["png"]
+    with pytest.raises(RecipeError, match="which column is the image: scan, thumbnail"):
+        chosen(tmp_path, {"scan": pa.array([PNG]), "thumbnail": pa.array([PNG])})
+    assert chosen(tmp_path, {"scan": pa.array([PNG]), "thumbnail": pa.array([PNG])}, image="scan")[0] == ["png"]
+    with pytest.raises(RecipeError, match=r"image = 'number': the column holds int64"):
+        chosen(tmp_path, {"scan": pa.array([PNG]), "number": pa.array([1])}, image="number")
+    with pytest.raises(RecipeError, match="label 'label' holds binary"):
+        chosen(tmp_path, {"image": pa.array([image()], IMAGE), "label": pa.array([b"x"])})
+
+
+@pytest.mark.parametrize("kind", [pa.list_(IMAGE), pa.large_list(IMAGE)])
+def test_lists_of_images_are_samples_with_several_fields(tmp_path: Path, kind: pa.DataType) -> None:
+    gif = {"bytes": b"GIF89a", "path": "a.gif"}
+    rows = [
+        [image(1), gif, image(2)],
+        [image(3)],
+        [],
+        None,
+        [image(4), {"bytes": None, "path": "x"}],
+        [gif, {"bytes": b"?"}],
+    ]
+    pq.write_table(pa.table({"images": pa.array(rows, kind), "text": list("abcdef")}), tmp_path / "x.parquet")
+    candidates = read(tmp_path, "x.parquet")
+    assert sorted(candidates[0].sample.fields) == ["0.png", "1.gif", "2.png", "txt"]
+    assert candidates[0].sample.fields["2.png"] == PNG + b"\2"
+    assert sorted(candidates[1].sample.fields) == ["0.png", "txt"]
+    rejects = [candidate.rejected for candidate in candidates[2:]]
+    assert [reject and reject.reason for reject in rejects] == ["empty", "empty", "empty", "not_an_image"]
+    assert str(rejects[2]).find("image 2 of 2") > 0
+
+
+def test_nested_values_and_dates_are_json_in_the_record(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": ["a"],
+            "tags": pa.array([["x", None]]),
+            "box": pa.array([{"at": datetime(2026, 1, 2, tzinfo=UTC), "score": float("inf")}]),
+            "day": pa.array([date(2026, 1, 2)]),
+            "code": pa.array([b"\xff"]),
+        }
+    )
+    pq.write_table(table, tmp_path / "x.parquet")
+    (candidate,) = read(tmp_path, "x.parquet", columns=("tags", "box", "day", "code"))
+    record = candidate.sample.record
+    assert record["row_tags"] == ["x", None]
+    assert record["row_box"] == {"at": "2026-01-02T00:00:00+00:00", "score": None}
+    assert (record["row_day"], record["row_code"]) == ("2026-01-02", "/w==")
+    pq.write_table(pa.table({"text": ["a"], "tags": [["x" * 2_000_000]]}), tmp_path / "x.parquet")
+    (candidate,) = read(tmp_path, "x.parquet", columns=("tags",))
+    assert candidate.rejected is not None
+    assert candidate.rejected.reason == "too_large"
+
+
+def test_text_that_is_not_utf_8_is_a_reject_of_its_row(tmp_path: Path) -> None:
+    text = pa.array([b"a", b"caf\xe9", b"b"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": text, "caption": ["x", "y", "z"]}), tmp_path / "x.parquet")
+    rejects = [candidate.rejected and candidate.rejected.reason for candidate in read(tmp_path, "x.parquet")]
+    assert rejects == [None, "not_utf8", None]
+    pq.write_table(pa.table({"caption": text, "text": ["x", "y", "z"]}), tmp_path / "x.parquet")
+    rejects = [
+        candidate.rejected and candidate.rejected.reason
+        for candidate in read(tmp_path, "x.parquet", columns=("caption",))
+    ]
+    assert rejects == [None, "not_utf8", None]
+
+
+def test_partitions_that_are_read_as_before_are_the_same_as_before(tmp_path: Path) -> None:
+    def payload(table: pa.Table, **options: object) -> set[str]:
+        pq.write_table(table, tmp_path / "x.parquet")
+        source = HuggingFace("x.parquet", **options)  # type: ignore[arg-type]  # options of a test
+        return set(next(iter(source.partitions(context(tmp_path)))).payload)
+
+    before = {"file", "start", "stop", "first"}
+    assert payload(pictures(2), columns=("caption",)) == before
+    assert payload(texts(["a"])) == before
+    assert payload(pa.table({"text": ["a"], "label": [1.0]})) == before | {"reading"}
+    assert payload(pa.table({"text": ["a"], "vector": [b"a"]})) == before | {"reading"}
+    assert payload(pa.table({"text": ["a"], "tags": [["a"]]}), columns=("tags",)) == before | {"reading"}

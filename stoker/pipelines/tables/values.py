@@ -1,0 +1,51 @@
+"""Values of tables as JSON, labels and texts of records."""
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import date, time
+from typing import Any
+
+from stoker.pipelines.tables.columns import Column
+
+
+def json_value(value: object) -> Any:  # Any: JSON
+    """A value as JSON: lists and structs stay what they are, dates are ISO 8601, bytes base64, NaN is null.
+
+    >>> json_value({"at": date(2026, 1, 2), "parts": (1, float("nan"), b"a")})
+    {'at': '2026-01-02', 'parts': [1, None, 'YQ==']}
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return value if value - value == 0 else None  # JSON has no infinity
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, list | tuple):
+        return [json_value(element) for element in value]
+    if isinstance(value, Mapping):
+        return {str(name): json_value(element) for name, element in value.items()}
+    return str(value)  # decimals, durations
+
+
+def label_of(value: object, column: Column) -> str:
+    """The label as text; "" for none. Whole numbers have no point: pandas makes floats of integers beside a gap.
+
+    >>> label_of(1.0, Column("other")), label_of(float("nan"), Column("other")), label_of(True, Column("other"))
+    ('1', '', 'true')
+    """
+    value = json_value(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if column.names and isinstance(value, int) and not isinstance(value, bool):
+        return column.names[value] if 0 <= value < len(column.names) else ""
+    return "" if value is None else text_of(value)
+
+
+def text_of(value: object) -> str:
+    """A text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(json_value(value), ensure_ascii=False, sort_keys=True)
