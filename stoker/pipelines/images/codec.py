@@ -4,55 +4,31 @@ A fault of an image is a reject with a reason; no bytes make a function here rai
 pixels is checked against the header, before memory for pixels is allocated.
 """
 
-import ctypes
 import io
 import math
 import threading
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import PIL
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-    features,
-)
+from PIL import Image
 
-from stoker.pipelines.images.colour import SWAPS_SIDES, Colour, convert_colour, exif_transpose
+from stoker.pipelines.images.colour import SWAPS_SIDES, Colour, convert_colour, exif_transpose, needs_profile
 from stoker.pipelines.images.faults import rejection_for
-from stoker.pipelines.images.formats import EXTENSIONS, extension_of
+from stoker.pipelines.images.formats import EXTENSIONS, without_junk
+from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
+from stoker.pipelines.images.opening import MAX_PIXELS as MAX_PIXELS
+from stoker.pipelines.images.opening import ImageHeader as ImageHeader
+from stoker.pipelines.images.opening import OpenedImage, open_image
 from stoker.pipelines.images.perceptual_hash import SIDE, hash_of
+from stoker.pipelines.images.png import check_png, open_strict, rows_are_complete
 from stoker.pipelines.rejected import Rejected
 from stoker.storage.shards.sample import Sample
 
-MAX_PIXELS = 1 << 26  # 67 megapixels: 192 MiB of RGB
-_MAX_SCANS = 32  # of a progressive JPEG, which is decoded once for each scan; encoders write about ten
 _MAX_CACHED_PIXELS = 1 << 24  # larger images are not kept for the next step
 _GREY_SIDE = 256  # pixels: images are measured at a shorter side of at least this, or of all that they have
 
 Format = Literal["jpg", "png", "webp"]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageHeader:
-    """Format, size and mode of an image from its header. Width and height are as stored, before EXIF orientation."""
-
-    extension: str
-    width: int
-    height: int
-    mode: str  # as Pillow calls it
 
 
 def field_of(sample: Sample) -> str | None:
@@ -64,10 +40,20 @@ def field_of(sample: Sample) -> str | None:
     return next((extension for extension in EXTENSIONS if extension in sample.fields), None)
 
 
+def trim_images(sample: Sample) -> Sample:
+    """The sample without white space before its images, with which most programs could not read them."""
+    trimmed = {
+        extension: without_junk(payload)
+        for extension, payload in sample.fields.items()
+        if extension in EXTENSIONS and len(without_junk(payload)) != len(payload)
+    }
+    return replace(sample, fields=dict(sample.fields) | trimmed) if trimmed else sample
+
+
 def header_of(payload: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader | Rejected:
     """The header of an image, which is all that is read of it."""
-    image = _open(payload, max_pixels)
-    return image if isinstance(image, Rejected) else _header(image)
+    opened = open_image(payload, max_pixels=max_pixels)
+    return opened if isinstance(opened, Rejected) else opened.header
 
 
 def decode(
@@ -138,53 +124,6 @@ class _DecodedImage:
 # The image decoded last in this thread: several steps may decode the same bytes.
 _cache = threading.local()
 
-_OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
-    "jpg": JpegImagePlugin.JpegImageFile,
-    "png": PngImagePlugin.PngImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
-    "gif": GifImagePlugin.GifImageFile,
-    "bmp": BmpImagePlugin.BmpImageFile,
-    "tif": TiffImagePlugin.TiffImageFile,
-    "jp2": Jpeg2KImagePlugin.Jpeg2KImageFile,
-}
-if features.check("avif"):
-    from PIL import AvifImagePlugin
-
-    _OPENERS["avif"] = AvifImagePlugin.AvifImageFile
-_EXTENSION_OF_OPENER = {opener: extension for extension, opener in _OPENERS.items()}
-# Features that Pillow must have been built with, by extension.
-_REQUIRED_FEATURES = {"webp": "webp", "jp2": "jpg_2000", "avif": "avif"}
-
-
-def _open(payload: bytes, max_pixels: int) -> ImageFile.ImageFile | Rejected:
-    """An image whose header is read and whose pixels are not.
-
-    Image.open is not used: it tries every format it knows, and takes its limit of pixels from a global variable.
-    """
-    extension = extension_of(payload)
-    if isinstance(extension, Rejected):
-        return extension
-    if extension not in _OPENERS or (
-        extension in _REQUIRED_FEATURES and not features.check(_REQUIRED_FEATURES[extension])
-    ):
-        return Rejected("unsupported_format", f"this Pillow was built without {extension}")
-    _silence_decoders()
-    try:
-        image = _OPENERS[extension](io.BytesIO(payload))
-    except Exception as error:  # noqa: BLE001  # damaged files raise OSError, SyntaxError, ValueError, TypeError, ...
-        return rejection_for(error, payload, extension)
-    pixels = image.width * image.height
-    scans = payload.count(b"\xff\xda") if extension == "jpg" else 1
-    if pixels > max_pixels:
-        return Rejected("too_many_pixels", f"{image.width}x{image.height}, at most {max_pixels} pixels are decoded")
-    if pixels * scans > max_pixels * _MAX_SCANS:
-        return Rejected("too_many_pixels", f"{image.width}x{image.height} in {scans} scans")
-    return image
-
-
-def _header(image: ImageFile.ImageFile) -> ImageHeader:
-    return ImageHeader(_EXTENSION_OF_OPENER[type(image)], image.width, image.height, image.mode)
-
 
 def _decode_cached(payload: bytes, colour: Colour, at_least: int | None, max_pixels: int) -> _DecodedImage | Rejected:
     options = (colour, at_least, max_pixels)
@@ -198,29 +137,75 @@ def _decode_cached(payload: bytes, colour: Colour, at_least: int | None, max_pix
 
 
 def _decode(payload: bytes, colour: Colour, at_least: int | None, max_pixels: int) -> _DecodedImage | Rejected:
-    image = _open(payload, max_pixels)
-    if isinstance(image, Rejected):
-        return image
-    header = _header(image)
+    opened = open_image(payload, max_pixels=max_pixels)
+    if isinstance(opened, Rejected):
+        return opened
+    header = opened.header
     try:
-        if header.extension == "jpg":
-            side = at_least or max(image.size)
-            image.draft("L" if colour == "grey" else None, (side, side))
-        image.load()
+        image = _load(opened, colour, at_least, max_pixels)
+        if isinstance(image, Rejected):
+            return image
         if image.width * image.height > max_pixels:  # a first frame may be larger than its canvas
             return Rejected("too_many_pixels", f"{image.width}x{image.height}")
-        transpose = exif_transpose(image)
+        transpose = exif_transpose(opened.image if header.extension == "jpg" else image)
         upright = convert_colour(image, colour)
         if transpose is not None:
             upright = upright.transpose(transpose)
-    except Exception as error:  # noqa: BLE001  # as above: decoders raise anything on damaged data
-        return rejection_for(error, payload, header.extension, image)
+    except Exception as error:  # noqa: BLE001  # damaged files raise OSError, SyntaxError, ValueError, TypeError, ...
+        return rejection_for(error, payload, header.extension, opened.image)
     result = upright.copy() if upright is image else upright
     result.info = {}
     width, height = result.size
     if header.extension == "jpg":  # the only format that is decoded at a fraction of its size
         width, height = (header.height, header.width) if transpose in SWAPS_SIDES else (header.width, header.height)
     return _DecodedImage(result, header, width, height)
+
+
+def _load(opened: OpenedImage, colour: Colour, at_least: int | None, max_pixels: int) -> Image.Image | Rejected:
+    """The pixels as stored."""
+    if opened.header.extension == "jpg":
+        return _load_jpeg(opened, colour, at_least, max_pixels)
+    if opened.header.extension == "png":
+        return _load_png(opened)
+    opened.image.load()
+    return opened.image
+
+
+def _load_jpeg(opened: OpenedImage, colour: Colour, at_least: int | None, max_pixels: int) -> Image.Image | Rejected:
+    """The pixels of a JPEG, at 1/2, 1/4 or 1/8 of its size if ``at_least`` allows it, in mode L, RGB or CMYK."""
+    jpeg = check_jpeg(opened.payload, max_pixels=max_pixels)
+    if isinstance(jpeg, Rejected):
+        return jpeg
+    icc = opened.image.info.get("icc_profile")
+    # Grey is the luminance as stored, unless a colour profile gives it another meaning.
+    grey = colour == "grey" and not needs_profile(icc, opened.header.mode)
+    if jpeg.strict:
+        shorter = min(jpeg.width, jpeg.height)
+        scale = next((scale for scale in (8, 4, 2) if at_least and shorter // at_least >= scale), 1)
+        pixels = decode_strictly(jpeg, grey=grey, scale=scale)
+        if isinstance(pixels, Rejected):
+            return pixels
+        if pixels is not None:
+            image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, _MODES[pixels.shape[2]])
+            image.info["icc_profile"] = icc
+            return image
+    opened.image.load()
+    return opened.image
+
+
+_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+
+
+def _load_png(opened: OpenedImage) -> Image.Image | Rejected:
+    """The pixels of a PNG."""
+    png = check_png(opened.payload)
+    if isinstance(png, Rejected):
+        return png
+    image = open_strict(png)
+    image.load()
+    if not image.last_row_is_decoded() and not rows_are_complete(png):
+        return Rejected("truncated", "its image data hold fewer rows than its header says")
+    return image
 
 
 def _moments(histogram: list[int]) -> tuple[float, float]:
@@ -240,18 +225,3 @@ def _sharpness(grey: Image.Image) -> float:
     edges = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:] - 4 * centre
     total, squares = int(edges.sum(dtype=np.int64)), int((edges.astype(np.int64) ** 2).sum())
     return math.sqrt(max(0, squares * edges.size - total * total)) / edges.size
-
-
-@cache
-def _silence_decoders() -> None:
-    """Stop Pillow and libtiff from writing to stderr about damaged images: the reject holds the message."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    # libtiff writes to file descriptor 2 itself. Only the copy in Pillow's wheel can be found and silenced.
-    folder = Path(PIL.__file__).parent
-    for path in (*folder.parent.glob("pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")):
-        try:
-            library = ctypes.CDLL(str(path))
-            library.TIFFSetErrorHandler(None)
-            library.TIFFSetWarningHandler(None)
-        except (OSError, AttributeError):
-            continue

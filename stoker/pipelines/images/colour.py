@@ -1,14 +1,14 @@
 """Conversion of decoded images to 8-bit sRGB or grey: bit depth, palettes, transparency, profiles, EXIF orientation."""
 
 import io
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
 Colour = Literal["rgb", "grey"]
-_MAX_PROFILE = 4 << 20  # bytes of an ICC profile; those of printers reach 2 MiB
+MAX_PROFILE = 4 << 20  # bytes of an ICC profile; those of printers reach 2 MiB
 
 _TRANSPOSE_OF_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,8 +36,6 @@ def convert_colour(image: Image.Image, colour: Colour) -> Image.Image:
     """The image in mode RGB or L: scaled to eight bits, colour profile applied, transparency on white."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _to_eight_bits(image)
-    if image.mode == "L" and colour == "grey" and "transparency" not in image.info:
-        return image
     if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
         profile = image.info.get("icc_profile")
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -68,19 +66,33 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 _MODES_OF_SPACE = {"RGB ": ("RGB", "RGBA"), "GRAY": ("L",), "CMYK": ("CMYK",), "Lab ": ("LAB",)}
 
 
+def needs_profile(icc: object, mode: str) -> bool:
+    """Whether colours of this mode change with the ICC profile: it fits the mode, is intact and not sRGB."""
+    if not isinstance(icc, bytes) or not 128 < len(icc) <= MAX_PROFILE:
+        return False
+    space = _space_of(icc)
+    return mode in _MODES_OF_SPACE.get(space, ())
+
+
+@lru_cache(maxsize=16)
+def _space_of(icc: bytes) -> str:
+    """The colour space that the profile is for; empty if it is sRGB or damaged."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile
+        return "" if "sRGB" in (profile.profile_description or "") else profile.xcolor_space
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return ""
+
+
 def _to_srgb(image: Image.Image) -> Image.Image:
     """The image in sRGB if it has a colour profile that fits its mode; a damaged or unknown profile is ignored."""
     icc = image.info.get("icc_profile")
-    if not isinstance(icc, bytes) or not 128 < len(icc) <= _MAX_PROFILE:
+    if not isinstance(icc, bytes) or not needs_profile(icc, image.mode):
         if image.mode == "LAB":
             return ImageCms.profileToProfile(image, _lab(), _srgb(), outputMode="RGB") or image
         return image
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if image.mode not in _MODES_OF_SPACE.get(profile.profile.xcolor_space, ()):
-            return image
-        if "sRGB" in (profile.profile.profile_description or ""):
-            return image
         mode = "RGBA" if image.mode == "RGBA" else "RGB"
         converted = ImageCms.profileToProfile(image, profile, _srgb(), outputMode=mode)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):

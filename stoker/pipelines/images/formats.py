@@ -44,6 +44,7 @@ _UNSUPPORTED = (
     (b"icns", "icon"),
 )
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
+_JUNK = re.compile(rb"(?:[\t\n\r ]|\xef\xbb\xbf){1,64}")
 _NETPBM = re.compile(rb"P[1-7]\s")
 _SVG = re.compile(
     rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<(?:\w+:)?svg[\s>]", re.S
@@ -51,8 +52,20 @@ _SVG = re.compile(
 _SVG_HEAD = 4096  # bytes that are searched for an SVG's first element
 
 
+def without_junk(payload: bytes) -> bytes:
+    """The payload without white space and byte order marks before it, as some web servers' scripts print them.
+
+    >>> without_junk(b"\\r\\nGIF89a")
+    b'GIF89a'
+    """
+    match = _JUNK.match(payload)
+    return payload[match.end() :] if match is not None else payload
+
+
 def extension_of(payload: bytes) -> str | Rejected:
     """The extension of an image's format, or ``empty``, ``not_an_image`` or ``unsupported_format``.
+
+    Junk before it is skipped: see ``without_junk``.
 
     >>> extension_of(b"GIF89a...")
     'gif'
@@ -61,6 +74,7 @@ def extension_of(payload: bytes) -> str | Rejected:
     """
     if not payload:
         return Rejected("empty")
+    payload = without_junk(payload)
     extension = next((extension for magic, extension in _MAGIC if payload.startswith(magic)), None)
     if extension is not None:
         return extension

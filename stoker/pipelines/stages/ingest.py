@@ -16,6 +16,7 @@ from typing import Any
 
 from stoker import __version__
 from stoker.pipelines.errors import RecipeError, SourceBroken
+from stoker.pipelines.images.codec import trim_images
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
@@ -220,6 +221,7 @@ def apply_steps(recipe: Recipe, candidate: Candidate) -> tuple[Sample, Rejected 
     sample = replace(candidate.sample, record=_with_provenance(recipe, candidate.sample))
     if candidate.rejected is not None:
         return sample, candidate.rejected, name_of(recipe.source)
+    sample = trim_images(sample)
     for step in recipe.steps:
         result = step(sample)
         if isinstance(result, Rejected):
