@@ -6,26 +6,22 @@ pixels is checked against the header, before memory for pixels is allocated.
 
 import io
 import math
-import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from stoker.pipelines.images.colour import SWAPS_SIDES, Colour, convert_colour, exif_transpose, needs_profile
-from stoker.pipelines.images.faults import rejection_for
+from stoker.pipelines.images.colour import Colour
+from stoker.pipelines.images.decoding import Need, decode_image
 from stoker.pipelines.images.formats import EXTENSIONS, without_junk
-from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
 from stoker.pipelines.images.opening import MAX_PIXELS as MAX_PIXELS
 from stoker.pipelines.images.opening import ImageHeader as ImageHeader
-from stoker.pipelines.images.opening import OpenedImage, open_image
+from stoker.pipelines.images.opening import open_image
 from stoker.pipelines.images.perceptual_hash import SIDE, hash_of
-from stoker.pipelines.images.png import check_png, open_strict, rows_are_complete
 from stoker.pipelines.rejected import Rejected
 from stoker.storage.shards.sample import Sample
 
-_MAX_CACHED_PIXELS = 1 << 24  # larger images are not kept for the next step
 _GREY_SIDE = 256  # pixels: images are measured at a shorter side of at least this, or of all that they have
 
 Format = Literal["jpg", "png", "webp"]
@@ -61,11 +57,11 @@ def decode(
 ) -> Image.Image | Rejected:
     """The image (of several, the first): upright, in mode RGB (sRGB, transparency on white) or L, without metadata.
 
-    ``at_least``: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, for a fraction of the work, as long as its
-    shorter side keeps so many pixels. The image is cached and shared: change a copy.
+    ``at_least``: a JPEG or a large image may be decoded at a fraction of its size, for a fraction of the work, as long
+    as its shorter side keeps at least so many pixels.
     """
-    decoded = _decode_cached(payload, colour, at_least, max_pixels)
-    return decoded if isinstance(decoded, Rejected) else decoded.image
+    decoded = decode_image(payload, colour, need=Need(at_least or None), max_pixels=max_pixels)
+    return decoded if isinstance(decoded, Rejected) else decoded.image()
 
 
 def encode(image: Image.Image, extension: Format, *, quality: int = 90) -> bytes:
@@ -88,10 +84,10 @@ def measures_of_image(payload: bytes) -> dict[str, Any] | Rejected:  # Any: Parq
     grey image, shrunk so that its shorter side is near 256 pixels); ``image_hash`` (256 bits in hex) and
     ``image_hash_quality`` (0 to 100: below about 50, equal hashes prove little).
     """
-    decoded = _decode_cached(payload, "grey", _GREY_SIDE, MAX_PIXELS)
+    decoded = decode_image(payload, "grey", need=Need(_GREY_SIDE), max_pixels=MAX_PIXELS)
     if isinstance(decoded, Rejected):
         return decoded
-    grey = decoded.image
+    grey = decoded.image()
     shrink = max(1, min(grey.size) // _GREY_SIDE)
     small = grey.reduce(shrink) if shrink > 1 else grey
     brightness, contrast = _moments(small.histogram())
@@ -109,103 +105,6 @@ def measures_of_image(payload: bytes) -> dict[str, Any] | Rejected:  # Any: Parq
         "image_hash": bits,
         "image_hash_quality": quality,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _DecodedImage:
-    """A decoded image, with its width and height at full size, upright."""
-
-    image: Image.Image
-    header: ImageHeader
-    width: int
-    height: int
-
-
-# The image decoded last in this thread: several steps may decode the same bytes.
-_cache = threading.local()
-
-
-def _decode_cached(payload: bytes, colour: Colour, at_least: int | None, max_pixels: int) -> _DecodedImage | Rejected:
-    options = (colour, at_least, max_pixels)
-    cached: tuple[bytes, object, _DecodedImage] | None = getattr(_cache, "last", None)
-    if cached is not None and cached[1] == options and cached[0] == payload:
-        return cached[2]
-    decoded = _decode(payload, colour, at_least, max_pixels)
-    if isinstance(decoded, _DecodedImage) and decoded.image.width * decoded.image.height <= _MAX_CACHED_PIXELS:
-        _cache.last = (payload, options, decoded)
-    return decoded
-
-
-def _decode(payload: bytes, colour: Colour, at_least: int | None, max_pixels: int) -> _DecodedImage | Rejected:
-    opened = open_image(payload, max_pixels=max_pixels)
-    if isinstance(opened, Rejected):
-        return opened
-    header = opened.header
-    try:
-        image = _load(opened, colour, at_least, max_pixels)
-        if isinstance(image, Rejected):
-            return image
-        if image.width * image.height > max_pixels:  # a first frame may be larger than its canvas
-            return Rejected("too_many_pixels", f"{image.width}x{image.height}")
-        transpose = exif_transpose(opened.image if header.extension == "jpg" else image)
-        upright = convert_colour(image, colour)
-        if transpose is not None:
-            upright = upright.transpose(transpose)
-    except Exception as error:  # noqa: BLE001  # damaged files raise OSError, SyntaxError, ValueError, TypeError, ...
-        return rejection_for(error, payload, header.extension, opened.image)
-    result = upright.copy() if upright is image else upright
-    result.info = {}
-    width, height = result.size
-    if header.extension == "jpg":  # the only format that is decoded at a fraction of its size
-        width, height = (header.height, header.width) if transpose in SWAPS_SIDES else (header.width, header.height)
-    return _DecodedImage(result, header, width, height)
-
-
-def _load(opened: OpenedImage, colour: Colour, at_least: int | None, max_pixels: int) -> Image.Image | Rejected:
-    """The pixels as stored."""
-    if opened.header.extension == "jpg":
-        return _load_jpeg(opened, colour, at_least, max_pixels)
-    if opened.header.extension == "png":
-        return _load_png(opened)
-    opened.image.load()
-    return opened.image
-
-
-def _load_jpeg(opened: OpenedImage, colour: Colour, at_least: int | None, max_pixels: int) -> Image.Image | Rejected:
-    """The pixels of a JPEG, at 1/2, 1/4 or 1/8 of its size if ``at_least`` allows it, in mode L, RGB or CMYK."""
-    jpeg = check_jpeg(opened.payload, max_pixels=max_pixels)
-    if isinstance(jpeg, Rejected):
-        return jpeg
-    icc = opened.image.info.get("icc_profile")
-    # Grey is the luminance as stored, unless a colour profile gives it another meaning.
-    grey = colour == "grey" and not needs_profile(icc, opened.header.mode)
-    if jpeg.strict:
-        shorter = min(jpeg.width, jpeg.height)
-        scale = next((scale for scale in (8, 4, 2) if at_least and shorter // at_least >= scale), 1)
-        pixels = decode_strictly(jpeg, grey=grey, scale=scale)
-        if isinstance(pixels, Rejected):
-            return pixels
-        if pixels is not None:
-            image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, _MODES[pixels.shape[2]])
-            image.info["icc_profile"] = icc
-            return image
-    opened.image.load()
-    return opened.image
-
-
-_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
-
-
-def _load_png(opened: OpenedImage) -> Image.Image | Rejected:
-    """The pixels of a PNG."""
-    png = check_png(opened.payload)
-    if isinstance(png, Rejected):
-        return png
-    image = open_strict(png)
-    image.load()
-    if not image.last_row_is_decoded() and not rows_are_complete(png):
-        return Rejected("truncated", "its image data hold fewer rows than its header says")
-    return image
 
 
 def _moments(histogram: list[int]) -> tuple[float, float]:

@@ -1,10 +1,14 @@
 """Conversion of decoded images to 8-bit sRGB or grey: bit depth, palettes, transparency, profiles, EXIF orientation."""
 
 import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms
 
 Colour = Literal["rgb", "grey"]
@@ -32,10 +36,53 @@ def exif_transpose(image: Image.Image) -> Image.Transpose | None:
     return _TRANSPOSE_OF_ORIENTATION.get(orientation) if isinstance(orientation, int) else None
 
 
-def convert_colour(image: Image.Image, colour: Colour) -> Image.Image:
-    """The image in mode RGB or L: scaled to eight bits, colour profile applied, transparency on white."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _to_eight_bits(image)
+def orientation_in(info: Mapping[str, bytes]) -> Image.Transpose | None:
+    """The same for EXIF and XMP that were read from a file, under Pillow's names."""
+    if "exif" not in info and "xmp" not in info:
+        return None
+    image = Image.Image()
+    image.info.update(info)
+    return exif_transpose(image)
+
+
+def convert_colour(image: Image.Image, colour: Colour, *, reduce: int = 1) -> Image.Image:
+    """The image in mode RGB or L: scaled to eight bits, colour profile applied, transparency on white.
+
+    ``reduce``: each pixel is the mean of so many times so many. Large images are converted in strips, so that little
+    memory is needed beside the image itself.
+    """
+    depth = _Depth.of(image)
+    if image.width * image.height <= LARGE:
+        return _reduced(_convert(image, colour, depth), reduce)
+    mode, rows = "RGB" if colour == "rgb" else "L", max(1, (_STRIP // image.width) // reduce) * reduce
+    if reduce == 1 and image.mode == mode and not needs_profile(image.info.get("icc_profile"), mode):
+        return _convert(image, colour, depth)
+    in_place = reduce == 1 and colour == "rgb" and image.mode in ("RGBA", "RGB")
+    size = (-(-image.width // reduce), -(-image.height // reduce))
+    result = image if in_place else Image.new(mode, size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        strip.info = image.info
+        converted = _reduced(_convert(strip, colour, depth), reduce)
+        result.paste(converted, (0, top // reduce))
+    if in_place and image.mode == "RGBA":
+        # All strips lie on white now, opaque. Another image in mode RGB would need as much memory again.
+        result.im.setmode("RGB")
+        result._mode = "RGB"
+    return result
+
+
+LARGE = 1 << 22  # pixels: larger images are converted in strips, reduced where fewer pixels are needed
+_STRIP = 1 << 20  # pixels
+
+
+def _reduced(image: Image.Image, factor: int) -> Image.Image:
+    return image.reduce(factor) if factor > 1 else image
+
+
+def _convert(image: Image.Image, colour: Colour, depth: "_Depth | None") -> Image.Image:
+    if depth is not None:
+        image = depth.to_eight_bits(image)
     if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
         profile = image.info.get("icc_profile")
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -48,18 +95,41 @@ def convert_colour(image: Image.Image, colour: Colour) -> Image.Image:
     return image.convert("RGB" if colour == "rgb" else "L")
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """The grey image in mode L: the upper eight of 16 bits; other depths are scaled between minimum and maximum."""
-    values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        tags = getattr(image, "tag_v2", {})
-        bits = tags.get(258, (16,))  # BitsPerSample: TIFF may hold 12 bits in 16
-        depth = bits[0] if isinstance(bits, tuple) else bits
-        return Image.fromarray((values >> (max(8, min(16, depth)) - 8)).clip(0, 255).astype(np.uint8))
-    finite = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = float(finite.min()), float(finite.max())
-    scaled = (finite - low) * (255 / (high - low)) if high > low else np.zeros_like(finite)
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+@dataclass(frozen=True, slots=True)
+class _Depth:
+    """How grey values of more than eight bits become eight: the upper ones, or scaled between two values."""
+
+    shift: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, image: Image.Image) -> "_Depth | None":
+        """Of 16 bits the upper eight are taken; values of other depths are scaled between minimum and maximum."""
+        if image.mode.startswith("I;16"):
+            tags = getattr(image, "tag_v2", {})
+            bits = tags.get(258, (16,))  # BitsPerSample: TIFF may hold 12 bits in 16
+            depth = bits[0] if isinstance(bits, tuple) else bits
+            return cls(max(8, min(16, depth)) - 8, 0, 0)
+        if image.mode not in ("I", "F"):
+            return None
+        low, high, rows = math.inf, -math.inf, max(1, _STRIP // image.width)
+        for top in range(0, image.height, rows):
+            values = _finite(image.crop((0, top, image.width, min(top + rows, image.height))))
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+        return cls(0, low, high)
+
+    def to_eight_bits(self, image: Image.Image) -> Image.Image:
+        """The grey image in mode L."""
+        if image.mode.startswith("I;16"):
+            return Image.fromarray((np.asarray(image) >> self.shift).clip(0, 255).astype(np.uint8))
+        values, span = _finite(image), self.high - self.low
+        scaled = (values - self.low) * (255 / span) if span > 0 else np.zeros_like(values)
+        return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+
+def _finite(image: Image.Image) -> npt.NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 # The modes of Pillow that a profile of a colour space fits.

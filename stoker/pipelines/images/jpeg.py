@@ -19,9 +19,10 @@ import simplejpeg
 
 from stoker.pipelines.rejected import Rejected
 
-_SOI, _EOI, _SOS, _APP0, _APP14, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE, 0xFE
+_SOI, _EOI, _SOS, _APP0, _APP1, _APP2, _APP14, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 _PROGRESSIVE, _LOSSLESS = frozenset((0xC2, 0xC6, 0xCA, 0xCE)), frozenset((0xC3, 0xC7, 0xCB, 0xCF))
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in entropy-coded data: neither a stuffed FF nor a restart
 _MAX_SCANS = 32  # of the largest progressive JPEG, which is decoded once for each scan; encoders write about ten
@@ -34,9 +35,10 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JpegData:
-    """A JPEG image without its metadata.
+    """A JPEG image, with what its metadata say of orientation and colours.
 
-    ``payload`` is what is decoded. ``strict``: simplejpeg reads it; else, as lossless JPEG, Pillow must.
+    ``payload`` is what is decoded, without metadata. ``info``: EXIF, XMP and ICC profile, named as in Pillow.
+    ``strict``: simplejpeg reads it; else, as lossless JPEG, Pillow must.
     """
 
     payload: bytes
@@ -46,6 +48,12 @@ class JpegData:
     lossless: bool
     strict: bool
     inverted: bool  # CMYK as Adobe writes it
+    info: dict[str, bytes]
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name of its colours."""
+        return {1: "L", 4: "CMYK"}.get(self.components, "RGB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,10 @@ def check_jpeg(payload: bytes, *, max_pixels: int) -> JpegData | Rejected:
     if len(frame) < 6 or len(frame) != 6 + 3 * frame[5]:
         return Rejected("corrupt", "a frame header of a wrong length")
     precision, height, width, components = struct.unpack(">BHHB", frame[:6])
+    if width * height > max_pixels:
+        return Rejected("too_many_pixels", f"{width}x{height}, at most {max_pixels} pixels are decoded")
+    if not width or not height or components not in (1, 3, 4):
+        return Rejected("corrupt", f"{width}x{height} pixels of {components} components")
     adobe = next((s.content(payload) for s in reversed(segments) if _is_adobe(s, payload)), None)
     fault = _fault_of_junk(segments, payload, components, adobe)
     if fault is not None:
@@ -92,6 +104,7 @@ def check_jpeg(payload: bytes, *, max_pixels: int) -> JpegData | Rejected:
         # simplejpeg 1.9 overruns its buffer when a lossless image is to be scaled.
         strict=marker not in _LOSSLESS and precision == 8,
         inverted=components == 4 and adobe is not None,
+        info=_info(segments, payload),
     )
 
 
@@ -150,6 +163,26 @@ def _is_adobe(segment: _Segment, payload: bytes) -> bool:
     """Whether the segment says how colours are stored, as libjpeg reads it."""
     content = segment.content(payload)
     return segment.marker == _APP14 and len(content) >= 12 and content.startswith(b"Adobe")
+
+
+def _info(segments: list[_Segment], payload: bytes) -> dict[str, bytes]:
+    """The metadata that say how to show the image, put together as Pillow does."""
+    info: dict[str, bytes] = {}
+    profile: list[bytes] = []
+    for segment in segments:
+        if segment.marker not in (_APP1, _APP2):
+            continue
+        content = segment.content(payload)
+        if content.startswith(b"Exif\0\0"):
+            info["exif"] = info["exif"] + content[6:] if "exif" in info else content
+        elif content.startswith(_XMP):
+            info["xmp"] = content[len(_XMP) :]
+        elif content.startswith(b"ICC_PROFILE\0") and len(content) > 14:
+            profile.append(content)
+    profile.sort()
+    if profile and profile[0][13] == len(profile):
+        info["icc_profile"] = b"".join(part[14:] for part in profile)
+    return info
 
 
 def _fault_of_junk(segments: list[_Segment], payload: bytes, components: int, adobe: bytes | None) -> Rejected | None:

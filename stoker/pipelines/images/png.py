@@ -19,6 +19,10 @@ from stoker.pipelines.rejected import Rejected
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KNOWN = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND"))
 _PIXELS = _KNOWN | {b"tRNS"}  # a damaged one is damage to pixels
+_METADATA = frozenset(
+    b"acTL bKGD cHRM cICP cLLI eXIf fcTL fdAT gAMA hIST iCCP iTXt mDCV oFFs pCAL pHYs sBIT sCAL sPLT sRGB sTER tEXt tIME "
+    b"zTXt".split()
+)
 _KEPT = _PIXELS | {b"eXIf"}
 _XMP, _RAW_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"  # texts that may hold the orientation
 _MAX_TEXT = 1 << 19  # bytes of such a text
@@ -150,7 +154,7 @@ def _chunks(payload: bytes) -> Iterator[_Chunk | Rejected]:
 def _fault_of(chunks: list[_Chunk], payload: bytes) -> Rejected | None:
     """``corrupt`` or ``truncated`` if a chunk that pixels hang on is damaged, missing or unknown."""
     for chunk in chunks:
-        if not chunk.intact and (chunk.name in _PIXELS or chunk.name[:1].isupper()):
+        if not chunk.intact and chunk.name not in _METADATA:  # else the damage may have hit the name
             return Rejected("corrupt", f"the checksum of chunk {chunk.name.decode()} is wrong")
         if chunk.name[:1].isupper() and chunk.name not in _KNOWN:
             return Rejected("corrupt", f"chunk {chunk.name.decode()} is unknown")

@@ -1,20 +1,21 @@
 """Decode, rotate upright, resize and re-encode images in one format."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from PIL import Image as Pillow
 from pydantic import Field
 
-from stoker.pipelines.images.codec import Format, decode, encode, field_of
+from stoker.pipelines.images.codec import Format, encode, field_of
 from stoker.pipelines.images.colour import Colour
+from stoker.pipelines.images.decoding import DecodedImage, Decoding, Need, decode_image, image_of
+from stoker.pipelines.images.resize import Box, resize
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
 from stoker.storage.shards.sample import Sample
 
 Mode = Literal["keep", "short_side", "long_side", "center_crop", "pad"]
 _MAX_SIDE = {"jpg": 65_500, "webp": 16_383}  # pixels: the longest side that the format allows
-_OVERSAMPLING = 2  # a JPEG may be decoded at a reduced size, but at least at this multiple of the final size
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Image(Step):
         format: "jpg", "png" or "webp", default "jpg": the format of the result.
         quality: 1 to 100, default 90: of "jpg" and "webp".
         colour: "rgb" or "grey", default "rgb": the colour mode of the result.
+        decoding: "fast" or "exact", default "fast": how images are resized. "fast" decodes large JPEGs at a fraction
+            of their size where that can hardly be seen: at least 47 dB from an ideal Lanczos filter. "exact" decodes
+            all pixels and filters with 16 bits: at least 57 dB, for about twice the work.
+        max_enlargement: at least 1, default 8: images that would have to be enlarged more than so many times are
+            rejected as ``too_small``.
         max_megapixels: up to 1000, default 64: larger images are rejected by their header.
 
     Example::
@@ -46,12 +52,16 @@ class Image(Step):
         quality = 90
     """
 
+    version: ClassVar[int] = 2
+
     size: Annotated[int, Field(ge=0, le=16384)] = 0
     mode: Mode = "keep"
     only_if_larger: bool = False
     format: Format = "jpg"
     quality: Annotated[int, Field(ge=1, le=100)] = 90
     colour: Colour = "rgb"
+    decoding: Decoding = "fast"
+    max_enlargement: Annotated[float, Field(ge=1)] = 8.0
     max_megapixels: Annotated[float, Field(gt=0, le=1000)] = 64.0
 
     def __post_init__(self) -> None:
@@ -64,40 +74,53 @@ class Image(Step):
         field = field_of(sample)
         if field is None:
             return Rejected("not_an_image", "the sample has no image field")
-        picture = decode(
+        decoded = decode_image(
             sample.fields[field],
-            colour=self.colour,
-            at_least=self.size * _OVERSAMPLING or None,
+            self.colour,
+            need=Need(self.size or None, self.decoding, of_longer=self.mode in ("long_side", "pad")),
             max_pixels=round(self.max_megapixels * 1_000_000),
         )
-        if isinstance(picture, Rejected):
-            return picture
-        width, height, box = self._frame(picture.width, picture.height)
+        if isinstance(decoded, Rejected):
+            return decoded
+        width, height, box = self._frame(decoded.width, decoded.height)
         max_side = _MAX_SIDE.get(self.format, max(width, height))
         if max(width, height) > max_side or width * height > self.max_megapixels * 1_000_000:
-            return Rejected("aspect_ratio", f"{picture.width}x{picture.height} would become {width}x{height}")
-        if (width, height) != picture.size or box not in (None, (0, 0, width, height)):
-            picture = picture.resize((width, height), Pillow.Resampling.LANCZOS, box)
-        if self.mode == "pad":
-            picture = self._padded(picture)
+            return Rejected("aspect_ratio", f"{decoded.width}x{decoded.height} would become {width}x{height}")
+        if width > box[2] * self.max_enlargement or height > box[3] * self.max_enlargement:
+            return Rejected("too_small", f"{decoded.width}x{decoded.height} would become {width}x{height}")
+        picture = self._resized(decoded, width, height, box)
         other_fields = {extension: content for extension, content in sample.fields.items() if extension != field}
         return replace(sample, fields=other_fields | {self.format: encode(picture, self.format, quality=self.quality)})
 
-    def _frame(self, width: int, height: int) -> tuple[int, int, tuple[int, int, int, int] | None]:
-        """The new width and height, and the box (left, top, right, bottom) that is cut out first; None: the whole."""
+    def _resized(self, decoded: DecodedImage, width: int, height: int, box: Box) -> Pillow.Image:
+        """The box of the image at this size, upright, padded if so asked."""
+        is_whole = box[2:] == (decoded.width, decoded.height) == (width, height)
+        if is_whole and decoded.scale == 1:
+            picture = decoded.image()
+        else:
+            size = (height, width) if decoded.is_turned else (width, height)
+            pixels = resize(decoded.pixels(), size, decoded.stored_box(box), exact=self.decoding == "exact")
+            picture = image_of(pixels)
+            if decoded.transpose is not None:
+                picture = picture.transpose(decoded.transpose)
+        return self._padded(picture) if self.mode == "pad" else picture
+
+    def _frame(self, width: int, height: int) -> tuple[int, int, Box]:
+        """The new width and height, and the box (left, top, width, height) that is cut out first."""
+        whole = (0, 0, width, height)
         if self.mode == "keep":
-            return width, height, None
+            return width, height, whole
         longer, shorter = max(width, height), min(width, height)
         if self.mode == "center_crop":
             side = shorter if not self.only_if_larger or shorter > self.size else self.size  # pixels of the original
             wide, high = min(side, width), min(side, height)
             left, top = (width - wide) // 2, (height - high) // 2
             scale = self.size / side
-            return round(wide * scale), round(high * scale), (left, top, left + wide, top + high)
+            return round(wide * scale), round(high * scale), (left, top, wide, high)
         scale = self.size / (shorter if self.mode == "short_side" else longer)
         if self.only_if_larger:
             scale = min(1.0, scale)
-        return max(1, round(width * scale)), max(1, round(height * scale)), None
+        return max(1, round(width * scale)), max(1, round(height * scale)), whole
 
     def _padded(self, picture: Pillow.Image) -> Pillow.Image:
         square = Pillow.new(picture.mode, (self.size, self.size), "white")

@@ -6,17 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL import ImageOps
 
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.images.codec import decode
+from stoker.pipelines.images.codec import decode, header_of
+from stoker.pipelines.images.decoding import Decoding
 from stoker.pipelines.recipe import parse
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
 from stoker.pipelines.steps.aspect_ratio import AspectRatio
-from stoker.pipelines.steps.image import Image
+from stoker.pipelines.steps.image import Image, Mode
 from stoker.pipelines.steps.image_size import ImageSize
 from stoker.storage.shards.sample import Sample
-from tests.pipelines.pictures import packed, picture
+from tests.data import SHARED, needs_shared
+from tests.pipelines.images.test_resize import float_lanczos, noisy, psnr
+from tests.pipelines.pictures import packed, picture, pixels
 
 
 def after(step: Step, payload: bytes, extension: str = "jpg", **fields: bytes) -> Sample | Rejected:
@@ -70,13 +74,71 @@ def test_a_crop_shows_the_middle_and_a_pad_all_on_white() -> None:
     ]
 
 
-def test_resizing_is_near_the_ideal_though_decoded_small() -> None:
-    payload = packed(picture(1500, 1000), quality=95)
-    found = np.asarray(opened(Image(mode="short_side", size=128, format="png"), payload, "png")).astype(float)
+def decibels(payload: bytes, size: int, decoding: Decoding, mode: Mode = "short_side") -> float:
+    """How near the step's pixels are to those of a Lanczos filter in floats on the whole image."""
+    found = np.asarray(opened(Image(mode=mode, size=size, format="png", decoding=decoding), payload, "png"))
     full = decode(payload)
     assert isinstance(full, Pillow.Image)
-    ideal = np.asarray(full.resize((192, 128), Pillow.Resampling.LANCZOS)).astype(float)
-    assert 10 * np.log10(255**2 / ((found - ideal) ** 2).mean()) > 45
+    return psnr(found, float_lanczos(np.asarray(full), found.shape[1::-1]))
+
+
+@pytest.mark.parametrize("sides", [(1500, 1000), (1001, 667), (999, 1337), (2111, 1411)])
+@pytest.mark.parametrize("size", [32, 64, 128, 250])
+def test_a_fast_result_is_near_the_ideal_though_decoded_small(sides: tuple[int, int], size: int) -> None:
+    for values in (pixels(*sides), noisy(*sides)):
+        payload = packed(Pillow.fromarray(values), quality=90)
+        assert decibels(payload, size, "fast") > 47
+        assert decibels(payload, size, "fast", "long_side") > 47
+
+
+@pytest.mark.parametrize("size", [32, 100, 250])
+def test_an_exact_result_is_nearer(size: int) -> None:
+    payload = packed(Pillow.fromarray(noisy(1001, 667)), quality=90)
+    assert decibels(payload, size, "exact") > 57
+
+
+@needs_shared
+@pytest.mark.slow
+def test_real_photographs_are_resized_within_the_floors() -> None:
+    assert SHARED is not None
+    worst: dict[str, list[float]] = {"fast": [], "exact": []}
+    for path in sorted((SHARED / "photos").glob("*.jpg")):
+        payload = path.read_bytes()
+        header = header_of(payload)
+        if isinstance(header, Rejected) or not 256 < min(header.width, header.height) < 1600:
+            continue
+        if isinstance(decode(payload), Rejected):
+            continue
+        for size in (64, 128, 256):
+            worst["fast"].append(decibels(payload, size, "fast"))
+        worst["exact"].append(decibels(payload, 128, "exact"))
+    assert len(worst["exact"]) > 50
+    assert min(worst["fast"]) > 47
+    assert min(worst["exact"]) > 57
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["short_side", "center_crop", "pad"])
+def test_a_rotated_photograph_is_resized_and_cut_as_if_it_were_upright(orientation: int, mode: Mode) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    stored = picture(403, 301)
+    payload = packed(stored, "PNG", exif=exif)
+    upright = ImageOps.exif_transpose(Pillow.open(io.BytesIO(payload)))
+    step = Image(mode=mode, size=90, format="png")
+    found = np.asarray(opened(step, payload, "png")).astype(int)
+    assert np.abs(found - np.asarray(opened(step, packed(upright, "PNG"), "png"))).max() <= 2
+
+
+def test_a_tiny_image_is_not_blown_up() -> None:
+    for form, extension in (("JPEG", "jpg"), ("PNG", "png")):
+        payload = packed(Pillow.new("RGB", (1, 1), "red"), form)
+        assert reason(Image(mode="short_side", size=256), payload) == "too_small"
+        assert reason(Image(mode="center_crop", size=256), payload) == "too_small"
+        result = opened(Image(mode="short_side", size=256, max_enlargement=256, format="png"), payload, "png")
+        assert result.size == (256, 256), extension
+    assert opened(Image(mode="short_side", size=256, only_if_larger=True), packed(picture(1, 1))).size == (1, 1)
+    assert opened(Image(mode="short_side", size=160), packed(picture(20, 30))).size == (160, 240)
 
 
 def test_formats_and_colours_are_as_asked_for() -> None:

@@ -1,0 +1,225 @@
+"""Decoding of images to 8-bit sRGB or grey pixels, at a fraction of their size where fewer pixels are needed.
+
+The pixels are as stored: what uses them resizes first and turns upright last, when they are few.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image, Jpeg2KImagePlugin
+
+from stoker.pipelines.images.colour import (
+    LARGE,
+    SWAPS_SIDES,
+    Colour,
+    convert_colour,
+    exif_transpose,
+    needs_profile,
+    orientation_in,
+)
+from stoker.pipelines.images.faults import rejection_for
+from stoker.pipelines.images.formats import extension_of, without_junk
+from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
+from stoker.pipelines.images.opening import ImageHeader, OpenedImage, open_image
+from stoker.pipelines.images.png import check_png, open_strict, rows_are_complete
+from stoker.pipelines.images.resize import Box, Pixels
+from stoker.pipelines.rejected import Rejected
+
+# The least multiple of the final size at which a JPEG is decoded for it ("fast"), and the one where it holds many bits
+# a pixel, which means details that scaled decoding would blur. Measured: at least 47 dB from float Lanczos.
+_OVERSAMPLING, _OVERSAMPLING_OF_DETAILS = 2, 3
+_DETAILED = 1.0  # bits a pixel
+_REDUCED_TO = 8  # the multiple of the final size to which large images are reduced by means before they are resized
+_MAX_CACHED_PIXELS = 1 << 24  # larger images are not kept for the next step
+
+Decoding = Literal["fast", "exact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """How many pixels the shorter (``of_longer``: the longer) side needs, and for what.
+
+    ``decoding``: they are to be resized to ``size``, "fast" or "exact"; None: so many are enough. ``size`` None: all.
+    """
+
+    size: int | None = None
+    decoding: Decoding | None = None
+    of_longer: bool = False
+
+    def scale_of_jpeg(self, width: int, height: int, *, detailed: bool) -> int:
+        """The greatest n of 8, 4, 2 and 1 for which 1/n of the size is enough of a JPEG."""
+        times = 1 if self.decoding is None else _OVERSAMPLING_OF_DETAILS if detailed else _OVERSAMPLING
+        enough = 1.0 if self.decoding == "exact" else self._ratio(width, height) / times
+        return next((n for n in (8, 4, 2) if enough >= n), 1)
+
+    def factor_of_means(self, width: int, height: int) -> int:
+        """By how much a large image may be reduced by means of squares of pixels."""
+        ratio = self._ratio(width, height)
+        return max(1, int(ratio if self.decoding is None else ratio / _REDUCED_TO))
+
+    def _ratio(self, width: int, height: int) -> float:
+        """How many times the pixels that are needed there are."""
+        return (max if self.of_longer else min)(width, height) / self.size if self.size else 1.0
+
+
+_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedImage:
+    """A decoded image, perhaps at 1/``scale`` of its size, in its stored orientation.
+
+    ``width`` and ``height`` are those of the whole image upright. ``transpose`` makes it upright.
+    """
+
+    source: Pixels | Image.Image
+    header: ImageHeader
+    width: int
+    height: int
+    scale: int
+    transpose: Image.Transpose | None
+
+    def pixels(self) -> Pixels:
+        """(height, width, 1 or 3), as stored."""
+        if isinstance(self.source, np.ndarray):
+            return self.source
+        pixels = np.asarray(self.source)
+        return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+    def image(self) -> Image.Image:
+        """The image upright, in mode RGB or L, without metadata."""
+        image = image_of(self.source) if isinstance(self.source, np.ndarray) else self.source
+        upright = image.transpose(self.transpose) if self.transpose is not None else image.copy()
+        upright.info = {}
+        return upright
+
+    def stored_box(self, box: Box) -> Box:
+        """Where a box of the whole upright image lies in ``pixels``."""
+        left, top, width, height = box
+        right, bottom = self.width - left - width, self.height - top - height
+        left, top, width, height = {
+            None: (left, top, width, height),
+            Image.Transpose.FLIP_LEFT_RIGHT: (right, top, width, height),
+            Image.Transpose.ROTATE_180: (right, bottom, width, height),
+            Image.Transpose.FLIP_TOP_BOTTOM: (left, bottom, width, height),
+            Image.Transpose.TRANSPOSE: (top, left, height, width),
+            Image.Transpose.ROTATE_270: (top, right, height, width),
+            Image.Transpose.TRANSVERSE: (bottom, right, height, width),
+            Image.Transpose.ROTATE_90: (bottom, left, height, width),
+        }[self.transpose]
+        return left / self.scale, top / self.scale, width / self.scale, height / self.scale
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether width and height change places when it is made upright."""
+        return self.transpose in SWAPS_SIDES
+
+
+def image_of(pixels: Pixels) -> Image.Image:
+    """Pixels (height, width, 1, 3 or 4) as an image in mode L, RGB or CMYK."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, _MODES[pixels.shape[2]])
+
+
+# The image decoded last in this thread: several steps may decode the same bytes.
+_cache = threading.local()
+
+
+def decode_image(payload: bytes, colour: Colour, *, need: Need, max_pixels: int) -> DecodedImage | Rejected:
+    """The image's pixels (of several images, the first's), or why there are none."""
+    options = (colour, need, max_pixels)
+    cached: tuple[bytes, object, DecodedImage] | None = getattr(_cache, "last", None)
+    if cached is not None and cached[1] == options and cached[0] == payload:
+        return cached[2]
+    extension = extension_of(payload)
+    if isinstance(extension, Rejected):
+        return extension
+    decode = _decode_jpeg if extension == "jpg" else _decode_other
+    try:
+        decoded = decode(without_junk(payload), colour, need, max_pixels)
+    except Exception as error:  # noqa: BLE001  # damaged files raise OSError, SyntaxError, ValueError, TypeError, ...
+        return rejection_for(error, payload, extension)
+    if isinstance(decoded, DecodedImage) and decoded.width * decoded.height <= _MAX_CACHED_PIXELS * decoded.scale**2:
+        _cache.last = (payload, options, decoded)
+    return decoded
+
+
+def _decode_jpeg(payload: bytes, colour: Colour, need: Need, max_pixels: int) -> DecodedImage | Rejected:
+    jpeg = check_jpeg(payload, max_pixels=max_pixels)
+    if isinstance(jpeg, Rejected):
+        return jpeg
+    if not jpeg.strict:
+        return _decode_other(payload, colour, need, max_pixels)
+    detailed = len(jpeg.payload) * 8 > jpeg.width * jpeg.height * _DETAILED
+    scale = need.scale_of_jpeg(jpeg.width, jpeg.height, detailed=detailed)
+    has_profile = needs_profile(jpeg.info.get("icc_profile"), jpeg.mode)
+    # Grey is the luminance as stored, unless a colour profile gives it another meaning.
+    pixels = decode_strictly(jpeg, grey=colour == "grey" and not has_profile, scale=scale)
+    if pixels is None:
+        return _decode_other(payload, colour, need, max_pixels)
+    if isinstance(pixels, Rejected):
+        return pixels
+    source: Pixels | Image.Image = pixels
+    if has_profile or pixels.shape[2] != (3 if colour == "rgb" else 1):
+        source = image_of(pixels)
+        source.info["icc_profile"] = jpeg.info.get("icc_profile")
+        source = convert_colour(source, colour)
+    header = ImageHeader("jpg", jpeg.width, jpeg.height, jpeg.mode)
+    return _decoded(source, header, (jpeg.width, jpeg.height), scale, orientation_in(jpeg.info))
+
+
+def _decoded(
+    source: Pixels | Image.Image,
+    header: ImageHeader,
+    stored: tuple[int, int],
+    scale: int,
+    transpose: Image.Transpose | None,
+) -> DecodedImage:
+    width, height = stored[::-1] if transpose in SWAPS_SIDES else stored
+    return DecodedImage(source, header, width, height, scale, transpose)
+
+
+def _decode_other(payload: bytes, colour: Colour, need: Need, max_pixels: int) -> DecodedImage | Rejected:
+    opened = open_image(payload, max_pixels=max_pixels)
+    if isinstance(opened, Rejected):
+        return opened
+    try:
+        image, scale = _load(opened, need)
+        if isinstance(image, Rejected):
+            return image
+        stored = image.size if scale == 1 else (opened.header.width, opened.header.height)
+        if stored[0] * stored[1] > max_pixels:  # a first frame may be larger than its canvas
+            return Rejected("too_many_pixels", f"{stored[0]}x{stored[1]}")
+        transpose = exif_transpose(image)
+        is_large = image.width * image.height > LARGE
+        reduce = max(1, need.factor_of_means(*stored) // scale) if is_large else 1
+        converted = convert_colour(image, colour, reduce=reduce)
+    except Exception as error:  # noqa: BLE001  # as above
+        return rejection_for(error, opened.payload, opened.header.extension, opened.image)
+    return _decoded(converted, opened.header, stored, scale * reduce, transpose)
+
+
+def _load(opened: OpenedImage, need: Need) -> tuple[Image.Image | Rejected, int]:
+    """The image as stored, and the n of the scale 1/n."""
+    image: Image.Image = opened.image
+    if opened.header.extension == "png":
+        return _load_png(opened), 1
+    scale = 1
+    if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile) and image.width * image.height > LARGE:
+        factor = need.factor_of_means(image.width, image.height)
+        scale = next((n for n in (8, 4, 2) if factor >= n), 1)
+        image.reduce = scale.bit_length() - 1
+    image.load()
+    return image, scale
+
+
+def _load_png(opened: OpenedImage) -> Image.Image | Rejected:
+    png = check_png(opened.payload)
+    if isinstance(png, Rejected):
+        return png
+    image = open_strict(png)
+    image.load()
+    if not image.last_row_is_decoded() and not rows_are_complete(png):
+        return Rejected("truncated", "its image data hold fewer rows than its header says")
+    return image
