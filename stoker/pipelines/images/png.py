@@ -20,8 +20,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KNOWN = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND"))
 _PIXELS = _KNOWN | {b"tRNS"}  # a damaged one is damage to pixels
 _METADATA = frozenset(
-    b"acTL bKGD cHRM cICP cLLI eXIf fcTL fdAT gAMA hIST iCCP iTXt mDCV oFFs pCAL pHYs sBIT sCAL sPLT sRGB sTER tEXt tIME "
-    b"zTXt".split()
+    b"acTL bKGD cHRM cICP cLLI eXIf fcTL fdAT gAMA hIST iCCP iTXt mDCV oFFs pCAL pHYs sBIT sCAL sPLT sRGB sTER tEXt "
+    b"tIME zTXt".split()
 )
 _KEPT = _PIXELS | {b"eXIf"}
 _XMP, _RAW_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"  # texts that may hold the orientation
