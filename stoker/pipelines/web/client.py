@@ -45,7 +45,7 @@ class Client:
             connections=web.connections,
         )
         self._sender = RequestSender(web, self._hosts, self._resolver, user_agent)
-        self._robots = Robots(self._fetch_robots)
+        self._robots = Robots(self._fetch_robots, max_delay_s=web.max_wait_s)
 
     def get(self, url: str, *, max_size: int, accept: str, cancel: threading.Event | None) -> Fetched | Rejected:
         """See Web."""

@@ -4,6 +4,8 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
+import idna
+
 MAX_URL = 4096  # characters; servers refuse longer ones, and no list holds them but by mistake
 PORTS = {"http": 80, "https": 443}
 _SPACE = "".join(map(chr, range(0x21)))  # C0 controls and space, stripped at both ends as browsers do
@@ -68,6 +70,30 @@ def redact(url: str) -> str:
     return re.sub(r"(//[^/?#:\[]*):(?![0-9]{0,5}(?:[/?#]|$))[^/?#]*", r"\1:…", cleaned, count=1)
 
 
+def ascii_host(host: str) -> str:
+    """A host name in ASCII and lower case, by UTS 46 without transitional processing, as browsers do.
+
+    IDNA 2003, which Python's codec follows, makes ``fass`` of ``faß``: the host of another owner. Raises ValueError.
+
+    >>> ascii_host("FA\u00df.example"), ascii_host("A_b.Example")
+    ('xn--fa-hia.example', 'a_b.example')
+    """
+    if host.isascii():
+        return host.lower()
+    try:
+        labels = idna.uts46_remap(host, std3_rules=False, transitional=False).split(".")
+        return ".".join(label if label.isascii() else _ascii_label(label) for label in labels)
+    except (idna.IDNAError, UnicodeError):
+        raise ValueError("not a host name") from None
+
+
+def _ascii_label(label: str) -> str:
+    try:
+        return idna.alabel(label).decode("ascii")
+    except idna.InvalidCodepoint:  # a character that UTS 46 allows and IDNA 2008 does not, such as an emoji
+        return f"xn--{label.encode('punycode').decode('ascii')}"
+
+
 def host_of(url: str) -> str:
     """Host and port of a normal URL; the port only if it is not the default.
 
@@ -103,10 +129,7 @@ def _normalise_host(host: str) -> str:
         raise ValueError("no host")
     if "%" in host:
         raise ValueError("host with an escape")
-    try:
-        host = host.encode("idna").decode("ascii").lower()
-    except UnicodeError:
-        raise ValueError("not a host name") from None
+    host = ascii_host(host)
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in host.split(".")):
         raise ValueError("not a host name")
     return host

@@ -17,6 +17,8 @@ def find_opt_out(headers: Mapping[str, str]) -> str:
     ''
     >>> find_opt_out({"x-robots-tag": "max-snippet: 5, noai"})
     'noai'
+    >>> find_opt_out({"x-robots-tag": "stoker/1.0: noai"})
+    'noai'
     >>> find_opt_out({"tdm-reservation": "1"})
     'tdm-reservation'
     """
@@ -36,7 +38,7 @@ def directives(text: str) -> frozenset[str]:
     for piece in text.lower().split(","):
         name, colon, rest = (part.strip() for part in piece.partition(":"))
         if colon and name not in _VALUED:
-            applies = name in (AGENT, "*")
+            applies = name.partition("/")[0].strip() in (AGENT, "*")
             name = rest.partition(":")[0].strip()
         if applies and name:
             ours.add(name)

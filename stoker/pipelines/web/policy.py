@@ -41,8 +41,8 @@ class WebPolicy:
     bytes_per_second: int = 50_000  # a download to a file may take deadline_s plus its size over this
     attempts: int = 4
     backoff_s: float = 0.5  # before the second attempt; doubles, with jitter
-    max_wait_s: float = 60.0  # longest Retry-After or Crawl-delay that is obeyed; a longer one fails the URL
-    max_redirects: int = 5
+    max_wait_s: float = 60.0  # longest Retry-After or Crawl-delay that is obeyed; a longer one rejects the URL
+    max_redirects: int = 20  # as browsers follow
     failures_before_down: int = 8  # URLs in a row without any answer, then the host counts as down
     cooldown_s: float = 15.0  # a host that is down gets no request for so long
     robots: bool = True  # ask for and obey robots.txt

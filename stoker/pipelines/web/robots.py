@@ -1,5 +1,6 @@
 """robots.txt rules (RFC 9309), fetched once per origin and cached."""
 
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -17,6 +18,8 @@ FAILURE_CACHE_S = 30.0  # an unreachable robots.txt forbids everything, but only
 MAX_SIZE = 4 << 20  # bytes; a larger file is taken for a mistake, and forbids everything
 MAX_PARSED = 512 << 10  # bytes; the RFC asks for at least 500 KiB
 MAX_ORIGINS = 4096
+_USER_AGENT = re.compile(r"^[ \t]*user-?agent[ \t]*:([^\r\n#]*)", re.IGNORECASE | re.MULTILINE)
+_TOKEN = re.compile(r"[A-Za-z_*-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,9 @@ class _CachedRules:
 class Robots:
     """The rules of each origin, in a bounded cache shared by all threads."""
 
-    def __init__(self, fetch: FetchRobots) -> None:
+    def __init__(self, fetch: FetchRobots, *, max_delay_s: float) -> None:
         self._fetch = fetch
+        self._max_delay_s = max_delay_s  # a longer Crawl-delay is a refusal
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _CachedRules] = OrderedDict()
 
@@ -67,6 +71,9 @@ class Robots:
         crawl_delay_s = float(rules.crawl_delay(AGENT) or 0.0)
         if not rules.can_fetch(url, AGENT):
             return Permission(Rejected("robots", f"{origin}/robots.txt"), crawl_delay_s)
+        if crawl_delay_s > self._max_delay_s:
+            detail = f"{origin}/robots.txt asks for {crawl_delay_s:g} s between requests, at most {self._max_delay_s:g}"
+            return Permission(Rejected("robots", f"{detail} are waited for"))
         return Permission(None, crawl_delay_s)
 
 
@@ -75,4 +82,14 @@ def _parse(content: bytes | Rejected | None) -> Protego | Rejected | None:
         return content
     # Cut at the end of a line: half a rule could forbid, or allow, more than was meant.
     text = content if len(content) <= MAX_PARSED else content[: content.rfind(b"\n", 0, MAX_PARSED) + 1]
-    return Protego.parse(text.decode("utf-8-sig", "replace"))
+    return Protego.parse(_USER_AGENT.sub(_product_tokens, text.decode("utf-8-sig", "replace")))
+
+
+def _product_tokens(line: re.Match[str]) -> str:
+    """A line for each robot that is named, without its version: "Stoker/1.0 (+url), other" means two (RFC 9309, 2.2.1).
+
+    >>> _USER_AGENT.sub(_product_tokens, "User-agent: Stoker/1.0")
+    'User-agent: Stoker'
+    """
+    tokens = [_TOKEN.match(name.strip()) for name in line[1].split(",")]
+    return "\n".join(f"User-agent: {token[0]}" for token in tokens if token is not None) or line[0]

@@ -72,7 +72,15 @@ def test_redirects_are_followed_and_recorded(site: Site, web: Web) -> None:
 def test_a_redirect_loop_ends(site: Site, web: Web) -> None:
     site.pages["/a"] = Reply(b"", 302, {"Location": "/a"})
     assert reason(get(web, site, "/a")) == "redirects"
-    assert len(site.asked("/a")) == 6
+    assert len(site.asked("/a")) == 21
+
+
+@pytest.mark.parametrize("redirects", [6, 20])
+def test_as_many_redirects_are_followed_as_browsers_follow(site: Site, web: Web, redirects: int) -> None:
+    for number in range(redirects):
+        site.pages[f"/{number}"] = Reply(b"", 302, {"Location": f"/{number + 1}"})
+    site.pages[f"/{redirects}"] = Reply(b"here")
+    assert isinstance(get(web, site, "/0"), Fetched)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,14 @@ def test_the_normal_form_of_a_normal_form_is_itself(start: str, rest: str) -> No
         ("http://example.com/%7euser/%c3%a9", "http://example.com/~user/%C3%A9"),
         ("http://example.com/a b.jpg", "http://example.com/a%20b.jpg"),
         ("http://bücher.example/ü", "http://xn--bcher-kva.example/%C3%BC"),
+        ("http://fa\u00df.example/", "http://xn--fa-hia.example/"),
+        ("http://FA\u1e9e.example/", "http://xn--fa-hia.example/"),
+        ("http://\u03b2\u03cc\u03bb\u03bf\u03c2.example/", "http://xn--nxasmm1c.example/"),
+        ("http://i\u2764.example/", "http://xn--i-7iq.example/"),
+        ("http://\uff21\u3002example/", "http://a.example/"),
+        ("http://\uff11\uff12\uff17.0.0.1/", "http://127.0.0.1/"),
+        ("http://r3---sn-a.example/", "http://r3---sn-a.example/"),
+        ("http://a_b.b\u00fccher.example/", "http://a_b.xn--bcher-kva.example/"),
         ("http://example.com./a/./b/../c", "http://example.com/a/c"),
         ("http://example.com\\@evil.example/a", "http://example.com/@evil.example/a"),
         ("  http://example.com/a\n.jpg ", "http://example.com/a.jpg"),
@@ -57,7 +65,9 @@ def test_a_redacted_url_never_holds_a_password(noise: str, scheme: str) -> None:
     "url",
     ["", "ftp://example.org/a", "file:///etc/passwd", "data:image/png;base64,xx", "http://", "example.org/a.jpg",
      "http://me:secret@example.org/", "http://me:secret@ex ample/", "http://example.org:99999/", "http://a\ud800b/",
-     "http://me:secret", "http://" + "a" * 5000, "http://[::1", "http://exa%6dple.org/"],
+     "http://me:secret", "http://" + "a" * 5000, "http://[::1", "http://exa%6dple.org/",
+     "http://a\u200db.example/", "http://a\u200c.example/", "http://-\u00fc.example/", "http://\u0301a.example/",
+     "http://a\u2024\u00fc/", "http://\uff0f.example/"],
 )  # fmt: skip
 def test_a_bad_url_is_refused_without_its_password(web: Web, url: str) -> None:
     outcome = web.get(url, max_size=100)

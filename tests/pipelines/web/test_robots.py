@@ -41,3 +41,28 @@ def test_a_robots_txt_that_fails_forbids_everything_for_now(site: Site, web: Web
     assert isinstance(outcome, Transient)
     assert "robots.txt" in outcome.detail
     assert site.pages_asked == []
+
+
+@pytest.mark.parametrize(
+    ("agent", "allowed"),
+    [("Stoker/1.0", False), ("stoker/*", False), ("STOKER 2", False), ("Stoker/1.0 (+http://a.example)", False),
+     ("other, Stoker/0.1", False), ("stoker", False), ("stokerbot/1.0", True), ("other/1.0", True), ("*", False),
+     ("Stoker/1.0 # us", False)],
+)  # fmt: skip
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_robot_is_named_by_its_token_whatever_its_version(
+    site: Site, web: Web, agent: str, allowed: bool, end: str
+) -> None:
+    site.pages["/robots.txt"] = Reply(f"User-Agent : {agent}{end}Disallow: /{end}".encode())
+    site.pages["/a"] = Reply(b"x")
+    assert isinstance(get(web, site, "/a"), Fetched) is allowed
+
+
+@pytest.mark.parametrize("delay", ["99999", "3.5", "1e9"])
+def test_a_crawl_delay_over_the_longest_wait_is_a_refusal_that_says_so(site: Site, web: Web, delay: str) -> None:
+    site.pages["/robots.txt"] = Reply(f"User-agent: *\nCrawl-delay: {delay}\n".encode())
+    site.pages["/a"] = Reply(b"x")
+    outcome = get(web, site, "/a")
+    assert reason(outcome) == "robots"
+    assert "between requests, at most 3 are waited for" in str(outcome)
+    assert site.pages_asked == []

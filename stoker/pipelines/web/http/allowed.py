@@ -14,6 +14,7 @@ from stoker.pipelines.web.http.special_addresses import (
     is_public,
     parse_address,
 )
+from stoker.pipelines.web.links import ascii_host
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ALL = "true"
@@ -112,8 +113,8 @@ def _parse_entry(text: str) -> Network | str:
     name = text.removeprefix("*") if text.startswith("*.") else text
     suffix = "." if name.startswith(".") else ""
     try:
-        name = name.removeprefix(".").removesuffix(".").encode("idna").decode("ascii").lower()
-    except UnicodeError:
+        name = ascii_host(name.removeprefix(".").removesuffix("."))
+    except ValueError:
         name = ""
     labels = name.split(".")
     # A last label of digits alone is an address that lacks something, such as 10.1 or 192.168.1.

@@ -182,7 +182,7 @@ class _PageParser:
     def on_meta(self, values: Mapping[str, str]) -> None:
         name = (values.get("name") or values.get("property") or "").lower()
         content = values.get("content", "").strip()
-        if name in ("robots", AGENT):
+        if name.partition("/")[0].strip() in ("robots", AGENT):
             self._directives |= directives(content)
         elif name == "tdm-reservation" and content == "1":
             self._directives.add("tdm-reservation")
