@@ -80,6 +80,7 @@ class DecodedImage:
     height: int
     scale: int
     transpose: Image.Transpose | None
+    has_profile: bool = False  # its colours were converted by one
 
     def pixels(self) -> Pixels:
         """(height, width, 1 or 3), as stored."""
@@ -110,6 +111,11 @@ class DecodedImage:
             Image.Transpose.ROTATE_90: (bottom, left, height, width),
         }[self.transpose]
         return left / self.scale, top / self.scale, width / self.scale, height / self.scale
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether it is upright and in sRGB as it is stored."""
+        return self.transpose is None and not self.has_profile
 
     @property
     def is_turned(self) -> bool:
@@ -166,7 +172,7 @@ def _decode_jpeg(payload: bytes, colour: Colour, need: Need, max_pixels: int) ->
         source.info["icc_profile"] = jpeg.info.get("icc_profile")
         source = convert_colour(source, colour)
     header = ImageHeader("jpg", jpeg.width, jpeg.height, jpeg.mode)
-    return _decoded(source, header, (jpeg.width, jpeg.height), scale, orientation_in(jpeg.info))
+    return _decoded(source, header, (jpeg.width, jpeg.height), scale, orientation_in(jpeg.info), has_profile)
 
 
 def _decoded(
@@ -175,9 +181,10 @@ def _decoded(
     stored: tuple[int, int],
     scale: int,
     transpose: Image.Transpose | None,
+    has_profile: bool,
 ) -> DecodedImage:
     width, height = stored[::-1] if transpose in SWAPS_SIDES else stored
-    return DecodedImage(source, header, width, height, scale, transpose)
+    return DecodedImage(source, header, width, height, scale, transpose, has_profile)
 
 
 def _decode_other(payload: bytes, colour: Colour, need: Need, max_pixels: int) -> DecodedImage | Rejected:
@@ -192,12 +199,13 @@ def _decode_other(payload: bytes, colour: Colour, need: Need, max_pixels: int) -
         if stored[0] * stored[1] > max_pixels:  # a first frame may be larger than its canvas
             return Rejected("too_many_pixels", f"{stored[0]}x{stored[1]}")
         transpose = exif_transpose(image)
+        has_profile = needs_profile(image.info.get("icc_profile"), image.mode)
         is_large = image.width * image.height > LARGE
         reduce = max(1, need.factor_of_means(*stored) // scale) if is_large else 1
         converted = convert_colour(image, colour, reduce=reduce)
     except Exception as error:  # noqa: BLE001  # as above
         return rejection_for(error, opened.payload, opened.header.extension, opened.image)
-    return _decoded(converted, opened.header, stored, scale * reduce, transpose)
+    return _decoded(converted, opened.header, stored, scale * reduce, transpose, has_profile)
 
 
 def _load(opened: OpenedImage, need: Need) -> tuple[Image.Image | Rejected, int]:

@@ -92,6 +92,8 @@ def check_jpeg(payload: bytes, *, max_pixels: int) -> JpegData | Rejected:
     marker = frames[0].marker
     if not ends and marker not in _PROGRESSIVE:
         scans = scans.rstrip(b"\xff") + b"\xff\xd9"  # strict decoding tells whether more than the end marker is missing
+    else:
+        scans = scans[: _end_of(scans, frame, marker)]
     fault = _fault_of_scans(scans, frame, marker, max_work=max_pixels * _MAX_SCANS)
     if fault is not None or (not ends and marker in _PROGRESSIVE):
         return fault or Rejected("truncated", "the last scans are missing")
@@ -227,6 +229,16 @@ def _fault_of_scans(scans: bytes, frame: bytes, marker: int, *, max_work: int) -
     if any(map(any, missing.values())):
         return Rejected("truncated", "scans are missing")
     return None
+
+
+def _end_of(scans: bytes, frame: bytes, marker: int) -> int:
+    """Where the image ends: what follows its end marker, as a second image or junk, is none of it."""
+    if marker not in _PROGRESSIVE and len(scans) > 4 and scans[4] == frame[5]:
+        return scans.find(b"\xff\xd9", 4 + 2 * frame[5]) + 2
+    offset = 0
+    while (found := _MARKER.search(scans, offset)) is not None and found[1][0] != _EOI:
+        offset = found.end() + max(2, int.from_bytes(scans[found.end() : found.end() + 2], "big"))
+    return len(scans) if found is None else found.end()
 
 
 def _scan_headers(scans: bytes) -> Iterator[tuple[bytes, int, int, int]]:

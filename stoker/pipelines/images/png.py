@@ -24,6 +24,7 @@ _METADATA = frozenset(
     b"tIME zTXt".split()
 )
 _KEPT = _PIXELS | {b"eXIf"}
+_SHOWN = _PIXELS | frozenset(b"acTL cHRM cICP cLLI fcTL fdAT gAMA mDCV sBIT sRGB".split())
 _XMP, _RAW_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"  # texts that may hold the orientation
 _MAX_TEXT = 1 << 19  # bytes of such a text
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
@@ -99,6 +100,18 @@ class StrictPng(PngImagePlugin.PngImageFile):
     def _read_last_row(self) -> bytes:
         width, height = self.size
         return self._new(self.im.crop((0, height - 1, width, height))).tobytes()
+
+
+def shown_chunks(payload: bytes) -> list[bytes]:
+    """The chunks of a checked file that say how it is shown, without profile and orientation."""
+    chunks = [chunk for chunk in _chunks(payload) if isinstance(chunk, _Chunk)]
+    return [payload[chunk.start : chunk.stop] for chunk in chunks if chunk.name in _SHOWN and chunk.intact]
+
+
+def is_plain(payload: bytes) -> bool:
+    """Whether a checked file is a still image of 8 bits, grey or colour, without palette and transparency."""
+    names = {chunk.name for chunk in _chunks(payload) if isinstance(chunk, _Chunk)}
+    return payload[24] == 8 and payload[25] in (0, 2) and not names & {b"tRNS", b"acTL"}
 
 
 def rows_are_complete(png: PngData) -> bool:

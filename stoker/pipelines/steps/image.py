@@ -9,6 +9,10 @@ from pydantic import Field
 from stoker.pipelines.images.codec import Format, encode, field_of
 from stoker.pipelines.images.colour import Colour
 from stoker.pipelines.images.decoding import DecodedImage, Decoding, Need, decode_image, image_of
+from stoker.pipelines.images.formats import without_junk
+from stoker.pipelines.images.jpeg import check_jpeg
+from stoker.pipelines.images.metadata import strip_metadata
+from stoker.pipelines.images.png import is_plain
 from stoker.pipelines.images.resize import Box, resize
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
@@ -37,6 +41,8 @@ class Image(Step):
         decoding: "fast" or "exact", default "fast": how images are resized. "fast" decodes large JPEGs at a fraction
             of their size where that can hardly be seen: at least 47 dB from an ideal Lanczos filter. "exact" decodes
             all pixels and filters with 16 bits: at least 57 dB, for about twice the work.
+        reencode: "needed" or "always", default "needed": a JPEG or PNG that has the right format, size and colours and
+            is upright keeps its compressed pixels, and loses its metadata only. "always" encodes every image.
         max_enlargement: at least 1, default 8: images that would have to be enlarged more than so many times are
             rejected as ``too_small``.
         max_megapixels: up to 1000, default 64: larger images are rejected by their header.
@@ -61,6 +67,7 @@ class Image(Step):
     quality: Annotated[int, Field(ge=1, le=100)] = 90
     colour: Colour = "rgb"
     decoding: Decoding = "fast"
+    reencode: Literal["needed", "always"] = "needed"
     max_enlargement: Annotated[float, Field(ge=1)] = 8.0
     max_megapixels: Annotated[float, Field(gt=0, le=1000)] = 64.0
 
@@ -88,9 +95,29 @@ class Image(Step):
             return Rejected("aspect_ratio", f"{decoded.width}x{decoded.height} would become {width}x{height}")
         if width > box[2] * self.max_enlargement or height > box[3] * self.max_enlargement:
             return Rejected("too_small", f"{decoded.width}x{decoded.height} would become {width}x{height}")
-        picture = self._resized(decoded, width, height, box)
+        is_whole = (0, 0, width, height) == box == (0, 0, decoded.width, decoded.height)
+        payload = self._kept_bytes(without_junk(sample.fields[field]), decoded) if is_whole else None
+        if payload is None:
+            picture = self._resized(decoded, width, height, box)
+            payload = encode(picture, self.format, quality=self.quality)
         other_fields = {extension: content for extension, content in sample.fields.items() if extension != field}
-        return replace(sample, fields=other_fields | {self.format: encode(picture, self.format, quality=self.quality)})
+        return replace(sample, fields=other_fields | {self.format: payload})
+
+    def _kept_bytes(self, payload: bytes, decoded: DecodedImage) -> bytes | None:
+        """The image's own bytes without metadata, if nothing else of it has to change; else None."""
+        is_square = self.mode != "pad" or decoded.width == decoded.height == self.size
+        if self.reencode == "always" or not is_square or decoded.header.extension != self.format:
+            return None
+        if not decoded.is_as_stored or decoded.header.mode != ("RGB" if self.colour == "rgb" else "L"):
+            return None
+        if self.format == "webp" or (self.format == "png" and not is_plain(payload)):
+            return None
+        if self.format == "jpg":
+            jpeg = check_jpeg(payload, max_pixels=decoded.width * decoded.height)
+            if isinstance(jpeg, Rejected) or not jpeg.strict:  # few programs read lossless JPEG
+                return None
+        stripped = strip_metadata(payload, self.format, max_pixels=decoded.width * decoded.height, profile=False)
+        return None if isinstance(stripped, Rejected) else stripped
 
     def _resized(self, decoded: DecodedImage, width: int, height: int, box: Box) -> Pillow.Image:
         """The box of the image at this size, upright, padded if so asked."""
