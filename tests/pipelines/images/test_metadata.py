@@ -52,8 +52,8 @@ def test_what_an_image_tells_goes_and_how_it_looks_stays(extension: str, orienta
 
 
 def test_what_follows_an_image_goes_too() -> None:
-    for options in ({}, {"progressive": True}):
-        payload = packed(picture(60, 40), **options)
+    for progressive in (False, True):
+        payload = packed(picture(60, 40), progressive=progressive)
         assert stripped(payload + b"GPS" + payload, "jpg") == stripped(payload, "jpg")
     payload = packed(picture(60, 40), "PNG")
     assert stripped(payload + b"GPS", "png") == stripped(payload, "png")
