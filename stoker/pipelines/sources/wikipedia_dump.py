@@ -1,12 +1,14 @@
 """Articles of a MediaWiki dump as plain text."""
 
-import hashlib
+import fnmatch
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,11 +22,15 @@ from stoker.pipelines.wikipedia.dump_files import DumpFile, open_dump, scan_dump
 from stoker.pipelines.wikipedia.dump_index import check_index
 from stoker.pipelines.wikipedia.export_xml import DumpPage, base36_sha1, find_id_and_title, parse_page
 from stoker.pipelines.wikipedia.page_cutter import RawPage
+from stoker.pipelines.wikipedia.page_record import page_record, page_structure
 from stoker.pipelines.wikipedia.pages import raw_pages
 from stoker.pipelines.wikipedia.site import SiteInfo, read_siteinfo
 from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale, plain_text, redirect_target
 from stoker.storage.shards.sample import Sample
 
+_log = logging.getLogger(__name__)
+
+_WARNED_SHARE, _WARNED_COUNT = 0.05, 5  # of texts that do not match their checksums
 _MAX_DOWNLOAD = 256 << 30  # bytes
 _MAX_CHECKED_FILES = 100
 _SKIPPED = re.compile(r"multistream-index|sums\.txt$|\.(?:json|html|rss|txt|md5|sha1|sha256)$")
@@ -41,14 +47,19 @@ class WikipediaDump(Source):
     outside of ``namespaces``, each redirect and each page whose text does not match the dump's own checksum is rejected
     and counted. The content behind a URL is assumed not to change, as for dated dumps.
 
+    With ``sha1 = "mark"`` a text that differs is kept, with ``sha1_matches`` false in its record. Texts of Wikimedia's
+    wikis are CC-BY-SA-4.0 since 2023-06-07, before CC-BY-SA-3.0. ``wiki`` and ``language`` may be tables of patterns of
+    files' names: ``wiki = {"en*" = "enwiki", "*" = "dewiki"}``; the first that fits counts.
+
     Args:
         dump (text or list): paths or globs, relative to the recipe, and http(s) URLs.
         namespaces (list of numbers, default [0]): namespaces whose pages are kept; []: all.
         redirects (true or false, default false): keep each redirect as a sample whose text is the target's title.
         tables (true or false, default false): keep the cells of tables in the text.
-        licence (text, default "CC-BY-SA-4.0"): licence of all pages.
-        wiki (text, default none): database name such as "enwiki", for dumps that do not give it.
-        language (text, default none): language code, for dumps that do not give it.
+        sha1 (text, default "reject"): "reject", "mark" or "ignore" texts that differ from the dump's own checksums.
+        licence (text, default by date): licence of all pages; by default that of Wikimedia on the revision's day.
+        wiki (text or table, default none): database name such as "enwiki", for dumps that do not give it.
+        language (text or table, default none): language code, for dumps that do not give it.
         partition_megabytes (number, default 16): about so much of a file is one partition.
 
     Example::
@@ -58,6 +69,7 @@ class WikipediaDump(Source):
         dump = "simplewiki-20260101-pages-articles-multistream.xml.bz2"
     """
 
+    version: ClassVar[int] = 2
     path_options: ClassVar[frozenset[str] | None] = frozenset({"dump"})
     planning: ClassVar[frozenset[str]] = frozenset({"dump", "partition_megabytes"})
 
@@ -65,14 +77,16 @@ class WikipediaDump(Source):
     namespaces: tuple[int, ...] = (0,)
     redirects: bool = False
     tables: bool = False
-    licence: str = "CC-BY-SA-4.0"
-    wiki: str = ""
-    language: str = ""
+    sha1: Literal["reject", "mark", "ignore"] = "reject"
+    licence: str = ""
+    wiki: str | Mapping[str, str] = ""
+    language: str | Mapping[str, str] = ""
     partition_megabytes: Annotated[int, Field(ge=1)] = 16
 
     def __post_init__(self) -> None:
-        if self.wiki and not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", self.wiki):
-            raise ValueError(f"wiki {self.wiki!r}: expected the name of its database, such as enwiki")
+        for wiki in self.wiki.values() if isinstance(self.wiki, Mapping) else [self.wiki]:
+            if wiki and not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", wiki):
+                raise ValueError(f"wiki {wiki!r}: expected the name of its database, such as enwiki")
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
@@ -135,7 +149,7 @@ class WikipediaDump(Source):
             dump = open_dump(path)
             yield from self._candidates(dump, raw_pages(dump, 0, dump.size), {})
         for url in self._urls():
-            yield from self._download(url, "preview", context, max_size=MAX_PREVIEW)
+            yield from self._download(url, url.rpartition("/")[2], context, max_size=MAX_PREVIEW)
 
     @property
     def _dumps(self) -> tuple[str, ...]:
@@ -159,36 +173,52 @@ class WikipediaDump(Source):
         }
 
     def _candidates(self, dump: DumpFile, raws: Iterator[RawPage], measures: Mapping[str, str]) -> Iterator[Candidate]:
-        info = read_siteinfo(dump.head, self.wiki or dump.path.name)
-        if self.wiki or self.language:
-            language = self.language or info.language
-            info = replace(info, wiki=self.wiki or info.wiki, language=language)
+        name = dump.path.name
+        wiki, language = _for_file(self.wiki, name), _for_file(self.language, name)
+        info = read_siteinfo(dump.head, wiki or name)
+        info = replace(info, wiki=wiki or info.wiki, language=language or info.language)
         locale = info.locale()
+        checked = Counter[bool]()  # texts by whether they match their checksums
         for raw in raws:
-            candidate = self._candidate(raw, info, locale)
+            candidate = self._candidate(raw, info, locale, checked)
             yield replace(candidate, sample=replace(candidate.sample, measures=measures)) if measures else candidate
+        if checked[False] >= max(_WARNED_COUNT, _WARNED_SHARE * checked.total()):
+            _log.warning(
+                "%s: %d of %d texts do not match the dump's own SHA-1: something changed the dump after it was made; "
+                'download it again, or keep them by sha1 = "mark" (%s now)',
+                *(name, checked[False], checked.total(), self.sha1),
+            )
 
-    def _candidate(self, raw: RawPage, info: SiteInfo, locale: WikiLocale) -> Candidate:
+    def _candidate(self, raw: RawPage, info: SiteInfo, locale: WikiLocale, checked: Counter[bool]) -> Candidate:
         page = raw.fault or parse_page(raw.xml)
-        if isinstance(page, DumpPage) and page.redirect is None:
-            page.redirect = redirect_target(page.text or "")
         if isinstance(page, Rejected):
             page_id, title = find_id_and_title(raw.xml)
             key = f"{info.wiki}-{page_id or raw.place or f'at-{raw.offset}'}"
             partial = {"title": title, "url": info.url(title)} if title else {}
             return Candidate(Sample(key, {}, partial), page)
-        record = _record(page, info, self.licence)
+        if page.redirect is None:
+            page.redirect = redirect_target(page.text or "")
+        if page.namespace is None:
+            page.namespace = info.namespace_of(page.title)
+        record = page_record(page, info, licence=self.licence, cleaner=self.version)
         key = record["group"]
         fault = self._fault(page)
+        if fault is None and self.sha1 != "ignore" and page.sha1:
+            fault = _check_sha1(page)
+            checked[fault is None] += 1
+            if self.sha1 == "mark":
+                record["sha1_matches"], fault = fault is None, None
         if fault is not None:
             return Candidate(Sample(key, {}, record), fault)
         text = page.redirect if page.redirect is not None else plain_text(page.text or "", locale, tables=self.tables)
         if not text:
             return Candidate(Sample(key, {}, record), Rejected("empty", "nothing is left beside markup"))
+        if page.redirect is None:
+            record |= page_structure(page.text or "", locale)
         return Candidate(Sample(key, {"txt": text.encode("utf-8", "replace")}, record))
 
     def _fault(self, page: DumpPage) -> Rejected | None:
-        """Why a well-formed page is rejected."""
+        """Why a well-formed page is rejected, whatever its checksum says."""
         if self.namespaces and page.namespace not in self.namespaces:
             return Rejected("namespace", f"namespace {page.namespace}")
         if page.redirect is not None and not self.redirects:
@@ -197,9 +227,22 @@ class WikipediaDump(Source):
             return Rejected("unsupported_format", f"content model {page.content_model}, expected wikitext")
         if page.text is None:
             return Rejected("empty", "the dump does not hold its text")
-        if page.sha1 and base36_sha1(page.text) != page.sha1:
-            return Rejected("sha1_mismatch", f"the text's SHA-1 is {base36_sha1(page.text)}, the dump says {page.sha1}")
         return None
+
+
+def _check_sha1(page: DumpPage) -> Rejected | None:
+    """Compare a page's text with its checksum."""
+    actual = base36_sha1(page.text or "")
+    if actual == page.sha1:
+        return None
+    return Rejected("sha1_mismatch", f"the text's SHA-1 is {actual}, the dump says {page.sha1}")
+
+
+def _for_file(option: str | Mapping[str, str], name: str) -> str:
+    """The value of an option that may hold one for each pattern of files' names."""
+    if isinstance(option, str):
+        return option
+    return next((value for pattern, value in option.items() if fnmatch.fnmatchcase(name, pattern)), "")
 
 
 def _is_url(text: str) -> bool:
@@ -215,23 +258,6 @@ def _matching_files(dump: str, context: Context) -> list[Path]:
         problem = "a folder" if context.path(dump).is_dir() else "no such file"
         raise RecipeError(f"source 'wikipedia_dump': dump {dump!r}: {problem}; expected a dump file, a glob or a URL")
     return [match for match in matches if not _SKIPPED.search(match.name)]
-
-
-def _record(page: DumpPage, info: SiteInfo, licence: str) -> dict[str, Any]:  # Any: JSON values
-    text = (page.text or "").encode("utf-8", "surrogatepass")
-    return {
-        "url": info.url(page.title),
-        "title": page.title,
-        "licence": licence,
-        "author": f"contributors of {page.title}",
-        "language": info.language,
-        "sha256": hashlib.sha256(text).hexdigest(),
-        "group": f"{info.wiki}-{page.page_id}",
-        "wiki": info.wiki,
-        "page_id": page.page_id,
-        "revision_id": page.revision_id,
-        "timestamp": page.timestamp,
-    }
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

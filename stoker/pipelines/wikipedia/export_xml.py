@@ -15,9 +15,10 @@ class DumpPage:
 
     page_id: int = 0
     title: str = ""
-    namespace: int = 0
+    namespace: int | None = None  # None: the dump does not say, as before version 0.5 of its schema
     redirect: str | None = None  # the title it redirects to
     revision_id: int = 0
+    parent_id: int | None = None  # the revision before it
     timestamp: str = ""
     content_model: str = "wikitext"
     sha1: str = ""  # of the text, in base 36; empty if the dump has none
@@ -64,11 +65,15 @@ def parse_page(xml: bytes) -> DumpPage | Rejected:
         return Rejected("corrupt", str(error))
     except ValueError as error:
         return Rejected("corrupt", f"its XML: {error}")
-    if not 0 < handlers.page.page_id < 1 << 63 or not 0 <= handlers.page.revision_id < 1 << 63:
+    numbers = (handlers.page.revision_id, handlers.page.parent_id or 0, abs(handlers.page.namespace or 0))
+    if not 0 < handlers.page.page_id < _MAX_NUMBER or not all(0 <= number < _MAX_NUMBER for number in numbers):
         return Rejected("corrupt", "it has no number, or one that is none")
     if not handlers.page.title:
         return Rejected("corrupt", "it has no title")
     return handlers.page
+
+
+_MAX_NUMBER = 1 << 63  # a column of a table holds no larger ones
 
 
 class _Malformed(Exception):
@@ -134,6 +139,7 @@ class _PageHandlers:
         if revision.get("timestamp", "") < page.timestamp:
             return
         page.revision_id = int(revision.get("id", "0"))
+        page.parent_id = int(revision["parentid"]) if revision.get("parentid") else None
         page.timestamp = revision.get("timestamp", "")
         page.content_model = revision.get("model") or "wikitext"
         page.sha1 = revision.get("text_sha1") or revision.get("sha1", "")

@@ -169,6 +169,9 @@ class PageCutter:
         """What comes next begins at ``stop`` in the buffer."""
         self._index = self._scanned = stop
         self._kept, self._in_page, self.skipping = b"", False, False
+        if stop > _MAX_BETWEEN:  # a large page: it is not held twice while it is worked on
+            self._buffer, self._offset = self._buffer[stop:], self._offset + stop
+            self._index = self._scanned = 0
 
     def _compact(self) -> None:
         """Drop what was taken out of the buffer, and all but the ends of what is too large."""

@@ -13,6 +13,7 @@ from stoker.pipelines.wikipedia.export_xml import find_id_and_title
 from stoker.pipelines.wikipedia.page_cutter import PageCutter, RawPage
 
 _MAX_BYTES_WITHOUT_PAGE = 256 << 20  # of XML: no dump has so many, a decompression bomb does
+_HEAD = 1 << 12  # bytes of a page, that hold its title
 
 
 def raw_pages(dump: DumpFile, start: int, stop: int, *, moved: bool = False) -> Iterator[RawPage]:
@@ -41,7 +42,7 @@ class _RangeReader:
         self.cutter = PageCutter(offset=self.end, inside=start > 0)
         self.owns_end = start == 0  # whether what follows the last page of the range is reported here
         self.read_ids: list[int] = []  # kept if there is an index
-        self.last: RawPage | None = None  # the last page
+        self.last = b""  # the beginning of the last page
         self.gaps: list[Gap] = []  # since the last piece of XML
         self.damaged = False
         self.following: int | None = None  # the id of the first page behind the range, if the streams have moved
@@ -70,7 +71,7 @@ class _RangeReader:
     def _noted(self, raws: Iterator[RawPage]) -> Iterator[RawPage]:
         """The pages, which are kept in mind; with places that no page of another range has."""
         for raw in raws:
-            self.last = raw
+            self.last = raw.xml[:_HEAD]
             if self.index is not None:
                 self.read_ids.append(int(find_id_and_title(raw.xml)[0] or -1))
             elsewhere = raw.fault and self.start and not self.plain
@@ -92,7 +93,7 @@ class _RangeReader:
                 yield RawPage(gap.offset, b"", Rejected("lost", f"{describe(gap)}: {what}"), f"lost-{gap.offset}")
 
     def _after(self) -> str:
-        title = find_id_and_title(self.last.xml)[1] if self.last else ""
+        title = find_id_and_title(self.last)[1]
         return f" behind {title!r}" if title else ""
 
     def _finish(self) -> Iterator[RawPage]:

@@ -2,7 +2,8 @@
 
 import re
 import urllib.parse
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale
 from stoker.pipelines.wikipedia.wikitext.names import CODES
@@ -18,6 +19,7 @@ class SiteInfo:
     base: str  # the URL of a page without its title; empty if unknown
     files: tuple[str, ...] = ()  # names of the namespace of files
     categories: tuple[str, ...] = ()  # names of the namespace of categories
+    namespaces: Mapping[str, int] = field(default_factory=dict)  # numbers by name in lower case
 
     def url(self, title: str) -> str:
         """The URL of a page; empty if the wiki is not known.
@@ -26,6 +28,19 @@ class SiteInfo:
         'https://en.wikipedia.org/wiki/Tin_(metal)/%CE%B1'
         """
         return self.base + urllib.parse.quote(title.replace(" ", "_"), safe="/:@!$*(),;'~") if self.base else ""
+
+    def namespace_of(self, title: str) -> int:
+        """The namespace that a title is in, by its first part; 0 if that names none.
+
+        >>> SiteInfo("dewiki", "de", "", namespaces={"diskussion": 1}).namespace_of("Diskussion:Zinn")
+        1
+        >>> [SiteInfo("enwiki", "en", "").namespace_of(title) for title in ("Mission: Impossible", "Talk:Tin")]
+        [0, 1]
+        """
+        name, colon, _ = title.partition(":")
+        name = " ".join(name.replace("_", " ").lower().split())
+        others = _NAMESPACES if self.namespaces else _NAMESPACES | _OF_WIKIPEDIAS
+        return self.namespaces.get(name, others.get(name, 0)) if colon else 0
 
     def locale(self) -> WikiLocale:
         """The language and namespaces that ``plain_text`` needs."""
@@ -53,9 +68,18 @@ def read_siteinfo(head: bytes, file_name: str) -> SiteInfo:
     if not base and code in CODES:
         base = f"https://{code}.wikipedia.org/wiki"
     base = base + "/" if base.startswith(("http://", "https://")) else ""
-    return SiteInfo(wiki, language, base, tuple(names.get(6, ())), tuple(names.get(14, ())))
+    numbers = {" ".join(name.lower().split()): key for key, found in names.items() for name in found}
+    return SiteInfo(wiki, language, base, tuple(names.get(6, ())), tuple(names.get(14, ())), numbers)
 
 
+# The names that every wiki accepts, whatever it calls them itself.
+# Source: MediaWiki's manual, "Manual:Namespace", built-in namespaces.
+_NAMESPACES = {"media": -2, "special": -1, "talk": 1, "image": 6, "image talk": 7} | {
+    f"{name}{talk}": 2 * number + len(talk) // 5
+    for number, name in enumerate(("user", "project", "file", "mediawiki", "template", "help", "category"), 1)
+    for talk in ("", " talk")
+}
+_OF_WIKIPEDIAS = {"wikipedia": 4, "wikipedia talk": 5, "portal": 100, "portal talk": 101}  # in English
 _ELEMENT = re.compile(r"<(dbname|base)>([^<]{1,500})</")
 _NAMESPACE = re.compile(r'<namespace key="(-?\d{1,5})"[^>]*>([^<]{1,200})</namespace>')
 _XML_LANG = re.compile(r'<mediawiki\b[^>]*\bxml:lang="([A-Za-z0-9-]{1,20})"')

@@ -32,6 +32,10 @@ IDENTITIES = frozenset(
         "group",
         "fetched_at",
         "revision",
+        "revision_sha1",
+        "revision_url",
+        "headings",
+        "categories",
         "timestamp",
     }
 )

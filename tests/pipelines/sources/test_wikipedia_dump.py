@@ -321,6 +321,65 @@ def test_utf16_and_dumps_without_siteinfo_are_read(tmp_path: Path) -> None:
     assert (found.sample.key, found.sample.record["url"]) == ("dewiki-3", "https://de.wikipedia.org/wiki/Seite_3")
 
 
+def test_texts_that_differ_from_their_checksums_are_rejected_marked_or_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = [page(number, "Text", sha1="0" * 31 if number % 2 else None) for number in range(1, 13)]
+    (tmp_path / "x.xml").write_bytes(dump(*made))
+    assert Counter(outcome(read(tmp_path)).values()) == {"kept": 6, "sha1_mismatch": 6}
+    assert "6 of 12 texts do not match" in caplog.text
+    assert 'sha1 = "mark" (reject now)' in caplog.text
+    marked = read(tmp_path, sha1="mark")
+    assert [found.sample.record["sha1_matches"] for found in marked] == [False, True] * 6
+    assert set(outcome(marked).values()) == {"kept"}
+    caplog.clear()
+    ignored = read(tmp_path, sha1="ignore")
+    assert set(outcome(ignored).values()) == {"kept"}
+    assert "sha1_matches" not in ignored[0].sample.record
+    (tmp_path / "x.xml").write_bytes(dump(*pages(range(1, 40)), page(50, "Text", sha1="0" * 31)))
+    assert outcome(read(tmp_path))["dewiki-50"] == "sha1_mismatch"
+    assert caplog.text == "", "one page is no reason for a warning"
+
+
+def test_namespaces_of_dumps_that_do_not_number_them_come_from_the_titles(tmp_path: Path) -> None:
+    titles = {
+        1: "Zinn",
+        2: "Diskussion:Zinn",
+        3: "diskussion: Zinn",
+        4: "Benutzer Diskussion:Ann",
+        5: "Talk:Tin",
+        6: "User_talk:Ann",
+        7: "Kategorie:Metalle",
+        8: "Mission: Impossible",
+        9: "Bild:Zinn.jpg",
+        10: ":Zinn",
+    }
+    names = "".join(
+        f'<namespace key="{key}">{name}</namespace>'
+        for key, name in {1: "Diskussion", 3: "Benutzer Diskussion", 6: "Bild", 14: "Kategorie"}.items()
+    )
+    head = re.sub(r"<namespaces>.*</namespaces>", f"<namespaces>{names}</namespaces>", HEAD, flags=re.DOTALL)
+    made = [page(number, "Text", title=title).replace("<ns>0</ns>", "") for number, title in titles.items()]
+    (tmp_path / "x.xml").write_text(head + "".join(made) + TAIL)
+    assert [number for number in titles if outcome(read(tmp_path))[f"dewiki-{number}"] == "kept"] == [1, 8, 10]
+    found = read(tmp_path, namespaces=())
+    assert [candidate.sample.record["namespace"] for candidate in found] == [0, 1, 1, 3, 1, 3, 14, 0, 6, 0]
+
+
+def test_wiki_and_language_may_differ_by_file(tmp_path: Path) -> None:
+    bare = ("<mediawiki>" + page(3, "Text") + TAIL).encode()
+    for name in ("a1.xml", "a2.xml", "b.xml"):
+        (tmp_path / name).write_bytes(bare)
+    found = read(tmp_path, "*.xml", wiki={"a2*": "frwiki", "a*": "dewiki"}, language={"b*": "sq"})
+    assert [(one.sample.key, one.sample.record["language"]) for one in found] == [
+        ("dewiki-3", "de"),
+        ("frwiki-3", "fr"),
+        ("wiki-3", "sq"),
+    ]
+    with pytest.raises(ValueError, match="wiki 'x y': expected the name of its database"):
+        WikipediaDump("x", wiki={"*": "x y"})
+
+
 def test_globs_and_lists_choose_files_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for number in (10, 2, 1):
         (tmp_path / f"dewiki{number}.xml").write_bytes(dump(page(number, "Text")))

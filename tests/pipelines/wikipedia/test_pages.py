@@ -135,7 +135,7 @@ def test_two_pages_whose_border_is_cut_out_are_not_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_page_that_is_too_large_is_refused_as_it_passes(tmp_path: Path, packed: bool) -> None:
-    sizes = {2: 9 << 20, 4: (10 if packed else 50) << 20}
+    sizes = {2: 9 << 20, 4: (9 if packed else 50) << 20}
     made = [page(number, "wort " * (sizes.get(number, 5) // 5)) for number in range(1, 6)]
     content = dump(*made)
     write(tmp_path, bz2.compress(content, 1) if packed else content)
