@@ -16,7 +16,7 @@ from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables.url_entries import Entry, entry_of_result, entry_of_row, key_of, reject_repeats
-from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES, ListRow, ListSyntax, read_list
+from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES, ListRow, ListSyntax, column_names, read_list
 from stoker.pipelines.web.crawl import CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise, redact
 from stoker.pipelines.web.ordered import map_in_order
@@ -181,6 +181,20 @@ class ImageUrls(Source):
         self._starts()
         for path in islice(self._list_files(context), MAX_CHECKED_FILES):
             next(self._rows(path), None)
+
+    def describe_input(self, context: Context) -> Iterator[str]:
+        """See Source. Which columns of the lists are read, once for lists that have the same ones."""
+        said: dict[str, str] = {}
+        for path in islice(self._list_files(context) if self.lists else (), MAX_CHECKED_FILES):
+            columns = column_names(path, ListSyntax(self.header, self.encoding))
+            uses = {"url": self.url_column} | {name: column or name for name, column in self._named_columns.items()}
+            used = {use: column for use, column in uses.items() if column in columns}
+            unread = [name for name in columns if name not in (*used.values(), *self.columns, "license")]
+            parts = [*(f"{use} = {column}" for use, column in used.items()), *self.columns]
+            line = "; ".join([*parts, *([f"not read: {', '.join(unread)}"] if unread else [])])
+            if columns:
+                said.setdefault(line, path.name)
+        yield from (f"{name}: {line}" for line, name in said.items())
 
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. One image after the other; of a site the pages that are needed."""

@@ -77,6 +77,20 @@ def read_list(
         raise SourceBroken(f"{path}: cannot be read as {kind[1:]}{packed}: {_one_line(error)}") from error
 
 
+def column_names(path: Path, syntax: ListSyntax) -> list[str]:
+    """The names of the columns of a csv, tsv or parquet list that ``read_list`` reads; none for other kinds."""
+    kind = next((suffix.lower() for suffix in reversed(path.suffixes) if suffix.lower() not in COMPRESSIONS), "")
+    if kind == ".parquet":
+        return list(pq.read_schema(path).names)
+    if kind not in (".csv", ".tsv"):
+        return []
+    with open_list(path) as file:
+        lines = read_lines(file, encoding=syntax.encoding)
+        rows = iter(CsvRows(lines)) if kind == ".csv" else tsv_rows(lines)
+        first = next((row for row in rows if row.fields or row.fault), None)
+    return _header(path, first, syntax) if first is not None else []
+
+
 def _table(
     path: Path, lines: Iterator[Line], kind: str, required: Sequence[str], optional: Sequence[str], syntax: ListSyntax
 ) -> Iterator[ListRow]:

@@ -233,6 +233,21 @@ def test_a_list_that_cannot_be_read_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_the_columns_of_lists_that_are_read_are_said(context: Context) -> None:
+    write(context.root / "a.csv", "url,text,width\nhttp://a.example/,b,1\n")
+    write(context.root / "b.csv.gz", "url,text,width\n")
+    write(context.root / "c.txt", "http://a.example/\n")
+    pq.write_table(pa.table({"url": ["http://a.example/"], "caption": ["b"]}), context.root / "d.parquet")
+    assert list(ImageUrls(lists=("*.csv*", "c.txt", "d.parquet")).describe_input(context)) == [
+        "a.csv: url = url; not read: text, width",
+        "d.parquet: url = url; caption = caption",
+    ]
+    assert list(ImageUrls(lists="a.csv", caption_column="text", columns=("width",)).describe_input(context)) == [
+        "a.csv: url = url; caption = text; width"
+    ]
+    assert list(ImageUrls(start="http://a.example/").describe_input(context)) == []
+
+
 def test_a_list_that_is_not_there_is_named(context: Context) -> None:
     with pytest.raises(RecipeError, match=r"'no/\*\.csv': no such file"):
         list(ImageUrls(lists="no/*.csv").partitions(context))

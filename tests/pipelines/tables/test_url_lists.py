@@ -247,11 +247,15 @@ def _check_damage(path: Path, name: str, seeds: Iterator[int] | range) -> None:
             refused += 1
             continue
         if pack is not bytes:
-            assert [row.values for row in rows] == list(whole.values()), f"seed {seed}: other rows from damaged bytes"
+            times = len(rows) // len(whole)  # a whole file twice is two of its streams, and its rows are duplicates
+            assert times, f"seed {seed}: rows are lost"
+            assert [row.values for row in rows] == list(whole.values()) * times, f"seed {seed}: other rows"
             continue
         split = damaged.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         split = split[:-1] if not split[-1] else split
         header = name.endswith(("csv", "tsv"))
+        if header and split[0] != lines[0]:  # a caption column of another name is not read: `stoker check` says so
+            continue
         by_number = {row.number: row for row in rows}
         for number, line in enumerate(split, 1):
             if header and number == 1:

@@ -1,6 +1,7 @@
 """Any tar is read as WebDataset reads it, and a corrupt one is reported."""
 
 import io
+import random
 import tarfile
 from collections.abc import Mapping
 
@@ -202,3 +203,46 @@ def test_any_bytes_are_samples_or_a_corrupt_shard(payload: bytes) -> None:
         except CorruptShard as error:
             told = str(error)
         assert told == "" or told.startswith("memory:/a.tar: at byte ")
+
+
+def _check_damage(seeds: range) -> None:
+    """A tar that is cut, or has a piece cut out, put in or doubled, is refused, or each sample has its own bytes."""
+    whole = tar(
+        (f"{number:03d}.{name}", bytes([number]) * (700 + number)) for number in range(12) for name in ("jpg", "txt")
+    )
+    sound = dict(read(whole))
+    refused = 0
+    for seed in seeds:
+        choice = random.Random(seed)
+        start = choice.randrange(len(whole))
+        stop = min(len(whole), start + choice.choice((1, 7, 300, 512, 1024, 5000)))
+        noise = choice.randbytes(stop - start)
+        damaged = choice.choice(
+            (
+                whole[:start],
+                whole[:start] + whole[stop:],
+                whole[:start] + noise + whole[start:],
+                whole[:stop] + whole[start:],
+            )
+        )
+        try:
+            samples = read(damaged)
+        except (CorruptShard, StorageRefused):
+            refused += 1
+            continue
+        for key, fields in samples:
+            name = key.partition("#")[0]
+            assert name in sound, f"seed {seed}: a sample {key!r} that nobody wrote"
+            for extension, payload in fields.items():
+                own = payload == sound[name].get(extension)
+                assert own or len(payload) == len(sound[name].get(extension, b"")), f"seed {seed}: {key}.{extension}"
+    assert refused > len(seeds) // 2
+
+
+def test_damage_to_a_tar_makes_no_sample_that_was_not_there() -> None:
+    _check_damage(range(300))
+
+
+@pytest.mark.nightly
+def test_ten_thousand_damages_to_a_tar_make_no_sample_that_was_not_there() -> None:
+    _check_damage(range(1000, 11_000))
