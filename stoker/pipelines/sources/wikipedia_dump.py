@@ -26,6 +26,7 @@ from stoker.pipelines.wikipedia.page_record import page_record, page_structure
 from stoker.pipelines.wikipedia.pages import raw_pages
 from stoker.pipelines.wikipedia.site import SiteInfo, read_siteinfo
 from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale, plain_text, redirect_target
+from stoker.pipelines.wikipedia.wikitext.variants import variant_named
 from stoker.storage.shards.sample import Sample
 
 _log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class WikipediaDump(Source):
         licence (text, default by date): licence of all pages; by default that of Wikimedia on the revision's day.
         wiki (text or table, default none): database name such as "enwiki", for dumps that do not give it.
         language (text or table, default none): language code, for dumps that do not give it.
+        variant (text, default the wiki's first): the variant to read pages in where a wiki marks several, such as
+            "zh-hant" or "sr-el". Text outside of the marks stays as it is written.
         partition_megabytes (number, default 16): about so much of a file is one partition.
 
     Example::
@@ -81,12 +84,17 @@ class WikipediaDump(Source):
     licence: str = ""
     wiki: str | Mapping[str, str] = ""
     language: str | Mapping[str, str] = ""
+    variant: str = ""
     partition_megabytes: Annotated[int, Field(ge=1)] = 16
 
     def __post_init__(self) -> None:
         for wiki in self.wiki.values() if isinstance(self.wiki, Mapping) else [self.wiki]:
             if wiki and not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", wiki):
                 raise ValueError(f"wiki {wiki!r}: expected the name of its database, such as enwiki")
+        if self.variant and not variant_named(self.variant):
+            raise ValueError(
+                f"variant {self.variant!r}: expected one that MediaWiki converts, such as zh-hant or sr-el"
+            )
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
@@ -177,7 +185,7 @@ class WikipediaDump(Source):
         wiki, language = _for_file(self.wiki, name), _for_file(self.language, name)
         info = read_siteinfo(dump.head, wiki or name)
         info = replace(info, wiki=wiki or info.wiki, language=language or info.language)
-        locale = info.locale()
+        locale = info.locale(variant_named(self.variant))
         checked = Counter[bool]()  # texts by whether they match their checksums
         for raw in raws:
             candidate = self._candidate(raw, info, locale, checked)

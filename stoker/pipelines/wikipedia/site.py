@@ -42,9 +42,9 @@ class SiteInfo:
         others = _NAMESPACES if self.namespaces else _NAMESPACES | _OF_WIKIPEDIAS
         return self.namespaces.get(name, others.get(name, 0)) if colon else 0
 
-    def locale(self) -> WikiLocale:
-        """The language and namespaces that ``plain_text`` needs."""
-        return WikiLocale.of(self.language, self.files, self.categories)
+    def locale(self, variant: str = "") -> WikiLocale:
+        """The language and namespaces that ``plain_text`` needs; ``variant``: what pages are read in."""
+        return WikiLocale.of(self.language, self.files, self.categories, variant=variant)
 
 
 def read_siteinfo(head: bytes, file_name: str) -> SiteInfo:

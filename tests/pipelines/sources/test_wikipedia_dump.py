@@ -462,3 +462,16 @@ def test_real_dumps_are_read_whole_and_every_checksum_fits(tmp_path: Path, name:
     everything = read(tmp_path, str(SHARED / "wiki" / name), trusted=True, namespaces=(), redirects=True)
     assert "sha1_mismatch" not in Counter(outcome(everything).values())
     assert len(everything) == len(found)
+
+
+def test_a_wiki_with_variants_is_read_in_the_one_that_the_recipe_names(tmp_path: Path) -> None:
+    xml = dump(page(1, "用-{zh-hans:计算机;zh-hant:電腦}-。")).replace(b'xml:lang="de"', b'xml:lang="zh"')
+    (tmp_path / "zhwiki.xml").write_bytes(xml)
+    for variant, text in (("", "用计算机。"), ("zh-Hant", "用電腦。")):
+        (candidate,) = read(tmp_path, variant=variant)
+        assert candidate.sample.fields == {"txt": text.encode()}
+
+
+def test_a_variant_that_no_wiki_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected one that MediaWiki converts"):
+        WikipediaDump("x.xml", variant="klingon")

@@ -10,12 +10,23 @@ linear in the page's length for any input, because no regular expression backtra
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from stoker.pipelines.wikipedia.wikitext.emphasis import BOUNDARY
 from stoker.pipelines.wikipedia.wikitext.lines import close_gaps, strip_line_markup
-from stoker.pipelines.wikipedia.wikitext.names import CATEGORIES, CODES, FILES, REDIRECT_WORDS
-from stoker.pipelines.wikipedia.wikitext.tags import GAP, decode_entities, strip_tags
+from stoker.pipelines.wikipedia.wikitext.names import CODES, REDIRECT_WORDS
+from stoker.pipelines.wikipedia.wikitext.namespaces import (
+    ENGLISH_CATEGORIES,
+    ENGLISH_FILES,
+    ENGLISH_OPTIONS,
+    has_file_option,
+    is_picture,
+    namespaces_of,
+    normalise_namespace,
+)
+from stoker.pipelines.wikipedia.wikitext.tags import GAP, SOFT_BREAK, decode_entities, strip_tags
 from stoker.pipelines.wikipedia.wikitext.templates import render_template
+from stoker.pipelines.wikipedia.wikitext.variants import choose_variants, variants_of
 
 UNCLOSED = "\x01"  # marks where a template opens, in case it is never closed
 _MAX_DEPTH = 48  # of nested brackets; MediaWiki gives up at 40
@@ -25,8 +36,7 @@ _SIMPLE = r"\[\[[^\[\]{}|:#\n]*+(?:\|[^\[\]{}\n]*+)?+\]\]|\{\{[^{}\[\]]*+\}\}|\[
 _BRACKETS = re.compile(rf"({_SIMPLE})")
 _BRACKETS_AND_TABLES = re.compile(rf"({_SIMPLE}|\n[ \t:*#]*+\{{\||\n[ \t]*+\|\}}(?!\}}))")
 _REDIRECT = re.compile(r"\s*#([^\s\[#]{2,40})\s*:?\s*\[\[[^\[\]\n]{1,512}\]\]")
-_FILES = frozenset(("file", "image"))
-_CATEGORIES = frozenset(("category",))
+_CLOSERS = {"[[": "]]", "{{": "}}", "{|": ""}
 
 
 @dataclass(frozen=True)
@@ -34,18 +44,28 @@ class WikiLocale:
     """A wiki's language and the names of its namespaces of files and categories, from a dump's siteinfo."""
 
     language: str = "en"
-    files: frozenset[str] = field(default=_FILES)  # in lower case
-    categories: frozenset[str] = field(default=_CATEGORIES)  # in lower case
+    files: frozenset[str] = ENGLISH_FILES  # in lower case
+    categories: frozenset[str] = ENGLISH_CATEGORIES  # in lower case
+    file_options: frozenset[str] = ENGLISH_OPTIONS  # words that make a thumbnail or a frame
+    variant: str = ""  # that marks such as -{zh-hans:…; zh-hant:…}- are read in; empty: the wiki has no variants
 
     @classmethod
-    def of(cls, language: str, files: Iterable[str] = (), categories: Iterable[str] = ()) -> "WikiLocale":
-        """The locale of a wiki whose namespaces have these names beside the English ones, which every wiki accepts."""
-        files = [*files, *FILES.get(language, "").split()]
-        categories = [*categories, *CATEGORIES.get(language, "").split()]
+    def of(
+        cls, language: str, files: Iterable[str] = (), categories: Iterable[str] = (), *, variant: str = ""
+    ) -> "WikiLocale":
+        """The locale of a wiki whose namespaces have these names beside the English ones, which every wiki accepts.
+
+        ``variant``: what pages are read in, on wikis that convert variants; by default the wiki's first.
+        """
+        known = namespaces_of(language)
+        variants = variants_of(language)
+        chosen = next((name for name in (variant, language) if name in variants), variants[0] if variants else "")
         return cls(
             language,
-            _FILES | {_normalise_namespace(name) for name in files},
-            _CATEGORIES | {_normalise_namespace(name) for name in categories},
+            known.files.union(normalise_namespace(name) for name in files),
+            known.categories.union(normalise_namespace(name) for name in categories),
+            known.options,
+            chosen,
         )
 
 
@@ -65,8 +85,12 @@ def plain_text(wikitext: str, locale: WikiLocale = ENGLISH, *, tables: bool = Fa
         return ""
     text = wikitext.translate(_CONTROLS) if _CONTROL.search(wikitext) else wikitext
     text = strip_tags(text)
+    if locale.variant and "-{" in text:
+        text = choose_variants(text, locale.variant)
     text = _BracketPass(locale, tables).run("\n" + text)
-    return decode_entities(close_gaps(strip_line_markup(text, locale.language)))
+    if locale.variant and "-{" in text:  # those that hold templates
+        text = choose_variants(text, locale.variant)
+    return decode_entities(close_gaps(strip_line_markup(text)))
 
 
 def redirect_target(wikitext: str) -> str | None:
@@ -89,10 +113,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _CONTROLS = dict.fromkeys([*range(9), *range(0x0B, 0x20), 0x7F])
 
 
-def _normalise_namespace(name: str) -> str:
-    return name.strip().replace("_", " ").lower()
-
-
 class _BracketPass:
     """The pass over [[links]], {{templates}} and {| tables |}.
 
@@ -108,7 +128,10 @@ class _BracketPass:
         self.open = {"[[": 0, "{{": 0, "{|": 0}  # how many of each kind are on the stack
 
     def run(self, text: str) -> str:
-        pattern = _BRACKETS_AND_TABLES if "{|" in text else _BRACKETS
+        pattern = _BRACKETS
+        if "{|" in text:
+            pattern = _BRACKETS_AND_TABLES
+            text = text.replace(f"{SOFT_BREAK}{{|", "\n{|").replace(f"{SOFT_BREAK}|}}", "\n|}")
         pieces = pattern.split(text)
         out, open_counts = self.out, self.open
         out.append(pieces[0])
@@ -143,9 +166,10 @@ class _BracketPass:
         """Close the innermost open bracket of a kind and return its contents.
 
         Brackets still open inside it were never closed: their contents stay as text. A closing bracket without an
-        opening one is dropped.
+        opening one is text, too; the end of a table is not.
         """
         if not self.open[kind]:
+            self.out.append(_CLOSERS[kind])
             return ""
         while True:
             innermost, start = self.stack.pop()
@@ -173,28 +197,40 @@ class _BracketPass:
         target, bar, label = body.partition("|")
         if ":" in target:
             prefix, _, rest = target.partition(":")
-            name = _normalise_namespace(prefix)
+            name = normalise_namespace(prefix)
             if name in self.locale.files or name in self.locale.categories:
                 return GAP
             if not name:  # [[:Category:Metals]]
                 target = rest
-            elif prefix in CODES:
+            elif prefix in CODES or self._is_file(name, rest, label):
                 return GAP
             elif name in ("http", "https"):
                 return body.partition(" ")[2]
             if bar and not label.strip():
                 target = rest
         if not bar:
-            return target.strip(" \n")
-        if not label.strip():  # the pipe trick: [[Rome, Italy|]]
-            return target.partition(" (")[0].partition(",")[0].strip()
-        return label.replace("|", "&#124;")
+            shown = target.strip(" \n")
+        elif not label.strip():  # the pipe trick: [[Rome, Italy|]]
+            shown = target.partition(" (")[0].partition(",")[0].strip()
+        elif "|" not in label:
+            shown = label
+        elif has_file_option(label.split("|"), self.locale.file_options):
+            return GAP
+        else:
+            shown = label.replace("|", "&#124;")
+        return f"{BOUNDARY}{shown}{BOUNDARY}" if "'" in shown else shown
+
+    def _is_file(self, namespace: str, title: str, label: str) -> bool:
+        """Whether a link to a namespace that is not known is one to a file, by its title or its options."""
+        return (namespace != "media" and is_picture(title)) or (
+            label != "" and has_file_option(label.split("|"), self.locale.file_options)
+        )
 
 
 def _render_table(body: str) -> str:
     """The cells of a table: one row a line, cells separated by tabs."""
     rows: list[list[str]] = [[]]
-    lines = body.split("\n")
+    lines = body.replace(SOFT_BREAK, " ").split("\n")
     for line in lines[1:]:  # the first holds the table's attributes
         line = line.strip()
         mark, rest = line[:1], line[1:]

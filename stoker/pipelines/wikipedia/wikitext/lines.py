@@ -2,38 +2,37 @@
 
 import re
 
-from stoker.pipelines.wikipedia.wikitext.tags import GAP
+from stoker.pipelines.wikipedia.wikitext.emphasis import BOUNDARY, strip_emphasis
+from stoker.pipelines.wikipedia.wikitext.tags import GAP, SOFT_BREAK
 
 _HEADING = "\x03"  # begins a heading's line, before its level: ``close_gaps`` drops headings without text
-_UNCLOSED_LINE = re.compile("\x01[^\n]*")
+_UNCLOSED_LINE = re.compile(f"\x01[^\n{SOFT_BREAK}]*")
 _EXTERNAL = re.compile(r"\[(?:https?:|ftp:|ftps:|mailto:|news:|irc:|//)[^\s\[\]<>\"]*+[ \t]*+([^\[\]\n]*+)\]")
 _MAGIC = re.compile(r"__[^\s_a-z]++(?:_[^\s_a-z]++)*+__")
-_VARIANT = re.compile(r"-\{([^{}]*+)\}-")
-_QUOTES = re.compile(r"('{2,})")
 _HEADING_LINE = re.compile(r"\n(=[^\n]*)")
 _LIST = re.compile(r"\n(?:[*#:]++|;)[*#:;]*+[ \t]*")
 _TERM = re.compile(r"\n;[*#:;]*+[ \t]*([^\n]*)")
 _TABLE_LEFT = re.compile(r"\n[ \t]*+(?:\||!(?=[^\n]*(?:!!|\|)))[^\n]*")
 _RULE = re.compile(r"\n-{4,}+")
-_GAPS = re.compile("\x02(?:[ ;,:]*+\x02)++")
+_GAPS = re.compile("\x02(?:[ ;,:、，；：]*+\x02)++")
 _SPACES = ("\xa0", "\u2009", "\u202f", "\u200a", "\u2002", "\u2003", "&nbsp;", "&thinsp;", "&#160;")
 
 
-def strip_line_markup(text: str, language: str) -> str:
+def strip_line_markup(text: str) -> str:
     """The text without markup at the beginnings of lines, emphasis, external links and magic words.
 
     ``text`` begins with a newline. Headings become lines of ``_HEADING``, level and title, for ``close_gaps``.
     """
     if "\x01" in text:
         text = _UNCLOSED_LINE.sub("", text)
-    if "''" in text:
-        text = _strip_quotes(text)
+    if "''" in text or BOUNDARY in text:
+        text = strip_emphasis(text)
+    if SOFT_BREAK in text:
+        text = text.replace(SOFT_BREAK, "\n")
     if "[" in text:
         text = _EXTERNAL.sub(_label, text)
     if "__" in text:
         text = _MAGIC.sub(GAP, text)
-    if "-{" in text:
-        text = _VARIANT.sub(lambda match: _variant(match[1], language), text)
     if "\n;" in text:
         text = _TERM.sub(_term, text)
     text = _HEADING_LINE.sub(_heading, text)
@@ -64,48 +63,6 @@ def _heading(match: re.Match[str]) -> str:
         return match[0]
     level = min(len(line) - len(title_and_close), closing, 6)
     return f"\n{_HEADING}{level}{title.strip()}"
-
-
-def _variant(body: str, language: str) -> str:
-    """What -{zh-hans:…; zh-hant:…}- shows: the first form, because a page is written in no single variant."""
-    flags, bar, rest = body.partition("|")
-    if bar and set(flags.strip()) & set("HTRD-"):
-        return rest if "D" in flags or ("R" in flags and "T" not in flags) else ""
-    forms = rest if bar else body
-    first, _, _ = forms.partition(";")
-    code, colon, form = first.partition(":")
-    return form.strip() if colon and code.strip().startswith(language.partition("-")[0]) else forms.strip()
-
-
-def _strip_quotes(text: str) -> str:
-    """The text without the quotes that mark bold and italic, line by line, as MediaWiki pairs them."""
-    pieces = _QUOTES.split(text)  # text and quotes alternately
-    first, bold, italic = 1, 0, 0  # index of the line's first quotes; how many quotes mark bold, and italic
-    for index in range(1, len(pieces), 2):
-        length = len(pieces[index])
-        bold += length in (3, 4) or length >= 5
-        italic += length == 2 or length >= 5
-        literal = 1 if length == 4 else max(0, length - 5)  # apostrophes beside the mark
-        pieces[index] = "'" * literal if literal else pieces[index]
-        if "\n" in pieces[index + 1] or index + 2 >= len(pieces):
-            _strip_quotes_of_line(pieces, first, index, apostrophe=bool(bold % 2 and italic % 2))
-            first, bold, italic = index + 2, 0, 0
-    return "".join(pieces)
-
-
-def _strip_quotes_of_line(pieces: list[str], first: int, last: int, *, apostrophe: bool) -> None:
-    """Remove the quotes with indices from ``first`` to ``last``.
-
-    ``apostrophe``: neither bold nor italic is closed, so one ''' is an apostrophe and italic, as in l'''eau''.
-    """
-    for index in range(first, last + 1, 2):
-        if pieces[index] in ("''", "'''", "'''''"):
-            before = pieces[index - 1]
-            if apostrophe and pieces[index] == "'''" and before[-1:].isalpha() and not before[-2:-1].isalpha():
-                pieces[index] = "'"
-                apostrophe = False
-            else:
-                pieces[index] = ""
 
 
 def close_gaps(text: str) -> str:
@@ -146,19 +103,21 @@ def _join_at_gaps(pieces: list[str]) -> str:
     out: list[str] = []
     left = pieces[0]
     for right in pieces[1:]:
-        opened = left.rstrip(" ;,:")
+        opened = left.rstrip(_BETWEEN)
         if opened[-3:] in ("(or", "and") and opened.endswith(("(or", "(and")):
             opened = opened[: opened.rindex("(") + 1]
         if opened.endswith(("(", "（")):
-            right = right.lstrip(" ;,:")
+            right = right.lstrip(_BETWEEN)
             if right.startswith((")", "）")):
                 left, right = opened[:-1].rstrip(" "), right[1:]
             else:
                 left = opened
-        elif right[:3].lstrip(" ;,:").startswith((")", "）")):
-            left, right = opened, right.lstrip(" ;,:")
+        elif right[:3].lstrip(_BETWEEN).startswith((")", "）")):
+            left, right = opened, right.lstrip(_BETWEEN)
         elif right[:2].lstrip(" ")[:1] in _ENDS and right.strip(" ")[:1]:
-            left, right = left.rstrip(" "), right.lstrip(" ")
+            left, right = _join_punctuation(left.rstrip(" "), right.lstrip(" "))
+        elif left[-2:].rstrip(" ")[-1:] in _COMMAS and right.lstrip(" ")[:1] in ("", "\n"):
+            left = left.rstrip(" ")[:-1]
         elif left.endswith((" ", "\n")) or not left:
             right = right.lstrip(" ")
         out.append(left)
@@ -167,4 +126,20 @@ def _join_at_gaps(pieces: list[str]) -> str:
     return "".join(out)
 
 
-_ENDS = frozenset(".,;:!?。、，；：")
+def _join_punctuation(left: str, right: str) -> tuple[str, str]:
+    """Both sides of a gap with one sign between them: ``2009,`` and ``.`` give ``2009`` and ``.``."""
+    before, after = _STRENGTH.get(left[-1:], 0), _STRENGTH[right[0]]
+    if not left or left[-1] == "\n":
+        return left, right[1:].lstrip(" ") if after < _FULL else right
+    if before and before < after:
+        return left[:-1].rstrip(" "), right
+    if before and (before < _FULL or right[0] == left[-1]) and right[:2] != "..":
+        return left, right[1:]
+    return left, right
+
+
+_BETWEEN = " ;,:、，；："  # signs between the members of a list
+_COMMAS = frozenset(",、，")
+_FULL = 3
+_STRENGTH = dict.fromkeys(_COMMAS, 1) | dict.fromkeys(";:；：", 2) | dict.fromkeys(".!?。", _FULL)
+_ENDS = frozenset(_STRENGTH)

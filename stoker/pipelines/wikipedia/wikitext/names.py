@@ -1,4 +1,4 @@
-"""Lookup tables for wikitext: redirect words, language codes, namespaces, names of languages, signs, currencies."""
+"""Lookup tables for wikitext: redirect words, language codes, names of languages, signs, currencies."""
 
 from stoker.pipelines.wikipedia.wikitext.tags import word_set
 
@@ -26,21 +26,6 @@ CODES = word_set("""
     tum tw ty tyv udm ug uk ur uz ve vec vep vi vls vo wa war wo wuu xal xh xmf yi yo za zea zh zh-classical
     zh-min-nan zh-yue zu
 """)
-# Names of the namespaces of files and of categories, by language, that dumps do not list: old names and aliases.
-FILES = {
-    "ar": "صورة ملف", "ca": "fitxer imatge", "cs": "soubor", "da": "fil billede", "de": "datei bild",
-    "es": "archivo imagen", "fa": "پرونده تصویر", "fi": "tiedosto kuva", "fr": "fichier image",
-    "he": "קובץ תמונה", "hu": "fájl kép", "it": "immagine", "ja": "ファイル 画像", "ko": "파일 그림",
-    "nl": "bestand afbeelding", "no": "fil bilde", "pl": "plik grafika", "pt": "ficheiro imagem arquivo",
-    "ru": "файл изображение", "sv": "fil bild", "tr": "dosya resim", "uk": "файл зображення",
-    "zh": "文件 檔案 图像 圖像",
-}  # fmt: skip
-CATEGORIES = {
-    "ar": "تصنيف", "ca": "categoria", "cs": "kategorie", "da": "kategori", "de": "kategorie", "es": "categoría",
-    "fa": "رده", "fi": "luokka", "fr": "catégorie", "he": "קטגוריה", "hu": "kategória", "it": "categoria",
-    "ja": "カテゴリ", "ko": "분류", "nl": "categorie", "no": "kategori", "pl": "kategoria", "pt": "categoria",
-    "ru": "категория", "sv": "kategori", "tr": "kategori", "uk": "категорія", "zh": "分类 分類",
-}  # fmt: skip
 # English names of languages by code, as English wikis show them before a foreign word.
 LANGUAGES = {
     "ar": "Arabic", "az": "Azerbaijani", "be": "Belarusian", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan",

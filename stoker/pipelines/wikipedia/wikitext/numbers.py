@@ -1,11 +1,15 @@
 """What templates of quantities, numbers and dates show, from their arguments."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 _NUMBER = re.compile(r"[+\-−±~]?[0-9][0-9.,/ ⁄+e]*")
 _RANGE_WORDS = {
-    "-": "–", "–": "–", "to": " to ", "to(-)": " to ", "to about": " to about ", "and": " and ", "and(-)": " and ",
+    "-": "–", "–": "–", "—": "–", "à": " à ", "a": " a ", "până la": " până la ",
+    "to": " to ", "to(-)": " to ", "to about": " to about ", "and": " and ", "and(-)": " and ",
     "or": " or ", "by": " by ", "x": " × ", "×": " × ", "*": " × ", "xx": " × ", "+/-": " ± ", "±": " ± ", "+": " + ",
     ",": ", ", "/": "/", "&": " & ", "and-": " and ",
 }  # fmt: skip
@@ -18,6 +22,15 @@ _UNITS = {
     "nmi": "nautical miles",
     "hectare": "hectares", "pound": "lb", "tonne": "tonnes", "LT": "long tons", "ST": "short tons", "t": "tonnes",
 }  # fmt: skip
+_POWER = re.compile(r"e([1-9][0-9]?)(?=[^0-9])")
+_POWERS = {"3": "thousand", "6": "million", "9": "billion", "12": "trillion", "15": "quadrillion"}
+# How the French templates of quantities join a second number that has a name.
+_RANGE_NAMES = {
+    "à": " à ", "et": " et ", "ou": " ou ", "/": "/", "-": "–", "–": "–", "x": " × ", "×": " × ", "+/-": " ± ",
+    "±": " ± ",
+}  # fmt: skip
+_PLAIN_NUMBER = re.compile(r"[-−+]?[0-9]+(?:\.[0-9]+)?")
+_DECIMAL_COMMA = frozenset(("fr", "es", "it", "pt", "de", "nl", "pl", "ru", "uk", "sv", "ca", "ro", "cs", "tr"))
 _UNIT_PAIRS = frozenset(
     (("ft", "in"), ("foot", "in"), ("lb", "oz"), ("st", "lb"), ("mi", "yd"), ("mi", "ft"), ("yd", "ft"))
 )
@@ -26,11 +39,13 @@ _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augu
            "December")  # fmt: skip
 
 
-def convert(args: Sequence[str]) -> str:
+def convert(args: Sequence[str], named: Mapping[str, str] = NO_NAMES, language: str = "en") -> str:
     """The original quantity of {{convert}}, without its conversion.
 
     >>> convert(["330", "m", "ft"]), convert(["10", "to", "15", "cm", "in"]), convert(["5", "ft", "11", "in", "m"])
     ('330 m', '10 to 15 cm', '5 ft 11 in')
+    >>> convert(["5", "e6km2"]), convert(["5", "e6km2"], {"abbr": "on"}), convert(["22", "–", "25", "C", "F"])
+    ('5 million km²', '5×10⁶ km²', '22–25 °C')
     """
     args = [arg.strip() for arg in args]
     text, index = args[0] if args else "", 1
@@ -39,8 +54,7 @@ def convert(args: Sequence[str]) -> str:
         index += 2
     if index >= len(args):
         return text
-    unit = args[index]
-    text += " " + _UNITS.get(unit, unit)
+    text += _unit(args[index], short=language != "en" or named.get("abbr", "") in ("on", "in"))
     while (
         index + 2 < len(args) and (args[index], args[index + 2]) in _UNIT_PAIRS and _NUMBER.fullmatch(args[index + 1])
     ):
@@ -49,18 +63,47 @@ def convert(args: Sequence[str]) -> str:
     return text
 
 
-def quantity(args: Sequence[str]) -> str:
+def _unit(unit: str, *, short: bool) -> str:
+    """A unit of {{convert}} as it stands after a number; ``e6km2`` are millions of them."""
+    power = _POWER.match(unit)
+    if power is None:
+        return " " + _UNITS.get(unit, unit)
+    word = _POWERS.get(power[1])
+    scale = f"×10{superscript(power[1])}" if short or word is None else f" {word}"
+    unit = unit[power.end() :]
+    return f"{scale} {_UNITS.get(unit, unit)}"
+
+
+def quantity(args: Sequence[str], named: Mapping[str, str] = NO_NAMES, language: str = "") -> str:
     """What {{unité}}, {{unidad}} and {{nombre}} show: a number, then units and exponents alternately.
 
     >>> quantity(["2000", "m"]), quantity(["5", "km", "2"]), quantity(["3", "m", "", "s", "-1"])
     ('2000 m', '5 km²', '3 m s⁻¹')
+    >>> quantity(["1.23456", "J"], {"e": "9"}, "fr"), quantity(["1", "km"], {"à": "2.5"}, "fr")
+    ('1,23456 × 10⁹ J', '1 à 2,5 km')
     """
-    text = args[0].strip() if args else ""
-    for index, arg in enumerate(args[1:]):
-        arg = arg.strip()
+    text = _localised(args[0] if args else "", language)
+    for name, sign in _RANGE_NAMES.items():
+        if named.get(name):
+            text += f"{sign}{_localised(named[name], language)}"
+    if named.get("e") or named.get("exp"):
+        text += f" × 10{superscript(named.get('e') or named['exp'])}"
+    units = [arg.strip() for arg in args[1:]]
+    while len(units) > 1 and units[0] in _RANGE_WORDS and _NUMBER.fullmatch(units[1]):
+        text += _RANGE_WORDS[units[0]] + _localised(units[1], language)
+        del units[:2]
+    for index, arg in enumerate(units):
         if arg:
             text += superscript(arg) if index % 2 and arg.lstrip("-−+").isdigit() else f" {arg}"
     return text
+
+
+def _localised(number: str, language: str) -> str:
+    """A number of the template with the language's decimal mark and, in French, its groups of thousands."""
+    number = number.strip()
+    if language not in _DECIMAL_COMMA or not _PLAIN_NUMBER.fullmatch(number):
+        return number
+    return format_number(number, language) if language == "fr" else number.replace(".", ",")
 
 
 def number_with_uncertainty(args: Sequence[str], named: dict[str, str]) -> str:

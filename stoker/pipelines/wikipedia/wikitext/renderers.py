@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stoker.pipelines.wikipedia.wikitext import numbers
-from stoker.pipelines.wikipedia.wikitext.names import CURRENCIES, LANGUAGES
+from stoker.pipelines.wikipedia.wikitext.names import CODES, CURRENCIES, LANGUAGES
 from stoker.pipelines.wikipedia.wikitext.tags import word_set
 
 
@@ -32,6 +32,12 @@ def _second(call: TemplateCall) -> str:
 
 def _last(call: TemplateCall) -> str:
     return call.args[-1].strip() if call.args else ""
+
+
+def _after_language(call: TemplateCall) -> str:
+    """The second argument where the first is the code of a language, as in {{IPA|de|tsɪn}}; else the first."""
+    first = call.arg(0).lower()
+    return call.arg(1) if call.arg(1) and (first in CODES or first in LANGUAGES) else call.arg(0)
 
 
 def _joined(call: TemplateCall) -> str:
@@ -151,7 +157,7 @@ RENDERERS: dict[str, Callable[[TemplateCall], str]] = {
     **dict.fromkeys(
         word_set("""
             abbr abbrlink bigger big bigmath birth-date bold center chem2 code death-date em flag flagcountry flagu
-            flatlist gloss ill illm ipa ipalink italic kbd key keypress larger left lien math mono mvar nastaliq
+            flatlist gloss ill illm ipalink italic kbd key keypress larger left lien math mono mvar nastaliq
             nihongo2 nobold nobr nobreak nowrap nts num nwr overline plainlist poemquote railgauge right samp sc sc1
             sc2 sic small smallcaps smaller strike strong sub text tooltip tq tt u underline var vanchor xt
         """),
@@ -195,10 +201,13 @@ RENDERERS: dict[str, Callable[[TemplateCall], str]] = {
         """),
         _date,
     ),
-    **dict.fromkeys(["convert", "cvt", "conv", "convertir", "convert/spell"], lambda call: numbers.convert(call.args)),
+    **dict.fromkeys(
+        word_set("convert cvt conv convertir convert/spell conversie"),
+        lambda call: numbers.convert(call.args, call.named, call.language),
+    ),
     **dict.fromkeys(
         ["unité", "unite", "unidad", "nombre", "nb", "unité/2", "fmtn", "число", "mål"],
-        lambda call: numbers.quantity(call.args),
+        lambda call: numbers.quantity(call.args, call.named, call.language),
     ),
     **dict.fromkeys(["frac", "sfrac", "fraction", "bruch", "fract"], lambda call: numbers.fraction(call.args)),
     **dict.fromkeys(["ruby", "ruby-ja", "読み仮名", "ふりがな", "ルビ", "読み"], _ruby),
@@ -214,6 +223,8 @@ RENDERERS: dict[str, Callable[[TemplateCall], str]] = {
     "e": lambda call: "×10" + numbers.superscript(call.arg(0)),
     "10^": lambda call: "10" + numbers.superscript(call.arg(0)),
     "sup": lambda call: numbers.superscript(call.arg(0)) if call.arg(0).lstrip("-−").isdigit() else call.arg(0),
+    "ipa": _after_language,
+    "仮リンク": _first,
     "angbr": lambda call: f"⟨{call.arg(0)}⟩",
     "as of": _as_of,
     "citation": _french_citation,

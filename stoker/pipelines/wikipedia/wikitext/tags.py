@@ -4,7 +4,10 @@ import re
 from functools import cache
 from html.entities import html5
 
+from stoker.pipelines.wikipedia.wikitext.emphasis import BOUNDARY
+
 GAP = "\x02"  # marks where something was removed from a line, for ``lines.close_gaps``
+SOFT_BREAK = "\x0b"  # a new line that a tag makes: for bold and italic marks the line goes on. str.strip() takes it off
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -51,7 +54,7 @@ def strip_tags(text: str) -> str:
     Linear in the text's length for any input: the closing tag of a name is searched for once, not once a tag.
 
     >>> strip_tags("Tin<!-- Sn --><ref name='a>b'>Smith</ref> melts<br/>at 10<sup>2</sup> K, <nowiki>[[x]]</nowiki>")
-    'Tin melts\\nat 10² K, &#91;&#91;x&#93;&#93;'
+    'Tin melts\\x0bat 10² K, &#91;&#91;x&#93;&#93;'
     """
     if "<" not in text:
         return text
@@ -92,7 +95,12 @@ class _TagPass:
         search = _TAG.search
         while (match := search(text, position)) is not None:
             out.append(text[position : match.start()])
-            position = self._comment(match) if match[1] else self._tag(match)
+            if match[1]:
+                position = self._comment(match)
+            else:
+                position = self._tag(match)
+                if text[position : position + 1] == "'":
+                    out.append(BOUNDARY)
         out.append(text[position:])
         return "".join(out)
 
@@ -112,7 +120,7 @@ class _TagPass:
             self.out.append(raised[1].translate(_RAISED))
             return raised.end()
         if name in _BREAKING:
-            self.out.append("\n")
+            self.out.append(SOFT_BREAK)
         elif (name in _DROPPED or name in _LITERAL) and not match[2] and not match[4].endswith("/"):
             closer = self._closer(name, end)
             if closer is None:

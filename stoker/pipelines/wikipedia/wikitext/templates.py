@@ -7,6 +7,7 @@ A template that is not known here becomes a GAP: infoboxes, footnotes, citations
 import re
 
 from stoker.pipelines.wikipedia.wikitext import numbers
+from stoker.pipelines.wikipedia.wikitext.emphasis import BOUNDARY
 from stoker.pipelines.wikipedia.wikitext.names import SIGNS
 from stoker.pipelines.wikipedia.wikitext.renderers import RENDERERS, TemplateCall, foreign_word
 from stoker.pipelines.wikipedia.wikitext.tags import GAP
@@ -27,7 +28,8 @@ def render_template(body: str, language: str) -> str:
     lower = name.lower().replace("_", " ")
     renderer = RENDERERS.get(lower)
     if renderer is not None:
-        return renderer(_parse_call(name, rest.split("|") if bar else [], language)) or GAP
+        shown = renderer(_parse_call(name, rest.split("|") if bar else [], language))
+        return f"{BOUNDARY}{shown}{BOUNDARY}" if "'" in shown else shown or GAP
     sign = SIGNS.get(lower)
     if sign is not None:
         return sign

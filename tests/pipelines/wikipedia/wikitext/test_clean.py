@@ -60,7 +60,7 @@ CASES = {
     ),
     "a < b and b > c &lt;ref&gt; &amp;lt; &nbsp;x": "a < b and b > c <ref> &lt; x",
     "Text {{unclosed|a=b\nNext [[open line\nLast ]] one": "Text\nNext open line\nLast one",
-    "-{zh-hans:计算机;zh-hant:電腦}- -{T|zh:x}-": "zh-hans:计算机;zh-hant:電腦",
+    "4-{2-[(3R)-x]y}-z": "4-{2-[(3R)-x]y}-z",
     "{{{1|default}}} text": "default text",
     "<nowiki>''x'' {{a}} &amp; ()</nowiki> f()": "''x'' {{a}} & () f()",
     "#REDIRECT [[Tin]]\n{{R from move}}": "",
