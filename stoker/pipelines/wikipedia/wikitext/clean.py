@@ -9,6 +9,7 @@ linear in the page's length for any input, because no regular expression backtra
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from stoker.pipelines.wikipedia.wikitext.namespaces import (
     normalise_namespace,
 )
 from stoker.pipelines.wikipedia.wikitext.tags import GAP, SOFT_BREAK, decode_entities, strip_tags
-from stoker.pipelines.wikipedia.wikitext.templates import render_template
+from stoker.pipelines.wikipedia.wikitext.templates import normalise_name, render_list_item, render_template
 from stoker.pipelines.wikipedia.wikitext.variants import choose_variants, variants_of
 
 UNCLOSED = "\x01"  # marks where a template opens, in case it is never closed
@@ -36,6 +37,7 @@ _SIMPLE = r"\[\[[^\[\]{}|:#\n]*+(?:\|[^\[\]{}\n]*+)?+\]\]|\{\{[^{}\[\]]*+\}\}|\[
 _BRACKETS = re.compile(rf"({_SIMPLE})")
 _BRACKETS_AND_TABLES = re.compile(rf"({_SIMPLE}|\n[ \t:*#]*+\{{\||\n[ \t]*+\|\}}(?!\}}))")
 _REDIRECT = re.compile(r"\s*#([^\s\[#]{2,40})\s*:?\s*\[\[[^\[\]\n]{1,512}\]\]")
+_LIST_MARKS = frozenset("*#:")
 _CLOSERS = {"[[": "]]", "{{": "}}", "{|": ""}
 
 
@@ -72,11 +74,13 @@ class WikiLocale:
 ENGLISH = WikiLocale()
 
 
-def plain_text(wikitext: str, locale: WikiLocale = ENGLISH, *, tables: bool = False) -> str:
+def plain_text(
+    wikitext: str, locale: WikiLocale = ENGLISH, *, tables: bool = False, dropped: Counter[str] | None = None
+) -> str:
     """The page's text: paragraphs separated by a blank line, one line for each heading and list item.
 
     With ``tables`` the cells of tables are kept, one row a line, cells separated by tabs. Empty for a redirect.
-    Never raises.
+    ``dropped`` counts the templates that show nothing, by name in lower case. Never raises.
 
     >>> plain_text("'''Tin''' ({{lang-la|stannum}}) is a [[metal]].<ref>Smith</ref> It melts at {{convert|232|C|F}}.")
     'Tin (Latin: stannum) is a metal. It melts at 232 °C.'
@@ -87,7 +91,7 @@ def plain_text(wikitext: str, locale: WikiLocale = ENGLISH, *, tables: bool = Fa
     text = strip_tags(text)
     if locale.variant and "-{" in text:
         text = choose_variants(text, locale.variant)
-    text = _BracketPass(locale, tables).run("\n" + text)
+    text = _BracketPass(locale, tables, dropped).run("\n" + text)
     if locale.variant and "-{" in text:  # those that hold templates
         text = choose_variants(text, locale.variant)
     return decode_entities(close_gaps(strip_line_markup(text)))
@@ -120,9 +124,10 @@ class _BracketPass:
     pieces are taken off the end of the list, rendered, and appended as one piece.
     """
 
-    def __init__(self, locale: WikiLocale, tables: bool) -> None:
+    def __init__(self, locale: WikiLocale, tables: bool, dropped: Counter[str] | None) -> None:
         self.locale = locale
         self.tables = tables
+        self.dropped = dropped
         self.out: list[str] = []
         self.stack: list[tuple[str, int]] = []  # open brackets, and where in ``out`` their contents begin
         self.open = {"[[": 0, "{{": 0, "{|": 0}  # how many of each kind are on the stack
@@ -139,10 +144,14 @@ class _BracketPass:
         for token, after in zip(pieces[1::2], pieces[2::2], strict=True):
             kind = token[:2]
             if len(token) > 3 and token[-1] in "]}" and token[0] != "\n":
-                if not (dropped_tables and open_counts["{|"]):  # it is in a table that is left out
-                    out.append(
-                        self._link(token[2:-2]) if kind == "[[" else render_template(token[2:-2], self.locale.language)
-                    )
+                if dropped_tables and open_counts["{|"]:
+                    pass  # it is in a table that is left out
+                elif kind == "{{":
+                    out.append(self._template(token[2:-2], out[-1]))
+                elif "|" in token or "'" in token:
+                    out.append(self._link(token[2:-2]))
+                else:  # most links are so simple, and the call costs more than the rest
+                    out.append(token[2:-2].strip(" \n"))
             elif kind == "]]":
                 self._close("[[")
             elif kind == "}}":
@@ -187,10 +196,22 @@ class _BracketPass:
             if kind == "[[":
                 rendered = self._link(body)
             else:
-                rendered = render_template(body.replace(UNCLOSED, ""), self.locale.language)
+                rendered = self._template(body.replace(UNCLOSED, ""), out[start - 2])
         del out[start - 1 :]
         out.append(rendered)
         return body
+
+    def _template(self, body: str, before: str) -> str:
+        """What a template shows; a cited work only where a list item begins with it. ``before``: the text before it."""
+        shown = render_template(body, self.locale.language)
+        if shown != GAP:
+            return shown
+        marks = before.rstrip(" \t")
+        if marks[-1:] in _LIST_MARKS and not marks[marks.rfind("\n") + 1 :].strip("*#:; \t"):
+            shown = render_list_item(body, self.locale.language)
+        if shown == GAP and self.dropped is not None:
+            self.dropped[normalise_name(body.partition("|")[0].partition(":")[0])] += 1
+        return shown
 
     def _link(self, body: str) -> str:
         """What a link shows; nothing for files, categories and links to other languages."""

@@ -88,7 +88,7 @@ def quantity(args: Sequence[str], named: Mapping[str, str] = NO_NAMES, language:
             text += f"{sign}{_localised(named[name], language)}"
     if named.get("e") or named.get("exp"):
         text += f" × 10{superscript(named.get('e') or named['exp'])}"
-    units = [arg.strip() for arg in args[1:]]
+    units = [arg.strip() for arg in args[1:]] or [named.get("u") or named.get("ul") or named.get("unità", "")]
     while len(units) > 1 and units[0] in _RANGE_WORDS and _NUMBER.fullmatch(units[1]):
         text += _RANGE_WORDS[units[0]] + _localised(units[1], language)
         del units[:2]

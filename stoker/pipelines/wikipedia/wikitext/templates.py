@@ -9,7 +9,8 @@ import re
 from stoker.pipelines.wikipedia.wikitext import numbers
 from stoker.pipelines.wikipedia.wikitext.emphasis import BOUNDARY
 from stoker.pipelines.wikipedia.wikitext.names import SIGNS
-from stoker.pipelines.wikipedia.wikitext.renderers import RENDERERS, TemplateCall, foreign_word
+from stoker.pipelines.wikipedia.wikitext.renderers import TemplateCall, foreign_word
+from stoker.pipelines.wikipedia.wikitext.roles import by_prefix, citations_of, cited_work, dropped_in, renderers_of
 from stoker.pipelines.wikipedia.wikitext.tags import GAP
 
 _GERMAN_LANGUAGE = re.compile(r"[a-z]{2,3}S")  # a foreign word on German wikis: {{frS|…}}
@@ -26,7 +27,7 @@ def render_template(body: str, language: str) -> str:
     name, bar, rest = body.partition("|")
     name = name.strip()
     lower = name.lower().replace("_", " ")
-    renderer = RENDERERS.get(lower)
+    renderer = renderers_of(language).get(lower)
     if renderer is not None:
         shown = renderer(_parse_call(name, rest.split("|") if bar else [], language))
         return f"{BOUNDARY}{shown}{BOUNDARY}" if "'" in shown else shown or GAP
@@ -39,7 +40,46 @@ def render_template(body: str, language: str) -> str:
         return _parser_function(name, rest.split("|") if bar else [], language) or GAP
     if lower.startswith("lang-") or _GERMAN_LANGUAGE.fullmatch(name):
         return foreign_word(_parse_call(name, rest.split("|") if bar else [], language), lower[5:]) or GAP
+    if bar and (renderer := by_prefix(lower)) is not None:
+        return renderer(_parse_call(name, rest.split("|"), language)) or GAP
     return GAP
+
+
+def render_list_item(body: str, language: str) -> str:
+    """What a template that begins a list item shows where ``render_template`` shows nothing.
+
+    Of a cited work author, year, title and publisher; of a template that is not known its title, or its last argument
+    by position that reads like text.
+
+    >>> render_list_item("cite book|last=Lee|first=Ann|year=1999|title=Tin|isbn=1", "en")
+    'Lee, Ann (1999). Tin'
+    >>> render_list_item("encyclopedia|tin-metal|Tin the Metal", "en"), render_list_item("main|Tin", "en") == GAP
+    ('Tin the Metal', True)
+    """
+    name, _, rest = body.partition("|")
+    name = normalise_name(name)
+    if name in dropped_in(language):
+        return GAP
+    call = _parse_call(name, rest.split("|"), language)
+    if name in citations_of(language):
+        return cited_work(call) or GAP
+    texts = [call.named.get("title", ""), call.named.get("name", ""), *reversed(call.args)]
+    return next((text.strip() for text in texts if _reads_like_text(text.strip())), GAP)
+
+
+def _reads_like_text(argument: str) -> bool:
+    """Whether an argument is text, not an identifier, a path, a size or a colour."""
+    if not argument or _IDENTIFIER.search(argument):
+        return False
+    return " " in argument or argument[0].isupper() or not argument[0].isascii()
+
+
+_IDENTIFIER = re.compile(r"[/=#<>|\x02]|\w\d|\d\w|^[\W\d]*$")
+
+
+def normalise_name(name: str) -> str:
+    """The name of a template as tables have it: lower case, spaces for underscores."""
+    return " ".join(name.replace("_", " ").lower().split())
 
 
 def _parse_call(name: str, parts: list[str], language: str) -> TemplateCall:
