@@ -14,7 +14,7 @@ from stoker.pipelines.step import Step
 from stoker.pipelines.steps.language import Language
 from stoker.pipelines.steps.text_length import TextLength
 from stoker.pipelines.steps.text_normalise import TextNormalise
-from stoker.pipelines.text.languages import LANGUAGES, identify_language
+from stoker.pipelines.text.languages import identify_language, known_languages
 from stoker.storage.shards.sample import Sample
 
 STEPS = (TextNormalise(), TextLength(min_characters=3), Language(keep=("en",)))
@@ -137,14 +137,18 @@ def test_a_sentence_tells_its_language(language: str) -> None:
 def test_keep_keeps_those_languages_and_writes_what_was_found() -> None:
     kept = Language(keep=("en", "de"))(sample(PROSE["de"]))
     assert isinstance(kept, Sample)
-    assert (kept.record["language"], kept.record["title"]) == ("de", "x")
+    assert (kept.record["detected_language"], kept.record["title"]) == ("de", "x")
+    assert "language_matches" not in kept.record
+    wiki = Language()(Sample("key", {"txt": PROSE["de"].encode()}, {"language": "simple"}))
+    assert isinstance(wiki, Sample)
+    assert (wiki.record["language"], wiki.record["language_matches"]) == ("simple", False)
     assert 0.6 <= kept.measures["language_confidence"] <= 1
     refused = Language(keep=("en",))(sample(PROSE["de"]))
     assert isinstance(refused, Rejected)
     assert (refused.reason, refused.detail[:8]) == ("wrong_language", "found de")
     anything = Language()(sample("12345 !!!"))
     assert isinstance(anything, Sample)
-    assert anything.record["language"] == ""
+    assert anything.record["detected_language"] == ""
 
 
 def test_a_text_that_tells_nothing_is_in_no_language() -> None:
@@ -155,6 +159,6 @@ def test_a_text_that_tells_nothing_is_in_no_language() -> None:
 @given(st.text())
 def test_any_text_can_be_identified(text: str) -> None:
     language, confidence = identify_language(text)
-    assert language == "" or language in LANGUAGES
+    assert language == "" or language in known_languages()
     assert 0 <= confidence <= 1
     assert identify_language(text) == (language, confidence)
