@@ -142,8 +142,7 @@ class VideoReader:
         frames = self._decode_runs(av, stream, chain([first], runs), line, selection)
         if stream.codec_context.has_b_frames and seems_in_decoding_order(first.packets):
             early = list(islice(frames, _frames_ahead(stream)))
-            if dts_is_right(early):
-                line.use_dts(early, reorder_depth=stream.codec_context.reorder_depth)
+            line.uses_dts = dts_is_right(early)
             frames = chain(early, frames)
         frame = None
         for frame in frames:
@@ -245,7 +244,9 @@ def _time_line(container: Any, stream: Any, demuxer: str) -> TimeLine:  # Any: a
     start = None if container.start_time is None else max(Fraction(0), Fraction(container.start_time, 1_000_000))
     if start is not None and stream.start_time is not None:
         start = min(start, stream.start_time * stream.time_base)
-    return TimeLine(stream.time_base, stream.average_rate, start=start, demuxer=demuxer)
+    codec = stream.codec_context
+    reordered = codec.reorder_depth if codec.has_b_frames else 0
+    return TimeLine(stream.time_base, stream.average_rate, start=start, demuxer=demuxer, reordered=reordered)
 
 
 def _facts(stream: Any, line: TimeLine) -> dict[str, Any]:  # Any: as above, and JSON

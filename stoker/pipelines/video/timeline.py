@@ -17,8 +17,9 @@ from typing import Any
 # Source: FFmpeg, fftools/ffmpeg_demux.c, ts_discontinuity_detect(), and the default of -dts_error_threshold.
 _STEP_BACK_S = Fraction(1, 10)
 _JUMP_S = {"mpegts": Fraction(10), "mpeg": Fraction(10)}
+_WITHOUT_PTS = ("avi",)  # containers with stamps for decoding only
 _MAX_JUMP_S = Fraction(30 * 3600)
-MAX_REORDERED = 16  # frames that a codec holds back, at most
+MAX_REORDERED = 16  # frames that any codec holds back, at most
 _USUAL_RATE = 25  # frames a second, where a stream names neither its rate nor a frame's duration
 
 Packet = Any  # av.Packet: PyAV is untyped to us
@@ -33,17 +34,21 @@ class TimeLine:
         rate: its frames a second, None if unknown.
         start: the container's start in seconds on its own clock, None if it has no clock.
         demuxer: FFmpeg's name of the container.
+        reordered: frames that the decoder may hold back.
     """
 
-    def __init__(self, base: Fraction, rate: Fraction | None, *, start: Fraction | None, demuxer: str) -> None:
+    def __init__(
+        self, base: Fraction, rate: Fraction | None, *, start: Fraction | None, demuxer: str, reordered: int
+    ) -> None:
         self.base = base
         self.start = start
         self.first: Fraction | None = None  # seconds from the start to the first frame
         self.steps: list[str] = []  # what was corrected, for people
         self.nudged = 0  # frames that were not later than the one before, by a little
         self.uses_dts = False  # the stamps for presentation are wrong: take those for decoding
-        self._delay = 0  # stamps for decoding by which the decoder holds frames back
         self._ticks = max(1, round(1 / (rate or _USUAL_RATE) / base))  # of a frame
+        self._reordered = reordered
+        self._without_pts = demuxer in _WITHOUT_PTS
         self._max_jump = int(_JUMP_S.get(demuxer, _MAX_JUMP_S) / base)
         self._step_back = int(_STEP_BACK_S / base)
         self._shift = 0  # what is added to the stamps of the current section
@@ -85,7 +90,7 @@ class TimeLine:
         """Begin a section: it goes on one frame after the last one."""
         stamp = packet.dts if packet.pts is None else packet.pts
         highest = self._decoding if self._highest is None else self._highest
-        begin = (highest or 0) + (median_low(self._rhythm) if self._rhythm else self._ticks)
+        begin = (highest or 0) + self._step(None)
         self._shift = begin - stamp
         self._begins.append(begin)
         self._shifts.append(self._shift)
@@ -93,16 +98,14 @@ class TimeLine:
         kind = "step back" if step < 0 else "jump"
         self.steps.append(f"time stamps {kind} by {seconds:.3f} s at {float(self.seconds(begin)):.3f} s")
 
-    def use_dts(self, early: Sequence[Frame], *, reorder_depth: int) -> None:
-        """Take the stamps for decoding, so that the first of the ``early`` frames has the first packet's.
-
-        A decoder gives a frame the stamp of the packet that let it out, which comes later by the frames it holds back.
-        """
-        self.uses_dts = True
-        stamps = [frame.dts for frame in early if frame.dts is not None]
-        if len(stamps) > 1 and self._first_dts is not None:
-            self._ticks = max(1, median_low([later - earlier for earlier, later in pairwise(stamps)]))
-            self._delay = max(0, min(stamps[0] - self._first_dts, reorder_depth * self._ticks))
+    def _begin(self, stamp: int) -> None:
+        """Set the time of the first frame."""
+        self.start = stamp * self.base if self.start is None else min(self.start, stamp * self.base)
+        if self._first_dts is not None and (self.uses_dts or self._without_pts):
+            # A decoder gives a frame the stamp of the packet that let it out, which comes later by the frames it holds
+            # back, and FFmpeg adds as much to the stamps that it fills in. The first frame is the first packet's.
+            self.start += max(0, min(stamp - self._first_dts, self._reordered * self._step(None))) * self.base
+        self.first = self.seconds(stamp)
 
     def seconds(self, stamp: int) -> Fraction:
         """A corrected stamp in seconds from the container's start."""
@@ -110,10 +113,7 @@ class TimeLine:
 
     def stamp(self, frame: Frame) -> tuple[Fraction, int]:
         """The frame's time, later than that of the frame before, and the file's own stamp. Frames come in order."""
-        if self.uses_dts and frame.dts is not None:
-            stamp = frame.dts - self._delay
-        else:
-            stamp = None if self.uses_dts else frame.dts if frame.pts is None else frame.pts
+        stamp = frame.dts if self.uses_dts or frame.pts is None else frame.pts
         if stamp is None:
             stamp = 0 if self._last is None else self._last + self._step(frame)
         if self._last is not None and stamp <= self._last:
@@ -121,14 +121,15 @@ class TimeLine:
             self.nudged += 1
         self._last = stamp
         if self.first is None:
-            self.start = stamp * self.base if self.start is None else min(self.start, stamp * self.base)
-            self.first = self.seconds(stamp)
+            self._begin(stamp)
         section = bisect_right(self._begins, stamp)
         return self.seconds(stamp), stamp - (self._shifts[section - 1] if section else 0)
 
-    def _step(self, frame: Frame) -> int:
-        """Ticks from the frame before to one without a stamp."""
-        return self._ticks if self.uses_dts or not frame.duration else int(frame.duration)
+    def _step(self, frame: Frame | None) -> int:
+        """Ticks from one frame to the next, where stamps do not tell."""
+        if self._rhythm:
+            return median_low(self._rhythm)
+        return int(frame.duration) if frame is not None and frame.duration else self._ticks
 
     def note(self, time: Fraction) -> str:
         """What was corrected in the stamps up to a time in seconds; "" if nothing."""
