@@ -1,13 +1,30 @@
-"""Detection of video containers by their first bytes, and of files that were cut off."""
+"""Detection of video containers by what files begin with, or by FFmpeg's own probe behind a list of allowed demuxers.
 
-import os
+FFmpeg never opens a file with a demuxer that is not on the list: it knows formats (playlists, scripts, numbered images)
+that make it open other files and URLs.
+"""
+
 from pathlib import Path
+from typing import Any
 
 from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.video.transport_stream import find_packets, read_head
 
-# FFmpeg's demuxers by what files begin with, as (offset, bytes, demuxer). FFmpeg is told which demuxer to use and
-# never guesses: it knows formats (playlists, scripts) that make it open other files and URLs.
+WEBP = "webp"  # animated: no demuxer of FFmpeg's, Pillow reads it
+_ALLOWED = (
+    "mov,matroska,ogg,flv,live_flv,mpeg,mpegts,asf,mxf,gxf,yuv4mpegpipe,gif,apng,avi,nut,ivf,obu,av1,dv,"
+    "h261,h263,h264,hevc,vvc,m4v,mpegvideo,mjpeg,vc1"
+)
+_PROBE_SIZE = 5_000_000  # bytes; FFmpeg's default, here so that a file cannot ask for more
+# What FFmpeg is asked for whenever it opens a file of a stranger.
+SAFE_OPTIONS = {
+    "format_whitelist": _ALLOWED,
+    "protocol_whitelist": "file",
+    "probesize": str(_PROBE_SIZE),
+    "formatprobesize": str(1 << 20),
+}
+# FFmpeg's demuxers by what files begin with, as (offset, bytes, demuxer).
 _MAGIC = (
     (0, b"\x1a\x45\xdf\xa3", "matroska"),
     (0, b"OggS", "ogg"),
@@ -20,24 +37,20 @@ _MAGIC = (
     (0, b"GIF89a", "gif"),
 )
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"moof", b"sidx", b"uuid")
+_SEQUENCES = (b"avis", b"msf1", b"hevc", b"hevx")  # brands of AVIF and HEIF files that hold a sequence of images
 _UNSUPPORTED = (
     (b".RMF", "RealMedia"),
     (b"\xb7\xd8\x00\x20", "Windows TV"),
     (b"FWS", "Flash"),
     (b"CWS", "Flash"),
     (b"ZWS", "Flash"),
-    (b"\0\0\0\x01\x67", "raw H.264"),
-    (b"\0\0\0\x01\x40", "raw HEVC"),
-    (b"\0\0\0\x01\x09", "raw H.264"),
-    (b"\0\0\x01\xb3", "raw MPEG video"),
-    (b"DKIF", "IVF"),
     (b"#EXTM3U", "a playlist"),
+    (b"ffconcat", "a playlist"),
+    (b"<?xml", "XML, maybe a playlist"),
 )
-_SEGMENT = b"\x18\x53\x80\x67"  # the id of Matroska's top element, which holds all others
-_MAX_BOXES = 100_000
 
 
-def demuxer_of(path: Path) -> str | Rejected:
+def demuxer_of(path: Path, av: Any) -> str | Rejected:  # Any: PyAV is untyped to us
     """FFmpeg's name for the container, or ``empty``, ``not_a_video`` or ``unsupported_format``."""
     with path.open("rb") as file:
         head = file.read(4096)
@@ -50,55 +63,50 @@ def demuxer_of(path: Path) -> str | Rejected:
         return "avi"
     image = extension_of(head)
     if not isinstance(image, Rejected) or "HEI" in image.detail:
-        return Rejected("not_a_video", "a still image")
+        return _animation(path, head, av) or Rejected("not_a_video", "a still image")
     if head[4:8] in _BOXES:
         return "mov"
-    if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
-        return "mpegts"
     unsupported = next((name for magic, name in _UNSUPPORTED if head.startswith(magic)), None)
     if unsupported is not None:
         return Rejected("unsupported_format", unsupported)
-    return Rejected("not_a_video", f"it begins {head[:8]!r}")
-
-
-def describe_truncation(path: Path, demuxer: str) -> str:
-    """How the file shows that it was cut off, such as "20 bytes of 50"; "" if it shows nothing."""
-    if demuxer == "mov":
-        return _describe_mov_truncation(path)
     with path.open("rb") as file:
-        head = file.read(4096)
-        size = os.fstat(file.fileno()).st_size
-    if demuxer == "avi" and int.from_bytes(head[4:8], "little") + 8 > size:
-        return f"{size} bytes of {int.from_bytes(head[4:8], 'little') + 8}"
-    if demuxer == "matroska" and (offset := head.find(_SEGMENT)) >= 0 and head[offset + 4 : offset + 5]:
-        width = 9 - head[offset + 4].bit_length()  # bytes of the length: the first byte's leading zeros count them
-        length = int.from_bytes(head[offset + 4 : offset + 4 + width], "big") & ((1 << 7 * width) - 1)
-        announced = offset + 4 + width + length
-        if width <= 8 and length != (1 << 7 * width) - 1 and announced > size:  # all ones: unknown, as in live streams
-            return f"{size} bytes of {announced}"
-    return ""
+        if find_packets(read_head(file)) is not None:
+            return "mpegts"
+    return _probe(path, av) or Rejected("not_a_video", describe_head(path))
 
 
-def _describe_mov_truncation(path: Path) -> str:
-    """The same for MP4 and QuickTime: all top-level boxes must end within the file, and one must be an index."""
-    types = set()
+def is_probed(demuxer: str) -> bool:
+    """Whether files of this kind are recognised by FFmpeg's probe alone, which may be wrong."""
+    return demuxer not in {name for _, _, name in _MAGIC} | {"avi", "mov", "mpegts", "apng", WEBP}
+
+
+def describe_head(path: Path) -> str:
+    """What the file begins with, for people."""
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        offset = 0
-        for _ in range(_MAX_BOXES):
-            file.seek(offset)
-            head = file.read(16)
-            if len(head) < 8:
-                break
-            types.add(head[4:8])
-            length = int.from_bytes(head[:4], "big")
-            if length == 1:
-                length = int.from_bytes(head[8:16], "big")
-            if length == 0:
-                break
-            if length < 8 or not head[4:8].isascii():
-                return ""
-            offset += length
-            if offset > size:
-                return f"{size} bytes of at least {offset}"
-    return "" if types & {b"moov", b"moof"} else "no index (moov): its recording was not finished"
+        return f"it begins {file.read(8)!r}"
+
+
+def _animation(path: Path, head: bytes, av: Any) -> str | None:  # Any: as above
+    """The demuxer of an image file that holds several images, shown one after the other; None if it holds one."""
+    if head[4:8] == b"ftyp":
+        brands = head[8 : min(len(head), int.from_bytes(head[:4], "big"))]
+        return (
+            "mov"
+            if any(brand in _SEQUENCES for brand in (brands[i : i + 4] for i in range(0, len(brands), 4)))
+            else None
+        )
+    if head.startswith(b"\x89PNG"):
+        control, data = head.find(b"acTL"), head.find(b"IDAT")
+        return "apng" if control >= 0 and (data < 0 or control < data) else None
+    if head.startswith(b"RIFF") and head[12:16] == b"VP8X":
+        return WEBP if head[20] & 2 else None
+    return _probe(path, av) if head.startswith(b"\xff\xd8") else None  # JPEGs without a container, one after the other
+
+
+def _probe(path: Path, av: Any) -> str | None:  # Any: as above
+    """The demuxer that FFmpeg recognises the file by, None if that is none of the allowed ones."""
+    try:
+        with av.open(f"file:{path.resolve()}", options=SAFE_OPTIONS, metadata_errors="replace") as container:
+            return str(container.format.name).split(",")[0]
+    except (av.FFmpegError, ValueError):
+        return None

@@ -15,17 +15,30 @@ from typing import Any
 from PIL import Image
 
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.video.containers import demuxer_of, describe_truncation
+from stoker.pipelines.video.animation import animated_frames
+from stoker.pipelines.video.containers import SAFE_OPTIONS, WEBP, demuxer_of, describe_head, is_probed
 from stoker.pipelines.video.packet_runs import Packet, Run, packet_runs
 from stoker.pipelines.video.picture import PictureOptions, describe_frame, frame_to_image
 from stoker.pipelines.video.selection import FrameTimes, Selection, TimedFrame
-from stoker.pipelines.video.timeline import MAX_REORDERED, TimeLine, dts_is_right, seems_in_decoding_order
+from stoker.pipelines.video.streams import (
+    ENCRYPTED,
+    MAX_PIXELS,
+    announced_end,
+    describe_shortfall,
+    describe_stream,
+    frames_ahead,
+    is_encrypted,
+    is_scrambled,
+    select_stream,
+    time_line,
+)
+from stoker.pipelines.video.timeline import TimeLine, dts_is_right, seems_in_decoding_order
+from stoker.pipelines.video.truncation import describe_truncation
 from stoker.storage.errors import StokerError
 
-MAX_PIXELS = 1 << 25  # of a frame: 8K fits
 _MAX_PACKETS = 20_000_000  # days of video; bounds a file that would never end
-_ATTACHED_PICTURE = 0x400  # FFmpeg's flag of a stream that is a cover picture
-_MAX_AHEAD_PIXELS = 1 << 26  # of frames that are held to look at the order of their time stamps
+# Containers whose duration is announced, and whose end may be missing without another sign of it.
+_ANNOUNCING = ("mov", "avi", "asf", "flv", "mxf", "gxf", "ivf")
 _MAX_RESUMES = 64  # how often reading goes on after a fault of the container
 # Codecs whose decoders can begin at any key frame. With others (GIF) the container may flag every frame as a key.
 _SEEKABLE_CODECS = (
@@ -69,6 +82,8 @@ class VideoReader:
     fault: Rejected | None = None  # what is wrong with the file as a whole
     _cut_at: Fraction | None = None  # seconds at which the limit of frames ended the reading
     _finished: bool = False  # the stream was read to its end
+    _ends_cut: bool = False  # the last packet is not whole
+    _shortfall: str = ""  # how far the video came of what was announced
 
     def frames(self, times: FrameTimes, *, skip: bool = True) -> Iterator[VideoFrame]:
         """The frame that is on screen at each of the times, each frame once. Before the first frame, that one is.
@@ -77,13 +92,13 @@ class VideoReader:
         Raises StokerError when PyAV is not installed. A fault of the file does not raise: it is in ``fault``.
         """
         av = _import_av()
-        demuxer = demuxer_of(self.path)
+        demuxer = demuxer_of(self.path, av)
         if isinstance(demuxer, Rejected):
             self.fault = demuxer
             return
         try:
-            yield from self._frames(av, demuxer, times, skip)
-        except (av.FFmpegError, ValueError, OSError, ArithmeticError) as error:
+            yield from self._animation(times) if demuxer == WEBP else self._frames(av, demuxer, times, skip)
+        except (av.FFmpegError, ValueError, OSError, ArithmeticError, SyntaxError) as error:
             self.fault = self._rejection_for(error, demuxer)
             return
         if self.fault is None:
@@ -92,27 +107,47 @@ class VideoReader:
     def _frames(
         self, av: Any, demuxer: str, times: FrameTimes, skip: bool
     ) -> Iterator[VideoFrame]:  # Any: PyAV is untyped
-        options = {"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
+        options = SAFE_OPTIONS | {"max_pixels": str(MAX_PIXELS)}
         name = f"file:{self.path.resolve()}"
         with av.open(name, format=demuxer, options=options, metadata_errors="replace") as container:
             self.metadata = {str(key).lower(): str(value) for key, value in container.metadata.items()}
-            stream = _select_stream(container)
+            stream = select_stream(container)
             if isinstance(stream, Rejected):
-                self.fault = stream
+                truncation = describe_truncation(self.path, demuxer) if stream.reason == "not_a_video" else ""
+                self.fault = Rejected("truncated", truncation) if truncation else stream
                 return
             codec = stream.codec_context
             codec.options = {"max_pixels": str(MAX_PIXELS)}
             codec.thread_count = 1  # with more, the frames decoded from damaged data depend on thread timing
-            line = _time_line(container, stream, demuxer)
+            line = time_line(container, stream, demuxer)
             packets = line.forward(self._packets(av, container, stream))
             runs = packet_runs(packets, seekable=skip and codec.name in _SEEKABLE_CODECS)
             aspect = stream.sample_aspect_ratio
             for shown in self._select(av, stream, runs, line, Selection(times)):
                 yield _to_video_frame(shown, aspect, self.pictures, line.note(shown.time))
+            end = announced_end(container, stream, line)
             if self._cut_at is not None:
-                end = _announced_end(container, stream)
                 of = f" of {float(end):.1f}" if end is not None and end > self._cut_at else ""
                 self.fault = Rejected("too_long", f"stopped at {float(self._cut_at):.1f} s{of}: max_frames is reached")
+            elif self._finished and not line.steps and demuxer in _ANNOUNCING:
+                self._shortfall = describe_shortfall(line.end, end)
+                if not self.packets and stream.frames:
+                    self._shortfall = f"0 of {stream.frames} frames"
+
+    def _animation(self, times: FrameTimes) -> Iterator[VideoFrame]:
+        self.facts = {"time_base": "1/1000", "offset_s": 0.0}
+        selection: Selection[Image.Image | Rejected] = Selection(times)
+        for frame in animated_frames(self.path, max_pixels=MAX_PIXELS):
+            self.packets, self.decoded, self.length = self.packets + 1, self.decoded + 1, frame.time
+            if (wanted := selection.offer(frame)) is not None:
+                yield VideoFrame(wanted.time, wanted.pts, wanted.frame)
+            if selection.done:
+                break
+        else:
+            if (last := selection.finish(Fraction(1, 1000))) is not None:
+                yield VideoFrame(last.time, last.pts, last.frame)
+        if selection.cut_at is not None:
+            self.fault = Rejected("too_long", f"stopped at {float(selection.cut_at):.1f} s: max_frames is reached")
 
     def _packets(self, av: Any, container: Any, stream: Any) -> Iterator[Packet]:  # Any: as above
         for _ in range(_MAX_RESUMES):
@@ -123,6 +158,10 @@ class VideoReader:
                         continue  # Theora repeats a frame in this way; PyAV would take it for the end
                     if packet.size:
                         self.packets += 1
+                        self._ends_cut = packet.is_corrupt
+                        if packet.is_keyframe and is_encrypted(packet):
+                            self.fault = ENCRYPTED
+                            return
                         if self.packets > _MAX_PACKETS:
                             self.fault = Rejected("too_large", f"more than {_MAX_PACKETS} packets")
                             return
@@ -141,14 +180,14 @@ class VideoReader:
             return
         frames = self._decode_runs(av, stream, chain([first], runs), line, selection)
         if stream.codec_context.has_b_frames and seems_in_decoding_order(first.packets):
-            early = list(islice(frames, _frames_ahead(stream)))
+            early = list(islice(frames, frames_ahead(stream)))
             line.uses_dts = dts_is_right(early)
             frames = chain(early, frames)
         frame = None
         for frame in frames:
             time, pts = line.stamp(frame)
             self.length = time
-            self.facts = self.facts or _facts(stream, line)
+            self.facts = self.facts or describe_stream(line)
             wanted = selection.offer(TimedFrame(time, pts, frame))
             if wanted is not None:
                 yield wanted
@@ -198,9 +237,15 @@ class VideoReader:
 
     def _check_end(self, demuxer: str) -> Rejected | None:
         """The fault of a file that was read without an exception, if it has one."""
-        truncation = describe_truncation(self.path, demuxer)
+        if not self.decoded and is_scrambled(self.path, demuxer):
+            return ENCRYPTED
+        truncation = describe_truncation(self.path, demuxer) or self._shortfall
+        if self._finished and self._ends_cut and not truncation:
+            truncation = "its last packet is cut"
         if truncation:
             return Rejected("truncated", f"{truncation}; {self.decoded} frames were decoded")
+        if not self.decoded and is_probed(demuxer):
+            return Rejected("not_a_video", describe_head(self.path))
         if self.damaged:
             return Rejected("corrupt", f"{self.damaged} of {self.packets} packets do not decode")
         if not self.packets:
@@ -219,57 +264,6 @@ def _import_av() -> Any:  # Any: PyAV is untyped to us
     import av
 
     return av
-
-
-def _select_stream(container: Any) -> Any | Rejected:  # Any: as above
-    """The video stream to read: FFmpeg's choice, but never a cover picture."""
-    videos = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED_PICTURE]
-    if not videos:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
-        return Rejected("not_a_video", f"no video among its streams: {kinds}")
-    best = container.streams.best("video")
-    stream = best if best in videos else videos[0]
-    codec = stream.codec_context
-    if codec is None:
-        return Rejected("unsupported_format", "its codec is not known here")
-    if codec.codec_tag in ("encv", "drmi"):
-        return Rejected("unsupported_format", "it is encrypted")
-    if codec.width * codec.height > MAX_PIXELS:
-        return Rejected("too_many_pixels", f"{codec.width}x{codec.height}")
-    return stream
-
-
-def _time_line(container: Any, stream: Any, demuxer: str) -> TimeLine:  # Any: as above
-    """The stream's time line. Stamps before 0 are what codecs need to begin: the time line does not start with them."""
-    start = None if container.start_time is None else max(Fraction(0), Fraction(container.start_time, 1_000_000))
-    if start is not None and stream.start_time is not None:
-        start = min(start, stream.start_time * stream.time_base)
-    codec = stream.codec_context
-    reordered = codec.reorder_depth if codec.has_b_frames else 0
-    return TimeLine(stream.time_base, stream.average_rate, start=start, demuxer=demuxer, reordered=reordered)
-
-
-def _facts(stream: Any, line: TimeLine) -> dict[str, Any]:  # Any: as above, and JSON
-    """What a record says about all frames of the stream."""
-    facts = {"time_base": f"{line.base.numerator}/{line.base.denominator}", "offset_s": _rounded(line.first)}
-    return facts | ({"container_start_s": _rounded(line.start)} if line.start else {})
-
-
-def _rounded(seconds: Fraction | None) -> float:
-    return round(float(seconds or 0), 6)
-
-
-def _frames_ahead(stream: Any) -> int:  # Any: as above
-    """How many frames to look at for the order of their stamps: enough for any reordering that their size allows."""
-    pixels = int(stream.codec_context.width * stream.codec_context.height)
-    return max(3, min(2 * MAX_REORDERED, _MAX_AHEAD_PIXELS // max(1, pixels)))
-
-
-def _announced_end(container: Any, stream: Any) -> Fraction | None:  # Any: as above
-    """Seconds from the container's start at which it says that the video ends; None if it does not say."""
-    if stream.duration:
-        return Fraction(stream.duration * stream.time_base)
-    return Fraction(container.duration, 1_000_000) if container.duration else None
 
 
 def _duration(frame: Frame, time: Fraction, stream: Any, line: TimeLine) -> Fraction:  # Any: PyAV is untyped to us

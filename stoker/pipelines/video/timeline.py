@@ -55,6 +55,7 @@ class TimeLine:
         self._begins: list[int] = []  # corrected stamps at which sections begin, and
         self._shifts: list[int] = []  # what was added there
         self._highest: int | None = None  # corrected stamp for presentation
+        self._duration = 0  # of the packet with it
         self._rhythm: deque[int] = deque(maxlen=MAX_REORDERED)  # steps of the last stamps for decoding
         self._first_dts: int | None = None
         self._decoding: int | None = None  # corrected stamp for decoding of the last packet
@@ -84,7 +85,7 @@ class TimeLine:
             self._decoding = packet.dts
             self._first_dts = packet.dts if self._first_dts is None else self._first_dts
         if packet.pts is not None and (self._highest is None or packet.pts >= self._highest):
-            self._highest = packet.pts
+            self._highest, self._duration = packet.pts, packet.duration or 0
 
     def _join(self, packet: Packet, step: int) -> None:
         """Begin a section: it goes on one frame after the last one."""
@@ -130,6 +131,11 @@ class TimeLine:
         if self._rhythm:
             return median_low(self._rhythm)
         return int(frame.duration) if frame is not None and frame.duration else self._ticks
+
+    @property
+    def end(self) -> Fraction | None:
+        """Seconds at which the last one of the packets ends; None if none had a time stamp."""
+        return None if self._highest is None else self.seconds(self._highest + (self._duration or self._step(None)))
 
     def note(self, time: Fraction) -> str:
         """What was corrected in the stamps up to a time in seconds; "" if nothing."""

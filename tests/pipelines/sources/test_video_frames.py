@@ -95,7 +95,7 @@ def test_what_is_no_video_has_its_reason(tmp_path: Path) -> None:
         "page": "not_a_video",
         "picture": "not_a_video",
         "playlist": "unsupported_format",
-        "script": "not_a_video",
+        "script": "unsupported_format",
         "sound": "not_a_video",
         "unfinished": "truncated",
     }
