@@ -101,7 +101,7 @@ GOLDEN_SOURCES = {
     "image_urls": ("8591022803a91c4c648e66892df39606", "b51a77b6b4a78d56067ceffe4ed316ff"),
     "local_files": ("34bac7cdf9e00df7a4f8ada8b76b449c", "cf81de041ae6da4968ae5584fecd1d4f"),
     "video_frames": ("a6f71f953e210c28cfaaf22c45e0c660", "c4e39dffce7ca2ab7b08b9db3b861395"),
-    "wikipedia_dump": ("a180600c3e3c05d62bd79ade6ee375df", "57af212b340e33d7b4ceb488908d8cd0"),
+    "wikipedia_dump": ("cea6b3cf0d8f3276271e619b99ba4f41", "6fb9dbf7e59828c35efb510b7bd3fcb9"),
 }
 OPTIONS = {
     "hugging_face": {"dataset": "ylecun/mnist"},

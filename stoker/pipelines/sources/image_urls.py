@@ -72,6 +72,7 @@ class ImageUrls(Source):
         caption_column = "text"
     """
 
+    added: ClassVar[frozenset[str]] = frozenset({"header", "encoding"})
     path_options: ClassVar[frozenset[str] | None] = frozenset({"lists"})
     # These options only decide which rows there are; each partition's payload holds its own rows. ``unreachable`` is
     # among them so that continuing without a dead site does not fetch all others again.

@@ -64,8 +64,7 @@ class VideoFrames(Source):
         short_side (number, default 0): pixels; frames with a longer short side are reduced to it; 0: never.
         format ("jpg", "png" or "webp", default "jpg"): format in which the frames are stored.
         quality (number, default 90): quality of jpg and webp, 1 to 100.
-        hdr ("tonemap", "reject" or "raw", default "tonemap"): what becomes of frames in HDR (PQ, HLG): mapped to SDR,
-            rejected, or stored with their codes as they are, which look pale.
+        hdr ("tonemap", "reject" or "raw", default "tonemap"): HDR frames are mapped to SDR, rejected, or stored pale.
         deinterlace (true or false, default false): make interlaced frames of one of their two fields, without combs.
         max_megabytes (number, default 2000): size of one video file, at most.
         unreachable ("retry" or "reject", default "retry"): when a server never answers, fail for a retry or reject.

@@ -61,8 +61,7 @@ class WikipediaDump(Source):
         licence (text, default by date): licence of all pages; by default that of Wikimedia on the revision's day.
         wiki (text or table, default none): database name such as "enwiki", for dumps that do not give it.
         language (text or table, default none): language code, for dumps that do not give it.
-        variant (text, default the wiki's first): the variant to read pages in where a wiki marks several, such as
-            "zh-hant" or "sr-el". Text outside of the marks stays as it is written.
+        variant (text, default the wiki's first): variant to read where a wiki marks several, such as "zh-hant".
         partition_megabytes (number, default 16): about so much of a file is one partition.
 
     Example::
