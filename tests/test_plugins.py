@@ -112,7 +112,7 @@ OPTIONS = {
 }
 GOLDEN_STEPS = {
     "aspect_ratio": ("550c83d80f615182d9bb892b3116c6b1", "a966c8c93bc36525be3c2fba812a87d3"),
-    "image": ("921ce5fce5ff4bb3ee6194ac17f2ee62", "b25f92da5c39ac27611e9cbfe8c42ccc"),
+    "image": ("d109386ffc4386c9318e7525079a82ec", "7e8b06587b28d2088ad42415e0771134"),
     "image_size": ("8d9ed293fa399df6cae0b42af6bef9c4", "fd84d61753b1b125beaa3891313081cf"),
     "language": ("8856ef93c44240065c663c7c6f341b36", "7e58d9e7b5584c2c451c0f90aa0f00ad"),
     "text_length": ("11444e66036f88b44ed7957972f2fd5e", "20e1ba81c86d89ec065851eceeebc07e"),
