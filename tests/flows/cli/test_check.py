@@ -248,7 +248,7 @@ def test_a_sample_shows_what_would_become_of_each_candidate_and_stores_nothing(
     assert lines[1].strip() == site.url("/a.jpg")
     assert "too_small (by image_size): 32x20" in lines[2]
     assert "robots (by image_urls)" in lines[4]
-    assert "duplicate_key (by image_urls): an earlier row has the same URL" in lines[6]
+    assert "duplicate_key (by image_urls): urls.txt:4: an earlier row has the same URL" in lines[6]
     assert "gone (by image_urls)" in lines[8]
     assert lines[-1] == "5 candidates: 1 kept, 4 rejected (duplicate_key 1, gone 1, robots 1, too_small 1)"
     assert message.endswith("\nnothing was stored; the rules, which need the whole corpus, were not applied\n")
