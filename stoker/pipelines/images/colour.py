@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,21 +28,31 @@ SWAPS_SIDES = tuple(_TRANSPOSE_OF_ORIENTATION[orientation] for orientation in (5
 
 
 def exif_transpose(image: Image.Image) -> Image.Transpose | None:
-    """The transposition that the EXIF orientation asks for; None if there is none, or if the EXIF is damaged."""
+    """The transposition that the EXIF orientation asks for; None if it asks for none."""
+    return _TRANSPOSE_OF_ORIENTATION.get(_orientation_of(image))
+
+
+def transpose_in(info: Mapping[str, bytes]) -> Image.Transpose | None:
+    """The same for EXIF and XMP that were read from a file, under Pillow's names."""
+    return _TRANSPOSE_OF_ORIENTATION.get(orientation_in(info))
+
+
+def orientation_in(info: Mapping[Any, object]) -> int:  # Any: Pillow's names of metadata are mostly text
+    """The EXIF orientation, 1 to 8, in metadata under Pillow's names; 1 if there is none."""
+    if not any(name in info for name in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")):
+        return 1
+    image = Image.Image()
+    image.info.update(info)
+    return _orientation_of(image)
+
+
+def _orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 if there is none, or if the EXIF is damaged."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # noqa: BLE001  # Pillow parses EXIF of any shape, and stumbles in many ways
-        return None
-    return _TRANSPOSE_OF_ORIENTATION.get(orientation) if isinstance(orientation, int) else None
-
-
-def orientation_in(info: Mapping[str, bytes]) -> Image.Transpose | None:
-    """The same for EXIF and XMP that were read from a file, under Pillow's names."""
-    if "exif" not in info and "xmp" not in info:
-        return None
-    image = Image.Image()
-    image.info.update(info)
-    return exif_transpose(image)
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def convert_colour(image: Image.Image, colour: Colour, *, reduce: int = 1) -> Image.Image:

@@ -17,7 +17,7 @@ from stoker.pipelines.images.colour import (
     convert_colour,
     exif_transpose,
     needs_profile,
-    orientation_in,
+    transpose_in,
 )
 from stoker.pipelines.images.faults import rejection_for
 from stoker.pipelines.images.formats import extension_of, without_junk
@@ -172,7 +172,7 @@ def _decode_jpeg(payload: bytes, colour: Colour, need: Need, max_pixels: int) ->
         source.info["icc_profile"] = jpeg.info.get("icc_profile")
         source = convert_colour(source, colour)
     header = ImageHeader("jpg", jpeg.width, jpeg.height, jpeg.mode)
-    return _decoded(source, header, (jpeg.width, jpeg.height), scale, orientation_in(jpeg.info), has_profile)
+    return _decoded(source, header, (jpeg.width, jpeg.height), scale, transpose_in(jpeg.info), has_profile)
 
 
 def _decoded(

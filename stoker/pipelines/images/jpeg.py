@@ -45,7 +45,6 @@ class JpegData:
     width: int
     height: int
     components: int
-    lossless: bool
     strict: bool
     inverted: bool  # CMYK as Adobe writes it
     info: dict[str, bytes]
@@ -102,7 +101,6 @@ def check_jpeg(payload: bytes, *, max_pixels: int) -> JpegData | Rejected:
         width=width,
         height=height,
         components=components,
-        lossless=marker in _LOSSLESS,
         # simplejpeg 1.9 overruns its buffer when a lossless image is to be scaled.
         strict=marker not in _LOSSLESS and precision == 8,
         inverted=components == 4 and adobe is not None,

@@ -3,10 +3,8 @@
 import struct
 import zlib
 
-from PIL import ExifTags, Image
-
-from stoker.pipelines.images.colour import MAX_PROFILE
-from stoker.pipelines.images.jpeg import check_jpeg
+from stoker.pipelines.images.colour import MAX_PROFILE, orientation_in
+from stoker.pipelines.images.jpeg import JpegData, check_jpeg
 from stoker.pipelines.images.png import SIGNATURE, check_png, open_strict, shown_chunks
 from stoker.pipelines.rejected import Rejected
 
@@ -20,7 +18,8 @@ def strip_metadata(payload: bytes, extension: str, *, max_pixels: int, profile: 
     BMP has no metadata.
     """
     if extension == "jpg":
-        return _strip_jpeg(payload, max_pixels, profile)
+        jpeg = check_jpeg(payload, max_pixels=max_pixels)
+        return jpeg if isinstance(jpeg, Rejected) else strip_jpeg(jpeg, profile=profile)
     if extension == "png":
         return _strip_png(payload, profile)
     if extension == "webp":
@@ -30,16 +29,14 @@ def strip_metadata(payload: bytes, extension: str, *, max_pixels: int, profile: 
     return Rejected("unsupported_format", f"metadata of {extension} stay unless it is encoded anew: use step image")
 
 
-def _strip_jpeg(payload: bytes, max_pixels: int, keep_profile: bool) -> bytes | Rejected:
-    jpeg = check_jpeg(payload, max_pixels=max_pixels)
-    if isinstance(jpeg, Rejected):
-        return jpeg
+def strip_jpeg(jpeg: JpegData, *, profile: bool) -> bytes:
+    """The same for a JPEG that was checked."""
     kept = []
-    orientation = _orientation(jpeg.info)
+    orientation = orientation_in(jpeg.info)
     if orientation != 1:
         kept.append(_segment(0xE1, b"Exif\0\0" + _exif(orientation)))
-    profile = jpeg.info.get("icc_profile", b"") if keep_profile else b""
-    parts = [profile[start : start + _PROFILE_PART] for start in range(0, len(profile), _PROFILE_PART)]
+    icc = jpeg.info.get("icc_profile", b"") if profile else b""
+    parts = [icc[start : start + _PROFILE_PART] for start in range(0, len(icc), _PROFILE_PART)]
     for number, part in enumerate(parts, 1):
         kept.append(_segment(0xE2, b"ICC_PROFILE\0" + bytes((number, len(parts))) + part))
     stop = 20 if jpeg.payload[2:4] == b"\xff\xe0" else 2  # JFIF comes first
@@ -55,7 +52,7 @@ def _strip_png(payload: bytes, keep_profile: bool) -> bytes | Rejected:
     if isinstance(png, Rejected):
         return png
     chunks = shown_chunks(payload)
-    orientation = _orientation(open_strict(png).info)
+    orientation = orientation_in(open_strict(png).info)
     if orientation != 1:
         chunks.insert(1, _chunk(b"eXIf", _exif(orientation)))
     if keep_profile and png.profile is not None:
@@ -86,7 +83,7 @@ def _strip_webp(payload: bytes) -> bytes | Rejected:
         ):
             chunks.append((name, content))
         offset = end
-    orientation = _orientation(info)
+    orientation = orientation_in(info)
     if orientation != 1:
         chunks.append((b"EXIF", _exif(orientation)))
     body = b"WEBP"
@@ -95,17 +92,6 @@ def _strip_webp(payload: bytes) -> bytes | Rejected:
             content = bytes((content[0] & ~12 | (8 if orientation != 1 else 0),)) + content[1:]
         body += name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
     return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def _orientation(info: dict[str, bytes] | dict[str | tuple[int, int], object]) -> int:
-    """The EXIF orientation, 1 to 8; 1 if there is none."""
-    image = Image.Image()
-    image.info.update(info)
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001  # Pillow parses EXIF of any shape, and stumbles in many ways
-        return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _exif(orientation: int) -> bytes:

@@ -34,14 +34,10 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PngData:
-    """A PNG image with no more metadata than say how to show it.
-
-    ``frames``: of an animation; else 1. ``profile``: the ICC profile.
-    """
+    """A PNG image with no more metadata than say how to show it, and its ICC profile."""
 
     payload: bytes
     profile: bytes | None
-    frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +66,13 @@ def check_png(payload: bytes) -> PngData | Rejected:
     fault = _fault_of(chunks, payload)
     if fault is not None:
         return fault
-    profile, frames, kept = None, 1, []
+    profile, kept = None, []
     for chunk in chunks:
         if (chunk.name in _KEPT and chunk.intact) or _is_orientation(chunk, payload):
             kept.append(chunk)
         elif chunk.name == b"iCCP" and chunk.intact and profile is None:
             profile = _inflate(chunk.content(payload).partition(b"\0")[2][1:], MAX_PROFILE)
-        elif chunk.name == b"acTL" and chunk.intact and chunk.stop - chunk.start == 20:
-            frames = max(1, int.from_bytes(chunk.content(payload)[:4], "big"))
-    return PngData(_joined(kept, len(chunks), payload), profile, frames)
+    return PngData(_joined(kept, len(chunks), payload), profile)
 
 
 class StrictPng(PngImagePlugin.PngImageFile):

@@ -11,7 +11,7 @@ from stoker.pipelines.images.colour import Colour
 from stoker.pipelines.images.decoding import DecodedImage, Decoding, Need, decode_image, image_of
 from stoker.pipelines.images.formats import without_junk
 from stoker.pipelines.images.jpeg import check_jpeg
-from stoker.pipelines.images.metadata import strip_metadata
+from stoker.pipelines.images.metadata import strip_jpeg, strip_metadata
 from stoker.pipelines.images.png import is_plain
 from stoker.pipelines.images.resize import Box, resize
 from stoker.pipelines.rejected import Rejected
@@ -116,6 +116,7 @@ class Image(Step):
             jpeg = check_jpeg(payload, max_pixels=decoded.width * decoded.height)
             if isinstance(jpeg, Rejected) or not jpeg.strict:  # few programs read lossless JPEG
                 return None
+            return strip_jpeg(jpeg, profile=False)
         stripped = strip_metadata(payload, self.format, max_pixels=decoded.width * decoded.height, profile=False)
         return None if isinstance(stripped, Rejected) else stripped
 

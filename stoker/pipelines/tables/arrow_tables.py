@@ -44,10 +44,11 @@ def read_rows(path: Path, start: int, stop: int) -> Iterator[Row]:
     """The rows from ``start`` to before ``stop``, in order. Raises SourceBroken."""
     with _broken_source_errors(path):
         for first, batch in _batches(path, start, stop):
-            yield from _rows_of(batch.slice(max(0, start - first), stop - max(start, first)))
+            yield from rows_of(batch.slice(max(0, start - first), stop - max(start, first)))
 
 
-def _rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
+def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
+    """The rows of a batch, with NotUtf8 in the place of text that is not UTF-8."""
     try:
         yield from batch.to_pylist()
     except UnicodeDecodeError:  # Arrow does not look whether text is UTF-8

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.registry import suggestion
+from stoker.pipelines.tables.arrow_tables import NotUtf8, rows_of
 from stoker.pipelines.tables.csv_rows import CsvRow, CsvRows, header_indexes, tsv_rows
 from stoker.pipelines.tables.list_lines import COMPRESSIONS, Line, check_encoding, is_unicode, open_list, read_lines
 
@@ -186,21 +187,10 @@ def _parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> It
         columns = _columns_to_read(path, file.schema_arrow.names, required, optional, ListSyntax())
         number = 0
         for batch in file.iter_batches(batch_size=4096, columns=columns):
-            for values in _rows_of(batch):
+            for values in rows_of(batch):
                 number += 1
-                yield ListRow(number, values or {}, "" if values is not None else "text that is not UTF-8")
-
-
-def _rows_of(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | None]:  # Any: whatever a column holds
-    """The rows of a batch; None for one whose text is not UTF-8."""
-    try:
-        yield from batch.to_pylist()
-    except UnicodeDecodeError:
-        for index in range(batch.num_rows):
-            try:
-                yield batch.slice(index, 1).to_pylist()[0]
-            except UnicodeDecodeError:
-                yield None
+                intact = not any(isinstance(value, NotUtf8) for value in values.values())
+                yield ListRow(number, values if intact else {}, "" if intact else "text that is not UTF-8")
 
 
 def _columns_to_read(

@@ -1,7 +1,7 @@
 """Tone mapping of HDR frames (PQ and HLG) to SDR: BT.709 primaries, shown by displays as in BT.1886.
 
 Sources: SMPTE ST 2084 (PQ, also in ITU-R BT.2100, table 4), ITU-R BT.2100, table 5 (HLG), ITU-R BT.2390, section 5.4
-(roll-off of highlights), ITU-R BT.2408 (reference white of 203 cd/m2), ITU-R BT.2087 and SMPTE EG 432-1 (primaries),
+(roll-off of highlights), ITU-R BT.2408 (reference white of 203 cd/_M2), ITU-R BT.2087 and SMPTE EG 432-1 (primaries),
 ITU-R BT.1886 (gamma of SDR displays). All arithmetic is on linear light.
 """
 
@@ -14,12 +14,14 @@ import numpy.typing as npt
 PQ, HLG = 16, 18  # FFmpeg's numbers of transfer characteristics, those of ITU-T H.273
 _BT2020_MATRIX = 9
 _UNSPECIFIED = 2
-_WHITE = 203.0  # cd/m2 of a white page in HDR, which SDR shows as full white
-_PQ_PEAK = 10_000.0  # cd/m2 at PQ's highest code
-_HLG_PEAK = 1_000.0  # cd/m2 of the display that HLG is made for
+_WHITE = 203.0  # cd/_M2 of a white page in HDR, which SDR shows as full white
+_PQ_PEAK = 10_000.0  # cd/_M2 at PQ's highest code
+_HLG_PEAK = 1_000.0  # cd/_M2 of the display that HLG is made for
 _HLG_GAMMA = 1.2  # of that display
 _SDR_GAMMA = 2.4
 _CODES = 1 << 16
+_M1, _M2 = 2610 / 16384, 2523 / 4096 * 128  # of PQ
+_C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
 
 # Linear light of a pixel in the primaries of BT.2020 and of P3 with D65, in those of BT.709.
 _TO_BT709 = {
@@ -57,18 +59,14 @@ def _pq_light() -> Floats:
 
 
 def _pq_to_nits(signal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    m1, m2 = 2610 / 16384, 2523 / 4096 * 128
-    c1, c2, c3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
-    power = signal ** (1 / m2)
-    nits: npt.NDArray[np.float64] = _PQ_PEAK * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1)
+    power = signal ** (1 / _M2)
+    nits: npt.NDArray[np.float64] = _PQ_PEAK * (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
     return nits
 
 
 def _nits_to_pq(nits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    m1, m2 = 2610 / 16384, 2523 / 4096 * 128
-    c1, c2, c3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
-    power = (nits / _PQ_PEAK) ** m1
-    signal: npt.NDArray[np.float64] = ((c1 + c2 * power) / (1 + c3 * power)) ** m2
+    power = (nits / _PQ_PEAK) ** _M1
+    signal: npt.NDArray[np.float64] = ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
     return signal
 
 
@@ -81,7 +79,7 @@ def _hlg_scene() -> Floats:
 
 
 def _hlg_light(codes: npt.NDArray[np.uint16]) -> Floats:
-    """Light of a display of 1,000 cd/m2, white is 1."""
+    """Light of a display of 1,000 cd/_M2, white is 1."""
     scene = _hlg_scene()[codes]
     luminance = np.maximum(scene @ _BT2020_LUMINANCE, 1e-6)
     light: Floats = scene * (_HLG_PEAK / _WHITE * luminance ** (_HLG_GAMMA - 1))[..., None]

@@ -44,7 +44,6 @@ class TimeLine:
         self.start = start
         self.first: Fraction | None = None  # seconds from the start to the first frame
         self.steps: list[str] = []  # what was corrected, for people
-        self.nudged = 0  # frames that were not later than the one before, by a little
         self.uses_dts = False  # the stamps for presentation are wrong: take those for decoding
         self._ticks = max(1, round(1 / (rate or _USUAL_RATE) / base))  # of a frame
         self._reordered = reordered
@@ -119,7 +118,6 @@ class TimeLine:
             stamp = 0 if self._last is None else self._last + self._step(frame)
         if self._last is not None and stamp <= self._last:
             stamp = self._last + 1
-            self.nudged += 1
         self._last = stamp
         if self.first is None:
             self._begin(stamp)
