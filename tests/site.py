@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -120,14 +120,16 @@ class Site:
         if seconds:
             self._stopping.wait(seconds)
 
-    def enter(self) -> None:
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
         with self._lock:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
-
-    def leave(self) -> None:
-        with self._lock:
-            self._at_once -= 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_once -= 1
 
     @property
     def stopping(self) -> bool:
@@ -173,15 +175,14 @@ class _Handler(BaseHTTPRequestHandler):
         site = self.server.site
         headers = {name.lower(): value for name, value in self.headers.items()}
         host, port = self.client_address[:2]
-        site.enter()
-        try:
+        # A request counts until its answer begins: the client may send the next one before this thread goes on.
+        with site.answering():
             reply = site.answer(Request(time.monotonic(), self.path, headers, (host, port)))
             site.wait(reply.delay_s)
+        try:
             self._send(reply, headers)
         except OSError:
             self.close_connection = True
-        finally:
-            site.leave()
 
     def _send(self, reply: Reply, headers: Mapping[str, str]) -> None:
         if reply.raw is not None:

@@ -120,6 +120,15 @@ def _ray(settings: Settings) -> TaskRunner[Any]:  # Any: as above
     return RayTaskRunner(init_kwargs=options)  # type: ignore[no-any-return]  # prefect_ray has no types
 
 
+def submission(settings: Settings) -> contextlib.AbstractContextManager[object]:
+    """What holds while a task is submitted: Ray tries none again by itself, as who submits it does so and counts."""
+    if settings.runner != "ray":
+        return contextlib.nullcontext()
+    from prefect_ray.context import remote_options
+
+    return remote_options(max_retries=0)  # type: ignore[no-any-return]  # prefect_ray has no types
+
+
 def _await_ray(settings: Settings) -> None:
     """Raise ClusterUnavailable unless a gRPC server answers: Ray itself would try for more than a minute."""
     import grpc

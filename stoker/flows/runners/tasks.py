@@ -11,7 +11,7 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
-from stoker.flows.runners.clusters import call_off, cluster_end, worker_end
+from stoker.flows.runners.clusters import call_off, cluster_end, submission, worker_end
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 
@@ -49,7 +49,8 @@ def run(
             call = calls_left.next(others_run=bool(pending))
             if call is None:
                 break
-            future = runner.submit(task, parameters=call[1])
+            with submission(settings):
+                future = runner.submit(task, parameters=call[1])
             pending[future.task_run_id] = call, future
             future.add_done_callback(completed.put)
         if stopped():
