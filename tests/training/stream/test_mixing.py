@@ -166,6 +166,7 @@ def test_any_ranks_threads_and_restarts_give_the_same_global_batches(
 
 
 def test_counts_of_all_corpora_are_the_mixs(three: Corpora) -> None:
+    list(three.mixed(exhaustion="drop"))
     mixed = three.mixed(exhaustion="drop")
     list(mixed)
     sums = mixed.counters.sums()

@@ -1,0 +1,97 @@
+"""Training on a GPU: it learns, goes on after a stop, and its checkpoints load where there is none."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+
+from stoker.storage import open_store
+from stoker.storage.shards.sample import Sample
+from stoker.training.loader.loader import Loader
+from stoker.training.reading.samples import Samples
+from stoker.training.run.devices import device_of
+from stoker.training.run.train import Event
+from stoker.training.stream.stream import ShardStream
+from tests.training import corpora
+from tests.training.conftest import Small
+from tests.training.run.small_runs import CNN, LSTM, after, run, weights
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA")
+
+
+def test_a_gpu_that_is_there_is_taken() -> None:
+    assert device_of("auto").type == "cuda"
+
+
+@pytest.mark.parametrize(("model", "values"), [("cnn", CNN), ("lstm", LSTM)])
+def test_a_run_on_a_gpu_learns_as_one_on_the_cpu(
+    digits: Small, handbook: Small, model: str, values: dict[str, Any]
+) -> None:
+    small = digits if model == "cnn" else handbook
+    results, losses = {}, dict[str, list[float]]()
+    for device in ("cpu", "cuda"):
+        events: list[Event] = []
+        results[device] = run(small, model, values | {"device": device, "epochs": 3}, progress=events.append)
+        losses[device] = [event.metrics["loss"] for event in events if event.kind == "evaluate"]
+    assert losses["cuda"][-1] < losses["cuda"][0]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.05)
+    assert all(tensor.device.type == "cpu" for tensor in weights(small, results["cuda"].run).values())
+
+
+@pytest.mark.parametrize(("model", "values"), [("cnn", CNN), ("lstm", LSTM)])
+def test_a_run_stopped_on_a_gpu_goes_on_there_and_on_a_cpu(
+    digits: Small, handbook: Small, model: str, values: dict[str, Any]
+) -> None:
+    small = digits if model == "cnn" else handbook
+    whole = run(small, model, values | {"device": "cuda"})
+    first = run(small, model, values | {"device": "cuda"}, stop=after(3))
+    assert (first.stopped, first.step) == (True, 3)
+    rest = run(small, model, values | {"device": "cuda"}, resume=True)
+    assert (rest.run, rest.resumed_at, rest.step) == (first.run, 3, whole.step)
+    expected, got = weights(small, whole.run), weights(small, rest.run)
+    for name, tensor in expected.items():  # close, not equal: sums on a GPU have no fixed order
+        torch.testing.assert_close(got[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+def ones(samples: Samples, draws: Sequence[bytes]) -> torch.Tensor:
+    return torch.ones(len(samples.keys))
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_handed_over_in_pinned_memory(
+    tmp_path: Path, kind: Literal["threads", "processes"], workers: int
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    manifest = corpora.version(
+        store, tmp_path, {"train": [Sample(f"{n}", {"txt": b"x"}) for n in range(20)]}, per_shard=7
+    )
+    stream = ShardStream(store, manifest, cache=tmp_path / "cache", batch_size=4, make=ones)
+    loader = Loader(stream, workers=workers, kind=kind, pin_memory=True)
+    pinned = [batch.is_pinned() for batch in loader]
+    loader.close()
+    assert pinned == [True] * 5
+
+
+def test_the_gpus_own_clock_tells_how_long_it_waited_for_batches(letters: Small) -> None:
+    def slowly(samples: Samples, draws: Sequence[bytes]) -> torch.Tensor:
+        time.sleep(0.05)
+        return ones(samples, draws)
+
+    numbers = torch.rand(2048, 2048, device="cuda")
+    shares = []
+    for make, products in ((slowly, 10), (ones, 300)):
+        stream = ShardStream(letters.store, letters.manifest, cache=letters.cache, batch_size=4, make=make)
+        loader = Loader(stream)
+        for _ in range(3):  # an epoch reads the events of the one before
+            for _ in loader:
+                for _ in range(products):
+                    numbers = torch.tanh(numbers @ numbers)
+            torch.cuda.synchronize()
+        sums = stream.counters.sums()
+        shares.append(sums["idle_s"] / sums["device_s"])
+    assert shares[0] > 0.5
+    assert shares[1] < 0.2
