@@ -137,7 +137,7 @@ class Recipe:
 def _identity(component: Source | Step | Rule) -> dict[str, Any]:  # Any: JSON
     """Name, code version and options of a source, step or rule, and of a plug-in its distribution and class."""
     fields = dataclasses.fields(component)  # type: ignore[arg-type]  # sources, steps and rules are dataclasses
-    added = component.added if isinstance(component, Source) else frozenset()
+    added = component.added if isinstance(component, Source | Step) else frozenset()
     options = {
         field.name: value
         for field in fields

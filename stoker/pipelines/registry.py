@@ -79,9 +79,14 @@ def _option_problem(part: Any) -> str:  # Any: a dataclass
                 TypeAdapter(dict[str, Any]).dump_python({option.name: default}, mode="json")
         except PydanticSerializationError:
             return f"{where} has a default that TOML cannot give ({type(default).__name__}); expected one that it can"
+    named_options = {"added": part.added} if issubclass(part, Source | Step) else {}
     if issubclass(part, Source):
+        named_options |= {"planning": part.planning, "path_options": part.path_options or frozenset()}
+    if named_options:
         known = {option.name for option in options}
-        for attribute, named in (("planning", part.planning), ("path_options", part.path_options or ())):
+        if "added" in known:
+            return f"class {part.__qualname__} has an option 'added', which is the name of what lists later options"
+        for attribute, named in named_options.items():
             unknown = sorted(set(named) - known)
             if unknown:
                 return f"class {part.__qualname__} has no option {unknown[0]!r}, which its `{attribute}` names"

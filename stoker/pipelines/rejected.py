@@ -26,6 +26,7 @@ REASONS = {
     "lost": "a piece of the source is missing or damaged; how many candidates it held is not known",
     "too_many_pixels": "more pixels than allowed",
     "hdr": "high dynamic range, which the recipe rejects",
+    "animated": "several frames or pages, which the recipe rejects",
     "not_utf8": "the text is not UTF-8",
     # fitness
     "too_small": "fewer pixels than asked for",

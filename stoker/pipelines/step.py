@@ -24,6 +24,9 @@ class Step:
 
     version: ClassVar[int] = 1  # raise it when the same sample gives another result than before
     reasons: ClassVar[Mapping[str, str]] = {}  # reject reasons of its own, and what each means
+    # Options that came later than the first release. While they have their default they do not count as part of the
+    # recipe, so that partitions read before are not read again.
+    added: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
         """The sample, changed or unchanged, or the reason why it is rejected."""

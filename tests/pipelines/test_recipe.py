@@ -113,3 +113,8 @@ def test_an_option_that_came_later_counts_only_where_it_is_not_the_default() -> 
 
     assert digest() == digest(hdr="tonemap", deinterlace=False)
     assert len({digest(), digest(hdr="raw"), digest(deinterlace=True)}) == 3
+
+    def step_digest(**options: Any) -> str:
+        return parse(changed(steps=[{"name": "image", **options}]), root=Path()).digest
+
+    assert step_digest() == step_digest(animated="first") != step_digest(animated="reject")

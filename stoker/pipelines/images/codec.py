@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from stoker.pipelines.images.colour import Colour
+from stoker.pipelines.images.containers.frames import frames_of
 from stoker.pipelines.images.decoding import Need, decode_image
 from stoker.pipelines.images.formats import EXTENSIONS, without_junk
 from stoker.pipelines.images.opening import MAX_PIXELS as MAX_PIXELS
@@ -82,7 +83,8 @@ def measures_of_image(payload: bytes) -> dict[str, Any] | Rejected:  # Any: Parq
     ``format``, ``mode`` (Pillow's, as stored), ``width`` and ``height`` (upright), ``brightness`` (mean grey) and
     ``contrast`` (its standard deviation), both in [0, 255]; ``sharpness`` (standard deviation of the Laplacian of the
     grey image, shrunk so that its shorter side is near 256 pixels); ``image_hash`` (256 bits in hex) and
-    ``image_hash_quality`` (0 to 100: below about 50, equal hashes prove little).
+    ``image_hash_quality`` (0 to 100: below about 50, equal hashes prove little). Of several frames or pages the first
+    is measured, and ``frames`` says how many they are.
     """
     decoded = decode_image(payload, "grey", need=Need(_GREY_SIDE), max_pixels=MAX_PIXELS)
     if isinstance(decoded, Rejected):
@@ -94,7 +96,7 @@ def measures_of_image(payload: bytes) -> dict[str, Any] | Rejected:  # Any: Parq
     # A box filter would enlarge a tiny image to blocks, whose edges add frequencies that are not in it.
     resampling = Image.Resampling.BICUBIC if min(grey.size) < SIDE else Image.Resampling.BOX
     bits, quality = hash_of(np.asarray(grey.resize((SIDE, SIDE), resampling)))
-    return {
+    return frames_column(payload, decoded.header.extension) | {
         "format": decoded.header.extension,
         "mode": decoded.header.mode,
         "width": decoded.width,
@@ -105,6 +107,12 @@ def measures_of_image(payload: bytes) -> dict[str, Any] | Rejected:  # Any: Parq
         "image_hash": bits,
         "image_hash_quality": quality,
     }
+
+
+def frames_column(payload: bytes, extension: str) -> dict[str, int]:
+    """The column ``frames`` of an image with several frames or pages; none of a single one."""
+    frames = frames_of(without_junk(payload), extension)
+    return {"frames": frames} if frames > 1 else {}
 
 
 def _moments(histogram: list[int]) -> tuple[float, float]:

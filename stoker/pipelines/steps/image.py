@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from PIL import Image as Pillow
 from pydantic import Field
 
-from stoker.pipelines.images.codec import Format, encode, field_of
+from stoker.pipelines.images.codec import Format, encode, field_of, frames_column
 from stoker.pipelines.images.colour import Colour
 from stoker.pipelines.images.decoding import DecodedImage, Decoding, Need, decode_image, image_of
 from stoker.pipelines.images.formats import without_junk
@@ -46,6 +46,8 @@ class Image(Step):
         max_enlargement: at least 1, default 8: images that would have to be enlarged more than so many times are
             rejected as ``too_small``.
         max_megapixels: up to 1000, default 64: larger images are rejected by their header.
+        animated: "first" or "reject", default "first": of an image with several frames or pages the first is taken, and
+            ``frames`` in the record says how many they were; or it is rejected as ``animated``.
 
     Example::
 
@@ -59,6 +61,7 @@ class Image(Step):
     """
 
     version: ClassVar[int] = 2
+    added: ClassVar[frozenset[str]] = frozenset({"animated"})
 
     size: Annotated[int, Field(ge=0, le=16384)] = 0
     mode: Mode = "keep"
@@ -70,6 +73,7 @@ class Image(Step):
     reencode: Literal["needed", "always"] = "needed"
     max_enlargement: Annotated[float, Field(ge=1)] = 8.0
     max_megapixels: Annotated[float, Field(gt=0, le=1000)] = 64.0
+    animated: Literal["first", "reject"] = "first"
 
     def __post_init__(self) -> None:
         if (self.mode == "keep") != (self.size == 0):
@@ -89,6 +93,9 @@ class Image(Step):
         )
         if isinstance(decoded, Rejected):
             return decoded
+        frames = frames_column(sample.fields[field], decoded.header.extension)
+        if frames and self.animated == "reject":
+            return Rejected("animated", f"{frames['frames']} frames or pages")
         width, height, box = self._frame(decoded.width, decoded.height)
         max_side = _MAX_SIDE.get(self.format, max(width, height))
         if max(width, height) > max_side or width * height > self.max_megapixels * 1_000_000:
@@ -101,7 +108,7 @@ class Image(Step):
             picture = self._resized(decoded, width, height, box)
             payload = encode(picture, self.format, quality=self.quality)
         other_fields = {extension: content for extension, content in sample.fields.items() if extension != field}
-        return replace(sample, fields=other_fields | {self.format: payload})
+        return replace(sample, fields=other_fields | {self.format: payload}, measures=dict(sample.measures) | frames)
 
     def _kept_bytes(self, payload: bytes, decoded: DecodedImage) -> bytes | None:
         """The image's own bytes without metadata, if nothing else of it has to change; else None."""

@@ -208,3 +208,16 @@ def test_options_that_cannot_be_meant_are_refused(table: dict[str, Any], message
     source = {"name": "video_frames", "videos": ["*.mp4"]}
     with pytest.raises(RecipeError, match=message):
         parse({"corpus": "a", "source": source, "steps": [table]}, root=tmp_path)
+
+
+def test_of_an_animation_the_first_frame_is_kept_with_their_number_or_it_is_rejected() -> None:
+    frames = [Pillow.new("RGB", (20, 20), colour) for colour in ("blue", "red", "lime")]
+    animation = packed(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    sample = after(Image(), animation, "gif")
+    assert isinstance(sample, Sample)
+    assert sample.measures["frames"] == 3
+    assert Pillow.open(io.BytesIO(sample.fields["jpg"])).getpixel((9, 9)) == (0, 0, 254)
+    assert reason(Image(animated="reject"), animation) == "animated"
+    still = after(Image(animated="reject"), packed(frames[0], "GIF"), "gif")
+    assert isinstance(still, Sample)
+    assert "frames" not in still.measures
