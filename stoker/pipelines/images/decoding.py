@@ -19,6 +19,7 @@ from stoker.pipelines.images.colour import (
     needs_profile,
     transpose_in,
 )
+from stoker.pipelines.images.containers.gif_canvas import load_on_canvas
 from stoker.pipelines.images.faults import rejection_for
 from stoker.pipelines.images.formats import extension_of, without_junk
 from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
@@ -210,9 +211,11 @@ def _decode_other(payload: bytes, colour: Colour, need: Need, max_pixels: int) -
 
 def _load(opened: OpenedImage, need: Need) -> tuple[Image.Image | Rejected, int]:
     """The image as stored, and the n of the scale 1/n."""
-    image: Image.Image = opened.image
+    image = opened.image
     if opened.header.extension == "png":
         return _load_png(opened), 1
+    if opened.header.extension == "gif":
+        return load_on_canvas(image), 1
     scale = 1
     if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile) and image.width * image.height > LARGE:
         factor = need.factor_of_means(image.width, image.height)
