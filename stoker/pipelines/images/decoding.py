@@ -20,6 +20,7 @@ from stoker.pipelines.images.colour import (
     transpose_in,
 )
 from stoker.pipelines.images.containers.gif_canvas import load_on_canvas
+from stoker.pipelines.images.containers.iso_images import Crop
 from stoker.pipelines.images.faults import rejection_for
 from stoker.pipelines.images.formats import extension_of, without_junk
 from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
@@ -222,7 +223,13 @@ def _load(opened: OpenedImage, need: Need) -> tuple[Image.Image | Rejected, int]
         scale = next((n for n in (8, 4, 2) if factor >= n), 1)
         image.reduce = scale.bit_length() - 1
     image.load()
-    return image, scale
+    return image if opened.crop is None else _cropped(image, opened.crop), scale
+
+
+def _cropped(image: Image.Image, crop: Crop) -> Image.Image:
+    part = image.crop(crop)
+    part.info = image.info
+    return part
 
 
 def _load_png(opened: OpenedImage) -> Image.Image | Rejected:

@@ -21,6 +21,7 @@ from PIL import (
     features,
 )
 
+from stoker.pipelines.images.containers.iso_images import Crop, clean_aperture
 from stoker.pipelines.images.faults import rejection_for
 from stoker.pipelines.images.formats import extension_of, without_junk
 from stoker.pipelines.images.png import header_alone
@@ -41,11 +42,15 @@ class ImageHeader:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedImage:
-    """An image whose header is read. ``payload``: its bytes, without junk before them."""
+    """An image whose header is read.
+
+    ``payload``: its bytes, without junk before them. ``crop``: the part of the decoded image that is the image.
+    """
 
     header: ImageHeader
     payload: bytes
     image: ImageFile.ImageFile
+    crop: Crop | None = None
 
 
 _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -85,7 +90,11 @@ def open_image(payload: bytes, *, max_pixels: int = MAX_PIXELS) -> OpenedImage |
         return rejection_for(error, payload, extension)
     if image.width * image.height > max_pixels:
         return Rejected("too_many_pixels", f"{image.width}x{image.height}, at most {max_pixels} pixels are decoded")
-    return OpenedImage(ImageHeader(extension, image.width, image.height, image.mode), payload, image)
+    crop = clean_aperture(payload, image.width, image.height) if extension == "avif" else None
+    if isinstance(crop, Rejected):
+        return crop
+    left, top, right, bottom = crop or (0, 0, image.width, image.height)
+    return OpenedImage(ImageHeader(extension, right - left, bottom - top, image.mode), payload, image, crop)
 
 
 @cache

@@ -8,7 +8,7 @@ import re
 import struct
 from collections.abc import Callable
 
-from stoker.pipelines.images.containers.iso_boxes import count_images
+from stoker.pipelines.images.containers.iso_images import count_images
 
 MAX_FRAMES = 1_000_000  # more are not counted
 

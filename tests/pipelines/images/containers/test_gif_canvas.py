@@ -12,7 +12,9 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 BOX = (5, 6, 10, 9)  # left, top, width, height
 
 
-def gif(frame: Image.Image, *, canvas: tuple[int, int] = (20, 22), transparent: int | None = None, index: int = 0) -> bytes:
+def gif(
+    frame: Image.Image, *, canvas: tuple[int, int] = (20, 22), transparent: int | None = None, index: int = 0
+) -> bytes:
     """The frame at ``BOX`` on a canvas whose background is the colour of this index."""
     source = packed(frame, "GIF", optimize=False)
     table = 3 << (source[10] & 7) + 1
