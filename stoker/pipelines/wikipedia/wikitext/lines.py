@@ -13,8 +13,9 @@ _HEADING_LINE = re.compile(r"\n(=[^\n]*)")
 _LIST = re.compile(r"\n(?:[*#:]++|;)[*#:;]*+[ \t]*")
 _TERM = re.compile(r"\n;[*#:;]*+[ \t]*([^\n]*)")
 _TABLE_LEFT = re.compile(r"\n[ \t]*+(?:\||!(?=[^\n]*(?:!!|\|)))[^\n]*")
-_RULE = re.compile(r"\n-{4,}+")
+_RULE = re.compile(r"\n----+")
 _GAPS = re.compile("\x02(?:[ ;,:、，；：]*+\x02)++")
+_SPACE_RUN = re.compile("   *")  # two spaces or more
 _SPACES = ("\xa0", "\u2009", "\u202f", "\u200a", "\u2002", "\u2003", "&nbsp;", "&thinsp;", "&#160;")
 
 
@@ -72,8 +73,7 @@ def close_gaps(text: str) -> str:
             text = text.replace(space, " ")
     if GAP in text:
         text = _join_at_gaps(_GAPS.sub(GAP, text).split(GAP))
-    while "  " in text:
-        text = text.replace("  ", " ")
+    text = _SPACE_RUN.sub(" ", text)
     kept: list[str] = []
     # The page is read from its end: is there text below, up to the next heading; that heading's level; a blank line.
     has_text, next_level, blank = False, 0, False

@@ -99,7 +99,7 @@ class _TagPass:
                 position = self._comment(match)
             else:
                 position = self._tag(match)
-                if text[position : position + 1] == "'":
+                if text.startswith("'", position):
                     out.append(BOUNDARY)
         out.append(text[position:])
         return "".join(out)
