@@ -1,10 +1,10 @@
 """Frames of a video file at chosen times, exact at any frame rate.
 
-The file is read once from its beginning; groups of pictures that hold no wanted frame are not decoded. PyAV is
+The file is read once from its beginning; what no wanted frame needs is not decoded. PyAV is
 imported when a file is opened, so that recipes can be parsed without it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.util import find_spec
@@ -16,9 +16,11 @@ from PIL import Image
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video.animation import animated_frames
+from stoker.pipelines.video.bitstream import SEEKABLE_CODECS, coding_reader
 from stoker.pipelines.video.containers import SAFE_OPTIONS, WEBP, demuxer_of, describe_head, is_probed
-from stoker.pipelines.video.packet_runs import Packet, Run, packet_runs
+from stoker.pipelines.video.packet_runs import Packet, PacketRuns
 from stoker.pipelines.video.picture import PictureOptions, describe_frame, frame_to_image
+from stoker.pipelines.video.run_decoder import RunDecoder
 from stoker.pipelines.video.selection import FrameTimes, Selection, TimedFrame
 from stoker.pipelines.video.streams import (
     ENCRYPTED,
@@ -40,20 +42,6 @@ _MAX_PACKETS = 20_000_000  # days of video; bounds a file that would never end
 # Containers whose duration is announced, and whose end may be missing without another sign of it.
 _ANNOUNCING = ("mov", "avi", "asf", "flv", "mxf", "gxf", "ivf")
 _MAX_RESUMES = 64  # how often reading goes on after a fault of the container
-# Codecs whose decoders can begin at any key frame. With others (GIF) the container may flag every frame as a key.
-_SEEKABLE_CODECS = (
-    "h264",
-    "hevc",
-    "vp8",
-    "vp9",
-    "av1",
-    "libdav1d",
-    "mpeg4",
-    "mpeg2video",
-    "mpeg1video",
-    "mjpeg",
-    "theora",
-)
 Frame = Any  # av.VideoFrame
 
 
@@ -88,7 +76,7 @@ class VideoReader:
     def frames(self, times: FrameTimes, *, skip: bool = True) -> Iterator[VideoFrame]:
         """The frame that is on screen at each of the times, each frame once. Before the first frame, that one is.
 
-        With ``skip``, groups of pictures that hold no wanted frame are read and not decoded; the result is the same.
+        With ``skip``, what no wanted frame needs is read and not decoded; the result is the same.
         Raises StokerError when PyAV is not installed. A fault of the file does not raise: it is in ``fault``.
         """
         av = _import_av()
@@ -121,10 +109,16 @@ class VideoReader:
             codec.thread_count = 1  # with more, the frames decoded from damaged data depend on thread timing
             line = time_line(container, stream, demuxer)
             packets = line.forward(self._packets(av, container, stream))
-            runs = packet_runs(packets, seekable=skip and codec.name in _SEEKABLE_CODECS)
+            runs = PacketRuns(
+                packets,
+                seekable=skip and codec.name in SEEKABLE_CODECS,
+                read_coding=coding_reader(codec.name, codec.extradata or b""),
+            )
+            decoder = RunDecoder(codec, (av.FFmpegError, ValueError), runs, line, times)
             aspect = stream.sample_aspect_ratio
-            for shown in self._select(av, stream, runs, line, Selection(times)):
+            for shown in self._select(stream, decoder, Selection(times)):
                 yield _to_video_frame(shown, aspect, self.pictures, line.note(shown.time))
+            self.decoded, self.damaged = decoder.decoded, self.damaged + decoder.damaged
             end = announced_end(container, stream, line)
             if self._cut_at is not None:
                 of = f" of {float(end):.1f}" if end is not None and end > self._cut_at else ""
@@ -173,12 +167,13 @@ class VideoReader:
                     return
 
     def _select(
-        self, av: Any, stream: Any, runs: Iterator[Run], line: TimeLine, selection: Selection[Frame]
+        self, stream: Any, decoder: RunDecoder, selection: Selection[Frame]
     ) -> Iterator[TimedFrame[Frame]]:  # Any: as above
+        runs, line = iter(decoder.runs), decoder.line
         first = next(runs, None)
         if first is None:
             return
-        frames = self._decode_runs(av, stream, chain([first], runs), line, selection)
+        frames = decoder.frames(chain([first], runs))
         if stream.codec_context.has_b_frames and seems_in_decoding_order(first.packets):
             early = list(islice(frames, frames_ahead(stream)))
             line.uses_dts = dts_is_right(early)
@@ -197,36 +192,6 @@ class VideoReader:
             if frame is not None and (last := selection.finish(_duration(frame, self.length, stream, line))):
                 yield last
         self._cut_at, self._finished = selection.cut_at, not selection.done
-
-    def _decode_runs(
-        self, av: Any, stream: Any, runs: Iterable[Run], line: TimeLine, selection: Selection[Frame]
-    ) -> Iterator[Frame]:  # Any: as above
-        skipped = False
-        for run in runs:
-            for packet in run.packets:
-                # No wanted time is left before the next run, which decodes without this one: skip the rest of this one.
-                if (
-                    line.first is not None
-                    and not line.uses_dts
-                    and run.restart_pts is not None
-                    and not selection.wants_before(line.seconds(run.restart_pts))
-                ):
-                    selection.pass_over()
-                    skipped = True
-                    break
-                if skipped:
-                    stream.codec_context.flush_buffers()
-                    skipped = False
-                yield from self._decode(av, stream, packet)
-
-    def _decode(self, av: Any, stream: Any, packet: Packet) -> Iterator[Frame]:  # Any: as above
-        try:
-            frames = stream.codec_context.decode(packet)
-        except (av.FFmpegError, ValueError):
-            self.damaged += 1
-            return
-        self.decoded += len(frames)
-        yield from frames
 
     def _rejection_for(self, error: Exception, demuxer: str) -> Rejected:
         message = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"

@@ -3,9 +3,11 @@
 A run is a group of pictures (GOP) where the codec allows it: decoding can begin anew at its key frame.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
+
+from stoker.pipelines.video.bitstream import Coding
 
 # Limits of one run: it is held in memory until it is known whether it can be skipped.
 _MAX_RUN_PACKETS = 2_000
@@ -16,34 +18,92 @@ Packet = Any  # av.Packet: PyAV is untyped to us
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Packets in the order of decoding, and where the next run can be decoded without this one."""
+    """Packets in the order of decoding.
 
+    ``restarts``: decoding can begin at the first packet. The ``leading`` ones behind it are shown before it and need
+    the run before (an open GOP); all others do not.
+    ``stamps``: the time stamps in order, None if packets lack them or share one.
+    ``required``: packets up to the last one with new parameter sets, which later runs may need.
+    """
+
+    first: int  # place of its first packet among the video's
     packets: list[Packet]
-    restart_pts: int | None  # time stamp of the next run's key frame; None if that run needs this one
+    codings: list[Coding]
+    restarts: bool
+    leading: int
+    stamps: list[int] | None
+    required: int = 0
 
 
-def packet_runs(packets: Iterator[Packet], *, seekable: bool) -> Iterator[Run]:
-    """The runs of a video's packets. Without ``seekable`` none can be decoded alone."""
-    previous: list[Packet] = []
-    run: list[Packet] = []
-    size = 0
-    for packet in packets:
-        full = len(run) >= _MAX_RUN_PACKETS or size >= _MAX_RUN_SIZE
-        if full or (packet.is_keyframe and packet.size):
-            if previous:
-                yield Run(previous, _restart_pts(run) if seekable else None)
-            previous, run, size = run, [], 0
-        run.append(packet)
-        size += packet.size
-    if previous:
-        yield Run(previous, _restart_pts(run) if seekable else None)
-    if run:
-        yield Run(run, None)
+@dataclass
+class PacketRuns:
+    """The runs of a video's packets. Without ``seekable`` none can be decoded alone.
 
+    Args:
+        packets: in the order of decoding.
+        seekable: whether the decoder can begin at key frames.
+        read_coding: what reads a packet's headers, None if only the container tells of key frames.
+    """
 
-def _restart_pts(run: list[Packet]) -> int | None:
-    """The time stamp of a run's key frame; None if later packets need the previous run."""
-    if not run or not run[0].is_keyframe or any(packet.pts is None and packet.size for packet in run):
-        return None
-    stamps = [packet.pts for packet in run if packet.size]
-    return run[0].pts if stamps and min(stamps) == run[0].pts else None
+    packets: Iterator[Packet]
+    seekable: bool
+    read_coding: Callable[[Packet], Coding] | None = None
+    highest_layer: int = 0  # temporal, of all packets that were read
+    _parameters: dict[int, list[bytes]] = field(default_factory=dict)  # kind → units of the last packet with any
+
+    def __iter__(self) -> Iterator[Run]:
+        run: list[Packet] = []
+        size = first = 0
+        for packet in self.packets:
+            full = len(run) >= _MAX_RUN_PACKETS or size >= _MAX_RUN_SIZE
+            if run and (full or (packet.is_keyframe and packet.size)):
+                yield self._run(first, run)
+                first, run, size = first + len(run), [], 0
+            run.append(packet)
+            size += packet.size
+        if run:
+            yield self._run(first, run)
+
+    def _run(self, first: int, packets: list[Packet]) -> Run:
+        shown = [packet.pts for packet in packets if packet.size and not packet.is_discard]
+        distinct = None not in shown and len(set(shown)) == len(shown)
+        stamps = sorted(shown) if distinct else None
+        codings, required = self._read(packets)
+        key = packets[0]
+        leading = 0
+        if stamps is not None and key.pts is not None:
+            leading = sum(packet.pts < key.pts for packet in packets if packet.size and not packet.is_discard)
+        restarts = self.seekable and stamps is not None and key.is_keyframe and key.size > 0 and key.pts is not None
+        if restarts and codings:
+            restarts = codings[0].restarts and all(
+                coding.leading and packet.pts < key.pts
+                for packet, coding in zip(packets[1 : leading + 1], codings[1 : leading + 1], strict=True)
+            )
+        elif leading:
+            restarts = False
+        return Run(first, packets, codings, restarts, leading, stamps, required)
+
+    def _read(self, packets: list[Packet]) -> tuple[list[Coding], int]:
+        """What the packets' headers say, and how many of them are needed for new parameter sets."""
+        if not self.seekable:
+            return [], 0
+        codings: list[Coding] = []
+        required = 0
+        for place, packet in enumerate(packets):
+            if self.read_coding is not None:
+                coding = self.read_coding(packet) if packet.size else Coding()
+                codings.append(coding)
+                self.highest_layer = max(self.highest_layer, coding.layer)
+                if coding.parameters and self._are_new(coding.parameters):
+                    required = place + 1
+            if packet.size and packet.has_sidedata("new_extradata"):
+                required = place + 1
+        return codings, required
+
+    def _are_new(self, parameters: tuple[bytes, ...]) -> bool:
+        kinds: dict[int, list[bytes]] = {}
+        for unit in parameters:
+            kinds.setdefault(unit[0], []).append(unit)
+        new = any(self._parameters.get(kind) != units for kind, units in kinds.items())
+        self._parameters |= kinds
+        return new

@@ -1,5 +1,7 @@
 """Which frames of a video are wanted: those on screen at the wanted times, each once."""
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
@@ -28,6 +30,29 @@ class FrameTimes:
         """The number of the first time that is not before ``time`` (seconds)."""
         return max(0, -int((self.start - time) * self.per_second // 1))
 
+    def wanted(self, stamps: Sequence[int], base: Fraction, origin: Fraction) -> set[int]:
+        """The time stamps of the frames on screen at a wanted time, and of the first one from the end on.
+
+        The last frame counts as not on screen: it is not known how long it is.
+
+        Args:
+            stamps: of all frames, in order.
+            base: seconds of one step of the time stamps.
+            origin: seconds on their clock at which times begin.
+
+        >>> FrameTimes(Fraction(1, 2)).wanted([0, 900, 2100, 3000], Fraction(1, 1000), Fraction(0))
+        {0, 900}
+        """
+        found = set()
+        number = self.first_from(stamps[0] * base - origin)
+        while (time := self.at(number)) < stamps[-1] * base - origin and (self.end is None or time < self.end):
+            shown = bisect_right(stamps, int((time + origin) / base // 1))
+            found.add(stamps[shown - 1])
+            number = self.first_from(stamps[shown] * base - origin)
+        if self.end is not None:
+            found.update(stamps[(after := bisect_left(stamps, (self.end + origin) / base)) : after + 1])
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class TimedFrame(Generic[Frame]):
@@ -55,14 +80,6 @@ class Selection(Generic[Frame]):
     def wants_before(self, time: Fraction) -> bool:
         """Whether a wanted time is left before ``time`` (seconds)."""
         return self._times.at(self._number) < time
-
-    def wants_between(self, begin: Fraction, end: Fraction) -> bool:
-        """Whether a wanted time is left from ``begin`` on and before ``end`` (seconds)."""
-        return self._times.at(max(self._number, self._times.first_from(begin))) < end
-
-    def pass_over(self) -> None:
-        """Forget the frame that was offered last: no wanted time is left before the next one that will be offered."""
-        self._previous = None
 
     def offer(self, frame: TimedFrame[Frame]) -> TimedFrame[Frame] | None:
         """Take the next frame; return the one before it if that was wanted."""

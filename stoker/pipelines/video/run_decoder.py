@@ -1,0 +1,164 @@
+"""Frames of a video, decoded as far as the wanted ones need: the pictures of these are the same as of a full decode.
+
+Left out are runs without a wanted frame, what follows the last wanted frame of a run, and pictures that no other one
+references. Where the decoder does not give exactly the frames that were expected, the run is decoded again, whole, and
+from the run before it, because decoders conceal damage with earlier pictures.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from heapq import heappop, heappush
+from itertools import chain, pairwise
+from typing import Any
+
+from stoker.pipelines.video.packet_runs import PacketRuns, Run
+from stoker.pipelines.video.selection import FrameTimes
+from stoker.pipelines.video.timeline import TimeLine
+
+Frame = Any  # av.VideoFrame: PyAV is untyped to us
+
+
+class _UnexpectedFrames(Exception):
+    """The decoder did not give the frames that were expected of it."""
+
+
+@dataclass
+class RunDecoder:
+    """Decodes runs. The counters are complete when ``frames`` has ended.
+
+    Args:
+        codec: the stream's codec context.
+        errors: what it raises for packets that do not decode.
+        runs: the stream's packets.
+        line: the stream's time line.
+        times: the wanted times.
+    """
+
+    codec: Any  # av.VideoCodecContext
+    errors: tuple[type[Exception], ...]
+    runs: PacketRuns
+    line: TimeLine
+    times: FrameTimes
+    decoded: int = 0  # frames
+    damaged: int = 0  # packets that do not decode
+    _last_damaged: int = -1  # place of the last one among the video's packets
+    _expected: list[int] = field(default_factory=list)  # a heap: time stamps of packets whose frames are to come
+    _given: int | None = None  # time stamp of the last frame
+    _clean: bool = True  # all frames came as expected
+    _parted: bool = False  # the decoder was emptied, and begins anew at the next run
+
+    def frames(self, runs: Iterable[Run]) -> Iterator[Frame]:
+        """The wanted frames, others and the last one, in order; no frame that is left out is on screen when wanted."""
+        before: Run | None = None
+        whole = False  # decode all, until a run is without a fault
+        for run, after in pairwise(chain(runs, [None])):
+            assert run is not None  # only the last one of the pairs ends with None
+            if whole or not run.restarts:
+                # Without a restart nothing could be decoded again, so nothing is left out.
+                self._clean = True
+                yield from self._decode(run, range(len(run.packets)))
+                whole = whole and not self._clean
+            else:
+                try:
+                    yield from self._decode_wanted(run, after)
+                except _UnexpectedFrames:
+                    yield from self._decode_again(before, run)
+                    whole = True
+            before = run
+
+    def _decode_wanted(self, run: Run, after: Run | None) -> Iterator[Frame]:
+        begin = 0
+        while begin < len(run.packets) and (self.line.first is None or self.line.uses_dts):
+            yield from self._decode(run, [begin], strict=True)
+            begin += 1
+        places, parts = self._plan(run, after)
+        yield from self._decode(run, [place for place in places if place >= begin], strict=True)
+        if parts and not self._parted:
+            yield from self._check(self.codec.decode(None), strict=True)
+            if self._expected and run.codings:
+                raise _UnexpectedFrames
+            self._part()
+
+    def _plan(self, run: Run, after: Run | None) -> tuple[Sequence[int], bool]:
+        """Which packets of the run to decode, and whether the decoder can begin anew at the run after it."""
+        every = range(len(run.packets))
+        if not run.stamps or (after is not None and after.stamps is None):
+            return every, False
+        following = (after.stamps or [])[: after.leading + 1] if after is not None else []
+        if following and following[0] <= run.stamps[-1]:
+            return every, False
+        wanted = self.times.wanted(run.stamps + following, self.line.base, self.line.start or Fraction(0))
+        if not following:
+            wanted.add(run.stamps[-1])
+        parts = after is not None and after.restarts and wanted.isdisjoint(following)
+        if not all(coding.sound for coding in run.codings):
+            return every, parts  # damage of what is left out is to be told, too
+        needed = [place for place in every if self._is_needed(run, place, wanted)]
+        if parts:
+            last = max((place for place in needed if run.packets[place].pts in wanted), default=-1)
+            needed = [place for place in needed if place <= max(last, run.required - 1)]
+        return needed, parts
+
+    def _is_needed(self, run: Run, place: int, wanted: set[int]) -> bool:
+        packet = run.packets[place]
+        if not run.codings or not packet.size or packet.is_discard or packet.pts in wanted:
+            return True
+        coding = run.codings[place]
+        return not coding.disposable or coding.layer < self.runs.highest_layer
+
+    def _decode_again(self, before: Run | None, run: Run) -> Iterator[Frame]:
+        """The frames behind the last one that was given, with those of the run before that were left out."""
+        given, again = self._given, [run] if before is None or not before.restarts else [before, run]
+        is_behind = given is None or all(given not in (part.stamps or ()) for part in again)
+        self._part()
+        for part in again:
+            for frame in self._decode(part, range(len(part.packets))):
+                if is_behind or (frame.pts is not None and given is not None and frame.pts > given):
+                    is_behind = True
+                    yield frame
+                is_behind = is_behind or frame.pts == given
+
+    def _part(self) -> None:
+        self.codec.flush_buffers()
+        self._expected.clear()
+        self._parted = True
+
+    def _decode(self, run: Run, places: Iterable[int], *, strict: bool = False) -> Iterator[Frame]:
+        """The frames that the decoder gives for these packets; ``strict`` raises if they are not as expected."""
+        decoding = False
+        for place in places:
+            packet = run.packets[place]
+            if self._parted and 0 < place <= run.leading:
+                continue  # what it references was left out
+            decoding = True
+            if packet.size and packet.pts is not None and not packet.is_discard:
+                heappush(self._expected, packet.pts)
+            try:
+                frames = self.codec.decode(packet)
+            except self.errors:
+                self._count_damage(run.first + place)
+                if strict:
+                    raise _UnexpectedFrames from None
+                self._clean = False
+                continue
+            yield from self._check(frames, strict=strict and bool(run.codings))
+        self._parted = self._parted and not decoding
+
+    def _check(self, frames: list[Frame], *, strict: bool) -> Iterator[Frame]:
+        for frame in frames:
+            self.decoded += 1
+            expected = heappop(self._expected) if self._expected else None
+            if frame.pts != expected or frame.is_corrupt:
+                if strict:
+                    raise _UnexpectedFrames
+                self._clean = False
+                while self._expected and frame.pts is not None and self._expected[0] <= frame.pts:
+                    heappop(self._expected)
+            self._given = frame.pts
+            yield frame
+
+    def _count_damage(self, place: int) -> None:
+        if place > self._last_damaged:
+            self._last_damaged = place
+            self.damaged += 1
