@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal
@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms
+
+from stoker.pipelines.images.memory import Memory, Pixels, rgb_of
 
 Colour = Literal["rgb", "grey"]
 MAX_PROFILE = 4 << 20  # bytes of an ICC profile; those of printers reach 2 MiB
@@ -64,22 +66,41 @@ def convert_colour(image: Image.Image, colour: Colour, *, reduce: int = 1) -> Im
     depth = _Depth.of(image)
     if image.width * image.height <= LARGE:
         return _reduced(_convert(image, colour, depth), reduce)
-    mode, rows = "RGB" if colour == "rgb" else "L", max(1, (_STRIP // image.width) // reduce) * reduce
-    if reduce == 1 and image.mode == mode and not needs_profile(image.info.get("icc_profile"), mode):
-        return _convert(image, colour, depth)
-    in_place = reduce == 1 and colour == "rgb" and image.mode in ("RGBA", "RGB")
-    size = (-(-image.width // reduce), -(-image.height // reduce))
-    result = image if in_place else Image.new(mode, size)
+    mode = "RGB" if colour == "rgb" else "L"
+    if reduce == 1 and _is_converted(image, mode):
+        return image
+    result = Image.new(mode, (-(-image.width // reduce), -(-image.height // reduce)))
+    for top, strip in _strips(image, colour, depth, reduce):
+        result.paste(_reduced(strip, reduce), (0, top // reduce))
+    return result
+
+
+def convert_into(memory: Memory, image: Image.Image, *, lies_in_it: bool) -> Pixels:
+    """The large image's pixels in sRGB, written into the memory. ``lies_in_it``: the image was decoded there."""
+    if not lies_in_it or not _is_converted(image, "RGB"):
+        for top, strip in _strips(image, "rgb", _Depth.of(image), 1):
+            memory[top : top + strip.height, :, :3] = np.asarray(strip)
+    return rgb_of(memory)
+
+
+def _is_converted(image: Image.Image, mode: str) -> bool:
+    """Whether it is in this mode, sRGB and opaque."""
+    return (
+        image.mode == mode
+        and "transparency" not in image.info
+        and not needs_profile(image.info.get("icc_profile"), mode)
+    )
+
+
+def _strips(
+    image: Image.Image, colour: Colour, depth: "_Depth | None", multiple: int
+) -> Iterator[tuple[int, Image.Image]]:
+    """The converted image in strips with their top rows, multiples of ``multiple``."""
+    rows = max(1, (_STRIP // image.width) // multiple) * multiple
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
         strip.info = image.info
-        converted = _reduced(_convert(strip, colour, depth), reduce)
-        result.paste(converted, (0, top // reduce))
-    if in_place and image.mode == "RGBA":
-        # All strips lie on white now, opaque. Another image in mode RGB would need as much memory again.
-        result.im.setmode("RGB")
-        result._mode = "RGB"
-    return result
+        yield top, _convert(strip, colour, depth)
 
 
 LARGE = 1 << 22  # pixels: larger images are converted in strips, reduced where fewer pixels are needed

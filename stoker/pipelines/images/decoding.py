@@ -15,6 +15,7 @@ from stoker.pipelines.images.colour import (
     SWAPS_SIDES,
     Colour,
     convert_colour,
+    convert_into,
     exif_transpose,
     needs_profile,
     transpose_in,
@@ -24,9 +25,10 @@ from stoker.pipelines.images.containers.iso_images import Crop
 from stoker.pipelines.images.faults import rejection_for
 from stoker.pipelines.images.formats import extension_of, without_junk
 from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
+from stoker.pipelines.images.memory import Memory, Pixels, decode_into, image_over, memory_for, memory_of
 from stoker.pipelines.images.opening import ImageHeader, OpenedImage, open_image
 from stoker.pipelines.images.png import check_png, open_strict, rows_are_complete
-from stoker.pipelines.images.resize import Box, Pixels
+from stoker.pipelines.images.resize import Box
 from stoker.pipelines.rejected import Rejected
 
 # The least multiple of the final size at which a JPEG is decoded for it ("fast"), and the one where it holds many bits
@@ -61,6 +63,10 @@ class Need:
         ratio = self._ratio(width, height)
         return max(1, int(ratio if self.decoding is None else ratio / _REDUCED_TO))
 
+    def is_all(self, width: int, height: int) -> bool:
+        """Whether a large image is needed at its full size."""
+        return width * height > LARGE and self.factor_of_means(width, height) == 1
+
     def _ratio(self, width: int, height: int) -> float:
         """How many times the pixels that are needed there are."""
         return (max if self.of_longer else min)(width, height) / self.size if self.size else 1.0
@@ -94,9 +100,12 @@ class DecodedImage:
     def image(self) -> Image.Image:
         """The image upright, in mode RGB or L, without metadata."""
         image = image_of(self.source) if isinstance(self.source, np.ndarray) else self.source
-        upright = image.transpose(self.transpose) if self.transpose is not None else image.copy()
-        upright.info = {}
-        return upright
+        if self.transpose is not None:
+            image = image.transpose(self.transpose)
+        elif image is self.source and not self.is_large:  # it may be decoded for the next step too
+            image = image.copy()
+        image.info = {}
+        return image
 
     def stored_box(self, box: Box) -> Box:
         """Where a box of the whole upright image lies in ``pixels``."""
@@ -115,6 +124,11 @@ class DecodedImage:
         return left / self.scale, top / self.scale, width / self.scale, height / self.scale
 
     @property
+    def is_large(self) -> bool:
+        """Whether it is not kept for the next step."""
+        return self.width * self.height > _MAX_CACHED_PIXELS * self.scale**2
+
+    @property
     def is_as_stored(self) -> bool:
         """Whether it is upright and in sRGB as it is stored."""
         return self.transpose is None and not self.has_profile
@@ -127,6 +141,9 @@ class DecodedImage:
 
 def image_of(pixels: Pixels) -> Image.Image:
     """Pixels (height, width, 1, 3 or 4) as an image in mode L, RGB or CMYK."""
+    memory = memory_of(pixels)
+    if memory is not None:
+        return image_over(memory)
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, _MODES[pixels.shape[2]])
 
 
@@ -148,7 +165,7 @@ def decode_image(payload: bytes, colour: Colour, *, need: Need, max_pixels: int)
         decoded = decode(without_junk(payload), colour, need, max_pixels)
     except Exception as error:  # noqa: BLE001  # damaged files raise OSError, SyntaxError, ValueError, TypeError, ...
         return rejection_for(error, payload, extension)
-    if isinstance(decoded, DecodedImage) and decoded.width * decoded.height <= _MAX_CACHED_PIXELS * decoded.scale**2:
+    if isinstance(decoded, DecodedImage) and not decoded.is_large:
         _cache.last = (payload, options, decoded)
     return decoded
 
@@ -162,14 +179,22 @@ def _decode_jpeg(payload: bytes, colour: Colour, need: Need, max_pixels: int) ->
     detailed = len(jpeg.payload) * 8 > jpeg.width * jpeg.height * _DETAILED
     scale = need.scale_of_jpeg(jpeg.width, jpeg.height, detailed=detailed)
     has_profile = needs_profile(jpeg.info.get("icc_profile"), jpeg.mode)
+    memory = None
+    is_all = scale == 1 and need.is_all(jpeg.width, jpeg.height)
+    if colour == "rgb" and is_all and not (has_profile and jpeg.components == 1):
+        memory = memory_for(jpeg.width, jpeg.height)
     # Grey is the luminance as stored, unless a colour profile gives it another meaning.
-    pixels = decode_strictly(jpeg, grey=colour == "grey" and not has_profile, scale=scale)
+    pixels = decode_strictly(jpeg, grey=colour == "grey" and not has_profile, scale=scale, memory=memory)
     if pixels is None:
         return _decode_other(payload, colour, need, max_pixels)
     if isinstance(pixels, Rejected):
         return pixels
     source: Pixels | Image.Image = pixels
-    if has_profile or pixels.shape[2] != (3 if colour == "rgb" else 1):
+    if memory is not None:
+        source = image_over(memory, "CMYK" if jpeg.components == 4 else "RGB")
+        source.info["icc_profile"] = jpeg.info.get("icc_profile")
+        source = convert_into(memory, source, lies_in_it=True)
+    elif has_profile or pixels.shape[2] != (3 if colour == "rgb" else 1):
         source = image_of(pixels)
         source.info["icc_profile"] = jpeg.info.get("icc_profile")
         source = convert_colour(source, colour)
@@ -194,7 +219,10 @@ def _decode_other(payload: bytes, colour: Colour, need: Need, max_pixels: int) -
     if isinstance(opened, Rejected):
         return opened
     try:
-        image, scale = _load(opened, need)
+        memory = None
+        if colour == "rgb" and need.is_all(opened.header.width, opened.header.height):
+            memory = memory_for(opened.header.width, opened.header.height)
+        image, scale, lies_in_memory = _load(opened, need, memory)
         if isinstance(image, Rejected):
             return image
         stored = image.size if scale == 1 else (opened.header.width, opened.header.height)
@@ -204,26 +232,33 @@ def _decode_other(payload: bytes, colour: Colour, need: Need, max_pixels: int) -
         has_profile = needs_profile(image.info.get("icc_profile"), image.mode)
         is_large = image.width * image.height > LARGE
         reduce = max(1, need.factor_of_means(*stored) // scale) if is_large else 1
-        converted = convert_colour(image, colour, reduce=reduce)
+        if memory is not None and image.size == memory.shape[1::-1]:
+            converted: Pixels | Image.Image = convert_into(memory, image, lies_in_it=lies_in_memory)
+        else:
+            converted = convert_colour(image, colour, reduce=reduce)
     except Exception as error:  # noqa: BLE001  # as above
         return rejection_for(error, opened.payload, opened.header.extension, opened.image)
     return _decoded(converted, opened.header, stored, scale * reduce, transpose, has_profile)
 
 
-def _load(opened: OpenedImage, need: Need) -> tuple[Image.Image | Rejected, int]:
-    """The image as stored, and the n of the scale 1/n."""
+def _load(opened: OpenedImage, need: Need, memory: Memory | None) -> tuple[Image.Image | Rejected, int, bool]:
+    """The image as stored, the n of the scale 1/n, and whether it lies in the memory."""
     image = opened.image
     if opened.header.extension == "png":
-        return _load_png(opened), 1
+        return _load_png(opened.payload, memory)
     if opened.header.extension == "gif":
-        return load_on_canvas(image), 1
+        return load_on_canvas(image), 1, False
     scale = 1
     if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile) and image.width * image.height > LARGE:
         factor = need.factor_of_means(image.width, image.height)
         scale = next((n for n in (8, 4, 2) if factor >= n), 1)
         image.reduce = scale.bit_length() - 1
+    if opened.crop is not None:
+        image.load()
+        return _cropped(image, opened.crop), scale, False
+    lies_in_memory = memory is not None and decode_into(image, memory)
     image.load()
-    return image if opened.crop is None else _cropped(image, opened.crop), scale
+    return image, scale, lies_in_memory
 
 
 def _cropped(image: Image.Image, crop: Crop) -> Image.Image:
@@ -232,12 +267,13 @@ def _cropped(image: Image.Image, crop: Crop) -> Image.Image:
     return part
 
 
-def _load_png(opened: OpenedImage) -> Image.Image | Rejected:
-    png = check_png(opened.payload)
+def _load_png(payload: bytes, memory: Memory | None) -> tuple[Image.Image | Rejected, int, bool]:
+    png = check_png(payload)
     if isinstance(png, Rejected):
-        return png
+        return png, 1, False
     image = open_strict(png)
+    lies_in_memory = memory is not None and decode_into(image, memory)
     image.load()
     if not image.last_row_is_decoded() and not rows_are_complete(png):
-        return Rejected("truncated", "its image data hold fewer rows than its header says")
-    return image
+        return Rejected("truncated", "its image data hold fewer rows than its header says"), 1, False
+    return image, 1, lies_in_memory

@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,13 +109,19 @@ def check_jpeg(payload: bytes, *, max_pixels: int) -> JpegData | Rejected:
     )
 
 
-def decode_strictly(jpeg: JpegData, *, grey: bool, scale: int) -> Pixels | Rejected | None:
-    """Pixels (height, width, 1, 3 or 4) at 1/``scale`` of the size, CMYK of four components; None: let Pillow try."""
-    space = "CMYK" if jpeg.components == 4 else "GRAY" if grey or jpeg.components == 1 else "RGB"
-    # simplejpeg takes the smallest scale whose image is not below these.
-    least = {"min_height": -(-jpeg.height // scale), "min_width": -(-jpeg.width // scale)} if scale > 1 else {}
+def decode_strictly(
+    jpeg: JpegData, *, grey: bool, scale: int, memory: Pixels | None = None
+) -> Pixels | Rejected | None:
+    """Pixels (height, width, 1, 3 or 4) at 1/``scale`` of the size, CMYK of four components; None: let Pillow try.
+
+    ``memory``: four bytes a pixel of the full size, where they are to lie: CMYK, or RGB and a byte without meaning.
+    """
+    if memory is not None:
+        space, options = "CMYK" if jpeg.components == 4 else "RGBX", {"buffer": memory.reshape(-1)}
+    else:
+        space, options = _space_and_scale(jpeg, grey, scale)
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(jpeg.payload, colorspace=space, **least)
+        pixels: Pixels = simplejpeg.decode_jpeg(jpeg.payload, colorspace=space, **options)
     except ValueError as error:
         message = str(error)
         if "remature end" in message:
@@ -122,7 +129,15 @@ def decode_strictly(jpeg: JpegData, *, grey: bool, scale: int) -> Pixels | Rejec
         if message.startswith(("Corrupt JPEG data", "Inconsistent", "Invalid SOS", "Unknown Adobe")):
             return Rejected("corrupt", message)
         return None
-    return 255 - pixels if jpeg.inverted else pixels
+    return np.subtract(255, pixels, out=pixels) if jpeg.inverted else pixels
+
+
+def _space_and_scale(
+    jpeg: JpegData, grey: bool, scale: int
+) -> tuple[str, dict[str, Any]]:  # Any: arguments of simplejpeg
+    space = "CMYK" if jpeg.components == 4 else "GRAY" if grey or jpeg.components == 1 else "RGB"
+    # simplejpeg takes the smallest scale whose image is not below these.
+    return space, {"min_height": -(-jpeg.height // scale), "min_width": -(-jpeg.width // scale)} if scale > 1 else {}
 
 
 def _segments(payload: bytes) -> list[_Segment] | Rejected:

@@ -12,7 +12,8 @@ import cykooz_resizer
 import numpy as np
 import numpy.typing as npt
 
-Pixels = npt.NDArray[np.uint8]  # (height, width, 1 or 3)
+from stoker.pipelines.images.memory import Pixels
+
 Box = tuple[float, float, float, float]  # left, top, width, height
 
 _STRIP = 1 << 22  # pixels of the source that are resized at once: 12 MiB, or 24 MiB with 16 bits

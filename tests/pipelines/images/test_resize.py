@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from stoker.pipelines.images import resize as module
-from stoker.pipelines.images.resize import Pixels, resize
+from stoker.pipelines.images.memory import Pixels
+from stoker.pipelines.images.resize import resize
 from tests.pipelines.pictures import pixels
 
 
