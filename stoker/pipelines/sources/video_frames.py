@@ -17,6 +17,7 @@ from stoker.pipelines.images.codec import Format, encode
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
+from stoker.pipelines.video.decoding.selection import FrameTimes
 from stoker.pipelines.video.frames import VideoFrame, VideoReader, check_library
 from stoker.pipelines.video.names import (
     MAX_TEXT,
@@ -29,7 +30,6 @@ from stoker.pipelines.video.names import (
     video_key,
 )
 from stoker.pipelines.video.picture import Hdr, PictureOptions
-from stoker.pipelines.video.selection import FrameTimes
 from stoker.pipelines.web.pages.licences import spdx_id
 from stoker.pipelines.web.policy import Transient
 from stoker.storage.shards.sample import Sample

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageSequence
 
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.video.selection import TimedFrame
+from stoker.pipelines.video.decoding.selection import TimedFrame
 
 _MILLISECONDS = 1000
 _MAX_FRAMES = 1_000_000

@@ -16,12 +16,13 @@ from PIL import Image
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video.animation import animated_frames
-from stoker.pipelines.video.bitstream import SEEKABLE_CODECS, coding_reader
 from stoker.pipelines.video.containers import SAFE_OPTIONS, WEBP, demuxer_of, describe_head, is_probed
-from stoker.pipelines.video.packet_runs import Packet, PacketRuns
+from stoker.pipelines.video.decoding.bitstream import SEEKABLE_CODECS, coding_reader
+from stoker.pipelines.video.decoding.packet_runs import Packet, PacketRuns
+from stoker.pipelines.video.decoding.run_decoder import RunDecoder
+from stoker.pipelines.video.decoding.selection import FrameTimes, Selection, TimedFrame
+from stoker.pipelines.video.decoding.timeline import TimeLine, dts_is_right, seems_in_decoding_order
 from stoker.pipelines.video.picture import PictureOptions, describe_frame, frame_to_image
-from stoker.pipelines.video.run_decoder import RunDecoder
-from stoker.pipelines.video.selection import FrameTimes, Selection, TimedFrame
 from stoker.pipelines.video.streams import (
     ENCRYPTED,
     MAX_PIXELS,
@@ -34,8 +35,7 @@ from stoker.pipelines.video.streams import (
     select_stream,
     time_line,
 )
-from stoker.pipelines.video.timeline import TimeLine, dts_is_right, seems_in_decoding_order
-from stoker.pipelines.video.truncation import describe_truncation
+from stoker.pipelines.video.truncation.detect import describe_truncation
 from stoker.storage.errors import StokerError
 
 _MAX_PACKETS = 20_000_000  # days of video; bounds a file that would never end

@@ -6,7 +6,7 @@ from typing import Any
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video import transport_stream
-from stoker.pipelines.video.timeline import MAX_REORDERED, TimeLine
+from stoker.pipelines.video.decoding.timeline import MAX_REORDERED, TimeLine
 
 MAX_PIXELS = 1 << 25  # of a frame: 8K fits
 ENCRYPTED = Rejected("unsupported_format", "it is encrypted")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stoker.pipelines.rejected import REASONS, Rejected
+from stoker.pipelines.video.decoding.selection import FrameTimes
 from stoker.pipelines.video.frames import VideoReader
-from stoker.pipelines.video.selection import FrameTimes
 from tests.data import SHARED, needs_shared
 from tests.pipelines.films import film
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.video.decoding.selection import FrameTimes
 from stoker.pipelines.video.frames import VideoReader
 from stoker.pipelines.video.picture import Hdr, PictureOptions
-from stoker.pipelines.video.selection import FrameTimes
 from tests.data import CASES, needs_cases
 
 BT709_TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])  # BT.2087

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stoker.pipelines.video.decoding.selection import FrameTimes
 from stoker.pipelines.video.frames import VideoReader
 from stoker.pipelines.video.picture import PictureOptions
-from stoker.pipelines.video.selection import FrameTimes
 
 RED, GREEN, BLUE, WHITE = (200, 0, 0), (0, 160, 0), (0, 0, 200), (250, 250, 250)
 

@@ -12,9 +12,9 @@ from heapq import heappop, heappush
 from itertools import chain, pairwise
 from typing import Any
 
-from stoker.pipelines.video.packet_runs import PacketRuns, Run
-from stoker.pipelines.video.selection import FrameTimes
-from stoker.pipelines.video.timeline import TimeLine
+from stoker.pipelines.video.decoding.packet_runs import PacketRuns, Run
+from stoker.pipelines.video.decoding.selection import FrameTimes
+from stoker.pipelines.video.decoding.timeline import TimeLine
 
 Frame = Any  # av.VideoFrame: PyAV is untyped to us
 

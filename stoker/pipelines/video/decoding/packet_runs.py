@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from stoker.pipelines.video.bitstream import Coding
+from stoker.pipelines.video.decoding.bitstream import Coding
 
 # Limits of one run: it is held in memory until it is known whether it can be skipped.
 _MAX_RUN_PACKETS = 2_000

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.pipelines.video.decoding.selection import FrameTimes, Selection, TimedFrame
 from stoker.pipelines.video.frames import VideoReader
-from stoker.pipelines.video.selection import FrameTimes, Selection, TimedFrame
 from tests.pipelines.films import film
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stoker.pipelines.video.decoding.selection import FrameTimes
 from stoker.pipelines.video.frames import VideoReader
-from stoker.pipelines.video.selection import FrameTimes
 from tests.pipelines.films import film, level
 
 FRAMES = 26

@@ -6,8 +6,8 @@ from typing import Any
 import av
 import pytest
 
-from stoker.pipelines.video.bitstream import Coding, coding_reader
-from tests.pipelines.video.test_run_decoder import CLOSED, OPEN, REFRESHED, moving
+from stoker.pipelines.video.decoding.bitstream import Coding, coding_reader
+from tests.pipelines.video.decoding.test_run_decoder import CLOSED, OPEN, REFRESHED, moving
 
 
 def codings(path: Path) -> list[Coding]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stoker.pipelines.video.decoding.selection import FrameTimes
 from stoker.pipelines.video.frames import VideoReader
-from stoker.pipelines.video.selection import FrameTimes
 
 X264 = "keyint=25:min-keyint=25:scenecut=0:bframes=3:b-adapt=0:log=0"
 X265 = "keyint=25:min-keyint=25:scenecut=0:bframes=4:b-adapt=0:log-level=none"

@@ -1,0 +1,1 @@
+"""Decoding as little of a video as its wanted frames need."""

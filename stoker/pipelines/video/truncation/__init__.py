@@ -1,0 +1,1 @@
+"""How videos show that they were cut off."""
