@@ -18,7 +18,7 @@ from stoker.pipelines.images.decoding import Need, decode_image
 from stoker.pipelines.images.formats import EXTENSIONS, without_junk
 from stoker.pipelines.images.opening import MAX_PIXELS as MAX_PIXELS
 from stoker.pipelines.images.opening import ImageHeader as ImageHeader
-from stoker.pipelines.images.opening import open_image
+from stoker.pipelines.images.opening import read_header
 from stoker.pipelines.images.perceptual_hash import SIDE, hash_of
 from stoker.pipelines.rejected import Rejected
 from stoker.storage.shards.sample import Sample
@@ -49,8 +49,7 @@ def trim_images(sample: Sample) -> Sample:
 
 def header_of(payload: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader | Rejected:
     """The header of an image, which is all that is read of it."""
-    opened = open_image(payload, max_pixels=max_pixels)
-    return opened if isinstance(opened, Rejected) else opened.header
+    return read_header(payload, max_pixels=max_pixels)
 
 
 def decode(

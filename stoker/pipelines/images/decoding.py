@@ -4,7 +4,7 @@ The pixels are as stored: what uses them resizes first and turns upright last, w
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,11 +22,12 @@ from stoker.pipelines.images.colour import (
 )
 from stoker.pipelines.images.containers.gif_canvas import load_on_canvas
 from stoker.pipelines.images.containers.iso_images import Crop
+from stoker.pipelines.images.containers.jpeg_xl import decode_jxl
 from stoker.pipelines.images.faults import rejection_for
 from stoker.pipelines.images.formats import extension_of, without_junk
 from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
 from stoker.pipelines.images.memory import Memory, Pixels, decode_into, image_over, memory_for, memory_of
-from stoker.pipelines.images.opening import ImageHeader, OpenedImage, open_image
+from stoker.pipelines.images.opening import ImageHeader, OpenedImage, open_image, read_header
 from stoker.pipelines.images.png import check_png, open_strict, rows_are_complete
 from stoker.pipelines.images.resize import Box
 from stoker.pipelines.rejected import Rejected
@@ -160,7 +161,7 @@ def decode_image(payload: bytes, colour: Colour, *, need: Need, max_pixels: int)
     extension = extension_of(payload)
     if isinstance(extension, Rejected):
         return extension
-    decode = _decode_jpeg if extension == "jpg" else _decode_other
+    decode = {"jpg": _decode_jpeg, "jxl": _decode_jxl}.get(extension, _decode_other)
     try:
         decoded = decode(without_junk(payload), colour, need, max_pixels)
     except Exception as error:  # noqa: BLE001  # damaged files raise OSError, SyntaxError, ValueError, TypeError, ...
@@ -200,6 +201,21 @@ def _decode_jpeg(payload: bytes, colour: Colour, need: Need, max_pixels: int) ->
         source = convert_colour(source, colour)
     header = ImageHeader("jpg", jpeg.width, jpeg.height, jpeg.mode)
     return _decoded(source, header, (jpeg.width, jpeg.height), scale, transpose_in(jpeg.info), has_profile)
+
+
+def _decode_jxl(payload: bytes, colour: Colour, need: Need, max_pixels: int) -> DecodedImage | Rejected:
+    header = read_header(payload, max_pixels=max_pixels)
+    if isinstance(header, Rejected):
+        return header
+    image = decode_jxl(payload)
+    if isinstance(image, Rejected):
+        return image
+    if isinstance(image, bytes):
+        jpeg = _decode_jpeg(image, colour, need, max_pixels)
+        return replace(jpeg, header=replace(jpeg.header, extension="jxl")) if isinstance(jpeg, DecodedImage) else jpeg
+    header, has_profile = replace(header, mode=image.mode), needs_profile(image.info.get("icc_profile"), image.mode)
+    reduce = need.factor_of_means(*image.size) if image.width * image.height > LARGE else 1
+    return _decoded(convert_colour(image, colour, reduce=reduce), header, image.size, reduce, None, has_profile)
 
 
 def _decoded(

@@ -13,12 +13,16 @@ def rejection_for(error: Exception, payload: bytes, extension: str, image: Image
     """
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning | MemoryError):
         return Rejected("too_many_pixels", str(error))
-    message = f"{type(error).__name__}: {error}"
+    message = f"{type(error).__name__}: {error}".strip()
     if "not identified" in message:  # Pillow's word for a width or height of 0
         return Rejected("corrupt", "no width or height")
     if "truncat" in message.lower() or not is_complete(payload, extension) or _tiff_ends_early(image, payload):
         return Rejected("truncated", message)
     if extension == "tif" and ("unknown" in message or "not supported" in message):
+        return Rejected("unsupported_format", message)
+    if extension == "heic" and "ecurity limit" in message:
+        return Rejected("too_many_pixels", message)
+    if extension == "heic" and "nsupported" in message:
         return Rejected("unsupported_format", message)
     if image is not None and image.info.get("compression") in _RARE_COMPRESSIONS:
         return Rejected("unsupported_format", f"TIFF with {image.info['compression']} inside")

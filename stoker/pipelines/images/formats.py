@@ -5,8 +5,11 @@ import struct
 
 from stoker.pipelines.rejected import Rejected
 
-# The formats that are decoded, by the extension of their field. AVIF needs a Pillow that was built with it.
-EXTENSIONS = ("jpg", "png", "webp", "gif", "bmp", "tif", "jp2", "avif")
+# The formats that are decoded, by the extension of their field. AVIF needs a Pillow that was built with it, HEIC and
+# JPEG XL the extra "formats".
+EXTENSIONS = ("jpg", "png", "webp", "gif", "bmp", "tif", "jp2", "avif", "heic", "jxl")
+JXL_CODESTREAM = b"\xff\x0a"
+NEEDS_EXTRA = {"heic": "HEIC", "jxl": "JPEG XL"}  # what is decoded only with the extra "formats"
 
 _MAGIC = (
     (b"\xff\xd8\xff", "jpg"),
@@ -19,11 +22,11 @@ _MAGIC = (
     (b"MM\0+", "tif"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
     (b"\xff\x4f\xff\x51", "jp2"),  # a bare code stream
+    (JXL_CODESTREAM, "jxl"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "jxl"),
 )
 # Formats that are recognised, for a clearer reject, and not decoded.
 _UNSUPPORTED = (
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
     (b"II\xbc", "JPEG XR"),
     (b"8BPS", "Photoshop"),
     (b"\0\0\1\0", "icon"),
@@ -84,7 +87,7 @@ def extension_of(payload: bytes) -> str | Rejected:
         brands = _brands(payload)
         if brands & {b"avif", b"avis"}:
             return "avif"
-        return Rejected("unsupported_format", "HEIF") if brands & set(_HEIF) else Rejected("not_an_image")
+        return "heic" if brands & set(_HEIF) else Rejected("not_an_image")
     if payload[:2] == b"BM" and _is_bitmap(payload):
         return "bmp"
     unsupported = next((name for magic, name in _UNSUPPORTED if payload.startswith(magic)), None)
@@ -95,6 +98,11 @@ def extension_of(payload: bytes) -> str | Rejected:
     if unsupported is not None:
         return Rejected("unsupported_format", unsupported)
     return Rejected("not_an_image", f"it begins {payload[:8]!r}")
+
+
+def missing_library(extension: str) -> Rejected:
+    """The reject of an image whose format needs the extra "formats", which is not installed."""
+    return Rejected("unsupported_format", f'{NEEDS_EXTRA[extension]} needs a library: pip install "stoker[formats]"')
 
 
 def is_complete(payload: bytes, extension: str) -> bool:
@@ -109,7 +117,7 @@ def is_complete(payload: bytes, extension: str) -> bool:
         return len(payload) >= int.from_bytes(payload[4:8], "little") + 8
     if extension == "bmp":
         return len(payload) >= int.from_bytes(payload[2:6], "little")
-    if extension in ("avif", "jp2") and payload[:4] != b"\xff\x4f\xff\x51":
+    if extension in ("avif", "heic", "jp2", "jxl") and payload[:2] not in (b"\xff\x4f", JXL_CODESTREAM):
         return _boxes_fit(payload)
     if extension == "jp2":
         return payload.endswith(b"\xff\xd9")

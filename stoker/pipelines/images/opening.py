@@ -21,9 +21,11 @@ from PIL import (
     features,
 )
 
+from stoker.pipelines.images.containers.heif import can_open_heif, open_heif
 from stoker.pipelines.images.containers.iso_images import Crop, clean_aperture
+from stoker.pipelines.images.containers.jpeg_xl import can_decode_jxl, read_jxl_header
 from stoker.pipelines.images.faults import rejection_for
-from stoker.pipelines.images.formats import extension_of, without_junk
+from stoker.pipelines.images.formats import extension_of, missing_library, without_junk
 from stoker.pipelines.images.png import header_alone
 from stoker.pipelines.rejected import Rejected
 
@@ -61,6 +63,7 @@ _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "bmp": BmpImagePlugin.BmpImageFile,
     "tif": TiffImagePlugin.TiffImageFile,
     "jp2": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    "heic": open_heif,
 }
 if features.check("avif"):
     from PIL import AvifImagePlugin
@@ -68,6 +71,28 @@ if features.check("avif"):
     _OPENERS["avif"] = AvifImagePlugin.AvifImageFile
 # Features that Pillow must have been built with, by extension.
 _REQUIRED_FEATURES = {"webp": "webp", "jp2": "jpg_2000", "avif": "avif"}
+
+
+def read_header(payload: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader | Rejected:
+    """The header of an image, its size within the limit. Of JPEG XL the mode is not read."""
+    if extension_of(payload) != "jxl":
+        opened = open_image(payload, max_pixels=max_pixels)
+        return opened if isinstance(opened, Rejected) else opened.header
+    if not can_decode("jxl"):
+        return missing_library("jxl")
+    header = read_jxl_header(without_junk(payload))
+    if isinstance(header, Rejected):
+        return header
+    if header.width * header.height > max_pixels:
+        return Rejected("too_many_pixels", f"{header.width}x{header.height}, at most {max_pixels} pixels are decoded")
+    if header.animated:
+        return Rejected("unsupported_format", "an animated JPEG XL, whose first frame the decoder does not give")
+    return ImageHeader("jxl", header.width, header.height, "RGB")
+
+
+def can_decode(extension: str) -> bool:
+    """Whether the package is installed that images of this format need."""
+    return {"heic": can_open_heif, "jxl": can_decode_jxl}.get(extension, lambda: True)()
 
 
 def open_image(payload: bytes, *, max_pixels: int = MAX_PIXELS) -> OpenedImage | Rejected:
@@ -78,6 +103,8 @@ def open_image(payload: bytes, *, max_pixels: int = MAX_PIXELS) -> OpenedImage |
     extension = extension_of(payload)
     if isinstance(extension, Rejected):
         return extension
+    if not can_decode(extension):
+        return missing_library(extension)
     if extension not in _OPENERS or (
         extension in _REQUIRED_FEATURES and not features.check(_REQUIRED_FEATURES[extension])
     ):

@@ -8,35 +8,39 @@ import stat
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
-from stoker.pipelines.images.formats import extension_of
+from stoker.pipelines.images.formats import extension_of, missing_library
+from stoker.pipelines.images.opening import can_decode
 from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.storage.shards.sample import Sample
 
 _IMAGES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
+    f".{suffix}"
+    for suffix in "jpg jpeg jpe jfif png webp gif bmp tif tiff avif jp2 heic heif hif jxl".split()  # noqa: SIM905
 )
 _TEXTS = frozenset((".txt", ".text", ".md", ".rst"))
 _MAX_SIDECAR = 1 << 20  # bytes
+_MAX_CHECKED = 10_000  # names of files that `stoker check` looks at
 # Keys of a .json sidecar that are copied to the record, as text.
 _SIDECAR_KEYS = ("author", "attribution", "caption", "group", "label", "language", "licence", "page_url", "title")
 
 
 @dataclass(frozen=True)
 class LocalFiles(Source):
-    """The images (jpg, png, webp, gif, bmp, tif) and texts (txt, md, rst) of a folder and its subfolders.
+    """The images (jpg, png, webp, gif, bmp, tif, avif, jp2) and texts (txt, md, rst) of a folder and its subfolders.
 
-    Files and folders whose names begin with a dot are skipped. Any other file is a candidate; it is rejected if it is
-    neither image nor text, cannot be read, is too large, or is a symbolic link that leads out of the folder. A .txt
-    beside an image of the same name is its caption; a .json there may give caption, label, title, licence, author,
-    attribution, page_url, language and group.
+    HEIC and JPEG XL need ``pip install "stoker[formats]"``. Files and folders whose names begin with a dot are skipped.
+    Any other file is a candidate; it is rejected if it is neither image nor text, cannot be read, is too large, or is a
+    symbolic link that leads out of the folder. A .txt beside an image of the same name is its caption; a .json there
+    may give caption, label, title, licence, author, attribution, page_url, language and group.
 
     Args:
         files (text): a folder, a file or a glob such as ``photos/**/*.jpg``, relative to the recipe.
@@ -93,6 +97,14 @@ class LocalFiles(Source):
         base, pattern = self._base(context)
         if next(_walk_matches(base, pattern), None) is None:
             raise self._no_files()
+
+    def describe_input(self, context: Context) -> Iterator[str]:
+        """See Source. A hint if the files need an extra that is not installed."""
+        base, pattern = self._base(context)
+        suffixes = {PurePosixPath(path).suffix.lower() for path in islice(_walk_matches(base, pattern), _MAX_CHECKED)}
+        for extension, names in (("heic", {".heic", ".heif", ".hif"}), ("jxl", {".jxl"})):
+            if suffixes & names and not can_decode(extension):
+                yield missing_library(extension).detail
 
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. The files folder by folder, so that neither all names nor all hashes are needed."""

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -198,3 +200,21 @@ def test_real_photos_all_come_out(tmp_path: Path) -> None:
     found = read(tmp_path, trusted=True, files=str(SHARED / "photos"), max_megabytes=256)
     assert len(found) == len(files)
     assert sum(candidate.rejected is None for candidate in found) > 0.8 * len(files)
+
+
+def test_check_names_the_extra_that_the_files_need(tmp_path: Path) -> None:
+    (tmp_path / "a.HEIC").write_bytes(b"x")
+    (tmp_path / "b.jxl").write_bytes(b"x")
+    script = (
+        "import sys; sys.modules['pillow_heif'] = sys.modules['pillow_jxl'] = None\n"  # as if they were not installed
+        "from pathlib import Path; from tests.fakes import context\n"
+        "from stoker.pipelines.sources.local_files import LocalFiles\n"
+        "print(*LocalFiles(files='.').describe_input(context(Path(sys.argv[1]))), sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, cwd=Path(__file__).parents[3]
+    )
+    assert done.stdout.splitlines() == [
+        'HEIC needs a library: pip install "stoker[formats]"',
+        'JPEG XL needs a library: pip install "stoker[formats]"',
+    ], done.stderr

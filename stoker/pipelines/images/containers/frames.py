@@ -122,4 +122,5 @@ _COUNTERS: dict[str, Callable[[bytes], int]] = {
     "png": _frames_of_png,
     "tif": _pages_of_tiff,
     "avif": count_images,
+    "heic": count_images,
 }
