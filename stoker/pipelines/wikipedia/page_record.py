@@ -8,6 +8,7 @@ from typing import Any
 from stoker.pipelines.wikipedia.export_xml import DumpPage
 from stoker.pipelines.wikipedia.site import SiteInfo
 from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale, plain_text
+from stoker.pipelines.wikipedia.wikitext.lines import chunks
 
 # Texts of Wikimedia's wikis are under version 4.0 of the licence since the Terms of Use of this day, before under 3.0.
 # Source: Wikimedia Foundation, "Terms of Use", version in force from 7 June 2023, section 7 "Licensing of Content".
@@ -60,8 +61,9 @@ def without_comments(wikitext: str) -> str:
     """Wikitext without its HTML comments, the last of which may be open."""
     if "<!--" not in wikitext:
         return wikitext
-    first, *others = wikitext.split("<!--")
-    return first + "".join(other.partition("-->")[2] for other in others)
+    pieces = wikitext.split("<!--")
+    pieces[1:] = [piece.partition("-->")[2] for piece in pieces[1:]]
+    return "".join(pieces)
 
 
 def headings(wikitext: str, locale: WikiLocale) -> list[str]:
@@ -71,14 +73,15 @@ def headings(wikitext: str, locale: WikiLocale) -> list[str]:
     ['Uses', 'Solder']
     """
     found = []
-    for match in _HEADING.finditer(f"\n{wikitext}\n"):
-        heading = match[2].strip()
-        if _MARKUP.search(heading):
-            heading = " ".join(plain_text(heading, locale).split())
-        if heading:
-            found.append(heading)
-        if len(found) == _MAX_NAMES:
-            break
+    for chunk in chunks([wikitext]):
+        for match in _HEADING.finditer(f"\n{chunk}\n"):
+            heading = match[2].strip()
+            if _MARKUP.search(heading):
+                heading = " ".join(plain_text(heading, locale).split())
+            if heading:
+                found.append(heading)
+            if len(found) == _MAX_NAMES:
+                return found
     return found
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stoker.pipelines.wikipedia.wikitext.emphasis import BOUNDARY
-from stoker.pipelines.wikipedia.wikitext.lines import close_gaps, strip_line_markup
+from stoker.pipelines.wikipedia.wikitext.lines import chunks, strip_lines
 from stoker.pipelines.wikipedia.wikitext.names import CODES, REDIRECT_WORDS
 from stoker.pipelines.wikipedia.wikitext.namespaces import (
     ENGLISH_CATEGORIES,
@@ -25,17 +25,20 @@ from stoker.pipelines.wikipedia.wikitext.namespaces import (
     namespaces_of,
     normalise_namespace,
 )
-from stoker.pipelines.wikipedia.wikitext.tags import GAP, SOFT_BREAK, decode_entities, strip_tags
+from stoker.pipelines.wikipedia.wikitext.tags import GAP, SOFT_BREAK, strip_tags
 from stoker.pipelines.wikipedia.wikitext.templates import normalise_name, render_list_item, render_template
 from stoker.pipelines.wikipedia.wikitext.variants import choose_variants, variants_of
 
 UNCLOSED = "\x01"  # marks where a template opens, in case it is never closed
 _MAX_DEPTH = 48  # of nested brackets; MediaWiki gives up at 40
+_MAX_STACK = 4096  # open brackets; those beyond are only counted
 
 # A link or template without another inside is one token. Possessive quantifiers ([^…]*+) never backtrack.
 _SIMPLE = r"\[\[[^\[\]{}|:#\n]*+(?:\|[^\[\]{}\n]*+)?+\]\]|\{\{[^{}\[\]]*+\}\}|\[\[|\]\]|\{\{|\}\}"
 _BRACKETS = re.compile(rf"({_SIMPLE})")
 _BRACKETS_AND_TABLES = re.compile(rf"({_SIMPLE}|\n[ \t:*#]*+\{{\||\n[ \t]*+\|\}}(?!\}}))")
+_STRETCH = 1 << 18  # characters of which the tokens are held
+_ORDINARY = re.compile(r"[^\[\]{}|\s:;*#]")  # before it the text may be split: no bracket or mark of a list goes on
 _REDIRECT = re.compile(r"\s*#([^\s\[#]{2,40})\s*:?\s*\[\[[^\[\]\n]{1,512}\]\]")
 _LIST_MARKS = frozenset("*#:")
 _CLOSERS = {"[[": "]]", "{{": "}}", "{|": ""}
@@ -90,10 +93,11 @@ def plain_text(
     text = strip_tags(_without_controls(wikitext))
     if locale.variant and "-{" in text:
         text = choose_variants(text, locale.variant)
-    text = _BracketPass(locale, tables, dropped).run("\n" + text)
-    if locale.variant and "-{" in text:  # those that hold templates
-        text = choose_variants(text, locale.variant)
-    return decode_entities(close_gaps(strip_line_markup(text)))
+    pieces = _BracketPass(locale, tables, dropped).run(text)
+    if locale.variant and "-{" in (text := "".join(pieces)):  # those that hold templates
+        pieces = [choose_variants(text, locale.variant)]
+    del text
+    return strip_lines(list(chunks(pieces)))
 
 
 def redirect_target(wikitext: str) -> str | None:
@@ -135,14 +139,33 @@ class _BracketPass:
         self.dropped = dropped
         self.out: list[str] = []
         self.stack: list[tuple[str, int]] = []  # open brackets, and where in ``out`` their contents begin
+        self.merged = 0  # up to this index ``out`` is merged
+        self.ignored = 0  # brackets that are open and not on the stack, for it is full
         self.open = {"[[": 0, "{{": 0, "{|": 0}  # how many of each kind are on the stack
 
-    def run(self, text: str) -> str:
+    def run(self, text: str) -> list[str]:
+        """The text after a newline, in pieces."""
         pattern = _BRACKETS
         if "{|" in text:
             pattern = _BRACKETS_AND_TABLES
             text = text.replace(f"{SOFT_BREAK}{{|", "\n{|").replace(f"{SOFT_BREAK}|}}", "\n|}")
-        pieces = pattern.split(text)
+        start = 0
+        while start < len(text):  # a long page is split a stretch at a time: tokens take ten times the text's memory
+            ordinary = _ORDINARY.search(text, start + _STRETCH, start + 2 * _STRETCH)
+            stop = ordinary.start() if ordinary is not None else start + 2 * _STRETCH
+            self._run(pattern.split("\n" + text[:stop] if start == 0 else text[start:stop]))
+            self._merge()
+            start = stop
+        return self.out or ["\n"]
+
+    def _merge(self) -> None:
+        """Join what the innermost open bracket holds since the last call, for small pieces take much memory."""
+        start = max(self.merged, self.stack[-1][1] if self.stack else 0)
+        self.out[start:] = ["".join(self.out[start:])]
+        self.merged = len(self.out)
+
+    def _run(self, pieces: list[str]) -> None:
+        """One stretch of the text, split into text and tokens alternately."""
         out, open_counts = self.out, self.open
         out.append(pieces[0])
         dropped_tables = not self.tables
@@ -169,10 +192,12 @@ class _BracketPass:
             else:
                 self._close("{|")
             out.append(after)
-        return "".join(out)
 
     def _push(self, kind: str) -> None:
         self.out.append(UNCLOSED if kind == "{{" else "\n" if kind == "{|" else "")
+        if len(self.stack) == _MAX_STACK:
+            self.ignored += 1
+            return
         self.stack.append((kind, len(self.out)))
         self.open[kind] += 1
 
@@ -182,6 +207,9 @@ class _BracketPass:
         Brackets still open inside it were never closed: their contents stay as text. A closing bracket without an
         opening one is text, too; the end of a table is not.
         """
+        if self.ignored:
+            self.ignored -= 1
+            return ""
         if not self.open[kind]:
             self.out.append(_CLOSERS[kind])
             return ""
@@ -203,6 +231,7 @@ class _BracketPass:
             else:
                 rendered = self._template(body.replace(UNCLOSED, ""), out[start - 2])
         del out[start - 1 :]
+        self.merged = min(self.merged, start - 1)
         out.append(rendered)
         return body
 

@@ -3,8 +3,9 @@
 import re
 
 BOUNDARY = "\x04"  # stands where a removed bracket or tag kept two runs of apostrophes apart
-_RUN = re.compile(r"(''+)")  # as '{2,}, but with two literal characters to search for: ten times as fast
-_BOLD, _BOTH = 3, 5  # apostrophes
+_RUN = re.compile(r"''+")  # as '{2,}, but with two literal characters to search for: ten times as fast
+_BOTH = 5  # apostrophes
+_MAX_PIECES = 4096  # of text that are held one by one
 
 
 def strip_emphasis(text: str) -> str:
@@ -19,44 +20,64 @@ def strip_emphasis(text: str) -> str:
     """
     if "''" not in text:
         return text.replace(BOUNDARY, "")
-    pieces = _RUN.split(text)  # text and runs alternately
-    first, bolds, italics = 1, 0, 0  # index of the line's first run; how many runs mark bold, and italic
-    bold_runs: list[int] = []  # indices of the line's bold marks
-    for index in range(1, len(pieces), 2):
-        length = len(pieces[index])
+    apostrophes = _find_apostrophes(text)
+    parts: list[str] = []
+    pieces: list[str] = []
+    end = 0  # of the run before
+    for match in _RUN.finditer(text):
+        start, stop = match.span()
+        length = stop - start
+        pieces.append(text[end:start])
+        end = stop
+        if length > 3 or start in apostrophes:
+            pieces.append("'" * ((length == 4) + max(0, length - _BOTH) + (start in apostrophes)))
+        if len(pieces) > _MAX_PIECES:
+            parts.append("".join(pieces))
+            pieces.clear()
+    return "".join([*parts, *pieces, text[end:]]).replace(BOUNDARY, "")
+
+
+def _find_apostrophes(text: str) -> set[int]:
+    """Where the bold marks begin that are an apostrophe and an italic mark, at most one a line."""
+    found: set[int] = set()
+    begin = end = 0  # of the line; of the run before
+    bolds = italics = 0  # how many runs of the line mark bold, and italic
+    for match in _RUN.finditer(text):
+        start, stop = match.span()
+        if (line := text.rfind("\n", end, start)) >= 0:
+            if bolds % 2 and italics % 2:
+                found.add(_apostrophe_in(text, begin, end))
+            begin, bolds, italics = line + 1, 0, 0
+        length = stop - start
         if length == 2:
             italics += 1
-            pieces[index] = ""
-        elif length <= 4:
-            bolds += 1
-            bold_runs.append(index)
-            pieces[index] = "'" if length == 4 else ""
         else:
-            bolds, italics = bolds + 1, italics + 1
-            pieces[index] = "'" * (length - _BOTH)
-        if index + 2 == len(pieces) or "\n" in pieces[index + 1]:
-            if bolds % 2 and italics % 2 and bold_runs:
-                pieces[_apostrophe_among(pieces, bold_runs, first)] += "'"
-            first, bolds, italics = index + 2, 0, 0
-            bold_runs.clear()
-    return "".join(pieces).replace(BOUNDARY, "")
+            bolds += 1
+            italics += length > 4
+        end = stop
+    if bolds % 2 and italics % 2:
+        found.add(_apostrophe_in(text, begin, end))
+    return found
 
 
-def _apostrophe_among(pieces: list[str], bold_runs: list[int], first: int) -> int:
-    """The bold mark that is an apostrophe and an italic mark.
+def _apostrophe_in(text: str, begin: int, end: int) -> int:
+    """Where the bold mark of a line begins that is an apostrophe and an italic mark; -1 if it has none.
 
     The first one after a word of one letter, else the first after a longer word, else the first after a space.
     """
-    after_word = after_space = 0
-    for index in bold_runs:
-        before = pieces[index - 1]
-        if index == first:  # what stands in earlier lines does not count
-            before = before[before.rfind("\n") + 1 :]
-        before = (before.replace(BOUNDARY, "") if BOUNDARY in before[-3:] else before) + pieces[index]
-        if before[-1:] == " ":
-            after_space = after_space or index
-        elif before[-2:-1] == " ":
-            return index
-        else:
-            after_word = after_word or index
-    return after_word or after_space
+    after_word = after_space = -1
+    for match in _RUN.finditer(text, begin, end):
+        start, stop = match.span()
+        if stop - start in (3, 4):
+            before = text[max(begin, start - 3) : start]
+            if BOUNDARY in before:
+                before = text[begin:start].replace(BOUNDARY, "")
+            before += "'" * (stop - start - 3)
+            if before[-1:] == " ":
+                after_space = start if after_space < 0 else after_space
+            elif before[-2:-1] == " ":
+                return start
+            else:
+                after_word = start if after_word < 0 else after_word
+        begin = stop
+    return after_word if after_word >= 0 else after_space

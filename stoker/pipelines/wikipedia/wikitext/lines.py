@@ -1,11 +1,12 @@
 """The passes over lines of wikitext: emphasis, headings and lists, and the gaps that removed parts left."""
 
 import re
+from collections.abc import Iterator
 
 from stoker.pipelines.wikipedia.wikitext.emphasis import BOUNDARY, strip_emphasis
-from stoker.pipelines.wikipedia.wikitext.tags import GAP, SOFT_BREAK
+from stoker.pipelines.wikipedia.wikitext.tags import GAP, SOFT_BREAK, decode_entities
 
-_HEADING = "\x03"  # begins a heading's line, before its level: ``close_gaps`` drops headings without text
+_HEADING = "\x03"  # begins a heading's line, before its level: ``strip_lines`` drops headings without text
 _UNCLOSED_LINE = re.compile(f"\x01[^\n{SOFT_BREAK}]*")
 _EXTERNAL = re.compile(r"\[(?:https?:|ftp:|ftps:|mailto:|news:|irc:|//)[^\s\[\]<>\"]*+[ \t]*+([^\[\]\n]*+)\]")
 _MAGIC = re.compile(r"__[^\s_a-z]++(?:_[^\s_a-z]++)*+__")
@@ -19,10 +20,37 @@ _SPACE_RUN = re.compile("   *")  # two spaces or more
 _SPACES = ("\xa0", "\u2009", "\u202f", "\u200a", "\u2002", "\u2003", "&nbsp;", "&thinsp;", "&#160;")
 
 
+_CHUNK = 1 << 18  # characters
+
+
+def chunks(pieces: list[str]) -> Iterator[str]:
+    """The text of pieces in chunks that end before a new line: a long page is worked on a chunk at a time.
+
+    One character of four bytes makes each character of its string as large, so in one piece such a page is large. The
+    pieces are taken out of their list.
+    """
+    pending: list[str] = []
+    size = 0
+    if sum(map(len, pieces)) <= _CHUNK:
+        pending, pieces = pieces, []
+    pieces.reverse()
+    while pieces:
+        piece, start = pieces.pop(), 0
+        while size + len(piece) - start > _CHUNK:
+            stop = piece.find("\n", start + max(0, _CHUNK - size))
+            if stop < 0:
+                break
+            yield "".join([*pending, piece[start:stop]])
+            pending, size, start = [], 0, stop
+        pending.append(piece[start:])
+        size += len(piece) - start
+    yield "".join(pending)
+
+
 def strip_line_markup(text: str) -> str:
     """The text without markup at the beginnings of lines, emphasis, external links and magic words.
 
-    ``text`` begins with a newline. Headings become lines of ``_HEADING``, level and title, for ``close_gaps``.
+    ``text`` begins with a newline. Headings become lines of ``_HEADING``, level and title, for ``strip_lines``.
     """
     if "\x01" in text:
         text = _UNCLOSED_LINE.sub("", text)
@@ -66,36 +94,46 @@ def _heading(match: re.Match[str]) -> str:
     return f"\n{_HEADING}{level}{title.strip()}"
 
 
-def close_gaps(text: str) -> str:
-    """The text with its gaps closed, single spaces and blank lines, and without headings that have no text."""
+def strip_lines(page: list[str]) -> str:
+    """The text without line markup, gaps and headings that have no text, with single spaces, blank lines and entities.
+
+    ``page``: chunks that each begin with a newline; they are taken out.
+    """
+    parts: list[str] = []
+    # The page is read from its end: is there text below, up to the next heading; that heading's level; a blank line.
+    has_text, next_level, blank = False, 0, False
+    while page:
+        kept: list[str] = []
+        for line in reversed(_close_gaps(strip_line_markup(page.pop()))[1:].split("\n")):
+            line = line.strip(" \t")
+            if not line:
+                blank = True
+                continue
+            if line[0] == _HEADING:
+                level = int(line[1])
+                if not has_text and next_level <= level:
+                    continue
+                has_text, next_level, line = False, level, line[2:]
+                if not line:
+                    continue
+            else:
+                has_text = True
+            if blank and (kept or parts):
+                kept.append("")
+            blank = False
+            kept.append(line)
+        if kept:
+            parts.append(decode_entities("\n".join(reversed(kept))))
+    return "\n".join(reversed(parts))
+
+
+def _close_gaps(text: str) -> str:
     for space in _SPACES:
         if space in text:
             text = text.replace(space, " ")
     if GAP in text:
         text = _join_at_gaps(_GAPS.sub(GAP, text).split(GAP))
-    text = _SPACE_RUN.sub(" ", text)
-    kept: list[str] = []
-    # The page is read from its end: is there text below, up to the next heading; that heading's level; a blank line.
-    has_text, next_level, blank = False, 0, False
-    for line in reversed(text.split("\n")):
-        line = line.strip(" \t")
-        if not line:
-            blank = True
-            continue
-        if line[0] == _HEADING:
-            level = int(line[1])
-            if not has_text and next_level <= level:
-                continue
-            has_text, next_level, line = False, level, line[2:]
-            if not line:
-                continue
-        else:
-            has_text = True
-        if blank and kept:
-            kept.append("")
-        blank = False
-        kept.append(line)
-    return "\n".join(reversed(kept))
+    return _SPACE_RUN.sub(" ", text)
 
 
 def _join_at_gaps(pieces: list[str]) -> str:

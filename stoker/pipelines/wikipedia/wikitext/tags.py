@@ -6,7 +6,7 @@ from html.entities import html5
 
 from stoker.pipelines.wikipedia.wikitext.emphasis import BOUNDARY
 
-GAP = "\x02"  # marks where something was removed from a line, for ``lines.close_gaps``
+GAP = "\x02"  # marks where something was removed from a line, for ``lines.strip_lines``
 SOFT_BREAK = "\x0b"  # a new line that a tag makes: for bold and italic marks the line goes on. str.strip() takes it off
 
 
@@ -146,9 +146,10 @@ class _TagPass:
             position += 4
         if closer is not None:
             return closer.end()
-        end = self.text.find("\n", match.end())
-        following = self.text.find("<ref", match.end(), end if end >= 0 else len(self.text))
-        return following if following >= 0 else end if end >= 0 else len(self.text)
+        following = self.text.find("<ref", match.end())  # first: many of them on a line each search to the next alone
+        stop = following if following >= 0 else len(self.text)
+        end = self.text.find("\n", match.end(), stop)
+        return end if end >= 0 else stop
 
     def _literal(self, name: str, content: str) -> None:
         """Append the contents of a tag, protected from later passes."""

@@ -1,7 +1,7 @@
 """Templates and parser functions as the text that a reader of the page sees.
 
 A template that is not known here becomes a GAP: infoboxes, footnotes, citations and navigation are no prose.
-``lines.close_gaps`` then removes the brackets and spaces around it.
+``lines.strip_lines`` then removes the brackets and spaces around it.
 """
 
 import re
