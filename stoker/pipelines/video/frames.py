@@ -189,8 +189,12 @@ class VideoReader:
             if selection.done:
                 break
         else:
-            if frame is not None and (last := selection.finish(_duration(frame, self.length, stream, line))):
-                yield last
+            if frame is not None:
+                left = None if decoder.end is None else decoder.end - self.length
+                shown = _duration(frame, self.length, stream, line) if left is None else left
+                self.length += left or 0
+                if (last := selection.finish(shown)) is not None:
+                    yield last
         self._cut_at, self._finished = selection.cut_at, not selection.done
 
     def _rejection_for(self, error: Exception, demuxer: str) -> Rejected:

@@ -6,8 +6,7 @@ pictures without references to them. Codecs whose headers are not read here go b
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 # Codecs whose decoders can begin at any key frame. With others (GIF) the container may flag every frame as a key.
 SEEKABLE_CODECS = frozenset(
@@ -20,8 +19,7 @@ _MAX_UNITS = 100_000  # NAL units of a packet
 Packet = Any  # av.Packet: PyAV is untyped to us
 
 
-@dataclass(frozen=True, slots=True)
-class Coding:
+class Coding(NamedTuple):
     """What one packet holds.
 
     ``restarts``: later pictures, in order of presentation, decode without earlier packets.
@@ -75,8 +73,12 @@ def _units(data: bytes, length: int) -> Iterator[bytes]:
 
 def _is_sound(unit: bytes) -> bool:
     """Whether a NAL unit's first bit and its codes are possible ones."""
+    if not unit or unit[0] > 127:
+        return False
+    if b"\0\0" not in unit:
+        return True
     unit = unit.rstrip(b"\0")
-    return bool(unit) and unit[0] < 128 and not any(code in unit for code in (b"\0\0\0", b"\0\0\1", b"\0\0\2"))
+    return bool(unit) and b"\0\0\0" not in unit and b"\0\0\1" not in unit and b"\0\0\2" not in unit
 
 
 def _h264(units: Iterator[bytes], is_key: bool) -> Coding:

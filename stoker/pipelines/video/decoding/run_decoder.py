@@ -16,6 +16,8 @@ from stoker.pipelines.video.decoding.packet_runs import PacketRuns, Run
 from stoker.pipelines.video.decoding.selection import FrameTimes
 from stoker.pipelines.video.decoding.timeline import TimeLine
 
+_MAX_RUNS_BEFORE = 8
+
 Frame = Any  # av.VideoFrame: PyAV is untyped to us
 
 
@@ -42,20 +44,21 @@ class RunDecoder:
     times: FrameTimes
     decoded: int = 0  # frames
     damaged: int = 0  # packets that do not decode
+    end: Fraction | None = None  # seconds of the last frame, if it was left out
     _last_damaged: int = -1  # place of the last one among the video's packets
     _expected: list[int] = field(default_factory=list)  # a heap: time stamps of packets whose frames are to come
     _given: int | None = None  # time stamp of the last frame
+    _before: list[Run] = field(default_factory=list)  # where to begin if the next run is to be decoded again
     _clean: bool = True  # all frames came as expected
     _parted: bool = False  # the decoder was emptied, and begins anew at the next run
 
     def frames(self, runs: Iterable[Run]) -> Iterator[Frame]:
         """The wanted frames, others and the last one, in order; no frame that is left out is on screen when wanted."""
-        before: Run | None = None
         whole = False  # decode all, until a run is without a fault
         for run, after in pairwise(chain(runs, [None])):
             assert run is not None  # only the last one of the pairs ends with None
-            if whole or not run.restarts:
-                # Without a restart nothing could be decoded again, so nothing is left out.
+            can_redo = self._find_base()
+            if whole or not run.restarts or not can_redo:
                 self._clean = True
                 yield from self._decode(run, range(len(run.packets)))
                 whole = whole and not self._clean
@@ -63,9 +66,24 @@ class RunDecoder:
                 try:
                     yield from self._decode_wanted(run, after)
                 except _UnexpectedFrames:
-                    yield from self._decode_again(before, run)
+                    yield from self._decode_again(run)
                     whole = True
-            before = run
+            self._before.append(run)
+
+    def _find_base(self) -> bool:
+        """Whether the next run can be decoded again, from its own or an earlier key frame. Forget what is older."""
+        if self._parted or self._given is None:
+            self._before = [run for run in self._before[-1:] if run.restarts]
+            return True
+        for place in range(len(self._before) - 1, -1, -1):
+            run = self._before[place]
+            # The decoder may hold frames back of several short runs. Those before this one were given.
+            if run.restarts and run.packets[0].pts <= self._given:
+                self._before = self._before[place:]
+                return True
+        if len(self._before) >= _MAX_RUNS_BEFORE:
+            self._before = []
+        return False
 
     def _decode_wanted(self, run: Run, after: Run | None) -> Iterator[Frame]:
         begin = 0
@@ -75,7 +93,7 @@ class RunDecoder:
         places, parts = self._plan(run, after)
         yield from self._decode(run, [place for place in places if place >= begin], strict=True)
         if parts and not self._parted:
-            yield from self._check(self.codec.decode(None), strict=True)
+            yield from self._check(self._drain(), strict=bool(run.codings))
             if self._expected and run.codings:
                 raise _UnexpectedFrames
             self._part()
@@ -89,16 +107,26 @@ class RunDecoder:
         if following and following[0] <= run.stamps[-1]:
             return every, False
         wanted = self.times.wanted(run.stamps + following, self.line.base, self.line.start or Fraction(0))
-        if not following:
+        end = None if following else self._unwanted_end(run, run.stamps[-1])
+        if not following and end is None:
             wanted.add(run.stamps[-1])
-        parts = after is not None and after.restarts and wanted.isdisjoint(following)
+        parts = end is not None or (after is not None and after.restarts and wanted.isdisjoint(following))
         if not all(coding.sound for coding in run.codings):
-            return every, parts  # damage of what is left out is to be told, too
+            return every, parts and end is None  # damage of what is left out is to be told, too
+        self.end = end
         needed = [place for place in every if self._is_needed(run, place, wanted)]
         if parts:
             last = max((place for place in needed if run.packets[place].pts in wanted), default=-1)
             needed = [place for place in needed if place <= max(last, run.required - 1)]
         return needed, parts
+
+    def _unwanted_end(self, run: Run, stamp: int) -> Fraction | None:
+        """Seconds of the video's last frame, None if it may be on screen at a wanted time."""
+        last = next(packet for packet in run.packets if packet.size and packet.pts == stamp)
+        begin = self.line.seconds(stamp)
+        # Decoding tells how long it is shown: as long as its packet says, or by the rate, maybe with a field repeated.
+        shown = max(self.line.frame_s, last.duration * self.line.base) if last.duration else 2 * self.line.frame_s
+        return begin if self.times.at(self.times.first_from(begin)) >= begin + shown else None
 
     def _is_needed(self, run: Run, place: int, wanted: set[int]) -> bool:
         packet = run.packets[place]
@@ -107,9 +135,10 @@ class RunDecoder:
         coding = run.codings[place]
         return not coding.disposable or coding.layer < self.runs.highest_layer
 
-    def _decode_again(self, before: Run | None, run: Run) -> Iterator[Frame]:
-        """The frames behind the last one that was given, with those of the run before that were left out."""
-        given, again = self._given, [run] if before is None or not before.restarts else [before, run]
+    def _decode_again(self, run: Run) -> Iterator[Frame]:
+        """The frames behind the last one that was given, with those of the runs before that were left out."""
+        self.end = None
+        given, again = self._given, [*self._before, run]
         is_behind = given is None or all(given not in (part.stamps or ()) for part in again)
         self._part()
         for part in again:
@@ -118,6 +147,15 @@ class RunDecoder:
                     is_behind = True
                     yield frame
                 is_behind = is_behind or frame.pts == given
+
+    def _drain(self) -> list[Frame]:
+        """The frames that the decoder holds back."""
+        try:
+            return list(self.codec.decode(None))
+        except EOFError:  # the last packet, which says that none follows, was decoded already
+            return []
+        except self.errors:
+            raise _UnexpectedFrames from None
 
     def _part(self) -> None:
         self.codec.flush_buffers()

@@ -107,6 +107,11 @@ class TimeLine:
             self.start += max(0, min(stamp - self._first_dts, self._reordered * self._step(None))) * self.base
         self.first = self.seconds(stamp)
 
+    @property
+    def frame_s(self) -> Fraction:
+        """Seconds of a frame by the stream's rate, at least a millisecond."""
+        return max(self._ticks * self.base, Fraction(1, 1000))
+
     def seconds(self, stamp: int) -> Fraction:
         """A corrected stamp in seconds from the container's start."""
         return stamp * self.base - (self.start or 0)
