@@ -5,7 +5,7 @@ The pixels are as stored: what uses them resizes first and turns upright last, w
 
 import threading
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, Jpeg2KImagePlugin
@@ -29,6 +29,10 @@ from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
 from stoker.pipelines.images.memory import Memory, Pixels, decode_into, image_over, memory_for, memory_of
 from stoker.pipelines.images.opening import ImageHeader, OpenedImage, open_image, read_header
 from stoker.pipelines.images.png import check_png, open_strict, rows_are_complete
+from stoker.pipelines.images.process import pool
+from stoker.pipelines.images.process.budget import ALWAYS, fault_of_size, is_for_process, jpeg_is_for_process
+from stoker.pipelines.images.process.child import serve
+from stoker.pipelines.images.process.messages import Message, fields_of, message_of
 from stoker.pipelines.images.resize import Box
 from stoker.pipelines.rejected import Rejected
 
@@ -162,6 +166,8 @@ def decode_image(payload: bytes, colour: Colour, *, need: Need, max_pixels: int)
     if isinstance(extension, Rejected):
         return extension
     decode = {"jpg": _decode_jpeg, "jxl": _decode_jxl}.get(extension, _decode_other)
+    if extension in ALWAYS and _memory_of_process is None:
+        decode = _decode_in_process
     try:
         decoded = decode(without_junk(payload), colour, need, max_pixels)
     except Exception as error:  # noqa: BLE001  # damaged files raise OSError, SyntaxError, ValueError, TypeError, ...
@@ -169,6 +175,34 @@ def decode_image(payload: bytes, colour: Colour, *, need: Need, max_pixels: int)
     if isinstance(decoded, DecodedImage) and not decoded.is_large:
         _cache.last = (payload, options, decoded)
     return decoded
+
+
+_memory_of_process: int | None = None  # bytes that an image may take here, if this is a decoder process
+
+
+def _decode_in_process(payload: bytes, colour: Colour, need: Need, max_pixels: int) -> DecodedImage | Rejected:
+    """The same from a decoder process, where the image may take more memory, and may crash the decoder."""
+    task = {"colour": colour, "need": [need.size, need.decoding, need.of_longer], "max_pixels": max_pixels}
+    message = pool.call(task, payload)
+    fields = message if isinstance(message, Rejected) else fields_of(message)
+    return fields if isinstance(fields, Rejected) else DecodedImage(**fields)
+
+
+def serve_decoding(*, cpu_s: int, memory: int) -> None:
+    """In a decoder process: decode what comes. See ``process.child.serve``."""
+    global _memory_of_process
+    _memory_of_process = memory
+
+    def decode(task: dict[str, Any], payload: bytes) -> Message:  # Any: JSON
+        need = Need(*task["need"])
+        try:
+            decoded = decode_image(payload, task["colour"], need=need, max_pixels=task["max_pixels"])
+            _cache.last = None
+            return message_of(decoded)
+        except MemoryError as error:
+            return message_of(rejection_for(error, payload, ""))
+
+    serve(decode, cpu_s=cpu_s, memory=memory)
 
 
 def _decode_jpeg(payload: bytes, colour: Colour, need: Need, max_pixels: int) -> DecodedImage | Rejected:
@@ -184,6 +218,8 @@ def _decode_jpeg(payload: bytes, colour: Colour, need: Need, max_pixels: int) ->
     is_all = scale == 1 and need.is_all(jpeg.width, jpeg.height)
     if colour == "rgb" and is_all and not (has_profile and jpeg.components == 1):
         memory = memory_for(jpeg.width, jpeg.height)
+    if _memory_of_process is None and jpeg_is_for_process(jpeg, scale, all_pixels=memory is not None):
+        return _decode_in_process(payload, colour, need, max_pixels)
     # Grey is the luminance as stored, unless a colour profile gives it another meaning.
     pixels = decode_strictly(jpeg, grey=colour == "grey" and not has_profile, scale=scale, memory=memory)
     if pixels is None:
@@ -234,6 +270,8 @@ def _decode_other(payload: bytes, colour: Colour, need: Need, max_pixels: int) -
     opened = open_image(payload, max_pixels=max_pixels)
     if isinstance(opened, Rejected):
         return opened
+    if _memory_of_process is None and is_for_process(opened):
+        return _decode_in_process(payload, colour, need, max_pixels)
     try:
         memory = None
         if colour == "rgb" and need.is_all(opened.header.width, opened.header.height):
@@ -269,6 +307,9 @@ def _load(opened: OpenedImage, need: Need, memory: Memory | None) -> tuple[Image
         factor = need.factor_of_means(image.width, image.height)
         scale = next((n for n in (8, 4, 2) if factor >= n), 1)
         image.reduce = scale.bit_length() - 1
+    fault = fault_of_size(opened, scale, _memory_of_process) if _memory_of_process is not None else None
+    if fault is not None:
+        return fault, scale, False
     if opened.crop is not None:
         image.load()
         return _cropped(image, opened.crop), scale, False

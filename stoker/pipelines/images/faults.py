@@ -7,13 +7,15 @@ from stoker.pipelines.rejected import Rejected
 
 
 def rejection_for(error: Exception, payload: bytes, extension: str, image: Image.Image | None = None) -> Rejected:
-    """``too_many_pixels``, ``truncated``, ``unsupported_format`` or ``corrupt``, with the decoder's message.
+    """``too_many_pixels``, ``too_large``, ``truncated``, ``unsupported_format`` or ``corrupt``, with a message.
 
     ``image``: what was opened, if its header could be read.
     """
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning | MemoryError):
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return Rejected("too_many_pixels", str(error))
     message = f"{type(error).__name__}: {error}".strip()
+    if isinstance(error, MemoryError) or "out of memory" in message.lower():
+        return Rejected("too_large", f"decoding takes more memory than it may: {message}")
     if "not identified" in message:  # Pillow's word for a width or height of 0
         return Rejected("corrupt", "no width or height")
     if "truncat" in message.lower() or not is_complete(payload, extension) or _tiff_ends_early(image, payload):

@@ -49,6 +49,7 @@ class JpegData:
     strict: bool
     inverted: bool  # CMYK as Adobe writes it
     info: dict[str, bytes]
+    coefficients: int = 0  # that the decoder keeps, because they come in several scans
 
     @property
     def mode(self) -> str:
@@ -106,6 +107,7 @@ def check_jpeg(payload: bytes, *, max_pixels: int) -> JpegData | Rejected:
         strict=marker not in _LOSSLESS and precision == 8,
         inverted=components == 4 and adobe is not None,
         info=_info(segments, payload),
+        coefficients=0 if _is_one_scan(scans, frame, marker) else _coefficients(frame),
     )
 
 
@@ -222,7 +224,7 @@ def _fault_of_scans(scans: bytes, frame: bytes, marker: int, *, max_work: int) -
 
     ``too_many_pixels`` if to decode all scans is as much work as ``max_work`` pixels.
     """
-    if marker not in _PROGRESSIVE and len(scans) > 4 and scans[4] == frame[5]:
+    if _is_one_scan(scans, frame, marker):
         return None  # one scan of all components; simplejpeg tells whether it is whole
     # The lowest bit that was sent, by component and coefficient; a sequential scan sends all at once.
     missing = {frame[6 + 3 * component]: [1] * 64 for component in range(frame[5])}
@@ -244,9 +246,22 @@ def _fault_of_scans(scans: bytes, frame: bytes, marker: int, *, max_work: int) -
     return None
 
 
+def _is_one_scan(scans: bytes, frame: bytes, marker: int) -> bool:
+    """Whether the first scan has all components whole."""
+    return marker not in _PROGRESSIVE and len(scans) > 4 and scans[4] == frame[5]
+
+
+def _coefficients(frame: bytes) -> int:
+    """The number of coefficients of all components."""
+    height, width = struct.unpack(">HH", frame[1:5])
+    factors = [(factor >> 4, factor & 15) for factor in frame[7::3]]
+    across, down = max(factor[0] for factor in factors) or 1, max(factor[1] for factor in factors) or 1
+    return sum(height * width * factor[0] * factor[1] // (across * down) for factor in factors)
+
+
 def _end_of(scans: bytes, frame: bytes, marker: int) -> int:
     """Where the image ends: what follows its end marker, as a second image or junk, is none of it."""
-    if marker not in _PROGRESSIVE and len(scans) > 4 and scans[4] == frame[5]:
+    if _is_one_scan(scans, frame, marker):
         return scans.find(b"\xff\xd9", 4 + 2 * frame[5]) + 2
     offset = 0
     while (found := _MARKER.search(scans, offset)) is not None and found[1][0] != _EOI:

@@ -50,10 +50,10 @@ def rgb_of(memory: Memory) -> Pixels:
 
 def memory_of(pixels: Pixels) -> Memory | None:
     """The memory that ``rgb_of`` made these pixels of, if it did."""
-    base = pixels.base
-    if not isinstance(base, np.ndarray) or base.dtype != np.uint8 or base.shape != (*pixels.shape[:2], 4):
+    base, (height, width) = pixels.base, pixels.shape[:2]
+    if not isinstance(base, np.ndarray) or base.nbytes != height * width * 4 or pixels.strides != (width * 4, 4, 1):
         return None
-    return base if base.flags.c_contiguous else None
+    return base.reshape(height, width, 4)
 
 
 def _core(memory: Memory, mode: str, size: tuple[int, int]) -> Any:  # Any: Pillow's own image, which has no type

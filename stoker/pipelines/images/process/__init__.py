@@ -1,0 +1,1 @@
+"""Processes that decode images whose decoders may crash, or take too much time or memory."""

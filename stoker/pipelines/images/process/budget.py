@@ -1,0 +1,49 @@
+"""Which images are decoded in a process of their own: those of libraries that may crash or hang, and those too large.
+
+Estimates of memory come from measurements with 64 megapixels (tests/pipelines/images/process/test_budget.py).
+"""
+
+from PIL import TiffImagePlugin
+
+from stoker.pipelines.images.jpeg import JpegData
+from stoker.pipelines.images.opening import OpenedImage
+from stoker.pipelines.rejected import Rejected
+
+# Formats that are always decoded there. OpenJPEG, libavif's, libheif's and libjxl's decoders are large programs for
+# intricate formats; their time and memory do not hang on the size of the image alone.
+ALWAYS = frozenset(("jp2", "avif", "heic", "heif", "jxl"))
+MOST_HERE = 300_000_000  # bytes that decoding may take in this process
+# The least bytes a pixel that decoding takes with Pillow's image. WebP: two canvases and Python's copy.
+_LEAST = {"webp": 16, "avif": 9}
+_PIXEL = 4  # bytes of a pixel of most modes in Pillow's memory, and of a component in OpenJPEG's
+
+
+def is_for_process(opened: OpenedImage) -> bool:
+    """Whether the image, of a format that is not always decoded there, is."""
+    pixels = opened.image.width * opened.image.height
+    if isinstance(opened.image, TiffImagePlugin.TiffImageFile):
+        # libtiff's; what is not compressed is read by Pillow itself.
+        return bool(getattr(opened.image, "use_load_libtiff", False))
+    if opened.header.extension == "webp":
+        return pixels * _LEAST["webp"] > MOST_HERE
+    return False
+
+
+def fault_of_size(opened: OpenedImage, scale: int, most: int) -> Rejected | None:
+    """``too_large`` if decoding the image at 1/``scale`` surely takes more bytes: its decoder may not say so itself."""
+    pixels = -(-opened.image.width // scale) * -(-opened.image.height // scale)
+    each = _LEAST.get(opened.header.extension, _PIXEL)
+    if opened.header.extension == "jp2":
+        each += _PIXEL * len(opened.image.getbands())
+    if pixels * each <= most:
+        return None
+    size = f"{opened.image.width}x{opened.image.height}"
+    return Rejected(
+        "too_large", f"{size} would take {pixels * each // 10**6} MB to decode, more than {most // 10**6} MB"
+    )
+
+
+def jpeg_is_for_process(jpeg: JpegData, scale: int, *, all_pixels: bool) -> bool:
+    """Whether the coefficients of a JPEG of many scans, which libjpeg keeps, and its pixels take too much."""
+    pixels = jpeg.width * jpeg.height * (_PIXEL if all_pixels else jpeg.components) // scale**2
+    return jpeg.coefficients * 2 + pixels > MOST_HERE

@@ -1,0 +1,149 @@
+"""Decoder processes: a crash or an endless decode loses one image; nobody is left behind."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil  # type: ignore[import-untyped,unused-ignore]  # its stubs are not installed
+import pytest
+from PIL import Image
+
+from stoker.pipelines.images.codec import decode, measures_of_image
+from stoker.pipelines.images.process import pool
+from stoker.pipelines.rejected import Rejected
+from tests.pipelines.pictures import packed, picture
+
+REPO = Path(__file__).resolve().parents[4]
+JP2 = packed(picture(60, 40), "JPEG2000")
+
+
+@pytest.fixture(autouse=True)
+def _no_processes() -> Iterator[None]:
+    pool.end()
+    yield
+    pool.end()
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "serve_decoding" in " ".join(child.cmdline())]
+
+
+def _wait_for_end(pid: int, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _large() -> bytes:
+    noise = np.random.default_rng(0).integers(0, 255, (2500, 2500), np.uint8)
+    return packed(Image.fromarray(noise), "JPEG2000")
+
+
+def test_an_image_comes_out_of_a_process_as_it_would_here() -> None:
+    found = decode(JP2)
+    assert isinstance(found, Image.Image)
+    assert found.tobytes() == picture(60, 40).tobytes()
+    (first,) = children()
+    assert decode(packed(picture(60, 40, seed=1), "JPEG2000")) is not None
+    assert children() == [first]  # it is used again
+
+
+def test_a_process_that_crashes_loses_one_image() -> None:
+    measures_of_image(JP2)
+    (child,) = children()
+    child.suspend()
+    killer = threading.Timer(0.3, child.send_signal, (signal.SIGSEGV,))
+    killer.start()
+    threading.Timer(0.6, child.resume).start()
+    found = decode(packed(picture(60, 40, seed=2), "JPEG2000"))
+    assert found == Rejected("corrupt", "its decoder crashed: SIGSEGV")
+    assert isinstance(measures_of_image(packed(picture(60, 40, seed=3), "JPEG2000")), dict)
+
+
+def test_a_decode_that_takes_too_much_cpu_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "CPU_S", 0)
+    found = decode(_large())
+    assert found == Rejected("timeout", "decoding took more than 0 s of CPU")
+
+
+def test_a_decode_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    measures_of_image(JP2)
+    (child,) = children()
+    monkeypatch.setattr(pool, "WALL_S", 0.5)
+    child.suspend()
+    found = decode(packed(picture(60, 40, seed=2), "JPEG2000"))
+    assert found == Rejected("timeout", "decoding took more than 0 s")
+    assert children() == []
+
+
+def test_an_image_that_takes_too_much_memory_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "MEMORY", 40_000_000)
+    found = decode(_large())
+    assert isinstance(found, Rejected)
+    assert found.reason == "too_large"
+    assert "more than 40 MB" in found.detail
+
+
+def test_each_thread_may_have_a_process_and_gets_its_own_image() -> None:
+    payloads = [packed(picture(60, 40, seed=seed), "JPEG2000") for seed in range(12)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(decode, payloads))
+    expected = [picture(60, 40, seed=seed).tobytes() for seed in range(12)]
+    assert [image.tobytes() for image in found if isinstance(image, Image.Image)] == expected
+    assert 1 <= len(children()) <= (os.cpu_count() or 1)
+
+
+def _decode_in_worker(pipe: object) -> None:
+    found = decode(JP2)
+    pipe.send(isinstance(found, Image.Image))  # type: ignore[attr-defined]  # a connection
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_daemonic_worker_has_processes_of_its_own(method: str) -> None:
+    decode(JP2)
+    before = children()
+    context = multiprocessing.get_context(method)
+    ours, theirs = context.Pipe()
+    worker = context.Process(  # type: ignore[attr-defined]  # every context has it
+        target=_decode_in_worker, args=(theirs,), daemon=True
+    )
+    worker.start()
+    assert ours.poll(60)
+    assert ours.recv() is True
+    worker.join()
+    assert children() == before
+    assert isinstance(decode(packed(picture(60, 40, seed=5), "JPEG2000")), Image.Image)
+
+
+_PARENT = """
+import sys, time
+from tests.pipelines.images.process.test_pool import JP2, children
+from stoker.pipelines.images.codec import decode
+decode(JP2)
+print(children()[0].pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, None])
+def test_no_process_is_left_behind(number: signal.Signals | None) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _PARENT], cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    if number is not None:
+        os.kill(parent.pid, number)
+    _, errors = parent.communicate(timeout=60)
+    _wait_for_end(child)
+    assert b"serve" not in errors
+    assert number is not None or errors == b""
