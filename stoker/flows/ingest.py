@@ -231,8 +231,8 @@ def ingest(
 
     ``recipe`` is the TOML document, ``root`` the folder its paths are relative to, ``token`` that of the progress
     reporter, if the run is watched, ``trusted`` whether paths of the recipe may leave ``root``. Returns {"reference":
-    "digits@2", "new": whether the version is new}, or the state Cancelled when the run was asked to stop. Raises
-    StokerError, IngestFailed when partitions failed.
+    "digits@2", "new": whether the version is new}, as the state Incomplete where pieces of the source were lost, or the
+    state Cancelled when the run was asked to stop. Raises StokerError, IngestFailed when partitions failed.
     """
     home = Settings.from_json(settings).home
     runs.record(home, token, flow_run.id)
@@ -244,18 +244,18 @@ def ingest(
             return runs.stopped_state("stopped; finished partitions stay", scheduled=not token)
 
 
-def _ingest(context: TaskContext) -> dict[str, Any]:  # Any: JSON values
+def _ingest(context: TaskContext) -> "dict[str, Any] | State[Any]":  # Any: JSON values
     context.store.probe()
     with ingest_lease(context.store, context.recipe.corpus) as lease:
         published = _run_stages(context, lease)
     artifacts.create_version_artifacts(published.manifest, context.settings, new=published.new)
     reference = published.manifest.reference
     get_run_logger().info("%s published" if published.new else "nothing changed since %s", reference)
-    if LOSS in published.manifest.rejected:
-        get_run_logger().warning("%s is not whole: pieces of the source could not be read", reference)
     if published.new:
         _emit_published(published)
-    return {"reference": reference, "new": published.new}
+    result = {"reference": reference, "new": published.new}
+    losses = published.manifest.rejected.get(LOSS, 0)
+    return runs.incomplete_state(reference, losses, result) if losses else result
 
 
 def _run_stages(context: TaskContext, lease: str) -> publishing.Published:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from stoker.flows import private, running
+from stoker.pipelines.rejected import LOSS
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import State
 
 INTERRUPTED = "Interrupted"  # state of a scheduled run that was ended with `stoker up`; the next one resumes it
+INCOMPLETE = "Incomplete"  # state of a run that published a version although pieces of its source could not be read
 RETRYING = "AwaitingRetry"  # Prefect's name for the state of a run that is tried again later
 _UNFINISHED = ("RUNNING", "PENDING", "SCHEDULED", "CANCELLING", "PAUSED")
 _PAGE_SIZE, _MOST_PAGES = 200, 100  # of task runs
@@ -84,6 +86,17 @@ def stopped_state(message: str, *, scheduled: bool) -> "State[Any]":  # Any: a s
     if scheduled and not _is_being_cancelled():
         return Cancelled(name=INTERRUPTED, message=f"{message}; the next `stoker up` resumes it")
     return Cancelled(message=message)
+
+
+def incomplete_state(reference: str, losses: int, result: dict[str, Any]) -> "State[Any]":  # Any: JSON values
+    """In a flow: the final state of a run that published a version which is not whole; with the run's result."""
+    from prefect.states import Completed
+
+    message = (
+        f"{reference} is not whole: {losses} piece{'' if losses == 1 else 's'} of the source could not be read; "
+        f"stoker show {reference} --reason {LOSS}"
+    )
+    return Completed(name=INCOMPLETE, message=message, data=result)
 
 
 def resume_interrupted(pool: str) -> None:

@@ -11,6 +11,15 @@ pytestmark = pytest.mark.slow
 WORDS = [f"word-{number}" for number in range(12)]
 
 
+def test_a_run_that_lost_pieces_of_its_source_ends_as_incomplete(served: Cli, prefect_url: str) -> None:
+    done = served("ingest", served.recipe([*WORDS, "reject lost"], name="lost_things"))
+    assert done.returncode == 1
+    assert "lost_things@1 is not whole: 1 piece of the source could not be read" in done.stderr
+    (run,) = ask(prefect_url, "/flow_runs/filter", flow_runs={"name": {"like_": "lost_things"}})
+    assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Incomplete")
+    assert "lost_things@1 is not whole" in run["state"]["message"]
+
+
 def test_prefects_ui_gets_progress_a_table_and_the_event(served: Cli, prefect_url: str) -> None:
     recipe = served.recipe([*WORDS, "reject robots"], name="seen_things")
     assert served("ingest", recipe).returncode == 0

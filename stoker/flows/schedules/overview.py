@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from stoker.flows.report.format import visible
-from stoker.flows.runs import INTERRUPTED, RETRYING
+from stoker.flows.runs import INCOMPLETE, INTERRUPTED, RETRYING
 from stoker.flows.schedules import problems, record
 from stoker.flows.schedules.api import Reader
 from stoker.flows.schedules.problems import MAX_REASON
@@ -169,7 +169,8 @@ def _outcome(run: Mapping[str, Any], zone: tzinfo) -> Outcome:  # Any: JSON valu
     state = run.get("state") or {}
     text = str(state.get("message") or "").strip()
     name = visible(run.get("state_name") or "?", most=60)
-    reason = "" if run.get("state_type") == "COMPLETED" else visible(_one_line(text), most=MAX_REASON)
+    whole = run.get("state_type") == "COMPLETED" and name != INCOMPLETE
+    reason = "" if whole else visible(_one_line(text), most=MAX_REASON)
     at = run.get("next_scheduled_start_time") if run.get("state_type") == "SCHEDULED" else state.get("timestamp")
     return Outcome(name, _in_zone(at, zone), reason)
 

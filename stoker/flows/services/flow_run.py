@@ -19,6 +19,7 @@ from prefect.states import Failed
 
 from stoker.flows import logs, signals
 from stoker.flows.report.format import visible
+from stoker.flows.runs import INCOMPLETE
 from stoker.flows.schedules.parameters import RunRefused, resolve, verify
 from stoker.flows.services import outcome
 from stoker.flows.services.outcome import schedule_name
@@ -52,7 +53,9 @@ def main(own: Settings, flows: Mapping[str, str]) -> None:
         flow = flow.with_options(flow_run_name=lambda: flow_run.name)  # the scheduler gave it one
         state = run_flow(flow, flow_run=flow_run, parameters=parameters, return_type="state")
         assert isinstance(state, State)
-        if state.is_completed():
+        if state.name == INCOMPLETE:  # as the command, which exits with 1
+            outcome.failed(own, schedule, flow_run.name, visible(state.message or ""))
+        elif state.is_completed():
             outcome.succeeded(own, schedule, flow_run.name, state.result())
         elif state.is_failed():
             with get_client(sync_client=True) as client:

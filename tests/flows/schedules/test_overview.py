@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stoker.flows.runs import incomplete_state
 from stoker.flows.schedules import record
 from stoker.flows.schedules.api import Reader
 from stoker.flows.schedules.overview import Outcome, Overview, Watch, _outcome, read
@@ -83,6 +84,20 @@ def test_a_run_left_out_is_told_in_our_words() -> None:
     message = "Deployment concurrency limit reached."
     run = {"state_name": "Cancelled", "state_type": "CANCELLED", "state": {"message": message, "timestamp": ""}}
     assert _outcome(run, UTC).reason == "the run before it was still going on"
+
+
+def test_a_run_whose_version_is_not_whole_says_so_as_its_last_result() -> None:
+    state = incomplete_state("words@1", 2, {"reference": "words@1", "new": True})
+    run = {
+        "state_name": state.name,
+        "state_type": state.type.value,
+        "state": {"message": state.message, "timestamp": ""},
+    }
+    outcome = _outcome(run, UTC)
+    assert outcome.state == "Incomplete"
+    assert outcome.reason.startswith("words@1 is not whole: 2 pieces of the source could not be read; stoker show")
+    done = run | {"state_name": "Completed", "state": {"message": "All states completed.", "timestamp": ""}}
+    assert _outcome(done, UTC).reason == ""
 
 
 def test_a_reason_is_one_line_without_control_characters() -> None:
