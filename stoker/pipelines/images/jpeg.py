@@ -11,13 +11,14 @@ blocks, such as a flipped bit. The format has no checksum.
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from stoker.pipelines.images.containers.jpeg_repair import find_next_segment
 from stoker.pipelines.rejected import Rejected
 
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP2, _APP14, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
@@ -27,6 +28,8 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in entropy-coded data: neither a stuffed FF nor a restart
 _MAX_SCANS = 32  # of the largest progressive JPEG, which is decoded once for each scan; encoders write about ten
+_METADATA = frozenset((*range(0xE0, 0xF0), _COM))
+_MAX_REPAIRS = 8  # segments of metadata whose end is searched
 _MAX_JUNK = 16  # bytes between two segments that are skipped: less than most segments that damage would hide
 # Metadata on which neither orientation nor colours hang: not EXIF and XMP (APP1) and profiles (APP2).
 _HARMLESS = frozenset((_APP0, *range(0xE3, 0xF0), _COM))
@@ -143,26 +146,47 @@ def _space_and_scale(
 
 
 def _segments(payload: bytes) -> list[_Segment] | Rejected:
-    """The segments before the image data; the last one is the first SOS."""
+    """The segments before the image data; the last one is the first SOS.
+
+    Where metadata end is not believed if no other segment begins there: its length may be what is damaged.
+    """
     segments: list[_Segment] = []
-    offset = 2
+    offset, repairs = 2, 0
     while True:
-        start = _next_marker(payload, offset)
-        if start is None or start + 4 > len(payload):
-            return Rejected("truncated", "it ends before its image data")
-        marker = payload[start + 1]
-        stop = start + 2 + int.from_bytes(payload[start + 2 : start + 4], "big")
-        if marker in (_SOI, _EOI, 1) or 0xD0 <= marker <= 0xD7 or stop < start + 4:
-            return Rejected("corrupt", f"marker 0xFF{marker:02X} in its header")
-        if stop > len(payload):
-            return Rejected("truncated", "it ends before its image data")
-        junk = payload[offset:start].strip(b"\xff")
-        if len(junk) > _MAX_JUNK:
-            return Rejected("corrupt", f"{len(junk)} bytes that belong to no segment")
-        segments.append(_Segment(marker, start, stop, junk))
-        if marker == _SOS:
+        segment = _segment_at(payload, offset)
+        is_broken = isinstance(segment, Rejected) or bool(segment.junk)
+        if is_broken and segments and segments[-1].marker in _METADATA and repairs < _MAX_REPAIRS:
+            repairs += 1
+            stop = find_next_segment(payload, segments[-1].start + 4)
+            if stop is not None and stop != offset:
+                segments[-1] = replace(segments[-1], stop=stop)
+                offset = stop
+                continue
+        if isinstance(segment, Rejected):
+            return segment
+        segments.append(segment)
+        if segment.marker == _SOS:
             return segments
-        offset = stop
+        offset = segment.stop
+
+
+def _segment_at(payload: bytes, offset: int) -> _Segment | Rejected:
+    """The next segment at or behind an offset. Of metadata with an impossible length, the header alone."""
+    start = _next_marker(payload, offset)
+    if start is None or start + 4 > len(payload):
+        return Rejected("truncated", "it ends before its image data")
+    marker = payload[start + 1]
+    stop = start + 2 + int.from_bytes(payload[start + 2 : start + 4], "big")
+    junk = payload[offset:start].strip(b"\xff")
+    if marker in _METADATA and not start + 4 <= stop <= len(payload):
+        stop = start + 4
+    if marker in (_SOI, _EOI, 1) or 0xD0 <= marker <= 0xD7 or stop < start + 4:
+        return Rejected("corrupt", f"marker 0xFF{marker:02X} in its header")
+    if stop > len(payload):
+        return Rejected("truncated", "it ends before its image data")
+    if len(junk) > _MAX_JUNK:
+        return Rejected("corrupt", f"{len(junk)} bytes that belong to no segment")
+    return _Segment(marker, start, stop, junk)
 
 
 def _next_marker(payload: bytes, offset: int) -> int | None:

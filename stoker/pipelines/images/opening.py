@@ -24,6 +24,7 @@ from PIL import (
 from stoker.pipelines.images.containers.heif import can_open_heif, open_heif
 from stoker.pipelines.images.containers.iso_images import Crop, clean_aperture
 from stoker.pipelines.images.containers.jpeg_xl import can_decode_jxl, read_jxl_header
+from stoker.pipelines.images.containers.metadata_repair import repaired_tiff, repaired_webp
 from stoker.pipelines.images.faults import rejection_for
 from stoker.pipelines.images.formats import extension_of, missing_library, without_junk
 from stoker.pipelines.images.png import header_alone
@@ -69,6 +70,7 @@ if features.check("avif"):
     from PIL import AvifImagePlugin
 
     _OPENERS["avif"] = AvifImagePlugin.AvifImageFile
+_REPAIRS: dict[str, Callable[[bytes], bytes]] = {"webp": repaired_webp, "tif": repaired_tiff}
 # Features that Pillow must have been built with, by extension.
 _REQUIRED_FEATURES = {"webp": "webp", "jp2": "jpg_2000", "avif": "avif"}
 
@@ -109,7 +111,7 @@ def open_image(payload: bytes, *, max_pixels: int = MAX_PIXELS) -> OpenedImage |
         extension in _REQUIRED_FEATURES and not features.check(_REQUIRED_FEATURES[extension])
     ):
         return Rejected("unsupported_format", f"this Pillow was built without {extension}")
-    payload = without_junk(payload)
+    payload = _REPAIRS.get(extension, bytes)(without_junk(payload))
     _silence_decoders()
     try:
         image = _OPENERS[extension](io.BytesIO(header_alone(payload) if extension == "png" else payload))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from PIL import PngImagePlugin
 
 from stoker.pipelines.images.colour import MAX_PROFILE
+from stoker.pipelines.images.containers.metadata_repair import find_png_chunk
 from stoker.pipelines.rejected import Rejected
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -144,18 +145,26 @@ def _chunks(payload: bytes) -> Iterator[_Chunk | Rejected]:
             yield Rejected("truncated", "it ends without its last chunk")
             return
         size, name = int.from_bytes(payload[offset : offset + 4], "big"), payload[offset + 4 : offset + 8]
-        if not (name.isalpha() and name.isascii()) or size >= 1 << 31:
+        if not (name.isalpha() and name.isascii()) or (size >= 1 << 31 and name not in _METADATA):
             yield Rejected("corrupt", f"no chunk begins at byte {offset}")
             return
         stop = offset + 12 + size
+        intact = stop <= len(payload) and (
+            zlib.crc32(view[offset + 4 : stop - 4]) == int.from_bytes(payload[stop - 4 : stop], "big")
+        )
+        if not intact and name in _METADATA and not _begins_chunk(payload, stop):
+            stop = find_png_chunk(payload, offset + 8) or stop  # its length is wrong
         if stop > len(payload):
             yield Rejected("truncated", f"chunk {name.decode()} reaches behind the end")
             return
-        checksum = int.from_bytes(payload[stop - 4 : stop], "big")
-        yield _Chunk(name, offset, stop, zlib.crc32(view[offset + 4 : stop - 4]) == checksum)
+        yield _Chunk(name, offset, stop, intact)
         if name == b"IEND":
             return
         offset = stop
+
+
+def _begins_chunk(payload: bytes, offset: int) -> bool:
+    return payload[offset + 4 : offset + 8] in _METADATA | _PIXELS
 
 
 def _fault_of(chunks: list[_Chunk], payload: bytes) -> Rejected | None:
