@@ -24,10 +24,17 @@ from stoker.pipelines.images.containers.gif_canvas import load_on_canvas
 from stoker.pipelines.images.containers.iso_images import Crop
 from stoker.pipelines.images.containers.jpeg_xl import decode_jxl
 from stoker.pipelines.images.faults import rejection_for
-from stoker.pipelines.images.formats import extension_of, without_junk
+from stoker.pipelines.images.formats import extension_of, missing_library, without_junk
 from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
 from stoker.pipelines.images.memory import Memory, Pixels, decode_into, image_over, memory_for, memory_of
-from stoker.pipelines.images.opening import ImageHeader, OpenedImage, open_image, read_header
+from stoker.pipelines.images.opening import (
+    ImageHeader,
+    OpenedImage,
+    can_decode,
+    missing_library,
+    open_image,
+    read_header,
+)
 from stoker.pipelines.images.png import check_png, open_strict, rows_are_complete
 from stoker.pipelines.images.process import pool
 from stoker.pipelines.images.process.budget import ALWAYS, fault_of_size, is_for_process, jpeg_is_for_process
@@ -167,6 +174,8 @@ def decode_image(payload: bytes, colour: Colour, *, need: Need, max_pixels: int)
         return extension
     decode = {"jpg": _decode_jpeg, "jxl": _decode_jxl}.get(extension, _decode_other)
     if extension in ALWAYS and _memory_of_process is None:
+        if not can_decode(extension):
+            return missing_library(extension)
         decode = _decode_in_process
     try:
         decoded = decode(without_junk(payload), colour, need, max_pixels)
