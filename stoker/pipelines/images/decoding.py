@@ -31,7 +31,6 @@ from stoker.pipelines.images.opening import (
     ImageHeader,
     OpenedImage,
     can_decode,
-    missing_library,
     open_image,
     read_header,
 )

@@ -69,6 +69,7 @@ def test_a_process_that_crashes_loses_one_image() -> None:
     assert isinstance(measures_of_image(packed(picture(60, 40, seed=3), "JPEG2000")), dict)
 
 
+@pytest.mark.slow
 def test_a_decode_that_takes_too_much_cpu_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "CPU_S", 0)
     found = decode(_large())
@@ -85,6 +86,7 @@ def test_a_decode_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     assert children() == []
 
 
+@pytest.mark.slow
 def test_an_image_that_takes_too_much_memory_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "MEMORY", 40_000_000)
     found = decode(_large())
