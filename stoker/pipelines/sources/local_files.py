@@ -1,8 +1,10 @@
 """Images and text files of a folder."""
 
+import codecs
 import glob
 import hashlib
 import json
+import math
 import os
 import stat
 import urllib.parse
@@ -20,6 +22,7 @@ from stoker.pipelines.images.opening import can_decode
 from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
+from stoker.pipelines.tables.list_lines import check_encoding
 from stoker.storage.shards.sample import Sample
 
 _IMAGES = frozenset(
@@ -40,7 +43,8 @@ class LocalFiles(Source):
     HEIC and JPEG XL need ``pip install "stoker[formats]"``. Files and folders whose names begin with a dot are skipped.
     Any other file is a candidate; it is rejected if it is neither image nor text, cannot be read, is too large, or is a
     symbolic link that leads out of the folder. A .txt beside an image of the same name is its caption; a .json there
-    may give caption, label, title, licence, author, attribution, page_url, language and group.
+    may give caption, label, title, licence, author, attribution, page_url, language and group. One that is no UTF-8 or
+    no JSON is rejected by itself, with the line; its image is kept.
 
     Args:
         files (text): a folder, a file or a glob such as ``photos/**/*.jpg``, relative to the recipe.
@@ -48,6 +52,7 @@ class LocalFiles(Source):
         sidecars (true or false, default true): read captions and records from .txt and .json files beside images.
         files_per_partition (number, default 256): about so many files are one partition.
         max_megabytes (number, default 64): size of one file, at most.
+        encoding (text, default "utf-8"): of sidecars without a byte order mark.
 
     Example::
 
@@ -59,6 +64,7 @@ class LocalFiles(Source):
 
     path_options: ClassVar[frozenset[str] | None] = frozenset({"files"})
     planning: ClassVar[frozenset[str]] = frozenset({"files", "files_per_partition"})
+    added: ClassVar[frozenset[str]] = frozenset({"encoding"})
     reasons: ClassVar[Mapping[str, str]] = {
         "outside": "a link that leads out of the folder",
         "unreadable": "a file that cannot be read, or is no ordinary file",
@@ -69,6 +75,13 @@ class LocalFiles(Source):
     sidecars: bool = True
     files_per_partition: Annotated[int, Field(ge=1)] = 256
     max_megabytes: Annotated[int, Field(ge=1)] = 64
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        try:
+            check_encoding(self.encoding)
+        except RecipeError as error:
+            raise ValueError(str(error)) from None
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
@@ -90,7 +103,7 @@ class LocalFiles(Source):
         """See Source."""
         base, _ = self._base(context)
         for path, state in partition.payload["files"]:
-            yield self._candidate(base, path, state)
+            yield from self._candidates(base, path, state)
 
     def check(self, context: Context) -> None:
         """See Source."""
@@ -111,7 +124,7 @@ class LocalFiles(Source):
         base, pattern = self._base(context)
         for path in _walk_matches(base, pattern):
             if not self._is_sidecar(base, path):
-                yield self._candidate(base, path, self._state(base, path))
+                yield from self._candidates(base, path, self._state(base, path))
 
     def _no_files(self) -> RecipeError:
         return RecipeError(f"source 'local_files': files {self.files!r}: no files there; expected images or texts")
@@ -180,12 +193,22 @@ class LocalFiles(Source):
             reason = error.strerror if isinstance(error, OSError) else "a link to itself"
             return Rejected("unreadable", reason or type(error).__name__)
 
-    def _candidate(self, base: Path, path: str, state: str) -> Candidate:
-        key = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
-        record: dict[str, Any] = {
-            "url": f"file:{urllib.parse.quote(os.fsencode(path))}",
-            "title": _printable(Path(path).stem),
-        }
+    def _candidates(self, base: Path, path: str, state: str) -> Iterator[Candidate]:
+        """The file's sample, and a reject for each of its sidecars that could not be read as a whole."""
+        faults: dict[str, Rejected] = {}
+        yield self._candidate(base, path, state, faults)
+        for sidecar, rejected in faults.items():
+            if self._is_first_of(base, path, sidecar):
+                yield Candidate(Sample(_key(sidecar), {}, _identity(sidecar)), rejected)
+
+    def _is_first_of(self, base: Path, path: str, sidecar: str) -> bool:
+        """Whether no other image that the sidecar describes comes before this one: its reject counts once."""
+        stem, folder = PurePosixPath(sidecar).stem, (base / sidecar).parent
+        images = [one.name for one in folder.iterdir() if one.stem == stem and one.suffix.lower() in _IMAGES]
+        return PurePosixPath(path).name == min(images, default=PurePosixPath(path).name)
+
+    def _candidate(self, base: Path, path: str, state: str, faults: dict[str, Rejected]) -> Candidate:
+        key, record = _key(path), _identity(path)
         folder = PurePosixPath(path).parent.name
         if self.label == "folder" and folder:
             record["label"] = _printable(folder)
@@ -198,30 +221,60 @@ class LocalFiles(Source):
                 f"{base / _printable(path)}: it has changed since the work was planned; run the same command again"
             )
         for sidecar in self._sidecars(base, path):
-            record |= self._read_sidecar(base, sidecar)
+            values = self._read_sidecar(base, sidecar)
+            if isinstance(values, Rejected):
+                faults[sidecar] = values
+                continue
+            record |= {name: str(value) for name, value in values.items() if _is_scalar(value) and value != ""}
+            unfit = [name for name, value in values.items() if value is not None and not _is_scalar(value)]
+            if unfit:
+                faults[sidecar] = Rejected(
+                    "corrupt", f"{', '.join(unfit)}: expected text or a number; the rest was read"
+                )
         field = _field(path, content)
         if isinstance(field, Rejected):
             return Candidate(Sample(key, {}, record), field)
         return Candidate(Sample(key, {field: content}, record))
 
-    def _read_sidecar(self, base: Path, path: str) -> dict[str, str]:
-        """The record's keys that a sidecar gives; none if it cannot be parsed, which does not reject the image."""
+    def _read_sidecar(self, base: Path, path: str) -> Mapping[str, object] | Rejected:
+        """The record's keys that a sidecar gives, or why it gives none, which does not reject the image."""
         content = self._content(base, path)
-        if isinstance(content, Rejected) or len(content) > _MAX_SIDECAR:
-            return {}
-        text = content.decode("utf-8-sig", "replace").strip()
+        if isinstance(content, Rejected):
+            return content
+        if len(content) > _MAX_SIDECAR:
+            return Rejected("too_large", f"{len(content)} bytes, more than {_MAX_SIDECAR} beside an image")
+        encoding = "utf-8-sig" if content.startswith(codecs.BOM_UTF8) else self.encoding
+        try:
+            text = content.decode(encoding).strip()
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            return Rejected(
+                "not_utf8", f"line {line}: not {encoding.upper()}; if it has another encoding, set encoding"
+            )
         if not path.endswith(".json"):
             return {"caption": text} if text else {}
         try:
             document = json.loads(text)
-        except (ValueError, RecursionError):
-            return {}
-        values = document if isinstance(document, dict) else {}
-        return {
-            key: str(values[key])
-            for key in _SIDECAR_KEYS
-            if isinstance(values.get(key), str | int) and values[key] != ""
-        }
+        except json.JSONDecodeError as error:
+            return Rejected("corrupt", f"line {error.lineno}, column {error.colno}: {error.msg}")
+        except (ValueError, RecursionError) as error:  # very long numbers, deep nesting
+            return Rejected("corrupt", f"JSON: {error}")
+        if not isinstance(document, dict):
+            return Rejected("corrupt", "expected a JSON object")
+        return {name: document[name] for name in _SIDECAR_KEYS if name in document}
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _key(path: str) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
+
+
+def _identity(path: str) -> dict[str, Any]:  # Any: JSON values
+    """The record of a file of which nothing but its path is known."""
+    return {"url": f"file:{urllib.parse.quote(os.fsencode(path))}", "title": _printable(Path(path).stem)}
 
 
 def _walk(base: Path) -> Iterator[str]:

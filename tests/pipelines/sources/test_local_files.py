@@ -89,7 +89,8 @@ def test_the_folder_is_the_label_and_files_beside_an_image_describe_it(tmp_path:
         },
     )
     found = {candidate.sample.record["url"]: candidate.sample.record for candidate in read(tmp_path, label="folder")}
-    assert set(found) == {"file:cats/a.png", "file:dogs/b.png", "file:dogs/c.txt", "file:top.png"}
+    images = {"file:cats/a.png", "file:dogs/b.png", "file:dogs/c.txt", "file:top.png"}
+    assert set(found) == images | {"file:cats/a.json", "file:dogs/b.json"}
     cat = found["file:cats/a.png"]
     assert (cat["caption"], cat["licence"], cat["author"], cat["label"]) == ("A cat.", "CC0-1.0", "Ann", "tabby")
     assert cat["title"] == "a"
@@ -218,3 +219,45 @@ def test_check_names_the_extra_that_the_files_need(tmp_path: Path) -> None:
         'HEIC needs a library: pip install "stoker[formats]"',
         'JPEG XL needs a library: pip install "stoker[formats]"',
     ], done.stderr
+
+
+def test_a_sidecar_that_cannot_be_read_is_rejected_by_itself_with_its_place(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        {
+            "a.png": PNG,
+            "a.webp": PNG,
+            "a.json": b'{"label": "cat",\n "title": }',
+            "b.png": PNG,
+            "b.txt": b"first\nCaf\xe9",
+            "c.png": PNG,
+            "c.json": b'{"label": 1.5, "title": ["no"], "author": null}',
+            "d.png": PNG,
+            "d.json": b"[]",
+            "e.png": PNG,
+            "e.json": b"[" * 100_000,
+            "f.png": PNG,
+            "f.txt": b"x" * ((1 << 20) + 1),
+        },
+    )
+    candidates = read(tmp_path)
+    rejected = {c.sample.record["url"]: (c.rejected.reason, c.rejected.detail) for c in candidates if c.rejected}
+    assert {url: reason for url, (reason, _) in rejected.items()} == {
+        "file:a.json": "corrupt",
+        "file:b.txt": "not_utf8",
+        "file:c.json": "corrupt",
+        "file:d.json": "corrupt",
+        "file:e.json": "corrupt",
+        "file:f.txt": "too_large",
+    }
+    assert rejected["file:a.json"][1].startswith("line 2, column 11")
+    assert rejected["file:b.txt"][1].startswith("line 2: not UTF-8")
+    assert rejected["file:c.json"][1].startswith("title: expected text")
+    assert len(candidates) == 7 + 6
+    kept = {c.sample.record["url"]: c.sample.record for c in candidates if not c.rejected}
+    assert kept["file:c.png"]["label"] == "1.5"
+    assert "caption" not in kept["file:b.png"]
+    other = {c.sample.record["url"]: c.sample.record for c in read(tmp_path, encoding="cp1252")}
+    assert other["file:b.png"]["caption"] == "first\nCafé"
+    with pytest.raises(ValueError, match="utf-16"):
+        LocalFiles(files=".", encoding="utf-16")
