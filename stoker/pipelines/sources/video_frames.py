@@ -48,7 +48,8 @@ class VideoFrames(Source):
     A record's ``time_s`` counts from the file's start, as players show it; ``offset_s`` is the time of the video's
     first frame. ``pts`` is the file's own time stamp in units of ``time_base``, a fraction of a second, on a clock that
     shows ``container_start_s`` at the file's start (absent: 0). Where time stamps step back or jump, as in joined
-    recordings, times go on one frame after the last one, and ``time_note`` says so. Where the file names its colours,
+    recordings, times go on one frame after the last one, and ``time_note`` says so, as it does of frames with a time
+    at or before that of the frame before. Where the file names its colours,
     they are in ``transfer``, ``primaries``, ``matrix`` and ``range``, by FFmpeg's names; ``bit_depth`` is there above
     8 bits (pictures have 8), ``hdr`` for frames in HDR and ``interlaced`` for interlaced ones.
 

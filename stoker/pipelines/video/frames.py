@@ -66,6 +66,8 @@ class VideoReader:
     packets: int = 0
     decoded: int = 0  # frames
     damaged: int = 0  # packets that do not decode
+    left_out: int = 0  # packets that no wanted frame needs: read, not decoded
+    moved: int = 0  # frames that the file puts at or before the time of the one before, shown just behind it
     length: Fraction = Fraction(0)  # seconds from the container's start to the last frame that was decoded
     fault: Rejected | None = None  # what is wrong with the file as a whole
     _cut_at: Fraction | None = None  # seconds at which the limit of frames ended the reading
@@ -119,6 +121,7 @@ class VideoReader:
             for shown in self._select(stream, decoder, Selection(times)):
                 yield _to_video_frame(shown, aspect, self.pictures, line.note(shown.time))
             self.decoded, self.damaged = decoder.decoded, self.damaged + decoder.damaged
+            self.left_out, self.moved = self.packets - decoder.sent, line.moved
             end = announced_end(container, stream, line)
             if self._cut_at is not None:
                 of = f" of {float(end):.1f}" if end is not None and end > self._cut_at else ""

@@ -44,10 +44,12 @@ class RunDecoder:
     times: FrameTimes
     decoded: int = 0  # frames
     damaged: int = 0  # packets that do not decode
+    sent: int = 0  # packets that were given to the decoder, each counted once
     end: Fraction | None = None  # seconds of the last frame, if it was left out
     _last_damaged: int = -1  # place of the last one among the video's packets
     _expected: list[int] = field(default_factory=list)  # a heap: time stamps of packets whose frames are to come
     _given: int | None = None  # time stamp of the last frame
+    _sent: dict[int, bytearray] = field(default_factory=dict)  # by place of a run: which packets were given
     _before: list[Run] = field(default_factory=list)  # where to begin if the next run is to be decoded again
     _clean: bool = True  # all frames came as expected
     _parted: bool = False  # the decoder was emptied, and begins anew at the next run
@@ -58,6 +60,7 @@ class RunDecoder:
         for run, after in pairwise(chain(runs, [None])):
             assert run is not None  # only the last one of the pairs ends with None
             can_redo = self._find_base()
+            self._sent = {before.first: self._sent.get(before.first, bytearray()) for before in self._before}
             if whole or not run.restarts or not can_redo:
                 self._clean = True
                 yield from self._decode(run, range(len(run.packets)))
@@ -170,6 +173,7 @@ class RunDecoder:
             if self._parted and 0 < place <= run.leading:
                 continue  # what it references was left out
             decoding = True
+            self._count_sent(run, place)
             if packet.size and packet.pts is not None and not packet.is_discard:
                 heappush(self._expected, packet.pts)
             try:
@@ -195,6 +199,13 @@ class RunDecoder:
                     heappop(self._expected)
             self._given = frame.pts
             yield frame
+
+    def _count_sent(self, run: Run, place: int) -> None:
+        given = self._sent.setdefault(run.first, bytearray())
+        given.extend(bytes(max(0, len(run.packets) - len(given))))
+        if run.packets[place].size and not given[place]:
+            given[place] = 1
+            self.sent += 1
 
     def _count_damage(self, place: int) -> None:
         if place > self._last_damaged:

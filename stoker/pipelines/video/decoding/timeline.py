@@ -44,6 +44,7 @@ class TimeLine:
         self.start = start
         self.first: Fraction | None = None  # seconds from the start to the first frame
         self.steps: list[str] = []  # what was corrected, for people
+        self.moved = 0  # frames whose stamps are not later than that of the frame before
         self.uses_dts = False  # the stamps for presentation are wrong: take those for decoding
         self._ticks = max(1, round(1 / (rate or _USUAL_RATE) / base))  # of a frame
         self._reordered = reordered
@@ -123,6 +124,7 @@ class TimeLine:
             stamp = 0 if self._last is None else self._last + self._step(frame)
         if self._last is not None and stamp <= self._last:
             stamp = self._last + 1
+            self.moved += 1
         self._last = stamp
         if self.first is None:
             self._begin(stamp)
@@ -143,7 +145,9 @@ class TimeLine:
     def note(self, time: Fraction) -> str:
         """What was corrected in the stamps up to a time in seconds; "" if nothing."""
         steps = [text for text, begin in zip(self.steps, self._begins, strict=True) if self.seconds(begin) <= time]
-        return f"{steps[-1]}; {len(steps)} times" if len(steps) > 1 else "".join(steps)
+        note = f"{steps[-1]}; {len(steps)} times" if len(steps) > 1 else "".join(steps)
+        moved = f"{self.moved} frames moved behind the one before" if self.moved else ""
+        return "; ".join(text for text in (note, moved) if text)
 
 
 def seems_in_decoding_order(run: Sequence[Packet]) -> bool:

@@ -78,6 +78,7 @@ def test_little_is_decoded_with_open_groups_of_pictures_and_closed_ones(
         assert found == picked(path, rate, skip=False)[0], rate
         assert video.decoded <= most, rate
         assert (video.packets, video.fault) == (250, None)
+        assert video.packets == video.decoded + video.left_out
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
