@@ -15,6 +15,7 @@ from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.source import Candidate
 from stoker.pipelines.sources.hugging_face import HuggingFace
 from tests.fakes import context
+from tests.pipelines.pictures import decoded, picture
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 30
 FEATURES = {
@@ -303,3 +304,25 @@ def test_partitions_that_are_read_as_before_are_the_same_as_before(tmp_path: Pat
     assert payload(pa.table({"text": ["a"], "label": [1.0]})) == before | {"reading"}
     assert payload(pa.table({"text": ["a"], "vector": [b"a"]})) == before | {"reading"}
     assert payload(pa.table({"text": ["a"], "tags": [["a"]]}), columns=("tags",)) == before | {"reading"}
+
+
+@pytest.mark.slow  # importing datasets takes seconds
+@pytest.mark.parametrize("form", ["folder", "parquet"])
+def test_lists_of_images_that_datasets_wrote_to_disk_are_read(tmp_path: Path, form: str) -> None:
+    datasets = pytest.importorskip("datasets")
+    photos = [picture(24, 16, seed) for seed in range(3)]
+    features = datasets.Features({"images": datasets.Sequence(datasets.Image()), "text": datasets.Value("string")})
+    made = datasets.Dataset.from_dict({"images": [photos[:2], photos[2:], []], "text": ["a", "b", "c"]}, features)
+    if form == "folder":
+        made.save_to_disk(str(tmp_path / "x"))
+    else:
+        made.to_parquet(str(tmp_path / "x"))
+        (tmp_path / "x").rename(tmp_path / "x.parquet")
+    candidates = read(tmp_path, "x" if form == "folder" else "x.parquet")
+    assert [sorted(candidate.sample.fields) for candidate in candidates[:2]] == [
+        ["0.png", "1.png", "txt"],
+        ["0.png", "txt"],
+    ]
+    for field, photo in zip(("0.png", "1.png"), photos[:2], strict=True):
+        assert decoded(candidates[0].sample.fields[field]).tobytes() == photo.tobytes()
+    assert len(candidates) == 3
