@@ -254,7 +254,7 @@ def _check_damage(path: Path, name: str, seeds: Iterator[int] | range) -> None:
         split = damaged.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         split = split[:-1] if not split[-1] else split
         header = name.endswith(("csv", "tsv"))
-        if header and split[0] != lines[0]:  # a caption column of another name is not read: `stoker check` says so
+        if header and split[:1] != lines[:1]:  # a caption column of another name is not read: `stoker check` says so
             continue
         by_number = {row.number: row for row in rows}
         for number, line in enumerate(split, 1):
