@@ -115,6 +115,7 @@ _COLUMNS = (  # of the record, in this order
     "group",
     "sha256",
     "content_sha256",
+    "pixels_sha256",
     "code",
     "recipe",
 )

@@ -4,6 +4,7 @@ A fault of an image is a reject with a reason; no bytes make a function here rai
 pixels is checked against the header, before memory for pixels is allocated.
 """
 
+import hashlib
 import io
 import math
 from dataclasses import replace
@@ -14,15 +15,18 @@ from PIL import Image
 
 from stoker.pipelines.images.colour import Colour
 from stoker.pipelines.images.containers.frames import frames_of
-from stoker.pipelines.images.decoding import Need, decode_image
+from stoker.pipelines.images.decoding import DecodedImage, Need, decode_image
 from stoker.pipelines.images.formats import EXTENSIONS, without_junk
 from stoker.pipelines.images.opening import MAX_PIXELS as MAX_PIXELS
 from stoker.pipelines.images.opening import ImageHeader as ImageHeader
 from stoker.pipelines.images.opening import read_header
-from stoker.pipelines.images.perceptual_hash import SIDE, hash_of
+from stoker.pipelines.images.perceptual_hash import GOOD_QUALITY, SIDE, hash_of
 from stoker.pipelines.rejected import Rejected
 from stoker.storage.shards.sample import Sample
 
+# Pixels of the largest image whose pixels are hashed, for which it is decoded at its full size: where its perceptual
+# hash is too poor to find copies, and always, where it costs next to nothing.
+_MAX_HASHED, _ALWAYS_HASHED = 1 << 24, 1 << 16
 _GREY_SIDE = 256  # pixels: images are measured at a shorter side of at least this, or of all that they have
 
 Format = Literal["jpg", "png", "webp"]
@@ -83,7 +87,8 @@ def measures_of_image(payload: bytes) -> dict[str, Any] | Rejected:  # Any: Parq
     ``contrast`` (its standard deviation), both in [0, 255]; ``sharpness`` (standard deviation of the Laplacian of the
     grey image, shrunk so that its shorter side is near 256 pixels); ``image_hash`` (256 bits in hex) and
     ``image_hash_quality`` (0 to 100: below about 50, equal hashes prove little). Of several frames or pages the first
-    is measured, and ``frames`` says how many they are.
+    is measured, and ``frames`` says how many they are. ``pixels_sha256``, of small images and of those whose hash has a
+    quality below 50: equal for the same pixels in other files.
     """
     decoded = decode_image(payload, "grey", need=Need(_GREY_SIDE), max_pixels=MAX_PIXELS)
     if isinstance(decoded, Rejected):
@@ -95,23 +100,46 @@ def measures_of_image(payload: bytes) -> dict[str, Any] | Rejected:  # Any: Parq
     # A box filter would enlarge a tiny image to blocks, whose edges add frequencies that are not in it.
     resampling = Image.Resampling.BICUBIC if min(grey.size) < SIDE else Image.Resampling.BOX
     bits, quality = hash_of(np.asarray(grey.resize((SIDE, SIDE), resampling)))
-    return frames_column(payload, decoded.header.extension) | {
-        "format": decoded.header.extension,
-        "mode": decoded.header.mode,
-        "width": decoded.width,
-        "height": decoded.height,
-        "brightness": round(brightness, 3),
-        "contrast": round(contrast, 3),
-        "sharpness": round(_sharpness(small), 3),
-        "image_hash": bits,
-        "image_hash_quality": quality,
-    }
+    frames = frames_column(payload, decoded.header.extension)
+    # Of several frames the first says nothing of the others.
+    pixels = {} if frames else _pixels_column(payload, decoded, quality)
+    return (
+        frames
+        | pixels
+        | {
+            "format": decoded.header.extension,
+            "mode": decoded.header.mode,
+            "width": decoded.width,
+            "height": decoded.height,
+            "brightness": round(brightness, 3),
+            "contrast": round(contrast, 3),
+            "sharpness": round(_sharpness(small), 3),
+            "image_hash": bits,
+            "image_hash_quality": quality,
+        }
+    )
 
 
 def frames_column(payload: bytes, extension: str) -> dict[str, int]:
     """The column ``frames`` of an image with several frames or pages; none of a single one."""
     frames = frames_of(without_junk(payload), extension)
     return {"frames": frames} if frames > 1 else {}
+
+
+def _pixels_column(payload: bytes, decoded: DecodedImage, quality: int) -> dict[str, str]:
+    """The column ``pixels_sha256`` of an image that the perceptual hash cannot tell from others, if it can be had.
+
+    Equal for files that differ in compression or metadata alone: the SHA-256 of the size and the pixels, upright, in
+    sRGB and on white. Not of more than 8 bits a channel, of which some would not count.
+    """
+    pixels = decoded.width * decoded.height
+    if pixels > (_MAX_HASHED if quality < GOOD_QUALITY else _ALWAYS_HASHED) or decoded.header.mode[0] in "IF":
+        return {}
+    rgb = decode_image(payload, "rgb", need=Need(), max_pixels=MAX_PIXELS)
+    if isinstance(rgb, Rejected):
+        return {}
+    image = rgb.image()
+    return {"pixels_sha256": hashlib.sha256(b"%d %d\n" % image.size + image.tobytes()).hexdigest()}
 
 
 def _moments(histogram: list[int]) -> tuple[float, float]:

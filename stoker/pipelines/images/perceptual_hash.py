@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 SIDE = 64  # pixels of the square grey image that is hashed
 BITS = 256
+GOOD_QUALITY = 50  # of a hash; below, equal hashes prove little
 _FREQUENCIES = 16
 _SCALE = 1 << 12  # of the transform's integers: 2^8 (grey) * 2^24 (both passes) * 2^12 (sums) stays exact in a double
 _CLEAR_LEVEL = 2.0  # grey levels: where the median coefficient is larger, noise cannot flip many bits

@@ -11,7 +11,11 @@ from stoker.pipelines.rule import Decision, Rule
 
 @dataclass(frozen=True)
 class ExactDuplicates(Rule):
-    """Keep the oldest of the samples whose content (the bytes after all steps) is the same.
+    """Keep the oldest of the samples whose content (the bytes after all steps, or an image's pixels) is the same.
+
+    Images of the same pixels but other compression or metadata count as the same where ``near_duplicate_images`` cannot
+    tell: up to 65,536 pixels, and up to 16 megapixels where the perceptual hash has a quality below 50. Samples that an
+    older version of Stoker ingested have no hash of their pixels, and are compared by their bytes alone.
 
     Args:
         conflicts: "drop" or "keep", default "drop": what happens to samples with the same content but different
@@ -31,10 +35,7 @@ class ExactDuplicates(Rule):
         """See Rule."""
         keys = records["key"].to_pylist()
         labels = records["label"].to_pylist() if "label" in records.column_names else [None] * len(keys)
-        rows_by_content: dict[str, list[int]] = {}
-        for row, content in enumerate(records["content_sha256"].to_pylist()):
-            rows_by_content.setdefault(content, []).append(row)
-        for oldest, *copies in rows_by_content.values():
+        for oldest, *copies in _same(records):
             conflicting = next((row for row in copies if labels[row] != labels[oldest]), None)
             if conflicting is not None and self.conflicts == "drop":
                 yield Decision(keys[oldest], "drop", "label_conflict", witness=keys[conflicting], similarity=1.0)
@@ -43,3 +44,27 @@ class ExactDuplicates(Rule):
             else:
                 for row in copies:
                     yield Decision(keys[row], "drop", "exact_duplicate", witness=keys[oldest], similarity=1.0)
+
+
+def _same(records: pa.Table) -> list[list[int]]:
+    """The rows in sets of the same content, each set and its rows in order."""
+    count = records.num_rows
+    pixels = records["pixels_sha256"].to_pylist() if "pixels_sha256" in records.column_names else [None] * count
+    oldest = list(range(count))  # the first row known to be the same
+
+    def first(row: int) -> int:
+        while oldest[row] != row:
+            oldest[row] = oldest[oldest[row]]
+            row = oldest[row]
+        return row
+
+    for hashes in (records["content_sha256"].to_pylist(), pixels):
+        seen: dict[str, int] = {}
+        for row, value in enumerate(hashes):
+            if value is not None:
+                here, there = first(row), first(seen.setdefault(value, row))
+                oldest[max(here, there)] = min(here, there)
+    sets: dict[int, list[int]] = {}
+    for row in range(count):
+        sets.setdefault(first(row), []).append(row)
+    return list(sets.values())

@@ -26,6 +26,7 @@ IDENTITIES = frozenset(
         "caption",
         "sha256",
         "content_sha256",
+        "pixels_sha256",
         "image_hash",
         "attribution",
         "detail",

@@ -1,0 +1,74 @@
+"""Exact duplicates: the same bytes, or the same pixels in another file."""
+
+import pyarrow as pa
+from PIL import Image
+
+from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
+from stoker.pipelines.stages.measure import measure
+from stoker.storage.shards.sample import Sample
+from tests.pipelines.pictures import packed, picture
+
+
+def dropped(table: pa.Table, conflicts: str = "drop") -> dict[str, tuple[str, str]]:
+    rule = ExactDuplicates("keep" if conflicts == "keep" else "drop")
+    return {decision.key: (decision.value, decision.witness) for decision in rule.decide(table, lambda group: "train")}
+
+
+def records(payloads: list[tuple[str, bytes]]) -> pa.Table:
+    rows = []
+    for number, (extension, payload) in enumerate(payloads):
+        measures = measure(Sample(f"k{number}", {extension: payload}))
+        assert isinstance(measures, dict)
+        rows.append({"key": f"k{number}"} | measures)
+    return pa.Table.from_pylist(rows)
+
+
+def test_pixels_count_however_they_are_compressed() -> None:
+    image = picture(90, 60)
+    table = records(
+        [
+            ("png", packed(image, "PNG", compress_level=9)),
+            ("png", packed(image, "PNG", compress_level=1)),
+            ("webp", packed(image, "WEBP", lossless=True)),
+            ("bmp", packed(image, "BMP")),
+            ("jpg", packed(image, optimize=False)),
+            ("jpg", packed(image, optimize=True, comment=b"again")),
+            ("png", packed(picture(90, 60, seed=1), "PNG")),
+            ("png", packed(picture(60, 90), "PNG")),
+        ]
+    )
+    same = dict.fromkeys(("k1", "k2", "k3"), ("exact_duplicate", "k0"))
+    assert dropped(table) == same | {"k5": ("exact_duplicate", "k4")}
+
+
+def test_records_without_a_hash_of_pixels_are_compared_by_bytes() -> None:
+    table = pa.table({"key": ["a", "b", "c", "d"], "content_sha256": ["1", "2", "1", "3"]})
+    assert dropped(table) == {"c": ("exact_duplicate", "a")}
+    mixed = table.append_column("pixels_sha256", pa.array([None, "p", "p", None]))
+    assert dropped(mixed) == {"b": ("exact_duplicate", "a"), "c": ("exact_duplicate", "a")}
+
+
+def test_other_labels_of_the_same_pixels_are_a_conflict() -> None:
+    table = pa.table(
+        {"key": ["a", "b"], "content_sha256": ["1", "2"], "pixels_sha256": ["p", "p"], "label": ["cat", "dog"]}
+    )
+    assert dropped(table) == {"a": ("label_conflict", "b"), "b": ("label_conflict", "a")}
+    assert dropped(table, "keep") == {"b": ("exact_duplicate", "a")}
+
+
+def test_large_images_have_a_hash_of_their_pixels_where_the_perceptual_hash_is_poor() -> None:
+    flat = Image.new("RGB", (600, 500), (9, 120, 200))
+    assert dropped(records([("png", packed(flat, "PNG")), ("bmp", packed(flat, "BMP"))])) == {
+        "k1": ("exact_duplicate", "k0")
+    }
+    for image, expected in ((flat, True), (picture(600, 500), False), (picture(200, 200), True)):
+        measures = measure(Sample("k", {"png": packed(image, "PNG")}))
+        assert isinstance(measures, dict)
+        assert ("pixels_sha256" in measures) == expected
+
+
+def test_what_the_hash_would_not_see_counts_by_its_bytes() -> None:
+    first, second = (Image.new("L", (30, 30), grey) for grey in (10, 200))
+    animations = [packed(first, "GIF", save_all=True, append_images=[other]) for other in (second, first.rotate(90))]
+    deep = [packed(Image.new("I;16", (30, 30), grey), "PNG") for grey in (2560, 2561)]
+    assert dropped(records([("gif", animations[0]), ("gif", animations[1]), ("png", deep[0]), ("png", deep[1])])) == {}
