@@ -8,10 +8,10 @@ from pydantic import Field
 
 from stoker.pipelines.images.codec import Format, encode, field_of, frames_column
 from stoker.pipelines.images.colour import Colour
+from stoker.pipelines.images.containers.metadata import strip_jpeg, strip_metadata
 from stoker.pipelines.images.decoding import DecodedImage, Decoding, Need, decode_image, image_of
 from stoker.pipelines.images.formats import without_junk
 from stoker.pipelines.images.jpeg import check_jpeg
-from stoker.pipelines.images.metadata import strip_jpeg, strip_metadata
 from stoker.pipelines.images.png import is_plain
 from stoker.pipelines.images.resize import Box, resize
 from stoker.pipelines.rejected import Rejected

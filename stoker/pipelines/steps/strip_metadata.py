@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 from stoker.pipelines.images.codec import MAX_PIXELS, field_of
+from stoker.pipelines.images.containers.metadata import strip_metadata
 from stoker.pipelines.images.formats import extension_of, without_junk
-from stoker.pipelines.images.metadata import strip_metadata
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
 from stoker.storage.shards.sample import Sample

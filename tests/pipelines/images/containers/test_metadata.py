@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from stoker.pipelines.images.codec import MAX_PIXELS
-from stoker.pipelines.images.metadata import strip_metadata
+from stoker.pipelines.images.containers.metadata import strip_metadata
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.steps.image import Image as ImageStep
 from stoker.pipelines.steps.strip_metadata import StripMetadata
