@@ -124,7 +124,7 @@ def metrics_text(metrics: Mapping[str, Any]) -> str:  # Any: JSON values
     texts = [
         f"{name} {number_text(value) if isinstance(value, int | float) else value}"
         for name, value in metrics.items()
-        if isinstance(value, int | float | str) and name not in ("split", "epochs")
+        if isinstance(value, int | float | str) and name not in ("split", "epochs", "step")
     ]
     return f"{', '.join(texts)} on {metrics['split']}" if "split" in metrics else ", ".join(texts)
 

@@ -33,7 +33,7 @@ def stream(arguments: Namespace) -> int:
     settings = load_settings(arguments)
     store = settings.open_store(reading=True)
     manifest = load_manifest(store, arguments.corpus)
-    split = arguments.split or next(iter(manifest.splits), "train")
+    split = arguments.split or ("train" if "train" in manifest.splits else next(iter(manifest.splits), "train"))
     make_private(settings.home)
     with require_torch():
         from stoker.training.stream.stream import ShardStream

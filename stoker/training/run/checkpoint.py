@@ -114,9 +114,13 @@ def newest(store: Store, corpus: str, run: str) -> Checkpoint | None:
 
 
 def prune(store: Store, corpus: str, run: str, *, keep: int) -> None:
-    """Delete all checkpoints but the newest ``keep`` and the one of the best score; a checkpoint's info goes first."""
+    """Delete all checkpoints but the newest ``keep`` and the one of the best score; a checkpoint's info goes first.
+
+    The score of a checkpoint is that of its own weights: later ones hold the last evaluation too, and other weights.
+    """
     newest_first = list(infos(store, corpus, run))
-    best = max(newest_first, key=lambda info: info.metrics.get("score", float("-inf")), default=None)
+    evaluated = [info for info in newest_first if info.metrics.get("step") == info.step]
+    best = max(evaluated, key=lambda info: info.metrics.get("score", float("-inf")), default=None)
     for info in newest_first[keep:]:
         if best is None or info.step != best.step:
             store.delete(f"{layout.run(corpus, run)}{info.step:0{_STEP_DIGITS}d}.json")

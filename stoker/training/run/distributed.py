@@ -6,13 +6,15 @@ then called with no samples, and the loop must do its step with the empty result
 ``last="pad"`` all shares have the same size; the samples at the end of a share that are there for the second time are
 counted by ``padded``.
 
-``gradient_scale`` and ``padded`` speak of the batch that the loop had last, in an epoch that began with the same
-batch_size.
+``gradient_scale`` and ``padded`` speak of the batch that the loop had last. They raise TrainingError where it had none:
+before the first of an epoch, after a state was loaded, or where another stream made the batches.
 """
 
 from typing import Protocol
 
 import torch.distributed
+
+from stoker.training.errors import TrainingError
 
 
 class DistributedStream(Protocol):
@@ -20,6 +22,7 @@ class DistributedStream(Protocol):
 
     batch_size: int
     delivered: int
+    last_start: int | None
     world_size: int
 
     def padding(self, start: int) -> int:
@@ -52,7 +55,7 @@ def gradient_scale(stream: DistributedStream) -> float:
     >>> stream.close()
 
     Args:
-        stream: of this rank.
+        stream: of this rank. Raises TrainingError if the loop has had no batch of it.
     """
     return stream.world_size / (stream.delivered - _start(stream))
 
@@ -68,11 +71,16 @@ def padded(stream: DistributedStream) -> int:
     >>> stream.close()
 
     Args:
-        stream: of this rank.
+        stream: of this rank. Raises TrainingError if the loop has had no batch of it.
     """
     return stream.padding(_start(stream))
 
 
 def _start(stream: DistributedStream) -> int:
     """The position of the batch that the loop had last."""
-    return (stream.delivered - 1) // stream.batch_size * stream.batch_size
+    if stream.last_start is None:
+        raise TrainingError(
+            "the loop has had no batch of this stream in this epoch yet: call gradient_scale and padded inside "
+            "`for batch in loader`, with the stream of the loader"
+        )
+    return stream.last_start

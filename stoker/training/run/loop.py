@@ -1,7 +1,7 @@
 """One training run: build all of its parts, restore a checkpoint, then train, evaluate and save to the end.
 
 Each batch is one optimiser step. Progress is reported every half second, a checkpoint is saved every ``checkpoint_s``
-seconds, and every epoch ends with an evaluation on the held-out split.
+seconds, and every epoch ends with an evaluation on the held-out split; the best so far is saved, too.
 """
 
 import math
@@ -157,6 +157,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         step=step,
         state=tuple(tensor.to(device) for tensor in saved["carried"]) if saved else (),
         metrics=saved["metrics"] if saved else {},
+        best=saved.get("best", -math.inf) if saved else -math.inf,
         position=train_stream.state_dict(),
         loader=Loader(train_stream, workers=options.workers, pin_memory=device.type == "cuda"),
     )
@@ -185,6 +186,7 @@ class _Trainer:
     step: int  # steps done
     state: tuple[Tensor, ...]  # of a recurrent model, between two batches of an epoch
     metrics: dict[str, Any]  # Any: JSON values; of the last evaluation
+    best: float  # score of all evaluations whose weights were saved
     position: dict[str, Any]  # Any: plain values; the stream's state after the last step, or after the evaluation
     loader: Loader  # of the training split
     saved: tuple[int, dict[str, Any]] | None = None  # Any: as above; step and position of the last checkpoint
@@ -198,6 +200,8 @@ class _Trainer:
                     return True
                 if self.step < self.steps:
                     self._evaluate()
+                    if self.metrics.get("score", -math.inf) > self.best:
+                        self.save(done=False)  # or the weights that were evaluated would be lost in the next epoch
             if not len(self.train_stream):  # stopped after the very last batch
                 self.train_stream.next_epoch()
             self.loader.close()
@@ -286,7 +290,7 @@ class _Trainer:
                 metrics = self.config.model.evaluate(self.module, Loader(self.eval_stream), self.schema, self.device)
         finally:
             torch.set_rng_state(random_state)
-        self.metrics = {**metrics, "split": self.held_out, "epochs": self.train_stream.epoch}
+        self.metrics = {**metrics, "split": self.held_out, "epochs": self.train_stream.epoch, "step": self.step}
         self.report("evaluate")
         self.log.write("evaluate", self.step, self.metrics)
         self.position = self.train_stream.state_dict()  # a run that stops before is evaluated when it goes on
@@ -301,6 +305,7 @@ class _Trainer:
 
     def save(self, *, done: bool, text: str = "") -> None:
         """Save a checkpoint and the metrics into the store, and delete checkpoints that are not kept."""
+        self.best = max(self.best, self.metrics.get("score", -math.inf))
         self.train_stream.wait_verified()  # no checkpoint may depend on data that is not verified yet
         store, manifest = self.config.corpus.store, self.config.corpus.manifest
         info = CheckpointInfo(
@@ -333,6 +338,7 @@ class _Trainer:
             "step": self.step,
             "steps": self.steps,
             "metrics": self.metrics,
+            "best": self.best,
             "random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }

@@ -55,6 +55,8 @@ class EpochStream:
 
     epoch: int = field(default=0, init=False)
     delivered: int = field(default=0, init=False)  # samples of this epoch that the loop has had, over all ranks
+    # Where the batch began that the loop had last; None before the first of an epoch and after a state was loaded.
+    last_start: int | None = field(default=None, init=False, repr=False)
     counters: Counters = field(default_factory=Counters, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -81,7 +83,7 @@ class EpochStream:
     def next_epoch(self) -> None:
         """Begin the next epoch."""
         self.epoch += 1
-        self.delivered = 0
+        self.delivered, self.last_start = 0, None
 
     def wait_verified(self) -> None:
         """Wait until all samples that were handed out are verified. Raises CorruptShard; StorageError."""
@@ -179,6 +181,7 @@ class BatchStream(EpochStream):
 
     def advance(self) -> None:
         """Count one batch as handed to the loop. Raises TrainingError when too many samples were skipped."""
+        self.last_start = self.delivered
         self.delivered = min(self.samples, self.delivered + self.batch_size)
         self._check_skip_budget("")
 

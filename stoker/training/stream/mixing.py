@@ -292,6 +292,7 @@ class MixedStream(BatchStream):
                     "the same versions and options"
                 )
         self.epoch, self.delivered = position_of(state, self.samples)
+        self.last_start = None
 
     def reopen(self) -> Self:
         """The same stream at the beginning, with connections, locks and threads of its own: for a forked process."""

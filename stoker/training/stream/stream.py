@@ -191,6 +191,7 @@ class ShardStream(BatchStream):
         """Go on from there. Raises TrainingError if it is the state of another order."""
         check_same_order(state, self.state_dict(), [name for name in self.identity() if name != "version"])
         self.epoch, self.delivered = position_of(state, self.samples)
+        self.last_start = None
 
     def reopen(self) -> Self:
         """The same stream at the beginning, with connections, locks and threads of its own: for a forked process."""

@@ -13,6 +13,7 @@ import torch
 from stoker.storage.errors import CorruptShard
 from stoker.training.errors import TrainingError
 from stoker.training.run import checkpoint as checkpoints
+from stoker.training.run.loop import Event
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, after, equal, run, weights
 
@@ -57,3 +58,20 @@ def test_no_checkpoint_is_saved_after_batches_of_a_damaged_shard(digits: Small) 
     assert not [
         name for name in checkpoints.runs(digits.store, "small") if checkpoints.newest(digits.store, "small", name)
     ]
+
+
+def test_the_weights_of_the_best_evaluation_are_kept(digits: Small) -> None:
+    scores: dict[int, float] = {}
+
+    def note(event: Event) -> None:
+        if event.kind == "evaluate":
+            scores[event.step] = event.metrics["score"]
+
+    values = CNN | {"epochs": 8, "learning_rate": 0.2, "schedule": "constant", "keep": 1, "checkpoint_s": 0.001}
+    result = run(digits, "cnn", values, progress=note)
+    best = max(scores, key=lambda step: scores[step])
+    assert best != result.step, "else the newest would do"
+    kept = {info.step: info for info in checkpoints.infos(digits.store, "small", result.run)}
+    assert kept.keys() == {best, result.step}
+    assert kept[best].metrics["score"] == scores[best]
+    assert kept[best].metrics["step"] == best

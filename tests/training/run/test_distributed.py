@@ -14,6 +14,7 @@ import torch
 
 from stoker.storage import open_store
 from stoker.storage.shards.sample import Sample
+from stoker.training.errors import TrainingError
 from stoker.training.run.distributed import gradient_scale, padded
 from stoker.training.stream.stream import ShardStream
 from tests.training import corpora
@@ -124,3 +125,22 @@ def test_each_sample_of_an_epoch_weighs_the_same_whatever_the_shares(
         weights = [(len(samples) - padded(stream)) * gradient_scale(stream) / world_size for samples in stream]
         steps.append(weights)
     assert [sum(shares) for shares in zip(*steps, strict=True)] == pytest.approx([1.0] * (4 if last == "drop" else 5))
+
+
+@pytest.mark.parametrize("last", ["short", "pad"])
+def test_after_a_restart_with_another_batch_size_each_sample_weighs_the_same(letters: Small, last: str) -> None:
+    def ranks(batch_size: int, world_size: int) -> list[ShardStream]:
+        options: Any = {"batch_size": batch_size, "last": last, "world_size": world_size}
+        streams = range(world_size)
+        return [ShardStream(letters.store, letters.manifest, cache=letters.cache, rank=r, **options) for r in streams]
+
+    first = ranks(6, 1)[0]
+    next(iter(first))  # six samples: no multiple of the next batch size
+    steps: list[list[float]] = []
+    for stream in ranks(8, 2):
+        stream.load_state_dict(first.state_dict())
+        with pytest.raises(TrainingError, match="has had no batch"):
+            gradient_scale(stream)
+        weights = [(len(samples) - padded(stream)) * gradient_scale(stream) / 2 for samples in stream]
+        steps.append(weights)
+    assert [sum(shares) for shares in zip(*steps, strict=True)] == pytest.approx([1.0] * 3)  # 8, 8 and 4 samples
