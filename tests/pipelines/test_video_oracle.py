@@ -211,10 +211,11 @@ def test_frames_whose_stamps_are_in_disorder_are_those_without_skipping(tmp_path
         lazy, whole = ([*VideoReader(path).frames(FrameTimes(rate), skip=skip)] for skip in (True, False))
         assert [(one.time, one.picture) for one in lazy] == [(one.time, one.picture) for one in whole], rate
     video = VideoReader(path)
-    notes = [frame.facts.get("time_note", "") for frame in video.frames(FrameTimes(Fraction(RATE)))]
-    assert video.moved > 0
-    assert notes[-1] == f"{video.moved} frames moved behind the one before"
-    assert not notes[0]
+    every_frame = FrameTimes(Fraction(1000))
+    notes = [frame.facts.get("time_note", "") for frame in video.frames(every_frame)]
+    assert 0 < video.moved < len(notes) / 2
+    assert sorted(set(notes)) == ["", "moved behind the frame before"]
+    assert notes.count("moved behind the frame before") <= video.moved  # which counts frames decoded again, too
 
 
 @pytest.mark.nightly

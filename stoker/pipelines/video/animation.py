@@ -18,7 +18,12 @@ def animated_frames(path: Path, *, max_pixels: int) -> Iterator[TimedFrame[Image
 
     Raises what Pillow raises for damaged files: OSError, ValueError, SyntaxError.
     """
-    with Image.open(path, formats=("WEBP",)) as animation:
+    try:
+        animation = Image.open(path, formats=("WEBP",))
+    except Image.DecompressionBombError as error:
+        yield TimedFrame(Fraction(0), 0, Rejected("too_many_pixels", str(error)))
+        return
+    with animation:
         if animation.width * animation.height > max_pixels:
             yield TimedFrame(Fraction(0), 0, Rejected("too_many_pixels", f"{animation.width}x{animation.height}"))
             return

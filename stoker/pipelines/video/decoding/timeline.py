@@ -44,7 +44,7 @@ class TimeLine:
         self.start = start
         self.first: Fraction | None = None  # seconds from the start to the first frame
         self.steps: list[str] = []  # what was corrected, for people
-        self.moved = 0  # frames whose stamps are not later than that of the frame before
+        self._moved = set[Fraction]()  # seconds of frames whose stamps are not later than that of the frame before
         self.uses_dts = False  # the stamps for presentation are wrong: take those for decoding
         self._ticks = max(1, round(1 / (rate or _USUAL_RATE) / base))  # of a frame
         self._reordered = reordered
@@ -122,14 +122,16 @@ class TimeLine:
         stamp = frame.dts if self.uses_dts or frame.pts is None else frame.pts
         if stamp is None:
             stamp = 0 if self._last is None else self._last + self._step(frame)
-        if self._last is not None and stamp <= self._last:
-            stamp = self._last + 1
-            self.moved += 1
+        if is_moved := self._last is not None and stamp <= self._last:
+            stamp = (self._last or 0) + 1
         self._last = stamp
         if self.first is None:
             self._begin(stamp)
+        time = self.seconds(stamp)
+        if is_moved:
+            self._moved.add(time)
         section = bisect_right(self._begins, stamp)
-        return self.seconds(stamp), stamp - (self._shifts[section - 1] if section else 0)
+        return time, stamp - (self._shifts[section - 1] if section else 0)
 
     def _step(self, frame: Frame | None) -> int:
         """Ticks from one frame to the next, where stamps do not tell."""
@@ -142,11 +144,16 @@ class TimeLine:
         """Seconds at which the last one of the packets ends; None if none had a time stamp."""
         return None if self._highest is None else self.seconds(self._highest + (self._duration or self._step(None)))
 
+    @property
+    def moved(self) -> int:
+        """How many frames have stamps that are not later than that of the frame before."""
+        return len(self._moved)
+
     def note(self, time: Fraction) -> str:
-        """What was corrected in the stamps up to a time in seconds; "" if nothing."""
+        """What was corrected in the stamp of the frame at a time in seconds, and before it; "" if nothing."""
         steps = [text for text, begin in zip(self.steps, self._begins, strict=True) if self.seconds(begin) <= time]
         note = f"{steps[-1]}; {len(steps)} times" if len(steps) > 1 else "".join(steps)
-        moved = f"{self.moved} frames moved behind the one before" if self.moved else ""
+        moved = "moved behind the frame before" if time in self._moved else ""
         return "; ".join(text for text in (note, moved) if text)
 
 

@@ -97,14 +97,14 @@ def _heading(match: re.Match[str]) -> str:
 def strip_lines(page: list[str]) -> str:
     """The text without line markup, gaps and headings that have no text, with single spaces, blank lines and entities.
 
-    ``page``: chunks that each begin with a newline; they are taken out.
+    ``page``: chunks that each begin with a newline, if no markup took it; they are taken out.
     """
     parts: list[str] = []
     # The page is read from its end: is there text below, up to the next heading; that heading's level; a blank line.
     has_text, next_level, blank = False, 0, False
     while page:
         kept: list[str] = []
-        for line in reversed(_close_gaps(strip_line_markup(page.pop()))[1:].split("\n")):
+        for line in reversed(_close_gaps(strip_line_markup(page.pop())).removeprefix("\n").split("\n")):
             line = line.strip(" \t")
             if not line:
                 blank = True

@@ -49,3 +49,7 @@ STRAY = {
 @pytest.mark.parametrize("wikitext", STRAY)
 def test_a_closing_bracket_that_closes_nothing_is_text(wikitext: str) -> None:
     assert plain_text(wikitext) == STRAY[wikitext]
+
+
+def test_a_page_keeps_its_first_letter_where_markup_took_the_line_before() -> None:
+    assert plain_text("|}Berlin is a city.\n{|\n|a\n|}") == "Berlin is a city."
