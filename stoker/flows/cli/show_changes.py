@@ -35,7 +35,7 @@ def print_difference(a: Manifest, b: Manifest, store: Store, console: Console) -
     sheet = Sheet(console)
     sheet.title(f"{changes.a} → {changes.b}", f"{time_text(a.created_at)} → {time_text(b.created_at)}")
     if changes.identical:
-        sheet.say("The two hold the same samples, byte for byte, in the same splits.")
+        sheet.say(changes.sameness)
     counts = [(_KINDS[kind].lower(), getattr(changes, kind)) for kind in _KINDS]
     rows = [
         ("samples before", changes.samples_a),

@@ -67,6 +67,7 @@ class Difference:
     moved: int  # of those in both: in another split
     relabelled: int  # of those in both: with another label
     shards_shared: int
+    same_shards: bool  # all shards of both are shared: the records are the same, too
     examples: Mapping[str, tuple[SampleChange, ...]]  # by kind of change, the first keys in order
     refused: tuple[MetricChange, ...]
     statistics: tuple[MetricChange, ...]
@@ -76,6 +77,18 @@ class Difference:
     def identical(self) -> bool:
         """Whether both hold the same samples in the same splits."""
         return not (self.added or self.removed or self.changed or self.moved or self.relabelled)
+
+    @property
+    def sameness(self) -> str:
+        """How far the two are the same, in a sentence; "" if their samples or splits differ."""
+        if not self.identical:
+            return ""
+        if self.same_shards:
+            return "The two hold the same samples, byte for byte, in the same splits."
+        return (
+            "The two hold the same images and texts, byte for byte, in the same splits; their records (captions, "
+            "licences and the like) or the shards that hold them differ."
+        )
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """The difference as JSON values, documented by the dataclasses of this module."""
@@ -110,6 +123,7 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
         **counts,
         same=a.samples - counts["removed"],
         shards_shared=len(shared),
+        same_shards=len(shared) == len(a.shards) == len(b.shards),
         examples={kind: _examples(both, kind, mask) for kind, mask in kinds.items() if counts[kind]},
         refused=_refused(a, b),
         statistics=_statistics(a, b),

@@ -43,8 +43,9 @@ class WikipediaDump(Source):
 
     A dump is XML, plain or compressed as .bz2 or .gz. Plain XML and bz2 of many streams are read in partitions, other
     files as one partition each. A damaged page is rejected as ``corrupt``, a piece of the dump of which nobody knows
-    how many pages it held as ``lost``: a bz2 block that does not decode, or the end of a dump that is cut short. An
-    index beside a multistream dump tells which pages a block held. Of several revisions the newest counts. Each page
+    how many pages it held as ``lost``: a bz2 block that does not decode, or the end of a dump that is cut short. A file
+    whose beginning cannot be read (empty, cut in its first block, a web page) is an error: nothing is read. An index
+    beside a multistream dump tells which pages a block held. Of several revisions the newest counts. Each page
     outside of ``namespaces``, each redirect and each page whose text does not match the dump's own checksum is rejected
     and counted. The content behind a URL is assumed not to change, as for dated dumps.
 

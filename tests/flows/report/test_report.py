@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,17 @@ def test_a_version_does_not_differ_from_itself(store: MemoryStore, manifest: Man
     found = difference(manifest, manifest, store)
     assert found.identical
     assert (found.same, found.shards_shared, found.statistics, found.recipe) == (64, len(manifest.shards), (), ())
+
+
+def test_the_same_samples_in_other_shards_are_not_told_to_have_the_same_records(
+    store: MemoryStore, manifest: Manifest
+) -> None:
+    assert "byte for byte, in the same splits" in difference(manifest, manifest, store).sameness
+    shards = (replace(manifest.shards[0], index_sha256="0" * 64), *manifest.shards[1:])  # an index with other captions
+    changed = difference(manifest, replace(manifest, shards=shards), store)
+    assert changed.identical
+    assert "(captions, licences and the like)" in changed.sameness
+    assert difference(load_manifest(store, "shapes@1"), manifest, store).sameness == ""
 
 
 def test_a_difference_backwards_is_the_same_the_other_way(store: MemoryStore, manifest: Manifest) -> None:
