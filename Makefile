@@ -1,7 +1,7 @@
 # Stoker's targets. They need Python 3.11 or newer, make and a package index; all else goes into a virtual environment.
 
 VENV ?= .venv
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 LOWEST_TOOLS := httpx hypothesis import-linter lightning psutil pytest pytest-xdist ruff setuptools
