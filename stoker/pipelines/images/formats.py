@@ -1,8 +1,8 @@
 """Detection of image formats by their first bytes; names and Content-Types are ignored."""
 
 import re
-import struct
 
+from stoker.pipelines.images.containers.iso_boxes import boxes_in, brands_of
 from stoker.pipelines.rejected import Rejected
 
 # The formats that are decoded, by the extension of their field. AVIF needs a Pillow that was built with it, HEIC and
@@ -84,7 +84,7 @@ def extension_of(payload: bytes) -> str | Rejected:
     if payload[:4] == b"RIFF" and payload[8:12] == b"WEBP":
         return "webp"
     if payload[4:8] == b"ftyp":
-        brands = _brands(payload)
+        brands = brands_of(payload)
         if brands & {b"avif", b"avis"}:
             return "avif"
         return "heic" if brands & set(_HEIF) else Rejected("not_an_image")
@@ -124,12 +124,6 @@ def is_complete(payload: bytes, extension: str) -> bool:
     return True
 
 
-def _brands(payload: bytes) -> set[bytes]:
-    """The major and compatible brands of an ISO base media file, from its first box."""
-    stop = min(int.from_bytes(payload[:4], "big"), 256)
-    return {payload[8:12]} | {payload[offset : offset + 4] for offset in range(16, stop, 4)}
-
-
 def _is_bitmap(payload: bytes) -> bool:
     """Whether a BMP's header has a plausible size: the two letters BM begin many other files too."""
     return len(payload) < 18 or 12 <= int.from_bytes(payload[14:18], "little") <= 1024
@@ -137,14 +131,8 @@ def _is_bitmap(payload: bytes) -> bool:
 
 def _boxes_fit(payload: bytes) -> bool:
     """Whether all boxes of an ISO base media file end within the data."""
-    offset = 0
-    while offset + 8 <= len(payload):
-        size = int.from_bytes(payload[offset : offset + 4], "big")
-        if size == 0:
-            return True  # the box reaches to the end of the file, wherever that is
-        if size == 1 and offset + 16 <= len(payload):  # a 64-bit size follows the box's type
-            (size,) = struct.unpack(">Q", payload[offset + 8 : offset + 16])
-        if size < 8:
-            return True
-        offset += size
-    return offset == len(payload)
+    stop = max((box.stop for box in boxes_in(payload, 0, len(payload))), default=0)
+    # Behind the last box, a length that none can have is damage, and no end that came early.
+    return stop == len(payload) or (
+        stop + 8 <= len(payload) and 1 < int.from_bytes(payload[stop : stop + 4], "big") < 8
+    )

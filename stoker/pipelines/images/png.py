@@ -28,6 +28,7 @@ _KEPT = _PIXELS | {b"eXIf"}
 _SHOWN = _PIXELS | frozenset(b"acTL cHRM cICP cLLI fcTL fdAT gAMA mDCV sBIT sRGB".split())
 _XMP, _RAW_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"  # texts that may hold the orientation
 _MAX_TEXT = 1 << 19  # bytes of such a text
+_MAX_REPAIRS = 8  # chunks of metadata whose end is searched
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -139,7 +140,7 @@ def _inflated_size(header: bytes) -> int:
 
 def _chunks(payload: bytes) -> Iterator[_Chunk | Rejected]:
     """All chunks up to IEND; a reject, and then no more, where there is none."""
-    view, offset = memoryview(payload), len(SIGNATURE)
+    view, offset, repairs = memoryview(payload), len(SIGNATURE), 0
     while True:
         if offset + 12 > len(payload):
             yield Rejected("truncated", "it ends without its last chunk")
@@ -149,11 +150,10 @@ def _chunks(payload: bytes) -> Iterator[_Chunk | Rejected]:
             yield Rejected("corrupt", f"no chunk begins at byte {offset}")
             return
         stop = offset + 12 + size
-        intact = stop <= len(payload) and (
-            zlib.crc32(view[offset + 4 : stop - 4]) == int.from_bytes(payload[stop - 4 : stop], "big")
-        )
-        if not intact and name in _METADATA and not _begins_chunk(payload, stop):
+        intact = _is_intact(view, offset, stop)
+        if not intact and name in _METADATA and repairs < _MAX_REPAIRS and not _begins_chunk(view, stop):
             stop = find_png_chunk(payload, offset + 8) or stop  # its length is wrong
+            repairs += 1
         if stop > len(payload):
             yield Rejected("truncated", f"chunk {name.decode()} reaches behind the end")
             return
@@ -163,8 +163,17 @@ def _chunks(payload: bytes) -> Iterator[_Chunk | Rejected]:
         offset = stop
 
 
-def _begins_chunk(payload: bytes, offset: int) -> bool:
-    return payload[offset + 4 : offset + 8] in _METADATA | _PIXELS
+def _is_intact(view: memoryview, offset: int, stop: int) -> bool:
+    return stop <= len(view) and zlib.crc32(view[offset + 4 : stop - 4]) == int.from_bytes(view[stop - 4 : stop], "big")
+
+
+def _begins_chunk(view: memoryview, offset: int) -> bool:
+    """Whether a chunk of a known name begins there, or an intact one of any name."""
+    name = bytes(view[offset + 4 : offset + 8])
+    if name in _METADATA | _PIXELS:
+        return True
+    size = int.from_bytes(view[offset : offset + 4], "big")
+    return name.isalpha() and name.isascii() and _is_intact(view, offset, offset + 12 + size)
 
 
 def _fault_of(chunks: list[_Chunk], payload: bytes) -> Rejected | None:

@@ -86,12 +86,18 @@ class LocalFiles(Source):
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
         base, paths = self._paths(context)
-        all_sidecars = {sidecar for path in paths for sidecar in self._sidecars(base, path)}
-        candidates = [path for path in paths if path not in all_sidecars]
+        owners: dict[str, str] = {}  # of each sidecar, the image that its reject goes with
+        for path in paths:
+            for sidecar in self._sidecars(base, path):
+                owners.setdefault(sidecar, path)
+        candidates = [path for path in paths if path not in owners]
         if not candidates:
             raise self._no_files()
         for group in cut(candidates, str, target=self.files_per_partition):
-            files = [[path, self._state(base, path)] for path in group]
+            files = []
+            for path in group:
+                shared = [sidecar for sidecar in self._sidecars(base, path) if owners[sidecar] != path]
+                files.append([path, self._state(base, path), *([shared] if shared else [])])
             sidecars = [
                 [_printable(sidecar), self._state(base, sidecar)]
                 for path in group
@@ -102,8 +108,8 @@ class LocalFiles(Source):
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
         base, _ = self._base(context)
-        for path, state in partition.payload["files"]:
-            yield from self._candidates(base, path, state)
+        for path, state, *shared in partition.payload["files"]:
+            yield from self._candidates(base, path, state, {sidecar for sidecars in shared for sidecar in sidecars})
 
     def check(self, context: Context) -> None:
         """See Source."""
@@ -122,9 +128,10 @@ class LocalFiles(Source):
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. The files folder by folder, so that neither all names nor all hashes are needed."""
         base, pattern = self._base(context)
+        told = set[str]()
         for path in _walk_matches(base, pattern):
             if not self._is_sidecar(base, path):
-                yield from self._candidates(base, path, self._state(base, path))
+                yield from self._candidates(base, path, self._state(base, path), told)
 
     def _no_files(self) -> RecipeError:
         return RecipeError(f"source 'local_files': files {self.files!r}: no files there; expected images or texts")
@@ -193,19 +200,17 @@ class LocalFiles(Source):
             reason = error.strerror if isinstance(error, OSError) else "a link to itself"
             return Rejected("unreadable", reason or type(error).__name__)
 
-    def _candidates(self, base: Path, path: str, state: str) -> Iterator[Candidate]:
-        """The file's sample, and a reject for each of its sidecars that could not be read as a whole."""
+    def _candidates(self, base: Path, path: str, state: str, told: set[str]) -> Iterator[Candidate]:
+        """The file's sample, and a reject for each of its sidecars that could not be read as a whole.
+
+        Of a sidecar that several images have, one reject: those in ``told`` have theirs with another image.
+        """
         faults: dict[str, Rejected] = {}
         yield self._candidate(base, path, state, faults)
         for sidecar, rejected in faults.items():
-            if self._is_first_of(base, path, sidecar):
+            if sidecar not in told:
+                told.add(sidecar)
                 yield Candidate(Sample(_key(sidecar), {}, _identity(sidecar)), rejected)
-
-    def _is_first_of(self, base: Path, path: str, sidecar: str) -> bool:
-        """Whether no other image that the sidecar describes comes before this one: its reject counts once."""
-        stem, folder = PurePosixPath(sidecar).stem, (base / sidecar).parent
-        images = [one.name for one in folder.iterdir() if one.stem == stem and one.suffix.lower() in _IMAGES]
-        return PurePosixPath(path).name == min(images, default=PurePosixPath(path).name)
 
     def _candidate(self, base: Path, path: str, state: str, faults: dict[str, Rejected]) -> Candidate:
         key, record = _key(path), _identity(path)
@@ -213,13 +218,21 @@ class LocalFiles(Source):
         if self.label == "folder" and folder:
             record["label"] = _printable(folder)
         content = self._content(base, path)
-        if isinstance(content, Rejected):
-            return Candidate(Sample(key, {}, record), content)
-        record["sha256"] = _sha256(content)
-        if record["sha256"] != state:
-            raise SourceBroken(
-                f"{base / _printable(path)}: it has changed since the work was planned; run the same command again"
-            )
+        if not isinstance(content, Rejected):
+            record["sha256"] = _sha256(content)
+            if record["sha256"] != state:
+                raise SourceBroken(
+                    f"{base / _printable(path)}: it has changed since the work was planned; run the same command again"
+                )
+        self._describe(base, path, record, faults)
+        field = content if isinstance(content, Rejected) else _field(path, content)
+        if isinstance(field, Rejected):
+            return Candidate(Sample(key, {}, record), field)
+        assert isinstance(content, bytes)
+        return Candidate(Sample(key, {field: content}, record))
+
+    def _describe(self, base: Path, path: str, record: dict[str, Any], faults: dict[str, Rejected]) -> None:
+        """Add what the image's sidecars say to its record, and what is wrong with them to ``faults``."""
         for sidecar in self._sidecars(base, path):
             values = self._read_sidecar(base, sidecar)
             if isinstance(values, Rejected):
@@ -231,10 +244,6 @@ class LocalFiles(Source):
                 faults[sidecar] = Rejected(
                     "corrupt", f"{', '.join(unfit)}: expected text or a number; the rest was read"
                 )
-        field = _field(path, content)
-        if isinstance(field, Rejected):
-            return Candidate(Sample(key, {}, record), field)
-        return Candidate(Sample(key, {field: content}, record))
 
     def _read_sidecar(self, base: Path, path: str) -> Mapping[str, object] | Rejected:
         """The record's keys that a sidecar gives, or why it gives none, which does not reject the image."""

@@ -95,10 +95,11 @@ def column_names(path: Path, syntax: ListSyntax) -> list[str]:
 def _table(
     path: Path, lines: Iterator[Line], kind: str, required: Sequence[str], optional: Sequence[str], syntax: ListSyntax
 ) -> Iterator[ListRow]:
-    """The rows of a csv or tsv list."""
+    """The rows of a csv or tsv list. Raises SourceBroken for one of 0 bytes: most likely it was never written."""
     quoted = CsvRows(lines) if kind == ".csv" else None
     indexes: dict[str, int] | None = None
     columns = 0
+    row = None
     for row in quoted if quoted is not None else tsv_rows(lines):
         if indexes is None and (row.fields or row.fault):
             header = _header(path, row, syntax)
@@ -118,6 +119,8 @@ def _table(
         matches = len(row.fields) <= columns and len(values) == len(indexes)
         fault = "" if matches else f"{len(row.fields)} columns, but the first line has {columns}"
         yield ListRow(row.number, values, fault)
+    if row is None:
+        raise SourceBroken(f"{path}: 0 bytes; expected {'a line of names' if syntax.header else 'rows'}")
 
 
 def _header(path: Path, row: CsvRow, syntax: ListSyntax) -> list[str]:

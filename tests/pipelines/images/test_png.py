@@ -1,6 +1,7 @@
 """PNG: checksums and rows are checked, and metadata of any size or state are no reason to lose pixels."""
 
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -136,3 +137,31 @@ def test_unknown_critical_chunks_and_interrupted_data_are_corrupt() -> None:
     assert measured(payload[:data] + b"".join(halves) + end) == measured(payload)
     assert reject_reason(payload[:data] + halves[0] + chunk(b"tEXt", b"a\0b") + halves[1] + end) == "corrupt"
     assert reject_reason(payload[:data] + halves[0] + end) in ("corrupt", "truncated")
+
+
+def test_an_unknown_chunk_behind_a_wrong_checksum_is_seen() -> None:
+    payload = packed(picture(60, 40), "PNG")
+    damaged = chunk(b"tEXt", b"a\0cd", intact=False)
+    assert reject_reason(with_chunk(payload, damaged, chunk(b"ABCD", b"y"))) == "corrupt"
+    assert reject_reason(with_chunk(payload, damaged, chunk(b"prVt", b"x"), chunk(b"ABCD", b"y"))) == "corrupt"
+    assert decoded(with_chunk(payload, damaged, chunk(b"prVt", b"x"))).tobytes() == decoded(payload).tobytes()
+
+
+def hostile(units: int) -> bytes:
+    """Texts of wrong lengths, behind each two false chunks that reach over more than half of the rest."""
+    good, left = chunk(b"tEXt", b"a\0b"), units * 2052
+    parts = []
+    for _ in range(units):
+        false = struct.pack(">I", left * 6 // 10) + b"tIME...."
+        parts.append(struct.pack(">I", 5) + b"tEXtzzzz" + 2 * false + good)
+        left -= len(parts[-1])
+    filling = chunk(b"tEXt", b"x\0" + b"y" * units * 2000)
+    return with_chunk(packed(picture(8, 8), "PNG"), *parts, filling)
+
+
+def test_eight_wrong_lengths_are_repaired_and_many_take_no_quadratic_time() -> None:
+    assert decoded(hostile(8)).tobytes() == picture(8, 8).tobytes()
+    payload = hostile(2500)
+    began = time.process_time()
+    assert reject_reason(payload) in ("corrupt", "truncated")
+    assert time.process_time() - began < 2  # it was 7 s

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -261,3 +263,32 @@ def test_a_sidecar_that_cannot_be_read_is_rejected_by_itself_with_its_place(tmp_
     assert other["file:b.png"]["caption"] == "first\nCafé"
     with pytest.raises(ValueError, match="utf-16"):
         LocalFiles(files=".", encoding="utf-16")
+
+
+def test_the_reject_of_a_shared_sidecar_goes_with_the_first_image_that_is_read(tmp_path: Path) -> None:
+    put(tmp_path, {"p/a.jpg": b"x" * (2 << 20), "p/a.png": PNG, "p/a.WEBP": PNG, "p/a.txt": b"Caf\xe9"})
+    for options, files in (({"files": "p"}, 4), ({"files": "p/*.png"}, 2), ({"files": "p", "max_megabytes": 1}, 4)):
+        found = outcome(read(tmp_path, **options))
+        assert found["p/a.txt" if "p/a.txt" in found else "a.txt"] == "not_utf8", options
+        assert len(read(tmp_path, **options)) == files
+        source = LocalFiles(**options)
+        assert outcome(list(source.preview(context(tmp_path)))) == found
+    # Images of one sidecar in partitions of their own.
+    assert len(read(tmp_path, files="p", files_per_partition=1)) == 4
+    put(tmp_path, {"q/a.jpg": b"x" * (2 << 20), "q/a.json": b"["})
+    assert outcome(read(tmp_path, files="q", max_megabytes=1)) == {"a.jpg": "too_large", "a.json": "corrupt"}
+
+
+def test_no_other_file_of_the_folder_is_looked_at_for_a_faulty_sidecar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, {f"{n}.{suffix}": content for n in range(20) for suffix, content in (("png", PNG), ("txt", b"\xe9"))})
+    listings: list[str] = []
+
+    def counted(listed: Callable[[str], Any]) -> Callable[[str], Any]:
+        return lambda path: (listings.append(path), listed(path))[1]  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(os, "scandir", counted(os.scandir))
+    monkeypatch.setattr(os, "listdir", counted(os.listdir))  # which Path.iterdir takes
+    assert len(read(tmp_path)) == 40
+    assert len(listings) == 1  # the walk itself

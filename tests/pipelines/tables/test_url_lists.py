@@ -173,6 +173,17 @@ def test_a_json_list_that_cannot_be_read_is_an_error(tmp_path: Path, content: by
         read(tmp_path / "a.json", content)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_table_of_no_bytes_is_an_error_and_one_of_a_header_has_no_rows(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SourceBroken, match="0 bytes; expected a line of names"):
+        read(tmp_path / name, b"")
+    with pytest.raises(SourceBroken, match="0 bytes; expected rows"):
+        read(tmp_path / name, b"", "1", header=False)
+    with pytest.raises(SourceBroken, match="0 bytes"):
+        read(tmp_path / f"{name}.gz", gzip.compress(b""))
+    assert read(tmp_path / name, b"url\n") == []
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
 def test_compressed_lists_are_read_whole_or_are_an_error(tmp_path: Path, suffix: str) -> None:
     text = "".join(f"http://host.example/{random.Random(n).random()}\n" for n in range(3000)).encode()

@@ -20,7 +20,7 @@ def frames_of(payload: bytes, extension: str) -> int:
     1
     """
     count = _COUNTERS.get(extension)
-    return max(1, count(payload)) if count is not None else 1
+    return min(max(1, count(payload)), MAX_FRAMES) if count is not None else 1
 
 
 def _frames_of_gif(payload: bytes) -> int:

@@ -98,7 +98,9 @@ def _frames_of_sequence(payload: bytes) -> int:
     sizes = inner_box(payload, track, b"mdia", b"minf", b"stbl", b"stsz") if track is not None else None
     if sizes is None or sizes.stop - sizes.start < 12:
         return 0
-    return int.from_bytes(payload[sizes.start + 8 : sizes.start + 12], "big")
+    size, count = struct.unpack_from(">II", payload, sizes.start + 4)
+    # Frames of one size have no table.
+    return int(count if size else min(count, (sizes.stop - sizes.start - 12) // 4))
 
 
 def _picture_track(payload: bytes) -> Box | None:

@@ -105,6 +105,8 @@ def _codestream(payload: bytes) -> bytes:
             return payload[box.start : box.start + _MAX_HEADER]
         if box.name == b"jxlp":  # parts in their order, each behind its number
             parts += payload[box.start + 4 : min(box.stop, box.start + 4 + _MAX_HEADER)]
+            if len(parts) >= _MAX_HEADER:
+                break
     return parts[:_MAX_HEADER]
 
 

@@ -44,13 +44,13 @@ def repaired_webp(payload: bytes) -> bytes:
     while offset + 8 <= stop:
         name, size = payload[offset : offset + 4], int.from_bytes(payload[offset + 4 : offset + 8], "little")
         end = offset + 8 + size + size % 2
-        if name in _WEBP_METADATA and not _is_webp_chunk(payload, end, stop):
+        if name in _WEBP_METADATA and not _begins_webp_chunk(payload, end, stop):
             lost |= _WEBP_METADATA[name]
             end = next(
                 (
                     match.start()
                     for match in _WEBP_CHUNK.finditer(payload, offset + 8, stop)
-                    if _is_webp_chunk(payload, match.start(), stop)
+                    if _begins_webp_chunk(payload, match.start(), stop)
                 ),
                 stop,
             )
@@ -63,11 +63,11 @@ def repaired_webp(payload: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body[:12] + bytes((body[12] & ~lost,)) + body[13:]
 
 
-def _is_webp_chunk(payload: bytes, offset: int, stop: int) -> bool:
-    """Whether a known chunk begins there that ends within the file, or the file ends there."""
+def _begins_webp_chunk(payload: bytes, offset: int, stop: int) -> bool:
+    """Whether a chunk of any name begins there that ends within the file, or the file ends there."""
     if offset >= stop:
         return offset <= stop + 1  # a byte of padding may be missing
-    return payload[offset : offset + 4] in _WEBP_CHUNKS and (
+    return all(0x20 <= byte < 0x7F for byte in payload[offset : offset + 4]) and (
         offset + 8 + int.from_bytes(payload[offset + 4 : offset + 8], "little") <= stop
     )
 

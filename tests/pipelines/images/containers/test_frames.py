@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from stoker.pipelines.images.containers.frames import frames_of
+from stoker.pipelines.images.containers.frames import MAX_FRAMES, frames_of
 from tests.data import SHARED, needs_shared
 from tests.pipelines.pictures import FORMATS, measured, packed, picture, pixels
 
@@ -91,3 +91,13 @@ def test_real_files_have_the_frames_that_pillow_finds(name: str, frames: int) ->
     extension = {"tiff": "tif"}.get(path.suffix[1:], path.suffix[1:])
     with Image.open(path) as image:
         assert frames_of(path.read_bytes(), extension) == getattr(image, "n_frames", 1) == frames
+
+
+@pytest.mark.skipif("avif" not in SEVERAL, reason="this Pillow was built without AVIF")
+def test_a_count_of_frames_that_the_file_cannot_hold_is_not_believed() -> None:
+    payload = bytearray(animation("AVIF", 3))
+    start = payload.index(b"stsz") + 4
+    struct.pack_into(">I", payload, start + 8, 0xFFFFFFFF)
+    assert frames_of(bytes(payload), "avif") == 3
+    struct.pack_into(">I", payload, start + 4, 9)  # frames of one size have no table
+    assert frames_of(bytes(payload), "avif") == MAX_FRAMES

@@ -158,3 +158,15 @@ def test_a_file_that_ends_within_its_pixels_is_still_truncated(name: str) -> Non
 def test_a_search_for_chunks_ends_in_a_file_of_false_ones() -> None:
     false = b"".join(struct.pack(">I", 1 << 20) + b"IDAT" + b"\0" * 20 for _ in range(100_000))
     assert find_png_chunk(false, 0) is None
+
+
+@pytest.mark.parametrize("name", [b"XYZ ", b"jumb", b"C2PA", b"abc1"])
+def test_metadata_before_a_chunk_of_any_name_are_sound(name: bytes) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    payload = packed(picture(40, 20), "WEBP", exif=exif, icc_profile=PROFILE)
+    for content in (b"", b"1234", b"123"):
+        longer = payload + name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+        longer = longer[:4] + struct.pack("<I", len(longer) - 8) + longer[8:]
+        assert repaired_webp(longer) is longer
+        assert decoded(longer).size == (20, 40)
