@@ -49,8 +49,8 @@ CODECS: dict[str, tuple[str, dict[str, str]]] = {
 DAY = (
     ("mp4", "h264_pyramid"), ("mp4", "hevc_open"), ("mov", "h264_open"), ("mkv", "hevc_layers"), ("mkv", "mpeg4"),
     ("ts", "h264_open"), ("ts", "hevc_open"), ("ts", "mpeg2"), ("ts", "h264_refresh"), ("vob", "mpeg2"),
-    ("avi", "h264_pyramid"), ("avi", "mpeg4"), ("avi", "mpeg4_plain"), ("webm", "vp9"), ("flv", "h264"), ("ogv", "vp8"),
-    ("wmv", "wmv2"),
+    ("avi", "h264"), ("avi", "h264_pyramid"), ("avi", "mpeg4"), ("avi", "mpeg4_plain"), ("webm", "vp9"),
+    ("flv", "h264"), ("ogv", "vp8"), ("wmv", "wmv2"), ("mpg", "h264"), ("mpg", "h264_pyramid"), ("mpg", "hevc_open"),
 )  # fmt: skip
 ALL = {
     "mp4": ("h264", "h264_pyramid", "h264_open", "h264_refresh", "h264_fields", "hevc", "hevc_open", "hevc_layers",
@@ -59,9 +59,10 @@ ALL = {
     "mkv": tuple(name for name in CODECS if name not in ("flv1", "wmv2")),
     "ts": ("h264", "h264_pyramid", "h264_open", "h264_refresh", "h264_fields", "hevc", "hevc_open", "hevc_layers",
            "mpeg2", "mpeg2_fields", "mpeg1"),
-    "avi": ("h264_pyramid", "h264_open", "mpeg4", "mpeg4_plain", "mjpeg", "mpeg2"),
+    "avi": ("h264", "h264_pyramid", "h264_open", "mpeg4", "mpeg4_plain", "mjpeg", "mpeg2"),
     "webm": ("vp8", "vp9", "av1"),
     "vob": ("mpeg2",),
+    "mpg": ("h264", "h264_pyramid", "h264_open", "h264_refresh", "hevc", "hevc_open"),
     "flv": ("h264", "h264_pyramid", "h264_open", "flv1"),
     "ogv": ("vp8",),
     "wmv": ("wmv2", "mpeg4_plain"),
@@ -112,7 +113,7 @@ def decode_all(path: Path) -> Decoded:
                 continue
             for frame in frames:
                 last = found[-1][0] if found else None
-                if container.format.name == "avi":  # it has no stamps for presentation
+                if container.format.name in ("avi", "mpeg"):  # they lack stamps for presentation of all or some frames
                     time = Fraction(len(found), RATE)
                 else:
                     time = frame.pts * stream.time_base + shift - start

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 from statistics import median_low
 from typing import Any
 
@@ -49,6 +49,7 @@ class TimeLine:
         self._ticks = max(1, round(1 / (rate or _USUAL_RATE) / base))  # of a frame
         self._reordered = reordered
         self._without_pts = demuxer in _WITHOUT_PTS
+        self._may_repeat = demuxer == "mpeg"
         self._max_jump = int(_JUMP_S.get(demuxer, _MAX_JUMP_S) / base)
         self._step_back = int(_STEP_BACK_S / base)
         self._shift = 0  # what is added to the stamps of the current section
@@ -58,14 +59,28 @@ class TimeLine:
         self._duration = 0  # of the packet with it
         self._rhythm: deque[int] = deque(maxlen=MAX_REORDERED)  # steps of the last stamps for decoding
         self._first_dts: int | None = None
+        self._ahead = 0  # ticks by which the first stamped packet's stamp for presentation is later than its other one
+        self._unstamped = 0  # packets since the last one with a stamp
+        self._has_unstamped = False  # MPEG-PS stamps only the first of the frames that begin in one of its packets
         self._decoding: int | None = None  # corrected stamp for decoding of the last packet
         self._last: int | None = None  # corrected stamp of the last frame
 
     def forward(self, packets: Iterable[Packet]) -> Iterator[Packet]:
         """The packets, their stamps corrected so that sections follow one another without a step or a jump."""
-        for packet in packets:
+        for packet in self._without_repeats(packets) if self._may_repeat else packets:
             if packet.size:
                 self._correct(packet)
+            yield packet
+
+    @staticmethod
+    def _without_repeats(packets: Iterable[Packet]) -> Iterator[Packet]:
+        """The packets; of two with the same stamps, the first has none.
+
+        FFmpeg gives the stamps of a packet of MPEG-PS to the frame that ends where it begins, too.
+        """
+        for packet, after in pairwise(chain(packets, [None])):
+            if after is not None and packet.dts is not None and (packet.pts, packet.dts) == (after.pts, after.dts):
+                packet.pts = packet.dts = None
             yield packet
 
     def _correct(self, packet: Packet) -> None:
@@ -74,6 +89,7 @@ class TimeLine:
             step = stamp + self._shift - before
             # Stamps for presentation step back wherever frames are reordered, but not at key frames.
             steps_back = step < -self._step_back and (packet.dts is not None or packet.is_keyframe)
+            steps_back = steps_back or (step <= 0 and self._unstamped > 0)
             if steps_back or step > self._max_jump:
                 self._join(packet, step)
         if self._shift:
@@ -81,17 +97,25 @@ class TimeLine:
             packet.dts = None if packet.dts is None else packet.dts + self._shift
         if packet.dts is not None:
             if self._decoding is not None and packet.dts > self._decoding:
-                self._rhythm.append(packet.dts - self._decoding)
+                self._rhythm.append(max(1, round((packet.dts - self._decoding) / (self._unstamped + 1))))
             self._decoding = packet.dts
-            self._first_dts = packet.dts if self._first_dts is None else self._first_dts
+            if self._first_dts is None:
+                self._first_dts = packet.dts
+                self._ahead = 0 if packet.pts is None else packet.pts - packet.dts
         if packet.pts is not None and (self._highest is None or packet.pts >= self._highest):
             self._highest, self._duration = packet.pts, packet.duration or 0
+        is_unstamped = packet.pts is None and packet.dts is None
+        self._unstamped = self._unstamped + 1 if is_unstamped else 0
+        self._has_unstamped = self._has_unstamped or is_unstamped
 
     def _join(self, packet: Packet, step: int) -> None:
         """Begin a section: it goes on one frame after the last one."""
         stamp = packet.dts if packet.pts is None else packet.pts
         highest = self._decoding if self._highest is None else self._highest
-        begin = (highest or 0) + self._step(None)
+        highest = highest or 0
+        if self._unstamped and self._decoding is not None:
+            highest = max(highest, self._decoding + self._unstamped * self._step(None) + self._ahead)
+        begin = highest + self._step(None)
         self._shift = begin - stamp
         self._begins.append(begin)
         self._shifts.append(self._shift)
@@ -105,7 +129,10 @@ class TimeLine:
         if self._first_dts is not None and (self.uses_dts or self._without_pts):
             # A decoder gives a frame the stamp of the packet that let it out, which comes later by the frames it holds
             # back, and FFmpeg adds as much to the stamps that it fills in. The first frame is the first packet's.
-            self.start += max(0, min(stamp - self._first_dts, self._reordered * self._step(None))) * self.base
+            held = self._reordered * self._step(None)
+            if self._without_pts:  # FFmpeg adds a frame for H.264 without reordering, too
+                held = max(held, self._ahead)
+            self.start += max(0, min(stamp - self._first_dts, held)) * self.base
         self.first = self.seconds(stamp)
 
     @property
@@ -120,7 +147,7 @@ class TimeLine:
     def stamp(self, frame: Frame) -> tuple[Fraction, int]:
         """The frame's time, later than that of the frame before, and the file's own stamp. Frames come in order."""
         stamp = frame.dts if self.uses_dts or frame.pts is None else frame.pts
-        if stamp is None:
+        if stamp is None or (frame.pts is None and self._has_unstamped and self._last is not None):
             stamp = 0 if self._last is None else self._last + self._step(frame)
         if is_moved := self._last is not None and stamp <= self._last:
             stamp = (self._last or 0) + 1

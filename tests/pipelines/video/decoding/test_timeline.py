@@ -63,6 +63,30 @@ def test_frames_are_in_their_places_where_a_container_has_stamps_for_decoding_on
     assert video.fault is None
 
 
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("reordering", ["0", "3"])
+@pytest.mark.parametrize("name", ["a.avi", "a.mpg", "a.mp4"])
+def test_frames_are_in_their_places_with_and_without_reordering(
+    name: str, reordering: str, skip: bool, tmp_path: Path
+) -> None:
+    path = reordered(tmp_path / name, bf=reordering, g="8")
+    found, video = frames_of(path, skip=skip)
+    assert found == [(100 * number, number) for number in range(FRAMES)]
+    assert frames_of(path, "2", skip=skip)[0] == [(500 * number, 5 * number) for number in range(6)]
+    assert (video.fault, video.moved, video.facts["offset_s"]) == (None, 0, 0.0)
+
+
+@pytest.mark.parametrize("reordering", ["0", "3"])
+def test_joined_recordings_go_on_behind_packets_without_stamps(reordering: str, tmp_path: Path) -> None:
+    path = tmp_path / "joined.mpg"
+    path.write_bytes(reordered(tmp_path / "one.mpg", bf=reordering, g="8").read_bytes() * 2)
+    found, video = frames_of(path)
+    assert [(stamp, grey) for stamp, grey in found if grey] == [
+        (100 * number, number % FRAMES) for number in range(2 * FRAMES) if number % FRAMES
+    ]
+    assert video.moved == 0
+
+
 def test_joined_recordings_go_on_one_frame_after_the_other(tmp_path: Path) -> None:
     one = reordered(tmp_path / "one.ts", g="10").read_bytes()
     path = tmp_path / "joined.ts"
