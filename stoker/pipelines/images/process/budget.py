@@ -15,6 +15,12 @@ ALWAYS = frozenset(("jp2", "avif", "heic", "heif", "jxl"))
 MOST_HERE = 300_000_000  # bytes that decoding may take in this process
 # The least bytes a pixel that decoding takes with Pillow's image. WebP: two canvases and Python's copy.
 _LEAST = {"webp": 16, "avif": 9}
+# Bytes a pixel that Pillow takes, with the image converted: of formats and modes that it decodes as a whole.
+_TAKEN = {("webp", mode): _LEAST["webp"] for mode in ("RGB", "RGBA")} | {
+    **{("gif", mode): 9 for mode in ("L", "P", "RGB", "RGBA")},  # the frame, its canvas with transparency, and RGB
+    **{("bmp", mode): 5 for mode in ("1", "L", "P")},
+    ("png", "1"): 5,
+}
 _PIXEL = 4  # bytes of a pixel of most modes in Pillow's memory, and of a component in OpenJPEG's
 
 
@@ -24,9 +30,7 @@ def is_for_process(opened: OpenedImage) -> bool:
     if isinstance(opened.image, TiffImagePlugin.TiffImageFile):
         # libtiff's; what is not compressed is read by Pillow itself.
         return bool(getattr(opened.image, "use_load_libtiff", False))
-    if opened.header.extension == "webp":
-        return pixels * _LEAST["webp"] > MOST_HERE
-    return False
+    return pixels * _TAKEN.get((opened.header.extension, opened.image.mode), 0) > MOST_HERE
 
 
 def fault_of_size(opened: OpenedImage, scale: int, most: int) -> Rejected | None:

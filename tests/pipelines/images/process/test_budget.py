@@ -69,6 +69,8 @@ def _images(side: int) -> dict[str, tuple[Image.Image, str, dict[str, Any]]]:
         "rgba.png": (rgba, "PNG", fast),
         "grey_alpha.png": (grey_alpha, "PNG", fast),
         "palette.png": (palette, "PNG", fast | {"transparency": 3}),
+        "palette.bmp": (palette, "BMP", {}),
+        "palette.gif": (palette, "GIF", {}),
         "deep.png": (deep, "PNG", fast),
         "float.tif": (floats, "TIFF", {}),
         "cmyk.tif": (cmyk, "TIFF", {}),
