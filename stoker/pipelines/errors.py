@@ -16,7 +16,11 @@ class SourceError(StokerError):
 
 
 class SourceUnavailable(SourceError):
-    """The source is busy or unreachable; the same partition may succeed later. Only this source error is retried."""
+    """The source is busy or unreachable; the same partition may succeed later. Only this one is retried."""
+
+
+class DecoderUnavailable(SourceUnavailable):
+    """No image decoder can be started: this machine lacks files, processes or memory. No fault of an image."""
 
 
 class SourceBroken(SourceError):

@@ -1,6 +1,7 @@
 """Decoding of images to upright 8-bit sRGB or grey, encoding, and measures of images.
 
-A fault of an image is a reject with a reason; no bytes make a function here raise. The limit on the number of
+A fault of an image is a reject with a reason; no bytes make a function here raise. Only a machine that cannot start a
+decoder process does: DecoderUnavailable, which is retried. The limit on the number of
 pixels is checked against the header, before memory for pixels is allocated.
 """
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, Jpeg2KImagePlugin
 
+from stoker.pipelines.errors import DecoderUnavailable
 from stoker.pipelines.images.colour import (
     LARGE,
     SWAPS_SIDES,
@@ -23,7 +24,7 @@ from stoker.pipelines.images.colour import (
 from stoker.pipelines.images.containers.gif_canvas import load_on_canvas
 from stoker.pipelines.images.containers.iso_images import Crop
 from stoker.pipelines.images.containers.jpeg_xl import decode_jxl
-from stoker.pipelines.images.faults import rejection_for
+from stoker.pipelines.images.faults import fault_of_strips, rejection_for
 from stoker.pipelines.images.formats import extension_of, missing_library, without_junk
 from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
 from stoker.pipelines.images.memory import Memory, Pixels, decode_into, image_over, memory_for, memory_of
@@ -113,10 +114,14 @@ class DecodedImage:
         image = image_of(self.source) if isinstance(self.source, np.ndarray) else self.source
         if self.transpose is not None:
             image = image.transpose(self.transpose)
-        elif image is self.source and not self.is_large:  # it may be decoded for the next step too
+        elif not self.is_large and self._lies_in(image):  # it may be decoded for the next step too
             image = image.copy()
         image.info = {}
         return image
+
+    def _lies_in(self, image: Image.Image) -> bool:
+        """Whether what is drawn on the image changes this one."""
+        return image is self.source or (isinstance(self.source, np.ndarray) and memory_of(self.source) is not None)
 
     def stored_box(self, box: Box) -> Box:
         """Where a box of the whole upright image lies in ``pixels``."""
@@ -163,7 +168,10 @@ _cache = threading.local()
 
 
 def decode_image(payload: bytes, colour: Colour, *, need: Need, max_pixels: int) -> DecodedImage | Rejected:
-    """The image's pixels (of several images, the first's), or why there are none."""
+    """The image's pixels (of several images, the first's), or why there are none.
+
+    Raises DecoderUnavailable if they need a decoder process and none can be started.
+    """
     options = (colour, need, max_pixels)
     cached: tuple[bytes, object, DecodedImage] | None = getattr(_cache, "last", None)
     if cached is not None and cached[1] == options and cached[0] == payload:
@@ -178,6 +186,8 @@ def decode_image(payload: bytes, colour: Colour, *, need: Need, max_pixels: int)
         decode = _decode_in_process
     try:
         decoded = decode(without_junk(payload), colour, need, max_pixels)
+    except DecoderUnavailable:  # no fault of the image
+        raise
     except Exception as error:  # noqa: BLE001  # damaged files raise OSError, SyntaxError, ValueError, TypeError, ...
         return rejection_for(error, payload, extension)
     if isinstance(decoded, DecodedImage) and not decoded.is_large:
@@ -315,7 +325,9 @@ def _load(opened: OpenedImage, need: Need, memory: Memory | None) -> tuple[Image
         factor = need.factor_of_means(image.width, image.height)
         scale = next((n for n in (8, 4, 2) if factor >= n), 1)
         image.reduce = scale.bit_length() - 1
-    fault = fault_of_size(opened, scale, _memory_of_process) if _memory_of_process is not None else None
+    fault = fault_of_strips(image)
+    if fault is None and _memory_of_process is not None:
+        fault = fault_of_size(opened, scale, _memory_of_process)
     if fault is not None:
         return fault, scale, False
     if opened.crop is not None:

@@ -1,6 +1,6 @@
 """The reject reason for an exception that an image decoder raised."""
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from stoker.pipelines.images.formats import is_complete
 from stoker.pipelines.rejected import Rejected
@@ -31,6 +31,19 @@ def rejection_for(error: Exception, payload: bytes, extension: str, image: Image
     return Rejected("corrupt", message)
 
 
+def fault_of_strips(image: Image.Image) -> Rejected | None:
+    """``truncated`` if the strips or tiles that a TIFF lists do not cover it: the rest would be black."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or getattr(image, "use_load_libtiff", False):
+        return None  # libtiff says so itself
+    layers = len(image.getbands()) if image.tag_v2.get(_PLANAR_CONFIGURATION) == 2 else 1
+    boxes = [tile.extents for tile in image.tile if tile.extents is not None]
+    listed = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+    if listed >= image.width * image.height * layers:
+        return None
+    return Rejected("truncated", "its strips or tiles hold fewer pixels than its header says")
+
+
+_PLANAR_CONFIGURATION = 284
 _RARE_COMPRESSIONS = ("webp", "jpeg2000", "lerc")  # most builds of libtiff lack them
 
 

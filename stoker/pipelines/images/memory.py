@@ -17,8 +17,8 @@ _BYTES |= {"LAB": 4, "I": 4, "F": 4}
 
 
 def memory_for(width: int, height: int) -> Memory:
-    """Memory for an image; pages that nobody writes cost nothing."""
-    return np.empty((height, width, 4), np.uint8)
+    """Memory for an image: zeros, for rows that a file does not hold. Pages that nobody writes cost nothing."""
+    return np.zeros((height, width, 4), np.uint8)
 
 
 def decode_into(image: ImageFile.ImageFile, memory: Memory) -> bool:

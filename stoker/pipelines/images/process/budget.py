@@ -11,7 +11,7 @@ from stoker.pipelines.rejected import Rejected
 
 # Formats that are always decoded there. OpenJPEG, libavif's, libheif's and libjxl's decoders are large programs for
 # intricate formats; their time and memory do not hang on the size of the image alone.
-ALWAYS = frozenset(("jp2", "avif", "heic", "heif", "jxl"))
+ALWAYS = frozenset(("jp2", "avif", "heic", "jxl"))
 MOST_HERE = 300_000_000  # bytes that decoding may take in this process
 # The least bytes a pixel that decoding takes with Pillow's image. WebP: two canvases and Python's copy.
 _LEAST = {"webp": 16, "avif": 9}

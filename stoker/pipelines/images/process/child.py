@@ -1,6 +1,7 @@
 """What runs in a decoder process: tasks come on standard input, results go to standard output.
 
-A task and a result are a JSON object and bytes: two lengths of eight bytes, then both. Nothing is pickled.
+A task and a result are a JSON object and bytes: two lengths of eight bytes, then both. Nothing is pickled. The first
+result, before any task, says that the process is ready.
 """
 
 import contextlib
@@ -22,10 +23,14 @@ _LOOK_S = 1.0  # between looks whether the parent is alive
 MAX_HEAD = 16 << 20  # bytes of the JSON object: it holds metadata such as EXIF
 
 
-def send(pipe: IO[bytes], head: dict[str, Any], content: Buffer) -> None:  # Any: JSON
-    """Write a task or a result."""
+def start_of(head: dict[str, Any], content: Buffer) -> bytes:  # Any: JSON
+    """The bytes of a task or a result before its content."""
     text = json.dumps(head).encode()
-    pipe.write(_LENGTHS.pack(len(text), len(content)) + text)
+    return _LENGTHS.pack(len(text), len(content)) + text
+
+
+def _send(pipe: IO[bytes], head: dict[str, Any], content: Buffer) -> None:  # Any: JSON
+    pipe.write(start_of(head, content))
     pipe.write(content)
     pipe.flush()
 
@@ -45,17 +50,18 @@ def serve(handle: Handler, *, cpu_s: int, memory: int) -> None:
     os.dup2(2, 1)  # what a decoder prints is no result
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    _limit_memory(memory)
+    _send(results, {}, b"")
     while True:
         start = tasks.read(LENGTHS)
         if len(start) < LENGTHS:
             return
+        _limit_memory(memory)
         head, content = lengths_of(start)
         task, payload = json.loads(tasks.read(head)), tasks.read(content)
         if len(payload) < content:
             return
         _limit_cpu(cpu_s)
-        send(results, *handle(task, payload))
+        _send(results, *handle(task, payload))
         del task, payload
 
 

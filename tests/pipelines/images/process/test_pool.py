@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import psutil  # type: ignore[import-untyped,unused-ignore]  # its stubs are not
 import pytest
 from PIL import Image
 
+from stoker.pipelines.errors import DecoderUnavailable, SourceUnavailable
+from stoker.pipelines.images import decoding
 from stoker.pipelines.images.codec import decode, measures_of_image
 from stoker.pipelines.images.process import pool
 from stoker.pipelines.rejected import Rejected
@@ -28,6 +31,7 @@ JP2 = packed(picture(60, 40), "JPEG2000")
 @pytest.fixture(autouse=True)
 def _no_processes() -> Iterator[None]:
     pool.end()
+    decoding._cache.last = None
     yield
     pool.end()
 
@@ -57,16 +61,100 @@ def test_an_image_comes_out_of_a_process_as_it_would_here() -> None:
     assert children() == [first]  # it is used again
 
 
-def test_a_process_that_crashes_loses_one_image() -> None:
+_CRASHING = """
+import os, sys, json
+sys.path[:] = json.loads(sys.argv[1])
+from stoker.pipelines.images.process.child import serve
+serve(lambda task, payload: os.kill(os.getpid(), int(task["max_pixels"])), cpu_s=60, memory=1 << 30)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (signal.SIGSEGV, Rejected("corrupt", "its decoder crashed: SIGSEGV")),
+        (signal.SIGKILL, Rejected("too_large", "its decoder was killed, perhaps for want of memory")),
+    ],
+)
+def test_an_image_that_crashes_two_processes_is_lost_alone(
+    number: signal.Signals, expected: Rejected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "_PROGRAM", _CRASHING)
+        assert decode(JP2, max_pixels=number) == expected
+    assert children() == []
+    assert isinstance(decode(JP2), Image.Image)
+
+
+def test_a_process_that_was_killed_while_it_waited_loses_no_image() -> None:
+    measures_of_image(JP2)
+    (child,) = children()
+    child.kill()
+    _wait_for_end(child.pid)
+    assert isinstance(decode(packed(picture(60, 40, seed=2), "JPEG2000")), Image.Image)
+
+
+def test_a_process_that_something_else_kills_at_work_loses_no_image() -> None:
     measures_of_image(JP2)
     (child,) = children()
     child.suspend()
-    killer = threading.Timer(0.3, child.send_signal, (signal.SIGSEGV,))
-    killer.start()
-    threading.Timer(0.6, child.resume).start()
-    found = decode(packed(picture(60, 40, seed=2), "JPEG2000"))
-    assert found == Rejected("corrupt", "its decoder crashed: SIGSEGV")
-    assert isinstance(measures_of_image(packed(picture(60, 40, seed=3), "JPEG2000")), dict)
+    threading.Timer(0.3, child.kill).start()
+    assert isinstance(decode(packed(picture(60, 40, seed=2), "JPEG2000")), Image.Image)
+
+
+def test_a_machine_without_free_files_is_no_fault_of_the_image() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, limits[1]))
+    try:
+        with pytest.raises(DecoderUnavailable, match="Too many open files"):
+            decode(JP2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert isinstance(decode(JP2), Image.Image)
+
+
+def test_a_process_that_does_not_start_is_no_fault_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_PROGRAM", "raise SystemExit(3)")
+    with pytest.raises(SourceUnavailable, match="it ended with exit code 3"):  # the one that is retried
+        measures_of_image(JP2)
+
+
+def test_a_process_imports_nothing_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("json", "numpy", "stoker"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(4)")
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(decode(JP2), Image.Image)
+
+
+def _wait_until_busy(child: psutil.Process) -> None:
+    """Until a thread waits for a stopped process to take the rest of its task."""
+    end = time.monotonic() + 20
+    while not pool._pool._busy:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(0.3)
+
+
+def test_a_fork_while_a_task_is_sent_goes_on() -> None:
+    measures_of_image(JP2)
+    (child,) = children()
+    child.suspend()
+    large = _large()
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(decode, large)
+        _wait_until_busy(child)
+        fork = multiprocessing.get_context("fork").Process(target=_decode_small)
+        fork.start()
+        fork.join(20)
+        child.resume()
+        assert fork.exitcode == 0
+        assert isinstance(found.result(), Image.Image)
+
+
+def _decode_small() -> None:
+    assert isinstance(decode(JP2), Image.Image)
 
 
 @pytest.mark.slow
@@ -82,6 +170,20 @@ def test_a_decode_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "WALL_S", 0.5)
     child.suspend()
     found = decode(packed(picture(60, 40, seed=2), "JPEG2000"))
+    assert found == Rejected("timeout", "decoding took more than 0 s")
+    assert children() == []
+
+
+def test_a_process_that_does_not_take_its_task_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = _large()  # more than a pipe holds
+    measures_of_image(JP2)
+    (child,) = children()
+    monkeypatch.setattr(pool, "WALL_S", 0.5)
+    child.suspend()
+    killer = threading.Timer(20, child.kill)
+    killer.start()
+    found = decode(large)
+    killer.cancel()
     assert found == Rejected("timeout", "decoding took more than 0 s")
     assert children() == []
 
