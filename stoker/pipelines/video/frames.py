@@ -134,7 +134,7 @@ class VideoReader:
     def _animation(self, times: FrameTimes) -> Iterator[VideoFrame]:
         self.facts = {"time_base": "1/1000", "offset_s": 0.0}
         selection: Selection[Image.Image | Rejected] = Selection(times)
-        for frame in animated_frames(self.path, max_pixels=MAX_PIXELS):
+        for frame in animated_frames(self.path):
             self.packets, self.decoded, self.length = self.packets + 1, self.decoded + 1, frame.time
             if (wanted := selection.offer(frame)) is not None:
                 yield VideoFrame(wanted.time, wanted.pts, wanted.frame)

@@ -209,14 +209,3 @@ def test_bytes_of_any_kind_are_no_video(tmp_path_factory: pytest.TempPathFactory
     greys, fault = read(path)
     assert greys == []
     assert fault is not None
-
-
-def test_an_animation_with_impossible_sides_is_a_reject(films: Path, tmp_path: Path) -> None:
-    payload = bytearray(made(films, "a.webp").read_bytes())
-    canvas = payload.index(b"VP8X") + 12
-    payload[canvas : canvas + 6] = (14_486_191).to_bytes(3, "little") + (7_532_403).to_bytes(3, "little")
-    path = tmp_path / "a.webp"
-    path.write_bytes(payload)
-    (frame,) = VideoReader(path).frames(FrameTimes(Fraction(2)))
-    assert isinstance(frame.picture, Rejected)
-    assert frame.picture.reason == "too_many_pixels"
