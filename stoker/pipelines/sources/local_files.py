@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -42,9 +43,9 @@ class LocalFiles(Source):
 
     HEIC and JPEG XL need ``pip install "stoker[formats]"``. Files and folders whose names begin with a dot are skipped.
     Any other file is a candidate; it is rejected if it is neither image nor text, cannot be read, is too large, or is a
-    symbolic link that leads out of the folder. A .txt beside an image of the same name is its caption; a .json there
-    may give caption, label, title, licence, author, attribution, page_url, language and group. One that is no UTF-8 or
-    no JSON is rejected by itself, with the line; its image is kept.
+    symbolic link that leads out of the folder. A .txt beside an image of the same name is its caption, whatever a
+    .json says; a .json there may give caption, label, title, licence, author, attribution, page_url, language and
+    group. One that is no UTF-8 or no JSON is rejected by itself, with the line; its image is kept.
 
     Args:
         files (text): a folder, a file or a glob such as ``photos/**/*.jpg``, relative to the recipe.
@@ -118,12 +119,20 @@ class LocalFiles(Source):
             raise self._no_files()
 
     def describe_input(self, context: Context) -> Iterator[str]:
-        """See Source. A hint if the files need an extra that is not installed."""
+        """See Source. Hints if files need an extra that is not installed, or would match in another case."""
         base, pattern = self._base(context)
         suffixes = {PurePosixPath(path).suffix.lower() for path in islice(_walk_matches(base, pattern), _MAX_CHECKED)}
         for extension, names in (("heic", {".heic", ".heif", ".hif"}), ("jxl", {".jxl"})):
             if suffixes & names and not can_decode(extension):
                 yield missing_library(extension).detail
+        if pattern:
+            matches = set(islice(_walk_matches(base, pattern), _MAX_CHECKED))
+            others = sorted(set(islice(_walk_matches(base, _any_case(pattern)), _MAX_CHECKED)) - matches)
+            if others and len(matches) < _MAX_CHECKED:
+                yield (
+                    f"not read: {len(others)} files that match {self.files!r} but for upper and lower case, such as "
+                    f"{_printable(others[0])}"
+                )
 
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. The files folder by folder, so that neither all names nor all hashes are needed."""
@@ -138,7 +147,7 @@ class LocalFiles(Source):
 
     def _is_sidecar(self, base: Path, path: str) -> bool:
         """Whether an image of the same name lies beside a file, whose sidecar it then is."""
-        if not self.sidecars or not path.endswith((".json", ".txt")):
+        if not self.sidecars or PurePosixPath(path).suffix not in (".json", ".txt", ".JSON", ".TXT"):
             return False
         stem = PurePosixPath(path).with_suffix("")
         return any((base / f"{stem}{suffix}").is_file() for name in _IMAGES for suffix in (name, name.upper()))
@@ -172,7 +181,9 @@ class LocalFiles(Source):
         if not self.sidecars or PurePosixPath(path).suffix.lower() not in _IMAGES:
             return []
         stem = PurePosixPath(path).with_suffix("")
-        return [sidecar for sidecar in (f"{stem}.json", f"{stem}.txt") if (base / sidecar).is_file()]
+        names = ((f"{stem}{suffix}", f"{stem}{suffix.upper()}") for suffix in (".json", ".txt"))
+        found = (next((name for name in pair if (base / name).is_file()), "") for pair in names)
+        return [name for name in found if name]
 
     def _state(self, base: Path, path: str) -> str:
         """The file's SHA-256, or the reason for its reject: either way it changes when the outcome may."""
@@ -253,6 +264,8 @@ class LocalFiles(Source):
         if len(content) > _MAX_SIDECAR:
             return Rejected("too_large", f"{len(content)} bytes, more than {_MAX_SIDECAR} beside an image")
         encoding = "utf-8-sig" if content.startswith(codecs.BOM_UTF8) else self.encoding
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            encoding = "utf-16"
         try:
             text = content.decode(encoding).strip()
         except UnicodeDecodeError as error:
@@ -260,7 +273,7 @@ class LocalFiles(Source):
             return Rejected(
                 "not_utf8", f"line {line}: not {encoding.upper()}; if it has another encoding, set encoding"
             )
-        if not path.endswith(".json"):
+        if PurePosixPath(path).suffix.lower() != ".json":
             return {"caption": text} if text else {}
         try:
             document = json.loads(text)
@@ -311,6 +324,17 @@ def _walk_matches(base: Path, pattern: str) -> Iterator[str]:
             yield relative
 
 
+def _any_case(pattern: str) -> str:
+    """The glob for names in upper and lower case."""
+    parts = re.split(r"(\[[^]]*\])", pattern)
+    return "".join(
+        part
+        if index % 2
+        else re.sub(r"[a-z]", lambda letter: f"[{letter[0].lower()}{letter[0].upper()}]", part, flags=re.I)
+        for index, part in enumerate(parts)
+    )
+
+
 def _relative(base: Path, path: Path) -> str:
     return path.relative_to(base).as_posix()
 
@@ -327,7 +351,8 @@ def _field(path: str, content: bytes) -> str | Rejected:
         return "txt"
     if suffix in _IMAGES or extension.reason == "unsupported_format":
         return extension
-    return Rejected("unsupported_format", f"{suffix or 'no extension'}: neither image nor text")
+    hint = "; no image of that name lies beside it (a.json describes a.jpg)" if suffix == ".json" else ""
+    return Rejected("unsupported_format", f"{suffix or 'no extension'}: neither image nor text{hint}")
 
 
 def _sha256(content: bytes) -> str:

@@ -292,3 +292,26 @@ def test_no_other_file_of_the_folder_is_looked_at_for_a_faulty_sidecar(
     monkeypatch.setattr(os, "listdir", counted(os.listdir))  # which Path.iterdir takes
     assert len(read(tmp_path)) == 40
     assert len(listings) == 1  # the walk itself
+
+
+def test_sidecars_may_have_endings_in_upper_case_and_utf16_with_its_mark(tmp_path: Path) -> None:
+    files = {"p/a.JPG": PNG, "p/a.TXT": b"a", "p/b.JPG": PNG, "p/b.JSON": b'{"label": "b"}', "p/c.jpg": PNG}
+    put(tmp_path, files | {"p/c.txt": "\u00e4".encode("utf-16"), "p/d.json": b"{}"})
+    found = read(tmp_path, files="p")
+    assert [
+        (one.sample.record.get("caption"), one.sample.record.get("label")) for one in found if not one.rejected
+    ] == [
+        ("a", None),
+        (None, "b"),
+        ("\u00e4", None),
+    ]
+    (left,) = [one.rejected for one in found if one.rejected]
+    assert "no image of that name lies beside it" in left.detail
+
+
+def test_check_tells_of_files_that_match_but_for_their_case(tmp_path: Path) -> None:
+    put(tmp_path, {"p/a.jpg": PNG, "p/b.JPG": PNG, "p/c.Jpg": PNG, "p/d.png": PNG})
+    (hint,) = LocalFiles(files="p/*.jpg").describe_input(context(tmp_path))
+    assert hint == "not read: 2 files that match 'p/*.jpg' but for upper and lower case, such as b.JPG"
+    assert list(LocalFiles(files="p").describe_input(context(tmp_path))) == []
+    assert list(LocalFiles(files="p/*.[jJ][pP][gG]").describe_input(context(tmp_path))) == []
