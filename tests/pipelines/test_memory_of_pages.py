@@ -42,7 +42,7 @@ def peak(folder: Path, text: str) -> int:
     folder.mkdir()
     (folder / "dewiki.xml").write_bytes(dump(page(1, text), page(2, "Zinn")))
     command = [sys.executable, "-c", _READ, str(folder)]
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     return int(subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout)
 
 
