@@ -147,7 +147,8 @@ def test_only_a_scheduler_of_a_server_of_ones_own_signs_in_as_its_user(
     for name in ("schedule", "prefect"):
         process = prefect_server.start_child(settings, name, None, log=tmp_path / "log", tied=False)
         try:
-            environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            # Empty until the kernel has set up the new program.
+            environment = until(Path(f"/proc/{process.pid}/environ").read_bytes).split(b"\0")
             found[name] = b"PREFECT_API_AUTH_STRING=admin:pw" in environment
         finally:
             process.kill()
