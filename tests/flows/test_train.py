@@ -49,7 +49,7 @@ def test_a_wrong_model_or_option_is_one_line_and_nothing_is_started(texts: Cli) 
 
 
 def test_training_that_was_stopped_goes_on_with_resume(texts: Cli) -> None:
-    words = ("train", "lstm", "words", "--epochs", "60", *SMALL[2:])
+    words = ("train", "lstm", "words", "--epochs", "30", *SMALL[2:])
     process = texts.start(*words)
     assert process.stderr is not None
     while "step " not in (line := process.stderr.readline()):  # the first evaluation
@@ -58,7 +58,7 @@ def test_training_that_was_stopped_goes_on_with_resume(texts: Cli) -> None:
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1] == "stoker: interrupted; the same command with --resume goes on"
-    done = texts(*words, "--resume")
+    done = texts(*words, "--resume", timeout=400)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("lstm-0001: ")
     assert "lstm-0001: goes on at step " in done.stderr
