@@ -25,13 +25,12 @@ from stoker.pipelines.images.containers.gif_canvas import load_on_canvas
 from stoker.pipelines.images.containers.iso_images import Crop
 from stoker.pipelines.images.containers.jpeg_xl import decode_jxl
 from stoker.pipelines.images.faults import fault_of_strips, rejection_for
-from stoker.pipelines.images.formats import extension_of, missing_library, without_junk
+from stoker.pipelines.images.formats import can_decode, extension_of, missing_library, without_junk
 from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
 from stoker.pipelines.images.memory import Memory, Pixels, decode_into, image_over, memory_for, memory_of
 from stoker.pipelines.images.opening import (
     ImageHeader,
     OpenedImage,
-    can_decode,
     open_image,
     read_header,
 )

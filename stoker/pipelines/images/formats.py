@@ -1,6 +1,9 @@
 """Detection of image formats by their first bytes; names and Content-Types are ignored."""
 
 import re
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 from stoker.pipelines.images.containers.iso_boxes import boxes_in, brands_of
 from stoker.pipelines.rejected import Rejected
@@ -9,7 +12,8 @@ from stoker.pipelines.rejected import Rejected
 # JPEG XL the extra "formats".
 EXTENSIONS = ("jpg", "png", "webp", "gif", "bmp", "tif", "jp2", "avif", "heic", "jxl")
 JXL_CODESTREAM = b"\xff\x0a"
-NEEDS_EXTRA = {"heic": "HEIC", "jxl": "JPEG XL"}  # what is decoded only with the extra "formats"
+# What is decoded only with the extra "formats": name and package.
+_EXTRA = {"heic": ("HEIC", "pillow_heif"), "jxl": ("JPEG XL", "pillow_jxl")}
 
 _MAGIC = (
     (b"\xff\xd8\xff", "jpg"),
@@ -100,9 +104,23 @@ def extension_of(payload: bytes) -> str | Rejected:
     return Rejected("not_an_image", f"it begins {payload[:8]!r}")
 
 
+def can_decode(extension: str) -> bool:
+    """Whether the package is installed that images of this format need."""
+    return extension not in _EXTRA or library_of(extension) is not None
+
+
+@cache
+def library_of(extension: str) -> Any:  # Any: a module that may be missing
+    """The package that decodes a format, imported when the first image needs it; None if it is not installed."""
+    try:
+        return import_module(_EXTRA[extension][1])
+    except ImportError:
+        return None
+
+
 def missing_library(extension: str) -> Rejected:
     """The reject of an image whose format needs the extra "formats", which is not installed."""
-    return Rejected("unsupported_format", f'{NEEDS_EXTRA[extension]} needs a library: pip install "stoker[formats]"')
+    return Rejected("unsupported_format", f'{_EXTRA[extension][0]} needs a library: pip install "stoker[formats]"')
 
 
 def is_complete(payload: bytes, extension: str) -> bool:

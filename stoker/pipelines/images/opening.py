@@ -21,12 +21,12 @@ from PIL import (
     features,
 )
 
-from stoker.pipelines.images.containers.heif import can_open_heif, open_heif
+from stoker.pipelines.images.containers.heif import open_heif
 from stoker.pipelines.images.containers.iso_images import Crop, clean_aperture
-from stoker.pipelines.images.containers.jpeg_xl import can_decode_jxl, read_jxl_header
+from stoker.pipelines.images.containers.jpeg_xl import read_jxl_header
 from stoker.pipelines.images.containers.metadata_repair import repaired_tiff, repaired_webp
 from stoker.pipelines.images.faults import rejection_for
-from stoker.pipelines.images.formats import extension_of, missing_library, without_junk
+from stoker.pipelines.images.formats import can_decode, extension_of, missing_library, without_junk
 from stoker.pipelines.images.png import header_alone
 from stoker.pipelines.rejected import Rejected
 
@@ -90,11 +90,6 @@ def read_header(payload: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader 
     if header.animated:
         return Rejected("unsupported_format", "an animated JPEG XL, whose first frame the decoder does not give")
     return ImageHeader("jxl", header.width, header.height, "RGB")
-
-
-def can_decode(extension: str) -> bool:
-    """Whether the package is installed that images of this format need."""
-    return {"heic": can_open_heif, "jxl": can_decode_jxl}.get(extension, lambda: True)()
 
 
 def open_image(payload: bytes, *, max_pixels: int = MAX_PIXELS) -> OpenedImage | Rejected:

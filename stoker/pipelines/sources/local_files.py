@@ -18,8 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
-from stoker.pipelines.images.formats import extension_of, missing_library
-from stoker.pipelines.images.opening import can_decode
+from stoker.pipelines.images.formats import can_decode, extension_of, missing_library
 from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
@@ -87,9 +86,10 @@ class LocalFiles(Source):
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
         base, paths = self._paths(context)
+        sidecars = {path: found for path in paths if (found := self._sidecars(base, path))}
         owners: dict[str, str] = {}  # of each sidecar, the image that its reject goes with
-        for path in paths:
-            for sidecar in self._sidecars(base, path):
+        for path, found in sidecars.items():
+            for sidecar in found:
                 owners.setdefault(sidecar, path)
         candidates = [path for path in paths if path not in owners]
         if not candidates:
@@ -97,14 +97,14 @@ class LocalFiles(Source):
         for group in cut(candidates, str, target=self.files_per_partition):
             files = []
             for path in group:
-                shared = [sidecar for sidecar in self._sidecars(base, path) if owners[sidecar] != path]
+                shared = [sidecar for sidecar in sidecars.get(path, ()) if owners[sidecar] != path]
                 files.append([path, self._state(base, path), *([shared] if shared else [])])
-            sidecars = [
+            states = [
                 [_printable(sidecar), self._state(base, sidecar)]
                 for path in group
-                for sidecar in self._sidecars(base, path)
+                for sidecar in sidecars.get(path, ())
             ]
-            yield Partition(_printable(group[0]), {"files": files}, digest(sidecars))
+            yield Partition(_printable(group[0]), {"files": files}, digest(states))
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -121,12 +121,12 @@ class LocalFiles(Source):
     def describe_input(self, context: Context) -> Iterator[str]:
         """See Source. Hints if files need an extra that is not installed, or would match in another case."""
         base, pattern = self._base(context)
-        suffixes = {PurePosixPath(path).suffix.lower() for path in islice(_walk_matches(base, pattern), _MAX_CHECKED)}
+        matches = set(islice(_walk_matches(base, pattern), _MAX_CHECKED))
+        suffixes = {PurePosixPath(path).suffix.lower() for path in matches}
         for extension, names in (("heic", {".heic", ".heif", ".hif"}), ("jxl", {".jxl"})):
             if suffixes & names and not can_decode(extension):
                 yield missing_library(extension).detail
         if pattern:
-            matches = set(islice(_walk_matches(base, pattern), _MAX_CHECKED))
             others = sorted(set(islice(_walk_matches(base, _any_case(pattern)), _MAX_CHECKED)) - matches)
             if others and len(matches) < _MAX_CHECKED:
                 yield (

@@ -8,14 +8,12 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from stoker.pipelines.images.containers.iso_boxes import boxes_in
-from stoker.pipelines.images.formats import JXL_CODESTREAM, is_complete, missing_library
+from stoker.pipelines.images.formats import JXL_CODESTREAM, is_complete, library_of, missing_library
 from stoker.pipelines.rejected import Rejected
 
 _MAX_HEADER = 4096  # bytes of the codestream in which its header ends
@@ -50,7 +48,7 @@ def read_jxl_header(payload: bytes) -> JxlHeader | Rejected:
 
 def decode_jxl(payload: bytes) -> bytes | Image.Image | Rejected:
     """The image upright in mode L, LA, RGB, RGBA, I;16 or F; the bytes of the JPEG if it is one packed without loss."""
-    library = _library()
+    library = library_of("jxl")
     if library is None:
         return missing_library("jxl")
     try:
@@ -71,21 +69,6 @@ def decode_jxl(payload: bytes) -> bytes | Image.Image | Rejected:
     if profile and not _is_srgb(profile):
         image.info["icc_profile"] = bytes(profile)
     return image
-
-
-def can_decode_jxl() -> bool:
-    """Whether the package is installed."""
-    return _library() is not None
-
-
-@cache
-def _library() -> Any:  # Any: a module that may be missing
-    """The package, imported when the first image needs it; None if it is not installed."""
-    try:
-        import pillow_jxl
-    except ImportError:
-        return None
-    return pillow_jxl
 
 
 def _is_srgb(profile: bytes) -> bool:
