@@ -11,6 +11,7 @@ import pytest
 
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.versions.manifest import load_manifest
+from tests.patience import HANGS_S
 from tests.test_repository import REPO
 
 PLUGIN = REPO / "examples" / "plugin"
@@ -31,7 +32,7 @@ def run(command: list[str], folder: Path) -> str:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     environment = kept | {"PYTHONPATH": str(folder.parent / "installed"), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANGS_S, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -80,7 +81,7 @@ def test_the_cells_of_a_notebook_run_in_their_order(notebook: Path, tmp_path: Pa
     environment = os.environ | {"PYTHONPATH": str(REPO), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", RUN_CELLS, str(notebook)]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=HANGS_S, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout

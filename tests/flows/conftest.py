@@ -19,6 +19,7 @@ import pytest
 from stoker.flows import running
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
+from tests.patience import HANGS_S, PATIENCE
 
 PLUGIN = Path(__file__).parent / "plugin"
 AUTH: dict[str, str] = {}  # "owner:TOKEN" by the API's address: of the servers that tests started
@@ -40,7 +41,7 @@ class Cli:
         prefect = {"PREFECT_API_AUTH_STRING": auth} if auth else {}
         return kept | own | prefect | {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"} | self.variables
 
-    def __call__(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str, timeout: float = HANGS_S) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "stoker", *words],
             cwd=self.folder,
@@ -106,8 +107,8 @@ def ask(api: str, path: str, **body: Any) -> Any:
 
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """The condition's value, as soon as it is true or the time is over."""
-    deadline = time.monotonic() + seconds
+    """The condition's value, as soon as it is true, or when many times these seconds of a quiet machine are over."""
+    deadline = time.monotonic() + PATIENCE * seconds
     while not (value := condition()) and time.monotonic() < deadline:
         time.sleep(0.2)
     return value

@@ -9,6 +9,7 @@ import pytest
 
 from stoker.flows import ingest
 from tests.flows.conftest import Cli, shards, until, versions
+from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 WORDS = [f"word-{number}" for number in range(12)]
@@ -67,7 +68,7 @@ def test_ctrl_c_stops_in_order_and_the_same_command_resumes(
     process = served.start("ingest", recipe)
     until(lambda: len(served.journal()) >= 5)
     os.kill(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=HANGS_S)
     assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1] == "stoker: interrupted; the same command resumes"
     assert "Traceback" not in stderr

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.flows.conftest import Cli, until
+from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 WORDS = [f"word-{number}" for number in range(12)]
@@ -33,7 +34,7 @@ def test_a_second_ctrl_c_ends_at_once(served: Cli) -> None:
     while "Ctrl-C again" not in process.stderr.readline():
         pass
     os.kill(process.pid, signal.SIGINT)
-    assert process.wait(5) == 130
+    assert process.wait(HANGS_S) == 130
     process.communicate()
 
 
@@ -46,7 +47,7 @@ def test_a_terminal_gets_a_bar_and_not_prefects_log(served: Cli) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS_S,
         check=False,
     )
     assert "words@1: 12 samples" in done.stdout

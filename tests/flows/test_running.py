@@ -10,6 +10,7 @@ import pytest
 
 from stoker.flows import running
 from tests.flows.conftest import Cli, until
+from tests.patience import HANGS_S
 
 
 def test_a_process_number_that_was_given_to_another_process_is_not_ours() -> None:
@@ -59,7 +60,7 @@ def test_services_end_in_an_order_in_which_runs_can_save_and_leave_nothing(tmp_p
     services = {name: running.Process(each.pid, running.start_time(each.pid)) for name, each in started.items()}
     services["gone"] = running.Process(started["s3"].pid, "another start")
     assert set(running.end_services(services)) == set(slow)
-    codes = {name: process.wait(10) for name, process in started.items()}
+    codes = {name: process.wait(HANGS_S) for name, process in started.items()}
     assert codes == {"s3": 0, "prefect": 0, "web": 0, "schedule": 0, "demo": -signal.SIGKILL}
     assert log.read_text().split() == ["web", "schedule", "s3", "prefect"]
     assert until(lambda: not any(running.start_time(pid) for pid in children))

@@ -8,6 +8,7 @@ import pytest
 from stoker.flows.services import prefect_server, seaweed
 from tests.conftest import BUCKET
 from tests.flows.conftest import Cli
+from tests.patience import HANGS_S
 
 WORDS = ["one", "two", "three"]
 
@@ -84,11 +85,11 @@ def test_a_full_disk_is_one_line_and_the_same_command_resumes(served: Cli) -> No
         env=served.environment(),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=HANGS_S,
         check=False,
     )
     assert done.returncode == 1, done.stderr
     assert "the limit of a file's size is reached" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-    again = served("ingest", recipe, timeout=240)
+    again = served("ingest", recipe, timeout=HANGS_S)
     assert again.returncode == 0, again.stderr

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.flows.conftest import Cli, ask
+from tests.patience import HANGS_S
 
 pytestmark = [
     pytest.mark.slow,
@@ -55,10 +56,10 @@ def test_training_that_was_stopped_goes_on_with_resume(texts: Cli) -> None:
     while "step " not in (line := process.stderr.readline()):  # the first evaluation
         assert line, "it ended by itself"
     os.kill(process.pid, signal.SIGINT)
-    stderr = process.communicate(timeout=60)[1]
+    stderr = process.communicate(timeout=HANGS_S)[1]
     assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1] == "stoker: interrupted; the same command with --resume goes on"
-    done = texts(*words, "--resume", timeout=400)
+    done = texts(*words, "--resume", timeout=HANGS_S)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("lstm-0001: ")
     assert "lstm-0001: goes on at step " in done.stderr

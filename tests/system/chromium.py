@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.patience import PATIENCE
+
 PROGRAM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
 )
@@ -114,7 +116,7 @@ class Tab:
 
     def until(self, script: str, seconds: float = 30) -> Any:  # Any: a JSON value
         """The value of an expression, as soon as it is true; asked again while the tab goes to another page."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE * seconds
         value = None
         while not value and time.monotonic() < deadline:
             with suppress(AssertionError):

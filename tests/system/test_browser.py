@@ -12,6 +12,7 @@ from stoker.flows.page.web import make_app
 from stoker.storage.stores.memory import MemoryStore
 from tests.flows.inspected_corpus import make_all
 from tests.flows.page.serving import TOKEN, serve
+from tests.patience import HANGS_S
 from tests.system.chromium import COMMON_FLAGS, PROGRAM
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="no chromium on this machine (Debian: apt-get install chromium)")
@@ -31,7 +32,7 @@ def browse(url: str, profile: Path, *flags: str) -> subprocess.CompletedProcess[
         [PROGRAM, *FLAGS, f"--user-data-dir={profile}", *flags, url],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS_S,
         check=True,
     )
 

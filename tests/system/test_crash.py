@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows.conftest import Cli
+from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 LINES = [line for number in range(24) for line in (f"word-{number}", "wait 0.04", "reject robots")]
@@ -35,7 +36,7 @@ def run_and_kill(cli: Cli, recipe: str, after_s: float) -> None:
         time.sleep(0.005)
     if process.poll() is None:
         process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=HANGS_S)
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(4, marks=pytest.mark.nightly)])

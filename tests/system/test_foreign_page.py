@@ -18,6 +18,7 @@ from stoker.flows.services.door import auth_string
 from stoker.flows.settings import load
 from stoker.testing import sample_corpus
 from tests.flows.conftest import AUTH, Cli, ask, services_up
+from tests.patience import HANGS_S
 from tests.system.chromium import PROGRAM, Chromium, chromium
 from tests.system.foreign_page import ForeignPage, Write, foreign_page, show, statuses
 
@@ -61,7 +62,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     noted.write_text(f'#!/bin/sh\nprintf "%s" "$1" > {cli.folder}/opened\n')
     noted.chmod(0o700)
     cli.variables["BROWSER"] = str(noted)
-    with services_up(cli, timeout=200):
+    with services_up(cli, timeout=HANGS_S):
         corpus, _ = sample_corpus(8)
         store = load(environ={"STOKER_HOME": str(home(cli))}, cwd=cli.folder).open_store()
         for stored in corpus.list():

@@ -12,6 +12,7 @@ from stoker.storage.shards import records
 from stoker.storage.versions.manifest import load_manifest
 from tests.data import SHARED, needs_shared
 from tests.flows.conftest import Cli
+from tests.patience import HANGS_S
 
 pytestmark = [pytest.mark.slow, needs_shared]
 
@@ -36,7 +37,7 @@ TEXTS = '[[steps]]\nname = "text_normalise"\n[[steps]]\nname = "text_length"\nmi
 def ingest(cli: Cli, source: str, steps: str, near: str) -> tuple[dict[str, Any], Counter[str], Counter[str]]:
     """What `show --json` says, and the fates of all candidates by the name in their URL: "" is kept."""
     (cli.folder / "real.toml").write_text(RECIPE.format(source=source, steps=steps, near=near))
-    done = cli("ingest", "real.toml", "--trust", timeout=600)  # the files lie outside of the recipe's folder
+    done = cli("ingest", "real.toml", "--trust", timeout=HANGS_S)  # the files lie outside of the recipe's folder
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     store = open_store(str(cli.folder / ".stoker" / "store"))

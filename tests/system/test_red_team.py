@@ -22,6 +22,7 @@ import pytest
 from stoker.flows import private, running
 from stoker.flows.settings import Settings
 from tests.flows.conftest import Cli, as_nobody, services_up
+from tests.patience import HANGS_S
 
 pytestmark = [
     pytest.mark.slow,
@@ -194,7 +195,7 @@ def up() -> Iterator[Cli]:
     home = folder / ".stoker"
     home.mkdir(mode=0o755)  # as an earlier version left it
     try:
-        with services_up(cli, timeout=300):
+        with services_up(cli, timeout=HANGS_S):
             Settings(home=home).open_store().write("a/secret", SECRET)
             yield cli
     finally:

@@ -19,6 +19,7 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.stages.preview import Outcome
 from stoker.storage.shards.sample import Sample
 from tests.flows.conftest import Cli
+from tests.patience import HANGS_S
 from tests.pipelines.films import film
 from tests.pipelines.pictures import packed, picture
 from tests.pipelines.sources.test_wikipedia_dump import dump, page
@@ -311,7 +312,7 @@ def test_on_a_terminal_a_sample_is_as_wide_as_the_terminal(cli: Cli) -> None:
     main_end, terminal = pty.openpty()
     done = subprocess.run(
         [sys.executable, "-m", "stoker", "check", "a.toml", "--sample", "1"],
-        cwd=cli.folder, env=cli.environment() | {"COLUMNS": "80"}, stdout=terminal, timeout=60, check=True,
+        cwd=cli.folder, env=cli.environment() | {"COLUMNS": "80"}, stdout=terminal, timeout=HANGS_S, check=True,
     )  # fmt: skip
     assert done.returncode == 0
     lines = os.read(main_end, 65536).decode().splitlines()

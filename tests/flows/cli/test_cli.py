@@ -12,6 +12,7 @@ import pytest
 
 from stoker.flows.cli.cli import parser
 from tests.flows.conftest import Cli
+from tests.patience import HANGS_S
 
 HEAVY = {"torch", "prefect", "pyarrow", "numpy", "boto3", "PIL", "fastapi", "httpx", "pydantic", "ray", "rich"}
 WORDS = ["one", "two", "three"]
@@ -71,7 +72,7 @@ def test_ctrl_c_before_the_work_has_begun_ends_with_130(cli: Cli) -> None:
     assert process.stderr.readline() == "starting\n"  # its temporary Prefect server needs seconds
     time.sleep(0.5)
     os.kill(process.pid, signal.SIGINT)
-    stderr = process.communicate(timeout=60)[1]
+    stderr = process.communicate(timeout=HANGS_S)[1]
     assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1] == "stoker: interrupted; the same command resumes"
     assert "Traceback" not in stderr
@@ -91,7 +92,7 @@ def test_ctrl_c_in_the_first_moments_shows_no_traceback(cli: Cli) -> None:
         process = cli.start("show", "none", "--store", "memory:")
         time.sleep(delay_s)
         process.send_signal(signal.SIGINT)
-        stderr = process.communicate(timeout=60)[1]
+        stderr = process.communicate(timeout=HANGS_S)[1]
         # Python itself may still be starting, which shows a traceback of Python's own.
         assert "stoker/flows" not in stderr, stderr
         codes.add(process.returncode)
@@ -101,7 +102,7 @@ def test_ctrl_c_in_the_first_moments_shows_no_traceback(cli: Cli) -> None:
 def _run(cli: Cli, redirection: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "stoker", *words]
     return subprocess.run(
-        command, cwd=cli.folder, env=cli.environment(), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=cli.folder, env=cli.environment(), capture_output=True, text=True, timeout=HANGS_S, check=False
     )
 
 

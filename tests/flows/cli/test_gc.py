@@ -16,6 +16,7 @@ from stoker.storage.stores.s3 import S3Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
 from tests.flows.conftest import Cli
+from tests.patience import HANGS_S
 from tests.storage.published import CORPUS, make_version
 from tests.storage.versions.test_orphans import litter, reachable
 from tests.system.test_crash import LINES, RECIPE, run_and_kill
@@ -150,7 +151,7 @@ def test_interrupted_it_leaves_whole_orphans_and_no_note(cli: Cli, store: Direct
     while first.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=HANGS_S)
     assert process.returncode == 130, told
     assert "interrupted; the same command resumes" in told
     left = [key for key in cli.objects() if "/shards/0000" in key]

@@ -16,6 +16,7 @@ from stoker.storage.stores.s3 import S3Store
 from tests.conftest import BUCKET
 from tests.flows.conftest import Cli
 from tests.flows.page.serving import TOKEN, serve, visit
+from tests.patience import HANGS_S
 from tests.storage.external_tars import numbered, tar
 
 
@@ -123,7 +124,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(cli: Cli) -> None:
     while not (line := process.stderr.readline()).startswith("indexing big"):
         assert line, "it ended by itself"
     os.kill(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=HANGS_S)
     assert (process.returncode, stdout) == (130, ""), stderr
     assert stderr.splitlines()[-1].startswith("stoker: interrupted; the tars that were done stay done")
     assert cli("list").stdout.count("@") == 0

@@ -11,6 +11,8 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from tests.patience import HANGS_S
+
 TOKEN = "test-owner-token-0123456789"
 
 
@@ -34,7 +36,7 @@ def serve(app: FastAPI) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        assert up.wait(30)
+        assert up.wait(HANGS_S)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -23,6 +23,7 @@ from stoker.pipelines.recipe import parse
 from stoker.storage.versions.work import ingest_lease
 from tests.flows.conftest import Cli, shards, until, versions
 from tests.flows.runners.test_tasks import needs
+from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 WORDS = [f"word-{number}" for number in range(8)]
@@ -121,7 +122,7 @@ def test_an_ingest_on_a_cluster_survives_a_node_and_has_the_bytes_of_threads(
         process = served.start("ingest", recipe, "--runner", kind, "--workers", "2")
         assert until(lambda: len(served.journal()) >= 3, 120)
         kill(cluster.nodes[1])
-        stdout, stderr = process.communicate(timeout=180)
+        stdout, stderr = process.communicate(timeout=HANGS_S)
         assert process.returncode == 0, stderr
         assert stdout.startswith("words@1: 8 samples")
         assert "Traceback" not in stderr

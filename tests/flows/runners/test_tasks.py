@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows.conftest import Cli, children, shards, until, versions
+from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 LINES = [*(f"word-{number}" for number in range(12)), "busy 1", "x"]
@@ -35,7 +36,7 @@ def test_every_runner_makes_the_same_shards_and_retries(
     runner: str, served: Cli, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     recipe = served.recipe(LINES)
-    done = served("ingest", recipe, "--runner", runner, "--workers", "2", timeout=240)
+    done = served("ingest", recipe, "--runner", runner, "--workers", "2", timeout=HANGS_S)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("words@1: 13 samples")
     assert served.journal().count("lines-12") == 2
@@ -47,7 +48,7 @@ def test_every_runner_makes_the_same_shards_and_retries(
 
 @pytest.mark.parametrize("runner", RUNNERS[1:])
 def test_every_runner_reports_a_partition_that_failed_in_one_line(runner: str, served: Cli) -> None:
-    done = served("ingest", served.recipe(["a", "b", "c", "broken"]), "--runner", runner, timeout=240)
+    done = served("ingest", served.recipe(["a", "b", "c", "broken"]), "--runner", runner, timeout=HANGS_S)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith("stoker: words: 1 of 2 partitions failed and nothing was published")
     assert "Traceback" not in done.stderr
@@ -60,7 +61,7 @@ def test_ctrl_c_reaches_the_tasks_of_every_runner(runner: str, served: Cli) -> N
     process = served.start("ingest", served.recipe(lines), "--runner", runner, "--workers", "2")
     assert until(lambda: len(served.journal()) >= 2, 90)
     os.killpg(os.getpgid(process.pid), signal.SIGINT)  # as a terminal does it: to the whole group
-    stderr = process.communicate(timeout=60)[1]
+    stderr = process.communicate(timeout=HANGS_S)[1]
     assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1] == "stoker: interrupted; the same command resumes"
     assert "Traceback" not in stderr
@@ -90,7 +91,7 @@ def test_a_worker_that_is_killed_is_replaced_and_what_kills_it_is_named(runner: 
     deaths = 2 if runner == "processes" else 1
     lines = [*LINES[:6], f"die {deaths}", "wait 0.1", *LINES[6:12], "die 99", "y"]
     recipe = served.recipe(lines)
-    done = served("ingest", recipe, "--runner", runner, "--workers", "2", timeout=240)
+    done = served("ingest", recipe, "--runner", runner, "--workers", "2", timeout=HANGS_S)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]
@@ -107,7 +108,7 @@ def test_a_worker_that_is_killed_is_replaced_and_what_kills_it_is_named(runner: 
 
     lines[-2] = "z"  # the same command tries it again: and now it can be read
     served.recipe(lines)
-    again = served("ingest", recipe, "--runner", runner, "--workers", "2", timeout=240)
+    again = served("ingest", recipe, "--runner", runner, "--workers", "2", timeout=HANGS_S)
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("words@1: 14 samples")
     assert served.journal().count("lines-6") == tries
@@ -120,7 +121,7 @@ def test_ctrl_c_while_worker_processes_start_shows_no_traceback(delay_s: float, 
     assert until(lambda: len(children(process.pid, b"spawn_main")) >= 2, 60)
     time.sleep(delay_s)
     os.killpg(os.getpgid(process.pid), signal.SIGINT)  # as a terminal does it: to the whole group
-    stderr = process.communicate(timeout=60)[1]
+    stderr = process.communicate(timeout=HANGS_S)[1]
     assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1] == "stoker: interrupted; the same command resumes"
     assert "Traceback" not in stderr
@@ -163,7 +164,7 @@ def run(script: str, folder: Path) -> object:
     """What a script prints, as JSON; it runs in a process of its own, as these libraries keep much in theirs."""
     (folder / "script.py").write_text(script)
     command = [sys.executable, str(folder / "script.py"), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS_S, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -226,7 +227,9 @@ print(len(tokens), sys.warnoptions.count("ignore:resource_tracker:UserWarning"))
 
 
 def test_two_runs_of_a_process_have_one_token_of_ray_and_one_filter_of_warnings() -> None:
-    done = subprocess.run([sys.executable, "-c", MADE_TWICE], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", MADE_TWICE], capture_output=True, text=True, timeout=HANGS_S, check=False
+    )
     assert done.stdout.split() == ["1", "1"], done.stderr
 
 
@@ -237,12 +240,12 @@ def test_a_prefect_server_that_is_killed_during_an_ingest_is_one_line_and_the_sa
     assert until(lambda: len(cli.journal()) >= 3, 120)
     (server,) = children(process.pid, b"prefect-temporary")
     os.kill(server, signal.SIGKILL)
-    stderr = process.communicate(timeout=120)[1]
+    stderr = process.communicate(timeout=HANGS_S)[1]
     assert process.returncode == 1, stderr
     assert "the Prefect server does not answer any more; the same command resumes" in stderr.splitlines()[-1]
     assert [
         line for line in stderr.splitlines() if "Traceback" in line or "EventsWorker" in line or "---" in line
     ] == []
-    done = cli("ingest", recipe, timeout=240)
+    done = cli("ingest", recipe, timeout=HANGS_S)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("words@1: 12 samples")

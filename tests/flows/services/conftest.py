@@ -7,6 +7,7 @@ import pytest
 from stoker.flows import private, running
 from stoker.flows.services.door import auth_string
 from tests.flows.conftest import AUTH, Cli, services_up
+from tests.patience import HANGS_S
 
 
 def api(up: Cli) -> str:
@@ -18,6 +19,6 @@ def api(up: Cli) -> str:
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     """The command line in the folder of a `stoker up` that runs."""
     cli = Cli(tmp_path_factory.mktemp("up"))
-    with services_up(cli, timeout=600):
+    with services_up(cli, timeout=HANGS_S):
         AUTH[api(cli)] = auth_string(private.owner_token(cli.folder / ".stoker"))
         yield cli

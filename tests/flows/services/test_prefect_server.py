@@ -18,6 +18,7 @@ from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 from tests.flows.conftest import AUTH, Cli, shards, until, versions
 from tests.flows.page.serving import serve
+from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 WORDS = [f"word-{number}" for number in range(12)]
@@ -109,7 +110,7 @@ def test_a_killed_run_leaves_no_server_behind_and_is_resumed(
 def test_two_runs_at_once_both_end_and_nothing_is_lost(cli: Cli) -> None:
     recipe = cli.recipe([line for number in range(8) for line in (f"w{number}", "wait 0.2")])
     runs = [cli.start("ingest", recipe) for _ in range(2)]  # each with a temporary server on the same new database
-    errors = [run.communicate(timeout=180)[1] for run in runs]
+    errors = [run.communicate(timeout=HANGS_S)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], errors
     assert versions(cli) == ["words/versions/00000001.json"]
 
@@ -173,7 +174,7 @@ APILogWorker.instance().send({{"message": "lost"}})
 prefect_server._flush()
 print(time.monotonic())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=HANGS_S, check=False)
     ended = time.monotonic()
     assert (done.returncode, done.stderr) == (0, "")
     assert ended - float(done.stdout) < 10  # one of these reports takes 7 s

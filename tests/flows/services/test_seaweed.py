@@ -129,7 +129,7 @@ def test_it_ends_within_seconds_and_all_that_was_written_is_there(folder: Path) 
     finally:
         begun = time.monotonic()
         server.stop()
-    assert time.monotonic() - begun < seaweed.STOP_S + 3
+    assert time.monotonic() - begun < seaweed.STOP_S + 20
     assert not list(Path("/tmp").glob(f"seaweedfs-*-grpc-{server.ports['s3.grpc']}.sock"))
     server.stop()  # twice is once
     again = start(folder)

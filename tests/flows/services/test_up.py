@@ -18,6 +18,7 @@ from stoker.flows import private, running
 from stoker.flows.services.supervisor import _why_without_s3
 from stoker.flows.settings import Settings
 from tests.flows.conftest import Cli, services_up, until
+from tests.patience import HANGS_S
 
 WORDS = ["one", "two", "three"]
 
@@ -25,7 +26,7 @@ WORDS = ["one", "two", "three"]
 @pytest.fixture
 def up(cli: Cli) -> Iterator[Cli]:
     """A folder whose services were started in the background."""
-    with services_up(cli, timeout=300):
+    with services_up(cli, timeout=HANGS_S):
         yield cli
 
 
@@ -112,7 +113,7 @@ def test_in_the_foreground_ctrl_c_ends_everything_and_taken_ports_are_stepped_ov
             assert not [one for one in known.running.values() if one.url.endswith(f":{port}")]
             begun = time.monotonic()
             os.kill(process.pid, signal.SIGINT)
-            stdout, stderr = process.communicate(timeout=90)
+            stdout, stderr = process.communicate(timeout=HANGS_S)
             assert time.monotonic() - begun < 80
         finally:
             if process.poll() is None:

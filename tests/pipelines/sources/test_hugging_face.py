@@ -15,6 +15,7 @@ from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.source import Candidate
 from stoker.pipelines.sources.hugging_face import HuggingFace
 from tests.fakes import context
+from tests.patience import HANGS_S
 from tests.pipelines.pictures import decoded, picture
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 30
@@ -82,7 +83,7 @@ def test_the_library_is_not_needed_for_local_files(tmp_path: Path) -> None:
         "try: read(Path('.'), 'some/name')\n"
         "except Exception as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANGS_S)
     assert done.stdout.strip() == (
         "source 'hugging_face' needs a library for the hub: pip install \"stoker[huggingface]\""
     )

@@ -14,6 +14,7 @@ import pytest
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.tables import hub as hub_module
 from stoker.pipelines.tables.hub import HubTable
+from tests.patience import HANGS_S
 from tests.pipelines.sources.test_hugging_face import PNG, pictures
 
 
@@ -121,7 +122,7 @@ def _from_hub(endpoint: str, tmp_path: Path) -> str:
         "NO_PROXY": "*",
     }
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=env, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGS_S, env=env, check=True
     )
     return done.stdout.strip()
 

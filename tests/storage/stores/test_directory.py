@@ -15,6 +15,7 @@ from stoker.storage import open_store
 from stoker.storage.errors import AlreadyExists, NotFound, StorageRefused, StorageUnavailable
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.store import PendingUpload
+from tests.patience import HANGS_S
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_deleting_does_not_disturb_creating_beside_it(store: DirectoryStore) -> 
         "    store.create(f'a/b/{sys.argv[2]}', b'x'); store.delete(f'a/b/{sys.argv[2]}')\n"
     )
     workers = [subprocess.Popen([sys.executable, "-c", code, store.url, str(number)]) for number in range(3)]
-    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    assert [worker.wait(HANGS_S) for worker in workers] == [0, 0, 0]
     assert list(store.list()) == []
 
 

@@ -28,6 +28,7 @@ from stoker.training.reading.samples import Samples
 from stoker.training.stream.mixing import MixedStream
 from stoker.training.stream.stream import ShardStream
 from stoker.training.stream.text import TextStream
+from tests.patience import HANGS_S
 from tests.training import corpora
 from tests.training.conftest import Small
 
@@ -268,7 +269,7 @@ def test_an_interrupt_while_the_loop_waits_loses_nothing(letters: Small) -> None
             while len(found) < 2:
                 time.sleep(0.005)
             os.kill(os.getpid(), signal.SIGINT)
-            held.wait(30)
+            held.wait(HANGS_S)
         return samples.keys
 
     loader = Loader(stream(letters, make=make), workers=1)
@@ -290,7 +291,7 @@ def test_a_loop_that_is_left_ends_its_threads_and_begins_nothing_more(letters: S
     def make(samples: Samples, draws: Sequence[bytes]) -> list[str]:
         made.append(samples.keys)
         if samples.keys != first:  # which the loop waits for, whatever the order in which the threads begin
-            left.wait(60)
+            left.wait(HANGS_S)
         return samples.keys
 
     def threads() -> list[str]:
@@ -301,7 +302,7 @@ def test_a_loop_that_is_left_ends_its_threads_and_begins_nothing_more(letters: S
         assert len(threads()) == 2
         break
     left.set()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while threads() and time.monotonic() < until:
         time.sleep(0.01)
     assert not threads()
@@ -334,7 +335,7 @@ for batch in loader:
 @pytest.mark.parametrize("interrupt", [False, True])
 def test_a_stuck_thread_keeps_no_process_alive(disk: Small, interrupt: bool) -> None:
     command = [sys.executable, "-c", STUCK.format(interrupt=interrupt), str(disk.folder / "store"), str(disk.cache)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HANGS_S)
     assert ended.stdout == "4\n"
     assert ended.returncode == (-signal.SIGINT if interrupt else 0), ended.stderr
 

@@ -46,4 +46,4 @@ def test_a_rate_is_not_forgotten_while_nothing_comes(letters: Small, tmp_path: P
     rate.end(first)
     started = time.monotonic()
     assert rate.seconds_left([second]) > 1  # at some hundred bytes a second
-    assert time.monotonic() - started < 0.05
+    assert time.monotonic() - started < 1

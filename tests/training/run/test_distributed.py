@@ -17,6 +17,7 @@ from stoker.storage.shards.sample import Sample
 from stoker.training.errors import TrainingError
 from stoker.training.run.distributed import gradient_scale, padded
 from stoker.training.stream.stream import ShardStream
+from tests.patience import HANGS_S
 from tests.training import corpora
 from tests.training.conftest import Small
 from tests.training.run import ddp_rank
@@ -44,7 +45,7 @@ def torchrun(folder: Path, world_size: int, parts: dict[str, list[dict[str, Any]
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=90)
+        output, _ = process.communicate(timeout=HANGS_S)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -19,6 +19,7 @@ from stoker.training.loader.loader import Loader
 from stoker.training.stream.order import EpochOrder
 from stoker.training.stream.text import BOUNDARY, TextStream, Tokens, text_of
 from stoker.training.stream.tokens import IGNORED
+from tests.patience import HANGS_S
 from tests.training import corpora
 from tests.training.conftest import Small
 
@@ -219,7 +220,7 @@ print(json.dumps([tracemalloc.get_traced_memory()[1], stream.tokens]))
 @pytest.mark.slow
 def test_memory_is_not_that_of_an_epochs_tokens(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _MEASURED, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", _MEASURED, str(tmp_path)], capture_output=True, text=True, timeout=HANGS_S, check=False
     )
     assert done.returncode == 0, done.stderr
     peak, tokens = json.loads(done.stdout)

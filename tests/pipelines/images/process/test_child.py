@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stoker.pipelines.images.process.child import LENGTHS, lengths_of, start_of
+from tests.patience import HANGS_S
 
 REPO = Path(__file__).resolve().parents[4]
 _PROGRAM = """
@@ -41,5 +42,5 @@ def test_each_task_may_take_so_many_bytes_more() -> None:
         process.stdin.write(start_of({"size": size}, b"abc") + b"abc")
         process.stdin.flush()
         assert _result(process.stdout) == ({"kept": is_kept}, b"abc" if is_kept else b"")
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANGS_S)
     assert process.returncode == 0

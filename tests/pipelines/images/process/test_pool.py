@@ -22,6 +22,7 @@ from stoker.pipelines.images import decoding
 from stoker.pipelines.images.codec import decode, measures_of_image
 from stoker.pipelines.images.process import pool
 from stoker.pipelines.rejected import Rejected
+from tests.patience import HANGS_S
 from tests.pipelines.pictures import packed, picture
 
 REPO = Path(__file__).resolve().parents[4]
@@ -130,7 +131,7 @@ def test_a_process_imports_nothing_of_the_current_folder(tmp_path: Path, monkeyp
 
 def _wait_until_busy(child: psutil.Process) -> None:
     """Until a thread waits for a stopped process to take the rest of its task."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 100
     while not pool._pool._busy:
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -247,7 +248,7 @@ def test_no_process_is_left_behind(number: signal.Signals | None) -> None:
     child = int(parent.stdout.readline())
     if number is not None:
         os.kill(parent.pid, number)
-    _, errors = parent.communicate(timeout=60)
+    _, errors = parent.communicate(timeout=HANGS_S)
     _wait_for_end(child)
     assert b"serve" not in errors
     assert number is not None or errors == b""

@@ -105,9 +105,9 @@ def test_a_host_is_tried_again_after_its_cooldown(site: Site) -> None:
 
 
 def test_a_wait_ends_when_it_is_cancelled(site: Site, web: Web) -> None:
-    site.pages["/a"] = Reply(b"", 503, {"Retry-After": "3"})
+    site.pages["/a"] = Reply(b"", 503, {"Retry-After": "20"})
     cancel = threading.Event()
     threading.Timer(0.3, cancel.set).start()
     began = time.monotonic()
     assert isinstance(web.get(site.url("/a"), max_size=100, cancel=cancel), Transient)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 10
