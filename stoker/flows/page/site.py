@@ -1,6 +1,7 @@
 """The HTML pages: each method answers one address, reads what it needs and fills a template."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -24,6 +25,8 @@ from stoker.pipelines.stages.why import Lineage, find_lineages
 from stoker.storage.errors import NotFound, StokerError, StorageUnavailable
 from stoker.storage.versions.catalog import parse_reference
 from stoker.storage.versions.manifest import Manifest
+
+_log = logging.getLogger(__name__)
 
 Schedules = Callable[[], Overview]  # must not wait for a server that is silent
 Reference = Annotated[str, Path(max_length=80)]
@@ -117,8 +120,9 @@ class HtmlPages:
 
     def card(self, corpus: str) -> Card:
         """The summary of a corpus; one that cannot be read has an error and hides no other."""
-        versions = self._reader.versions(corpus)
+        versions: list[int] = []
         try:
+            versions = self._reader.versions(corpus)
             manifests = [self._reader.manifest(corpus, version) for version in versions[-_HISTORY:]]
             return Card(
                 corpus, self.report(manifests[-1]), tuple(manifest.samples for manifest in manifests), len(versions)
@@ -127,6 +131,12 @@ class HtmlPages:
             raise
         except StokerError as error:
             return Card(corpus, None, (), len(versions), str(error))
+        except (
+            Exception
+        ) as error:  # a bug, which must not take the other corpora's cards away; logged with its traceback
+            _log.exception("%s: its report cannot be made", corpus)
+            message = f"{corpus}: its report cannot be made: an error inside Stoker ({type(error).__name__}); "
+            return Card(corpus, None, (), len(versions), message + "its traceback is in the log of `stoker up`")
 
     def corpus(
         self,

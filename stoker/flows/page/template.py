@@ -42,7 +42,7 @@ def measure(value: float | None, unit: str) -> str:
     """
     if unit == "bytes" and value is not None:
         return text_format.size_text(value)
-    if value is not None and abs(value) >= 10**7:
+    if value is not None and 10**7 <= abs(value) < 10**15:
         return f"{value / 10**6:,.4g} million"
     return text_format.number_text(value) + (f" {unit}" if unit else "")
 

@@ -166,9 +166,18 @@ def _edges(buckets: Sequence[tuple[float, float, int]], low: float, high: float,
     if high - low < bars and high < 64 and low >= 0 and all(left.is_integer() for left, _, _ in buckets):
         return [low + index for index in range(int(high - low) + 2)]  # buckets below 64 hold one whole number each
     if low > 0 and high / low > _LOG_BINS_FROM_RATIO:
-        step = math.log(high / low) / bars
-        return [low * math.exp(step * index) for index in range(bars)] + [high]
+        return [*_logarithmic(low, high, bars), high]
+    if not math.isfinite((high - low) * bars):  # the width of values on both sides of zero can exceed a float64
+        return [low * (1 - index / bars) + high * (index / bars) for index in range(bars)] + [high]
     return [low + (high - low) * index / bars for index in range(bars)] + [high]
+
+
+def _logarithmic(low: float, high: float, bars: int) -> list[float]:
+    if math.isfinite(high / low):
+        step = math.log(high / low) / bars
+        return [low * math.exp(step * index) for index in range(bars)]
+    start, stop = math.log(low), math.log(high)
+    return [low, *(math.exp(start + (stop - start) * index / bars) for index in range(1, bars))]
 
 
 def _spread(counts: list[float], edges: Sequence[float], left: float, right: float, count: int) -> None:
@@ -180,7 +189,7 @@ def _spread(counts: list[float], edges: Sequence[float], left: float, right: flo
     for index in range(len(counts)):
         overlap = min(right, edges[index + 1]) - max(left, edges[index])
         if overlap > 0:
-            counts[index] += count * overlap / (right - left)
+            counts[index] += count * (overlap / (right - left))
 
 
 def _values(name: str, column: Column, splits: Mapping[str, Summary]) -> CategoryColumn:

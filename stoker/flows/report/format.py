@@ -12,6 +12,7 @@ _HEIGHTS = "▁▂▃▄▅▆▇█"
 _UNSAFE = {"Cc", "Cs", "Zl", "Zp"}
 _REVERSING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _MAX_URL = 2000
+_LONG_NUMBER = 10**21  # from which numbers have an exponent, not a digit for each power of ten
 
 
 def visible(value: object, *, most: int = 0) -> str:
@@ -83,17 +84,19 @@ def size_text(size: float) -> str:
         if abs(size) < 999.5:
             return f"{size:.0f} B" if unit == "B" else f"{size:.3g} {unit}"
         size /= 1000
-    return f"{size:,.0f} PB"
+    return f"{size:,.0f} PB" if abs(size) < _LONG_NUMBER else f"{size:.4g} PB"
 
 
 def number_text(value: float | None) -> str:
     """A number as short as its size allows.
 
-    >>> number_text(1797), number_text(0.123456), number_text(12345.6), number_text(None)
-    ('1,797', '0.123', '12,346', '–')
+    >>> number_text(1797), number_text(0.123456), number_text(12345.6), number_text(1e300), number_text(None)
+    ('1,797', '0.123', '12,346', '1e+300', '–')
     """
     if value is None or value != value:
         return "–"
+    if abs(value) >= _LONG_NUMBER:
+        return f"{value:.4g}"
     if float(value).is_integer() or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -130,7 +133,7 @@ def time_text(moment: str) -> str:
     """
     try:
         return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except ValueError:
+    except (ValueError, OverflowError):
         return visible(moment, most=40)
 
 
@@ -142,7 +145,7 @@ def age_text(moment: str, now: datetime | None = None) -> str:
     """
     try:
         seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(moment)).total_seconds()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return "at an unknown time"
     for unit, long in (("year", 31_557_600), ("month", 2_629_800), ("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= long:

@@ -1,6 +1,7 @@
 """Mergeable statistics of numbers: exact sums, and a histogram that gives quantiles to within 2 %."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,6 +14,7 @@ _MANTISSA = 53  # bits of a float64
 _STEPS = 32  # buckets between a power of two and the next: each 3.1 % wide or less, its middle within 1.6 %
 _LIMB = 18  # bits: products of two limbs fit 36 bits, so 2**26 of them can be summed in an int64
 _BLOCK = 2**26
+_MAX_EXPONENT = 4096  # of two: a square of the least float64 has -2148, and a sum of many of the largest 2 * 1024
 Exact = tuple[int, int]  # value = first * 2 ** second; the first is odd, or both are 0
 
 
@@ -98,8 +100,8 @@ class Moments:
         """Reverses ``to_json``."""
         return cls(
             int(content["count"]),
-            content["minimum"],
-            content["maximum"],
+            _extreme(content["minimum"]),
+            _extreme(content["maximum"]),
             _parse(content["total"]),
             _parse(content["squares"]),
             int(content["nan"]),
@@ -142,7 +144,7 @@ class Quantiles:
         for low, high, count in self.bins():
             seen += count
             if seen >= rank:
-                return (low + high) / 2
+                return low + (high - low) / 2  # low and high have the same sign, so that nothing overflows
         return None
 
     def bins(self) -> list[tuple[float, float, int]]:
@@ -156,20 +158,6 @@ class Quantiles:
             + zero
             + [(_edge(bucket), _edge(bucket + 1), count) for bucket, count in sorted(self.positive.items())]
         )
-
-    def histogram(self, bars: int) -> list[tuple[float, float, int]]:
-        """Low edge, high edge and count of bars of equal width, from the minimum to the maximum."""
-        bins = self.bins()
-        if not bins:
-            return []
-        low, high = bins[0][0], bins[-1][1]
-        if high <= low or len(bins) == 1:
-            return [(low, high, self.count)]
-        width = (high - low) / bars
-        counts = [0] * bars
-        for left, right, count in bins:
-            counts[min(bars - 1, int(((left + right) / 2 - low) / width))] += count
-        return [(low + bar * width, low + (bar + 1) * width, count) for bar, count in enumerate(counts)]
 
     def merge(self, other: "Quantiles") -> "Quantiles":
         """The statistics of both sets of values."""
@@ -228,7 +216,7 @@ def _edge(bucket: int) -> float:
     try:
         return math.ldexp(1 + bucket % _STEPS / _STEPS, bucket // _STEPS)
     except OverflowError:
-        return math.inf
+        return sys.float_info.max  # the end of the last bucket
 
 
 def _added(left: Mapping[int, int], right: Mapping[int, int]) -> dict[int, int]:
@@ -255,7 +243,16 @@ def _value(exact: Exact) -> Fraction:
 
 def _parse(text: str) -> Exact:
     value, _, exponent = text.partition("p")
+    if abs(int(exponent)) > _MAX_EXPONENT:
+        raise ValueError(f"a sum of {text[:40]!r}")
     return _exact(int(value), int(exponent))
+
+
+def _extreme(value: object) -> float | int | None:
+    """A minimum or maximum that was read, if it can be one. Raises ValueError."""
+    if value is None or (isinstance(value, int | float) and abs(value) <= sys.float_info.max):
+        return value
+    raise ValueError(f"a minimum or maximum of {str(value)[:40]!r}")
 
 
 def _plain(value: float) -> float | int:

@@ -134,7 +134,7 @@ class Summary:
         try:
             columns = {name: Column.from_json(column) for name, column in content["columns"].items()}
             return cls(int(content["samples"]), columns)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CorruptShard(f"statistics that cannot be read: {type(error).__name__}: {error}") from error
 
 

@@ -3,12 +3,15 @@
 import io
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -18,9 +21,10 @@ from stoker.flows.schedules.overview import FailedRun, Outcome, Overview, Schedu
 from stoker.flows.schedules.overview import read as read_overview
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StorageUnavailable
+from stoker.storage.statistics.summary import summarise
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
-from stoker.storage.versions.manifest import load_manifest
+from stoker.storage.versions.manifest import load_manifest, publish
 from tests.flows.conftest import until
 from tests.flows.inspected_corpus import SCRIPT, make_all
 from tests.flows.page.serving import TOKEN, serve, visit
@@ -358,15 +362,62 @@ def test_an_empty_store_says_what_to_do_first() -> None:
 
 
 def test_a_damaged_manifest_hides_no_other_corpus(store: MemoryStore) -> None:
-    damaged = MemoryStore()
-    for one in store.list():
-        damaged.write(one.key, store.read(one.key, size=one.size))
+    damaged = copied(store)
     damaged.write("pages/versions/00000001.json", b"{")
     with serve(make_app(damaged, token=TOKEN)) as address, visit(address) as client:
         text = client.get("/").text
         assert client.get("/c/pages").status_code == 500
     assert "not JSON" in text
     assert "64 images" in text
+
+
+def copied(store: Store) -> MemoryStore:
+    copy = MemoryStore()
+    for one in store.list():
+        copy.write(one.key, store.read(one.key, size=one.size))
+    return copy
+
+
+def test_values_near_the_ends_of_a_float_are_shown(store: MemoryStore) -> None:
+    copy = copied(store)
+    manifest = load_manifest(copy, "shapes@2")
+    values = {"score": [sys.float_info.max, -sys.float_info.max], "size": [5e-324, sys.float_info.max]}
+    extreme = {"train": summarise(pa.table(values)).to_json()}
+    publish(copy, replace(manifest, version=3, parent=2, statistics=extreme))
+    with serve(make_app(copy, token=TOKEN)) as address, visit(address) as client:
+        for path in (
+            "/",
+            "/api/corpora",
+            "/c/shapes@3",
+            "/api/c/shapes@3",
+            "/c/shapes/diff/2/3",
+            "/api/c/shapes/diff/2/3",
+        ):
+            response = client.get(path)
+            assert response.status_code == 200, path
+        assert "shapes" in client.get("/").text
+
+
+def test_a_report_that_meets_a_bug_hides_no_other_corpus(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(MemoryStore):
+        def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
+            if key.startswith("pages/versions/"):
+                raise ZeroDivisionError("the secret of the house")
+            return super().read(key, start=start, size=size)
+
+    broken = Broken()
+    for one in store.list():
+        broken.write(one.key, store.read(one.key, size=one.size))
+    with serve(make_app(broken, token=TOKEN)) as address, visit(address) as client:
+        page, api = client.get("/"), client.get("/api/corpora")
+    assert (page.status_code, api.status_code) == (200, 200)
+    assert "64 images" in page.text
+    assert "ZeroDivisionError" in page.text
+    assert "house" not in page.text + api.text
+    shown = {corpus["corpus"]: corpus for corpus in api.json()["corpora"]}
+    assert shown["shapes"]["newest"]["samples"] == 64
+    assert "log of `stoker up`" in shown["pages"]["error"]
+    assert "the secret of the house" in caplog.text
 
 
 ROW = ScheduleRow(

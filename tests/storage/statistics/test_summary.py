@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
@@ -45,6 +46,7 @@ rows = st.lists(
     ),
     max_size=25,
 )
+MOMENTS = Moments.of(np.array([1.0])).to_json()
 summaries = rows.map(lambda values: summarise(pa.table(columns(values))))
 
 
@@ -146,14 +148,13 @@ def test_every_finite_value_lies_in_its_bin(values: list[float]) -> None:
         assert any(low <= value <= high for low, high, _ in found.bins())
 
 
-def test_a_histogram_counts_every_value() -> None:
-    found = Quantiles.of(np.array([0, 0, 1, 5, 9.5, -3]))
-    bars = found.histogram(4)
-    assert len(bars) == 4
-    assert sum(count for *_, count in bars) == 6
-    assert Quantiles.of(np.array([7, 7])).histogram(5) == [(7.0, 7.125, 2)]
-    assert Quantiles().histogram(5) == []
+def test_no_values_have_no_quantiles() -> None:
     assert Quantiles().quantile(0.5) is None
+
+
+@pytest.mark.parametrize("value", [sys.float_info.max, -sys.float_info.max, 5e-324, -5e-324, 0.0])
+def test_the_quantile_of_one_extreme_value_is_near_it(value: float) -> None:
+    assert Quantiles.of(np.array([value])).quantile(0.5) == pytest.approx(value, rel=0.02, abs=5e-324)
 
 
 @given(words)
@@ -250,6 +251,17 @@ def test_a_tables_columns_are_told_apart_by_kind() -> None:
         {"samples": 1, "columns": {"a": {"count": 1, "nulls": 0, "distinct": {"registers": "AAAA"}}}},
         {"samples": 1, "columns": {"a": {"count": 1, "nulls": 0, "quantiles": {"zeros": 0, "positive": [1]}}}},
         {"samples": 1, "columns": []},
+        *(
+            {"samples": 1, "columns": {"a": {"count": 1, "nulls": 0, "moments": MOMENTS | change}}}
+            for change in (
+                {"minimum": "1"},
+                {"maximum": [1]},
+                {"maximum": 10**400},
+                {"minimum": math.nan},
+                {"total": "1p99999999999"},
+                {"count": math.inf},
+            )
+        ),
     ],
 )
 def test_statistics_that_cannot_be_read_are_corrupt(bad: dict[str, Any]) -> None:
