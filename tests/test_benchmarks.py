@@ -1,18 +1,27 @@
 """The benchmarks still run: their samples are the same every time, and Stoker's own contender reads them all."""
 
+import bz2
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
+from tests.patience import HANGS_S
+
+FOLDER = Path(__file__).resolve().parent / "benchmarks"
+PAGE = """  <page><title>Tin</title><ns>0</ns><id>7</id><revision><id>8</id><timestamp>2026-01-01T00:00:00Z</timestamp>
+<contributor><username>Ann</username><id>5</id></contributor><model>wikitext</model><text>'''Tin''' melts.</text>
+</revision></page>
+"""
+
+
+@pytest.mark.skipif(
     importlib.util.find_spec("sklearn") is None or importlib.util.find_spec("torch") is None,
     reason="scikit-learn or torch is not installed",
 )
-FOLDER = Path(__file__).resolve().parent / "benchmarks"
-
-
 def test_stoker_and_the_floor_read_every_sample_of_the_stream_benchmark(tmp_path: Path) -> None:
     sys.path.insert(0, str(FOLDER.parents[1]))
     try:
@@ -29,3 +38,14 @@ def test_stoker_and_the_floor_read_every_sample_of_the_stream_benchmark(tmp_path
         decoded = Task(tmp_path, "local", True, 1, 1, tmp_path / "cache")
         shapes = [tuple(batch.shape) for batch in CONTENDERS[name](decoded)]
         assert shapes == [(64, SIZE, SIZE, 3)]
+
+
+def test_the_wikipedia_benchmark_reads_every_page_and_prints_the_ratios(tmp_path: Path) -> None:
+    dump = tmp_path / "enwiki.xml.bz2"
+    dump.write_bytes(bz2.compress(f"<mediawiki><siteinfo></siteinfo>\n{PAGE}</mediawiki>\n".encode()))
+    command = [sys.executable, str(FOLDER / "bench_wikipedia.py"), str(dump), "--rounds", "1", "--repeat", "3"]
+    environment = {**os.environ, "PATH": os.defpath}  # without the peer
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=HANGS_S)
+    assert done.returncode == 0, done.stderr
+    assert "3 pages, 30 characters" in done.stdout
+    assert "Stoker / bz2 alone: median ratio" in done.stdout

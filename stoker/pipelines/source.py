@@ -90,10 +90,14 @@ class Candidate:
     ``licence`` (SPDX where possible), ``author``, ``attribution``, ``sha256`` (of the fetched bytes), ``group``
     (samples of one group are never divided between splits: those of one page or video; default: the key), ``label``,
     ``caption``, ``language``. Its measures should hold ``fetched_at`` (ISO 8601, UTC).
+
+    ``omitted`` counts what is not in the sample though the original holds it, by name, such as ``template coord``: for
+    the report of the version. It is no part of the sample.
     """
 
     sample: Sample
     rejected: Rejected | None = None
+    omitted: Mapping[str, int] = field(default_factory=dict)
 
 
 class Source:

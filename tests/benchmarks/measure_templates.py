@@ -15,7 +15,7 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from stoker.pipelines.wikipedia.site import read_siteinfo
@@ -57,21 +57,27 @@ def inline_templates(wikitext: str, language: str) -> Iterator[tuple[str, str]]:
                 yield name, match[0]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    parser.add_argument("--lost", type=int, default=20, help="how many names of templates that lose theirs are shown")
-    options = parser.parse_args()
+def measure(files: Iterable[Path]) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """How many inline templates each wiki has, how many keep their text, and the names of those that lose it."""
     found: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     lost: Counter[str] = Counter()
-    for path in options.files:
+    for path in files:
         for wiki, wikitext, locale in read_pages(path):
             for name, template in inline_templates(wikitext, locale.language):
                 found[wiki] += 1
                 stays = plain_text(f"A {template} B", locale) != "A B"
                 kept[wiki] += stays
                 lost[f"{wiki} {name}"] += not stays
+    return found, kept, lost
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--lost", type=int, default=20, help="how many names of templates that lose theirs are shown")
+    options = parser.parse_args()
+    found, kept, lost = measure(options.files)
     print("| wiki | kept | of | share |\n|---|---:|---:|---:|")
     for wiki in sorted(found, key=lambda wiki: (-found[wiki], wiki)):
         print(f"| {wiki} | {kept[wiki]} | {found[wiki]} | {kept[wiki] / found[wiki]:.1%} |")

@@ -101,6 +101,7 @@ def print_version(manifest: Manifest, console: Console) -> None:
     if not report.indexed:
         _funnel(report, sheet)
         _reasons(report, sheet)
+        _omitted(report, sheet)
     _splits(report, sheet)
     for column in report.categories:
         if column.distinct > 1 or column.missing:
@@ -184,6 +185,15 @@ def _reasons(report: Report, sheet: Sheet) -> None:
         for reason in report.refused
     ]
     sheet.table(("reason", "count>", "", "it means*"), rows)
+
+
+def _omitted(report: Report, sheet: Sheet) -> None:
+    if not report.omitted:
+        return
+    sheet.heading("Left out of the samples, most often")
+    top = max(report.omitted.values())
+    rows = [(name, number_text(count), sheet.bar(count / top, 10, "red")) for name, count in report.omitted.items()]
+    sheet.table(("what…", "count>", ""), rows)
 
 
 def _splits(report: Report, sheet: Sheet) -> None:

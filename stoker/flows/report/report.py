@@ -3,11 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from stoker.flows.report.columns import CategoryColumn, NumberColumn, read_columns
 from stoker.flows.report.reasons import STAGES, meanings, stage_of
+from stoker.pipelines.stages.omitted import MAX_NAMES, most_omitted
 from stoker.storage.versions.manifest import Manifest
 
 SCHEMA = 1  # of to_json(); raise it when a field changes its meaning or goes
@@ -100,6 +101,7 @@ class Report:
     loop: str  # Python code that reads it
     indexed: bool = False  # external tars, indexed in place: candidates are its samples, and no rejects are known
     tars: str | None = None  # URL of the store of its tars; None: the corpus's own
+    omitted: Mapping[str, int] = field(default_factory=dict)  # what the samples lack: at least so often, by name
     fields: tuple[str, ...] = ()  # the fields of samples of an indexed version, the most frequent sets of them
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
@@ -160,6 +162,7 @@ def report(manifest: Manifest) -> Report:
         loop=_python_loop(manifest),
         indexed=indexed,
         tars=manifest.tars,
+        omitted=most_omitted((part.omitted for part in manifest.parts), MAX_NAMES),
         fields=fields,
     )
 

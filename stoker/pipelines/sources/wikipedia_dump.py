@@ -53,6 +53,12 @@ class WikipediaDump(Source):
     wikis are CC-BY-SA-4.0 since 2023-06-07, before CC-BY-SA-3.0. ``wiki`` and ``language`` may be tables of patterns of
     files' names: ``wiki = {"en*" = "enwiki", "*" = "dewiki"}``; the first that fits counts.
 
+    Chinese, Serbian and some other wikis mark what is written differently in variants of their language. Without
+    ``variant`` a Chinese page is read as in "zh", which takes the simplified form of a mark that has no form for it
+    ("zh-hans", then "zh-hant"); other text stays in the script its author wrote, so pages of both scripts come out.
+    Serbian: "sr", then Cyrillic. With ``variant`` the record names it. The report of a version tells which templates
+    were dropped most.
+
     Args:
         dump (text or list): paths or globs, relative to the recipe, and http(s) URLs.
         namespaces (list of numbers, default [0]): namespaces whose pages are kept; []: all.
@@ -209,6 +215,8 @@ class WikipediaDump(Source):
         if page.namespace is None:
             page.namespace = info.namespace_of(page.title)
         record = page_record(page, info, licence=self.licence, cleaner=self.version)
+        if self.variant and locale.variant:
+            record["variant"] = locale.variant
         key = record["group"]
         fault = self._fault(page)
         if fault is None and self.sha1 != "ignore" and page.sha1:
@@ -218,12 +226,17 @@ class WikipediaDump(Source):
                 record["sha1_matches"], fault = fault is None, None
         if fault is not None:
             return Candidate(Sample(key, {}, record), fault)
-        text = page.redirect if page.redirect is not None else plain_text(page.text or "", locale, tables=self.tables)
+        dropped = Counter[str]()
+        if page.redirect is not None:
+            text = page.redirect
+        else:
+            text = plain_text(page.text or "", locale, tables=self.tables, dropped=dropped)
         if not text:
             return Candidate(Sample(key, {}, record), Rejected("empty", "nothing is left beside markup"))
         if page.redirect is None:
             record |= page_structure(page.text or "", locale)
-        return Candidate(Sample(key, {"txt": text.encode("utf-8", "replace")}, record))
+        omitted = {f"template {name}": count for name, count in dropped.items()}
+        return Candidate(Sample(key, {"txt": text.encode("utf-8", "replace")}, record), omitted=omitted)
 
     def _fault(self, page: DumpPage) -> Rejected | None:
         """Why a well-formed page is rejected, whatever its checksum says."""

@@ -23,6 +23,7 @@ from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import LOSS, Rejected
 from stoker.pipelines.source import Candidate, Context
 from stoker.pipelines.stages.measure import measure
+from stoker.pipelines.stages.omitted import OmittedCounts
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.trust import check_paths
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StokerError
@@ -130,7 +131,8 @@ def ingest_partition(
     with folder_in(context.scratch) as folder:
         path = folder / "part.tar"
         with TarWriter(path) as writer:
-            rows = _read(recipe, partition, replace(context, scratch=folder), writer, stop, progress)
+            omitted = OmittedCounts()
+            rows = _read(recipe, partition, replace(context, scratch=folder), writer, omitted, stop, progress)
             tar = writer.close()
         tar_key = layout.raw_tar(recipe.corpus, name, tar.sha256)
         _create_once(store, tar_key, path)
@@ -150,9 +152,10 @@ def ingest_partition(
         read=len(rows),
         kept=tar.samples,
         rejected=dict(sorted(rejected.items())),
+        omitted=omitted.most(),
     )
     try:
-        marker = json.dumps({"schema": _MARKER_FORMAT} | asdict(part), sort_keys=True).encode()
+        marker = json.dumps({"schema": _MARKER_FORMAT} | part.to_json(), sort_keys=True).encode()
         store.create(layout.raw_part(recipe.corpus, name), marker)
     except AlreadyExists:
         first = find_part(recipe, partition, store)
@@ -181,10 +184,11 @@ def _read(
     partition: Partition,
     context: Context,
     writer: TarWriter,
+    omitted: OmittedCounts,
     stop: Callable[[], bool],
     progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:  # Any: Parquet values
-    """The record of every candidate; the kept samples are added to the writer."""
+    """The record of every candidate; the kept samples are added to the writer, what they lack to ``omitted``."""
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     kept = 0
@@ -198,6 +202,7 @@ def _read(
         if rejected is None:
             seen.add(sample.key)
             placed = writer.add(sample)
+            omitted.add(candidate.omitted)
             kept += 1
             members = [
                 {"extension": member.extension, "offset": member.offset, "size": member.size}

@@ -37,6 +37,10 @@ class Document:
         inner = Document(self.mapping(name), f"{self._where}: {name}")
         return {key: inner.whole(key) for key in self.mapping(name)}
 
+    def has(self, name: str) -> bool:
+        """Whether the field is present."""
+        return name in self._content
+
     def is_null(self, name: str) -> bool:
         """Whether the field is present and null."""
         return name in self._content and self._content[name] is None

@@ -48,6 +48,14 @@ class Part:
     read: int  # candidates; read == kept + rejected
     kept: int
     rejected: Mapping[str, int]  # by reason
+    omitted: Mapping[str, int] = field(default_factory=dict)  # what is not in its samples, most frequent names
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON values
+        """The part as JSON values; nothing omitted is not there."""
+        content = dataclasses.asdict(self)
+        if not self.omitted:
+            del content["omitted"]
+        return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +170,7 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
         """The manifest as JSON values."""
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        content["parts"] = [dataclasses.asdict(part) for part in self.parts]
+        content["parts"] = [part.to_json() for part in self.parts]
         content["shards"] = [dataclasses.asdict(shard) for shard in self.shards]
         content["decisions"] = dataclasses.asdict(self.decisions)
         if self.tars is None:
@@ -299,6 +307,7 @@ def _part(document: Document) -> Part:
         read=document.whole("read"),
         kept=document.whole("kept"),
         rejected=document.counts("rejected"),
+        omitted=document.counts("omitted") if document.has("omitted") else {},
     )
 
 

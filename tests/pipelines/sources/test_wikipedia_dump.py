@@ -469,6 +469,7 @@ def test_a_wiki_with_variants_is_read_in_the_one_that_the_recipe_names(tmp_path:
     (tmp_path / "zhwiki.xml").write_bytes(xml)
     for variant, text in (("", "用计算机。"), ("zh-Hant", "用電腦。")):
         (candidate,) = read(tmp_path, variant=variant)
+        assert candidate.sample.record.get("variant") == (variant.lower() or None)
         assert candidate.sample.fields == {"txt": text.encode()}
 
 

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale, plain_text, redirect_target
+from stoker.pipelines.wikipedia.wikitext.roles import ROLES, _read_table
+from tests.benchmarks.measure_templates import measure
 from tests.data import SHARED, needs_shared
 
 NAMES = {"de": (["Datei"], ["Kategorie"]), "ja": (["ファイル"], ["カテゴリ"])}
@@ -179,6 +181,21 @@ GOLD = [json.loads(line) for line in Path(__file__).with_name("gold.jsonl").read
 @pytest.mark.parametrize("case", GOLD, ids=[f"{case['wiki']}-{number}" for number, case in enumerate(GOLD)])
 def test_each_wikis_inline_templates_keep_their_text(case: dict[str, str]) -> None:
     assert plain_text(case["wikitext"], WikiLocale.of(case["wiki"])) == case["text"]
+
+
+def test_each_language_that_has_names_of_its_own_has_a_page_here() -> None:
+    asked = {language for role in ROLES for language in _read_table().get(role, ())} - {"all"}
+    assert asked <= {case["wiki"] for case in GOLD}
+
+
+@needs_shared
+def test_inline_templates_of_real_dumps_keep_their_text_in_every_language() -> None:
+    assert SHARED is not None
+    files = sorted((SHARED / "wiki").glob("[!a]*wiki*.bz2"))  # aawiki: texts of the software, no article
+    found, kept, lost = measure([*files, Path(__file__).with_name("gold.jsonl")])
+    assert found["en"] > 900
+    assert len(found) > 30
+    assert {wiki: kept[wiki] / found[wiki] for wiki in found if kept[wiki] < 0.95 * found[wiki]} == {}, lost
 
 
 def test_templates_that_show_nothing_are_counted_by_name() -> None:
