@@ -5,6 +5,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,7 @@ from stoker.pipelines.wikipedia.export_xml import DumpPage, base36_sha1, find_id
 from stoker.pipelines.wikipedia.page_cutter import RawPage
 from stoker.pipelines.wikipedia.page_record import page_record, page_structure
 from stoker.pipelines.wikipedia.pages import raw_pages
-from stoker.pipelines.wikipedia.site import SiteInfo, read_siteinfo
+from stoker.pipelines.wikipedia.site import SiteInfo, has_siteinfo, read_siteinfo, site_named
 from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale, plain_text, redirect_target
 from stoker.pipelines.wikipedia.wikitext.variants import variant_named
 from stoker.storage.shards.sample import Sample
@@ -43,9 +44,10 @@ class WikipediaDump(Source):
 
     A dump is XML, plain or compressed as .bz2 or .gz. Plain XML and bz2 of many streams are read in partitions, other
     files as one partition each. A damaged page is rejected as ``corrupt``, a piece of the dump of which nobody knows
-    how many pages it held as ``lost``: a bz2 block that does not decode, or the end of a dump that is cut short. A file
-    whose beginning cannot be read (empty, cut in its first block, a web page) is an error: nothing is read. An index
-    beside a multistream dump tells which pages a block held. Of several revisions the newest counts. Each page
+    how many pages it held as ``lost``: a bz2 block that does not decode, or the end of a dump that is cut short. Where
+    the first block is damaged, which names the wiki, another file of the same wiki tells, or ``wiki`` and ``language``,
+    or the file's name. A file that is no dump (empty, a web page) is an error. An index beside a multistream dump tells
+    which pages a block held. Of several revisions the newest counts. Each page
     outside of ``namespaces``, each redirect and each page whose text does not match the dump's own checksum is rejected
     and counted. The content behind a URL is assumed not to change, as for dated dumps.
 
@@ -127,7 +129,7 @@ class WikipediaDump(Source):
             if dump.size != int(partition.fingerprint.partition("-")[0]):
                 raise SourceBroken(f"{path}: it has changed since the work was planned; run the same command again")
             raws = raw_pages(dump, payload["start"], payload["stop"], moved=payload.get("moved", False))
-            yield from self._candidates(dump, raws, {})
+            yield from self._candidates(dump, raws, self._site(dump, context))
             return
         yield from self._download(payload["url"], partition.name, context, max_size=_MAX_DOWNLOAD)
 
@@ -143,7 +145,9 @@ class WikipediaDump(Source):
             raise error(f"{url}: {fetched.reason}: {fetched.detail}")
         try:
             dump = open_dump(path)
-            yield from self._candidates(dump, raw_pages(dump, 0, dump.size), {"fetched_at": fetched.fetched_at})
+            site, measures = self._site(dump, context), {"fetched_at": fetched.fetched_at}
+            for candidate in self._candidates(dump, raw_pages(dump, 0, dump.size), site):
+                yield replace(candidate, sample=replace(candidate.sample, measures=measures))
         finally:
             path.unlink(missing_ok=True)
 
@@ -155,13 +159,20 @@ class WikipediaDump(Source):
             except ValueError as error:
                 raise RecipeError(f"source 'wikipedia_dump': dump {redact(url)!r}: {error}; expected a URL") from None
         for path in islice(self._files(context).values(), _MAX_CHECKED_FILES):
-            open_dump(path)
+            self._site(open_dump(path), context)
+
+    def describe_input(self, context: Context) -> Iterator[str]:
+        """See Source. Which files are damaged at their beginning."""
+        for path in islice(self._files(context).values(), _MAX_CHECKED_FILES):
+            if damage := (dump := open_dump(path)).damage:
+                site = self._site(dump, context)
+                yield f"{path.name}: {damage}; what is behind it is read as of {site.wiki}, language {site.language}"
 
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. The first pages of each file, without a look at the rest."""
         for path in self._files(context).values():
             dump = open_dump(path)
-            yield from self._candidates(dump, raw_pages(dump, 0, dump.size), {})
+            yield from self._candidates(dump, raw_pages(dump, 0, dump.size), self._site(dump, context))
         for url in self._urls():
             yield from self._download(url, url.rpartition("/")[2], context, max_size=MAX_PREVIEW)
 
@@ -186,16 +197,47 @@ class WikipediaDump(Source):
             path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}": path for path in ordered
         }
 
-    def _candidates(self, dump: DumpFile, raws: Iterator[RawPage], measures: Mapping[str, str]) -> Iterator[Candidate]:
+    def _site(self, dump: DumpFile, context: Context) -> SiteInfo:
+        """The wiki of a dump; of one whose siteinfo is damaged, from another file of it or by name."""
         name = dump.path.name
         wiki, language = _for_file(self.wiki, name), _for_file(self.language, name)
-        info = read_siteinfo(dump.head, wiki or name)
+        is_lost = dump.damage != "" and not has_siteinfo(dump.head)
+        if is_lost:
+            info = self._site_of_other_file(dump.path, context) or site_named(wiki or name, language)
+        else:
+            info = read_siteinfo(dump.head, wiki or name)
         info = replace(info, wiki=wiki or info.wiki, language=language or info.language)
+        if is_lost and not info.is_known:
+            raise SourceBroken(
+                f"{name}: {dump.damage}: it does not tell the wiki that it is of, nor does its name or another file; "
+                'download it again, or set wiki = "..." (such as "dewiki") and language = "..."'
+            )
+        return info
+
+    def _site_of_other_file(self, damaged: Path, context: Context) -> SiteInfo | None:
+        """The siteinfo of the first other file of the same wiki that has one."""
+        wiki = self._wiki_of_name(damaged.name)
+        for path in islice(self._files(context).values(), _MAX_CHECKED_FILES):
+            if path == damaged or not wiki or self._wiki_of_name(path.name) != wiki:
+                continue
+            with suppress(SourceBroken):  # it is told where that file itself is read
+                head = open_dump(path).head
+                info = read_siteinfo(head, path.name)
+                if has_siteinfo(head) and info.wiki == wiki:
+                    return info
+        return None
+
+    def _wiki_of_name(self, name: str) -> str:
+        """The wiki that a file is of by the recipe or its name; empty if neither tells."""
+        named = site_named(name)
+        return _for_file(self.wiki, name) or (named.wiki if named.is_known else "")
+
+    def _candidates(self, dump: DumpFile, raws: Iterator[RawPage], info: SiteInfo) -> Iterator[Candidate]:
+        name = dump.path.name
         locale = info.locale(variant_named(self.variant))
         checked = Counter[bool]()  # texts by whether they match their checksums
         for raw in raws:
-            candidate = self._candidate(raw, info, locale, checked)
-            yield replace(candidate, sample=replace(candidate.sample, measures=measures)) if measures else candidate
+            yield self._candidate(raw, info, locale, checked)
         if checked[False] >= max(_WARNED_COUNT, _WARNED_SHARE * checked.total()):
             _log.warning(
                 "%s: %d of %d texts do not match the dump's own SHA-1: something changed the dump after it was made; "

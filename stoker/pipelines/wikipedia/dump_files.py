@@ -30,6 +30,7 @@ class DumpFile:
     streams: tuple[int, ...]  # offsets of its bz2 streams; empty until it is scanned
     head: bytes  # the first bytes of its XML, in UTF-8
     utf16: bool
+    damage: str = ""  # what is wrong with its beginning, of which ``head`` then lacks some or all
 
     def byte_ranges(self, size: int) -> list[tuple[int, int]]:
         """Ranges of at least about ``size`` bytes that can be read independently; together they are the file."""
@@ -44,22 +45,25 @@ class DumpFile:
 
 
 def open_dump(path: Path) -> DumpFile:
-    """The dump file from its first bytes alone, without hash and streams. Raises SourceBroken if it is no dump."""
+    """The dump file from its first bytes alone, without hash and streams. Raises SourceBroken if it is no dump.
+
+    A bz2 file whose first blocks are damaged counts as one.
+    """
     try:
         with path.open("rb") as file:
             form = _detect_format(path, file.read(16))
         size = path.stat().st_size
-        head = _read_head(DumpFile(path, form, size, "", (), b"", False))
+        head, damage = _read_head(DumpFile(path, form, size, "", (), b"", False))
     except OSError as error:
         raise SourceBroken(f"{path}: cannot be read: {error.strerror or error}") from error
     utf16 = head.startswith(_BOMS)
     text = head.decode("utf-16", "replace").encode("utf-8", "replace") if utf16 else head
-    if b"<mediawiki" not in text and b"<page>" not in text:
+    if b"<mediawiki" not in text and b"<page>" not in text and not damage:
         begins = text[:60].decode("utf-8", "replace")
         raise SourceBroken(f"{path.name}: no MediaWiki export: it begins with {begins!r}; download it again")
     if b"<!DOCTYPE" in text.partition(b"<page>")[0]:
         raise SourceBroken(f"{path.name}: it holds a document type, which no MediaWiki export has")
-    return DumpFile(path, form, size, "", (), text, utf16)
+    return DumpFile(path, form, size, "", (), text, utf16, damage)
 
 
 def scan_dump(path: Path) -> DumpFile:
@@ -115,8 +119,8 @@ def _detect_format(path: Path, beginning: bytes) -> DumpFormat:
     raise SourceBroken(f"{path.name}: neither XML nor bz2 nor gzip: it begins with {what}")
 
 
-def _read_head(dump: DumpFile) -> bytes:
-    """The first bytes of the XML; of a dump whose first blocks are damaged, those behind them."""
+def _read_head(dump: DumpFile) -> tuple[bytes, str]:
+    """The first bytes of the XML, and what is damaged among them: of such a dump, those behind the damage."""
     head = b""
     damage: Gap | None = None
     for piece in read_xml(dump, 0, dump.size):
@@ -126,9 +130,7 @@ def _read_head(dump: DumpFile) -> bytes:
         head += piece
         if len(head) >= _MAX_HEAD or b"<page>" in head:
             break
-    if damage is not None and not head:
-        raise SourceBroken(f"{dump.path.name}: {describe(damage)}; download it again")
-    return head
+    return head, "" if damage is None else describe(damage)
 
 
 def describe(gap: Gap) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.wikipedia.dump_files import DumpFile
 
-_MAX_MISSING = 0.1  # share of an index's streams; where more are not in the dump, it is the index of another one
+_MAX_MISSING = 0.1  # share of an index's streams that are not in the dump, and of a dump's that are not in the index;
+# where both are more, it is the index of another dump
 _LAST_STREAMS = 4  # of a dump, among which the last of the index is looked for
 
 
@@ -55,8 +56,8 @@ def read_index(index: Path) -> Iterator[IndexEntry]:
 def check_index(dump: DumpFile) -> bool:
     """Whether all streams of the index beside a scanned dump are where it says; true if there is no index.
 
-    False: some are missing or moved, as by a damage in the middle of the dump. Raises SourceBroken if the index is not
-    that of this dump, or far longer.
+    True also for a dump that is cut short where the index says that a stream goes on. False: some are missing or
+    moved, as by a damage in the middle of the dump. Raises SourceBroken if the index is not that of this dump.
     """
     index = find_index(dump.path)
     if index is None:
@@ -66,15 +67,19 @@ def check_index(dump: DumpFile) -> bool:
         first_pages.setdefault(entry.offset, entry.page_id)
     streams = frozenset(dump.streams)
     missing = [offset for offset in first_pages if offset not in streams]
-    if not missing:
+    if not any(offset < dump.size for offset in missing):
         return True
     # Bytes that were lost or inserted move all streams behind them by the same distance.
     distances = [stream - max(first_pages) for stream in dump.streams[-_LAST_STREAMS:]]
-    unexplained = min(sum(offset + distance not in streams for offset in missing) for distance in distances)
-    if unexplained > 1 + _MAX_MISSING * len(first_pages):
+    not_found = min(sum(offset + distance not in streams for offset in missing) for distance in distances)
+    others = [stream for stream in dump.streams[1:] if stream not in first_pages]  # of no page, by their offsets
+    not_named = min(sum(stream - distance not in first_pages for stream in others) for distance in distances)
+    # Of a dump that lost many streams, those that are left must be in the index.
+    if not_found > 1 + _MAX_MISSING * len(first_pages) and not_named > 1 + _MAX_MISSING * len(streams):
         raise SourceBroken(
             f"{dump.path.name}: its index says that page {first_pages[missing[0]]} is in a stream at byte "
-            f"{missing[0]}, but none begins there: the dump is cut short, or the index is of another one"
+            f"{missing[0]}, but none begins there: the index is of another dump; download both again, or remove the "
+            "index: the dump can be read without"
         )
     return False
 

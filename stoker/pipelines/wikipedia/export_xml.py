@@ -83,6 +83,9 @@ class _Malformed(Exception):
 _ONCE = frozenset(("id", "parentid", "timestamp", "model", "text", "sha1"))  # elements that a revision has at most once
 
 
+_ATTRIBUTE = re.compile(r"(?:xml:)?[^:]+")  # no other prefix is declared in a dump; expat would take any
+
+
 class _PageHandlers:
     """Handlers for expat that read page/* and page/revision/*; deeper elements are ignored."""
 
@@ -104,6 +107,8 @@ class _PageHandlers:
         elif self.depth == 2 and name == "revision":
             self.revision = {}
         elif self.depth == 3 and name == "text":
+            if wrong := [attribute for attribute in attributes if not _ATTRIBUTE.fullmatch(attribute)]:
+                raise _Malformed(f"its text has an attribute {wrong[0][:40]!r}: pieces of two pages are one")
             self.revision["stub"] = "stub" if "bytes" in attributes and attributes["bytes"] != "0" else ""
             self.revision["deleted"] = "deleted" if "deleted" in attributes else ""
             self.revision["text_sha1"] = attributes.get("sha1", "")

@@ -1,7 +1,9 @@
 """The pages of a byte range of a dump file, and rejects for all that is damaged or missing there."""
 
+import sys
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from stoker.pipelines.errors import SourceBroken
@@ -13,6 +15,7 @@ from stoker.pipelines.wikipedia.export_xml import find_id_and_title
 from stoker.pipelines.wikipedia.page_cutter import PageCutter, RawPage
 
 _MAX_BYTES_WITHOUT_PAGE = 256 << 20  # of XML: no dump has so many, a decompression bomb does
+_MAX_NAMED = 10_000  # pages of one range that an index names one by one; each takes memory
 _HEAD = 1 << 12  # bytes of a page, that hold its title
 
 
@@ -102,11 +105,13 @@ class _RangeReader:
         if gaps and self.cutter.complete and not any(gap.block for gap in gaps):
             return  # bytes behind the end of the XML
         yield from self._report_gaps()
+        self.damaged |= not self.cutter.complete
         if not self.owns_end:
             return
         yield from self._noted(self.cutter.finish())
         reported = gaps and self.index is None
-        if not reported and not self.cutter.complete and b"<mediawiki" in self.dump.head:
+        whole = b"<mediawiki" in self.dump.head or self.dump.damage  # else it is an excerpt, which has no last tag
+        if not reported and not self.cutter.complete and whole:
             detail = f"the dump ends{self._after()}, before </mediawiki>: it is cut short; download it again"
             yield RawPage(self.dump.size, b"", Rejected("lost", detail), f"lost-{self.dump.size}")
 
@@ -144,9 +149,16 @@ class _RangeReader:
             at_start = self.start == 0
             missing = skipped_pages(entries, self.read_ids, from_start=at_start, following=self.following)
         else:
-            missing = missing_pages(entries, self.read_ids, self.start, self.stop)
-        for entry in missing:
+            stop = sys.maxsize if self.stop >= self.dump.size else self.stop  # also those behind the end of a cut dump
+            missing = missing_pages(entries, self.read_ids, self.start, stop)
+        for entry in islice(missing, _MAX_NAMED):
             xml = f"<page><title>{entry.title}</title><id>{entry.page_id}</id><revision>".encode()
             where = f"the bz2 stream at byte {entry.offset:,}"
             fault = Rejected("corrupt", f"the index has it in {where}, but it cannot be read there; download it again")
             yield RawPage(entry.offset, xml, fault)
+        if (first := next(missing, None)) is not None:
+            more = 1 + sum(1 for _ in missing)
+            detail = (
+                f"the index has {more:,} more pages, from {first.title!r} on, that cannot be read; download it again"
+            )
+            yield RawPage(first.offset, b"", Rejected("lost", detail), f"lost-from-{first.page_id}")

@@ -3,7 +3,7 @@
 import re
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale
 from stoker.pipelines.wikipedia.wikitext.names import CODES
@@ -20,6 +20,11 @@ class SiteInfo:
     files: tuple[str, ...] = ()  # names of the namespace of files
     categories: tuple[str, ...] = ()  # names of the namespace of categories
     namespaces: Mapping[str, int] = field(default_factory=dict)  # numbers by name in lower case
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the wiki has a name and a language."""
+        return self.wiki != _UNKNOWN and self.language != ""
 
     def url(self, title: str) -> str:
         """The URL of a page; empty if the wiki is not known.
@@ -47,6 +52,21 @@ class SiteInfo:
         return WikiLocale.of(self.language, self.files, self.categories, variant=variant)
 
 
+def site_named(file_name: str, language: str = "") -> SiteInfo:
+    """The wiki of a dump whose siteinfo is lost, as its siteinfo would say, from its name or that of its file.
+
+    >>> site_named("nowiki-20260101.xml.bz2").language, site_named("dump.xml.bz2", "de").is_known
+    ('nb', False)
+    """
+    info = read_siteinfo(b"", file_name)
+    return replace(info, language=language or _LANGUAGES.get(info.language, info.language))
+
+
+def has_siteinfo(head: bytes) -> bool:
+    """Whether the first bytes of a dump's XML hold all of its siteinfo."""
+    return b"<mediawiki" in head and b"</siteinfo>" in head
+
+
 def read_siteinfo(head: bytes, file_name: str) -> SiteInfo:
     """The wiki of a dump from the first bytes of its XML, or from its file's name where those do not tell.
 
@@ -60,8 +80,8 @@ def read_siteinfo(head: bytes, file_name: str) -> SiteInfo:
         names.setdefault(int(key), []).append(decode_entities(name))
     xml_lang = _XML_LANG.search(text)
     in_file_name = _WIKI_OF_FILE.match(file_name)
-    wiki = elements.get("dbname") or (in_file_name[1] if in_file_name else "wiki")
-    wiki = re.sub(r"[^A-Za-z0-9_-]", "", wiki)[:40] or "wiki"
+    wiki = elements.get("dbname") or (in_file_name[1] if in_file_name else _UNKNOWN)
+    wiki = re.sub(r"[^A-Za-z0-9_-]", "", wiki)[:40] or _UNKNOWN
     code = wiki.removesuffix("wiki").replace("_", "-")
     language = xml_lang[1] if xml_lang else code if code in CODES else ""
     base = elements.get("base", "").rpartition("/")[0]
@@ -72,6 +92,13 @@ def read_siteinfo(head: bytes, file_name: str) -> SiteInfo:
     return SiteInfo(wiki, language, base, tuple(names.get(6, ())), tuple(names.get(14, ())), numbers)
 
 
+_UNKNOWN = "wiki"  # the name of a wiki that has none
+# Wikis whose language has another code than the wiki.
+# Source: Wikimedia, "Special language codes", meta.wikimedia.org, and MediaWiki 1.39, LanguageCode.php.
+_LANGUAGES = {
+    "als": "gsw", "bat-smg": "sgs", "be-x-old": "be-tarask", "fiu-vro": "vro", "no": "nb", "roa-rup": "rup",
+    "simple": "en", "zh-classical": "lzh", "zh-min-nan": "nan", "zh-yue": "yue",
+}  # fmt: skip
 # The names that every wiki accepts, whatever it calls them itself.
 # Source: MediaWiki's manual, "Manual:Namespace", built-in namespaces.
 _NAMESPACES = {"media": -2, "special": -1, "talk": 1, "image": 6, "image talk": 7} | {

@@ -234,15 +234,121 @@ def test_an_index_tells_which_pages_a_damaged_stream_held(tmp_path: Path) -> Non
     assert lost[0].sample.record["title"] == "Seite 7"
 
 
-def test_a_dump_that_is_shorter_than_its_index_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])
+def test_the_index_names_every_page_behind_the_end_of_a_dump_that_is_cut(tmp_path: Path, share: float) -> None:
+    content, index = multistream(pages(range(1, 200)))
+    (tmp_path / "dewiki-multistream.xml.bz2").write_bytes(content[: int(len(content) * share)])
+    (tmp_path / "dewiki-multistream-index.txt").write_text(index)
+    found = read(tmp_path, "dewiki-multistream.xml.bz2")
+    kinds = outcome(found)
+    assert {f"dewiki-{number}" for number in range(1, 200)} <= kinds.keys()
+    kept = sum(kind == "kept" for kind in kinds.values())
+    assert 199 * share - 12 <= kept <= 199 * share + 3
+    assert [kind for key, kind in kinds.items() if "lost" in key] == ["lost"], "the end of the dump itself"
+
+
+def test_a_dump_cut_between_two_streams_loses_what_its_index_names(tmp_path: Path) -> None:
     content, index = multistream(pages(range(1, 20)))
-    (tmp_path / "x-multistream.xml.bz2").write_bytes(content[: len(content) // 2])
+    offset = int(index.splitlines()[9].partition(":")[0])  # of page 10
+    (tmp_path / "dewiki-multistream.xml.bz2").write_bytes(content[:offset])
+    (tmp_path / "dewiki-multistream-index.txt").write_text(index)
+    kinds = outcome(read(tmp_path, "dewiki-multistream.xml.bz2"))
+    expected = {f"dewiki-{number}": "kept" if number < 10 else "corrupt" for number in range(1, 20)}
+    assert {key: kind for key, kind in kinds.items() if "lost" not in key} == expected
+
+
+def test_of_a_dump_that_is_cut_only_so_many_pages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stoker.pipelines.wikipedia.pages._MAX_NAMED", 20)
+    content, index = multistream(pages(range(1, 200)))
+    (tmp_path / "dewiki-multistream.xml.bz2").write_bytes(content[: len(content) // 2])
+    (tmp_path / "dewiki-multistream-index.txt").write_text(index)
+    losses = [each.rejected for each in read(tmp_path, "dewiki-multistream.xml.bz2") if each.rejected]
+    assert sum(loss.reason == "lost" for loss in losses) == 2, "the end of the dump, and the pages that are not named"
+    counted = [int(match[1]) for loss in losses if (match := re.search("the index has ([0-9]+) more", loss.detail))]
+    kept = sum(each.rejected is None for each in read(tmp_path, "dewiki-multistream.xml.bz2"))
+    assert kept + 20 + counted[0] == 199
+
+
+def test_the_index_of_another_dump_is_refused(tmp_path: Path) -> None:
+    content, _ = multistream(pages(range(1, 40)))
+    _, index = multistream(pages(range(5, 400)), size=2)
+    (tmp_path / "x-multistream.xml.bz2").write_bytes(content)
     (tmp_path / "x-multistream-index.txt").write_text(index)
-    with pytest.raises(SourceBroken, match="cut short, or the index is of another one"):
+    with pytest.raises(SourceBroken, match="the index is of another dump"):
         read(tmp_path, "x-multistream.xml.bz2")
     (tmp_path / "x-multistream-index.txt").write_text("junk\n")
     with pytest.raises(SourceBroken, match="near line 1: expected offset:page:title"):
         read(tmp_path, "x-multistream.xml.bz2")
+
+
+def cut_first_block(made: list[str]) -> bytes:
+    """A dump whose head is a stream of its own, and damaged: nobody can read its siteinfo."""
+    head = bytearray(bz2.compress(HEAD.encode()))
+    head[len(head) // 2] ^= 1
+    return bytes(head) + bz2.compress(("".join(made) + TAIL).encode())
+
+
+FILE_LINK = "Zinn ist ein Metall.[[Datei:x.jpg|mini|y]]"
+
+
+def test_a_damaged_first_block_costs_what_it_held_and_no_other_file(tmp_path: Path) -> None:
+    other = dump(*pages(range(1, 5))).replace(b"Datei<", b"Bildnis<")
+    (tmp_path / "dewiki-p1.xml").write_bytes(other)
+    (tmp_path / "dewiki-p2.xml.bz2").write_bytes(PACKED[: len(PACKED) // 2])  # one block, which is cut
+    (tmp_path / "dewiki-p3.xml.bz2").write_bytes(cut_first_block([page(7, FILE_LINK.replace("Datei", "Bildnis"))]))
+    found = read(tmp_path)
+    assert Counter(each.rejected.reason if each.rejected else "kept" for each in found) == {"kept": 5, "lost": 2}
+    (last,) = [each.sample for each in found if each.sample.key == "dewiki-7"]
+    assert last.fields["txt"] == b"Zinn ist ein Metall.", "names of namespaces are those of the other file"
+    assert last.record["language"] == "de"
+    source, where = WikipediaDump("*"), context(tmp_path)
+    source.check(where)
+    assert [line.partition(":")[0] for line in source.describe_input(where)] == [
+        "dewiki-p2.xml.bz2",
+        "dewiki-p3.xml.bz2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("dewiki-p3.xml.bz2", {}), ("x.xml.bz2", {"wiki": "dewiki"}), ("x.bz2", {"wiki": "my", "language": "de"}),
+     ("x.bz2", {"wiki": {"x*": "dewiki"}})],
+)  # fmt: skip
+def test_without_siteinfo_the_recipe_or_the_name_tells_the_wiki(
+    tmp_path: Path, name: str, options: dict[str, object]
+) -> None:
+    (tmp_path / name).write_bytes(cut_first_block([page(7, FILE_LINK)]))
+    (loss, kept) = read(tmp_path, "*", **options)  # type: ignore[arg-type]  # as in read
+    assert loss.rejected is not None
+    assert loss.rejected.reason == "lost"
+    wiki = options.get("wiki", "dewiki")
+    assert kept.sample.key == f"{wiki if isinstance(wiki, str) else 'dewiki'}-7"
+    assert kept.sample.fields["txt"] == b"Zinn ist ein Metall."
+    assert kept.sample.record["language"] == "de"
+
+
+def test_where_nothing_tells_the_wiki_of_a_damaged_dump_the_error_says_which_options_do(tmp_path: Path) -> None:
+    (tmp_path / "x.bz2").write_bytes(cut_first_block([page(7, FILE_LINK)]))
+    for options in ({}, {"wiki": "my"}, {"language": "de"}):
+        with pytest.raises(SourceBroken, match=r"a bz2 block is damaged.*set wiki = .* and language = "):
+            read(tmp_path, "*", **options)  # type: ignore[arg-type]  # as in read
+        with pytest.raises(SourceBroken, match="set wiki"):
+            WikipediaDump("x.bz2", **options).check(context(tmp_path))  # type: ignore[arg-type]  # as in read
+
+
+def test_a_dump_whose_two_ends_are_missing_tells_of_both(tmp_path: Path) -> None:
+    whole = cut_first_block(pages(range(1, 5)))
+    tail = bz2.compress("".join(pages(range(1, 5))).encode())
+    content = whole[: whole.index(b"BZh9", 4)] + tail
+    (tmp_path / "dewiki.xml.bz2").write_bytes(content)
+    assert Counter(outcome(read(tmp_path)).values()) == {"kept": 4, "lost": 2}
+
+
+def test_pieces_of_two_pages_that_meet_in_a_tag_are_no_page(tmp_path: Path) -> None:
+    for wrong in ("xml:l:space", "xmxml:space", ":space"):
+        made = page(1, "Text").replace("xml:space", wrong)
+        (tmp_path / "x.xml").write_bytes(dump(made))
+        assert outcome(read(tmp_path)) == {"dewiki-1": "corrupt"}, wrong
 
 
 WHOLE = dump(*pages(range(1, 40)))
