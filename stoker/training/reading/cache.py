@@ -14,8 +14,9 @@ downloaded twice.
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, wait
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Shard
 from stoker.training.reading.cache_files import CacheFiles, default_folder
 from stoker.training.reading.counters import Counters
-from stoker.training.reading.fetching import FetchKey, FetchState, ShardFetch, key_of
+from stoker.training.reading.fetching import FetchKey, FetchState, FirstPieces, ShardFetch, key_of
 from stoker.training.reading.samples import ShardSlice
 from stoker.training.reading.threads import ThreadPool, register_fork_reset
 from stoker.training.reading.transfer_rate import TransferRate
@@ -37,11 +38,12 @@ from stoker.training.reading.unverified import UnverifiedReads
 _log = logging.getLogger(__name__)
 
 MEGABYTES = 4096  # of a cache, unless another bound is set
-_SHARD_THREADS = 4  # shards that are fetched at once
+_SHARD_THREADS = 8  # shards that are fetched at once: a window, whose beginnings are read first
 _RANGE_THREADS = 16  # ranges and indexes that are read at once
 _RANGE_READ_LATENCY_S = 0.06  # that a read of one sample is taken to need
 _MIN_WAIT_S = 0.2  # a batch waits so long for whole shards anyway; longer only if range reads would take longer
 _ESTIMATES, _ESTIMATE_INTERVAL_S = 3, 0.1
+_POLL_S = 0.002  # between looks at what has arrived
 _INDEXES = 1024  # that are kept in memory: a few hundred bytes to a megabyte each
 
 ShardRows = tuple[Shard, Int64Array, Int64Array]  # a shard, rows of it, and their slots: their indexes in the batch
@@ -91,6 +93,7 @@ class Cache:
         self._corrupt: dict[FetchKey, str] = {}  # of shards that are left out: the error's message
         self._unverified = UnverifiedReads()
         self._rate = TransferRate()
+        self._first_pieces = FirstPieces()
         self._shard_pool = ThreadPool(_SHARD_THREADS, "stoker-shards")
         self._range_pool = ThreadPool(_RANGE_THREADS, "stoker-ranges")
         self._stopped = Event()
@@ -127,9 +130,15 @@ class Cache:
 
     def _early_slices(self, shard_rows: Sequence[ShardRows]) -> list[ShardSlice]:
         """Slices of shards of any state: bytes that have arrived, and the others read as ranges from the store."""
-        indexes = self.indexes([shard for shard, _, _ in shard_rows])
+        indexes = self.indexes([shard for shard, _, _ in shard_rows])  # small: before whole shards are asked for
         fetches = [self._fetch(shard) for shard, _, _ in shard_rows]
-        self._wait_if_soon(fetches, sum(len(rows) for _, rows, _ in shard_rows))
+        self._wait_if_soon(
+            {
+                fetch: int(index.stops[rows].max())
+                for (_, rows, _), fetch, index in zip(shard_rows, fetches, indexes, strict=True)
+            },
+            sum(len(rows) for _, rows, _ in shard_rows),
+        )
         slices = []
         range_reads: list[tuple[list[Any], int, Future[bytes]]] = []  # Any: memoryviews, None where they are missing
         for (shard, rows, slots), fetch, index in zip(shard_rows, fetches, indexes, strict=True):
@@ -221,7 +230,7 @@ class Cache:
         with self._lock:
             fetch = self._open.pop(key, None)
             if fetch is None or fetch.state is FetchState.FAILED:  # a corrupt one is kept: it is yet to be reported
-                fetch = self._begin(ShardFetch(self._tars, shard, self._files, self._stopped))
+                fetch = self._begin(ShardFetch(self._tars, shard, self._files, self._stopped, self._first_pieces))
             self._open[key] = fetch
             excess = len(self._open) - self._options.open_shards
             if excess > 0:
@@ -250,20 +259,20 @@ class Cache:
             outcome = "misses" if fetch.bytes_downloaded else "hits"
             self._counters.add(**{outcome: 1}, fetched=fetch.bytes_downloaded, through=int(fetch.in_memory))
 
-    def _wait_if_soon(self, fetches: Sequence[ShardFetch], samples: int) -> None:
-        """Wait for shards that are estimated to be complete before their samples could be read as ranges."""
-        missing = [fetch for fetch in fetches if not fetch.ended and fetch.local is None]
+    def _wait_if_soon(self, needed: Mapping[ShardFetch, int], samples: int) -> None:
+        """Wait for bytes of shards that are estimated to arrive before the samples could be read as ranges."""
+        missing = {fetch: stop for fetch, stop in needed.items() if not _has_arrived(fetch, stop)}
         if not missing:
             return
-        range_reads_s = _RANGE_READ_LATENCY_S * samples * len(missing) / len(fetches) / _RANGE_THREADS
+        range_reads_s = _RANGE_READ_LATENCY_S * samples * len(missing) / len(needed) / _RANGE_THREADS
         longest_s = max(_MIN_WAIT_S, range_reads_s)
         for estimate in range(_ESTIMATES):
-            left_s = self._rate.seconds_left(missing)
+            left_s = self._rate.seconds_left(missing, longest_s)
             if left_s <= longest_s:
-                wait([fetch.verified for fetch in missing], timeout=2 * longest_s)
+                _wait_arrived(missing, 2 * longest_s)
             if left_s <= longest_s or left_s > 4 * longest_s or estimate == _ESTIMATES - 1:
                 return
-            wait([fetch.verified for fetch in missing], timeout=_ESTIMATE_INTERVAL_S)  # they may only be starting
+            _wait_arrived(missing, _ESTIMATE_INTERVAL_S)  # they may only be starting
 
     def _view(self, fetch: ShardFetch) -> memoryview:
         try:
@@ -310,6 +319,17 @@ class Cache:
             if self._store.path(shard.index) is None:
                 self._files.write_index(shard.index_sha256, payload)
         return ShardIndex.decode(payload, url, size=shard.size)
+
+
+def _has_arrived(fetch: ShardFetch, stop: int) -> bool:
+    return fetch.local is not None or fetch.bytes_available >= stop or fetch.ended
+
+
+def _wait_arrived(needed: Mapping[ShardFetch, int], timeout_s: float) -> None:
+    """Wait until so many bytes of each fetch are here, it has failed, or the time is over."""
+    until = time.monotonic() + timeout_s
+    while not all(_has_arrived(fetch, stop) for fetch, stop in needed.items()) and time.monotonic() < until:
+        time.sleep(_POLL_S)
 
 
 def _open_cache(store: Store, options: CacheOptions, counters: Counters, tars: Store) -> Cache:

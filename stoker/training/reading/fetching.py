@@ -13,12 +13,12 @@ import mmap
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-from threading import Event, Lock
+from threading import Condition, Event, Lock
 
 from stoker.storage.errors import CorruptShard, NotFound, StokerError, StorageRefused
 from stoker.storage.stores.store import Store
@@ -28,6 +28,7 @@ from stoker.training.reading.cache_files import CacheFiles, CacheFull, Identity,
 
 _STALLED_S = 60.0  # without progress of another process's download, after which it is not waited for
 _POLL_S = 0.02
+_FIRST_PIECES_S = 0.5  # that a download waits at most for the first pieces of others
 _HASH_BYTES = 8 * 2**20
 
 FetchKey = tuple[str, str]
@@ -47,6 +48,40 @@ class StreamClosed(TrainingError):
     """The stream was closed while a shard was being fetched."""
 
 
+class FirstPieces:
+    """Lets downloads that begin together have their first pieces before any of them goes on: a batch wants of each."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._awaited = 0
+
+    @contextmanager
+    def asked(self) -> Iterator[Callable[[], None]]:
+        """A download; call what this gives when its first piece is here: it waits a moment for those of others."""
+        with self._changed:
+            self._awaited += 1
+        has_come = False
+
+        def come() -> None:
+            nonlocal has_come
+            if not has_come:
+                has_come = True
+                with self._changed:
+                    self._awaited -= 1
+                    self._changed.notify_all()
+
+        def come_and_wait() -> None:
+            if not has_come:
+                come()
+                with self._changed:
+                    self._changed.wait_for(lambda: not self._awaited, _FIRST_PIECES_S)
+
+        try:
+            yield come_and_wait
+        finally:
+            come()
+
+
 class ShardFetch:
     """Brings one shard here: ``verified`` is the future of its bytes, ``read`` has those that have arrived.
 
@@ -54,7 +89,14 @@ class ShardFetch:
     the future of ``run`` on a thread, unless ``verified_view`` had the bytes at once.
     """
 
-    def __init__(self, tars: Store, shard: Shard, files: CacheFiles, stopped: Event) -> None:
+    def __init__(
+        self,
+        tars: Store,
+        shard: Shard,
+        files: CacheFiles,
+        stopped: Event,
+        first_pieces: FirstPieces | None = None,
+    ) -> None:
         self.shard = shard
         self.key = key_of(shard)
         self.url = f"{tars.url}/{shard.key}"
@@ -64,6 +106,7 @@ class ShardFetch:
         self.in_memory = False  # held in memory, because the disk would not have it
         self.local = tars.path(shard.key)  # the file, if the tar is one on this machine
         self._tars, self._files, self._stopped = tars, files, stopped
+        self._first_pieces = first_pieces or FirstPieces()
         self._guard = Lock()  # else ``read`` could use a file that was closed, and whose number is another file's now
         self._file: int | None = None
         self._memory: memoryview | None = None
@@ -263,14 +306,16 @@ class ShardFetch:
     def _download(self, write: Callable[[bytes], None]) -> None:
         sha256 = hashlib.sha256()
         self.bytes_available = 0
-        for piece in self._tars.iter_bytes(self.shard.key):
-            self._check_stopped()
-            self.bytes_downloaded += len(piece)
-            if self.bytes_available + len(piece) > self.shard.size:
-                raise self._corrupt(f"more than the {self.shard.size:,} bytes that the manifest says")
-            write(piece)
-            sha256.update(piece)
-            self.bytes_available += len(piece)
+        with self._first_pieces.asked() as has_begun:
+            for piece in self._tars.iter_bytes(self.shard.key):
+                self._check_stopped()
+                self.bytes_downloaded += len(piece)
+                if self.bytes_available + len(piece) > self.shard.size:
+                    raise self._corrupt(f"more than the {self.shard.size:,} bytes that the manifest says")
+                write(piece)
+                sha256.update(piece)
+                self.bytes_available += len(piece)
+                has_begun()
         if self.bytes_available != self.shard.size:
             raise self._corrupt(f"{self.bytes_available:,} bytes, but the manifest says {self.shard.size:,}")
         self._check_sha256(sha256.hexdigest())

@@ -1,7 +1,7 @@
-"""How fast shards are downloaded, to estimate when one will be complete."""
+"""How fast shards are downloaded, to estimate when bytes of them will be here."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from threading import Lock
 
 from stoker.training.reading.fetching import ShardFetch
@@ -34,11 +34,14 @@ class TransferRate:
             self._running.discard(fetch)
             self._ended_bytes += fetch.bytes_downloaded
 
-    def seconds_left(self, fetches: Iterable[ShardFetch]) -> float:
-        """Seconds until these and all running fetches are complete, at the present rate.
+    def seconds_left(self, needed: Mapping[ShardFetch, int], soon_s: float = 0) -> float:
+        """Seconds until so many bytes of each of these fetches have arrived, at the present rate.
 
-        Sleeps for a moment, once, if no rate was measured yet and the first fetches have just begun.
+        All running fetches share the rate evenly. Sleeps for a moment, once, if no rate was measured yet, the first
+        fetches have just begun, and at the guessed rate it would take longer than ``soon_s``.
         """
+        if self._rate == _GUESS and (left_s := self._seconds_left(needed)) <= soon_s:
+            return left_s
         with self._lock:
             since = self._since if self._running else time.monotonic()  # a thread is just about to begin
             wait = since + _MIN_MEASURED_S - time.monotonic() if self._rate == _GUESS else 0
@@ -46,8 +49,12 @@ class TransferRate:
             time.sleep(wait)
         with self._lock:
             self._measure()
-            missing = sum(fetch.shard.size - fetch.bytes_available for fetch in {*fetches, *self._running})
-            return missing / self._rate
+            return self._seconds_left(needed)
+
+    def _seconds_left(self, needed: Mapping[ShardFetch, int]) -> float:
+        longest = max((size - fetch.bytes_available for fetch, size in needed.items()), default=0)
+        others = [fetch.shard.size - fetch.bytes_available for fetch in {*needed, *tuple(self._running)}]
+        return sum(max(0, min(left, longest)) for left in others) / self._rate
 
     def _measure(self) -> None:
         passed = time.monotonic() - self._since

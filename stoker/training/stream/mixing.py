@@ -284,15 +284,17 @@ class MixedStream(BatchStream):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
         """Go on from there. Raises TrainingError if it is the state of another mix."""
-        own = self.state_dict()
+        own, given = _compared(self.state_dict()), _compared(state)
         for name in ("streams", "seed", "exhaustion", "quotas"):
-            if state.get(name) != own[name]:
+            if given.get(name) != own[name]:
                 raise TrainingError(
-                    f"the state is of a mix with {name} {state.get(name)!r}, this one has {own[name]!r}; resume with "
+                    f"the state is of a mix with {name} {given.get(name)!r}, this one has {own[name]!r}; resume with "
                     "the same versions and options"
                 )
         self.epoch, self.delivered = position_of(state, self.samples)
         self.last_start = None
+        for name, part in zip(self._names, self._parts, strict=True):
+            part.adopt_order(state["streams"][name])
 
     def reopen(self) -> Self:
         """The same stream at the beginning, with connections, locks and threads of its own: for a forked process."""
@@ -303,3 +305,14 @@ class MixedStream(BatchStream):
         with ExitStack() as streams:
             for part in self._parts:
                 streams.callback(part.close)
+
+
+def _compared(state: Mapping[str, Any]) -> Mapping[str, Any]:  # Any: JSON values
+    """A state without what each of its streams takes from it."""
+    streams = state.get("streams")
+    if not isinstance(streams, Mapping):
+        return state
+    parts = {name: dict(part) if isinstance(part, Mapping) else {} for name, part in streams.items()}
+    for part in parts.values():
+        part.pop("quick_start", None)
+    return {**state, "streams": parts}

@@ -3,6 +3,9 @@
 A windowed shuffle: the shards are permuted, then the samples of each ``window`` neighbouring shards are shuffled among
 each other, so that a reader needs no more than a window of shards at a time. Price: samples mix within a window only
 (``shuffling`` measures how well); memory is O(shards), and the permutations of a few windows.
+
+With ``quick_start`` the first window is read while its shards arrive: first come samples from the beginnings of all of
+its shards, then as many again as have come so far, and so on. Each of these stretches is shuffled.
 """
 
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ from stoker.storage.shards.index import Int64Array
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 _WINDOWS = 4  # whose permutations are kept
+_FIRST_STRETCH = 256  # samples of a quick start that the beginnings of the shards give; each stretch doubles their sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +35,7 @@ class EpochOrder:
     epoch: int = 0
     window: int = 8  # shards
     shuffle: bool = True
+    quick_start: bool = False
 
     @cached_property
     def samples(self) -> int:
@@ -58,11 +63,28 @@ class EpochOrder:
         """The permutation of a window's samples. A few are kept: threads that make batches ahead straddle two."""
         shuffled = self._permutations.get(window)
         if shuffled is None:
-            shuffled = permutation(samples, self.seed, self.epoch, window + 1)
+            if self.quick_start and window == 0:
+                shuffled = self._quickly_shuffled(samples)
+            else:
+                shuffled = permutation(samples, self.seed, self.epoch, window + 1)
             self._permutations[window] = shuffled
             for old in list(self._permutations)[:-_WINDOWS]:
                 self._permutations.pop(old, None)
         return shuffled
+
+    def _quickly_shuffled(self, samples: int) -> Int64Array:
+        """The first window's samples, those from the beginnings of its shards first."""
+        starts = self._starts[: self.window + 1]
+        begins, counts = starts[:-1], np.diff(starts)
+        stretches: list[Int64Array] = []
+        stop, taken = min(_FIRST_STRETCH, samples), np.zeros_like(counts)
+        while stop:
+            until = counts * stop // samples  # rows of each shard
+            rows = [np.arange(first, last) for first, last in zip(begins + taken, begins + until, strict=True)]
+            stretch = np.concatenate(rows)
+            stretches.append(stretch[permutation(len(stretch), self.seed, self.epoch, 1, len(stretches))])
+            taken, stop = until, min(2 * stop, samples) if stop < samples else 0
+        return np.concatenate(stretches)
 
     @cached_property
     def _permutations(self) -> dict[int, Int64Array]:

@@ -33,9 +33,11 @@ def version_of(store: Store, version: Manifest | str) -> Manifest:
 class ShardOrder:
     """The samples of some shards in the order of each epoch: a SampleOrder that reads ahead by windows of shards."""
 
-    def __init__(self, cache: Cache, shards: Sequence[Shard], *, seed: int, window: int, shuffle: bool) -> None:
+    def __init__(
+        self, cache: Cache, shards: Sequence[Shard], *, seed: int, window: int, shuffle: bool, quick_start: bool
+    ) -> None:
         self.cache, self.shards = cache, shards
-        self._seed, self._window, self._shuffle = seed, window, shuffle
+        self._seed, self._window, self._shuffle, self._quick_start = seed, window, shuffle, quick_start
         self._counts = np.array([shard.samples for shard in shards], np.int64)
         self._samples = int(self._counts.sum())
         self._epochs: dict[int, EpochOrder] = {}
@@ -50,11 +52,18 @@ class ShardOrder:
         """The order of one epoch."""
         order = self._epochs.get(epoch)
         if order is None:
-            order = EpochOrder(self._counts, self._seed, epoch, self._window, self._shuffle)
+            # Of the first epoch alone: by the end of one the first window of the next is here.
+            quick_start = self._quick_start and epoch == 0
+            order = EpochOrder(self._counts, self._seed, epoch, self._window, self._shuffle, quick_start)
             # Two: batches of the next epoch are made while this one's are consumed. A new dictionary: threads read it.
             kept = {other: known for other, known in self._epochs.items() if abs(other - epoch) == 1}
             self._epochs = {**kept, epoch: order}
         return order
+
+    def use_quick_start(self, quick_start: bool) -> None:
+        """Set whether the first epoch has a quick start."""
+        if quick_start != self._quick_start:
+            self._quick_start, self._epochs = quick_start, {}
 
     def locate(self, epoch: int, start: int, stop: int) -> Located:
         """See SampleOrder."""
@@ -112,6 +121,8 @@ class ShardStream(BatchStream):
         seed: of the order, and of the random bytes.
         shuffle: False: shard by shard, as the samples are stored.
         window: shards whose samples are shuffled among each other.
+        quick_start: the first epoch begins with samples from the beginnings of the first window's shards, so that it
+            does not wait until these are here; False: it is shuffled like the others.
         last: what becomes of an incomplete last batch: "short" keeps it, "drop" leaves it out, "pad" fills it with the
             epoch's first samples (``padding`` tells how many).
         rank: which share of each global batch.
@@ -135,6 +146,7 @@ class ShardStream(BatchStream):
     _: KW_ONLY
     shuffle: bool = True
     window: int = 8
+    quick_start: bool = True
     cache: Path | str | None = None
     cache_megabytes: int = MEGABYTES
 
@@ -151,7 +163,12 @@ class ShardStream(BatchStream):
             tars=store_of_tars(self.store, self.manifest),
         )
         self.shard_order = ShardOrder(
-            self._cache, self._shards, seed=self.seed, window=self.window, shuffle=self.shuffle
+            self._cache,
+            self._shards,
+            seed=self.seed,
+            window=self.window,
+            shuffle=self.shuffle,
+            quick_start=self.quick_start,
         )
         self._compose(self._sample_order())
 
@@ -181,7 +198,14 @@ class ShardStream(BatchStream):
             "seed": self.seed,
             "window": self.window,
             "shuffle": self.shuffle,
+            "quick_start": self.quick_start,
         }
+
+    def adopt_order(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
+        """Take from a state what its stream decided about the order: those of older releases had no quick start."""
+        self.quick_start = state.get("quick_start") is True
+        self.shard_order.use_quick_start(self.quick_start)
+        self._compose(self._sample_order())  # which may know some of the old order
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
         """The stream's position, and what it is a stream of."""
@@ -189,7 +213,9 @@ class ShardStream(BatchStream):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
         """Go on from there. Raises TrainingError if it is the state of another order."""
-        check_same_order(state, self.state_dict(), [name for name in self.identity() if name != "version"])
+        compared = [name for name in self.identity() if name not in ("version", "quick_start")]
+        check_same_order(state, self.state_dict(), compared)
+        self.adopt_order(state)
         self.epoch, self.delivered = position_of(state, self.samples)
         self.last_start = None
 

@@ -140,7 +140,7 @@ def test_a_batch_does_not_wait_for_whole_shards_and_what_it_got_is_verified_late
     manifest = put(store, tmp_path)
     store.allowed.clear()
     cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
-    cache._wait_if_soon = lambda fetches, samples: None  # type: ignore[method-assign]  # no patience, so that it is not timed
+    cache._wait_if_soon = lambda needed, samples: None  # type: ignore[method-assign]  # no patience, so that it is not timed
     cache.prefetch([manifest.shards[0]])
     until = time.monotonic() + 60
     while not cache._open[key_of(manifest.shards[0])].bytes_available and time.monotonic() < until:
@@ -159,7 +159,7 @@ def test_damage_of_a_shard_is_told_even_if_its_samples_were_given_before_it_was_
     for shard in manifest.shards:
         store.write(shard.key, store.read(shard.key)[:-1] + b"x")  # in no sample
     stream = ShardStream(store, manifest, batch_size=60, cache=tmp_path / "cache")
-    stream._cache._wait_if_soon = lambda fetches, samples: None  # type: ignore[method-assign]  # as above
+    stream._cache._wait_if_soon = lambda needed, samples: None  # type: ignore[method-assign]  # as above
     with pytest.raises(CorruptShard, match=r"train-0000\d\.tar: sha256"):
         list(stream)
     assert not list((tmp_path / "cache").glob("[0-9a-f]" * 64))
@@ -336,7 +336,7 @@ def damaged(store: Store, shard: Shard) -> bytes:
 
 def impatient(stream: ShardStream) -> ShardStream:
     """Read samples alone, and not timed."""
-    stream._cache._wait_if_soon = lambda fetches, samples: None  # type: ignore[method-assign]  # as it says
+    stream._cache._wait_if_soon = lambda needed, samples: None  # type: ignore[method-assign]  # as it says
     return stream
 
 

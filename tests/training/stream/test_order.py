@@ -15,18 +15,32 @@ def listed(order: EpochOrder, start: int, stop: int) -> list[tuple[int, int]]:
 
 
 COUNTS = st.lists(st.integers(0, 30), min_size=1, max_size=12).map(tuple)
+LARGE_COUNTS = st.lists(st.integers(0, 700), min_size=1, max_size=6).map(tuple)
 
 
-@given(counts=COUNTS, seed=st.integers(0, 2**40), epoch=st.integers(0, 100), window=st.integers(1, 5))
-def test_an_epoch_has_every_sample_once(counts: tuple[int, ...], seed: int, epoch: int, window: int) -> None:
-    order = EpochOrder(counts, seed, epoch, window)
+@given(
+    counts=COUNTS | LARGE_COUNTS,
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(0, 100),
+    window=st.integers(1, 5),
+    quick_start=st.booleans(),
+)
+def test_an_epoch_has_every_sample_once(
+    counts: tuple[int, ...], seed: int, epoch: int, window: int, quick_start: bool
+) -> None:
+    order = EpochOrder(counts, seed, epoch, window, quick_start=quick_start)
     places = listed(order, 0, order.samples)
     assert sorted(places) == [(shard, row) for shard, count in enumerate(counts) for row in range(count)]
 
 
-@given(counts=COUNTS, cuts=st.lists(st.integers(0, 200), max_size=6), window=st.integers(1, 5))
-def test_any_cut_gives_the_same_order(counts: tuple[int, ...], cuts: list[int], window: int) -> None:
-    order = EpochOrder(counts, 3, 1, window)
+@given(
+    counts=COUNTS | LARGE_COUNTS,
+    cuts=st.lists(st.integers(0, 600), max_size=6),
+    window=st.integers(1, 5),
+    quick_start=st.booleans(),
+)
+def test_any_cut_gives_the_same_order(counts: tuple[int, ...], cuts: list[int], window: int, quick_start: bool) -> None:
+    order = EpochOrder(counts, 3, 1, window, quick_start=quick_start)
     edges = sorted({0, order.samples, *(cut for cut in cuts if cut <= order.samples)})
     pieces = [listed(order, start, stop) for start, stop in itertools.pairwise(edges)]
     assert [place for piece in pieces for place in piece] == listed(order, 0, order.samples)
@@ -37,6 +51,27 @@ def test_a_position_lies_in_a_shard_of_its_window(counts: tuple[int, ...], windo
     order = EpochOrder(counts, 7, 0, window)
     for shard, _ in listed(order, position, position + 1):
         assert shard in order.shards_of(order.window_of(position))
+
+
+def test_a_quick_start_begins_with_the_beginnings_of_the_first_windows_shards() -> None:
+    order = EpochOrder((1000,) * 10, seed=4, window=8, quick_start=True)
+    stretches = [(0, 256), (256, 512), (512, 1024), (1024, 2048), (2048, 4096), (4096, 8000)]
+    for first, last in stretches:
+        places = listed(order, first, last)
+        assert {row for _, row in places} == set(range(first // 8, last // 8))
+        assert {shard for shard, _ in places} == set(order.shards_of(0).tolist())
+        assert places != sorted(places, key=lambda place: place[1])
+    slow = EpochOrder((1000,) * 10, seed=4, window=8)
+    assert listed(order, 8000, 10_000) == listed(slow, 8000, 10_000)
+    assert listed(order, 0, 5) == [(9, 19), (3, 20), (6, 0), (6, 18), (6, 10)]  # and never changes between releases
+
+
+def test_a_quick_start_of_few_samples_is_a_shuffle_like_others() -> None:
+    counts = [0] * 3
+    for seed in range(3000):
+        order = EpochOrder((2, 1), seed, quick_start=True)
+        counts[order.locate(0, 1)[1].tolist()[0] + 2 * (order.locate(0, 1)[0].tolist()[0])] += 1
+    assert min(counts) > 900
 
 
 def test_the_order_depends_on_seed_and_epoch_and_never_changes_between_releases() -> None:

@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,8 +12,12 @@ from hypothesis import strategies as st
 
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
 from stoker.training.errors import TrainingError
+from stoker.training.stream import order
+from stoker.training.stream.mixing import MixedStream
 from stoker.training.stream.stream import ShardStream
+from tests.training import corpora
 from tests.training.conftest import Small
 
 
@@ -41,8 +47,24 @@ def test_an_epoch_gives_every_sample_once_and_the_next_another_order(letters: Sm
     after=st.integers(1, 3),
     stop=st.integers(0, 20),
     last=st.sampled_from(["short", "drop", "pad"]),
+    first_stretch=st.sampled_from([3, 256]),
 )
 def test_stopping_anywhere_and_going_on_with_other_ranks_changes_no_global_batch(
+    letters: Small,
+    batch_size: int,
+    window: int,
+    seed: int,
+    before: int,
+    after: int,
+    stop: int,
+    last: str,
+    first_stretch: int,
+) -> None:
+    with mock.patch.object(order, "_FIRST_STRETCH", first_stretch):
+        _stop_and_go_on(letters, batch_size, window, seed, before, after, stop, last)
+
+
+def _stop_and_go_on(
     letters: Small, batch_size: int, window: int, seed: int, before: int, after: int, stop: int, last: str
 ) -> None:
     options = {"batch_size": batch_size, "window": window, "seed": seed, "last": last}
@@ -110,3 +132,46 @@ def test_wrong_options_are_told_in_one_line(letters: Small, options: dict[str, A
 def test_the_state_of_another_order_is_refused(letters: Small) -> None:
     with pytest.raises(TrainingError, match="with seed 1, this stream is of small@1 with 2"):
         stream(letters, seed=2).load_state_dict(stream(letters, seed=1).state_dict())
+
+
+@pytest.fixture
+def numbers(tmp_path: Path) -> Small:
+    """600 samples in shards of 75."""
+    store = MemoryStore()
+    samples = [Sample(f"{number:03d}", {"txt": b"x"}) for number in range(600)]
+    return Small(store, corpora.version(store, tmp_path, {"train": samples}, per_shard=75), tmp_path)
+
+
+def test_a_state_of_a_release_without_quick_start_goes_on_in_its_order(numbers: Small) -> None:
+    options: dict[str, Any] = {"batch_size": 40, "window": 4, "seed": 2}
+    old = stream(numbers, quick_start=False, **options)
+    expected = [batch for _ in range(2) for batch in old]
+    assert expected != [batch for made in [stream(numbers, **options)] for _ in range(2) for batch in made]
+    state = old.state_dict() | {"epoch": 0, "delivered": 80}
+    del state["quick_start"]
+    new = stream(numbers, **options)
+    list(itertools.islice(new, 1))
+    new.load_state_dict(state)
+    assert new.state_dict() == state | {"quick_start": False}
+    assert [batch for _ in range(2) for batch in new] == expected[2:]
+    forked = new.reopen()
+    forked.delivered = 80
+    assert forked.batch(0, 80) == expected[2]
+
+
+def test_a_mix_of_a_release_without_quick_start_goes_on_in_its_order(numbers: Small) -> None:
+    def mixed(**options: Any) -> MixedStream:
+        parts = {"a": stream(numbers, seed=2, **options), "b": stream(numbers, seed=3, **options)}
+        return MixedStream(parts, batch_size=40, decode=key_of)
+
+    old = mixed(quick_start=False)
+    expected = list(old)
+    assert expected != list(mixed())
+    state = old.state_dict() | {"epoch": 0, "delivered": 80}
+    for part in state["streams"].values():
+        del part["quick_start"]
+    new = mixed()
+    new.load_state_dict(state)
+    assert list(new) == expected[2:]
+    with pytest.raises(TrainingError, match="state is of a mix with streams"):
+        new.load_state_dict(state | {"streams": {"a": state["streams"]["a"]}})

@@ -1,0 +1,50 @@
+"""Downloads that begin together."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from stoker.training.reading import fetching
+from stoker.training.reading.fetching import FirstPieces
+from tests.patience import HANGS_S
+
+
+def test_a_download_goes_on_when_the_others_have_their_first_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "_FIRST_PIECES_S", HANGS_S)
+    pieces, asked, told = FirstPieces(), threading.Barrier(2), []
+
+    def first() -> None:
+        with pieces.asked() as has_begun:
+            asked.wait(HANGS_S)
+            has_begun()
+            told.append("first goes on")
+            has_begun()  # of later pieces nothing is waited for
+
+    def second() -> None:
+        with pieces.asked() as has_begun:
+            asked.wait(HANGS_S)
+            time.sleep(0.1)
+            told.append("second begins")
+            has_begun()
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(first), pool.submit(second)]:
+            future.result(HANGS_S)
+    assert told == ["second begins", "first goes on"]
+
+
+def test_a_download_that_fails_before_its_first_piece_holds_none_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "_FIRST_PIECES_S", HANGS_S)
+    pieces = FirstPieces()
+    with pytest.raises(OSError, match="gone"), pieces.asked():
+        raise OSError("gone")
+    with pieces.asked() as has_begun:
+        has_begun()
+
+
+def test_a_download_whose_first_piece_does_not_come_is_waited_for_a_moment() -> None:
+    pieces = FirstPieces()
+    with pieces.asked(), pieces.asked() as has_begun:
+        has_begun()
