@@ -65,6 +65,7 @@ class Settings:
     dask_address: str = ""
     attempts: int = 5
     retry_s: float = 2.0
+    patience_s: float = 300.0
     prefect_url: str = ""
     s3_port: int = 8333
     prefect_port: int = 4200
@@ -151,6 +152,7 @@ _MEANINGS = {
     "dask_address": "a Dask scheduler, `tcp://host:8786`",
     "attempts": "how often a partition is tried when its source or the store is unavailable",
     "retry_s": "seconds before the second attempt; doubles each time, with jitter",
+    "patience_s": "seconds that a training or stream waits for an S3 store that is out of reach, before it ends",
     "prefect_url": "API of a Prefect server of your own, `http://host:4200/api`; `PREFECT_API_AUTH_STRING` or "
     "`PREFECT_API_KEY` says who you are",
     "s3_port": "port of the S3 server of `stoker up`; a free one if it is taken",
@@ -398,7 +400,7 @@ def _host_name(text: str, where: str) -> str:
         ) from None
 
 
-_LEAST = {"attempts": 1, "workers": 0, "retry_s": 0.0, "requests_per_second": 0.0}
+_LEAST = {"attempts": 1, "workers": 0, "retry_s": 0.0, "patience_s": 0.0, "requests_per_second": 0.0}
 
 
 def _number(name: str, value: object, kind: type[int | float], where: str) -> int | float:

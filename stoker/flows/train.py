@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from stoker.flows import artifacts, progress, runs, signals
 from stoker.flows.report.format import number_text
 from stoker.flows.settings import Settings
+from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import load_manifest
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def train(
         reporter = progress.find_reporter(own_token)
         try:
             with reporter.interrupts():
-                store = parsed_settings.open_store()
+                store = with_patience(parsed_settings.open_store(), parsed_settings.patience_s)
                 manifest = load_manifest(store, corpus)
                 shown = _TrainingProgress(reporter, manifest.corpus, model)
             result = run_training(

@@ -12,7 +12,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
 Fault = Literal[
-    "lose answer", "cut body", "reset", "drip", "refuse", "throttle", "expire", "hang up", "say 200", "alter body"
+    "lose answer",
+    "cut body",
+    "reset",
+    "drip",
+    "refuse",
+    "throttle",
+    "expire",
+    "hang up",
+    "say 200",
+    "alter body",
+    "stall",
+    "stall body",
+    "shorten",
+    "flip",
 ]
 # What a busy server says, and one whose keys have run out.
 _SAID = {
@@ -32,6 +45,7 @@ class Proxy:
     always: Fault | None = None
     requests: list[str] = field(default_factory=list)  # "METHOD path", in order of arrival
     lock: threading.Lock = field(default_factory=threading.Lock)
+    ended: threading.Event = field(default_factory=threading.Event)  # stalled connections end with the proxy
 
     @property
     def endpoint(self) -> str:
@@ -68,6 +82,10 @@ def faulty(target: int) -> Iterator[Proxy]:
                 status, said = _SAID[fault]
                 self.answer(status, {"Content-Type": "application/xml"}, said)
                 return
+            if fault == "stall":
+                self.close_connection = True
+                proxy.ended.wait()
+                return
             if fault == "say 200":
                 self.answer(200, {"ETag": '"0"'}, b"")
                 return
@@ -85,6 +103,11 @@ def faulty(target: int) -> Iterator[Proxy]:
             if fault == "lose answer":
                 self.close_connection = True
                 return
+            if fault == "shorten":  # by a middlebox, with a length that matches
+                content = content[: len(content) // 2]
+            if fault == "flip" and content:
+                middle = len(content) // 2
+                content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
             headers = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
             if self.command == "HEAD":
                 headers["Content-Length"] = answer.getheader("Content-Length") or "0"
@@ -95,13 +118,16 @@ def faulty(target: int) -> Iterator[Proxy]:
             for name, value in ({"Content-Length": str(len(content))} | headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            if fault in ("cut body", "reset"):
+            if fault in ("cut body", "reset", "stall body"):
                 content = content[: len(content) * 2 // 3]
                 self.close_connection = True
             if self.command != "HEAD":
                 for start in range(0, len(content), len(content) // 20 + 1 if fault == "drip" else len(content) or 1):
                     self.wfile.write(content[start : start + len(content) // 20 + 1] if fault == "drip" else content)
                     time.sleep(0.01 if fault == "drip" else 0)
+            if fault == "stall body":
+                self.wfile.flush()
+                proxy.ended.wait()
             if fault == "reset":  # closed with what it had not read: the other side gets a reset and no end
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.wfile.flush()
@@ -117,6 +143,7 @@ def faulty(target: int) -> Iterator[Proxy]:
     try:
         yield proxy
     finally:
+        proxy.ended.set()
         server.shutdown()
         thread.join()
         server.server_close()

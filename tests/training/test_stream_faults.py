@@ -1,5 +1,6 @@
 """What a network does to a stream: nothing is lost, nothing comes twice, and what cannot be mended is named."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from stoker.flows.services import seaweed
 from stoker.storage.errors import StorageRefused, StorageUnavailable
 from stoker.storage.shards.sample import Sample
+from stoker.storage.stores import s3_client
 from stoker.storage.stores.s3 import S3Store
 from stoker.storage.versions.manifest import Manifest
 from stoker.training.stream.stream import ShardStream
@@ -76,6 +78,60 @@ def test_a_server_that_stays_busy_ends_the_stream_by_name_and_the_state_goes_on(
     network.always = None
     fresh.load_state_dict(stream.state_dict())
     assert found + keys(fresh) == expected
+
+
+@pytest.mark.parametrize("fault", ["refuse", "hang up"])
+def test_a_stream_waits_for_a_store_that_stays_away_and_says_so(
+    shaky: S3Store,
+    network: Proxy,
+    version: Manifest,
+    tmp_path: Path,
+    fault: Fault,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(s3_client, "_MAX_WAIT_S", 0.01)
+    monkeypatch.setattr(s3_client, "_FIRST_REPORT_S", 0.1)
+    stream = ShardStream(shaky, version, batch_size=5, window=1, cache=tmp_path / "cache")
+    network.plan = [("GET", fault)] * 150  # twenty are too many for the default number of attempts
+    assert sorted(keys(stream)) == [sample.key for sample in SAMPLES]
+    stream.close()
+    assert not network.plan
+    lines = [record.getMessage() for record in caplog.records if record.name == s3_client.__name__]
+    assert len(lines) <= 4, "one line while the server is away, and not one for each thread and request"
+    assert "s by now, up to 300 s)" in lines[0]
+    assert network.endpoint in lines[0]
+    assert f"{network.endpoint} answers again, after" in lines[-1]
+
+
+@pytest.mark.parametrize("fault", ["stall", "stall body"])
+def test_a_connection_that_stalls_is_given_up_for_another(
+    shaky: S3Store,
+    network: Proxy,
+    version: Manifest,
+    tmp_path: Path,
+    fault: Fault,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(s3_client, "_STALLED_S", 0.3)
+    stream = ShardStream(shaky, version, batch_size=5, cache=tmp_path / "cache")
+    network.plan = [("GET", fault)] * 6
+    started = time.monotonic()
+    assert sorted(keys(stream)) == [sample.key for sample in SAMPLES]
+    assert time.monotonic() - started < s3_client._TIMEOUT_S
+    stream.close()
+
+
+def test_a_patience_that_was_set_is_the_bound(
+    shaky: S3Store, network: Proxy, version: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_client, "_MAX_WAIT_S", 0.01)
+    network.always = "refuse"
+    for patience_s in (0, 0.5):
+        stream = ShardStream(replace(shaky, patience_s=patience_s), version, cache=tmp_path / "cache")
+        with pytest.raises(StorageUnavailable, match="is busy"):
+            keys(stream)
+        stream.close()
 
 
 def test_keys_that_expire_are_told_and_new_ones_go_on(

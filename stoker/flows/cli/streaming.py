@@ -15,6 +15,7 @@ from stoker.flows.progress import terminal_progress
 from stoker.flows.report.format import number_text, percent_text, size_text, visible
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.start import load_settings, require_torch
+from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import load_manifest
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def stream(arguments: Namespace) -> int:
     settings = load_settings(arguments)
     store = settings.open_store(reading=True)
     manifest = load_manifest(store, arguments.corpus)
+    store = with_patience(store, settings.patience_s)
     split = arguments.split or ("train" if "train" in manifest.splits else next(iter(manifest.splits), "train"))
     make_private(settings.home)
     with require_torch():

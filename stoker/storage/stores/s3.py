@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -17,7 +16,7 @@ from stoker.storage.stores.deprecated import DeprecatedNames
 from stoker.storage.stores.key import check_key, check_prefix, is_key
 from stoker.storage.stores.payload import read_payload, read_slice, size_of
 from stoker.storage.stores.probe import check_create_only
-from stoker.storage.stores.s3_client import S3Connection, wait_s
+from stoker.storage.stores.s3_client import ATTEMPTS, PATIENCE_S, Retries, S3Connection
 from stoker.storage.stores.s3_reading import ResumableRead
 from stoker.storage.stores.store import Payload, PendingUpload, StoredObject
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 T = TypeVar("T")
-ATTEMPTS = 6
 PART = 16 * 2**20  # bytes of one part of a multipart upload
 _NONCE = "stoker-write"  # metadata by which a writer recognises its own object
 
@@ -34,7 +32,8 @@ _NONCE = "stoker-write"  # metadata by which a writer recognises its own object
 class S3Store(DeprecatedNames):
     """Objects below a prefix of a bucket. The first call opens the client, which all threads share.
 
-    Every request is tried ``attempts`` times, with backoff of about 6 s in all, before StorageUnavailable is raised.
+    Every request is tried ``attempts`` times, with backoff of about 6 s in all, before StorageUnavailable is raised;
+    and longer where ``patience_s`` seconds have not passed since it failed first.
     """
 
     bucket: str
@@ -44,6 +43,7 @@ class S3Store(DeprecatedNames):
     secret_key: str | None = field(default=None, repr=False)
     region: str | None = None
     attempts: int = ATTEMPTS
+    patience_s: float | None = None  # None: as who uses the store has it; streams and trainings wait for minutes
     part_size: int = PART  # bytes; a payload of more than four times as many is uploaded in parts
 
     @property
@@ -76,21 +76,31 @@ class S3Store(DeprecatedNames):
     def _iter_bytes(self, key: str, progress: ResumableRead) -> Iterator[bytes]:
         """Raises AlreadyExists when the object was replaced by another."""
         address = self._bucket_and_key(key)
+        # Counted since the last chunk, so that a long object survives many broken connections.
+        retries = Retries(self._connection, self.attempts, self.patience_s or 0.0)
         while True:
             try:
-                body = self._try(key, partial(progress.open, address=address), attempts=1)
-                if body is None:
-                    return
-                with closing(body):  # its own `with` gives the raw stream, which does not report a broken connection
-                    while chunk := self._try(key, lambda _: progress.next_chunk(body), attempts=1):  # noqa: B023  # at once
-                        yield chunk
+                body = self._try(key, partial(self._open, progress, address, retries.timeout_s), attempts=1)
+                if body is not None:
+                    # Its own `with` gives the raw stream, which does not report a broken connection.
+                    with closing(body):
+                        while chunk := self._try(key, lambda _: progress.next_chunk(body), attempts=1):  # noqa: B023  # at once
+                            retries.succeeded()
+                            yield chunk
+                retries.succeeded()
                 return
-            except StorageUnavailable:
-                # Counted since the last chunk, so that a long object survives many broken connections.
-                progress.failures += 1
-                if progress.failures >= self.attempts:
-                    raise
-                time.sleep(wait_s(progress.failures))
+            except StorageUnavailable as error:
+                retries.wait(error)
+
+    def _open(
+        self, progress: ResumableRead, address: dict[str, Any], timeout_s: float, _: "S3Client"
+    ) -> Any:  # Any: boto3
+        return progress.open(self._connection.client(timeout_s), address)
+
+    def with_patience(self, seconds: float = PATIENCE_S) -> "S3Store":
+        """The same store, waiting for its server that long; as it is if its patience or its attempts were set."""
+        unset = self.patience_s is None and self.attempts == ATTEMPTS
+        return replace(self, patience_s=seconds) if unset else self
 
     def path(self, key: str) -> Path | None:
         """None: no object is a local file."""
@@ -227,7 +237,7 @@ class S3Store(DeprecatedNames):
             self._commit(key, address, payload, lambda client: client.complete_multipart_upload(**arguments))
         except BaseException:
             with suppress(StorageError):  # an incomplete upload costs money until it is aborted
-                self._try(key, lambda client: client.abort_multipart_upload(**upload))
+                self._try(key, lambda client: client.abort_multipart_upload(**upload), attempts=self.attempts)
             raise
         self._check_multipart(key, address["Metadata"][_NONCE], uploaded)
 
@@ -256,16 +266,16 @@ class S3Store(DeprecatedNames):
         """
         from stoker.storage.stores.s3_faults import UploadGone
 
-        for attempt in range(1, self.attempts + 1):
+        retries = Retries(self._connection, self.attempts, self.patience_s or 0.0)
+        while True:
             try:
                 self._try(key, request, attempts=1)
+                retries.succeeded()
                 return
-            except StorageUnavailable:
-                if attempt == self.attempts:
-                    raise
-                time.sleep(wait_s(attempt))
+            except StorageUnavailable as error:
+                retries.wait(error)
             except (AlreadyExists, UploadGone):
-                if attempt > 1 and self._is_ours(key, address["Metadata"][_NONCE], payload):
+                if retries.failures and self._is_ours(key, address["Metadata"][_NONCE], payload):
                     return
                 raise
 
@@ -286,8 +296,10 @@ class S3Store(DeprecatedNames):
         return True
 
     def _try(self, key: str, request: "Callable[[S3Client], T]", *, attempts: int | None = None) -> T:
+        """The result of a request; with ``attempts`` without patience."""
         where = f"{self.url}/{key}" if key else self.url
-        return self._connection.call(where, request, attempts=attempts or self.attempts)
+        patience_s = (self.patience_s or 0.0) if attempts is None else 0.0
+        return self._connection.call(where, request, attempts=attempts or self.attempts, patience_s=patience_s)
 
     @cached_property
     def _connection(self) -> S3Connection:

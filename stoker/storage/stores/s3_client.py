@@ -1,5 +1,10 @@
-"""Connections to S3 servers: one boto3 client per process and server, bounded retries, errors as StorageError."""
+"""Connections to S3 servers: one boto3 client per process and server, bounded retries, errors as StorageError.
 
+Retries are bounded by their number, and for readers with patience by the time since the first failure.
+"""
+
+import logging
+import math
 import os
 import random
 import threading
@@ -15,11 +20,19 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
 ATTEMPTS = 6
+PATIENCE_S = 300.0  # that streams and trainings wait for a store, unless another time is set
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.2, 5.0
+_TIMEOUT_S = 60.0  # without a byte from the server
+# The same for the first requests of a patient reader: another request is sooner answered than a stalled one.
+_STALLED_S, _SHORT_TRIES = 5.0, 4
+_FIRST_REPORT_S, _REPORT_INTERVAL_S = 5.0, 30.0  # of an outage
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
-_clients: dict["S3Connection", Any] = {}  # Any: S3Client, whose module is for type checkers alone
+_clients: dict[tuple["S3Connection", float], Any] = {}  # by timeout; Any: S3Client, whose module is for type checkers
+_reported: dict["S3Connection", float] = {}  # when an outage was last reported that has not ended
 _lock = threading.Lock()
 
 
@@ -35,34 +48,38 @@ class S3Connection:
     @property
     def server(self) -> str:
         """The server's address, for messages."""
-        client = _clients.get(self)
+        client = _clients.get((self, _TIMEOUT_S))
         return self.endpoint or (client.meta.endpoint_url if client else "AWS")
 
     @property
     def is_aws(self) -> bool:
         """Whether the server is AWS. Others differ from its documentation, for example in the order of listings."""
-        host = urlsplit(self._client().meta.endpoint_url).hostname or ""
+        host = urlsplit(self.client().meta.endpoint_url).hostname or ""
         return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
-    def call(self, where: str, request: "Callable[[S3Client], T]", *, attempts: int = ATTEMPTS) -> T:
+    def call(
+        self, where: str, request: "Callable[[S3Client], T]", *, attempts: int = ATTEMPTS, patience_s: float = 0.0
+    ) -> T:
         """The result of a request, which is repeated while the server is busy or out of reach. Raises StorageError.
 
-        ``where`` is the object or bucket that messages name.
+        ``where`` is the object or bucket that messages name; see Retries for ``attempts`` and ``patience_s``.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
         from stoker.storage.stores.s3_faults import translate
 
-        attempt = 1
+        retries = Retries(self, attempts, patience_s)
         while True:
             try:
-                return request(self._client())
+                result = request(self.client())
             except (BotoCoreError, ClientError, OSError) as error:
                 translated = translate(error, where, self.server)
-                if attempt >= attempts or not isinstance(translated, StorageUnavailable):
+                if not isinstance(translated, StorageUnavailable):
                     raise translated from error
-                time.sleep(wait_s(attempt))
-                attempt += 1
+                retries.wait(translated, error)
+            else:
+                retries.succeeded()
+                return result
 
     def check_credentials(self, where: str) -> None:
         """Raise StorageRefused if no credentials are found. Sends no request to the store; ``where`` is its URL."""
@@ -79,12 +96,62 @@ class S3Connection:
                 f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
             )
 
-    def _client(self) -> "S3Client":
+    def client(self, timeout_s: float = _TIMEOUT_S) -> "S3Client":
+        """The client that all threads share; ``timeout_s``: after which a request without a byte fails."""
         with _lock:
-            if self not in _clients:
-                _clients[self] = _connect(self)
-            client: S3Client = _clients[self]
+            if (self, timeout_s) not in _clients:
+                _clients[self, timeout_s] = _connect(self, timeout_s)
+            client: S3Client = _clients[self, timeout_s]
         return client
+
+
+@dataclass
+class Retries:
+    """The failures in a row of one request or read, and the waits between its attempts.
+
+    There are at least ``attempts`` attempts, and further ones until ``patience_s`` seconds have passed since the first
+    failure. While patient it logs a line every half a minute for each server.
+    """
+
+    connection: S3Connection
+    attempts: int
+    patience_s: float = 0.0
+    failures: int = 0
+    _since: float = 0.0
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds without a byte after which the next attempt is to fail."""
+        return _STALLED_S if self.patience_s and self.failures < _SHORT_TRIES else _TIMEOUT_S
+
+    def wait(self, error: StorageUnavailable, cause: Exception | None = None) -> None:
+        """Count a failure, and sleep before the next attempt. Raises the error if there is to be none."""
+        now = time.monotonic()
+        if not self.failures:
+            self._since = now
+        self.failures += 1
+        waited = now - self._since
+        if self.failures >= self.attempts and waited >= self.patience_s:
+            raise error from cause
+        if self.patience_s and waited >= _FIRST_REPORT_S:
+            self._report(error, waited, now)
+        time.sleep(wait_s(self.failures))
+
+    def succeeded(self) -> None:
+        """The request was answered, or the read went on."""
+        if self.failures:
+            self.failures = 0
+            with _lock:
+                reported = _reported.pop(self.connection, None)
+            if reported is not None:
+                _log.warning("%s answers again, after %.0f s", self.connection.server, time.monotonic() - self._since)
+
+    def _report(self, error: StorageUnavailable, waited: float, now: float) -> None:
+        with _lock:
+            if now - _reported.get(self.connection, -math.inf) < _REPORT_INTERVAL_S:
+                return
+            _reported[self.connection] = now
+        _log.warning("%s (tried for %.0f s by now, up to %.0f s)", error, waited, self.patience_s)
 
 
 def default_credentials() -> tuple[str, str, str] | None:
@@ -106,11 +173,13 @@ def default_credentials() -> tuple[str, str, str] | None:
 
 def wait_s(attempt: int) -> float:
     """Seconds before the next attempt: exponential backoff with jitter."""
-    longest: float = min(_MAX_WAIT_S, _FIRST_WAIT_S * 2 ** (attempt - 1))
+    longest: float = min(_MAX_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt - 1, 16))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
 
 
-def _connect(connection: S3Connection) -> Any:  # Any: S3Client, whose module is for type checkers alone
+def _connect(
+    connection: S3Connection, timeout_s: float
+) -> Any:  # Any: S3Client, whose module is for type checkers alone
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -122,7 +191,7 @@ def _connect(connection: S3Connection) -> Any:  # Any: S3Client, whose module is
     config = Config(
         retries={"total_max_attempts": 1},  # retries are ours: a create-only write must know that it was tried before
         connect_timeout=5,
-        read_timeout=60,
+        read_timeout=timeout_s,
         max_pool_connections=64,
         tcp_keepalive=True,
         request_checksum_calculation="when_required",
@@ -157,6 +226,7 @@ def _forget_clients() -> None:
     """After a fork, in the child: the parent's sockets, and a lock that its threads may hold, cannot be used."""
     global _lock
     _clients.clear()
+    _reported.clear()
     _lock = threading.Lock()
 
 

@@ -21,7 +21,6 @@ class ResumableRead:
     stop: int | None  # offset behind the last one; None: the object's end
     received: int = 0  # bytes
     etag: str | None = None  # of the object that the first request found
-    failures: int = 0  # since the last chunk
 
     @property
     def offset(self) -> int:
@@ -55,6 +54,4 @@ class ResumableRead:
         """The next megabyte of the body; empty at its end. botocore raises an error for a body that ends too early."""
         chunk: bytes = body.read(_CHUNK)
         self.received += len(chunk)
-        if chunk:
-            self.failures = 0
         return chunk

@@ -9,7 +9,7 @@ from stoker.storage.errors import StorageRefused
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.s3 import S3Store
-from stoker.storage.stores.s3_client import S3Connection
+from stoker.storage.stores.s3_client import PATIENCE_S, S3Connection
 from stoker.storage.stores.store import Store
 
 _EXPECTED = "expected s3://bucket/prefix, file:///folder or a folder's path"
@@ -43,6 +43,7 @@ def open_store(
     access_key: str | None = None,
     secret_key: str | None = None,
     region: str | None = None,
+    patience_s: float | None = None,
 ) -> Store:
     """The store at a URL. Opens no connection. Raises StorageRefused for a URL of an unknown kind, or for a file.
 
@@ -54,6 +55,8 @@ def open_store(
         access_key: of S3; without keys, boto3 looks for them in its usual places.
         secret_key: of S3.
         region: of S3; without it that of boto3's configuration, or us-east-1.
+        patience_s: seconds that an S3 server which is busy or out of reach is waited for; without it a few, and 300 in
+            streams and trainings. While it waits it logs a line now and then.
 
     >>> from stoker import open_store
     >>> open_store("/data/corpora").url
@@ -81,7 +84,13 @@ def open_store(
         access_key=connection.access_key,
         secret_key=connection.secret_key,
         region=connection.region,
+        patience_s=patience_s,
     )
+
+
+def with_patience(store: Store, seconds: float = PATIENCE_S) -> Store:
+    """The same store, waiting so long for a server that is out of reach, unless its own patience was set."""
+    return store.with_patience(seconds) if isinstance(store, S3Store) else store
 
 
 def _folder(path: Path, s3: S3Connection) -> DirectoryStore:

@@ -26,6 +26,7 @@ from typing import Any
 from stoker.storage.errors import CorruptShard
 from stoker.storage.shards.index import Int64Array, ShardIndex
 from stoker.storage.stores.store import Store
+from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import Shard
 from stoker.training.reading.cache_files import CacheFiles, default_folder
 from stoker.training.reading.counters import Counters
@@ -80,7 +81,7 @@ class Cache:
     ) -> None:
         self._options = options or CacheOptions()
         self._counters = counters or Counters()
-        self._store, self._tars = store, tars or store
+        self._store, self._tars = with_patience(store), with_patience(tars or store)
         self._files = self._options.files()
         self._start()
         register_fork_reset(self)

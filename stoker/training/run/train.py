@@ -14,6 +14,7 @@ import torch
 
 from stoker.storage.errors import AlreadyExists
 from stoker.storage.stores.store import Store
+from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest
 from stoker.training.errors import TrainingError
@@ -81,6 +82,8 @@ def train(
             KeyboardInterrupt may be raised inside; if ``stop`` is true then, the run is saved and ends.
         given: the old name of ``options``.
 
+    A store that is out of reach is waited for, by default 300 s: see ``open_store``.
+
     Raises TrainingError, StorageError.
     """
     if given is not None:
@@ -89,6 +92,7 @@ def train(
         warnings.warn("train(given=...) is now called train(options=...)", DeprecationWarning, stacklevel=2)
         options = given
     built, train_options = parse_options(model, options or {})
+    store = with_patience(store)
     corpus = Corpus(store, version, cache)
     identity = run_identity(model, built, train_options)
     checkpoint = _newest_checkpoint(corpus, identity) if resume else None

@@ -15,6 +15,7 @@ import pytest
 from stoker.flows.services import seaweed
 from stoker.storage import open_store
 from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
+from stoker.storage.stores import s3_client
 from stoker.storage.stores.s3 import S3Store, create_bucket
 from tests.conftest import BUCKET
 from tests.storage.faulty import Proxy, faulty
@@ -169,6 +170,31 @@ def test_a_server_that_stays_busy_is_given_up_in_bounded_time(shaky: S3Store, ne
             call()
         assert len(network.requests) == 3
     assert time.monotonic() - started < 10
+
+
+def test_without_patience_requests_and_reads_are_tried_six_times(
+    shaky: S3Store, network: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_client, "_MAX_WAIT_S", 0.01)
+    network.always = "refuse"
+    for call in (lambda: shaky.read("a"), lambda: list(shaky.iter_bytes("a")), lambda: shaky.create("a", b"")):
+        network.requests.clear()
+        with pytest.raises(StorageUnavailable):
+            call()
+        assert len(network.requests) == s3_client.ATTEMPTS == 6
+
+
+def test_with_patience_a_write_is_tried_until_the_server_is_back_and_is_its_writers_own(
+    shaky: S3Store, network: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_client, "_MAX_WAIT_S", 0.01)
+    patient = shaky.with_patience()
+    network.plan = [("PUT", "lose answer"), *[("PUT", "refuse")] * 30]  # type: ignore[list-item]  # both are Faults
+    patient.create("a", b"mine")
+    assert network.plan == []
+    assert patient.read("a") == b"mine"
+    assert patient.with_patience(5) == patient, "what was set stays"
+    assert replace(shaky, attempts=2).with_patience().patience_s is None
 
 
 def test_a_server_that_ignores_if_none_match_is_refused(shaky: S3Store, network: Proxy) -> None:

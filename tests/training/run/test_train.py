@@ -1,14 +1,21 @@
 """A finished run is returned as it is; one seed gives one result; the old name of an option still works."""
 
+import json
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from stoker.flows.services import seaweed
+from stoker.storage import open_store
 from stoker.training.errors import TrainingError
 from stoker.training.run import train as train_module
-from stoker.training.run.train import train
+from stoker.training.run.train import Event, Result, train
+from tests.patience import PATIENCE
+from tests.training import corpora
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, equal, run, weights
 
@@ -47,3 +54,49 @@ def test_runs_without_a_folder_go_to_a_private_one_and_not_to_that_of_another(
     folder.symlink_to("elsewhere")
     with pytest.raises(TrainingError, match=r"no folder of yours.*train\(folder="):
         train_module._default_folder()
+
+
+def evaluations(result: Result) -> list[object]:
+    lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if line["kind"] == "evaluate"]
+
+
+@pytest.mark.slow
+def test_a_training_outlives_a_store_that_is_stopped_and_started_again(tmp_path: Path) -> None:
+    def start() -> seaweed.Server:
+        server = seaweed.start(tmp_path / "s3", access_key="tests", secret_key="of these tests", bucket="corpora")
+        server.wait_ready(seaweed.READY_S * PATIENCE)
+        return server
+
+    server = start()
+    server.create_bucket()
+    store = open_store("s3://corpora", endpoint=server.endpoint, access_key="tests", secret_key="of these tests")
+    manifest = corpora.version(
+        store, tmp_path, {"train": corpora.digits()[:400], "validation": corpora.digits()[400:500]}, per_shard=20
+    )
+    options = {**CNN, "epochs": 1}
+    expected = train(store, manifest, "cnn", options, folder=tmp_path / "whole", cache=tmp_path / "whole cache")
+    servers = [server]
+
+    def restart() -> None:
+        time.sleep(8)  # longer than the six attempts of a store without patience take
+        servers.append(start())
+
+    restarting = threading.Thread(target=restart)
+
+    def progress(event: Event) -> None:
+        if event.kind == "start":
+            server.stop(now=True)
+            restarting.start()
+
+    try:
+        result = train(
+            store, manifest, "cnn", options, folder=tmp_path / "runs", cache=tmp_path / "cache", progress=progress
+        )
+        assert restarting.ident
+        assert result.metrics == expected.metrics
+        assert evaluations(result) == evaluations(expected)
+    finally:
+        if restarting.ident:
+            restarting.join()
+        servers[-1].stop(now=True)
