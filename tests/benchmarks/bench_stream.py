@@ -146,7 +146,7 @@ def upload(folder: Path, server: Any) -> None:  # Any: seaweed.Server
             if "/.stoker/" not in f"/{key}":
                 store.write(key, path)
     facts = json.loads((folder / "facts.json").read_text())
-    client = store._connection._client()
+    client = store._connection.client()
     keys_of_tars = [Path(tar).relative_to(folder).as_posix() for tar in facts["tars"]]
     facts["urls"] = [
         client.generate_presigned_url("get_object", Params={"Bucket": "bench", "Key": key}, ExpiresIn=7 * 24 * 3600)

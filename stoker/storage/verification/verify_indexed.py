@@ -11,6 +11,7 @@ from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.reread import ObjectChecker
 from stoker.storage.versions.manifest import Manifest, Shard
+from stoker.storage.versions.verified import second_read
 
 _COMPARED = ("start", "stop", "members")
 
@@ -63,7 +64,10 @@ def _scan_again(objects: ObjectChecker, tars: Store, shard: Shard, manifest: Man
         if size != shard.size:
             objects.add_problem(shard.key, f"has {size} bytes, but the manifest says {shard.size}")
             return None
-        scanned = scan(tars, StoredObject(shard.key, shard.size), read=count)
+        tar = StoredObject(shard.key, shard.size)
+        scanned = second_read(lambda: scan(tars, tar, read=count))
+        if scanned is not None and scanned.sha256 != shard.sha256:  # altered on the way?
+            scanned = scan(tars, tar, read=count)
     except NotFound:
         objects.add_problem(shard.key, f"is missing in {tars.url}")
         return None

@@ -29,6 +29,7 @@ def open_tars(url: str, beside: Store) -> Store:
     if s3 is None:
         store = open_store(url)
     else:
-        keys = {"access_key": s3.access_key, "secret_key": s3.secret_key}
-        store = open_store(url, endpoint=s3.endpoint, region=s3.region, **keys)
+        store = open_store(
+            url, endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, region=s3.region
+        )
     return replace(store, links=True) if isinstance(store, DirectoryStore) else store

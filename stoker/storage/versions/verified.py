@@ -1,18 +1,33 @@
 """Objects of a store as memory-mapped bytes that were compared with their checksum.
 
-An object that is a file here is mapped where it lies; another is downloaded to an unnamed temporary file. Price: the
-whole object is read and hashed, also for a few bytes of it.
+An object that is a file here is mapped where it lies; another is downloaded to an unnamed temporary file. One that
+differs from its checksum is read once more before it is called corrupt: bytes may be altered or cut off on the way.
+Price: the whole object is read and hashed, also for a few bytes of it.
 """
 
 import hashlib
-import mmap
+import logging
 import tempfile
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar
 
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
+from stoker.storage.shards.mapped import map_file
 from stoker.storage.stores.store import Store
 
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
 _CHUNK = 2**20  # bytes hashed at a time
+
+
+def second_read(read: Callable[[], T]) -> T:
+    """The result of a read that compares a checksum; it is made once more where it raises CorruptShard."""
+    try:
+        return read()
+    except CorruptShard as error:
+        _log.info("%s; read once more", error)
+        return read()
 
 
 def verified_view(store: Store, key: str, *, sha256: str, size: int) -> memoryview:
@@ -20,11 +35,15 @@ def verified_view(store: Store, key: str, *, sha256: str, size: int) -> memoryvi
 
     Raises CorruptShard where they differ from the checksum; StorageError.
     """
+    return second_read(lambda: _view(store, key, sha256, size))
+
+
+def _view(store: Store, key: str, sha256: str, size: int) -> memoryview:
     path = store.path(key)
     try:
         if path is not None:
             with path.open("rb") as file:
-                view = _mapped(file)
+                view = map_file(file.fileno(), f"{store.url}/{key}")
             digest = hashlib.sha256()
             for start in range(0, len(view), _CHUNK):
                 digest.update(view[start : start + _CHUNK])
@@ -32,7 +51,7 @@ def verified_view(store: Store, key: str, *, sha256: str, size: int) -> memoryvi
         else:
             with tempfile.TemporaryFile(prefix="stoker-") as file:
                 actual = _download(store, key, file)
-                view = _mapped(file)
+                view = map_file(file.fileno(), f"{store.url}/{key}")
     except FileNotFoundError as error:
         raise NotFound(f"{store.url}/{key}: no such object") from error
     except OSError as error:
@@ -45,9 +64,13 @@ def verified_view(store: Store, key: str, *, sha256: str, size: int) -> memoryvi
 
 def verified_bytes(store: Store, key: str, *, sha256: str) -> bytes:
     """The bytes of a small object. Raises CorruptShard where they differ from the checksum; StorageError."""
-    payload = store.read(key)
-    check(store, key, hashlib.sha256(payload).hexdigest(), sha256)
-    return payload
+
+    def read() -> bytes:
+        payload = store.read(key)
+        check(store, key, hashlib.sha256(payload).hexdigest(), sha256)
+        return payload
+
+    return second_read(read)
 
 
 def check(store: Store, key: str, actual: str, sha256: str) -> None:
@@ -57,11 +80,6 @@ def check(store: Store, key: str, actual: str, sha256: str) -> None:
             f"{store.url}/{key}: sha256 {actual[:12]}, but the manifest says {sha256[:12]}; run `stoker verify`, then "
             "ingest the corpus again"
         )
-
-
-def _mapped(file: BinaryIO) -> memoryview:
-    file.seek(0, 2)
-    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.tell() else b"")
 
 
 def _download(store: Store, key: str, file: BinaryIO) -> str:

@@ -28,6 +28,7 @@ from stoker.storage.shards.index import Int64Array, ShardIndex
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import Shard
+from stoker.storage.versions.verified import verified_bytes
 from stoker.training.reading.cache_files import CacheFiles, default_folder
 from stoker.training.reading.counters import Counters
 from stoker.training.reading.fetching import FetchKey, FetchState, FirstPieces, ShardFetch, key_of
@@ -45,6 +46,7 @@ _RANGE_READ_LATENCY_S = 0.06  # that a read of one sample is taken to need
 _MIN_WAIT_S = 0.2  # a batch waits so long for whole shards anyway; longer only if range reads would take longer
 _ESTIMATES, _ESTIMATE_INTERVAL_S = 3, 0.1
 _POLL_S = 0.002  # between looks at what has arrived
+_LOOK_INTERVAL_S = 0.1  # between two looks at whether files that are mapped have become shorter
 _INDEXES = 1024  # that are kept in memory: a few hundred bytes to a megabyte each
 
 ShardRows = tuple[Shard, Int64Array, Int64Array]  # a shard, rows of it, and their slots: their indexes in the batch
@@ -92,6 +94,8 @@ class Cache:
         self._indexes: dict[FetchKey, Future[ShardIndex]] = {}  # the least recently used first
         self._ready: dict[FetchKey, tuple[str, ShardIndex, memoryview]] = {}  # open and VERIFIED: URL, index, bytes
         self._corrupt: dict[FetchKey, str] = {}  # of shards that are left out: the error's message
+        self._lost: list[str] = []  # files of whose mapped bytes some were gone when they were read
+        self._looked_at = 0.0
         self._unverified = UnverifiedReads()
         self._rate = TransferRate()
         self._first_pieces = FirstPieces()
@@ -116,6 +120,8 @@ class Cache:
         ``verified``: wait until the shards are verified; a corrupt one is not fetched again. Raises CorruptShard, also
         of a shard whose samples were handed out before; StorageError.
         """
+        if not verified:  # else ``check_mapped`` is called by itself: what it raises is no reason to skip these rows
+            self.check_mapped()
         self._unverified.check(self._fetch)
         ready = [self._ready.get(key_of(shard)) for shard, _, _ in shard_rows]
         if None not in ready:  # nearly always
@@ -128,6 +134,26 @@ class Cache:
             self.prefetch([shard for shard, _, _ in shard_rows])
             return [self._verified_slice(shard, rows, slots) for shard, rows, slots in shard_rows]
         return self._early_slices(shard_rows)
+
+    def check_mapped(self, *, now: bool = False) -> None:
+        """Raise CorruptShard if a file was truncated while its bytes were mapped; its shard is opened anew after that.
+
+        ``now``: look at the files even if that was done a moment ago.
+        """
+        if not self._lost and not now and time.monotonic() - self._looked_at < _LOOK_INTERVAL_S:
+            return
+        self._looked_at = time.monotonic()
+        with self._lock:
+            shrunk = [fetch for fetch in self._open.values() if fetch.has_shrunk()]
+            names, self._lost[:] = {*self._lost, *(fetch.url for fetch in shrunk)}, []
+            for fetch in [fetch for fetch in self._open.values() if not names.isdisjoint(fetch.names)]:
+                self._open.pop(fetch.key)
+                self._ready.pop(fetch.key, None)
+        if names:
+            raise CorruptShard(
+                f"{', '.join(sorted(names))}: was truncated while it was read, and batches since then may hold zeros; "
+                "restore it, and go back to a state from before"
+            )
 
     def _early_slices(self, shard_rows: Sequence[ShardRows]) -> list[ShardSlice]:
         """Slices of shards of any state: bytes that have arrived, and the others read as ranges from the store."""
@@ -184,6 +210,7 @@ class Cache:
         Raises CorruptShard; StorageError if a shard cannot be had any more.
         """
         self._unverified.wait_verified(self._fetch)
+        self.check_mapped(now=True)
 
     def count_into(self, counters: Counters) -> None:
         """Count into other counters from now on."""
@@ -195,6 +222,11 @@ class Cache:
         Raises CorruptShard if a shard whose samples were handed out is known to be corrupt by now.
         """
         corruption = self._unverified.corruption()
+        if corruption is None:
+            try:
+                self.check_mapped(now=True)
+            except CorruptShard as error:
+                corruption = error
         self._stopped.set()
         with self._lock:  # not while a fetch is being added
             pools = self._shard_pool, self._range_pool
@@ -231,13 +263,17 @@ class Cache:
         with self._lock:
             fetch = self._open.pop(key, None)
             if fetch is None or fetch.state is FetchState.FAILED:  # a corrupt one is kept: it is yet to be reported
-                fetch = self._begin(ShardFetch(self._tars, shard, self._files, self._stopped, self._first_pieces))
+                fetch = self._begin(
+                    ShardFetch(self._tars, shard, self._files, self._stopped, self._first_pieces, self._lost)
+                )
             self._open[key] = fetch
             excess = len(self._open) - self._options.open_shards
             if excess > 0:
                 ended = [other for other, candidate in self._open.items() if candidate.ended]
                 for old in ended[:excess]:
-                    self._open.pop(old)
+                    evicted = self._open.pop(old)
+                    if evicted.has_shrunk():
+                        self._lost.append(evicted.url)
                     self._ready.pop(old, None)
         return fetch
 
@@ -285,9 +321,12 @@ class Cache:
             raise
 
     def _read_range(self, shard: Shard, fetch: ShardFetch, start: int, stop: int) -> bytes:
-        payload = self._tars.read(shard.key, start=start, size=stop - start)
-        self._counters.add(direct=1, fetched=len(payload))
-        if len(payload) != stop - start:
+        for _ in range(2):  # it may have been cut off on the way
+            payload = self._tars.read(shard.key, start=start, size=stop - start)
+            self._counters.add(direct=1, fetched=len(payload))
+            if len(payload) == stop - start:
+                break
+        else:
             raise CorruptShard(
                 f"{self._tars.url}/{shard.key}: ends before byte {stop:,}, but the manifest says {shard.size:,} bytes; "
                 "run `stoker verify`, then ingest the corpus again"
@@ -310,13 +349,7 @@ class Cache:
         url = f"{self._store.url}/{shard.index}"
         payload = self._files.read_index(shard.index_sha256)
         if payload is None or hashlib.sha256(payload).hexdigest() != shard.index_sha256:
-            payload = self._store.read(shard.index)
-            actual = hashlib.sha256(payload).hexdigest()
-            if actual != shard.index_sha256:
-                raise CorruptShard(
-                    f"{url}: sha256 {actual[:12]}, but the manifest says {shard.index_sha256[:12]}; run `stoker "
-                    "verify`, then ingest the corpus again"
-                )
+            payload = verified_bytes(self._store, shard.index, sha256=shard.index_sha256)
             if self._store.path(shard.index) is None:
                 self._files.write_index(shard.index_sha256, payload)
         return ShardIndex.decode(payload, url, size=shard.size)

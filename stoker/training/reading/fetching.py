@@ -5,11 +5,12 @@
         └───────────────────> FAILED      the store or the stream ended the fetch; the next use starts another one
 
 In FETCHING the bytes [0, bytes_available) can be read, in COMPLETE and VERIFIED all of them. A file on this machine is
-COMPLETE as soon as it is mapped, and is hashed then; a download is hashed while it arrives.
+COMPLETE as soon as it is mapped, and is hashed then; a download is hashed while it arrives. What differs is downloaded
+once more before it is CORRUPT, because bytes may be altered or cut off on the way.
 """
 
 import hashlib
-import mmap
+import logging
 import os
 import time
 import warnings
@@ -21,10 +22,13 @@ from pathlib import Path
 from threading import Condition, Event, Lock
 
 from stoker.storage.errors import CorruptShard, NotFound, StokerError, StorageRefused
+from stoker.storage.shards.mapped import map_file
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import TrainingError
 from stoker.training.reading.cache_files import CacheFiles, CacheFull, Identity, identity
+
+_log = logging.getLogger(__name__)
 
 _STALLED_S = 60.0  # without progress of another process's download, after which it is not waited for
 _POLL_S = 0.02
@@ -96,7 +100,9 @@ class ShardFetch:
         files: CacheFiles,
         stopped: Event,
         first_pieces: FirstPieces | None = None,
+        lost: list[str] | None = None,
     ) -> None:
+        """``lost``: where a file's name is added whose bytes were gone when they were read; see ``mapped``."""
         self.shard = shard
         self.key = key_of(shard)
         self.url = f"{tars.url}/{shard.key}"
@@ -105,13 +111,18 @@ class ShardFetch:
         self.bytes_downloaded = 0  # from the store, by this fetch
         self.in_memory = False  # held in memory, because the disk would not have it
         self.local = tars.path(shard.key)  # the file, if the tar is one on this machine
-        self._tars, self._files, self._stopped = tars, files, stopped
+        self._tars, self._files, self._stopped, self._lost = tars, files, stopped, lost
         self._first_pieces = first_pieces or FirstPieces()
         self._guard = Lock()  # else ``read`` could use a file that was closed, and whose number is another file's now
         self._file: int | None = None
         self._memory: memoryview | None = None
         self._whole: memoryview | None = None  # verified, or a file on this machine, which may not be verified yet
         self._identity: Identity = ()  # of a file on this machine
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """How its mapped bytes may be called in ``lost``: as a file of the store, and as one of the cache."""
+        return self.url, f"{self._files.path}/{self.shard.sha256}"
 
     @property
     def state(self) -> FetchState:
@@ -173,6 +184,16 @@ class ShardFetch:
             payload = b"" if self._file is None else os.pread(self._file, stop - start, start)
         return memoryview(payload) if len(payload) == stop - start else None
 
+    def has_shrunk(self) -> bool:
+        """Whether the file on this machine has fewer bytes by now than were mapped; not if it is another file."""
+        if self.local is None or self._whole is None:
+            return False
+        try:
+            stat = os.stat(self.local)
+        except OSError:
+            return False  # what was mapped outlives its name
+        return stat.st_ino == self._identity[1] and stat.st_size < self.shard.size
+
     def close_after_fork(self) -> None:
         """In a forked process: close the file that the parent writes."""
         file, self._file = self._file, None
@@ -197,7 +218,7 @@ class ShardFetch:
                 try:
                     # Of the open file: another one may take its name before this one is verified.
                     self._identity = identity(path, os.fstat(file))
-                    view = _map(file)
+                    view = map_file(file, self.url, self._lost)
                 finally:
                     os.close(file)
             except FileNotFoundError:
@@ -220,7 +241,7 @@ class ShardFetch:
             return None
         with file:
             cached = self._files.identity_of(sha256, os.fstat(file.fileno()))
-            view = _map(file.fileno())
+            view = map_file(file.fileno(), self.names[1], self._lost)
         if self._files.is_verified(sha256, cached):
             return view
         if not hash_if_needed:
@@ -283,8 +304,12 @@ class ShardFetch:
             while view:
                 view = view[os.write(file, view) :]
 
-        self._download(write)
-        return _map(file)
+        def begin() -> None:
+            os.ftruncate(file, 0)
+            os.lseek(file, 0, os.SEEK_SET)
+
+        self._download(write, begin)
+        return map_file(file, self.names[1], self._lost)
 
     def _fetch_to_memory(self) -> memoryview:
         self.in_memory = True
@@ -296,16 +321,26 @@ class ShardFetch:
             memory[self.bytes_available : self.bytes_available + len(piece)] = piece
 
         try:
-            self._download(write)
+            self._download(write, lambda: None)
         except BaseException:
             with self._guard:
                 self.bytes_available, self._memory = 0, None
             raise
         return memory.toreadonly()
 
-    def _download(self, write: Callable[[bytes], None]) -> None:
+    def _download(self, write: Callable[[bytes], None], begin: Callable[[], None]) -> None:
+        """Write and verify all pieces; from the beginning, which ``begin`` prepares, once more before it is corrupt."""
+        try:
+            self._download_once(write, begin)
+        except CorruptShard as error:
+            _log.info("%s; fetched once more", error)
+            self._download_once(write, begin)
+
+    def _download_once(self, write: Callable[[bytes], None], begin: Callable[[], None]) -> None:
         sha256 = hashlib.sha256()
-        self.bytes_available = 0
+        with self._guard:  # ``read`` must not see a mixture
+            self.bytes_available = 0
+            begin()
         with self._first_pieces.asked() as has_begun:
             for piece in self._tars.iter_bytes(self.shard.key):
                 self._check_stopped()
@@ -342,9 +377,3 @@ class ShardFetch:
 def key_of(shard: Shard) -> FetchKey:
     """Identifies a fetch: its two checksums, because two tars of the same bytes may name their samples differently."""
     return shard.sha256, shard.index_sha256
-
-
-def _map(file: int) -> memoryview:
-    if os.fstat(file).st_size == 0:
-        return memoryview(b"")
-    return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ))

@@ -75,8 +75,9 @@ class UnverifiedReads:
         for start, stop, sha256 in self._pop(fetch):
             if hashlib.sha256(view[start:stop]).digest() != sha256:
                 raise CorruptShard(
-                    f"{fetch.url}: bytes {start:,} to {stop:,} were other ones when they were read first: the shard "
-                    "was altered meanwhile, and batches were made of the former bytes; go back to a state from before"
+                    f"{fetch.url}: bytes {start:,} to {stop:,} were other ones when they were read first: they were "
+                    "altered on the way, or the shard was replaced meanwhile. It is intact now, but batches were made "
+                    "of the former bytes; go back to a state from before"
                 )
 
     def _pop(self, fetch: ShardFetch) -> list[_Range]:

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from stoker.storage.errors import AlreadyExists, NotFound
+from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
+from stoker.storage.versions.verified import verified_bytes
 from stoker.training.errors import TrainingError
 
 _log = logging.getLogger(__name__)
@@ -89,10 +90,8 @@ def load(store: Store, info: CheckpointInfo) -> dict[str, Any] | None:  # Any: t
     Raises TrainingError for a file that holds anything but tensors and plain values.
     """
     try:
-        payload = store.read(info.key)
-    except NotFound:
-        return None
-    if hashlib.sha256(payload).hexdigest() != info.sha256:
+        payload = verified_bytes(store, info.key, sha256=info.sha256)
+    except (NotFound, CorruptShard):
         return None
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)

@@ -243,6 +243,7 @@ class BatchStream(EpochStream):
     def _intact_slices(self, cache: Cache, shard_rows: list[ShardRows]) -> list[ShardSlice]:
         """The samples of the shards that are verified; those of corrupt ones are counted as skipped."""
         slices: list[ShardSlice] = []
+        cache.check_mapped()
         cache.prefetch([shard for shard, _, _ in shard_rows])
         for rows_of_shard in shard_rows:
             try:
