@@ -123,7 +123,7 @@ def test_what_is_mapped_outlives_its_file(tmp_path: Path) -> None:
 def test_a_remote_shard_and_its_index_are_fetched_once_for_all_runs(tmp_path: Path) -> None:
     store = Slow()
     manifest = put(store, tmp_path)
-    assert payloads(Cache(store, CacheOptions(folder=tmp_path / "cache")), manifest.shards[0]) == of(manifest, 0)
+    assert verified(Cache(store, CacheOptions(folder=tmp_path / "cache")), manifest.shards[0]) == of(manifest, 0)
     kept = tmp_path / "cache" / manifest.shards[0].sha256
     assert hashlib.sha256(kept.read_bytes()).hexdigest() == manifest.shards[0].sha256
     for shard in manifest.shards:
