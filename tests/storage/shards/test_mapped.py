@@ -41,7 +41,7 @@ def test_a_file_is_mapped_as_long_as_a_view_is_held(path: Path) -> None:
 
 def test_an_empty_file_is_no_bytes(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    assert map_path(tmp_path / "empty", None) == b""
+    assert bytes(map_path(tmp_path / "empty", None)) == b""
 
 
 @pytest.mark.skipif(not mapped._SUPPORTED, reason="the handler is for Linux")

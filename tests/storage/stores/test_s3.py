@@ -284,7 +284,7 @@ def test_a_bucket_is_made_once(s3_server: seaweed.Server) -> None:
     keys = {"access_key": access_key, "secret_key": secret_key}
     for _ in range(2):
         create_bucket("made-once", endpoint=s3_server.endpoint, **keys)
-    open_store("s3://made-once", endpoint=s3_server.endpoint, **keys).probe()
+    open_store("s3://made-once", endpoint=s3_server.endpoint, access_key=access_key, secret_key=secret_key).probe()
     with pytest.raises(StorageRefused, match=r"Invalid bucket name|InvalidBucketName"):
         create_bucket("No", endpoint=s3_server.endpoint, **keys)
 
