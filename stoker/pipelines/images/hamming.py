@@ -6,8 +6,9 @@ that are that near in one band are compared in full. Price: an index of 160 byte
 distance 31 lookups of 17 values in each of 16 bands for each representative.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise, repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,10 @@ _BANDS = 16
 _BAND_BITS = BITS // _BANDS
 MAX_DISTANCE = 4 * _BANDS - 1  # beyond, bands must differ in four bits: looking them up costs more than comparing all
 _BLOCK = 1024  # hashes compared with each other at once: a few MiB of distances
-_CANDIDATES_PER_BATCH = 1 << 21  # pairs compared in full at once: 64 MiB of words
+_CANDIDATES_PER_BATCH = 1 << 20  # pairs compared in full at once: 64 MiB of words
+_RANGES_PER_BATCH = 1 << 19  # ranges of an index looked up at once: 8 MiB
+_CROWD = 64  # hashes with one value in a band, above which they are look-alikes more than chance
+_CROWDED_BANDS = 8  # in how many bands a hash is in a crowd if it belongs to a family of look-alikes
 
 Words = npt.NDArray[np.uint64]  # (hashes, 4)
 Indices = npt.NDArray[np.int64]
@@ -70,17 +74,64 @@ def near_duplicates(hashes: Words, distance: int) -> Iterator[NearDuplicate]:
             yield NearDuplicate(index, int(oldest[own_rank]), 0)
 
 
-def near_pairs(hashes: Words, distance: int) -> Iterator[tuple[int, int]]:
-    """All (older, newer) indices of distinct hashes that lie within ``distance`` bits, each pair once, in no order."""
-    if distance == 0 or len(hashes) < 2:
-        return
-    result: set[tuple[int, int]] = set()
-    for older, newer in _BandIndex.of(hashes, distance).candidates(np.arange(len(hashes)), behind=-1):
-        ordered = newer > older
-        older, newer = older[ordered], newer[ordered]
-        close = _distances(hashes[older], hashes[newer]) <= distance
-        result.update(zip(older[close].tolist(), newer[close].tolist(), strict=True))
-    yield from result
+@dataclass(frozen=True, slots=True)
+class OlderNeighbours:
+    """For each of distinct hashes the older ones within a distance, found when they are asked for.
+
+    Many look-alikes form families, each around its oldest member, which all others are near. Of a hash's own family
+    only that oldest member is given. So time and memory of a family are linear in its size.
+    """
+
+    hashes: Words
+    distance: int
+    index: "_BandIndex"
+
+    @classmethod
+    def of(cls, hashes: Words, distance: int) -> "OlderNeighbours":
+        """From distinct hashes, oldest first."""
+        index = _BandIndex.of(hashes, distance)
+        crowd = index.crowded()
+        families = np.arange(len(hashes))
+        if crowd.size:
+            oldest, _ = _assign_representatives(hashes[crowd], distance)
+            families[crowd] = np.where(oldest >= 0, crowd[oldest], crowd)
+            index = _BandIndex.of(hashes, distance, families)
+        return cls(hashes, distance, index)
+
+    @property
+    def families(self) -> Indices:
+        """Of each hash the index of its family's oldest member; its own, if it is in none or that member."""
+        return self.index.families
+
+    def walk(self, useless: Callable[[Indices, Indices], npt.NDArray[np.bool_]]) -> Iterator[Indices]:
+        """For each hash in order the indices of its older neighbours in other families, in order.
+
+        Args:
+            useless: of indices of older and newer hashes, which of the pairs are not asked for. It is called for some
+                hashes ahead of time, so what it says of a pair must not change later from true to false.
+        """
+        count, none = len(self.hashes), np.zeros(0, np.int64)
+        yielded = 0
+        if self.distance:
+            for newer, older in self.index.candidates(np.arange(count), other_families=True):
+                stop = int(newer[-1]) + 1 if newer.size else yielded
+                wanted = np.flatnonzero(older < newer)
+                older, newer = older[wanted], newer[wanted]
+                if self.index.keys.size:
+                    wanted = (self.families[older] != self.families[newer]) & ~useless(older, newer)
+                    older, newer = older[wanted], newer[wanted]
+                close = np.flatnonzero(_distances(self.hashes[older], self.hashes[newer]) <= self.distance)
+                pairs = np.unique(newer[close] * count + older[close])
+                newer, older = pairs // count, pairs % count
+                bounds = np.searchsorted(newer, np.arange(yielded, stop + 1))
+                for start, end in pairwise(bounds.tolist()):
+                    yield older[start:end] if start < end else none
+                yielded = stop
+        yield from repeat(none, count - yielded)
+
+    def near(self, index: int, among: Indices) -> Indices:
+        """Those of the given hashes that are within the distance of one."""
+        return among[_distances(self.hashes[among], self.hashes[index]) <= self.distance]
 
 
 def _assign_representatives(hashes: Words, distance: int) -> tuple[Indices, Indices]:
@@ -96,8 +147,8 @@ def _assign_representatives(hashes: Words, distance: int) -> tuple[Indices, Indi
         if not block.size:
             break
         block_representatives = _assign_in_block(hashes, block, representatives, distances, distance)
-        for older, newer in band_index.candidates(block_representatives, behind=int(block[-1])):
-            unassigned = representatives[newer] < 0
+        for older, newer in band_index.candidates(block_representatives):
+            unassigned = (newer > block[-1]) & (representatives[newer] < 0)
             older, newer = older[unassigned], newer[unassigned]
             pair_distances = _distances(hashes[older], hashes[newer])
             close = pair_distances <= distance
@@ -120,8 +171,10 @@ def _assign_in_block(
     for word in range(words.shape[1]):
         pair_distances += np.bitwise_count(words[:, None, word] ^ words[None, :, word])
     assigned = np.zeros(len(words), bool)
-    for older, newer in np.argwhere(np.triu(pair_distances <= distance, 1)):
-        if not assigned[older] and not assigned[newer]:
+    near = np.triu(pair_distances <= distance, 1)
+    for older in np.flatnonzero(near.any(axis=1)).tolist():
+        if not assigned[older]:
+            newer = np.flatnonzero(near[older] & ~assigned)
             assigned[newer] = True
             representatives[block[newer]], distances[block[newer]] = block[older], pair_distances[older, newer]
     result: Indices = block[~assigned]
@@ -136,40 +189,91 @@ def _distances(left: Words, right: Words) -> Indices:
 
 @dataclass(frozen=True, slots=True)
 class _BandIndex:
-    """For each band and value the indices of the hashes that have it, in order."""
+    """For each band and value the indices of the hashes that have it, by family, then in order."""
 
     bands: npt.NDArray[np.uint16]  # (hashes, bands)
-    indices: npt.NDArray[np.int64]  # (bands, hashes), sorted by value, then index
-    starts: npt.NDArray[np.int64]  # (bands, values + 1): where in ``indices`` a value's hashes begin
+    indices: Indices  # (bands * hashes): of each band all hashes, sorted by value, family and index
+    starts: Indices  # (bands, values + 1): where in ``indices`` a value's hashes begin
     flips: npt.NDArray[np.uint16]  # what may differ in one band at least
+    families: Indices  # of each hash: the index of its oldest member, or of its own
+    keys: Indices  # of each of ``indices``: its band, value and family as one number; empty without families
 
     @classmethod
-    def of(cls, hashes: Words, distance: int) -> "_BandIndex":
+    def of(cls, hashes: Words, distance: int, families: Indices | None = None) -> "_BandIndex":
+        count = len(hashes)
         bands = hashes.astype("<u8").view("<u2").astype(np.uint16)
-        indices = np.stack([np.argsort(bands[:, band], kind="stable") for band in range(_BANDS)])
+        order = np.arange(count) if families is None else np.argsort(families, kind="stable")
+        by_band = [order[np.argsort(bands[order, band], kind="stable")] for band in range(_BANDS)]
         values = np.arange((1 << _BAND_BITS) + 1)
-        starts = np.stack([np.searchsorted(bands[indices[band], band], values) for band in range(_BANDS)])
+        starts = [np.searchsorted(bands[by_band[band], band], values) + band * count for band in range(_BANDS)]
         flips = np.arange(1 << _BAND_BITS, dtype=np.uint16)
-        return cls(bands, indices, starts, flips[np.bitwise_count(flips) <= distance // _BANDS])
+        flips = flips[np.bitwise_count(flips) <= distance // _BANDS]
+        indices, keys = np.concatenate(by_band), np.zeros(0, np.int64)
+        if families is not None:
+            in_order = [bands[by_band[band], band].astype(np.int64) + (band << _BAND_BITS) for band in range(_BANDS)]
+            keys = np.concatenate(in_order) * count + families[indices]
+        return cls(bands, indices, np.stack(starts), flips, order if families is None else families, keys)
 
-    def candidates(self, queries: Indices, *, behind: int) -> Iterator[tuple[Indices, Indices]]:
-        """Pairs of a query and a hash with an index above ``behind`` that are near in one band, in batches.
+    def crowded(self) -> Indices:
+        """The indices of the hashes that have the same value as many others in many bands."""
+        crowds = np.zeros(len(self.bands), np.int64)
+        for band in range(_BANDS):
+            is_crowd = np.diff(self.starts[band]) > _CROWD
+            if is_crowd.any():
+                crowds += is_crowd[self.bands[:, band]]
+        return np.flatnonzero(crowds >= _CROWDED_BANDS)
+
+    def candidates(self, queries: Indices, *, other_families: bool = False) -> Iterator[tuple[Indices, Indices]]:
+        """Pairs of a query and a hash that are near in one band, in batches of bounded size.
 
         A pair may come several times. A batch never holds an older query than the batches before it.
-        """
-        batch = max(1, _CANDIDATES_PER_BATCH // (_BANDS * self.flips.size * max(1, 2 * len(self.bands) >> _BAND_BITS)))
-        for start in range(0, queries.size, batch):
-            yield self._candidates(queries[start : start + batch], behind)
 
-    def _candidates(self, queries: Indices, behind: int) -> tuple[Indices, Indices]:
-        query_parts, match_parts = [], []
-        for band in range(_BANDS):
-            values = (self.bands[queries, band][:, None] ^ self.flips[None, :]).astype(np.int64)
-            starts = self.starts[band][values].ravel()
-            sizes = self.starts[band][values + 1].ravel() - starts
-            steps = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-            matches = self.indices[band][np.repeat(starts, sizes) + steps]
-            newer = matches > behind
-            query_parts.append(np.repeat(np.repeat(queries, self.flips.size), sizes)[newer])
-            match_parts.append(matches[newer])
-        return np.concatenate(query_parts), np.concatenate(match_parts)
+        Args:
+            other_families: leaves out most pairs of one family. Those are not even looked at, so that a family of
+                many look-alikes takes time linear in its size.
+        """
+        ranges = _BANDS * self.flips.size
+        step = max(1, _RANGES_PER_BATCH // ranges)
+        for start in range(0, queries.size, step):
+            part = queries[start : start + step]
+            starts, stops = self._ranges(part)
+            if other_families and self.keys.size:
+                starts, stops = self._without_own_family(part, starts, stops)
+            totals = np.cumsum((stops - starts).sum(axis=1))
+            first = 0
+            while first < part.size:
+                done = int(totals[first - 1]) if first else 0
+                last = max(first + 1, int(np.searchsorted(totals, done + _CANDIDATES_PER_BATCH, "right")))
+                yield self._expand(part[first:last], starts[first:last], stops[first:last])
+                first = last
+
+    def _ranges(self, queries: Indices) -> tuple[Indices, Indices]:
+        """(queries, ranges): where in ``indices`` the hashes begin and end that are near a query in a band."""
+        starts = np.empty((queries.size, _BANDS, self.flips.size), np.int64)
+        stops = np.empty_like(starts)
+        for band in range(_BANDS):  # one after the other, because the starts of one band fit a processor's cache
+            values = (self.bands[queries, band][:, None] ^ self.flips).astype(np.int64)
+            starts[:, band], stops[:, band] = self.starts[band][values], self.starts[band][values + 1]
+        return starts.reshape(queries.size, -1), stops.reshape(queries.size, -1)
+
+    def _without_own_family(self, queries: Indices, starts: Indices, stops: Indices) -> tuple[Indices, Indices]:
+        """Large ranges without the query's family: what is before it, and what is after it."""
+        large = np.nonzero(stops - starts > _CROWD)
+        if not large[0].size:
+            return starts, stops
+        first = starts[large]
+        # All hashes of a range have the first one's band and value; so its key, but for the family, is theirs.
+        own = self.keys[first] - self.families[self.indices[first]] + self.families[queries[large[0]]]
+        after_starts, after_stops = np.zeros_like(starts), np.zeros_like(stops)
+        after_starts[large], after_stops[large] = np.searchsorted(self.keys, own, "right"), stops[large]
+        stops = stops.copy()
+        stops[large] = np.searchsorted(self.keys, own, "left")
+        return np.concatenate([starts, after_starts], axis=1), np.concatenate([stops, after_stops], axis=1)
+
+    def _expand(self, queries: Indices, starts: Indices, stops: Indices) -> tuple[Indices, Indices]:
+        sizes = stops - starts
+        filled = np.flatnonzero(sizes)
+        filled_sizes = sizes.ravel()[filled]
+        places = np.repeat(starts.ravel()[filled] - np.cumsum(filled_sizes) + filled_sizes, filled_sizes)
+        places += np.arange(places.size)
+        return np.repeat(queries, sizes.sum(axis=1)), self.indices[places]

@@ -1,8 +1,8 @@
 """Keep similar samples in the same split."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ from pydantic import Field
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.images import hamming
 from stoker.pipelines.rule import Decision, Rule
-from stoker.pipelines.rules import near_duplicate_texts
+from stoker.pipelines.rules.near_duplicate_texts import KeptTexts, Signatures
 from stoker.pipelines.text.measures import SLOTS
 
 
@@ -37,6 +37,8 @@ class LeakFreeSplit(Rule):
         similarity = 0.8
     """
 
+    version: ClassVar[int] = 2  # 2: of many pages of a template only some are compared
+
     distance: Annotated[int, Field(ge=0, le=hamming.MAX_DISTANCE)] = 31
     min_quality: Annotated[int, Field(ge=0, le=100)] = 50
     similarity: Annotated[float, Field(ge=0.3, le=1)] = 0.8
@@ -46,7 +48,11 @@ class LeakFreeSplit(Rule):
         keys = records["key"].to_pylist()
         groups = records["group"].to_pylist()
         splits = records["split"].to_pylist()
-        finders = [_same_content(records), *self._images(records), *self._texts(records)]
+        finders: list[_SameContent | _SimilarImages | _SimilarTexts] = [
+            _SameContent(records["content_sha256"].to_pylist()),
+            *self._images(records),
+            *self._texts(records),
+        ]
         split_of_group: dict[str, str] = {}
         for row, (key, group) in enumerate(zip(keys, groups, strict=True)):
             similar = [older for finder in finders for older in finder.similar_to(row)]
@@ -63,9 +69,9 @@ class LeakFreeSplit(Rule):
                 splits[row] = target
             split_of_group[group] = target
             for finder in finders:
-                finder.keep(row)
+                finder.keep(row, target)
 
-    def _images(self, records: pa.Table) -> "list[_SimilarSamples]":
+    def _images(self, records: pa.Table) -> "list[_SimilarImages]":
         if "image_hash" not in records.column_names:
             return []
         hashes, qualities = (records[name].to_pylist() for name in ("image_hash", "image_hash_quality"))
@@ -75,46 +81,129 @@ class LeakFreeSplit(Rule):
         ]
         values, distinct = _numbered(usable)
         try:
-            pairs = hamming.near_pairs(hamming.parse_hashes(distinct), self.distance)
-            return [_SimilarSamples(values, _neighbours(pairs))]
+            return [_SimilarImages(values, hamming.parse_hashes(distinct), self.distance)]
         except ValueError as error:
             raise RecipeError(f"rule 'leak_free_split': column 'image_hash' is not Stoker's: {error}") from error
 
-    def _texts(self, records: pa.Table) -> "list[_SimilarSamples]":
+    def _texts(self, records: pa.Table) -> "list[_SimilarTexts]":
         if "minhash" not in records.column_names:
             return []
         values, distinct = _numbered([signature or None for signature in records["minhash"].to_pylist()])
         if any(len(signature) != SLOTS * 4 for signature in distinct):
             raise RecipeError(f"rule 'leak_free_split': column 'minhash' is not Stoker's: expected {SLOTS * 4} bytes")
         signatures = np.frombuffer(b"".join(distinct), "<u4").reshape(-1, SLOTS)
-        return [_SimilarSamples(values, _neighbours(near_duplicate_texts.near_pairs(signatures, self.similarity)))]
+        return [_SimilarTexts(values, signatures, self.similarity)]
 
 
-@dataclass
-class _SimilarSamples:
-    """The samples that are similar in one respect: those with the same value, and those with neighbouring values."""
+class _SameContent:
+    """The oldest kept sample of the same content. All kept samples of one content are in one split."""
 
-    values: list[int | None]  # the number of each sample's value; None if it has none
-    neighbours: dict[int, list[int]]  # value → the values near it
-    oldest: dict[int, int] = field(default_factory=dict)  # value → the row of its oldest kept sample
+    def __init__(self, column: list[Any]) -> None:  # Any: what the column holds
+        self._contents = column
+        self._oldest: dict[Any, int] = {}
 
     def similar_to(self, row: int) -> Iterator[int]:
-        """The oldest kept sample of each similar value. One is enough: all kept samples of a value are in one split."""
-        value = self.values[row]
-        if value is not None:
-            for other in (value, *self.neighbours.get(value, ())):
-                if other in self.oldest:
-                    yield self.oldest[other]
+        content = self._contents[row]
+        if content is not None and content in self._oldest:
+            yield self._oldest[content]
 
-    def keep(self, row: int) -> None:
-        """Remember a sample that is kept."""
-        value = self.values[row]
-        if value is not None:
-            self.oldest.setdefault(value, row)
+    def keep(self, row: int, split: str) -> None:
+        if self._contents[row] is not None:
+            self._oldest.setdefault(self._contents[row], row)
 
 
-def _same_content(records: pa.Table) -> _SimilarSamples:
-    return _SimilarSamples(_numbered(records["content_sha256"].to_pylist())[0], {})
+class _SimilarImages:
+    """Kept images near a row's: of each split that has any at least one, the oldest of those looked at.
+
+    Kept images that are near each other are in one split. So of images near one that is kept, those in its split need
+    not be looked at, and an image whose hash is kept needs no search.
+    """
+
+    def __init__(self, values: list[int | None], hashes: hamming.Words, distance: int) -> None:
+        self._values = values  # the number of each row's hash; None if it has none
+        self._oldest: dict[int, int] = {}  # hash → the row of its oldest kept sample
+        self._neighbours = hamming.OlderNeighbours.of(hashes, distance)
+        self._split = np.full(len(hashes), -1)  # of kept hashes; -1: not kept
+        self._splits: dict[str, int] = {}  # name → number
+        self._kept = np.zeros(len(hashes), np.int64)  # hashes in the order in which they were kept
+        self._leaders: list[int] = self._neighbours.families.tolist()
+        self._walk = self._neighbours.walk(self._is_useless)
+        self._met = 0  # hashes
+        self._dropped: dict[int, tuple[int, list[int]]] = {}  # hash → kept hashes compared with it, and those near it
+
+    def similar_to(self, row: int) -> Iterator[int]:
+        value = self._values[row]
+        if value is None:
+            return
+        if value in self._oldest:
+            yield self._oldest[value]
+            return
+        yield from sorted(self._oldest[near] for near in self._near(value))
+
+    def keep(self, row: int, split: str) -> None:
+        value = self._values[row]
+        if value is not None and value not in self._oldest:
+            self._kept[len(self._oldest)] = value
+            self._oldest[value] = row
+            self._split[value] = self._splits.setdefault(split, len(self._splits))
+
+    def _near(self, value: int) -> list[int]:
+        """Kept hashes near one that is not kept."""
+        if value == self._met:  # hashes are numbered in the order in which they are met
+            self._met += 1
+            older = next(self._walk)
+            leader = self._leaders[value]
+            if leader == value or leader in self._oldest:
+                if leader == value and not older.size:
+                    return []
+                return self._one_a_split([leader, *older[self._split[older] >= 0].tolist()], value)
+        return self._near_by_comparison(value)
+
+    def _near_by_comparison(self, value: int) -> list[int]:
+        """The same for a hash met before and dropped, or whose family's oldest member is not kept: both are rare."""
+        compared, near = self._dropped.get(value, (0, []))
+        among = self._kept[compared : len(self._oldest)]
+        near = self._one_a_split([*near, *self._neighbours.near(value, among).tolist()], value)
+        self._dropped[value] = (len(self._oldest), near)
+        return near
+
+    def _one_a_split(self, hashes: list[int], value: int) -> list[int]:
+        first: dict[int, int] = {}
+        for other in hashes:
+            if other != value:
+                first.setdefault(int(self._split[other]), other)
+        return list(first.values())
+
+    def _is_useless(self, older: hamming.Indices, newer: hamming.Indices) -> "np.typing.NDArray[np.bool_]":
+        """Whether the newer hash has a family in the older one's split already."""
+        of_family = self._split[self._neighbours.families[newer]]
+        useless: np.typing.NDArray[np.bool_] = (of_family >= 0) & (of_family == self._split[older])
+        return useless
+
+
+class _SimilarTexts:
+    """Kept texts similar to a row's: those of each similar signature that is looked at, the oldest first."""
+
+    def __init__(self, values: list[int | None], signatures: Signatures, similarity: float) -> None:
+        self._values = values  # the number of each row's signature; None if it has none
+        self._oldest: dict[int, int] = {}  # signature → the row of its oldest kept sample
+        self._kept = KeptTexts(signatures, similarity)
+
+    def similar_to(self, row: int) -> Iterator[int]:
+        value = self._values[row]
+        if value is None:
+            return
+        if value in self._oldest:
+            yield self._oldest[value]
+            return
+        for similar in self._kept.similar_to(value):
+            yield self._oldest[similar.row]
+
+    def keep(self, row: int, split: str) -> None:
+        value = self._values[row]
+        if value is not None and value not in self._oldest:
+            self._oldest[value] = row
+            self._kept.add(value)
 
 
 def _numbered(column: list[Any]) -> tuple[list[int | None], list[Any]]:  # Any: what the column holds
@@ -122,12 +211,3 @@ def _numbered(column: list[Any]) -> tuple[list[int | None], list[Any]]:  # Any: 
     numbers: dict[Any, int] = {}
     values = [None if value is None else numbers.setdefault(value, len(numbers)) for value in column]
     return values, list(numbers)
-
-
-def _neighbours(pairs: Iterator[tuple[int, int]]) -> dict[int, list[int]]:
-    """The pairs as lists of neighbours, in both directions."""
-    neighbours: dict[int, list[int]] = {}
-    for older, newer in pairs:
-        neighbours.setdefault(older, []).append(newer)
-        neighbours.setdefault(newer, []).append(older)
-    return neighbours

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.rule import Decision, Rule
 from stoker.pipelines.text.measures import SLOTS, mix
 
+MAX_IN_BUCKET = 128  # kept texts of a bucket that others are compared with
 _MAX_MISSED = 0.005  # share of the pairs of exactly the given similarity that may not be compared
+Signatures = npt.NDArray[np.uint32]  # (texts, SLOTS)
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,10 @@ class NearDuplicateTexts(Rule):
     MinHash signatures with a standard error of about 0.035. A text is only compared with texts that are kept, so a
     chain of small changes does not drop texts that differ. Texts without words are never dropped.
 
+    Pages of one template, alike but not alike enough, take time linear in their number: of many texts that share a
+    part of their signature only the oldest are compared through that part. About 1 in 100 of their near-duplicates
+    can be missed.
+
     Args:
         similarity: 0.3 to 1, default 0.8: the least similarity of near-duplicates.
 
@@ -33,6 +39,8 @@ class NearDuplicateTexts(Rule):
         name = "near_duplicate_texts"
         similarity = 0.8
     """
+
+    version: ClassVar[int] = 2  # 2: of many pages of a template only some are compared
 
     similarity: Annotated[float, Field(ge=0.3, le=1)] = 0.8
 
@@ -62,41 +70,64 @@ class NearDuplicateTexts(Rule):
             yield Decision(key, "drop", "near_duplicate", witness=witness, similarity=similarity)
 
 
-def near_duplicates(signatures: npt.NDArray[np.uint32], similarity: float) -> Iterator[tuple[int, int, float]]:
+def near_duplicates(signatures: Signatures, similarity: float) -> Iterator[tuple[int, int, float]]:
     """The rows that are similar to an earlier row that is kept: (row, representative, their similarity).
 
     Two signatures are compared only if they agree in one of several bands (locality-sensitive hashing), and only with
     rows that are kept, so that a million copies of one text cost a million comparisons.
     """
-    buckets = _buckets(signatures, similarity)
-    kept_rows: dict[int, list[int]] = {}  # by bucket
-    least = similarity * SLOTS - 1e-9
-    for row in np.flatnonzero((buckets >= 0).any(axis=1)).tolist():
-        own_buckets = [bucket for bucket in buckets[row].tolist() if bucket >= 0]
-        candidates = sorted({kept for bucket in own_buckets for kept in kept_rows.get(bucket, ())})
-        if candidates:
-            equal_slots = (signatures[candidates] == signatures[row]).sum(axis=1)
-            best = int(equal_slots.argmax())  # the oldest, if several are equally similar
-            if equal_slots[best] >= least:
-                yield row, candidates[best], float(equal_slots[best]) / SLOTS
-                continue
-        for bucket in own_buckets:
-            kept_rows.setdefault(bucket, []).append(row)
+    kept = KeptTexts(signatures, similarity)
+    for row in kept.comparable().tolist():
+        # The oldest, if several are equally similar.
+        best = max(kept.similar_to(row), key=lambda similar: (similar.equal_slots, -similar.row), default=None)
+        if best is None:
+            kept.add(row)
+        else:
+            yield row, best.row, best.equal_slots / SLOTS
 
 
-def near_pairs(signatures: npt.NDArray[np.uint32], similarity: float) -> Iterator[tuple[int, int]]:
-    """All pairs (older, newer) of rows that are at least that similar, each once."""
-    buckets = _buckets(signatures, similarity)
-    older_rows: dict[int, list[int]] = {}  # by bucket
-    for row in np.flatnonzero((buckets >= 0).any(axis=1)).tolist():
-        own_buckets = [bucket for bucket in buckets[row].tolist() if bucket >= 0]
-        candidates = sorted({older for bucket in own_buckets for older in older_rows.get(bucket, ())})
-        if candidates:
-            equal_slots = (signatures[candidates] == signatures[row]).sum(axis=1)
-            for index in np.flatnonzero(equal_slots >= similarity * SLOTS - 1e-9).tolist():
-                yield candidates[index], row
-        for bucket in own_buckets:
-            older_rows.setdefault(bucket, []).append(row)
+class SimilarText(NamedTuple):
+    """A kept text that is similar to another."""
+
+    row: int
+    equal_slots: int  # of SLOTS
+
+
+class KeptTexts:
+    """The kept ones among texts, and which of them are similar to another: candidates by locality-sensitive hashing.
+
+    A bucket that holds more than ``MAX_IN_BUCKET`` kept texts belongs to a template, which says little: of those only
+    the oldest are compared through it. Copies have other buckets in common, too. So a template costs time linear in
+    the number of its pages.
+    """
+
+    def __init__(self, signatures: Signatures, similarity: float) -> None:
+        self._signatures = signatures
+        self._least = similarity * SLOTS - 1e-9
+        self._buckets = _buckets(signatures, similarity)
+        self._kept: dict[int, list[int]] = {}  # rows by bucket
+
+    def comparable(self) -> npt.NDArray[np.int64]:
+        """The rows that have a bucket in common with another row, in order."""
+        return np.flatnonzero((self._buckets >= 0).any(axis=1))
+
+    def similar_to(self, row: int) -> list[SimilarText]:
+        """The kept texts that are similar to a row, the oldest first."""
+        kept = (self._kept.get(bucket) for bucket in self._buckets[row].tolist() if bucket >= 0)
+        candidates = sorted(set().union(*filter(None, kept)))
+        if not candidates:
+            return []
+        equal_slots = (self._signatures[candidates] == self._signatures[row]).sum(axis=1)
+        similar = np.flatnonzero(equal_slots >= self._least)
+        return [SimilarText(candidates[index], int(equal_slots[index])) for index in similar.tolist()]
+
+    def add(self, row: int) -> None:
+        """Keep a row."""
+        for bucket in self._buckets[row].tolist():
+            if bucket >= 0:
+                rows = self._kept.setdefault(bucket, [])
+                if len(rows) < MAX_IN_BUCKET:
+                    rows.append(row)
 
 
 def band_width(similarity: float) -> int:
@@ -105,7 +136,7 @@ def band_width(similarity: float) -> int:
     return max(fits)
 
 
-def _buckets(signatures: npt.NDArray[np.uint32], similarity: float) -> npt.NDArray[np.int64]:
+def _buckets(signatures: Signatures, similarity: float) -> npt.NDArray[np.int64]:
     """For each row and band the number of its bucket: rows with the same slots share it; -1 if no other row does."""
     width = band_width(similarity)
     bands = SLOTS // width

@@ -1,5 +1,7 @@
 """What is alike stays on one side, and nothing moves when the corpus grows."""
 
+import time
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.pipelines.images import hamming
-from stoker.pipelines.rules import near_duplicate_texts
 from stoker.pipelines.rules.leak_free_split import LeakFreeSplit
+from stoker.pipelines.rules.near_duplicate_texts import KeptTexts
 from stoker.pipelines.stages.splits import split_of
 from stoker.pipelines.text.measures import measures_of_text
 
@@ -105,27 +107,114 @@ def test_texts_of_one_wording_are_on_one_side() -> None:
     assert len(set(found.values())) == 1
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), distance=st.sampled_from([0, 7, 31, 63]))
-def test_pairs_are_those_of_brute_force(seed: int, distance: int) -> None:
-    random = np.random.Generator(np.random.Philox(seed))
-    base = random.integers(0, 256, (12, 32), dtype=np.uint8)
-    near = base[random.integers(0, 12, 30)].copy()
-    for row in near:
-        for bit in random.integers(0, 256, random.integers(0, 70)):
-            row[bit // 8] ^= 1 << (bit % 8)
-    words = np.unique(np.concatenate([base, near]).view("<u8").astype(np.uint64), axis=0)
-    apart = np.bitwise_count(words[:, None] ^ words[None]).sum(axis=2)
-    expected = {(a, b) for a, b in np.argwhere(np.triu(apart <= distance, 1)).tolist()} if distance else set()
-    assert set(hamming.near_pairs(words, distance)) == expected
+def images(hashes: np.ndarray, groups: Sequence[int]) -> pa.Table:
+    """Samples with these hashes, as (samples, 32) bytes."""
+    names = [f"group-{group}" for group in groups]
+    return pa.table(
+        {
+            "key": [f"key-{row}" for row in range(len(hashes))],
+            "group": names,
+            "split": [side(name) for name in names],
+            "content_sha256": [f"{row}" for row in range(len(hashes))],
+            "image_hash": [row.tobytes().hex() for row in hashes],
+            "image_hash_quality": [100] * len(hashes),
+        }
+    )
+
+
+def flipped(rng: np.random.Generator, base: np.ndarray, share: float) -> np.ndarray:
+    """The hashes with this share of their bits flipped."""
+    bits = np.unpackbits(base, axis=1)
+    return np.packbits(bits ^ (rng.random(bits.shape) < share), axis=1)
+
+
+def plainly(records: pa.Table, distance: int) -> list[tuple[str, str, str]]:
+    """Key, action and value of each decision, by comparing every image with all that are kept."""
+    bits = np.array(
+        [np.unpackbits(np.frombuffer(bytes.fromhex(one), np.uint8)) for one in records["image_hash"].to_pylist()]
+    )
+    apart = bits.astype(np.int64) @ (1 - bits.T.astype(np.int64))
+    near = apart + apart.T <= distance
+    splits, groups = records["split"].to_pylist(), records["group"].to_pylist()
+    kept: list[int] = []
+    of_group: dict[str, str] = {}
+    decisions = []
+    for row, group in enumerate(groups):
+        similar = {splits[other] for other in kept if near[row, other]}
+        target = of_group.get(group) or (min(similar) if len(similar) == 1 else side(group))
+        if similar - {target}:
+            decisions.append((f"key-{row}", "drop", "split_conflict"))
+            continue
+        if target != splits[row]:
+            decisions.append((f"key-{row}", "split", target))
+            splits[row] = target
+        of_group[group] = target
+        kept.append(row)
+    return decisions
+
+
+@pytest.mark.parametrize("crowd", [1, 64])
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), distance=st.sampled_from([0, 7, 31, 63]), share=st.sampled_from([0.01, 0.05, 0.08]))
+def test_the_decisions_are_those_of_comparing_all_with_all(seed: int, distance: int, share: float, crowd: int) -> None:
+    rng = np.random.Generator(np.random.Philox(seed))
+    base = flipped(rng, np.repeat(rng.integers(0, 256, (2, 32), dtype=np.uint8), 4, axis=0), 0.1)
+    hashes = np.concatenate([flipped(rng, base[rng.integers(0, 8, 60)], share), base])
+    hashes = hashes[rng.integers(0, len(hashes), 90)]  # some of them several times
+    records = images(hashes, rng.integers(0, 25, len(hashes)).tolist())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hamming, "_CROWD", crowd)  # a family of few look-alikes is treated like one of many, too
+        decisions = list(LeakFreeSplit(distance=distance).decide(records, side))
+    assert [(one.key, one.action, one.value) for one in decisions] == plainly(records, distance)
+    keys = records["key"].to_pylist()
+    for one in decisions:
+        if one.witness:
+            bits = hashes[keys.index(one.key)] ^ hashes[keys.index(one.witness)]
+            assert int(np.bitwise_count(bits).sum()) <= distance
+            assert keys.index(one.witness) < keys.index(one.key)
+
+
+@pytest.mark.parametrize(("share", "groups"), [(0.02, 1500), (0.05, 4), (0.14, 1500)])
+def test_a_family_of_look_alikes_takes_little_memory_and_time(share: float, groups: int) -> None:
+    rng = np.random.default_rng(5)
+    base = np.tile(rng.integers(0, 256, (1, 32), dtype=np.uint8), (1_500, 1))
+    hashes = flipped(rng, base, share)
+    records = images(hashes, (np.arange(1_500) % groups).tolist())
+    tracemalloc.start()
+    began = time.process_time()
+    list(LeakFreeSplit().decide(records, side))
+    assert time.process_time() - began < 60  # it was 2; the memory of all pairs at once was 2 GB
+    assert tracemalloc.get_traced_memory()[1] < 400e6
+    tracemalloc.stop()
+
+
+def test_a_family_whose_first_member_is_dropped_still_leaks_nothing() -> None:
+    rng = np.random.default_rng(6)
+    names = [f"group-{number}" for number in range(200)]
+    here, there = ([n for n, name in enumerate(names) if side(name) == split] for split in SPLITS)
+    base = rng.integers(0, 256, (1, 32), dtype=np.uint8)
+    left, right = base.copy(), base.copy()
+    left[0, :3] ^= 0xFF  # 24 bits, and 24 others: both are near the base, but not near each other
+    right[0, 10:13] ^= 0xFF
+    family = flipped(rng, np.tile(base, (150, 1)), 0.01)
+    hashes = np.concatenate([left, right, base, family])
+    groups = [here[0], there[0], there[1], *rng.integers(0, 200, 150).tolist()]
+    records = images(hashes, groups)
+    decisions = [(one.key, one.action, one.value) for one in LeakFreeSplit().decide(records, side)]
+    assert ("key-2", "drop", "split_conflict") in decisions
+    assert decisions == plainly(records, 31)
 
 
 @pytest.mark.parametrize("similarity", [0.5, 0.8])
-def test_pairs_of_texts_are_as_similar_as_asked_for(similarity: float) -> None:
+def test_texts_as_similar_as_asked_for_are_found(similarity: float) -> None:
     random = np.random.Generator(np.random.Philox(3))
     signatures = random.integers(0, 2**32, (40, 128), dtype=np.uint32)
     signatures[1::2] = np.where(random.random((20, 128)) < 0.85, signatures[::2], signatures[1::2])
-    found = set(near_duplicate_texts.near_pairs(signatures, similarity))
+    kept = KeptTexts(signatures, similarity)
+    found = set()
+    for row in range(len(signatures)):
+        found |= {(similar.row, row) for similar in kept.similar_to(row)}
+        kept.add(row)
     equal = (signatures[:, None] == signatures[None]).mean(axis=2)
     expected = {(a, b) for a, b in np.argwhere(np.triu(equal >= similarity, 1)).tolist()}
     assert found <= expected

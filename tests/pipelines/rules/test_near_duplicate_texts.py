@@ -127,6 +127,29 @@ def test_a_family_of_many_copies_takes_time_like_its_size() -> None:
     assert time.process_time() - started < 5
 
 
+def pages_of_a_template(rng: np.random.Generator, count: int, jaccard: float) -> np.ndarray:
+    """Signatures of pages of which each two have this Jaccard index, because they share a template."""
+    share = 2 * jaccard / (1 + jaccard)  # of a page's shingles
+    least_of_template = rng.exponential(1 / share, SLOTS)
+    least_of_page = rng.exponential(1 / (1 - share), (count, SLOTS))
+    template = rng.integers(0, 2**32, SLOTS, dtype=np.uint32)
+    own = rng.integers(0, 2**32, (count, SLOTS), dtype=np.uint32)
+    return np.where(least_of_page > least_of_template, template, own)
+
+
+def test_pages_of_one_template_take_time_like_their_number_and_their_copies_are_found() -> None:
+    rng = np.random.default_rng(9)
+    pages = pages_of_a_template(rng, 12_000, 0.6)
+    copies = pages[rng.permutation(len(pages))[:300]]
+    for row in copies:
+        row[rng.permutation(SLOTS)[:12]] = rng.integers(0, 2**32, 12, dtype=np.uint32)
+    began = time.process_time()
+    dropped = {row for row, _, _ in near_duplicates(np.concatenate([pages, copies]), 0.8)}
+    assert time.process_time() - began < 30  # it was 2; comparing all with all took 20
+    assert sum(row >= len(pages) for row in dropped) >= 294
+    assert sum(row < len(pages) for row in dropped) <= 12
+
+
 def test_records_without_signatures_are_a_recipe_error_that_says_what_to_do() -> None:
     rule = NearDuplicateTexts()
     with pytest.raises(RecipeError, match="no column 'minhash'"):
