@@ -91,8 +91,8 @@ class Candidate:
     (samples of one group are never divided between splits: those of one page or video; default: the key), ``label``,
     ``caption``, ``language``. Its measures should hold ``fetched_at`` (ISO 8601, UTC).
 
-    ``omitted`` counts what is not in the sample though the original holds it, by name, such as ``template coord``: for
-    the report of the version. It is no part of the sample.
+    ``omitted`` counts what was read and is in no sample, by name, such as ``template coord``: for the report of the
+    version, whatever becomes of the candidate. It is no part of the sample.
     """
 
     sample: Sample

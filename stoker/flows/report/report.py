@@ -101,7 +101,7 @@ class Report:
     loop: str  # Python code that reads it
     indexed: bool = False  # external tars, indexed in place: candidates are its samples, and no rejects are known
     tars: str | None = None  # URL of the store of its tars; None: the corpus's own
-    omitted: Mapping[str, int] = field(default_factory=dict)  # what the samples lack: at least so often, by name
+    omitted: Mapping[str, int] = field(default_factory=dict)  # read and in no sample: at least so often, by name
     fields: tuple[str, ...] = ()  # the fields of samples of an indexed version, the most frequent sets of them
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON

@@ -187,17 +187,23 @@ class VideoFrames(Source):
             limit=self.max_frames,
         )
         frames = 0
+        last: Candidate | None = None
         for frame in video.frames(times):
+            if last is not None:
+                yield last
             frames += 1
             described = _merge_metadata(video.metadata, record) | video.facts
-            yield self._candidate(frame, key, described, fetched_at)
+            last = self._candidate(frame, key, described, fetched_at)
+        if last is not None:
+            yield replace(last, omitted=_omitted(video, frames))
         fault = video.fault
         if fault is None and not frames:
             fault = Rejected("too_short", _describe_span(video, self))
         if fault is not None:
             detail = f"{fault.detail}; {frames} frames were taken" if frames else fault.detail
             sample = Sample(key, {}, _merge_metadata(video.metadata, record), {"fetched_at": fetched_at})
-            yield Candidate(sample, Rejected(fault.reason, detail))
+            omitted = {} if frames else _omitted(video, 0)
+            yield Candidate(sample, Rejected(fault.reason, detail), omitted)
 
     def _candidate(self, frame: VideoFrame, key: str, record: Record, fetched_at: str) -> Candidate:
         record = record | {"video": key, "time_s": round(float(frame.time), 6), "pts": frame.pts, **frame.facts}
@@ -217,6 +223,15 @@ class VideoFrames(Source):
 
 def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
+
+
+def _omitted(video: VideoReader, frames: int) -> Mapping[str, int]:
+    """The frames of a video that were read and not taken; a packet counts as a frame."""
+    counts = {
+        "video frame not decoded, at no wanted time": video.left_out,
+        "video frame decoded, at no wanted time": video.packets - video.left_out - frames,
+    }
+    return {name: count for name, count in counts.items() if count > 0}
 
 
 def _describe_span(video: VideoReader, source: VideoFrames) -> str:

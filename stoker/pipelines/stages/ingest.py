@@ -188,13 +188,14 @@ def _read(
     stop: Callable[[], bool],
     progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:  # Any: Parquet values
-    """The record of every candidate; the kept samples are added to the writer, what they lack to ``omitted``."""
+    """The record of every candidate; the kept samples are added to the writer, what all lack to ``omitted``."""
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     kept = 0
     for candidate in recipe.source.read(partition, context):
         if stop():
             raise IngestStopped(f"stopped in partition {partition.name!r}; the same command resumes")
+        omitted.add(candidate.omitted)
         sample, rejected, step = apply_steps(recipe, candidate)
         if rejected is None and sample.key in seen:
             rejected, step = REPEATED, "stoker"
@@ -202,7 +203,6 @@ def _read(
         if rejected is None:
             seen.add(sample.key)
             placed = writer.add(sample)
-            omitted.add(candidate.omitted)
             kept += 1
             members = [
                 {"extension": member.extension, "offset": member.offset, "size": member.size}

@@ -1,4 +1,4 @@
-"""What sources left out of samples that they kept, counted by name: a fixed number of names, whatever there is."""
+"""What sources read and left out of their candidates, counted by name: a fixed number of names, whatever there is."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -10,9 +10,10 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video.decoding.selection import TimedFrame
 
 _MILLISECONDS = 1000
-# Every frame is decoded in the size of the canvas, however few bytes it has: about 30 bytes a pixel at once.
-_MAX_CANVAS = 1 << 24  # pixels
+# Every frame is decoded in the size of the canvas, however few bytes it has: about 27 bytes a pixel at once.
+_MAX_CANVAS = 1 << 23  # pixels; 3840x2160 has 8,294,400
 _MAX_TOTAL = 1 << 34  # pixels of all frames: 8,192 of two megapixels, minutes of decoding
+_ROWS = 64  # of a frame that are put on white at a time
 _LEAST = 1 << 14  # pixels that a smaller frame counts as
 
 
@@ -35,11 +36,19 @@ def animated_frames(path: Path) -> Iterator[TimedFrame[Image.Image | Rejected]]:
             return
         milliseconds = 0
         for frame in ImageSequence.Iterator(animation):
-            picture = frame.convert("RGBA")
-            white = Image.new("RGBA", picture.size, "white")
-            white.alpha_composite(picture)
-            yield TimedFrame(Fraction(milliseconds, _MILLISECONDS), milliseconds, white.convert("RGB"))
+            yield TimedFrame(Fraction(milliseconds, _MILLISECONDS), milliseconds, _on_white(frame))
             milliseconds += max(1, int(frame.info.get("duration") or 0))
+
+
+def _on_white(frame: Image.Image) -> Image.Image:
+    """The frame without transparency; some rows at a time, for whole copies would take twice the memory."""
+    shown = Image.new("RGB", frame.size)
+    for top in range(0, frame.height, _ROWS):
+        rows = (0, top, frame.width, min(top + _ROWS, frame.height))
+        white = Image.new("RGBA", (frame.width, rows[3] - top), "white")
+        white.alpha_composite(frame.crop(rows).convert("RGBA"))
+        shown.paste(white.convert("RGB"), rows)
+    return shown
 
 
 def _too_many_pixels(detail: str) -> TimedFrame[Image.Image | Rejected]:

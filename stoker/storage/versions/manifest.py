@@ -48,7 +48,7 @@ class Part:
     read: int  # candidates; read == kept + rejected
     kept: int
     rejected: Mapping[str, int]  # by reason
-    omitted: Mapping[str, int] = field(default_factory=dict)  # what is not in its samples, most frequent names
+    omitted: Mapping[str, int] = field(default_factory=dict)  # what was read and left out, most frequent names
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
         """The part as JSON values; nothing omitted is not there."""

@@ -320,3 +320,20 @@ def test_frames_of_joined_recordings_say_so(tmp_path: Path) -> None:
     notes = [candidate.sample.record.get("time_note") for candidate in found]
     assert notes[:3] == [None] * 3
     assert notes[3] == notes[5] == "time stamps step back by 2.900 s at 3.000 s"
+
+
+@pytest.mark.parametrize(("name", "rate"), [("a.mp4", 1.0), ("a.mp4", 25.0), ("a.mp4", 0.1)])
+def test_every_frame_that_is_read_is_taken_or_counted(name: str, rate: float, tmp_path: Path) -> None:
+    film(tmp_path / name, list(range(0, 8_000, 40)), size=(64, 48), g="25")
+    found = candidates(VideoFrames(videos=name, frames_per_second=rate), tmp_path)
+    assert all(candidate.omitted == {} for candidate in found[:-1])
+    assert sum(found[-1].omitted.values()) == 200 - len(found)
+    assert ("video frame not decoded, at no wanted time" in found[-1].omitted) == (rate < 25)
+
+
+def test_frames_of_a_video_without_a_wanted_one_are_counted(tmp_path: Path) -> None:
+    film(tmp_path / "a.mp4", list(range(0, 2_000, 40)), size=(64, 48), g="25")
+    (only,) = candidates(VideoFrames(videos="a.mp4", start_s=5), tmp_path)
+    assert only.rejected is not None
+    assert only.rejected.reason == "too_short"
+    assert sum(only.omitted.values()) == 50
