@@ -36,7 +36,9 @@ from stoker.pipelines.stages import curate as curating
 from stoker.pipelines.stages import ingest as ingesting
 from stoker.pipelines.stages import pack as packing
 from stoker.pipelines.stages import publish as publishing
+from stoker.pipelines.stages.group import Packed
 from stoker.pipelines.stages.ingest import IngestStopped
+from stoker.pipelines.stages.raw_part import DamagedParts
 from stoker.storage.errors import StokerError, StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
@@ -191,20 +193,26 @@ def _curate(run: dict[str, Any], parts: Sequence[Part]) -> curating.Curation:  #
     return curating.curate(context.recipe, parts, context.store)
 
 
-def _pack(run: dict[str, Any], parts: list[dict[str, Any]], decisions: str) -> "packing.Packed | State[Any]":
+def _pack(
+    run: dict[str, Any],  # Any: JSON values
+    parts: list[dict[str, Any]],  # Any: JSON values
+    decisions: bytes,
+    damaged: list[str],
+) -> "Packed | State[Any]":
     context = TaskContext.from_json(run)
     if context.stop_requested():
         return Cancelled(message="stopped before it began")
     group = [Part(**part) for part in parts]
     with _disk_errors(context):
-        return packing.pack(context.recipe, group, decisions, context.store, context.home / "scratch")
+        scratch = context.home / "scratch"
+        return packing.pack(context.recipe, group, decisions, context.store, scratch, damaged=damaged)
 
 
 def _publish(
     run: dict[str, Any],  # Any: JSON values
     parts: Sequence[Part],
     curation: curating.Curation,
-    packed: Sequence[packing.Packed],
+    packed: Sequence[Packed],
 ) -> publishing.Published:
     context = TaskContext.from_json(run)
     return publishing.publish(context.recipe, parts, curation, packed, context.store)
@@ -266,13 +274,18 @@ def _run_stages(context: TaskContext, lease: str) -> publishing.Published:
         reporter.start_phase("planning")
         partitions = _interruptibly(reporter, lambda: context.with_retries(plan_task)(context.run))
         workers_run = context.for_workers(lease).run
-        parts = _ingest_partitions(context, runner, partitions, workers_run)
-        reporter.start_phase("curating")
-        curation = _interruptibly(reporter, lambda: context.with_retries(curate_task)(context.run, parts))
-        packed = _pack_groups(context, runner, curation, workers_run)
-        context.raise_if_stopped()
-    reporter.start_phase("publishing")
-    return _interruptibly(reporter, lambda: context.with_retries(publish_task)(context.run, parts, curation, packed))
+
+        def run(damaged: frozenset[str]) -> publishing.Published:
+            parts = _ingest_partitions(context, runner, partitions, workers_run)
+            reporter.start_phase("curating")
+            curation = _interruptibly(reporter, lambda: context.with_retries(curate_task)(context.run, parts))
+            packed = _pack_groups(context, runner, curation, workers_run, damaged)
+            context.raise_if_stopped()
+            reporter.start_phase("publishing")
+            publish = context.with_retries(publish_task)
+            return _interruptibly(reporter, lambda: publish(context.run, parts, curation, packed))
+
+        return publishing.healed(context.recipe, context.store, run)
 
 
 def _interruptibly(reporter: progress.ProgressReporter, work: Callable[[], R]) -> R:
@@ -327,22 +340,31 @@ def _pack_groups(
     runner: Any,  # Any: as in _ingest_partitions
     curation: curating.Curation,
     run: dict[str, Any],  # Any: JSON values, for workers
-) -> list[packing.Packed]:
-    """Pack each group of parts into shards, in the order of the groups. Raises IngestStopped, StokerError."""
+    damaged: frozenset[str],
+) -> list[Packed]:
+    """Pack each group of parts into shards, in the order of the groups; again those that have ``damaged`` objects.
+
+    Raises IngestStopped, StokerError, DamagedParts among them.
+    """
     context.reporter.start_phase("packing", len(curation.groups))
-    packed: dict[str, packing.Packed] = {}
-    decisions = curation.decisions.key
+    packed: dict[str, Packed] = {}
+    damages: list[DamagedParts] = []
+    common = {"run": run, "damaged": sorted(damaged)}
     calls = (
-        (str(number), {"run": run, "parts": [asdict(part) for part in group], "decisions": decisions})
-        for number, group in enumerate(curation.groups)
+        (str(number), common | {"parts": [asdict(part) for part in group], "decisions": decisions})
+        for number, (group, decisions) in enumerate(zip(curation.groups, curation.by_group, strict=True))
     )
     for name, result in _run_tasks(context, runner, pack_task, calls):
         context.reporter.finish(name)
-        if isinstance(result, packing.Packed):
+        if isinstance(result, Packed):
             packed[name] = result
+        elif isinstance(result, DamagedParts):
+            damages.append(result)
         elif isinstance(result, BaseException) and not context.stop_requested():
             raise result
     context.raise_if_stopped()
+    if damages:
+        raise DamagedParts.joined(damages)
     return [packed[str(number)] for number in range(len(curation.groups))]
 
 

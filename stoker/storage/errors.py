@@ -6,6 +6,7 @@ StokerError
 │   │   └── SampleNotFound    no such sample in a version; a KeyError too
 │   ├── AlreadyExists         a create-only write met an object
 │   ├── CorruptShard          bytes that differ from what the manifest says
+│   │   └── CorruptObject     a whole object that differs from its checksum; it has the object's key
 │   ├── StorageRefused        wrong credentials, no such bucket, no permission, disk full
 │   └── StorageUnavailable    busy or unreachable: the only storage error that is retried
 ├── RecipeError, SourceError  (stoker.pipelines.errors)
@@ -48,6 +49,17 @@ class AlreadyExists(StorageError):
 
 class CorruptShard(StorageError):
     """Bytes in the store differ from what the manifest or the format says."""
+
+
+class CorruptObject(CorruptShard):
+    """An object differs from its checksum, or cannot be read as what it is. ``key`` is its key in the store."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+    def __reduce__(self) -> tuple[type["CorruptObject"], tuple[str, str]]:
+        return type(self), (str(self), self.key)  # it is raised in workers too
 
 
 class StorageRefused(StorageError):

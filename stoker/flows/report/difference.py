@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from stoker.flows.report.columns import NumberColumn, read_columns
 from stoker.flows.report.report import redacted
-from stoker.storage.shards import records
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Shard
+from stoker.storage.versions.verified import verified_table
 
 SCHEMA = 1  # of to_json()
 EXAMPLES = 48  # of each kind of change
@@ -101,7 +101,7 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
     Args:
         read: returns a shard's index; by default it is read from the store.
     """
-    read = read or (lambda shard: records.decode(store.read(shard.index), columns=_COMPARED))
+    read = read or (lambda shard: verified_table(store, shard.index, sha256=shard.index_sha256, columns=_COMPARED))
     shared = {shard.index_sha256 for shard in a.shards} & {shard.index_sha256 for shard in b.shards}
     both = _joined(_samples(a, shared, read), _samples(b, shared, read))
     in_a, in_b = (pc.is_valid(both[f"split_{side}"]) for side in "ab")

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 
 from stoker.flows.report.cache import LruCache
 from stoker.storage.errors import NotFound
-from stoker.storage.shards import records
 from stoker.storage.shards.sample import is_key
 from stoker.storage.shards.shard import Member
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
 from stoker.storage.versions.tar_store import store_of_tars
+from stoker.storage.versions.verified import verified_table
 
 FACETS = ("label", "language", "licence", "source", "author")  # columns that a page may be filtered by
 _SIGNATURES = ("minhash", "image_hash")  # large, and meaningless to people
@@ -117,7 +117,7 @@ class SampleReader:
         """A Parquet object without signatures, cached by key and checksum."""
 
         def read() -> pa.Table:
-            table = records.decode(self.store.read(key))
+            table = verified_table(self.store, key, sha256=sha256)
             return table.drop_columns([name for name in _SIGNATURES if name in table.column_names])
 
         return self._tables.get((key, sha256), read)

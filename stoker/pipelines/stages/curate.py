@@ -5,10 +5,11 @@ Price: memory holds the records of all kept samples, never their payloads.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,13 +18,15 @@ from stoker.pipelines.partition import cut
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rule import Decision, Rule
+from stoker.pipelines.stages.raw_part import DamagedParts, kept_records
 from stoker.pipelines.stages.splits import split_of
-from stoker.storage.errors import AlreadyExists
 from stoker.storage.shards import records
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Decisions, Part
+from stoker.storage.versions.verified import put
 
+DECIDED = ("key", "part", "action", "value")  # columns of a group's decisions
 _NOT_FOR_RULES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at")
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
 
@@ -34,21 +37,21 @@ class Curation:
 
     decisions: Decisions
     groups: tuple[tuple[Part, ...], ...]
+    by_group: tuple[bytes, ...]  # Parquet: the decisions on the samples of each group, so that no task loads all
 
 
 def curate(recipe: Recipe, parts: Sequence[Part], store: Store) -> Curation:
     """Apply the recipe's rules to the kept samples of the parts, and store the decisions.
 
-    The same parts and recipe give the same decisions, byte for byte. Raises StorageError, and RecipeError for a rule
-    that cannot work on these records.
+    The same parts and recipe give the same decisions, byte for byte. Raises StorageError, DamagedParts among them, and
+    RecipeError for a rule that cannot work on these records.
     """
     rows = list(_decide(recipe, _kept_records(parts, store)))
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     payload = records.encode(table)
     sha256 = records.sha256(payload)
     key = layout.decisions(recipe.corpus, sha256)
-    with suppress(AlreadyExists):  # its key contains its hash: an existing one has the same content
-        store.create(key, payload)
+    put(store, key, payload, sha256=sha256)
     dropped = Counter(row["value"] for row in rows if row["action"] == "drop")
     decisions = Decisions(
         key=key,
@@ -57,8 +60,8 @@ def curate(recipe: Recipe, parts: Sequence[Part], store: Store) -> Curation:
         dropped=dict(sorted(dropped.items())),
         moved=sum(row["action"] == "split" for row in rows),
     )
-    groups = cut(parts, lambda part: part.digest, target=recipe.shards.partitions)
-    return Curation(decisions, tuple(tuple(group) for group in groups))
+    groups = tuple(map(tuple, cut(parts, lambda part: part.digest, target=recipe.shards.partitions)))
+    return Curation(decisions, groups, _by_group(table, groups))
 
 
 _SCHEMA = pa.schema(
@@ -74,14 +77,33 @@ _SCHEMA = pa.schema(
 )
 
 
+def _by_group(table: pa.Table, groups: Sequence[Sequence[Part]]) -> tuple[bytes, ...]:
+    """The decisions on each group's samples, as ``pack`` takes them; one pass over all."""
+    group_of = {part.digest: number for number, group in enumerate(groups) for part in group}
+    numbers = np.array([group_of[part] for part in table["part"].to_pylist()], np.int64)
+    rows = np.argsort(numbers, kind="stable")
+    ends = np.searchsorted(numbers[rows], np.arange(len(groups) + 1))
+    table = table.select(DECIDED)
+    return tuple(records.encode(table.take(pa.array(rows[start:stop]))) for start, stop in pairwise(ends))
+
+
 def _kept_records(parts: Sequence[Part], store: Store) -> pa.Table:
-    """The records of the kept samples of all parts, in the parts' order, with a column ``part``."""
-    tables = []
+    """The records of the kept samples of all parts, in the parts' order, with a column ``part``.
+
+    Raises DamagedParts with all that are damaged.
+    """
+    tables: list[pa.Table] = []
+    damages: list[DamagedParts] = []
     for part in parts:
-        table = records.decode(store.read(part.records))
-        table = table.filter(pc.is_null(table["reason"]))
+        try:
+            table = kept_records(store, part)
+        except DamagedParts as error:
+            damages.append(error)
+            continue
         table = table.drop_columns([name for name in _NOT_FOR_RULES if name in table.column_names])
         tables.append(table.append_column("part", pa.array([part.digest] * table.num_rows, pa.string())))
+    if damages:
+        raise DamagedParts.joined(damages)
     return records.join(tables)
 
 

@@ -5,13 +5,11 @@ partition that was ingested before is skipped, and a killed ingest leaves nothin
 partition starts again from its first candidate.
 """
 
-import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from stoker import __version__
@@ -24,20 +22,21 @@ from stoker.pipelines.rejected import LOSS, Rejected
 from stoker.pipelines.source import Candidate, Context
 from stoker.pipelines.stages.measure import measure
 from stoker.pipelines.stages.omitted import OmittedCounts
+from stoker.pipelines.stages.raw_part import read_marker, write_marker
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.trust import check_paths
-from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StokerError
+from stoker.storage.errors import AlreadyExists, StokerError
 from stoker.storage.shards import records
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import TarWriter
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part
+from stoker.storage.versions.verified import put
 
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of raw parts; raise it when the same candidates are written in other bytes than before
-_MARKER_FORMAT = 1
 REPEATED = Rejected("duplicate_key", "another sample of this partition has this key")  # by "stoker"
 
 
@@ -85,19 +84,8 @@ def part_digest(recipe: Recipe, partition: Partition) -> str:
 
 
 def find_part(recipe: Recipe, partition: Partition, store: Store) -> Part | None:
-    """The partition's raw part, or None if it is not ingested. Raises CorruptShard if its marker cannot be read."""
-    key = layout.raw_part(recipe.corpus, part_digest(recipe, partition))
-    try:
-        payload = store.read(key)
-    except NotFound:
-        return None
-    try:
-        marker = json.loads(payload)
-        if marker.pop("schema") != _MARKER_FORMAT:
-            raise ValueError("written by another version of Stoker")
-        return Part(**marker)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CorruptShard(f"{store.url}/{key}: not a part's marker ({error}); delete it and ingest again") from error
+    """The partition's raw part, or None if it is not ingested. A damaged marker is healed, see ``raw_part``."""
+    return read_marker(store, recipe.corpus, part_digest(recipe, partition), partition.name)
 
 
 def ingest_partition(
@@ -135,12 +123,12 @@ def ingest_partition(
             rows = _read(recipe, partition, replace(context, scratch=folder), writer, omitted, stop, progress)
             tar = writer.close()
         tar_key = layout.raw_tar(recipe.corpus, name, tar.sha256)
-        _create_once(store, tar_key, path)
+        put(store, tar_key, path, sha256=tar.sha256)
     rejected = Counter(row["reason"] for row in rows if row["reason"] is not None)
     table = records.encode(rows)
     table_sha256 = records.sha256(table)
     table_key = layout.raw_records(recipe.corpus, name, table_sha256)
-    _create_once(store, table_key, table)
+    put(store, table_key, table, sha256=table_sha256)
     part = Part(
         partition=partition.name,
         digest=name,
@@ -155,8 +143,7 @@ def ingest_partition(
         omitted=omitted.most(),
     )
     try:
-        marker = json.dumps({"schema": _MARKER_FORMAT} | part.to_json(), sort_keys=True).encode()
-        store.create(layout.raw_part(recipe.corpus, name), marker)
+        write_marker(store, recipe.corpus, part)
     except AlreadyExists:
         first = find_part(recipe, partition, store)
         if first is None:
@@ -169,14 +156,6 @@ def ingest_partition(
 def _fields(part: Part) -> dict[str, object]:
     """What a log says of a part."""
     return {"partition": part.partition, "part": part.digest, "read": part.read, "kept": part.kept}
-
-
-def _create_once(store: Store, key: str, payload: bytes | Path) -> None:
-    """Create an object whose key contains its hash: an existing one has the same content."""
-    try:
-        store.create(key, payload)
-    except AlreadyExists:
-        return
 
 
 def _read(

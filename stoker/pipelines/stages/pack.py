@@ -6,13 +6,13 @@ downloaded to scratch, and each sample is one random read in them.
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,17 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.stages.group import (
+    MAX_ATTEMPTS,
+    OtherBytes,
+    Packed,
+    attempts,
+    count_licences,
+    named_checksums,
+    read_marker,
+    write_marker,
+)
+from stoker.pipelines.stages.raw_part import DamagedParts, kept_records
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
@@ -32,24 +43,12 @@ from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part, Shard
+from stoker.storage.versions.verified import checksum, put
 
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of shards and their indexes; raise it when the same samples are written in other bytes than before
-_DOWNLOAD_CHUNK = 16 * 2**20  # bytes of a part that are read at a time
 _NOT_INDEXED = ("start", "stop", "members", "reason", "detail", "step", "fetched_at", "split", "part")
-UNKNOWN_LICENCE = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """The shards of one group, their statistics and licences; ``skipped``: they existed already."""
-
-    group: str
-    shards: tuple[Shard, ...]
-    statistics: Mapping[str, Mapping[str, Any]]  # Any: JSON of a Summary, by split
-    licences: Mapping[str, int]
-    skipped: bool
 
 
 class _KeptSample(NamedTuple):
@@ -63,44 +62,75 @@ class _KeptSample(NamedTuple):
     stop: int
 
 
-def pack(recipe: Recipe, parts: Sequence[Part], decisions_key: str, store: Store, scratch: Path) -> Packed:
+def pack(
+    recipe: Recipe,
+    parts: Sequence[Part],
+    decisions: bytes,
+    store: Store,
+    scratch: Path,
+    *,
+    damaged: Collection[str] = (),
+) -> Packed:
     """The shards of a group of parts; packed, unless they exist.
 
     Byte-identical for the same parts, decisions and sharding. Memory holds the group's records, not its payloads.
-    Raises StorageError.
+    Raises StorageError, DamagedParts among them.
+
+    Args:
+        decisions: of the group's samples, from ``Curation.by_group``.
+        damaged: keys; a group of which one is among them is packed again in its place.
     """
-    tables = [_kept_records(part, store) for part in parts]
-    samples = list(_samples_to_pack(recipe, parts, tables, records.decode(store.read(decisions_key))))
+    tables = _kept_records(parts, store)
+    samples = list(_samples_to_pack(recipe, parts, tables, records.decode(decisions)))
     group = _digest(recipe, parts, samples)
-    key = layout.group(recipe.corpus, group)
-    existing = _find_packed(store, key, group)
-    if existing is not None:
+    existing = read_marker(store, recipe.corpus, group)
+    if existing is not None and existing.keys.isdisjoint(damaged):
         _log.info("group %s is packed and is used again", group, extra={"group": group})
         return existing
+    with folder_in(scratch) as folder, ExitStack() as open_files:
+        tars = [open_files.enter_context(tar) for tar in _download_tars(parts, store, folder)]
+        source = _GroupSource(parts, records.join(tables), tars)
+        for name in attempts(group):
+            writer = _GroupWriter(recipe.corpus, name, source, store, folder, again=existing is not None)
+            with suppress(OtherBytes):  # what versions name can no longer be made, so that this gets other names
+                packed = _write(recipe, samples, writer)
+                write_marker(store, recipe.corpus, group, packed)
+                return packed
+    raise CorruptShard(
+        f"{store.url}/{layout.group_folder(recipe.corpus, group)}: damaged, and was packed in other bytes "
+        f"{MAX_ATTEMPTS} times; pack with another seed ([shards] seed in the recipe)"
+    )
+
+
+def _write(recipe: Recipe, samples: Sequence[_KeptSample], writer: "_GroupWriter") -> Packed:
+    """Write all shards of a group. Raises OtherBytes."""
     shards: list[Shard] = []
     statistics: dict[str, dict[str, Any]] = {}
     licences: Counter[str] = Counter()
-    with folder_in(scratch) as folder, ExitStack() as open_files:
-        tars = [open_files.enter_context(_download_tar(part, store, folder)) for part in parts]
-        writer = _GroupWriter(recipe.corpus, group, parts, records.join(tables), tars, store, folder)
-        for split in recipe.splits:
-            summary = Summary.empty()
-            in_split = [sample for sample in samples if sample.split == split]
-            for number, shard_samples in enumerate(_shuffle_and_cut(recipe, in_split)):
-                shard, index = writer.write(split, number, shard_samples)
-                shards.append(shard)
-                summary = summary.merge(summarise(index))
-                licences.update(_licences(index))
-            statistics[split] = summary.to_json()
-    packed = Packed(group, tuple(shards), statistics, dict(sorted(licences.items())), skipped=False)
-    with suppress(AlreadyExists):  # another run packed the same group at the same time, with the same bytes
-        store.create(key, _to_json(packed))
-    return packed
+    for split in recipe.splits:
+        summary = Summary.empty()
+        in_split = [sample for sample in samples if sample.split == split]
+        for number, shard_samples in enumerate(_shuffle_and_cut(recipe, in_split)):
+            shard, index = writer.write(split, number, shard_samples)
+            shards.append(shard)
+            summary = summary.merge(summarise(index))
+            licences.update(count_licences(index))
+        statistics[split] = summary.to_json()
+    return Packed(writer.group, tuple(shards), statistics, dict(sorted(licences.items())), skipped=False)
 
 
-def _kept_records(part: Part, store: Store) -> pa.Table:
-    table = records.decode(store.read(part.records))
-    return table.filter(pc.is_null(table["reason"]))
+def _kept_records(parts: Sequence[Part], store: Store) -> list[pa.Table]:
+    """The records of each part's kept samples. Raises DamagedParts with all that are damaged."""
+    tables: list[pa.Table] = []
+    damages: list[DamagedParts] = []
+    for part in parts:
+        try:
+            tables.append(kept_records(store, part))
+        except DamagedParts as error:
+            damages.append(error)
+    if damages:
+        raise DamagedParts.joined(damages)
+    return tables
 
 
 def _samples_to_pack(
@@ -137,21 +167,45 @@ def _digest(recipe: Recipe, parts: Sequence[Part], samples: Sequence[_KeptSample
     return digest(identity)[: layout.DIGEST]
 
 
-def _download_tar(part: Part, store: Store, folder: Path) -> FileIO:
-    """The part's tar as a local file. Raises CorruptShard if its checksum differs."""
-    path = folder / f"{part.digest}.tar"
+def _download_tars(parts: Sequence[Part], store: Store, folder: Path) -> list[FileIO]:
+    """The parts' tars as local files. Raises DamagedParts with all that are damaged."""
+    damages: list[DamagedParts] = []
+    for part in parts:
+        try:
+            _download_tar(part, store, folder)
+        except DamagedParts as error:
+            damages.append(error)
+    if damages:
+        raise DamagedParts.joined(damages)
+    return [_path_of(part, folder).open("rb", buffering=0) for part in parts]
+
+
+def _download_tar(part: Part, store: Store, folder: Path) -> None:
+    """The part's tar in its local file. Raises DamagedParts if its checksum differs; it is read once more before."""
+    actual = ""
+    for _ in range(2):
+        try:
+            actual = _download(part, store, _path_of(part, folder))
+        except NotFound as error:
+            raise DamagedParts(f"{store.url}/{part.tar}: it is missing", [part]) from error
+        if actual == part.tar_sha256:
+            return
+    message = f"{store.url}/{part.tar}: sha256 {actual[:12]}, but its part was written with {part.tar_sha256[:12]}"
+    raise DamagedParts(message, [part])
+
+
+def _download(part: Part, store: Store, path: Path) -> str:
+    """The SHA-256 of the part's tar, copied to a file."""
     hasher = hashlib.sha256()
     with path.open("wb") as file:
-        for start in range(0, part.tar_size, _DOWNLOAD_CHUNK):
-            chunk = store.read(part.tar, start=start, size=_DOWNLOAD_CHUNK)
+        for chunk in store.iter_bytes(part.tar):
             hasher.update(chunk)
             file.write(chunk)
-    if hasher.hexdigest() != part.tar_sha256:
-        raise CorruptShard(
-            f"{store.url}/{part.tar}: sha256 {hasher.hexdigest()[:12]}, but partition {part.partition!r} was written "
-            f"with {part.tar_sha256[:12]}; delete {store.url}/{layout.folder_of(part.tar)} and ingest again"
-        )
-    return path.open("rb", buffering=0)
+    return hasher.hexdigest()
+
+
+def _path_of(part: Part, folder: Path) -> Path:
+    return folder / f"{part.digest}.tar"
 
 
 def _shuffle_and_cut(recipe: Recipe, samples: list[_KeptSample]) -> Iterator[list[_KeptSample]]:
@@ -173,23 +227,31 @@ def _shuffle_and_cut(recipe: Recipe, samples: list[_KeptSample]) -> Iterator[lis
 
 
 @dataclass(frozen=True)
+class _GroupSource:
+    """What the shards of a group are written from."""
+
+    parts: Sequence[Part]
+    records: pa.Table  # of the kept samples of all parts, in their order
+    tars: Sequence[FileIO]  # of the parts
+
+
+@dataclass(frozen=True)
 class _GroupWriter:
     """Writes the shards of one group to the store."""
 
     corpus: str
     group: str  # digest
-    parts: Sequence[Part]
-    records: pa.Table  # of the kept samples of all parts, in their order
-    tars: Sequence[FileIO]  # of the parts
+    source: _GroupSource
     store: Store
     folder: Path
+    again: bool  # objects of the group are damaged
 
     def write(self, split: str, number: int, samples: Sequence[_KeptSample]) -> tuple[Shard, pa.Table]:
         """Write one shard and its index, and return both."""
         path = self.folder / "shard.tar"
         with TarWriter(path) as writer:
             for sample in samples:
-                writer.add_bytes(_read_sample(self.tars[sample.part], sample))
+                writer.add_bytes(_read_sample(self.source.tars[sample.part], sample))
             tar = writer.close()
         index = self._index(split, samples)
         index_bytes = records.encode(index)
@@ -204,15 +266,35 @@ class _GroupWriter:
             index_sha256=records.sha256(index_bytes),
             group=self.group,
         )
-        _create_or_replace(self.store, shard.key, path, shard.sha256)
-        _create_or_replace(self.store, shard.index, index_bytes, shard.index_sha256)
+        self._put(shard.key, path, shard.sha256)
+        self._put(shard.index, index_bytes, shard.index_sha256)
         about = {"shard": shard.key, "samples": shard.samples, "size": shard.size, "sha256": shard.sha256}
         _log.info("%s: written, %d samples, %d bytes", shard.key, shard.samples, shard.size, extra=about)
         return shard, index
 
+    def _put(self, key: str, payload: bytes | Path, sha256: str) -> None:
+        """Create an object of the group, or replace it where it is damaged, or no version names it.
+
+        Raises OtherBytes where a version names other bytes under this key: another release of a library wrote them.
+        """
+        if not self.again:
+            try:
+                self.store.create(key, payload)
+                return
+            except AlreadyExists:
+                if checksum(self.store, key) == sha256:
+                    return
+        if self._named.get(key, set()) - {sha256}:
+            raise OtherBytes(f"{self.store.url}/{key}: a version names other bytes")
+        put(self.store, key, payload, sha256=sha256)
+
+    @cached_property
+    def _named(self) -> Mapping[str, set[str]]:
+        return named_checksums(self.store, self.corpus, self.group)
+
     def _index(self, split: str, samples: Sequence[_KeptSample]) -> pa.Table:
         """The records of a shard's samples in its order, with their byte ranges in its tar, which has no gaps."""
-        index = self.records.take(pa.array([sample.row for sample in samples], pa.int64()))
+        index = self.source.records.take(pa.array([sample.row for sample in samples], pa.int64()))
         old_starts = np.array([sample.start for sample in samples], np.int64)
         stops = np.cumsum(np.array([sample.stop for sample in samples], np.int64) - old_starts)
         starts = np.concatenate([stops[:1] * 0, stops[:-1]])
@@ -222,7 +304,7 @@ class _GroupWriter:
         index = index.append_column("stop", pa.array(stops, pa.int64()))
         index = index.append_column("members", members)
         index = index.append_column("split", pa.array([split] * len(samples), pa.string()))
-        part_digests = [self.parts[sample.part].digest for sample in samples]
+        part_digests = [self.source.parts[sample.part].digest for sample in samples]
         return index.append_column("part", pa.array(part_digests, pa.string()))
 
 
@@ -235,7 +317,7 @@ def _read_sample(tar: FileIO, sample: _KeptSample) -> bytes:
         if not more:
             raise CorruptShard(
                 f"sample {sample.key!r}: its record says that it ends at byte {sample.stop} of its part, which ends "
-                "before; run `stoker verify`, delete the part and ingest again"
+                "before; both have their checksums, so that this is a bug"
             )
         payload += more
     return payload
@@ -250,47 +332,3 @@ def _shift_offsets(members: pa.ListArray, by: "np.typing.NDArray[np.int64]") -> 
     columns = [flat.field("extension"), offsets, flat.field("size")]
     structs = pa.StructArray.from_arrays(columns, fields=list(records.MEMBERS.value_type))
     return pa.ListArray.from_arrays(ends, structs, type=records.MEMBERS)
-
-
-def _create_or_replace(store: Store, key: str, payload: bytes | Path, sha256: str) -> None:
-    """Create an object of a group that has no marker yet; replace an existing one that differs.
-
-    An object differs only if another version of a library wrote it and its run was killed before it wrote the group's
-    marker. No manifest names it then.
-    """
-    try:
-        store.create(key, payload)
-    except AlreadyExists:
-        if hashlib.sha256(store.read(key)).hexdigest() != sha256:
-            store.write(key, payload)
-
-
-def _licences(index: pa.Table) -> Counter[str]:
-    if "licence" not in index.column_names:
-        return Counter({UNKNOWN_LICENCE: index.num_rows})
-    return Counter(str(licence or UNKNOWN_LICENCE) for licence in index["licence"].to_pylist())
-
-
-def _to_json(packed: Packed) -> bytes:
-    content = {
-        "schema": _FORMAT,
-        "group": packed.group,
-        "shards": [asdict(shard) for shard in packed.shards],
-        "statistics": packed.statistics,
-        "licences": packed.licences,
-    }
-    return json.dumps(content, sort_keys=True).encode()
-
-
-def _find_packed(store: Store, key: str, group: str) -> Packed | None:
-    """The group's shards from its marker, None if there is none. Raises CorruptShard if it cannot be read."""
-    try:
-        payload = store.read(key)
-    except NotFound:
-        return None
-    try:
-        content = json.loads(payload)
-        shards = tuple(Shard(**shard) for shard in content["shards"])
-        return Packed(group, shards, content["statistics"], content["licences"], skipped=True)
-    except (ValueError, TypeError, KeyError) as error:
-        raise CorruptShard(f"{store.url}/{key}: not a group's marker ({error}); delete it and run again") from error

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from stoker import __version__
 from stoker.pipelines.errors import RecipeError
@@ -15,18 +16,23 @@ from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.curate import Curation, curate
+from stoker.pipelines.stages.group import DamagedObjects, Packed
 from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, never_stop, no_progress, plan
-from stoker.pipelines.stages.pack import Packed, pack
-from stoker.storage.errors import AlreadyExists, StorageUnavailable
+from stoker.pipelines.stages.pack import pack
+from stoker.pipelines.stages.raw_part import DamagedParts, heal
+from stoker.storage.errors import AlreadyExists, CorruptShard, StorageUnavailable
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.manifest import publish as put
+from stoker.storage.versions.proof import claims, find_damaged
 from stoker.storage.versions.work import ingest_lease
 
+R = TypeVar("R")
 _log = logging.getLogger(__name__)
 
+_MAX_ROUNDS = 6  # of the stages: each heals what the one before it met
 _MAX_ATTEMPTS = 100  # version numbers that other writers may take before this one gives up
 
 
@@ -44,16 +50,19 @@ def publish(
     """Publish the shards as a new version, unless the newest version has the same content and recipe.
 
     Two publishers at once get consecutive versions, or the same one if their content is the same. Raises RecipeError,
-    and publishes nothing, if too much was rejected or no sample is left.
+    and publishes nothing, if too much was rejected or no sample is left; DamagedParts and DamagedObjects if what the
+    version would name is not all there, see ``healed``.
     """
     check_limits(recipe, parts, packed)
     shards = tuple(shard for group in packed for shard in group.shards)
+    _prove(recipe, parts, shards, curation, store)
     content = content_of(shards, parts, curation)
     for _ in range(_MAX_ATTEMPTS):
         newest = max(catalog.versions(store, recipe.corpus), default=None)
         if newest is not None:
-            latest = load_manifest(store, recipe.corpus, newest)
-            if (latest.content, latest.recipe_digest) == (content, recipe.digest):
+            latest = _readable(store, recipe.corpus, newest)
+            # Its shards too: one that was lost may have been packed again under another name.
+            if latest and (latest.content, latest.recipe_digest, latest.shards) == (content, recipe.digest, shards):
                 _log.info("%s holds all this; no version is published", latest.reference)
                 return Published(latest, new=False)
         manifest = Manifest(
@@ -80,6 +89,53 @@ def publish(
         _log.info("%s: published, %d samples", manifest.reference, manifest.samples, extra=about)
         return Published(manifest, new=True)
     raise StorageUnavailable(f"{store.url}/{recipe.corpus}: {_MAX_ATTEMPTS} other writers came first; try again")
+
+
+def healed(recipe: Recipe, store: Store, run: Callable[[frozenset[str]], R]) -> R:
+    """What a run of the stages returns; as long as it meets damage, that is healed and it runs again.
+
+    ``run`` is called with the keys of damaged objects of groups, for ``pack``. A raw part whose marker is wrong gets
+    another one; one whose bytes are damaged is made again from shards, or loses its marker, so that its partition is
+    read again. Raises DamagedParts or DamagedObjects where this does not end.
+    """
+    damaged: frozenset[str] = frozenset()
+    for rounds_left in reversed(range(_MAX_ROUNDS)):
+        try:
+            return run(damaged)
+        except DamagedParts as error:
+            if not rounds_left:
+                raise
+            _log.warning("%s; it is healed", error)
+            for part in error.parts:
+                heal(store, recipe.corpus, part.digest, part.partition)
+        except DamagedObjects as error:
+            if not rounds_left:
+                raise
+            _log.warning("%s; they are packed again", error)
+            damaged |= error.keys
+    raise AssertionError("the last round returns or raises")
+
+
+def _prove(recipe: Recipe, parts: Sequence[Part], shards: Sequence[Shard], curation: Curation, store: Store) -> None:
+    """Raise DamagedParts or DamagedObjects if what a manifest would name is not all there."""
+    damaged = find_damaged(store, recipe.corpus, claims(parts, shards, curation.decisions))
+    if not damaged:
+        return
+    more = f" (and {len(damaged) - 1} more objects)" if len(damaged) > 1 else ""
+    key, problem = next(iter(damaged.items()))
+    message = f"{store.url}/{key}: {problem}{more}"
+    if of_parts := [part for part in parts if part.tar in damaged or part.records in damaged]:
+        raise DamagedParts(message, of_parts)
+    raise DamagedObjects(message, damaged)
+
+
+def _readable(store: Store, corpus: str, version: int) -> Manifest | None:
+    """A version's manifest; None if it is damaged: the next version does not depend on it."""
+    try:
+        return load_manifest(store, corpus, version)
+    except CorruptShard as error:
+        _log.warning("%s", error)
+        return None
 
 
 def content_of(shards: Sequence[Shard], parts: Sequence[Part], curation: Curation) -> str:
@@ -141,14 +197,19 @@ def ingest(
     StorageError.
     """
     with ingest_lease(store, recipe.corpus):
-        parts = [
-            ingest_partition(recipe, partition, store, context, stop=stop, progress=progress).part
-            for partition in plan(recipe, context)
-        ]
-        curation = curate(recipe, parts, store)
-        packed = []
-        for group in curation.groups:
-            if stop():
-                raise IngestStopped("stopped before packing was done; the same command resumes")
-            packed.append(pack(recipe, group, curation.decisions.key, store, context.scratch))
-        return publish(recipe, parts, curation, packed, store)
+        partitions = plan(recipe, context)
+
+        def run(damaged: frozenset[str]) -> Published:
+            parts = [
+                ingest_partition(recipe, partition, store, context, stop=stop, progress=progress).part
+                for partition in partitions
+            ]
+            curation = curate(recipe, parts, store)
+            packed = []
+            for group, decisions in zip(curation.groups, curation.by_group, strict=True):
+                if stop():
+                    raise IngestStopped("stopped before packing was done; the same command resumes")
+                packed.append(pack(recipe, group, decisions, store, context.scratch, damaged=damaged))
+            return publish(recipe, parts, curation, packed, store)
+
+        return healed(recipe, store, run)

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.storage.shards import records
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Part
+from stoker.storage.versions.verified import verified_table
 
 _SEARCHED = ("key", "url", "line", "page_url", "sha256", "content_sha256")
 _HIDDEN = ("start", "stop", "members", "minhash", "image_hash")  # columns that mean nothing to a person
@@ -66,12 +66,12 @@ def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 10
     """
     drops = {
         (decision["part"], decision["key"]): decision
-        for decision in records.decode(store.read(manifest.decisions.key)).to_pylist()
+        for decision in verified_table(store, manifest.decisions.key, sha256=manifest.decisions.sha256).to_pylist()
         if decision["action"] == "drop"
     }
     lineages: list[Lineage] = []
     for part in manifest.parts:
-        for record in _matches(records.decode(store.read(part.records)), text):
+        for record in _matches(verified_table(store, part.records, sha256=part.records_sha256), text):
             drop = drops.get((part.digest, record["key"]))
             lineages.append(_lineage(store, manifest, part, record, drop))
             if len(lineages) >= most:
@@ -121,7 +121,7 @@ def _lineage(
 def _find_shard(store: Store, manifest: Manifest, part: Part, key: str) -> tuple[str, str]:
     """The split and the tar of a kept sample, from the shards' indexes; two empty strings if none holds it."""
     for shard in manifest.shards:
-        index = records.decode(store.read(shard.index), columns=["key", "part"])
+        index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=["key", "part"])
         if pc.any(pc.and_(pc.equal(index["key"], key), pc.equal(index["part"], part.digest))).as_py():
             return shard.split, shard.key
     return "", ""

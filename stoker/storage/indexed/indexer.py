@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,9 @@ from stoker.storage.statistics.summary import summarise
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import TAR, Shard
+from stoker.storage.versions.verified import put, verified_table
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of indexes; raise it when the index of the same tar changes
 
@@ -125,7 +129,7 @@ class Indexer:
         digest = prefixed_digest(tar.shard.group)
         prefixed = _load(self.to, self.corpus, digest)
         if prefixed is None:
-            table = records.decode(self.to.read(tar.shard.index))
+            table = verified_table(self.to, tar.shard.index, sha256=tar.shard.index_sha256)
             keys = [f"{tar_name(tar.shard.key)}/{key}" for key in table["key"].to_pylist()]
             table = table.set_column(0, "key", pa.array(keys, pa.string()))
             prefixed = _save(self.to, self.corpus, replace(tar, shard=replace(tar.shard, group=digest)), table)
@@ -190,12 +194,13 @@ def are_unique(tars: Sequence[IndexedTar], to: Store) -> bool:
 
 
 def _keys(tar: IndexedTar, to: Store) -> list[str]:
-    keys: list[str] = records.decode(to.read(tar.shard.index), columns=["key"])["key"].to_pylist()
+    index = verified_table(to, tar.shard.index, sha256=tar.shard.index_sha256, columns=["key"])
+    keys: list[str] = index["key"].to_pylist()
     return keys
 
 
 def _load(to: Store, corpus: str, digest: str) -> IndexedTar | None:
-    """A tar that was indexed before, from its marker; None if there is none."""
+    """A tar that was indexed before, from its marker; None if there is none, or it or the index is damaged."""
     key = layout.group(corpus, digest)
     try:
         payload = to.read(key)
@@ -204,7 +209,9 @@ def _load(to: Store, corpus: str, digest: str) -> IndexedTar | None:
     try:
         return IndexedTar.from_json(json.loads(payload))
     except (ValueError, TypeError, KeyError) as error:
-        raise CorruptShard(f"{to.url}/{key}: not a tar's marker ({error}); delete it and run again") from error
+        _log.warning("%s/%s: not a tar's marker (%s); the tar is read again", to.url, key, error)
+        to.delete(key)
+        return None
 
 
 def _save(to: Store, corpus: str, tar: IndexedTar, table: pa.Table) -> IndexedTar:
@@ -212,11 +219,7 @@ def _save(to: Store, corpus: str, tar: IndexedTar, table: pa.Table) -> IndexedTa
     payload = records.encode(table)
     sha256 = records.sha256(payload)
     key = layout.index(corpus, tar.shard.group, tar.shard.split, 0)
-    try:
-        to.create(key, payload)
-    except AlreadyExists:  # from a run that died before its marker, perhaps with another version of pyarrow
-        if records.sha256(to.read(key)) != sha256:
-            to.write(key, payload)
+    put(to, key, payload, sha256=sha256)
     saved = replace(tar, shard=replace(tar.shard, index=key, index_size=len(payload), index_sha256=sha256))
     with suppress(AlreadyExists):  # another run indexed the same tar at the same time
         marker = json.dumps(saved.to_json(), sort_keys=True)

@@ -1,5 +1,6 @@
 """A store in memory, for tests and examples; it ends with its process."""
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ class MemoryStore(DeprecatedNames):
         check_prefix(prefix)
         with self._lock:
             listed = [
-                StoredObject(key, len(payload), modified=self._modified[key])
+                StoredObject(key, len(payload), _change_token(payload), self._modified[key])
                 for key, payload in self._objects.items()
                 if key.startswith(prefix)
             ]
@@ -120,3 +121,8 @@ class MemoryStore(DeprecatedNames):
         if payload is None:
             raise NotFound(f"{self.url}{key}: no such object")
         return payload
+
+
+def _change_token(payload: bytes) -> str:
+    """What S3 calls an entity tag."""
+    return hashlib.md5(payload, usedforsecurity=False).hexdigest()

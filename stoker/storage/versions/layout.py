@@ -10,6 +10,7 @@
     <corpus>/shards/<digest>/train-00000.parquet    its index
     <corpus>/shards/<digest>/group.json             written last: the group is complete
     <corpus>/versions/00000007.json                 a manifest: the version exists
+    <corpus>/proofs.parquet                         when the newest version's objects were last proven, by change token
     <corpus>/runs/<run>/...                         training runs
     <corpus>/work/ingest-<random>.json              lease of a running ingest (or gc)
 """
@@ -104,6 +105,11 @@ def version_of(key: str) -> int | None:
     if not name.endswith(".json") or len(digits) < _VERSION or not (digits.isascii() and digits.isdigit()):
         return None
     return int(digits)
+
+
+def proofs(corpus: str) -> str:
+    """What an ingest remembers of the objects that it proved: no version depends on it."""
+    return f"{corpus}/proofs.parquet"
 
 
 def runs(corpus: str) -> str:

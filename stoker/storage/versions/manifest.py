@@ -1,6 +1,7 @@
 """The manifest of a version: its shards, what they were made of, and their checksums."""
 
 import dataclasses
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from stoker.storage.versions.document import Document
 SCHEMA = 2  # the newest that is read; written only for external tars, so that older versions of Stoker read all others
 _PLAIN = 1  # of manifests whose tars are in the corpus's own store
 TAR = ".tar"
+CHECKSUM = "checksum"  # field: SHA-256 of the canonical JSON without it; older manifests have none
+_REMEDY = "restore it from a copy, or ingest again: that publishes the next version, which does not need this one"
 _SHOWN_SPLITS, _SHOWN_NAME = 6, 40  # splits, and characters of their names, in a repr
 
 
@@ -220,7 +223,7 @@ def publish(store: Store, manifest: Manifest) -> None:
     """Publish a version: write its manifest. Raises AlreadyExists if its number is taken; that version stays."""
     key = layout.version(manifest.corpus, manifest.version)
     try:
-        store.create(key, _encode(manifest))
+        store.create(key, encode(manifest))
     except AlreadyExists as error:
         raise AlreadyExists(f"{store.url}: {manifest.reference} is published and is never overwritten") from error
 
@@ -249,18 +252,24 @@ def load_manifest(store: Store, corpus: str, version: int | None = None) -> Mani
         number = max(catalog.versions(store, name), default=None)
         if number is None:
             raise NotFound(catalog.missing(store, name))
-    key = layout.version(name, number)
     try:
-        payload = store.read(key)
+        return _load(store, layout.version(name, number), name, number)
     except NotFound:
         raise NotFound(catalog.missing(store, name, number)) from None
+
+
+def _load(store: Store, key: str, corpus: str, version: int) -> Manifest:
+    """The manifest in an object. Raises NotFound, CorruptShard, StorageRefused."""
     where = f"{store.url}/{key}"
     try:
-        content = json.loads(payload)
+        content = json.loads(store.read(key))
+        damaged = isinstance(content, dict) and _is_damaged(content)
     except (ValueError, RecursionError) as error:
-        raise CorruptShard(f"{where}: not JSON ({error}); restore it from a copy, or publish again") from error
+        raise CorruptShard(f"{where}: not JSON ({error}); {_REMEDY}") from error
+    if damaged:
+        raise CorruptShard(f"{where}: it differs from its own checksum; {_REMEDY}")
     manifest = Manifest.from_json(content, where)
-    if (manifest.corpus, manifest.version) != (name, number):
+    if (manifest.corpus, manifest.version) != (corpus, version):
         raise CorruptShard(f"{where}: holds {manifest.reference}; was it copied or renamed?")
     return manifest
 
@@ -274,11 +283,30 @@ def _check_tars(manifest: Manifest, where: str) -> None:
         raise CorruptShard(f"{where}: names {other[:100]!r} in {manifest.tars}; expected names that end with {TAR}")
 
 
-def _encode(manifest: Manifest) -> bytes:
-    text = json.dumps(
-        manifest.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=str
-    )
-    return text.encode("utf-8", "backslashreplace") + b"\n"
+def encode(manifest: Manifest) -> bytes:
+    """The object of a manifest: one line of canonical JSON, with a checksum of itself."""
+    content = json.loads(_canonical(manifest.to_json()))  # as a reader finds it
+    return _canonical(content | {CHECKSUM: _checksum(content)}) + b"\n"
+
+
+def _is_damaged(content: Mapping[str, Any]) -> bool:  # Any: JSON values
+    """Whether a manifest's JSON differs from the checksum in it; one without a checksum does not."""
+    if CHECKSUM not in content:
+        return False
+    rest = {name: value for name, value in content.items() if name != CHECKSUM}
+    schema = content.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:  # its checksum may be counted otherwise, or just this is damaged
+        return any(content[CHECKSUM] == _checksum(rest | {"schema": known}) for known in (_PLAIN, SCHEMA))
+    return bool(content[CHECKSUM] != _checksum(rest))
+
+
+def _checksum(content: object) -> str:
+    return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def _canonical(content: object) -> bytes:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=str)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _shard(document: Document) -> Shard:

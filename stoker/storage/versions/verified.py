@@ -1,24 +1,28 @@
-"""Objects of a store as memory-mapped bytes that were compared with their checksum.
+"""Objects of a store read and written by their checksum: whole, as a table, or as memory-mapped bytes.
 
-An object that is a file here is mapped where it lies; another is downloaded to an unnamed temporary file. One that
-differs from its checksum is read once more before it is called corrupt: bytes may be altered or cut off on the way.
-Price: the whole object is read and hashed, also for a few bytes of it.
+To be mapped, an object that is a file here stays where it lies; another is downloaded to an unnamed temporary file.
+One that differs from its checksum is read once more before it is called corrupt: bytes may be altered or cut off on
+the way. Price: the whole object is read and hashed, also for a few bytes of it.
 """
 
 import hashlib
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, TypeVar
 
-from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
+import pyarrow as pa
+
+from stoker.storage.errors import AlreadyExists, CorruptObject, CorruptShard, NotFound, StorageRefused
+from stoker.storage.shards import records
 from stoker.storage.shards.mapped import map_file
-from stoker.storage.stores.store import Store
+from stoker.storage.stores.store import Payload, Store
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _CHUNK = 2**20  # bytes hashed at a time
+REMEDY = "`stoker verify --repair` of its version heals it, or says what does"
 
 
 def second_read(read: Callable[[], T]) -> T:
@@ -33,7 +37,7 @@ def second_read(read: Callable[[], T]) -> T:
 def verified_view(store: Store, key: str, *, sha256: str, size: int) -> memoryview:
     """The bytes of an object, mapped as long as the view is held.
 
-    Raises CorruptShard where they differ from the checksum; StorageError.
+    Raises CorruptObject where they differ from the checksum; StorageError.
     """
     return second_read(lambda: _view(store, key, sha256, size))
 
@@ -63,7 +67,7 @@ def _view(store: Store, key: str, sha256: str, size: int) -> memoryview:
 
 
 def verified_bytes(store: Store, key: str, *, sha256: str) -> bytes:
-    """The bytes of a small object. Raises CorruptShard where they differ from the checksum; StorageError."""
+    """The bytes of a small object. Raises CorruptObject where they differ from the checksum; StorageError."""
 
     def read() -> bytes:
         payload = store.read(key)
@@ -73,12 +77,40 @@ def verified_bytes(store: Store, key: str, *, sha256: str) -> bytes:
     return second_read(read)
 
 
+def verified_table(store: Store, key: str, *, sha256: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a Parquet object; only those of ``columns`` that it has, if given.
+
+    Raises CorruptObject where its bytes differ from the checksum, or are no Parquet; StorageError.
+    """
+    payload = verified_bytes(store, key, sha256=sha256)
+    try:
+        return records.decode(payload, columns=columns)
+    except CorruptShard as error:
+        raise CorruptObject(f"{store.url}/{key}: {error}; {REMEDY}", key) from error
+
+
+def checksum(store: Store, key: str) -> str:
+    """The SHA-256 of an object, read a megabyte at a time. Raises NotFound."""
+    digest = hashlib.sha256()
+    for chunk in store.iter_bytes(key):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def put(store: Store, key: str, payload: Payload, *, sha256: str) -> None:
+    """Create an object of known bytes, or put it in the place of one that differs from them."""
+    try:
+        store.create(key, payload)
+    except AlreadyExists:
+        if checksum(store, key) != sha256:
+            store.write(key, payload)
+
+
 def check(store: Store, key: str, actual: str, sha256: str) -> None:
-    """Raise CorruptShard if the SHA-256 of an object is not that of the manifest."""
+    """Raise CorruptObject if the SHA-256 of an object is not that of the manifest."""
     if actual != sha256:
-        raise CorruptShard(
-            f"{store.url}/{key}: sha256 {actual[:12]}, but the manifest says {sha256[:12]}; run `stoker verify`, then "
-            "ingest the corpus again"
+        raise CorruptObject(
+            f"{store.url}/{key}: sha256 {actual[:12]}, but the manifest says {sha256[:12]}; {REMEDY}", key
         )
 
 

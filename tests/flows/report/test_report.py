@@ -18,6 +18,7 @@ from stoker.flows.report.report import Report, report
 from stoker.flows.report.samples import SampleReader
 from stoker.pipelines.rejected import REASONS
 from stoker.storage import open_store
+from stoker.storage.shards import records
 from stoker.storage.statistics.numbers import Quantiles
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions.manifest import Manifest, load_manifest
@@ -161,7 +162,12 @@ def test_the_same_samples_in_other_shards_are_not_told_to_have_the_same_records(
     store: MemoryStore, manifest: Manifest
 ) -> None:
     assert "byte for byte, in the same splits" in difference(manifest, manifest, store).sameness
-    shards = (replace(manifest.shards[0], index_sha256="0" * 64), *manifest.shards[1:])  # an index with other captions
+    first = manifest.shards[0]
+    rows = [row | {"caption": "another"} for row in records.decode(store.read(first.index)).to_pylist()]
+    payload = records.encode(rows)
+    store.write("shapes/other.parquet", payload)
+    first = replace(first, index="shapes/other.parquet", index_sha256=records.sha256(payload))
+    shards = (first, *manifest.shards[1:])
     changed = difference(manifest, replace(manifest, shards=shards), store)
     assert changed.identical
     assert "(captions, licences and the like)" in changed.sameness
@@ -187,10 +193,9 @@ def test_other_content_splits_and_labels_under_the_same_key_are_told(tmp_path: P
     newer = replace(
         older, version=2, shards=tuple(replace(shard, index_sha256="other" + shard.index) for shard in older.shards)
     )
-    plain = SampleReader(store)
 
     def read(shard: Shard):  # type: ignore[no-untyped-def]
-        table = plain.index(shard)
+        table = records.decode(store.read(shard.index))
         if not shard.index_sha256.startswith("other"):
             return table
         rows = table.to_pylist()

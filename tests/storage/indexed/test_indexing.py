@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from stoker.storage.shards import records
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.s3 import S3Store
-from stoker.storage.stores.store import Store
+from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
@@ -48,12 +49,17 @@ class OtherStore(MemoryStore):
 
     url = "s3://laion/tars"
 
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Without change tokens, as of a server that has none."""
+        return (StoredObject(stored.key, stored.size) for stored in super().list(prefix))
+
 
 def test_a_manifest_of_an_indexed_corpus_is_this_but_for_what_parquet_writers_decide() -> None:
     store, there = MemoryStore(), OtherStore()
     there.write("train/000.tar", tar(numbered(0, 3), tarfile.USTAR_FORMAT))
     assert index(Tars(there, tuple(there.list())), store, "theirs") is not None
     content = json.loads(store.read(layout.version("theirs", 1)))
+    del content["checksum"]
     content |= {"created_at": "varies", "stoker": "varies"}
     content["shards"][0] |= {"index_sha256": "depends on pyarrow", "index_size": 0}
     content["decisions"] |= {"key": "depends on pyarrow", "sha256": "depends on pyarrow", "size": 0}

@@ -190,7 +190,7 @@ def test_after_a_death_at_any_write_only_what_versions_need_is_left_and_the_byte
         store.left = 10**9
         manifests = [load_manifest(store, "words", number) for number in catalog.versions(store, "words")]
         clear(store, "words")
-        assert {one.key for one in store.list()} == reachable(store, *manifests)
+        assert {one.key for one in store.list()} - {layout.proofs("words")} == reachable(store, *manifests)
         assert verify(store, first).problems == ()
         second = run(recipe(MORE), store, tmp_path)
         assert shas(first) == shas(expected[0])
@@ -266,6 +266,7 @@ def test_a_version_of_another_corpus_protects_what_it_was_made_of() -> None:
     store = MemoryStore()
     manifest = make_version(store)
     content = json.loads(store.read(layout.version(CORPUS, 1)))
+    del content["checksum"]
     own = {one.key for one in store.list()} - {layout.version(CORPUS, 1)}
     for tars in (None, f"{store.url}/{CORPUS}"):
         store.delete(layout.version(CORPUS, 1))
@@ -285,6 +286,7 @@ def test_a_manifest_that_cannot_be_read_stops_all(change: dict[str, object], err
     store = MemoryStore()
     make_version(store)
     content = json.loads(store.read(layout.version(CORPUS, 1)))
+    del content["checksum"]
     store.write(layout.version("other", 1), json.dumps(content | {"corpus": "other"} | change).encode())
     with pytest.raises(error, match=r"other/versions/00000001\.json"):
         clear(store)

@@ -171,7 +171,7 @@ def test_nothing_damaged_is_handed_out(store: Store, altered: str) -> None:
     store.write(key, payload)
     digits = stoker.version(store, "digits@1")
     assert digits["s-000"].key == "s-000"
-    with pytest.raises(CorruptShard, match=r"sha256 .*, but the manifest says .*; run `stoker verify`"):
+    with pytest.raises(CorruptShard, match=r"sha256 .*, but the manifest says .*; `stoker verify --repair`"):
         digits["s-006"]
     keys: list[str] = []
     with pytest.raises(CorruptShard):

@@ -1,0 +1,187 @@
+"""Raw parts: their markers, and what is done when one is damaged.
+
+All that a marker says is compared with the names and the bytes of the two objects that it names: as far as names go
+when it is read, in full when its records are (``kept_records``). Where it says more than these hold, it has a checksum.
+A damaged marker is made again from these objects. A part whose bytes are damaged is read from the source again.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stoker.pipelines.partition import digest as digest_of
+from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
+from stoker.storage.shards import records
+from stoker.storage.shards.shard import Member, iter_sample_members
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import catalog, layout
+from stoker.storage.versions.manifest import Part, load_manifest
+from stoker.storage.versions.verified import checksum, verified_bytes, verified_table, verified_view
+
+_log = logging.getLogger(__name__)
+
+_MARKER_FORMAT = 1
+_CHECKSUM = "checksum"  # SHA-256 of the marker's content without it
+
+
+class DamagedParts(CorruptShard):
+    """Raw parts whose bytes are not what their markers say. The next ingest of their partitions heals them."""
+
+    def __init__(self, message: str, parts: Sequence[Part]) -> None:
+        super().__init__(message)
+        self.parts = tuple(parts)
+
+    def __reduce__(self) -> tuple[type["DamagedParts"], tuple[str, tuple[Part, ...]]]:
+        return type(self), (str(self), self.parts)  # raised in workers
+
+    @classmethod
+    def joined(cls, errors: "Sequence[DamagedParts]") -> "DamagedParts":
+        """All parts of several errors, with the message of the first."""
+        parts = {part.digest: part for error in errors for part in error.parts}
+        more = f" (and {len(parts) - 1} more parts)" if len(parts) > 1 else ""
+        return cls(f"{errors[0]}{more}", list(parts.values()))
+
+
+def write_marker(store: Store, corpus: str, part: Part) -> None:
+    """Write the marker of a part, whose objects are there. Raises AlreadyExists, when another run was first."""
+    store.create(layout.raw_part(corpus, part.digest), _marker(part))
+
+
+def read_marker(store: Store, corpus: str, digest: str, partition: str) -> Part | None:
+    """The part with a digest, from its marker; None if there is none.
+
+    A damaged marker is made again from the part's objects, and removed where they do not allow that.
+    """
+    key = layout.raw_part(corpus, digest)
+    try:
+        payload = store.read(key)
+    except NotFound:
+        return None
+    try:
+        return _parse(payload, corpus, digest, partition)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        _log.warning("%s/%s: not the marker of partition %r (%s)", store.url, key, partition, error)
+        return heal(store, corpus, digest, partition)
+
+
+def kept_records(store: Store, part: Part) -> pa.Table:
+    """The records of a part's kept samples. Raises DamagedParts where they, or the part's counts, are not right."""
+    try:
+        table = verified_table(store, part.records, sha256=part.records_sha256)
+    except (CorruptObject, NotFound) as error:
+        raise DamagedParts(str(error), [part]) from error
+    reasons = Counter(table["reason"].to_pylist())
+    kept = reasons.pop(None, 0)
+    if (table.num_rows, kept, dict(reasons)) != (part.read, part.kept, dict(part.rejected)):
+        raise DamagedParts(
+            f"{store.url}/{part.records}: its {table.num_rows} rows are not what the part's marker counts", [part]
+        )
+    return table.filter(pc.is_null(table["reason"]))
+
+
+def heal(store: Store, corpus: str, digest: str, partition: str) -> Part | None:
+    """The part as its objects tell it, with a new marker; without its marker and None where one of them is damaged."""
+    key = layout.raw_part(corpus, digest)
+    part = _from_objects(store, corpus, digest, partition)
+    if part is None:
+        _log.warning("partition %r: its raw part %s is damaged; it is read again", partition, digest)
+        store.delete(key)
+        return None
+    part = _as_published(store, corpus, part)
+    store.write(key, _marker(part))
+    return part
+
+
+def _as_published(store: Store, corpus: str, part: Part) -> Part:
+    """The part as the newest version that has it says, which may count what its objects do not hold."""
+    for number in reversed(catalog.versions(store, corpus)):
+        with suppress(CorruptShard, NotFound):
+            for published in load_manifest(store, corpus, number).parts:
+                if replace(published, omitted={}) == part:
+                    return published
+    return part
+
+
+def _marker(part: Part) -> bytes:
+    content = {"schema": _MARKER_FORMAT} | part.to_json()
+    if part.omitted:  # otherwise it would not be read by earlier releases, which know no other fields
+        content[_CHECKSUM] = digest_of(content)
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def _parse(payload: bytes, corpus: str, digest: str, partition: str) -> Part:
+    """The part in a marker. Raises ValueError, TypeError, KeyError or AttributeError for what cannot be right."""
+    marker = json.loads(payload)
+    stated = marker.pop(_CHECKSUM, None)
+    if stated not in (None, digest_of(marker)):
+        raise ValueError("its checksum differs")
+    if marker.pop("schema") != _MARKER_FORMAT:
+        raise ValueError("of an unknown format")
+    part = Part(**marker)
+    texts = [getattr(part, field.name) for field in fields(part) if field.type is str]
+    counts = [part.tar_size, part.read, part.kept, *part.rejected.values(), *part.omitted.values()]
+    if not all(isinstance(text, str) for text in texts) or not all(type(count) is int for count in counts):
+        raise TypeError("a field has the wrong type")
+    names = (
+        digest,
+        partition,
+        layout.raw_tar(corpus, digest, part.tar_sha256),
+        layout.raw_records(corpus, digest, part.records_sha256),
+    )
+    if (part.digest, part.partition, part.tar, part.records) != names:
+        raise ValueError("it names other objects")
+    if min(counts) < 0 or part.read != part.kept + sum(part.rejected.values()):
+        raise ValueError("its counts are no sum")
+    return part
+
+
+def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Part | None:
+    """The part whose tar and records lie in its folder, undamaged and of one ingest; None if there is none."""
+    stored = {one.key: one.size for one in store.list(layout.raw_folder(corpus, digest))}
+    tars = {key: sha256 for key in stored if key.endswith(".tar") and (sha256 := _sha256(store, key))}
+    tars = {key: sha256 for key, sha256 in tars.items() if key == layout.raw_tar(corpus, digest, sha256)}
+    for key in (key for key in stored if key.endswith(".parquet")):
+        sha256 = _sha256(store, key)
+        if key != layout.raw_records(corpus, digest, sha256):
+            continue
+        table = records.decode(verified_bytes(store, key, sha256=sha256))
+        reasons = Counter(table["reason"].to_pylist())
+        kept = reasons.pop(None, 0)
+        for tar, tar_sha256 in tars.items():
+            if _fits(store, tar, tar_sha256, stored[tar], table):
+                return Part(
+                    partition=partition,
+                    digest=digest,
+                    tar=tar,
+                    tar_sha256=tar_sha256,
+                    tar_size=stored[tar],
+                    records=key,
+                    records_sha256=sha256,
+                    read=table.num_rows,
+                    kept=kept,
+                    rejected=dict(sorted(reasons.items())),
+                )
+    return None
+
+
+def _sha256(store: Store, key: str) -> str:
+    try:
+        return checksum(store, key)
+    except NotFound:  # removed since it was listed
+        return ""
+
+
+def _fits(store: Store, tar: str, sha256: str, size: int, table: pa.Table) -> bool:
+    """Whether the records say where the samples of a tar lie."""
+    rows = table.filter(pc.is_null(table["reason"])).select(["key", "members"]).to_pylist()
+    placed = [(row["key"], tuple(Member(**member) for member in row["members"])) for row in rows]
+    try:
+        return list(iter_sample_members(verified_view(store, tar, sha256=sha256, size=size))) == placed
+    except CorruptShard:
+        return False
