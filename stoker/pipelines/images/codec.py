@@ -16,7 +16,8 @@ from PIL import Image
 
 from stoker.pipelines.images.colour import Colour
 from stoker.pipelines.images.containers.frames import frames_of
-from stoker.pipelines.images.decoding import DecodedImage, Need, decode_image
+from stoker.pipelines.images.decoded import DecodedImage, Need
+from stoker.pipelines.images.decoding import decode_image
 from stoker.pipelines.images.formats import EXTENSIONS, without_junk
 from stoker.pipelines.images.opening import MAX_PIXELS as MAX_PIXELS
 from stoker.pipelines.images.opening import ImageHeader as ImageHeader

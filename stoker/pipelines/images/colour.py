@@ -104,7 +104,7 @@ def _strips(
 
 
 LARGE = 1 << 22  # pixels: larger images are converted in strips, reduced where fewer pixels are needed
-_STRIP = 1 << 20  # pixels
+_STRIP = 1 << 18  # pixels
 
 
 def _reduced(image: Image.Image, factor: int) -> Image.Image:

@@ -3,14 +3,14 @@
 The pixels are as stored: what uses them resizes first and turns upright last, when they are few.
 """
 
+import contextlib
+import pkgutil
 import threading
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
 from PIL import Image, Jpeg2KImagePlugin
 
-from stoker.pipelines.errors import DecoderUnavailable
 from stoker.pipelines.images.colour import (
     LARGE,
     SWAPS_SIDES,
@@ -24,10 +24,11 @@ from stoker.pipelines.images.colour import (
 from stoker.pipelines.images.containers.gif_canvas import load_on_canvas
 from stoker.pipelines.images.containers.iso_images import Crop
 from stoker.pipelines.images.containers.jpeg_xl import decode_jxl
+from stoker.pipelines.images.decoded import DecodedImage, Need, image_of
 from stoker.pipelines.images.faults import fault_of_strips, rejection_for
 from stoker.pipelines.images.formats import can_decode, extension_of, missing_library, without_junk
 from stoker.pipelines.images.jpeg import check_jpeg, decode_strictly
-from stoker.pipelines.images.memory import Memory, Pixels, decode_into, image_over, memory_for, memory_of
+from stoker.pipelines.images.memory import Memory, Pixels, decode_into, image_over, memory_for
 from stoker.pipelines.images.opening import (
     ImageHeader,
     OpenedImage,
@@ -36,134 +37,24 @@ from stoker.pipelines.images.opening import (
 )
 from stoker.pipelines.images.png import check_png, open_strict, rows_are_complete
 from stoker.pipelines.images.process import pool
-from stoker.pipelines.images.process.budget import ALWAYS, fault_of_size, is_for_process, jpeg_is_for_process
+from stoker.pipelines.images.process.budget import (
+    ALWAYS,
+    fault_of_size,
+    is_for_process,
+    jpeg_is_for_process,
+    rendering_is_for_process,
+)
 from stoker.pipelines.images.process.child import serve
 from stoker.pipelines.images.process.messages import Message, fields_of, message_of
-from stoker.pipelines.images.resize import Box
 from stoker.pipelines.rejected import Rejected
-
-# The least multiple of the final size at which a JPEG is decoded for it ("fast"), and the one where it holds many bits
-# a pixel, which means details that scaled decoding would blur. Measured: at least 47 dB from float Lanczos.
-_OVERSAMPLING, _OVERSAMPLING_OF_DETAILS = 2, 3
-_DETAILED = 1.0  # bits a pixel
-_REDUCED_TO = 8  # the multiple of the final size to which large images are reduced by means before they are resized
-_MAX_CACHED_PIXELS = 1 << 24  # larger images are not kept for the next step
-
-Decoding = Literal["fast", "exact"]
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """How many pixels the shorter (``of_longer``: the longer) side needs, and for what.
-
-    ``decoding``: they are to be resized to ``size``, "fast" or "exact"; None: so many are enough. ``size`` None: all.
-    """
-
-    size: int | None = None
-    decoding: Decoding | None = None
-    of_longer: bool = False
-
-    def scale_of_jpeg(self, width: int, height: int, *, detailed: bool) -> int:
-        """The greatest n of 8, 4, 2 and 1 for which 1/n of the size is enough of a JPEG."""
-        times = 1 if self.decoding is None else _OVERSAMPLING_OF_DETAILS if detailed else _OVERSAMPLING
-        enough = 1.0 if self.decoding == "exact" else self._ratio(width, height) / times
-        return next((n for n in (8, 4, 2) if enough >= n), 1)
-
-    def factor_of_means(self, width: int, height: int) -> int:
-        """By how much a large image may be reduced by means of squares of pixels."""
-        ratio = self._ratio(width, height)
-        return max(1, int(ratio if self.decoding is None else ratio / _REDUCED_TO))
-
-    def is_all(self, width: int, height: int) -> bool:
-        """Whether a large image is needed at its full size."""
-        return width * height > LARGE and self.factor_of_means(width, height) == 1
-
-    def _ratio(self, width: int, height: int) -> float:
-        """How many times the pixels that are needed there are."""
-        return (max if self.of_longer else min)(width, height) / self.size if self.size else 1.0
-
-
-_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DecodedImage:
-    """A decoded image, perhaps at 1/``scale`` of its size, in its stored orientation.
-
-    ``width`` and ``height`` are those of the whole image upright. ``transpose`` makes it upright.
-    """
-
-    source: Pixels | Image.Image
-    header: ImageHeader
-    width: int
-    height: int
-    scale: int
-    transpose: Image.Transpose | None
-    has_profile: bool = False  # its colours were converted by one
-
-    def pixels(self) -> Pixels:
-        """(height, width, 1 or 3), as stored."""
-        if isinstance(self.source, np.ndarray):
-            return self.source
-        pixels = np.asarray(self.source)
-        return pixels[:, :, None] if pixels.ndim == 2 else pixels
-
-    def image(self) -> Image.Image:
-        """The image upright, in mode RGB or L, without metadata."""
-        image = image_of(self.source) if isinstance(self.source, np.ndarray) else self.source
-        if self.transpose is not None:
-            image = image.transpose(self.transpose)
-        elif not self.is_large and self._lies_in(image):  # it may be decoded for the next step too
-            image = image.copy()
-        image.info = {}
-        return image
-
-    def _lies_in(self, image: Image.Image) -> bool:
-        """Whether what is drawn on the image changes this one."""
-        return image is self.source or (isinstance(self.source, np.ndarray) and memory_of(self.source) is not None)
-
-    def stored_box(self, box: Box) -> Box:
-        """Where a box of the whole upright image lies in ``pixels``."""
-        left, top, width, height = box
-        right, bottom = self.width - left - width, self.height - top - height
-        left, top, width, height = {
-            None: (left, top, width, height),
-            Image.Transpose.FLIP_LEFT_RIGHT: (right, top, width, height),
-            Image.Transpose.ROTATE_180: (right, bottom, width, height),
-            Image.Transpose.FLIP_TOP_BOTTOM: (left, bottom, width, height),
-            Image.Transpose.TRANSPOSE: (top, left, height, width),
-            Image.Transpose.ROTATE_270: (top, right, height, width),
-            Image.Transpose.TRANSVERSE: (bottom, right, height, width),
-            Image.Transpose.ROTATE_90: (bottom, left, height, width),
-        }[self.transpose]
-        return left / self.scale, top / self.scale, width / self.scale, height / self.scale
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it is not kept for the next step."""
-        return self.width * self.height > _MAX_CACHED_PIXELS * self.scale**2
-
-    @property
-    def is_as_stored(self) -> bool:
-        """Whether it is upright and in sRGB as it is stored."""
-        return self.transpose is None and not self.has_profile
-
-    @property
-    def is_turned(self) -> bool:
-        """Whether width and height change places when it is made upright."""
-        return self.transpose in SWAPS_SIDES
-
-
-def image_of(pixels: Pixels) -> Image.Image:
-    """Pixels (height, width, 1, 3 or 4) as an image in mode L, RGB or CMYK."""
-    memory = memory_of(pixels)
-    if memory is not None:
-        return image_over(memory)
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, _MODES[pixels.shape[2]])
-
 
 # The image decoded last in this thread: several steps may decode the same bytes.
 _cache = threading.local()
+_memory_of_process: int | None = None  # bytes that an image may take here, if this is a decoder process
+
+
+class NeedsProcess(Exception):
+    """The image is to be decoded in a process of its own, where it may take more memory, and may crash the decoder."""
 
 
 def decode_image(payload: bytes, colour: Colour, *, need: Need, max_pixels: int) -> DecodedImage | Rejected:
@@ -171,6 +62,17 @@ def decode_image(payload: bytes, colour: Colour, *, need: Need, max_pixels: int)
 
     Raises DecoderUnavailable if they need a decoder process and none can be started.
     """
+    with contextlib.suppress(NeedsProcess):
+        return decode_here(payload, colour, need=need, max_pixels=max_pixels)
+    task = {"colour": colour, "need": [need.size, need.decoding, need.of_longer], "max_pixels": max_pixels}
+    message = call_in_process("stoker.pipelines.images.decoding:decode_task", task, payload)
+    fields = message if isinstance(message, Rejected) else fields_of(message)
+    decoded = fields if isinstance(fields, Rejected) else DecodedImage(**fields)
+    return _kept(decoded, payload, (colour, need, max_pixels))
+
+
+def decode_here(payload: bytes, colour: Colour, *, need: Need, max_pixels: int) -> DecodedImage | Rejected:
+    """The same if it can be decoded in this process. Raises NeedsProcess, in time, if it is not to be."""
     options = (colour, need, max_pixels)
     cached: tuple[bytes, object, DecodedImage] | None = getattr(_cache, "last", None)
     if cached is not None and cached[1] == options and cached[0] == payload:
@@ -178,48 +80,60 @@ def decode_image(payload: bytes, colour: Colour, *, need: Need, max_pixels: int)
     extension = extension_of(payload)
     if isinstance(extension, Rejected):
         return extension
-    decode = {"jpg": _decode_jpeg, "jxl": _decode_jxl}.get(extension, _decode_other)
     if extension in ALWAYS and _memory_of_process is None:
         if not can_decode(extension):
             return missing_library(extension)
-        decode = _decode_in_process
+        raise NeedsProcess
+    decode = {"jpg": _decode_jpeg, "jxl": _decode_jxl}.get(extension, _decode_other)
     try:
-        decoded = decode(without_junk(payload), colour, need, max_pixels)
-    except DecoderUnavailable:  # no fault of the image
+        return _kept(decode(without_junk(payload), colour, need, max_pixels), payload, options)
+    except NeedsProcess:
         raise
     except Exception as error:  # noqa: BLE001  # damaged files raise OSError, SyntaxError, ValueError, TypeError, ...
         return rejection_for(error, payload, extension)
+
+
+def _kept(decoded: DecodedImage | Rejected, payload: bytes, options: object) -> DecodedImage | Rejected:
+    """The same, kept for the next step if it is small."""
     if isinstance(decoded, DecodedImage) and not decoded.is_large:
         _cache.last = (payload, options, decoded)
     return decoded
 
 
-_memory_of_process: int | None = None  # bytes that an image may take here, if this is a decoder process
+def is_decoder_process() -> bool:
+    """Whether this process decodes for another one, so that images may take more memory."""
+    return _memory_of_process is not None
 
 
-def _decode_in_process(payload: bytes, colour: Colour, need: Need, max_pixels: int) -> DecodedImage | Rejected:
-    """The same from a decoder process, where the image may take more memory, and may crash the decoder."""
-    task = {"colour": colour, "need": [need.size, need.decoding, need.of_longer], "max_pixels": max_pixels}
-    message = pool.call(task, payload)
-    fields = message if isinstance(message, Rejected) else fields_of(message)
-    return fields if isinstance(fields, Rejected) else DecodedImage(**fields)
+def call_in_process(work: str, task: dict[str, Any], payload: bytes) -> pool.Result | Rejected:  # Any: JSON
+    """What the function ``work`` ("module:name", of a task and a payload) gives in a decoder process.
+
+    Raises DecoderUnavailable if none can be started.
+    """
+    return pool.call(task | {"work": work}, without_junk(payload))
+
+
+def decode_task(task: dict[str, Any], payload: bytes) -> Message:  # Any: JSON
+    """In a decoder process: the decoded image, for ``decode_image``."""
+    decoded = decode_image(payload, task["colour"], need=Need(*task["need"]), max_pixels=task["max_pixels"])
+    return message_of(decoded)
 
 
 def serve_decoding(*, cpu_s: int, memory: int) -> None:
-    """In a decoder process: decode what comes. See ``process.child.serve``."""
+    """In a decoder process: do what comes. See ``process.child.serve``."""
     global _memory_of_process
     _memory_of_process = memory
 
-    def decode(task: dict[str, Any], payload: bytes) -> Message:  # Any: JSON
-        need = Need(*task["need"])
+    def do(task: dict[str, Any], payload: bytes) -> Message:  # Any: JSON
         try:
-            decoded = decode_image(payload, task["colour"], need=need, max_pixels=task["max_pixels"])
-            _cache.last = None
-            return message_of(decoded)
+            message: Message = pkgutil.resolve_name(task["work"])(task, payload)
+            return message
         except MemoryError as error:
             return message_of(rejection_for(error, payload, ""))
+        finally:
+            _cache.last = None
 
-    serve(decode, cpu_s=cpu_s, memory=memory)
+    serve(do, cpu_s=cpu_s, memory=memory)
 
 
 def _decode_jpeg(payload: bytes, colour: Colour, need: Need, max_pixels: int) -> DecodedImage | Rejected:
@@ -228,19 +142,22 @@ def _decode_jpeg(payload: bytes, colour: Colour, need: Need, max_pixels: int) ->
         return jpeg
     if not jpeg.strict:
         return _decode_other(payload, colour, need, max_pixels)
-    detailed = len(jpeg.payload) * 8 > jpeg.width * jpeg.height * _DETAILED
-    scale = need.scale_of_jpeg(jpeg.width, jpeg.height, detailed=detailed)
+    scale = need.scale_of_jpeg(jpeg.width, jpeg.height, size=len(jpeg.payload))
     has_profile = needs_profile(jpeg.info.get("icc_profile"), jpeg.mode)
     memory = None
     is_all = scale == 1 and need.is_all(jpeg.width, jpeg.height)
     if colour == "rgb" and is_all and not (has_profile and jpeg.components == 1):
         memory = memory_for(jpeg.width, jpeg.height)
-    if _memory_of_process is None and jpeg_is_for_process(jpeg, scale, all_pixels=memory is not None):
-        return _decode_in_process(payload, colour, need, max_pixels)
+    if _memory_of_process is None and (
+        jpeg_is_for_process(jpeg, scale, all_pixels=memory is not None)
+        or (need.encoded and rendering_is_for_process(need.bytes_here(jpeg.width, jpeg.height, colour, scale=scale)))
+    ):
+        raise NeedsProcess
     # Grey is the luminance as stored, unless a colour profile gives it another meaning.
     pixels = decode_strictly(jpeg, grey=colour == "grey" and not has_profile, scale=scale, memory=memory)
     if pixels is None:
-        return _decode_other(payload, colour, need, max_pixels)
+        other = _decode_other(payload, colour, need, max_pixels)
+        return replace(other, jpeg=jpeg) if isinstance(other, DecodedImage) else other
     if isinstance(pixels, Rejected):
         return pixels
     source: Pixels | Image.Image = pixels
@@ -253,7 +170,8 @@ def _decode_jpeg(payload: bytes, colour: Colour, need: Need, max_pixels: int) ->
         source.info["icc_profile"] = jpeg.info.get("icc_profile")
         source = convert_colour(source, colour)
     header = ImageHeader("jpg", jpeg.width, jpeg.height, jpeg.mode)
-    return _decoded(source, header, (jpeg.width, jpeg.height), scale, transpose_in(jpeg.info), has_profile)
+    decoded = _decoded(source, header, (jpeg.width, jpeg.height), scale, transpose_in(jpeg.info), has_profile)
+    return replace(decoded, jpeg=jpeg)
 
 
 def _decode_jxl(payload: bytes, colour: Colour, need: Need, max_pixels: int) -> DecodedImage | Rejected:
@@ -287,16 +205,17 @@ def _decode_other(payload: bytes, colour: Colour, need: Need, max_pixels: int) -
     opened = open_image(payload, max_pixels=max_pixels)
     if isinstance(opened, Rejected):
         return opened
-    if _memory_of_process is None and is_for_process(opened):
-        return _decode_in_process(payload, colour, need, max_pixels)
+    width, height = opened.header.width, opened.header.height
+    if _memory_of_process is None and (
+        is_for_process(opened) or (need.encoded and rendering_is_for_process(need.bytes_here(width, height, colour)))
+    ):
+        raise NeedsProcess
     try:
-        memory = None
-        if colour == "rgb" and need.is_all(opened.header.width, opened.header.height):
-            memory = memory_for(opened.header.width, opened.header.height)
+        memory = memory_for(width, height) if colour == "rgb" and need.is_all(width, height) else None
         image, scale, lies_in_memory = _load(opened, need, memory)
         if isinstance(image, Rejected):
             return image
-        stored = image.size if scale == 1 else (opened.header.width, opened.header.height)
+        stored = image.size if scale == 1 else (width, height)
         if stored[0] * stored[1] > max_pixels:  # a first frame may be larger than its canvas
             return Rejected("too_many_pixels", f"{stored[0]}x{stored[1]}")
         transpose = exif_transpose(image)

@@ -18,7 +18,7 @@ def rejection_for(error: Exception, payload: bytes, extension: str, image: Image
         return Rejected("too_large", f"decoding takes more memory than it may: {message}")
     if "not identified" in message:  # Pillow's word for a width or height of 0
         return Rejected("corrupt", "no width or height")
-    if "truncat" in message.lower() or not is_complete(payload, extension) or _tiff_ends_early(image, payload):
+    if "truncat" in message.lower() or not is_complete(payload, extension):
         return Rejected("truncated", message)
     if extension == "tif" and ("unknown" in message or "not supported" in message):
         return Rejected("unsupported_format", message)
@@ -45,14 +45,3 @@ def fault_of_strips(image: Image.Image) -> Rejected | None:
 
 _PLANAR_CONFIGURATION = 284
 _RARE_COMPRESSIONS = ("webp", "jpeg2000", "lerc")  # most builds of libtiff lack them
-
-
-def _tiff_ends_early(image: Image.Image | None, payload: bytes) -> bool:
-    """Whether a TIFF's directory places pixels after the end of the data."""
-    tags = getattr(image, "tag_v2", {})
-    for offsets, sizes in ((273, 279), (324, 325)):  # of strips, of tiles
-        starts, counts = tags.get(offsets, ()), tags.get(sizes, ())
-        known = isinstance(starts, tuple) and isinstance(counts, tuple)
-        if known and any(start + count > len(payload) for start, count in zip(starts, counts, strict=False)):
-            return True
-    return False

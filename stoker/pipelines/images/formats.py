@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from stoker.pipelines.images.containers.iso_boxes import boxes_in, brands_of
+from stoker.pipelines.images.containers.tiff_directory import tiff_ends_early
 from stoker.pipelines.rejected import Rejected
 
 # The formats that are decoded, by the extension of their field. AVIF needs a Pillow that was built with it, HEIC and
@@ -139,6 +140,8 @@ def is_complete(payload: bytes, extension: str) -> bool:
         return _boxes_fit(payload)
     if extension == "jp2":
         return payload.endswith(b"\xff\xd9")
+    if extension == "tif":
+        return not tiff_ends_early(payload)
     return True
 
 

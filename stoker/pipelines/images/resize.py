@@ -16,7 +16,8 @@ from stoker.pipelines.images.memory import Pixels
 
 Box = tuple[float, float, float, float]  # left, top, width, height
 
-_STRIP = 1 << 22  # pixels of the source that are resized at once: 12 MiB, or 24 MiB with 16 bits
+_LARGE = 1 << 22  # pixels: larger images are resized in strips, with 16 bits between the passes
+_STRIP = 1 << 20  # pixels of a strip
 _LANCZOS = cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.lanczos3)
 _ZERO = 1 << 14  # the level 0 with 16 bits
 _EIGHT = {1: cykooz_resizer.PixelType.U8, 3: cykooz_resizer.PixelType.U8x3}
@@ -31,21 +32,21 @@ def resize(pixels: Pixels, size: tuple[int, int], box: Box, *, exact: bool) -> P
     """
     left, top, width, height = box
     rows, columns = pixels.shape[:2]
-    if rows * columns <= _STRIP:
+    if rows * columns <= _LARGE:
         return _eight_bits(_resize(_sixteen_bits(pixels) if exact else pixels, size, box))
-    # The first pass strip by strip, for little memory: each keeps its rows and gets its columns.
+    # Each pass in strips, for little memory: rows get their columns, then columns their rows.
+    narrow = np.empty((rows, size[0], pixels.shape[2]), np.uint16)
     strip = max(1, _STRIP // columns)
-    narrow = np.concatenate(
-        [
-            _resize(
-                _sixteen_bits(pixels[start : start + strip]),
-                (size[0], min(strip, rows - start)),
-                (left, 0, width, min(strip, rows - start)),
-            )
-            for start in range(0, rows, strip)
-        ]
-    )
-    return _eight_bits(_resize(narrow, size, (0, top, size[0], height)))
+    for start in range(0, rows, strip):
+        part = pixels[start : start + strip]
+        narrow[start : start + strip] = _resize(_sixteen_bits(part), (size[0], len(part)), (left, 0, width, len(part)))
+    result = np.empty((size[1], size[0], pixels.shape[2]), np.uint8)
+    strip = max(1, _STRIP // max(rows, size[1]))
+    for start in range(0, size[0], strip):
+        columns = min(strip, size[0] - start)
+        resized = _resize(narrow[:, start : start + columns], (columns, size[1]), (0, top, columns, height))
+        result[:, start : start + columns] = _eight_bits(resized)
+    return result
 
 
 def _sixteen_bits(pixels: Pixels) -> npt.NDArray[np.uint16]:

@@ -1,7 +1,7 @@
 """Decode, rotate upright, resize and re-encode images in one format."""
 
-from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
 
 from PIL import Image as Pillow
 from pydantic import Field
@@ -9,10 +9,13 @@ from pydantic import Field
 from stoker.pipelines.images.codec import Format, encode, field_of, frames_column
 from stoker.pipelines.images.colour import Colour
 from stoker.pipelines.images.containers.metadata import strip_jpeg, strip_metadata
-from stoker.pipelines.images.decoding import DecodedImage, Decoding, Need, decode_image, image_of
+from stoker.pipelines.images.decoded import DecodedImage, Decoding, Need, image_of
+from stoker.pipelines.images.decoding import NeedsProcess, call_in_process, decode_here, is_decoder_process
 from stoker.pipelines.images.formats import without_junk
-from stoker.pipelines.images.jpeg import check_jpeg
+from stoker.pipelines.images.jpeg import JpegData, check_jpeg
 from stoker.pipelines.images.png import is_plain
+from stoker.pipelines.images.process.budget import PIXEL, bytes_of_rendering, rendering_is_for_process
+from stoker.pipelines.images.process.child import Buffer
 from stoker.pipelines.images.resize import Box, resize
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
@@ -47,7 +50,9 @@ class Image(Step):
             rejected as ``too_small``.
         max_megapixels: up to 1000, default 64: larger images are rejected by their header.
         animated: "first" or "reject", default "first": of an image with several frames or pages the first is taken, and
-            ``frames`` in the record says how many they were; or it is rejected as ``animated``.
+            ``frames`` in the record says how many they were; or it is rejected as ``animated``. Without this step such
+            a file stays whole in its sample, with all its frames: the columns of the record (size, brightness, hash)
+            are those of the first, rules compare the first, and ``frames`` says how many there are.
 
     Example::
 
@@ -85,15 +90,30 @@ class Image(Step):
         field = field_of(sample)
         if field is None:
             return Rejected("not_an_image", "the sample has no image field")
-        decoded = decode_image(
-            sample.fields[field],
+        payload = sample.fields[field]
+        try:
+            rendered = self.render(payload)
+        except NeedsProcess:
+            rendered = None  # out of this clause first: it holds what was decoded
+        if rendered is None:
+            rendered = self._render_in_process(payload)
+        if isinstance(rendered, Rejected):
+            return rendered
+        content, frames = rendered
+        other_fields = {extension: content for extension, content in sample.fields.items() if extension != field}
+        return replace(sample, fields=other_fields | {self.format: content}, measures=dict(sample.measures) | frames)
+
+    def render(self, payload: bytes) -> tuple[bytes, dict[str, int]] | Rejected:
+        """The new file and the column ``frames``, if any. Raises NeedsProcess if it takes too much in this one."""
+        decoded = decode_here(
+            payload,
             self.colour,
-            need=Need(self.size or None, self.decoding, of_longer=self.mode in ("long_side", "pad")),
+            need=Need(self.size or None, self.decoding, of_longer=self.mode in ("long_side", "pad"), encoded=True),
             max_pixels=round(self.max_megapixels * 1_000_000),
         )
         if isinstance(decoded, Rejected):
             return decoded
-        frames = frames_column(sample.fields[field], decoded.header.extension)
+        frames = frames_column(payload, decoded.header.extension)
         if frames and self.animated == "reject":
             return Rejected("animated", f"{frames['frames']} frames or pages")
         width, height, box = self._frame(decoded.width, decoded.height)
@@ -103,12 +123,20 @@ class Image(Step):
         if width > box[2] * self.max_enlargement or height > box[3] * self.max_enlargement:
             return Rejected("too_small", f"{decoded.width}x{decoded.height} would become {width}x{height}")
         is_whole = (0, 0, width, height) == box == (0, 0, decoded.width, decoded.height)
-        payload = self._kept_bytes(without_junk(sample.fields[field]), decoded) if is_whole else None
-        if payload is None:
+        content = self._kept_bytes(without_junk(payload), decoded) if is_whole else None
+        if content is None:
             picture = self._resized(decoded, width, height, box)
-            payload = encode(picture, self.format, quality=self.quality)
-        other_fields = {extension: content for extension, content in sample.fields.items() if extension != field}
-        return replace(sample, fields=other_fields | {self.format: payload}, measures=dict(sample.measures) | frames)
+            del decoded  # to encode takes memory, too
+            content = encode(picture, self.format, quality=self.quality)
+        return content, frames
+
+    def _render_in_process(self, payload: bytes) -> tuple[bytes, dict[str, int]] | Rejected:
+        """The same from a decoder process."""
+        result = call_in_process("stoker.pipelines.steps.image:render_task", {"options": asdict(self)}, payload)
+        if isinstance(result, Rejected):
+            return result
+        head, content = result
+        return Rejected(*head["rejected"]) if "rejected" in head else (content.getvalue(), head["frames"])
 
     def _kept_bytes(self, payload: bytes, decoded: DecodedImage) -> bytes | None:
         """The image's own bytes without metadata, if nothing else of it has to change; else None."""
@@ -120,16 +148,22 @@ class Image(Step):
         if self.format == "webp" or (self.format == "png" and not is_plain(payload)):
             return None
         if self.format == "jpg":
-            jpeg = check_jpeg(payload, max_pixels=decoded.width * decoded.height)
-            if isinstance(jpeg, Rejected) or not jpeg.strict:  # few programs read lossless JPEG
-                return None
-            return strip_jpeg(jpeg, profile=False)
+            jpeg: JpegData | Rejected | None = decoded.jpeg
+            if isinstance(jpeg, JpegData) and jpeg.coefficients:  # a smaller image may have fewer scans
+                jpeg = check_jpeg(payload, max_pixels=decoded.width * decoded.height)
+            # Few programs read lossless JPEG, which is not decoded strictly.
+            return strip_jpeg(jpeg, profile=False) if isinstance(jpeg, JpegData) else None
         stripped = strip_metadata(payload, self.format, max_pixels=decoded.width * decoded.height, profile=False)
         return None if isinstance(stripped, Rejected) else stripped
 
     def _resized(self, decoded: DecodedImage, width: int, height: int, box: Box) -> Pillow.Image:
         """The box of the image at this size, upright, padded if so asked."""
         is_whole = box[2:] == (decoded.width, decoded.height) == (width, height)
+        source = decoded.width * decoded.height // decoded.scale**2
+        ratio = None if is_whole else (source / width / height) ** 0.5
+        taken = source * PIXEL + bytes_of_rendering(source, ratio)
+        if rendering_is_for_process(taken) and not is_decoder_process():
+            raise NeedsProcess
         if is_whole and decoded.scale == 1:
             picture = decoded.image()
         else:
@@ -161,3 +195,11 @@ class Image(Step):
         square = Pillow.new(picture.mode, (self.size, self.size), "white")
         square.paste(picture, ((self.size - picture.width) // 2, (self.size - picture.height) // 2))
         return square
+
+
+def render_task(task: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], Buffer]:  # Any: JSON
+    """In a decoder process: the rendered image, for step ``image``."""
+    rendered = Image(**task["options"]).render(payload)
+    if isinstance(rendered, Rejected):
+        return {"rejected": [rendered.reason, rendered.detail]}, b""
+    return {"frames": rendered[1]}, rendered[0]

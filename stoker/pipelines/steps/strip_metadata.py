@@ -16,6 +16,9 @@ class StripMetadata(Step):
 
     Nothing is decoded or encoded: pixels stay bit for bit. Orientation and colour profile stay, because pixels are not
     shown right without them. Other formats but BMP are rejected (``unsupported_format``): step ``image`` takes them.
+    What follows the image in its file goes, too, as it may tell more than is shown: second pictures of a JPEG (MPO: the
+    other eye, larger previews, depth and gain maps), the film of a motion photo, anything appended. All frames of an
+    animated PNG or WebP stay.
 
     Example::
 

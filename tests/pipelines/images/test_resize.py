@@ -64,7 +64,16 @@ def test_a_large_image_is_resized_in_strips(monkeypatch: pytest.MonkeyPatch) -> 
     values = noisy(640, 480)
     box = (10.5, 20.25, 600.0, 440.0)
     whole = resize(values, (200, 150), box, exact=True)
+    monkeypatch.setattr(module, "_LARGE", 640 * 100)
     monkeypatch.setattr(module, "_STRIP", 640 * 100)
     strips = resize(values, (200, 150), box, exact=True)
     assert np.abs(strips.astype(int) - whole).max() <= 1
     assert (strips != whole).mean() < 0.02
+
+
+def test_the_width_of_a_strip_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = noisy(640, 480)
+    monkeypatch.setattr(module, "_LARGE", 640 * 479)
+    wide = resize(values, (900, 150), (10.5, 20.25, 600.0, 440.0), exact=False)
+    monkeypatch.setattr(module, "_STRIP", 640 * 7)
+    assert (resize(values, (900, 150), (10.5, 20.25, 600.0, 440.0), exact=False) == wide).all()

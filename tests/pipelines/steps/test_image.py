@@ -9,8 +9,10 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.images import decoding
 from stoker.pipelines.images.codec import decode, header_of
-from stoker.pipelines.images.decoding import Decoding
+from stoker.pipelines.images.decoded import Decoding
+from stoker.pipelines.images.process import budget, pool
 from stoker.pipelines.recipe import parse
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
@@ -221,3 +223,47 @@ def test_of_an_animation_the_first_frame_is_kept_with_their_number_or_it_is_reje
     still = after(Image(animated="reject"), packed(frames[0], "GIF"), "gif")
     assert isinstance(still, Sample)
     assert "frames" not in still.measures
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("JPEG", {}),
+        ("JPEG", {"reencode": "always", "colour": "grey"}),
+        ("PNG", {"format": "png"}),
+        ("PNG", {"mode": "short_side", "size": 500, "decoding": "exact"}),
+        ("GIF", {"mode": "pad", "size": 2300, "colour": "grey"}),
+    ],
+)
+def test_what_takes_much_memory_comes_out_of_a_decoder_process_as_it_would_here(
+    form: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload, step, works = packed(picture(2100, 2000), form), Image(**options), list[str]()
+
+    def noted(task: dict[str, Any], payload: bytes) -> Any:
+        works.append(task["work"])
+        return call(task, payload)
+
+    here, call = after(step, payload), pool.call
+    decoding._cache.last = None
+    monkeypatch.setattr(budget, "MOST_HERE", 1000)
+    monkeypatch.setattr(pool, "call", noted)
+    assert after(step, payload) == here
+    assert works == ["stoker.pipelines.steps.image:render_task"]
+
+
+def test_what_a_recipe_asks_for_beyond_a_decoder_process_is_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload, step = packed(picture(300, 200), "PNG"), Image()
+    here = after(step, payload)
+    decoding._cache.last = None
+    monkeypatch.setattr(budget, "MOST_HERE", 1000)
+    monkeypatch.setattr(budget, "MEMORY", 2000)
+    monkeypatch.setattr(pool, "call", None)
+    assert after(step, payload) == here
+
+
+def test_a_fault_of_an_image_that_is_made_in_a_decoder_process_is_its_reject(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "MOST_HERE", 1000)
+    payload = packed(picture(2100, 2000), "PNG")
+    assert reason(Image(), payload[: len(payload) // 2]) == "truncated"
+    assert reason(Image(mode="short_side", size=9000), payload) == "aspect_ratio"

@@ -4,7 +4,7 @@ from PIL import Image, ImageFile
 
 
 def load_on_canvas(gif: ImageFile.ImageFile) -> Image.Image:
-    """The first frame of an opened GIF, as large as the canvas.
+    """The first frame of an opened GIF, as large as the canvas, which Pillow has made large enough for it.
 
     Pillow fills the rest with the colour of index 0, unless the frame has a transparent colour. Here it gets an index
     that the frame does not use; if it uses all 256, the image becomes RGBA or LA.

@@ -7,6 +7,7 @@ from PIL import TiffImagePlugin
 
 from stoker.pipelines.images.jpeg import JpegData
 from stoker.pipelines.images.opening import OpenedImage
+from stoker.pipelines.images.process.pool import MEMORY
 from stoker.pipelines.rejected import Rejected
 
 # Formats that are always decoded there. OpenJPEG, libavif's, libheif's and libjxl's decoders are large programs for
@@ -21,7 +22,10 @@ _TAKEN = {("webp", mode): _LEAST["webp"] for mode in ("RGB", "RGBA")} | {
     **{("bmp", mode): 5 for mode in ("1", "L", "P")},
     ("png", "1"): 5,
 }
-_PIXEL = 4  # bytes of a pixel of most modes in Pillow's memory, and of a component in OpenJPEG's
+PIXEL = 4  # bytes of a pixel of most modes in Pillow's memory, and of a component in OpenJPEG's
+_ENCODED = 4  # bytes of a pixel in the largest file: one of noise
+_NARROW = 6  # bytes of a pixel between the two passes of the filter, when width is reduced and height is not
+RESIZED = 7  # bytes of a resized pixel: as NumPy's pixels and in Pillow's image
 
 
 def is_for_process(opened: OpenedImage) -> bool:
@@ -36,9 +40,9 @@ def is_for_process(opened: OpenedImage) -> bool:
 def fault_of_size(opened: OpenedImage, scale: int, most: int) -> Rejected | None:
     """``too_large`` if decoding the image at 1/``scale`` surely takes more bytes: its decoder may not say so itself."""
     pixels = -(-opened.image.width // scale) * -(-opened.image.height // scale)
-    each = _LEAST.get(opened.header.extension, _PIXEL)
+    each = _LEAST.get(opened.header.extension, PIXEL)
     if opened.header.extension == "jp2":
-        each += _PIXEL * len(opened.image.getbands())
+        each += PIXEL * len(opened.image.getbands())
     if pixels * each <= most:
         return None
     size = f"{opened.image.width}x{opened.image.height}"
@@ -49,5 +53,20 @@ def fault_of_size(opened: OpenedImage, scale: int, most: int) -> Rejected | None
 
 def jpeg_is_for_process(jpeg: JpegData, scale: int, *, all_pixels: bool) -> bool:
     """Whether the coefficients of a JPEG of many scans, which libjpeg keeps, and its pixels take too much."""
-    pixels = jpeg.width * jpeg.height * (_PIXEL if all_pixels else jpeg.components) // scale**2
+    pixels = jpeg.width * jpeg.height * (PIXEL if all_pixels else jpeg.components) // scale**2
     return jpeg.coefficients * 2 + pixels > MOST_HERE
+
+
+def bytes_of_rendering(pixels: int, ratio: float | None) -> int:
+    """Bytes that it takes to resize pixels to 1/``ratio`` of width and height (None: not), and to encode them."""
+    if ratio is None:
+        return pixels * _ENCODED
+    return int(pixels * _NARROW / ratio + pixels * (RESIZED + _ENCODED) / ratio**2)
+
+
+def rendering_is_for_process(taken: int) -> bool:
+    """Whether to decode, resize and encode takes too many bytes here.
+
+    Not if it takes more than a decoder process has: a recipe asks for that by ``max_megapixels``.
+    """
+    return MOST_HERE < taken <= MEMORY

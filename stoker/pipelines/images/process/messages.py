@@ -9,6 +9,7 @@ from PIL import Image
 from stoker.pipelines.images.memory import memory_of, rgb_of
 from stoker.pipelines.images.opening import ImageHeader
 from stoker.pipelines.images.process.child import Buffer
+from stoker.pipelines.images.process.pool import Result
 from stoker.pipelines.rejected import Rejected
 
 Message = tuple[dict[str, Any], Buffer]  # Any: JSON
@@ -21,16 +22,16 @@ def message_of(decoded: Any) -> Message:  # Any: DecodedImage, which imports thi
     source, pixels = decoded.source, decoded.pixels()
     memory = memory_of(source) if isinstance(source, np.ndarray) else None
     pixels = np.ascontiguousarray(pixels) if memory is None else memory
-    others = {field.name: getattr(decoded, field.name) for field in fields(decoded)[1:]}
+    others = {field.name: getattr(decoded, field.name) for field in fields(decoded)[1:] if field.name != "jpeg"}
     return {"shape": pixels.shape, **others, "header": asdict(decoded.header)}, pixels.reshape(-1).data
 
 
-def fields_of(message: Message) -> dict[str, Any] | Rejected:  # Any: of several types
+def fields_of(message: Result) -> dict[str, Any] | Rejected:  # Any: of several types
     """The arguments of a DecodedImage."""
     head, content = message
     if "rejected" in head:
         return Rejected(*head["rejected"])
-    pixels = np.frombuffer(content, np.uint8).reshape(head["shape"])
+    pixels = np.frombuffer(content.getbuffer(), np.uint8).reshape(head["shape"])
     others = {name: value for name, value in head.items() if name not in ("shape", "header", "transpose")}
     transpose = None if head["transpose"] is None else Image.Transpose(head["transpose"])
     source = rgb_of(pixels) if pixels.shape[2] == 4 else pixels

@@ -6,6 +6,7 @@ terminal does not reach them. They end when their input does, or when this proce
 
 import atexit
 import contextlib
+import io
 import json
 import os
 import select
@@ -17,7 +18,7 @@ import time
 from typing import Any
 
 from stoker.pipelines.errors import DecoderUnavailable
-from stoker.pipelines.images.process.child import LENGTHS, MAX_HEAD, Buffer, lengths_of, start_of
+from stoker.pipelines.images.process.child import LENGTHS, MAX_HEAD, lengths_of, start_of
 from stoker.pipelines.rejected import Rejected
 
 CPU_S = 60  # seconds that one image may compute
@@ -26,6 +27,8 @@ MEMORY = 3 << 29  # bytes that one image may take: 64 megapixels in every format
 _START_S = 300.0  # seconds in which a process is ready on a busy machine
 _END_S = 2.0  # from the end of its input to a process's end; then it is killed
 _READ = 1 << 20  # bytes
+_KEPT_ERRORS, _TOLD_ERRORS = 4096, 300  # bytes of standard error that are kept, and characters that are told
+Result = tuple[dict[str, Any], io.BytesIO]  # Any: JSON. The bytes come out of it without a copy
 _PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -54,26 +57,30 @@ class _Process:
                 bufsize=0,  # a buffer's lock may be held when this process forks
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 start_new_session=True,
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise _unavailable(str(error)) from None
         self._is_ready = False
+        assert self._process.stderr is not None
+        self._stderr = self._process.stderr.fileno()
+        os.set_blocking(self._stderr, False)
+        self._errors = b""  # the end of what it wrote there
 
-    def call(self, task: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytearray]:  # Any: JSON
+    def call(self, task: dict[str, Any], payload: bytes) -> Result:  # Any: JSON
         """The result of the task. Raises _Failed or DecoderUnavailable; then the process has ended."""
         try:
             if not self._is_ready:
                 self._wait_until_ready()
-            deadline = time.monotonic() + WALL_S
+            deadline, self._errors = time.monotonic() + WALL_S, b""
             try:
                 self._write(start_of(task, payload), deadline)
                 self._write(payload, deadline)
                 return self._result(deadline)
             except (TimeoutError, BrokenPipeError, EOFError, ValueError) as error:
                 self._kill(0.0 if isinstance(error, TimeoutError) else _END_S)
-                raise _failed(self._process.returncode, error) from None
+                raise _failed(self._process.returncode, error, self._last_errors()) from None
         except _Failed:
             raise
         except OSError as error:
@@ -90,41 +97,69 @@ class _Process:
             raise _unavailable(f"it did not start in {_START_S:.0f} s") from None
         except (EOFError, ValueError):
             self._kill(_END_S)
-            raise _unavailable(f"it ended with {_end_of(self._process.returncode)}") from None
+            ended = f"it ended with {_end_of(self._process.returncode)}{self._last_errors()}"
+            raise _unavailable(ended) from None
         self._is_ready = True
 
     def _write(self, content: bytes, deadline: float) -> None:
         assert self._process.stdin is not None
         view, number = memoryview(content), self._process.stdin.fileno()
         os.set_blocking(number, False)
-        poll = select.poll()
-        poll.register(number, select.POLLOUT)
         while view:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise TimeoutError
+            self._wait_for(number, select.POLLOUT, deadline)
             with contextlib.suppress(BlockingIOError):  # it has room, but less than a small message takes
                 view = view[os.write(number, view) :]
 
-    def _result(self, deadline: float) -> tuple[dict[str, Any], bytearray]:  # Any: JSON
-        head, content = lengths_of(self._read(LENGTHS, deadline))
+    def _result(self, deadline: float) -> Result:
+        head, content = lengths_of(self._read(LENGTHS, deadline).getvalue())
         if head > MAX_HEAD:
             raise EOFError
-        return json.loads(self._read(head, deadline)), self._read(content, deadline)
+        return json.loads(self._read(head, deadline).getvalue()), self._read(content, deadline)
 
-    def _read(self, size: int, deadline: float) -> bytearray:
+    def _read(self, size: int, deadline: float) -> io.BytesIO:
         assert self._process.stdout is not None
-        result, done = bytearray(size), 0
-        view, number = memoryview(result), self._process.stdout.fileno()
-        poll = select.poll()
-        poll.register(number, select.POLLIN)
-        while done < size:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise TimeoutError
-            count = os.readv(number, [view[done : done + _READ]])
-            if not count:
-                raise EOFError
-            done += count
+        result, number, done = io.BytesIO(), self._process.stdout.fileno(), 0
+        if size:
+            result.seek(size - 1)
+            result.write(b"\0")
+        with result.getbuffer() as view:
+            while done < size:
+                self._wait_for(number, select.POLLIN, deadline)
+                count = os.readv(number, [view[done : done + _READ]])
+                if not count:
+                    raise EOFError
+                done += count
         return result
+
+    def _wait_for(self, number: int, event: int, deadline: float) -> None:
+        """Until the file is ready. Standard error is read meanwhile: a full pipe would stop the process."""
+        poll = select.poll()
+        poll.register(number, event)
+        poll.register(self._stderr, select.POLLIN)
+        while True:
+            left_s = deadline - time.monotonic()
+            ready = [file for file, _ in poll.poll(max(0.0, left_s) * 1000)]
+            if self._stderr in ready and not self._keep_errors():
+                poll.unregister(self._stderr)
+            if number in ready:
+                return
+            if left_s <= 0:
+                raise TimeoutError
+
+    def _keep_errors(self) -> bool:
+        """Keep the end of what it wrote to standard error; whether more may come."""
+        try:
+            content = os.read(self._stderr, _READ)
+        except BlockingIOError:
+            return True
+        self._errors = (self._errors + content)[-_KEPT_ERRORS:]
+        return bool(content)
+
+    def _last_errors(self) -> str:
+        """The last lines, for a message; empty if there are none. They may hold anything that the image's bytes do."""
+        lines = self._errors.decode("utf-8", "replace").splitlines()
+        told = " / ".join(line.strip() for line in lines[-3:] if line.strip())[-_TOLD_ERRORS:]
+        return "".join(letter if letter.isprintable() else "?" for letter in f": {told}") if told else ""
 
     def _kill(self, wait_s: float = 0.0) -> None:
         """``wait_s``: for its own end, and exit code, which may come after that of its output."""
@@ -132,8 +167,10 @@ class _Process:
             self._process.wait(wait_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._close()
         self._process.wait()
+        if self._process.stderr is not None and not self._process.stderr.closed:
+            self._keep_errors()
+        self._close()
 
     def end(self) -> None:
         """Close its input and wait for it; kill it when it takes too long."""
@@ -150,19 +187,20 @@ class _Process:
         self._process.returncode = 0
 
     def _close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe is not None
             pipe.close()
 
 
-def _failed(exit_code: int, error: Exception) -> _Failed:
+def _failed(exit_code: int, error: Exception, said: str) -> _Failed:
+    """``said``: the end of its standard error, as a message ends with it."""
     if isinstance(error, TimeoutError):
         return _Failed(Rejected("timeout", f"decoding took more than {WALL_S:.0f} s"), ended=False)
     if exit_code == -signal.SIGXCPU:
         return _Failed(Rejected("timeout", f"decoding took more than {CPU_S} s of CPU"), ended=False)
     if exit_code == -signal.SIGKILL:  # no decoder ends so by itself
-        return _Failed(Rejected("too_large", "its decoder was killed, perhaps for want of memory"), ended=True)
-    return _Failed(Rejected("corrupt", f"its decoder crashed: {_end_of(exit_code)}"), ended=True)
+        return _Failed(Rejected("too_large", f"its decoder was killed, perhaps for want of memory{said}"), ended=True)
+    return _Failed(Rejected("corrupt", f"its decoder crashed: {_end_of(exit_code)}{said}"), ended=True)
 
 
 def _end_of(exit_code: int) -> str:
@@ -183,7 +221,7 @@ class _Pool:
         self._busy: set[_Process] = set()
         self._places = threading.BoundedSemaphore(os.cpu_count() or 1)
 
-    def call(self, task: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], Buffer] | Rejected:  # Any: JSON
+    def call(self, task: dict[str, Any], payload: bytes) -> Result | Rejected:  # Any: JSON
         with self._places:
             try:
                 return self._call(self._idle_one() or _Process(), task, payload)
@@ -200,7 +238,7 @@ class _Pool:
             return self._idle.pop()
         return None
 
-    def _call(self, process: _Process, task: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], Buffer]:
+    def _call(self, process: _Process, task: dict[str, Any], payload: bytes) -> Result:  # Any: JSON
         self._busy.add(process)
         try:
             result = process.call(task, payload)
@@ -221,7 +259,7 @@ class _Pool:
 _pool = _Pool()
 
 
-def call(task: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], Buffer] | Rejected:  # Any: JSON
+def call(task: dict[str, Any], payload: bytes) -> Result | Rejected:  # Any: JSON
     """The result of a task in a decoder process: a JSON object and bytes.
 
     ``timeout``, or, where a fresh process ended unexpectedly too, ``corrupt`` (``too_large`` if it was killed). Raises

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pipelines.pictures import decoded, measured, packed
+from tests.pipelines.pictures import decoded, measured, packed, reject_reason
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 BOX = (5, 6, 10, 9)  # left, top, width, height
@@ -65,3 +65,19 @@ def test_a_frame_that_covers_its_canvas_stays_as_it_is() -> None:
     payload = packed(frame, "GIF", optimize=False)
     assert decoded(payload).getcolors() == [(BOX[2] * BOX[3], RED)]
     assert measured(payload)["mode"] == "P"
+
+
+@pytest.mark.parametrize(("canvas", "size"), [((4, 4), (15, 15)), ((8, 30), (15, 30)), ((40, 7), (40, 15))])
+def test_the_canvas_grows_to_hold_a_first_frame_that_is_larger(canvas: tuple[int, int], size: tuple[int, int]) -> None:
+    """As in Chromium, by Wuffs' test/c/std/gif.c, test_wuffs_gif_decode_frame_out_of_bounds."""
+    payload = gif(palette_frame(2, bytes((*RED, *GREEN, *BLUE, 9, 9, 9))), canvas=canvas)
+    image = decoded(payload)
+    assert image.size == size == (measured(payload)["width"], measured(payload)["height"])
+    assert image.crop((5, 6, 15, 15)).getcolors() == [(BOX[2] * BOX[3], BLUE)]
+    assert image.getpixel((0, 0)) == WHITE
+
+
+def test_a_canvas_that_grows_is_within_the_limit_of_pixels() -> None:
+    frame = palette_frame(2, bytes((*RED, *GREEN, *BLUE, 9, 9, 9)))
+    payload = gif(frame, canvas=(4, 4)).replace(struct.pack("<HH", *BOX[:2]), struct.pack("<HH", 65_000, 60_000))
+    assert reject_reason(payload) == "too_many_pixels"

@@ -105,3 +105,16 @@ def test_an_image_that_needs_a_change_is_encoded() -> None:
         (ImageStep(colour="grey"), lossless_grey(60, 40), "jpg"),
     ):
         assert not kept(step, payload, extension), (step, extension)
+
+
+def test_what_follows_a_picture_in_its_file_goes_with_the_metadata() -> None:
+    second, film = packed(picture(40, 30, seed=1)), b"\0\0\0\x18ftypmp42" + bytes(400)
+    out = io.BytesIO()
+    picture(64, 48).save(out, "MPO", save_all=True, append_images=[picture(40, 30, seed=1)])
+    for payload in (out.getvalue(), packed(picture(64, 48)) + second, packed(picture(64, 48)) + film):
+        sample = StripMetadata()(Sample("a", {"jpg": payload}))
+        assert isinstance(sample, Sample)
+        stripped = sample.fields["jpg"]
+        assert stripped.count(b"\xff\xd8\xff") == 1
+        assert b"ftyp" not in stripped
+        assert Image.open(io.BytesIO(stripped)).tobytes() == Image.open(io.BytesIO(payload)).tobytes()

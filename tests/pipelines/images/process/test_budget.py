@@ -31,9 +31,11 @@ def children():
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         return file.read().split()
 
-extension, large, small = sys.argv[1:]
-steps = [Image(mode="short_side", size=256), Image(reencode="always", max_megapixels=65)]
-runs = [measures_of_image, *(lambda payload, step=step: step(Sample("a", {extension: payload})) for step in steps)]
+extension, options, large, small = sys.argv[1:]
+steps = [Image(**step) for step in json.loads(options)]
+runs = [lambda payload, step=step: step(Sample("a", {extension: payload})) for step in steps]
+if len(steps) > 1:
+    runs.insert(0, measures_of_image)
 payload = open(large, "rb").read()
 found = []
 for run in runs:
@@ -48,48 +50,78 @@ print(json.dumps(found))
 """
 
 
-def _images(side: int) -> dict[str, tuple[Image.Image, str, dict[str, Any]]]:
-    """Format and mode by name: image, Pillow's name of the format and its options."""
-    tile = pixels(500, 500)
-    rgb = Image.fromarray(np.tile(tile, (side // 500, side // 500, 1)))
-    grey, palette = rgb.convert("L"), rgb.quantize(64)
-    rgba = rgb.copy()
-    rgba.putalpha(grey)
-    grey_alpha = Image.merge("LA", (grey, grey))
-    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
-    floats = Image.fromarray(np.asarray(grey).astype(np.float32))
-    cmyk = rgb.convert("CMYK")
-    fast = {"compress_level": 1}
-    made: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
-        "baseline.jpg": (rgb, "JPEG", {}),
-        "progressive.jpg": (rgb, "JPEG", {"progressive": True, "subsampling": "4:4:4"}),
-        "cmyk.jpg": (cmyk, "JPEG", {}),
-        "cmyk_progressive.jpg": (cmyk, "JPEG", {"progressive": True}),
-        "rgb.png": (rgb, "PNG", fast),
-        "rgba.png": (rgba, "PNG", fast),
-        "grey_alpha.png": (grey_alpha, "PNG", fast),
-        "palette.png": (palette, "PNG", fast | {"transparency": 3}),
-        "palette.bmp": (palette, "BMP", {}),
-        "palette.gif": (palette, "GIF", {}),
-        "deep.png": (deep, "PNG", fast),
-        "float.tif": (floats, "TIFF", {}),
-        "cmyk.tif": (cmyk, "TIFF", {}),
-        "one_strip.tif": (rgb, "TIFF", {"compression": "tiff_adobe_deflate", "strip_size": 1 << 30}),
-        "rgba_lzw.tif": (rgba, "TIFF", {"compression": "tiff_lzw"}),
-        "rgb.bmp": (rgb, "BMP", {}),
-        "lossy.webp": (rgb, "WEBP", {"method": 0}),
-        "rgb.avif": (rgb, "AVIF", {"speed": 10}),
-        "tiled.jp2": (grey, "JPEG2000", {"quality_mode": "rates", "quality_layers": [40], "tile_size": (1000, 1000)}),
-    }
-    return made
+FAST = {"compress_level": 1}
+TILES = {"quality_mode": "rates", "quality_layers": [40], "tile_size": (1000, 1000)}
+# Mode, Pillow's name of the format and its options.
+FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "baseline.jpg": ("RGB", "JPEG", {}),
+    "progressive.jpg": ("RGB", "JPEG", {"progressive": True, "subsampling": "4:4:4"}),
+    "cmyk.jpg": ("CMYK", "JPEG", {}),
+    "cmyk_progressive.jpg": ("CMYK", "JPEG", {"progressive": True}),
+    "rgb.png": ("RGB", "PNG", FAST),
+    "noise.png": ("noise", "PNG", FAST),
+    "rgba.png": ("RGBA", "PNG", FAST),
+    "grey_alpha.png": ("LA", "PNG", FAST),
+    "palette.png": ("P", "PNG", FAST | {"transparency": 3}),
+    "palette.bmp": ("P", "BMP", {}),
+    "palette.gif": ("P", "GIF", {}),
+    "bits.png": ("1", "PNG", FAST),
+    "deep.png": ("I;16", "PNG", FAST),
+    "float.tif": ("F", "TIFF", {}),
+    "cmyk.tif": ("CMYK", "TIFF", {}),
+    "one_strip.tif": ("RGB", "TIFF", {"compression": "tiff_adobe_deflate", "strip_size": 1 << 30}),
+    "rgba_lzw.tif": ("RGBA", "TIFF", {"compression": "tiff_lzw"}),
+    "rgb.bmp": ("RGB", "BMP", {}),
+    "lossy.webp": ("RGB", "WEBP", {"method": 0}),
+    "rgb.avif": ("RGB", "AVIF", {"speed": 10}),
+    "tiled.jp2": ("L", "JPEG2000", TILES),
+}
 
 
-@pytest.mark.parametrize("name", sorted(_images(500)))
+def _image(mode: str, side: int) -> Image.Image:
+    if mode == "noise":
+        return Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
+    rgb = Image.fromarray(np.tile(pixels(500, 500), (side // 500, side // 500, 1)))
+    if mode == "P":
+        return rgb.quantize(64)
+    grey = rgb.convert("L")
+    if mode == "LA":
+        return Image.merge("LA", (grey, grey))
+    if mode == "RGBA":
+        rgb.putalpha(grey)
+        return rgb
+    if mode in ("I;16", "F"):
+        return Image.fromarray(np.asarray(grey).astype(np.uint16 if mode == "I;16" else np.float32) * 257)
+    return rgb.convert(mode)
+
+
+STEPS = [{"mode": "short_side", "size": 256}, {"reencode": "always", "max_megapixels": 65}]
+LARGE_RESULTS: list[dict[str, Any]] = [
+    {"mode": "short_side", "size": 7900, "decoding": "exact", "format": "png"},
+    {"mode": "pad", "size": 8100, "format": "webp", "max_megapixels": 66},
+    {"mode": "center_crop", "size": 3800},
+    {"mode": "short_side", "size": 1100},
+    {"mode": "short_side", "size": 520, "colour": "grey"},
+    {"format": "webp", "reencode": "always", "max_megapixels": 65},
+]
+
+
+@pytest.mark.parametrize("name", sorted(FORMS))
 def test_64_megapixels_take_less_than_300_mb(name: str, tmp_path: Path) -> None:
+    _check(name, STEPS, tmp_path)
+
+
+@pytest.mark.parametrize("step", LARGE_RESULTS)
+@pytest.mark.parametrize("name", ["baseline.jpg", "noise.png", "float.tif"])
+def test_large_results_take_less_than_300_mb(name: str, step: dict[str, Any], tmp_path: Path) -> None:
+    _check(name, [step], tmp_path)
+
+
+def _check(name: str, steps: list[dict[str, Any]], tmp_path: Path) -> None:
     for part, side in (("large", SIDE), ("small", 1500)):
-        image, form, options = _images(side)[name]
-        image.save(tmp_path / f"{part}-{name}", form, **options)
-    command = [sys.executable, "-c", _MEASURED, Path(name).suffix[1:]]
+        mode, form, options = FORMS[name]
+        _image(mode, side).save(tmp_path / f"{part}-{name}", form, **options)
+    command = [sys.executable, "-c", _MEASURED, Path(name).suffix[1:], json.dumps(steps)]
     command += [str(tmp_path / f"{part}-{name}") for part in ("large", "small")]
     done = subprocess.run(command, capture_output=True, check=True, cwd=Path(__file__).resolve().parents[4])
     for reason, here, in_process in json.loads(done.stdout):

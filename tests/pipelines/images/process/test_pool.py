@@ -252,3 +252,47 @@ def test_no_process_is_left_behind(number: signal.Signals | None) -> None:
     _wait_for_end(child)
     assert b"serve" not in errors
     assert number is not None or errors == b""
+
+
+_TALKING = """
+import os, sys, json
+sys.path[:] = json.loads(sys.argv[1])
+from stoker.pipelines.images.process.child import serve
+
+def talk(task, payload):
+    for number in range(50_000):
+        print("line", number, "\\x1b[31m of a decoder", file=sys.stderr)
+    if task["max_pixels"] == 1:
+        raise ValueError("the last words\\x07")
+    if task["max_pixels"] == 2:
+        os.write(2, b"terminate called\\n")
+        os.abort()
+    return {"rejected": ["corrupt", "it spoke, and went on"]}, b""
+
+serve(talk, cpu_s=60, memory=1 << 30)
+"""
+
+
+def test_the_last_lines_of_a_decoder_that_dies_are_in_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_PROGRAM", _TALKING)
+    found = decode(JP2, max_pixels=1)
+    assert isinstance(found, Rejected)
+    assert found.detail.startswith("its decoder crashed: exit code 1: ")
+    assert found.detail.endswith("ValueError: the last words?")
+    assert len(found.detail) < 400
+    assert found.detail.isprintable()
+    found = decode(JP2, max_pixels=2)
+    assert isinstance(found, Rejected)
+    assert found.detail.startswith("its decoder crashed: SIGABRT: ")
+    assert found.detail.endswith("?[31m of a decoder / terminate called")
+
+
+def test_a_decoder_that_writes_much_to_standard_error_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_PROGRAM", _TALKING)
+    assert decode(JP2, max_pixels=3) == Rejected("corrupt", "it spoke, and went on")
+
+
+def test_a_process_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_PROGRAM", "import a_module_that_is_not_there")
+    with pytest.raises(DecoderUnavailable, match=r"exit code 1: .*No module named 'a_module_that_is_not_there'"):
+        decode(JP2)
