@@ -73,7 +73,7 @@ docs: $(VENV)/.installed-dev  ## web pages from README and docstrings, in docs/_
 	$(BIN)/python -m sphinx -b html -q -W --keep-going docs docs/_build
 	@echo "Built: docs/_build/index.html"
 
-bench-stream: .venv-peers/.installed  ## the stream beside other loaders on the same samples; about a quarter of an hour
+bench-stream: .venv-peers/.installed  ## the stream beside other loaders on the same samples; about an hour
 	.venv-peers/bin/python tests/benchmarks/bench_stream.py $(BENCH_ARGS)
 
 # The peers' own requirements exclude each other (numpy, transformers): each is installed by itself, and then what they
@@ -84,6 +84,7 @@ bench-stream: .venv-peers/.installed  ## the stream beside other loaders on the 
 	.venv-peers/bin/python -m pip install -c constraints.txt -e ".[train,local,demo]" psutil datasets
 	.venv-peers/bin/python -m pip install -r tests/benchmarks/peers-import.txt
 	.venv-peers/bin/python -m pip install --no-deps -r tests/benchmarks/peers.txt
+	.venv-peers/bin/python -m pip install --no-deps --target .venv-peers/wids webdataset==0.2.111  # the last with wids
 	@touch $@
 
 format: $(VENV)/.installed-dev  ## put the code into the one format

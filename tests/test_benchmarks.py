@@ -2,12 +2,15 @@
 
 import bz2
 import importlib.util
+import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.patience import HANGS_S
 
@@ -30,11 +33,21 @@ def test_stoker_and_the_floor_read_every_sample_of_the_stream_benchmark(tmp_path
     finally:
         sys.path.pop(0)
     assert bench_stream.samples(3) == bench_stream.samples(3)
-    bench_stream.prepare(tmp_path, 64, ["stoker", "walk"])
-    payloads = {jpg for _, jpg, _ in bench_stream.samples(64)}
+    kinds = bench_stream.samples(12, kinds=True)
+    assert kinds == bench_stream.samples(12, kinds=True)
+    assert len({Image.open(io.BytesIO(jpg)).size for _, jpg, _ in kinds}) > 3
+    triples = bench_stream.samples(64)
+    bench_stream.prepare(tmp_path, triples, 8, ["stoker", "walk"])
+    payloads = {jpg for _, jpg, _ in triples}
     for name in ("stoker", "walk"):
-        raw = Task(tmp_path, "local", False, 1, 1, tmp_path / "cache")
-        assert {bytes(sample[0]) for batch in CONTENDERS[name](raw) for sample in batch} == payloads
+        ranks = [
+            replace(Task(tmp_path, "local", False, 1, 1, tmp_path / "cache"), rank=rank, world_size=2)
+            for rank in (0, 1)
+        ]
+        shares = [{bytes(sample[0]) for batch in CONTENDERS[name](task) for sample in batch} for task in ranks]
+        assert shares[0] | shares[1] == payloads
+        assert not shares[0] & shares[1]
+    for name in ("stoker", "walk", "stoker-same"):
         decoded = Task(tmp_path, "local", True, 1, 1, tmp_path / "cache")
         shapes = [tuple(batch.shape) for batch in CONTENDERS[name](decoded)]
         assert shapes == [(64, SIZE, SIZE, 3)]

@@ -1,165 +1,85 @@
 """The stream beside other loaders on the same samples, local and from a real S3 server: `make bench-stream`.
 
     python tests/benchmarks/bench_stream.py [--samples 8192] [--rounds 3] [--only stoker,dali] [--rows raw] [--quick]
+        [--photographs FOLDER]
 
-Samples are JPEGs of 256 px and about 18 KB with a small JSON each. Raw: every contender's loop copies every byte of the
-payloads once. Decoded: random crops of 224 px in batches of 128; peers are given simplejpeg and OpenCV,
-`webdataset-pillow` is webdataset with its default, `walk` the bare loop over an index, a memory map and the region
-decoder. Each contender runs in a process of its own, in turn, round by round; rates and processor time (of the whole
-tree of processes) count from the first batch on, which is reported by itself and begins when everything is imported.
-Some have read much ahead by then: `with first/s` counts all samples and the time from the beginning.
-Caches are empty at first, so `stoker` also verifies the checksum of every shard; `stoker-again` is the next run, which
-finds them verified. Figures are medians over the rounds, ratios medians of each round's ratios.
+Samples are JPEGs of 256 px and about 18 KB with a small JSON each; "large": four times as many, several times what
+window and cache hold; "photographs": of 500 px, of many shapes, qualities and ways of compression, cut out of
+scikit-learn's two and of those in FOLDER. Raw: every contender's loop copies every byte of the payloads once. Decoded:
+random crops of 224 px in batches of 128; peers are given simplejpeg and OpenCV. `webdataset-pillow` is webdataset with
+its default, `stoker-same` the stream with the peers' decoder, `walk` the bare loop over an index, a memory map and the
+region decoder. spdl does not shuffle.
+
+Each contender runs in processes of its own, one a rank, in turn, round by round. What counts is `with first/s`: all
+samples and all time, from when everything is imported. `after/s` and processor time (of the whole tree of processes)
+count from the first batch on, before which some have read much ahead. Caches are empty at first, so `stoker` also
+verifies the checksum of every shard; `stoker-again` is the next run, which finds them verified. Figures are medians
+over the rounds, ratios medians of each round's ratios to `stoker`.
 """
 
 import argparse
 import importlib.metadata
-import io
 import json
 import os
 import resource
 import secrets
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.benchmarks.stream_data import prepare, samples, upload
 from tests.benchmarks.stream_peers import CONTENDERS, PACKAGES, Task
 
 SHARDS = 8
-ROWS = {  # name → (where, decoded, workers, epochs)
-    "local raw, 1 worker": ("local", False, 1, 6),
-    "S3 raw, 1 worker": ("s3", False, 1, 1),
-    "local decoded, 1 worker": ("local", True, 1, 1),
-    "local decoded, 2 workers": ("local", True, 2, 1),
-    "S3 decoded, 2 workers": ("s3", True, 2, 1),
+LARGE = 4  # times as many samples, in shards of the same size
+_LIMIT_S = 300
+
+
+@dataclass(frozen=True)
+class Row:
+    """What all contenders do: ``data`` is "plain", "large" or "photographs"."""
+
+    where: str
+    decoded: bool
+    workers: int
+    epochs: int = 1
+    data: str = "plain"
+    ranks: int = 1
+    window: int = 8  # shards
+    cache: float = 0.0  # share of the data that a cache may hold; 0: as the contender's default is
+
+
+ROWS = {
+    "local raw, 1 worker": Row("local", False, 1, 6),
+    "local raw, no worker": Row("local", False, 0, 6),
+    "S3 raw, 1 worker": Row("s3", False, 1),
+    "S3 raw, large, 1 worker": Row("s3", False, 1, data="large", window=4, cache=0.3),
+    "local decoded, no worker": Row("local", True, 0),
+    "local decoded, 1 worker": Row("local", True, 1),
+    "local decoded, 2 workers": Row("local", True, 2),
+    "local decoded, 8 workers": Row("local", True, 8),
+    "local decoded, photographs, 2 workers": Row("local", True, 2, data="photographs"),
+    "local decoded, 2 ranks of 1 worker": Row("local", True, 1, ranks=2),
+    "local decoded, 4 ranks of 1 worker": Row("local", True, 1, ranks=4),
+    "S3 decoded, 2 workers": Row("s3", True, 2),
 }
-
-
-def samples(count: int) -> list[tuple[str, bytes, bytes]]:
-    """Keys, JPEGs and JSON, the same on every machine: pieces of scikit-learn's photographs."""
-    import random
-
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
-    draw = random.Random(1)
-    jpegs = []
-    for number in range(min(count, 512)):
-        photograph = photographs[number % len(photographs)]
-        side = draw.uniform(0.35, 1) * min(photograph.size)
-        left, top = draw.uniform(0, photograph.width - side), draw.uniform(0, photograph.height - side)
-        image = photograph.resize((256, 256), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=88)
-        jpegs.append(file.getvalue())
-    return [
-        (f"sample-{number:06d}", jpegs[number % len(jpegs)], json.dumps({"label": number % 10, "n": number}).encode())
-        for number in range(count)
-    ]
-
-
-def prepare(folder: Path, count: int, names: Sequence[str]) -> None:
-    """Write the samples in every contender's own format."""
-    from stoker.storage import open_store
-    from stoker.storage.shards.sample import Sample
-    from tests.training import corpora
-
-    triples = samples(count)
-    store = open_store(str(folder / "stoker"))
-    ours = [Sample(key, {"jpg": jpg}, json.loads(record)) for key, jpg, record in triples]
-    manifest = corpora.version(store, folder, {"train": ours}, corpus="bench", per_shard=-(-count // SHARDS))
-    tars = [str(store.path(shard.key)) for shard in manifest.shards]
-    facts: dict[str, Any] = {
-        "samples": count,
-        "tars": tars,
-        "dali": [],
-        "bytes": sum(len(jpg) for _, jpg, _ in triples),
-    }
-    if "mosaicml-streaming" in names:
-        _write_mds(folder / "mds", triples)
-    if "litdata" in names:
-        _write_litdata(folder / "litdata", triples)
-    if "dali" in names:
-        for tar in tars:
-            facts["dali"].append(f"{folder}/{len(facts['dali'])}.idx")
-            subprocess.run([Path(sys.executable).with_name("wds2idx"), tar, facts["dali"][-1]], check=True)
-    if "energon" in names:
-        _write_energon(folder / "energon", tars)
-    (folder / "facts.json").write_text(json.dumps(facts))
-
-
-def _write_mds(folder: Path, triples: Sequence[tuple[str, bytes, bytes]]) -> None:
-    code = (
-        "import pickle, sys; from tests.benchmarks.stream_peers import stub_torchvision; stub_torchvision()\n"
-        "from streaming import MDSWriter\n"
-        "with MDSWriter(out=sys.argv[1], columns={'jpg': 'bytes', 'json': 'bytes'}, size_limit='20mb') as out:\n"
-        "    for _, jpg, record in pickle.load(sys.stdin.buffer): out.write({'jpg': jpg, 'json': record})\n"
-    )
-    import pickle
-
-    subprocess.run([sys.executable, "-c", code, str(folder)], input=pickle.dumps(triples), check=True, cwd=_ROOT)
-
-
-def _write_litdata(folder: Path, triples: Sequence[tuple[str, bytes, bytes]]) -> None:
-    from litdata.streaming.writer import BinaryWriter  # type: ignore[import-not-found,unused-ignore]  # see peers.txt
-
-    folder.mkdir(parents=True)
-    writer = BinaryWriter(str(folder), chunk_bytes="20MB")
-    for number, (_, jpg, record) in enumerate(triples):
-        writer[number] = (jpg, record)
-    writer.done()
-    writer.merge()
-
-
-def _write_energon(folder: Path, tars: Sequence[str]) -> None:
-    # In peers.txt alone, as every contender:
-    from megatron.energon.flavors import BaseWebdatasetFactory  # type: ignore[import-not-found,unused-ignore]
-
-    folder.mkdir(parents=True)
-    for number, tar in enumerate(tars):
-        shutil.copyfile(tar, folder / f"{number:03d}.tar")
-    names = [f"{number:03d}.tar" for number in range(len(tars))]
-    BaseWebdatasetFactory.prepare_dataset(folder, names, split_parts_ratio=[("train", 1.0)], workers=1)
-    text = "__module__: megatron.energon\n__class__: CrudeWebdataset\n"
-    (folder / ".nv-meta" / "dataset.yaml").write_text(text)
-
-
-def upload(folder: Path, server: Any) -> None:  # Any: seaweed.Server
-    """Put everything into the bucket ``bench``, and its URLs into facts.json."""
-    from stoker.storage.stores.s3 import S3Store
-
-    keys = (server.access_key, server.secret_key)
-    server.create_bucket()
-    store = S3Store("bench", endpoint=server.endpoint, access_key=keys[0], secret_key=keys[1])
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.relative_to(folder).parts[0] in ("stoker", "mds", "litdata"):
-            key = path.relative_to(folder).as_posix()
-            if "/.stoker/" not in f"/{key}":
-                store.write(key, path)
-    facts = json.loads((folder / "facts.json").read_text())
-    client = store._connection.client()
-    keys_of_tars = [Path(tar).relative_to(folder).as_posix() for tar in facts["tars"]]
-    facts["urls"] = [
-        client.generate_presigned_url("get_object", Params={"Bucket": "bench", "Key": key}, ExpiresIn=7 * 24 * 3600)
-        for key in keys_of_tars
-    ]
-    facts["keys"] = keys
-    (folder / "facts.json").write_text(json.dumps(facts))
 
 
 def child(contender: str, task: Task) -> dict[str, float]:
     """Run one contender in this process."""
     import psutil  # type: ignore[import-untyped,unused-ignore]  # its stubs are not installed
-    import torch.utils.data  # noqa: F401  # every contender's loop has it
+    import torch.distributed
+    import torch.utils.data  # every contender's loop has it
 
     me = psutil.Process()
 
@@ -185,8 +105,12 @@ def child(contender: str, task: Task) -> dict[str, float]:
         return total / 1e6
 
     before = memory()
-    for _ in CONTENDERS[contender](Task(**{**task.__dict__, "epochs": 0})):  # imports, and nothing else
+    if task.world_size > 1:
+        torch.distributed.init_process_group("gloo")
+    for _ in CONTENDERS[contender](replace(task, epochs=0)):  # imports, and nothing else
         break
+    if task.world_size > 1:
+        torch.distributed.barrier()
     started = time.perf_counter()
     first = used = 0.0
     seen = counted = 0
@@ -213,7 +137,7 @@ def child(contender: str, task: Task) -> dict[str, float]:
     return {
         "samples": seen,
         "rate": rest / max(1e-9, last - first),
-        "whole": seen / max(1e-9, last - started),
+        "seconds": last - started,
         "cpu_ms": (total - used) / rest * 1e6,
         "first_ms": (first - started) * 1e3,
         "peak_mb": peak - before,
@@ -223,8 +147,10 @@ def child(contender: str, task: Task) -> dict[str, float]:
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def measure_apart(contender: str, task: Task) -> dict[str, Any]:  # Any: JSON values
-    """Run one contender in a process of its own."""
+def measure_apart(contender: str, task: Task, ranks: int) -> dict[str, Any]:  # Any: JSON values
+    """Run one contender in processes of its own, one a rank; their figures together."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
     environment = os.environ | {
         "PYTHONPATH": str(_ROOT),
         "S3_ENDPOINT_URL": task.endpoint,
@@ -236,27 +162,52 @@ def measure_apart(contender: str, task: Task) -> dict[str, Any]:  # Any: JSON va
     }
     if task.where == "s3":
         environment |= dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), task.facts["keys"], strict=True))
-    task_json = json.dumps(
-        {name: str(value) if isinstance(value, Path) else value for name, value in task.__dict__.items()}
-    )
-    try:
-        process = subprocess.run(
-            [sys.executable, __file__, "--child", contender, task_json],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            env=environment,
-            cwd=_ROOT,
+    processes = []
+    for rank in range(ranks):
+        own = replace(task, rank=rank, world_size=ranks)
+        named = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks), "RANK": str(rank)}
+        named |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks), "GLOBAL_RANK": str(rank)}
+        command = [sys.executable, __file__, "--child", contender, json.dumps(asdict(own), default=str)]
+        processes.append(
+            subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment | (named if ranks > 1 else {}),
+                cwd=_ROOT,
+            )
         )
+    try:
+        outputs = [process.communicate(timeout=_LIMIT_S) for process in processes]
     except subprocess.TimeoutExpired:
-        return {"error": "no end in 300 s"}
-    lines = [line for line in process.stdout.splitlines() if line.startswith("{")]
-    if process.returncode or not lines:
-        message = " ".join(process.stderr.split()[-40:]) or "no output"
-        return {"error": message[-300:]}
-    figures: dict[str, Any] = json.loads(lines[-1])
-    return figures
+        return {"error": f"no end in {_LIMIT_S} s"}
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+    figures = []
+    for process, (stdout, stderr) in zip(processes, outputs, strict=True):
+        lines = [line for line in stdout.splitlines() if line.startswith("{")]
+        if process.returncode or not lines:
+            message = " ".join(stderr.split()[-40:]) or "no output"
+            return {"error": message[-300:]}
+        figures.append(json.loads(lines[-1]))
+    return _together(figures)
+
+
+def _together(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The figures of all ranks: the slowest ends the run, and has the first global batch."""
+    count = sum(rank["samples"] for rank in ranks)
+    return {
+        "samples": count,
+        "rate": sum(rank["rate"] for rank in ranks),
+        "whole": count / max(1e-9, *(rank["seconds"] for rank in ranks)),
+        "cpu_ms": sum(rank["cpu_ms"] * rank["samples"] for rank in ranks) / max(1, count),
+        "first_ms": max(rank["first_ms"] for rank in ranks),
+        "peak_mb": sum(rank["peak_mb"] for rank in ranks),
+    }
 
 
 def main() -> None:
@@ -266,6 +217,7 @@ def main() -> None:
     parser.add_argument("--only", help="names, with commas between")
     parser.add_argument("--rows", help="parts of the rows' names, with commas between")
     parser.add_argument("--quick", action="store_true", help="1,024 samples, one round")
+    parser.add_argument("--photographs", type=Path, help="a folder of JPEGs that are cut up, too")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -289,7 +241,8 @@ def main() -> None:
     if absent:
         print(f"not installed: {', '.join(absent)}")
     with tempfile.TemporaryDirectory(prefix="bench-stream-") as folder:
-        results = _measure(Path(folder), count, rounds, names, rows)
+        sizes = Path(folder), count, options.photographs
+        results = _measure(*sizes, rounds, names, rows)
     for name, figures in results.items():
         _show(name, figures)
     if options.json:
@@ -297,35 +250,53 @@ def main() -> None:
 
 
 def _measure(
-    folder: Path, count: int, rounds: int, names: Sequence[str], rows: dict[str, Any]
+    folder: Path, count: int, photographs: Path | None, rounds: int, names: Sequence[str], rows: Mapping[str, Row]
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
     from stoker.flows.services import seaweed
 
-    prepare(folder, count, names)
+    plain = samples(count)
+    shapes = {
+        "plain": (plain, SHARDS),
+        "large": ([(f"{part}-{key}", *rest) for part in range(LARGE) for key, *rest in plain], LARGE * SHARDS),
+        "photographs": (samples(count // 4, kinds=True, photographs=photographs), SHARDS),
+    }
+    for data in {row.data for row in rows.values()}:
+        prepare(folder / data, *shapes[data], names)
     server = None
     results: dict[str, dict[str, list[dict[str, Any]]]] = {row: {name: [] for name in names} for row in rows}
     try:
-        if any(row[0] == "s3" for row in rows.values()):
+        if any(row.where == "s3" for row in rows.values()):
             secret_key = secrets.token_hex(16)
             server = seaweed.start(folder / "seaweed", access_key="bench", secret_key=secret_key, bucket="bench")
             server.wait_ready()
-            upload(folder, server)
+            server.create_bucket()
+            for data in {row.data for row in rows.values() if row.where == "s3"}:
+                upload(folder, folder / data, server)
         for number in range(rounds):
-            for row, (where, decoded, workers, epochs) in rows.items():
+            for title, row in rows.items():
                 for name in names:
                     cache = folder / "cache"
-                    if (where == "s3" and name in ("walk", "stoker-again")) or (
-                        name == "webdataset-pillow" and not decoded
+                    if (row.where == "s3" and name in ("walk", "stoker-again")) or (
+                        name in ("webdataset-pillow", "stoker-same") and not row.decoded
                     ):
                         continue
                     if name != "stoker-again":
                         shutil.rmtree(cache, ignore_errors=True)
                     cache.mkdir(exist_ok=True)
-                    endpoint = server.endpoint if server else ""
-                    task = Task(folder, where, decoded, workers, epochs, cache, endpoint)
-                    figures = measure_apart(name, task)
-                    results[row][name].append(figures)
-                    print(f"round {number + 1}: {row}: {name}: {figures}", file=sys.stderr, flush=True)
+                    task = Task(
+                        folder / row.data,
+                        row.where,
+                        row.decoded,
+                        row.workers,
+                        row.epochs,
+                        cache,
+                        server.endpoint if server else "",
+                        window=row.window,
+                    )
+                    task = replace(task, cache_megabytes=round(row.cache * task.facts["bytes"] / 1e6))
+                    figures = measure_apart(name, task, row.ranks)
+                    results[title][name].append(figures)
+                    print(f"round {number + 1}: {title}: {name}: {figures}", file=sys.stderr, flush=True)
     finally:
         if server is not None:
             server.stop(now=True)
@@ -341,7 +312,7 @@ def _version(package: str) -> str:
 
 def _show(row: str, figures: dict[str, list[dict[str, Any]]]) -> None:
     print(f"\n{row}")
-    heads = f"{'samples/s':>10}{'x':>6}{'with first/s':>13}{'x':>6}{'CPU ms/1,000':>13}{'first ms':>9}{'peak MB':>8}"
+    heads = f"{'with first/s':>13}{'x':>6}{'after/s':>10}{'x':>6}{'CPU ms/1,000':>13}{'first ms':>9}{'peak MB':>8}"
     print(f"  {'':<19}{heads}")
     ours = figures.get("stoker", [])
     for name, runs in figures.items():
@@ -357,7 +328,7 @@ def _show(row: str, figures: dict[str, list[dict[str, Any]]]) -> None:
             for key in ("rate", "whole")
         }
         print(
-            f"  {name:<19}{middle['rate']:>10,.0f}{ratios['rate']:>6}{middle['whole']:>13,.0f}{ratios['whole']:>6}"
+            f"  {name:<19}{middle['whole']:>13,.0f}{ratios['whole']:>6}{middle['rate']:>10,.0f}{ratios['rate']:>6}"
             f"{middle['cpu_ms']:>13,.1f}{middle['first_ms']:>9,.0f}{middle['peak_mb']:>8,.0f}"
         )
 

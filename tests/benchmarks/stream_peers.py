@@ -29,6 +29,10 @@ class Task:
     epochs: int
     cache: Path
     endpoint: str = ""
+    window: int = 8  # shards whose samples a stream shuffles
+    cache_megabytes: int = 0  # that a cache may hold; 0: as its default is
+    rank: int = 0
+    world_size: int = 1
 
     @property
     def facts(self) -> dict[str, Any]:  # Any: JSON values
@@ -86,22 +90,44 @@ def stacked(images: list[Any]) -> Any:  # Any: arrays
 
 
 def stoker(task: Task) -> Batches:
+    from stoker.training.pictures.pictures import PictureMaker
+
+    make = PictureMaker(SIZE) if task.decoded else None
+    for batch in _stoker(task, make):
+        yield batch.images if task.decoded else list(zip(batch.column("jpg"), batch.column("json"), strict=True))
+
+
+def stoker_same(task: Task) -> Batches:
+    """With the peers' decoder."""
+    yield from _stoker(task, lambda batch, _: _decoded_samples(batch.column("jpg")))
+
+
+def _stoker(task: Task, make: Any) -> Batches:  # Any: what makes a batch
     from stoker.storage import open_store
     from stoker.storage.stores.s3 import S3Store
     from stoker.training.loader.loader import Loader
-    from stoker.training.pictures.pictures import PictureMaker
+    from stoker.training.reading.cache import MEGABYTES
     from stoker.training.stream.stream import ShardStream
 
     store: Any = open_store(str(task.folder / "stoker"))
     if task.where == "s3":
         keys = task.facts["keys"]
-        store = S3Store("bench", prefix="stoker", endpoint=task.endpoint, access_key=keys[0], secret_key=keys[1])
-    make = PictureMaker(SIZE) if task.decoded else None
-    stream = ShardStream(store, "bench@1", batch_size=BATCH, make=make, cache=task.cache)
+        prefix = f"{task.facts['prefix']}/stoker"
+        store = S3Store("bench", prefix=prefix, endpoint=task.endpoint, access_key=keys[0], secret_key=keys[1])
+    stream = ShardStream(
+        store,
+        "bench@1",
+        batch_size=BATCH * task.world_size,
+        rank=task.rank,
+        world_size=task.world_size,
+        window=task.window,
+        make=make,
+        cache=task.cache,
+        cache_megabytes=task.cache_megabytes or MEGABYTES,
+    )
     loader = Loader(stream, workers=task.workers)
     for _ in range(task.epochs):
-        for batch in loader:
-            yield batch.images if task.decoded else list(zip(batch.column("jpg"), batch.column("json"), strict=True))
+        yield from loader
     loader.close()
     stream.close()
 
@@ -125,7 +151,8 @@ def walk(task: Task) -> Batches:
         order = [index.extensions.index(name) for name in ("jpg", "json")]
         fields = [list(zip(index.offsets[e].tolist(), index.sizes[e].tolist(), strict=True)) for e in order]
         samples.extend((view, *spans) for spans in zip(*fields, strict=True))
-    random.shuffle(samples)
+    random.Random(0).shuffle(samples)
+    samples = samples[task.rank :: task.world_size]
     for _ in range(task.epochs):
         for start in range(0, len(samples), BATCH):
             batch = [
@@ -163,7 +190,8 @@ _OUT: list[Any] = []
 def _webdataset(task: Task, decode: Callable[[bytes], Any]) -> Batches:
     import webdataset as wds
 
-    data = wds.WebDataset(task.tars, shardshuffle=len(task.tars), empty_check=False).shuffle(1000)
+    split = {"nodesplitter": wds.split_by_node} if task.world_size > 1 else {}
+    data = wds.WebDataset(task.tars, shardshuffle=len(task.tars), empty_check=False, **split).shuffle(1000)
     if task.decoded:
         data = data.to_tuple("jpg").map_tuple(decode).batched(BATCH, collation_fn=_first_stacked, partial=True)
     else:
@@ -212,9 +240,10 @@ def mosaic(task: Task) -> Batches:
     from streaming import StreamingDataset  # type: ignore[import-not-found,unused-ignore]  # see peers.txt
     from torch.utils.data import DataLoader
 
-    remote = "s3://bench/mds" if task.where == "s3" else None
+    remote = f"s3://bench/{task.facts['prefix']}/mds" if task.where == "s3" else None
     local = str(task.cache if task.where == "s3" else task.folder / "mds")
-    data = StreamingDataset(remote=remote, local=local, shuffle=True, batch_size=BATCH, num_canonical_nodes=1)
+    limit = {"cache_limit": f"{task.cache_megabytes}mb"} if task.cache_megabytes else {}
+    data = StreamingDataset(remote=remote, local=local, shuffle=True, batch_size=BATCH, num_canonical_nodes=1, **limit)
     collate = _mosaic_decoded if task.decoded else _mosaic_raw
     loader = DataLoader(
         data, batch_size=BATCH, num_workers=task.workers, collate_fn=collate, persistent_workers=task.workers > 0
@@ -242,12 +271,14 @@ def litdata(task: Task) -> Batches:
 
         downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True  # it has no option for a server without TLS
         keys = task.facts["keys"]
-        where = "s3://bench/litdata"
+        where = f"s3://bench/{task.facts['prefix']}/litdata"
         names = ("aws_access_key_id", "aws_secret_access_key", "endpoint_url", "region_name")
         options = {
             "storage_options": dict(zip(names, (*keys, task.endpoint, "us-east-1"), strict=True)),
             "cache_dir": str(task.cache),
         }
+        if task.cache_megabytes:
+            options["max_cache_size"] = f"{task.cache_megabytes}MB"
     data = StreamingDataset(where, shuffle=True, **options)
     collate = _litdata_decoded if task.decoded else _litdata_raw
     loader = StreamingDataLoader(
@@ -267,12 +298,15 @@ def _litdata_decoded(samples: list[Any]) -> Any:  # Any: payloads; a tensor
 
 def hugging_face(task: Task) -> Batches:
     import datasets
+    import datasets.distributed
     from torch.utils.data import DataLoader
 
     data = datasets.load_dataset(
         "webdataset", data_files={"train": task.tars}, split="train", streaming=True, cache_dir=str(task.cache)
     )
     data = data.cast_column("jpg", datasets.Image(decode=False)).shuffle(buffer_size=1000, seed=0)
+    if task.world_size > 1:
+        data = datasets.distributed.split_dataset_by_node(data, task.rank, task.world_size)
     collate = _hugging_face_decoded if task.decoded else _hugging_face_raw
     loader = DataLoader(
         data, batch_size=BATCH, num_workers=task.workers, collate_fn=collate, persistent_workers=task.workers > 0
@@ -320,7 +354,7 @@ def energon(task: Task) -> Batches:
         def encode_batch(self, batch: Any) -> Any:  # Any: as above
             return batch
 
-    workers = WorkerConfig(rank=0, world_size=1, num_workers=task.workers)
+    workers = WorkerConfig(rank=task.rank, world_size=task.world_size, num_workers=task.workers)
     data = get_train_dataset(
         task.folder / "energon",
         batch_size=BATCH,
@@ -329,7 +363,7 @@ def energon(task: Task) -> Batches:
         worker_config=workers,
         task_encoder=Encoder(),
     )
-    left = task.facts["samples"] * task.epochs // BATCH
+    left = task.facts["samples"] * task.epochs // (BATCH * task.world_size)
     for batch in get_loader(data):
         yield batch
         left -= 1
@@ -356,6 +390,8 @@ def dali(task: Task) -> Batches:
             missing_component_behavior="error",
             random_shuffle=True,
             initial_fill=1000,
+            shard_id=task.rank,
+            num_shards=task.world_size,
             dont_use_mmap=False,
             name="reader",
         )
@@ -369,15 +405,86 @@ def dali(task: Task) -> Batches:
 
     built = pipeline()
     built.build()
-    for _ in range(task.facts["samples"] * task.epochs // BATCH):
+    for _ in range(task.facts["samples"] * task.epochs // (BATCH * task.world_size)):
         image, record = built.run()
         yield image.as_array() if task.decoded else [(image.at(i), record.at(i)) for i in range(BATCH)]
+
+
+def wids(task: Task) -> Batches:
+    """Webdataset's random access, as of the last release that had it."""
+    sys.path.insert(0, f"{sys.prefix}/wids")
+    import wids as library  # type: ignore[import-not-found,unused-ignore]  # see peers.txt
+    from torch.utils.data import DataLoader
+
+    if task.where == "s3":
+        raise NotImplementedError("it downloads whole shards before it begins")
+    data = library.ShardListDataset(task.facts["wids"], transformations=[], keep=True, localname=str)
+    sampler = library.DistributedChunkedSampler(data, chunksize=1000, shuffle=True)
+    collate = _wids_decoded if task.decoded else _wids_raw
+    loader = DataLoader(
+        data,
+        batch_size=BATCH,
+        sampler=sampler,
+        num_workers=task.workers,
+        collate_fn=collate,
+        persistent_workers=task.workers > 0,
+    )
+    for epoch in range(task.epochs):
+        sampler.set_epoch(epoch)
+        yield from loader
+
+
+def _wids_raw(samples: list[Any]) -> list[Any]:  # Any: files by name
+    return [(sample[".jpg"].read(), sample[".json"].read()) for sample in samples]
+
+
+def _wids_decoded(samples: list[Any]) -> Any:  # Any: files by name; a tensor
+    return _decoded_samples([sample[".jpg"].read() for sample in samples])
+
+
+def spdl(task: Task) -> Batches:
+    """SPDL's reader of tars and its pipeline of threads; it has no shuffle."""
+    import urllib.request
+
+    from spdl.io import iter_tarfile  # type: ignore[import-not-found,unused-ignore]  # see peers.txt
+    from spdl.pipeline import PipelineBuilder  # type: ignore[import-not-found,unused-ignore]  # see peers.txt
+
+    def tars() -> Iterator[str]:
+        for epoch in range(task.epochs):
+            order = list(task.tars)[task.rank :: task.world_size]
+            random.Random(epoch).shuffle(order)
+            yield from order
+
+    def members(tar: str) -> Iterator[tuple[memoryview, memoryview]]:
+        if task.where == "s3":
+            with urllib.request.urlopen(tar) as response:
+                payload = response.read()
+        else:
+            payload = Path(tar).read_bytes()
+        jpg: memoryview | None = None
+        for name, content in iter_tarfile(payload):
+            if name.endswith(".jpg"):
+                jpg = content
+            elif jpg is not None:
+                yield jpg, content
+
+    threads = max(1, task.workers)
+    pipeline = PipelineBuilder().add_source(tars()).pipe(members)
+    if task.decoded:
+        pipeline = pipeline.pipe(lambda sample: fast_decode(sample[0]), concurrency=threads)
+    pipeline = pipeline.aggregate(BATCH)
+    if task.decoded:
+        pipeline = pipeline.pipe(stacked)
+    built = pipeline.add_sink(3).build(num_threads=threads + 2)
+    with built.auto_stop():
+        yield from built
 
 
 CONTENDERS: dict[str, Callable[[Task], Batches]] = {
     "walk": walk,
     "stoker": stoker,
     "stoker-again": stoker,  # with what the run before it left in the cache
+    "stoker-same": stoker_same,
     "webdataset": webdataset,
     "webdataset-pillow": webdataset_pillow,
     "mosaicml-streaming": mosaic,
@@ -385,6 +492,8 @@ CONTENDERS: dict[str, Callable[[Task], Batches]] = {
     "datasets": hugging_face,
     "energon": energon,
     "dali": dali,
+    "wids": wids,
+    "spdl": spdl,
 }
 PACKAGES = {
     "webdataset": "webdataset",
@@ -393,4 +502,5 @@ PACKAGES = {
     "datasets": "datasets",
     "energon": "megatron-energon",
     "dali": "nvidia-dali-cuda130",
+    "spdl": "spdl",
 }
