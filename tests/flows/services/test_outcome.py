@@ -14,6 +14,7 @@ from stoker.storage.errors import StokerError, StorageUnavailable
 from tests.flows.conftest import Cli, until
 from tests.flows.page.serving import receiving
 from tests.flows.services.test_worker import OVER, Owner
+from tests.pipelines.sources.test_wikipedia_dump import dump, page
 
 
 def test_what_may_pass_is_a_source_or_a_store_out_of_reach() -> None:
@@ -63,6 +64,23 @@ def test_a_failed_run_is_tried_again_and_its_owner_is_told(
         for log in Path(scheduler.folder / ".stoker" / "logs").iterdir():
             assert url not in log.read_text(errors="replace")
     assert scheduler("schedule", "--remove", "told").returncode == 0
+
+
+@pytest.mark.slow
+def test_the_owner_is_told_of_a_run_that_lost_pieces_of_its_source(scheduler: Cli, owner: Owner) -> None:
+    (scheduler.folder / "dewiki.xml").write_bytes(dump(page(1, "Some text.")).removesuffix(b"</mediawiki>\n"))
+    recipe = 'corpus = "cut"\n[source]\nname = "wikipedia_dump"\ndump = "dewiki.xml"'
+    (scheduler.folder / "cut.toml").write_text(recipe)
+    with receiving() as (url, received):
+        done = scheduler("schedule", "cut.toml", "--cron", "0 3 1 1 *", "--retries", "1", "--notify", url)
+        assert done.returncode == 0, done.stderr
+        run = owner.run(owner.deployment("cut")["id"])
+        assert until(lambda: len(received) == 1, 120)
+        assert (received[0]["type"], received[0]["title"]) == ("failure", "Stoker: cut failed")
+        assert "1 piece of the source could not be read" in received[0]["message"]
+        assert owner.wait_over(run)["name"] == "Incomplete"
+        assert owner("GET", f"/flow_runs/{run}")["run_count"] == 1  # another try would lose the same
+    assert scheduler("schedule", "--remove", "cut").returncode == 0
 
 
 @pytest.mark.slow
