@@ -28,16 +28,16 @@ PAGE = """  <page><title>Tin</title><ns>0</ns><id>7</id><revision><id>8</id><tim
 def test_stoker_and_the_floor_read_every_sample_of_the_stream_benchmark(tmp_path: Path) -> None:
     sys.path.insert(0, str(FOLDER.parents[1]))
     try:
-        from tests.benchmarks import bench_stream
+        from tests.benchmarks import stream_data
         from tests.benchmarks.stream_peers import CONTENDERS, SIZE, Task
     finally:
         sys.path.pop(0)
-    assert bench_stream.samples(3) == bench_stream.samples(3)
-    kinds = bench_stream.samples(12, kinds=True)
-    assert kinds == bench_stream.samples(12, kinds=True)
+    assert stream_data.samples(3) == stream_data.samples(3)
+    kinds = stream_data.samples(12, kinds=True)
+    assert kinds == stream_data.samples(12, kinds=True)
     assert len({Image.open(io.BytesIO(jpg)).size for _, jpg, _ in kinds}) > 3
-    triples = bench_stream.samples(64)
-    bench_stream.prepare(tmp_path, triples, 8, ["stoker", "walk"])
+    triples = stream_data.samples(64)
+    stream_data.prepare(tmp_path, triples, 8, ["stoker", "walk"])
     payloads = {jpg for _, jpg, _ in triples}
     for name in ("stoker", "walk"):
         ranks = [

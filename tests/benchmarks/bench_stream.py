@@ -255,9 +255,12 @@ def _measure(
     from stoker.flows.services import seaweed
 
     plain = samples(count)
-    shapes = {
+    shapes: dict[str, tuple[list[tuple[str, bytes, bytes]], int]] = {
         "plain": (plain, SHARDS),
-        "large": ([(f"{part}-{key}", *rest) for part in range(LARGE) for key, *rest in plain], LARGE * SHARDS),
+        "large": (
+            [(f"{part}-{key}", jpg, record) for part in range(LARGE) for key, jpg, record in plain],
+            LARGE * SHARDS,
+        ),
         "photographs": (samples(count // 4, kinds=True, photographs=photographs), SHARDS),
     }
     for data in {row.data for row in rows.values()}:
