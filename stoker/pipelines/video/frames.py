@@ -5,6 +5,7 @@ imported when a file is opened, so that recipes can be parsed without it.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.util import find_spec
@@ -99,7 +100,8 @@ class VideoReader:
     ) -> Iterator[VideoFrame]:  # Any: PyAV is untyped
         options = SAFE_OPTIONS | {"max_pixels": str(MAX_PIXELS)}
         name = f"file:{self.path.resolve()}"
-        with av.open(name, format=demuxer, options=options, metadata_errors="replace") as container:
+        with ExitStack() as opened:
+            container = opened.enter_context(av.open(name, format=demuxer, options=options, metadata_errors="replace"))
             self.metadata = {str(key).lower(): str(value) for key, value in container.metadata.items()}
             stream = select_stream(container)
             if isinstance(stream, Rejected):
@@ -107,16 +109,25 @@ class VideoReader:
                 self.fault = Rejected("truncated", truncation) if truncation else stream
                 return
             codec = stream.codec_context
-            codec.options = {"max_pixels": str(MAX_PIXELS)}
-            codec.thread_count = 1  # with more, the frames decoded from damaged data depend on thread timing
+            seekable = skip and codec.name in SEEKABLE_CODECS
+            _set_options(codec, {"err_detect": "explode"} if seekable else {})
+
+            def concealing() -> Any:  # Any: as above
+                again = opened.enter_context(av.open(name, format=demuxer, options=options, metadata_errors="replace"))
+                context = again.streams[stream.index].codec_context
+                _set_options(context, {})
+                return context
+
             line = time_line(container, stream, demuxer)
             packets = line.forward(self._packets(av, container, stream))
             runs = PacketRuns(
                 packets,
-                seekable=skip and codec.name in SEEKABLE_CODECS,
+                seekable=seekable,
                 read_coding=coding_reader(codec.name, codec.extradata or b""),
             )
-            decoder = RunDecoder(codec, (av.FFmpegError, ValueError), runs, line, times)
+            decoder = RunDecoder(
+                codec, (av.FFmpegError, ValueError), runs, line, times, concealing if seekable else None
+            )
             aspect = stream.sample_aspect_ratio
             for shown in self._select(stream, decoder, Selection(times)):
                 yield _to_video_frame(shown, aspect, self.pictures, line.note(shown.time))
@@ -236,6 +247,11 @@ def _import_av() -> Any:  # Any: PyAV is untyped to us
     import av
 
     return av
+
+
+def _set_options(codec: Any, options: dict[str, str]) -> None:  # Any: PyAV is untyped to us
+    codec.options = {"max_pixels": str(MAX_PIXELS)} | options
+    codec.thread_count = 1  # with more, the frames decoded from damaged data depend on thread timing
 
 
 def _duration(frame: Frame, time: Fraction, stream: Any, line: TimeLine) -> Fraction:  # Any: PyAV is untyped to us

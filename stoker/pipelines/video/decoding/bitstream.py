@@ -27,6 +27,7 @@ class Coding(NamedTuple):
     ``disposable``: no other picture references it, but for those of a higher temporal ``layer``.
     ``sound``: it has none of the marks of damage that can be seen without decoding.
     ``parameters``: the sequence's and pictures' parameter sets in it, which later packets may need.
+    ``forgets``: the decoder forgets all earlier pictures at it (H.264's IDR pictures).
     """
 
     restarts: bool = False
@@ -35,6 +36,7 @@ class Coding(NamedTuple):
     layer: int = 0
     sound: bool = True
     parameters: tuple[bytes, ...] = ()
+    forgets: bool = False
 
 
 def coding_reader(codec: str, extradata: bytes) -> Callable[[Packet], Coding] | None:
@@ -99,7 +101,7 @@ def _h264(units: Iterator[bytes], is_key: bool) -> Coding:
     if not types:
         return Coding(sound=False, parameters=tuple(parameters))
     restarts = is_key and (types[0] == 5 or recovers)
-    return Coding(restarts, not restarts, references == 0, 0, sound, tuple(parameters))
+    return Coding(restarts, not restarts, references == 0, 0, sound, tuple(parameters), restarts and types[0] == 5)
 
 
 def _recovers_at_once(unit: bytes) -> bool:

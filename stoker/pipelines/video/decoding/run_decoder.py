@@ -3,9 +3,12 @@
 Left out are runs without a wanted frame, what follows the last wanted frame of a run, and pictures that no other one
 references. Where the decoder does not give exactly the frames that were expected, the run is decoded again, whole, and
 from the run before it, because decoders conceal damage with earlier pictures.
+
+They do so without a word, so frames are first decoded by one that raises instead. The first time it does, one that
+conceals takes its place, which then stays: what it gives is what a full decode gives.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from heapq import heappop, heappush
@@ -30,11 +33,12 @@ class RunDecoder:
     """Decodes runs. The counters are complete when ``frames`` has ended.
 
     Args:
-        codec: the stream's codec context.
+        codec: the stream's codec context; one that raises for damage, unless ``concealing`` is None.
         errors: what it raises for packets that do not decode.
         runs: the stream's packets.
         line: the stream's time line.
         times: the wanted times.
+        concealing: makes a codec context that conceals damage.
     """
 
     codec: Any  # av.VideoCodecContext
@@ -42,6 +46,7 @@ class RunDecoder:
     runs: PacketRuns
     line: TimeLine
     times: FrameTimes
+    concealing: Callable[[], Any] | None = None  # None as soon as ``codec`` conceals damage
     decoded: int = 0  # frames
     damaged: int = 0  # packets that do not decode
     sent: int = 0  # packets that were given to the decoder, each counted once
@@ -51,6 +56,7 @@ class RunDecoder:
     _given: int | None = None  # time stamp of the last frame
     _sent: dict[int, bytearray] = field(default_factory=dict)  # by place of a run: which packets were given
     _before: list[Run] = field(default_factory=list)  # where to begin if the next run is to be decoded again
+    _begun: int = -1  # the first packet of the run at which the decoder began anew
     _clean: bool = True  # all frames came as expected
     _parted: bool = False  # the decoder was emptied, and begins anew at the next run
 
@@ -60,8 +66,17 @@ class RunDecoder:
         for run, after in pairwise(chain(runs, [None])):
             assert run is not None  # only the last one of the pairs ends with None
             can_redo = self._find_base()
+            if self._parted:
+                self._begun = run.first
+                if self.codec.name == "h264" and run.codings and not run.codings[0].forgets:
+                    self._conceal()  # it takes earlier pictures that were left out for damage
             self._sent = {before.first: self._sent.get(before.first, bytearray()) for before in self._before}
-            if whole or not run.restarts or not can_redo:
+            if self.concealing is not None and not run.restarts and self._before and can_redo:
+                yield from self._decode_again(run)
+                whole = True
+            elif whole or not run.restarts or not can_redo:
+                if not self._before:
+                    self._conceal()
                 self._clean = True
                 yield from self._decode(run, range(len(run.packets)))
                 whole = whole and not self._clean
@@ -81,9 +96,9 @@ class RunDecoder:
         for place in range(len(self._before) - 1, -1, -1):
             run = self._before[place]
             # The decoder may hold frames back of several short runs. Those before this one were given.
-            if run.restarts and run.packets[0].pts <= self._given:
+            if run.restarts and (run.packets[0].pts <= self._given or run.first == self._begun):
                 self._before = self._before[place:]
-                return True
+                return len(self._before) <= _MAX_RUNS_BEFORE or run.first != self._begun
         if len(self._before) >= _MAX_RUNS_BEFORE:
             self._before = []
         return False
@@ -142,14 +157,21 @@ class RunDecoder:
         """The frames behind the last one that was given, with those of the runs before that were left out."""
         self.end = None
         given, again = self._given, [*self._before, run]
-        is_behind = given is None or all(given not in (part.stamps or ()) for part in again)
+        stamps = {packet.pts for part in again for packet in part.packets if packet.size}
+        is_behind = given is None or given not in stamps
         self._part()
+        self._conceal()
         for part in again:
             for frame in self._decode(part, range(len(part.packets))):
                 if is_behind or (frame.pts is not None and given is not None and frame.pts > given):
                     is_behind = True
                     yield frame
                 is_behind = is_behind or frame.pts == given
+
+    def _conceal(self) -> None:
+        """Decode by the codec context that conceals damage, from a key frame or the beginning on."""
+        if self.concealing is not None:
+            self.codec, self.concealing = self.concealing(), None
 
     def _drain(self) -> list[Frame]:
         """The frames that the decoder holds back."""
@@ -179,6 +201,8 @@ class RunDecoder:
             try:
                 frames = self.codec.decode(packet)
             except self.errors:
+                if strict and self.concealing is not None:
+                    raise _UnexpectedFrames from None  # it may be no fault if it is concealed
                 self._count_damage(run.first + place)
                 if strict:
                     raise _UnexpectedFrames from None
