@@ -226,6 +226,10 @@ def _add_index(add: _Add, store: Parser) -> None:
     index.add_argument("--as", dest="name", metavar="NAME", help="name of the corpus (the last folder's)")
     text = "split of all tars, or NAME=PATTERN for those that match (from file and folder names, else train)"
     index.add_argument("--split", action="append", default=[], metavar="NAME", help=text)
+    text = "where a key ends in a member's name: at its first dot, as in WebDataset, or its last"
+    index.add_argument("--key", choices=("first", "last"), default="first", help=text)
+    text = "take of at most N damaged tars what lies before the damage, and list them (0)"
+    index.add_argument("--skip-damaged", type=int, default=0, metavar="N", help=text)
     index.add_argument("--to", metavar="STORE", help="where the indexes and the version are written (the store)")
     index.add_argument("--workers", metavar="N", help="tars read at the same time (one per core)")
 

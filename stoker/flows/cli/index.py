@@ -45,6 +45,8 @@ def index(arguments: Namespace) -> int:
             store,
             corpus,
             splits=arguments.split,
+            key=arguments.key,
+            skip_damaged=arguments.skip_damaged,
             workers=settings.slots,
             code=__version__,
             progress=lambda size, samples: reporter.advance_to(
@@ -57,7 +59,8 @@ def index(arguments: Namespace) -> int:
     if arguments.json:
         counts = {"tars": len(tars.objects), "tars_read": indexed.read, "repeated": indexed.repeated}
         more = {"prefixed": indexed.prefixed, "left_out": indexed.left_out}
-        print_json(published_json(indexed.manifest, new=indexed.new) | counts | more)
+        lists = {"losses": list(indexed.losses), "notes": list(indexed.notes)}
+        print_json(published_json(indexed.manifest, new=indexed.new) | counts | more | lists)
     else:
         splits = ", ".join(f"{name} {split.samples:,}" for name, split in indexed.manifest.splits.items())
         samples = f"{indexed.manifest.samples:,} samples"
@@ -82,6 +85,13 @@ def _check_usage(arguments: Namespace) -> None:
         raise UsageError(f"index: --as {arguments.name}; expected a name without a version, which is counted by itself")
 
 
+_MOST_LINES = 20
+
+
+def _more(lines: int) -> list[str]:
+    return [f"and {lines - _MOST_LINES:,} more; --json lists all"] if lines > _MOST_LINES else []
+
+
 def _print_notes(indexed: "Indexed", tars: int) -> None:
     manifest = indexed.manifest
     if indexed.repeated:
@@ -93,6 +103,12 @@ def _print_notes(indexed: "Indexed", tars: int) -> None:
         note("several tars hold the same keys: each key has its tar's name before it")
     if indexed.left_out:
         note(f"{plural(indexed.left_out, 'file')} left out: not named like a sample's (KEY.EXTENSION)")
+    for text in (*indexed.notes[:_MOST_LINES], *_more(len(indexed.notes))):
+        note(text)
+    if indexed.losses:
+        note(f"left out, because it cannot be read in place ({len(indexed.losses):,}):")
+        for text in (*indexed.losses[:_MOST_LINES], *_more(len(indexed.losses))):
+            note(f"  {text}")
     empty = sum(1 for shard in manifest.shards if not shard.samples)
     if empty:
         note(f"{plural(empty, 'tar')} without a sample")

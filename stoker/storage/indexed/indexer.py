@@ -39,6 +39,9 @@ class IndexedTar:
     last_key: str  # the greatest
     repeated: int  # samples whose key was in the tar before
     left_out: int  # files that belong to no sample
+    losses: tuple[str, ...] = ()  # see Scanned, as the next two
+    notes: tuple[str, ...] = ()
+    damage: str = ""
     new: bool = False  # the tar was read in this run
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
@@ -51,6 +54,9 @@ class IndexedTar:
             "most": self.last_key,
             "repeated": self.repeated,
             "left_out": self.left_out,
+            "losses": list(self.losses),
+            "notes": list(self.notes),
+            "damage": self.damage,
         }
 
     @classmethod
@@ -64,6 +70,9 @@ class IndexedTar:
             last_key=content["most"],
             repeated=content["repeated"],
             left_out=content["left_out"],
+            losses=tuple(content.get("losses", ())),
+            notes=tuple(content.get("notes", ())),
+            damage=content.get("damage", ""),
         )
 
 
@@ -76,6 +85,8 @@ class Indexer:
     corpus: str
     progress: Callable[[int, int], None]  # called with bytes and samples so far
     stop: Callable[[], bool]  # asked after each read
+    rule: str = "first"  # where keys end, see ``key_of``
+    damaged: bool = False  # take the samples before a damage
     bytes_done: int = 0
     samples: int = 0
 
@@ -86,19 +97,21 @@ class Indexer:
         """The tar, indexed now or before; None when asked to stop, the error when the tar is corrupt."""
         if self.stop():
             return None
-        digest = digest_of(self.tars.url, tar, split)
+        digest = digest_of(self.tars.url, tar, split, self.rule)
         indexed = _load(self.to, self.corpus, digest) if tar.change_token else None
+        if indexed is not None and indexed.damage and not self.damaged:
+            return CorruptShard(f"{self.tars.url}/{tar.key}: {indexed.damage}")
         if indexed is not None:
             self._count(tar.size, indexed.shard.samples)
             return indexed
         try:
-            scanned = scan(self.tars, tar, read=self._read)
+            scanned = scan(self.tars, tar, read=self._read, rule=self.rule, damaged=self.damaged)
         except CorruptShard as error:
             return error
         if scanned is None:
             return None
         if not tar.change_token:  # a listing without change tokens cannot tell it from other bytes of the same size
-            digest = digest_of(self.tars.url, replace(tar, change_token=scanned.sha256), split)
+            digest = digest_of(self.tars.url, replace(tar, change_token=scanned.sha256), split, self.rule)
         table = scanned.index.append_column("split", pa.array([split] * scanned.index.num_rows, pa.string()))
         keys = table["key"].to_pylist()
         shard = Shard(
@@ -120,6 +133,9 @@ class Indexer:
             last_key=max(keys, default=""),
             repeated=scanned.repeated,
             left_out=scanned.left_out,
+            losses=scanned.losses,
+            notes=scanned.notes,
+            damage=scanned.damage,
         )
         self._count(0, table.num_rows)
         return replace(_save(self.to, self.corpus, indexed, table), new=True)
@@ -146,9 +162,10 @@ class Indexer:
             self.progress(self.bytes_done, self.samples)
 
 
-def digest_of(url: str, tar: StoredObject, split: str) -> str:
+def digest_of(url: str, tar: StoredObject, split: str, rule: str = "first") -> str:
     """Identifies a tar by its listing: it changes when the bytes change, as far as a listing shows that."""
-    return hashed([_FORMAT, url, tar.key, tar.size, tar.change_token, split])
+    other = [rule] if rule != "first" else []
+    return hashed([_FORMAT, url, tar.key, tar.size, tar.change_token, split, *other])
 
 
 def prefixed_digest(digest: str) -> str:

@@ -38,6 +38,8 @@ class Indexed:
     repeated: int = 0  # samples whose members were apart in a tar, or whose key came twice: a number was added to it
     prefixed: bool = False  # keys were not unique over the tars: each has its tar's name before it
     left_out: int = 0  # files that belong to no sample
+    losses: tuple[str, ...] = ()  # what could not be read, each with its tar and why; damaged tars first
+    notes: tuple[str, ...] = ()  # what else was found in tars
 
 
 def index(
@@ -46,6 +48,8 @@ def index(
     corpus: str,
     *,
     splits: Sequence[str] = (),
+    key: str = "first",
+    skip_damaged: int = 0,
     workers: int = 4,
     code: str = "unknown",
     progress: Callable[[int, int], None] = lambda size, samples: None,
@@ -61,6 +65,8 @@ def index(
         to: the store for indexes and manifest.
         corpus: name of the corpus.
         splits: "SPLIT" or "SPLIT=PATTERN", as ``split_of`` takes them; without them, names of tars and folders decide.
+        key: "first": a key ends at the first dot of a member's name, as in WebDataset; "last": at the last one.
+        skip_damaged: tars that may be damaged; of these the samples before the damage are taken.
         workers: tars read at once.
         code: Stoker's version, for the manifest.
         progress: called with bytes and samples so far.
@@ -70,18 +76,21 @@ def index(
     if newest is not None and not newest.is_indexed:
         raise StorageRefused(f"{newest.reference} was made by a recipe; give the indexed corpus another name")
     chosen = [(tar, split_of(tar.key, splits, tars.store.url)) for tar in tars.objects]
-    digests = [digest_of(tars.store.url, tar, split) for tar, split in chosen]
+    if key not in ("first", "last") or skip_damaged < 0:
+        raise StorageRefused(f"index: key {key!r}, skip_damaged {skip_damaged}; expected first or last, and 0 or more")
+    digests = [digest_of(tars.store.url, tar, split, key) for tar, split in chosen]
     root, prefix = _tars_location(tars, to)
     if newest is not None and newest.tars == root and _same_groups(newest, digests):
         return Indexed(newest, new=False)
-    indexer = Indexer(tars.store, to, corpus, progress, stop)
+    indexer = Indexer(tars.store, to, corpus, progress, stop, rule=key, damaged=skip_damaged > 0)
     with ingest_lease(to, corpus):  # gc must not remove the indexes before the version names them
-        result = _index_all(indexer, chosen, workers)
+        result = _index_all(indexer, chosen, workers, skip_damaged)
         if result is None:
             return None
         indexed, prefixed = result
         renamed = [replace(tar, shard=replace(tar.shard, key=prefix + tar.shard.key)) for tar in indexed]
         source = {"name": SOURCE, "tars": tars.store.url} | ({"splits": list(splits)} if splits else {})
+        source |= {"key": key} if key != "first" else {}
         manifest, new = _publish(to, corpus, renamed, root, source, prefixed, code)
     return Indexed(
         manifest,
@@ -90,11 +99,16 @@ def index(
         repeated=sum(tar.repeated for tar in indexed),
         prefixed=prefixed,
         left_out=sum(tar.left_out for tar in indexed),
+        losses=tuple(
+            [f"{tar.shard.key}: {tar.damage}; what follows was not read" for tar in indexed if tar.damage]
+            + [f"{tar.shard.key}: {loss}" for tar in indexed for loss in tar.losses]
+        ),
+        notes=tuple(f"{tar.shard.key}: {text}" for tar in indexed for text in tar.notes),
     )
 
 
 def _index_all(
-    indexer: Indexer, chosen: Sequence[tuple[StoredObject, str]], workers: int
+    indexer: Indexer, chosen: Sequence[tuple[StoredObject, str]], workers: int, skip_damaged: int
 ) -> tuple[list[IndexedTar], bool] | None:
     """All tars indexed, and whether their keys have the tar's name before them; None when asked to stop."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="stoker-index")
@@ -105,6 +119,10 @@ def _index_all(
             return None
         _raise_if_corrupt([result for result in results if isinstance(result, CorruptShard)], len(results))
         indexed = [result for result in results if isinstance(result, IndexedTar)]
+        damaged = [tar for tar in indexed if tar.damage]
+        if len(damaged) > skip_damaged:
+            errors = [CorruptShard(f"{indexer.tars.url}/{tar.shard.key}: {tar.damage}") for tar in damaged]
+            _raise_if_corrupt(errors, len(results))
         if are_unique(indexed, indexer.to):
             return indexed, False
         return list(pool.map(indexer.with_prefix, indexed)), True
@@ -143,7 +161,8 @@ def _raise_if_corrupt(errors: Sequence[CorruptShard], tars: int) -> None:
         examples = "; ".join(str(error) for error in errors[:_MAX_EXAMPLES])
         raise CorruptShard(
             f"{len(errors)} of {tars} tars cannot be read, nothing was published: {examples}{more}. Fetch or write "
-            "them again, or take them away; the same command goes on with the others done"
+            f"them again, or take them away; the same command goes on with the others done. `--skip-damaged "
+            f"{len(errors)}` takes of them what lies before the damage"
         )
 
 
@@ -158,7 +177,8 @@ def _publish(
 ) -> tuple[Manifest, bool]:
     """The version of these tars, and whether it was published now."""
     shards = tuple(tar.shard for tar in tars)
-    content = hashed([[(shard.split, shard.sha256) for shard in shards], prefixed])
+    rule = [source["key"]] if "key" in source else []  # other keys, other samples
+    content = hashed([[(shard.split, shard.sha256) for shard in shards], prefixed, *rule])
     statistics: dict[str, Summary] = {}
     licences: Counter[str] = Counter()
     for tar in tars:

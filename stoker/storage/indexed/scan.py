@@ -1,6 +1,7 @@
 """Reads an external tar once from end to end: the index of its samples, and its checksum."""
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -14,18 +15,22 @@ import pyarrow as pa
 from stoker.storage.errors import CorruptShard, StorageRefused
 from stoker.storage.shards import records
 from stoker.storage.shards.shard import RECORD
-from stoker.storage.shards.tar_headers import BadTar, TarHeaderParser
+from stoker.storage.shards.tar_headers import BadTar, Foreign, TarHeaderParser
 from stoker.storage.stores.store import Store, StoredObject
 
 CHUNK = 8 * 2**20  # bytes read at a time
 LABEL = "cls"  # the member that holds a class
 _MAX_FIELDS = 256  # of one tar; an index has an array of offsets for each
 _MAX_COLUMNS = 32  # taken from records
+_MAX_LOSSES = 1000  # of one tar that are listed
+_MAX_LINKS = 8  # links to links
 _MAX_TEXT = 200  # characters of a text taken from a record; longer ones stay in the tar alone
 _MAX_READ = {RECORD: 64 * 2**10, LABEL: 64}  # bytes of the members whose content is read
 _RESERVED = frozenset({*records.FIXED, "split", "part", "size", "fields"})
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
+_NAME_LAST = re.compile(r"^((?:.*/|)[^/]+)[.]([^/.]*)$")
+_VERSION_LIKE = re.compile(r"[^.]*[0-9][^.]*[.]")
 _META = re.compile(r"__[^/]*__($|/)")
 
 
@@ -37,30 +42,50 @@ class Scanned:
     index: pa.Table  # one row per sample, in the tar's order
     repeated: int  # samples whose key was in this tar before
     left_out: int  # files that belong to no sample
+    losses: tuple[str, ...] = ()  # what could not be read, and why; with the byte where it is
+    notes: tuple[str, ...] = ()
+    damage: str = ""  # where reading ended before the tar did, and why
 
 
-def key_of(name: str) -> tuple[str, str] | None:
+def key_of(name: str, rule: str = "first") -> tuple[str, str] | None:
     """Key and extension of a member's name by WebDataset's rule: split at the first dot after the folders.
+
+    With the rule "last" at the last dot, for names such as ``img.v1.0.jpg``.
 
     Source: ``base_plus_ext`` and ``skip_meta`` of webdataset.tariterators, which `datasets` has too.
 
     >>> key_of("a.b/0001.seg.PNG"), key_of("README"), key_of("__meta__/0001.txt")
     (('a.b/0001', 'seg.png'), None, None)
+    >>> key_of("img.v1.0.jpg"), key_of("img.v1.0.jpg", "last")
+    (('img', 'v1.0.jpg'), ('img.v1.0', 'jpg'))
     """
     if _META.match(name) or (name.startswith("__") and name.endswith("__") and "/" not in name):
         return None
-    match = _NAME.match(name)
+    match = (_NAME if rule == "first" else _NAME_LAST).match(name)
     return None if match is None else (match[1], match[2].lower())
 
 
-def scan(store: Store, tar: StoredObject, *, read: Callable[[int], bool] = lambda size: True) -> Scanned | None:
+def scan(
+    store: Store,
+    tar: StoredObject,
+    *,
+    read: Callable[[int], bool] = lambda size: True,
+    rule: str = "first",
+    damaged: bool = False,
+) -> Scanned | None:
     """Read a tar once, in constant memory beside the index. Raises CorruptShard naming the tar and the byte.
 
-    ``read`` is called with the size of each chunk read, in bytes; None as soon as it returns False.
+    Args:
+        store: where the tar is.
+        tar: its name and size.
+        read: called with the size of each chunk read, in bytes; None is returned as soon as it returns False.
+        rule: where keys end, see ``key_of``.
+        damaged: the samples before a damage are the result, instead of an error.
     """
     where = f"{store.url}/{tar.key}"
-    parser, samples, digest = TarHeaderParser(tar.size), _IndexBuilder(where), hashlib.sha256()
-    offset = 0
+    foreign = Foreign()
+    parser, samples, digest = TarHeaderParser(tar.size, foreign), _IndexBuilder(where, rule, foreign), hashlib.sha256()
+    offset, damage = 0, ""
     try:
         while offset < tar.size:
             chunk = store.read(tar.key, start=offset, size=min(CHUNK, tar.size - offset))
@@ -69,16 +94,38 @@ def scan(store: Store, tar: StoredObject, *, read: Callable[[int], bool] = lambd
                     f"{where}: ends at byte {offset}, but was listed with {tar.size}; is it being written?"
                 )
             digest.update(chunk)
-            for name, payload_offset, size in parser.feed(chunk):
-                samples.add(name, payload_offset, size)
+            try:
+                for name, payload_offset, size in () if damage else parser.feed(chunk):
+                    samples.add_links()
+                    samples.add(name, payload_offset, size)
+            except BadTar as error:
+                if not damaged:
+                    raise
+                damage = str(error)
             samples.read_metadata(chunk, offset)
             offset += len(chunk)
             if not read(len(chunk)):
                 return None
-        parser.end()
+        if not damage:
+            parser.end()
     except BadTar as error:
-        raise CorruptShard(f"{where}: {error}") from error
-    return Scanned(digest.hexdigest(), samples.table(), samples.repeated, samples.left_out)
+        if not damaged:
+            raise CorruptShard(f"{where}: {error}") from error
+        damage = str(error)
+    samples.add_links()
+    if damage:
+        samples.drop_last(tar.size)
+    samples.resolve_links()
+    losses = samples.losses + [f"at byte {at}: {name[:100]!r}: {why}" for at, name, why in foreign.left_out]
+    return Scanned(
+        digest.hexdigest(),
+        samples.table(),
+        samples.repeated,
+        samples.left_out,
+        tuple(losses[:_MAX_LOSSES] + [f"and {len(losses) - _MAX_LOSSES:,} more"] * (len(losses) > _MAX_LOSSES)),
+        (*foreign.notes, *samples.notes()),
+        damage,
+    )
 
 
 @dataclass
@@ -86,6 +133,9 @@ class _IndexBuilder:
     """Collects the columns of an index while a tar is read."""
 
     where: str
+    rule: str
+    foreign: Foreign
+    losses: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     stops: list[int] = field(default_factory=list)
@@ -97,6 +147,9 @@ class _IndexBuilder:
     labels: dict[int, str] = field(default_factory=dict)  # from members called "cls"
     repeated: int = 0
     left_out: int = 0
+    _version_like: str = ""  # the first name whose field looks like a part of a key
+    _raw_keys: list[str] = field(default_factory=list)  # of each sample, without the number that makes it unique
+    _links: list[tuple[int, str, str]] = field(default_factory=list)  # member's position, its name, its target
     _key: str | None = None  # of the last sample, as in the tar
     _sample_fields: set[str] = field(default_factory=set)  # extensions of the last sample
     _seen: dict[str, int] = field(default_factory=dict)  # key → how often it came
@@ -106,29 +159,32 @@ class _IndexBuilder:
 
     def add(self, name: str, offset: int, size: int) -> None:
         """Add a file of the tar: its name, payload offset and size."""
-        key_and_extension = key_of(name)
+        key_and_extension = key_of(name, self.rule)
         if key_and_extension is None:
             self.left_out += 1
             return
         key, extension = key_and_extension
+        if not self._version_like and _VERSION_LIKE.match(extension):
+            self._version_like = name
         if key != self._key:
             self._key = key
             self._sample_fields = set()
             self.keys.append(self._unique(key))
+            self._raw_keys.append(key)
             self.starts.append(offset - 512)  # with the header of the member
             self.stops.append(0)
             self.firsts.append(len(self.extensions))
         if extension in self._sample_fields:
-            raise CorruptShard(
-                f"{self.where}: at byte {offset}: sample {key!r} has two members {extension!r}; WebDataset refuses "
-                "such a tar too: write it again with one of them"
+            self.losses.append(
+                f"at byte {offset - 512}: {name[:100]!r}: sample {key[:60]!r} has a {extension!r} already"
             )
+            return
         self._sample_fields.add(extension)
         self._fields.add(extension)
         if len(self._fields) > _MAX_FIELDS:
             raise StorageRefused(
                 f"{self.where}: more than {_MAX_FIELDS} different fields, the last one {extension[:60]!r} of "
-                f"{key[:60]!r}: a key ends at the first dot of a name; rename the members"
+                f"{key[:60]!r}: a key ends at the first dot of a name; `--key last` ends it at the last one"
             )
         self.stops[-1] = offset + size + -size % 512
         self.extensions.append(extension)
@@ -136,6 +192,94 @@ class _IndexBuilder:
         self.sizes.append(size)
         if size <= _MAX_READ.get(extension, -1):
             self._pending_members.append((len(self.keys) - 1, extension, offset, bytearray(), size))
+
+    def add_links(self) -> None:
+        """Add the links that the parser has found since the last call, as members whose place is not known yet."""
+        for at, name, target in self.foreign.links:
+            before = len(self.extensions)
+            self.add(name, at + 512, 0)
+            if len(self.extensions) > before:
+                self._links.append((before, name, target))
+                if self._pending_members and self._pending_members[-1][2] == at + 512:
+                    self._pending_members.pop()  # its content lies elsewhere
+        self.foreign.links.clear()
+
+    def resolve_links(self) -> None:
+        """Give links the bytes that they stand for; those of which there are none are left out."""
+        if not self._links:
+            return
+        ends = [*self.firsts[1:], len(self.extensions)]
+        row_of = [row for row, (a, b) in enumerate(zip(self.firsts, ends, strict=True)) for _ in range(a, b)]
+        targets = {position: target for position, _, target in self._links}
+        by_name = {(self._raw_keys[row_of[at]], self.extensions[at]): at for at in range(len(self.extensions))}
+        lost: set[int] = set()
+        for position, name, target in self._links:
+            at, name_of_target = position, target
+            for _ in range(_MAX_LINKS):
+                key = key_of(name_of_target, self.rule)
+                at = -1 if key is None else by_name.get(key, -1)
+                if at not in targets:
+                    break
+                name_of_target = targets[at]
+            if at < 0 or at in targets:
+                self.losses.append(f"{name[:100]!r}: a link to {target[:100]!r}, which is no member of a sample here")
+                lost.add(position)
+                continue
+            row = row_of[position]
+            self.offsets[position], self.sizes[position] = self.offsets[at], self.sizes[at]
+            self.starts[row] = min(self.starts[row], self.offsets[at] - 512)
+            self.stops[row] = max(self.stops[row], self.offsets[at] + self.sizes[at] + -self.sizes[at] % 512)
+            self._copy_metadata(row_of[at], row, self.extensions[position])
+        self._remove(lost)
+
+    def _copy_metadata(self, source: int, row: int, extension: str) -> None:
+        if extension == LABEL and source in self.labels:
+            self.labels[row] = self.labels[source]
+        elif extension == RECORD:
+            for values in self.columns.values():
+                if source in values:
+                    values[row] = values[source]
+
+    def _remove(self, lost: set[int]) -> None:
+        """Remove members, and the samples that have no other."""
+        if not lost:
+            return
+        ends = [*self.firsts[1:], len(self.extensions)]
+        members = [[at for at in range(a, b) if at not in lost] for a, b in zip(self.firsts, ends, strict=True)]
+        rows = [row for row, of_row in enumerate(members) if of_row]
+        kept = [at for row in rows for at in members[row]]
+        self.extensions = [self.extensions[at] for at in kept]
+        self.offsets = [self.offsets[at] for at in kept]
+        self.sizes = [self.sizes[at] for at in kept]
+        counts = [len(members[row]) for row in rows]
+        self.firsts = list(itertools.accumulate(counts, initial=0))[:-1]
+        self.keys = [self.keys[row] for row in rows]
+        self._raw_keys = [self._raw_keys[row] for row in rows]
+        self.starts, self.stops = [self.starts[row] for row in rows], [self.stops[row] for row in rows]
+        new_row = {row: number for number, row in enumerate(rows)}
+        self.labels = {new_row[row]: label for row, label in self.labels.items() if row in new_row}
+        for name, values in self.columns.items():
+            self.columns[name] = {new_row[row]: value for row, value in values.items() if row in new_row}
+
+    def drop_last(self, size: int) -> None:
+        """Leave out the last sample before a damage, which may lack members; nothing reaches behind the tar's end."""
+        if self.keys:
+            self.losses.append(f"sample {self.keys[-1][:100]!r}: the last before the damage, it may lack members")
+            first = self.firsts[-1]
+            self._links = [link for link in self._links if link[0] < first]
+            self._pending_members.clear()
+            self._remove(set(range(first, len(self.extensions))))
+        self.stops = [min(stop, size) for stop in self.stops]
+
+    def notes(self) -> list[str]:
+        """What a user should know of the names."""
+        if not self._version_like:
+            return []
+        key, extension = key_of(self._version_like, self.rule) or ("", "")
+        return [
+            f"{self._version_like[:100]!r} is the field {extension[:60]!r} of sample {key[:60]!r}, as in WebDataset: a "
+            "key ends at the first dot; `--key last` ends it at the last one"
+        ]
 
     def read_metadata(self, chunk: bytes, chunk_offset: int) -> None:
         """Take records and classes from a chunk of the tar."""

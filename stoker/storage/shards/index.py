@@ -67,6 +67,12 @@ class ShardIndex:
         sizes[codes, rows] = length
         return cls(_single_array(table["key"]), starts, stops, names, offsets, sizes)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes."""
+        arrays = (self.starts, self.stops, self.offsets, self.sizes)
+        return int(self.keys.nbytes) + sum(array.nbytes for array in arrays)
+
     def __len__(self) -> int:
         return len(self.starts)
 

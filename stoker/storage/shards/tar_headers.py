@@ -3,7 +3,9 @@
 Source: POSIX.1-1988 "ustar" and POSIX.1-2001 "pax" interchange formats (IEEE Std 1003.1), and GNU tar's extensions.
 """
 
+import posixpath
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from stoker.storage.shards.tar import BLOCK
 
@@ -11,6 +13,8 @@ MAX_EXTENDED = 2**20  # bytes of an extended header
 _REGULAR = b"0\0" + b"7"
 _NO_PAYLOAD = b"123456"  # links, devices, folders, pipes: no payload follows, whatever their size field says
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _PAX_SUN, _SPARSE = b"LKxgXS"
+_LINKS, _SYMLINK, _FOLDER = b"12", ord("2"), ord("5")
+_SPARSE_WHY = "a sparse file, whose bytes do not lie as they are"
 _EXTENDED = (_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _PAX_SUN)
 _COMPRESSED = {
     b"\x1f\x8b": "gzip (gzip -d)",
@@ -24,11 +28,30 @@ class BadTar(ValueError):
     """Bytes that are not a valid tar; the message names the byte."""
 
 
-class TarHeaderParser:
-    """Finds the regular files of a tar of ``size`` bytes that is fed in chunks. Memory: one header, no payload."""
+@dataclass
+class Foreign:
+    """What was found in an external tar besides files that are stored as they are."""
 
-    def __init__(self, size: int) -> None:
+    left_out: list[tuple[int, str, str]] = field(default_factory=list)  # byte, name and why
+    links: list[tuple[int, str, str]] = field(default_factory=list)  # byte, name and the name that it stands for
+    notes: list[str] = field(default_factory=list)
+
+
+class TarHeaderParser:
+    """Finds the regular files of a tar of ``size`` bytes that is fed in chunks. Memory: one header, no payload.
+
+    With ``foreign`` it is a tar of other writers: what cannot be read in place is added there, tars behind the first
+    end mark are read too, and an end mark may be missing. Without, all of that is a BadTar.
+    """
+
+    def __init__(self, size: int, foreign: Foreign | None = None) -> None:
         self._size = size
+        self._foreign = foreign
+        self._has_end = False  # an end mark was passed
+        self._sparse = False  # the next block continues the map of a sparse file
+        self._sparse_size = 0
+        self._unreadable = ""  # why the next member is left out
+        self._long_link = ""
         self._offset = 0  # of the chunk's first byte
         self._next = 0  # offset of the next header
         self._partial = bytearray()  # beginning of a header that continues in the next chunk
@@ -43,6 +66,16 @@ class TarHeaderParser:
             if self._extended is None:
                 block = self._take(chunk, BLOCK)
                 if block is None:
+                    break
+                if self._sparse:
+                    self._sparse = bool(block[504])
+                    self._next += BLOCK
+                    if not self._sparse:
+                        self._next += self._sparse_size + -self._sparse_size % BLOCK
+                    continue
+                if self._foreign is not None and self._has_end and any(block) and not _is_header(block):
+                    self._foreign.notes.append(f"at byte {at}: what follows the end mark is no tar, and was not read")
+                    self._ended = True
                     break
                 file = self._parse_header(block, at)
                 if file is not None:
@@ -59,6 +92,12 @@ class TarHeaderParser:
 
     def end(self) -> None:
         """To be called after the last chunk. Raises BadTar if the tar has no end mark."""
+        if self._foreign is not None and not self._ended and self._size > 0:
+            if self._next > self._size or self._extended is not None or self._partial or self._sparse:
+                raise BadTar(f"at byte {self._next}: the tar ends inside a member; it is cut short")
+            if not self._has_end:
+                self._foreign.notes.append(f"at byte {self._next}: it ends without an end mark; is it whole?")
+            return
         if not self._ended:
             raise BadTar(f"at byte {self._next}: the tar ends without its end mark; it is cut short")
 
@@ -75,7 +114,10 @@ class TarHeaderParser:
 
     def _parse_header(self, block: bytes, at: int) -> tuple[str, int, int] | None:
         if not any(block):
-            self._ended = True
+            self._has_end = True
+            self._ended = self._foreign is None
+            self._next += BLOCK
+            self._long_name, self._long_size, self._long_link, self._unreadable = "", -1, "", ""
             return None
         size = _size(block, at)
         kind = block[156]
@@ -84,6 +126,9 @@ class TarHeaderParser:
             size = self._long_size
         if kind in _NO_PAYLOAD:
             size = 0
+        if kind == _SPARSE and self._foreign is not None:
+            self._pass_sparse(block, at, size)
+            return None
         if kind == _SPARSE:
             raise BadTar(f"at byte {at}: a sparse file, whose bytes do not lie as they are; write the tar without -S")
         start = at + BLOCK
@@ -92,26 +137,61 @@ class TarHeaderParser:
                 f"at byte {at}: a member of {size} bytes, but only {self._size - start} follow; it is cut short"
             )
         if extended:
+            if size > MAX_EXTENDED and self._foreign is not None:
+                self._unreadable = f"its extended header has {size:,} bytes, more than {MAX_EXTENDED:,}"
+                self._next = start + size + -size % BLOCK
+                return None
             if size > MAX_EXTENDED:
                 raise BadTar(f"at byte {at}: an extended header of {size} bytes; expected at most {MAX_EXTENDED}")
             self._next, self._extended = start, (kind, size)
             return None
         name = self._long_name or _name(block)
-        self._long_name, self._long_size = "", -1
+        link = self._long_link or _text(block[157:257].split(b"\0", 1)[0])
+        unreadable = self._unreadable
+        self._long_name, self._long_size, self._long_link, self._unreadable = "", -1, "", ""
         self._next = start + size + -size % BLOCK
+        if self._foreign is not None and not name.endswith("/"):
+            if unreadable:
+                self._foreign.left_out.append((at, name, unreadable))
+                return None
+            if kind in _LINKS:
+                folder = name.rpartition("/")[0] if kind == _SYMLINK else ""
+                self._foreign.links.append((at, name, posixpath.normpath(posixpath.join(folder, link))))
+            elif kind in _NO_PAYLOAD and kind != _FOLDER:
+                self._foreign.left_out.append((at, name, "a device or pipe"))
         # Before POSIX a folder was a file whose name ended with a slash.
         return (name, start, size) if kind in _REGULAR and not name.endswith("/") else None
+
+    def _pass_sparse(self, block: bytes, at: int, size: int) -> None:
+        assert self._foreign is not None
+        self._foreign.left_out.append((at, self._long_name or _name(block), _SPARSE_WHY))
+        self._long_name, self._long_size, self._long_link, self._unreadable = "", -1, "", ""
+        self._sparse, self._sparse_size = bool(block[482]), size
+        self._next = at + BLOCK + (0 if self._sparse else size + -size % BLOCK)
 
     def _parse_extended(self, kind: int, payload: bytes, at: int) -> None:
         if kind == _LONG_NAME:
             self._long_name = _text(payload.split(b"\0", 1)[0])
+        elif kind == _LONG_LINK:
+            self._long_link = _text(payload.split(b"\0", 1)[0])
         elif kind in (_PAX, _PAX_SUN):
-            fields = _pax(payload, at)
-            if any(name.startswith("GNU.sparse.") for name in fields):
+            try:
+                fields = _pax(payload, at)
+            except BadTar as error:
+                if self._foreign is None:
+                    raise
+                self._unreadable = str(error).partition(": ")[2]
+                return
+            sparse = any(name.startswith("GNU.sparse.") for name in fields)
+            if sparse and self._foreign is not None:
+                self._unreadable = _SPARSE_WHY
+                fields["path"] = fields.get("GNU.sparse.name", fields.get("path", self._long_name))
+            elif sparse:
                 raise BadTar(
                     f"at byte {at}: a sparse file, whose bytes do not lie as they are; write the tar without -S"
                 )
             self._long_name = fields.get("path", self._long_name)
+            self._long_link = fields.get("linkpath", self._long_link)
             self._long_size = int(fields["size"]) if fields.get("size", "").isdigit() else -1
 
 
@@ -135,6 +215,14 @@ def _size(block: bytes, at: int) -> int:
     if size[0] == 0x80:  # GNU's base-256 for 8 GiB and more
         return int.from_bytes(size[1:], "big")
     return _octal(size, at, "size")
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        _size(block, 0)
+    except BadTar:
+        return False
+    return True
 
 
 def _hint(block: bytes, at: int) -> str:

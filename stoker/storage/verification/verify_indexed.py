@@ -65,9 +65,10 @@ def _scan_again(objects: ObjectChecker, tars: Store, shard: Shard, manifest: Man
             objects.add_problem(shard.key, f"has {size} bytes, but the manifest says {shard.size}")
             return None
         tar = StoredObject(shard.key, shard.size)
-        scanned = second_read(lambda: scan(tars, tar, read=count))
+        rule = manifest.recipe.get("source", {}).get("key", "first")
+        scanned = second_read(lambda: scan(tars, tar, read=count, rule=rule, damaged=True))
         if scanned is not None and scanned.sha256 != shard.sha256:  # altered on the way?
-            scanned = scan(tars, tar, read=count)
+            scanned = scan(tars, tar, read=count, rule=rule, damaged=True)
     except NotFound:
         objects.add_problem(shard.key, f"is missing in {tars.url}")
         return None

@@ -23,8 +23,8 @@ State = tuple[Tensor, ...]  # h and c of each layer, (1, B, hidden)
 class Lstm:
     """Predicts the next byte of a text (Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997).
 
-    The state goes from window to window, without gradients. Evaluated in bits per byte of held-out text; for
-    English that is close to bits per character.
+    The state goes from window to window, without gradients. Evaluated in bits per byte and bits per character of
+    held-out text; a character may be up to four bytes of UTF-8.
 
     Args:
         hidden: units of each layer.
@@ -98,19 +98,28 @@ class Lstm:
     def evaluate(
         self, module: nn.Module, batches: Iterable[Any], schema: Schema, device: torch.device
     ) -> dict[str, Any]:
-        """``bits_per_character`` (of bytes), ``perplexity`` and ``loss`` (nats) over all windows, state carried."""
-        nats, tokens = 0.0, 0
+        """``bits_per_byte``, ``bits_per_character``, ``perplexity`` and ``loss`` (nats a token), state carried.
+
+        Characters are counted in UTF-8. All bits, those of boundaries too, are divided by the bytes, and by the
+        characters, that were predicted.
+        """
+        nats, tokens, text_bytes, characters = 0.0, 0, 0, 0
         state: State = ()
         for batch in batches:
             output = self.compute_loss(module, batch, state, device)
             state = output.state
             nats += float(output.loss) * output.examples
             tokens += output.examples
+            targets = batch[1][(batch[1] >= 0) & (batch[1] < BOUNDARY)]
+            text_bytes += targets.numel()
+            characters += int((targets & 0xC0 != 0x80).sum())  # bytes 0b10xxxxxx continue a character of UTF-8
         loss = nats / max(1, tokens)
-        bits = loss / math.log(2)
+        bits = nats / math.log(2)
+        per_byte = bits / max(1, text_bytes)
         return {
-            "score": -bits,
-            "bits_per_character": bits,
+            "score": -loss / math.log(2),
+            "bits_per_byte": per_byte,
+            "bits_per_character": bits / max(1, characters),
             "loss": loss,
             "perplexity": math.exp(min(50.0, loss)),
             "tokens": tokens,

@@ -17,6 +17,7 @@ from stoker.training.pictures import libturbojpeg
 from stoker.training.pictures.crops import Box
 
 Pixels = npt.NDArray[np.uint8]
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 MAGIC = b"\xff\xd8\xff"
 SCALES = (1, 2, 4, 8)  # n of scales 1/n that libjpeg-turbo has fast code for
 _MAX_SCRATCH = 64 * 2**20  # bytes that a thread keeps
@@ -94,6 +95,28 @@ def snap_box(box: Box, scale: int) -> Box:
         max(1, (box[0] + box[2]) // scale - left) * scale,
         max(1, (box[1] + box[3]) // scale - top) * scale,
     )
+
+
+def check_scans(payload: bytes | memoryview) -> None:
+    """Raise DamagedImage for a JPEG of more scans than encoders write: each scan is as much work as a whole image."""
+    at, components = 2, 0
+    while at + 10 < len(payload) and payload[at] == 0xFF:
+        marker = payload[at + 1]
+        if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01:  # fill bytes, and markers without a length
+            at += 1 if marker == 0xFF else 2
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame
+            if marker in _PROGRESSIVE:
+                break
+            components = payload[at + 9]
+        if marker == 0xDA and payload[at + 4] >= components:
+            return  # all components in one scan, behind which nothing is read
+        if marker == 0xDA:
+            break
+        at += 2 + (payload[at + 2] << 8 | payload[at + 3])
+    # In a scan's own bytes 0xff is always followed by 0 or another marker.
+    if (scans := bytes(payload).count(b"\xff\xda")) > libturbojpeg.MAX_SCANS:
+        raise DamagedImage(f"{scans} scans; at most {libturbojpeg.MAX_SCANS} are read")
 
 
 def decode(jpeg: Jpeg, box: Box, *, scale: int = 1, grey: bool = False) -> Pixels | None:

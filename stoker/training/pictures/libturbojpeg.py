@@ -16,7 +16,7 @@ RGB, GREY = 0, 6  # pixel formats
 READABLE_COLOURSPACES = (0, 1, 2)  # RGB, YCbCr, grey; not CMYK and YCCK
 # Width and height of an iMCU, by subsampling.
 MCU_SIZES = {0: (8, 8), 1: (16, 8), 2: (16, 16), 3: (8, 8), 4: (8, 16), 5: (32, 8), 6: (8, 32)}
-_MAX_SCANS = 500  # of a progressive image; files with more are made to keep the reader busy
+MAX_SCANS = 64  # of an image; encoders write about ten, and files with more are made to keep the reader busy
 
 
 class Region(ctypes.Structure):
@@ -47,7 +47,7 @@ class Decompressor:
         self.address: int | None = library.tj3Init(_INIT_DECOMPRESS)
         if not self.address:
             raise MemoryError("libturbojpeg cannot create a decompressor")
-        library.tj3Set(self.address, _SCAN_LIMIT, _MAX_SCANS)
+        library.tj3Set(self.address, _SCAN_LIMIT, MAX_SCANS)
         # Truncated data is only a warning to the library, which then fills the rest with grey.
         library.tj3Set(self.address, _STOP_ON_WARNING, 1)
 

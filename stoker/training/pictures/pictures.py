@@ -176,6 +176,7 @@ def decode_crop(
         raise DamagedImage("no image field")
     orientation, pixels = 1, None
     if payload[:3] == jpeg.MAGIC:
+        jpeg.check_scans(payload)
         orientation = read_orientation(payload)
         opened = jpeg.open_jpeg(payload)
         if opened is not None:

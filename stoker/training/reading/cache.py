@@ -47,7 +47,7 @@ _MIN_WAIT_S = 0.2  # a batch waits so long for whole shards anyway; longer only 
 _ESTIMATES, _ESTIMATE_INTERVAL_S = 3, 0.1
 _POLL_S = 0.002  # between looks at what has arrived
 _LOOK_INTERVAL_S = 0.1  # between two looks at whether files that are mapped have become shorter
-_INDEXES = 1024  # that are kept in memory: a few hundred bytes to a megabyte each
+_INDEX_BYTES = 128 * 2**20  # of indexes that are kept in memory, besides those of open shards
 
 ShardRows = tuple[Shard, Int64Array, Int64Array]  # a shard, rows of it, and their slots: their indexes in the batch
 
@@ -92,6 +92,8 @@ class Cache:
         self._lock = Lock()  # of the next two
         self._open: dict[FetchKey, ShardFetch] = {}  # the least recently used first
         self._indexes: dict[FetchKey, Future[ShardIndex]] = {}  # the least recently used first
+        self._index_sizes: dict[FetchKey, int] = {}  # bytes of those that were loaded
+        self._index_bytes = 0
         self._ready: dict[FetchKey, tuple[str, ShardIndex, memoryview]] = {}  # open and VERIFIED: URL, index, bytes
         self._corrupt: dict[FetchKey, str] = {}  # of shards that are left out: the error's message
         self._lost: list[str] = []  # files of whose mapped bytes some were gone when they were read
@@ -188,6 +190,10 @@ class Cache:
         for regions, number, payload in range_reads:
             regions[number] = memoryview(payload.result())
         return slices
+
+    def url_of(self, shard: Shard) -> str:
+        """Where a shard is."""
+        return f"{self._tars.url}/{shard.key}"
 
     def index(self, shard: Shard) -> ShardIndex:
         """A shard's index alone. Raises CorruptShard, StorageError."""
@@ -341,9 +347,15 @@ class Cache:
             if future is None or (future.done() and (future.cancelled() or future.exception())):
                 future = self._range_pool.submit(partial(self._load_index, shard))
             self._indexes[key] = future
-            while len(self._indexes) > max(_INDEXES, self._options.open_shards):
-                self._indexes.pop(next(iter(self._indexes)))
+            self._drop_indexes()
         return future
+
+    def _drop_indexes(self) -> None:
+        """Let go of the least recently used indexes, those of as many shards as may be open not among them."""
+        while self._index_bytes > _INDEX_BYTES and len(self._indexes) > self._options.open_shards:
+            oldest = next(iter(self._indexes))
+            self._indexes.pop(oldest)
+            self._index_bytes -= self._index_sizes.pop(oldest, 0)
 
     def _load_index(self, shard: Shard) -> ShardIndex:
         url = f"{self._store.url}/{shard.index}"
@@ -352,7 +364,13 @@ class Cache:
             payload = verified_bytes(self._store, shard.index, sha256=shard.index_sha256)
             if self._store.path(shard.index) is None:
                 self._files.write_index(shard.index_sha256, payload)
-        return ShardIndex.decode(payload, url, size=shard.size)
+        index = ShardIndex.decode(payload, url, size=shard.size)
+        with self._lock:
+            if key_of(shard) in self._indexes:
+                self._index_bytes += index.nbytes - self._index_sizes.get(key_of(shard), 0)
+                self._index_sizes[key_of(shard)] = index.nbytes
+                self._drop_indexes()
+        return index
 
 
 def _has_arrived(fetch: ShardFetch, stop: int) -> bool:

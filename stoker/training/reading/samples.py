@@ -153,6 +153,11 @@ class Samples(Sequence[Sample]):
         part, number = self._locate(place)
         return f"{part.url}: sample {part.index.keys[int(part.rows[number])].as_py()}"
 
+    def identity(self, place: int) -> tuple[str, int]:
+        """The URL of the shard of the sample ``samples[place]``, and its row there."""
+        part, number = self._locate(place)
+        return part.url, int(part.rows[number])
+
     def lacks(self, place: int, what: str) -> str:
         """The message for a field that the sample ``samples[place]`` lacks: what it has."""
         there = [extension for extension in self.extensions if self.column(extension)[place] is not None]

@@ -104,6 +104,15 @@ def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str
     return identity | plugin_identity(model)
 
 
+_LENGTH = ("epochs", "max_steps")  # options that say how long a run is, and nothing of its beginning
+
+
+def without_length(identity: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON values
+    """A run's identity, or that of a longer or shorter run of the same kind."""
+    training = {name: value for name, value in identity.get("training", {}).items() if name not in _LENGTH}
+    return {**identity, "training": training}
+
+
 def _options_of(options: type[Any]) -> dict[str, Any]:  # Any: types
     """Name → type of a dataclass's options."""
     hints = get_type_hints(options)

@@ -1,11 +1,12 @@
 """Train a model on a pinned version; a run that was stopped anywhere resumes with the same call."""
 
 import json
+import math
 import os
 import stat
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.checkpoint import Checkpoint
 from stoker.training.run.loop import Event, Result, RunConfig, run
 from stoker.training.run.model import Corpus
-from stoker.training.run.options import TrainOptions, parse_options, run_identity
+from stoker.training.run.options import TrainOptions, parse_options, run_identity, without_length
 
 __all__ = ["Event", "Result", "train"]
 
@@ -73,7 +74,8 @@ def train(
         model: name of a model, as ``cnn``.
         options: of the model and of TrainOptions, by name.
         resume: go on with the newest run of the same model, options and version, if there is one; a finished run is
-            returned as it is. Otherwise a new run begins.
+            returned as it is. With more ``epochs`` or ``max_steps`` than that run had it goes on, too, finished or not:
+            the learning rate then follows the schedule of the longer run. Otherwise a new run begins.
         folder: for metrics, in a subfolder for each run; by default one under the system's temporary folder.
         cache: for shards.
         progress: called with each Event.
@@ -96,11 +98,13 @@ def train(
     corpus = Corpus(store, version, cache)
     identity = run_identity(model, built, train_options)
     checkpoint = _newest_checkpoint(corpus, identity) if resume else None
+    if resume and checkpoint is None:
+        checkpoint = _lengthened(corpus, identity)
     name = checkpoint.info.run if checkpoint else _new_run(store, version.corpus, model, identity)
     if resume and not checkpoint:
         progress(Event("new", name, 0, 0, 0))
     run_folder = (folder or _default_folder()) / version.corpus / name
-    if checkpoint and checkpoint.info.done:
+    if checkpoint and checkpoint.info.done and checkpoint.info.identity == json.loads(json.dumps(identity)):
         return _finished(checkpoint, version, run_folder)
     config = RunConfig(
         name=name,
@@ -163,6 +167,25 @@ def _newest_checkpoint(corpus: Corpus, identity: dict[str, Any]) -> Checkpoint |
         if checkpoint and (checkpoint.info.identity, checkpoint.info.content) == expected:
             return checkpoint
     return None
+
+
+def _lengthened(corpus: Corpus, identity: dict[str, Any]) -> Checkpoint | None:  # Any: JSON values
+    """The newest checkpoint of the newest run of the same kind that was to be shorter."""
+    expected = without_length(json.loads(json.dumps(identity))), corpus.manifest.content
+    asked = _length(identity)
+    for name in reversed(checkpoints.runs(corpus.store, corpus.manifest.corpus)):
+        info = next(checkpoints.infos(corpus.store, corpus.manifest.corpus, name), None)
+        if info is None or (without_length(info.identity), info.content) != expected:
+            continue
+        if all(mine <= longer for mine, longer in zip(_length(info.identity), asked, strict=True)):
+            return checkpoints.newest(corpus.store, corpus.manifest.corpus, name)
+    return None
+
+
+def _length(identity: Mapping[str, Any]) -> tuple[float, float]:  # Any: JSON values
+    """Epochs, and steps at most."""
+    training = identity["training"]
+    return training["epochs"], training["max_steps"] or math.inf
 
 
 @contextmanager

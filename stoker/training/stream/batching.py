@@ -24,6 +24,7 @@ from stoker.training.reading.samples import Samples, ShardSlice
 from stoker.training.stream.deprecated import renamed
 from stoker.training.stream.options import check_options
 from stoker.training.stream.order import share
+from stoker.training.stream.skipped import SampleId, SkippedSamples
 
 Last = Literal["short", "drop", "pad"]
 _MAX_NAMES = 12  # fields, or names of a record, in a message
@@ -122,6 +123,7 @@ class BatchStream(EpochStream):
     collate: Callable[[list[Any]], Batch] | None = None
     on_corrupt: Literal["stop", "skip"] = "stop"
     skip_budget: int = 100
+    skipped: SkippedSamples = field(default_factory=SkippedSamples, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -196,7 +198,7 @@ class BatchStream(EpochStream):
             try:
                 return self.assemble_batch(samples, epoch)
             except CorruptSample as error:
-                self._skip(error, 1)
+                self._skip(error, [samples.identity(error.index)])
                 samples = samples.without(error.index)
 
     def locate_share(self, epoch: int, start: int) -> Located:
@@ -249,7 +251,8 @@ class BatchStream(EpochStream):
             try:
                 slices += cache.slices([rows_of_shard], verified=True)
             except CorruptShard as error:  # rare
-                self._skip(error, len(rows_of_shard[1]))
+                url = cache.url_of(rows_of_shard[0])
+                self._skip(error, [(url, row) for row in rows_of_shard[1].tolist()])
         return slices
 
     def assemble_batch(self, samples: Samples, epoch: int) -> Batch:
@@ -273,19 +276,24 @@ class BatchStream(EpochStream):
                 raise TrainingError(_decode_failure(samples, index, error)) from error
         return examples if self.collate is None else self.collate(examples)
 
+    def _skipped_state(self) -> dict[str, Any]:  # Any: JSON values
+        """The part of a state that says which samples were skipped; nothing where none were."""
+        skipped = self.skipped.state()
+        return {"skipped": skipped} if skipped else {}
+
     def _random_bytes(self, epoch: int, key: str) -> bytes:
         return hashlib.sha256(f"{self.seed}/{epoch}/{key}".encode()).digest()
 
-    def _skip(self, error: CorruptSample | CorruptShard, samples: int) -> None:
+    def _skip(self, error: CorruptSample | CorruptShard, samples: list[SampleId]) -> None:
         if self.on_corrupt == "stop":
             raise error
-        self.counters.add(skipped=samples)
+        self.counters.add(skipped=self.skipped.add(samples))
         self._check_skip_budget(str(error), error)
 
     def _check_skip_budget(self, last_error: str, cause: Exception | None = None) -> None:
         """Raise TrainingError if more samples were skipped than may be, by all threads and workers together."""
         budget = self.skip_budget
-        if (skipped := int(self.counters.sums().get("skipped", 0))) > budget:
+        if (skipped := len(self.skipped)) > budget:
             detail = f"; the last one: {last_error}" if last_error else ""
             raise TrainingError(f"{skipped} samples were skipped, more than the budget of {budget}{detail}") from cause
 

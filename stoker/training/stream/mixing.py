@@ -280,6 +280,7 @@ class MixedStream(BatchStream):
             "exhaustion": self.exhaustion,
             "quotas": list(self._mix.quotas),
             "streams": {name: part.identity() for name, part in zip(self._names, self._parts, strict=True)},
+            **self._skipped_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
@@ -293,6 +294,7 @@ class MixedStream(BatchStream):
                 )
         self.epoch, self.delivered = position_of(state, self.samples)
         self.last_start = None
+        self.skipped.load(state)
         for name, part in zip(self._names, self._parts, strict=True):
             part.adopt_order(state["streams"][name])
 

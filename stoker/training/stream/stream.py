@@ -133,7 +133,7 @@ class ShardStream(BatchStream):
         augment: an example from an example, and 32 random bytes that depend on (seed, epoch, key).
         collate: a batch from the list of its examples.
         on_corrupt: "stop" or "skip".
-        skip_budget: samples that may be skipped in all.
+        skip_budget: samples that may be skipped in all; one that comes in each epoch counts once, and a state keeps it.
         cache: folder for shards; None: one below the system's folder for temporary files.
         cache_megabytes: that the folder may hold.
 
@@ -209,7 +209,7 @@ class ShardStream(BatchStream):
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
         """The stream's position, and what it is a stream of."""
-        return {"epoch": self.epoch, "delivered": self.delivered, **self.identity()}
+        return {"epoch": self.epoch, "delivered": self.delivered, **self.identity(), **self._skipped_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
         """Go on from there. Raises TrainingError if it is the state of another order."""
@@ -218,6 +218,7 @@ class ShardStream(BatchStream):
         self.adopt_order(state)
         self.epoch, self.delivered = position_of(state, self.samples)
         self.last_start = None
+        self.skipped.load(state)
 
     def reopen(self) -> Self:
         """The same stream at the beginning, with connections, locks and threads of its own: for a forked process."""

@@ -293,3 +293,31 @@ def test_a_hostile_tar_writes_nothing_beside_the_store(tmp_path: Path) -> None:
     files = {path for path in tmp_path.rglob("*") if not path.is_dir() and store.root not in path.parents}
     assert files == {tmp_path / "tars" / "a.tar"}
     assert verify(store, load_manifest(store, "theirs")).problems == ()
+
+
+def test_so_many_tars_may_be_damaged_and_they_are_listed(folder: Path) -> None:
+    whole = (folder / "train-001.tar").read_bytes()
+    put(folder / "train-001.tar", whole[:6000])
+    with pytest.raises(CorruptShard, match="--skip-damaged 1` takes of them what lies before the damage"):
+        indexed(folder)
+    done = indexed(folder, skip_damaged=1)
+    assert 0 < done.manifest.samples < 17
+    assert "train-001.tar: at byte" in done.losses[0]
+    assert done.losses[0].endswith("what follows was not read")
+    store = open_store(str(folder.parent / "store"))
+    assert verify(store, done.manifest).problems == ()
+    put(folder / "more.tar", whole[:7000])
+    with pytest.raises(CorruptShard, match="2 of 5 tars"):
+        indexed(folder, skip_damaged=1)
+    with pytest.raises(CorruptShard, match="2 of 5 tars"):
+        indexed(folder)
+    assert indexed(folder, skip_damaged=2).manifest.version == 2
+
+
+def test_the_rule_of_keys_is_part_of_what_a_tar_is_known_by(tmp_path: Path) -> None:
+    put(tmp_path / "t" / "a.tar", tar([("img.v1.0.jpg", b"1"), ("img.v1.1.jpg", b"2")]))
+    store = open_store(str(tmp_path / "store"))
+    assert indexed(tmp_path / "t").manifest.samples == 1
+    last = indexed(tmp_path / "t", key="last").manifest
+    assert (last.version, last.samples) == (2, 2)
+    assert verify(store, last).problems == ()

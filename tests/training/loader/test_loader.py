@@ -397,3 +397,18 @@ def test_threads_read_the_windows_of_texts_in_order_across_the_ends_of_epochs(ha
             assert torch.equal(expected[0], found[0])
             assert torch.equal(expected[1], found[1])
     loader.close()
+
+
+@pytest.mark.slow
+def test_a_main_module_without_a_guard_is_named_as_the_cause(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from stoker.testing import sample_corpus\nfrom stoker.training import Loader, ShardStream\n"
+        "stream = ShardStream(*sample_corpus(12), batch_size=4)\n"
+        "for batch in Loader(stream, workers=1, kind='processes'):\n    print(len(batch))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=HANGS_S)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert 'put what the main module does under `if __name__ == "__main__":`' in last
+    assert "memory" not in last

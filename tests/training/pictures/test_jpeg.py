@@ -1,6 +1,7 @@
 """JPEG regions have the pixels of the whole image, at every scale; a damaged image is an error, never pixels."""
 
 import io
+import time
 from importlib import resources
 
 import cv2
@@ -202,3 +203,24 @@ def test_every_kind_of_jpeg_is_read_in_grey_and_colour(mode: str, channels: int)
     decode_crop(encoded(image, quality=95), out, whole_image, b"")
     plain = image.convert("L" if channels == 1 else "RGB").resize((40, 40), Image.Resampling.BILINEAR)
     assert noise(out, np.asarray(plain).reshape(out.shape)) < 4
+
+
+def with_scans(scans: int) -> bytes:
+    """A JPEG whose last scan comes again and again."""
+    file = io.BytesIO()
+    Image.effect_noise((256, 256), 60).convert("RGB").save(file, "JPEG", quality=80, progressive=True)
+    payload = file.getvalue()
+    last = payload.rindex(b"\xff\xda")
+    return payload[:-2] + payload[last:-2] * (scans - payload.count(b"\xff\xda")) + b"\xff\xd9"
+
+
+def test_an_image_of_many_scans_is_refused_before_it_is_decoded() -> None:
+    out = np.zeros((64, 64, 3), np.uint8)
+    decode_crop(with_scans(10), out, whole_image, b"")
+    assert out.std() > 1
+    for scans in (65, 160, 400):
+        payload = with_scans(scans)
+        begun = time.process_time()
+        with pytest.raises(DamagedImage, match=f"{scans} scans; at most 64 are read"):
+            decode_crop(payload, out, whole_image, b"")
+        assert time.process_time() - begun < 1

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import json
 import multiprocessing
 import os
 import resource
@@ -27,6 +28,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Shard
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Loader
+from stoker.training.reading import cache as cache_module
 from stoker.training.reading import cache_files
 from stoker.training.reading.cache import Cache, CacheOptions
 from stoker.training.reading.fetching import key_of
@@ -385,12 +387,25 @@ def test_with_skip_a_damaged_shard_is_left_out_whole_and_the_others_are_not(tmp_
     expected = sorted(of(manifest, 0) + of(manifest, 2))
     for epoch in range(2):
         assert sorted(sample.fields["bin"] for batch in stream for sample in batch) == expected
-        assert stream.counters.sums()["skipped"] == 20 * (epoch + 1)
+        assert (epoch, stream.counters.sums()["skipped"]) == (epoch, 20), "of each epoch the same ones"
     if isinstance(store, Slow):
         twice = manifest.shards[1].key  # what differs may have been altered on the way
         assert sorted(store.whole) == sorted([twice, *(shard.key for shard in manifest.shards)])
-    with pytest.raises(TrainingError, match="more than the budget of 40"):
-        list(stream)
+    state = stream.state_dict()
+    assert json.loads(json.dumps(state)) == state
+    stream.close()
+    strict = ShardStream(
+        store, manifest, batch_size=7, cache=tmp_path / "cache", on_corrupt="skip", skip_budget=19, collate=list
+    )
+    with pytest.raises(TrainingError, match="20 samples were skipped, more than the budget of 19"):
+        list(strict)
+    strict.close()
+    again = ShardStream(store, manifest, batch_size=7, cache=tmp_path / "cache", on_corrupt="skip", skip_budget=20)
+    again.load_state_dict(state)
+    assert len(again.skipped) == 20
+    assert sum(len(batch) for batch in again) == 40
+    assert again.counters.sums().get("skipped", 0) == 0, "the state knew them"
+    again.close()
 
 
 def test_shards_that_are_here_are_not_read_from_the_store(tmp_path: Path) -> None:
@@ -606,3 +621,22 @@ def test_what_was_altered_on_the_way_is_fetched_once_more(tmp_path: Path, how: s
     assert [len(batch) for batch in again] == [0], "twice is corrupt"
     assert again.counters.sums()["skipped"] == 60
     again.close()
+
+
+def test_indexes_in_memory_are_bounded_by_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    manifest = corpora.version(store, tmp_path, {"train": NUMBERS}, per_shard=5)
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache", open_shards=2))
+    size = cache.index(manifest.shards[0]).nbytes
+    assert size > 5 * 8 * 4
+    monkeypatch.setattr(cache_module, "_INDEX_BYTES", 4 * size)
+    for _ in range(2):
+        for index in cache.indexes(manifest.shards):
+            assert len(index) == 5
+    cache.index(manifest.shards[-1])
+    assert len(cache._indexes) <= 5
+    assert cache._index_bytes == sum(index.result().nbytes for index in cache._indexes.values()) <= 5 * size
+    monkeypatch.setattr(cache_module, "_INDEX_BYTES", 0)
+    cache.indexes(manifest.shards)
+    assert 2 <= len(cache._indexes) <= 3, "those of open shards stay"
+    cache.close()

@@ -52,7 +52,7 @@ def test_ten_steps_on_eight_samples_lower_the_loss(tmp_path: Path, model: str, v
 def test_an_lstm_learns_and_writes(handbook: Small) -> None:
     events: list[Event] = []
     result = run(handbook, "lstm", LSTM | {"epochs": 2}, progress=events.append)
-    bits = [event.metrics["bits_per_character"] for event in events if event.kind == "evaluate"]
+    bits = [event.metrics["bits_per_byte"] for event in events if event.kind == "evaluate"]
     assert bits[-1] < bits[0] < 8
     assert len(result.sample) > 5
     assert events[0].kind == "start"

@@ -100,3 +100,27 @@ def test_a_training_outlives_a_store_that_is_stopped_and_started_again(tmp_path:
         if restarting.ident:
             restarting.join()
         servers[-1].stop(now=True)
+
+
+@pytest.mark.parametrize("longer", [{"epochs": 3}, {"max_steps": 0}, {"epochs": 4, "max_steps": 25}])
+def test_a_finished_run_may_be_lengthened_and_the_steps_that_were_done_are_not_done_again(
+    digits: Small, longer: dict[str, int]
+) -> None:
+    options = {**CNN, "epochs": 2, "max_steps": 12}
+    first = run(digits, "cnn", options)
+    assert first.step == 12
+    more = run(digits, "cnn", {**options, "max_steps": 30, **longer}, resume=True)
+    assert (more.run, more.resumed_at) == (first.run, 12)
+    assert more.step == more.steps > 12
+    again = run(digits, "cnn", {**options, "max_steps": 30, **longer}, resume=True)
+    assert (again.run, again.resumed_at, again.metrics) == (first.run, more.steps, more.metrics)
+    shorter = run(digits, "cnn", {**options, "epochs": 1}, resume=True)
+    assert shorter.run != first.run, "what was done cannot be taken back"
+
+
+def test_a_run_that_ended_with_its_last_epoch_goes_on_with_the_next(digits: Small) -> None:
+    first = run(digits, "cnn", {**CNN, "epochs": 1, "schedule": "constant", "warmup": 0})
+    more = run(digits, "cnn", {**CNN, "epochs": 2, "schedule": "constant", "warmup": 0}, resume=True)
+    whole = run(digits, "cnn", {**CNN, "epochs": 2, "schedule": "constant", "warmup": 0})
+    assert (more.run, more.resumed_at, more.steps) == (first.run, first.step, whole.steps)
+    assert equal(weights(digits, more.run), weights(digits, whole.run))

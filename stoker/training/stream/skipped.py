@@ -1,0 +1,65 @@
+"""The samples of a stream that were left out because they are damaged: each counts once, in whatever epoch it comes."""
+
+from collections.abc import Iterable, Mapping
+from threading import Lock
+from typing import Any
+
+from stoker.training.errors import TrainingError
+from stoker.training.reading.threads import register_fork_reset
+
+SampleId = tuple[str, int]  # URL of the shard, and row in it
+
+
+class SkippedSamples:
+    """A set of samples that any thread may add to; its state goes into the stream's."""
+
+    def __init__(self) -> None:
+        self._samples: set[SampleId] = set()
+        self._new: list[SampleId] = []
+        self.reset_after_fork()
+        register_fork_reset(self)
+
+    def reset_after_fork(self) -> None:
+        """Replace the lock: in a forked process a thread of the parent may have held it."""
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def add(self, samples: Iterable[SampleId]) -> int:
+        """Add samples; returns how many were not there."""
+        with self._lock:
+            new = set(samples) - self._samples
+            self._samples |= new
+            self._new += new
+        return len(new)
+
+    def take_new(self) -> list[SampleId]:
+        """Those that were added since the last call: a worker process reports them."""
+        with self._lock:
+            new, self._new = self._new, []
+        return new
+
+    def state(self) -> dict[str, list[int]]:
+        """The rows by shard, as JSON values."""
+        rows: dict[str, list[int]] = {}
+        with self._lock:
+            for url, row in sorted(self._samples):
+                rows.setdefault(url, []).append(row)
+        return rows
+
+    def load(self, state: Mapping[str, Any]) -> None:  # Any: JSON values
+        """Take the samples of a stream's state in place of those that are here. Raises TrainingError."""
+        try:
+            samples = {(str(url), int(row)) for url, rows in state.get("skipped", {}).items() for row in rows}
+        except (TypeError, ValueError, AttributeError) as error:
+            raise TrainingError(f"a state whose skipped samples cannot be read ({error}): it is damaged") from None
+        with self._lock:
+            self._samples, self._new = samples, []
+
+    def __getstate__(self) -> dict[str, Any]:  # Any: what pickle wants
+        return {"skipped": self.state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # Any: what pickle gives
+        self.__init__()  # type: ignore[misc]  # no subclass has another
+        self.load(state)
