@@ -49,7 +49,7 @@ CODECS: dict[str, tuple[str, dict[str, str]]] = {
 DAY = (
     ("mp4", "h264_pyramid"), ("mp4", "hevc_open"), ("mov", "h264_open"), ("mkv", "hevc_layers"), ("mkv", "mpeg4"),
     ("ts", "h264_open"), ("ts", "hevc_open"), ("ts", "mpeg2"), ("ts", "h264_refresh"), ("vob", "mpeg2"),
-    ("avi", "h264"), ("avi", "h264_pyramid"), ("avi", "mpeg4"), ("avi", "mpeg4_plain"), ("webm", "vp9"),
+    ("vob", "mpeg2_fields"), ("mpg", "mpeg2"), ("avi", "h264"), ("avi", "h264_pyramid"), ("avi", "mpeg4"), ("avi", "mpeg4_plain"), ("webm", "vp9"),
     ("flv", "h264"), ("ogv", "vp8"), ("wmv", "wmv2"), ("mpg", "h264"), ("mpg", "h264_pyramid"), ("mpg", "hevc_open"),
 )  # fmt: skip
 ALL = {
@@ -62,7 +62,7 @@ ALL = {
     "avi": ("h264", "h264_pyramid", "h264_open", "mpeg4", "mpeg4_plain", "mjpeg", "mpeg2"),
     "webm": ("vp8", "vp9", "av1"),
     "vob": ("mpeg2",),
-    "mpg": ("h264", "h264_pyramid", "h264_open", "h264_refresh", "hevc", "hevc_open"),
+    "mpg": ("mpeg2", "h264", "h264_pyramid", "h264_open", "h264_refresh", "hevc", "hevc_open"),
     "flv": ("h264", "h264_pyramid", "h264_open", "flv1"),
     "ogv": ("vp8",),
     "wmv": ("wmv2", "mpeg4_plain"),
