@@ -49,7 +49,8 @@ CODECS: dict[str, tuple[str, dict[str, str]]] = {
 DAY = (
     ("mp4", "h264_pyramid"), ("mp4", "hevc_open"), ("mov", "h264_open"), ("mkv", "hevc_layers"), ("mkv", "mpeg4"),
     ("ts", "h264_open"), ("ts", "hevc_open"), ("ts", "mpeg2"), ("ts", "h264_refresh"), ("vob", "mpeg2"),
-    ("vob", "mpeg2_fields"), ("mpg", "mpeg2"), ("avi", "h264"), ("avi", "h264_pyramid"), ("avi", "mpeg4"), ("avi", "mpeg4_plain"), ("webm", "vp9"),
+    ("vob", "mpeg2_fields"), ("mpg", "mpeg2"),
+    ("avi", "h264"), ("avi", "h264_pyramid"), ("avi", "mpeg4"), ("avi", "mpeg4_plain"), ("webm", "vp9"),
     ("flv", "h264"), ("ogv", "vp8"), ("wmv", "wmv2"), ("mpg", "h264"), ("mpg", "h264_pyramid"), ("mpg", "hevc_open"),
 )  # fmt: skip
 ALL = {

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.rejected import Rejected
@@ -152,7 +153,7 @@ class _RangeReader:
             stop = sys.maxsize if self.stop >= self.dump.size else self.stop  # also those behind the end of a cut dump
             missing = missing_pages(entries, self.read_ids, self.start, stop)
         for entry in islice(missing, _MAX_NAMED):
-            xml = f"<page><title>{entry.title}</title><id>{entry.page_id}</id><revision>".encode()
+            xml = f"<page><title>{escape(entry.title)}</title><id>{entry.page_id}</id><revision>".encode()
             where = f"the bz2 stream at byte {entry.offset:,}"
             fault = Rejected("corrupt", f"the index has it in {where}, but it cannot be read there; download it again")
             yield RawPage(entry.offset, xml, fault)

@@ -257,6 +257,16 @@ def test_a_dump_cut_between_two_streams_loses_what_its_index_names(tmp_path: Pat
     assert {key: kind for key, kind in kinds.items() if "lost" not in key} == expected
 
 
+def test_a_title_in_an_index_cannot_name_another_page(tmp_path: Path) -> None:
+    content, index = multistream(pages(range(1, 20)))
+    (tmp_path / "dewiki-multistream.xml.bz2").write_bytes(content[: len(content) // 2])
+    index = index.replace("Seite 19", "</title><id>1</id><revision>").replace("Seite 18", "A&amp;B")
+    (tmp_path / "dewiki-multistream-index.txt").write_text(index)
+    lost = {each.sample.key: each.sample.record for each in read(tmp_path, "*.xml.bz2") if each.rejected}
+    assert "dewiki-1" not in lost
+    assert (lost["dewiki-19"]["title"], lost["dewiki-18"]["title"]) == ("</title><id>1</id><revision>", "A&amp;B")
+
+
 def test_of_a_dump_that_is_cut_only_so_many_pages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stoker.pipelines.wikipedia.pages._MAX_NAMED", 20)
     content, index = multistream(pages(range(1, 200)))
