@@ -83,18 +83,18 @@ def run_training(
     return result
 
 
-def run_verification(settings: Settings, reference: str) -> "Verified":
-    """Run the flow `verify`. Returns what it counted and the problems that it found."""
+def run_verification(settings: Settings, reference: str, *, repair: bool = False) -> "tuple[Verified, list[str]]":
+    """Run the flow `verify`. Returns what it counted and the problems that it found, and what to do about them."""
     with _flow_session(settings) as session:
         from stoker.flows.verify import CorruptVersion, verify
         from stoker.storage.verification.verify import Verified
 
-        state = verify(reference, settings.to_json(), session.reporter.token, return_state=True)
+        state = verify(reference, settings.to_json(), session.reporter.token, repair=repair, return_state=True)
     try:
         counts = session.result_of(state)
     except CorruptVersion as error:
-        return error.result
-    return Verified(counts["shards"], counts["samples"], counts["size"], ())
+        return error.result, error.advice
+    return Verified(counts["shards"], counts["samples"], counts["size"], ()), []
 
 
 def check_trust(settings: Settings, recipe: "Recipe", *, trusted: bool) -> None:

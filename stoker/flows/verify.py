@@ -1,6 +1,7 @@
 """The flow `verify`: read everything that a version names again and compare it with its manifest."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -11,23 +12,32 @@ from prefect.runtime import flow_run
 from stoker.flows import artifacts, progress, runs, signals
 from stoker.flows.report.format import size_text
 from stoker.flows.settings import Settings
+from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.recipe import parse
+from stoker.pipelines.repair import repair as repair_version
 from stoker.storage.errors import CorruptShard
+from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import Verified
 from stoker.storage.verification.verify import verify as verify_version
 from stoker.storage.versions.manifest import Manifest, load_manifest
 
 
 class CorruptVersion(CorruptShard):
-    """A version is not what its manifest says; ``result`` has the problems."""
+    """A version is not what its manifest says; ``result`` has the problems, ``advice`` what a repair could not do."""
 
-    def __init__(self, reference: str, result: Verified) -> None:
+    def __init__(self, reference: str, result: Verified, advice: list[str]) -> None:
         super().__init__(f"{reference}: {result.problems[0]}")
-        self.reference, self.result = reference, result
+        self.reference, self.result, self.advice = reference, result, advice
 
 
 @flow(name="verify", flow_run_name="{corpus}", persist_result=False, validate_parameters=False)
-def verify(corpus: str, settings: dict[str, Any], token: str = "") -> "dict[str, Any] | State[Any]":  # Any: JSON values
-    """Read a version again; its counts as JSON values. Raises CorruptVersion when something differs, StorageError."""
+def verify(
+    corpus: str, settings: dict[str, Any], token: str = "", repair: bool = False
+) -> "dict[str, Any] | State[Any]":  # Any: JSON values
+    """Read a version again; its counts as JSON values. Raises CorruptVersion when something differs, StorageError.
+
+    With ``repair`` what can be derived from other objects is written again first, and then all is read once more.
+    """
     parsed_settings, reporter = Settings.from_json(settings), progress.find_reporter(token)
     runs.record(parsed_settings.home, token, flow_run.id)
     with progress.stoppable(parsed_settings.home, token):
@@ -36,22 +46,43 @@ def verify(corpus: str, settings: dict[str, Any], token: str = "") -> "dict[str,
                 store = parsed_settings.open_store()
                 manifest = load_manifest(store, corpus)
                 reporter.start_phase(f"reading {manifest.reference}", 100)
-                result = verify_version(
-                    store, manifest, progress=lambda done, total: reporter.advance_to(100 * done // max(total, 1))
-                )
+                result, advice = _verify(store, manifest, reporter), list[str]()
+            if repair and result.problems:  # not interrupted in the middle of a write
+                reporter.start_phase(f"repairing {manifest.reference}")
+                advice = _repair(store, manifest, result, parsed_settings)
+                with reporter.interrupts():
+                    reporter.start_phase(f"reading {manifest.reference} again", 100)
+                    result = _verify(store, manifest, reporter)
         except signals.Interrupted:
             return runs.stopped_state("stopped", scheduled=not token)
-        return _report(manifest, result)
+        return _report(manifest, result, advice)
 
 
-def _report(manifest: Manifest, result: Verified) -> dict[str, Any]:  # Any: JSON values
+def _verify(store: Store, manifest: Manifest, reporter: progress.ProgressReporter) -> Verified:
+    return verify_version(
+        store, manifest, progress=lambda done, total: reporter.advance_to(100 * done // max(total, 1))
+    )
+
+
+def _repair(store: Store, manifest: Manifest, result: Verified, settings: Settings) -> list[str]:
+    """What the repair could not do."""
+    if manifest.is_indexed:
+        return [f"Stoker did not write its tars; `stoker index` makes a version of {manifest.corpus} as they are now"]
+    try:
+        recipe = parse(manifest.recipe, root=Path())
+    except RecipeError as error:
+        return [f"its recipe cannot be read here ({error}); install its plug-ins, and repair again"]
+    return repair_version(recipe, manifest, result.damaged, store, settings.home / "scratch")
+
+
+def _report(manifest: Manifest, result: Verified, advice: list[str]) -> dict[str, Any]:  # Any: JSON values
     create_markdown_artifact(
         _markdown(manifest.reference, result),
         key=artifacts.key(manifest.corpus, "verified"),
         description=f"{manifest.reference}: {f'{len(result.problems)} problems' if result.problems else 'intact'}",
     )
     if result.problems:
-        raise CorruptVersion(manifest.reference, result)
+        raise CorruptVersion(manifest.reference, result, advice)
     return {"reference": manifest.reference} | asdict(result)
 
 

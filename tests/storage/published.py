@@ -12,6 +12,7 @@ from stoker.storage.shards.shard import SampleSpan, TarSummary, TarWriter
 from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
+from stoker.storage.versions.content import content_of
 from stoker.storage.versions.manifest import Decisions, Manifest, Part, Shard, publish
 
 CORPUS = "digits"
@@ -54,7 +55,7 @@ def make_version(store: Store, version: int = 1) -> Manifest:
         recipe=RECIPE,
         recipe_digest="r" * 64,
         parent=version - 1 or None,
-        content="c" * 32,
+        content=content_of(shards, parts, decisions.sha256),
         parts=tuple(parts),
         shards=tuple(shards),
         decisions=decisions,

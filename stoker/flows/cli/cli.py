@@ -263,6 +263,7 @@ def _add_upkeep(add: _Add, store: Parser) -> None:
     text = "read a whole version again and check every checksum and count"
     verify = add("verify", text, store, run="stoker.flows.cli.commands:verify")
     verify.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)
+    verify.add_argument("--repair", action="store_true", help="write again what can be derived from other objects")
 
 
 def _add_train(add: _Add, store: Parser) -> None:

@@ -112,13 +112,14 @@ def verify(arguments: Namespace) -> int:
 
     settings = load_settings(arguments)
     reference = load_manifest(settings.open_store(reading=True), arguments.corpus).reference
-    result = start.run_verification(settings, reference)
+    result, advice = start.run_verification(settings, reference, repair=arguments.repair)
     if arguments.json:
         problems = list(result.problems)
         counts = {"shards": result.shards, "samples": result.samples, "size": result.size}
-        print_json({"reference": reference, "intact": not problems, **counts, "problems": problems})
+        advised = {"advice": advice} if arguments.repair else {}
+        print_json({"reference": reference, "intact": not problems, **counts, "problems": problems} | advised)
     else:
-        print_verification(result, reference, Console())
+        print_verification(result, reference, Console(), advice)
     return 1 if result.problems else 0
 
 

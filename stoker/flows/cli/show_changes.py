@@ -121,7 +121,7 @@ _COLUMNS = (  # of the record, in this order
 )
 
 
-def print_verification(result: "Verified", reference: str, console: Console) -> None:
+def print_verification(result: "Verified", reference: str, console: Console, advice: Sequence[str] = ()) -> None:
     """Print the result of verifying a version."""
     sheet = Sheet(console)
     counts = f"{plural(result.shards, 'shard')}, {plural(result.samples, 'sample')}, {size_text(result.size)}"
@@ -131,4 +131,9 @@ def print_verification(result: "Verified", reference: str, console: Console) -> 
     sheet.mark(f"{reference} is damaged: {plural(len(result.problems), 'problem')} in {counts}.", "red")
     for problem in result.problems:
         sheet.note(problem)
-    sheet.say("What next: restore the objects named here from a copy, or ingest again and train on the new version.")
+    if not advice:
+        advice = [
+            f"`stoker verify --repair {reference}` writes again what can be derived, and says what to do about the rest"
+        ]
+    for line in advice:
+        sheet.say(f"What next: {line}.")

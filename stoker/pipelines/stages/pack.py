@@ -102,6 +102,12 @@ def pack(
     )
 
 
+def group_digest(recipe: Recipe, parts: Sequence[Part], decisions: bytes, store: Store) -> str:
+    """The digest of the group that ``pack`` makes of these. Raises StorageError, DamagedParts among them."""
+    tables = _kept_records(parts, store)
+    return _digest(recipe, parts, list(_samples_to_pack(recipe, parts, tables, records.decode(decisions))))
+
+
 def _write(recipe: Recipe, samples: Sequence[_KeptSample], writer: "_GroupWriter") -> Packed:
     """Write all shards of a group. Raises OtherBytes."""
     shards: list[Shard] = []

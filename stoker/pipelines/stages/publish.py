@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from stoker import __version__
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.curate import Curation, curate
@@ -23,7 +22,8 @@ from stoker.pipelines.stages.raw_part import DamagedParts, heal
 from stoker.storage.errors import AlreadyExists, CorruptShard, StorageUnavailable
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store
-from stoker.storage.versions import catalog, layout
+from stoker.storage.versions import catalog
+from stoker.storage.versions.content import content_of
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.manifest import publish as put
 from stoker.storage.versions.proof import claims, find_damaged
@@ -56,7 +56,7 @@ def publish(
     check_limits(recipe, parts, packed)
     shards = tuple(shard for group in packed for shard in group.shards)
     _prove(recipe, parts, shards, curation, store)
-    content = content_of(shards, parts, curation)
+    content = content_of(shards, parts, curation.decisions.sha256)
     for _ in range(_MAX_ATTEMPTS):
         newest = max(catalog.versions(store, recipe.corpus), default=None)
         if newest is not None:
@@ -136,17 +136,6 @@ def _readable(store: Store, corpus: str, version: int) -> Manifest | None:
     except CorruptShard as error:
         _log.warning("%s", error)
         return None
-
-
-def content_of(shards: Sequence[Shard], parts: Sequence[Part], curation: Curation) -> str:
-    """A digest of all that a version contains and rejected, independent of who made it and when."""
-    return digest(
-        {
-            "shards": [(shard.split, shard.sha256) for shard in shards],
-            "parts": [(part.digest, part.tar_sha256, sorted(part.rejected.items())) for part in parts],
-            "decisions": curation.decisions.sha256,
-        }
-    )[: layout.DIGEST]
 
 
 def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]) -> None:

@@ -1,18 +1,24 @@
 """Verifies a version: reads every object that it names and compares every checksum, count and offset."""
 
+import dataclasses
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.storage.errors import CorruptShard
+from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.shards.shard import Member
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store
+from stoker.storage.verification.recount import Recount, manifest_problems
 from stoker.storage.verification.reread import MAX_EXAMPLES, KeyAndMembers, ObjectChecker
 from stoker.storage.verification.verify_indexed import verify_indexed
+from stoker.storage.versions import layout
+from stoker.storage.versions.content import checksum_of
 from stoker.storage.versions.manifest import Manifest, Part, Shard
 from stoker.storage.versions.tar_store import store_of_tars
 
@@ -27,6 +33,11 @@ class Verified:
     samples: int
     size: int  # bytes read
     problems: tuple[str, ...]
+
+    @property
+    def damaged(self) -> frozenset[str]:
+        """The keys of the objects that have problems; of the manifest the version's name."""
+        return frozenset(problem.partition(": ")[0] for problem in self.problems)
 
 
 def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = None) -> Verified:
@@ -46,7 +57,10 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
     for part in manifest.parts:
         check.part(part)
     check.decisions(manifest)
+    check.markers(manifest)
     check.totals(manifest)
+    for problem in manifest_problems(store, manifest):
+        check.objects.add_problem(manifest.reference, problem)
     return Verified(len(manifest.shards), check.samples, check.objects.size, tuple(check.objects.problems))
 
 
@@ -58,6 +72,8 @@ class _Check:
     samples: int = 0
     packed: dict[str, tuple[str, str]] = field(default_factory=dict)  # key → digest of its part, key of its shard
     kept: dict[tuple[str, str], str] = field(default_factory=dict)  # (part, key) → partition
+    recount: Recount = field(default_factory=Recount)
+    counted: int = 0  # shards in it
 
     def shard(self, shard: Shard) -> None:
         """The tar against its checksum, and sample by sample against its index."""
@@ -78,6 +94,8 @@ class _Check:
         if missing:
             self.objects.add_problem(shard.index, f"lacks the columns {', '.join(sorted(missing))}")
             return
+        self.recount.add(shard.split, index)
+        self.counted += 1
         self._compare(shard, index, samples)
 
     def part(self, part: Part) -> None:
@@ -126,6 +144,45 @@ class _Check:
                 f"{dict(decisions.dropped)} and {decisions.moved}",
             )
 
+    def markers(self, manifest: Manifest) -> None:
+        """The markers of parts and groups, where they are: a lost one costs the next ingest some work, no more."""
+        for part in manifest.parts:
+            key = layout.raw_part(manifest.corpus, part.digest)
+            marker = self._marker(key)
+            if marker is None:
+                continue
+            same = marker.get("tar") == part.tar and marker.get("records") == part.records
+            stated = {name: value for name, value in marker.items() if name not in ("schema", "checksum")}
+            # Another one is of a part that was read again since.
+            if same and stated != part.to_json():
+                self.objects.add_problem(key, "does not say of its part what the manifest says")
+        for group in sorted({shard.group for shard in manifest.shards}):
+            key = layout.group(manifest.corpus, group)
+            marker = self._marker(key)
+            if marker is None:
+                continue
+            shards = [dataclasses.asdict(shard) for shard in manifest.shards if shard.group == group]
+            if marker.get("shards") != shards:
+                self.objects.add_problem(key, "does not say of its shards what the manifest says")
+            elif "checksum" in marker and marker["checksum"] != checksum_of(
+                {name: value for name, value in marker.items() if name != "checksum"}
+            ):
+                self.objects.add_problem(key, "differs from its own checksum")
+
+    def _marker(self, key: str) -> dict[str, Any] | None:  # Any: JSON values
+        """A marker's content; None if there is none, or it is no JSON object, which is reported."""
+        try:
+            content = json.loads(self.objects.store.read(key))
+        except NotFound:
+            return None
+        except (ValueError, RecursionError) as error:
+            self.objects.add_problem(key, f"is no JSON ({error})")
+            return None
+        if not isinstance(content, dict):
+            self.objects.add_problem(key, "is no JSON object")
+            return None
+        return content
+
     def totals(self, manifest: Manifest) -> None:
         """The manifest against itself, and kept samples against those in shards."""
         key = manifest.reference
@@ -150,6 +207,9 @@ class _Check:
                 self.objects.add_problem(
                     key, f"split {split!r}: statistics of {counted} samples, but it has {totals.samples}"
                 )
+        if self.counted == len(manifest.shards):
+            for problem in self.recount.problems(manifest):
+                self.objects.add_problem(key, problem)
         if self.objects.problems:
             return  # the checks below would only repeat them
         missing = [(part, key) for part, key in self.kept if self.packed.get(key, ("",))[0] != part]

@@ -33,7 +33,7 @@ def run(store: Store, folder: Path, one: Recipe | None = None) -> Published:
 
 
 def objects(store: Store) -> dict[str, bytes]:
-    return {one.key: store.read(one.key) for one in store.list() if "/versions/" not in one.key}
+    return {one.key: store.read(one.key) for one in store.list() if not {"versions", "work"} & set(one.key.split("/"))}
 
 
 @pytest.fixture

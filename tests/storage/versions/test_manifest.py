@@ -23,7 +23,9 @@ def store() -> MemoryStore:
 def test_a_manifests_json_is_this_but_for_what_parquet_writers_decide(store: MemoryStore) -> None:
     """Parquet names its writer's version in the file, so those checksums and sizes change with pyarrow."""
     make_version(store)
-    assert _steady(json.loads(store.read(layout.version(CORPUS, 1)))) == json.loads(GOLDEN.read_bytes())
+    assert _steady(json.loads(store.read(layout.version(CORPUS, 1)))) == _steady(
+        json.loads(GOLDEN.read_bytes()) | {"checksum": ""}
+    )
 
 
 def _steady(content: dict[str, Any]) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def _steady(content: dict[str, Any]) -> dict[str, Any]:
                 one[name] = "depends on pyarrow"
     content["decisions"] |= {"key": "depends on pyarrow", "sha256": "depends on pyarrow", "size": 0}
     del content["checksum"]
+    content["content"] = "depends on pyarrow"
     return content
 
 

@@ -1,0 +1,142 @@
+"""Repair of a version: what can be derived from its other objects is written again, with the bytes that it names.
+
+Raw tars come from the shards that hold their samples, shards and indexes from raw parts and records, decisions from
+records and the recipe, markers from their objects. Records come from nothing else, and a sample that rules dropped lies
+in its raw tar alone: where these are damaged the part's marker is removed, so that the next ingest reads the partition
+again. What a version names is never written in other bytes.
+"""
+
+import hashlib
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.stages.curate import Curation, curate
+from stoker.pipelines.stages.group import attempts
+from stoker.pipelines.stages.pack import group_digest, pack
+from stoker.pipelines.stages.raw_part import DamagedParts, heal, kept_records, read_marker
+from stoker.pipelines.stages.scratch import folder_in
+from stoker.storage.errors import NotFound
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import Manifest, Part
+from stoker.storage.versions.verified import verified_table
+from stoker.storage.versions.work import ingest_lease
+
+_log = logging.getLogger(__name__)
+
+
+def repair(recipe: Recipe, manifest: Manifest, damaged: Collection[str], store: Store, scratch: Path) -> list[str]:
+    """Write the damaged objects of a version again, as far as they can be derived; what to do about the others.
+
+    A killed repair leaves each object as it was or healed. Raises StorageError, RecipeError.
+
+    Args:
+        recipe: the recipe that the version was made by.
+        damaged: keys of objects, from ``Verified.damaged``.
+    """
+    with ingest_lease(store, manifest.corpus):
+        advice = [
+            f"partition {part.partition!r}: its raw part {layout.folder_of(part.tar)} is damaged, and nothing else has "
+            "all that was in it; `stoker ingest` of the recipe reads this partition again"
+            for part in manifest.parts
+            if not _heal_part(part, manifest, damaged, store, scratch)
+        ]
+        return advice + list(_heal_groups(recipe, manifest, damaged, store, scratch))
+
+
+def _heal_part(part: Part, manifest: Manifest, damaged: Collection[str], store: Store, scratch: Path) -> bool:
+    """Whether a part is whole, or is now; one that is not loses its marker."""
+    if part.tar in damaged and part.records not in damaged:
+        _tar_from_shards(part, manifest, damaged, store, scratch)
+    marker = layout.raw_part(manifest.corpus, part.digest)
+    if part.tar in damaged or part.records in damaged or marker in damaged:
+        return heal(store, manifest.corpus, part.digest, part.partition) == part
+    # A part of the same digest that was read later has a marker of its own: this version does not need it.
+    read_marker(store, manifest.corpus, part.digest, part.partition)
+    return True
+
+
+def _tar_from_shards(part: Part, manifest: Manifest, damaged: Collection[str], store: Store, scratch: Path) -> None:
+    """Write a raw tar again if its own bytes, with those of the samples in shards over them, are the right ones."""
+    rows = kept_records(store, part)
+    places = dict(zip(rows["key"].to_pylist(), _spans(rows), strict=True))
+    with folder_in(scratch) as folder:
+        path = folder / "part.tar"
+        with path.open("w+b") as file:
+            try:
+                for chunk in store.iter_bytes(part.tar):
+                    file.write(chunk)
+            except NotFound:
+                _log.info("%s/%s: it is gone; it is made of shards alone", store.url, part.tar)
+            file.truncate(max(0, part.tar_size - 1024))
+            file.truncate(part.tar_size)  # it ends with zeros
+            for key, payload in _samples(part, manifest, damaged, store):
+                start, stop = places[key]
+                if stop - start == len(payload):
+                    file.seek(start)
+                    file.write(payload)
+            file.flush()
+            file.seek(0)
+            if hashlib.file_digest(file, "sha256").hexdigest() == part.tar_sha256:
+                store.write(part.tar, path)
+
+
+def _samples(part: Part, manifest: Manifest, damaged: Collection[str], store: Store) -> Iterator[tuple[str, bytes]]:
+    """Key and bytes of the part's samples that lie in undamaged shards."""
+    for shard in manifest.shards:
+        if shard.key in damaged or shard.index in damaged:
+            continue
+        index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=["key", "part", "start", "stop"])
+        index = index.filter(pc.equal(index["part"], part.digest))
+        for key, (start, stop) in zip(index["key"].to_pylist(), _spans(index), strict=True):
+            yield key, store.read(shard.key, start=start, size=stop - start)
+
+
+def _spans(table: pa.Table) -> list[tuple[int, int]]:
+    columns = (np.asarray(table[name].to_pylist(), np.int64).tolist() for name in ("start", "stop"))
+    return list(zip(*columns, strict=True))
+
+
+def _heal_groups(
+    recipe: Recipe, manifest: Manifest, damaged: Collection[str], store: Store, scratch: Path
+) -> Iterator[str]:
+    """Decide and pack again; what remains to be done."""
+    groups = {shard.group for shard in manifest.shards if shard.key in damaged or shard.index in damaged}
+    groups |= {shard.group for shard in manifest.shards if layout.group(manifest.corpus, shard.group) in damaged}
+    if not groups and manifest.decisions.key not in damaged:
+        return
+    again = f"`stoker ingest` of the recipe heals {manifest.corpus}, or makes its next version"
+    try:
+        curation = curate(recipe, manifest.parts, store)
+    except DamagedParts as error:
+        yield f"decisions and shards are made from records, which are damaged, too ({error}); {again}"
+        return
+    if curation.decisions.sha256 != manifest.decisions.sha256:
+        yield f"the rules of this release decide otherwise than those that {manifest.reference} was made by; {again}"
+        return
+    left = groups - _pack_again(recipe, curation, groups, damaged, store, scratch)
+    if left:
+        yield (
+            f"{len(left)} groups of shards cannot be made again with their old bytes: raw parts are damaged, too, or "
+            f"this release packs otherwise; {again}"
+        )
+
+
+def _pack_again(
+    recipe: Recipe, curation: Curation, groups: Collection[str], damaged: Collection[str], store: Store, scratch: Path
+) -> set[str]:
+    """Those of the groups that have their old bytes again."""
+    healed: set[str] = set()
+    for parts, decisions in zip(curation.groups, curation.by_group, strict=True):
+        with suppress(DamagedParts):
+            names = set(attempts(group_digest(recipe, parts, decisions, store))) & set(groups)
+            if names and pack(recipe, parts, decisions, store, scratch, damaged=damaged).group in names:
+                healed |= names
+    return healed

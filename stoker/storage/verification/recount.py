@@ -1,0 +1,108 @@
+"""Compares what a manifest says of a version as a whole with what its indexes, its store and its history say."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.statistics.summary import Summary, summarise
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import catalog
+from stoker.storage.versions.content import content_of
+from stoker.storage.versions.manifest import Manifest, load_manifest
+
+_CLOCKS = timedelta(days=1)  # by which the clocks of machines may differ
+_LICENCES = ("licence", "license")
+# Fields that nothing else in the store tells: only the manifest's own checksum.
+_STATED = ("created_at", "stoker", "recipe", "recipe_digest", "parent", "content", "tars")
+
+
+@dataclass
+class Recount:
+    """Statistics and licences, counted again from indexes."""
+
+    summaries: dict[str, Summary] = field(default_factory=dict)
+    licences: Counter[str] = field(default_factory=Counter)
+
+    def add(self, split: str, index: pa.Table) -> None:
+        """Count the samples of one shard."""
+        self.summaries[split] = self.summaries.get(split, Summary.empty()).merge(summarise(index))
+        name = next((column for column in _LICENCES if column in index.column_names), None)
+        values = [None] * index.num_rows if name is None else index[name].to_pylist()
+        self.licences.update(str(value or "unknown") for value in values)
+
+    def problems(self, manifest: Manifest) -> Iterator[str]:
+        """Where the manifest counts otherwise. Call it only when all indexes were added."""
+        if dict(self.licences) != dict(manifest.licences):
+            counted = dict(sorted(self.licences.items()))
+            yield f"counts licences {dict(manifest.licences)}, but its indexes {counted}"
+        for split in sorted(manifest.statistics.keys() | self.summaries.keys()):
+            counted_json = self.summaries.get(split, Summary.empty()).to_json()
+            stated = manifest.statistics.get(split, Summary.empty().to_json())
+            where = next(_differences(stated, counted_json), None)
+            if where is not None:
+                yield f"split {split!r}: its statistics differ from its indexes in {where}"
+
+
+def _differences(stated: object, counted: object, where: str = "") -> Iterator[str]:
+    """Where two statistics differ. What only one release counts is no difference, but for whole columns."""
+    if isinstance(stated, Mapping) and isinstance(counted, Mapping):
+        names = stated.keys() | counted.keys() if where == "columns" else stated.keys() & counted.keys()
+        for name in sorted(names):
+            yield from _differences(stated.get(name), counted.get(name), f"{where}.{name}".lstrip("."))
+    elif isinstance(stated, float) and isinstance(counted, int | float):
+        if not math.isclose(stated, counted, rel_tol=1e-9):  # a mean or a deviation, rounded by another release
+            yield where
+    elif stated != counted:
+        yield where
+
+
+def manifest_problems(store: Store, manifest: Manifest) -> Iterator[str]:
+    """What is wrong with the manifest itself: its place in the history, its times, its content's digest."""
+    stored = _stored(store, manifest)
+    for name in _STATED if stored is not None else ():
+        if getattr(stored, name) != getattr(manifest, name):
+            yield f"its {name} is not that of the manifest in the store"
+    numbers = [number for number in catalog.versions(store, manifest.corpus) if number < manifest.version]
+    parent = max(numbers, default=None)
+    if manifest.parent != parent:
+        yield f"names {manifest.parent} as the version before it, but that is {parent}"
+    made = _time(manifest.created_at)
+    before = None if parent is None else _made(store, manifest.corpus, parent)
+    if made is None or made > datetime.now(UTC) + _CLOCKS or (before is not None and made < before - _CLOCKS):
+        yield f"was made at {manifest.created_at!r}, which cannot be"
+    if not manifest.is_indexed:
+        content = content_of(manifest.shards, manifest.parts, manifest.decisions.sha256)
+        if content != manifest.content:
+            yield f"says that its content is {manifest.content}, but its shards, parts and decisions make {content}"
+    for shard in manifest.shards:
+        folder = f"/{shard.group}/"
+        if folder not in shard.index or not (manifest.is_indexed or folder in shard.key):
+            yield f"says that {shard.key} is of group {shard.group}"
+
+
+def _stored(store: Store, manifest: Manifest) -> Manifest | None:
+    try:
+        return load_manifest(store, manifest.corpus, manifest.version)
+    except NotFound:  # one that is not published yet
+        return None
+
+
+def _made(store: Store, corpus: str, version: int) -> datetime | None:
+    try:
+        return _time(load_manifest(store, corpus, version).created_at)
+    except (CorruptShard, NotFound):
+        return None
+
+
+def _time(text: str) -> datetime | None:
+    """A time with its zone; None for other text."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time if time.tzinfo is not None else None

@@ -1,0 +1,81 @@
+"""What a manifest says of the whole version is counted again: every altered field is found."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stoker.storage.errors import CorruptShard
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import load_manifest
+from tests.storage.published import CORPUS, make_version
+
+Change = Callable[[dict[str, Any]], object]
+CHANGES: dict[str, Change] = {
+    "licences": lambda content: content.update(licences={"CC0-1.0": 4, "unknown": 7}),
+    "names of licences": lambda content: content["licences"].update({"CC1-1.0": content["licences"].pop("CC0-1.0")}),
+    "content": lambda content: content.update(content="0" * 32),
+    "parent": lambda content: content.update(parent=5),
+    "no parent": lambda content: content.update(parent=None),
+    "created_at, later": lambda content: content.update(created_at="2126-01-02T03:04:05+00:00"),
+    "created_at, earlier": lambda content: content.update(created_at="2025-01-02T03:04:05+00:00"),
+    "created_at, no time": lambda content: content.update(created_at="yesterday"),
+    "group": lambda content: content["shards"][1].update(group="e" * 32),
+    "count of a category": lambda content: (
+        _column(content, "label")["categories"]["counts"].update(a=9)
+        if "counts" in _column(content, "label")["categories"]
+        else _column(content, "label").update(count=7)
+    ),
+    "minimum": lambda content: _column(content, "size")["moments"].update(minimum=3),
+    "mean": lambda content: _column(content, "size")["moments"].update(mean=3.5),
+    "nulls": lambda content: _column(content, "size").update(nulls=1),
+    "a column": lambda content: content["statistics"]["train"]["columns"].pop("label"),
+    "another column": lambda content: content["statistics"]["train"]["columns"].update(more=_column(content, "label")),
+    "a split": lambda content: content["statistics"].pop("validation"),
+}
+
+
+def _column(content: dict[str, Any], name: str) -> dict[str, Any]:
+    column: dict[str, Any] = content["statistics"]["train"]["columns"][name]
+    return column
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore()
+    make_version(store, 1)
+    make_version(store, 2)
+    return store
+
+
+def altered(store: MemoryStore, change: Change, *, checksum: bool) -> None:
+    content = json.loads(store.read(layout.version(CORPUS, 2)))
+    change(content)
+    if not checksum:
+        del content["checksum"]
+    store.write(layout.version(CORPUS, 2), json.dumps(content).encode())
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_altered_field_is_found_where_the_manifest_has_no_checksum(store: MemoryStore, name: str) -> None:
+    assert verify(store, load_manifest(store, CORPUS, 2)).problems == ()
+    altered(store, CHANGES[name], checksum=False)
+    assert verify(store, load_manifest(store, CORPUS, 2)).problems != ()
+    assert verify(store, load_manifest(store, CORPUS, 1)).problems == ()
+
+
+RECIPES: dict[str, Change] = {
+    "recipe": lambda content: content["recipe"].update(corpus="digitz"),
+    "recipe_digest": lambda content: content.update(recipe_digest="s" * 64),
+    "stoker": lambda content: content.update(stoker="0.2.0"),
+}
+
+
+@pytest.mark.parametrize("name", [*CHANGES, *RECIPES])
+def test_any_altered_field_is_found_by_the_manifests_checksum(store: MemoryStore, name: str) -> None:
+    altered(store, (CHANGES | RECIPES)[name], checksum=True)
+    with pytest.raises(CorruptShard, match=r"00000002\.json: it differs from its own checksum"):
+        load_manifest(store, CORPUS, 2)
