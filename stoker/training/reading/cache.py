@@ -335,7 +335,7 @@ class Cache:
         else:
             raise CorruptShard(
                 f"{self._tars.url}/{shard.key}: ends before byte {stop:,}, but the manifest says {shard.size:,} bytes; "
-                "run `stoker verify`, then ingest the corpus again"
+                "`stoker verify --repair` of its version heals it, or says what does"
             )
         self._unverified.record(fetch, start, payload)
         return payload

@@ -367,7 +367,9 @@ class ShardFetch:
             raise self._corrupt(f"sha256 {actual[:12]}, but the manifest says {self.shard.sha256[:12]}")
 
     def _corrupt(self, finding: str) -> CorruptShard:
-        return CorruptShard(f"{self.url}: {finding}; run `stoker verify`, then ingest the corpus again")
+        return CorruptShard(
+            f"{self.url}: {finding}; `stoker verify --repair` of its version heals it, or says what does"
+        )
 
     def _check_stopped(self) -> None:
         if self._stopped.is_set():
