@@ -100,7 +100,12 @@ def _sample_json(recipe: "Recipe", context: "Context", count: int) -> list[dict[
             sample, rejected = outcome.sample, outcome.rejected
             fields = {name: len(payload) for name, payload in sample.fields.items()}
             about = {"key": sample.key, "outcome": "rejected" if rejected else "kept"}
-            why = {"reason": rejected.reason, "detail": rejected.detail, "by": outcome.by} if rejected else {}
+            # As in the output of `stoker why`: empty for one that is kept.
+            why = {
+                "reason": rejected.reason if rejected else "",
+                "detail": rejected.detail if rejected else "",
+                "by": outcome.by,
+            }
             more = {"fields": fields, "measures": sample.measures, "record": sample.record}
             candidates.append(about | why | more)
     except TooLargeForPreview as error:

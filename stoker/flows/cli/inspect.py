@@ -110,7 +110,10 @@ def why(arguments: Namespace) -> int:
 
 
 def _of_local_file(store: "Store", manifest: "Manifest", text: str) -> "list[Lineage]":
-    """The lineages of a file by its path, as it is typed: its URL in records is relative to the recipe's source."""
+    """The lineages of a file by its path, as it is typed: its URL in records is relative to the recipe's source.
+
+    Also of its URL, in which the shell's user may have left spaces and the like as they are, or not.
+    """
     import os
     import re
     import urllib.parse
@@ -118,6 +121,10 @@ def _of_local_file(store: "Store", manifest: "Manifest", text: str) -> "list[Lin
 
     from stoker.pipelines.stages.why import find_lineages
 
+    if text.startswith("file:"):
+        path_of_url = text.removeprefix("file:").removeprefix("//")
+        typed = dict.fromkeys((path_of_url, urllib.parse.unquote(path_of_url)))
+        return next((found for name in typed if name and (found := _of_local_file(store, manifest, name))), [])
     if "://" in text:
         return []
     # As records have it, below the folder that the source names: `stoker show --rejected` prints it so.

@@ -49,6 +49,10 @@ def print_difference(a: Manifest, b: Manifest, store: Store, console: Console) -
     if changes.refused:
         sheet.heading("Refused, by reason")
         _changes(changes.refused, changes, sheet)
+    names = {"+": changes.columns_added, "-": changes.columns_removed}
+    if any(names.values()):
+        sheet.heading("Columns of the records")
+        sheet.facts((f"{sign} {name}", "") for sign, columns in names.items() for name in columns)
     if changes.statistics:
         sheet.heading("Statistics that differ")
         _changes(changes.statistics[:_MAX_STATISTICS], changes, sheet)

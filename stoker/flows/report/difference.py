@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from stoker.flows.report.columns import NumberColumn, read_columns
 from stoker.flows.report.report import redacted
+from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Shard
 from stoker.storage.versions.verified import verified_table
@@ -72,6 +73,8 @@ class Difference:
     refused: tuple[MetricChange, ...]
     statistics: tuple[MetricChange, ...]
     recipe: tuple[RecipeChange, ...]
+    columns_added: tuple[str, ...]  # of the records: no sample of a has a value in them
+    columns_removed: tuple[str, ...]
 
     @property
     def identical(self) -> bool:
@@ -113,6 +116,7 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
         "moved": pc.and_(in_both, _differs(both, "split")),
         "relabelled": pc.and_(in_both, _differs(both, "label")),
     }
+    columns_a, columns_b = _columns(a), _columns(b)
     counts = {kind: pc.sum(mask).as_py() or 0 for kind, mask in kinds.items()}
     return Difference(
         corpus=b.corpus,
@@ -128,6 +132,8 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
         refused=_refused(a, b),
         statistics=_statistics(a, b),
         recipe=_recipe(a.recipe, b.recipe),
+        columns_added=tuple(sorted(columns_b - columns_a)),
+        columns_removed=tuple(sorted(columns_a - columns_b)),
     )
 
 
@@ -212,6 +218,12 @@ def _number_changes(a: Sequence[NumberColumn], b: Sequence[NumberColumn]) -> Ite
                 for column in (columns_a.get(name), columns_b.get(name))
             )
             yield MetricChange(f"{name.replace('_', ' ')}, {measure}", before, after)
+
+
+def _columns(manifest: Manifest) -> set[str]:
+    """The columns of the records in which a sample has a value."""
+    summaries = [Summary.from_json(content) for content in manifest.statistics.values()]
+    return {name for summary in summaries for name, column in summary.columns.items() if column.count}
 
 
 def _recipe(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[RecipeChange, ...]:  # Any: TOML

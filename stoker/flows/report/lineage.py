@@ -28,7 +28,7 @@ def events_of(lineage: Lineage, meanings: Mapping[str, str]) -> list[LineageEven
     source = str(record.get("source") or "its source")
     events = [LineageEvent("found", _origin(lineage, source))]
     if record.get("fetched_at"):
-        events.append(LineageEvent("fetched", time_text(str(record["fetched_at"]))))
+        events.append(LineageEvent("fetched", time_text(str(record["fetched_at"])) + _redirected(record)))
     if lineage.state == "rejected":
         rejected_by = lineage.rejected_by or source
         events.append(LineageEvent("rejected", f"{_reason(lineage, meanings)} Rejected by {rejected_by}.", "lost"))
@@ -54,6 +54,12 @@ def _origin(lineage: Lineage, source: str) -> str:
     text = f"By {source}, in partition {lineage.partition}"
     text += f", at {url or page_url}" if url or page_url else ""
     return text + (f", on the page {page_url}." if url and page_url and page_url != url else ".")
+
+
+def _redirected(record: Mapping[str, object]) -> str:
+    """Where redirects led; empty if there were none."""
+    final_url = record.get("final_url")
+    return f", redirected to {final_url}" if final_url and final_url != record.get("url") else ""
 
 
 def _measures(record: Mapping[str, object]) -> str:

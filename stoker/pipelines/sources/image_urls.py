@@ -13,10 +13,18 @@ from typing import ClassVar, Literal
 from stoker.pipelines.errors import RecipeError, SourceUnavailable
 from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.partition import Partition, cut, digest
+from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables.url_entries import Entry, entry_of_result, entry_of_row, key_of, reject_repeats
-from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES, ListRow, ListSyntax, column_names, read_list
+from stoker.pipelines.tables.url_lists import (
+    JSON_LIST,
+    MAX_CHECKED_FILES,
+    ListRow,
+    ListSyntax,
+    column_names,
+    read_list,
+)
 from stoker.pipelines.web.crawl import CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise, redact
 from stoker.pipelines.web.ordered import map_in_order
@@ -47,7 +55,7 @@ class ImageUrls(Source):
         licence_column (text, default none): column with the licence; without it "licence" or "license".
         author_column (text, default none): column with the author; without it "author".
         page_column (text, default none): column with the page's URL; without it "page_url".
-        columns (list, default none): more columns of the lists, kept in the record under their own names.
+        columns (list, default none): more columns of lists, kept in the record by name; one list at least has them.
         follow (number, default 1): depth in links from the start pages up to which pages are read; 0: these alone.
         max_pages (number, default 1000): pages that are read, at most.
         other_hosts (true or false, default false): follow links to other hosts, too.
@@ -182,6 +190,7 @@ class ImageUrls(Source):
         self._starts()
         for path in islice(self._list_files(context), MAX_CHECKED_FILES):
             next(self._rows(path), None)
+        self._check_columns(context)
 
     def describe_input(self, context: Context) -> Iterator[str]:
         """See Source. Which columns of the lists are read, once for lists that have the same ones."""
@@ -191,7 +200,10 @@ class ImageUrls(Source):
             uses = {"url": self.url_column} | {name: column or name for name, column in self._named_columns.items()}
             used = {use: column for use, column in uses.items() if column in columns}
             unread = [name for name in columns if name not in (*used.values(), *self.columns, "license")]
-            parts = [*(f"{use} = {column}" for use, column in used.items()), *self.columns]
+            parts = [f"{use} = {column}" for use, column in used.items()]
+            parts += [name for name in self.columns if name in columns]
+            lacking = [name for name in self.columns if name not in columns]
+            parts += [f"without: {', '.join(lacking)}"] if lacking else []
             line = "; ".join([*parts, *([f"not read: {', '.join(unread)}"] if unread else [])])
             if columns:
                 said.setdefault(line, path.name)
@@ -207,6 +219,7 @@ class ImageUrls(Source):
         """The entries of the list files."""
         carried = {name: column or name for name, column in self._named_columns.items()}
         carried |= {name: name for name in self.columns}
+        self._check_columns(context)
         for path in self._list_files(context):
             for row in self._rows(path):
                 yield entry_of_row(row, path.name, self.url_column, carried)
@@ -214,10 +227,26 @@ class ImageUrls(Source):
     def _rows(self, path: Path) -> Iterator[ListRow]:
         """The rows of a list file with the columns that are used."""
         named = self._named_columns
-        required = [self.url_column, *(column for column in named.values() if column), *self.columns]
-        optional = [*(name for name, column in named.items() if not column), "license"]
+        required = [self.url_column, *(column for column in named.values() if column)]
+        optional = [*(name for name, column in named.items() if not column), "license", *self.columns]
         syntax = ListSyntax(self.header, self.encoding)
         return read_list(path, required=list(dict.fromkeys(required)), optional=optional, syntax=syntax)
+
+    def _check_columns(self, context: Context) -> None:
+        """Raise RecipeError for one of ``columns`` that no list has. Rows of JSON may have any."""
+        missing, known = set(self.columns), list[str]()
+        for path in self._list_files(context) if missing else ():
+            if JSON_LIST.search(path.name):
+                return
+            columns = column_names(path, ListSyntax(self.header, self.encoding))
+            missing -= set(columns)
+            known += columns
+            if not missing:
+                return
+        for name in self.columns:
+            if name in missing:
+                hint = suggestion(name, list(dict.fromkeys(known)))
+                raise RecipeError(f"columns: no list has a column that is called {name!r}; {hint}")
 
     @property
     def _named_columns(self) -> dict[str, str]:

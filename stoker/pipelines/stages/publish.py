@@ -138,6 +138,10 @@ def _readable(store: Store, corpus: str, version: int) -> Manifest | None:
         return None
 
 
+# Without a version there is nothing that `stoker show --rejected` could read.
+_LOOK = "`stoker check RECIPE --sample 20` shows what becomes of the first candidates, and why"
+
+
 def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]) -> None:
     """Raise RecipeError for a version that the recipe's limits do not allow."""
     read = sum(part.read for part in parts)
@@ -150,11 +154,11 @@ def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]
         raise RecipeError(
             f"{recipe.corpus}: {rejected} of {read} candidates were rejected ({most}), more than the recipe's "
             f"limits.rejected_percent = {recipe.limits.rejected_percent:g}; nothing was published. Fix the source or "
-            "the steps, or raise the limit"
+            f"the steps, or raise the limit; with 100, `stoker show --rejected` lists them all. Before that, {_LOOK}"
         )
     if not any(shard.samples for group in packed for shard in group.shards):
         what = f"all {read} candidates were left out ({most})" if read else "the source offered no candidate"
-        raise RecipeError(f"{recipe.corpus}: {what}; nothing was published")
+        raise RecipeError(f"{recipe.corpus}: {what}; nothing was published. To see them: {_LOOK}")
 
 
 def _statistics(recipe: Recipe, packed: Sequence[Packed]) -> dict[str, object]:

@@ -22,6 +22,7 @@ from stoker.pipelines.step import Step
 from stoker.storage.shards.sample import Sample
 
 Mode = Literal["keep", "short_side", "long_side", "center_crop", "pad"]
+_MEMORY_TIMES = {"webp": 2}  # libwebp keeps all that it will write, some 25 bytes a pixel of noise
 _MAX_SIDE = {"jpg": 65_500, "webp": 16_383}  # pixels: the longest side that the format allows
 
 
@@ -132,7 +133,8 @@ class Image(Step):
 
     def _render_in_process(self, payload: bytes) -> tuple[bytes, dict[str, int]] | Rejected:
         """The same from a decoder process."""
-        result = call_in_process("stoker.pipelines.steps.image:render_task", {"options": asdict(self)}, payload)
+        task = {"options": asdict(self), "memory_times": _MEMORY_TIMES.get(self.format, 1)}
+        result = call_in_process("stoker.pipelines.steps.image:render_task", task, payload)
         if isinstance(result, Rejected):
             return result
         head, content = result

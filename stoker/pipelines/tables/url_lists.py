@@ -1,6 +1,7 @@
 """Read lists of URLs row by row: txt, csv, tsv, json, jsonl (also as .gz, .bz2 or .zst) and parquet."""
 
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from stoker.pipelines.tables.list_lines import COMPRESSIONS, Line, check_encodin
 
 FORMATS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 MAX_JSON = 256 << 20  # bytes of a .json list, which is read as a whole
+JSON_LIST = re.compile(r"\.(json|jsonl|ndjson)(\.[a-z0-9]+)?$", re.IGNORECASE)  # names of lists of any columns
 MAX_CHECKED_FILES = 100  # whose columns are looked at before a run
 
 
@@ -50,7 +52,8 @@ def read_list(
 
     Each line is a row, also an empty one, but for the header and for lines inside a quoted field. A text list has one
     column, which gets the first required name. A row that cannot be read has a ``fault``. Raises RecipeError for an
-    unknown format, encoding or column, SourceBroken for a damaged file.
+    unknown format, encoding or column, SourceBroken for a damaged file and for one of 0 bytes: most likely it was never
+    written.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
@@ -67,7 +70,7 @@ def read_list(
             if kind == ".json":
                 yield from _json_array(path, file, required, optional, syntax)
                 return
-            lines = read_lines(file, encoding=syntax.encoding)
+            lines = _not_empty(path, read_lines(file, encoding=syntax.encoding), kind, syntax)
             if kind == ".txt":
                 yield from (ListRow(line.number, {required[0]: line.text.strip()}, line.fault) for line in lines)
             elif kind in (".csv", ".tsv"):
@@ -95,11 +98,10 @@ def column_names(path: Path, syntax: ListSyntax) -> list[str]:
 def _table(
     path: Path, lines: Iterator[Line], kind: str, required: Sequence[str], optional: Sequence[str], syntax: ListSyntax
 ) -> Iterator[ListRow]:
-    """The rows of a csv or tsv list. Raises SourceBroken for one of 0 bytes: most likely it was never written."""
+    """The rows of a csv or tsv list."""
     quoted = CsvRows(lines) if kind == ".csv" else None
     indexes: dict[str, int] | None = None
     columns = 0
-    row = None
     for row in quoted if quoted is not None else tsv_rows(lines):
         if indexes is None and (row.fields or row.fault):
             header = _header(path, row, syntax)
@@ -119,8 +121,16 @@ def _table(
         matches = len(row.fields) <= columns and len(values) == len(indexes)
         fault = "" if matches else f"{len(row.fields)} columns, but the first line has {columns}"
         yield ListRow(row.number, values, fault)
-    if row is None:
-        raise SourceBroken(f"{path}: 0 bytes; expected {'a line of names' if syntax.header else 'rows'}")
+
+
+def _not_empty(path: Path, lines: Iterator[Line], kind: str, syntax: ListSyntax) -> Iterator[Line]:
+    """The lines. Raises SourceBroken if there is none."""
+    first = next(lines, None)
+    if first is None:
+        names = kind in (".csv", ".tsv") and syntax.header
+        raise SourceBroken(f"{path}: 0 bytes; expected {'a line of names' if names else 'rows'}")
+    yield first
+    yield from lines
 
 
 def _header(path: Path, row: CsvRow, syntax: ListSyntax) -> list[str]:

@@ -113,6 +113,10 @@ def test_check_down_and_up_say_what_they_found(
     checked = found("check", "words.toml", "--sample", "5")
     assert (checked["corpus"], checked["source"], checked["steps"]) == ("words", "local_files", [])
     assert sorted(each["outcome"] for each in checked["candidates"]) == ["kept", "kept", "rejected"]
+    assert all(
+        bool(each["reason"]) == bool(each["by"]) == (each["outcome"] != "kept") for each in checked["candidates"]
+    )
+    assert all(isinstance(each["detail"], str) for each in checked["candidates"])
     assert found("down") == {"home": str(cli.folder / ".stoker"), "stopped": False}
     assert main(["up", "--json"]) == 2
     assert "--json goes with --detach" in capfd.readouterr().err
@@ -149,6 +153,9 @@ def test_why_finds_a_local_file_by_the_path_as_one_types_it(
     for typed in (
         "some words/a.txt",
         "file:some%20words/a.txt",
+        "file:some words/a.txt",
+        f"file://{folder / 'a.txt'}",
+        f"file://{folder / 'a.txt'}".replace(" ", "%20"),
         "./some words/../some words/a.txt",
         str(folder / "a.txt"),
         "../texts/some words/a.txt",

@@ -1,5 +1,6 @@
 """A version as plain data: what the terminal and the page both show."""
 
+import io
 import json
 import unicodedata
 from dataclasses import replace
@@ -9,14 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from stoker.flows.cli.show_changes import print_difference
 from stoker.flows.report.columns import histogram
 from stoker.flows.report.difference import difference
 from stoker.flows.report.format import paragraphs, visible, web_address
+from stoker.flows.report.lineage import events_of
 from stoker.flows.report.reasons import STAGES, stage_of
 from stoker.flows.report.report import Report, report
 from stoker.flows.report.samples import SampleReader
 from stoker.pipelines.rejected import REASONS
+from stoker.pipelines.stages.why import Lineage
 from stoker.storage import open_store
 from stoker.storage.shards import records
 from stoker.storage.statistics.numbers import Quantiles
@@ -51,6 +56,9 @@ def test_the_funnel_loses_exactly_what_was_refused(found: Report) -> None:
 
 def test_every_reason_has_a_stage_and_a_meaning(found: Report) -> None:
     assert {stage_of(reason) for reason in REASONS} <= STAGES.keys()
+    assert [stage_of(reason) for reason in ("bad_url", "outside", "empty", "unreadable")] == ["fetch"] * 2 + [
+        "decode"
+    ] * 2
     assert all(one.meaning for one in found.refused)
 
 
@@ -156,6 +164,20 @@ def test_a_version_does_not_differ_from_itself(store: MemoryStore, manifest: Man
     found = difference(manifest, manifest, store)
     assert found.identical
     assert (found.same, found.shards_shared, found.statistics, found.recipe) == (64, len(manifest.shards), (), ())
+    assert found.columns_added == found.columns_removed == ()
+
+
+def test_a_difference_names_columns_that_records_gained_or_lost(store: MemoryStore, manifest: Manifest) -> None:
+    statistics = json.loads(json.dumps(manifest.statistics))
+    for summary in statistics.values():
+        summary["columns"]["shade"] = summary["columns"].pop("width")
+    other = replace(manifest, statistics=statistics)
+    found, back = difference(manifest, other, store), difference(other, manifest, store)
+    assert (found.columns_added, found.columns_removed) == (("shade",), ("width",))
+    assert (back.columns_added, back.columns_removed) == (("width",), ("shade",))
+    out = io.StringIO()
+    print_difference(manifest, other, store, Console(file=out))
+    assert out.getvalue().index("+ shade") < out.getvalue().index("- width")
 
 
 def test_the_same_samples_in_other_shards_are_not_told_to_have_the_same_records(
@@ -210,3 +232,13 @@ def test_other_content_splits_and_labels_under_the_same_key_are_told(tmp_path: P
     found = difference(older, newer, store, read=reader)
     assert (found.added, found.removed, found.changed, found.relabelled, found.moved) == (0, 0, 1, 1, 0)
     assert (found.examples["relabelled"][0].before, found.examples["relabelled"][0].after) == ("0", "changed")
+
+
+def test_the_life_of_a_candidate_tells_where_redirects_led() -> None:
+    lineage = Lineage(
+        "a", "rejected", "corrupt", "", "image", "p", "d", "", "", "", None,
+        {"url": "http://a.example/1", "fetched_at": "2026-01-02T03:04:05Z", "final_url": "http://b.example/2"},
+    )  # fmt: skip
+    assert any(event.text.endswith(", redirected to http://b.example/2") for event in events_of(lineage, {}))
+    straight = replace(lineage, record=dict(lineage.record) | {"final_url": "http://a.example/1"})
+    assert not any("redirected" in event.text for event in events_of(straight, {}))

@@ -248,6 +248,27 @@ def test_the_columns_of_lists_that_are_read_are_said(context: Context) -> None:
     assert list(ImageUrls(start="http://a.example/").describe_input(context)) == []
 
 
+def test_a_column_that_some_lists_lack_is_missing_there_and_one_that_all_lack_is_an_error(context: Context) -> None:
+    write(context.root / "a.csv", "url,width\nhttp://a.example/1,7\n")
+    write(context.root / "b.csv", "url,height\nhttp://a.example/2,9\n")
+    write(context.root / "c.txt", "http://a.example/3\n")
+    write(context.root / "d.tsv", "url\nhttp://a.example/4\n")
+    pq.write_table(pa.table({"url": ["http://a.example/5"]}), context.root / "e.parquet")
+    source = ImageUrls(lists="*", columns=("width", "height"))
+    source.check(context)
+    entries = [entry for partition in source.partitions(context) for entry in partition.payload["urls"]]
+    records = {entry["url"][-1]: entry.get("record", {}) for entry in entries}
+    assert records == {"1": {"width": "7"}, "2": {"height": "9"}, "3": {}, "4": {}, "5": {}}
+    assert "b.csv: url = url; height; without: width" in list(source.describe_input(context))
+    for lists in ("*", ("a.csv", "c.txt")):
+        source = ImageUrls(lists=lists, columns=("width", "widht"))
+        for attempt in (source.check, lambda context, source=source: list(source.partitions(context))):
+            with pytest.raises(RecipeError, match=r"columns: no list has a column that is called 'widht'.*width"):
+                attempt(context)
+    write(context.root / "f.jsonl", '{"url": "http://a.example/6", "widht": 1}\n')
+    ImageUrls(lists="*", columns=("widht",)).check(context)
+
+
 def test_a_list_that_is_not_there_is_named(context: Context) -> None:
     with pytest.raises(RecipeError, match=r"'no/\*\.csv': no such file"):
         list(ImageUrls(lists="no/*.csv").partitions(context))

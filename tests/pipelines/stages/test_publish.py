@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
 from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, plan
@@ -237,3 +237,16 @@ def test_a_version_with_too_many_rejects_is_not_published(tmp_path: Path) -> Non
 def test_reasons_are_short_lower_case_words() -> None:
     with pytest.raises(ValueError, match="lower_snake"):
         Rejected("Not Good")
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+def test_where_nothing_is_published_the_error_says_how_to_see_what_was_rejected(tmp_path: Path, limit: int) -> None:
+    (tmp_path / "a.txt").write_text("")
+    document = {
+        "corpus": "words",
+        "source": {"name": "local_files", "files": "*.txt"},
+        "limits": {"rejected_percent": limit},
+    }
+    made = parse(document, root=tmp_path)
+    with pytest.raises(RecipeError, match=r"nothing was published.*stoker check RECIPE --sample 20"):
+        ingest(made, MemoryStore(), context(tmp_path))

@@ -184,6 +184,14 @@ def test_a_table_of_no_bytes_is_an_error_and_one_of_a_header_has_no_rows(tmp_pat
     assert read(tmp_path / name, b"url\n") == []
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.ndjson", "a.csv", "a.tsv"])
+@pytest.mark.parametrize("suffix", sorted(PACKS))
+def test_a_list_of_no_bytes_is_an_error_in_every_format(tmp_path: Path, name: str, suffix: str) -> None:
+    with pytest.raises(SourceBroken, match="0 bytes; expected"):
+        read(tmp_path / f"{name}{suffix}", PACKS[suffix](b""))
+    assert len(read(tmp_path / f"{name}{suffix}", PACKS[suffix](b"\n"))) == 1  # an empty line is a row
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
 def test_compressed_lists_are_read_whole_or_are_an_error(tmp_path: Path, suffix: str) -> None:
     text = "".join(f"http://host.example/{random.Random(n).random()}\n" for n in range(3000)).encode()
@@ -281,12 +289,15 @@ def _check_damage(path: Path, name: str, seeds: Iterator[int] | range) -> None:
     assert refused < len(list(seeds)) or pack is not bytes
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.txt.gz", "a.csv.bz2", "a.jsonl.zst"])
+DAMAGED = ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.txt.gz", "a.csv.gz", "a.csv.bz2", "a.jsonl.zst"]
+
+
+@pytest.mark.parametrize("name", DAMAGED)
 def test_damage_to_a_list_costs_no_sound_line_silently(tmp_path: Path, name: str) -> None:
     _check_damage(tmp_path / name, name, range(300))
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.txt.gz", "a.csv.bz2", "a.jsonl.zst"])
+@pytest.mark.parametrize("name", DAMAGED)
 def test_ten_thousand_damages_to_a_list_cost_no_sound_line_silently(tmp_path: Path, name: str) -> None:
     _check_damage(tmp_path / name, name, range(1000, 11_000))

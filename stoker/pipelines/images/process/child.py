@@ -45,7 +45,10 @@ LENGTHS = _LENGTHS.size
 
 
 def serve(handle: Handler, *, cpu_s: int, memory: int) -> None:
-    """Do what comes, until standard input ends. Each task may take so many seconds of CPU, and so many bytes more."""
+    """Do what comes, until standard input ends. Each task may take so many seconds of CPU, and so many bytes more.
+
+    A task that knows that it takes more memory says by ``memory_times`` how many times as much it may take.
+    """
     tasks, results = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder prints is no result
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -60,6 +63,7 @@ def serve(handle: Handler, *, cpu_s: int, memory: int) -> None:
         task, payload = json.loads(tasks.read(head)), tasks.read(content)
         if len(payload) < content:
             return
+        _limit_memory(memory * task.get("memory_times", 1))
         _limit_cpu(cpu_s)
         _send(results, *handle(task, payload))
         del task, payload

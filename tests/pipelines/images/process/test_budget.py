@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from stoker.pipelines.images.process.pool import MEMORY
+from stoker.pipelines.steps.image import _MEMORY_TIMES
 from tests.pipelines.pictures import pixels
 
 pytestmark = pytest.mark.nightly
@@ -127,4 +128,5 @@ def _check(name: str, steps: list[dict[str, Any]], tmp_path: Path) -> None:
     for reason, here, in_process in json.loads(done.stdout):
         assert reason == ""
         assert here < MOST
-        assert in_process < MEMORY + 200_000_000  # of Python and libraries
+        times = max(_MEMORY_TIMES.get(step.get("format", "jpg"), 1) for step in steps)
+        assert in_process < MEMORY * times + 200_000_000  # of Python and libraries
