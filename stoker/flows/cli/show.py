@@ -32,6 +32,7 @@ _BAR_WIDTH = 24
 _SPARKLINE_VERSIONS = 8
 _MAX_VALUES = 12  # of a column with categories
 _MAX_SPLIT_COLUMNS = 4
+NOT_THE_MOST_FREQUENT = "a sample of the values, not the most frequent ones: the next version lists those"
 
 
 def print_corpora(store: Store, console: Console) -> None:
@@ -232,6 +233,8 @@ def _categories(column: CategoryColumn, splits: list[str], sheet: Sheet) -> None
     rest += [f"{number_text(column.missing)} without"] if column.missing else []
     if rest:
         sheet.note(f"and {listed(rest)}")
+    if not column.most_frequent:
+        sheet.note(NOT_THE_MOST_FREQUENT)
 
 
 def _numbers(report: Report, sheet: Sheet) -> None:

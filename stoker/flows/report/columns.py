@@ -10,8 +10,6 @@ from stoker.storage.statistics.summary import Column, Summary
 
 BARS = 24  # of a histogram
 _LISTED_VALUES = 50  # of a column, at most
-_ALWAYS_LISTED = 10  # a column with at most so many distinct values is categorical
-_MAX_DISTINCT_RATIO = 0.2  # distinct values for each sample, at most, in a categorical column
 _LOG_BINS_FROM_RATIO = 50.0  # greatest / least value from which a histogram has a logarithmic scale
 _FIRST = ("label", "language", "width", "height", "characters", "words", "size")
 _LAST = ("image_hash_quality",)
@@ -63,7 +61,7 @@ class CategoryCount:
 
 @dataclass(frozen=True, slots=True)
 class CategoryColumn:
-    """A categorical column, with its most frequent values."""
+    """A categorical column, with its most frequent values; with some of them if ``most_frequent`` is false."""
 
     column: str
     title: str
@@ -72,6 +70,7 @@ class CategoryColumn:
     missing: int  # samples without it
     values: tuple[CategoryCount, ...]
     others: int  # samples with a value that is not listed
+    most_frequent: bool = True  # false: of a version that an older Stoker published, which kept a sample of many values
 
 
 def read_columns(
@@ -99,15 +98,9 @@ def read_columns(
         if column.kind == "number":
             number_column = _numbers(name, column)
             numbers += [number_column] if number_column else []
-        elif column.categories is not None and (name in _FIRST or _is_categorical(column)):
+        elif column.categories is not None and (name in _FIRST or column.is_categorical):
             values.append(_values(name, column, splits))
     return tuple(numbers), tuple(values), distinct
-
-
-def _is_categorical(column: Column) -> bool:
-    """Whether the values name groups of samples, not single samples."""
-    distinct = column.distinct.estimate if column.distinct else 0
-    return distinct <= _ALWAYS_LISTED or distinct <= _MAX_DISTINCT_RATIO * column.count
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -213,4 +206,5 @@ def _values(name: str, column: Column, splits: Mapping[str, Summary]) -> Categor
             for value, count in listed
         ),
         others=column.count - sum(count for _, count in listed),
+        most_frequent=not categories.is_sample,
     )

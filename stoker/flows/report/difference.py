@@ -198,10 +198,20 @@ def _statistics(a: Manifest, b: Manifest) -> tuple[MetricChange, ...]:
         }
         for columns in (categories_a, categories_b)
     )
+    unlisted_a, unlisted_b = (
+        {column.column for column in columns if column.others} for columns in (categories_a, categories_b)
+    )
     if len({*a.licences, *b.licences}) > 1:
         counts_a.update({("licence", name): count for name, count in a.licences.items()})
         counts_b.update({("licence", name): count for name, count in b.licences.items()})
-    changed = [value for value in dict.fromkeys([*counts_b, *counts_a]) if counts_a.get(value) != counts_b.get(value)]
+    changed = [
+        value
+        for value in dict.fromkeys([*counts_b, *counts_a])
+        if counts_a.get(value) != counts_b.get(value)
+        # A value that one of them does not list may have any count there.
+        and (value in counts_a or value[0] not in unlisted_a)
+        and (value in counts_b or value[0] not in unlisted_b)
+    ]
     changed.sort(key=lambda value: -abs(counts_b.get(value, 0) - counts_a.get(value, 0)))
     for column_name, name in changed[:_MAX_VALUES]:
         value = (column_name, name)

@@ -27,6 +27,7 @@ from stoker.storage.versions.content import content_of
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.manifest import publish as put
 from stoker.storage.versions.proof import claims, find_damaged
+from stoker.storage.versions.top_values import with_top_values
 from stoker.storage.versions.work import ingest_lease
 
 R = TypeVar("R")
@@ -77,7 +78,7 @@ def publish(
             parts=tuple(parts),
             shards=shards,
             decisions=curation.decisions,
-            statistics=_statistics(recipe, packed),
+            statistics=_statistics(recipe, packed, shards, store),
             licences=_licences(packed),
         )
         try:
@@ -161,12 +162,12 @@ def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]
         raise RecipeError(f"{recipe.corpus}: {what}; nothing was published. To see them: {_LOOK}")
 
 
-def _statistics(recipe: Recipe, packed: Sequence[Packed]) -> dict[str, object]:
+def _statistics(recipe: Recipe, packed: Sequence[Packed], shards: Sequence[Shard], store: Store) -> dict[str, object]:
     merged = {split: Summary.empty() for split in recipe.splits}
     for group in packed:
         for split, summary in group.statistics.items():
             merged[split] = merged[split].merge(Summary.from_json(summary))
-    return {split: summary.to_json() for split, summary in merged.items()}
+    return {split: summary.to_json() for split, summary in with_top_values(merged, shards, store).items()}
 
 
 def _licences(packed: Sequence[Packed]) -> dict[str, int]:

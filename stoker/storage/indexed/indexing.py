@@ -20,6 +20,7 @@ from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Decisions, Manifest, Shard, load_manifest, publish
+from stoker.storage.versions.top_values import with_top_values
 from stoker.storage.versions.work import ingest_lease
 
 SOURCE = "webdataset"  # the source's name in the manifest
@@ -186,10 +187,12 @@ def _publish(
         statistics[split] = statistics.get(split, Summary.empty()).merge(Summary.from_json(tar.statistics))
         licences.update(tar.licences)
     recipe = {"corpus": corpus, "source": dict(source)}
+    top: dict[str, Summary] = {}
     for _ in range(_MAX_RACES):
         newest = _newest(to, corpus)
         if newest is not None and newest.content == content and newest.tars == root and _same_keys(newest, shards):
             return newest, False
+        top = top or with_top_values(dict(sorted(statistics.items())), shards, to)
         manifest = Manifest(
             corpus=corpus,
             version=(newest.version if newest else 0) + 1,
@@ -202,7 +205,7 @@ def _publish(
             parts=(),
             shards=shards,
             decisions=_no_decisions(to, corpus),
-            statistics={split: summary.to_json() for split, summary in sorted(statistics.items())},
+            statistics={split: summary.to_json() for split, summary in top.items()},
             licences=dict(sorted(licences.items())),
             tars=root,
         )

@@ -21,11 +21,13 @@ def _hash(text: str) -> int:
 class Categories:
     """Exact counts of up to 1,024 distinct texts; of more, those with the least hashes are kept.
 
-    So a kept text was kept in every part and its count is exact, and the order of merges does not matter.
+    So a kept text was kept in every part and its count is exact, and the order of merges does not matter. But what is
+    kept of more texts says nothing of how frequent they are; a version lists the most frequent ones instead.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
     others: int = 0  # values without a count of their own
+    most_frequent: bool = False  # those with a count are the most frequent ones of a version, in all of its splits
 
     @classmethod
     def of(cls, counts: Mapping[str, int]) -> "Categories":
@@ -41,16 +43,25 @@ class Categories:
         """The statistics of both sets of values."""
         texts = self.counts.keys() | other.counts.keys()
         counts = {text: self.counts.get(text, 0) + other.counts.get(text, 0) for text in texts}
+        if self.most_frequent and other.most_frequent:
+            return Categories(counts, self.others + other.others, most_frequent=True)
         return _cut(counts, self.others + other.others)
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether those with a count are a part of the texts that is chosen without regard to how frequent they are."""
+        return not self.most_frequent and self.others > 0 and len(self.counts) >= MAX_CATEGORIES
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
         """As JSON values, in order of the text."""
-        return {"counts": dict(sorted(self.counts.items())), "others": self.others}
+        content = {"counts": dict(sorted(self.counts.items())), "others": self.others}
+        return content | ({"most_frequent": True} if self.most_frequent else {})
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Categories":  # Any: JSON values
         """Reverses ``to_json``."""
-        return cls({str(text): int(count) for text, count in content["counts"].items()}, int(content["others"]))
+        counts = {str(text): int(count) for text, count in content["counts"].items()}
+        return cls(counts, int(content["others"]), most_frequent=content.get("most_frequent") is True)
 
 
 def _cut(counts: Mapping[str, int], others: int) -> Categories:

@@ -40,6 +40,8 @@ IDENTITIES = frozenset(
         "timestamp",
     }
 )
+_ALWAYS_CATEGORICAL = 10  # a column with at most so many distinct values is categorical
+_MAX_DISTINCT_RATIO = 0.2  # distinct values for each sample, at most, in a categorical column
 # Columns without statistics: offsets, and what is known from the manifest.
 SKIPPED = frozenset({"start", "stop", "members", "split", "part", "minhash"})
 
@@ -66,6 +68,12 @@ class Column:
         if self.categories is not None:
             return "category"
         return "identity" if texts else "empty"
+
+    @property
+    def is_categorical(self) -> bool:
+        """Whether the texts name groups of samples, not single samples."""
+        distinct = self.distinct.estimate if self.distinct else 0
+        return distinct <= _ALWAYS_CATEGORICAL or distinct <= _MAX_DISTINCT_RATIO * self.count
 
     def merge(self, other: "Column") -> "Column":
         """The statistics of both columns' values."""
