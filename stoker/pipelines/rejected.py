@@ -42,7 +42,7 @@ REASONS = {
     # the whole corpus
     "duplicate_key": "another sample has this identity",
     "exact_duplicate": "the same content as another sample",
-    "label_conflict": "the same content stands under another label too",
+    "label_conflict": "the same or nearly the same content stands under another label too",
     "near_duplicate": "nearly the same content as another sample",
     "split_conflict": "close to samples of two different splits",
     "forgotten": "taken down on request",

@@ -26,6 +26,22 @@ class Decision:
     similarity: float | None = None
 
 
+def labels_of(records: pa.Table) -> list[object]:
+    """The label of each record; None where there is none, which an empty text is, too.
+
+    >>> labels_of(pa.table({"label": ["cat", "", None]}))
+    ['cat', None, None]
+    """
+    if "label" not in records.column_names:
+        return [None] * records.num_rows
+    return [None if label == "" else label for label in records["label"].to_pylist()]
+
+
+def differ(label: object, other: object) -> bool:
+    """Whether two labels contradict each other: no label contradicts none."""
+    return label is not None and other is not None and label != other
+
+
 class Rule:
     """A decision about the whole corpus: a frozen dataclass in ``pipelines/rules/<name>.py``, its fields the options.
 

@@ -282,10 +282,11 @@ def _thumbnails(lineage: Lineage, reference: str, link: str) -> list[Thumbnail]:
     if lineage.state != "dropped":
         return []
     thumbnails = [Thumbnail(f"/c/{reference}/raw/{lineage.part}/{lineage.key}", "dropped")]
-    if lineage.duplicate_of:
-        similarity = "" if lineage.similarity is None else f", {percent_text(lineage.similarity)} similar"
-        page = f"/c/{reference}/sample/{lineage.duplicate_of}"
-        address = f"/c/{reference}/thumb/{lineage.duplicate_of}"
+    if lineage.stays:
+        is_measured = lineage.similarity is not None and lineage.stays == lineage.duplicate_of
+        similarity = f", {percent_text(lineage.similarity or 0.0)} similar" if is_measured else ""
+        page = f"/c/{reference}/sample/{lineage.stays}"
+        address = f"/c/{reference}/thumb/{lineage.stays}"
         thumbnails.append(Thumbnail(address, f"kept instead{similarity}", page))
     return thumbnails
 

@@ -38,8 +38,13 @@ def events_of(lineage: Lineage, meanings: Mapping[str, str]) -> list[LineageEven
         text = f"{_reason(lineage, meanings)} Dropped by the rule {lineage.rejected_by}."
         events.append(LineageEvent("dropped", text, "lost"))
         if lineage.duplicate_of:
-            title = "its counterpart" if lineage.reason == "label_conflict" else "kept instead"
-            events.append(LineageEvent(title, _duplicate_of(lineage)))
+            is_kept = lineage.stays == lineage.duplicate_of and lineage.reason != "label_conflict"
+            events.append(LineageEvent("kept instead" if is_kept else "its counterpart", _duplicate_of(lineage)))
+            if lineage.stays and not is_kept:
+                way = f", by way of {listed(lineage.chain[:-1])}" if len(lineage.chain) > 1 else ""
+                events.append(LineageEvent("kept instead", f"{lineage.stays}{way}"))
+            elif not lineage.stays:
+                events.append(LineageEvent("kept instead", "None: its counterpart was dropped, too."))
         return events
     if lineage.shard:
         text = f"In split {lineage.split}, in shard {lineage.shard}."

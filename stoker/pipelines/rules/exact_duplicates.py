@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 
-from stoker.pipelines.rule import Decision, Rule
+from stoker.pipelines.rule import Decision, Rule, differ, labels_of
 
 
 @dataclass(frozen=True)
 class ExactDuplicates(Rule):
     """Keep the oldest of the samples whose content (the bytes after all steps, or an image's pixels) is the same.
+
+    If some of them have a label, the oldest that has one is kept.
 
     Images of the same pixels but other compression or metadata count as the same where ``near_duplicate_images`` cannot
     tell: up to 65,536 pixels, and up to 16 megapixels where the perceptual hash has a quality below 50. Samples that an
@@ -29,14 +31,18 @@ class ExactDuplicates(Rule):
         conflicts = "drop"
     """
 
+    version: ClassVar[int] = 2  # 2: a sample without a label contradicts no label
+
     conflicts: Literal["drop", "keep"] = "drop"
 
     def decide(self, records: pa.Table, split_of: Callable[[str], str]) -> Iterator[Decision]:
         """See Rule."""
         keys = records["key"].to_pylist()
-        labels = records["label"].to_pylist() if "label" in records.column_names else [None] * len(keys)
-        for oldest, *copies in _same(records):
-            conflicting = next((row for row in copies if labels[row] != labels[oldest]), None)
+        labels = labels_of(records)
+        for same in _same(records):
+            oldest = next((row for row in same if labels[row] is not None), same[0])
+            copies = [row for row in same if row != oldest]
+            conflicting = next((row for row in copies if differ(labels[row], labels[oldest])), None)
             if conflicting is not None and self.conflicts == "drop":
                 yield Decision(keys[oldest], "drop", "label_conflict", witness=keys[conflicting], similarity=1.0)
                 for row in copies:

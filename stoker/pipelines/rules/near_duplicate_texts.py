@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.rule import Decision, Rule
+from stoker.pipelines.rule import Decision, Rule, differ, labels_of
 from stoker.pipelines.text.measures import SLOTS, mix
 
 MAX_IN_BUCKET = 128  # kept texts of a bucket that others are compared with
@@ -24,7 +24,8 @@ class NearDuplicateTexts(Rule):
 
     Similarity is the Jaccard index of the texts' runs of three words, ignoring case and punctuation, estimated from
     MinHash signatures with a standard error of about 0.035. A text is only compared with texts that are kept, so a
-    chain of small changes does not drop texts that differ. Texts without words are never dropped.
+    chain of small changes does not drop texts that differ. Texts without words are never dropped. The reason is
+    ``near_duplicate``, or ``label_conflict`` if the two texts have different labels.
 
     Pages of one template, alike but not alike enough, take time linear in their number: of many texts that share a
     part of their signature only the oldest are compared through that part. About 1 in 100 of their near-duplicates
@@ -40,7 +41,7 @@ class NearDuplicateTexts(Rule):
         similarity = 0.8
     """
 
-    version: ClassVar[int] = 2  # 2: of many pages of a template only some are compared
+    version: ClassVar[int] = 2  # 2: of many pages of a template only some are compared, label conflicts are told
 
     similarity: Annotated[float, Field(ge=0.3, le=1)] = 0.8
 
@@ -64,10 +65,11 @@ class NearDuplicateTexts(Rule):
                 f"rule 'near_duplicate_texts': column 'minhash' is not Stoker's: expected {SLOTS * 4} bytes a text"
             )
         signatures = np.frombuffer(joined, "<u4").reshape(-1, SLOTS)
-        keys = records["key"].to_pylist()
+        keys, labels = records["key"].to_pylist(), labels_of(records)
         for duplicate, representative, similarity in near_duplicates(signatures, self.similarity):
-            key, witness = keys[rows[duplicate]], keys[rows[representative]]
-            yield Decision(key, "drop", "near_duplicate", witness=witness, similarity=similarity)
+            row, older = rows[duplicate], rows[representative]
+            reason = "label_conflict" if differ(labels[row], labels[older]) else "near_duplicate"
+            yield Decision(keys[row], "drop", reason, witness=keys[older], similarity=similarity)
 
 
 def near_duplicates(signatures: Signatures, similarity: float) -> Iterator[tuple[int, int, float]]:

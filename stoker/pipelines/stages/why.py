@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stoker.pipelines.stages.curate import FIRST_RULE
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Part
 from stoker.storage.versions.verified import verified_table
@@ -37,6 +38,9 @@ class Lineage:
         split: "" unless kept.
         shard: key of the tar; "" unless kept.
         duplicate_of: key of the sample because of which a rule dropped this one; "" if there is none.
+        chain: if that one was dropped itself, the key of the sample because of which it was, and so on: the last one is
+            kept, unless no sample of them is. Empty if it was not dropped.
+        stays: key of the sample at the end of the chain that is kept; "" if there is none.
         similarity: to that sample, in [0, 1]; None if not measured.
         record: the columns of its Parquet record that people can read.
     """
@@ -51,6 +55,8 @@ class Lineage:
     split: str
     shard: str
     duplicate_of: str
+    chain: tuple[str, ...]
+    stays: str
     similarity: float | None
     record: Mapping[str, Any]  # Any: Parquet values
 
@@ -69,11 +75,13 @@ def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 10
         for decision in verified_table(store, manifest.decisions.key, sha256=manifest.decisions.sha256).to_pylist()
         if decision["action"] == "drop"
     }
+    # A sample dropped for its key has a namesake that the later rules decided about.
+    drop_of = {key: drop for (_, key), drop in drops.items() if drop["rule"] != FIRST_RULE}
     lineages: list[Lineage] = []
     for part in manifest.parts:
         for record in _matches(verified_table(store, part.records, sha256=part.records_sha256), text):
             drop = drops.get((part.digest, record["key"]))
-            lineages.append(_lineage(store, manifest, part, record, drop))
+            lineages.append(_lineage(store, manifest, part, record, drop, drop_of))
             if len(lineages) >= most:
                 return lineages
     return lineages
@@ -89,11 +97,33 @@ def _matches(table: pa.Table, text: str) -> Iterator[dict[str, Any]]:
         yield from table.filter(mask).to_pylist()
 
 
+def _follow(
+    dropped: str,
+    witness: str,
+    drop_of: Mapping[str, Mapping[str, Any]],  # Any: Parquet values
+) -> tuple[tuple[str, ...], str]:
+    """The samples after a witness because of which each one before was dropped, and the one that is kept, or ""."""
+    chain: list[str] = []
+    key = witness
+    while key in drop_of:
+        key = drop_of[key]["witness"] or ""
+        if not key or key in (dropped, witness, *chain):  # samples that contradict each other name each other
+            return tuple(chain), ""
+        chain.append(key)
+    return tuple(chain), key
+
+
 def _lineage(
-    store: Store, manifest: Manifest, part: Part, record: Mapping[str, Any], drop: Mapping[str, Any] | None
+    store: Store,
+    manifest: Manifest,
+    part: Part,
+    record: Mapping[str, Any],  # Any: Parquet values
+    drop: Mapping[str, Any] | None,
+    drop_of: Mapping[str, Mapping[str, Any]],
 ) -> Lineage:
     """The lineage of a candidate from its record in a part, and from the rule's decision that dropped it, if any."""
     state: State = "kept"
+    chain, stays = _follow(record["key"], drop["witness"], drop_of) if drop and drop["witness"] else ((), "")
     reason, detail, rejected_by, split, shard = "", "", "", "", ""
     if record["reason"] is not None:
         state, reason = "rejected", record["reason"]
@@ -113,6 +143,8 @@ def _lineage(
         split=split,
         shard=shard,
         duplicate_of=drop["witness"] if drop else "",
+        chain=chain,
+        stays=stays,
         similarity=drop["similarity"] if drop else None,
         record={name: value for name, value in record.items() if name not in _HIDDEN and value is not None},
     )

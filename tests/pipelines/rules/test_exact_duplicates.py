@@ -56,6 +56,23 @@ def test_other_labels_of_the_same_pixels_are_a_conflict() -> None:
     assert dropped(table, "keep") == {"b": ("exact_duplicate", "a")}
 
 
+def test_no_label_contradicts_none_and_the_oldest_that_has_one_stays() -> None:
+    content = {"key": ["a", "b", "c"], "content_sha256": ["1", "1", "1"]}
+    for nothing in (None, ""):
+        table = pa.table({**content, "label": pa.array([nothing, "cat", "cat"], pa.string())})
+        for conflicts in ("drop", "keep"):
+            assert dropped(table, conflicts) == {"a": ("exact_duplicate", "b"), "c": ("exact_duplicate", "b")}
+        table = pa.table({**content, "label": pa.array(["cat", nothing, nothing], pa.string())})
+        assert dropped(table) == {"b": ("exact_duplicate", "a"), "c": ("exact_duplicate", "a")}
+        table = pa.table({**content, "label": pa.array([nothing, "cat", "dog"], pa.string())})
+        conflict = "label_conflict"
+        assert dropped(table) == {"a": (conflict, "b"), "b": (conflict, "c"), "c": (conflict, "b")}
+    assert dropped(pa.table({**content, "label": pa.nulls(3)})) == {
+        "b": ("exact_duplicate", "a"),
+        "c": ("exact_duplicate", "a"),
+    }
+
+
 def test_large_images_have_a_hash_of_their_pixels_where_the_perceptual_hash_is_poor() -> None:
     flat = Image.new("RGB", (600, 500), (9, 120, 200))
     assert dropped(records([("png", packed(flat, "PNG")), ("bmp", packed(flat, "BMP"))])) == {

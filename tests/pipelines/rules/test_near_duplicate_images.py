@@ -170,3 +170,17 @@ def test_copies_among_real_photographs_are_found_and_nothing_else() -> None:
         "mdn_firefox-addons400.jpg": "mdn_firefox-addons.jpg",
         "mdn_red-panda.jpg": "mdn_red-panda-landscape.jpg",
     }
+
+
+def test_near_duplicates_of_another_label_are_told_as_a_conflict() -> None:
+    hashes = ["0" * 64, "0" * 63 + "1", "0" * 63 + "3", "0" * 63 + "7"]
+    table = pa.table(
+        {
+            "key": ["a", "b", "c", "d"],
+            "label": ["cat", "dog", None, "cat"],
+            "image_hash": hashes,
+            "image_hash_quality": [100] * 4,
+        }
+    )
+    found = {one.key: (one.value, one.witness) for one in NearDuplicateImages().decide(table, str)}
+    assert found == {"b": ("label_conflict", "a"), "c": ("near_duplicate", "a"), "d": ("near_duplicate", "a")}

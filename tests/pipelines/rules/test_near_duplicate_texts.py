@@ -51,6 +51,20 @@ def test_small_edits_are_found_and_large_ones_are_not() -> None:
     assert found[0].similarity >= 0.8
 
 
+def test_near_duplicates_of_another_label_are_told_as_a_conflict() -> None:
+    base = prose(2, 600)
+    texts = [" ".join(edited(base, 0.005, seed)) for seed in range(4)]
+    table = pa.table(
+        {
+            "key": ["a", "b", "c", "d"],
+            "label": ["cat", "dog", None, "cat"],
+            "minhash": pa.array([measures_of_text(text)["minhash"] for text in texts], pa.binary()),
+        }
+    )
+    found = {one.key: (one.value, one.witness) for one in NearDuplicateTexts().decide(table, str)}
+    assert found == {"b": ("label_conflict", "a"), "c": ("near_duplicate", "a"), "d": ("near_duplicate", "a")}
+
+
 def test_texts_without_words_and_short_texts_do_not_fall_together() -> None:
     assert decide(["", "", "...", "!!!", "\n"]) == []
     assert decide(["tin", "lead", "zinc", "iron ore", "iron oxide", "gold coin here", "gold coin there"]) == []

@@ -1,16 +1,24 @@
-"""Lines of a list that were rejected are found by their number."""
+"""Rejected lines of a list are found by their number; chains of duplicates are followed to the sample that stays."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
+from stoker.flows.report.lineage import events_of
+from stoker.pipelines.partition import Partition
 from stoker.pipelines.recipe import parse
-from stoker.pipelines.source import Context
+from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
+from stoker.pipelines.rules.near_duplicate_texts import NearDuplicateTexts
+from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.stages.why import find_lineages
+from stoker.pipelines.web.client import Web
+from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
+from tests.flows.inspected_corpus import recipe
 from tests.site import FAST, Reply, Site
 
 
@@ -39,3 +47,44 @@ def test_each_line_of_a_list_is_found_and_read_is_kept_and_rejected(tmp_path: Pa
     assert [lineage.state for lineage in find_lineages(store, manifest, urls[0])] == ["kept", "rejected"]
     assert [lineage.reason for lineage in find_lineages(store, manifest, urls[5])] == ["gone"]
     assert sum(part.read for part in manifest.parts) == len(urls)
+
+
+@dataclass(frozen=True)
+class Copies(Source):
+    """A text, one near it, a copy of that; and a text under two labels, with a copy without one."""
+
+    def partitions(self, context: Context) -> Iterator[Partition]:
+        yield Partition("all")
+
+    def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
+        text = " ".join(f"word{number}" for number in range(300))
+        other = text.replace("word", "term")
+        for key, content, label in (
+            ("stays", text, None),
+            ("near", f"{text} end", None),
+            ("copy", f"{text} end", None),
+            ("cat", other, "cat"),
+            ("dog", other, "dog"),
+            ("bare", other, None),
+        ):
+            record = {"label": label} if label else {}
+            yield Candidate(Sample(key, {"txt": content.encode()}, record))
+
+
+def test_the_chain_of_witnesses_is_followed_to_the_sample_that_stays(tmp_path: Path) -> None:
+    store = MemoryStore()
+    made = recipe(Copies(), "copies", (ExactDuplicates(), NearDuplicateTexts()))
+    manifest = ingest(made, store, Context(root=tmp_path, web=Web(), scratch=tmp_path / "scratch")).manifest
+    found = {key: find_lineages(store, manifest, key)[0] for key in ("stays", "near", "copy", "cat", "dog", "bare")}
+    ends = {key: (lineage.duplicate_of, lineage.chain, lineage.stays) for key, lineage in found.items()}
+    assert ends == {
+        "stays": ("", (), ""),
+        "near": ("stays", (), "stays"),
+        "copy": ("near", ("stays",), "stays"),
+        "cat": ("dog", (), ""),
+        "dog": ("cat", (), ""),
+        "bare": ("cat", ("dog",), ""),
+    }
+    assert [event.text for event in events_of(found["copy"], {})][-2:] == ["near, 100 % similar", "stays"]
+    assert events_of(found["dog"], {})[-1].text == "None: its counterpart was dropped, too."
+    assert found["copy"].to_json()["stays"] == "stays"
