@@ -45,6 +45,9 @@ class Sharding:
     seed: int = 0
 
 
+DEFAULT_SPLITS = {"train": 90, "validation": 10}  # percent
+
+
 @dataclass(frozen=True)
 class Limits:
     """When a version is not published: the recipe's table ``[limits]``.
@@ -206,7 +209,7 @@ def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> 
         source=_component(Source, document["source"], f"{where}: source"),
         steps=_components(Step, document.get("steps", []), f"{where}: steps"),
         rules=_components(Rule, document.get("rules", []), f"{where}: rules"),
-        splits=_parse_splits(document.get("splits", {"train": 90, "validation": 10}), where),
+        splits=_parse_splits(document.get("splits", DEFAULT_SPLITS), where),
         shards=_validated(Sharding, document.get("shards", {}), f"{where}: shards"),
         limits=_validated(Limits, document.get("limits", {}), f"{where}: limits"),
         provenance=_validated(Provenance, document.get("provenance", {}), f"{where}: provenance"),

@@ -204,12 +204,15 @@ def _splits(report: Report, sheet: Sheet) -> None:
             split.name,
             number_text(split.samples),
             percent_text(split.share),
+            "" if split.asked is None else percent_text(split.asked),
             number_text(split.shards),
             size_text(split.size),
         )
         for split in report.splits
     ]
-    sheet.table(("split", "samples>", "of all>", "shards>", "size>"), rows)
+    sheet.table(("split", "samples>", "of all>", "asked>", "shards>", "size>"), rows)
+    for sentence in report.missed:
+        sheet.mark(sentence, "yellow")
 
 
 def _categories(column: CategoryColumn, splits: list[str], sheet: Sheet) -> None:

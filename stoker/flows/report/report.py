@@ -8,7 +8,9 @@ from typing import Any
 
 from stoker.flows.report.columns import CategoryColumn, NumberColumn, read_columns
 from stoker.flows.report.reasons import STAGES, meanings, stage_of
+from stoker.pipelines.recipe import DEFAULT_SPLITS
 from stoker.pipelines.stages.omitted import MAX_NAMES, most_omitted
+from stoker.pipelines.stages.splits import missed_shares
 from stoker.storage.versions.manifest import Manifest
 
 SCHEMA = 1  # of to_json(); raise it when a field changes its meaning or goes
@@ -56,6 +58,7 @@ class SplitShare:
     shards: int
     size: int  # bytes
     share: float  # of all samples
+    asked: float | None = None  # share of all samples that the recipe asks for; None: it names no such split
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class Report:
     indexed: bool = False  # external tars, indexed in place: candidates are its samples, and no rejects are known
     tars: str | None = None  # URL of the store of its tars; None: the corpus's own
     omitted: Mapping[str, int] = field(default_factory=dict)  # read and in no sample: at least so often, by name
+    missed: tuple[str, ...] = ()  # sentences about splits that are empty or far from the size that was asked for
     fields: tuple[str, ...] = ()  # the fields of samples of an indexed version, the most frequent sets of them
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
@@ -164,6 +168,7 @@ def report(manifest: Manifest) -> Report:
         tars=manifest.tars,
         omitted=most_omitted((part.omitted for part in manifest.parts), MAX_NAMES),
         fields=fields,
+        missed=tuple(missed_shares(_asked(manifest), {name: one.samples for name, one in manifest.splits.items()})),
     )
 
 
@@ -193,20 +198,26 @@ def _components(tables: object) -> tuple[RecipeComponent, ...]:
     return tuple(_component(table) for table in tables) if isinstance(tables, list | tuple) else ()
 
 
+def _asked(manifest: Manifest) -> Mapping[str, float]:
+    """The percentages that the recipe asks for, by split; none for external tars."""
+    table = manifest.recipe.get("splits", {} if manifest.is_indexed else DEFAULT_SPLITS)
+    if not isinstance(table, Mapping):
+        return {}
+    return {str(name): percent for name, percent in table.items() if isinstance(percent, int | float)}
+
+
 def _splits(manifest: Manifest, samples: int) -> tuple[SplitShare, ...]:
-    """The splits in the recipe's order; empty ones only if the recipe names them."""
-    requested = manifest.recipe.get("splits")
-    names = list(
-        dict.fromkeys(
-            [*(requested if isinstance(requested, Mapping) else ()), *(shard.split for shard in manifest.shards)]
-        )
-    )
+    """The splits in the recipe's order; empty ones only if the recipe asks for them."""
+    asked = _asked(manifest)
+    names = list(dict.fromkeys([*asked, *(shard.split for shard in manifest.shards)]))
     splits = []
     for name in names:
         shards = [shard for shard in manifest.shards if shard.split == name]
         in_split = sum(shard.samples for shard in shards)
         share = in_split / samples if samples else 0.0
-        splits.append(SplitShare(name, in_split, len(shards), sum(shard.size for shard in shards), share))
+        size = sum(shard.size for shard in shards)
+        requested = asked[name] / 100 if name in asked else None
+        splits.append(SplitShare(name, in_split, len(shards), size, share, requested))
     return tuple(splits)
 
 

@@ -19,6 +19,7 @@ from stoker.pipelines.stages.group import DamagedObjects, Packed
 from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, never_stop, no_progress, plan
 from stoker.pipelines.stages.pack import pack
 from stoker.pipelines.stages.raw_part import DamagedParts, heal
+from stoker.pipelines.stages.splits import missed_shares
 from stoker.storage.errors import AlreadyExists, CorruptShard, StorageUnavailable
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store
@@ -27,7 +28,7 @@ from stoker.storage.versions.content import content_of
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.manifest import publish as put
 from stoker.storage.versions.proof import claims, find_damaged
-from stoker.storage.versions.top_values import with_top_values
+from stoker.storage.versions.top_values import with_one_kind, with_top_values
 from stoker.storage.versions.work import ingest_lease
 
 R = TypeVar("R")
@@ -88,6 +89,8 @@ def publish(
             continue
         about = {"reference": manifest.reference, "samples": manifest.samples, "size": manifest.size}
         _log.info("%s: published, %d samples", manifest.reference, manifest.samples, extra=about)
+        for sentence in missed_shares(recipe.splits, {name: one.samples for name, one in manifest.splits.items()}):
+            _log.warning("%s: %s", manifest.reference, sentence)
         return Published(manifest, new=True)
     raise StorageUnavailable(f"{store.url}/{recipe.corpus}: {_MAX_ATTEMPTS} other writers came first; try again")
 
@@ -167,7 +170,8 @@ def _statistics(recipe: Recipe, packed: Sequence[Packed], shards: Sequence[Shard
     for group in packed:
         for split, summary in group.statistics.items():
             merged[split] = merged[split].merge(Summary.from_json(summary))
-    return {split: summary.to_json() for split, summary in with_top_values(merged, shards, store).items()}
+    whole = with_top_values(with_one_kind(merged, shards, store), shards, store)
+    return {split: summary.to_json() for split, summary in whole.items()}
 
 
 def _licences(packed: Sequence[Packed]) -> dict[str, int]:

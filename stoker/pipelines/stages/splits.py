@@ -5,6 +5,9 @@ Sources name the group (a page, a video, a document). Rules such as ``leak_free_
 import hashlib
 from collections.abc import Mapping
 
+_MISSED_POINTS = 2.0  # percentage points, and
+_MISSED_SHARE = 0.2  # share of the asked percentage, by which a split's size may differ without a warning
+
 
 def split_of(group: str, splits: Mapping[str, float]) -> str:
     """The split of a group: stable for its name and the percentages, whatever else the corpus holds.
@@ -22,3 +25,25 @@ def split_of(group: str, splits: Mapping[str, float]) -> str:
         if position < upper:
             return name
     return [name for name, percent in splits.items() if percent > 0][-1]  # rounding errors at 100 %
+
+
+def missed_shares(asked: Mapping[str, float], samples: Mapping[str, int]) -> list[str]:
+    """Sentences about splits that are empty, or far from their percentage: groups are few, or of unequal size.
+
+    >>> missed_shares({"train": 80, "test": 20}, {"train": 30, "test": 0})
+    ['split test is empty; asked were 20 %: the corpus has too few groups, or too unequal ones, to reach it']
+    >>> missed_shares({"train": 80, "test": 20}, {"train": 81, "test": 19})
+    []
+    """
+    total = sum(samples.values())
+    sentences = []
+    for name, percent in asked.items():
+        reached = samples.get(name, 0) * 100 / total if total else 0.0
+        missed = abs(reached - percent)
+        if total and (percent > 0) and (not reached or missed > max(_MISSED_POINTS, _MISSED_SHARE * percent)):
+            state = f"has {reached:.3g} % of the samples" if reached else "is empty"
+            sentences.append(
+                f"split {name} {state}; asked were {percent:g} %: the corpus has too few groups, or too unequal ones, "
+                "to reach it"
+            )
+    return sentences

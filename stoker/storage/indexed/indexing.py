@@ -20,7 +20,7 @@ from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Decisions, Manifest, Shard, load_manifest, publish
-from stoker.storage.versions.top_values import with_top_values
+from stoker.storage.versions.top_values import with_one_kind, with_top_values
 from stoker.storage.versions.work import ingest_lease
 
 SOURCE = "webdataset"  # the source's name in the manifest
@@ -192,7 +192,7 @@ def _publish(
         newest = _newest(to, corpus)
         if newest is not None and newest.content == content and newest.tars == root and _same_keys(newest, shards):
             return newest, False
-        top = top or with_top_values(dict(sorted(statistics.items())), shards, to)
+        top = top or with_top_values(with_one_kind(dict(sorted(statistics.items())), shards, to), shards, to)
         manifest = Manifest(
             corpus=corpus,
             version=(newest.version if newest else 0) + 1,

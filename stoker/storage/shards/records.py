@@ -60,16 +60,26 @@ def join(tables: Iterable[pa.Table]) -> pa.Table:
     """The rows of all tables in order, with the columns of all, in order of their first appearance.
 
     A column that a table lacks is null there; integers and floats become floats; other differing types become text.
+    A column of nulls alone has any type: written alone it is text, but it makes no text of another table's numbers.
     """
     bare = [table.replace_schema_metadata(None) for table in tables]
     if not bare:
         return pa.schema(list(FIXED.items())).empty_table()
     types: dict[str, list[pa.DataType]] = {}
+    types_of_values: dict[str, list[pa.DataType]] = {}
     for table in bare:
         for field in table.schema:
             types.setdefault(field.name, []).append(field.type)
-    schema = pa.schema([(name, _common_type(column_types)) for name, column_types in types.items()])
+            if table[field.name].null_count < table.num_rows:
+                types_of_values.setdefault(field.name, []).append(field.type)
+    common = ((name, _common_type(types_of_values.get(name, those))) for name, those in types.items())
+    schema = pa.schema([(name, FIXED.get(name, kind)) for name, kind in common])
     return pa.concat_tables([_cast(table, schema) for table in bare])
+
+
+def as_text(column: pa.ChunkedArray) -> pa.Array:
+    """The values of a column as text, as it is where values have no common type."""
+    return pa.array([_text(value) for value in column.to_pylist()], pa.string())
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -138,8 +148,10 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
             continue
         column = table[field.name]
         if column.type != field.type:
-            if pa.types.is_string(field.type):
-                column = pa.array([_text(value) for value in column.to_pylist()], pa.string())
+            if column.null_count == table.num_rows:
+                column = pa.nulls(table.num_rows, field.type)
+            elif pa.types.is_string(field.type):
+                column = as_text(column)
             else:
                 column = column.cast(field.type)
         columns.append(column)

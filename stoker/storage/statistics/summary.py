@@ -99,7 +99,8 @@ class Column:
     def from_json(cls, content: Mapping[str, Any]) -> "Column":  # Any: JSON values
         """Reverses ``to_json``."""
         aspects = {name: kind.from_json(content[name]) for name, kind in _ASPECTS.items() if name in content}
-        return cls(int(content["count"]), int(content["nulls"]), **aspects)
+        count, nulls = int(content["count"]), int(content["nulls"])
+        return cls(count, nulls, **aspects) if count else cls(0, nulls)  # nulls alone have no kind
 
 
 _ASPECTS: Mapping[str, Any] = {  # Any: four classes, each with its from_json
@@ -164,6 +165,8 @@ def _column(name: str, values: pa.ChunkedArray) -> Column | None:
     nulls = values.null_count
     present = values.drop_null()
     count = len(present)
+    if not count and _has_statistics(kind):
+        return Column(0, nulls)
     if pa.types.is_integer(kind):
         return _numbers(count, nulls, present.to_numpy())
     if pa.types.is_floating(kind):
@@ -178,6 +181,11 @@ def _column(name: str, values: pa.ChunkedArray) -> Column | None:
     if pa.types.is_null(kind):
         return Column(0, nulls)
     return None
+
+
+def _has_statistics(kind: pa.DataType) -> bool:
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return is_text or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def _numbers(count: int, nulls: int, values: "np.ndarray[Any, np.dtype[Any]]") -> Column:  # Any: any number type

@@ -1,4 +1,4 @@
-"""The most frequent values of columns that have too many values for a mergeable count of each.
+"""Statistics of a version that are not sums of those of its groups: one kind a column, the most frequent values.
 
 Groups of shards are summarised one by one, and what is kept of many values there is chosen so that merging is exact,
 not by how frequent they are. So the values of the whole version are counted once more when it is published, in the
@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stoker.storage.shards import records
 from stoker.storage.statistics.categories import MAX_CATEGORIES, Categories
-from stoker.storage.statistics.summary import Summary
+from stoker.storage.statistics.summary import Column, Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Shard
 from stoker.storage.versions.verified import verified_table
@@ -44,14 +45,49 @@ def with_top_values(statistics: Mapping[str, Summary], shards: Sequence[Shard], 
     return result
 
 
-def _overfull(summaries: Iterable[Summary]) -> list[str]:
-    """The columns that name groups of samples and have values without a count of their own."""
+def with_one_kind(statistics: Mapping[str, Summary], shards: Sequence[Shard], store: Store) -> dict[str, Summary]:
+    """Statistics by split, in which columns that are numbers in some groups and text in others are text.
+
+    As text they have the same statistics however samples are grouped. Raises StorageError, CorruptShard.
+    """
+    mixed = [name for name, column in _merged(statistics.values()).columns.items() if column.kind == "mixed"]
+    if not mixed:
+        return dict(statistics)
+    columns = {(split, name): Column() for split in statistics for name in mixed}
+    for shard in shards:
+        index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=mixed)
+        for name in mixed:
+            text = _text_of(index[name]) if name in index.column_names else None
+            of_shard = summarise(pa.table({name: text or pa.nulls(shard.samples, pa.string())})).columns[name]
+            columns[shard.split, name] = columns[shard.split, name].merge(of_shard)
+    return {
+        split: replace(summary, columns={**summary.columns, **{name: columns[split, name] for name in mixed}})
+        for split, summary in statistics.items()
+    }
+
+
+def _text_of(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Texts, flags and numbers as text; None for others, which have no statistics."""
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind):
+        return column.cast(pa.string())
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return pa.chunked_array([records.as_text(column)])
+    return None
+
+
+def _merged(summaries: Iterable[Summary]) -> Summary:
     whole = Summary.empty()
     for summary in summaries:
         whole = whole.merge(summary)
+    return whole
+
+
+def _overfull(summaries: Iterable[Summary]) -> list[str]:
+    """The columns that name groups of samples and have values without a count of their own."""
     return [
         name
-        for name, column in whole.columns.items()
+        for name, column in _merged(summaries).columns.items()
         if column.categories is not None and column.categories.others and (column.is_categorical or name in _ALWAYS)
     ]
 
@@ -67,11 +103,10 @@ class _Counts:
     rows: int = 0
 
     def add(self, column: pa.ChunkedArray) -> None:
-        if pa.types.is_boolean(column.type) or pa.types.is_large_string(column.type):
-            column = column.cast(pa.string())
-        if not pa.types.is_string(column.type):
+        text = _text_of(column)
+        if text is None:
             return
-        values, counts = pc.value_counts(column.drop_null()).flatten()
+        values, counts = pc.value_counts(text.drop_null()).flatten()
         self.tables.append(pa.table({"value": values, "count": counts.cast(pa.int64())}))
         self.rows += len(values)
         if self.rows > _MAX_ROWS:

@@ -137,7 +137,7 @@ def test_joining_keeps_order_and_fills_what_is_missing() -> None:
         (pa.array([1], pa.int8()), pa.array([2**40]), [1, 2**40]),
         (pa.array([1]), pa.array(["a"]), ["1", "a"]),
         (pa.array(["a"]), pa.array([2.5]), ["a", "2.5"]),
-        (pa.array([None], pa.string()), pa.array([3]), [None, "3"]),
+        (pa.array([None], pa.string()), pa.array([3]), [None, 3]),
         (pa.array([None], pa.null()), pa.array([3]), [None, 3]),
         (pa.array([[1, 2]]), pa.array(["a"]), ["[1, 2]", "a"]),
         (pa.array([True]), pa.array([1]), ["true", "1"]),
@@ -159,3 +159,15 @@ def test_joining_nothing_is_an_empty_table() -> None:
 
 def test_any_parquet_reader_reads_it() -> None:
     assert pq.read_table(io.BytesIO(records.encode(ROWS))).num_rows == 2
+
+
+@pytest.mark.parametrize("value", [1, 2.5, "x", True, [1, 2], b"x"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_column_that_is_null_throughout_one_table_keeps_its_type_in_the_others(value: object, turned: bool) -> None:
+    tables = [records.decode(records.encode([{"key": "k", "x": one}])) for one in (None, value, None)]
+    kind = tables[1].schema.field("x").type
+    joined = records.join(tables[::-1] if turned else tables)
+    assert joined.schema.field("x").type == kind
+    assert joined["x"].to_pylist() == [None, value, None]
+    assert joined.schema.field("reason").type == pa.string()
+    assert records.join(tables[::2]).schema.field("x").type == pa.string()

@@ -271,4 +271,16 @@ def test_statistics_that_cannot_be_read_are_corrupt(bad: dict[str, Any]) -> None
 
 def test_an_empty_column_says_so() -> None:
     assert Column(nulls=3).kind == "empty"
-    assert summarise(pa.table({"a": pa.array([], pa.int64())})).columns["a"].kind == "number"
+    for kind in (pa.int64(), pa.float32(), pa.string(), pa.bool_(), pa.null()):
+        assert summarise(pa.table({"a": pa.array([None], kind)})).columns["a"] == Column(nulls=1)
+
+
+def test_a_column_null_in_one_part_has_the_kind_that_it_has_in_the_others() -> None:
+    numbers = summarise(pa.table({"a": [1.5, 2.5]}))
+    nulls = summarise(pa.table({"a": pa.nulls(3, pa.string())}))
+    assert nulls.merge(numbers) == numbers.merge(nulls)
+    assert numbers.merge(nulls).columns["a"].kind == "number"
+    # As versions of Stoker before this one wrote it.
+    empty_text = {"kind": "category", "count": 0, "nulls": 3, "categories": {"counts": {}, "others": 0}}
+    empty_text["distinct"] = {"estimate": 0, "hashes": ""}
+    assert Summary.from_json({"samples": 3, "columns": {"a": empty_text}}) == nulls

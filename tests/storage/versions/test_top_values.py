@@ -15,7 +15,7 @@ from stoker.storage.statistics.categories import Categories
 from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions.manifest import Shard
-from stoker.storage.versions.top_values import with_top_values
+from stoker.storage.versions.top_values import with_one_kind, with_top_values
 
 LONG = "the collective of all who ever wrote a line here, " * 4
 
@@ -113,3 +113,21 @@ def test_lists_of_splits_merge_and_those_of_versions_before_stay_samples() -> No
     assert Categories.from_json(one.to_json()) == one
     assert Categories.of({f"{number}": 1 for number in range(2_000)}).is_sample
     assert not Categories.of({"x" * 200: 1, "y": 2}).is_sample
+
+
+def test_a_column_of_numbers_in_some_groups_and_text_in_others_is_text() -> None:
+    values: list[object] = [1, 2, 2, None, "x", "2", 3]
+    made = []
+    for cut in (0, 1, 3, 5):
+        store, shards, summary = MemoryStore(), [], Summary.empty()
+        for part in (values[:cut], values[cut:]):
+            payload = records.encode([{"key": f"{number}", "score": value} for number, value in enumerate(part)])
+            key = f"{len(shards)}.parquet"
+            store.write(key, payload)
+            shards.append(Shard(key, "train", len(part), 1, "", key, len(payload), records.sha256(payload), "group"))
+            summary = summary.merge(summarise(records.decode(payload)))
+        made.append(with_one_kind({"train": summary}, shards, store)["train"].columns["score"])
+    assert made == made[:1] * 4
+    assert made[0].kind == "category"
+    assert made[0].categories == Categories({"1": 1, "2": 3, "3": 1, "x": 1})
+    assert (made[0].count, made[0].nulls) == (6, 1)

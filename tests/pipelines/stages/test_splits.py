@@ -1,0 +1,76 @@
+"""Splits: what was asked for, what was reached, and that a large difference is told."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from stoker.flows.report.report import report
+from stoker.pipelines.partition import Partition
+from stoker.pipelines.source import Candidate, Context, Source
+from stoker.pipelines.stages.publish import ingest
+from stoker.pipelines.stages.splits import missed_shares
+from stoker.pipelines.web.client import Web
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
+from tests.flows.inspected_corpus import recipe
+
+ASKED = {"train": 80.0, "validation": 10.0, "test": 10.0}
+
+
+@dataclass(frozen=True)
+class Groups(Source):
+    """Samples in so many groups of one size."""
+
+    groups: int = 1
+    size: int = 1
+
+    def partitions(self, context: Context) -> Iterator[Partition]:
+        yield Partition("all")
+
+    def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
+        for number in range(self.groups * self.size):
+            text = f"text number {number} of the corpus".encode()
+            yield Candidate(Sample(f"k{number}", {"txt": text}, {"group": f"group {number // self.size}"}))
+
+
+def test_a_split_that_misses_its_percentage_is_told_at_ingest_and_in_the_report(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = Context(root=tmp_path, web=Web(), scratch=tmp_path / "scratch")
+    for groups, size, misses in ((1, 30, True), (600, 1, False)):
+        made = replace(recipe(Groups(groups, size), f"groups{groups}"), splits=ASKED)
+        made = replace(made, document={**made.document, "splits": ASKED})
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            shown = report(ingest(made, MemoryStore(), context).manifest)
+        assert bool(shown.missed) == misses
+        assert [sentence for sentence in shown.missed if sentence not in caplog.text] == []
+        assert {split.name: split.asked for split in shown.splits} == {
+            "train": 0.8,
+            "validation": 0.1,
+            "test": 0.1,
+        }
+        assert sum(split.share for split in shown.splits) == pytest.approx(1)
+        if misses:
+            assert sum("is empty" in sentence for sentence in shown.missed) == 2
+
+
+@pytest.mark.parametrize(
+    ("samples", "splits"),
+    [
+        ({"train": 800, "validation": 100, "test": 100}, []),
+        ({"train": 790, "validation": 115, "test": 95}, []),
+        ({"train": 850, "validation": 150}, ["validation", "test"]),
+        ({"train": 400, "validation": 500, "test": 100}, ["train", "validation"]),
+        ({}, []),
+    ],
+)
+def test_small_differences_are_not_told(samples: dict[str, int], splits: list[str]) -> None:
+    assert [sentence.split()[1] for sentence in missed_shares(ASKED, samples)] == splits
+
+
+def test_a_split_of_no_percent_may_be_empty() -> None:
+    assert missed_shares({"train": 100.0, "test": 0.0}, {"train": 5}) == []
