@@ -185,7 +185,7 @@ def _column(name: str, values: pa.ChunkedArray) -> Column | None:
 
 def _has_statistics(kind: pa.DataType) -> bool:
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return is_text or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return bool(is_text or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _numbers(count: int, nulls: int, values: "np.ndarray[Any, np.dtype[Any]]") -> Column:  # Any: any number type

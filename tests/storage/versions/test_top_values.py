@@ -119,7 +119,8 @@ def test_a_column_of_numbers_in_some_groups_and_text_in_others_is_text() -> None
     values: list[object] = [1, 2, 2, None, "x", "2", 3]
     made = []
     for cut in (0, 1, 3, 5):
-        store, shards, summary = MemoryStore(), [], Summary.empty()
+        store, summary = MemoryStore(), Summary.empty()
+        shards: list[Shard] = []
         for part in (values[:cut], values[cut:]):
             payload = records.encode([{"key": f"{number}", "score": value} for number, value in enumerate(part)])
             key = f"{len(shards)}.parquet"
