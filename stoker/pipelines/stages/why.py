@@ -38,11 +38,11 @@ class Lineage:
         split: "" unless kept.
         shard: key of the tar; "" unless kept.
         duplicate_of: key of the sample because of which a rule dropped this one; "" if there is none.
+        similarity: to that sample, in [0, 1]; None if not measured.
+        record: the columns of its Parquet record that people can read.
         chain: if that one was dropped itself, the key of the sample because of which it was, and so on: the last one is
             kept, unless no sample of them is. Empty if it was not dropped.
         stays: key of the sample at the end of the chain that is kept; "" if there is none.
-        similarity: to that sample, in [0, 1]; None if not measured.
-        record: the columns of its Parquet record that people can read.
     """
 
     key: str
@@ -55,10 +55,10 @@ class Lineage:
     split: str
     shard: str
     duplicate_of: str
-    chain: tuple[str, ...]
-    stays: str
     similarity: float | None
     record: Mapping[str, Any]  # Any: Parquet values
+    chain: tuple[str, ...] = ()
+    stays: str = ""
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON, Parquet values
         """The lineage as the API writes it."""
