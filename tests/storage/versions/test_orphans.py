@@ -314,7 +314,7 @@ def test_a_later_part_under_a_versions_digest_is_told_from_the_versions_own() ->
     store.write(later, b"fetched again, at another time")
     store.write(f"{folder}part.json", json.dumps({"tar": part.tar, "records": later}).encode())
     assert [(one.kind, one.keys) for one in found(store)] == [(orphans.PART, [f"{folder}part.json", later])]
-    store.write(f"{folder}part.json", json.dumps({"tar": part.tar, "records": part.records}).encode())
+    store.write(f"{folder}part.json", json.dumps({"schema": 1} | part.to_json()).encode())
     assert [(one.kind, one.keys) for one in found(store)] == [(orphans.INCOMPLETE_PART, [later])]
     clear(store)
     assert verify(store, manifest).problems == ()
