@@ -102,7 +102,7 @@ def test_a_file_on_this_machine_is_mapped_where_it_is_and_verified_once(tmp_path
     path.write_bytes(altered)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     # Same file, size and time: it is taken as verified, and so nothing is hashed on a second run.
-    payloads(Cache(store, CacheOptions(folder=tmp_path / "cache")), shard)
+    verified(Cache(store, CacheOptions(folder=tmp_path / "cache")), shard)
     path.touch()
     touched = Cache(store, CacheOptions(folder=tmp_path / "cache"))
     with pytest.raises(CorruptShard, match=r"train-00000\.tar: sha256 .* but the manifest says"):
@@ -429,7 +429,7 @@ def test_cached_files_are_verified_again_where_they_may_have_changed(
     store = Slow()
     manifest = put(store, tmp_path)
     shard = manifest.shards[0]
-    payloads(Cache(store, CacheOptions(folder=tmp_path / "cache")), shard)
+    verified(Cache(store, CacheOptions(folder=tmp_path / "cache")), shard)
     kept = tmp_path / "cache" / shard.sha256
     if how == "altered":
         kept.write_bytes(bytes(shard.size))
