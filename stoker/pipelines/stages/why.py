@@ -40,8 +40,8 @@ class Lineage:
         duplicate_of: key of the sample because of which a rule dropped this one; "" if there is none.
         similarity: to that sample, in [0, 1]; None if not measured.
         record: the columns of its Parquet record that people can read.
-        chain: if that one was dropped itself, the key of the sample because of which it was, and so on: the last one is
-            kept, unless no sample of them is. Empty if it was not dropped.
+        chain: if ``duplicate_of`` was dropped itself, the key of the sample because of which it was, and so on: the
+            last one is kept, unless no sample of them is. Empty if it was not dropped.
         stays: key of the sample at the end of the chain that is kept; "" if there is none.
     """
 
