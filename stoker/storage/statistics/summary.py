@@ -5,7 +5,7 @@ its shards were grouped or in which order they were packed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,9 @@ class Column:
         return distinct <= _ALWAYS_CATEGORICAL or distinct <= _MAX_DISTINCT_RATIO * self.count
 
     def merge(self, other: "Column") -> "Column":
-        """The statistics of both columns' values."""
+        """The statistics of both columns' values; where one has none, only the other says of what kind they are."""
+        if bool(self.count) != bool(other.count):
+            return replace(self if self.count else other, nulls=self.nulls + other.nulls)
         return Column(
             self.count + other.count,
             self.nulls + other.nulls,
@@ -100,7 +102,7 @@ class Column:
         """Reverses ``to_json``."""
         aspects = {name: kind.from_json(content[name]) for name, kind in _ASPECTS.items() if name in content}
         count, nulls = int(content["count"]), int(content["nulls"])
-        return cls(count, nulls, **aspects) if count else cls(0, nulls)  # nulls alone have no kind
+        return cls(count, nulls, **aspects)
 
 
 _ASPECTS: Mapping[str, Any] = {  # Any: four classes, each with its from_json
@@ -165,8 +167,6 @@ def _column(name: str, values: pa.ChunkedArray) -> Column | None:
     nulls = values.null_count
     present = values.drop_null()
     count = len(present)
-    if not count and _has_statistics(kind):
-        return Column(0, nulls)
     if pa.types.is_integer(kind):
         return _numbers(count, nulls, present.to_numpy())
     if pa.types.is_floating(kind):
@@ -181,11 +181,6 @@ def _column(name: str, values: pa.ChunkedArray) -> Column | None:
     if pa.types.is_null(kind):
         return Column(0, nulls)
     return None
-
-
-def _has_statistics(kind: pa.DataType) -> bool:
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return bool(is_text or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _numbers(count: int, nulls: int, values: "np.ndarray[Any, np.dtype[Any]]") -> Column:  # Any: any number type

@@ -50,7 +50,9 @@ def with_one_kind(statistics: Mapping[str, Summary], shards: Sequence[Shard], st
 
     As text they have the same statistics however samples are grouped. Raises StorageError, CorruptShard.
     """
-    mixed = [name for name, column in _merged(statistics.values()).columns.items() if column.kind == "mixed"]
+    mixed = [
+        name for name, column in _merged(statistics.values()).columns.items() if column.count and column.kind == "mixed"
+    ]
     if not mixed:
         return dict(statistics)
     columns = {(split, name): Column() for split in statistics for name in mixed}

