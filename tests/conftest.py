@@ -12,6 +12,9 @@ from stoker.storage.errors import StorageUnavailable
 from stoker.storage.stores.s3 import S3Store
 
 BUCKET = "stoker-tests"
+# On a machine that other work may hold up for minutes:
+HANGS_S = 600.0  # after which a process is taken to hang
+PATIENCE = 5  # times as long as on a quiet machine tests wait for what should come at once
 
 settings.register_profile("stoker", deadline=None)  # of an example: a busy machine misses any
 settings.load_profile("stoker")

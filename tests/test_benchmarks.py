@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 
 FOLDER = Path(__file__).resolve().parent / "benchmarks"
 PAGE = """  <page><title>Tin</title><ns>0</ns><id>7</id><revision><id>8</id><timestamp>2026-01-01T00:00:00Z</timestamp>

@@ -11,7 +11,7 @@ import pytest
 
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.versions.manifest import load_manifest
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 from tests.test_repository import REPO
 
 PLUGIN = REPO / "examples" / "plugin"

@@ -19,7 +19,7 @@ import pytest
 from stoker.flows import running
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
-from tests.patience import HANGS_S, PATIENCE
+from tests.conftest import HANGS_S, PATIENCE
 
 PLUGIN = Path(__file__).parent / "plugin"
 AUTH: dict[str, str] = {}  # "owner:TOKEN" by the API's address: of the servers that tests started

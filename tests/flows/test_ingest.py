@@ -8,8 +8,8 @@ import cloudpickle  # type: ignore[import-untyped]  # it has no stubs
 import pytest
 
 from stoker.flows import ingest
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, shards, until, versions
-from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 WORDS = [f"word-{number}" for number in range(12)]

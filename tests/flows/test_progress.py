@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, until
-from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 WORDS = [f"word-{number}" for number in range(12)]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stoker.flows import running
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, until
-from tests.patience import HANGS_S
 
 
 def test_a_process_number_that_was_given_to_another_process_is_not_ours() -> None:

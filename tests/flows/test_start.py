@@ -6,9 +6,8 @@ import sys
 import pytest
 
 from stoker.flows.services import prefect_server, seaweed
-from tests.conftest import BUCKET
+from tests.conftest import BUCKET, HANGS_S
 from tests.flows.conftest import Cli
-from tests.patience import HANGS_S
 
 WORDS = ["one", "two", "three"]
 

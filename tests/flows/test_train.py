@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, ask
-from tests.patience import HANGS_S
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,9 +10,9 @@ from PIL import Image
 
 from stoker.flows.page.web import make_app
 from stoker.storage.stores.memory import MemoryStore
+from tests.conftest import HANGS_S
 from tests.flows.inspected_corpus import make_all
 from tests.flows.page.serving import TOKEN, serve
-from tests.patience import HANGS_S
 from tests.system.chromium import COMMON_FLAGS, PROGRAM
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="no chromium on this machine (Debian: apt-get install chromium)")

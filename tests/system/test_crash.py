@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli
-from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 LINES = [line for number in range(24) for line in (f"word-{number}", "wait 0.04", "reject robots")]

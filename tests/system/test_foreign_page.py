@@ -17,8 +17,8 @@ from stoker.flows import private, running
 from stoker.flows.services.door import auth_string
 from stoker.flows.settings import load
 from stoker.testing import sample_corpus
+from tests.conftest import HANGS_S
 from tests.flows.conftest import AUTH, Cli, ask, services_up
-from tests.patience import HANGS_S
 from tests.system.chromium import PROGRAM, Chromium, chromium
 from tests.system.foreign_page import ForeignPage, Write, foreign_page, show, statuses
 

@@ -10,9 +10,9 @@ import pytest
 from stoker.storage import open_store
 from stoker.storage.shards import records
 from stoker.storage.versions.manifest import load_manifest
+from tests.conftest import HANGS_S
 from tests.data import SHARED, needs_shared
 from tests.flows.conftest import Cli
-from tests.patience import HANGS_S
 
 pytestmark = [pytest.mark.slow, needs_shared]
 

@@ -21,8 +21,8 @@ import pytest
 
 from stoker.flows import private, running
 from stoker.flows.settings import Settings
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, as_nobody, services_up
-from tests.patience import HANGS_S
 
 pytestmark = [
     pytest.mark.slow,

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, until
-from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 WITHIN_S = 10.0  # what is promised

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 
 _MEASURED = """
 import json, resource, time

@@ -18,8 +18,8 @@ from stoker.flows.cli.cli import main
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.stages.preview import Outcome
 from stoker.storage.shards.sample import Sample
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli
-from tests.patience import HANGS_S
 from tests.pipelines.films import film
 from tests.pipelines.pictures import packed, picture
 from tests.pipelines.sources.test_wikipedia_dump import dump, page

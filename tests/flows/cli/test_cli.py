@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from stoker.flows.cli.cli import parser
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli
-from tests.patience import HANGS_S
 
 HEAVY = {"torch", "prefect", "pyarrow", "numpy", "boto3", "PIL", "fastapi", "httpx", "pydantic", "ray", "rich"}
 WORDS = ["one", "two", "three"]

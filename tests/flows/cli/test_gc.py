@@ -15,8 +15,8 @@ from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.s3 import S3Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli
-from tests.patience import HANGS_S
 from tests.storage.published import CORPUS, make_version
 from tests.storage.versions.test_orphans import litter, reachable
 from tests.system.test_crash import LINES, RECIPE, run_and_kill

@@ -13,10 +13,9 @@ from stoker.flows.page.web import make_app
 from stoker.flows.services import seaweed
 from stoker.storage import open_store
 from stoker.storage.stores.s3 import S3Store
-from tests.conftest import BUCKET
+from tests.conftest import BUCKET, HANGS_S
 from tests.flows.conftest import Cli
 from tests.flows.page.serving import TOKEN, serve, visit
-from tests.patience import HANGS_S
 from tests.storage.external_tars import numbered, tar
 
 

@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 
 TOKEN = "test-owner-token-0123456789"
 

@@ -21,9 +21,9 @@ from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
 from stoker.pipelines.recipe import parse
 from stoker.storage.versions.work import ingest_lease
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, shards, until, versions
 from tests.flows.runners.test_tasks import needs
-from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 WORDS = [f"word-{number}" for number in range(8)]

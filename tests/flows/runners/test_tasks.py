@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, children, shards, until, versions
-from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 LINES = [*(f"word-{number}" for number in range(12)), "busy 1", "x"]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from stoker.flows.runners.workers import Outbox, WorkerDied, Workers, _how
+from tests.conftest import HANGS_S
 from tests.flows.conftest import until
-from tests.patience import HANGS_S
 
 _outboxes: list[Outbox] = []
 

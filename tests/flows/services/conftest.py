@@ -6,8 +6,8 @@ import pytest
 
 from stoker.flows import private, running
 from stoker.flows.services.door import auth_string
+from tests.conftest import HANGS_S
 from tests.flows.conftest import AUTH, Cli, services_up
-from tests.patience import HANGS_S
 
 
 def api(up: Cli) -> str:

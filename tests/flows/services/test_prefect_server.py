@@ -16,9 +16,9 @@ from fastapi import FastAPI
 from stoker.flows import private
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
+from tests.conftest import HANGS_S
 from tests.flows.conftest import AUTH, Cli, shards, until, versions
 from tests.flows.page.serving import serve
-from tests.patience import HANGS_S
 
 pytestmark = pytest.mark.slow
 WORDS = [f"word-{number}" for number in range(12)]

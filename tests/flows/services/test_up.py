@@ -17,8 +17,8 @@ import pytest
 from stoker.flows import private, running
 from stoker.flows.services.supervisor import _why_without_s3
 from stoker.flows.settings import Settings
+from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, services_up, until
-from tests.patience import HANGS_S
 
 WORDS = ["one", "two", "three"]
 

@@ -14,8 +14,8 @@ import pytest
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.source import Candidate
 from stoker.pipelines.sources.hugging_face import HuggingFace
+from tests.conftest import HANGS_S
 from tests.fakes import context
-from tests.patience import HANGS_S
 from tests.pipelines.pictures import decoded, picture
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 30

@@ -14,7 +14,7 @@ import pytest
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.tables import hub as hub_module
 from stoker.pipelines.tables.hub import HubTable
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 from tests.pipelines.sources.test_hugging_face import PNG, pictures
 
 

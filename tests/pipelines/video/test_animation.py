@@ -13,7 +13,7 @@ from PIL import Image, ImageSequence
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video.decoding.selection import FrameTimes
 from stoker.pipelines.video.frames import VideoReader
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 
 
 def animated(path: Path, frames: int, size: tuple[int, int]) -> Path:

@@ -15,7 +15,7 @@ from stoker.storage import open_store
 from stoker.storage.errors import AlreadyExists, NotFound, StorageRefused, StorageUnavailable
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.store import PendingUpload
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from stoker.training.reading.samples import Samples
 from stoker.training.stream.mixing import MixedStream
 from stoker.training.stream.stream import ShardStream
 from stoker.training.stream.text import TextStream
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 from tests.training import corpora
 from tests.training.conftest import Small
 

@@ -35,7 +35,7 @@ from stoker.training.reading.fetching import key_of
 from stoker.training.reading.samples import Samples
 from stoker.training.reading.threads import ThreadPool
 from stoker.training.stream.stream import ShardStream
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 from tests.training import corpora
 
 NUMBERS = tuple(Sample(f"n{number:03d}", {"bin": bytes([number]) * 50_000}, {"n": number}) for number in range(60))

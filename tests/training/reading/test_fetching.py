@@ -8,7 +8,7 @@ import pytest
 
 from stoker.training.reading import fetching
 from stoker.training.reading.fetching import FirstPieces
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 
 
 def test_a_download_goes_on_when_the_others_have_their_first_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from stoker.storage.shards.sample import Sample
 from stoker.training.errors import TrainingError
 from stoker.training.run.distributed import gradient_scale, padded
 from stoker.training.stream.stream import ShardStream
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 from tests.training import corpora
 from tests.training.conftest import Small
 from tests.training.run import ddp_rank

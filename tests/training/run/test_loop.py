@@ -18,7 +18,7 @@ from stoker.training.errors import TrainingError
 from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.checkpoint import CheckpointInfo
 from stoker.training.run.train import Event
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 from tests.training import corpora
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, LSTM, Interrupt, after, equal, run, weights

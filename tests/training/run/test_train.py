@@ -14,7 +14,7 @@ from stoker.storage import open_store
 from stoker.training.errors import TrainingError
 from stoker.training.run import train as train_module
 from stoker.training.run.train import Event, Result, train
-from tests.patience import PATIENCE
+from tests.conftest import PATIENCE
 from tests.training import corpora
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, equal, run, weights

@@ -19,7 +19,7 @@ from stoker.training.loader.loader import Loader
 from stoker.training.stream.order import EpochOrder
 from stoker.training.stream.text import BOUNDARY, TextStream, Tokens, text_of
 from stoker.training.stream.tokens import IGNORED
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 from tests.training import corpora
 from tests.training.conftest import Small
 

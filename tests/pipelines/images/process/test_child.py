@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stoker.pipelines.images.process.child import LENGTHS, lengths_of, start_of
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 
 REPO = Path(__file__).resolve().parents[4]
 _PROGRAM = """

@@ -22,7 +22,7 @@ from stoker.pipelines.images import decoding
 from stoker.pipelines.images.codec import decode, measures_of_image
 from stoker.pipelines.images.process import pool
 from stoker.pipelines.rejected import Rejected
-from tests.patience import HANGS_S
+from tests.conftest import HANGS_S
 from tests.pipelines.pictures import packed, picture
 
 REPO = Path(__file__).resolve().parents[4]
