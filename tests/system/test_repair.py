@@ -10,8 +10,8 @@ from stoker.storage.errors import StorageUnavailable
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.manifest import Manifest
-from tests.pipelines.stages.damage import KINDS, flip, keys
-from tests.pipelines.stages.test_damage import WORDS, FailingWrites, made, objects, run
+from tests.system.damage import KINDS, flip, keys
+from tests.system.test_damaged_store import WORDS, FailingWrites, made, objects, run
 
 DERIVED = ("decisions", "part", "shard", "index", "part marker", "group marker")
 

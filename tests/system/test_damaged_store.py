@@ -17,7 +17,7 @@ from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from tests.fakes import READS, Failing, context, recipe
-from tests.pipelines.stages.damage import KINDS, flip, keys
+from tests.system.damage import KINDS, flip, keys
 
 WORDS = (*(f"word-{number}" for number in range(40)), "same one", "!gone", "!robots")
 OBJECTS = [kind for kind in KINDS if kind != "manifest"]

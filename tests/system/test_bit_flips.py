@@ -17,8 +17,8 @@ from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.version import Version
-from tests.pipelines.stages.damage import KINDS, flips
-from tests.pipelines.stages.test_damage import made, objects, run
+from tests.system.damage import KINDS, flips
+from tests.system.test_damaged_store import made, objects, run
 
 FLIPS = [pytest.param(3, id="some"), pytest.param(1000, id="1,000", marks=[pytest.mark.slow, pytest.mark.nightly])]
 WORDS = (*(f"word-{number}" for number in range(14)), "!gone")
