@@ -22,6 +22,7 @@ from typing import BinaryIO
 # Names on disk, which other versions of this package read and write too.
 _INCOMPLETE = "coming-"  # prefix of a file that is being written
 _SMALL_INCOMPLETE = f"{_INCOMPLETE}note-"
+_SMALL_WRITTEN_S = 60.0  # after which nobody writes a small file any more
 _LOCK = ".stoker-lock"
 _VERIFIED = ".proven"  # suffix of a record about a file, which may be outside this folder
 _INDEX = ".index"
@@ -219,7 +220,11 @@ class CacheFiles:
                         files[match[1]] = (last_use, held + stat.st_size, [*paths, entry.path])
                         total += stat.st_size
                     elif (match := _INCOMPLETE_NAME.fullmatch(entry.name)) and entry.name != own_name:
-                        total += 0 if _remove_if_abandoned(Path(entry.path)) else int(match[1] or 0)
+                        # Small ones are not locked, but written in a moment.
+                        written = (
+                            not match[1] and entry.stat(follow_symlinks=False).st_mtime > time.time() - _SMALL_WRITTEN_S
+                        )
+                        total += 0 if written or _remove_if_abandoned(Path(entry.path)) else int(match[1] or 0)
         for _, held, paths in sorted(files.values()):
             if total <= self.limit:
                 break

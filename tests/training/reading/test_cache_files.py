@@ -1,5 +1,7 @@
 """The files of a cache folder that others may write into."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,25 @@ def test_a_small_file_replaces_a_link(tmp_path: Path) -> None:
     CacheFiles(cache, 1 << 20).write_index(SHA256, b"index")
     assert (tmp_path / "mine").read_bytes() == b"mine"
     assert (cache / f"{SHA256}.index").read_bytes() == b"index"
+
+
+def test_who_makes_room_leaves_the_small_files_that_others_are_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, replace = tmp_path / "cache", os.replace
+
+    def make_room_first(source: str, target: Path) -> None:
+        assert CacheFiles(cache, 1 << 20)._make_room(1, "")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", make_room_first)
+    CacheFiles(cache, 1 << 20).write_index(SHA256, b"index")
+    assert (cache / f"{SHA256}.index").read_bytes() == b"index"
+
+
+def test_small_files_of_dead_writers_are_removed(tmp_path: Path) -> None:
+    files = CacheFiles(tmp_path, 1 << 20)
+    (tmp_path / "coming-note-dead").write_bytes(b"half")
+    os.utime(tmp_path / "coming-note-dead", (time.time(), time.time() - 100))
+    assert files._make_room(1, "")
+    assert not list(tmp_path.iterdir())
