@@ -119,10 +119,10 @@ GOLDEN_STEPS = {
     "text_normalise": ("db38caac89ad9f7a7a7708d5b9093fe7", "1c0c62536909d11d177c1799a006799b"),
 }
 GOLDEN_RULES = {
-    "exact_duplicates": ("ba85776f3a1071b67f3820822c9f383f", "2ceffe811ded3e8f0e7bb3438fa95bb0"),
-    "leak_free_split": ("7dc6e4cc6675fa84428006d38cc8952c", "0af8e39619765c98d19deec1725eaaf6"),
-    "near_duplicate_images": ("4aed59913fe986debb990ecaa011b58d", "0e13d61d206650e82f6517c696d277f4"),
-    "near_duplicate_texts": ("b69c9b2076fed3dc92d642ac78dc4f47", "76edb706ce63404ac64871a018e72132"),
+    "exact_duplicates": ("974fd58b8fc171e2c5be446a69152454", "19de6279ef6b2eb0095e4c8cd21a5701"),
+    "leak_free_split": ("46456a086884fa499d0c1acde32f64a5", "b79358b5b9c7e6c608fb3f332288ca23"),
+    "near_duplicate_images": ("e3e1835393ab76c2d2760cda0779f1c2", "1c08cf6fb671b85b7a7a4cb858d18353"),
+    "near_duplicate_texts": ("4022a78660c5501e2df755744a3c5d6c", "90209b466d86abfe9709389153839c91"),
 }
 GOLDEN_MODELS = {"cnn": "b5d4e697f7b0df8733c1725224a82027", "lstm": "db1e7c3899486484b5fdd4f3c37d499f"}
 

@@ -74,7 +74,7 @@ def join(tables: Iterable[pa.Table]) -> pa.Table:
                 types_of_values.setdefault(field.name, []).append(field.type)
     common = ((name, _common_type(types_of_values.get(name, those))) for name, those in types.items())
     schema = pa.schema([(name, FIXED.get(name, kind)) for name, kind in common])
-    return pa.concat_tables([_cast(table, schema) for table in bare])
+    return pa.concat_tables([cast(table, schema) for table in bare])
 
 
 def as_text(column: pa.ChunkedArray) -> pa.Array:
@@ -140,7 +140,8 @@ def _common_type(types: list[pa.DataType]) -> pa.DataType:
     return first
 
 
-def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with these columns, of these types; a column that the table lacks is null."""
     columns = []
     for field in schema:
         if field.name not in table.column_names:

@@ -260,8 +260,8 @@ class Version:
                 if "split" in rows.column_names:
                     rows = rows.drop_columns(["split"])
                 rows = rows.append_column("split", pa.array([shard.split] * shard.samples, pa.string()))
-            joined = records.join([schema.empty_table(), rows])
-            yield from (batch for batch in joined.to_batches() if batch.num_rows)
+            typed = records.cast(rows.replace_schema_metadata(None), schema)
+            yield from (batch for batch in typed.to_batches() if batch.num_rows)
 
 
 def _opened(store: Store | str | os.PathLike[str]) -> Store:
