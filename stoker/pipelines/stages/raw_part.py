@@ -8,7 +8,7 @@ A damaged marker is made again from these objects. A part whose bytes are damage
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 
@@ -88,24 +88,24 @@ def kept_records(store: Store, part: Part) -> pa.Table:
 def heal(store: Store, corpus: str, digest: str, partition: str) -> Part | None:
     """The part as its objects tell it, with a new marker; without its marker and None where one of them is damaged."""
     key = layout.raw_part(corpus, digest)
-    part = _from_objects(store, corpus, digest, partition)
-    if part is None:
+    found = list(_from_objects(store, corpus, digest, partition))
+    if not found:
         _log.warning("partition %r: its raw part %s is damaged; it is read again", partition, digest)
         store.delete(key)
         return None
-    part = _as_published(store, corpus, part)
+    part = _as_published(store, corpus, found)
     store.write(key, _marker(part))
     return part
 
 
-def _as_published(store: Store, corpus: str, part: Part) -> Part:
-    """The part as the newest version that has it says, which may count what its objects do not hold."""
+def _as_published(store: Store, corpus: str, found: Sequence[Part]) -> Part:
+    """That of the parts which the newest version names, as it says, which may count what objects do not hold."""
     for number in reversed(catalog.versions(store, corpus)):
         with suppress(CorruptShard, NotFound):
             for published in load_manifest(store, corpus, number).parts:
-                if replace(published, omitted={}) == part:
+                if replace(published, omitted={}) in found:
                     return published
-    return part
+    return found[0]
 
 
 def _marker(part: Part) -> bytes:
@@ -141,8 +141,8 @@ def _parse(payload: bytes, corpus: str, digest: str, partition: str) -> Part:
     return part
 
 
-def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Part | None:
-    """The part whose tar and records lie in its folder, undamaged and of one ingest; None if there is none."""
+def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Iterator[Part]:
+    """The parts whose tar and records lie in the folder, undamaged and alike; two ingests may have left two."""
     stored = {one.key: one.size for one in store.list(layout.raw_folder(corpus, digest))}
     tars = {key: sha256 for key in stored if key.endswith(".tar") and (sha256 := _sha256(store, key))}
     tars = {key: sha256 for key, sha256 in tars.items() if key == layout.raw_tar(corpus, digest, sha256)}
@@ -155,7 +155,7 @@ def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Par
         kept = reasons.pop(None, 0)
         for tar, tar_sha256 in tars.items():
             if _fits(store, tar, tar_sha256, stored[tar], table):
-                return Part(
+                yield Part(
                     partition=partition,
                     digest=digest,
                     tar=tar,
@@ -167,7 +167,6 @@ def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Par
                     kept=kept,
                     rejected=dict(sorted(reasons.items())),
                 )
-    return None
 
 
 def _sha256(store: Store, key: str) -> str:

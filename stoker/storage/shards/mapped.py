@@ -45,7 +45,7 @@ class _Mapping:
     size: int  # bytes
 
 
-_mappings: dict[int, _Mapping] = {}  # by address
+_mappings: dict[_Mapping, None] = {}  # the newest last
 _previous = _Action()  # what SIGBUS did before
 _kept: list[Any] = []  # the handler and libc; Any: ctypes
 
@@ -62,22 +62,32 @@ def map_file(file: int, name: str, lost: list[str] | None = None) -> memoryview:
     mapped = mmap.mmap(file, size, access=mmap.ACCESS_READ)
     view = memoryview(mapped)
     if _SUPPORTED:
-        if not _kept:
-            _install()
+        _install()  # each time: a forked worker of torch has replaced it
         start = np.frombuffer(view, np.uint8).ctypes.data
-        _mappings[start] = _Mapping(name, lost, start, size)
-        weakref.finalize(mapped, _mappings.pop, start, None)  # before its address can be that of another
+        mapping = _Mapping(name, lost, start, size)
+        _mappings[mapping] = None
+        # Called behind munmap, which lets other threads run: by then the address may be that of another mapping.
+        weakref.finalize(mapped, _mappings.pop, mapping, None)
     return view
 
 
 def _install() -> None:
+    if not _kept:
+        _kept[:] = _handler_and_libc()
+    handler, libc = _kept
+    address = ctypes.cast(handler, ctypes.c_void_p).value
+    action, before = _Action(handler=address, flags=_SA_SIGINFO), _Action()
+    libc.sigaction(int(signal.SIGBUS), ctypes.byref(action), ctypes.byref(before))
+    if before.handler != address:
+        ctypes.pointer(_previous)[0] = before
+
+
+def _handler_and_libc() -> list[Any]:  # Any: ctypes
     libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(_on_bus_error)
-    _kept[:] = [handler, libc]
-    action = _Action(handler=ctypes.cast(handler, ctypes.c_void_p), flags=_SA_SIGINFO)
-    libc.sigaction(int(signal.SIGBUS), ctypes.byref(action), ctypes.byref(_previous))
+    return [handler, libc]
 
 
 def _on_bus_error(_number: int, information: int, _context: int) -> None:
@@ -85,7 +95,7 @@ def _on_bus_error(_number: int, information: int, _context: int) -> None:
     survives = False
     try:
         address = ctypes.c_void_p.from_address(information + _FAULT_ADDRESS).value or 0
-        mapping = next((each for each in list(_mappings.values()) if 0 <= address - each.start < each.size), None)
+        mapping = next((each for each in reversed(list(_mappings)) if 0 <= address - each.start < each.size), None)
         if mapping is not None:
             survives = mapping.lost is not None and _put_zeros(mapping, address)
             then = "zeros are read in their place" if survives else "this process ends"

@@ -208,7 +208,7 @@ class _Check:
                     key, f"split {split!r}: statistics of {counted} samples, but it has {totals.samples}"
                 )
         if self.counted == len(manifest.shards):
-            for problem in self.recount.problems(manifest):
+            for problem in self.recount.problems(manifest, self.objects.store):
                 self.objects.add_problem(key, problem)
         if self.objects.problems:
             return  # the checks below would only repeat them

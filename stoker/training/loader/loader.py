@@ -121,6 +121,7 @@ class Loader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
         """Set the stream's state; before iterating."""
         self.stream.load_state_dict(state)
+        self._pending.clear()  # what was made ahead may be of another order
         self._fresh = False
 
     @property

@@ -15,12 +15,13 @@ downloaded twice.
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event, Lock, get_ident
 from typing import Any
 
 from stoker.storage.errors import CorruptShard
@@ -98,6 +99,7 @@ class Cache:
         self._corrupt: dict[FetchKey, str] = {}  # of shards that are left out: the error's message
         self._lost: list[str] = []  # files of whose mapped bytes some were gone when they were read
         self._looked_at = 0.0
+        self._told: tuple[CorruptShard, int] | None = None  # what a thread was told last, and which
         self._unverified = UnverifiedReads()
         self._rate = TransferRate()
         self._first_pieces = FirstPieces()
@@ -124,7 +126,8 @@ class Cache:
         """
         if not verified:  # else ``check_mapped`` is called by itself: what it raises is no reason to skip these rows
             self.check_mapped()
-        self._unverified.check(self._fetch)
+        with self._telling():
+            self._unverified.check(self._fetch)
         ready = [self._ready.get(key_of(shard)) for shard, _, _ in shard_rows]
         if None not in ready:  # nearly always
             return [
@@ -147,15 +150,18 @@ class Cache:
         self._looked_at = time.monotonic()
         with self._lock:
             shrunk = [fetch for fetch in self._open.values() if fetch.has_shrunk()]
-            names, self._lost[:] = {*self._lost, *(fetch.url for fetch in shrunk)}, []
+            lost = list(self._lost)  # the handler may add to it at any time
+            del self._lost[: len(lost)]
+            names = {*lost, *(fetch.url for fetch in shrunk)}
             for fetch in [fetch for fetch in self._open.values() if not names.isdisjoint(fetch.names)]:
                 self._open.pop(fetch.key)
                 self._ready.pop(fetch.key, None)
         if names:
-            raise CorruptShard(
-                f"{', '.join(sorted(names))}: was truncated while it was read, and batches since then may hold zeros; "
-                "restore it, and go back to a state from before"
-            )
+            with self._telling():
+                raise CorruptShard(
+                    f"{', '.join(sorted(names))}: was truncated while it was read, and batches since then may hold "
+                    "zeros; restore it, and go back to a state from before"
+                )
 
     def _early_slices(self, shard_rows: Sequence[ShardRows]) -> list[ShardSlice]:
         """Slices of shards of any state: bytes that have arrived, and the others read as ranges from the store."""
@@ -215,8 +221,24 @@ class Cache:
 
         Raises CorruptShard; StorageError if a shard cannot be had any more.
         """
-        self._unverified.wait_verified(self._fetch)
+        told = self._told
+        if told is not None and told[1] != get_ident():  # one that makes batches ahead, and the loop is not there yet
+            raise told[0]
+        with self._telling():
+            self._unverified.wait_verified(self._fetch)
         self.check_mapped(now=True)
+
+    def forget_told(self) -> None:
+        """To be called when a stream goes back to a state."""
+        self._told = None
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except CorruptShard as error:
+            self._told = error, get_ident()
+            raise
 
     def count_into(self, counters: Counters) -> None:
         """Count into other counters from now on."""

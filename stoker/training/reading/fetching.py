@@ -57,33 +57,37 @@ class FirstPieces:
 
     def __init__(self) -> None:
         self._changed = Condition()
-        self._awaited = 0
+        self._awaited: dict[object, float] = {}  # downloads without a first piece, and when each was begun
 
     @contextmanager
     def asked(self) -> Iterator[Callable[[], None]]:
         """A download; call what this gives when its first piece is here: it waits a moment for those of others."""
+        download, has_come = object(), False
         with self._changed:
-            self._awaited += 1
-        has_come = False
+            self._awaited[download] = time.monotonic()
 
         def come() -> None:
             nonlocal has_come
             if not has_come:
                 has_come = True
                 with self._changed:
-                    self._awaited -= 1
+                    self._awaited.pop(download)
                     self._changed.notify_all()
 
         def come_and_wait() -> None:
             if not has_come:
                 come()
                 with self._changed:
-                    self._changed.wait_for(lambda: not self._awaited, _FIRST_PIECES_S)
+                    self._changed.wait_for(self._none_is_due, _FIRST_PIECES_S)
 
         try:
             yield come_and_wait
         finally:
             come()
+
+    def _none_is_due(self) -> bool:
+        """Whether each download that began a moment ago has its first piece; one that stalls holds up no other."""
+        return all(begun < time.monotonic() - _FIRST_PIECES_S for begun in self._awaited.values())
 
 
 class ShardFetch:

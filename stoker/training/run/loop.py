@@ -238,7 +238,8 @@ class _Trainer:
                 break  # max_steps ends the run inside an epoch
         if losses:
             self._mean(losses)
-        self.state = ()
+        if not self.train_stream.delivered:  # else max_steps ended it, and a longer run goes on there
+            self.state = ()
         return False
 
     def _batches(self) -> Iterator[Any]:  # Any: the model's own

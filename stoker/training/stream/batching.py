@@ -7,7 +7,7 @@ batch, and the state of a stream is a position.
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, NoReturn, Protocol
 
@@ -146,7 +146,8 @@ class BatchStream(EpochStream):
 
     def __setattr__(self, name: str, value: object) -> None:
         # An option that is set later would be shown and saved, and not be used everywhere.
-        if name in _OPTIONS and "_order_of_samples" in vars(self):
+        option = type(self).__dataclass_fields__.get(name)
+        if option is not None and option.init and "_order_of_samples" in vars(self):
             raise AttributeError(
                 f"{name} is fixed when the stream is made; make another: dataclasses.replace(stream, {name}=...)"
             )
@@ -302,9 +303,6 @@ class BatchStream(EpochStream):
     share_of = renamed("share_of", "locate_share")
     gathered = renamed("gathered", "fetch_samples")
     made = renamed("made", "assemble_batch")
-
-
-_OPTIONS = frozenset(option.name for option in fields(BatchStream) if option.init)
 
 
 def _decode_failure(samples: Samples, index: int, error: Exception) -> str:

@@ -292,11 +292,12 @@ class MixedStream(BatchStream):
                     f"the state is of a mix with {name} {given.get(name)!r}, this one has {own[name]!r}; resume with "
                     "the same versions and options"
                 )
-        self.epoch, self.delivered = position_of(state, self.samples)
-        self.last_start = None
+        position = position_of(state, self.samples)
         self.skipped.load(state)
         for name, part in zip(self._names, self._parts, strict=True):
             part.adopt_order(state["streams"][name])
+        self.epoch, self.delivered = position
+        self.last_start = None
 
     def reopen(self) -> Self:
         """The same stream at the beginning, with connections, locks and threads of its own: for a forked process."""

@@ -51,9 +51,10 @@ class ShardOrder:
     def of_epoch(self, epoch: int) -> EpochOrder:
         """The order of one epoch."""
         order = self._epochs.get(epoch)
-        if order is None:
-            # Of the first epoch alone: by the end of one the first window of the next is here.
-            quick_start = self._quick_start and epoch == 0
+        # Of the first epoch alone: by the end of one the first window of the next is here.
+        quick_start = self._quick_start and epoch == 0
+        # A thread may have kept an order from before a state was loaded.
+        if order is None or order.quick_start != quick_start:
             order = EpochOrder(self._counts, self._seed, epoch, self._window, self._shuffle, quick_start)
             # Two: batches of the next epoch are made while this one's are consumed. A new dictionary: threads read it.
             kept = {other: known for other, known in self._epochs.items() if abs(other - epoch) == 1}
@@ -203,8 +204,9 @@ class ShardStream(BatchStream):
 
     def adopt_order(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
         """Take from a state what its stream decided about the order: those of older releases had no quick start."""
-        self.quick_start = state.get("quick_start") is True
+        object.__setattr__(self, "quick_start", state.get("quick_start") is True)  # else an option is fixed
         self.shard_order.use_quick_start(self.quick_start)
+        self._cache.forget_told()
         self._compose(self._sample_order())  # which may know some of the old order
 
     def state_dict(self) -> dict[str, Any]:  # Any: integers and texts
@@ -215,10 +217,11 @@ class ShardStream(BatchStream):
         """Go on from there. Raises TrainingError if it is the state of another order."""
         compared = [name for name in self.identity() if name not in ("version", "quick_start")]
         check_same_order(state, self.state_dict(), compared)
-        self.adopt_order(state)
-        self.epoch, self.delivered = position_of(state, self.samples)
-        self.last_start = None
+        position = position_of(state, self.samples)
         self.skipped.load(state)
+        self.adopt_order(state)
+        self.epoch, self.delivered = position
+        self.last_start = None
 
     def reopen(self) -> Self:
         """The same stream at the beginning, with connections, locks and threads of its own: for a forked process."""

@@ -194,6 +194,7 @@ class TextStream(EpochStream):
         names = ("content", "split", "seed", "window", "batch_size", "shuffle", "last")
         check_same_order(state, self.state_dict(), names)
         self.epoch, self.delivered = position_of(state, self.batches * self.batch_size)
+        self._cache.forget_told()
 
     def wait_verified(self) -> None:
         """Wait until all documents that were read are verified. Raises CorruptShard; StorageError."""

@@ -33,10 +33,10 @@ def test_a_file_is_mapped_as_long_as_a_view_is_held(path: Path) -> None:
     del view
     path.unlink()
     assert bytes(part) == b"xx"
-    names = [mapping.name for mapping in mapped._mappings.values()]
+    names = [mapping.name for mapping in mapped._mappings]
     assert f"file://{path}" in names or not mapped._SUPPORTED
     del part
-    assert f"file://{path}" not in [mapping.name for mapping in mapped._mappings.values()]
+    assert f"file://{path}" not in [mapping.name for mapping in mapped._mappings]
 
 
 def test_an_empty_file_is_no_bytes(tmp_path: Path) -> None:

@@ -1,16 +1,23 @@
 """What a manifest says of the whole version is counted again: every altered field is found."""
 
+import hashlib
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from stoker.storage.errors import CorruptShard
+from stoker.storage.shards import records
+from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.verification.recount import Recount
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
-from stoker.storage.versions.manifest import load_manifest
+from stoker.storage.versions.manifest import Shard, load_manifest
+from stoker.storage.versions.top_values import with_one_kind, with_top_values
 from tests.storage.published import CORPUS, make_version
 
 Change = Callable[[dict[str, Any]], object]
@@ -79,3 +86,37 @@ def test_any_altered_field_is_found_by_the_manifests_checksum(store: MemoryStore
     altered(store, (CHANGES | RECIPES)[name], checksum=True)
     with pytest.raises(CorruptShard, match=r"00000002\.json: it differs from its own checksum"):
         load_manifest(store, CORPUS, 2)
+
+
+@pytest.mark.parametrize("release", ["this one", "before"])
+def test_counted_top_values_and_columns_of_one_kind_are_no_problems(release: str) -> None:
+    store, summary, recount = MemoryStore(), Summary.empty(), Recount()
+    shards: list[Shard] = []
+    for number in range(2):
+        rows = 4000
+        table = pa.table(
+            {
+                "key": [f"{number}-{row}" for row in range(rows)],
+                "label": [f"label-{row * 7 % 1999}" for row in range(rows)],
+                "mixed": pa.array(list(range(rows)) if number else [f"text-{row % 5}" for row in range(rows)]),
+            }
+        )
+        payload = records.encode(table)
+        key = f"c/shards/{number}.parquet"
+        store.write(key, payload)
+        sha256 = hashlib.sha256(payload).hexdigest()
+        shards.append(Shard(f"{key}.tar", "train", rows, 1, "0" * 64, key, len(payload), sha256, "group"))
+        decoded = records.decode(payload)
+        summary = summary.merge(summarise(decoded))
+        recount.add("train", decoded)
+    published = {"train": summary}
+    if release == "this one":
+        published = with_top_values(with_one_kind(published, shards, store), shards, store)
+        categories = published["train"].columns["label"].categories
+        assert categories is not None
+        assert categories.most_frequent
+    stated = {split: one.to_json() for split, one in published.items()}
+    manifest = SimpleNamespace(statistics=stated, licences=dict(recount.licences), shards=shards)
+    assert list(recount.problems(manifest, store)) == []  # type: ignore[arg-type]  # what is looked at of a manifest
+    stated["train"]["columns"]["label"]["count"] = 1
+    assert len(list(recount.problems(manifest, store))) == 1  # type: ignore[arg-type]  # as above

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader
 from stoker.storage import open_store
 from stoker.storage.shards.sample import Sample
 from stoker.storage.versions.manifest import publish
+from stoker.testing import sample_corpus
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader.loader import Batches, Loader
 from stoker.training.reading.samples import Samples
@@ -412,3 +414,20 @@ def test_a_main_module_without_a_guard_is_named_as_the_cause(tmp_path: Path) -> 
     last = done.stderr.strip().splitlines()[-1]
     assert 'put what the main module does under `if __name__ == "__main__":`' in last
     assert "memory" not in last
+
+
+def test_what_was_made_ahead_in_another_order_is_not_given_after_a_state_is_loaded(tmp_path: Path) -> None:
+    corpus = sample_corpus(600)
+
+    def made(**options: Any) -> ShardStream:
+        return ShardStream(*corpus, batch_size=4, seed=1, decode=lambda sample: sample.key, cache=tmp_path, **options)
+
+    old = made(quick_start=False)
+    list(itertools.islice(old, 2))
+    state = old.state_dict()
+    del state["quick_start"]  # as releases without it wrote it
+    with closing(Loader(made(), workers=2)) as loader:
+        list(itertools.islice(loader, 1))
+        loader.load_state_dict(state)
+        assert list(itertools.islice(loader, 4)) == list(itertools.islice(old, 4))
+    old.close()

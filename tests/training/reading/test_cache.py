@@ -226,7 +226,7 @@ def _fetch(folder: str, manifest: Manifest, start: float, answers: "multiprocess
     time.sleep(max(0.0, start - time.time()))
     cache = Cache(store, CacheOptions(folder=Path(folder) / "cache"))
     for number, shard in enumerate(manifest.shards):
-        assert payloads(cache, shard) == of(manifest, number)
+        assert verified(cache, shard) == of(manifest, number)
     answers.put(int(cache._counters.sums().get("fetched", 0)))
 
 
@@ -239,9 +239,10 @@ def test_processes_of_a_machine_fetch_a_shard_once(tmp_path: Path) -> None:
     processes = [context.Process(target=_fetch, args=(str(tmp_path), manifest, start, answers)) for _ in range(3)]
     for process in processes:
         process.start()
-    fetched = sum(answers.get(timeout=60) for _ in processes)
     for process in processes:
-        process.join(30)
+        process.join(HANGS_S)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    fetched = sum(answers.get(timeout=60) for _ in processes)
     assert fetched == sum(shard.size for shard in manifest.shards)
 
 
@@ -456,7 +457,7 @@ def test_files_of_others_in_the_folder_are_not_touched(tmp_path: Path) -> None:
     (folder / "coming-home.txt").write_bytes(b"mine")
     cache = Cache(store, CacheOptions(folder=folder, megabytes=2))
     for number, shard in enumerate(manifest.shards):
-        assert payloads(cache, shard) == of(manifest, number)
+        assert verified(cache, shard) == of(manifest, number)
     there = {path.name for path in folder.iterdir()}
     assert {"coming-soon", "thesis.tex", "coming-home.txt"} <= there
     assert len([name for name in there if len(name) == 64]) == 1

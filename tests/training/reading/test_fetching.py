@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -48,3 +49,34 @@ def test_a_download_whose_first_piece_does_not_come_is_waited_for_a_moment() -> 
     pieces = FirstPieces()
     with pieces.asked(), pieces.asked() as has_begun:
         has_begun()
+
+
+def test_a_download_that_stalls_holds_up_those_that_begin_later_for_no_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = FirstPieces()
+    with pieces.asked():
+        monkeypatch.setattr(fetching, "_FIRST_PIECES_S", 0.0)
+        time.sleep(0.01)
+        monkeypatch.setattr(pieces, "_changed", _NeverWaits(pieces._changed))
+        for _ in range(3):
+            with pieces.asked() as has_begun:
+                has_begun()
+
+
+class _NeverWaits:
+    """A condition on which only what is true already is waited for."""
+
+    def __init__(self, condition: threading.Condition) -> None:
+        self._condition = condition
+
+    def __enter__(self) -> None:
+        self._condition.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._condition.release()
+
+    def notify_all(self) -> None:
+        self._condition.notify_all()
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:
+        assert predicate()
+        return True

@@ -175,3 +175,17 @@ def test_a_mix_of_a_release_without_quick_start_goes_on_in_its_order(numbers: Sm
     assert list(new) == expected[2:]
     with pytest.raises(TrainingError, match="state is of a mix with streams"):
         new.load_state_dict(state | {"streams": {"a": state["streams"]["a"]}})
+
+
+def test_a_state_that_is_refused_changes_nothing(numbers: Small) -> None:
+    made = stream(numbers, batch_size=40)
+    state = made.state_dict()
+    with pytest.raises(TrainingError, match="it is damaged"):
+        made.load_state_dict(state | {"quick_start": False, "delivered": 10**6})
+    assert made.state_dict() == state
+
+
+def test_the_options_of_a_stream_are_fixed_once_it_is_made(numbers: Small) -> None:
+    made = stream(numbers, batch_size=40)
+    with pytest.raises(AttributeError, match="quick_start is fixed when the stream is made"):
+        made.quick_start = False
