@@ -40,7 +40,7 @@ class Reader:
 
     api: str
     auth: str = field(default="", repr=False)
-    timeout_s: float = 5.0
+    timeout_s: float = 30.0  # a server that does much else answers late
 
     def __call__(self, path: str, **body: Any) -> Any:  # Any: JSON values
         """The answer to a filter. Raises StokerError."""

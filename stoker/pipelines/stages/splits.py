@@ -30,8 +30,8 @@ def split_of(group: str, splits: Mapping[str, float]) -> str:
 def missed_shares(asked: Mapping[str, float], samples: Mapping[str, int]) -> list[str]:
     """Sentences about splits that are empty, or far from their percentage: groups are few, or of unequal size.
 
-    >>> missed_shares({"train": 80, "test": 20}, {"train": 30, "test": 0})
-    ['split test is empty; asked were 20 %: the corpus has too few groups, or too unequal ones, to reach it']
+    >>> missed_shares({"train": 98, "test": 2}, {"train": 30, "test": 0})
+    ['split test is empty; asked were 2 %: the corpus has too few groups, or too unequal ones, to reach it']
     >>> missed_shares({"train": 80, "test": 20}, {"train": 81, "test": 19})
     []
     """

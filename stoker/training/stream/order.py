@@ -63,7 +63,7 @@ class EpochOrder:
         """The permutation of a window's samples. A few are kept: threads that make batches ahead straddle two."""
         shuffled = self._permutations.get(window)
         if shuffled is None:
-            if self.quick_start and window == 0:
+            if self.quick_start and window == 0 and samples > _FIRST_STRETCH:
                 shuffled = self._quickly_shuffled(samples)
             else:
                 shuffled = permutation(samples, self.seed, self.epoch, window + 1)

@@ -130,7 +130,12 @@ def test_it_ends_within_seconds_and_all_that_was_written_is_there(folder: Path) 
         begun = time.monotonic()
         server.stop()
     assert time.monotonic() - begun < seaweed.STOP_S + 20
-    assert not list(Path("/tmp").glob(f"seaweedfs-*-grpc-{server.ports['s3.grpc']}.sock"))
+    assert not set(Path("/tmp").glob("seaweedfs-*-grpc-*.sock")) & {
+        Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock")
+        for part in ("master", "volume", "filer", "s3")
+        for name, port in server.ports.items()
+        if name == f"{part}.grpc"
+    }
     server.stop()  # twice is once
     again = start(folder)
     try:
