@@ -1,6 +1,6 @@
 """Keep similar samples in the same split."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -112,7 +112,38 @@ class _SameContent:
             self._oldest.setdefault(self._contents[row], row)
 
 
-class _SimilarImages:
+class _Similar:
+    """Kept samples that are like a row's: one of the same value is enough, else a subclass looks for similar values."""
+
+    def __init__(self, values: list[int | None]) -> None:
+        self._values = values  # the number of each row's hash or signature; None if it has none
+        self._oldest: dict[int, int] = {}  # value → the row of its oldest kept sample
+
+    def similar_to(self, row: int) -> Iterator[int]:
+        value = self._values[row]
+        if value is None:
+            return
+        if value in self._oldest:
+            yield self._oldest[value]
+            return
+        yield from self._rows_near(value)
+
+    def keep(self, row: int, split: str) -> None:
+        value = self._values[row]
+        if value is not None and value not in self._oldest:
+            self._add(value, split)
+            self._oldest[value] = row
+
+    def _rows_near(self, value: int) -> Iterable[int]:
+        """Rows of kept samples whose values are near one that is not kept."""
+        raise NotImplementedError
+
+    def _add(self, value: int, split: str) -> None:
+        """Note a value that will be kept."""
+        raise NotImplementedError
+
+
+class _SimilarImages(_Similar):
     """Kept images near a row's: of each split that has any at least one, the oldest of those looked at.
 
     Kept images that are near each other are in one split. So of images near one that is kept, those in its split need
@@ -120,8 +151,7 @@ class _SimilarImages:
     """
 
     def __init__(self, values: list[int | None], hashes: hamming.Words, distance: int) -> None:
-        self._values = values  # the number of each row's hash; None if it has none
-        self._oldest: dict[int, int] = {}  # hash → the row of its oldest kept sample
+        super().__init__(values)
         self._neighbours = hamming.OlderNeighbours.of(hashes, distance)
         self._split = np.full(len(hashes), -1)  # of kept hashes; -1: not kept
         self._splits: dict[str, int] = {}  # name → number
@@ -131,21 +161,12 @@ class _SimilarImages:
         self._met = 0  # hashes
         self._dropped: dict[int, tuple[int, list[int]]] = {}  # hash → kept hashes compared with it, and those near it
 
-    def similar_to(self, row: int) -> Iterator[int]:
-        value = self._values[row]
-        if value is None:
-            return
-        if value in self._oldest:
-            yield self._oldest[value]
-            return
-        yield from sorted(self._oldest[near] for near in self._near(value))
+    def _rows_near(self, value: int) -> Iterable[int]:
+        return sorted(self._oldest[near] for near in self._near(value))
 
-    def keep(self, row: int, split: str) -> None:
-        value = self._values[row]
-        if value is not None and value not in self._oldest:
-            self._kept[len(self._oldest)] = value
-            self._oldest[value] = row
-            self._split[value] = self._splits.setdefault(split, len(self._splits))
+    def _add(self, value: int, split: str) -> None:
+        self._kept[len(self._oldest)] = value
+        self._split[value] = self._splits.setdefault(split, len(self._splits))
 
     def _near(self, value: int) -> list[int]:
         """Kept hashes near one that is not kept."""
@@ -181,29 +202,18 @@ class _SimilarImages:
         return useless
 
 
-class _SimilarTexts:
+class _SimilarTexts(_Similar):
     """Kept texts similar to a row's: those of each similar signature that is looked at, the oldest first."""
 
     def __init__(self, values: list[int | None], signatures: Signatures, similarity: float) -> None:
-        self._values = values  # the number of each row's signature; None if it has none
-        self._oldest: dict[int, int] = {}  # signature → the row of its oldest kept sample
+        super().__init__(values)
         self._kept = KeptTexts(signatures, similarity)
 
-    def similar_to(self, row: int) -> Iterator[int]:
-        value = self._values[row]
-        if value is None:
-            return
-        if value in self._oldest:
-            yield self._oldest[value]
-            return
-        for similar in self._kept.similar_to(value):
-            yield self._oldest[similar.row]
+    def _rows_near(self, value: int) -> Iterable[int]:
+        return (self._oldest[similar.row] for similar in self._kept.similar_to(value))
 
-    def keep(self, row: int, split: str) -> None:
-        value = self._values[row]
-        if value is not None and value not in self._oldest:
-            self._oldest[value] = row
-            self._kept.add(value)
+    def _add(self, value: int, split: str) -> None:
+        self._kept.add(value)
 
 
 def _numbered(column: list[Any]) -> tuple[list[int | None], list[Any]]:  # Any: what the column holds

@@ -192,7 +192,7 @@ class Cache:
                     self._unverified.record(fetch, start, region)
             if fetch.local is not None:
                 self._unverified.record(fetch)
-            slices.append(ShardSlice(f"{self._tars.url}/{shard.key}", index, rows, slots, regions))
+            slices.append(ShardSlice(self.url_of(shard), index, rows, slots, regions))
         for regions, number, payload in range_reads:
             regions[number] = memoryview(payload.result())
         return slices
@@ -279,7 +279,7 @@ class Cache:
     def _slice(
         self, shard: Shard, index: ShardIndex, view: memoryview, rows: Int64Array, slots: Int64Array
     ) -> ShardSlice:
-        url, key = f"{self._tars.url}/{shard.key}", key_of(shard)
+        url, key = self.url_of(shard), key_of(shard)
         with self._lock:
             if key in self._open:
                 self._ready[key] = url, index, view
@@ -356,7 +356,7 @@ class Cache:
                 break
         else:
             raise CorruptShard(
-                f"{self._tars.url}/{shard.key}: ends before byte {stop:,}, but the manifest says {shard.size:,} bytes; "
+                f"{self.url_of(shard)}: ends before byte {stop:,}, but the manifest says {shard.size:,} bytes; "
                 "`stoker verify --repair` of its version heals it, or says what does"
             )
         self._unverified.record(fetch, start, payload)

@@ -77,13 +77,14 @@ class EpochOrder:
         starts = self._starts[: self.window + 1]
         begins, counts = starts[:-1], np.diff(starts)
         stretches: list[Int64Array] = []
-        stop, taken = min(_FIRST_STRETCH, samples), np.zeros_like(counts)
-        while stop:
+        stop, taken = 0, np.zeros_like(counts)
+        while stop < samples:
+            stop = min(2 * stop or _FIRST_STRETCH, samples)
             until = counts * stop // samples  # rows of each shard
             rows = [np.arange(first, last) for first, last in zip(begins + taken, begins + until, strict=True)]
             stretch = np.concatenate(rows)
             stretches.append(stretch[permutation(len(stretch), self.seed, self.epoch, 1, len(stretches))])
-            taken, stop = until, min(2 * stop, samples) if stop < samples else 0
+            taken = until
         return np.concatenate(stretches)
 
     @cached_property
