@@ -98,7 +98,7 @@ def interrupted_at(cli: Cli, words: tuple[str, ...], after_s: float) -> bool:
     return False
 
 
-@pytest.mark.parametrize("count", [5, pytest.param(50, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("count", [2, pytest.param(50, marks=pytest.mark.nightly)])
 def test_an_ingest_ended_at_random_moments_leaves_the_bytes_of_a_calm_one(
     count: int, tmp_path: Path, prefect_url: str
 ) -> None:
@@ -114,7 +114,7 @@ def test_an_ingest_ended_at_random_moments_leaves_the_bytes_of_a_calm_one(
             recipe = cli.recipe(LINES, RECIPE)
         hit += interrupted_at(cli, ("ingest", recipe), after_s)
         assert leases(cli) == []
-        if number % 5 == 4:
+        if number % 5 == 4 or number == count - 1:
             done = cli("ingest", recipe)
             assert done.returncode == 0, done.stderr
             assert shas(cli) == shas(calm)
@@ -122,7 +122,7 @@ def test_an_ingest_ended_at_random_moments_leaves_the_bytes_of_a_calm_one(
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
-@pytest.mark.parametrize("count", [5, pytest.param(50, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("count", [2, pytest.param(50, marks=pytest.mark.nightly)])
 def test_a_training_ended_at_random_moments_has_the_weights_of_a_calm_one(
     count: int, tmp_path: Path, prefect_url: str
 ) -> None:
@@ -139,7 +139,7 @@ def test_a_training_ended_at_random_moments_has_the_weights_of_a_calm_one(
         before = steps(cli)
         hit += interrupted_at(cli, (*TRAIN, *TINY), after_s)
         assert steps(cli)[-1:] >= before[-1:]
-        if number % 5 == 4:
+        if number % 5 == 4 or number == count - 1:
             done = cli(*TRAIN, *TINY)
             assert done.returncode == 0, done.stderr
             assert done.stdout.startswith("lstm-")  # -0001 was ended before its first step, if this is another

@@ -155,9 +155,9 @@ def ended(folder: Path) -> tuple[CheckpointInfo, dict[str, torch.Tensor]]:
 @pytest.mark.parametrize(
     ("model", "options", "kills"),
     [
-        ("cnn", KILLED_CNN | {"epochs": 25}, 3),
+        ("cnn", KILLED_CNN | {"epochs": 25}, 2),
         pytest.param("cnn", KILLED_CNN, 20, marks=pytest.mark.nightly),
-        ("lstm", KILLED_LSTM, 2),
+        ("lstm", KILLED_LSTM, 1),
     ],
 )
 def test_a_training_killed_at_random_moments_ends_with_the_same_weights(
