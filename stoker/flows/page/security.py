@@ -160,15 +160,21 @@ def foreign(scope: Scope, hosts: Collection[str]) -> tuple[int, str] | None:
     found = [value for name, value in scope["headers"] if name == b"host"]
     if len(found) != 1 or host_name(found[0].decode("latin-1")) not in hosts:
         return 421, "This server answers only to the names it was started for (localhost).\n"
-    headers = {name: value for name, value in scope["headers"] if name == b"origin" or name.startswith(b"sec-fetch-")}
-    origin = headers.get(b"origin")
-    if origin is not None and origin.lower() not in (b"http://" + found[0].lower(), b"https://" + found[0].lower()):
+    own = (b"http://" + found[0].lower(), b"https://" + found[0].lower())
+    if any(value.lower() not in own for name, value in scope["headers"] if name == b"origin"):
         return 403, CROSS_ORIGIN
-    if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
-        shown = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
+    if is_cross_site(scope):
+        headers = [header for header in scope["headers"] if header[0] in (b"sec-fetch-mode", b"sec-fetch-dest")]
+        shown = sorted(headers) == [(b"sec-fetch-dest", b"document"), (b"sec-fetch-mode", b"navigate")]
         if not shown or scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             return 403, CROSS_ORIGIN
     return None
+
+
+def is_cross_site(scope: Scope) -> bool:
+    """Whether one of the request's Sec-Fetch-Site headers names another site or origin."""
+    sites = [value for name, value in scope["headers"] if name == b"sec-fetch-site"]
+    return any(value not in (b"none", b"same-origin") for value in sites)
 
 
 def host_name(host: str) -> str:

@@ -14,7 +14,7 @@ from importlib.resources import files
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stoker.flows.page.security import COMMON_HEADERS, CROSS_ORIGIN, LOOPBACK, OWNER, foreign
+from stoker.flows.page.security import COMMON_HEADERS, CROSS_ORIGIN, LOOPBACK, OWNER, foreign, is_cross_site
 
 MAX_BODY = 16 * 2**20  # bytes; Prefect takes parameters of 512 kB and logs of 1 MB
 MAX_FRAME = 4 * 2**20  # bytes of a websocket's message; Prefect takes events of 1.5 MB
@@ -86,14 +86,14 @@ class Door:
         rejection = foreign(scope, LOOPBACK)
         if rejection is not None:
             return rejection
-        path, headers = scope["path"], dict(scope["headers"])
+        path = scope["path"]
         if path != API and not path.startswith(API + "/"):
             if scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD"):
                 return 403, "Only the API takes requests that change something.\n"
             if path.startswith(_SHUT):
                 return 403, "Not served here; Prefect's documentation describes the API.\n"
             return None
-        if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+        if is_cross_site(scope):
             return 403, CROSS_ORIGIN  # a link to a page is fine, one to the API not
         if scope["type"] == "websocket":
             return None  # its first message must hold the token
@@ -102,8 +102,8 @@ class Door:
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(given) != 1 or not hmac.compare_digest(given[0], self._authorization):
             return 401, "Prefect answers its owner alone; `stoker open prefect` logs a browser in.\n"
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > MAX_BODY:
+        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+        if not all(length.isdigit() and len(length) < 20 and int(length) <= MAX_BODY for length in lengths):
             return 413, f"A body of more than {MAX_BODY} bytes.\n"
         return None
 

@@ -17,6 +17,7 @@ from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.links import host_of
+from stoker.pipelines.web.opt_out import directives
 from stoker.pipelines.web.ordered import map_in_order
 from stoker.pipelines.web.pages import html
 from stoker.pipelines.web.pages.html import HtmlPage
@@ -113,7 +114,7 @@ def crawl(web: Web, starts: Sequence[str], scope: CrawlScope) -> Iterator[CrawlR
             on_other_host = not scope.other_hosts and host_of(visit.final_url) not in hosts
             if on_other_host and visit.rejected is None:
                 visit = replace(visit, page=None, rejected=Rejected("redirects", f"to another host: {visit.final_url}"))
-            for result in _results(visit):
+            for result in _results(visit, opt_out=web.opt_out):
                 if result.url not in reported and (result.rejected is not None or scope.includes_image(result.url)):
                     reported.add(result.url)
                     yield result
@@ -131,9 +132,10 @@ def _visit(web: Web, url: str, scope: CrawlScope, cancel: Event) -> _Visit:
     if not isinstance(fetched, Fetched):
         return _Visit(url, url, rejected=fetched)
     if "html" in fetched.content_type or (not fetched.content_type and fetched.content.lstrip()[:1] == b"<"):
-        match = re.search(r"charset=[\"']?([\w.:-]{1,40})", fetched.headers.get("content-type", ""), re.IGNORECASE)
-        charset = match[1] if match else ""
-        page = html.parse_page(fetched.content, fetched.final_url, charset=charset, width=scope.width)
+        charsets = re.findall(r"charset=[\"']?([\w.:-]{1,40})", fetched.headers.get("content-type", ""), re.IGNORECASE)
+        page = html.parse_page(fetched.content, fetched.final_url, charset="".join(charsets[-1:]), width=scope.width)
+        if any("nofollow" in directives(line) for line in fetched.headers.lines("x-robots-tag")):
+            page = replace(page, nofollow=True)
         return _Visit(url, fetched.final_url, page)
     return _Visit(url, fetched.final_url, is_image=isinstance(extension_of(fetched.content), str))
 
@@ -150,14 +152,14 @@ def _check_start(visit: _Visit) -> None:
         raise SourceBroken(f"start page {visit.url}: not an HTML page; for a list of URLs use the option lists")
 
 
-def _results(visit: _Visit) -> Iterator[CrawlResult]:
+def _results(visit: _Visit, *, opt_out: bool) -> Iterator[CrawlResult]:
     if visit.rejected is not None:
         yield CrawlResult(visit.url, visit.url, rejected=visit.rejected)
     elif visit.is_image:
         yield CrawlResult(visit.url, visit.url)
     elif visit.page is not None:
         page = visit.page
-        rejected = Rejected("opted_out", f"the page says {page.opt_out}") if page.opt_out else None
+        rejected = Rejected("opted_out", f"the page says {page.opt_out}") if page.opt_out and opt_out else None
         for image in page.images:
             yield CrawlResult(
                 url=image.url,

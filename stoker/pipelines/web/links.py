@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import socket
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
 import idna
@@ -9,10 +10,12 @@ import idna
 MAX_URL = 4096  # characters; servers refuse longer ones, and no list holds them but by mistake
 PORTS = {"http": 80, "https": 443}
 _SPACE = "".join(map(chr, range(0x21)))  # C0 controls and space, stripped at both ends as browsers do
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # as the last label: the host is an IPv4 address, or none at all
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _NOT_ESCAPED = "%/:?#[]@!$&'()*+,;=~|"  # besides ASCII letters and digits
+_AUTHORITY = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*))(?::([0-9]{0,20}))?", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -34,23 +37,17 @@ def normalise(text: str, base: str = "") -> str:
     if len(text) > MAX_URL:
         raise ValueError(f"longer than {MAX_URL} characters")
     text = _replace_backslashes(text)
-    if base and not _SCHEME.match(text):
-        text = urljoin(base, text)
     try:
+        if base and not _SCHEME.match(text):
+            text = urljoin(base, text)
         parts = urlsplit(text)
-        port = parts.port
     except ValueError:
-        raise ValueError("bad host or port") from None  # Python's message shows the port, which may be a password
+        raise ValueError("bad host or port") from None  # Python's message shows the host, which may hold a password
     if parts.scheme not in PORTS:
         raise ValueError(f"scheme {parts.scheme[:20]!r}, expected http or https" if parts.scheme else "no scheme")
     if "@" in parts.netloc:
         raise ValueError("it holds a user name or password")
-    if parts.netloc.endswith(":"):
-        port = None
-    if port == 0:
-        raise ValueError("port 0")
-    host = _normalise_host(parts.hostname or "")
-    netloc = host if port in (None, PORTS[parts.scheme]) else f"{host}:{port}"
+    netloc = _normalise_authority(parts.netloc, PORTS[parts.scheme])
     path = _remove_dot_segments(_normalise_escapes(parts.path)) or "/"
     result = urlunsplit(SplitResult(parts.scheme, netloc, path, _normalise_escapes(parts.query), ""))
     if len(result) > MAX_URL:
@@ -119,11 +116,39 @@ def _replace_backslashes(text: str) -> str:
     return head.replace("\\", "/") + text[len(head) :]
 
 
+def _normalise_authority(text: str, default_port: int) -> str:
+    """Host and port (RFC 3986 section 3.2, without a user name); the port only if it is not the default.
+
+    Not by urlsplit: it takes what stands in brackets for a host name if that begins like an address of the future.
+    """
+    match = _AUTHORITY.fullmatch(text)
+    if match is None:
+        raise ValueError("bad host or port")
+    address, name, digits = match.groups()
+    port = int(digits) if digits else default_port
+    if not 0 < port < 1 << 16:
+        raise ValueError("a port that is not from 1 to 65535")
+    host = _normalise_host(name) if address is None else _normalise_address(address)
+    return host if port == default_port else f"{host}:{port}"
+
+
+def _normalise_address(text: str) -> str:
+    """An IPv6 address in brackets. A zone is refused: it names a network card of whoever wrote the URL."""
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        raise ValueError("brackets around what is no IPv6 address") from None
+    if address.scope_id is not None:
+        raise ValueError("host with a zone")
+    # An embedded IPv4 address is written in hexadecimal, as browsers do; Python from 3.13 on writes it with dots.
+    embedded = address.ipv4_mapped
+    compressed = (
+        address.compressed if embedded is None else f"::ffff:{int(embedded) >> 16:x}:{int(embedded) & 0xFFFF:x}"
+    )
+    return f"[{compressed}]"
+
+
 def _normalise_host(host: str) -> str:
-    if ":" in host:
-        if "%" in host:
-            raise ValueError("host with a zone")
-        return f"[{ipaddress.IPv6Address(host).compressed}]"
     host = host.removesuffix(".")
     if not host:
         raise ValueError("no host")
@@ -132,6 +157,11 @@ def _normalise_host(host: str) -> str:
     host = ascii_host(host)
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in host.split(".")):
         raise ValueError("not a host name")
+    if _NUMBER.fullmatch(host.rpartition(".")[2]):
+        try:
+            socket.inet_aton(host)  # also 127.1 and 0x7f000001, which connect, too
+        except OSError:
+            raise ValueError("not an IPv4 address") from None
     return host
 
 

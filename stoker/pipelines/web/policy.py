@@ -1,9 +1,9 @@
 """``WebPolicy``: rates, limits and permissions of requests; ``Fetched`` and ``Transient``: their results."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.web.headers import Headers
 
 
 class Transient(Rejected):
@@ -22,7 +22,7 @@ class Fetched:
     size: int  # bytes
     sha256: str  # of the content, hex
     content_type: str  # the media type, lower case, without parameters
-    headers: Mapping[str, str] = field(repr=False)  # names in lower case
+    headers: Headers = field(repr=False)
     fetched_at: str  # ISO 8601, UTC
 
 

@@ -122,6 +122,16 @@ def test_a_page_of_another_origin_is_refused_even_with_the_token_and_not_asked_f
         assert "access-control-allow-origin" not in response.headers
 
 
+@pytest.mark.parametrize("own", [("origin", "http://data.example.org"), ("sec-fetch-site", "same-origin")])
+@pytest.mark.parametrize("first", [True, False])
+def test_no_second_header_hides_a_foreign_one(site: httpx.Client, own: tuple[str, str], first: bool) -> None:
+    foreign = (own[0], {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}[own[0]])
+    pair = [own, foreign] if first else [foreign, own]
+    headers = [("host", "data.example.org"), ("authorization", f"Bearer {TOKEN}"), *pair]
+    assert site.get("/api/corpora", headers=headers).status_code == 403
+    assert site.get("/api/corpora", headers=[*headers[:2], own]).status_code == 200
+
+
 @pytest.mark.parametrize("origin", ["", "http://data.example.org:8443", "https://data.example.org:8443"])
 def test_a_name_of_the_settings_is_answered_over_http_and_behind_tls(site: httpx.Client, origin: str) -> None:
     headers = {"host": "data.example.org:8443", "authorization": f"Bearer {TOKEN}"} | (

@@ -11,6 +11,7 @@ import pytest
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.source import Context
 from stoker.pipelines.sources.image_urls import ImageUrls
+from stoker.pipelines.web.crawl import CrawlScope, crawl
 from tests.pipelines.sources.test_image_urls import WEB, png, read, reasons, refusal
 from tests.site import Reply, Site
 
@@ -121,3 +122,23 @@ def test_a_link_that_leads_to_another_host_is_not_followed(site: Site, context: 
         assert reasons(found) == ["redirects"]
         assert "to another host" in refusal(found[0])
         assert reasons(read(ImageUrls(start=site.url("/"), other_hosts=True), context)) == [""]
+
+
+def test_links_of_a_page_whose_header_says_nofollow_are_not_followed(site: Site, context: Context) -> None:
+    lines = "Content-Type: text/html\r\nX-Robots-Tag: googlebot: all\r\nX-Robots-Tag: nofollow\r\n"
+    page = "<a href=/2.html>x</a><img src=/img/1.png>"
+    site.pages["/"] = Reply(raw=f"HTTP/1.1 200 OK\r\n{lines}Content-Length: {len(page)}\r\n\r\n{page}".encode())
+    site.pages["/2.html"] = Reply(figure(2, "two").encode(), headers={"Content-Type": "text/html"})
+    site.pages |= {f"/img/{n}.png": png(n) for n in range(3)}
+    candidates = read(ImageUrls(start=site.url("/")), context)
+    assert [candidate.sample.record["url"] for candidate in candidates] == [site.url("/img/1.png")]
+
+
+def test_a_policy_without_opt_outs_takes_no_notice_of_a_page_either(site: Site) -> None:
+    page = "<meta name=robots content=noai><img src=/img/1.png>"
+    site.pages["/"] = Reply(page.encode(), headers={"Content-Type": "text/html"})
+    for opt_out, rejected in ((True, "opted_out"), (False, "")):
+        web = replace(WEB, opt_out=opt_out)
+        (result,) = crawl(web, [site.url("/")], CrawlScope(follow=0, max_pages=1))
+        assert (result.rejected.reason if result.rejected else "") == rejected
+        web.close()

@@ -48,6 +48,12 @@ def test_the_normal_form_of_a_normal_form_is_itself(start: str, rest: str) -> No
         ("  http://example.com/a\n.jpg ", "http://example.com/a.jpg"),
         ("http://example.com/a,b;c.jpg?x=1,2&y=%2F#frag", "http://example.com/a,b;c.jpg?x=1,2&y=%2F"),
         ("http://[2001:DB8::1]:80/", "http://[2001:db8::1]/"),
+        ("http://[::FFFF:1.2.3.4]:8080/", "http://[::ffff:102:304]:8080/"),
+        ("http://[::1]:/", "http://[::1]/"),
+        ("http://example.com:/", "http://example.com/"),
+        ("http://example.com:080/", "http://example.com/"),
+        ("http://example.com:65535/", "http://example.com:65535/"),
+        ("http://0x7f.1/", "http://0x7f.1/"),
     ],
 )
 def test_urls_that_mean_the_same_have_one_form(written: str, normal: str) -> None:
@@ -67,9 +73,25 @@ def test_a_redacted_url_never_holds_a_password(noise: str, scheme: str) -> None:
      "http://me:secret@example.org/", "http://me:secret@ex ample/", "http://example.org:99999/", "http://a\ud800b/",
      "http://me:secret", "http://" + "a" * 5000, "http://[::1", "http://exa%6dple.org/",
      "http://a\u200db.example/", "http://a\u200c.example/", "http://-\u00fc.example/", "http://\u0301a.example/",
-     "http://a\u2024\u00fc/", "http://\uff0f.example/"],
+     "http://a\u2024\u00fc/", "http://\uff0f.example/",
+     "http://[v1.example.com]/", "http://[v7.a:b]:80/", "http://[vF.127.0.0.1]/", "http://[example.com]/", "http://[]/",
+     "http://[127.0.0.1]/", "http://[::1].example.com/", "http://example.com[::1]/", "http://a]b/", "http://::1/",
+     "http://[[::1]]/", "http://[::1]]/", "http://[::1]x:80/", "http://[::g]/", "http://[1:2:3:4:5:6:7:8:9]/",
+     "http://[fe80::1%25eth0]/", "http://[fe80::1%eth0]/", "http://[fe80::1%25]/", "http://[::1%]/",
+     "http://a:0/", "http://a:65536/", "http://a:-1/", "http://a:+80/", "http://a:8_0/", "http://a:\u0663/",
+     "http://a:80:80/", "http://[::1]:99999/", "http://a:" + "9" * 300, "http://@a/", "http://:@a/", "http://a@b@c/",
+     "http://256.0.0.1/", "http://1.2.3.4.5/", "http://example.123/", "http://0x100000000/"],
 )  # fmt: skip
 def test_a_bad_url_is_refused_without_its_password(web: Web, url: str) -> None:
     outcome = web.get(url, max_size=100)
     assert reason(outcome) == "bad_url"
     assert "secret" not in str(outcome)
+
+
+@pytest.mark.parametrize(
+    "reference", ["//[v1.example.com]/", "//me:secret@[::1/", "//me:secret@a\u2100b/", "//a:99999/"]
+)
+def test_a_reference_to_a_bad_host_is_refused_without_its_password(reference: str) -> None:
+    with pytest.raises(ValueError, match=r"host|port|brackets|user") as failure:
+        normalise(reference, "http://base.example/")
+    assert "secret" not in str(failure.value)

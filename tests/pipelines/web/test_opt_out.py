@@ -33,4 +33,33 @@ def test_an_opt_out_in_a_header_is_obeyed(site: Site, web: Web, name: str, value
 
 def test_directives_for_other_robots_are_not_ours() -> None:
     assert directives("googlebot: noindex, nofollow, stoker: noai") == {"noai"}
-    assert find_opt_out({"x-robots-tag": "max-image-preview: none"}) == ""
+    assert find_opt_out(["max-image-preview: none"], []) == ""
+
+
+@pytest.mark.parametrize(
+    ("lines", "refused"),
+    [
+        (["X-Robots-Tag: googlebot: noindex", "X-Robots-Tag: noai"], True),
+        (["X-Robots-Tag: noai", "X-Robots-Tag: googlebot: all"], True),
+        (["X-Robots-Tag: googlebot: noindex", "X-Robots-Tag: stoker: noml", "X-Robots-Tag: all"], True),
+        (
+            ["X-Robots-Tag: otherbot: all", "x-robots-tag: unavailable_after: Friday, 25-Jun-10 15:00:00 UTC, noai"],
+            True,
+        ),
+        (["X-Robots-Tag: googlebot: noindex", "X-Robots-Tag: otherbot: noai"], False),
+        (["X-Robots-Tag: stoker: all", "X-Robots-Tag: otherbot: noindex, noai"], False),
+        (["TDM-Reservation: 1", "TDM-Reservation: 1"], True),
+        (["TDM-Reservation: 0", "TDM-Reservation: 1"], True),
+        (["TDM-Reservation: 1", "tdm-reservation: 0"], True),
+        (["TDM-Reservation: 1; x", "TDM-Reservation: "], True),
+        (["TDM-Reservation: 0", "TDM-Reservation: 0"], False),
+        (["TDM-Reservation: 10", "TDM-Reservation: 0"], False),
+    ],
+)
+def test_each_line_of_a_repeated_header_counts_for_itself(
+    site: Site, web: Web, lines: list[str], refused: bool
+) -> None:
+    head = "\r\n".join(["HTTP/1.1 200 OK", "Content-Length: 1", *lines])
+    site.pages["/a"] = Reply(raw=f"{head}\r\n\r\nx".encode())
+    outcome = get(web, site, "/a")
+    assert (reason(outcome) == "opted_out") if refused else isinstance(outcome, Fetched)

@@ -5,9 +5,11 @@ The outcome of a request is a value: ``Fetched``, ``Rejected`` (final), ``FetchF
 """
 
 import email.utils
+import re
 import ssl
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -27,7 +29,9 @@ from stoker.pipelines.web.policy import Fetched, WebPolicy
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 OVERLOAD_STATUSES = frozenset({429, 502, 503, 504})  # the server, not the page, is in trouble
 RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+", re.ASCII)
 MAX_DRAINED = 1 << 14  # bytes of an unwanted body that are read so that the connection can be kept
+MAX_DRAIN_S = 0.1  # for all of them: a new connection costs less than to wait for more
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,7 @@ class RequestSender:
             response = send_get(connection, url, headers)
             outcome = self._classify(request, url, host, response)
             if not isinstance(outcome, Fetched):
-                _drain(response)
+                _drain(response, connection)
             orderly = response.is_orderly()
             if response.has_surplus() or (kept and not stays_silent(connection)):
                 orderly = False
@@ -168,18 +172,17 @@ class RequestSender:
             return self._server_failure(url, host, response)
         host.record_answer()
         if status in REDIRECT_STATUSES:
-            # Headers are read as Latin-1; most servers mean UTF-8.
-            location = response.headers.get("location", "").encode("latin-1").decode("utf-8", "replace")
-            return Redirect(location) if location else Rejected("redirects", f"HTTP {status} without Location")
+            return _redirect(response)
         if status == 416 and request.sink.size:
             request.sink.restart()
             return FetchFailure("truncated", "HTTP 416", host_of(url), counts_as_outage=False)
         rejected = _rejected_status(status)
         if rejected is not None:
             return rejected
-        directive = opt_out.find_opt_out(response.headers) if self._web.opt_out and not request.is_robots_txt else ""
-        if directive:
-            return Rejected("opted_out", directive)
+        if self._web.opt_out and not request.is_robots_txt:
+            robots_tags, reservations = (response.headers.lines(name) for name in opt_out.HEADERS)
+            if directive := opt_out.find_opt_out(robots_tags, reservations):
+                return Rejected("opted_out", directive)
         _receive_body(request, response)
         sink = request.sink
         if not sink.size:
@@ -190,14 +193,14 @@ class RequestSender:
             content=sink.content(),
             size=sink.size,
             sha256=sink.sha256(),
-            content_type=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
+            content_type=_media_type(response.headers.lines("content-type")),
             headers=response.headers,
             fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
     def _server_failure(self, url: str, host: Host, response: Response) -> FetchFailure:
         """The failure for a retryable status; Retry-After and overload make all threads pause for this host."""
-        wait_s = _retry_after(response.headers.get("retry-after", ""))
+        wait_s = max(map(_retry_after, response.headers.lines("retry-after")), default=0.0)
         overloaded = response.status in OVERLOAD_STATUSES
         if overloaded and (wait_s or response.status == 429):
             # The whole host, not this URL alone: other threads must not go on sending requests to it.
@@ -221,6 +224,27 @@ def _receive_body(request: FetchRequest, response: Response) -> None:
             request.deadline.extend(len(piece) * sink.seconds_per_byte)
 
 
+def _redirect(response: Response) -> Redirect | Rejected:
+    locations = set(response.headers.lines("location")) - {""}
+    if len(locations) != 1:
+        which = "with several different ones of" if locations else "without"
+        return Rejected("redirects", f"HTTP {response.status} {which} Location")
+    # Headers are read as Latin-1; most servers mean UTF-8.
+    return Redirect(locations.pop().encode("latin-1").decode("utf-8", "replace"))
+
+
+def _media_type(lines: Sequence[str]) -> str:
+    """The last media type of a Content-Type, as browsers read it; "" if there is none.
+
+    Source: Fetch Standard, "Extracting header values", "extract a MIME type".
+
+    >>> _media_type(["Text/HTML; charset=utf-8"]), _media_type(["text/html", "image/png, */*"]), _media_type(["none"])
+    ('text/html', 'image/png', '')
+    """
+    types = [piece.partition(";")[0].strip().lower() for line in lines for piece in line.split(",")]
+    return next((kind for kind in reversed(types) if _MEDIA_TYPE.fullmatch(kind) and kind != "*/*"), "")
+
+
 def _rejected_status(status: int) -> Rejected | None:
     """The reject for a status that is final; None for one whose body is wanted."""
     if status in (404, 410):
@@ -234,8 +258,9 @@ def _rejected_status(status: int) -> Rejected | None:
     return None
 
 
-def _drain(response: Response) -> None:
-    """Read the rest of a short body, so that the connection can be kept."""
+def _drain(response: Response, connection: Connection) -> None:
+    """Read the rest of a short body that arrives at once, so that the connection can be kept."""
+    connection.deadline = Deadline(MAX_DRAIN_S, MAX_DRAIN_S)
     try:
         for _ in response.body(MAX_DRAINED):
             pass

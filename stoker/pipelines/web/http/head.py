@@ -1,9 +1,9 @@
 """The head of a response, parsed from its bytes: status, headers, and how long the body is (RFC 9112)."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stoker.pipelines.web.headers import Headers
 from stoker.pipelines.web.http.faults import ProtocolError
 
 MAX_FIELDS = 256  # header lines; real servers send fewer than 50
@@ -18,7 +18,7 @@ class Head:
     """Status and headers of a response, and the framing of its body."""
 
     status: int
-    headers: Mapping[str, str] = field(repr=False)  # names in lower case; values of a repeated name joined by commas
+    headers: Headers = field(repr=False)
     length: int | None  # bytes of the body as announced; None: until the last chunk or the end of the connection
     chunked: bool
     orderly: bool  # HTTP/1.1, the connection stays open, and nothing in the head is against the standard
@@ -71,24 +71,23 @@ def parse_head(head: bytes) -> Head:
     return Head(status, headers, 0 if bodiless else None, chunked, orderly and chunked)
 
 
-def _headers(lines: list[str]) -> tuple[dict[str, str], bool]:
+def _headers(lines: list[str]) -> tuple[Headers, bool]:
     """The headers by name in lower case, and whether each line is as the standard has it."""
-    headers: dict[str, str] = {}
+    headers: dict[str, list[str]] = {}
     well_formed = True
     name = ""
     for line in lines:
         if line[:1] in (" ", "\t"):  # it goes on from the line before, and is ignored with it
             well_formed = False
             if name:
-                headers[name] = f"{headers[name]} {line.strip(_SPACE)}".strip()
+                headers[name][-1] = f"{headers[name][-1]} {line.strip(_SPACE)}".strip()
             continue
         written, colon, value = line.partition(":")
         name = written.rstrip(_SPACE).lower() if colon else ""
         well_formed = well_formed and bool(name) and name.isascii() and len(name) == len(written)
         if name:
-            value = value.strip(_SPACE)
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers, well_formed
+            headers.setdefault(name, []).append(value.strip(_SPACE))
+    return Headers(headers), well_formed
 
 
 def _length(text: str) -> int:

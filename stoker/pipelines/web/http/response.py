@@ -5,7 +5,7 @@ and h11 refuses a response for one such line, and costs twice the processor time
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Protocol
 
 from stoker.pipelines.web.http.faults import BodyTooLarge, IncompleteResponse, ProtocolError
@@ -34,7 +34,7 @@ class Response:
 
     def __init__(self, connection: Readable, head: Head, start: bytes, *, interim: int = 0) -> None:
         self.status = head.status
-        self.headers: Mapping[str, str] = head.headers
+        self.headers = head.headers
         self._head = head
         self._connection = connection
         self._buffer = start  # bytes that were read and not yet used, from ``_at`` on

@@ -118,8 +118,9 @@ class FileSink:
     def begin(self, response: Response) -> None:
         """See Sink."""
         if response.status == 206:
-            start = response.headers.get("content-range", "").strip().lower().partition("-")[0]
-            if not self.size or start != f"bytes {self.size}" or _validator(response) not in ("", self._validator):
+            start = response.headers.single("content-range").strip().lower().partition("-")[0]
+            changed = len(set(response.headers.lines("etag"))) > 1 or _validator(response) not in ("", self._validator)
+            if not self.size or start != f"bytes {self.size}" or changed:
                 raise ProtocolError("another part of the body than was asked for")
             return
         self.restart()
@@ -158,7 +159,7 @@ class FileSink:
 
 def _validator(response: Response) -> str:
     """The value for If-Range that identifies these exact bytes: a strong ETag (weak ones may not), else the date."""
-    etag = response.headers.get("etag", "").strip()
+    etag = response.headers.single("etag").strip()
     if etag.startswith('"'):
         return etag
-    return response.headers.get("last-modified", "").strip()
+    return response.headers.single("last-modified").strip()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from stoker.pipelines.web.links import normalise
-from stoker.pipelines.web.opt_out import AGENT, OPT_OUT_DIRECTIVES, directives
+from stoker.pipelines.web.opt_out import AGENT, OPT_OUT_DIRECTIVES, directives, is_reserved
 from stoker.pipelines.web.pages import srcset
 from stoker.pipelines.web.pages.markup import EndTag, StartTag, tokenize
 from stoker.pipelines.web.pages.srcset import SrcsetEntry
@@ -184,7 +184,7 @@ class _PageParser:
         content = values.get("content", "").strip()
         if name.partition("/")[0].strip() in ("robots", AGENT):
             self._directives |= directives(content)
-        elif name == "tdm-reservation" and content == "1":
+        elif name == "tdm-reservation" and is_reserved(content):
             self._directives.add("tdm-reservation")
         elif name == "author" and not self._author:
             self._author.append(content)

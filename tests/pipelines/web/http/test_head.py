@@ -13,7 +13,13 @@ OK = b"HTTP/1.1 200 OK\r\n"
 def test_a_head_has_its_status_and_headers_by_name_in_lower_case() -> None:
     head = parse_head(OK + b"X-A: 1\r\nContent-Length: 7\r\nx-a:  2 \r\n\r\n")
     assert (head.status, head.length, head.chunked, head.orderly) == (200, 7, False, True)
-    assert head.headers == {"x-a": "1, 2", "content-length": "7"}
+    assert dict(head.headers) == {"x-a": "1, 2", "content-length": "7"}
+    assert head.headers.lines("x-a") == ("1", "2")
+
+
+def test_a_line_that_goes_on_belongs_to_its_own_line_alone() -> None:
+    head = parse_head(OK + b"X-A: 1\r\nX-A: 2\r\n\t3\r\nX-A: 4\r\n\r\n")
+    assert head.headers.lines("x-a") == ("1", "2 3", "4")
 
 
 @pytest.mark.parametrize(

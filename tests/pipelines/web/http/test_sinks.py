@@ -43,6 +43,20 @@ def test_a_range_that_was_not_asked_for_is_discarded(site: Site, web: Web, tmp_p
     assert (tmp_path / "a").read_bytes() == body
 
 
+def test_a_download_is_not_resumed_where_headers_contradict_each_other(site: Site, web: Web, tmp_path: Path) -> None:
+    body = b"0123456789" * 100
+    head = b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nETag: "v1"\r\n'
+    part = b'HTTP/1.1 206 Partial\r\nContent-Length: 500\r\nContent-Range: bytes 500-999/1000\r\nETag: "v1"\r\n'
+    site.pages["/a"] = [Reply(raw=head + b'ETag: "v2"\r\n\r\n' + body[:500]), Reply(body)]
+    first = Reply(raw=head + b"\r\n" + body[:500])
+    site.pages["/b"] = [first, Reply(raw=part + b'ETag: "v2"\r\n\r\n' + b"x" * 500), Reply(body)]
+    site.pages["/c"] = [first, Reply(raw=part + b'ETag: "v1"\r\n\r\n' + body[500:])]
+    for name in "abc":
+        assert isinstance(web.download(site.url(f"/{name}"), tmp_path / name, max_size=MEGABYTE), Fetched)
+        assert (tmp_path / name).read_bytes() == body
+    assert "range" not in site.asked("/a")[1].headers
+
+
 def test_a_download_that_fails_leaves_no_file(site: Site, web: Web, tmp_path: Path) -> None:
     site.pages["/a"] = Reply(b"x" * 1000, cut=500)
     site.pages["/b"] = Reply(b"x" * 2000)

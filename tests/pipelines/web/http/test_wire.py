@@ -1,13 +1,17 @@
 """Bodies, encodings, limits and deadlines, against a server that misbehaves."""
 
 import gzip
+import threading
 import time
 from dataclasses import replace
 
 import pytest
 
 from stoker.pipelines.web.client import Web
+from stoker.pipelines.web.http.kept import REST_S
 from stoker.pipelines.web.policy import Fetched, Transient
+from tests.conftest import HANGS_S
+from tests.pipelines.web.raw_site import RawSite, Send, response
 from tests.site import FAST, MEGABYTE, Reply, Site, get, reason
 
 
@@ -111,3 +115,45 @@ def test_a_header_behind_a_line_without_a_colon_counts(site: Site, web: Web) -> 
     site.pages["/b"] = Reply(raw=head + b"X-Robots-Tag: noai\r\n\r\nx")
     assert isinstance(get(web, site, "/a"), Fetched)
     assert reason(get(web, site, "/b")) == "opted_out"
+
+
+@pytest.mark.parametrize(
+    "framing", ["Content-Length: 5000", "Content-Length: 9000000000", "Transfer-Encoding: chunked", "X: y"]
+)
+@pytest.mark.parametrize("status", ["302 Found", "404 No", "500 Oops"])
+def test_a_body_that_nobody_wants_is_not_waited_for(status: str, framing: str) -> None:
+    """The server sends its head and then nothing, or a byte now and then."""
+
+    def answer(path: str, number: int, send: Send) -> object:
+        if path == "/target":
+            send(response(b"here"))
+            return True
+        send(f"HTTP/1.1 {status}\r\nLocation: /target\r\n{framing}\r\n\r\n".encode())
+        for _ in range(0 if path == "/silent" else 3000):
+            send(b"1\r\nx\r\n")
+            time.sleep(0.01)
+        over.wait(HANGS_S)
+        return True
+
+    over = threading.Event()
+    web = replace(FAST, timeout_s=30, deadline_s=90, attempts=1)
+    with RawSite(answer) as site:
+        for path in ("/silent", "/drip"):
+            began = time.monotonic()
+            outcome = web.get(site.url(path), max_size=100)
+            assert time.monotonic() - began < 15, "the whole body would take at least 30 s"
+            expected = {"302": "", "404": "gone", "500": "unreachable"}[status[:3]]
+            assert ("" if isinstance(outcome, Fetched) else reason(outcome)) == expected
+        over.set()
+    web.close()
+
+
+def test_a_short_unwanted_body_still_leaves_its_connection_open(site: Site) -> None:
+    web = replace(FAST, connections_per_host=1, robots=False)
+    site.pages["/a"] = Reply(b"x")
+    for _ in range(2):
+        get(web, site, "/gone")
+        time.sleep(2 * REST_S)  # what ``kept`` asks for before a connection carries another request
+    first, second = (request.connection for request in site.asked("/gone"))
+    assert first == second
+    web.close()
