@@ -26,7 +26,7 @@ from stoker.pipelines.tables.url_lists import (
     read_list,
 )
 from stoker.pipelines.web.crawl import CrawlScope, crawl
-from stoker.pipelines.web.links import host_of, normalise, redact
+from stoker.pipelines.web.links import host_of, normalise_listed, redact
 from stoker.pipelines.web.ordered import map_in_order
 from stoker.pipelines.web.policy import Fetched, Transient
 from stoker.storage.shards.sample import Sample
@@ -272,7 +272,7 @@ class ImageUrls(Source):
         urls = []
         for url in (self.start,) if isinstance(self.start, str) else self.start:
             try:
-                urls.append(normalise(url))
+                urls.append(normalise_listed(url))
             except ValueError as error:
                 where = f"start: {redact(url)!r}"
                 raise RecipeError(f"{where}: {error}; expected http(s) URLs such as https://example.org/") from None

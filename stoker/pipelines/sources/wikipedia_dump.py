@@ -17,7 +17,7 @@ from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
-from stoker.pipelines.web.links import normalise, redact
+from stoker.pipelines.web.links import normalise_listed, redact
 from stoker.pipelines.web.policy import Transient
 from stoker.pipelines.wikipedia.dump_files import DumpFile, open_dump, scan_dump
 from stoker.pipelines.wikipedia.dump_index import check_index
@@ -155,7 +155,7 @@ class WikipediaDump(Source):
         """See Source."""
         for url in self._urls():
             try:
-                normalise(url)
+                normalise_listed(url)
             except ValueError as error:
                 raise RecipeError(f"source 'wikipedia_dump': dump {redact(url)!r}: {error}; expected a URL") from None
         for path in islice(self._files(context).values(), _MAX_CHECKED_FILES):

@@ -4,12 +4,12 @@ import bz2
 import codecs
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import AnyStr, BinaryIO, Protocol
 
 import zstandard
 
@@ -66,7 +66,8 @@ def read_lines(file: BinaryIO, *, encoding: str) -> Iterator[Line]:
         return
     if start.startswith(codecs.BOM_UTF8):
         start, encoding = start[len(codecs.BOM_UTF8) :], "utf-8"
-    for number, (line, complete) in enumerate(_split(start, file), 1):
+    pieces = chain([start], iter(lambda: file.read(_READ_SIZE), b""))
+    for number, (line, complete) in enumerate(_cut_lines(pieces, b"\n", b"\r"), 1):
         if not complete:
             yield Line(number, "", f"longer than {MAX_LINE} bytes")
         elif b"\0" in line:
@@ -78,48 +79,54 @@ def read_lines(file: BinaryIO, *, encoding: str) -> Iterator[Line]:
                 yield Line(number, "", f"not {encoding.upper()}; if the list has another encoding, set encoding")
 
 
-def _split(start: bytes, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-    """Lines without their ends, and whether they are complete; one that is too long is not."""
-    pending, complete = b"", True
-    for piece in chain([start], iter(lambda: file.read(_READ_SIZE), b"")):
-        *lines, pending = (pending + piece).split(b"\n")
+def _cut_lines(pieces: Iterable[AnyStr], lf: AnyStr, cr: AnyStr) -> Iterator[tuple[AnyStr, bool]]:
+    """Lines without their ends, and whether they are complete; one that is too long is not.
+
+    LF ends a line, also behind one CR or several, as programs leave that write CR LF as text; so does each other CR. At
+    most a line of the greatest length is in memory, wherever pieces begin.
+    """
+    pending, complete = lf[:0], True
+    for piece in pieces:
+        *lines, pending = (pending + piece).split(lf)
         for line in lines:
-            line = line.rstrip(b"\r")
-            for part in line.split(b"\r"):
+            for part in line.rstrip(cr).split(cr):
                 yield part, complete and len(part) <= MAX_LINE
                 complete = True
-        if len(pending) > MAX_LINE:
-            pending, complete = b"", False
+        *lines, last = pending.rstrip(cr).split(cr)
+        ends = pending[len(pending.rstrip(cr)) :]  # they may stand before an LF that is still to come
+        if len(ends) > MAX_LINE:
+            lines, last, ends = [*lines, last, *[lf[:0]] * (len(ends) - 2)], lf[:0], cr
+        for line in lines:
+            yield line, complete and len(line) <= MAX_LINE
+            complete = True
+        if len(last) > MAX_LINE:
+            last, complete = lf[:0], False
+        pending = last + ends
     if pending or not complete:
-        for part in pending.rstrip(b"\r").split(b"\r"):
+        for part in pending.removesuffix(cr).split(cr):
             yield part, complete
             complete = True
 
 
-def _utf16_lines(start: bytes, file: BinaryIO) -> Iterator[Line]:
-    """The lines of a file in UTF-16; its byte order mark says which."""
+def _utf16_pieces(start: bytes, file: BinaryIO) -> Iterator[str]:
+    """The text of a file in UTF-16; its byte order mark says which. Raises EOFError for half a character at its end."""
     decoder = codecs.getincrementaldecoder("utf-16")(errors="surrogatepass")
-    pending, number, complete = "", 0, True
-    for piece in chain([start], iter(lambda: file.read(_READ_SIZE), b""), [None]):
-        try:
-            pending += decoder.decode(piece or b"", final=piece is None)
-        except UnicodeDecodeError:
-            raise EOFError("half a character of UTF-16 at its end") from None
-        *lines, pending = pending.replace("\r\n", "\n").split("\n")
-        if piece is None and pending:
-            lines.append(pending)
-        for text in lines:
-            number += 1
-            text = text.rstrip("\r")
-            if not complete or len(text) > MAX_LINE:
-                yield Line(number, "", f"longer than {MAX_LINE} characters")
-            elif "\0" in text or not is_unicode(text):
-                yield Line(number, "", "it holds a NUL or half a character of UTF-16")
-            else:
-                yield Line(number, text)
-            complete = True
-        if len(pending) > MAX_LINE:
-            pending, complete = "", False
+    try:
+        for piece in chain([start], iter(lambda: file.read(_READ_SIZE), b"")):
+            yield decoder.decode(piece)
+        yield decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise EOFError("half a character of UTF-16 at its end") from None
+
+
+def _utf16_lines(start: bytes, file: BinaryIO) -> Iterator[Line]:
+    for number, (text, complete) in enumerate(_cut_lines(_utf16_pieces(start, file), "\n", "\r"), 1):
+        if not complete:
+            yield Line(number, "", f"longer than {MAX_LINE} characters")
+        elif "\0" in text or not is_unicode(text):
+            yield Line(number, "", "it holds a NUL or half a character of UTF-16")
+        else:
+            yield Line(number, text)
 
 
 def is_unicode(text: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stoker.pipelines.tables.url_lists import ListRow
 from stoker.pipelines.web.crawl import CrawlResult
-from stoker.pipelines.web.links import normalise, redact
+from stoker.pipelines.web.links import normalise, normalise_listed, redact
 from stoker.pipelines.web.pages.licences import spdx_id
 
 KEY_LENGTH = 24  # hex digits of the URL's SHA-256: 96 bits
@@ -67,7 +67,7 @@ def entry_of_row(row: ListRow, list_name: str, url_column: str, carried: Mapping
     if not text.strip():
         return entry | {"refused": ["empty", f"{line}: no URL"]}
     try:
-        return entry | {"url": normalise(text)}
+        return entry | {"url": normalise_listed(text)}
     except ValueError as error:
         return entry | {"refused": ["bad_url", f"{line}: {error}"]}
 

@@ -11,7 +11,7 @@ from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.source import Context
 from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES, ListRow, read_list
-from stoker.pipelines.web.links import normalise, redact
+from stoker.pipelines.web.links import normalise_listed, redact
 
 MAX_TEXT = 300  # characters of a title, an author or another column of a list
 _KEY_DIGITS = 16  # hex digits of a key
@@ -51,7 +51,7 @@ def check_names(texts: tuple[str, ...], context: Context) -> None:
             _files(text, context)
             continue
         try:
-            normalise(text)
+            normalise_listed(text)
         except ValueError as error:
             raise RecipeError(f"videos: {redact(text)!r}: {error}; expected an http(s) URL or a path") from None
 
@@ -105,7 +105,7 @@ def _from_row(row: ListRow, name: str, column: str, context: Context) -> Partiti
 
 def _remote(text: str, record: Record) -> Partition:
     try:
-        url = normalise(text)
+        url = normalise_listed(text)
     except ValueError as error:
         return _refused(redact(text), record, str(error))
     return Partition(_name(url), {"identity": url, "url": url, "record": record}, fingerprint=url)

@@ -11,6 +11,7 @@ MAX_URL = 4096  # characters; servers refuse longer ones, and no list holds them
 PORTS = {"http": 80, "https": 443}
 _SPACE = "".join(map(chr, range(0x21)))  # C0 controls and space, stripped at both ends as browsers do
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # as the last label: the host is an IPv4 address, or none at all
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # with Unicode's own separators of lines and paragraphs
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -55,13 +56,37 @@ def normalise(text: str, base: str = "") -> str:
     return result
 
 
+def normalise_listed(text: str) -> str:
+    """``normalise`` for a URL of a list or an option, where a line break inside most likely stands between two URLs.
+
+    In pages, line breaks inside a URL are left out, as browsers do. Raises ValueError for any control character.
+
+    >>> normalise_listed(" http://example.com/a\\n")
+    'http://example.com/a'
+    >>> normalise_listed("http://example.com/a\\nhttp://example.com/b")
+    Traceback (most recent call last):
+    ValueError: a control character inside: U+000A
+    """
+    text = text.strip(_SPACE)
+    control = _CONTROL.search(text)
+    if control:
+        raise ValueError(f"a control character inside: U+{ord(control[0]):04X}")
+    return normalise(text)
+
+
 def redact(url: str) -> str:
     """The URL, or any text that was meant as one, without user name and password: fit for logs and records.
 
     >>> redact("https://me:secret@example.com/a@b")
     'https://…@example.com/a@b'
+    >>> redact("http://a.example/\\nhttp://me:secret@b.example/")
+    'http://a.example/�http://…@b.example/'
     """
-    cleaned = "".join(char if char.isprintable() else "�" for char in url[:MAX_URL])
+    return "�".join(map(_redact_one, _CONTROL.split(url[:MAX_URL])))
+
+
+def _redact_one(url: str) -> str:
+    cleaned = "".join(char if char.isprintable() else "�" for char in url)
     cleaned = re.sub(r"^([^/?#\\]*:)?([/\\]{0,3})[^/?#\\]*@", r"\1\2…@" if "//" in cleaned else "…@", cleaned)
     # A port that is not a number may be a password whose "@host" is missing.
     return re.sub(r"(//[^/?#:\[]*):(?![0-9]{0,5}(?:[/?#]|$))[^/?#]*", r"\1:…", cleaned, count=1)

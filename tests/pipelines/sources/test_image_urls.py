@@ -364,3 +364,19 @@ def test_options_that_only_choose_rows_do_not_fetch_the_others_again() -> None:
     assert extraction(partition_urls=7, unreachable="reject", columns=["a"]) == extraction()
     assert extraction(max_megabytes=1) != extraction()
     assert ImageUrls.planning < {field.name for field in fields(ImageUrls)}
+
+
+def test_two_urls_in_one_value_are_rejected_and_never_joined(context: Context) -> None:
+    both, one = "http://a.example/1\nhttp://a.example/2", "http://a.example/3"
+    write(context.root / "a.jsonl", json.dumps({"url": both}) + "\n" + json.dumps(f"{one}\n"))
+    write(context.root / "a.json", json.dumps([both, f" {one}\r\n"]))
+    pq.write_table(pa.table({"url": [both, one]}), context.root / "a.parquet")
+    for name in ("a.jsonl", "a.json", "a.parquet"):
+        entries = [entry for part in ImageUrls(lists=name).partitions(context) for entry in part.payload["urls"]]
+        kept = [entry["url"] for entry in entries if "refused" not in entry]
+        refused = [entry["refused"] for entry in entries if "refused" in entry]
+        assert kept == [one], name
+        assert {reason for reason, _ in refused} == {"bad_url"}, name
+        assert ["control character" in detail for _, detail in refused] == [True], name
+    with pytest.raises(RecipeError, match="control character"):
+        list(ImageUrls(start=both).partitions(context))

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stoker.pipelines.web.client import Web
-from stoker.pipelines.web.links import normalise, redact
+from stoker.pipelines.web.links import normalise, normalise_listed, redact
 from tests.site import reason
 
 URLISH = st.text(st.sampled_from('ab/.%:@?#[]\\ 2Eeé\tZ-_~,"<&=+'), max_size=30)
@@ -58,6 +58,14 @@ def test_the_normal_form_of_a_normal_form_is_itself(start: str, rest: str) -> No
 )
 def test_urls_that_mean_the_same_have_one_form(written: str, normal: str) -> None:
     assert normalise(written) == normal
+
+
+@pytest.mark.parametrize("control", ["\n", "\r\n", "\r", "\t", "\0", "\x7f", "\x85", "\u2028"])
+def test_a_url_of_a_list_holds_no_control_character(control: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        normalise_listed(f"http://a.example/1{control}http://a.example/2")
+    assert normalise_listed("\r\n http://a.example/1\t\n") == "http://a.example/1"
+    assert "s3cret" not in redact(f"http://a.example/{control}http://me:s3cret@b.example/")
 
 
 @given(
