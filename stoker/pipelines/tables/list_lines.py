@@ -85,22 +85,26 @@ def _cut_lines(pieces: Iterable[AnyStr], lf: AnyStr, cr: AnyStr) -> Iterator[tup
     LF ends a line, also behind one CR or several, as programs leave that write CR LF as text; so does each other CR. At
     most a line of the greatest length is in memory, wherever pieces begin.
     """
-    pending, complete = lf[:0], True
+    nothing: AnyStr = lf[:0]
+    pending, complete = nothing, True
     for piece in pieces:
-        *lines, pending = (pending + piece).split(lf)
+        lines = (pending + piece).split(lf)
+        pending = lines.pop()
         for line in lines:
             for part in line.rstrip(cr).split(cr):
                 yield part, complete and len(part) <= MAX_LINE
                 complete = True
-        *lines, last = pending.rstrip(cr).split(cr)
-        ends = pending[len(pending.rstrip(cr)) :]  # they may stand before an LF that is still to come
+        lines = pending.rstrip(cr).split(cr)
+        last = lines.pop()
+        ends: AnyStr = pending[len(pending.rstrip(cr)) :]  # they may stand before an LF that is still to come
         if len(ends) > MAX_LINE:
-            lines, last, ends = [*lines, last, *[lf[:0]] * (len(ends) - 2)], lf[:0], cr
+            lines += [last, *[nothing] * (len(ends) - 2)]
+            last, ends = nothing, cr
         for line in lines:
             yield line, complete and len(line) <= MAX_LINE
             complete = True
         if len(last) > MAX_LINE:
-            last, complete = lf[:0], False
+            last, complete = nothing, False
         pending = last + ends
     if pending or not complete:
         for part in pending.removesuffix(cr).split(cr):
