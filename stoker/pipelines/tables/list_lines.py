@@ -98,7 +98,8 @@ def _cut_lines(pieces: Iterable[AnyStr], lf: AnyStr, cr: AnyStr) -> Iterator[tup
         last = lines.pop()
         ends: AnyStr = pending[len(pending.rstrip(cr)) :]  # they may stand before an LF that is still to come
         if len(ends) > MAX_LINE:
-            lines += [last, *[nothing] * (len(ends) - 2)]
+            lines += [last]
+            lines += [nothing] * (len(ends) - 2)
             last, ends = nothing, cr
         for line in lines:
             yield line, complete and len(line) <= MAX_LINE
