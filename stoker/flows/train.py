@@ -75,6 +75,8 @@ def train(
         "metrics": result.metrics,
         "sample": result.sample,
         "folder": str(result.folder),
+        "left_out": list(result.left_out),
+        "held_out": result.held_out,
     }
 
 
@@ -100,6 +102,8 @@ class _TrainingProgress:
             self._reporter.start_phase(event.run, event.steps, event.step)
             if event.step:
                 self._reporter.message(f"{event.run}: goes on at step {event.step} of {event.steps}")
+            for note in event.notes:
+                self._reporter.message(f"{event.run}: {note}")
         elif event.kind == "step":
             waits = "" if math.isnan(event.stall) else f", waits {event.stall:.0%}"
             detail = f"epoch {event.epoch + 1}, loss {event.loss:.3f}, {event.rate:,.0f}/s{waits}"
@@ -130,9 +134,17 @@ def metrics_text(metrics: Mapping[str, Any]) -> str:  # Any: JSON values
     return f"{', '.join(texts)} on {metrics['split']}" if "split" in metrics else ", ".join(texts)
 
 
+def left_out_text(entry: Mapping[str, Any]) -> str:  # Any: JSON values
+    """How many samples a model could not use, and the keys of some."""
+    more = ", ..." * (entry["samples"] > len(entry["keys"]))
+    return f"{entry['samples']:,} ({', '.join(str(key)[:60] for key in entry['keys'])}{more})"
+
+
 def _markdown(result: "Result", options: Mapping[str, str]) -> str:
     rows = [(name, str(value)) for name, value in result.metrics.items()]
     rows += [(f"option {name}", value) for name, value in options.items()]
+    rows += [(f"left out of {entry['split']}: {entry['reason']}", left_out_text(entry)) for entry in result.left_out]
+    rows += [("held out of training", f"{result.held_out:,} samples")] * bool(result.held_out)
     lines = ["| what | value |", "| --- | --- |"]
     lines += [f"| {artifacts.escape(name)} | {artifacts.escape(value)} |" for name, value in rows]
     text = [f"# {result.run} on {result.reference}", f"{result.steps:,} steps", "\n".join(lines)]

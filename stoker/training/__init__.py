@@ -23,6 +23,7 @@ _PUBLIC = {
     "TrainOptions": "stoker.training.run.options",
     "TrainingError": "stoker.training.errors",
     "gradient_scale": "stoker.training.run.distributed",
+    "hold_out": "stoker.training.stream.subset",
     "padded": "stoker.training.run.distributed",
     "rank_and_world": "stoker.training.run.distributed",
     "train": "stoker.training.run.train",
@@ -42,6 +43,7 @@ __all__ = [
     "TrainOptions",
     "TrainingError",
     "gradient_scale",
+    "hold_out",
     "padded",
     "rank_and_world",
     "train",
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from stoker.training.stream.documents import Documents, DocumentStream
     from stoker.training.stream.mixing import MixedStream
     from stoker.training.stream.stream import ShardStream
+    from stoker.training.stream.subset import hold_out
     from stoker.training.stream.text import TextStream
     from stoker.training.stream.tokens import Tokens
 

@@ -280,6 +280,7 @@ def _add_train(add: _Add, store: Parser) -> None:
         text = f"{option.meaning.rstrip('.')} ({option.default})".replace("%", "%%")
         choices = option.choices or None
         train.add_argument(flag, dest=f"option_{option.name}", metavar="VALUE", help=text, choices=choices)
+    train.add_argument("--held-out", dest="option_held_out", help=argparse.SUPPRESS)  # old name of --eval-split
     train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
     train.more_help = _models_help
 

@@ -133,12 +133,14 @@ def train(arguments: Namespace) -> int:
     if arguments.json:
         print_json({"model": arguments.model, **result})
         return 0
-    from stoker.flows.train import metrics_text
+    from stoker.flows.train import left_out_text, metrics_text
 
     run = f"{result['run']}: {arguments.model} on {result['reference']}, {result['steps']:,} steps"
     print(f"{run}: {metrics_text(result['metrics'])}")
     if result["sample"]:
         print(paragraphs(result["sample"]))
+    for entry in result["left_out"]:
+        note(f"left out of {entry['split']}: {entry['reason']}: {left_out_text(entry)}")
     note(f"metrics: {result['folder']} (metrics.jsonl, TensorBoard)")
     return 0
 
@@ -155,6 +157,8 @@ def training_options(arguments: Namespace) -> dict[str, str]:
         if not equals or not name:
             raise UsageError(f"--set {text}: expected NAME=VALUE, for example --set width=32")
         options[name] = value
+    if "held_out" in options:
+        note("held_out is now called eval_split, the split to evaluate on; --hold-out 10% holds out a share")
     return options
 
 

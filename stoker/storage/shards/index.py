@@ -33,6 +33,7 @@ class ShardIndex:
     extensions: tuple[str, ...]
     offsets: Int64Array  # (extensions, rows)
     sizes: Int64Array  # (extensions, rows)
+    numbers: Int64Array | None = None  # of each row among all samples of the tar; None: this index has all of them
 
     @classmethod
     def decode(cls, payload: bytes | memoryview, where: str, *, size: int | None = None) -> "ShardIndex":
@@ -75,6 +76,25 @@ class ShardIndex:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def take(self, rows: Int64Array) -> "ShardIndex":
+        """The index of some rows alone; their numbers in the tar are kept. Raises CorruptShard if there are fewer."""
+        if len(rows) and int(rows.max()) >= len(self):
+            raise CorruptShard(f"an index of {len(self):,} samples, of which number {int(rows.max()):,} is wanted")
+        numbers = rows if self.numbers is None else self.numbers[rows]
+        return ShardIndex(
+            self.keys.take(pa.array(rows)),
+            self.starts[rows],
+            self.stops[rows],
+            self.extensions,
+            self.offsets[:, rows],
+            self.sizes[:, rows],
+            numbers,
+        )
+
+    def number(self, row: int) -> int:
+        """The number of a row among all samples of the tar."""
+        return row if self.numbers is None else int(self.numbers[row])
 
     def sample(self, row: int, region: memoryview, fields: Container[str] | None = None) -> Sample:
         """A row's sample, copied from its bytes [start, stop) of the tar; only these ``fields``, if given."""

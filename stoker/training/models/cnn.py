@@ -1,7 +1,8 @@
 """Convolutional networks that tell classes of images apart: LeNet-5 and a pre-activation residual net."""
 
 import io
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +12,6 @@ import torch.nn.functional as F  # noqa: N812  # torch's own habit
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
-from stoker.storage.shards import records
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader.loader import Stream
 from stoker.training.pictures.batch_memory import BatchMemory
@@ -22,8 +22,10 @@ from stoker.training.reading.samples import Samples
 from stoker.training.run.initialise import initialise
 from stoker.training.run.model import Corpus, Schema, StepOutput
 from stoker.training.run.networks import Normalised, lenet5, resnet
-from stoker.training.stream.stream import ShardStream
+from stoker.training.stream.stream import ShardStream, split_shards
+from stoker.training.stream.subset import Needs, Survey, describe_left_out, survey, usable
 
+_NEEDS = Needs(IMAGE_FIELDS, "image", label=True)
 _CLASS_FIELD = "cls"  # where WebDataset tars written by others may have the class
 _MEASURED_SAMPLES = 512  # for means and deviations
 _COLOUR_SAMPLES = 64  # that are looked at for colour
@@ -32,7 +34,7 @@ _MAX_CLASSES = 100_000
 
 @dataclass(frozen=True)
 class Cnn:
-    """A classifier of images by the ``label`` of their records.
+    """A classifier of images by the ``label`` of their records. Samples that lack it or an image are told and left out.
 
     ``lenet5``: LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998.
     ``resnet``: He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016: three stages of ``blocks`` blocks,
@@ -85,9 +87,14 @@ class Cnn:
             raise TrainingError(f"cnn: shift {self.shift}; expected 0 to {self.pixels // 2 - 1}")
 
     def prepare(self, corpus: Corpus, split: str) -> Schema:
-        """See Model: classes from the indexes of all splits; channels, means and deviations from the first images."""
-        classes = _classes_of(corpus)
-        stream = ShardStream(corpus.store, corpus.manifest, split, batch_size=_MEASURED_SAMPLES, cache=corpus.cache)
+        """See Model: classes from the indexes of all splits; channels, means and deviations from the first images.
+
+        Samples without an image or a label are left out.
+        """
+        found = survey(corpus.store, corpus.manifest, _NEEDS, cache=corpus.cache)
+        classes = _classes_of(corpus, split, found)
+        manifest = usable(corpus.store, corpus.manifest, split, _NEEDS, left_out=found.left_out, cache=corpus.cache)
+        stream = ShardStream(corpus.store, manifest, split, batch_size=_MEASURED_SAMPLES, cache=corpus.cache)
         samples: Samples = stream.batch(0, 0)
         stream.close()
         payloads = [payload for payload in samples.first(IMAGE_FIELDS)[:_COLOUR_SAMPLES] if payload is not None]
@@ -99,13 +106,15 @@ class Cnn:
             "grey": grey,
             "mean": images.mean(axis=(0, 1, 2)).round(6).tolist(),
             "deviation": deviation.round(6).tolist(),
+            **({"left_out": found.left_out} if found.left_out else {}),
         }
 
     def data(self, corpus: Corpus, split: str, schema: Schema, *, batch_size: int, seed: int, training: bool) -> Stream:
         """See Model. A batch: (B, H, W, C) uint8 images and (B,) int64 classes."""
+        left_out = schema.get("left_out", [])
         return ShardStream(
             corpus.store,
-            corpus.manifest,
+            usable(corpus.store, corpus.manifest, split, _NEEDS, left_out=left_out, cache=corpus.cache),
             split,
             batch_size=batch_size,
             seed=seed,
@@ -203,9 +212,10 @@ class _BatchMaker:
         classes = []
         for index, (record, cls) in enumerate(zip(samples.records(), samples.column(_CLASS_FIELD), strict=True)):
             label = record.get("label", None if cls is None else bytes(cls).decode("utf-8", "replace").strip())
-            if str(label) not in self._class_indices:
+            number = _class_of(label, self._class_indices)
+            if number is None:
                 raise CorruptSample(index, f"{samples.where(index)}: label {label!r} is none of the index's classes")
-            classes.append(self._class_indices[str(label)])
+            classes.append(number)
         return classes
 
     def __getstate__(self) -> dict[str, Any]:  # Any: attributes
@@ -215,23 +225,29 @@ class _BatchMaker:
         self.__dict__.update(state | {"_memory": BatchMemory()})
 
 
-def _classes_of(corpus: Corpus) -> list[str]:
+def _classes_of(corpus: Corpus, split: str, found: Survey) -> list[str]:
     """The distinct labels of all splits, sorted. Raises TrainingError if they make no classifier."""
-    classes: set[str] = set()
-    for shard in corpus.manifest.shards:
-        index = records.decode(corpus.store.read(shard.index), columns=["key", "label"])
-        labels = index["label"].to_pylist() if "label" in index.column_names else [None] * index.num_rows
-        if None in labels:
-            raise TrainingError(
-                f"{corpus.manifest.reference}: sample {index['key'][labels.index(None)].as_py()!r} has no label; a "
-                "classifier needs one in every record (see the label options of the recipe's source)"
-            )
-        classes.update(str(label) for label in labels)
+    reference, classes = corpus.manifest.reference, found.labels
+    split_shards(corpus.manifest, split)
+    if not found.usable[split]:
+        left_out = "; ".join(describe_left_out(found.left_out))
+        raise TrainingError(
+            f"{reference}: no sample of split {split!r} has both an image and a label, and a classifier needs them "
+            f"(see the label options of the recipe's source); {left_out}"
+        )
     if len(classes) < 2:
-        raise TrainingError(f"{corpus.manifest.reference}: {len(classes)} class; a classifier needs two or more")
+        raise TrainingError(f"{reference}: {len(classes)} class; a classifier needs two or more")
     if len(classes) > _MAX_CLASSES:
-        raise TrainingError(f"{corpus.manifest.reference}: {len(classes)} classes; is `label` a class?")
+        raise TrainingError(f"{reference}: {len(classes)} classes; is `label` a class?")
     return sorted(classes)
+
+
+def _class_of(label: object, indices: Mapping[str, int]) -> int | None:
+    """A label's class. A column of an index has one type: of numbers and texts it makes texts, of 1 and 1.5 floats."""
+    for text in (str(label), str(float(label)) if isinstance(label, int) else "", json.dumps(label, default=str)):
+        if text in indices:
+            return indices[text]
+    return None
 
 
 def _is_grey(payload: memoryview) -> bool:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -14,8 +14,12 @@ from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Stream
 from stoker.training.run.initialise import open_forget_gates
 from stoker.training.run.model import Corpus, Schema, StepOutput
+from stoker.training.stream.stream import split_shards
+from stoker.training.stream.subset import Needs, survey, usable
 from stoker.training.stream.text import BOUNDARY, VOCABULARY, TextStream, text_of
+from stoker.training.stream.tokens import BYTES
 
+_NEEDS = Needs((BYTES.field,), "text")
 State = tuple[Tensor, ...]  # h and c of each layer, (1, B, hidden)
 
 
@@ -58,16 +62,25 @@ class Lstm:
             raise TrainingError("lstm: expected dropout from 0 to below 1, and temperature above 0")
 
     def prepare(self, corpus: Corpus, split: str) -> Schema:
-        """See Model: the vocabulary is that of bytes, whatever the corpus."""
-        return {"vocabulary": VOCABULARY}
+        """See Model: the vocabulary is that of bytes, whatever the corpus. Samples without a text are left out."""
+        found = survey(corpus.store, corpus.manifest, _NEEDS, cache=corpus.cache)
+        split_shards(corpus.manifest, split)
+        if not found.usable[split]:
+            raise TrainingError(
+                f"{corpus.manifest.reference}: all samples of split {split!r} are without a field 'txt'; a language "
+                "model needs a corpus of texts"
+            )
+        return {"vocabulary": VOCABULARY, **({"left_out": found.left_out} if found.left_out else {})}
 
     def data(self, corpus: Corpus, split: str, schema: Schema, *, batch_size: int, seed: int, training: bool) -> Stream:
         """See Model. A batch: (B, T) int64 tokens, and as targets the same windows one token later."""
+        left_out = schema.get("left_out", [])
+        manifest = usable(corpus.store, corpus.manifest, split, _NEEDS, left_out=left_out, cache=corpus.cache)
         if not training:
-            batch_size = self._fitting_batch_size(corpus, split, batch_size)
+            batch_size = self._fitting_batch_size(replace(corpus, manifest=manifest), split, batch_size)
         return TextStream(
             corpus.store,
-            corpus.manifest,
+            manifest,
             split,
             batch_size=batch_size,
             window=self.window,

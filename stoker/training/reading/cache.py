@@ -12,7 +12,6 @@ compares these bytes when the shard is verified. Price: a corrupt shard may be r
 downloaded twice.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,10 +28,10 @@ from stoker.storage.shards.index import Int64Array, ShardIndex
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import Shard
-from stoker.storage.versions.verified import verified_bytes
 from stoker.training.reading.cache_files import CacheFiles, default_folder
 from stoker.training.reading.counters import Counters
 from stoker.training.reading.fetching import FetchKey, FetchState, FirstPieces, ShardFetch, key_of
+from stoker.training.reading.partial import PartialShard, index_bytes, rows_of
 from stoker.training.reading.samples import ShardSlice
 from stoker.training.reading.threads import ThreadPool, register_fork_reset
 from stoker.training.reading.transfer_rate import TransferRate
@@ -380,13 +379,10 @@ class Cache:
             self._index_bytes -= self._index_sizes.pop(oldest, 0)
 
     def _load_index(self, shard: Shard) -> ShardIndex:
-        url = f"{self._store.url}/{shard.index}"
-        payload = self._files.read_index(shard.index_sha256)
-        if payload is None or hashlib.sha256(payload).hexdigest() != shard.index_sha256:
-            payload = verified_bytes(self._store, shard.index, sha256=shard.index_sha256)
-            if self._store.path(shard.index) is None:
-                self._files.write_index(shard.index_sha256, payload)
-        index = ShardIndex.decode(payload, url, size=shard.size)
+        payload = index_bytes(self._store, shard, self._files)
+        index = ShardIndex.decode(payload, f"{self._store.url}/{shard.index}", size=shard.size)
+        if isinstance(shard, PartialShard):
+            index = index.take(rows_of(shard))
         with self._lock:
             if key_of(shard) in self._indexes:
                 self._index_bytes += index.nbytes - self._index_sizes.get(key_of(shard), 0)

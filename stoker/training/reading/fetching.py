@@ -27,6 +27,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import TrainingError
 from stoker.training.reading.cache_files import CacheFiles, CacheFull, Identity, identity
+from stoker.training.reading.partial import PartialShard
 
 _log = logging.getLogger(__name__)
 
@@ -381,5 +382,10 @@ class ShardFetch:
 
 
 def key_of(shard: Shard) -> FetchKey:
-    """Identifies a fetch: its two checksums, because two tars of the same bytes may name their samples differently."""
+    """Identifies a fetch: its two checksums, because two tars of the same bytes may name their samples differently.
+
+    Of a PartialShard with the digest of what it holds.
+    """
+    if isinstance(shard, PartialShard):
+        return shard.sha256, f"{shard.index_sha256} {shard.selection}"
     return shard.sha256, shard.index_sha256

@@ -6,9 +6,9 @@ seconds, and every epoch ends with an evaluation on the held-out split; the best
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from stoker.storage.versions import layout
-from stoker.storage.versions.manifest import Manifest
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Loader, Stream
 from stoker.training.loader.monitor import StreamMonitor
@@ -27,6 +26,8 @@ from stoker.training.run.metrics import MetricsLog
 from stoker.training.run.model import Corpus, Model, Schema, StepOutput
 from stoker.training.run.optimisers import build_optimiser, learning_rate_at
 from stoker.training.run.options import TrainOptions
+from stoker.training.stream.stream import split_shards
+from stoker.training.stream.subset import HELD_OUT, describe_left_out, hold_out
 
 _PROGRESS_INTERVAL_S = 0.5  # seconds between two "step" events
 _EPOCH_ENDED = object()
@@ -45,11 +46,15 @@ class Event:
     rate: float = math.nan  # samples or tokens a second
     stall: float = math.nan  # share of the time since the last step event that was spent waiting for data
     metrics: dict[str, Any] = field(default_factory=dict)  # Any: JSON values; of the last evaluation
+    notes: tuple[str, ...] = ()  # of "start": what is not trained on, in words
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run ended. ``stopped``: before its last step, to be resumed; ``resumed_at``: the step that it began at."""
+    """How a run ended. ``stopped``: before its last step, to be resumed; ``resumed_at``: the step that it began at.
+
+    ``left_out``: the samples that the model could not use, for each split and reason ``samples`` and some ``keys``.
+    """
 
     run: str
     reference: str
@@ -60,6 +65,8 @@ class Result:
     folder: Path  # of metrics.jsonl and TensorBoard's events
     resumed_at: int
     stopped: bool
+    left_out: Sequence[Mapping[str, Any]] = ()  # Any: JSON values
+    held_out: int = 0  # samples of the training split, by the option hold_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +84,28 @@ class RunConfig:
     interrupts: Callable[[], AbstractContextManager[None]]  # see ``train.train``
 
 
-def held_out_split(manifest: Manifest, options: TrainOptions) -> str:
-    """The split to evaluate on. Raises TrainingError if only the training split has samples."""
+def divided(corpus: Corpus, options: TrainOptions) -> tuple[Corpus, str]:
+    """The corpus as it is trained on, a share of it held out if asked for, and the split to evaluate on.
+
+    Raises TrainingError if only the training split has samples, and none of them is to be held out.
+    """
+    manifest = corpus.manifest
+    if options.hold_out:
+        manifest = hold_out(corpus.store, manifest, options.hold_out, split=options.split, cache=corpus.cache)
+        return replace(corpus, manifest=manifest), HELD_OUT
     splits = [name for name, totals in manifest.splits.items() if totals.samples]
-    chosen = options.held_out or ("validation" if "validation" in splits else "")
+    chosen = options.eval_split or ("validation" if "validation" in splits else "")
     chosen = chosen or next((name for name in splits if name != options.split), "")
     if chosen not in splits or chosen == options.split:
+        split_shards(manifest, options.split)
+        missing = f"no split {chosen!r} to evaluate on" if chosen else f"no split to evaluate on beside {options.split}"
+        if chosen == options.split:
+            missing = f"split {chosen!r} cannot be trained on and evaluated on"
         raise TrainingError(
-            f"{manifest.reference}: no held-out split {chosen!r} with samples; it has: {', '.join(splits)}. Set "
-            "`held_out`, or give the recipe a validation split"
+            f"{manifest.reference}: {missing}; it has: {', '.join(splits)}. Hold a share of the training split out "
+            "(`hold_out`: --hold-out 10%), name a split (`eval_split`), or give the recipe a validation split"
         )
-    return chosen
+    return corpus, chosen
 
 
 def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
@@ -98,7 +116,10 @@ def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
     with config.interrupts():
         trainer = _build(config, checkpoint)
     resumed_at = trainer.step
-    trainer.report("start")
+    trainer.report("start", notes=trainer.notes())
+    if trainer.left_out and not resumed_at:
+        samples = sum(entry["samples"] for entry in trainer.left_out)
+        trainer.log.write("left_out", 0, {"samples": samples, "reasons": list(trainer.left_out)})
     try:
         stopped = trainer.train()
         text = "" if stopped else trainer.generate()
@@ -117,6 +138,8 @@ def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
         folder=config.folder,
         resumed_at=resumed_at,
         stopped=stopped,
+        left_out=trainer.left_out,
+        held_out=trainer.held_out,
     )
 
 
@@ -124,7 +147,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     """All parts of a run, at its start or at a checkpoint."""
     corpus, model, options = config.corpus, config.model, config.options
     saved = checkpoint.state if checkpoint else None
-    held_out = held_out_split(corpus.manifest, options)
+    corpus, eval_split = divided(corpus, options)
     device = device_of(options.device)
     torch.manual_seed(options.seed)
     schema = saved["facts"] if saved else model.prepare(corpus, options.split)
@@ -132,7 +155,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     optimiser = build_optimiser(module, options)
     batches = {"batch_size": options.batch_size, "seed": options.seed}
     train_stream = model.data(corpus, options.split, schema, **batches, training=True)
-    eval_stream = model.data(corpus, held_out, schema, **batches, training=False)
+    eval_stream = model.data(corpus, eval_split, schema, **batches, training=False)
     epoch_steps = len(train_stream)
     if epoch_steps < 1:
         raise TrainingError(f"{corpus.manifest.reference}: an epoch has no batch of {options.batch_size}")
@@ -145,7 +168,8 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     step = saved["step"] if saved else 0
     return _Trainer(
         config=config,
-        held_out=held_out,
+        eval_split=eval_split,
+        held_out=corpus.manifest.splits[HELD_OUT].samples if options.hold_out else 0,
         device=device,
         schema=schema,
         module=module,
@@ -174,7 +198,8 @@ class _Trainer:
     """The parts of a run and its position in it."""
 
     config: RunConfig
-    held_out: str  # split to evaluate on
+    eval_split: str
+    held_out: int  # samples of the training split, by the option hold_out
     device: torch.device
     schema: Schema
     module: nn.Module
@@ -291,7 +316,7 @@ class _Trainer:
                 metrics = self.config.model.evaluate(self.module, Loader(self.eval_stream), self.schema, self.device)
         finally:
             torch.set_rng_state(random_state)
-        self.metrics = {**metrics, "split": self.held_out, "epochs": self.train_stream.epoch, "step": self.step}
+        self.metrics = {**metrics, "split": self.eval_split, "epochs": self.train_stream.epoch, "step": self.step}
         self.report("evaluate")
         self.log.write("evaluate", self.step, self.metrics)
         self.position = self.train_stream.state_dict()  # a run that stops before is evaluated when it goes on
@@ -349,10 +374,35 @@ class _Trainer:
         self.log.write("train", self.step, {"loss": loss, "rate": rate, "learning_rate": self._learning_rate()})
         self.log.write("stream", self.step, stream_rates)
 
-    def report(self, kind: str, *, loss: float = math.nan, rate: float = math.nan, stall: float = math.nan) -> None:
+    @property
+    def left_out(self) -> Sequence[Mapping[str, Any]]:  # Any: JSON values
+        """See Result."""
+        left_out: Sequence[Mapping[str, Any]] = self.schema.get("left_out", ())
+        return left_out
+
+    def notes(self) -> tuple[str, ...]:
+        """What is not trained on, in words."""
+        notes = describe_left_out(self.left_out)
+        if self.held_out:
+            split = self.config.options.split
+            totals = self.config.corpus.manifest.splits[split].samples
+            share = f"{self.held_out:,} of {totals:,} samples of {split} ({self.held_out / totals:.1%})"
+            notes.append(f"held out: {share}")
+        return tuple(notes)
+
+    def report(
+        self,
+        kind: str,
+        *,
+        loss: float = math.nan,
+        rate: float = math.nan,
+        stall: float = math.nan,
+        notes: tuple[str, ...] = (),
+    ) -> None:
         """Tell whoever shows progress."""
         epoch, metrics = self.train_stream.epoch, dict(self.metrics)
-        self.config.progress(Event(kind, self.config.name, self.step, self.steps, epoch, loss, rate, stall, metrics))
+        event = Event(kind, self.config.name, self.step, self.steps, epoch, loss, rate, stall, metrics, notes)
+        self.config.progress(event)
 
     def close(self) -> None:
         """Write out the metrics and end what reads ahead."""

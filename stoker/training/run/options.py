@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
@@ -27,7 +28,9 @@ class TrainOptions:
         warmup: share of all steps in which the learning rate rises from 0.
         clip: greatest norm of the gradient; 0: no limit.
         split: split to train on.
-        held_out: split to evaluate on; "": validation, or else any other split.
+        eval_split: split to evaluate on; "": validation, or else any other split. Its old name is held_out.
+        hold_out: share of the training split that is not trained on but evaluated on, such as 10%, for a version of one
+            split; samples are chosen by their records alone, so that they stay the same; groups stay together.
         seed: of the order, the weights and the augmentation.
         device: cpu, cuda, mps, xla, or auto for the best that is there.
         threads: of torch on the CPU; 0: torch's own choice. A run resumes bit for bit only with the same number.
@@ -47,7 +50,8 @@ class TrainOptions:
     warmup: float = 0.05
     clip: float = 1.0
     split: str = "train"
-    held_out: str = ""
+    eval_split: str = ""
+    hold_out: str = ""
     seed: int = 0
     device: str = "auto"
     threads: int = 0
@@ -65,6 +69,15 @@ class TrainOptions:
                 raise TrainingError(f"option {name} = {getattr(self, name)!r}; expected {bound:g} or more")
         if self.learning_rate == 0 or self.warmup > 1:
             raise TrainingError("option learning_rate must be above 0, and warmup a share of at most 1")
+        if self.hold_out:
+            from stoker.training.stream.subset import share_of
+
+            share_of(self.hold_out)
+            if self.eval_split:
+                raise TrainingError(
+                    f"options hold_out = {self.hold_out} and eval_split = {self.eval_split}: both say what to evaluate "
+                    "on; set one of them"
+                )
 
 
 def parse_options(
@@ -79,7 +92,7 @@ def parse_options(
     model = models.find(model_name)
     model_options, train_options = _options_of(model), _options_of(TrainOptions)
     chosen: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
-    for name, value in values.items():
+    for name, value in _renamed(values, model_options).items():
         if name in model_options:
             chosen["model"][name] = _convert(model_name, name, model_options[name], value)
         elif name in train_options:
@@ -94,13 +107,41 @@ def parse_options(
     return model(**chosen["model"]), TrainOptions(**defaults | chosen["train"])
 
 
+_OLD_NAMES = {"held_out": "eval_split"}
+
+
+def _renamed(values: Mapping[str, Any], model_options: Mapping[str, Any]) -> dict[str, Any]:  # Any: as parse_options
+    """The values by the present names of the options."""
+    renamed = {}
+    for name, value in values.items():
+        new = name if name in model_options else _OLD_NAMES.get(name, name)
+        if new != name:
+            if new in values:
+                raise TrainingError(f"option {name} is the old name of {new}; give {new} alone")
+            text = f"option {name} is now called {new}; the old name will be removed"
+            warnings.warn(text, DeprecationWarning, stacklevel=3)
+        renamed[new] = value
+    return renamed
+
+
 def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str, Any]:  # Any: a Model; JSON values
     """What two runs must share to give the same weights: not where they compute, nor how often they save."""
     ignored = ("device", "threads", "workers", "checkpoint_s", "keep")
     training = {name: value for name, value in dataclasses.asdict(options).items() if name not in ignored}
     from stoker.training.run.model import plugin_identity
+    from stoker.training.stream.subset import share_of
 
-    identity = {"model": model_name, "options": dataclasses.asdict(model), "training": training}
+    # As runs before these options were called so, or were there: they go on.
+    training["held_out"] = training.pop("eval_split")
+    if options.hold_out:
+        training["hold_out"] = share_of(options.hold_out)
+    else:
+        del training["hold_out"]
+    own = dataclasses.asdict(model)
+    for name in getattr(model, "added", ()):  # options that earlier releases did not have
+        if own[name] == type(model).__dataclass_fields__[name].default:
+            del own[name]
+    identity = {"model": model_name, "options": own, "training": training}
     return identity | plugin_identity(model)
 
 

@@ -21,9 +21,10 @@ from stoker.storage.versions.manifest import Manifest
 from stoker.training.errors import TrainingError
 from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.checkpoint import Checkpoint
-from stoker.training.run.loop import Event, Result, RunConfig, run
+from stoker.training.run.loop import Event, Result, RunConfig, divided, run
 from stoker.training.run.model import Corpus
 from stoker.training.run.options import TrainOptions, parse_options, run_identity, without_length
+from stoker.training.stream.subset import HELD_OUT
 
 __all__ = ["Event", "Result", "train"]
 
@@ -105,7 +106,7 @@ def train(
         progress(Event("new", name, 0, 0, 0))
     run_folder = (folder or _default_folder()) / version.corpus / name
     if checkpoint and checkpoint.info.done and checkpoint.info.identity == json.loads(json.dumps(identity)):
-        return _finished(checkpoint, version, run_folder)
+        return _finished(checkpoint, corpus, run_folder, train_options)
     config = RunConfig(
         name=name,
         corpus=corpus,
@@ -131,9 +132,9 @@ def _default_folder() -> Path:
     return folder
 
 
-def _finished(checkpoint: Checkpoint, version: Manifest, folder: Path) -> Result:
+def _finished(checkpoint: Checkpoint, corpus: Corpus, folder: Path, options: TrainOptions) -> Result:
     """The result of a run whose last checkpoint is this one."""
-    info = checkpoint.info
+    info, version = checkpoint.info, corpus.manifest
     return Result(
         run=info.run,
         reference=version.reference,
@@ -144,6 +145,8 @@ def _finished(checkpoint: Checkpoint, version: Manifest, folder: Path) -> Result
         folder=folder,
         resumed_at=info.step,
         stopped=False,
+        left_out=checkpoint.state["facts"].get("left_out", ()),
+        held_out=divided(corpus, options)[0].manifest.splits[HELD_OUT].samples if options.hold_out else 0,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from stoker.training.errors import TrainingError
+from stoker.training.run.options import parse_options, run_identity
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, run
 
@@ -19,7 +20,10 @@ from tests.training.run.small_runs import CNN, run
         ("cnn", {"net": "vgg"}, "net = 'vgg'; expected one of: lenet5, resnet"),
         ("cnn", {"device": "gpu7"}, "device 'gpu7': .* there are: "),
         ("cnn", {"split": "test"}, "no samples in split 'test'"),
-        ("cnn", {"held_out": "train"}, "no held-out split 'train'"),
+        ("cnn", {"eval_split": "train"}, "split 'train' cannot be trained on and evaluated on; .*--hold-out 10%"),
+        ("cnn", {"eval_split": "10%"}, "no split '10%' to evaluate on; it has: train, validation. .*--hold-out 10%"),
+        ("cnn", {"hold_out": "10"}, r"hold_out '10': expected a share above 0 and below 1, such as 10% or 0.1"),
+        ("cnn", {"hold_out": "10%", "eval_split": "validation"}, "both say what to evaluate on; set one of them"),
         ("lstm", {}, "without a field 'txt'"),
     ],
 )
@@ -31,5 +35,23 @@ def test_a_wrong_option_is_refused_with_what_to_do(
 
 
 def test_a_classifier_refuses_a_corpus_without_labels(handbook: Small) -> None:
-    with pytest.raises(TrainingError, match="has no label; a classifier needs one"):
+    with pytest.raises(TrainingError, match="both an image and a label, and a classifier needs them"):
         run(handbook, "cnn", CNN)
+
+
+def test_the_old_name_of_the_split_to_evaluate_on_still_works(digits: Small) -> None:
+    with pytest.warns(DeprecationWarning, match="held_out is now called eval_split"):
+        result = run(digits, "cnn", {**CNN, "max_steps": 1, "held_out": "validation"})
+    assert result.metrics["split"] == "validation"
+    with pytest.raises(TrainingError, match="held_out is the old name of eval_split; give eval_split alone"):
+        run(digits, "cnn", {**CNN, "held_out": "validation", "eval_split": "validation"})
+
+
+def test_new_options_that_are_not_used_leave_the_identity_of_a_run_as_it_was() -> None:
+    """Or no run of an earlier release could be resumed."""
+    model, options = parse_options("cnn", {})
+    training = run_identity("cnn", model, options)["training"]
+    assert training["held_out"] == ""
+    assert not {"hold_out", "eval_split"} & training.keys()
+    shares = [run_identity("cnn", *parse_options("cnn", {"hold_out": share})) for share in ("10%", "0.1", 0.1, "20 %")]
+    assert shares[0] == shares[1] == shares[2] != shares[3]
