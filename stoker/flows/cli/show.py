@@ -108,6 +108,7 @@ def print_version(manifest: Manifest, console: Console) -> None:
         if column.distinct > 1 or column.missing:
             _categories(column, [split.name for split in report.splits], sheet)
     _numbers(report, sheet)
+    _nested(report, sheet)
     _licences(report, sheet)
     sheet.heading("What next")
     sheet.facts(((step.command, step.does) for step in report.next), style="cyan")
@@ -250,6 +251,12 @@ def _numbers(report: Report, sheet: Sheet) -> None:
         histogram = sheet.histogram(each.count for each in column.bins) if column.bins else "the same in all"
         rows.append((column.title, *texts, histogram))
     sheet.table(("", "least>", "median>", "most>", ""), rows)
+
+
+def _nested(report: Report, sheet: Sheet) -> None:
+    if report.nested:
+        columns = (f"{name} ({number_text(count)} samples)" for name, count in report.nested.items())
+        sheet.note(f"lists and objects, which are JSON text in the records: {listed(columns, most=_MAX_VALUES)}")
 
 
 def _licences(report: Report, sheet: Sheet) -> None:

@@ -73,10 +73,18 @@ class CategoryColumn:
     most_frequent: bool = True  # false: of a version that an older Stoker published, which kept a sample of many values
 
 
-def read_columns(
-    statistics: Mapping[str, Any],
-) -> tuple[tuple[NumberColumn, ...], tuple[CategoryColumn, ...], Mapping[str, int]]:
-    """The columns of numbers, the categorical columns, and how many distinct values each column of text has.
+@dataclass(frozen=True, slots=True)
+class ReadColumns:
+    """The columns of a version, by kind."""
+
+    numbers: tuple[NumberColumn, ...]
+    categories: tuple[CategoryColumn, ...]
+    distinct: Mapping[str, int]  # distinct values of each column of text
+    nested: Mapping[str, int]  # samples with a list or an object, as JSON, of each column that has them
+
+
+def read_columns(statistics: Mapping[str, Any]) -> ReadColumns:
+    """The columns of numbers, the categorical columns, and what the columns of text hold.
 
     Args:
         statistics: those of a manifest, the JSON of a Summary by split.
@@ -88,11 +96,13 @@ def read_columns(
     for summary in splits.values():
         whole = whole.merge(summary)
     names = sorted(whole.columns, key=_rank)
-    numbers, values, distinct = [], [], {}
+    numbers, values, distinct, nested = [], [], {}, {}
     for name in names:
         column = whole.columns[name]
         if column.distinct is not None:
             distinct[name] = column.distinct.estimate
+        if column.nested:
+            nested[name] = column.nested
         if name in _NOT_LISTED or name.endswith("_id") or not column.count:
             continue
         if column.kind == "number":
@@ -100,7 +110,7 @@ def read_columns(
             numbers += [number_column] if number_column else []
         elif column.categories is not None and (name in _FIRST or column.is_categorical):
             values.append(_values(name, column, splits))
-    return tuple(numbers), tuple(values), distinct
+    return ReadColumns(tuple(numbers), tuple(values), distinct, nested)
 
 
 def _rank(name: str) -> tuple[int, str]:

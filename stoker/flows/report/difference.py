@@ -186,7 +186,9 @@ def _refused(a: Manifest, b: Manifest) -> tuple[MetricChange, ...]:
 
 def _statistics(a: Manifest, b: Manifest) -> tuple[MetricChange, ...]:
     """What differs: means and medians of numbers, counts of categories and licences."""
-    (numbers_a, categories_a, _), (numbers_b, categories_b, _) = read_columns(a.statistics), read_columns(b.statistics)
+    columns_a, columns_b = read_columns(a.statistics), read_columns(b.statistics)
+    numbers_a, numbers_b = columns_a.numbers, columns_b.numbers
+    categories_a, categories_b = columns_a.categories, columns_b.categories
     changes = [*_number_changes(numbers_a, numbers_b)]
     varied = {column.column for column in (*categories_a, *categories_b) if column.distinct > 1}
     counts_a, counts_b = (

@@ -106,6 +106,7 @@ class Report:
     tars: str | None = None  # URL of the store of its tars; None: the corpus's own
     omitted: Mapping[str, int] = field(default_factory=dict)  # read and in no sample: at least so often, by name
     missed: tuple[str, ...] = ()  # sentences about splits that are empty or far from the size that was asked for
+    nested: Mapping[str, int] = field(default_factory=dict)  # samples with a list or an object as JSON text, by column
     fields: tuple[str, ...] = ()  # the fields of samples of an indexed version, the most frequent sets of them
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
@@ -119,7 +120,7 @@ class Report:
 
 def report(manifest: Manifest) -> Report:
     """The report of a version. Only its manifest is read."""
-    numbers, categories, distinct = read_columns(manifest.statistics)
+    columns = read_columns(manifest.statistics)
     document = manifest.recipe
     steps, rules = (_components(document.get(name)) for name in ("steps", "rules"))
     source = _component(document.get("source"))
@@ -130,10 +131,10 @@ def report(manifest: Manifest) -> Report:
     samples = sum(shard.samples for shard in manifest.shards)
     indexed = manifest.is_indexed
     candidates = samples if indexed else sum(part.read for part in manifest.parts)
-    fields = _fields(categories) if indexed else ()
+    fields = _fields(columns.categories) if indexed else ()
     known = meanings([source.name], [step.name for step in steps], [rule.name for rule in rules])
-    columns = {column.column for column in numbers}
-    holds = "images" if "width" in columns else "texts" if "characters" in columns else _kind_of(fields)
+    measured = {column.column for column in columns.numbers}
+    holds = "images" if "width" in measured else "texts" if "characters" in measured else _kind_of(fields)
     return Report(
         reference=manifest.reference,
         corpus=manifest.corpus,
@@ -159,10 +160,11 @@ def report(manifest: Manifest) -> Report:
         refused=_refused(rejected, dropped, known, candidates),
         duplicates={name: n for name in _DUPLICATES if (n := rejected[name] + dropped[name])},
         licences=dict(sorted(manifest.licences.items(), key=lambda pair: (-pair[1], pair[0]))),
-        categories=categories,
-        numbers=numbers,
-        distinct=distinct,
-        next=_next_commands(manifest, holds, labelled=any(column.column == "label" for column in categories)),
+        categories=columns.categories,
+        numbers=columns.numbers,
+        distinct=columns.distinct,
+        nested=columns.nested,
+        next=_next_commands(manifest, holds, labelled=any(column.column == "label" for column in columns.categories)),
         loop=_python_loop(manifest),
         indexed=indexed,
         tars=manifest.tars,

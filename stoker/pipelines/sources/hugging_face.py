@@ -22,6 +22,7 @@ from stoker.pipelines.tables import arrow_tables
 from stoker.pipelines.tables.arrow_tables import NotUtf8, Row
 from stoker.pipelines.tables.columns import Column, ColumnChoice, choose_columns
 from stoker.pipelines.tables.hub import HubTable, check_library
+from stoker.pipelines.tables.record_names import MAX_VALUE
 from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES
 from stoker.pipelines.tables.values import json_value, label_of, text_of
 from stoker.storage.shards.sample import Sample
@@ -40,9 +41,10 @@ class HuggingFace(Source):
 
     Paths are relative to the recipe; a folder is what ``save_to_disk`` or a clone of the hub leaves. The hub needs
     ``pip install "stoker[huggingface]"``, local files do not. Numbers of a ClassLabel become their names. Images of a
-    column with lists become the fields "0.jpg", "1.jpg" and so on. Lists, structs and dates are JSON in the record. Of
-    ``columns``, attribution, author, caption, group, language, licence, page_url and title keep their names in the
-    record, others get the prefix ``row_``.
+    column with lists become the fields "0.jpg", "1.jpg" and so on. All other columns but bytes and images are kept in
+    the record, lists and structs as JSON: attribution, author, caption, language, licence, page_url and title under
+    their names, others with the prefix ``row_``. A value of more than 10,000 characters is left out there, and counted,
+    unless ``columns`` names its column.
 
     Args:
         dataset (text): a name on the hub such as "ylecun/mnist", a .parquet or .arrow file, or a folder of them.
@@ -53,7 +55,8 @@ class HuggingFace(Source):
         image (text, default none): column of the image; without it "image", "img", "jpg", "png" or the first.
         text (text, default none): column of the text; without it "text" or "content".
         label (text, default none): column of the label; without it "label", "labels" or the first ClassLabel.
-        columns (list, default none): more columns for the record: caption, title and the like, others with ``row_``.
+        columns (list, default all others): columns for the record; also ``group``, which else is ``row_group``.
+        leave_out (list, default none): columns that are not kept in the record; ``*`` stands for any characters.
         licence (text, default none): licence of all samples; without it the one that the hub gives.
         rows_per_partition (number, default 1000): rows of a partition; a stream of unknown length is one partition.
 
@@ -67,6 +70,7 @@ class HuggingFace(Source):
 
     path_options: ClassVar[frozenset[str] | None] = frozenset({"dataset"})
     planning: ClassVar[frozenset[str]] = frozenset({"rows_per_partition"})
+    added: ClassVar[frozenset[str]] = frozenset({"leave_out"})
 
     dataset: str
     config: str = ""
@@ -77,6 +81,7 @@ class HuggingFace(Source):
     text: str = ""
     label: str = ""
     columns: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
     licence: str = ""
     rows_per_partition: Annotated[int, Field(ge=1)] = 1000
 
@@ -191,7 +196,9 @@ class HuggingFace(Source):
         return of_split
 
     def _choose(self, known: Mapping[str, Column]) -> ColumnChoice:
-        return choose_columns(known, image=self.image, text=self.text, label=self.label, extra=self.columns)
+        return choose_columns(
+            known, image=self.image, text=self.text, label=self.label, extra=self.columns, leave_out=self.leave_out
+        )
 
 
 @dataclass(frozen=True)
@@ -220,15 +227,41 @@ class _RowConverter:
         if self.licence:
             record["licence"] = self.licence
         choice = self.choice
-        for name in (choice.image, choice.text, choice.label, *choice.extra):
+        for name in (choice.image, choice.text, choice.label, *(choice.extra if choice.named else ())):
             if isinstance(row.get(name), NotUtf8):
                 return Candidate(Sample(key, {}, record), Rejected("not_utf8", f"column {name}"))
         if choice.label and (label := label_of(row.get(choice.label), choice.columns[choice.label])):
             record["label"] = label
-        for name in choice.extra:
-            record[name if name in _STANDARD else f"row_{name}"] = json_value(row.get(name))
+        omitted: dict[str, int] = {}
+        if choice.named:
+            for name in choice.extra:
+                record[name if name in _STANDARD else f"row_{name}"] = json_value(row.get(name))
+        else:
+            omitted = self._add_others(row, record)
         if len(json.dumps(record)) > _MAX_RECORD:
             return Candidate(Sample(key, {}, {"url": record["url"]}), Rejected("too_large", "columns for the record"))
+        return replace(self._with_fields(key, row, record), omitted=omitted)
+
+    def _add_others(self, row: Row, record: dict[str, Any]) -> dict[str, int]:  # Any: JSON
+        """Add the columns that no option names, as far as they fit; those that do not."""
+        omitted: dict[str, int] = {}
+        room = _MAX_RECORD // 2
+        for name in self.choice.extra:
+            value = row.get(name)
+            as_json = None if isinstance(value, NotUtf8) else json_value(value)
+            size = len(text_of(as_json))
+            if isinstance(value, NotUtf8) or size > min(MAX_VALUE, room):
+                omitted[f"column {name}"] = 1
+                continue
+            room -= size
+            column = name if name in _STANDARD and name != "group" else f"row_{name}"
+            # What the recipe says goes before a column that it does not name, and that before what the hub says of all.
+            of_all = column == "page_url" or (column == "licence" and not self.source.licence)
+            if column not in record or (of_all and as_json):
+                record[column] = as_json
+        return omitted
+
+    def _with_fields(self, key: str, row: Row, record: dict[str, Any]) -> Candidate:
         fields: dict[str, bytes] = {}
         for read in (self._image, self._text):
             result = read(row, record)

@@ -1,16 +1,13 @@
 """Images and text files of a folder."""
 
-import codecs
 import glob
 import hashlib
-import json
-import math
 import os
 import re
 import stat
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,6 +20,8 @@ from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables.list_lines import check_encoding
+from stoker.pipelines.tables.record_names import is_left_out
+from stoker.pipelines.tables.sidecars import KNOWN_KEYS, SidecarReport, is_scalar, parse_sidecar
 from stoker.storage.shards.sample import Sample
 
 _IMAGES = frozenset(
@@ -30,10 +29,7 @@ _IMAGES = frozenset(
     for suffix in "jpg jpeg jpe jfif png webp gif bmp tif tiff avif jp2 heic heif hif jxl".split()  # noqa: SIM905
 )
 _TEXTS = frozenset((".txt", ".text", ".md", ".rst"))
-_MAX_SIDECAR = 1 << 20  # bytes
 _MAX_CHECKED = 10_000  # names of files that `stoker check` looks at
-# Keys of a .json sidecar that are copied to the record, as text.
-_SIDECAR_KEYS = ("author", "attribution", "caption", "group", "label", "language", "licence", "page_url", "title")
 
 
 @dataclass(frozen=True)
@@ -44,12 +40,16 @@ class LocalFiles(Source):
     Any other file is a candidate; it is rejected if it is neither image nor text, cannot be read, is too large, or is a
     symbolic link that leads out of the folder. A .txt beside an image of the same name is its caption, whatever a
     .json says; a .json there may give caption, label, title, licence, author, attribution, page_url, language and
-    group. One that is no UTF-8 or no JSON is rejected by itself, with the line; its image is kept.
+    group, as text. Its other keys are columns of the record, too: numbers as numbers, lists and objects as JSON, under
+    their own names, or with the prefix ``json_`` where Stoker has a column of that name. What has more than 10,000
+    characters is left out, and counted. A sidecar that is no UTF-8 or no JSON is rejected by itself, with the line; its
+    image is kept.
 
     Args:
         files (text): a folder, a file or a glob such as ``photos/**/*.jpg``, relative to the recipe.
         label ("" or "folder", default ""): "folder": the name of a file's folder is its label.
         sidecars (true or false, default true): read captions and records from .txt and .json files beside images.
+        leave_out (list, default none): keys of .json files that are not kept; ``*`` stands for any characters.
         files_per_partition (number, default 256): about so many files are one partition.
         max_megabytes (number, default 64): size of one file, at most.
         encoding (text, default "utf-8"): of sidecars without a byte order mark.
@@ -64,7 +64,7 @@ class LocalFiles(Source):
 
     path_options: ClassVar[frozenset[str] | None] = frozenset({"files"})
     planning: ClassVar[frozenset[str]] = frozenset({"files", "files_per_partition"})
-    added: ClassVar[frozenset[str]] = frozenset({"encoding"})
+    added: ClassVar[frozenset[str]] = frozenset({"encoding", "leave_out"})
     reasons: ClassVar[Mapping[str, str]] = {
         "outside": "a link that leads out of the folder",
         "unreadable": "a file that cannot be read, or is no ordinary file",
@@ -73,6 +73,7 @@ class LocalFiles(Source):
     files: str
     label: Literal["", "folder"] = ""
     sidecars: bool = True
+    leave_out: tuple[str, ...] = ()
     files_per_partition: Annotated[int, Field(ge=1)] = 256
     max_megabytes: Annotated[int, Field(ge=1)] = 64
     encoding: str = "utf-8"
@@ -99,18 +100,19 @@ class LocalFiles(Source):
             for path in group:
                 shared = [sidecar for sidecar in sidecars.get(path, ()) if owners[sidecar] != path]
                 files.append([path, self._state(base, path), *([shared] if shared else [])])
-            states = [
-                [_printable(sidecar), self._state(base, sidecar)]
-                for path in group
-                for sidecar in sidecars.get(path, ())
-            ]
-            yield Partition(_printable(group[0]), {"files": files}, digest(states))
+            beside = [sidecar for path in group for sidecar in sidecars.get(path, ())]
+            states = [[_printable(sidecar), self._state(base, sidecar)] for sidecar in beside]
+            # Earlier versions read only some keys of .json files. What had no others need not be read again.
+            mark = {"reading": 2} if any(self._has_more(base, sidecar) for sidecar in set(beside)) else {}
+            yield Partition(_printable(group[0]), {"files": files} | mark, digest(states))
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
         base, _ = self._base(context)
+        columns = set[str]()
         for path, state, *shared in partition.payload["files"]:
-            yield from self._candidates(base, path, state, {sidecar for sidecars in shared for sidecar in sidecars})
+            told = {sidecar for sidecars in shared for sidecar in sidecars}
+            yield from self._candidates(base, path, state, told, columns)
 
     def check(self, context: Context) -> None:
         """See Source."""
@@ -137,10 +139,10 @@ class LocalFiles(Source):
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. The files folder by folder, so that neither all names nor all hashes are needed."""
         base, pattern = self._base(context)
-        told = set[str]()
+        told, columns = set[str](), set[str]()
         for path in _walk_matches(base, pattern):
             if not self._is_sidecar(base, path):
-                yield from self._candidates(base, path, self._state(base, path), told)
+                yield from self._candidates(base, path, self._state(base, path), told, columns)
 
     def _no_files(self) -> RecipeError:
         return RecipeError(f"source 'local_files': files {self.files!r}: no files there; expected images or texts")
@@ -211,19 +213,20 @@ class LocalFiles(Source):
             reason = error.strerror if isinstance(error, OSError) else "a link to itself"
             return Rejected("unreadable", reason or type(error).__name__)
 
-    def _candidates(self, base: Path, path: str, state: str, told: set[str]) -> Iterator[Candidate]:
+    def _candidates(self, base: Path, path: str, state: str, told: set[str], columns: set[str]) -> Iterator[Candidate]:
         """The file's sample, and a reject for each of its sidecars that could not be read as a whole.
 
-        Of a sidecar that several images have, one reject: those in ``told`` have theirs with another image.
+        Of a sidecar that several images have, one reject: those in ``told`` have theirs with another image. ``columns``
+        collects those of the partition's records that no option names.
         """
-        faults: dict[str, Rejected] = {}
-        yield self._candidate(base, path, state, faults)
-        for sidecar, rejected in faults.items():
+        said = SidecarReport(columns)
+        yield replace(self._candidate(base, path, state, said), omitted=said.omitted)
+        for sidecar, rejected in said.faults.items():
             if sidecar not in told:
                 told.add(sidecar)
                 yield Candidate(Sample(_key(sidecar), {}, _identity(sidecar)), rejected)
 
-    def _candidate(self, base: Path, path: str, state: str, faults: dict[str, Rejected]) -> Candidate:
+    def _candidate(self, base: Path, path: str, state: str, said: SidecarReport) -> Candidate:
         key, record = _key(path), _identity(path)
         folder = PurePosixPath(path).parent.name
         if self.label == "folder" and folder:
@@ -235,59 +238,49 @@ class LocalFiles(Source):
                 raise SourceBroken(
                     f"{base / _printable(path)}: it has changed since the work was planned; run the same command again"
                 )
-        self._describe(base, path, record, faults)
-        field = content if isinstance(content, Rejected) else _field(path, content)
-        if isinstance(field, Rejected):
-            return Candidate(Sample(key, {}, record), field)
+        self._describe(base, path, record, said)
+        extension = content if isinstance(content, Rejected) else _field(path, content)
+        if isinstance(extension, Rejected):
+            return Candidate(Sample(key, {}, record), extension)
         assert isinstance(content, bytes)
-        return Candidate(Sample(key, {field: content}, record))
+        return Candidate(Sample(key, {extension: content}, record))
 
-    def _describe(self, base: Path, path: str, record: dict[str, Any], faults: dict[str, Rejected]) -> None:
-        """Add what the image's sidecars say to its record, and what is wrong with them to ``faults``."""
+    def _describe(self, base: Path, path: str, record: dict[str, Any], said: SidecarReport) -> None:
+        """Add what the image's sidecars say to its record, and what is wrong with them to ``said``."""
         for sidecar in self._sidecars(base, path):
-            values = self._read_sidecar(base, sidecar)
-            if isinstance(values, Rejected):
-                faults[sidecar] = values
+            document = self._read_sidecar(base, sidecar)
+            if isinstance(document, Rejected):
+                said.faults[sidecar] = document
                 continue
-            record |= {name: str(value) for name, value in values.items() if _is_scalar(value) and value != ""}
-            unfit = [name for name, value in values.items() if value is not None and not _is_scalar(value)]
+            values = {name: document[name] for name in KNOWN_KEYS if name in document}
+            said.add_more(record, self._more(document))
+            record |= {name: str(value) for name, value in values.items() if is_scalar(value) and value != ""}
+            unfit = [name for name, value in values.items() if value is not None and not is_scalar(value)]
             if unfit:
-                faults[sidecar] = Rejected(
+                said.faults[sidecar] = Rejected(
                     "corrupt", f"{', '.join(unfit)}: expected text or a number; the rest was read"
                 )
 
+    def _more(self, document: Mapping[str, object]) -> dict[str, object]:
+        """The values of a sidecar under keys that have no meaning of their own."""
+        return {
+            name: value
+            for name, value in document.items()
+            if name not in KNOWN_KEYS and value not in (None, "") and not is_left_out(name, self.leave_out)
+        }
+
+    def _has_more(self, base: Path, sidecar: str) -> bool:
+        if PurePosixPath(sidecar).suffix.lower() != ".json":
+            return False
+        document = self._read_sidecar(base, sidecar)
+        return not isinstance(document, Rejected) and bool(self._more(document))
+
     def _read_sidecar(self, base: Path, path: str) -> Mapping[str, object] | Rejected:
-        """The record's keys that a sidecar gives, or why it gives none, which does not reject the image."""
+        """What a sidecar says, by keys, or why it says nothing, which does not reject the image."""
         content = self._content(base, path)
         if isinstance(content, Rejected):
             return content
-        if len(content) > _MAX_SIDECAR:
-            return Rejected("too_large", f"{len(content)} bytes, more than {_MAX_SIDECAR} beside an image")
-        encoding = "utf-8-sig" if content.startswith(codecs.BOM_UTF8) else self.encoding
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            encoding = "utf-16"
-        try:
-            text = content.decode(encoding).strip()
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            return Rejected(
-                "not_utf8", f"line {line}: not {encoding.upper()}; if it has another encoding, set encoding"
-            )
-        if PurePosixPath(path).suffix.lower() != ".json":
-            return {"caption": text} if text else {}
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as error:
-            return Rejected("corrupt", f"line {error.lineno}, column {error.colno}: {error.msg}")
-        except (ValueError, RecursionError) as error:  # very long numbers, deep nesting
-            return Rejected("corrupt", f"JSON: {error}")
-        if not isinstance(document, dict):
-            return Rejected("corrupt", "expected a JSON object")
-        return {name: document[name] for name in _SIDECAR_KEYS if name in document}
-
-
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+        return parse_sidecar(content, path, self.encoding)
 
 
 def _key(path: str) -> str:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.registry import suggestion
+from stoker.pipelines.tables.record_names import MAX_COLUMNS, is_fit, is_left_out
 
 # "image": structs of bytes and path, as Hugging Face stores images; "images": lists of them; "binary": bare bytes, an
 # image or anything else.
@@ -18,6 +19,7 @@ _USUAL: Mapping[Use, tuple[str, ...]] = {
     "text": ("text", "content"),
     "label": ("label", "labels"),
 }
+_LISTS = ("list", "large_list", "fixed_size_list", "List", "LargeList", "Sequence", "unknown")
 _PLAIN = ("int", "uint", "string", "large_string", "string_view")  # types that have always been read as they are
 
 
@@ -89,6 +91,7 @@ class ColumnChoice:
     text: str = ""
     label: str = ""
     extra: Sequence[str] = ()  # those for the record
+    named: bool = True  # the options name those for the record; else they are all others that a record can hold
 
     def describe(self) -> str:
         """One line for people: each use and its column, then the columns that are not read."""
@@ -107,20 +110,30 @@ class ColumnChoice:
         label = self.columns[self.label].holds if self.label else "string"
         same_label = label == "ClassLabel" or label.startswith(_PLAIN)
         extra = all(self.columns[name].holds.startswith((*_PLAIN, "bool", "float", "double")) for name in self.extra)
+        # Earlier versions left out what no option names, and wrote lists as such into Parquet.
+        if self.extra and (not self.named or any(self.columns[name].holds.startswith(_LISTS) for name in self.extra)):
+            return {"reading": 3}
         same = self.image == next(iter([*usual, *first]), "") and same_label and extra
         return {} if same else {"reading": 2}
 
 
 def choose_columns(
-    columns: Mapping[str, Column], *, image: str, text: str, label: str, extra: Iterable[str]
+    columns: Mapping[str, Column],
+    *,
+    image: str,
+    text: str,
+    label: str,
+    extra: Iterable[str],
+    leave_out: Sequence[str] = (),
 ) -> ColumnChoice:
     """The columns for image, text and label: those that the options name, else by their names and types.
 
-    A struct with bytes is an image before bare bytes are. Bare bytes of an unusual name are one only in a table without
+    Without ``extra`` all other columns are for the record, but for bytes, images and those that ``leave_out`` names. A
+    struct with bytes is an image before bare bytes are. Bare bytes of an unusual name are one only in a table without
     a text. Raises RecipeError for a name that is not there, for several columns of bare bytes, and for none of use.
     """
     extra = tuple(extra)
-    for name in (image, text, label, *extra):
+    for name in (image, text, label, *extra, *(name for name in leave_out if "*" not in name)):
         if name and name not in columns:
             raise RecipeError(f"source 'hugging_face': no column {name!r}; {suggestion(name, sorted(columns))}")
     text_choice = text or next(
@@ -144,7 +157,13 @@ def choose_columns(
         raise RecipeError(
             f"source 'hugging_face': label {label_choice!r} holds {columns[label_choice].holds}; set label"
         )
-    return ColumnChoice(columns, image_choice, text_choice, label_choice, extra)
+    if extra:
+        kept = tuple(name for name in extra if not is_left_out(name, leave_out))
+        return ColumnChoice(columns, image_choice, text_choice, label_choice, kept)
+    others = [name for name, column in columns.items() if column.kind not in ("image", "images", "binary")]
+    unused = [name for name in others if name not in (image_choice, text_choice, label_choice)]
+    kept = tuple(name for name in unused if is_fit(name) and not is_left_out(name, leave_out))[:MAX_COLUMNS]
+    return ColumnChoice(columns, image_choice, text_choice, label_choice, kept, named=False)
 
 
 def _of_name(columns: Mapping[str, Column], use: Use) -> list[str]:

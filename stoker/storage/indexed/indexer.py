@@ -25,7 +25,7 @@ from stoker.storage.versions.verified import put, verified_table
 
 _log = logging.getLogger(__name__)
 
-_FORMAT = 1  # of indexes; raise it when the index of the same tar changes
+FORMAT = 2  # of indexes; raise it when the index of the same tar changes. 2: lists and objects of records are columns
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Indexer:
         if self.stop():
             return None
         digest = digest_of(self.tars.url, tar, split, self.rule)
-        indexed = _load(self.to, self.corpus, digest) if tar.change_token else None
+        indexed = load_indexed(self.to, self.corpus, digest) if tar.change_token else None
         if indexed is not None and indexed.damage and not self.damaged:
             return CorruptShard(f"{self.tars.url}/{tar.key}: {indexed.damage}")
         if indexed is not None:
@@ -143,7 +143,7 @@ class Indexer:
     def with_prefix(self, tar: IndexedTar) -> IndexedTar:
         """The same tar with its name before each key; the tar is not read again."""
         digest = prefixed_digest(tar.shard.group)
-        prefixed = _load(self.to, self.corpus, digest)
+        prefixed = load_indexed(self.to, self.corpus, digest)
         if prefixed is None:
             table = verified_table(self.to, tar.shard.index, sha256=tar.shard.index_sha256)
             keys = [f"{tar_name(tar.shard.key)}/{key}" for key in table["key"].to_pylist()]
@@ -165,7 +165,7 @@ class Indexer:
 def digest_of(url: str, tar: StoredObject, split: str, rule: str = "first") -> str:
     """Identifies a tar by its listing: it changes when the bytes change, as far as a listing shows that."""
     other = [rule] if rule != "first" else []
-    return hashed([_FORMAT, url, tar.key, tar.size, tar.change_token, split, *other])
+    return hashed([FORMAT, url, tar.key, tar.size, tar.change_token, split, *other])
 
 
 def prefixed_digest(digest: str) -> str:
@@ -216,7 +216,7 @@ def _keys(tar: IndexedTar, to: Store) -> list[str]:
     return keys
 
 
-def _load(to: Store, corpus: str, digest: str) -> IndexedTar | None:
+def load_indexed(to: Store, corpus: str, digest: str) -> IndexedTar | None:
     """A tar that was indexed before, from its marker; None if there is none, or it or the index is damaged."""
     key = layout.group(corpus, digest)
     try:

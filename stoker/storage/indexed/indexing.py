@@ -13,7 +13,16 @@ from typing import Any
 import pyarrow as pa
 
 from stoker.storage.errors import AlreadyExists, CorruptShard, StorageRefused, StorageUnavailable
-from stoker.storage.indexed.indexer import IndexedTar, Indexer, are_unique, digest_of, hashed, prefixed_digest
+from stoker.storage.indexed.indexer import (
+    FORMAT,
+    IndexedTar,
+    Indexer,
+    are_unique,
+    digest_of,
+    hashed,
+    load_indexed,
+    prefixed_digest,
+)
 from stoker.storage.indexed.tars import Tars, split_of
 from stoker.storage.shards import records
 from stoker.storage.statistics.summary import Summary
@@ -82,7 +91,9 @@ def index(
     digests = [digest_of(tars.store.url, tar, split, key) for tar, split in chosen]
     root, prefix = _tars_location(tars, to)
     if newest is not None and newest.tars == root and _same_groups(newest, digests):
-        return Indexed(newest, new=False)
+        known = _known_tars(to, newest, workers)
+        if known is not None:
+            return _result(newest, known, new=False, prefixed=_groups(newest) != digests)
     indexer = Indexer(tars.store, to, corpus, progress, stop, rule=key, damaged=skip_damaged > 0)
     with ingest_lease(to, corpus):  # gc must not remove the indexes before the version names them
         result = _index_all(indexer, chosen, workers, skip_damaged)
@@ -93,6 +104,11 @@ def index(
         source = {"name": SOURCE, "tars": tars.store.url} | ({"splits": list(splits)} if splits else {})
         source |= {"key": key} if key != "first" else {}
         manifest, new = _publish(to, corpus, renamed, root, source, prefixed, code)
+    return _result(manifest, indexed, new=new, prefixed=prefixed)
+
+
+def _result(manifest: Manifest, indexed: Sequence[IndexedTar], *, new: bool, prefixed: bool) -> Indexed:
+    """What ``index`` returns: all that is known of the tars, whenever they were read."""
     return Indexed(
         manifest,
         new,
@@ -106,6 +122,14 @@ def index(
         ),
         notes=tuple(f"{tar.shard.key}: {text}" for tar in indexed for text in tar.notes),
     )
+
+
+def _known_tars(to: Store, newest: Manifest, workers: int) -> list[IndexedTar] | None:
+    """The tars of a version as their markers tell; None where one is gone or damaged."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="stoker-index") as pool:
+        known = list(pool.map(lambda group: load_indexed(to, newest.corpus, group), _groups(newest)))
+    tars = [tar for tar in known if tar is not None]
+    return tars if len(tars) == len(known) else None
 
 
 def _index_all(
@@ -137,8 +161,11 @@ def _newest(to: Store, corpus: str) -> Manifest | None:
 
 
 def _same_groups(newest: Manifest, digests: Sequence[str]) -> bool:
-    groups = [shard.group for shard in newest.shards]
-    return groups in (list(digests), [prefixed_digest(digest) for digest in digests])
+    return _groups(newest) in (list(digests), [prefixed_digest(digest) for digest in digests])
+
+
+def _groups(manifest: Manifest) -> list[str]:
+    return [shard.group for shard in manifest.shards]
 
 
 def _tars_location(tars: Tars, to: Store) -> tuple[str | None, str]:
@@ -179,7 +206,7 @@ def _publish(
     """The version of these tars, and whether it was published now."""
     shards = tuple(tar.shard for tar in tars)
     rule = [source["key"]] if "key" in source else []  # other keys, other samples
-    content = hashed([[(shard.split, shard.sha256) for shard in shards], prefixed, *rule])
+    content = hashed([[(shard.split, shard.sha256) for shard in shards], prefixed, *rule, FORMAT])
     statistics: dict[str, Summary] = {}
     licences: Counter[str] = Counter()
     for tar in tars:

@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,8 @@ _MAX_COLUMNS = 32  # taken from records
 _MAX_LOSSES = 1000  # of one tar that are listed
 _MAX_LINKS = 8  # links to links
 _MAX_TEXT = 200  # characters of a text taken from a record; longer ones stay in the tar alone
+_MAX_NESTED = 1000  # characters of a list or an object, as JSON
+_MAX_NAMED = 8  # columns that a note names
 _MAX_READ = {RECORD: 64 * 2**10, LABEL: 64}  # bytes of the members whose content is read
 _RESERVED = frozenset({*records.FIXED, "split", "part", "size", "fields"})
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
@@ -147,6 +149,7 @@ class _IndexBuilder:
     labels: dict[int, str] = field(default_factory=dict)  # from members called "cls"
     repeated: int = 0
     left_out: int = 0
+    unindexed: Counter[str] = field(default_factory=Counter)  # values of records that are in the tar alone, by name
     _version_like: str = ""  # the first name whose field looks like a part of a key
     _raw_keys: list[str] = field(default_factory=list)  # of each sample, without the number that makes it unique
     _links: list[tuple[int, str, str]] = field(default_factory=list)  # member's position, its name, its target
@@ -272,14 +275,24 @@ class _IndexBuilder:
         self.stops = [min(stop, size) for stop in self.stops]
 
     def notes(self) -> list[str]:
-        """What a user should know of the names."""
-        if not self._version_like:
-            return []
-        key, extension = key_of(self._version_like, self.rule) or ("", "")
-        return [
-            f"{self._version_like[:100]!r} is the field {extension[:60]!r} of sample {key[:60]!r}, as in WebDataset: a "
-            "key ends at the first dot; `--key last` ends it at the last one"
-        ]
+        """What a user should know of the names, and of what records say."""
+        said = []
+        if self._version_like:
+            key, extension = key_of(self._version_like, self.rule) or ("", "")
+            said.append(
+                f"{self._version_like[:100]!r} is the field {extension[:60]!r} of sample {key[:60]!r}, as in "
+                "WebDataset: a key ends at the first dot; `--key last` ends it at the last one"
+            )
+        if self.unindexed:
+            named = sorted(self.unindexed, key=lambda name: (-self.unindexed[name], name))
+            names = [f"{name[:60]!r} ({self.unindexed[name]:,})" for name in named[:_MAX_NAMED]]
+            more = f" and {len(named) - _MAX_NAMED:,} more" if len(named) > _MAX_NAMED else ""
+            said.append(
+                f"values in {RECORD} that are in the tar alone, and no column of the index: {', '.join(names)}{more}; "
+                f"over {_MAX_TEXT} characters, of a list or an object over {_MAX_NESTED:,}, beyond {_MAX_COLUMNS} "
+                "columns, or under a name that the index has already"
+            )
+        return said
 
     def read_metadata(self, chunk: bytes, chunk_offset: int) -> None:
         """Take records and classes from a chunk of the tar."""
@@ -338,11 +351,14 @@ class _IndexBuilder:
         if not isinstance(record, Mapping):
             return
         for name, value in record.items():
-            if name in _RESERVED or not _COLUMN.fullmatch(name) or not _is_short(value):
+            if value is None:
                 continue
-            if name not in self.columns and len(self.columns) >= _MAX_COLUMNS:
-                continue
-            self.columns.setdefault(name, {})[row] = value
+            scalar = _nested_text(value) if isinstance(value, Mapping | list) else value
+            fits = name not in _RESERVED and _COLUMN.fullmatch(name) and _is_short(scalar, isinstance(value, str))
+            if fits and (name in self.columns or len(self.columns) < _MAX_COLUMNS):
+                self.columns.setdefault(name, {})[row] = scalar
+            elif name in self.unindexed or len(self.unindexed) < _MAX_FIELDS:
+                self.unindexed[name] += 1
 
     def _add_label(self, row: int, payload: bytes) -> None:
         text = payload.decode("utf-8", "replace").strip()
@@ -350,10 +366,18 @@ class _IndexBuilder:
             self.labels[row] = text
 
 
-def _is_short(value: object) -> bool:
-    """Whether the value is fit for a column: a flag, a number or a short text."""
+def _nested_text(value: object) -> str | None:
+    """A list or an object as JSON text; None if it holds what JSON does not know."""
+    try:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return None
+
+
+def _is_short(value: object, is_text: bool) -> bool:
+    """Whether the value is fit for a column: a flag, a number, a short text or short JSON."""
     if isinstance(value, str):
-        return len(value) <= _MAX_TEXT
+        return len(value) <= (_MAX_TEXT if is_text else _MAX_NESTED)
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
     return isinstance(value, float) and math.isfinite(value)

@@ -30,8 +30,8 @@ _ROW_GROUP = 65_536  # rows
 def encode(rows: Sequence[Mapping[str, Any]] | pa.Table) -> bytes:  # Any: JSON values, bytes, lists
     """A Parquet file. The same rows and version of pyarrow give the same bytes.
 
-    A table of rows has the columns of FIXED, then its others in order of name; a column whose values have no common
-    type becomes text.
+    A table of rows has the columns of FIXED, then its others in order of name. Lists and objects become JSON text, and
+    so does a column whose values have no common type.
     """
     table = rows if isinstance(rows, pa.Table) else _table(rows)
     table = _without_nulls(table).replace_schema_metadata(None).combine_chunks()
@@ -100,16 +100,13 @@ def _fixed_column(values: list[Any], kind: pa.DataType) -> pa.Array:  # Any: wha
 
 
 def _free_column(values: list[Any]) -> pa.Array:  # Any: JSON values and bytes
-    if not any(isinstance(value, Mapping) or _holds_mappings(value) for value in values):
+    # Lists of numbers are text, too: else their column has another type in each part, and no statistics.
+    if not any(isinstance(value, Mapping | list | tuple) for value in values):
         try:
             return pa.array(values)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             pass  # no common type
     return pa.array([_text(value) for value in values], pa.string())
-
-
-def _holds_mappings(value: object) -> bool:
-    return isinstance(value, list | tuple) and any(isinstance(element, Mapping | list | tuple) for element in value)
 
 
 def _text(value: object) -> str | None:

@@ -4,6 +4,7 @@ Merging is associative and commutative to the last bit, also after JSON, so a ve
 its shards were grouped or in which order they were packed.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -56,6 +57,7 @@ class Column:
     quantiles: Quantiles | None = None
     categories: Categories | None = None  # of texts and flags
     distinct: Distinct | None = None  # of texts
+    nested: int = 0  # values that are lists or objects, as JSON text
 
     @property
     def kind(self) -> str:
@@ -86,6 +88,7 @@ class Column:
             _merged(self.quantiles, other.quantiles),
             _merged(self.categories, other.categories),
             _merged(self.distinct, other.distinct),
+            self.nested + other.nested,
         )
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
@@ -95,14 +98,14 @@ class Column:
             aspect = getattr(self, name)
             if aspect is not None:
                 content[name] = aspect.to_json()
-        return content
+        return content | ({"nested": self.nested} if self.nested else {})
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Column":  # Any: JSON values
         """Reverses ``to_json``."""
         aspects = {name: kind.from_json(content[name]) for name, kind in _ASPECTS.items() if name in content}
         count, nulls = int(content["count"]), int(content["nulls"])
-        return cls(count, nulls, **aspects)
+        return cls(count, nulls, **aspects, nested=int(content.get("nested", 0)))
 
 
 _ASPECTS: Mapping[str, Any] = {  # Any: four classes, each with its from_json
@@ -176,11 +179,23 @@ def _column(name: str, values: pa.ChunkedArray) -> Column | None:
         return Column(count, nulls, categories=Categories.of({"false": count - true, "true": true}))
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(present).to_pylist()}
-        distinct = Distinct.of(counts)
-        return Column(count, nulls, categories=None if name in IDENTITIES else Categories.of(counts), distinct=distinct)
+        nested = sum(times for text, times in counts.items() if _is_nested(text))
+        categories = None if name in IDENTITIES else Categories.of(counts)
+        return Column(count, nulls, categories=categories, distinct=Distinct.of(counts), nested=nested)
     if pa.types.is_null(kind):
         return Column(0, nulls)
     return None
+
+
+def _is_nested(text: str) -> bool:
+    """Whether a text is a list or an object in JSON."""
+    if text[:1] + text[-1:] not in ("[]", "{}"):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _numbers(count: int, nulls: int, values: "np.ndarray[Any, np.dtype[Any]]") -> Column:  # Any: any number type

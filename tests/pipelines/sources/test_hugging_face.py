@@ -280,6 +280,47 @@ def test_nested_values_and_dates_are_json_in_the_record(tmp_path: Path) -> None:
     assert candidate.rejected.reason == "too_large"
 
 
+def test_all_columns_are_kept_unless_they_are_left_out(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": ["a", "b", "c"],
+            "label": [0, 1, 2],
+            "score": [0.5, None, 1.5],
+            "caption": ["one", "two", None],
+            "licence": ["CC0-1.0", None, "MIT"],
+            "group": ["g", "g", "h"],
+            "width": [1, 2, 3],
+            "tags": [["x"], [], None],
+            "html": ["<p>", "ä" * 10_001, "ä" * 10_000],
+            "thumb": pa.array([b"1", b"2", b"3"]),
+            "2": [1, 2, 3],
+        }
+    )
+    pq.write_table(table, tmp_path / "x.parquet")
+    found = read(tmp_path, "x.parquet")
+    records = [candidate.sample.record for candidate in found]
+    assert [record["row_score"] for record in records] == [0.5, None, 1.5]
+    assert [record["caption"] for record in records] == ["one", "two", None]
+    assert [record.get("licence") for record in records] == ["CC0-1.0", None, "MIT"]
+    assert [record["row_tags"] for record in records] == [["x"], [], None]
+    assert [record.get("row_html", "")[:1] for record in records] == ["<", "", "ä"]
+    assert [dict(candidate.omitted) for candidate in found] == [{}, {"column html": 1}, {}]
+    assert (records[0]["row_group"], records[0]["row_width"]) == ("g", 1)
+    assert {"group", "width", "row_thumb", "row_2"}.isdisjoint(records[0])
+    assert {record["licence"] for record in [c.sample.record for c in read(tmp_path, "x.parquet", licence="MIT")]} == {
+        "MIT"
+    }
+    less = read(tmp_path, "x.parquet", leave_out=("html", "t*", "score"))[0].sample.record
+    assert set(records[0]) - set(less) == {"row_html", "row_tags", "row_score"}
+    assert set(read(tmp_path, "x.parquet", columns=("group", "width"), leave_out=("width",))[0].sample.record) == {
+        *("url", "dataset", "config", "dataset_split", "row", "label", "group", "sha256")
+    }
+    with pytest.raises(RecipeError, match="no column 'htm'; did you mean 'html'"):
+        read(tmp_path, "x.parquet", leave_out=("htm",))
+    (line,) = HuggingFace("x.parquet").describe_input(context(tmp_path))
+    assert line.endswith("columns = score, caption, licence, group, width, tags, html; not read: thumb, 2")
+
+
 def test_text_that_is_not_utf_8_is_a_reject_of_its_row(tmp_path: Path) -> None:
     text = pa.array([b"a", b"caf\xe9", b"b"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"text": text, "caption": ["x", "y", "z"]}), tmp_path / "x.parquet")
@@ -291,6 +332,9 @@ def test_text_that_is_not_utf_8_is_a_reject_of_its_row(tmp_path: Path) -> None:
         for candidate in read(tmp_path, "x.parquet", columns=("caption",))
     ]
     assert rejects == [None, "not_utf8", None]
+    found = read(tmp_path, "x.parquet")  # a column that nobody named rejects no row
+    assert [candidate.rejected for candidate in found] == [None, None, None]
+    assert [dict(candidate.omitted) for candidate in found] == [{}, {"column caption": 1}, {}]
 
 
 def test_partitions_that_are_read_as_before_are_the_same_as_before(tmp_path: Path) -> None:
@@ -302,6 +346,8 @@ def test_partitions_that_are_read_as_before_are_the_same_as_before(tmp_path: Pat
     before = {"file", "start", "stop", "first"}
     assert payload(pictures(2), columns=("caption",)) == before
     assert payload(texts(["a"])) == before
+    assert payload(pictures(2), leave_out=("*",)) == before
+    assert payload(pictures(2)) == before | {"reading"}
     assert payload(pa.table({"text": ["a"], "label": [1.0]})) == before | {"reading"}
     assert payload(pa.table({"text": ["a"], "vector": [b"a"]})) == before | {"reading"}
     assert payload(pa.table({"text": ["a"], "tags": [["a"]]}), columns=("tags",)) == before | {"reading"}

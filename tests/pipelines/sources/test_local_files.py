@@ -265,6 +265,59 @@ def test_a_sidecar_that_cannot_be_read_is_rejected_by_itself_with_its_place(tmp_
         LocalFiles(files=".", encoding="utf-16")
 
 
+def test_every_key_of_a_sidecar_is_a_column_unless_it_is_left_out(tmp_path: Path) -> None:
+    sidecar = {
+        "label": 7,
+        "camera": "X100",
+        "iso": 200,
+        "box": {"x": [1, 2]},
+        "tags": ["a", "b"],
+        "width": "wide",
+        "json_width": 1,
+        "reason": "because",
+        "nothing": None,
+        "long": "x" * 10_001,
+        "a\nb": 1,
+        "17": 1,
+    }
+    put(tmp_path, {"a.png": PNG, "a.json": json.dumps(sidecar).encode(), "b.png": PNG, "b.json": b'{"label": "b"}'})
+    first, second = read(tmp_path)
+    assert {name: first.sample.record.get(name) for name in ("label", "camera", "iso", "box", "tags")} == {
+        "label": "7",
+        "camera": "X100",
+        "iso": 200,
+        "box": {"x": [1, 2]},
+        "tags": ["a", "b"],
+    }
+    assert (first.sample.record["json_width"], first.sample.record["json_json_width"]) == ("wide", 1)
+    assert first.sample.record["json_reason"] == "because"
+    assert {"width", "reason", "nothing", "long", "17"}.isdisjoint(first.sample.record)
+    assert first.omitted == {"key long": 1, "key a?b": 1, "key 17": 1}
+    assert not second.omitted
+    for names in (("*",), ("camera", "i*", "b?x", "tags", "*width", "reason", "long", "a*", "17")):
+        left = read(tmp_path, leave_out=names)[0]
+        assert (set(left.sample.record), dict(left.omitted)) == ({*second.sample.record}, {})
+
+
+def test_a_partition_has_so_many_columns_of_sidecars_at_most(tmp_path: Path) -> None:
+    files = {f"{n}.png": PNG for n in range(4)}
+    put(tmp_path, files | {f"{n}.json": json.dumps({f"k{n}_{i}": i for i in range(100)}).encode() for n in range(4)})
+    found = read(tmp_path)
+    assert sum(name.startswith("k") for candidate in found for name in candidate.sample.record) == 256
+    assert sum(sum(candidate.omitted.values()) for candidate in found) == 4 * 100 - 256
+
+
+def test_partitions_whose_sidecars_say_nothing_more_are_the_same_as_before(tmp_path: Path) -> None:
+    def payload(sidecar: bytes, **options: object) -> set[str]:
+        put(tmp_path, {"a.png": PNG, "a.json": sidecar})
+        source = LocalFiles(**({"files": "."} | options))  # type: ignore[arg-type]  # options of a test
+        return set(next(iter(source.partitions(context(tmp_path)))).payload)
+
+    assert payload(b'{"label": "a", "title": null}') == payload(b"{broken") == {"files"}
+    assert payload(b'{"label": "a", "iso": 1}') == {"files", "reading"}
+    assert payload(b'{"label": "a", "iso": 1}', leave_out=("iso",)) == {"files"}
+
+
 def test_the_reject_of_a_shared_sidecar_goes_with_the_first_image_that_is_read(tmp_path: Path) -> None:
     put(tmp_path, {"p/a.jpg": b"x" * (2 << 20), "p/a.png": PNG, "p/a.WEBP": PNG, "p/a.txt": b"Caf\xe9"})
     for options, files in (({"files": "p"}, 4), ({"files": "p/*.png"}, 2), ({"files": "p", "max_megabytes": 1}, 4)):

@@ -314,6 +314,38 @@ def test_so_many_tars_may_be_damaged_and_they_are_listed(folder: Path) -> None:
     assert indexed(folder, skip_damaged=2).manifest.version == 2
 
 
+def test_what_was_lost_is_told_each_time_also_of_tars_that_are_not_read_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = [
+        ("img.v1.0.jpg", b"1"),
+        ("img.v1.0.jpg", b"2"),
+        ("README", b"x"),
+        ("b.jpg", b"1"),
+        ("b.json", b'{"key": 1}'),
+    ]
+    put(folder / "more.tar", tar(twice))
+    whole = (folder / "train-001.tar").read_bytes()
+    put(folder / "train-001.tar", whole[:6000])
+    for prefixed in (False, True):
+        if prefixed:
+            put(folder / "same.tar", tar([("b.jpg", b"other")]))
+        first = indexed(folder, skip_damaged=1)
+        assert (first.new, first.prefixed, first.left_out, len(first.notes)) == (True, prefixed, 1, 2)
+        assert any("has a 'v1.0.jpg' already" in loss for loss in first.losses)
+        tars = counted(monkeypatch)
+        for most in (0, 1):
+            assert indexed(folder, skip_damaged=most) == dataclasses.replace(first, new=False, read=0)
+        assert tars == []
+    # A marker that is lost costs reading its tar again, and no more.
+    store = open_store(str(folder.parent / "store"))
+    group = first.manifest.shards[0].group
+    store.delete(layout.group("theirs", group))
+    again = indexed(folder, skip_damaged=1)
+    assert (again.new, again.losses, again.manifest) == (False, first.losses, first.manifest)
+    assert store.read(layout.group("theirs", group))
+
+
 def test_the_rule_of_keys_is_part_of_what_a_tar_is_known_by(tmp_path: Path) -> None:
     put(tmp_path / "t" / "a.tar", tar([("img.v1.0.jpg", b"1"), ("img.v1.1.jpg", b"2")]))
     store = open_store(str(tmp_path / "store"))

@@ -1,6 +1,7 @@
 """Any tar is read as WebDataset reads it, and a corrupt one is reported."""
 
 import io
+import json
 import random
 import tarfile
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from stoker.storage.shards import records
 from stoker.storage.shards.index import ShardIndex
 from stoker.storage.shards.tar import END, header
 from stoker.storage.shards.tar_headers import TarHeaderParser, iter_files
+from stoker.storage.statistics.summary import summarise
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import StoredObject
 from tests.storage.external_tars import numbered, read_by_webdataset, tar
@@ -132,7 +134,30 @@ def test_records_and_classes_become_columns_in_whatever_pieces_a_tar_comes(monke
     assert scanned.index["width"].to_pylist() == [None, None, None, 7, None]
     assert scanned.index["fields"].to_pylist() == [*["cls jpg json"] * 3, "json", "json"]
     assert scanned.index["size"].to_pylist()[3:] == [46, 3]
-    assert "deep" not in scanned.index.column_names
+    assert scanned.index["deep"].to_pylist() == [None, None, None, '{"a": 1}', None]
+    (note,) = scanned.notes
+    assert "'size' (1)" in note
+
+
+def test_lists_and_objects_of_records_are_json_text_and_what_is_too_long_is_told() -> None:
+    rows: list[dict[str, object]] = [
+        {"tags": ["a", "\u00e4"], "box": {"y": 2, "x": [1]}, "score": 1, "long": "x" * 201},
+        {"tags": [], "box": None, "score": 2.5, "long": ["x" * 1000]},
+        {"tags": "none", "box": {"x": float("nan")}, "score": 3, "long": ["x" * 900]},
+    ]
+    payload = tar([(f"{number}.json", json.dumps(row).encode()) for number, row in enumerate(rows)])
+    store = MemoryStore()
+    store.write("a.tar", payload)
+    scanned = scan(store, StoredObject("a.tar", len(payload)))
+    assert scanned is not None
+    assert scanned.index["tags"].to_pylist() == ['["a", "\u00e4"]', "[]", "none"]
+    assert scanned.index["box"].to_pylist() == ['{"x": [1], "y": 2}', None, None]
+    assert scanned.index["score"].to_pylist() == [1.0, 2.5, 3.0]
+    assert [value and len(value) for value in scanned.index["long"].to_pylist()] == [None, None, 904]
+    (note,) = scanned.notes
+    assert "'long' (2), 'box' (1)" in note
+    columns = summarise(scanned.index).columns
+    assert (columns["tags"].nested, columns["box"].nested) == (2, 1)
 
 
 def big(size: int) -> bytes:

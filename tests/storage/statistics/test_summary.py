@@ -239,6 +239,16 @@ def test_a_tables_columns_are_told_apart_by_kind() -> None:
     assert found.columns["is_grey"].categories == Categories({"true": 1, "false": 1})
 
 
+def test_lists_and_objects_in_json_are_counted_as_such() -> None:
+    values = ["[1, 2]", '{"a": null}', "[no json]", "plain", None, "[1, 2]", "[" * 100_000 + "]" * 100_000]
+    column = summarise(pa.table({"tags": pa.array(values)})).columns["tags"]
+    assert (column.kind, column.count, column.nested) == ("category", 6, 3)
+    twice = column.merge(column)
+    assert twice.nested == 6
+    assert Column.from_json(twice.to_json()) == twice
+    assert "nested" not in summarise(pa.table({"a": ["plain"]})).columns["a"].to_json()
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -55,7 +55,7 @@ def stored(rows: list[tuple[str, str, str]], store: MemoryStore, cuts: int) -> t
 
 def listed(statistics: dict[str, Summary], column: str) -> tuple[dict[str, int], int, bool]:
     content = {split: json.loads(json.dumps(summary.to_json())) for split, summary in statistics.items()}
-    _, columns, _ = read_columns(content)
+    columns = read_columns(content).categories
     [shown] = [one for one in columns if one.column == column]
     for value in shown.values:
         assert value.count == sum(value.splits.values())
