@@ -41,10 +41,15 @@ def encode(rows: Sequence[Mapping[str, Any]] | pa.Table) -> bytes:  # Any: JSON 
     return sink.getvalue()
 
 
-def decode(payload: bytes | memoryview, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table in a Parquet file; only those of ``columns`` that it has, if given. Raises CorruptShard."""
+def decode(
+    payload: bytes | memoryview, *, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()
+) -> pa.Table:
+    """The table in a Parquet file; only those of ``columns`` that it has, if given. Raises CorruptShard.
+
+    ``dictionaries``: Parquet's paths of the texts that are to be dictionaries.
+    """
     try:
-        file = pq.ParquetFile(pa.BufferReader(payload))
+        file = pq.ParquetFile(pa.BufferReader(payload), read_dictionary=list(dictionaries))
         selected = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
         return file.read(columns=selected)
     except (pa.ArrowException, OSError, ValueError) as error:
