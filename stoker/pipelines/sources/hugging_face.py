@@ -19,10 +19,10 @@ from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables import arrow_tables
-from stoker.pipelines.tables.arrow_tables import NotUtf8, Row
 from stoker.pipelines.tables.columns import Column, ColumnChoice, choose_columns
 from stoker.pipelines.tables.hub import HubTable, check_library
 from stoker.pipelines.tables.record_names import MAX_VALUE
+from stoker.pipelines.tables.row_batches import Row, Unreadable
 from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES
 from stoker.pipelines.tables.values import json_value, label_of, text_of
 from stoker.storage.shards.sample import Sample
@@ -120,7 +120,8 @@ class HuggingFace(Source):
                     f"{partition.payload['file']}: the file was there when the work was planned, and is gone"
                 )
             converter = _RowConverter(self, self._choose(arrow_tables.columns(path)), self.licence, None)
-            rows, first_row = arrow_tables.read_rows(path, start, stop), partition.payload["first"]
+            rows = arrow_tables.read_rows(path, start, stop, converter.choice.read)
+            first_row = partition.payload["first"]
         for index, row in enumerate(rows, start + first_row):
             yield converter.candidate(index, row)
 
@@ -144,7 +145,7 @@ class HuggingFace(Source):
         index = 0
         for path in files.values():
             converter = _RowConverter(self, self._choose(arrow_tables.columns(path)), self.licence, None)
-            for row in arrow_tables.read_rows(path, 0, sys.maxsize):
+            for row in arrow_tables.read_rows(path, 0, sys.maxsize, converter.choice.read):
                 yield converter.candidate(index, row)
                 index += 1
 
@@ -227,9 +228,10 @@ class _RowConverter:
         if self.licence:
             record["licence"] = self.licence
         choice = self.choice
-        for name in (choice.image, choice.text, choice.label, *(choice.extra if choice.named else ())):
-            if isinstance(row.get(name), NotUtf8):
-                return Candidate(Sample(key, {}, record), Rejected("not_utf8", f"column {name}"))
+        for name in choice.needed:
+            value = row.get(name)
+            if isinstance(value, Unreadable):
+                return Candidate(Sample(key, {}, record), Rejected(value.reason, f"column {name}: {value.detail}"))
         if choice.label and (label := label_of(row.get(choice.label), choice.columns[choice.label])):
             record["label"] = label
         omitted: dict[str, int] = {}
@@ -248,9 +250,9 @@ class _RowConverter:
         room = _MAX_RECORD // 2
         for name in self.choice.extra:
             value = row.get(name)
-            as_json = None if isinstance(value, NotUtf8) else json_value(value)
+            as_json = None if isinstance(value, Unreadable) else json_value(value)
             size = len(text_of(as_json))
-            if isinstance(value, NotUtf8) or size > min(MAX_VALUE, room):
+            if isinstance(value, Unreadable) or size > min(MAX_VALUE, room):
                 omitted[f"column {name}"] = 1
                 continue
             room -= size

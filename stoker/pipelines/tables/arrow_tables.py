@@ -1,28 +1,24 @@
 """Read ranges of rows from Parquet and Arrow files, with a bounded number of rows in memory."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.tables.columns import Column, column_of_type, columns_of
+from stoker.pipelines.tables.row_batches import Row, batch_rows, doubled_name, open_parquet, rows_of
 
-_BATCH_ROWS = 64  # rows in memory at once
-Row = Mapping[str, Any]  # Any: whatever a column holds, or NotUtf8
-
-
-class NotUtf8:
-    """In the place of a value with text that is not UTF-8."""
+_BATCH_ROWS = 64  # rows in memory at once, at most
 
 
 def columns(path: Path) -> dict[str, Column]:
     """The columns of a Parquet or Arrow file by name. Raises SourceBroken."""
     with _schema(path) as schema:
+        _refuse_doubled(path, [pa.field(name, pa.null()) for name in schema.names])
         metadata = (schema.metadata or {}).get(b"huggingface")
         try:
             features = json.loads(metadata)["info"]["features"] if metadata else {}
@@ -40,50 +36,42 @@ def count_rows(path: Path) -> int:
         return sum(batch.num_rows for batch in _arrow_batches(path))
 
 
-def read_rows(path: Path, start: int, stop: int) -> Iterator[Row]:
-    """The rows from ``start`` to before ``stop``, in order. Raises SourceBroken."""
+def read_rows(path: Path, start: int, stop: int, names: Sequence[str]) -> Iterator[Row]:
+    """The columns of these names in the rows from ``start`` to before ``stop``, in order. Raises SourceBroken."""
+    names = list(dict.fromkeys(names))
     with _broken_source_errors(path):
-        for first, batch in _batches(path, start, stop):
+        with _schema(path) as schema:
+            _refuse_doubled(path, [schema.field(name) for name in names])
+        for first, batch in _batches(path, start, stop, names):
             yield from rows_of(batch.slice(max(0, start - first), stop - max(start, first)))
 
 
-def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
-    """The rows of a batch, with NotUtf8 in the place of text that is not UTF-8."""
-    try:
-        yield from batch.to_pylist()
-    except UnicodeDecodeError:  # Arrow does not look whether text is UTF-8
-        yield from (_row_of_bytes(batch, index) for index in range(batch.num_rows))
+def _refuse_doubled(path: Path, fields: Sequence[pa.Field]) -> None:
+    name = doubled_name(fields)
+    if name:
+        raise SourceBroken(f"{path}: two columns are called {name!r}")
 
 
-def _row_of_bytes(batch: pa.RecordBatch, index: int) -> Row:
-    row: dict[str, Any] = {}  # Any: whatever a column holds
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        try:
-            row[name] = column[index].as_py()
-        except UnicodeDecodeError:
-            row[name] = NotUtf8()
-    return row
-
-
-def _batches(path: Path, start: int, stop: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _batches(path: Path, start: int, stop: int, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The batches that overlap the range, each with the number of its first row."""
     first = 0
     if not _is_parquet(path):
         for batch in _arrow_batches(path):
             for offset in range(0, batch.num_rows, _BATCH_ROWS):
-                piece = batch.slice(offset, _BATCH_ROWS)
+                piece = batch.select(names).slice(offset, _BATCH_ROWS)
                 if first < stop and first + piece.num_rows > start:
                     yield first, piece
                 first += piece.num_rows
             if first >= stop:
                 return
         return
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with open_parquet(path, names) as file:
         for group in range(file.num_row_groups):
             size = file.metadata.row_group(group).num_rows
             if first < stop and first + size > start:
                 batch_first = first
-                for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group]):
+                rows = batch_rows(file, group, _BATCH_ROWS, names)
+                for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=names):
                     if batch_first < stop and batch_first + batch.num_rows > start:
                         yield batch_first, batch
                     batch_first += batch.num_rows

@@ -93,6 +93,17 @@ class ColumnChoice:
     extra: Sequence[str] = ()  # those for the record
     named: bool = True  # the options name those for the record; else they are all others that a record can hold
 
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return tuple(name for name in dict.fromkeys((self.image, self.text, self.label, *self.extra)) if name)
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The columns without which there is no sample: those that are used or named."""
+        uses = (self.image, self.text, self.label)
+        return self.read if self.named else tuple(name for name in uses if name)
+
     def describe(self) -> str:
         """One line for people: each use and its column, then the columns that are not read."""
         uses = {"image": self.image, "text": self.text, "label": self.label}

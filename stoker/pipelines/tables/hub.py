@@ -11,8 +11,8 @@ from typing import Any
 
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.partition import digest
-from stoker.pipelines.tables.arrow_tables import Row
 from stoker.pipelines.tables.columns import Column, columns_of
+from stoker.pipelines.tables.row_batches import Row
 
 
 @dataclass
@@ -101,7 +101,14 @@ class HubTable:
         """Convert the library's errors: temporary ones to SourceUnavailable, all others to SourceBroken."""
         try:
             yield
-        except (OSError, ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+            ArithmeticError,
+            LookupError,
+            library.exceptions.DatasetsError,
+        ) as error:
             name = f"data set {self.dataset!r}"
             if _is_temporary(error):
                 raise SourceUnavailable(f"{name}: the hub is out of reach: {_one_line(error)}") from error

@@ -4,6 +4,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,13 +14,14 @@ import pyarrow.parquet as pq
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.registry import suggestion
-from stoker.pipelines.tables.arrow_tables import NotUtf8, rows_of
 from stoker.pipelines.tables.csv_rows import CsvRow, CsvRows, header_indexes, tsv_rows
 from stoker.pipelines.tables.list_lines import COMPRESSIONS, Line, check_encoding, is_unicode, open_list, read_lines
+from stoker.pipelines.tables.row_batches import Row, Unreadable, batch_rows, doubled_name, open_parquet, rows_of
 
 FORMATS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 MAX_JSON = 256 << 20  # bytes of a .json list, which is read as a whole
 JSON_LIST = re.compile(r"\.(json|jsonl|ndjson)(\.[a-z0-9]+)?$", re.IGNORECASE)  # names of lists of any columns
+_BATCH_ROWS = 4096  # of parquet, at most
 MAX_CHECKED_FILES = 100  # whose columns are looked at before a run
 
 
@@ -62,7 +64,7 @@ def read_list(
         ends = f"{', '.join(FORMATS)} (text also with {', '.join(COMPRESSIONS)})"
         raise RecipeError(f"{path}: unknown kind of list; expected a name that ends in {ends}")
     check_encoding(syntax.encoding)
-    try:
+    with _broken_source_errors(path):
         if kind == ".parquet":
             yield from _parquet(path, required, optional)
             return
@@ -77,18 +79,26 @@ def read_list(
                 yield from _table(path, lines, kind, required, optional, syntax)
             else:
                 yield from (_json_line(line, required, optional) for line in lines)
+
+
+@contextmanager
+def _broken_source_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        raise SourceBroken(f"{path}: cannot be read as {kind[1:]}{packed}: {_one_line(error)}") from error
+        kind = "".join(suffix.lower() for suffix in path.suffixes[-2:] if suffix.lower() in (*FORMATS, *COMPRESSIONS))
+        raise SourceBroken(f"{path}: cannot be read as {kind[1:]}: {_one_line(error)}") from error
 
 
 def column_names(path: Path, syntax: ListSyntax) -> list[str]:
     """The names of the columns of a csv, tsv or parquet list that ``read_list`` reads; none for other kinds."""
     kind = next((suffix.lower() for suffix in reversed(path.suffixes) if suffix.lower() not in COMPRESSIONS), "")
     if kind == ".parquet":
-        return list(pq.read_schema(path).names)
+        with _broken_source_errors(path):
+            return list(pq.read_schema(path).names)
     if kind not in (".csv", ".tsv"):
         return []
-    with open_list(path) as file:
+    with _broken_source_errors(path), open_list(path) as file:
         lines = read_lines(file, encoding=syntax.encoding)
         rows = iter(CsvRows(lines)) if kind == ".csv" else tsv_rows(lines)
         first = next((row for row in rows if row.fields or row.fault), None)
@@ -107,9 +117,7 @@ def _table(
             header = _header(path, row, syntax)
             columns = len(header)
             names = _columns_to_read(path, header, required, optional, syntax)
-            indexes = header_indexes(
-                header, names, lambda name: RecipeError(f"{path}: two columns are called {name!r}")
-            )
+            indexes = header_indexes(header, names, lambda name: _two_columns(path, name))
             if quoted is not None:
                 quoted.url_index = indexes[required[0]]
             if syntax.header:
@@ -196,14 +204,30 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[ListRow]:
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        columns = _columns_to_read(path, file.schema_arrow.names, required, optional, ListSyntax())
+    schema = pq.read_schema(path)
+    columns = _columns_to_read(path, schema.names, required, optional, ListSyntax())
+    doubled = doubled_name([field for field in schema if field.name in columns])
+    if doubled:
+        raise _two_columns(path, doubled)
+    with open_parquet(path, columns) as file:
         number = 0
-        for batch in file.iter_batches(batch_size=4096, columns=columns):
-            for values in rows_of(batch):
-                number += 1
-                intact = not any(isinstance(value, NotUtf8) for value in values.values())
-                yield ListRow(number, values if intact else {}, "" if intact else "text that is not UTF-8")
+        for group in range(file.num_row_groups):
+            rows = batch_rows(file, group, _BATCH_ROWS, columns)
+            for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=columns):
+                for values in rows_of(batch):
+                    number += 1
+                    yield _parquet_row(number, values)
+
+
+def _parquet_row(number: int, values: Row) -> ListRow:
+    for name, value in values.items():
+        if isinstance(value, Unreadable):
+            return ListRow(number, {}, f"column {name}: {value.detail}")
+    return ListRow(number, values)
+
+
+def _two_columns(path: Path, name: str) -> RecipeError:
+    return RecipeError(f"{path}: two columns are called {name!r}")
 
 
 def _columns_to_read(

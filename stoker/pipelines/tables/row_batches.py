@@ -1,0 +1,170 @@
+"""Rows of Parquet and Arrow batches in bounded memory, though a file of a kilobyte may stand for gigabytes.
+
+A dictionary holds a repeated value once; it stays one until a few rows at a time become Python's objects.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stoker.pipelines.errors import SourceBroken
+
+Row = Mapping[str, Any]  # Any: whatever a column holds, or Unreadable
+MAX_VALUE = 64 << 20  # bytes of one value that a dictionary stands for
+_BUDGET = 32 << 20  # bytes of rows that are unpacked at once
+_MAX_CHUNK = 64 << 20  # bytes of one column of a row group, unpacked, where few bytes stand for so many
+_MAX_RATIO = 200  # of unpacked to packed bytes; real columns of this size stay below
+_VALUE = 8  # bytes of a number
+_BUFFER = 1 << 20  # bytes that are read at once: else a column of a whole row group is
+# What pyarrow raises for a value that Python cannot hold: dates after year 9999, time zones that nobody knows (a
+# KeyError), text that is not UTF-8 (a ValueError), as are Arrow's own errors.
+_UNREADABLE = (OverflowError, LookupError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In the place of a value that cannot be read: the reason of the row's reject, and what is wrong."""
+
+    reason: str = "corrupt"
+    detail: str = ""
+
+
+def open_parquet(path: Path, names: Sequence[str] | None = None) -> pq.ParquetFile:
+    """The file, for reading these columns (None: all). Raises SourceBroken for one that is made to fill the memory."""
+    with pq.ParquetFile(path) as file:
+        metadata = file.metadata
+    dictionaries = set[str]()
+    for group, column in _chunks(metadata, names):
+        chunk = metadata.row_group(group).column(column)
+        unpacked, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
+        if metadata.schema.column(column).max_repetition_level:
+            unpacked = max(unpacked, _VALUE * chunk.num_values)  # a list of zeros is a few bytes in any encoding
+        if unpacked > _MAX_CHUNK and unpacked > _MAX_RATIO * packed:
+            raise SourceBroken(
+                f"{path}: column {chunk.path_in_schema!r} of row group {group + 1} makes {unpacked} bytes of {packed}; "
+                "most likely it is made to fill the memory; if it is not, leave it out, or write fewer rows a group"
+            )
+        if chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page:
+            dictionaries.add(chunk.path_in_schema)
+    return pq.ParquetFile(
+        path,
+        metadata=metadata,
+        read_dictionary=sorted(dictionaries),
+        buffer_size=_BUFFER,
+        page_checksum_verification=True,
+    )
+
+
+def batch_rows(file: pq.ParquetFile, group: int, most: int, names: Sequence[str] | None = None) -> int:
+    """How many rows of a row group, at most, are one batch of bounded size."""
+    rows = max(1, file.metadata.row_group(group).num_rows)
+    size = 0
+    for _, column in _chunks(file.metadata, names, [group]):
+        chunk = file.metadata.row_group(group).column(column)
+        size += max(chunk.total_uncompressed_size, _VALUE * chunk.num_values)
+    return max(1, min(most, int(_BUDGET * rows // max(1, size))))
+
+
+def _chunks(
+    metadata: pq.FileMetaData, names: Sequence[str] | None, groups: Iterable[int] | None = None
+) -> Iterator[tuple[int, int]]:
+    """The row groups and the columns of flat values that belong to the columns of these names."""
+    paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    read = [
+        index
+        for index, path in enumerate(paths)
+        if names is None or any(path == name or path.startswith(f"{name}.") for name in names)
+    ]
+    for group in groups if groups is not None else range(metadata.num_row_groups):
+        yield from ((group, index) for index in read)
+
+
+def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
+    """The rows of a batch, with Unreadable in the place of values that cannot be read."""
+    size = sum(map(_unpacked, batch.columns))
+    if size > _BUDGET and batch.num_rows > 1:
+        middle = batch.num_rows // 2
+        yield from rows_of(batch.slice(0, middle))
+        yield from rows_of(batch.slice(middle))
+        return
+    if size <= MAX_VALUE:
+        plain = [
+            column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch.columns
+        ]
+        try:
+            yield from pa.RecordBatch.from_arrays(plain, names=batch.schema.names).to_pylist()
+            return
+        except _UNREADABLE:
+            pass  # one of its values: which?
+    for index in range(batch.num_rows):
+        yield {name: _value(column.slice(index, 1)) for name, column in zip(batch.schema.names, batch, strict=True)}
+
+
+def _value(column: pa.Array) -> Any:  # Any: whatever the column holds
+    """The one value of an array, or Unreadable."""
+    size = _unpacked(column)
+    if size > MAX_VALUE:
+        return Unreadable("too_large", f"{size} bytes, more than {MAX_VALUE}")
+    try:
+        return column[0].as_py()
+    except UnicodeDecodeError:
+        return Unreadable("not_utf8", "text that is not UTF-8")
+    except _UNREADABLE as error:
+        return Unreadable("corrupt", f"{column.type}: {' '.join(str(error).split())[:100]}")
+
+
+def _unpacked(array: pa.Array) -> int:
+    """The bytes that values of dictionaries take when each row has its own; those of other values are there already."""
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return _unpacked(array.storage)
+    if pa.types.is_dictionary(kind):
+        if not (_is_binary(kind.value_type)):
+            return _unpacked(array.dictionary) * len(array)
+        lengths = pc.binary_length(array.dictionary)
+        return int(pc.sum(pc.take(lengths, array.indices)).as_py() or 0)
+    if pa.types.is_run_end_encoded(kind):
+        return int(array.values.nbytes) * len(array)
+    if pa.types.is_struct(kind):
+        return sum(map(_unpacked, array.flatten()))
+    if pa.types.is_map(kind):
+        return _unpacked(array.keys) + _unpacked(array.items) if len(array) else 0
+    if pa.types.is_nested(kind) and not pa.types.is_union(kind):
+        return _unpacked(array.flatten())
+    return 0
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_large_binary(kind)
+    )
+
+
+def doubled_name(fields: Iterable[pa.Field]) -> str:
+    """The first name that two fields have, also within a struct; "" if there is none: Python would keep the last.
+
+    >>> doubled_name(pa.schema([("a", pa.int8()), ("b", pa.struct([("x", pa.int8()), ("x", pa.int8())]))]))
+    'b.x'
+    """
+    seen = set[str]()
+    for field in fields:
+        if field.name in seen:
+            return str(field.name)
+        seen.add(field.name)
+    for field in fields:
+        kind = field.type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if pa.types.is_nested(kind) and not pa.types.is_union(kind):
+            inner = doubled_name([kind.field(index) for index in range(kind.num_fields)])
+            if inner:
+                return f"{field.name}.{inner}"
+    return ""

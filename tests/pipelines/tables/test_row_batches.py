@@ -1,0 +1,176 @@
+"""Rows of Parquet and Arrow in bounded memory; values that Python cannot hold cost their rows, and no traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stoker.pipelines.errors import RecipeError, SourceBroken
+from stoker.pipelines.tables import arrow_tables
+from stoker.pipelines.tables.row_batches import Unreadable, rows_of
+from stoker.pipelines.tables.url_lists import ListRow, read_list
+
+URL = "http://a.example/1"
+MAX_GROWTH = 300 << 20  # bytes of memory that a file of a few kilobytes may cost
+
+UNREADABLE = {
+    "timestamp": pa.array([2**62], pa.timestamp("us")),
+    "date": pa.array([2**31 - 1], pa.date32()),
+    "milliseconds": pa.array([2**50], pa.date64()),
+    "zone": pa.array([1], pa.timestamp("us", "Mars/Phobos")),
+    "duration": pa.array([2**62], pa.duration("s")),
+    "inner": pa.array([[{"at": 2**62}]], pa.list_(pa.struct([("at", pa.timestamp("us"))]))),
+}
+
+
+def repeated(value: str | bytes, times: int) -> pa.DictionaryArray:
+    """An array that holds a value once, and stands for it many times."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * times, pa.int32()), pa.array([value]))
+
+
+BOMBS = {
+    "text": repeated("x" * 400_000, 4096),
+    "large": repeated(b"x" * 20_000_000, 64),
+    "struct": pa.StructArray.from_arrays([repeated(b"x" * 2_000_000, 600), pa.nulls(600)], names=["bytes", "path"]),
+    "list": pa.ListArray.from_arrays([0, 800, 801], repeated("x" * 1_000_000, 801)),
+    "numbers": pa.ListArray.from_arrays([0, 20_000_000, 20_000_001], pa.nulls(20_000_001, pa.int8())),
+}
+
+
+def rows_of_list(path: Path, *optional: str) -> list[ListRow]:
+    return list(read_list(path, required=("url",), optional=optional))
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_value_that_python_cannot_hold_costs_its_row_alone(tmp_path: Path, name: str) -> None:
+    bad = UNREADABLE[name]
+    column = pa.concat_arrays([pa.nulls(1, bad.type), bad, pa.nulls(1, bad.type)])
+    table = pa.table({"url": [URL, "http://a.example/2", "http://a.example/3"], "at": column})
+    pq.write_table(table, tmp_path / "a.parquet")
+    rows = rows_of_list(tmp_path / "a.parquet", "at")
+    assert [row.number for row in rows] == [1, 2, 3]
+    assert [row.values.get("url") for row in rows] == [URL, None, "http://a.example/3"]
+    assert "column at: " in rows[1].fault
+    assert not rows[0].fault
+    assert not rows[2].fault
+    assert not any(row.fault for row in rows_of_list(tmp_path / "a.parquet")), "a column that is not read"
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    for file in ("a.parquet", "a.arrow"):
+        values = [row["at"] for row in arrow_tables.read_rows(tmp_path / file, 0, 9, ["at"])]
+        assert [isinstance(value, Unreadable) for value in values] == [False, True, False], file
+
+
+def test_two_columns_of_one_name_are_an_error_also_within_structs(tmp_path: Path) -> None:
+    names = pa.array([URL])
+    pair = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
+    nested = pa.StructArray.from_arrays([pair], names=["inner"])
+    lists = pa.ListArray.from_arrays([0, 1], pair)
+    twice = pa.Table.from_arrays([names, names, names], names=["url", "caption", "caption"])
+    pq.write_table(twice, tmp_path / "a.parquet")
+    assert len(rows_of_list(tmp_path / "a.parquet")) == 1, "they are not read"
+    for reading in (
+        lambda: rows_of_list(tmp_path / "a.parquet", "caption"),
+        lambda: arrow_tables.columns(tmp_path / "a.parquet"),
+    ):
+        with pytest.raises((RecipeError, SourceBroken), match=r"a\.parquet: two columns are called 'caption'$"):
+            reading()
+    for column, name in ((pair, "s.x"), (nested, "s.inner.x"), (lists, r"s\..*\.x")):
+        pq.write_table(pa.table({"url": names, "s": column}), tmp_path / "b.parquet")
+        assert len(rows_of_list(tmp_path / "b.parquet")) == 1
+        with pytest.raises(RecipeError, match=rf"two columns are called '{name}'$"):
+            rows_of_list(tmp_path / "b.parquet", "s")
+        with pytest.raises(SourceBroken, match=rf"two columns are called '{name}'$"):
+            list(arrow_tables.read_rows(tmp_path / "b.parquet", 0, 1, ["s"]))
+
+
+PEAK = r"""
+import re, sys
+from pathlib import Path
+from stoker.pipelines.errors import SourceBroken
+from stoker.pipelines.tables import arrow_tables
+from stoker.pipelines.tables.url_lists import read_list
+path = Path(sys.argv[1])
+def rows():
+    if path.suffix == ".parquet":
+        yield from read_list(path, required=("url",), optional=("x",))
+        yield from arrow_tables.read_rows(path, 0, 10**9, ["url", "x"])
+    else:
+        yield from arrow_tables.read_rows(path, 0, 10**9, ["url", "x"])
+def peak():
+    return int(re.search(r"VmHWM:\s*([0-9]+) kB", Path("/proc/self/status").read_text())[1])
+before, count = peak(), 0
+try:
+    for row in rows():
+        count += 1
+except SourceBroken as error:
+    assert "fill the memory" in str(error), error
+    count = -1
+print(count, (peak() - before) << 10)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process's peak of memory so")
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_file_that_stands_for_gigabytes_is_read_in_bounded_memory(tmp_path: Path, name: str, form: str) -> None:
+    column, path = BOMBS[name], tmp_path / f"a.{form}"
+    table = pa.table({"url": [f"http://a.example/{number}" for number in range(len(column))], "x": column})
+    if form == "parquet":
+        pq.write_table(table, path, compression="zstd", store_schema=False)
+        assert path.stat().st_size < 100_000
+    elif name == "numbers":
+        pytest.skip("they are as large in the file")
+    else:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    done = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True)
+    count, growth = map(int, done.stdout.split())
+    assert count in (-1, len(column) * (2 if form == "parquet" else 1))
+    assert growth < MAX_GROWTH, f"{growth >> 20} MiB"
+
+
+def test_a_page_that_unpacks_to_gigabytes_is_an_error(tmp_path: Path) -> None:
+    table = pa.table({"url": ["http://a.example/" + "x" * 2**20] * 200})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
+    for reading in (
+        lambda: rows_of_list(tmp_path / "a.parquet"),
+        lambda: list(arrow_tables.read_rows(tmp_path / "a.parquet", 0, 1, ["url"])),
+    ):
+        with pytest.raises(SourceBroken, match=r"column 'url' of row group 1 makes 2.* fill the memory"):
+            reading()
+
+
+def test_large_values_of_real_files_are_read(tmp_path: Path) -> None:
+    values = [bytes([number]) * (20 << 20) for number in range(8)]
+    pq.write_table(pa.table({"image": values}), tmp_path / "a.parquet", compression="none")
+    rows = list(arrow_tables.read_rows(tmp_path / "a.parquet", 0, 9, ["image"]))
+    assert [row["image"] for row in rows] == values
+
+
+def test_a_row_of_a_dictionary_that_is_too_large_is_unreadable() -> None:
+    large = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0], pa.int8()), pa.array(["x" * (65 << 20), "a"]))
+    rows = list(rows_of(pa.record_batch({"x": large})))
+    assert [row["x"] if not isinstance(row["x"], Unreadable) else row["x"].reason for row in rows] == [
+        "too_large", "a", None, "too_large",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.binary(), pa.list_(pa.string()), pa.map_(pa.string(), pa.string()),
+     pa.struct([("a", pa.string()), ("b", pa.list_(pa.large_string()))]), pa.dictionary(pa.int8(), pa.string())],
+    ids=str,
+)  # fmt: skip
+def test_values_of_dictionaries_are_read_as_they_are(tmp_path: Path, kind: pa.DataType) -> None:
+    samples = {
+        "list<": ["a", None], "map<": [("a", "b")], "struct": {"a": "c", "b": ["d", None]}, "binary": b"\xff",
+    }  # fmt: skip
+    value = next((sample for start, sample in samples.items() if str(kind).startswith(start)), "text")
+    column = pa.array([value, None, value] * 50, kind)
+    pq.write_table(pa.table({"x": column}), tmp_path / "a.parquet")
+    rows = list(arrow_tables.read_rows(tmp_path / "a.parquet", 0, 150, ["x"]))
+    assert [row["x"] for row in rows] == column.to_pylist()
