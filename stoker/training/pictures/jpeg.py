@@ -6,6 +6,7 @@ bit. For what neither reads (CMYK, 12 bits, arithmetic coding, odd files) the fu
 """
 
 import importlib.util
+import re
 import threading
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,8 @@ from stoker.training.pictures.crops import Box
 
 Pixels = npt.NDArray[np.uint8]
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_WITHOUT_LENGTH = (0x01, 0xD8)
 MAGIC = b"\xff\xd8\xff"
 SCALES = (1, 2, 4, 8)  # n of scales 1/n that libjpeg-turbo has fast code for
 _MAX_SCRATCH = 64 * 2**20  # bytes that a thread keeps
@@ -98,25 +101,27 @@ def snap_box(box: Box, scale: int) -> Box:
 
 
 def check_scans(payload: bytes | memoryview) -> None:
-    """Raise DamagedImage for a JPEG of more scans than encoders write: each scan is as much work as a whole image."""
-    at, components = 2, 0
-    while at + 10 < len(payload) and payload[at] == 0xFF:
-        marker = payload[at + 1]
-        if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01:  # fill bytes, and markers without a length
-            at += 1 if marker == 0xFF else 2
+    """Raise DamagedImage for a JPEG of more scans than encoders write: each scan is as much work as a whole image.
+
+    Only scans of the image count: not those of thumbnails in segments, nor of what follows its end.
+    """
+    at, components, scans = 2, 0, 0
+    # In a scan's own bytes 0xff is always followed by 0 or a restart marker.
+    while (found := _MARKER.search(payload, at)) is not None and found.end() + 8 <= len(payload):
+        marker, at = payload[found.end() - 1], found.end()
+        if marker == 0xD9:  # the end of the image
+            return
+        if marker in _WITHOUT_LENGTH:
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame
-            if marker in _PROGRESSIVE:
-                break
-            components = payload[at + 9]
-        if marker == 0xDA and payload[at + 4] >= components:
-            return  # all components in one scan, behind which nothing is read
-        if marker == 0xDA:
-            break
-        at += 2 + (payload[at + 2] << 8 | payload[at + 3])
-    # In a scan's own bytes 0xff is always followed by 0 or another marker.
-    if (scans := bytes(payload).count(b"\xff\xda")) > libturbojpeg.MAX_SCANS:
-        raise DamagedImage(f"{scans} scans; at most {libturbojpeg.MAX_SCANS} are read")
+            components = 0 if marker in _PROGRESSIVE else payload[at + 7]
+        elif marker == 0xDA:
+            if components and payload[at + 2] >= components:
+                return  # all components in one scan, behind which nothing is read
+            scans += 1
+            if scans > libturbojpeg.MAX_SCANS:
+                raise DamagedImage(f"more than {libturbojpeg.MAX_SCANS} scans, which is the most that are read")
+        at += max(2, payload[at] << 8 | payload[at + 1])
 
 
 def decode(jpeg: Jpeg, box: Box, *, scale: int = 1, grey: bool = False) -> Pixels | None:

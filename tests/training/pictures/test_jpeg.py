@@ -221,6 +221,32 @@ def test_an_image_of_many_scans_is_refused_before_it_is_decoded() -> None:
     for scans in (65, 160, 400):
         payload = with_scans(scans)
         begun = time.process_time()
-        with pytest.raises(DamagedImage, match=f"{scans} scans; at most 64 are read"):
+        with pytest.raises(DamagedImage, match="more than 64 scans"):
             decode_crop(payload, out, whole_image, b"")
         assert time.process_time() - begun < 1
+
+
+def test_only_scans_of_the_image_itself_count() -> None:
+    whole = with_scans(10)
+    many = b"\xff\xda" * 1000
+    segment = b"\xff\xe1" + (len(many) + 2).to_bytes(2, "big") + many  # as a thumbnail in Exif
+    out = np.zeros((64, 64, 3), np.uint8)
+    for payload in (
+        whole[:2] + segment + whole[2:],
+        whole + many,
+        whole + with_scans(400),
+        whole[:2] + b"\xff" * 9 + whole[2:],
+    ):
+        jpeg.check_scans(payload)
+        jpeg.check_scans(memoryview(payload))
+        decode_crop(payload, out, whole_image, b"")
+    for payload in (whole[:2] + segment + with_scans(65)[2:], with_scans(65) + whole):
+        with pytest.raises(DamagedImage, match="more than 64 scans"):
+            jpeg.check_scans(payload)
+
+
+@given(st.binary(max_size=300))
+@FUZZED
+def test_no_bytes_stop_the_count_of_scans(junk: bytes) -> None:
+    for payload in (b"\xff\xd8" + junk, with_scans(12)[:-2] + junk):
+        jpeg.check_scans(payload)
