@@ -28,6 +28,13 @@ class Step:
     # recipe, so that partitions read before are not read again.
     added: ClassVar[frozenset[str]] = frozenset()
 
+    def applies_to(self, sample: Sample, /) -> bool:
+        """Whether the sample is of a kind that the step knows, such as an image. By default any is.
+
+        If not, it passes unchanged, and the report of the version says how many samples did.
+        """
+        return True
+
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
         """The sample, changed or unchanged, or the reason why it is rejected."""
         raise NotImplementedError

@@ -190,6 +190,11 @@ def _reasons(report: Report, sheet: Sheet) -> None:
 
 
 def _omitted(report: Report, sheet: Sheet) -> None:
+    if report.passed:
+        steps = (f"{name} passed {plural(count, 'sample')}" for name, count in report.passed.items())
+        sheet.note(
+            f"steps act on the kinds of samples that they know: {listed(steps, most=_MAX_VALUES)} of another kind"
+        )
     if not report.omitted:
         return
     sheet.heading("Left out of the samples, most often")

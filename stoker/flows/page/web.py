@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable
 
-from fastapi import FastAPI, Request, Security
+from fastapi import Depends, FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi.security import HTTPBearer
@@ -109,7 +109,20 @@ def _add_pages(app: FastAPI, pages: HtmlPages) -> None:
         HEALTH: _health,
     }
     for path, handler in handlers.items():
-        app.add_api_route(path, handler, methods=_READ, include_in_schema=False, response_model=None)
+        known = [] if path.startswith("/static/") else [Depends(_check_parameters)]
+        app.add_api_route(
+            path, handler, methods=_READ, include_in_schema=False, response_model=None, dependencies=known
+        )
+
+
+def _check_parameters(request: Request) -> None:
+    """Refuse a parameter that the page does not have: a filter that is misspelt would show everything."""
+    route = request.scope["route"]
+    known = [parameter.alias for parameter in route.dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            what = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise HTTPException(422, f"this page has no parameter or filter {visible(name, most=60)!r}; {what}")
 
 
 def _add_api(app: FastAPI, api: JsonApi) -> None:
@@ -129,8 +142,11 @@ def _add_api(app: FastAPI, api: JsonApi) -> None:
         Security(HTTPBearer(auto_error=False, description="the owner's token, from the file `token` in the home"))
     ]
     for path, handler in handlers.items():
-        app.add_api_route(path, handler, methods=["GET"], response_model=None, dependencies=bearer)
-        app.add_api_route(path, handler, methods=["HEAD"], response_model=None, include_in_schema=False)
+        known = Depends(_check_parameters)
+        app.add_api_route(path, handler, methods=["GET"], response_model=None, dependencies=[*bearer, known])
+        app.add_api_route(
+            path, handler, methods=["HEAD"], response_model=None, include_in_schema=False, dependencies=[known]
+        )
 
 
 def _mark(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from stoker.flows.report.columns import CategoryColumn, NumberColumn, read_columns
 from stoker.flows.report.reasons import STAGES, meanings, stage_of
 from stoker.pipelines.recipe import DEFAULT_SPLITS
-from stoker.pipelines.stages.omitted import MAX_NAMES, most_omitted
+from stoker.pipelines.stages.omitted import MAX_NAMES, PASSED, most_omitted, samples_passed
 from stoker.pipelines.stages.splits import missed_shares
 from stoker.storage.versions.manifest import Manifest
 
@@ -105,6 +105,7 @@ class Report:
     indexed: bool = False  # external tars, indexed in place: candidates are its samples, and no rejects are known
     tars: str | None = None  # URL of the store of its tars; None: the corpus's own
     omitted: Mapping[str, int] = field(default_factory=dict)  # read and in no sample: at least so often, by name
+    passed: Mapping[str, int] = field(default_factory=dict)  # samples of kinds that a step does not know, by its name
     missed: tuple[str, ...] = ()  # sentences about splits that are empty or far from the size that was asked for
     nested: Mapping[str, int] = field(default_factory=dict)  # samples with a list or an object as JSON text, by column
     fields: tuple[str, ...] = ()  # the fields of samples of an indexed version, the most frequent sets of them
@@ -133,6 +134,7 @@ def report(manifest: Manifest) -> Report:
     candidates = samples if indexed else sum(part.read for part in manifest.parts)
     fields = _fields(columns.categories) if indexed else ()
     known = meanings([source.name], [step.name for step in steps], [rule.name for rule in rules])
+    omitted = most_omitted((part.omitted for part in manifest.parts), MAX_NAMES)
     measured = {column.column for column in columns.numbers}
     holds = "images" if "width" in measured else "texts" if "characters" in measured else _kind_of(fields)
     return Report(
@@ -168,7 +170,8 @@ def report(manifest: Manifest) -> Report:
         loop=_python_loop(manifest),
         indexed=indexed,
         tars=manifest.tars,
-        omitted=most_omitted((part.omitted for part in manifest.parts), MAX_NAMES),
+        omitted={name: count for name, count in omitted.items() if not name.startswith(PASSED)},
+        passed=samples_passed(omitted),
         fields=fields,
         missed=tuple(missed_shares(_asked(manifest), {name: one.samples for name, one in manifest.splits.items()})),
     )

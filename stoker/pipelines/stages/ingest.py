@@ -21,7 +21,7 @@ from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import LOSS, Rejected
 from stoker.pipelines.source import Candidate, Context
 from stoker.pipelines.stages.measure import measure
-from stoker.pipelines.stages.omitted import OmittedCounts
+from stoker.pipelines.stages.omitted import PASSED, OmittedCounts
 from stoker.pipelines.stages.raw_part import read_marker, write_marker
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.trust import check_paths
@@ -175,7 +175,9 @@ def _read(
         if stop():
             raise IngestStopped(f"stopped in partition {partition.name!r}; the same command resumes")
         omitted.add(candidate.omitted)
-        sample, rejected, step = apply_steps(recipe, candidate)
+        passed: list[str] = []
+        sample, rejected, step = apply_steps(recipe, candidate, passed)
+        omitted.add(Counter(f"{PASSED}{name}" for name in passed))
         if rejected is None and sample.key in seen:
             rejected, step = REPEATED, "stoker"
         row: dict[str, Any] = {"key": sample.key, "partition": partition.name}  # Any: Parquet values
@@ -197,16 +199,22 @@ def _read(
     return rows
 
 
-def apply_steps(recipe: Recipe, candidate: Candidate) -> tuple[Sample, Rejected | None, str]:
+def apply_steps(
+    recipe: Recipe, candidate: Candidate, passed: list[str] | None = None
+) -> tuple[Sample, Rejected | None, str]:
     """The sample after all steps and measures, why it was rejected (None: it was not), and by which of them.
 
-    A rejected sample is returned as it was when it was rejected.
+    A rejected sample is returned as it was when it was rejected. ``passed`` gets the names of steps that do not apply.
     """
     sample = replace(candidate.sample, record=_with_provenance(recipe, candidate.sample))
     if candidate.rejected is not None:
         return sample, candidate.rejected, name_of(recipe.source)
     sample = trim_images(sample)
     for step in recipe.steps:
+        if not step.applies_to(sample):
+            if passed is not None:
+                passed.append(name_of(step))
+            continue
         result = step(sample)
         if isinstance(result, Rejected):
             return sample, result, name_of(step)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 OTHERS = "others"  # all that has no count of its own
 MAX_NAMES = 32  # in a part
+PASSED = "passed by step "  # of samples of kinds that a step does not know; with its name
 _MAX_COUNTED = 10_000  # names that are counted while a partition is read
 _MAX_LENGTH = 60  # characters of a name
 
@@ -42,3 +43,8 @@ def most_omitted(counts: Iterable[Mapping[str, int]], limit: int) -> dict[str, i
     ordered = sorted((name for name in total if total[name]), key=lambda name: (-total[name], name))
     others += sum(total[name] for name in ordered[limit:])
     return {name: total[name] for name in ordered[:limit]} | ({OTHERS: others} if others else {})
+
+
+def samples_passed(omitted: Mapping[str, int]) -> dict[str, int]:
+    """How many samples each step passed unchanged because they are of another kind, by its name."""
+    return {name.removeprefix(PASSED): count for name, count in omitted.items() if name.startswith(PASSED)}

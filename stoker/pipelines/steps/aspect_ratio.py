@@ -27,11 +27,15 @@ class AspectRatio(Step):
 
     maximum: Annotated[float, Field(ge=1, le=1000)] = 3.0
 
+    def applies_to(self, sample: Sample, /) -> bool:
+        """See Step: to images."""
+        return field_of(sample) is not None
+
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
         """See Step."""
         field = field_of(sample)
         if field is None:
-            return Rejected("not_an_image", "the sample has no image field")
+            return sample
         header = header_of(sample.fields[field])
         if isinstance(header, Rejected):
             return header

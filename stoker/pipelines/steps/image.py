@@ -86,11 +86,15 @@ class Image(Step):
             what = "needs a size in pixels" if self.size == 0 else "takes no size; did you mean mode = 'short_side'?"
             raise ValueError(f"mode {self.mode!r} {what}")
 
+    def applies_to(self, sample: Sample, /) -> bool:
+        """See Step: to images."""
+        return field_of(sample) is not None
+
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
         """See Step."""
         field = field_of(sample)
         if field is None:
-            return Rejected("not_an_image", "the sample has no image field")
+            return sample
         payload = sample.fields[field]
         try:
             rendered = self.render(payload)

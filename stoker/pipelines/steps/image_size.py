@@ -47,11 +47,15 @@ class ImageSize(Step):
             if most and least > most:
                 raise ValueError(f"min_{name} = {least} is more than max_{name} = {most}: no image fits")
 
+    def applies_to(self, sample: Sample, /) -> bool:
+        """See Step: to images."""
+        return field_of(sample) is not None
+
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
         """See Step."""
         field = field_of(sample)
         if field is None:
-            return Rejected("not_an_image", "the sample has no image field")
+            return sample
         header = header_of(sample.fields[field], max_pixels=round(self.max_megapixels * 1_000_000))
         if isinstance(header, Rejected):
             return header

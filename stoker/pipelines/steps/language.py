@@ -43,6 +43,10 @@ class Language(Step):
             if code not in known:
                 raise ValueError(f"keep: no language {code!r} is known here; {suggestion(code, sorted(known))}")
 
+    def applies_to(self, sample: Sample, /) -> bool:
+        """See Step: to texts."""
+        return "txt" in sample.fields
+
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
         """See Step."""
         if "txt" not in sample.fields:

@@ -26,11 +26,15 @@ class StripMetadata(Step):
         name = "strip_metadata"
     """
 
+    def applies_to(self, sample: Sample, /) -> bool:
+        """See Step: to images."""
+        return field_of(sample) is not None
+
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
         """See Step."""
         field = field_of(sample)
         if field is None:
-            return Rejected("not_an_image", "the sample has no image field")
+            return sample
         payload = without_junk(sample.fields[field])
         extension = extension_of(payload)
         if isinstance(extension, Rejected):

@@ -44,6 +44,10 @@ class TextLength(Step):
             if most and least > most:
                 raise ValueError(f"min_{unit} = {least} is more than max_{unit} = {most}: no text fits")
 
+    def applies_to(self, sample: Sample, /) -> bool:
+        """See Step: to texts."""
+        return "txt" in sample.fields
+
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
         """See Step."""
         if "txt" not in sample.fields:

@@ -41,6 +41,10 @@ class TextNormalise(Step):
     spaces: bool = True
     blank_lines: int = 1
 
+    def applies_to(self, sample: Sample, /) -> bool:
+        """See Step: to texts."""
+        return "txt" in sample.fields
+
     def __call__(self, sample: Sample, /) -> Sample | Rejected:
         """See Step."""
         if "txt" not in sample.fields:

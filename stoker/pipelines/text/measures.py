@@ -4,6 +4,7 @@ Words are found and hashed in one vectorised pass over code points. Tables and h
 the same signature under every version of Python, Unicode and numpy.
 """
 
+import unicodedata
 from functools import cache
 from typing import Any
 
@@ -66,7 +67,13 @@ def measures_of_text(text: str) -> dict[str, Any]:  # Any: Parquet scalars
 
 
 def word_hashes(text: str) -> tuple[Hashes, int]:
-    """The hashes of the text's words in order, ignoring case, and how many characters they have together."""
+    """The hashes of the text's words in order, ignoring case, and how many characters they have together.
+
+    Of the text in NFC, so that a letter and its accent are the same word as the letter with it. That form never changes
+    for characters that Unicode has assigned.
+    """
+    if not unicodedata.is_normalized("NFC", text):
+        text = unicodedata.normalize("NFC", text)
     points = np.frombuffer(text.lower().encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32)
     blocks: list[Hashes] = []
     letters = 0

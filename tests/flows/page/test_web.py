@@ -190,6 +190,25 @@ def test_samples_can_be_filtered_and_paged(site: httpx.Client, store: MemoryStor
     assert site.get("/api/c/shapes/samples", params={"language": "en"}).json()["total"] == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/api/c/shapes/samples?label=2&lable=2", "split, label, language, licence, source, author, page, size"),
+        ("/c/shapes?width=3", "split, label, language, licence, source, author, page"),
+        ("/c/shapes/rejects?by=step", "reason, page"),
+        ("/api/corpora?x%0ay=", "none"),
+    ],
+)
+def test_a_filter_that_is_not_known_is_refused_in_one_line_that_names_the_known_ones(
+    site: httpx.Client, path: str, known: str
+) -> None:
+    response = site.get(path)
+    assert response.status_code == 422
+    assert "no parameter or filter " in response.text
+    assert f"it takes {known}" in response.text
+    assert site.head(path).status_code == 422
+
+
 def test_refusals_can_be_filtered_and_paged_and_are_all_there(site: httpx.Client) -> None:
     seen = []
     for number in (1, 2, 3, 4):

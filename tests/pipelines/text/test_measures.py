@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import unicodedata
 
 import numpy as np
 import pytest
@@ -50,6 +51,16 @@ def test_short_texts_are_told_apart() -> None:
 def test_case_punctuation_and_blanks_do_not_matter_but_numbers_do() -> None:
     assert estimate(PROSE, PROSE.upper().replace(" ", "  ").replace(".", " -")) == 1
     assert estimate(PROSE, PROSE.replace("232", "233")) < 1
+
+
+def test_an_accent_may_be_a_character_of_its_own() -> None:
+    prose = "Über die Brücke ging ein müder Bäcker, und später grüßte ihn ein Schüler. " * 3
+    composed, apart = unicodedata.normalize("NFC", prose), unicodedata.normalize("NFD", prose)
+    assert composed != apart
+    one, other = measures_of_text(composed), measures_of_text(apart)
+    assert one["minhash"] == other["minhash"]
+    assert (one["words"], one["mean_word_length"]) == (other["words"], other["mean_word_length"])
+    assert other["characters"] == len(apart)  # of the text as it is published
 
 
 def test_each_character_of_a_script_without_blanks_is_a_word() -> None:
