@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.recipe import Recipe
-from stoker.pipelines.stages.curate import Curation, curate
+from stoker.pipelines.stages.curate import Curation, curate, without_types
 from stoker.pipelines.stages.group import attempts
 from stoker.pipelines.stages.pack import group_digest, pack
 from stoker.pipelines.stages.raw_part import DamagedParts, heal, kept_records, read_marker
@@ -134,9 +134,10 @@ def _pack_again(
 ) -> set[str]:
     """Those of the groups that have their old bytes again."""
     healed: set[str] = set()
-    for parts, decisions in zip(curation.groups, curation.by_group, strict=True):
-        with suppress(DamagedParts):
-            names = set(attempts(group_digest(recipe, parts, decisions, store))) & set(groups)
-            if names and pack(recipe, parts, decisions, store, scratch, damaged=damaged).group in names:
-                healed |= names
+    for parts, decided in zip(curation.groups, curation.by_group, strict=True):
+        for decisions in dict.fromkeys((decided, without_types(decided))):
+            with suppress(DamagedParts):
+                names = set(attempts(group_digest(recipe, parts, decisions, store))) & set(groups)
+                if names and pack(recipe, parts, decisions, store, scratch, damaged=damaged).group in names:
+                    healed |= names
     return healed

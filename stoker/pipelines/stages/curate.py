@@ -4,7 +4,7 @@ Price: memory holds the records of all kept samples, never their payloads.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -27,6 +27,7 @@ from stoker.storage.versions.manifest import Decisions, Part
 from stoker.storage.versions.verified import put
 
 DECIDED = ("key", "part", "action", "value")  # columns of a group's decisions
+_TYPE = "type of "  # begins the names of columns without values, see ``with_types``
 _NOT_FOR_RULES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at")
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
 
@@ -46,7 +47,8 @@ def curate(recipe: Recipe, parts: Sequence[Part], store: Store) -> Curation:
     The same parts and recipe give the same decisions, byte for byte. Raises StorageError, DamagedParts among them, and
     RecipeError for a rule that cannot work on these records.
     """
-    rows = list(_decide(recipe, _kept_records(parts, store)))
+    tables = _kept_records(parts, store)
+    rows = list(_decide(recipe, records.join(tables)))
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     payload = records.encode(table)
     sha256 = records.sha256(payload)
@@ -61,7 +63,7 @@ def curate(recipe: Recipe, parts: Sequence[Part], store: Store) -> Curation:
         moved=sum(row["action"] == "split" for row in rows),
     )
     groups = tuple(map(tuple, cut(parts, lambda part: part.digest, target=recipe.shards.partitions)))
-    return Curation(decisions, groups, _by_group(table, groups))
+    return Curation(decisions, groups, _by_group(table, groups, _types_by_group(groups, parts, tables)))
 
 
 _SCHEMA = pa.schema(
@@ -77,18 +79,52 @@ _SCHEMA = pa.schema(
 )
 
 
-def _by_group(table: pa.Table, groups: Sequence[Sequence[Part]]) -> tuple[bytes, ...]:
+def _by_group(
+    table: pa.Table, groups: Sequence[Sequence[Part]], types: Iterable[Mapping[str, pa.DataType]]
+) -> tuple[bytes, ...]:
     """The decisions on each group's samples, as ``pack`` takes them; one pass over all."""
     group_of = {part.digest: number for number, group in enumerate(groups) for part in group}
     numbers = np.array([group_of[part] for part in table["part"].to_pylist()], np.int64)
     rows = np.argsort(numbers, kind="stable")
     ends = np.searchsorted(numbers[rows], np.arange(len(groups) + 1))
     table = table.select(DECIDED)
-    return tuple(records.encode(table.take(pa.array(rows[start:stop]))) for start, stop in pairwise(ends))
+    decisions = (table.take(pa.array(rows[start:stop])) for start, stop in pairwise(ends))
+    return tuple(records.encode(with_types(*of_group)) for of_group in zip(decisions, types, strict=True))
 
 
-def _kept_records(parts: Sequence[Part], store: Store) -> pa.Table:
-    """The records of the kept samples of all parts, in the parts' order, with a column ``part``.
+def _types_by_group(
+    groups: Sequence[Sequence[Part]], parts: Sequence[Part], tables: Sequence[pa.Table]
+) -> Iterator[dict[str, pa.DataType]]:
+    """Of each group the columns that would have another type there than in the version, and that type.
+
+    So a column has one type in all indexes of a version, also where a group has no value of it.
+    """
+    whole = records.common_schema(tables)
+    table_of = {part.digest: table for part, table in zip(parts, tables, strict=True)}
+    for group in groups:
+        own = records.common_schema([table_of[part.digest] for part in group])
+        yield {field.name: kind for field in own if (kind := whole.field(field.name).type) != field.type}
+
+
+def with_types(decisions: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """The decisions on a group, with empty columns whose types are those of columns of its records."""
+    for name, kind in types.items():
+        decisions = decisions.append_column(f"{_TYPE}{name}", pa.nulls(decisions.num_rows, kind))
+    return decisions
+
+
+def types_in(decisions: pa.Table) -> dict[str, pa.DataType]:
+    """The types that ``with_types`` added."""
+    return {field.name[len(_TYPE) :]: field.type for field in decisions.schema if field.name.startswith(_TYPE)}
+
+
+def without_types(decisions: bytes) -> bytes:
+    """The decisions on a group as releases gave them to ``pack`` that typed the columns of each group by themselves."""
+    return records.encode(records.decode(decisions, columns=DECIDED))
+
+
+def _kept_records(parts: Sequence[Part], store: Store) -> list[pa.Table]:
+    """The records of the kept samples of each part, with a column ``part``.
 
     Raises DamagedParts with all that are damaged.
     """
@@ -104,7 +140,7 @@ def _kept_records(parts: Sequence[Part], store: Store) -> pa.Table:
         tables.append(table.append_column("part", pa.array([part.digest] * table.num_rows, pa.string())))
     if damages:
         raise DamagedParts.joined(damages)
-    return records.join(tables)
+    return tables
 
 
 def _decide(recipe: Recipe, table: pa.Table) -> Iterator[dict[str, Any]]:  # Any: Parquet values

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.stages.curate import types_in
 from stoker.pipelines.stages.group import (
     MAX_ATTEMPTS,
     OtherBytes,
@@ -81,15 +82,16 @@ def pack(
         damaged: keys; a group of which one is among them is packed again in its place.
     """
     tables = _kept_records(parts, store)
-    samples = list(_samples_to_pack(recipe, parts, tables, records.decode(decisions)))
-    group = _digest(recipe, parts, samples)
+    decided = records.decode(decisions)
+    samples, types = list(_samples_to_pack(recipe, parts, tables, decided)), types_in(decided)
+    group = _digest(recipe, parts, samples, types)
     existing = read_marker(store, recipe.corpus, group)
     if existing is not None and existing.keys.isdisjoint(damaged):
         _log.info("group %s is packed and is used again", group, extra={"group": group})
         return existing
     with folder_in(scratch) as folder, ExitStack() as open_files:
         tars = [open_files.enter_context(tar) for tar in _download_tars(parts, store, folder)]
-        source = _GroupSource(parts, records.join(tables), tars)
+        source = _GroupSource(parts, _typed(records.join(tables), types), tars)
         for name in attempts(group):
             writer = _GroupWriter(recipe.corpus, name, source, store, folder, again=existing is not None)
             with suppress(OtherBytes):  # what versions name can no longer be made, so that this gets other names
@@ -105,7 +107,13 @@ def pack(
 def group_digest(recipe: Recipe, parts: Sequence[Part], decisions: bytes, store: Store) -> str:
     """The digest of the group that ``pack`` makes of these. Raises StorageError, DamagedParts among them."""
     tables = _kept_records(parts, store)
-    return _digest(recipe, parts, list(_samples_to_pack(recipe, parts, tables, records.decode(decisions))))
+    decided = records.decode(decisions)
+    return _digest(recipe, parts, list(_samples_to_pack(recipe, parts, tables, decided)), types_in(decided))
+
+
+def _typed(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """The table whose columns have these types; others stay."""
+    return records.cast(table, pa.schema([(field.name, types.get(field.name, field.type)) for field in table.schema]))
 
 
 def _write(recipe: Recipe, samples: Sequence[_KeptSample], writer: "_GroupWriter") -> Packed:
@@ -161,7 +169,9 @@ def _samples_to_pack(
         first_row += table.num_rows
 
 
-def _digest(recipe: Recipe, parts: Sequence[Part], samples: Sequence[_KeptSample]) -> str:
+def _digest(
+    recipe: Recipe, parts: Sequence[Part], samples: Sequence[_KeptSample], types: Mapping[str, pa.DataType]
+) -> str:
     """The name of a group: a digest of all that determines the bytes of its shards."""
     chosen = hashlib.sha256()
     for sample in samples:
@@ -170,6 +180,7 @@ def _digest(recipe: Recipe, parts: Sequence[Part], samples: Sequence[_KeptSample
     del options["partitions"]  # it determined which parts are in the group
     content = [(part.digest, part.tar_sha256, part.records_sha256) for part in parts]
     identity = {"format": _FORMAT, "options": options, "parts": content, "chosen": chosen.hexdigest()}
+    identity |= {"types": {name: str(kind) for name, kind in types.items()}} if types else {}
     return digest(identity)[: layout.DIGEST]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stoker.storage.errors import CorruptShard
@@ -64,22 +65,42 @@ def sha256(payload: bytes) -> str:
 def join(tables: Iterable[pa.Table]) -> pa.Table:
     """The rows of all tables in order, with the columns of all, in order of their first appearance.
 
-    A column that a table lacks is null there; integers and floats become floats; other differing types become text.
-    A column of nulls alone has any type: written alone it is text, but it makes no text of another table's numbers.
+    A column that a table lacks is null there; the types are those of ``common_schema``.
     """
     bare = [table.replace_schema_metadata(None) for table in tables]
-    if not bare:
-        return pa.schema(list(FIXED.items())).empty_table()
-    types: dict[str, list[pa.DataType]] = {}
-    types_of_values: dict[str, list[pa.DataType]] = {}
-    for table in bare:
-        for field in table.schema:
-            types.setdefault(field.name, []).append(field.type)
-            if table[field.name].null_count < table.num_rows:
-                types_of_values.setdefault(field.name, []).append(field.type)
-    common = ((name, _common_type(types_of_values.get(name, those))) for name, those in types.items())
-    schema = pa.schema([(name, FIXED.get(name, kind)) for name, kind in common])
-    return pa.concat_tables([cast(table, schema) for table in bare])
+    schema = common_schema(bare)
+    return pa.concat_tables([cast(table, schema) for table in bare]) if bare else schema.empty_table()
+
+
+def common_schema(tables: Sequence[pa.Table]) -> pa.Schema:
+    """The columns of all tables, in order of their first appearance, with types that hold the values of all.
+
+    Integers and floats become floats, if those can hold the integers; other differing types become text. A column of
+    nulls alone has any type: written alone it is text, but it makes no text of another table's numbers.
+    """
+    if not tables:
+        return pa.schema(list(FIXED.items()))
+    columns: dict[str, list[pa.ChunkedArray]] = {}
+    for table in tables:
+        for name in table.column_names:
+            columns.setdefault(name, []).append(table[name])
+    return pa.schema([(name, FIXED.get(name) or _type_of(pieces)) for name, pieces in columns.items()])
+
+
+def _type_of(columns: Sequence[pa.ChunkedArray]) -> pa.DataType:
+    with_values = [column for column in columns if column.null_count < len(column)] or columns
+    kind = _common_type([column.type for column in with_values])
+    if pa.types.is_floating(kind) and any(_has_large_integers(column) for column in with_values):
+        return pa.string()
+    return kind
+
+
+def _has_large_integers(column: pa.ChunkedArray) -> bool:
+    """Whether a float64 cannot hold all of the integers."""
+    if not pa.types.is_integer(column.type):
+        return False
+    ends = pc.min_max(column).as_py()
+    return bool(ends["min"] < -(2**53) or ends["max"] > 2**53)
 
 
 def as_text(column: pa.ChunkedArray) -> pa.Array:

@@ -1,21 +1,27 @@
 """The road from a recipe to a version, on a store in memory: what is promised of it."""
 
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.recipe import Recipe, parse
+from stoker.pipelines.partition import Partition
+from stoker.pipelines.recipe import Recipe, Sharding, parse
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
+from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, plan
 from stoker.pipelines.stages.publish import Published, ingest
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.shards import records
+from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import iter_samples
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
@@ -250,3 +256,59 @@ def test_where_nothing_is_published_the_error_says_how_to_see_what_was_rejected(
     made = parse(document, root=tmp_path)
     with pytest.raises(RecipeError, match=r"nothing was published.*stoker check RECIPE --sample 20"):
         ingest(made, MemoryStore(), context(tmp_path))
+
+
+@dataclass(frozen=True)
+class Tables(Source):
+    """A partition a name, whose samples have the column ``x`` with the values given there."""
+
+    values: tuple[tuple[Any, ...], ...]
+
+    planning: ClassVar[frozenset[str]] = frozenset({"values"})
+
+    def partitions(self, context: Context) -> Iterator[Partition]:
+        for number, values in enumerate(self.values):
+            yield Partition(f"p{number}", {"number": number, "values": list(values)})
+
+    def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
+        for row, value in enumerate(partition.payload["values"]):
+            key = f"k{partition.payload['number']}_{row}"
+            yield Candidate(Sample(key, {"txt": key.encode()}, {"x": value, "y": None}))
+
+
+NULLS, INTEGERS, FLOATS, TEXTS = (None, None), (1, None), (0.5, 2.0), ("a", None)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ((NULLS, INTEGERS), "int64"),
+        ((INTEGERS, NULLS, FLOATS), "double"),
+        ((NULLS, INTEGERS, TEXTS), "string"),
+        ((NULLS, (True, None)), "bool"),
+        ((NULLS, NULLS), "string"),
+        (((2**60 + 1,), FLOATS), "string"),
+        ((([1],), NULLS, INTEGERS), "string"),
+    ],
+)
+@pytest.mark.parametrize("partitions", [1, 2, 16])
+def test_a_column_has_one_type_in_all_indexes_of_a_version(
+    tmp_path: Path, values: tuple[tuple[Any, ...], ...], kind: str, partitions: int
+) -> None:
+    store = MemoryStore()
+
+    def published(tables: tuple[tuple[Any, ...], ...]) -> Published:
+        shards = Sharding(samples=1, partitions=partitions)
+        source = Tables(tables)
+        return run(replace(recipe(()), source=source, shards=shards, splits={"train": 100}), store, tmp_path)
+
+    first = published(values[:1])
+    whole = published(values)
+    types = {str(records.decode(store.read(shard.index)).schema.field("x").type) for shard in whole.manifest.shards}
+    assert types == {kind}
+    assert verify(store, whole.manifest).problems == verify(store, first.manifest).problems == ()
+    again = published(values)
+    assert (again.new, again.manifest) == (False, whole.manifest)
+    alone = MemoryStore()  # the same bytes without the version before
+    made = replace(recipe(()), source=Tables(values), shards=Sharding(samples=1, partitions=partitions))
+    assert shas(run(replace(made, splits={"train": 100}), alone, tmp_path).manifest) == shas(whole.manifest)

@@ -163,10 +163,12 @@ def test_other_fields_and_the_record_stay_and_the_bytes_are_the_same_each_time()
 
 
 @pytest.mark.parametrize("step", [Image(), ImageSize(), AspectRatio()])
-def test_what_is_no_image_is_rejected_by_every_step(step: Step) -> None:
+def test_what_is_no_image_is_rejected_by_every_step_and_a_text_passes(step: Step) -> None:
     assert reason(step, b"<html>") == "not_an_image"
     assert reason(step, b"") == "empty"
-    assert step(Sample("a", {"txt": b"words"})) == Rejected("not_an_image", "the sample has no image field")
+    text = Sample("a", {"txt": b"words"})
+    assert not step.applies_to(text)
+    assert step(text) == text
 
 
 def test_limits_of_size_and_shape() -> None:

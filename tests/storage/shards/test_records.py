@@ -172,3 +172,10 @@ def test_a_column_that_is_null_throughout_one_table_keeps_its_type_in_the_others
     assert joined["x"].to_pylist() == [None, "[1, 2]" if value == [1, 2] else value, None]
     assert joined.schema.field("reason").type == pa.string()
     assert records.join(tables[::2]).schema.field("x").type == pa.string()
+
+
+def test_integers_that_no_float_holds_become_text_beside_floats() -> None:
+    tables = [pa.table({"x": [2**53 + 1, None]}), pa.table({"x": [0.5]}), pa.table({"x": pa.nulls(1, pa.string())})]
+    assert records.join(tables)["x"].to_pylist() == [str(2**53 + 1), None, "0.5", None]
+    tables[0] = pa.table({"x": [2**53, None]})
+    assert records.join(tables)["x"].to_pylist() == [2.0**53, None, 0.5, None]
