@@ -130,8 +130,8 @@ class Cache:
         ready = [self._ready.get(key_of(shard)) for shard, _, _ in shard_rows]
         if None not in ready:  # nearly always
             return [
-                ShardSlice(entry[0], entry[1], rows, slots, (), entry[2])
-                for (_, rows, slots), entry in zip(shard_rows, ready, strict=True)
+                ShardSlice(entry[0], entry[1], rows, slots, (), entry[2], shard.sha256)
+                for (shard, rows, slots), entry in zip(shard_rows, ready, strict=True)
                 if entry is not None
             ]
         if verified:
@@ -191,7 +191,7 @@ class Cache:
                     self._unverified.record(fetch, start, region)
             if fetch.local is not None:
                 self._unverified.record(fetch)
-            slices.append(ShardSlice(self.url_of(shard), index, rows, slots, regions))
+            slices.append(ShardSlice(self.url_of(shard), index, rows, slots, regions, None, shard.sha256))
         for regions, number, payload in range_reads:
             regions[number] = memoryview(payload.result())
         return slices
@@ -282,7 +282,7 @@ class Cache:
         with self._lock:
             if key in self._open:
                 self._ready[key] = url, index, view
-        return ShardSlice(url, index, rows, slots, (), view)
+        return ShardSlice(url, index, rows, slots, (), view, shard.sha256)
 
     def _fetch(self, shard: Shard) -> ShardFetch:
         """The fetch of a shard, begun if need be; the most recently used now."""

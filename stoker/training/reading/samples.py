@@ -23,6 +23,7 @@ class ShardSlice:
     slots: Int64Array  # each row's index in the batch
     regions: Sequence[memoryview]  # each row's bytes [start, stop) of the tar; empty if there is ``whole``
     whole: memoryview | None = None  # the tar
+    sha256: str = ""  # of the tar, as the manifest has it
 
     def column(self, extension: str) -> list[memoryview | None]:
         """A field of each row; None where the row lacks it."""
@@ -51,7 +52,7 @@ class ShardSlice:
         regions: Sequence[memoryview] = ()
         if self.regions:
             regions = [region for region, keep in zip(self.regions, kept.tolist(), strict=True) if keep]
-        return ShardSlice(self.url, self.index, self.rows[kept], slots, regions, self.whole)
+        return ShardSlice(self.url, self.index, self.rows[kept], slots, regions, self.whole, self.sha256)
 
 
 class Samples(Sequence[Sample]):
@@ -154,9 +155,9 @@ class Samples(Sequence[Sample]):
         return f"{part.url}: sample {part.index.keys[int(part.rows[number])].as_py()}"
 
     def identity(self, place: int) -> tuple[str, int]:
-        """The URL of the shard of the sample ``samples[place]``, and its row there."""
+        """The SHA-256 of the shard of the sample ``samples[place]``, and its number there."""
         part, number = self._locate(place)
-        return part.url, int(part.rows[number])
+        return part.sha256 or part.url, part.index.number(int(part.rows[number]))
 
     def lacks(self, place: int, what: str) -> str:
         """The message for a field that the sample ``samples[place]`` lacks: what it has."""

@@ -20,6 +20,7 @@ from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.reading.cache import Cache, ShardRows
 from stoker.training.reading.counters import Counters
+from stoker.training.reading.partial import rows_of
 from stoker.training.reading.samples import Samples, ShardSlice
 from stoker.training.stream.deprecated import renamed
 from stoker.training.stream.options import check_options
@@ -252,8 +253,8 @@ class BatchStream(EpochStream):
             try:
                 slices += cache.slices([rows_of_shard], verified=True)
             except CorruptShard as error:  # rare
-                url = cache.url_of(rows_of_shard[0])
-                self._skip(error, [(url, row) for row in rows_of_shard[1].tolist()])
+                shard, rows, _ = rows_of_shard
+                self._skip(error, [(shard.sha256, number) for number in rows_of(shard)[rows].tolist()])
         return slices
 
     def assemble_batch(self, samples: Samples, epoch: int) -> Batch:

@@ -293,7 +293,7 @@ class MixedStream(BatchStream):
                     "the same versions and options"
                 )
         position = position_of(state, self.samples)
-        self.skipped.load(state)
+        self.skipped.load(state, [known for part in self._parts for known in part.known_shards()])
         for name, part in zip(self._names, self._parts, strict=True):
             part.adopt_order(state["streams"][name])
         self.epoch, self.delivered = position

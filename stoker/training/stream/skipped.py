@@ -1,4 +1,7 @@
-"""The samples of a stream that were left out because they are damaged: each counts once, in whatever epoch it comes."""
+"""The samples of a stream that were left out because they are damaged: each counts once, in whatever epoch it comes.
+
+They are known by what they are, not by where they are: the same store has other URLs on other machines.
+"""
 
 from collections.abc import Iterable, Mapping
 from threading import Lock
@@ -7,7 +10,7 @@ from typing import Any
 from stoker.training.errors import TrainingError
 from stoker.training.reading.threads import register_fork_reset
 
-SampleId = tuple[str, int]  # URL of the shard, and row in it
+SampleId = tuple[str, int]  # SHA-256 of the shard, and the sample's number in it
 
 
 class SkippedSamples:
@@ -44,16 +47,25 @@ class SkippedSamples:
         """The rows by shard, as JSON values."""
         rows: dict[str, list[int]] = {}
         with self._lock:
-            for url, row in sorted(self._samples):
-                rows.setdefault(url, []).append(row)
+            for shard, row in sorted(self._samples):
+                rows.setdefault(shard, []).append(row)
         return rows
 
-    def load(self, state: Mapping[str, Any]) -> None:  # Any: JSON values
-        """Take the samples of a stream's state in place of those that are here. Raises TrainingError."""
+    def load(self, state: Mapping[str, Any], known: Iterable[tuple[str, str, str]] = ()) -> None:  # Any: JSON values
+        """Take the samples of a stream's state in place of those that are here. Raises TrainingError.
+
+        Args:
+            state: of the stream; those of older releases have URLs in place of checksums.
+            known: URL, key and SHA-256 of the stream's shards.
+        """
         try:
-            samples = {(str(url), int(row)) for url, rows in state.get("skipped", {}).items() for row in rows}
+            samples = {(str(shard), int(row)) for shard, rows in state.get("skipped", {}).items() for row in rows}
         except (TypeError, ValueError, AttributeError) as error:
             raise TrainingError(f"a state whose skipped samples cannot be read ({error}): it is damaged") from None
+        urls = {shard for shard, _ in samples if "/" in shard}
+        if urls:
+            checksums = _checksums(urls, known)
+            samples = {(checksums.get(shard, shard), row) for shard, row in samples}
         with self._lock:
             self._samples, self._new = samples, []
 
@@ -63,3 +75,15 @@ class SkippedSamples:
     def __setstate__(self, state: dict[str, Any]) -> None:  # Any: what pickle gives
         self.__init__()  # type: ignore[misc]  # no subclass has another
         self.load(state)
+
+
+def _checksums(urls: Iterable[str], known: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """The SHA-256 of the shard at each URL: it may be the URL of before, of which only the shard's key is the same."""
+    shards = list(known)
+    by_url = {url: sha256 for url, _, sha256 in shards}
+    checksums = {}
+    for url in urls:
+        same_key = {sha256 for _, key, sha256 in shards if url.endswith(f"/{key}")}
+        if url in by_url or len(same_key) == 1:
+            checksums[url] = by_url.get(url) or same_key.pop()
+    return checksums

@@ -185,6 +185,10 @@ class ShardStream(BatchStream):
         """The global order of an epoch."""
         return self.shard_order.of_epoch(epoch)
 
+    def known_shards(self) -> list[tuple[str, str, str]]:
+        """URL, key and SHA-256 of each shard of the split."""
+        return [(self._cache.url_of(shard), shard.key, shard.sha256) for shard in self._shards]
+
     def count_into(self, counters: Counters) -> None:
         """Count into other counters from now on: those of a stream that this one is a part of."""
         self.counters = counters
@@ -218,7 +222,7 @@ class ShardStream(BatchStream):
         compared = [name for name in self.identity() if name not in ("version", "quick_start")]
         check_same_order(state, self.state_dict(), compared)
         position = position_of(state, self.samples)
-        self.skipped.load(state)
+        self.skipped.load(state, self.known_shards())
         self.adopt_order(state)
         self.epoch, self.delivered = position
         self.last_start = None
