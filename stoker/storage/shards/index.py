@@ -1,6 +1,6 @@
 """A shard's index as arrays: the byte range of each sample and of each of its fields, without Python objects."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import RECORD, parse_external_record
 
 Int64Array = npt.NDArray[np.int64]
+MAX_GAP = 64 * 2**10  # bytes between two members of a sample that are read with them
 COLUMNS = ("key", "start", "stop", "members")  # of the index file, that a reader needs
 _DICTIONARIES = ("members.list.element.extension",)
 
@@ -100,7 +101,7 @@ class ShardIndex:
         """The number of a row among all samples of the tar."""
         return row if self.numbers is None else int(self.numbers[row])
 
-    def sample(self, row: int, region: memoryview, fields: Container[str] | None = None) -> Sample:
+    def sample(self, row: int, region: "memoryview | ScatteredBytes", fields: Container[str] | None = None) -> Sample:
         """A row's sample, copied from its bytes [start, stop) of the tar; only these ``fields``, if given."""
         key, start = self.keys[row].as_py(), int(self.starts[row])
         payloads: dict[str, bytes] = {}
@@ -136,8 +137,48 @@ class ShardIndex:
 
     @cached_property
     def lengths(self) -> Int64Array:
-        """Bytes of each row's members, with headers and padding."""
-        return self.stops - self.starts
+        """Bytes of each row's members, with headers and padding; without what lies between links and their targets."""
+        starts, stops = self._spans
+        apart = np.clip(stops - np.maximum(starts, self._reached), 0, None).sum(axis=0, dtype=np.int64)
+        return np.where(self.scattered, apart, self.stops - self.starts)
+
+    @cached_property
+    def scattered(self) -> npt.NDArray[np.bool_]:
+        """Which rows have members that lie far apart: links stand for members anywhere in the tar."""
+        starts, stops = self._spans
+        gaps = (starts - self._reached > MAX_GAP).any(axis=0)
+        behind: npt.NDArray[np.bool_] = self.stops - stops.max(axis=0, initial=-1) > MAX_GAP
+        return gaps | behind if len(stops) else gaps
+
+    @cached_property
+    def _spans(self) -> tuple[Int64Array, Int64Array]:
+        """Where the members of each row begin and end, ascending; (extensions, rows). What is empty is at the start."""
+        empty = self.sizes <= 0
+        starts = np.where(empty, self.starts, self.offsets)
+        order = np.argsort(starts, axis=0, kind="stable")
+        stops = np.where(empty, self.starts, self.offsets + self.sizes)
+        return np.take_along_axis(starts, order, axis=0), np.take_along_axis(stops, order, axis=0)
+
+    @cached_property
+    def _reached(self) -> Int64Array:
+        """How far a row's members reach that begin before each of them; (extensions, rows)."""
+        _, stops = self._spans
+        return np.maximum.accumulate(np.concatenate([self.starts[None], stops])[: len(stops)], axis=0)
+
+    def ranges(self, row: int) -> list[tuple[int, int]]:
+        """The bytes to read of a row, ascending: one range unless its members lie apart."""
+        if not self.scattered[row]:
+            return [(int(self.starts[row]), int(self.stops[row]))]
+        ranges: list[tuple[int, int]] = []
+        offsets, ends = self.offsets[:, row], self.offsets[:, row] + self.sizes[:, row]
+        for start, stop in sorted(zip(offsets.tolist(), ends.tolist(), strict=True)):
+            if start < 0 or stop == start:  # no such member, or nothing in it
+                continue
+            if ranges and start <= ranges[-1][1] + MAX_GAP:
+                ranges[-1] = ranges[-1][0], max(stop, ranges[-1][1])
+            else:
+                ranges.append((start, stop))
+        return ranges
 
     @cached_property
     def _ends(self) -> Int64Array:
@@ -146,6 +187,21 @@ class ShardIndex:
     @cached_property
     def _complete(self) -> list[bool]:
         return [bool((sizes >= 0).all()) for sizes in self.sizes]
+
+
+class ScatteredBytes:
+    """Ranges of a tar, sliced like its bytes from ``start`` on: a slice lies within one of them, or is empty."""
+
+    def __init__(self, start: int, ranges: Sequence[tuple[int, memoryview]]) -> None:
+        """``ranges``: the offset in the tar and the bytes of each."""
+        self._start, self._ranges = start, tuple(ranges)
+
+    def __getitem__(self, span: slice) -> memoryview:
+        start, stop = self._start + span.start, self._start + span.stop
+        for offset, payload in self._ranges:
+            if offset <= start and stop <= offset + len(payload):
+                return payload[start - offset : stop - offset]
+        return memoryview(b"")
 
 
 def _single_array(column: pa.ChunkedArray) -> pa.Array:

@@ -24,7 +24,7 @@ from threading import Event, Lock, get_ident
 from typing import Any
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.shards.index import Int64Array, ShardIndex
+from stoker.storage.shards.index import Int64Array, ScatteredBytes, ShardIndex
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import Shard
@@ -174,27 +174,37 @@ class Cache:
             sum(len(rows) for _, rows, _ in shard_rows),
         )
         slices = []
-        range_reads: list[tuple[list[Any], int, Future[bytes]]] = []  # Any: memoryviews, None where they are missing
+        reads: list[_RowReads] = []
         for (shard, rows, slots), fetch, index in zip(shard_rows, fetches, indexes, strict=True):
             if fetch.ended:
                 slices.append(self._slice(shard, index, self._view(fetch), rows, slots))
                 continue
-            regions: list[Any] = []
-            for number, row in enumerate(rows.tolist()):
-                start, stop = int(index.starts[row]), int(index.stops[row])
-                region = fetch.read(start, stop)
-                regions.append(region)
-                if region is None:
-                    task = partial(self._read_range, shard, fetch, start, stop)
-                    range_reads.append((regions, number, self._range_pool.submit(task)))
-                elif fetch.local is None:
-                    self._unverified.record(fetch, start, region)
+            regions: list[Any] = []  # Any: memoryviews, ScatteredBytes; None where bytes are missing yet
+            begun: dict[tuple[int, int], memoryview | Future[bytes]] = {}  # links of several samples may share bytes
+            for row in rows.tolist():
+                ranges = index.ranges(row)
+                for span in ranges:
+                    if span not in begun:
+                        begun[span] = self._begin_read(shard, fetch, *span)
+                pieces = [begun[span] for span in ranges]
+                start = int(index.starts[row]) if index.scattered[row] else None
+                reads.append(_RowReads(regions, len(regions), ranges, pieces, start))
+                regions.append(None)
             if fetch.local is not None:
                 self._unverified.record(fetch)
             slices.append(ShardSlice(self.url_of(shard), index, rows, slots, regions, None, shard.sha256))
-        for regions, number, payload in range_reads:
-            regions[number] = memoryview(payload.result())
+        for read in reads:
+            read.finish()
         return slices
+
+    def _begin_read(self, shard: Shard, fetch: ShardFetch, start: int, stop: int) -> "memoryview | Future[bytes]":
+        """The bytes of a shard, if they have arrived; else their future, read from the store."""
+        region = fetch.read(start, stop)
+        if region is None:
+            return self._range_pool.submit(partial(self._read_range, shard, fetch, start, stop))
+        if fetch.local is None:
+            self._unverified.record(fetch, start, region)
+        return region
 
     def url_of(self, shard: Shard) -> str:
         """Where a shard is."""
@@ -389,6 +399,26 @@ class Cache:
                 self._index_sizes[key_of(shard)] = index.nbytes
                 self._drop_indexes()
         return index
+
+
+@dataclass(frozen=True, slots=True)
+class _RowReads:
+    """The bytes of one sample, some of which are still being read."""
+
+    regions: list[Any]  # Any: memoryviews, ScatteredBytes; of all rows
+    number: int  # of this row among them
+    ranges: Sequence[tuple[int, int]]
+    pieces: Sequence["memoryview | Future[bytes]"]  # of each range
+    start: int | None  # of the sample in the tar, if its members lie apart
+
+    def finish(self) -> None:
+        """Wait for the bytes, and put them in their place. Raises CorruptShard, StorageError."""
+        views = [piece if isinstance(piece, memoryview) else memoryview(piece.result()) for piece in self.pieces]
+        if self.start is None:
+            (self.regions[self.number],) = views
+        else:
+            offsets = [start for start, _ in self.ranges]
+            self.regions[self.number] = ScatteredBytes(self.start, list(zip(offsets, views, strict=True)))
 
 
 def _has_arrived(fetch: ShardFetch, stop: int) -> bool:

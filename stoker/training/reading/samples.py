@@ -8,9 +8,11 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from stoker.storage.shards.index import Int64Array, ShardIndex
+from stoker.storage.shards.index import Int64Array, ScatteredBytes, ShardIndex
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import RECORD, parse_record
+
+Region = memoryview | ScatteredBytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,7 +23,7 @@ class ShardSlice:
     index: ShardIndex
     rows: Int64Array  # in the shard
     slots: Int64Array  # each row's index in the batch
-    regions: Sequence[memoryview]  # each row's bytes [start, stop) of the tar; empty if there is ``whole``
+    regions: Sequence[Region]  # each row's bytes [start, stop) of the tar; empty if there is ``whole``
     whole: memoryview | None = None  # the tar
     sha256: str = ""  # of the tar, as the manifest has it
 
@@ -40,7 +42,7 @@ class ShardSlice:
             for region, region_start, start, stop in zip(self.regions, region_starts, starts, stops, strict=True)
         ]
 
-    def region(self, number: int) -> memoryview:
+    def region(self, number: int) -> Region:
         """The bytes [start, stop) of the row ``rows[number]``."""
         if self.whole is None:
             return self.regions[number]
@@ -49,7 +51,7 @@ class ShardSlice:
 
     def select(self, kept: npt.NDArray[np.bool_], slots: Int64Array) -> "ShardSlice":
         """Some of the rows, in other slots of the batch."""
-        regions: Sequence[memoryview] = ()
+        regions: Sequence[Region] = ()
         if self.regions:
             regions = [region for region, keep in zip(self.regions, kept.tolist(), strict=True) if keep]
         return ShardSlice(self.url, self.index, self.rows[kept], slots, regions, self.whole, self.sha256)
