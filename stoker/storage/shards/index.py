@@ -146,9 +146,10 @@ class ShardIndex:
     def scattered(self) -> npt.NDArray[np.bool_]:
         """Which rows have members that lie far apart: links stand for members anywhere in the tar."""
         starts, stops = self._spans
-        gaps = (starts - self._reached > MAX_GAP).any(axis=0)
-        behind: npt.NDArray[np.bool_] = self.stops - stops.max(axis=0, initial=-1) > MAX_GAP
-        return gaps | behind if len(stops) else gaps
+        gaps: npt.NDArray[np.bool_] = np.asarray((starts - self._reached > MAX_GAP).any(axis=0), bool)
+        if len(stops):
+            gaps |= self.stops - stops.max(axis=0) > MAX_GAP
+        return gaps
 
     @cached_property
     def _spans(self) -> tuple[Int64Array, Int64Array]:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from stoker.training.errors import CorruptSample, TrainingError
-from stoker.training.pictures import crops, jpeg
+from stoker.training.pictures import crops, jpeg, png
 from stoker.training.pictures.batch_memory import BatchMemory
 from stoker.training.pictures.crops import Box, Crop
 from stoker.training.pictures.exif import oriented_size, read_orientation, to_stored_box, to_upright
@@ -182,11 +182,22 @@ def decode_crop(
         if opened is not None:
             box, scale = _region(opened.width, opened.height, orientation, out, crop, draws)
             pixels = jpeg.decode(opened, box, scale=scale, grey=out.shape[2] == 1)
+    else:
+        pixels = _decode_png(payload, out, crop, draws)
     if pixels is None:
         pixels = _decode_by_pillow(payload, orientation, out, crop, draws)
     if orientation != 1:
         pixels = np.ascontiguousarray(to_upright(pixels, orientation))
     resize(pixels, out, mirror=mirror)
+
+
+def _decode_png(payload: bytes | memoryview, out: Pixels, crop: Crop, draws: bytes) -> Pixels | None:
+    """The crop's pixels of a PNG that OpenCV decodes as Pillow does; None for all other images. Raises DamagedImage."""
+    size, cv2 = png.size_of(payload, out.shape[2]), _opencv()
+    if size is None or cv2 is None:
+        return None
+    box, _ = _region(*size, 1, out, crop, draws)
+    return png.decode(cv2, payload, size, jpeg.snap_box(box, 1), out.shape[2])
 
 
 def _region(width: int, height: int, orientation: int, out: Pixels, crop: Crop, draws: bytes) -> tuple[Box, int]:
