@@ -16,13 +16,21 @@ from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
-from stoker.pipelines.tables.url_entries import Entry, entry_of_result, entry_of_row, key_of, reject_repeats
+from stoker.pipelines.tables.url_entries import (
+    Entry,
+    columns_for_record,
+    entry_of_result,
+    entry_of_row,
+    key_of,
+    reject_repeats,
+)
 from stoker.pipelines.tables.url_lists import (
     JSON_LIST,
     MAX_CHECKED_FILES,
     ListRow,
     ListSyntax,
     column_names,
+    json_names,
     read_list,
 )
 from stoker.pipelines.web.crawl import CrawlScope, crawl
@@ -32,6 +40,7 @@ from stoker.pipelines.web.policy import Fetched, Transient
 from stoker.storage.shards.sample import Sample
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
+_MAX_NAMES = 1000  # of columns, that a suggestion is looked for in
 _REMEDY = 'or set unreachable = "reject" in the recipe to go on without it'
 
 
@@ -44,6 +53,10 @@ class ImageUrls(Source):
     Each line of a list is a candidate: an empty or malformed one is rejected. With ``unreachable = "reject"`` images of
     a dead site are rejected and the others are kept.
 
+    Of ``columns``, one whose name means something else in the record is kept with ``list_`` before it: a name that
+    Stoker measures or writes itself (``list_width``, ``list_final_url``), and ``caption`` where ``caption_column`` is
+    another column. Samples with the same ``group`` stay in the same split, unless the option ``group`` says otherwise.
+
     Args:
         lists (text or list, default none): list files, paths or globs: txt, csv, tsv, json, jsonl (.gz too), parquet.
         start (text or list, default none): URLs of pages whose images are taken and whose links are followed.
@@ -55,7 +68,7 @@ class ImageUrls(Source):
         licence_column (text, default none): column with the licence; without it "licence" or "license".
         author_column (text, default none): column with the author; without it "author".
         page_column (text, default none): column with the page's URL; without it "page_url".
-        columns (list, default none): more columns of lists, kept in the record by name; one list at least has them.
+        columns (list, default none): more columns of lists for the record, some as ``list_NAME``; one list has each.
         follow (number, default 1): depth in links from the start pages up to which pages are read; 0: these alone.
         max_pages (number, default 1000): pages that are read, at most.
         other_hosts (true or false, default false): follow links to other hosts, too.
@@ -63,7 +76,7 @@ class ImageUrls(Source):
         exclude (list, default none): shell patterns of image and page URLs; none may match.
         pages (list, default none): shell patterns of page URLs that are followed; if any, one must match.
         width (number, default 0): of an image in several sizes, the smallest so many pixels wide; 0: the largest.
-        label_pattern (text, default none): regular expression whose first group is the label; no match: ``no_label``.
+        label_pattern (text, default none): regular expression whose first group is the label (no match: ``no_label``).
         label_from ("caption" or "url", default "caption"): the text that ``label_pattern`` searches.
         group ("url", "page" or "host", default "url"): images with the same one stay in the same split.
         max_megabytes (number, default 20): size of one image file, at most.
@@ -201,7 +214,12 @@ class ImageUrls(Source):
             used = {use: column for use, column in uses.items() if column in columns}
             unread = [name for name in columns if name not in (*used.values(), *self.columns, "license")]
             parts = [f"{use} = {column}" for use, column in used.items()]
-            parts += [name for name in self.columns if name in columns]
+            more = {column: name for name, column in self._carried.items() if column in self.columns}
+            parts += [
+                column if more.get(column, column) == column else f"{more[column]} = {column}"
+                for column in self.columns
+                if column in columns
+            ]
             lacking = [name for name in self.columns if name not in columns]
             parts += [f"without: {', '.join(lacking)}"] if lacking else []
             line = "; ".join([*parts, *([f"not read: {', '.join(unread)}"] if unread else [])])
@@ -217,8 +235,7 @@ class ImageUrls(Source):
 
     def _listed(self, context: Context) -> Iterator[Entry]:
         """The entries of the list files."""
-        carried = {name: column or name for name, column in self._named_columns.items()}
-        carried |= {name: name for name in self.columns}
+        carried = self._carried
         self._check_columns(context)
         for path in self._list_files(context):
             for row in self._rows(path):
@@ -233,20 +250,30 @@ class ImageUrls(Source):
         return read_list(path, required=list(dict.fromkeys(required)), optional=optional, syntax=syntax)
 
     def _check_columns(self, context: Context) -> None:
-        """Raise RecipeError for one of ``columns`` that no list has. Rows of JSON may have any."""
+        """Raise RecipeError for one of ``columns`` that no list has. Of JSON any row may have it: it is read last."""
         missing, known = set(self.columns), list[str]()
-        for path in self._list_files(context) if missing else ():
-            if JSON_LIST.search(path.name):
-                return
-            columns = column_names(path, ListSyntax(self.header, self.encoding))
-            missing -= set(columns)
-            known += columns
-            if not missing:
-                return
+        syntax = ListSyntax(self.header, self.encoding)
+        paths = sorted(self._list_files(context), key=lambda path: bool(JSON_LIST.search(path.name))) if missing else ()
+        for path in paths:
+            rows = json_names(path, syntax) if JSON_LIST.search(path.name) else [column_names(path, syntax)]
+            for names in rows:
+                missing.difference_update(names)
+                if not missing:
+                    return
+                if len(known) < _MAX_NAMES:
+                    known += names
         for name in self.columns:
             if name in missing:
                 hint = suggestion(name, list(dict.fromkeys(known)))
                 raise RecipeError(f"columns: no list has a column that is called {name!r}; {hint}")
+
+    @property
+    def _carried(self) -> dict[str, str]:
+        """The column for each name in the record."""
+        taken = [
+            name for name, is_taken in {"label": self.label_pattern, "group": self.group != "url"}.items() if is_taken
+        ]
+        return columns_for_record(self._named_columns, self.columns, self.url_column, taken)
 
     @property
     def _named_columns(self) -> dict[str, str]:

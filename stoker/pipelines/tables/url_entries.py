@@ -2,10 +2,11 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from stoker.pipelines.tables.record_names import record_name
 from stoker.pipelines.tables.url_lists import ListRow
 from stoker.pipelines.web.crawl import CrawlResult
 from stoker.pipelines.web.links import normalise, normalise_listed, redact
@@ -42,6 +43,26 @@ def reject_repeats(entries: Iterator[Entry]) -> Iterator[Entry]:
         yield entry if "refused" in entry else {name: value for name, value in entry.items() if name != "line"}
 
 
+def columns_for_record(
+    named: Mapping[str, str], columns: Sequence[str], url_column: str, taken: Collection[str] = ()
+) -> dict[str, str]:
+    """The column for each name in the record: those that options name, then the more ``columns``.
+
+    One of these whose name means something else in the record is kept with ``list_`` before it: names of Stoker's own
+    and of its measures, those ``taken``, and those for which an option names another column.
+
+    >>> columns_for_record({"caption": "text", "label": ""}, ["caption", "width", "score", "label"], "url")
+    {'caption': 'text', 'label': 'label', 'list_caption': 'caption', 'list_width': 'width', 'score': 'score'}
+    """
+    result = {name: column or name for name, column in named.items()}
+    for column in columns:
+        if column in taken or result.get(column, column) != column or (column == "url" != url_column):
+            result[f"list_{column}"] = column
+        elif column not in result and column != "url":
+            result[column if column == "group" else record_name(column, "list_")] = column
+    return result
+
+
 def entry_of_row(row: ListRow, list_name: str, url_column: str, carried: Mapping[str, str]) -> Entry:
     """The entry of a row of a list; ``carried`` maps names in records to columns.
 
@@ -57,7 +78,10 @@ def entry_of_row(row: ListRow, list_name: str, url_column: str, carried: Mapping
     for name in ("caption", "label", "licence", "author", "page_url"):
         if record[name] is not None and not isinstance(record[name], str):
             record[name] = str(record[name])
-    nonempty = {name: value for name, value in record.items() if value not in (None, "") and name != "url"}
+    for name, column in carried.items():
+        if column == url_column and isinstance(record[name], str):
+            record[name] = redact(record[name])
+    nonempty = {name: value for name, value in record.items() if value not in (None, "")}
     line = f"{list_name}:{row.number}"
     entry: dict[str, Any] = {"url": redact(text) if text.strip() else line, "line": line}  # Any: JSON
     if nonempty:

@@ -3,7 +3,7 @@
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from stoker.pipelines.tables.row_batches import Row, Unreadable, batch_rows, dou
 FORMATS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 MAX_JSON = 256 << 20  # bytes of a .json list, which is read as a whole
 JSON_LIST = re.compile(r"\.(json|jsonl|ndjson)(\.[a-z0-9]+)?$", re.IGNORECASE)  # names of lists of any columns
+MAX_DEPTH = 100  # of lists and objects within each other: Python can neither read nor write many hundred
+_BLANK = object()  # in the place of a row's value: an empty line
 _BATCH_ROWS = 4096  # of parquet, at most
 MAX_CHECKED_FILES = 100  # whose columns are looked at before a run
 
@@ -70,7 +72,8 @@ def read_list(
             return
         with open_list(path) as file:
             if kind == ".json":
-                yield from _json_array(path, file, required, optional, syntax)
+                values = _json_array(path, file, syntax)
+                yield from (_json_row(number, value, required, optional) for number, value in values)
                 return
             lines = _not_empty(path, read_lines(file, encoding=syntax.encoding), kind, syntax)
             if kind == ".txt":
@@ -78,7 +81,12 @@ def read_list(
             elif kind in (".csv", ".tsv"):
                 yield from _table(path, lines, kind, required, optional, syntax)
             else:
-                yield from (_json_line(line, required, optional) for line in lines)
+                for line in lines:
+                    value, fault = _json_line(line)
+                    blank = fault or value is _BLANK
+                    yield (
+                        ListRow(line.number, {}, fault) if blank else _json_row(line.number, value, required, optional)
+                    )
 
 
 @contextmanager
@@ -92,7 +100,7 @@ def _broken_source_errors(path: Path) -> Iterator[None]:
 
 def column_names(path: Path, syntax: ListSyntax) -> list[str]:
     """The names of the columns of a csv, tsv or parquet list that ``read_list`` reads; none for other kinds."""
-    kind = next((suffix.lower() for suffix in reversed(path.suffixes) if suffix.lower() not in COMPRESSIONS), "")
+    kind = _kind(path)
     if kind == ".parquet":
         with _broken_source_errors(path):
             return list(pq.read_schema(path).names)
@@ -103,6 +111,21 @@ def column_names(path: Path, syntax: ListSyntax) -> list[str]:
         rows = iter(CsvRows(lines)) if kind == ".csv" else tsv_rows(lines)
         first = next((row for row in rows if row.fields or row.fault), None)
     return _header(path, first, syntax) if first is not None else []
+
+
+def _kind(path: Path) -> str:
+    """The suffix that tells the format, in lower case; it may stand before one of a compression."""
+    return next((suffix.lower() for suffix in reversed(path.suffixes) if suffix.lower() not in COMPRESSIONS), "")
+
+
+def json_names(path: Path, syntax: ListSyntax) -> Iterator[Iterable[str]]:
+    """The names that each row of a json or jsonl list has; of one that cannot be read none."""
+    with _broken_source_errors(path), open_list(path) as file:
+        if _kind(path) == ".json":
+            values = (value for _, value in _json_array(path, file, syntax))
+        else:
+            values = (_json_line(line)[0] for line in read_lines(file, encoding=syntax.encoding))
+        yield from (value if isinstance(value, dict) else () for value in values)
 
 
 def _table(
@@ -150,18 +173,17 @@ def _header(path: Path, row: CsvRow, syntax: ListSyntax) -> list[str]:
     return [str(number) for number in range(1, len(row.fields) + 1)]
 
 
-def _json_line(line: Line, required: Sequence[str], optional: Sequence[str]) -> ListRow:
+def _json_line(line: Line) -> tuple[Any, str]:  # Any: JSON
+    """The value of a line and what is wrong with it; _BLANK for an empty one."""
     if line.fault or not line.text.strip():
-        return ListRow(line.number, {}, line.fault)
+        return _BLANK, line.fault
     try:
-        return _json_row(line.number, _parse(line.text), required, optional)
+        return _parse(line.text), ""
     except (ValueError, RecursionError) as error:
-        return ListRow(line.number, {}, f"not JSON: {_one_line(error)}")
+        return _BLANK, f"not JSON: {_one_line(error)}"
 
 
-def _json_array(
-    path: Path, file: BinaryIO, required: Sequence[str], optional: Sequence[str], syntax: ListSyntax
-) -> Iterator[ListRow]:
+def _json_array(path: Path, file: BinaryIO, syntax: ListSyntax) -> Iterator[tuple[int, Any]]:  # Any: JSON
     """The elements of a .json file. Raises SourceBroken: behind a fault, nothing tells where an element begins."""
     content = file.read(MAX_JSON + 1)
     if len(content) > MAX_JSON:
@@ -175,8 +197,7 @@ def _json_array(
         raise SourceBroken(f"{path}: not JSON: {_one_line(error)}{hint}") from None
     if not isinstance(document, list):
         raise SourceBroken(f"{path}: expected a JSON array of objects or strings")
-    for number, value in enumerate(document, 1):
-        yield _json_row(number, value, required, optional)
+    yield from enumerate(document, 1)
 
 
 def _json_row(number: int, value: object, required: Sequence[str], optional: Sequence[str]) -> ListRow:
@@ -185,8 +206,22 @@ def _json_row(number: int, value: object, required: Sequence[str], optional: Seq
     if not isinstance(value, dict):
         return ListRow(number, {}, "neither a JSON object nor a string")
     values = {name: value[name] for name in (*required, *optional) if name in value}
-    if not all(is_unicode(text) for text in values.values() if isinstance(text, str)):
-        return ListRow(number, {}, "half a character of UTF-16 (a lone surrogate)")
+    return _checked(number, values)
+
+
+def _checked(number: int, values: Row) -> ListRow:
+    """The row, with a fault for texts that are not Unicode and for lists within lists without end, at any depth."""
+    open_values: list[tuple[object, int]] = [(value, 0) for value in values.values()]
+    while open_values:
+        value, depth = open_values.pop()
+        if isinstance(value, str):
+            if not is_unicode(value):
+                return ListRow(number, {}, "half a character of UTF-16 (a lone surrogate)")
+        elif isinstance(value, dict | list | tuple):
+            if depth == MAX_DEPTH:
+                return ListRow(number, {}, f"lists or objects within each other, more than {MAX_DEPTH} deep")
+            inner = [*value, *value.values()] if isinstance(value, dict) else value
+            open_values += [(element, depth + 1) for element in inner]
     return ListRow(number, values)
 
 
@@ -223,7 +258,7 @@ def _parquet_row(number: int, values: Row) -> ListRow:
     for name, value in values.items():
         if isinstance(value, Unreadable):
             return ListRow(number, {}, f"column {name}: {value.detail}")
-    return ListRow(number, values)
+    return _checked(number, values)
 
 
 def _two_columns(path: Path, name: str) -> RecipeError:

@@ -243,7 +243,7 @@ def test_the_columns_of_lists_that_are_read_are_said(context: Context) -> None:
         "d.parquet: url = url; caption = caption",
     ]
     assert list(ImageUrls(lists="a.csv", caption_column="text", columns=("width",)).describe_input(context)) == [
-        "a.csv: url = url; caption = text; width"
+        "a.csv: url = url; caption = text; list_width = width"
     ]
     assert list(ImageUrls(start="http://a.example/").describe_input(context)) == []
 
@@ -258,8 +258,8 @@ def test_a_column_that_some_lists_lack_is_missing_there_and_one_that_all_lack_is
     source.check(context)
     entries = [entry for partition in source.partitions(context) for entry in partition.payload["urls"]]
     records = {entry["url"][-1]: entry.get("record", {}) for entry in entries}
-    assert records == {"1": {"width": "7"}, "2": {"height": "9"}, "3": {}, "4": {}, "5": {}}
-    assert "b.csv: url = url; height; without: width" in list(source.describe_input(context))
+    assert records == {"1": {"list_width": "7"}, "2": {"list_height": "9"}, "3": {}, "4": {}, "5": {}}
+    assert "b.csv: url = url; list_height = height; without: width" in list(source.describe_input(context))
     for lists in ("*", ("a.csv", "c.txt")):
         source = ImageUrls(lists=lists, columns=("width", "widht"))
         for attempt in (source.check, lambda context, source=source: list(source.partitions(context))):
@@ -380,3 +380,76 @@ def test_two_urls_in_one_value_are_rejected_and_never_joined(context: Context) -
         assert ["control character" in detail for _, detail in refused] == [True], name
     with pytest.raises(RecipeError, match="control character"):
         list(ImageUrls(start=both).partitions(context))
+
+
+def records_of(source: ImageUrls, context: Context) -> list[dict[str, Any]]:
+    return [entry.get("record", {}) for partition in source.partitions(context) for entry in partition.payload["urls"]]
+
+
+def test_no_column_of_a_list_takes_the_place_of_what_an_option_names_or_stoker_measures(
+    site: Site, context: Context
+) -> None:
+    site.pages["/1.png"] = png()
+    names = ["href", "url", "text", "caption", "width", "final_url", "sha256", "line", "reason", "score", "list_width"]
+    write(context.root / "a.csv", ",".join(names) + f"\n{site.url('/1.png')}," + ",".join(names[1:]) + "\n")
+    source = ImageUrls(lists="a.csv", url_column="href", caption_column="text", columns=tuple(names[1:]))
+    (candidate,) = read(source, context)
+    record = dict(candidate.sample.record)
+    assert len(record.pop("sha256")) == 64
+    assert record == {
+        "url": site.url("/1.png"), "caption": "text", "text": "text", "score": "score",
+        "list_url": "url", "list_caption": "caption", "list_width": "width", "list_final_url": "final_url",
+        "list_sha256": "sha256", "list_line": "line", "list_reason": "reason", "list_list_width": "list_width",
+    }  # fmt: skip
+    assert candidate.sample.measures["final_url"] == site.url("/1.png")
+    (line,) = source.describe_input(context)
+    assert "list_caption = caption; list_width = width" in line
+    for pattern, group, expected in (
+        ("", "url", {"label": "a", "group": "b"}),
+        ("t", "url", {"label": "a", "list_label": "a", "group": "b"}),
+        ("", "host", {"label": "a", "list_group": "b"}),
+    ):
+        write(context.root / "b.csv", "url,label,group\nhttp://a.example/,a,b\n")
+        source = ImageUrls(lists="b.csv", columns=("url", "label", "group"), label_pattern=pattern, group=group)  # type: ignore[arg-type]  # one of its values
+        assert records_of(source, context) == [expected]
+
+
+def test_the_record_of_a_url_column_has_no_password(context: Context) -> None:
+    write(context.root / "a.csv", "href\nhttp://me:s3cret@a.example/\n")
+    source = ImageUrls(lists="a.csv", url_column="href", columns=("href",))
+    assert records_of(source, context) == [{"href": "http://…@a.example/"}]
+
+
+def test_json_that_cannot_be_kept_is_a_reject_at_any_depth(context: Context) -> None:
+    deep = "[" * 700 + "]" * 700
+    values = ['{"a": ["\\ud800"]}', '{"\\udfff": 1}', deep, '{"x":' * 300 + "1" + "}" * 300, '{"ok": [1, "é"]}']
+    rows = [f'{{"url": "http://a.example/{number}", "x": {value}}}' for number, value in enumerate(values)]
+    write(context.root / "a.jsonl", "\n".join(rows))
+    write(context.root / "b.json", f"[{','.join(rows)}]")
+    for name in ("a.jsonl", "b.json"):
+        candidates = [
+            entry
+            for part in ImageUrls(lists=name, columns=("x",)).partitions(context)
+            for entry in part.payload["urls"]
+        ]
+        assert len(candidates) == len(values)
+        assert Counter(entry.get("refused", [""])[0] for entry in candidates) == {"bad_url": 4, "": 1}
+        assert [entry["record"] for entry in candidates if "refused" not in entry] == [{"x": {"ok": [1, "é"]}}]
+        unread = [entry for part in ImageUrls(lists=name).partitions(context) for entry in part.payload["urls"]]
+        assert not any("refused" in entry for entry in unread), "a column that is not read"
+
+
+@pytest.mark.parametrize("name", ["b.jsonl", "b.json", "b.ndjson.gz", "B.JSON"])
+def test_a_json_list_does_not_hide_a_column_that_all_lists_lack(context: Context, name: str) -> None:
+    write(context.root / "a.csv", "url,width\nhttp://a.example/1,7\n")
+    rows = [
+        '{"url": "http://a.example/2", "height": 1}',
+        '"http://a.example/3"',
+        '{"url": "http://a.example/4", "late": 1}',
+    ]
+    write(context.root / name, f"[{','.join(rows)}]" if name.lower() == "b.json" else "\n".join([*rows, "", "{"]))
+    ImageUrls(lists="*", columns=("width", "height", "late")).check(context)
+    source = ImageUrls(lists="*", columns=("width", "hieght"))
+    for attempt in (source.check, lambda context: list(source.partitions(context))):
+        with pytest.raises(RecipeError, match=r"columns: no list has a column that is called 'hieght'.*height"):
+            attempt(context)
