@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 import re
 import stat
@@ -22,7 +23,8 @@ from stoker.pipelines.source import Provenance, Source
 from stoker.pipelines.step import Step
 
 T = TypeVar("T")
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+_WHOLE = range(-(2**63), 2**63)  # whole numbers of TOML
 _CORPUS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s@]*:[^/?#\s@]*@")
 _SPLIT = re.compile(r"[a-z][a-z0-9_]{0,29}")
@@ -260,6 +262,7 @@ def _validated(datatype: type[T], options: object, where: str, name: str = "") -
         if key not in known:
             what = f"{name or where.rpartition(' ')[2]} has no option {key!r}"
             raise RecipeError(f"{where}: {what}; {suggestion(key, known) if known else 'it has no options'}")
+        _check_numbers(options[key], f"{where}: {name}{'.' if name else ''}{key}")
     datatype.__pydantic_config__ = ConfigDict(extra="forbid", strict=False)  # type: ignore[attr-defined]  # pydantic's documented hook
     try:
         return TypeAdapter(datatype).validate_python(options)
@@ -271,6 +274,17 @@ def _validated(datatype: type[T], options: object, where: str, name: str = "") -
         raise RecipeError(f"{where}: {name}{'.' if name else ''}{option}: {message}{actual}") from None
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{where}: {name}: {error}") from None
+
+
+def _check_numbers(value: object, where: str) -> None:
+    """Raise RecipeError for a number that no option can work with: infinite, none (nan), or of more than 64 bits."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{where}: found {value}, expected a finite number")
+    if isinstance(value, int) and value not in _WHOLE:
+        raise RecipeError(f"{where}: a whole number of more than 64 bits")
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for each in inner:
+        _check_numbers(each, where)
 
 
 def _parse_splits(table: object, where: str) -> Mapping[str, float]:

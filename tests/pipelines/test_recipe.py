@@ -1,13 +1,15 @@
 """What a wrong recipe is told, and what stands for a right one."""
 
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from stoker.pipelines import registry
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.recipe import load, parse
+from stoker.pipelines.recipe import Limits, Schedule, Sharding, load, parse
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
@@ -61,6 +63,66 @@ def test_a_wrong_recipe_is_told_what_where_and_what_next(document: dict[str, Any
         parse(document, root=Path(), where="birds.toml")
     assert str(caught.value).startswith("birds.toml: ")
     assert "\n" not in str(caught.value)
+
+
+def _numeric_options() -> Iterator[tuple[str, str, str]]:
+    """Table of the recipe, name of the component ("" for a table of its own) and option, for each that is a number."""
+    components: list[tuple[str, str, type]] = [
+        *(("source", name, registry.find(Source, name)) for name in registry.names(Source)),
+        *(("steps", name, registry.find(Step, name)) for name in registry.names(Step)),
+        *(("rules", name, registry.find(Rule, name)) for name in registry.names(Rule)),
+        ("shards", "", Sharding),
+        ("limits", "", Limits),
+        ("schedule", "", Schedule),
+    ]
+    for table, name, component in components:
+        hints = get_type_hints(component)
+        yield from ((table, name, option) for option, hint in hints.items() if hint in (int, float))
+
+
+NUMERIC = list(_numeric_options())
+# What cannot be left out of a source's table.
+NEEDED = {
+    "hugging_face": {"dataset": "a/b"},
+    "image_urls": {"lists": "a.txt"},
+    "local_files": {"files": "a"},
+    "video_frames": {"videos": "a.mp4"},
+    "wikipedia_dump": {"dump": "a.xml"},
+}
+
+
+def _with_number(table: str, name: str, option: str, number: str) -> dict[str, Any]:
+    values = tomllib.loads(f"{option} = {number}")
+    if not name:
+        return changed(**{table: values})
+    component = {"name": name} | NEEDED.get(name, {}) | values
+    return changed(**{table: component if table == "source" else [component]})
+
+
+def test_the_numeric_options_are_found() -> None:
+    assert len(NUMERIC) > 30
+    assert {"max_megabytes", "max_pages", "similarity", "seed", "rejected_percent"} <= {
+        option for *_, option in NUMERIC
+    }
+
+
+@pytest.mark.parametrize(("table", "name", "option"), NUMERIC)
+def test_a_number_that_no_option_can_work_with_is_one_line_that_names_it(table: str, name: str, option: str) -> None:
+    for number in (
+        "inf",
+        "-inf",
+        "nan",
+        "1e400",
+        "-1e400",
+        "1e308",
+        "0x1" + "0" * 5000,
+        "-9223372036854775809",
+        "1" + "0" * 30,
+    ):
+        with pytest.raises(RecipeError, match=rf"{name}\.?.*{option}: ") as caught:
+            parse(_with_number(table, name, option, number), root=Path(), where="a.toml")
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 300
 
 
 def test_a_missing_or_unreadable_file_is_told_in_one_line(tmp_path: Path) -> None:

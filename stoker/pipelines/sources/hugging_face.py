@@ -25,6 +25,7 @@ from stoker.pipelines.tables.record_names import MAX_VALUE
 from stoker.pipelines.tables.row_batches import Row, Unreadable
 from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES
 from stoker.pipelines.tables.values import json_value, label_of, text_of
+from stoker.storage.plain_file import describe_missing, open_plain
 from stoker.storage.shards.sample import Sample
 
 _MAX_FIELD = 64 << 20  # bytes
@@ -83,7 +84,7 @@ class HuggingFace(Source):
     columns: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     licence: str = ""
-    rows_per_partition: Annotated[int, Field(ge=1)] = 1000
+    rows_per_partition: Annotated[int, Field(ge=1, le=10**9)] = 1000
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
@@ -170,8 +171,9 @@ class HuggingFace(Source):
         if base.is_file():
             return {base.name: base}
         if not base.is_dir():
-            if self.dataset.startswith((".", "/")) or base.suffix in (".parquet", ".arrow"):
-                raise RecipeError(f"source 'hugging_face': dataset {self.dataset!r}: no such file or folder")
+            if base.exists() or self.dataset.startswith((".", "/")) or base.suffix in (".parquet", ".arrow"):
+                problem = describe_missing(base, "no such file or folder")
+                raise RecipeError(f"source 'hugging_face': dataset {self.dataset!r}: {problem}")
             if not _NAME.fullmatch(self.dataset):
                 raise RecipeError(
                     f"source 'hugging_face': dataset {self.dataset!r}: expected a name like 'ylecun/mnist', a folder "
@@ -333,5 +335,5 @@ def _split_of(name: str, split: str) -> str:
 
 def _fingerprint(path: Path) -> str:
     """Changes with the file's size or content."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return digest([path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()])

@@ -8,7 +8,9 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from threading import Event
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceUnavailable
 from stoker.pipelines.images.formats import extension_of
@@ -133,18 +135,18 @@ class ImageUrls(Source):
     author_column: str = ""
     page_column: str = ""
     columns: tuple[str, ...] = ()
-    follow: int = 1
-    max_pages: int = 1000
+    follow: Annotated[int, Field(le=10**6)] = 1
+    max_pages: Annotated[int, Field(le=10**9)] = 1000
     other_hosts: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     pages: tuple[str, ...] = ()
-    width: int = 0
+    width: Annotated[int, Field(le=10**6)] = 0
     label_pattern: str = ""
     label_from: Literal["caption", "url"] = "caption"
     group: Literal["url", "page", "host"] = "url"
-    max_megabytes: float = 20.0
-    partition_urls: int = 500
+    max_megabytes: Annotated[float, Field(le=10**6)] = 20.0
+    partition_urls: Annotated[int, Field(le=10**9)] = 500
     unreachable: Literal["retry", "reject"] = "retry"
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables.list_lines import check_encoding
 from stoker.pipelines.tables.record_names import is_left_out
 from stoker.pipelines.tables.sidecars import KNOWN_KEYS, SidecarReport, is_scalar, parse_sidecar
+from stoker.storage.plain_file import describe_missing, open_plain
 from stoker.storage.shards.sample import Sample
 
 _IMAGES = frozenset(
@@ -74,8 +75,8 @@ class LocalFiles(Source):
     label: Literal["", "folder"] = ""
     sidecars: bool = True
     leave_out: tuple[str, ...] = ()
-    files_per_partition: Annotated[int, Field(ge=1)] = 256
-    max_megabytes: Annotated[int, Field(ge=1)] = 64
+    files_per_partition: Annotated[int, Field(ge=1, le=10**9)] = 256
+    max_megabytes: Annotated[int, Field(ge=1, le=10**6)] = 64
     encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
@@ -165,8 +166,9 @@ class LocalFiles(Source):
         if path.is_file():
             return path.parent, glob.escape(path.name)
         if fixed == len(parts) or not base.is_dir():
+            problem = f"is {found}" if (found := describe_missing(base, "")) else "does not exist"
             raise RecipeError(
-                f"source 'local_files': files {self.files!r}: {base} does not exist; expected a folder, file or glob"
+                f"source 'local_files': files {self.files!r}: {base} {problem}; expected a folder, file or glob"
             )
         return base, str(Path(*parts[fixed:]))
 
@@ -207,7 +209,7 @@ class LocalFiles(Source):
                 )
             if status.st_size > self.max_megabytes << 20:
                 return Rejected("too_large", f"{status.st_size} bytes, more than {self.max_megabytes} MiB")
-            with full.open("rb") as file:
+            with open_plain(full) as file:
                 return file.read((self.max_megabytes << 20) + 1)
         except (OSError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "a link to itself"

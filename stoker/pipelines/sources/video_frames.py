@@ -89,15 +89,15 @@ class VideoFrames(Source):
     url_column: str = "url"
     frames_per_second: Annotated[float, Field(gt=0, le=1000)] = 1.0
     label: Literal["", "folder", "video"] = ""
-    start_s: Annotated[float, Field(ge=0)] = 0.0
-    end_s: Annotated[float, Field(ge=0)] = 0.0
-    max_frames: Annotated[int, Field(ge=1)] = 10_000
+    start_s: Annotated[float, Field(ge=0, le=10**8)] = 0.0
+    end_s: Annotated[float, Field(ge=0, le=10**8)] = 0.0
+    max_frames: Annotated[int, Field(ge=1, le=10**9)] = 10_000
     short_side: Annotated[int, Field(ge=0, le=8192)] = 0
     format: Format = "jpg"
     quality: Annotated[int, Field(ge=1, le=100)] = 90
     hdr: Hdr = "tonemap"
     deinterlace: bool = False
-    max_megabytes: Annotated[float, Field(gt=0)] = 2000.0
+    max_megabytes: Annotated[float, Field(gt=0, le=10**6)] = 2000.0
     unreachable: Literal["retry", "reject"] = "retry"
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ from stoker.pipelines.wikipedia.pages import raw_pages
 from stoker.pipelines.wikipedia.site import SiteInfo, has_siteinfo, read_siteinfo, site_named
 from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale, plain_text, redirect_target
 from stoker.pipelines.wikipedia.wikitext.variants import variant_named
+from stoker.storage.plain_file import describe_missing
 from stoker.storage.shards.sample import Sample
 
 _log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class WikipediaDump(Source):
     wiki: str | Mapping[str, str] = ""
     language: str | Mapping[str, str] = ""
     variant: str = ""
-    partition_megabytes: Annotated[int, Field(ge=1)] = 16
+    partition_megabytes: Annotated[int, Field(ge=1, le=10**6)] = 16
 
     def __post_init__(self) -> None:
         for wiki in self.wiki.values() if isinstance(self.wiki, Mapping) else [self.wiki]:
@@ -318,7 +319,7 @@ def _matching_files(dump: str, context: Context) -> list[Path]:
         return [context.path(dump)]
     matches = [path for path in context.glob(dump) if path.is_file()]
     if not matches:
-        problem = "a folder" if context.path(dump).is_dir() else "no such file"
+        problem = describe_missing(context.path(dump))
         raise RecipeError(f"source 'wikipedia_dump': dump {dump!r}: {problem}; expected a dump file, a glob or a URL")
     return [match for match in matches if not _SKIPPED.search(match.name)]
 

@@ -77,7 +77,7 @@ class Image(Step):
     colour: Colour = "rgb"
     decoding: Decoding = "fast"
     reencode: Literal["needed", "always"] = "needed"
-    max_enlargement: Annotated[float, Field(ge=1)] = 8.0
+    max_enlargement: Annotated[float, Field(ge=1, le=10**6)] = 8.0
     max_megapixels: Annotated[float, Field(gt=0, le=1000)] = 64.0
     animated: Literal["first", "reject"] = "first"
 

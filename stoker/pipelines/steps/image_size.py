@@ -10,7 +10,7 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
 from stoker.storage.shards.sample import Sample
 
-Pixels = Annotated[int, Field(ge=0)]
+Pixels = Annotated[int, Field(ge=0, le=10**9)]
 
 
 @dataclass(frozen=True)

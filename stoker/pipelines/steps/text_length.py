@@ -10,7 +10,7 @@ from stoker.pipelines.step import Step
 from stoker.pipelines.text.measures import word_hashes
 from stoker.storage.shards.sample import Sample
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
 
 
 @dataclass(frozen=True)

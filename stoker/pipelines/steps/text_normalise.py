@@ -3,7 +3,9 @@
 import re
 import unicodedata
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.step import Step
@@ -39,7 +41,7 @@ class TextNormalise(Step):
 
     form: Literal["NFC", "NFKC", "none"] = "NFC"
     spaces: bool = True
-    blank_lines: int = 1
+    blank_lines: Annotated[int, Field(le=10**6)] = 1
 
     def applies_to(self, sample: Sample, /) -> bool:
         """See Step: to texts."""

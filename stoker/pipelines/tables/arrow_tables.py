@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.tables.columns import Column, column_of_type, columns_of
 from stoker.pipelines.tables.row_batches import Row, batch_rows, doubled_name, open_parquet, rows_of
+from stoker.storage.plain_file import NotPlain, check_plain, open_plain
 
 _BATCH_ROWS = 64  # rows in memory at once, at most
 
@@ -80,6 +81,7 @@ def _batches(path: Path, start: int, stop: int, names: Sequence[str]) -> Iterato
 
 def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """The batches of an Arrow file, or of an Arrow stream (the format that ``datasets`` saves)."""
+    check_plain(path)
     with pa.memory_map(str(path)) as source:
         if _starts_with(path, b"ARROW1"):
             reader = pa.ipc.open_file(source)
@@ -89,7 +91,7 @@ def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return file.read(len(magic)) == magic
 
 
@@ -112,6 +114,8 @@ def _schema(path: Path) -> Iterator[pa.Schema]:
 def _broken_source_errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except NotPlain as error:
+        raise SourceBroken(f"{path}: {error.strerror}") from None
     except (pa.ArrowException, OSError) as error:
         message = " ".join(str(error).split())[:200]
         raise SourceBroken(f"{path}: neither Parquet nor Arrow that can be read: {message}") from error

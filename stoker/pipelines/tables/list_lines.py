@@ -14,6 +14,7 @@ from typing import AnyStr, BinaryIO, Protocol
 import zstandard
 
 from stoker.pipelines.errors import RecipeError
+from stoker.storage.plain_file import open_plain
 
 COMPRESSIONS = (".gz", ".bz2", ".zst")
 MAX_LINE = 1 << 20  # bytes
@@ -36,7 +37,7 @@ class Line:
 def open_list(path: Path) -> Iterator[BinaryIO]:
     """The file's bytes, decompressed by the end of its name. Reading raises OSError or EOFError for a damaged file."""
     suffix = path.suffix.lower()
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         if suffix in COMPRESSIONS and not path.stat().st_size:
             raise EOFError("an empty file, where compressed data should be")
         if suffix == ".gz":

@@ -17,6 +17,7 @@ from stoker.pipelines.registry import suggestion
 from stoker.pipelines.tables.csv_rows import CsvRow, CsvRows, header_indexes, tsv_rows
 from stoker.pipelines.tables.list_lines import COMPRESSIONS, Line, check_encoding, is_unicode, open_list, read_lines
 from stoker.pipelines.tables.row_batches import Row, Unreadable, batch_rows, doubled_name, open_parquet, rows_of
+from stoker.storage.plain_file import NotPlain, check_plain
 
 FORMATS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 MAX_JSON = 256 << 20  # bytes of a .json list, which is read as a whole
@@ -93,23 +94,30 @@ def read_list(
 def _broken_source_errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except NotPlain as error:
+        raise SourceBroken(f"{path}: {error.strerror}") from None
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         kind = "".join(suffix.lower() for suffix in path.suffixes[-2:] if suffix.lower() in (*FORMATS, *COMPRESSIONS))
         raise SourceBroken(f"{path}: cannot be read as {kind[1:]}: {_one_line(error)}") from error
 
 
 def column_names(path: Path, syntax: ListSyntax) -> list[str]:
-    """The names of the columns of a csv, tsv or parquet list that ``read_list`` reads; none for other kinds."""
+    """The names of the columns of a csv, tsv or parquet list that ``read_list`` reads; none for other kinds.
+
+    Raises RecipeError and SourceBroken as ``read_list`` does.
+    """
     kind = _kind(path)
-    if kind == ".parquet":
-        with _broken_source_errors(path):
-            return list(pq.read_schema(path).names)
-    if kind not in (".csv", ".tsv"):
+    if kind not in (".csv", ".tsv", ".parquet"):
         return []
-    with _broken_source_errors(path), open_list(path) as file:
-        lines = read_lines(file, encoding=syntax.encoding)
-        rows = iter(CsvRows(lines)) if kind == ".csv" else tsv_rows(lines)
-        first = next((row for row in rows if row.fields or row.fault), None)
+    check_encoding(syntax.encoding)
+    with _broken_source_errors(path):
+        if kind == ".parquet":
+            check_plain(path)
+            return list(pq.read_schema(path).names)
+        with open_list(path) as file:
+            lines = read_lines(file, encoding=syntax.encoding)
+            rows = iter(CsvRows(lines)) if kind == ".csv" else tsv_rows(lines)
+            first = next((row for row in rows if row.fields or row.fault), None)
     return _header(path, first, syntax) if first is not None else []
 
 
@@ -239,6 +247,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[ListRow]:
+    check_plain(path)
     schema = pq.read_schema(path)
     columns = _columns_to_read(path, schema.names, required, optional, ListSyntax())
     doubled = doubled_name([field for field in schema if field.name in columns])

@@ -8,6 +8,7 @@ from PIL import Image, ImageSequence
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video.decoding.selection import TimedFrame
+from stoker.storage.plain_file import open_plain
 
 _MILLISECONDS = 1000
 # Every frame is decoded in the size of the canvas, however few bytes it has: about 27 bytes a pixel at once.
@@ -22,7 +23,7 @@ def animated_frames(path: Path) -> Iterator[TimedFrame[Image.Image | Rejected]]:
 
     Raises what Pillow raises for damaged files: OSError, ValueError, SyntaxError.
     """
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         head = file.read(30)
     # Before Pillow opens it: its decoder takes memory for the canvas, and a warning about large ones is of no use here.
     width, height = (int.from_bytes(head[place : place + 3], "little") + 1 for place in (24, 27))

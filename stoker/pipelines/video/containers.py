@@ -10,6 +10,7 @@ from typing import Any
 from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video.transport_stream import find_packets, read_head
+from stoker.storage.plain_file import open_plain
 
 WEBP = "webp"  # animated: no demuxer of FFmpeg's, Pillow reads it
 _ALLOWED = (
@@ -52,7 +53,7 @@ _UNSUPPORTED = (
 
 def demuxer_of(path: Path, av: Any) -> str | Rejected:  # Any: PyAV is untyped to us
     """FFmpeg's name for the container, or ``empty``, ``not_a_video`` or ``unsupported_format``."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         head = file.read(4096)
     if not head:
         return Rejected("empty")
@@ -69,7 +70,7 @@ def demuxer_of(path: Path, av: Any) -> str | Rejected:  # Any: PyAV is untyped t
     unsupported = next((name for magic, name in _UNSUPPORTED if head.startswith(magic)), None)
     if unsupported is not None:
         return Rejected("unsupported_format", unsupported)
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         if find_packets(read_head(file)) is not None:
             return "mpegts"
     return _probe(path, av) or Rejected("not_a_video", describe_head(path))
@@ -82,7 +83,7 @@ def is_probed(demuxer: str) -> bool:
 
 def describe_head(path: Path) -> str:
     """What the file begins with, for people."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return f"it begins {file.read(8)!r}"
 
 

@@ -12,6 +12,7 @@ from stoker.pipelines.partition import Partition
 from stoker.pipelines.source import Context
 from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES, ListRow, read_list
 from stoker.pipelines.web.links import normalise_listed, redact
+from stoker.storage.plain_file import describe_missing, open_plain
 
 MAX_TEXT = 300  # characters of a title, an author or another column of a list
 _KEY_DIGITS = 16  # hex digits of a key
@@ -68,7 +69,8 @@ def _files(text: str, context: Context) -> list[Path]:
     if not files and context.path(text).is_dir():
         raise RecipeError(f"videos: {text!r} is a folder; name its files, as in {text.rstrip('/') + '/*.mp4'!r}")
     if not files:
-        raise RecipeError(f"videos: {text!r}: no such file in {context.root}; a URL begins with https://")
+        problem = describe_missing(context.path(text), f"no such file in {context.root}; a URL begins with https://")
+        raise RecipeError(f"videos: {text!r}: {problem}")
     return files
 
 
@@ -120,7 +122,7 @@ def _refused(text: str, record: Record, detail: str) -> Partition:
 def _local(path: Path, record: Record, root: Path) -> Partition:
     """A file's partition. Its URL, which goes into records, names no folder outside the recipe's."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RecipeError(f"videos: {path}: {error.strerror or error}; check its permissions") from None

@@ -7,6 +7,7 @@ from typing import Any
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video import transport_stream
 from stoker.pipelines.video.decoding.timeline import MAX_REORDERED, TimeLine
+from stoker.storage.plain_file import open_plain
 
 MAX_PIXELS = 1 << 25  # of a frame: 8K fits
 ENCRYPTED = Rejected("unsupported_format", "it is encrypted")
@@ -100,7 +101,7 @@ def is_encrypted(packet: Packet) -> bool:
 
 def is_scrambled(path: Path, demuxer: str) -> bool:
     """Whether a file says so at its head whose demuxer passes encrypted data on as if they were not."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         head = file.read(_SCRAMBLED_HEAD)
     if demuxer == "asf":
         return any(guid in head for guid in _ASF_ENCRYPTION)

@@ -11,6 +11,7 @@ from typing import BinaryIO, Literal
 
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.wikipedia.bz2_blocks import Gap, read_bz2
+from stoker.storage.plain_file import open_plain
 
 DumpFormat = Literal["xml", "bz2", "gz"]
 CHUNK = 1 << 20  # bytes
@@ -50,7 +51,7 @@ def open_dump(path: Path) -> DumpFile:
     A bz2 file whose first blocks are damaged counts as one.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             form = _detect_format(path, file.read(16))
         size = path.stat().st_size
         head, damage = _read_head(DumpFile(path, form, size, "", (), b"", False))
@@ -80,7 +81,7 @@ def scan_dump(path: Path) -> DumpFile:
 def find_streams(dump: DumpFile, start: int, stop: int, on_data: Callable[[bytes], object] = len) -> Iterator[int]:
     """The offsets of bz2 streams in a range of the file; ``on_data`` is called with each piece of its bytes."""
     offset, tail = start, b""
-    with dump.path.open("rb") as file:
+    with open_plain(dump.path) as file:
         file.seek(start)
         while data := file.read(min(CHUNK, stop - offset)):
             on_data(data)
@@ -95,7 +96,7 @@ def read_xml(dump: DumpFile, start: int, stop: int) -> Iterator[bytes | Gap]:
 
     Raises SourceBroken for other damage, OSError.
     """
-    with dump.path.open("rb") as file:
+    with open_plain(dump.path) as file:
         file.seek(start)
         if dump.format == "bz2":
             pieces: Iterator[bytes | Gap] = read_bz2(file, start, stop)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.wikipedia.dump_files import DumpFile
+from stoker.storage.plain_file import open_plain
 
 _MAX_MISSING = 0.1  # share of an index's streams that are not in the dump, and of a dump's that are not in the index;
 # where both are more, it is the index of another dump
@@ -41,7 +42,7 @@ def read_index(index: Path) -> Iterator[IndexEntry]:
     """The lines of an index, in the order of the dump. Raises SourceBroken."""
     number = 0
     try:
-        with bz2.open(index, "rb") if index.name.endswith(".bz2") else index.open("rb") as file:
+        with open_plain(index) as plain, bz2.open(plain) if index.name.endswith(".bz2") else plain as file:
             while line := file.readline(4096):
                 number += 1
                 offset, page_id, title = line.decode("utf-8", "replace").rstrip("\n").split(":", 2)

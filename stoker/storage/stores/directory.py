@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
+from stoker.storage.plain_file import open_at_once
 from stoker.storage.stores.deprecated import DeprecatedNames
 from stoker.storage.stores.key import check_key, check_prefix, is_key
 from stoker.storage.stores.payload import unreadable_file
@@ -62,7 +63,7 @@ class DirectoryStore(DeprecatedNames):
         if start < 0 or (size is not None and size < 0):
             raise ValueError(f"read from {start}, size {size}: expected none below 0")
         path = self._path(key)
-        with self._translated_errors(key), _missing_below_file(), path.open("rb", buffering=0) as file:
+        with self._translated_errors(key), _missing_below_file(), open(path, "rb", 0, opener=open_at_once) as file:
             left = max(0, os.fstat(file.fileno()).st_size - start)
             wanted = left if size is None else min(size, left)
             payload = os.pread(file.fileno(), wanted, start)
@@ -76,7 +77,7 @@ class DirectoryStore(DeprecatedNames):
     def iter_bytes(self, key: str, *, start: int = 0) -> Iterator[bytes]:
         """The object's bytes from ``start`` to its end, a megabyte at a time. Raises NotFound."""
         path = self._path(key)
-        with self._translated_errors(key), _missing_below_file(), path.open("rb", buffering=0) as file:
+        with self._translated_errors(key), _missing_below_file(), open(path, "rb", 0, opener=open_at_once) as file:
             file.seek(start)
             while chunk := file.read(_CHUNK):
                 yield chunk

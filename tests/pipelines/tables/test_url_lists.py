@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
-from stoker.pipelines.tables.url_lists import ListRow, ListSyntax, read_list
+from stoker.pipelines.tables.url_lists import ListRow, ListSyntax, column_names, read_list
 
 URL = "http://host.example/{}.jpg"
 Pack = Callable[[bytes], bytes]
@@ -301,3 +301,10 @@ def test_damage_to_a_list_costs_no_sound_line_silently(tmp_path: Path, name: str
 @pytest.mark.parametrize("name", DAMAGED)
 def test_ten_thousand_damages_to_a_list_cost_no_sound_line_silently(tmp_path: Path, name: str) -> None:
     _check_damage(tmp_path / name, name, range(1000, 11_000))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv.gz", "a.tsv.zst", "a.csv.bz2"])
+def test_names_of_columns_of_a_damaged_list_are_refused_with_its_path(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PAR1 and no more" if name == "a.parquet" else b"\x1f\x8b no more")
+    with pytest.raises(SourceBroken, match=f"{name}: cannot be read as"):
+        column_names(tmp_path / name, ListSyntax())

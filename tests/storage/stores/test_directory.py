@@ -242,3 +242,12 @@ def test_urls_open_the_store_they_name(tmp_path: Path) -> None:
     assert open_store("s3://bucket/a/b/").url == "s3://bucket/a/b"
     assert open_store("s3://bucket").url == "s3://bucket"
     assert open_store("memory:").url == "memory:"
+
+
+def test_a_pipe_in_place_of_an_object_holds_no_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    store = DirectoryStore(tmp_path)
+    assert list(store.list()) == []
+    for read in (store.read, lambda key: list(store.iter_bytes(key))):
+        with pytest.raises(StorageRefused):
+            read("a")

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from stoker.pipelines.video.transport_stream import describe_cut
 from stoker.pipelines.video.truncation import elements, endings
+from stoker.storage.plain_file import open_plain
 
 _CHECKS: dict[str, Callable[[BinaryIO, int], str]] = {
     "mov": elements.check_mov,
@@ -34,5 +35,5 @@ def describe_truncation(path: Path, demuxer: str) -> str:
     check = _CHECKS.get(demuxer)
     if check is None:
         return ""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return check(file, os.fstat(file.fileno()).st_size)
