@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.tables.columns import Column, column_of_type, columns_of
+from stoker.pipelines.tables.open_groups import OpenGroup, give_back, group_key, take
 from stoker.pipelines.tables.row_batches import Row, batch_rows, doubled_name, open_parquet, rows_of
 from stoker.storage.plain_file import NotPlain, check_plain, open_plain
 
-_BATCH_ROWS = 64  # rows in memory at once, at most
+_BATCH_ROWS = 1024  # rows in memory at once, at most, and fewer of large ones: see ``batch_rows``
 
 
 def columns(path: Path) -> dict[str, Column]:
@@ -66,17 +67,45 @@ def _batches(path: Path, start: int, stop: int, names: Sequence[str]) -> Iterato
             if first >= stop:
                 return
         return
-    with open_parquet(path, names) as file:
-        for group in range(file.num_row_groups):
-            size = file.metadata.row_group(group).num_rows
-            if first < stop and first + size > start:
-                batch_first = first
-                rows = batch_rows(file, group, _BATCH_ROWS, names)
-                for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=names):
-                    if batch_first < stop and batch_first + batch.num_rows > start:
-                        yield batch_first, batch
-                    batch_first += batch.num_rows
-            first += size
+    for group, size in enumerate(_group_sizes(path)):
+        if first < stop and first + size > start:
+            for row, batch in _group_batches(path, group, names, start - first, min(stop - first, size)):
+                yield first + row, batch
+        first += size
+
+
+def _group_sizes(path: Path) -> list[int]:
+    metadata = pq.read_metadata(path)
+    return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+
+
+def _group_batches(
+    path: Path, group: int, names: Sequence[str], start: int, stop: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The batches of a row group that overlap the range, each with the number of its first row in the group."""
+    key = group_key(path, group, names)
+    reader = take(key, max(0, start))
+    if reader is None:
+        file = open_parquet(path, names)
+        rows = batch_rows(file, group, _BATCH_ROWS, names)
+        batches = file.iter_batches(batch_size=rows, row_groups=[group], columns=names)
+        reader = OpenGroup(key, file, batches, 0)
+    sound = False
+    try:
+        while reader.row < stop and (batch := reader.next_batch()) is not None:
+            if reader.row + batch.num_rows > start:
+                sound = True  # a caller that reads no further leaves the group as it is
+                yield reader.row, batch
+                sound = False
+            if reader.row + batch.num_rows > stop:
+                break  # the next range begins in this batch
+            reader.advance()
+        sound = stop < reader.file.metadata.row_group(group).num_rows
+    finally:
+        if sound:
+            give_back(reader)
+        else:
+            reader.file.close()
 
 
 def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
