@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,11 +14,13 @@ from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Stream
 from stoker.training.run.initialise import open_forget_gates
 from stoker.training.run.model import Corpus, Schema, StepOutput
-from stoker.training.stream.stream import split_shards
+from stoker.training.stream.stream import ShardStream, split_shards
 from stoker.training.stream.subset import Needs, survey, usable
 from stoker.training.stream.text import BOUNDARY, VOCABULARY, TextStream, text_of
 from stoker.training.stream.tokens import BYTES
 
+_MAX_PROMPT = 100_000  # characters
+_START = 32  # bytes of a text that a written one begins with
 _NEEDS = Needs((BYTES.field,), "text")
 State = tuple[Tensor, ...]  # h and c of each layer, (1, B, hidden)
 
@@ -38,6 +40,7 @@ class Lstm:
         window: tokens that gradients reach back.
         sample_length: bytes of the text that is written at the end.
         temperature: of that text; lower is more predictable.
+        prompt: what that text begins with; "": the first words of the corpus. A finished run writes with --resume.
 
     Example::
 
@@ -51,7 +54,9 @@ class Lstm:
     window: int = 64
     sample_length: int = 400
     temperature: float = 0.7
+    prompt: str = ""
 
+    shown: ClassVar[tuple[str, ...]] = ("prompt",)  # options that change no weights
     defaults: ClassVar[dict[str, Any]] = {"epochs": 4, "batch_size": 32, "learning_rate": 0.004, "weight_decay": 0.0}
 
     def __post_init__(self) -> None:
@@ -60,6 +65,8 @@ class Lstm:
                 raise TrainingError(f"lstm: {name} = {getattr(self, name)}; expected {minimum} or more")
         if not 0 <= self.dropout < 1 or not self.temperature > 0:
             raise TrainingError("lstm: expected dropout from 0 to below 1, and temperature above 0")
+        if len(self.prompt) > _MAX_PROMPT:
+            raise TrainingError(f"lstm: a prompt of {len(self.prompt):,} characters; at most {_MAX_PROMPT:,} are read")
 
     def prepare(self, corpus: Corpus, split: str) -> Schema:
         """See Model: the vocabulary is that of bytes, whatever the corpus. Samples without a text are left out."""
@@ -70,7 +77,8 @@ class Lstm:
                 f"{corpus.manifest.reference}: all samples of split {split!r} are without a field 'txt'; a language "
                 "model needs a corpus of texts"
             )
-        return {"vocabulary": VOCABULARY, **({"left_out": found.left_out} if found.left_out else {})}
+        left_out = {"left_out": found.left_out} if found.left_out else {}
+        return {"vocabulary": VOCABULARY, "start": _first_words(corpus, split, found.left_out), **left_out}
 
     def data(self, corpus: Corpus, split: str, schema: Schema, *, batch_size: int, seed: int, training: bool) -> Stream:
         """See Model. A batch: (B, T) int64 tokens, and as targets the same windows one token later."""
@@ -140,15 +148,33 @@ class Lstm:
 
     @torch.no_grad()
     def generate(self, module: nn.Module, schema: Schema, device: torch.device, seed: int) -> str:
-        """See Model: a text that begins at a document's boundary, drawn at ``temperature``."""
+        """See Model: the prompt, as the beginning of a document, and what follows it, drawn at ``temperature``.
+
+        Without a prompt the first words of the corpus: after a boundary alone, which is seldom seen, little is learned.
+        """
         generator = torch.Generator().manual_seed(seed)
-        token, state, written = BOUNDARY, (), []
-        for _ in range(self.sample_length):
-            logits, state = module(torch.tensor([[token]], device=device), state)
+        written = list((self.prompt or schema.get("start", "")).encode("utf-8", "replace"))
+        if not self.sample_length:
+            return ""
+        tokens, state, prompted = [BOUNDARY, *written], (), len(written)
+        while len(written) - prompted < self.sample_length:
+            logits, state = module(torch.tensor([tokens], device=device), state)
             probabilities = torch.softmax(logits[0, -1].float().cpu() / self.temperature, 0)
-            token = int(torch.multinomial(probabilities, 1, generator=generator))
-            written.append(token)
+            tokens = [int(torch.multinomial(probabilities, 1, generator=generator))]
+            written += tokens
         return text_of(written)
+
+
+def _first_words(corpus: Corpus, split: str, left_out: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON values
+    """The beginning of the first document, at most so many bytes."""
+    manifest = usable(corpus.store, corpus.manifest, split, _NEEDS, left_out=left_out, cache=corpus.cache)
+    stream = ShardStream(corpus.store, manifest, split, batch_size=1, shuffle=False, cache=corpus.cache)
+    try:
+        (payload,) = stream.batch(0, 0).column(BYTES.field)
+        first = bytes(payload[: _START + 1]).decode("utf-8", "ignore") if payload is not None else ""
+    finally:
+        stream.close()
+    return first.rsplit(maxsplit=1)[0] if len(first.encode()) > _START and len(first.split()) > 1 else first
 
 
 class _Network(nn.Module):

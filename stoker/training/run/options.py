@@ -138,9 +138,8 @@ def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str
     else:
         del training["hold_out"]
     own = dataclasses.asdict(model)
-    for name in getattr(model, "added", ()):  # options that earlier releases did not have
-        if own[name] == type(model).__dataclass_fields__[name].default:
-            del own[name]
+    for name in getattr(model, "shown", ()):  # options that change what a model writes, and no weights
+        own.pop(name, None)
     identity = {"model": model_name, "options": own, "training": training}
     return identity | plugin_identity(model)
 

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from stoker.storage.versions.manifest import Manifest
 from stoker.training.errors import TrainingError
 from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.checkpoint import Checkpoint
+from stoker.training.run.devices import device_of
 from stoker.training.run.loop import Event, Result, RunConfig, divided, run
-from stoker.training.run.model import Corpus
+from stoker.training.run.model import Corpus, Model
 from stoker.training.run.options import TrainOptions, parse_options, run_identity, without_length
 from stoker.training.stream.subset import HELD_OUT
 
@@ -106,7 +108,11 @@ def train(
         progress(Event("new", name, 0, 0, 0))
     run_folder = (folder or _default_folder()) / version.corpus / name
     if checkpoint and checkpoint.info.done and checkpoint.info.identity == json.loads(json.dumps(identity)):
-        return _finished(checkpoint, corpus, run_folder, train_options)
+        result = _finished(checkpoint, corpus, run_folder, train_options)
+        if any(getattr(built, name) for name in getattr(built, "shown", ())):
+            with _torch_settings(train_options):
+                result = replace(result, sample=_written_again(checkpoint, built, train_options))
+        return result
     config = RunConfig(
         name=name,
         corpus=corpus,
@@ -148,6 +154,14 @@ def _finished(checkpoint: Checkpoint, corpus: Corpus, folder: Path, options: Tra
         left_out=checkpoint.state["facts"].get("left_out", ()),
         held_out=divided(corpus, options)[0].manifest.splits[HELD_OUT].samples if options.hold_out else 0,
     )
+
+
+def _written_again(checkpoint: Checkpoint, model: Model, options: TrainOptions) -> str:
+    """What the model of a finished run writes with the options of now."""
+    device, schema = device_of(options.device), checkpoint.state["facts"]
+    module = model.build(schema).to(device)
+    module.load_state_dict(checkpoint.state["module"])
+    return model.generate(module.eval(), schema, device, options.seed)
 
 
 def _new_run(store: Store, corpus: str, model: str, identity: dict[str, Any]) -> str:  # Any: JSON values
