@@ -16,6 +16,7 @@ Fault = Literal[
     "cut body",
     "reset",
     "drip",
+    "trickle",
     "refuse",
     "throttle",
     "expire",
@@ -121,7 +122,13 @@ def faulty(target: int) -> Iterator[Proxy]:
             if fault in ("cut body", "reset", "stall body"):
                 content = content[: len(content) * 2 // 3]
                 self.close_connection = True
-            if self.command != "HEAD":
+            if fault == "trickle":  # a byte at a time, so slowly that it never ends
+                self.close_connection = True
+                for byte in content:
+                    self.wfile.write(bytes([byte]))
+                    if proxy.ended.wait(0.02):
+                        break
+            elif self.command != "HEAD":
                 for start in range(0, len(content), len(content) // 20 + 1 if fault == "drip" else len(content) or 1):
                     self.wfile.write(content[start : start + len(content) // 20 + 1] if fault == "drip" else content)
                     time.sleep(0.01 if fault == "drip" else 0)

@@ -10,7 +10,7 @@ import pytest
 from stoker.flows.services import seaweed
 from stoker.storage.errors import StorageRefused, StorageUnavailable
 from stoker.storage.shards.sample import Sample
-from stoker.storage.stores import s3_client
+from stoker.storage.stores import s3_client, s3_reading
 from stoker.storage.stores.s3 import S3Store
 from stoker.storage.versions.manifest import Manifest
 from stoker.training.stream.stream import ShardStream
@@ -120,6 +120,24 @@ def test_a_connection_that_stalls_is_given_up_for_another(
     assert sorted(keys(stream)) == [sample.key for sample in SAMPLES]
     assert time.monotonic() - started < s3_client._TIMEOUT_S
     stream.close()
+
+
+def test_a_connection_that_trickles_is_given_up_for_another_and_within_the_patience(
+    shaky: S3Store, network: Proxy, version: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes within the timeout, and a shard would take hours."""
+    monkeypatch.setattr(s3_reading, "_WINDOW_S", 0.3)
+    monkeypatch.setattr(s3_client, "_MAX_WAIT_S", 0.01)
+    stream = ShardStream(shaky, version, batch_size=5, cache=tmp_path / "cache")
+    network.plan = [("GET", "trickle")] * 6
+    assert sorted(keys(stream)) == [sample.key for sample in SAMPLES]
+    assert not network.plan
+    stream.close()
+    network.always = "trickle"
+    other = ShardStream(replace(shaky, patience_s=1), version, batch_size=5, cache=tmp_path / "other")
+    with pytest.raises(StorageUnavailable, match=r"the connection gives \d+ bytes a second; given up for another"):
+        keys(other)
+    other.close()
 
 
 def test_a_patience_that_was_set_is_the_bound(

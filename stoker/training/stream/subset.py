@@ -7,8 +7,8 @@ the columns of all indexes that decide are read when it is made.
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ import pyarrow as pa
 
 from stoker.storage.shards import records
 from stoker.storage.stores.store import Store
+from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import TAR, Manifest, Shard
 from stoker.training.errors import TrainingError
 from stoker.training.reading.cache import CacheOptions
 from stoker.training.reading.partial import PartialShard, index_bytes, part_of, rows_of
+from stoker.training.reading.threads import ThreadPool
 from stoker.training.stream.stream import split_shards, version_of
 
 HELD_OUT = "held_out"  # the split that ``hold_out`` makes
@@ -198,16 +200,20 @@ def _tables(
     store: Store, shards: Sequence[Shard], columns: Sequence[str], cache: Path | str | None
 ) -> Iterator[tuple[Shard, pa.Table]]:
     """Some columns of the shards' indexes, several read at the same time."""
-    files = CacheOptions(folder=cache).files()
+    store, files = with_patience(store), CacheOptions(folder=cache).files()
 
     def read(shard: Shard) -> pa.Table:
         table = records.decode(index_bytes(store, shard, files), columns=columns)
         return table.take(pa.array(rows_of(shard))) if isinstance(shard, PartialShard) else table
 
-    remaining = iter(shards)
-    with ThreadPoolExecutor(_AT_ONCE, "stoker-indexes") as pool:
+    pool, remaining = ThreadPool(_AT_ONCE, "stoker-indexes"), iter(shards)
+    try:
         while batch := list(islice(remaining, _AT_ONCE)):
-            yield from zip(batch, pool.map(read, batch), strict=True)
+            futures = [pool.submit(partial(read, shard)) for shard in batch]
+            for shard, future in zip(batch, futures, strict=True):
+                yield shard, future.result()
+    finally:
+        pool.close(0)  # one that waits for a store that is out of reach holds nothing up
 
 
 def _has_field(table: pa.Table, names: Sequence[str]) -> Mask:
