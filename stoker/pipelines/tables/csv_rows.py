@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from stoker.pipelines.tables.list_lines import Line
 
 MAX_SPAN = 1000  # lines of one row: of a longer one a quote is missing
+_MAX_TRIES = 16  # fields that a line may turn out not to be in, before it begins none of several lines itself
 _URL = re.compile(r"\s*https?://", re.IGNORECASE)
 
 
@@ -31,85 +32,112 @@ def tsv_rows(lines: Iterator[Line]) -> Iterator[CsvRow]:
 class CsvRows:
     """The rows of a csv list (RFC 4180); a quoted field may go on over several lines.
 
-    It is a fault of its first line if a quote is not closed, or if one of the lines that it would swallow has a URL in
-    the column of the URL (``url_index``, set when the header is known): then a quote is missing. The lines behind the
-    first are then read as rows of their own.
+    It does where its quote is closed, before a comma or the end of a line, and the row has as many columns as the
+    header. It is a fault of its first line if not, and if more than one of the lines inside would by itself be a row
+    with a URL in its column: then a quote is missing. The lines behind the first are then read as rows of their own.
+
+    ``columns``, the number of the header's, and ``url_index``, the URL's, are set when the header is known. No line of
+    URLs is part of a header.
     """
 
-    def __init__(self, lines: Iterator[Line]) -> None:
+    def __init__(self, lines: Iterator[Line], *, header: bool = True) -> None:
+        self.columns = 0
         self.url_index = 0
+        self._header = header
         self._lines = lines
-        self._again: deque[Line] = deque()
+        self._again: deque[tuple[Line, int]] = deque()  # with the number of fields that they turned out not to be in
 
     def __iter__(self) -> Iterator[CsvRow]:
-        while (line := self._next()) is not None:
+        while (following := self._next()) is not None:
+            line, tries = following
             if line.fault or '"' not in line.text:
                 blank = line.fault or not line.text.strip()
                 yield CsvRow(line.number, () if blank else line.text.split(","), line.fault)
                 continue
-            swallowed: list[Line] = []
-            fault = self._swallow(line, swallowed)
+            inside: list[tuple[Line, int]] = []
+            fault = self._swallow(line, inside, most=MAX_SPAN if tries < _MAX_TRIES else 0)
             if not fault:
                 try:
-                    fields = next(csv.reader([f"{part.text}\n" for part in (line, *swallowed)], strict=True))
-                    yield CsvRow(line.number, fields)
+                    texts = [f"{part.text}\n" for part in (line, *(part for part, _ in inside))]
+                    yield CsvRow(line.number, next(csv.reader(texts, strict=True)))
                     continue
                 except csv.Error as error:
                     fault = f"not CSV: {error}"
-            self._again.extendleft(reversed(swallowed))
+            self._again.extendleft((part, tries + 1) for part, tries in reversed(inside))
             yield CsvRow(line.number, (), fault)
 
-    def _next(self) -> Line | None:
-        return self._again.popleft() if self._again else next(self._lines, None)
+    def _next(self) -> tuple[Line, int] | None:
+        if self._again:
+            return self._again.popleft()
+        line = next(self._lines, None)
+        return None if line is None else (line, 0)
 
-    def _swallow(self, first: Line, swallowed: list[Line]) -> str:
-        """Collect the lines that belong to the row of ``first``. What is wrong with it, or ""."""
-        _, inside = _quoted_start(first.text, inside=False)
-        while inside:
-            line = self._next()
-            if line is None:
-                return "a quote is not closed"
-            swallowed.append(line)
-            if line.fault:
-                return f"its quote is not closed before line {line.number}: {line.fault}"
-            quoted, inside = _quoted_start(line.text, inside=True)
-            if self._has_url(quoted):
-                return f"its quote is not closed before line {line.number}, which has a URL of its own"
-            if len(swallowed) > MAX_SPAN:
-                return f"its quote is not closed in {MAX_SPAN} lines"
-        return ""
+    def _swallow(self, first: Line, inside: list[tuple[Line, int]], *, most: int) -> str:
+        """Collect the lines behind ``first`` that belong to its row, at most so many. What is wrong with it, or ""."""
+        is_open, columns, damaged = _scan(first.text, is_open=False)
+        url_line = whole_rows = 0
+        fault = ""
+        while is_open and not damaged and not fault:
+            if len(inside) >= most:
+                fault = f"its quote is not closed in {most} lines" if most else "a quote is not closed"
+            elif (following := self._next()) is None:
+                fault = "a quote is not closed"
+            else:
+                inside.append(following)
+                line = following[0]
+                is_open, more, damaged = _scan(line.text, is_open=True)
+                columns += more
+                has_url, is_whole = self._looks_like_row(line.text)
+                url_line = url_line or (line.number if has_url else 0)
+                whole_rows += is_whole
+                if line.fault:
+                    return f"its quote is not closed before line {line.number}: {line.fault}"
+                if whole_rows > (1 if self.columns or not self._header else 0):
+                    fault = "its quote is not closed"
+                elif is_open and columns >= self.columns > 0:
+                    fault = f"more columns than the first line, which has {self.columns}"
+        if damaged and inside:
+            fault = f"not CSV: text behind a quote that ends a field, in line {inside[-1][0].number}"
+        if url_line and (fault or columns + 1 != self.columns > 0):
+            return f"its quote is not closed before line {url_line}, which has a URL of its own"
+        return fault
 
-    def _has_url(self, text: str) -> bool:
-        fields = text.split(",") if '"' not in text else next(csv.reader([text]), [])
-        return self.url_index < len(fields) and _URL.match(fields[self.url_index]) is not None
+    def _looks_like_row(self, text: str) -> tuple[bool, bool]:
+        """Whether a line has a URL in its column, and whether it has as many columns as the header then."""
+        try:
+            fields = text.split(",") if '"' not in text else next(csv.reader([text]), [])
+        except csv.Error:  # too long for a field
+            return False, False
+        has_url = self.url_index < len(fields) and _URL.match(fields[self.url_index]) is not None
+        return has_url, has_url and self.columns in (0, len(fields))
 
 
-def _quoted_start(text: str, *, inside: bool) -> tuple[str, bool]:
-    """What of a line belongs to a quoted field that began before it, and whether the line ends in a quoted field.
+def _scan(text: str, *, is_open: bool) -> tuple[bool, int, bool]:
+    """Whether a line ends in an open quote, how many fields end in it before its end, and whether a quote is misplaced.
 
-    >>> _quoted_start('b",c,"d', inside=True), _quoted_start('a,b "c"', inside=False)
-    (('b', True), ('', False))
+    ``is_open``: a quoted field goes on from the line before.
+
+    >>> _scan('b",c,"d', is_open=True), _scan('a,b "c"', is_open=False), _scan('"a"b', is_open=False)
+    ((True, 2, False), (False, 1, False), (False, 0, True))
     """
-    quoted = text if inside else ""
-    began_before = inside
-    position = 0
+    fields = position = 0
     while True:
-        if inside:
+        if is_open:
             end = text.find('"', position)
             while end >= 0 and text[end + 1 : end + 2] == '"':
                 end = text.find('"', end + 2)
             if end < 0:
-                return quoted, True
-            if began_before:
-                quoted, began_before = text[:end], False
-            inside, position = False, end + 1
+                return True, fields, False
+            is_open, position = False, end + 1
+            if text[position : position + 1] not in ("", ","):
+                return False, fields, True
         elif text[position : position + 1] == '"':
-            inside, position = True, position + 1
+            is_open, position = True, position + 1
             continue
         comma = text.find(",", position)
         if comma < 0:
-            return quoted, False
-        position = comma + 1
+            return False, fields, False
+        fields, position = fields + 1, comma + 1
 
 
 def header_indexes(

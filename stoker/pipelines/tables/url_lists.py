@@ -116,7 +116,7 @@ def column_names(path: Path, syntax: ListSyntax) -> list[str]:
             return list(pq.read_schema(path).names)
         with open_list(path) as file:
             lines = read_lines(file, encoding=syntax.encoding)
-            rows = iter(CsvRows(lines)) if kind == ".csv" else tsv_rows(lines)
+            rows = iter(CsvRows(lines, header=syntax.header)) if kind == ".csv" else tsv_rows(lines)
             first = next((row for row in rows if row.fields or row.fault), None)
     return _header(path, first, syntax) if first is not None else []
 
@@ -140,7 +140,7 @@ def _table(
     path: Path, lines: Iterator[Line], kind: str, required: Sequence[str], optional: Sequence[str], syntax: ListSyntax
 ) -> Iterator[ListRow]:
     """The rows of a csv or tsv list."""
-    quoted = CsvRows(lines) if kind == ".csv" else None
+    quoted = CsvRows(lines, header=syntax.header) if kind == ".csv" else None
     indexes: dict[str, int] | None = None
     columns = 0
     for row in quoted if quoted is not None else tsv_rows(lines):
@@ -150,7 +150,7 @@ def _table(
             names = _columns_to_read(path, header, required, optional, syntax)
             indexes = header_indexes(header, names, lambda name: _two_columns(path, name))
             if quoted is not None:
-                quoted.url_index = indexes[required[0]]
+                quoted.url_index, quoted.columns = indexes[required[0]], columns
             if syntax.header:
                 continue
         if row.fault or not row.fields or indexes is None:

@@ -370,8 +370,9 @@ def test_two_urls_in_one_value_are_rejected_and_never_joined(context: Context) -
     both, one = "http://a.example/1\nhttp://a.example/2", "http://a.example/3"
     write(context.root / "a.jsonl", json.dumps({"url": both}) + "\n" + json.dumps(f"{one}\n"))
     write(context.root / "a.json", json.dumps([both, f" {one}\r\n"]))
+    write(context.root / "a.csv", f'url,x\n"{both}",1\n"{one}\n",2\n')
     pq.write_table(pa.table({"url": [both, one]}), context.root / "a.parquet")
-    for name in ("a.jsonl", "a.json", "a.parquet"):
+    for name in ("a.jsonl", "a.json", "a.csv", "a.parquet"):
         entries = [entry for part in ImageUrls(lists=name).partitions(context) for entry in part.payload["urls"]]
         kept = [entry["url"] for entry in entries if "refused" not in entry]
         refused = [entry["refused"] for entry in entries if "refused" in entry]
