@@ -9,13 +9,14 @@ from urllib.parse import unquote, urlsplit
 from stoker.flows.page.pictures import TINY
 from stoker.flows.report.samples import SampleEntry, SampleReader
 from stoker.pipelines.images.formats import EXTENSIONS
-from stoker.storage.errors import NotFound
+from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.shards.shard import Member
 from stoker.storage.versions.manifest import Manifest
 
 TEXTS = ("txt", "cls", "md", "html", "csv", "xml")
 _EXCERPT_SIZE = 1600  # bytes of a text that are read for an excerpt
 _MAX_TEXT = 65_536  # bytes of a text on the sample's page
+_MAX_PROVEN = 2**20  # bytes of a text that is read whole, to compare it with its checksum
 _MAX_UNKNOWN = 4096  # bytes of a field that is shown if it decodes as text
 _VERSIONS = 20  # the newest ones, in which a sample is searched
 _PROVENANCE = (
@@ -44,6 +45,7 @@ class SamplePreview:
     mark: str  # part of the shard's checksum, so that a browser's cache never shows the picture of another store
     members: tuple[Member, ...]
     picture: bool
+    proven: bool  # the picture is compared with a checksum of the index when it is shown
     tiny: bool
     title: str
     caption: str
@@ -61,6 +63,7 @@ class TextField:
     text: str
     shown: int
     size: int
+    proven: bool = False  # compared with a checksum of the index
 
     @property
     def cut(self) -> bool:
@@ -86,7 +89,8 @@ def previews(reader: SampleReader, manifest: Manifest, entries: Sequence[SampleE
 
 def preview(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> SamplePreview:
     """The preview of one sample, with an excerpt if it is a text."""
-    picture = entry.member(*EXTENSIONS) is not None
+    image = entry.member(*EXTENSIONS)
+    picture = image is not None
     excerpt = "" if picture else _excerpt(reader, manifest, entry)
     record = entry.record
     sides = [record.get(name) for name in ("width", "height")]
@@ -100,6 +104,7 @@ def preview(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> Sam
         mark=manifest.shards[entry.shard].sha256[:8],
         members=entry.members,
         picture=picture,
+        proven=image is not None and bool(entry.checksum(image, manifest)),
         tiny=all(isinstance(side, int) and side <= TINY for side in sides),
         title=title,
         caption=caption or title,
@@ -114,7 +119,11 @@ def _excerpt(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> st
     member = entry.member(*TEXTS)
     if member is None:
         return ", ".join(f".{member.extension}" for member in entry.members)
-    payload = reader.read(manifest.shards[entry.shard].key, member, most=_EXCERPT_SIZE, of=manifest)
+    tar, sha256 = manifest.shards[entry.shard].key, _checksum(entry, member, manifest)
+    try:
+        payload = reader.read(tar, member, most=_EXCERPT_SIZE, of=manifest, sha256=sha256)
+    except CorruptShard as error:  # of one sample among many of a page
+        return f"damaged: {error}"
     return payload.decode("utf-8", "replace")
 
 
@@ -127,10 +136,17 @@ def texts(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> Itera
         known = member.extension in TEXTS
         if not known and member.size > _MAX_UNKNOWN:
             continue
-        payload = reader.read(tar, member, most=_MAX_TEXT, of=manifest)
+        sha256 = _checksum(entry, member, manifest)
+        payload = reader.read(tar, member, most=_MAX_TEXT, of=manifest, sha256=sha256)
         if not known and not _is_text(payload):
             continue
-        yield TextField(member.extension, payload.decode("utf-8", "replace"), len(payload), member.size)
+        text = payload.decode("utf-8", "replace")
+        yield TextField(member.extension, text, len(payload), member.size, bool(sha256))
+
+
+def _checksum(entry: SampleEntry, member: Member, manifest: Manifest) -> str:
+    """The checksum that a text is compared with; "" for none, and for one that is too large to be read whole."""
+    return entry.checksum(member, manifest) if member.size <= _MAX_PROVEN else ""
 
 
 def _is_text(payload: bytes) -> bool:

@@ -37,7 +37,9 @@ class ImageRenderer:
             raise NotFound(f"{manifest.reference}: sample {entry.key} has no picture")
         shard = manifest.shards[entry.shard]
         key = (shard.sha256, member.offset, side)
-        return self._cache.get(key, lambda: self._render(shard.key, member, side, manifest))
+        return self._cache.get(
+            key, lambda: self._render(shard.key, member, side, manifest, entry.checksum(member, manifest))
+        )
 
     def raw_picture(self, manifest: Manifest, part: str, key: str, side: int) -> bytes:
         """The same for a sample in a raw part, also for one that a rule dropped."""
@@ -46,10 +48,10 @@ class ImageRenderer:
             (raw_part.tar_sha256, member.offset, side), lambda: self._render(raw_part.tar, member, side)
         )
 
-    def _render(self, tar: str, member: Member, side: int, of: Manifest | None = None) -> bytes:
+    def _render(self, tar: str, member: Member, side: int, of: Manifest | None = None, sha256: str = "") -> bytes:
         if member.size > _MAX_SIZE:
             raise NotFound(f"{tar}: a picture of {member.size} bytes, more than is shown")
-        payload = self._reader.read(tar, member, most=_MAX_SIZE, of=of)
+        payload = self._reader.read(tar, member, most=_MAX_SIZE, of=of, sha256=sha256)
         return self._decoders.submit(_shrink, payload, side, tar).result()
 
 

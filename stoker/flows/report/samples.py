@@ -4,6 +4,8 @@ Indexes and manifests are cached (least recently used first out). Price: the fir
 500 indexes.
 """
 
+import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.flows.report.cache import LruCache
-from stoker.storage.errors import NotFound
+from stoker.pipelines.images.formats import EXTENSIONS
+from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.shards.sample import is_key
 from stoker.storage.shards.shard import Member
 from stoker.storage.stores.store import Store
@@ -24,6 +27,8 @@ from stoker.storage.versions.tar_store import store_of_tars
 from stoker.storage.versions.verified import verified_table
 
 FACETS = ("label", "language", "licence", "source", "author")  # columns that a page may be filtered by
+MAX_COMPARED = 64 * 2**20  # bytes of a field that are compared with its checksum
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIGNATURES = ("minhash", "image_hash")  # large, and meaningless to people
 _TABLES_CACHE = 192 * 2**20  # bytes of indexes and records
 _MANIFESTS_CACHE = 50_000  # shards and parts in manifests
@@ -40,6 +45,14 @@ class SampleEntry:
     shard: int  # index in the manifest
     members: tuple[Member, ...]
     record: Mapping[str, Any]  # Any: Parquet values
+
+    def checksum(self, member: Member, of: Manifest) -> str:
+        """The SHA-256 of the image, else of the text, as the index has it; "" for other fields and external tars."""
+        if of.is_indexed:  # a column of that name is then the tar's own
+            return ""
+        known = next((one for one in map(self.member, (*EXTENSIONS, "txt")) if one is not None), None)
+        stated = self.record.get("content_sha256")
+        return stated if member == known and isinstance(stated, str) and _SHA256.fullmatch(stated) else ""
 
     def member(self, *extensions: str) -> Member | None:
         """The field with the first of these extensions that the sample has; None if it has none of them."""
@@ -158,13 +171,32 @@ class SampleReader:
             "what became of it"
         )
 
-    def read(self, tar: str, member: Member, *, most: int, of: Manifest | None = None) -> bytes:
+    def read(self, tar: str, member: Member, *, most: int, of: Manifest | None = None, sha256: str = "") -> bytes:
         """The first bytes of a field, at most ``most``, by one ranged read.
 
-        ``of`` is the version if the tar is one of its shards; None for a raw part.
+        With ``sha256``, that of the field, a field of ``MAX_COMPARED`` bytes or fewer is read whole and compared with
+        it, and read once more where it differs. Raises CorruptShard if it still does.
+
+        Args:
+            tar: key of the tar.
+            member: the field.
+            most: bytes that are returned, at most.
+            of: the version if the tar is one of its shards; None for a raw part.
+            sha256: checksum of the field, from the sample's record; "" if there is none.
         """
         store = self.store if of is None else store_of_tars(self.store, of)
-        return store.read(tar, start=member.offset, size=min(member.size, most)) if member.size else b""
+        if not member.size:
+            return b""
+        if not sha256 or member.size > MAX_COMPARED:
+            return store.read(tar, start=member.offset, size=min(member.size, most))
+        for _ in range(2):
+            payload = store.read(tar, start=member.offset, size=member.size)
+            if hashlib.sha256(payload).hexdigest() == sha256:
+                return payload[:most]
+        raise CorruptShard(
+            f"{store.url}/{tar}: the bytes of .{member.extension} at byte {member.offset} are not those that its index "
+            f"has the checksum of ({sha256[:12]}); `stoker verify --repair` looks at the whole version"
+        )
 
 
 def _matching(table: pa.Table, where: Mapping[str, str]) -> Sequence[int]:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
+from stoker.pipelines.tables.text_types import TextTypes
 from stoker.pipelines.tables.url_entries import (
     Entry,
     columns_for_record,
@@ -32,6 +33,7 @@ from stoker.pipelines.tables.url_lists import (
     ListRow,
     ListSyntax,
     column_names,
+    has_types,
     json_names,
     read_list,
 )
@@ -43,6 +45,7 @@ from stoker.storage.shards.sample import Sample
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
 _MAX_NAMES = 1000  # of columns, that a suggestion is looked for in
+_MAX_PREVIEWED = 10_000  # rows of each list by which a preview decides on types
 _REMEDY = 'or set unreachable = "reject" in the recipe to go on without it'
 
 
@@ -53,7 +56,8 @@ class ImageUrls(Source):
     A sample's key is a hash of the image's URL, so it stays the same when a list is sorted anew or grows. Paths are
     relative to the recipe. Text lists may also end in .gz, .bz2 or .zst; in tsv quotes are characters like any other.
     Each line of a list is a candidate: an empty or malformed one is rejected. With ``unreachable = "reject"`` images of
-    a dead site are rejected and the others are kept.
+    a dead site are rejected and the others are kept. Of csv and tsv the values of ``columns`` are numbers or true and
+    false where that loses nothing in any row, else text.
 
     Of ``columns``, one whose name means something else in the record is kept with ``list_`` before it: a name that
     Stoker measures or writes itself (``list_width``, ``list_final_url``), and ``caption`` where ``caption_column`` is
@@ -231,17 +235,34 @@ class ImageUrls(Source):
 
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. One image after the other; of a site the pages that are needed."""
-        for entry in reject_repeats(self._listed(context) if self.lists else self._crawled(context)):
+        entries = self._listed(context, rows=_MAX_PREVIEWED) if self.lists else self._crawled(context)
+        for entry in reject_repeats(entries):
             candidate, _ = self._fetch(entry, context, Event())
             yield candidate
 
-    def _listed(self, context: Context) -> Iterator[Entry]:
-        """The entries of the list files."""
+    def _listed(self, context: Context, *, rows: int | None = None) -> Iterator[Entry]:
+        """The entries of the list files; the types of columns are decided by so many rows (None: by all)."""
         carried = self._carried
         self._check_columns(context)
+        types = self._types(context, rows)
         for path in self._list_files(context):
             for row in self._rows(path):
-                yield entry_of_row(row, path.name, self.url_column, carried)
+                yield entry_of_row(replace(row, values=types.typed(row.values)), path.name, self.url_column, carried)
+
+    def _types(self, context: Context, rows: int | None) -> TextTypes:
+        """The types of ``columns`` in text lists. Price: these are read twice, if there are such columns."""
+        types = TextTypes()
+        texts = [self.url_column, *(column or name for name, column in self._named_columns.items()), "license"]
+        more = [name for name in self.columns if name not in texts]
+        paths = list(self._list_files(context)) if more else []
+        if all(has_types(path) for path in paths):
+            return types
+        for path in paths:
+            for row in islice(self._rows(path), rows):
+                if not row.fault:
+                    values = {name: row.values[name] for name in more if name in row.values}
+                    types.add(values, is_typed=has_types(path))
+        return types
 
     def _rows(self, path: Path) -> Iterator[ListRow]:
         """The rows of a list file with the columns that are used."""

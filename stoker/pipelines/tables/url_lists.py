@@ -126,6 +126,11 @@ def _kind(path: Path) -> str:
     return next((suffix.lower() for suffix in reversed(path.suffixes) if suffix.lower() not in COMPRESSIONS), "")
 
 
+def has_types(path: Path) -> bool:
+    """Whether the values of a list have types: those of json and parquet do, those of csv, tsv and txt are text."""
+    return _kind(path) not in (".csv", ".tsv", ".txt")
+
+
 def json_names(path: Path, syntax: ListSyntax) -> Iterator[Iterable[str]]:
     """The names that each row of a json or jsonl list has; of one that cannot be read none."""
     with _broken_source_errors(path), open_list(path) as file:

@@ -1,5 +1,6 @@
 """The page, asked over HTTP: what it shows, what it refuses, and what it never lets through."""
 
+import html
 import io
 import json
 import socket
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 from stoker.flows.page.web import make_app
+from stoker.flows.report.samples import SampleReader
 from stoker.flows.schedules.api import Reader
 from stoker.flows.schedules.overview import FailedRun, Outcome, Overview, ScheduleRow, Watch
 from stoker.flows.schedules.overview import read as read_overview
@@ -242,18 +244,42 @@ def test_a_sample_that_a_rule_left_out_can_be_seen_beside_the_one_in_its_place(s
     assert left_out.content == site.get(f"/c/shapes/thumb/{one['witness']}").content
 
 
-def test_a_broken_picture_is_refused_and_never_sent_as_it_is(site: httpx.Client, store: MemoryStore) -> None:
-    manifest = load_manifest(store, "shapes@2")
+def damaged_copy(store: MemoryStore, reference: str, old: bytes, new: bytes) -> MemoryStore:
+    manifest = load_manifest(store, reference)
     damaged = MemoryStore()
     for one in store.list():
         payload = store.read(one.key, size=one.size)
-        if one.key in {shard.key for shard in manifest.shards}:
-            payload = payload.replace(b"\x89PNG", b"<svg")
-        damaged.write(one.key, payload)
+        damaged.write(one.key, payload.replace(old, new) if one.key in {s.key for s in manifest.shards} else payload)
+    return damaged
+
+
+def test_a_broken_picture_is_refused_and_never_sent_as_it_is(store: MemoryStore) -> None:
+    # The second one decodes: only its checksum tells.
+    for old, new in ((b"\x89PNG", b"<svg"), (b"\x00\x00\x00\x00IEND", b"\x00\x00\x00\x00IENd")):
+        damaged = damaged_copy(store, "shapes@2", old, new)
+        with serve(make_app(damaged, token=TOKEN)) as address, visit(address) as client:
+            response = client.get("/c/shapes@2/thumb/shape-7")
+            assert client.get("/c/shapes@2/sample/shape-7").status_code == 200
+        assert response.status_code == 500
+        assert "not those that its index has the checksum of" in html.unescape(response.text)
+        assert b"<svg " not in response.content.split(b"</svg>", 1)[-1]
+
+
+def test_a_text_that_is_damaged_is_named_and_hides_no_other(store: MemoryStore) -> None:
+    manifest = load_manifest(store, "pages")
+    entry = SampleReader(store).page(manifest, size=1).entries[0]
+    member = entry.member("txt")
+    assert member is not None
+    shard = manifest.shards[entry.shard].key
+    damaged = damaged_copy(store, "pages", b"", b"")
+    payload = bytearray(damaged.read(shard))
+    payload[member.offset] ^= 1
+    damaged.write(shard, bytes(payload))
     with serve(make_app(damaged, token=TOKEN)) as address, visit(address) as client:
-        response = client.get("/c/shapes@2/thumb/shape-7")
-    assert response.status_code == 404
-    assert b"<svg " not in response.content.split(b"</svg>", 1)[-1]
+        grid = client.get("/c/pages")
+        assert grid.status_code == 200
+        assert "damaged: " in grid.text
+        assert client.get(f"/c/pages/sample/{entry.key}").status_code == 500
 
 
 def test_a_sample_page_names_every_version_that_holds_it(site: httpx.Client) -> None:
