@@ -1,10 +1,11 @@
-"""Any wikitext takes time linear in its length: four times the page, about four times the seconds."""
+"""Wikitext and web pages take time linear in their length: four times the page, about four times the seconds."""
 
 import random
 import time
 
 import pytest
 
+from stoker.pipelines.web.pages.html import parse_page
 from stoker.pipelines.wikipedia.page_record import page_structure
 from stoker.pipelines.wikipedia.wikitext.clean import WikiLocale, plain_text
 from stoker.pipelines.wikipedia.wikitext.roles import renderers_of
@@ -99,3 +100,36 @@ def test_no_template_shows_its_arguments_more_often_than_they_are_written(langua
     for name in renderers_of(language):
         page = f"{{{{{name}|de|" * 30 + "Tin|Tin|Tin" + "}}" * 30
         assert len(plain_text(page, WikiLocale.of(language))) < 30 * len(page), name
+
+
+LONG = "http://example.com" + "/a" * 2000 + "/"  # the URL of a page; each of its links is joined with it
+TAGS = (
+    "<picture><source srcset='a 1w'>", "<source srcset='a 1w, b 2w'><img src=b>", "<a href=x>", "<a href=../../x>",
+    "<a href=x.jpg><img src=b></a>", "<area href=x>", "<link rel=next href=x>", "<link rel=license href=x>",
+    "<base href=x>", "<base href=ftp:>", "<figure><a rel=license href=x></figure>", "<figure><img src=a></figure>",
+    "<figure><figcaption>x", "<meta name=robots content='a,b:c'>", "<a rel=author href=x>x", "<title>x</title>",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_tags_of_a_web_page_take_linear_time_whatever_its_url(tag: str) -> None:
+    def taken(length: int) -> float:
+        page = f"<picture>{tag * (length // len(tag))}".encode()
+        began = time.process_time()
+        parse_page(page, LONG)
+        return time.process_time() - began
+
+    for _attempt in range(3):  # a busy machine may slow one of them
+        before, after = taken(_LENGTH // 2), taken(2 * _LENGTH)
+        if after <= _MAX_GROWTH * before + _NOISE_S and after < 3:
+            return
+    pytest.fail(f"{_LENGTH // 2:,} characters take {before:.2f} s, {2 * _LENGTH:,} take {after:.2f} s")
+
+
+def test_a_page_of_many_different_links_ends_soon_though_its_url_is_long() -> None:
+    def taken(links: int) -> float:
+        began = time.process_time()
+        parse_page("".join(f"<a href=x{number}>" for number in range(links)).encode(), LONG)
+        return time.process_time() - began
+
+    assert taken(40_000) < 4 * taken(5_000) + _NOISE_S

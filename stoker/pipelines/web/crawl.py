@@ -119,7 +119,7 @@ def crawl(web: Web, starts: Sequence[str], scope: CrawlScope) -> Iterator[CrawlR
                     reported.add(result.url)
                     yield result
             if visit.page is not None and not visit.page.nofollow:
-                for link in visit.page.links:
+                for link in visit.page.links if len(next_level) < pages_left else ():
                     allowed_host = scope.other_hosts or host_of(link) in hosts
                     if allowed_host and link not in queued and scope.follows_page(link):
                         queued.add(link)

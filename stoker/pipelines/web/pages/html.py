@@ -15,6 +15,7 @@ from stoker.pipelines.web.pages.srcset import SrcsetEntry
 MAX_IMAGES = 5_000  # of one page
 MAX_LINKS = 20_000
 MAX_TEXT = 2_000  # characters of a caption or title
+MAX_RESOLVED = 16 << 20  # characters of a page's different links, each with the page's own URL: hours if it is long
 MAX_DEPTH = 8  # of figures in figures, and of elements whose text is collected
 _IMAGE_TYPES = frozenset(
     {"", "image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"}
@@ -122,9 +123,11 @@ class _PageParser:
         self._directives: set[str] = set()
         self._figures: list[_Figure] = []
         self._anchor: _Anchor | None = None
-        self._sources: list[SrcsetEntry] | None = None
+        self._sources: list[SrcsetEntry] | None = None  # of an open picture: none, or the best one
         self._texts: list[tuple[str, list[str]]] = []  # elements whose text is collected, innermost last
         self._has_base = False
+        self._resolved: dict[str, str] = {}  # URLs by their texts: most links of a page come again and again
+        self._characters = 0
 
     def page(self) -> HtmlPage:
         if self._og_image:
@@ -175,9 +178,10 @@ class _PageParser:
             self._collect("title", self._title)
 
     def on_base(self, values: Mapping[str, str]) -> None:
-        target = self._resolve(values.get("href", ""))
-        if target and not self._has_base:
+        target = "" if self._has_base else self._resolve(values.get("href", ""))
+        if target:
             self._base, self._has_base = target, True
+            self._resolved.clear()  # they were relative to the old one
 
     def on_meta(self, values: Mapping[str, str]) -> None:
         name = (values.get("name") or values.get("property") or "").lower()
@@ -213,7 +217,9 @@ class _PageParser:
 
     def on_source(self, values: Mapping[str, str]) -> None:
         if self._sources is not None and values.get("type", "").lower().strip() in _IMAGE_TYPES:
-            self._sources += _srcset_entries(values)
+            # One entry stands for all so far: each image of the picture would look at every one of them.
+            chosen = srcset.choose_entry(self._sources + _srcset_entries(values), self._width)
+            self._sources = [] if chosen is None else [chosen]
 
     def on_img(self, values: Mapping[str, str]) -> None:
         sources = [values.get(name, "").strip() for name in (*_LAZY_SRC, "src")]
@@ -245,11 +251,10 @@ class _PageParser:
             self._follow(anchor.url)
 
     def _set_licence(self, values: Mapping[str, str]) -> None:
-        url = self._resolve(values.get("href", ""))
         if self._figures and not self._figures[-1].licence:
-            self._figures[-1].licence = url
+            self._figures[-1].licence = self._resolve(values.get("href", ""))
         elif not self._figures and not self._licence:
-            self._licence = url
+            self._licence = self._resolve(values.get("href", ""))
 
     def _follow(self, text: str) -> None:
         url = self._resolve(text)
@@ -261,10 +266,16 @@ class _PageParser:
             self._images.append(PageImage(self._resolve(text) or text, _text([caption])))
 
     def _resolve(self, text: str) -> str:
-        try:
-            return normalise(text, self._base) if text else ""
-        except ValueError:
-            return ""
+        """The URL in normal form; "" if it is none, or the page has used up ``MAX_RESOLVED``."""
+        if text not in self._resolved:
+            self._characters += len(text) + len(self._base)
+            if self._characters > MAX_RESOLVED:
+                return ""
+            try:
+                self._resolved[text] = normalise(text, self._base) if text else ""
+            except ValueError:
+                self._resolved[text] = ""
+        return self._resolved[text]
 
 
 _HANDLERS: Mapping[str, Callable[[_PageParser, Mapping[str, str]], None]] = {

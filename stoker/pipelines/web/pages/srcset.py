@@ -55,15 +55,21 @@ def parse(text: str) -> list[SrcsetEntry]:
 
 def choose(entries: Sequence[SrcsetEntry], width: int) -> str | None:
     """The URL of the smallest image at least ``width`` pixels wide, else of the largest; 0: of the largest."""
+    chosen = choose_entry(entries, width)
+    return None if chosen is None else chosen.url
+
+
+def choose_entry(entries: Sequence[SrcsetEntry], width: int) -> SrcsetEntry | None:
+    """As ``choose``, the entry itself. The choice of a list can stand for the list in a longer one."""
     if not entries:
         return None
     with_width = [entry for entry in entries if entry.width]
     if not with_width:
-        return max(entries, key=lambda entry: entry.density).url  # the first of equals
+        return max(entries, key=lambda entry: entry.density)  # the first of equals
     wide_enough = [entry for entry in with_width if width and entry.width >= width]
     if wide_enough:
-        return min(wide_enough, key=lambda entry: entry.width).url
-    return max(with_width, key=lambda entry: entry.width).url
+        return min(wide_enough, key=lambda entry: entry.width)
+    return max(with_width, key=lambda entry: entry.width)
 
 
 def _end_of_descriptors(text: str, position: int) -> int:

@@ -33,3 +33,16 @@ def test_of_several_sizes_the_wanted_one_is_chosen() -> None:
     assert srcset.choose(choices, 5000) == "l.jpg"
     assert srcset.choose(srcset.parse("a.jpg, b.jpg 2x"), 100) == "b.jpg"
     assert srcset.choose([], 0) is None
+
+
+ENTRIES = st.lists(st.builds(srcset.SrcsetEntry, st.text("ab", min_size=1), st.integers(0, 3), st.integers(1, 3)))
+
+
+@given(ENTRIES, ENTRIES, st.integers(0, 4))
+def test_the_choice_of_a_list_stands_for_the_list(
+    first: list[srcset.SrcsetEntry], second: list[srcset.SrcsetEntry], width: int
+) -> None:
+    chosen = srcset.choose_entry(first, width)
+    assert srcset.choose([*([] if chosen is None else [chosen]), *second], width) == srcset.choose(
+        first + second, width
+    )
