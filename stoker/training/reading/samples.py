@@ -92,7 +92,9 @@ class Samples(Sequence[Sample]):
     @property
     def size(self) -> int:
         """Bytes of the samples in their tars, with headers and padding."""
-        return sum(int(part.index.lengths.take(part.rows).sum()) for part in self._slices)
+        if not self._slices:
+            return 0
+        return int(np.concatenate([part.index.lengths.take(part.rows) for part in self._slices]).sum())
 
     @property
     def extensions(self) -> list[str]:
@@ -105,7 +107,9 @@ class Samples(Sequence[Sample]):
         for part in self._slices:
             payloads += part.column(extension)
         if self._in_order is None:
-            order = np.argsort(np.concatenate([part.slots for part in self._slices] or [np.zeros(0, np.int64)]))
+            slots = np.concatenate([part.slots for part in self._slices] or [np.zeros(0, np.int64)])
+            order = np.empty(len(slots), np.int64)
+            order[slots] = np.arange(len(slots), dtype=np.int64)  # they are the numbers below ``size``
             # With one index itemgetter would return no tuple, and without any there is none.
             self._in_order = list if len(order) < 2 else itemgetter(*order.tolist())
         return list(self._in_order(payloads))

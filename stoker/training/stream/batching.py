@@ -335,12 +335,15 @@ def group_by_shard(
 ) -> list[ShardRows]:
     """One entry a shard. ``located``: for each of the ``slots`` the shard, as an index into ``shards``, and the row."""
     shard_indexes, rows = located
+    if not len(shard_indexes):
+        return []
     order = np.argsort(shard_indexes, kind="stable")
-    edges = [0, *(np.flatnonzero(np.diff(shard_indexes[order])) + 1).tolist(), len(order)]
+    shard_indexes, rows, slots = shard_indexes[order], rows[order], slots[order]
+    edges = [0, *(np.flatnonzero(shard_indexes[1:] != shard_indexes[:-1]) + 1).tolist(), len(order)]
+    firsts = shard_indexes[edges[:-1]].tolist()
     return [
-        (shards[int(shard_indexes[selected[0]])], rows[selected], slots[selected])
-        for start, stop in pairwise(edges)
-        if len(selected := order[start:stop])
+        (shards[first], rows[start:stop], slots[start:stop])
+        for first, (start, stop) in zip(firsts, pairwise(edges), strict=True)
     ]
 
 
