@@ -48,6 +48,11 @@ def missing(store: Store, corpus: str, version: int | None = None) -> str:
         return (
             f"{store.url}: {corpus} has no version {version}; it has {'…, ' * (len(existing) > _MAX_EXAMPLES)}{known}"
         )
+    if next(iter(store.list(f"{corpus}/raw/")), None) is not None:  # what an ingest has read so far
+        return (
+            f"{store.url}: {corpus} has no version yet: an ingest has not ended, or kept too little to publish one. "
+            "What was rejected, and why: `stoker check RECIPE --sample 20`"
+        )
     names = corpora(store)
     if not names:
         return f"{store.url}: no corpus is called {corpus!r}; the store holds none yet"

@@ -93,6 +93,14 @@ def test_the_catalog_holds_only_what_has_a_version(store: MemoryStore) -> None:
     assert catalog.versions(store, "nothing") == []
 
 
+def test_a_corpus_that_was_read_and_never_published_is_told_as_such(store: MemoryStore) -> None:
+    make_version(store)
+    store.write("half/raw/0123/part.json", b"{}")
+    for asked in ("half", "half@1"):
+        with pytest.raises(NotFound, match=r"half has no version yet: .*`stoker check RECIPE --sample 20`"):
+            load_manifest(store, asked)
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
