@@ -10,7 +10,7 @@ from typing import Any
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.tables.record_names import MAX_COLUMNS, MAX_VALUE, is_fit, record_name
-from stoker.pipelines.tables.values import json_value, text_of
+from stoker.pipelines.tables.values import is_too_deep, json_value, text_of
 
 _MAX_SIDECAR = 1 << 20  # bytes
 # Keys of a .json sidecar that have a meaning of their own: they are text in the record.
@@ -53,9 +53,9 @@ class SidecarReport:
     def add_more(self, record: dict[str, Any], values: Mapping[str, object]) -> None:
         """Add values to the record, but for those that are too long, and for too many columns."""
         for key, value in values.items():
-            name, as_json = record_name(key, "json_"), json_value(value)
+            name, as_json = record_name(key, "json_"), None if is_too_deep(value) else json_value(value)
             fits = is_fit(key) and (name in self.columns or len(self.columns) < MAX_COLUMNS)
-            if not fits or len(text_of(as_json)) > MAX_VALUE:
+            if not fits or is_too_deep(value) or len(text_of(as_json)) > MAX_VALUE:
                 self.omitted[f"key {_visible(key)}"] = 1
             elif as_json is not None:
                 self.columns.add(name)

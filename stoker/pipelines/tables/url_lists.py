@@ -17,12 +17,12 @@ from stoker.pipelines.registry import suggestion
 from stoker.pipelines.tables.csv_rows import CsvRow, CsvRows, header_indexes, tsv_rows
 from stoker.pipelines.tables.list_lines import COMPRESSIONS, Line, check_encoding, is_unicode, open_list, read_lines
 from stoker.pipelines.tables.row_batches import Row, Unreadable, batch_rows, doubled_name, open_parquet, rows_of
+from stoker.pipelines.tables.values import MAX_DEPTH
 from stoker.storage.plain_file import NotPlain, check_plain
 
 FORMATS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 MAX_JSON = 256 << 20  # bytes of a .json list, which is read as a whole
 JSON_LIST = re.compile(r"\.(json|jsonl|ndjson)(\.[a-z0-9]+)?$", re.IGNORECASE)  # names of lists of any columns
-MAX_DEPTH = 100  # of lists and objects within each other: Python can neither read nor write many hundred
 _BLANK = object()  # in the place of a row's value: an empty line
 _BATCH_ROWS = 4096  # of parquet, at most
 MAX_CHECKED_FILES = 100  # whose columns are looked at before a run

@@ -8,6 +8,25 @@ from typing import Any
 
 from stoker.pipelines.tables.columns import Column
 
+MAX_DEPTH = 100  # of lists and objects within each other: Python can neither read nor write many hundred
+
+
+def is_too_deep(value: object) -> bool:
+    """Whether lists and objects stand within each other more than ``MAX_DEPTH`` deep.
+
+    >>> is_too_deep([[1], {"a": []}])
+    False
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner = [element for element in level if isinstance(element, Mapping | list | tuple)]
+        if not inner:
+            return False
+        level = [
+            child for element in inner for child in (element.values() if isinstance(element, Mapping) else element)
+        ]
+    return True
+
 
 def json_value(value: object) -> Any:  # Any: JSON
     """A value as JSON: lists and structs stay what they are, dates are ISO 8601, bytes base64, NaN is null.

@@ -370,7 +370,7 @@ def _nested_text(value: object) -> str | None:
     """A list or an object as JSON text; None if it holds what JSON does not know."""
     try:
         return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    except ValueError:
+    except (ValueError, RecursionError):  # also nested deeper than can be written
         return None
 
 

@@ -368,3 +368,15 @@ def test_check_tells_of_files_that_match_but_for_their_case(tmp_path: Path) -> N
     assert hint == "not read: 2 files that match 'p/*.jpg' but for upper and lower case, such as b.JPG"
     assert list(LocalFiles(files="p").describe_input(context(tmp_path))) == []
     assert list(LocalFiles(files="p/*.[jJ][pP][gG]").describe_input(context(tmp_path))) == []
+
+
+@pytest.mark.parametrize("levels", [99, 150, 400, 490, 600, 900, 990, 5000])
+def test_values_of_a_sidecar_that_are_nested_without_end_are_told_and_left_out(tmp_path: Path, levels: int) -> None:
+    text = f'{{"score": 1, "lists": {"[" * levels + "]" * levels}, "half": ["\\ud800"]}}'
+    put(tmp_path, {"p/a.jpg": PNG, "p/a.json": text.encode()})
+    image, *rest = read(tmp_path, files="p")
+    assert image.rejected is None
+    told = [*image.omitted, *(one.rejected.reason for one in rest if one.rejected)]
+    assert told in ([[]] if levels == 99 else [["key lists"], ["corrupt"]])  # deeper than Python reads, it is no JSON
+    if told != ["corrupt"]:
+        assert image.sample.record["score"] == 1

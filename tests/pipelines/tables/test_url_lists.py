@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -308,3 +309,48 @@ def test_names_of_columns_of_a_damaged_list_are_refused_with_its_path(tmp_path: 
     (tmp_path / name).write_bytes(b"PAR1 and no more" if name == "a.parquet" else b"\x1f\x8b no more")
     with pytest.raises(SourceBroken, match=f"{name}: cannot be read as"):
         column_names(tmp_path / name, ListSyntax())
+
+
+LINE_END = re.compile(r"\r*\n|\r")
+BREAKS = ["\n", "\r\n", "\r", "\r\r\n", "\n\n", "\r\n\n", '"', '""', ",", "\t", '",\n"', "http://other.example/1"]
+
+
+def _check_each_line_is_told(path: Path, name: str, encoding: str, seeds: range) -> None:
+    """Whatever line ends, encodings and quotes a list has: each line is in exactly one row."""
+    sound = _table(name).decode()
+    for seed in seeds:
+        chance = random.Random(seed)
+        text = sound.replace("\n", chance.choice(["\n", "\r\n", "\r", "\r\r\n"]))
+        for _ in range(chance.randrange(5)):
+            place = chance.randrange(len(text))
+            text = text[:place] + chance.choice(BREAKS) + text[place + chance.choice((0, 0, 1, 30)) :]
+        content = codecs.BOM_UTF16_LE + text.encode("utf-16-le") if encoding == "utf-16" else text.encode(encoding)
+        lines = LINE_END.split(text)
+        total = len(lines) if lines[-1] else len(lines) - 1
+        rows = _rows(path, content)
+        if rows is None:
+            continue  # the header is damaged
+        first = 2 if name.endswith(("csv", "tsv")) else 1
+        numbers = [row.number for row in rows]
+        assert numbers == sorted(set(numbers)), f"seed {seed}"
+        if numbers[0] != first:
+            assert LINE_END.split(text)[:1] != sound.split("\n")[:1], f"seed {seed}: the header swallows lines"
+            continue
+        for row, following in zip(rows, [*numbers[1:], total + 1], strict=True):
+            inside = following - row.number - 1
+            held = sum(str(value).count("\n") for value in row.values.values())
+            assert inside == (0 if row.fault and not row.values else held), f"seed {seed}: line {row.number}"
+
+
+ENCODED = [(name, encoding) for name in ("a.txt", "a.csv", "a.tsv", "a.jsonl") for encoding in ("utf-8-sig", "utf-16")]
+
+
+@pytest.mark.parametrize(("name", "encoding"), ENCODED)
+def test_each_line_is_in_one_row_whatever_ends_it(tmp_path: Path, name: str, encoding: str) -> None:
+    _check_each_line_is_told(tmp_path / name, name, encoding, range(60))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("name", "encoding"), ENCODED)
+def test_ten_thousand_times_each_line_is_in_one_row(tmp_path: Path, name: str, encoding: str) -> None:
+    _check_each_line_is_told(tmp_path / name, name, encoding, range(1000, 11_000))

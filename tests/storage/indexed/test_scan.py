@@ -403,3 +403,10 @@ def test_of_a_damaged_tar_the_samples_before_the_damage_can_be_had(damage: str) 
     assert kept.items() <= BOTH.items()
     assert kept["a"] == BOTH["a"]
     assert "the last before the damage" in result.losses[-1]
+
+
+def test_records_that_are_nested_without_end_are_no_columns_and_no_error() -> None:
+    for levels in (100, *range(900, 1000, 3), 5000):
+        record = b'{"ok": 1, "deep": ' + b"[" * levels + b"]" * levels + b"}"
+        result = scanned(tar([("a.jpg", b"1"), ("a.json", record)]))
+        assert list(fields_of(tar([("a.jpg", b"1"), ("a.json", record)]), result)) == ["a"]
