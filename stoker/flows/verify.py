@@ -17,9 +17,11 @@ from stoker.pipelines.recipe import parse
 from stoker.pipelines.repair import repair as repair_version
 from stoker.storage.errors import CorruptShard
 from stoker.storage.stores.store import Store
+from stoker.storage.verification.repair_indexed import repair_indexed
 from stoker.storage.verification.verify import Verified
 from stoker.storage.verification.verify import verify as verify_version
 from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.tar_store import store_of_tars
 
 
 class CorruptVersion(CorruptShard):
@@ -67,7 +69,7 @@ def _verify(store: Store, manifest: Manifest, reporter: progress.ProgressReporte
 def _repair(store: Store, manifest: Manifest, result: Verified, settings: Settings) -> list[str]:
     """What the repair could not do."""
     if manifest.is_indexed:
-        return [f"Stoker did not write its tars; `stoker index` makes a version of {manifest.corpus} as they are now"]
+        return repair_indexed(store, store_of_tars(store, manifest), manifest, result.damaged)
     try:
         recipe = parse(manifest.recipe, root=Path())
     except RecipeError as error:

@@ -146,9 +146,8 @@ class Indexer:
         prefixed = load_indexed(self.to, self.corpus, digest)
         if prefixed is None:
             table = verified_table(self.to, tar.shard.index, sha256=tar.shard.index_sha256)
-            keys = [f"{tar_name(tar.shard.key)}/{key}" for key in table["key"].to_pylist()]
-            table = table.set_column(0, "key", pa.array(keys, pa.string()))
-            prefixed = _save(self.to, self.corpus, replace(tar, shard=replace(tar.shard, group=digest)), table)
+            group = replace(tar, shard=replace(tar.shard, group=digest))
+            prefixed = _save(self.to, self.corpus, group, with_names(table, tar.shard.key))
         return replace(prefixed, new=tar.new)
 
     def _read(self, size: int) -> bool:
@@ -188,6 +187,12 @@ def tar_name(key: str) -> str:
     return key[: -len(TAR)]
 
 
+def with_names(index: pa.Table, key: str) -> pa.Table:
+    """The index of the tar with this key, with its name before each key of a sample."""
+    keys = [f"{tar_name(key)}/{sample}" for sample in index["key"].to_pylist()]
+    return index.set_column(0, "key", pa.array(keys, pa.string()))
+
+
 def are_unique(tars: Sequence[IndexedTar], to: Store) -> bool:
     """Whether no key is in two tars.
 
@@ -217,7 +222,7 @@ def _keys(tar: IndexedTar, to: Store) -> list[str]:
 
 
 def load_indexed(to: Store, corpus: str, digest: str) -> IndexedTar | None:
-    """A tar that was indexed before, from its marker; None if there is none, or it or the index is damaged."""
+    """A tar that was indexed before, from its marker; None if there is none, or it is damaged."""
     key = layout.group(corpus, digest)
     try:
         payload = to.read(key)
@@ -225,7 +230,7 @@ def load_indexed(to: Store, corpus: str, digest: str) -> IndexedTar | None:
         return None
     try:
         return IndexedTar.from_json(json.loads(payload))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         _log.warning("%s/%s: not a tar's marker (%s); the tar is read again", to.url, key, error)
         to.delete(key)
         return None

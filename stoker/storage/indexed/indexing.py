@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +30,11 @@ from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Decisions, Manifest, Shard, load_manifest, publish
+from stoker.storage.versions.proof import Claim, find_damaged
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
 from stoker.storage.versions.work import ingest_lease
+
+_log = logging.getLogger(__name__)
 
 SOURCE = "webdataset"  # the source's name in the manifest
 _MAX_RACES = 100  # versions that other writers publish first before this one gives up
@@ -90,6 +94,8 @@ def index(
         raise StorageRefused(f"index: key {key!r}, skip_damaged {skip_damaged}; expected first or last, and 0 or more")
     digests = [digest_of(tars.store.url, tar, split, key) for tar, split in chosen]
     root, prefix = _tars_location(tars, to)
+    if newest is not None:
+        _forget_damaged(to, newest)
     if newest is not None and newest.tars == root and _same_groups(newest, digests):
         known = _known_tars(to, newest, workers)
         if known is not None:
@@ -104,6 +110,7 @@ def index(
         source = {"name": SOURCE, "tars": tars.store.url} | ({"splits": list(splits)} if splits else {})
         source |= {"key": key} if key != "first" else {}
         manifest, new = _publish(to, corpus, renamed, root, source, prefixed, code)
+        find_damaged(to, manifest.corpus, _claims(manifest))  # remembers them as they are now
     return _result(manifest, indexed, new=new, prefixed=prefixed)
 
 
@@ -122,6 +129,20 @@ def _result(manifest: Manifest, indexed: Sequence[IndexedTar], *, new: bool, pre
         ),
         notes=tuple(f"{tar.shard.key}: {text}" for tar in indexed for text in tar.notes),
     )
+
+
+def _forget_damaged(to: Store, newest: Manifest) -> None:
+    """Remove the markers of indexes that are lost or damaged, so that their tars are read again."""
+    damaged = find_damaged(to, newest.corpus, _claims(newest))
+    for shard in newest.shards:
+        if shard.index in damaged:
+            _log.warning("%s/%s: %s; its tar is read again", to.url, shard.index, damaged[shard.index])
+            for key in (shard.index, layout.group(newest.corpus, shard.group)):
+                to.delete(key)
+
+
+def _claims(manifest: Manifest) -> list[Claim]:
+    return [Claim(shard.index, shard.index_size, shard.index_sha256) for shard in manifest.shards]
 
 
 def _known_tars(to: Store, newest: Manifest, workers: int) -> list[IndexedTar] | None:
@@ -245,8 +266,10 @@ def _publish(
 
 
 def _same_keys(newest: Manifest, shards: Sequence[Shard]) -> bool:
-    """Whether the tars have the same keys as before; equal content was checked by checksum."""
-    return [shard.key for shard in newest.shards] == [shard.key for shard in shards]
+    """Whether the tars have the same keys and indexes as before; equal content was checked by checksum."""
+    return [(shard.key, shard.index_sha256) for shard in newest.shards] == [
+        (shard.key, shard.index_sha256) for shard in shards
+    ]
 
 
 def _no_decisions(to: Store, corpus: str) -> Decisions:

@@ -1,0 +1,73 @@
+"""Repair of an indexed version: lost and damaged indexes are made again from tars that are as they were.
+
+An index is written only if it has the bytes that the version names. Tars are others' and are never written.
+"""
+
+import logging
+from collections.abc import Collection, Iterator
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+
+from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
+from stoker.storage.indexed.indexer import with_names
+from stoker.storage.indexed.scan import scan
+from stoker.storage.shards import records
+from stoker.storage.stores.store import Store, StoredObject
+from stoker.storage.versions.manifest import TAR, Manifest, Shard
+from stoker.storage.versions.verified import put
+from stoker.storage.versions.work import ingest_lease
+
+_log = logging.getLogger(__name__)
+
+
+def repair_indexed(store: Store, tars: Store, manifest: Manifest, damaged: Collection[str]) -> list[str]:
+    """Write the damaged indexes of a version again, as far as their tars allow; what to do about the others.
+
+    Args:
+        store: of the indexes.
+        tars: of the tars.
+        manifest: the version.
+        damaged: keys of objects, from ``Verified.damaged``.
+    """
+    advice: list[str] = []
+    with ingest_lease(store, manifest.corpus):
+        for shard in manifest.shards:
+            if shard.key in damaged:
+                advice.append(
+                    f"{tars.url}/{shard.key}: Stoker did not write it; put back the file whose SHA-256 is "
+                    f"{shard.sha256}, or `stoker index` makes a version of {manifest.corpus} of the tars as they are "
+                    "now (with --skip-damaged also of those that cannot be read to their end)"
+                )
+            elif shard.index in damaged and not _index_again(store, tars, manifest, shard):
+                advice.append(
+                    f"{store.url}/{shard.index}: this release makes other bytes of its tar; the same `stoker index` "
+                    f"command reads the tar again and makes a version of {manifest.corpus} with a new index"
+                )
+    return advice
+
+
+def _index_again(store: Store, tars: Store, manifest: Manifest, shard: Shard) -> bool:
+    """Whether the index has its old bytes again."""
+    rule = manifest.recipe.get("source", {}).get("key", "first")
+    try:
+        scanned = scan(tars, StoredObject(shard.key, shard.size), rule=rule, damaged=True)
+    except (CorruptShard, NotFound, StorageRefused) as error:
+        _log.warning("%s/%s: %s", tars.url, shard.key, error)
+        return False
+    if scanned is None or scanned.sha256 != shard.sha256:
+        return False
+    for table in _tables(scanned.index, shard):
+        payload = records.encode(table)
+        if records.sha256(payload) == shard.index_sha256:
+            put(store, shard.index, payload, sha256=shard.index_sha256)
+            return True
+    return False
+
+
+def _tables(index: pa.Table, shard: Shard) -> Iterator[pa.Table]:
+    """The index with keys as in the tar, and with the tar's name before them, of which folders may be the store's."""
+    table = index.append_column("split", pa.array([shard.split] * index.num_rows, pa.string()))
+    yield table
+    parts = PurePosixPath(shard.key).parts
+    yield from (with_names(table, "/".join(parts[first:])) for first in range(len(parts)) if parts[-1].endswith(TAR))

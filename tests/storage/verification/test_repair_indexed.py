@@ -1,0 +1,77 @@
+"""Indexes of external tars are made again from them; a tar itself is named with what helps."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stoker.storage import open_store
+from stoker.storage.stores.store import Store
+from stoker.storage.verification.repair_indexed import repair_indexed
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.tar_store import store_of_tars
+from tests.storage.external_tars import indexed, numbered, put, tar
+
+
+def lose(store: Store, key: str) -> None:
+    store.delete(key)
+
+
+def flip(store: Store, key: str) -> None:
+    payload = bytearray(store.read(key))
+    payload[len(payload) // 2] ^= 1
+    store.write(key, bytes(payload))
+
+
+def cut(store: Store, key: str) -> None:
+    store.write(key, store.read(key)[:-9])
+
+
+def repaired(store: Store, manifest: Manifest) -> list[str]:
+    return repair_indexed(store, store_of_tars(store, manifest), manifest, verify(store, manifest).damaged)
+
+
+@pytest.mark.parametrize("prefixed", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("harm", [lose, flip, cut])
+def test_an_index_has_its_old_bytes_again(
+    folder: Path, harm: Callable[[Store, str], None], own: bool, prefixed: bool
+) -> None:
+    store = open_store(str(folder.parent)) if own else open_store(str(folder.parent / "store"))
+    if prefixed:
+        put(folder / "deep" / "same.tar", tar(numbered(0, 3)))
+    done = indexed(folder, store)
+    assert done.prefixed == prefixed
+    manifest = done.manifest
+    for again in (repaired, lambda store, manifest: [] if not indexed(folder, store).new else ["a version"]):
+        for shard in manifest.shards[:2]:
+            harm(store, shard.index)
+        assert verify(store, manifest).problems
+        assert again(store, manifest) == []
+        assert verify(store, manifest).problems == ()
+
+
+def test_a_damaged_marker_costs_reading_its_tar_again(folder: Path) -> None:
+    store = open_store(str(folder.parent / "store"))
+    first = indexed(folder)
+    for payload in (b"", b"[]", b"{}", b"[" * 100_000, b'{"shard": 1}'):
+        store.write(layout.group("theirs", first.manifest.shards[0].group), payload)
+        again = indexed(folder)
+        assert (again.new, again.manifest, again.read) == (False, first.manifest, 1)
+
+
+def test_a_damaged_tar_is_named_with_what_helps(folder: Path) -> None:
+    store = open_store(str(folder.parent / "store"))
+    manifest = indexed(folder).manifest
+    whole = (folder / "train-000.tar").read_bytes()
+    put(folder / "train-000.tar", whole[:-512])
+    (advice,) = repaired(store, manifest)
+    assert "train-000.tar: Stoker did not write it; put back the file whose SHA-256 is" in advice
+    assert (folder / "train-000.tar").read_bytes() == whole[:-512]
+    put(folder / "train-000.tar", whole)
+    assert verify(store, manifest).problems == ()
+    (folder / "train-000.tar").unlink()
+    assert len(repaired(store, manifest)) == 1
+    assert indexed(folder).new  # a version of what is there
