@@ -1,5 +1,6 @@
 """A run that cannot start: one line, before anything is started."""
 
+import os
 import subprocess
 import sys
 
@@ -92,3 +93,22 @@ def test_a_full_disk_is_one_line_and_the_same_command_resumes(served: Cli) -> No
     assert "Traceback" not in done.stderr
     again = served("ingest", recipe, timeout=HANGS_S)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a small disk")
+def test_a_full_disk_under_the_home_is_one_line_before_the_run(cli: Cli) -> None:
+    disk = cli.folder / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], check=False).returncode:
+        pytest.skip("no disk may be mounted here")
+    try:
+        (disk / "other").write_bytes(bytes(7_500_000))
+        cli.variables["STOKER_HOME"] = str(disk / "home")
+        done = cli("ingest", cli.recipe(WORDS), "--store", str(cli.folder / "corpora"))
+        assert done.returncode == 1
+        assert "is full: free some space, or set STOKER_HOME" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+        (disk / "other").unlink()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -22,6 +22,7 @@ from stoker.storage.errors import StokerError
 
 HOST = "127.0.0.1"
 _BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
+FULL = 1 << 20  # bytes; a disk with less room takes neither a database nor a log
 READY_S = 300.0  # a new database takes 100 s on a machine that is busy
 _FLUSH_S = 2  # for each kind of pending reports
 _STOP_S = 4  # for a temporary server to end
@@ -276,10 +277,18 @@ def _await_answer(process: subprocess.Popen[bytes], api: str, log: Path) -> None
     deadline = time.monotonic() + READY_S
     while not answers(api, timeout_s=2):
         if process.poll() is not None:
-            raise StokerError(f"the Prefect server ended with code {process.returncode}; see {log}")
+            raise StokerError(f"the Prefect server ended with code {process.returncode}; {_look_at(log)}")
         if time.monotonic() > deadline:
             raise StokerError(f"the Prefect server was not ready after {READY_S:g} s; see {log}")
         time.sleep(0.1)
+
+
+def _look_at(log: Path) -> str:
+    """What to do about a server that did not start: its log tells, unless there was no room to write one."""
+    disk = os.statvfs(log.parent)
+    if disk.f_bavail * disk.f_frsize < FULL:
+        return f"the disk of {log.parent} is full: free some space, or set STOKER_HOME to a folder on a larger one"
+    return f"see {log}"
 
 
 def listen(preferred: int = 0, host: str = HOST) -> socket.socket:
