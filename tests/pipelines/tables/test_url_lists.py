@@ -328,14 +328,13 @@ def _check_each_line_is_told(path: Path, name: str, encoding: str, seeds: range)
         lines = LINE_END.split(text)
         total = len(lines) if lines[-1] else len(lines) - 1
         rows = _rows(path, content)
-        if rows is None:
-            continue  # the header is damaged
-        first = 2 if name.endswith(("csv", "tsv")) else 1
+        header = name.endswith(("csv", "tsv"))
+        if header and lines[:1] != sound.split("\n")[:1]:
+            continue  # a caption column of another name is not read: its line ends cannot be counted
+        assert rows is not None, f"seed {seed}"
         numbers = [row.number for row in rows]
         assert numbers == sorted(set(numbers)), f"seed {seed}"
-        if numbers[0] != first:
-            assert LINE_END.split(text)[:1] != sound.split("\n")[:1], f"seed {seed}: the header swallows lines"
-            continue
+        assert numbers[0] == (2 if header else 1), f"seed {seed}"
         for row, following in zip(rows, [*numbers[1:], total + 1], strict=True):
             inside = following - row.number - 1
             held = sum(str(value).count("\n") for value in row.values.values())
