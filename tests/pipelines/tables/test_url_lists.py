@@ -338,7 +338,12 @@ def _check_each_line_is_told(path: Path, name: str, encoding: str, seeds: range)
         for row, following in zip(rows, [*numbers[1:], total + 1], strict=True):
             inside = following - row.number - 1
             held = sum(str(value).count("\n") for value in row.values.values())
-            assert inside == (0 if row.fault and not row.values else held), f"seed {seed}: line {row.number}"
+            if "columns, but" in row.fault:  # of several lines perhaps, but no sound one
+                assert not {*lines[row.number : following - 1]} & {*sound.split("\n")}, (
+                    f"seed {seed}: line {row.number}"
+                )
+            else:
+                assert inside == (0 if row.fault else held), f"seed {seed}: line {row.number}"
 
 
 ENCODED = [(name, encoding) for name in ("a.txt", "a.csv", "a.tsv", "a.jsonl") for encoding in ("utf-8-sig", "utf-16")]
