@@ -1,5 +1,6 @@
 """Start a flow from this terminal and return its result; used by the command line and the demo."""
 
+import errno
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,6 +152,7 @@ class _Session:
 
     reporter: "ProgressReporter"
     url: str  # of the API of the Prefect server
+    home: Path
     server_lost: bool = False
 
     @property
@@ -167,9 +169,24 @@ class _Session:
         except StokerError:
             raise
         except Exception as error:
+            self.check_server(error)
             if self.server_lost:
                 raise self.lost() from error
             raise
+
+    def check_server(self, error: Exception) -> None:
+        """Raise StokerError if an error comes from a full disk under the home, or is Prefect's own failure."""
+        from prefect.exceptions import PrefectHTTPStatusError
+
+        from stoker.flows.services import prefect_server
+
+        failed = isinstance(error, PrefectHTTPStatusError) and error.response.is_server_error
+        if not failed and not (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+            return
+        if full := prefect_server.full_disk(self.home):
+            raise StokerError(f"{full}; {signals.RESUMES}") from error
+        if failed:
+            raise StokerError(f"{self.address}: the Prefect server failed ({error}); {signals.RESUMES}") from error
 
     def lost(self) -> StokerError:
         """The error to raise when the Prefect server ended in the middle of the run."""
@@ -187,14 +204,17 @@ def _flow_session(settings: Settings) -> "Iterator[_Session]":
         reporter.start_phase("starting")
         reporter.interruptible = True  # until the flow's own code runs
         with prefect_server.connected(settings) as url:
-            session = _Session(reporter, url)
+            session = _Session(reporter, url, settings.home)
             try:
                 runs.mark_crashed_runs(settings.home)
                 yield session
             except StokerError:
                 raise
             except Exception as error:
-                if signals.received() is not None or prefect_server.answers(url):
+                if signals.received() is not None:
+                    raise
+                session.check_server(error)
+                if prefect_server.answers(url):
                     raise
                 raise session.lost() from error
             session.server_lost = not prefect_server.answers(url)

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from stoker.flows.services import prefect_server, seaweed
 from tests.conftest import BUCKET, HANGS_S
-from tests.flows.conftest import Cli
+from tests.flows.conftest import Cli, until
 
 WORDS = ["one", "two", "three"]
 
@@ -95,20 +98,51 @@ def test_a_full_disk_is_one_line_and_the_same_command_resumes(served: Cli) -> No
     assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a small disk")
-def test_a_full_disk_under_the_home_is_one_line_before_the_run(cli: Cli) -> None:
+@pytest.fixture
+def small_disk(cli: Cli) -> Iterator[Path]:
+    """A disk of 60 MB that has the home."""
     disk = cli.folder / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], check=False).returncode:
+    command = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
         pytest.skip("no disk may be mounted here")
+    cli.variables |= {"STOKER_HOME": str(disk / "home"), "STOKER_STORE": str(cli.folder / "corpora")}
     try:
-        (disk / "other").write_bytes(bytes(7_500_000))
-        cli.variables["STOKER_HOME"] = str(disk / "home")
-        done = cli("ingest", cli.recipe(WORDS), "--store", str(cli.folder / "corpora"))
-        assert done.returncode == 1
-        assert "is full: free some space, or set STOKER_HOME" in done.stderr.splitlines()[-1]
-        assert "Traceback" not in done.stderr
-        (disk / "other").unlink()
+        yield disk
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes all room of a disk."""
+    with (disk / "filling").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(65536))
+    return disk / "filling"
+
+
+@pytest.mark.slow
+def test_a_full_disk_under_the_home_is_one_line_before_the_run(cli: Cli, small_disk: Path) -> None:
+    fill(small_disk)
+    done = cli("ingest", cli.recipe(WORDS))
+    assert done.returncode == 1
+    assert "is full: free some space, or set STOKER_HOME" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_under_the_home_is_one_line_and_the_same_command_resumes(
+    cli: Cli, small_disk: Path
+) -> None:
+    recipe = cli.recipe([line for number in range(40) for line in (f"w{number}", "wait 0.5")])
+    process = cli.start("ingest", recipe)
+    assert until(lambda: len(cli.journal()) > 5, 120)
+    filling = fill(small_disk)
+    _, stderr = process.communicate(timeout=HANGS_S)
+    assert process.returncode == 1, stderr
+    assert "is full: free some space, or set STOKER_HOME" in stderr.splitlines()[-1]
+    assert "Traceback" not in stderr
+    filling.unlink()
+    again = cli("ingest", recipe)
+    assert again.returncode == 0, again.stderr
+    assert "40 samples" in again.stdout

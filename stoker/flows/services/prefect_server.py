@@ -285,10 +285,15 @@ def _await_answer(process: subprocess.Popen[bytes], api: str, log: Path) -> None
 
 def _look_at(log: Path) -> str:
     """What to do about a server that did not start: its log tells, unless there was no room to write one."""
-    disk = os.statvfs(log.parent)
-    if disk.f_bavail * disk.f_frsize < FULL:
-        return f"the disk of {log.parent} is full: free some space, or set STOKER_HOME to a folder on a larger one"
-    return f"see {log}"
+    return full_disk(log.parent) or f"see {log}"
+
+
+def full_disk(folder: Path) -> str:
+    """What to do if the disk of a folder has no room for a server's database or log; empty if it has."""
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize >= FULL:
+        return ""
+    return f"the disk of {folder} is full: free some space, or set STOKER_HOME to a folder on a larger one"
 
 
 def listen(preferred: int = 0, host: str = HOST) -> socket.socket:
