@@ -37,7 +37,7 @@ class LeakFreeSplit(Rule):
         similarity = 0.8
     """
 
-    version: ClassVar[int] = 3  # 3: texts are compared in NFC
+    version: ClassVar[int] = 2  # 2: of many pages of a template only some are compared
 
     distance: Annotated[int, Field(ge=0, le=hamming.MAX_DISTANCE)] = 31
     min_quality: Annotated[int, Field(ge=0, le=100)] = 50

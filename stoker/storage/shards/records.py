@@ -46,10 +46,13 @@ def decode(
 ) -> pa.Table:
     """The table in a Parquet file; only those of ``columns`` that it has, if given. Raises CorruptShard.
 
-    ``dictionaries``: Parquet's paths of the texts that are to be dictionaries.
+    ``dictionaries``: Parquet's paths of the texts that are to be dictionaries, where the file has one row group: Arrow
+    makes none of nested columns of several.
     """
     try:
-        file = pq.ParquetFile(pa.BufferReader(payload), read_dictionary=list(dictionaries))
+        file = pq.ParquetFile(pa.BufferReader(payload))
+        if dictionaries and file.num_row_groups == 1:
+            file = pq.ParquetFile(pa.BufferReader(payload), metadata=file.metadata, read_dictionary=list(dictionaries))
         selected = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
         return file.read(columns=selected)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -96,7 +99,7 @@ def _type_of(columns: Sequence[pa.ChunkedArray]) -> pa.DataType:
 
 def _has_large_integers(column: pa.ChunkedArray) -> bool:
     """Whether a float64 cannot hold all of the integers."""
-    if not pa.types.is_integer(column.type):
+    if not pa.types.is_integer(column.type) or column.null_count == len(column):
         return False
     import pyarrow.compute as pc  # not with this module: it takes a tenth of a second of a training's first batch
 

@@ -179,3 +179,9 @@ def test_integers_that_no_float_holds_become_text_beside_floats() -> None:
     assert records.join(tables)["x"].to_pylist() == [str(2**53 + 1), None, "0.5", None]
     tables[0] = pa.table({"x": [2**53, None]})
     assert records.join(tables)["x"].to_pylist() == [2.0**53, None, 0.5, None]
+
+
+def test_a_column_without_values_has_a_type_in_both() -> None:
+    tables = [pa.table({"x": pa.nulls(2, pa.int64())}), pa.table({"x": pa.nulls(1, pa.float64())})]
+    assert records.join(tables)["x"].to_pylist() == [None, None, None]
+    assert records.join([*tables, pa.table({"x": [2**53 + 1]})])["x"].to_pylist() == [None, None, None, 2**53 + 1]
