@@ -65,3 +65,12 @@ def give_back(group: OpenGroup) -> None:
         closed = [_idle.pop(0) for _ in range(len(_idle) - _MAX_OPEN)]
     for one in closed:
         one.file.close()
+
+
+def _forget() -> None:
+    """In a forked process: the lock may be held by a thread that is not there, and the readers are the parent's."""
+    global _lock, _idle
+    _lock, _idle = threading.Lock(), []
+
+
+os.register_at_fork(after_in_child=_forget)

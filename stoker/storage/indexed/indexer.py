@@ -25,7 +25,8 @@ from stoker.storage.versions.verified import put, verified_table
 
 _log = logging.getLogger(__name__)
 
-FORMAT = 2  # of indexes; raise it when the index of the same tar changes. 2: lists and objects of records are columns
+# Of indexes; raise it when the index of the same tar changes. 2: lists and objects of records are columns; 3: groups
+FORMAT = 3
 
 
 @dataclass(frozen=True)

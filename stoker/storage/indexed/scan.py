@@ -20,6 +20,7 @@ from stoker.storage.stores.store import Store, StoredObject
 
 CHUNK = 8 * 2**20  # bytes read at a time
 LABEL = "cls"  # the member that holds a class
+GROUP = "group"  # the value of a record that says which samples belong together
 _MAX_FIELDS = 256  # of one tar; an index has an array of offsets for each
 _MAX_COLUMNS = 32  # taken from records
 _MAX_LOSSES = 1000  # of one tar that are listed
@@ -28,7 +29,7 @@ _MAX_TEXT = 200  # characters of a text taken from a record; longer ones stay in
 _MAX_NESTED = 1000  # characters of a list or an object, as JSON
 _MAX_NAMED = 8  # columns that a note names
 _MAX_READ = {RECORD: 64 * 2**10, LABEL: 64}  # bytes of the members whose content is read
-_RESERVED = frozenset({*records.FIXED, "split", "part", "size", "fields"})
+_RESERVED = frozenset({*records.FIXED, "split", "part", "size", "fields"} - {GROUP})
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 _NAME_LAST = re.compile(r"^((?:.*/|)[^/]+)[.]([^/.]*)$")
@@ -329,6 +330,8 @@ class _IndexBuilder:
         labels = self.labels | self.columns.get("label", {})
         if labels:  # as texts, whatever they are in records: labels are categories, not numbers
             self.columns["label"] = {row: str(label) for row, label in labels.items()}
+        if GROUP in self.columns:
+            self.columns[GROUP] = {row: _group_text(group) for row, group in self.columns[GROUP].items()}
         for name in sorted(self.columns):
             columns[name] = _column([self.columns[name].get(row) for row in range(rows)])
         return pa.table(columns)
@@ -354,8 +357,9 @@ class _IndexBuilder:
             if value is None:
                 continue
             scalar = _nested_text(value) if isinstance(value, Mapping | list) else value
-            fits = name not in _RESERVED and _COLUMN.fullmatch(name) and _is_short(scalar, isinstance(value, str))
-            if fits and (name in self.columns or len(self.columns) < _MAX_COLUMNS):
+            is_text = isinstance(value, str) and name != GROUP  # a group may be the URL of a page
+            fits = name not in _RESERVED and _COLUMN.fullmatch(name) and _is_short(scalar, is_text)
+            if fits and (name in self.columns or name == GROUP or len(self.columns) < _MAX_COLUMNS):
                 self.columns.setdefault(name, {})[row] = scalar
             elif name in self.unindexed or len(self.unindexed) < _MAX_FIELDS:
                 self.unindexed[name] += 1
@@ -364,6 +368,11 @@ class _IndexBuilder:
         text = payload.decode("utf-8", "replace").strip()
         if text:
             self.labels[row] = text
+
+
+def _group_text(group: object) -> str:
+    """A group as text, the same in a tar where others are numbers with a fraction, or texts."""
+    return str(int(group) if isinstance(group, float) and group.is_integer() else group).strip()
 
 
 def _nested_text(value: object) -> str | None:

@@ -30,7 +30,8 @@ class TrainOptions:
         split: split to train on.
         eval_split: split to evaluate on; "": validation, or else any other split. Its old name is held_out.
         hold_out: share of the training split that is not trained on but evaluated on, such as 10%, for a version of one
-            split; samples are chosen by their records alone, so that they stay the same; groups stay together.
+            split; samples are chosen by their records alone, so that they stay the same; groups stay together (of
+            indexed tars: the value group in samples' .json; without one a sample's key decides).
         seed: of the order, the weights and the augmentation.
         device: cpu, cuda, mps, xla, or auto for the best that is there.
         threads: of torch on the CPU; 0: torch's own choice. A run resumes bit for bit only with the same number.

@@ -46,7 +46,9 @@ def hold_out(
     A sample's place follows from its record, so it is the same next time, with other ranks, in later versions, and a
     larger share holds a smaller one. Samples of one ``group`` (a video, a page) stay together, and samples that name no
     other group than themselves stay together if their image hashes (of a quality of 50 or more), signatures of their
-    texts, or contents are equal.
+    texts, or contents are equal. Of indexed tars counts the value ``group`` in a sample's .json, else its key as it is
+    in the tar, and nothing else: copies with other keys are not recognised there. A tar that was indexed by an older
+    Stoker has no groups until ``stoker index`` reads it again.
 
     >>> from stoker.testing import sample_corpus
     >>> from stoker.training import hold_out
@@ -70,7 +72,7 @@ def hold_out(
         raise TrainingError(f"{manifest.reference} has a split {HELD_OUT!r} already; evaluate on it: eval_split")
     both: list[Shard] = []
     for shard, table in _tables(store, shards, _IDENTIFYING, cache):
-        identities = _identities(table) if manifest.tars is None else _external_keys(shard, table)
+        identities = _external_identities(shard, table) if _is_external(manifest) else _identities(table)
         held = _is_held_out(identities, part)
         both += [part_of(shard, ~held), part_of(shard, held, HELD_OUT)]
     kept = [shard for shard in both if shard.samples]
@@ -264,18 +266,39 @@ def _identity(
     return str(content_sha256 or key)
 
 
-def _external_keys(shard: Shard, table: pa.Table) -> list[str]:
-    """The keys as they are in the tar: they get the tar's name before them as soon as two tars have the same key.
+def _is_external(manifest: Manifest) -> bool:
+    """Whether the tars are indexed in place, in a store of their own or in the corpus's."""
+    return manifest.tars is not None or (manifest.is_indexed and "tars" in manifest.recipe.get("source", {}))
+
+
+def _external_identities(shard: Shard, table: pa.Table) -> list[str]:
+    """The group of each sample of a tar, else its key as it is in the tar.
 
     Other columns are the tar's own, and mean what its author meant.
     """
-    prefix = shard.key[: -len(TAR)] + "/"
-    keys: list[str] = table["key"].to_pylist()
-    for index, key in enumerate(keys):
-        while key.startswith(prefix):
-            key = key[len(prefix) :]
-        keys[index] = key
-    return keys
+    groups = table["group"].to_pylist() if "group" in table.column_names else [None] * table.num_rows
+    names = _tar_names(shard.key)
+    return [group or _without(names, key) for group, key in zip(groups, table["key"].to_pylist(), strict=True)]
+
+
+def _tar_names(key: str) -> tuple[str, ...]:
+    """What may stand before a tar's keys: its name in whichever folder it was indexed from.
+
+    >>> _tar_names("corpora/train/0001.tar")
+    ('corpora/train/0001/', 'train/0001/', '0001/')
+    """
+    parts = key[: -len(TAR)].split("/")
+    return tuple("/".join(parts[index:]) + "/" for index in range(len(parts)))
+
+
+def _without(names: tuple[str, ...], key: str) -> str:
+    """The key without tars' names before it, which it gets as soon as two tars have the same key.
+
+    All of them go, so that a key that begins like that in the tar itself becomes the same with and without one more.
+    """
+    while key.startswith(names):
+        key = key[len(next(name for name in names if key.startswith(name))) :]
+    return key
 
 
 def _is_held_out(identities: Sequence[str], share: float) -> Mask:

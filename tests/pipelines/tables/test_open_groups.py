@@ -103,3 +103,14 @@ def test_a_group_that_is_damaged_is_an_error_each_time(tmp_path: Path, decoded: 
         with pytest.raises(SourceBroken, match=r"x\.parquet"):
             values(path, start, ROWS)
     assert arrow_tables.count_rows(path) == ROWS
+
+
+def test_a_forked_process_reads_though_a_thread_of_the_parent_held_the_lock(tmp_path: Path) -> None:
+    write(tmp_path / "x.parquet")
+    assert values(tmp_path / "x.parquet", 0, 3) == [0, 1, 2]
+    with open_groups._lock:
+        child = os.fork()
+        if not child:  # no lock, no reader of the parent's: os._exit runs nothing of pytest
+            os._exit(0 if open_groups._lock.acquire(blocking=False) and not open_groups._idle else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert values(tmp_path / "x.parquet", 3, 5) == [3, 4]

@@ -410,3 +410,14 @@ def test_records_that_are_nested_without_end_are_no_columns_and_no_error() -> No
         record = b'{"ok": 1, "deep": ' + b"[" * levels + b"]" * levels + b"}"
         result = scanned(tar([("a.jpg", b"1"), ("a.json", record)]))
         assert list(fields_of(tar([("a.jpg", b"1"), ("a.json", record)]), result)) == ["a"]
+
+
+def test_groups_are_a_column_of_text_whatever_they_are_and_however_many_columns_there_are() -> None:
+    url = "http://a.example/" + "x" * 900
+    groups: list[Any] = [7, 7.0, "7", 7.5, None, url, ["a", 1], True, "x" * 1001, " "]
+    many = {f"c{number}": number for number in range(40)}
+    members = [(f"{row}.json", json.dumps(many | {"group": group}).encode()) for row, group in enumerate(groups)]
+    found = scanned(tar(members))
+    assert found.index["group"].to_pylist() == ["7", "7", "7", "7.5", None, url, '["a", 1]', "True", None, ""]
+    assert len(found.notes) == 1
+    assert "group" not in scanned(tar([("0.json", b'{"group": null}')])).index.column_names

@@ -1,7 +1,9 @@
 """A share of a split is held out by the samples' records alone; samples that a model cannot use are left out."""
 
 import hashlib
+import json
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,22 +60,80 @@ def test_the_same_samples_are_held_out_when_shards_come_on_top_in_whatever_order
     assert held < held_later
 
 
-def test_external_tars_keep_their_samples_held_out_when_a_tar_with_the_same_keys_comes_on_top(tmp_path: Path) -> None:
-    """Keys get the tar's name before them then."""
-    store, tars = DirectoryStore(tmp_path / "store"), tmp_path / "tars"
-    tars.mkdir()
+@pytest.mark.parametrize("record", [None, "video"])
+@pytest.mark.parametrize("on_top", ["b.tar", "deeper/b.tar"])
+@pytest.mark.parametrize("folder", ["tars", "store/tars", "store/tars/deep/tars", "store/a"])
+def test_external_tars_keep_their_samples_held_out_when_a_tar_with_the_same_keys_comes_on_top(
+    tmp_path: Path, folder: str, on_top: str, record: str | None
+) -> None:
+    """Keys get the tar's name before them then; the corpus's own store may hold the tars, in any folder."""
+    store, tars = DirectoryStore(tmp_path / "store"), tmp_path / folder
+    (tars / on_top).parent.mkdir(parents=True)
 
-    def held() -> set[str]:
+    def members(name: str, numbers: range) -> Iterator[tuple[str, bytes]]:
+        for number in numbers:
+            yield f"{number:03d}.txt", f"{name}{number}".encode()
+            if record:
+                yield f"{number:03d}.json", json.dumps({"group": f"{record} {number // 4}"}).encode()
+
+    def held() -> set[bytes]:
         indexed = index(find_tars(str(tars), store), store, "tars")
         assert indexed is not None
         divided = hold_out(store, indexed.manifest, "20%", cache=tmp_path / "cache")
-        return {key.removeprefix("a/") for key in keys_of(store, divided, HELD_OUT, tmp_path) if key[:2] != "b/"}
+        stream = ShardStream(store, divided, HELD_OUT, batch_size=1, cache=tmp_path / "cache", shuffle=False)
+        texts = {sample.fields["txt"] for batch in range(len(stream)) for sample in stream.batch(0, batch)}
+        stream.close()
+        return {text for text in texts if text.startswith(b"a")}
 
-    (tars / "a.tar").write_bytes(tar([(f"{number:03d}.txt", b"a%d" % number) for number in range(100)]))
+    (tars / "a.tar").write_bytes(tar(members("a", range(100))))
     first = held()
-    (tars / "b.tar").write_bytes(tar([(f"{number:03d}.txt", b"b%d" % number) for number in range(50, 90)]))
+    (tars / on_top).write_bytes(tar(members("b", range(50, 90))))
     assert held() == first
-    assert first
+    assert 5 < len(first) < 50
+
+
+def test_a_key_that_begins_like_its_tar_stays_where_it_is_too(tmp_path: Path) -> None:
+    store, tars = DirectoryStore(tmp_path / "store"), tmp_path / "store" / "x" / "a"
+    tars.mkdir(parents=True)
+    first, held = None, set[str]()
+    for name in ("a.tar", "b.tar"):
+        (tars / name).write_bytes(
+            tar([(f"{start}{number}.txt", b"a") for start in ("x/a/a/", "a/", "") for number in range(30)])
+        )
+        indexed = index(find_tars(str(tars), store), store, "tars")
+        assert indexed is not None
+        divided = hold_out(store, indexed.manifest, "20%", cache=tmp_path / "cache")
+        keys = keys_of(store, divided, HELD_OUT, tmp_path)
+        held = {key.removeprefix("a/") for key in keys if not key.startswith("b/")} if first else {*keys}
+        first = first or held
+    assert held == first
+
+
+@pytest.mark.parametrize("where", ["tars", "store/tars"])
+def test_groups_of_external_tars_stay_together_and_samples_without_one_go_by_their_key(
+    tmp_path: Path, where: str
+) -> None:
+    """Whole numbers are the same group in a tar where some samples have none, or text."""
+    store, tars = DirectoryStore(tmp_path / "store"), tmp_path / where
+    tars.mkdir(parents=True)
+
+    def members(name: str) -> Iterator[tuple[str, bytes]]:
+        for number in range(200):
+            group = {"a": number // 10, "b": number // 10 or None, "c": f"{number // 10}", "d": number // 10 + 0.0}[
+                name
+            ]
+            yield f"{name}{number:03d}.txt", b"same text"
+            yield f"{name}{number:03d}.json", json.dumps({"group": group, "image_hash": "same"}).encode()
+
+    for name in "abcd":
+        (tars / f"{name}.tar").write_bytes(tar(members(name)))
+    indexed = index(find_tars(str(tars), store), store, "tars")
+    assert indexed is not None
+    divided = hold_out(store, indexed.manifest, "30%", cache=tmp_path / "cache")
+    held = [key for key in keys_of(store, divided, HELD_OUT, tmp_path) if key[:2] != "b0" or key >= "b010"]
+    groups = {int(key[1:]) // 10 for key in held}
+    assert len(held) == sum(40 if group else 30 for group in groups)
+    assert 2 < len(groups) < 15
 
 
 @pytest.mark.parametrize(
