@@ -9,7 +9,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from PIL import Image, Jpeg2KImagePlugin
+from PIL import Image, Jpeg2KImagePlugin, TiffImagePlugin
 
 from stoker.pipelines.images.colour import (
     LARGE,
@@ -24,6 +24,7 @@ from stoker.pipelines.images.colour import (
 from stoker.pipelines.images.containers.gif_canvas import load_on_canvas
 from stoker.pipelines.images.containers.iso_images import Crop
 from stoker.pipelines.images.containers.jpeg_xl import decode_jxl
+from stoker.pipelines.images.containers.tiff_checksums import deflate_parts
 from stoker.pipelines.images.decoded import DecodedImage, Need, image_of
 from stoker.pipelines.images.faults import fault_of_strips, rejection_for
 from stoker.pipelines.images.formats import can_decode, extension_of, missing_library, without_junk
@@ -251,9 +252,11 @@ def _load(opened: OpenedImage, need: Need, memory: Memory | None) -> tuple[Image
     if opened.crop is not None:
         image.load()
         return _cropped(image, opened.crop), scale, False
+    parts = deflate_parts(image, opened.payload) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
     lies_in_memory = memory is not None and decode_into(image, memory)
     image.load()
-    return image, scale, lies_in_memory
+    fault = parts.fault(image) if parts is not None else None
+    return image if fault is None else fault, scale, lies_in_memory
 
 
 def _cropped(image: Image.Image, crop: Crop) -> Image.Image:

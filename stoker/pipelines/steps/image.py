@@ -30,7 +30,9 @@ _MAX_SIDE = {"jpg": 65_500, "webp": 16_383}  # pixels: the longest side that the
 class Image(Step):
     """Decode the image, rotate it upright, resize it and encode it again: 8 bits, sRGB, no metadata.
 
-    Transparent pixels are blended with white.
+    Transparent pixels are blended with white. Damage is noticed as far as the format allows: strips and tiles of TIFF
+    compressed with Deflate are compared with their checksums; those with Zstandard, LZW or PackBits have none, and a
+    wrong bit in them may pass as other pixels.
 
     Args:
         size: pixels, 1 to 16384: the size that ``mode`` refers to; default 0, only with mode "keep".
