@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 from stoker.pipelines.rejected import Rejected
 
@@ -43,7 +43,7 @@ class DeflateParts:
     predictor: int
     sample: str  # NumPy's type of a sample, if the samples are Pillow's bytes, in their order; else ""
 
-    def fault(self, image: TiffImagePlugin.TiffImageFile) -> Rejected | None:
+    def fault(self, image: Image.Image) -> Rejected | None:
         """``corrupt`` or ``truncated`` if the parts are not what was compressed. ``image``: the page, decoded."""
         channels, wide = len(image.getbands()), image.width * len(image.getbands())
         at_once = self.height * max(1, _BAND // (self.height * wide))  # rows
