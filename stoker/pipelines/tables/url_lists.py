@@ -1,6 +1,5 @@
 """Read lists of URLs row by row: txt, csv, tsv, json, jsonl (also as .gz, .bz2 or .zst) and parquet."""
 
-import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,13 +14,13 @@ import pyarrow.parquet as pq
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.tables.csv_rows import CsvRow, CsvRows, header_indexes, tsv_rows
+from stoker.pipelines.tables.json_array import NotAnArray, json_elements, parse_json
 from stoker.pipelines.tables.list_lines import COMPRESSIONS, Line, check_encoding, is_unicode, open_list, read_lines
 from stoker.pipelines.tables.row_batches import Row, Unreadable, batch_rows, doubled_name, open_parquet, rows_of
 from stoker.pipelines.tables.values import MAX_DEPTH
 from stoker.storage.plain_file import NotPlain, check_plain
 
 FORMATS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
-MAX_JSON = 256 << 20  # bytes of a .json list, which is read as a whole
 JSON_LIST = re.compile(r"\.(json|jsonl|ndjson)(\.[a-z0-9]+)?$", re.IGNORECASE)  # names of lists of any columns
 _BLANK = object()  # in the place of a row's value: an empty line
 _BATCH_ROWS = 4096  # of parquet, at most
@@ -191,26 +190,17 @@ def _json_line(line: Line) -> tuple[Any, str]:  # Any: JSON
     if line.fault or not line.text.strip():
         return _BLANK, line.fault
     try:
-        return _parse(line.text), ""
+        return parse_json(line.text), ""
     except (ValueError, RecursionError) as error:
         return _BLANK, f"not JSON: {_one_line(error)}"
 
 
 def _json_array(path: Path, file: BinaryIO, syntax: ListSyntax) -> Iterator[tuple[int, Any]]:  # Any: JSON
     """The elements of a .json file. Raises SourceBroken: behind a fault, nothing tells where an element begins."""
-    content = file.read(MAX_JSON + 1)
-    if len(content) > MAX_JSON:
-        raise SourceBroken(f"{path}: more than {MAX_JSON >> 20} MiB; write it as .jsonl, a line an element")
     try:
-        document = _parse(content.decode("utf-8-sig" if syntax.encoding == "utf-8" else syntax.encoding))
-    except UnicodeDecodeError:
-        raise SourceBroken(f"{path}: not {syntax.encoding.upper()}; if it has another encoding, set encoding") from None
-    except (ValueError, RecursionError) as error:
-        hint = "; a file with an element a line is .jsonl" if "Extra data" in str(error) else ""
-        raise SourceBroken(f"{path}: not JSON: {_one_line(error)}{hint}") from None
-    if not isinstance(document, list):
-        raise SourceBroken(f"{path}: expected a JSON array of objects or strings")
-    yield from enumerate(document, 1)
+        yield from enumerate(json_elements(file, encoding=syntax.encoding), 1)
+    except NotAnArray as error:
+        raise SourceBroken(f"{path}: {_one_line(error)}") from None
 
 
 def _json_row(number: int, value: object, required: Sequence[str], optional: Sequence[str]) -> ListRow:
@@ -236,19 +226,6 @@ def _checked(number: int, values: Row) -> ListRow:
             inner = [*value, *value.values()] if isinstance(value, dict) else value
             open_values += [(element, depth + 1) for element in inner]
     return ListRow(number, values)
-
-
-def _parse(text: str) -> Any:  # Any: JSON
-    return json.loads(text, object_pairs_hook=_unique)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object. Raises ValueError for a name that it holds twice: Python would keep the last and say nothing."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"two values for {max(names, key=names.count)[:40]!r}")
-    return values
 
 
 def _parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[ListRow]:

@@ -174,6 +174,15 @@ def test_a_json_list_that_cannot_be_read_is_an_error(tmp_path: Path, content: by
         read(tmp_path / "a.json", content)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_json_list_with_a_byte_order_mark_is_read_whatever_encoding_is_set(tmp_path: Path, encoding: str) -> None:
+    content = json.dumps([{"url": URL, "caption": "\u00e4"}], ensure_ascii=False).encode(encoding)
+    for syntax in (ListSyntax(), ListSyntax(encoding="cp1252")):
+        (tmp_path / "a.json").write_bytes(content)
+        rows = list(read_list(tmp_path / "a.json", required=("url",), optional=("caption",), syntax=syntax))
+        assert [row.values for row in rows] == [{"url": URL, "caption": "\u00e4"}]
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
 def test_a_table_of_no_bytes_is_an_error_and_one_of_a_header_has_no_rows(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceBroken, match="0 bytes; expected a line of names"):
