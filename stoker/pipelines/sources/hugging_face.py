@@ -21,7 +21,7 @@ from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables import arrow_tables
 from stoker.pipelines.tables.columns import Column, ColumnChoice, choose_columns
 from stoker.pipelines.tables.hub import HubTable, check_library
-from stoker.pipelines.tables.record_names import MAX_VALUE
+from stoker.pipelines.tables.record_names import MAX_VALUE, visible
 from stoker.pipelines.tables.row_batches import Row, Unreadable
 from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES
 from stoker.pipelines.tables.values import json_value, label_of, text_of
@@ -44,8 +44,9 @@ class HuggingFace(Source):
     ``pip install "stoker[huggingface]"``, local files do not. Numbers of a ClassLabel become their names. Images of a
     column with lists become the fields "0.jpg", "1.jpg" and so on. All other columns but bytes and images are kept in
     the record, lists and structs as JSON: attribution, author, caption, language, licence, page_url and title under
-    their names, others with the prefix ``row_``. A value of more than 10,000 characters is left out there, and counted,
-    unless ``columns`` names its column.
+    their names, others with the prefix ``row_``. Left out there and counted are values of more than 10,000 characters,
+    columns whose names begin with a digit or a sign or have more than 60 characters, and those after the 256th, unless
+    ``columns`` names them.
 
     Args:
         dataset (text): a name on the hub such as "ylecun/mnist", a .parquet or .arrow file, or a folder of them.
@@ -57,7 +58,7 @@ class HuggingFace(Source):
         text (text, default none): column of the text; without it "text" or "content".
         label (text, default none): column of the label; without it "label", "labels" or the first ClassLabel.
         columns (list, default all others): columns for the record; also ``group``, which else is ``row_group``.
-        leave_out (list, default none): columns that are not kept in the record; ``*`` stands for any characters.
+        leave_out (list, default none): columns that are not kept in the record; only ``*`` is a wildcard.
         licence (text, default none): licence of all samples; without it the one that the hub gives.
         rows_per_partition (number, default 1000): rows of a partition; a stream of unknown length is one partition.
 
@@ -248,20 +249,20 @@ class _RowConverter:
 
     def _add_others(self, row: Row, record: dict[str, Any]) -> dict[str, int]:  # Any: JSON
         """Add the columns that no option names, as far as they fit; those that do not."""
-        omitted: dict[str, int] = {}
+        omitted = {f"column {visible(name)}": 1 for name in self.choice.unfit}
         room = _MAX_RECORD // 2
         for name in self.choice.extra:
             value = row.get(name)
             as_json = None if isinstance(value, Unreadable) else json_value(value)
             size = len(text_of(as_json))
             if isinstance(value, Unreadable) or size > min(MAX_VALUE, room):
-                omitted[f"column {name}"] = 1
+                omitted[f"column {visible(name)}"] = 1
                 continue
             room -= size
             column = name if name in _STANDARD and name != "group" else f"row_{name}"
             # What the recipe says goes before a column that it does not name, and that before what the hub says of all.
             of_all = column == "page_url" or (column == "licence" and not self.source.licence)
-            if column not in record or (of_all and as_json):
+            if column not in record or (of_all and as_json not in (None, "")):
                 record[column] = as_json
         return omitted
 

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -18,14 +18,16 @@ from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
-from stoker.pipelines.tables.text_types import TextTypes
 from stoker.pipelines.tables.url_entries import (
+    UNTYPED,
     Entry,
     columns_for_record,
+    columns_to_type,
     entry_of_result,
     entry_of_row,
     key_of,
     reject_repeats,
+    typed_entries,
 )
 from stoker.pipelines.tables.url_lists import (
     JSON_LIST,
@@ -45,7 +47,7 @@ from stoker.storage.shards.sample import Sample
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
 _MAX_NAMES = 1000  # of columns, that a suggestion is looked for in
-_MAX_PREVIEWED = 10_000  # rows of each list by which a preview decides on types
+_PREVIEWED = 2000  # entries by which a preview decides on types
 _REMEDY = 'or set unreachable = "reject" in the recipe to go on without it'
 
 
@@ -56,8 +58,9 @@ class ImageUrls(Source):
     A sample's key is a hash of the image's URL, so it stays the same when a list is sorted anew or grows. Paths are
     relative to the recipe. Text lists may also end in .gz, .bz2 or .zst; in tsv quotes are characters like any other.
     Each line of a list is a candidate: an empty or malformed one is rejected. With ``unreachable = "reject"`` images of
-    a dead site are rejected and the others are kept. Of csv and tsv the values of ``columns`` are numbers or true and
-    false where that loses nothing in any row, else text.
+    a dead site are rejected and the others are kept. In csv and tsv the values of one of ``columns`` are numbers,
+    or true and false, where that loses nothing in any row of the partition, else text. Names with a meaning of their
+    own, such as ``group``, are always text; and so is a column of a version that is text in one of its partitions.
 
     Of ``columns``, one whose name means something else in the record is kept with ``list_`` before it: a name that
     Stoker measures or writes itself (``list_width``, ``list_final_url``), and ``caption`` where ``caption_column`` is
@@ -174,12 +177,19 @@ class ImageUrls(Source):
         # that is inserted before them, and must not make the URLs beside them be fetched again.
         refused: list[Entry] = []
         for group in cut(_set_aside(reject_repeats(entries), refused), _url_of, target=self.partition_urls):
-            yield _partition(host_of(group[0]["url"]), group, names)
+            yield self._partition(host_of(group[0]["url"]), group, names)
             while len(refused) >= self.partition_urls:
-                yield _partition("rejected", refused[: self.partition_urls], names)
+                yield self._partition("rejected", refused[: self.partition_urls], names)
                 del refused[: self.partition_urls]
         for start in range(0, len(refused), self.partition_urls):
-            yield _partition("rejected", refused[start : start + self.partition_urls], names)
+            yield self._partition("rejected", refused[start : start + self.partition_urls], names)
+
+    def _partition(self, start: str, group: list[Entry], names: Counter[str]) -> Partition:
+        """A partition whose name begins with ``start``, and is not among ``names`` yet."""
+        group = typed_entries(group, self._to_type)
+        name = f"{start}-{digest(group)[:10]}"
+        names[name] += 1
+        return Partition(name if names[name] == 1 else f"{name}-{names[name]}", {"urls": group})
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -235,34 +245,21 @@ class ImageUrls(Source):
 
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. One image after the other; of a site the pages that are needed."""
-        entries = self._listed(context, rows=_MAX_PREVIEWED) if self.lists else self._crawled(context)
-        for entry in reject_repeats(entries):
-            candidate, _ = self._fetch(entry, context, Event())
-            yield candidate
+        entries = reject_repeats(self._listed(context) if self.lists else self._crawled(context))
+        size = _PREVIEWED if self._to_type else 1
+        while group := list(islice(entries, size)):
+            for entry in typed_entries(group, self._to_type):
+                candidate, _ = self._fetch(entry, context, Event())
+                yield candidate
 
-    def _listed(self, context: Context, *, rows: int | None = None) -> Iterator[Entry]:
-        """The entries of the list files; the types of columns are decided by so many rows (None: by all)."""
+    def _listed(self, context: Context) -> Iterator[Entry]:
+        """The entries of the list files; the values of text lists are text yet."""
         carried = self._carried
         self._check_columns(context)
-        types = self._types(context, rows)
         for path in self._list_files(context):
+            untyped = {UNTYPED: True} if self._to_type and not has_types(path) else {}
             for row in self._rows(path):
-                yield entry_of_row(replace(row, values=types.typed(row.values)), path.name, self.url_column, carried)
-
-    def _types(self, context: Context, rows: int | None) -> TextTypes:
-        """The types of ``columns`` in text lists. Price: these are read twice, if there are such columns."""
-        types = TextTypes()
-        texts = [self.url_column, *(column or name for name, column in self._named_columns.items()), "license"]
-        more = [name for name in self.columns if name not in texts]
-        paths = list(self._list_files(context)) if more else []
-        if all(has_types(path) for path in paths):
-            return types
-        for path in paths:
-            for row in islice(self._rows(path), rows):
-                if not row.fault:
-                    values = {name: row.values[name] for name in more if name in row.values}
-                    types.add(values, is_typed=has_types(path))
-        return types
+                yield {**entry_of_row(row, path.name, self.url_column, carried), **untyped}
 
     def _rows(self, path: Path) -> Iterator[ListRow]:
         """The rows of a list file with the columns that are used."""
@@ -297,6 +294,11 @@ class ImageUrls(Source):
             name for name, is_taken in {"label": self.label_pattern, "group": self.group != "url"}.items() if is_taken
         ]
         return columns_for_record(self._named_columns, self.columns, self.url_column, taken)
+
+    @cached_property
+    def _to_type(self) -> list[str]:
+        """The names in the record whose values in text lists may be numbers or flags."""
+        return columns_to_type(self._carried, self.columns, self.url_column)
 
     @property
     def _named_columns(self) -> dict[str, str]:
@@ -388,13 +390,6 @@ def _set_aside(entries: Iterator[Entry], refused: list[Entry]) -> Iterator[Entry
 
 def _url_of(entry: Entry) -> str:
     return str(entry["url"])
-
-
-def _partition(start: str, group: list[Entry], names: Counter[str]) -> Partition:
-    """A partition whose name begins with ``start``, and is not among ``names`` yet."""
-    name = f"{start}-{digest(group)[:10]}"
-    names[name] += 1
-    return Partition(name if names[name] == 1 else f"{name}-{names[name]}", {"urls": group})
 
 
 def _size(result: tuple[Candidate, Fetched | Rejected | None]) -> int:

@@ -20,8 +20,8 @@ from stoker.pipelines.partition import Partition, cut, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables.list_lines import check_encoding
-from stoker.pipelines.tables.record_names import is_left_out
-from stoker.pipelines.tables.sidecars import KNOWN_KEYS, SidecarReport, is_scalar, parse_sidecar
+from stoker.pipelines.tables.record_names import KNOWN_NAMES, is_left_out
+from stoker.pipelines.tables.sidecars import SidecarReport, is_scalar, parse_sidecar
 from stoker.storage.plain_file import describe_missing, open_plain
 from stoker.storage.shards.sample import Sample
 
@@ -43,14 +43,15 @@ class LocalFiles(Source):
     .json says; a .json there may give caption, label, title, licence, author, attribution, page_url, language and
     group, as text. Its other keys are columns of the record, too: numbers as numbers, lists and objects as JSON, under
     their own names, or with the prefix ``json_`` where Stoker has a column of that name. What has more than 10,000
-    characters is left out, and counted. A sidecar that is no UTF-8 or no JSON is rejected by itself, with the line; its
-    image is kept.
+    characters, keys that begin with a digit or a sign or have more than 60, and those after the 256th of a partition
+    are left out, and counted. A sidecar that is no UTF-8 or no JSON is rejected by itself, with the line; its image is
+    kept.
 
     Args:
         files (text): a folder, a file or a glob such as ``photos/**/*.jpg``, relative to the recipe.
         label ("" or "folder", default ""): "folder": the name of a file's folder is its label.
         sidecars (true or false, default true): read captions and records from .txt and .json files beside images.
-        leave_out (list, default none): keys of .json files that are not kept; ``*`` stands for any characters.
+        leave_out (list, default none): keys of .json files that are not kept; only ``*`` is a wildcard.
         files_per_partition (number, default 256): about so many files are one partition.
         max_megabytes (number, default 64): size of one file, at most.
         encoding (text, default "utf-8"): of sidecars without a byte order mark.
@@ -254,7 +255,7 @@ class LocalFiles(Source):
             if isinstance(document, Rejected):
                 said.faults[sidecar] = document
                 continue
-            values = {name: document[name] for name in KNOWN_KEYS if name in document}
+            values = {name: document[name] for name in KNOWN_NAMES if name in document}
             said.add_more(record, self._more(document))
             record |= {name: str(value) for name, value in values.items() if is_scalar(value) and value != ""}
             unfit = [name for name, value in values.items() if value is not None and not is_scalar(value)]
@@ -268,7 +269,7 @@ class LocalFiles(Source):
         return {
             name: value
             for name, value in document.items()
-            if name not in KNOWN_KEYS and value not in (None, "") and not is_left_out(name, self.leave_out)
+            if name not in KNOWN_NAMES and value not in (None, "") and not is_left_out(name, self.leave_out)
         }
 
     def _has_more(self, base: Path, sidecar: str) -> bool:

@@ -37,6 +37,7 @@ from stoker.storage.versions.verified import put
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of raw parts; raise it when the same candidates are written in other bytes than before
+_MISSING = (None, "")  # in a record; 0 and false are values
 REPEATED = Rejected("duplicate_key", "another sample of this partition has this key")  # by "stoker"
 
 
@@ -236,9 +237,10 @@ def _with_provenance(recipe: Recipe, sample: Sample) -> Mapping[str, Any]:  # An
     }
     record = dict(sample.record)
     for name, value in defaults.items():
-        if value and not record.get(name):
+        if value not in _MISSING and record.get(name) in _MISSING:
             record[name] = value
-    record["group"] = record.get("group") or sample.key
+    if record.get("group") in _MISSING:
+        record["group"] = sample.key
     return record | {
         "source": name_of(recipe.source),
         "recipe": digest(recipe.extraction)[: layout.DIGEST],

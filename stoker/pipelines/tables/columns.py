@@ -92,6 +92,7 @@ class ColumnChoice:
     label: str = ""
     extra: Sequence[str] = ()  # those for the record
     named: bool = True  # the options name those for the record; else they are all others that a record can hold
+    unfit: Sequence[str] = ()  # those that a record could hold but for their names, or their number
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -141,11 +142,13 @@ def choose_columns(
 
     Without ``extra`` all other columns are for the record, but for bytes, images and those that ``leave_out`` names. A
     struct with bytes is an image before bare bytes are. Bare bytes of an unusual name are one only in a table without
-    a text. Raises RecipeError for a name that is not there, for several columns of bare bytes, and for none of use.
+    a text. Raises RecipeError for a name that is not there, for a pattern without a column, for several columns of bare
+    bytes, and for none of use.
     """
     extra = tuple(extra)
-    for name in (image, text, label, *extra, *(name for name in leave_out if "*" not in name)):
-        if name and name not in columns:
+    for name in (image, text, label, *extra, *leave_out):
+        is_there = name in columns or (name in leave_out and any(is_left_out(column, (name,)) for column in columns))
+        if name and not is_there:
             raise RecipeError(f"source 'hugging_face': no column {name!r}; {suggestion(name, sorted(columns))}")
     text_choice = text or next(
         (name for name in _USUAL["text"] if name in columns and columns[name].kind == "text"), ""
@@ -173,8 +176,10 @@ def choose_columns(
         return ColumnChoice(columns, image_choice, text_choice, label_choice, kept)
     others = [name for name, column in columns.items() if column.kind not in ("image", "images", "binary")]
     unused = [name for name in others if name not in (image_choice, text_choice, label_choice)]
-    kept = tuple(name for name in unused if is_fit(name) and not is_left_out(name, leave_out))[:MAX_COLUMNS]
-    return ColumnChoice(columns, image_choice, text_choice, label_choice, kept, named=False)
+    unused = [name for name in unused if not is_left_out(name, leave_out)]
+    kept = tuple(name for name in unused if is_fit(name))[:MAX_COLUMNS]
+    unfit = tuple(name for name in unused if name not in set(kept))
+    return ColumnChoice(columns, image_choice, text_choice, label_choice, kept, named=False, unfit=unfit)
 
 
 def _of_name(columns: Mapping[str, Column], use: Use) -> list[str]:

@@ -12,7 +12,10 @@ from stoker.storage.shards.records import FIXED
 
 MAX_VALUE = 10_000  # characters of a value, as JSON, in a column that no option names
 MAX_COLUMNS = 256  # that no option names, in one partition
+# Names in records that have a meaning of their own: their values are text.
+KNOWN_NAMES = ("author", "attribution", "caption", "group", "label", "language", "licence", "page_url", "title")
 _MAX_NAME = 60  # characters
+_LITERAL = re.compile(r"[\[?]")  # what a shell would not take as it is
 _PRINTABLE = re.compile(r"[^\W\d][^\x00-\x1f\x7f-\x9f]*")
 _OWN_NAMES = (
     # of every sample, and of an index
@@ -49,5 +52,14 @@ def is_fit(name: str) -> bool:
 
 
 def is_left_out(name: str, patterns: Collection[str]) -> bool:
-    """Whether a name is among those that a recipe leaves out; ``*`` stands for any characters."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    """Whether a name is among those that a recipe leaves out; ``*`` stands for any characters, all else for itself.
+
+    >>> is_left_out("box[0]", ["box[*"]), is_left_out("box0", ["box[0]", "box?"])
+    (True, False)
+    """
+    return any(fnmatchcase(name, _LITERAL.sub(r"[\g<0>]", pattern)) for pattern in patterns)
+
+
+def visible(name: str) -> str:
+    """A name that an input gave, without half characters and controls."""
+    return "".join(char if char.isprintable() else "?" for char in name.encode("utf-8", "replace").decode())

@@ -9,12 +9,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.tables.record_names import MAX_COLUMNS, MAX_VALUE, is_fit, record_name
+from stoker.pipelines.tables.record_names import MAX_COLUMNS, MAX_VALUE, is_fit, record_name, visible
 from stoker.pipelines.tables.values import is_too_deep, json_value, text_of
 
 _MAX_SIDECAR = 1 << 20  # bytes
-# Keys of a .json sidecar that have a meaning of their own: they are text in the record.
-KNOWN_KEYS = ("author", "attribution", "caption", "group", "label", "language", "licence", "page_url", "title")
 
 
 def parse_sidecar(content: bytes, path: str, encoding: str) -> Mapping[str, object] | Rejected:
@@ -56,7 +54,7 @@ class SidecarReport:
             name, as_json = record_name(key, "json_"), None if is_too_deep(value) else json_value(value)
             fits = is_fit(key) and (name in self.columns or len(self.columns) < MAX_COLUMNS)
             if not fits or is_too_deep(value) or len(text_of(as_json)) > MAX_VALUE:
-                self.omitted[f"key {_visible(key)}"] = 1
+                self.omitted[f"key {visible(key)}"] = 1
             elif as_json is not None:
                 self.columns.add(name)
                 record[name] = as_json
@@ -65,8 +63,3 @@ class SidecarReport:
 def is_scalar(value: object) -> bool:
     """Whether a value is text or a finite number."""
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _visible(text: str) -> str:
-    """A text of JSON without half characters and controls."""
-    return "".join(char if char.isprintable() else "?" for char in text.encode("utf-8", "replace").decode())

@@ -1,6 +1,6 @@
 """Types of columns whose values are text, as in CSV: numbers and flags, where the texts can be had back from them.
 
-All values of a column decide, in whatever files they stand, so that a column has one type.
+All values of a column decide together, in whatever files they stand, so that a column has one type.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,40})\.([0-9]{1,40})")
-_EXPONENT = re.compile(r"-?[0-9](?:\.[0-9]{1,40})?[eE][+-]?[0-9]{1,3}")
+_EXPONENT = re.compile(r"-?[0-9](?:\.[0-9]{1,40})?e[+-][0-9]{2,3}")  # as Python writes it
 _FLAGS = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
 
 
@@ -20,7 +20,8 @@ _FLAGS = {"true": True, "false": False, "True": True, "False": False, "TRUE": Tr
 class TextColumn:
     """What the values of one column have in common; empty ones do not count.
 
-    Floats are so only where their texts are told apart as numbers: not 1.1 beside 1.10, nor 1 beside 1.0.
+    Floats are so only where their texts are told apart as numbers: not 1.1 beside 1.10, nor 1 beside 1.0, nor 0.0
+    beside -0.0. With an exponent in the column all are written as Python and its JSON write floats: not 1e5, 100000.
     """
 
     values: int = 0
@@ -31,6 +32,9 @@ class TextColumn:
     has_integers: bool = False
     has_point_zero: bool = False
     has_padding: bool = False  # with a 0 at the end that no number needs
+    has_exponent: bool = False
+    all_as_written: bool = True  # as Python writes a float
+    zeros: set[bool] = field(default_factory=set)  # whether they have a minus
 
     def add(self, text: str) -> None:
         """Take a value into account."""
@@ -38,15 +42,21 @@ class TextColumn:
         self.flags.add(_style(text))
         if not (self.all_integers or self.all_numbers):
             return
+        if not text.strip("-0."):
+            self.zeros.add(text.startswith("-"))
         if _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
             self.has_integers = True
             self.all_numbers = self.all_numbers and abs(int(text)) <= 2**53
+            self.all_as_written = False
             return
         self.all_integers = False
         point = _DECIMAL.fullmatch(text)
         if not (point or _EXPONENT.fullmatch(text)) or not _is_exact(text):
             self.all_numbers = False
-        elif point:
+            return
+        self.all_as_written = self.all_as_written and repr(float(text)) == text
+        self.has_exponent |= not point
+        if point:
             self.decimals.add(len(point[1]))
             self.has_point_zero |= point[1] == "0"
             self.has_padding |= len(point[1]) > 1 and point[1].endswith("0")
@@ -58,8 +68,11 @@ class TextColumn:
             return "text"
         if self.all_integers:
             return "integer"
-        is_ambiguous = (self.has_padding and (len(self.decimals) > 1 or self.has_integers)) or (
-            self.has_integers and self.has_point_zero
+        is_ambiguous = (
+            (self.has_padding and (len(self.decimals) > 1 or self.has_integers))
+            or (self.has_integers and self.has_point_zero)
+            or (self.has_exponent and not self.all_as_written)
+            or len(self.zeros) > 1
         )
         if self.all_numbers and not is_ambiguous:
             return "number"

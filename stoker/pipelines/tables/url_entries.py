@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from stoker.pipelines.tables.record_names import record_name
+from stoker.pipelines.tables.record_names import KNOWN_NAMES, record_name
+from stoker.pipelines.tables.text_types import TextTypes
 from stoker.pipelines.tables.url_lists import ListRow
 from stoker.pipelines.web.crawl import CrawlResult
 from stoker.pipelines.web.links import normalise, normalise_listed, redact
@@ -16,6 +17,7 @@ KEY_LENGTH = 24  # hex digits of the URL's SHA-256: 96 bits
 MAX_TEXT = 10_000  # characters of a caption or another column of a list
 
 Entry = Mapping[str, Any]  # Any: JSON. {"url", "line"?, "record"?, "refused"?: [reason, detail]}
+UNTYPED = "untyped"  # in an entry until its partition is there: its list has no types, its record may get some
 
 
 def key_of(url: str) -> str:
@@ -61,6 +63,37 @@ def columns_for_record(
         elif column not in result and column != "url":
             result[column if column == "group" else record_name(column, "list_")] = column
     return result
+
+
+def columns_to_type(carried: Mapping[str, str], columns: Sequence[str], url_column: str) -> list[str]:
+    """The names in the record whose values may be numbers or flags: of ``columns``, those without a meaning.
+
+    >>> columns_to_type({"label": "kind", "kind": "kind", "group": "group", "score": "score"}, ["kind", "score"], "url")
+    ['score']
+    """
+    texts = {*KNOWN_NAMES, "license", url_column, *(carried[name] for name in KNOWN_NAMES if name in carried)}
+    return [name for name, column in carried.items() if column in columns and texts.isdisjoint((name, column))]
+
+
+def typed_entries(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
+    """The entries of a partition with the types that all of their values allow, under these names of the record.
+
+    So entries that are added elsewhere change no type here.
+    """
+    if not names:
+        return list(entries)
+    types = TextTypes()
+    for entry in entries:
+        record = entry.get("record", {})
+        types.add({name: record[name] for name in names if name in record}, is_typed=UNTYPED not in entry)
+    return [_typed_entry(entry, types) for entry in entries]
+
+
+def _typed_entry(entry: Entry, types: TextTypes) -> Entry:
+    if UNTYPED not in entry:
+        return entry
+    typed = {name: value for name, value in entry.items() if name != UNTYPED}
+    return typed | {"record": types.typed(entry["record"])} if "record" in entry else typed
 
 
 def entry_of_row(row: ListRow, list_name: str, url_column: str, carried: Mapping[str, str]) -> Entry:

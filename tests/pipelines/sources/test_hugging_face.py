@@ -304,7 +304,8 @@ def test_all_columns_are_kept_unless_they_are_left_out(tmp_path: Path) -> None:
     assert [record.get("licence") for record in records] == ["CC0-1.0", None, "MIT"]
     assert [record["row_tags"] for record in records] == [["x"], [], None]
     assert [record.get("row_html", "")[:1] for record in records] == ["<", "", "ä"]
-    assert [dict(candidate.omitted) for candidate in found] == [{}, {"column html": 1}, {}]
+    unfit = {"column 2": 1}
+    assert [dict(candidate.omitted) for candidate in found] == [unfit, unfit | {"column html": 1}, unfit]
     assert (records[0]["row_group"], records[0]["row_width"]) == ("g", 1)
     assert {"group", "width", "row_thumb", "row_2"}.isdisjoint(records[0])
     assert {record["licence"] for record in [c.sample.record for c in read(tmp_path, "x.parquet", licence="MIT")]} == {
@@ -317,8 +318,29 @@ def test_all_columns_are_kept_unless_they_are_left_out(tmp_path: Path) -> None:
     }
     with pytest.raises(RecipeError, match="no column 'htm'; did you mean 'html'"):
         read(tmp_path, "x.parquet", leave_out=("htm",))
+    for pattern in ("htm*x", "htm?", "[h]tml", "H*"):
+        with pytest.raises(RecipeError, match="no column"):
+            HuggingFace("x.parquet", leave_out=("t*", pattern)).check(context(tmp_path))
     (line,) = HuggingFace("x.parquet").describe_input(context(tmp_path))
     assert line.endswith("columns = score, caption, licence, group, width, tags, html; not read: thumb, 2")
+
+
+def test_columns_that_their_names_or_number_leave_out_are_counted(tmp_path: Path) -> None:
+    unfit = ["2020", "1st_place", "$price", "-x", "b\na\n", "n" * 61]
+    columns = {"text": ["a", "b"], "a[0]": [1, 2], "a0": [1, 2]} | {name: [1, None] for name in unfit}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    for candidate in read(tmp_path, "x.parquet"):
+        names = {"column 2020", "column 1st_place", "column $price", "column -x", "column b?a?", f"column {'n' * 61}"}
+        assert dict(candidate.omitted) == dict.fromkeys(names, 1)
+    left = read(tmp_path, "x.parquet", leave_out=("a[0]", "2020", "n*", "1st*", "$*", "-*", "b*"))[0]
+    assert "row_a0" in left.sample.record
+    assert ("row_a[0]" in left.sample.record, dict(left.omitted)) == (False, {})
+    named = read(tmp_path, "x.parquet", columns=("2020",))[0]
+    assert (named.sample.record["row_2020"], dict(named.omitted)) == (1, {})
+    pq.write_table(pa.table({"text": ["a"]} | {f"c{n}": [n] for n in range(300)}), tmp_path / "x.parquet")
+    (candidate,) = read(tmp_path, "x.parquet")
+    assert sum(name.startswith("row_") for name in candidate.sample.record) == 256
+    assert sorted(candidate.omitted) == sorted(f"column c{n}" for n in range(256, 300))
 
 
 def test_text_that_is_not_utf_8_is_a_reject_of_its_row(tmp_path: Path) -> None:

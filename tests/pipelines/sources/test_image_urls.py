@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,19 @@ import pytest
 import zstandard
 
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
+from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.recipe import parse
 from stoker.pipelines.rejected import REASONS
 from stoker.pipelines.source import Candidate, Context
 from stoker.pipelines.sources.image_urls import ImageUrls
+from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.tables.url_entries import key_of
 from stoker.pipelines.web.client import Web
+from stoker.storage.shards import records
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions.manifest import Manifest
+from tests.pipelines.pictures import packed, picture
 from tests.site import Reply, Site
 
 WEB = Web(
@@ -383,6 +391,20 @@ def test_two_urls_in_one_value_are_rejected_and_never_joined(context: Context) -
         list(ImageUrls(start=both).partitions(context))
 
 
+def picture_reply(number: int) -> Reply:
+    return Reply(packed(picture(40, 40, number), "PNG"), headers={"Content-Type": "image/png"})
+
+
+def publish(context: Context, store: MemoryStore, **options: object) -> Manifest:
+    document = {
+        "corpus": "c",
+        "source": {"name": "image_urls"} | options,
+        "splits": {"train": 50, "validation": 50},
+        "shards": {"partitions": 2},
+    }
+    return ingest(parse(document, root=context.root), store, context).manifest
+
+
 def records_of(source: ImageUrls, context: Context) -> list[dict[str, Any]]:
     return [entry.get("record", {}) for partition in source.partitions(context) for entry in partition.payload["urls"]]
 
@@ -456,16 +478,19 @@ def test_a_json_list_does_not_hide_a_column_that_all_lists_lack(context: Context
             attempt(context)
 
 
-def test_columns_of_text_lists_are_typed_by_all_values_of_all_lists(context: Context) -> None:
+def test_columns_of_text_lists_are_typed_by_all_values_of_a_partition(context: Context) -> None:
     header = "url,width,zip,score,ok,caption,late\n"
     (context.root / "a.csv").write_text(f"{header}http://a.example/1,640,10115,0.5,true,7,1\n")
     (context.root / "b.tsv").write_text(header.replace(",", "\t") + "http://a.example/2\t\t04109\t2\tfalse\t8\t1e400\n")
     (context.root / "c.jsonl").write_text('{"url": "http://a.example/3", "width": 5, "ok": true, "score": "x"}\n')
     columns = ("width", "zip", "score", "ok", "late", "caption")
 
-    def records(lists: tuple[str, ...]) -> list[dict[str, object]]:
-        source = ImageUrls(lists=lists, columns=columns)
-        urls = [url for part in source.partitions(context) for url in part.payload["urls"]]
+    def records(lists: tuple[str, ...], partition_urls: int = 500) -> list[dict[str, object]]:
+        source = ImageUrls(lists=lists, columns=columns, partition_urls=partition_urls)
+        partitions = list(source.partitions(context))
+        assert len(partitions) == 1 or partition_urls == 1
+        urls = [url for part in partitions for url in part.payload["urls"]]
+        assert {name for url in urls for name in url} == {"url", "record"}
         return [url["record"] for url in sorted(urls, key=lambda url: str(url["url"]))]
 
     first, second = records(("a.csv", "b.tsv"))
@@ -474,3 +499,84 @@ def test_columns_of_text_lists_are_typed_by_all_values_of_all_lists(context: Con
     assert records(("b.tsv", "a.csv")) == [first, second]
     assert [record.get("score") for record in records(("*.*",))] == ["0.5", "2", "x"]
     assert records(("*.*",))[0]["list_width"] == 640
+    alone = records(("*.*",), partition_urls=1)
+    assert [record.get("score") for record in alone] == [0.5, 2, "x"]
+    assert (alone[0]["zip"], alone[1]["zip"]) == (10115, "04109")
+    shown = islice(ImageUrls(lists=("a.csv", "b.tsv"), columns=columns).preview(context), 2)
+    assert [candidate.sample.record["zip"] for candidate in shown] == ["10115", "04109"]
+
+
+def test_columns_with_a_meaning_are_never_typed(context: Context) -> None:
+    names = [
+        "group",
+        "label",
+        "caption",
+        "title",
+        "language",
+        "licence",
+        "license",
+        "author",
+        "attribution",
+        "page_url",
+    ]
+    names += ["kind"]
+    for value in ("0", "1.5", "false"):
+        write(context.root / "a.csv", f"url,{','.join(names)}\nhttp://a.example/1{f',{value}' * len(names)}\n")
+        (record,) = records_of(ImageUrls(lists="a.csv", columns=tuple(names), label_column="kind"), context)
+        assert set(record) == {*names, "list_label", "list_license"} - {"license"}
+        assert {type(text) for text in record.values()} == {str}
+        assert set(record.values()) == {value}
+
+
+def test_lists_without_typed_columns_have_the_payload_of_before(context: Context) -> None:
+    write(context.root / "a.csv", "url,caption,x\nhttp://a.example/1,7,8\n")
+    (partition,) = ImageUrls(lists="a.csv").partitions(context)
+    assert partition == Partition(
+        f"a.example-{digest([{'url': 'http://a.example/1', 'record': {'caption': '7'}}])[:10]}",
+        {"urls": [{"url": "http://a.example/1", "record": {"caption": "7"}}]},
+    )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_group_0_or_false_stays_in_one_split(site: Site, context: Context, suffix: str) -> None:
+    groups = [0, False, 1] if suffix == "jsonl" else ["0", "false", "1"]
+    rows = [(site.url(f"/{number}.png"), groups[number % 3]) for number in range(24)]
+    site.pages |= {f"/{number}.png": picture_reply(number) for number in range(24)}
+    if suffix == "csv":
+        text = "url,group\n" + "".join(f"{url},{group}\n" for url, group in rows)
+    else:
+        text = "\n".join(json.dumps({"url": url, "group": group}) for url, group in rows)
+    write(context.root / f"a.{suffix}", text)
+    store = MemoryStore()
+    splits: dict[str, set[str]] = {}
+    for shard in publish(context, store, lists=f"a.{suffix}", columns=["group"]).shards:
+        for group in records.decode(store.read(shard.index))["group"].to_pylist():
+            splits.setdefault(group, set()).add(shard.split)
+    assert set(splits) == {"0", "false", "1"}
+    assert {len(names) for names in splits.values()} == {1}
+
+
+def test_a_new_value_of_another_type_fetches_its_own_partition_alone(site: Site, context: Context) -> None:
+    site.pages |= {f"/{number}.png": picture_reply(number) for number in range(25)}
+    lines = [f"{site.url(f'/{number}.png')},0.{number}5" for number in range(24)]
+    store = MemoryStore()
+
+    def night(lines: list[str]) -> Manifest:
+        write(context.root / "a.csv", "\n".join(["url,score", *lines]) + "\n")
+        return publish(context, store, lists="a.csv", columns=["score"], partition_urls=4)
+
+    first = night(lines)
+    assert all("moments" in split["columns"]["score"] for split in first.statistics.values())
+    fetched = len(site.log)
+    second = night([*lines, f"{site.url('/24.png')},n/a"])
+    before = {part.digest for part in first.parts}
+    (new,) = [part for part in second.parts if part.digest not in before]
+    assert new.kept <= 16
+    assert [request.path for request in site.log[fetched:]].count("/24.png") == 1
+    assert sum(request.path.endswith(".png") for request in site.log[fetched:]) == new.read
+    tables = [records.decode(store.read(shard.index)) for shard in second.shards]
+    assert {str(table.schema.field("score").type) for table in tables} == {"string"}
+    values = sorted(value for table in tables for value in table["score"].to_pylist())
+    assert values == sorted([*(line.split(",")[1] for line in lines), "n/a"])
+    assert all("categories" in split["columns"]["score"] for split in second.statistics.values())
+    assert verify(store, first).problems == verify(store, second).problems == ()

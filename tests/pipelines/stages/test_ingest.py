@@ -1,6 +1,7 @@
 """What becomes of a candidate between its source and its part."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,19 @@ def test_white_space_before_an_image_is_not_stored() -> None:
     sample, rejected, _ = apply_steps(recipe(("a",)), candidate)
     assert rejected is None
     assert sample.fields == {"jpg": payload, "txt": b"\n a caption"}
+
+
+def test_0_and_false_are_values_of_a_record_and_none_and_empty_text_are_none() -> None:
+    made = recipe(("a",))
+    made = replace(made, provenance=replace(made.provenance, author="us", extra={"rank": "9", "mark": "9", "note": ""}))
+    values = {"group": 0, "licence": False, "author": "", "rank": None, "mark": 0.0}
+    sample, rejected, _ = apply_steps(made, Candidate(Sample("a", {"txt": b"a text"}, values)))
+    assert rejected is None
+    expected = {"group": 0, "licence": False, "author": "us", "rank": "9", "mark": 0.0}
+    assert {name: sample.record[name] for name in values} == expected
+    assert "note" not in sample.record
+    for nothing in ({}, {"group": None}, {"group": ""}):
+        assert apply_steps(made, Candidate(Sample("a", {"txt": b"a"}, nothing)))[0].record["group"] == "a"
 
 
 @pytest.mark.parametrize(

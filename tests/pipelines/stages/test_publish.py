@@ -287,6 +287,7 @@ NULLS, INTEGERS, FLOATS, TEXTS = (None, None), (1, None), (0.5, 2.0), ("a", None
         ((NULLS, INTEGERS, TEXTS), "string"),
         ((NULLS, (True, None)), "bool"),
         ((NULLS, NULLS), "string"),
+        ((NULLS, (True, False), INTEGERS), "string"),
         (((2**60 + 1,), FLOATS), "string"),
         ((([1],), NULLS, INTEGERS), "string"),
     ],
