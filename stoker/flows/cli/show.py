@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stoker.flows.cli.show_changes import print_difference, print_lineages, print_verification
-from stoker.flows.page.template import measure, options
+from stoker.flows.page.template import measure, median, options
 from stoker.flows.report.columns import CategoryColumn
 from stoker.flows.report.format import (
     age_text,
@@ -115,14 +115,13 @@ def print_version(manifest: Manifest, console: Console) -> None:
 
 
 def _head(report: Report, sheet: Sheet) -> None:
-    kind = report.holds[:-1]
     if report.indexed:
-        _head_of_indexed(report, kind, sheet)
+        _head_of_indexed(report, sheet)
         return
     rejected = report.candidates - report.samples
     sheet.title(report.reference, f"{time_text(report.created_at)}, {age_text(report.created_at)}")
     sheet.say(
-        f"{plural(report.samples, kind)} made from {plural(report.candidates, 'candidate')} of {report.source.name}; "
+        f"{report.counted} made from {plural(report.candidates, 'candidate')} of {report.source.name}; "
         f"{number_text(rejected)} refused. {size_text(report.size)} in {plural(report.shards, 'shard')}."
     )
     sheet.facts(
@@ -138,10 +137,10 @@ def _head(report: Report, sheet: Sheet) -> None:
     )
 
 
-def _head_of_indexed(report: Report, kind: str, sheet: Sheet) -> None:
+def _head_of_indexed(report: Report, sheet: Sheet) -> None:
     sheet.title(report.reference, f"{time_text(report.created_at)}, {age_text(report.created_at)}")
     sheet.say(
-        f"{plural(report.samples, kind)} in {plural(report.shards, 'external tar')}; {size_text(report.size)}. "
+        f"{report.counted} in {plural(report.shards, 'external tar')}; {size_text(report.size)}. "
         "What they were made from and what was refused is unknown."
     )
     sheet.facts(
@@ -252,7 +251,7 @@ def _numbers(report: Report, sheet: Sheet) -> None:
     sheet.heading("Measures")
     rows: list[Iterable[Text | str]] = []
     for column in report.numbers:
-        texts = (measure(value, column.unit) for value in (column.minimum, column.median, column.maximum))
+        texts = (measure(column.minimum, column.unit), median(column), measure(column.maximum, column.unit))
         histogram = sheet.histogram(each.count for each in column.bins) if column.bins else "the same in all"
         rows.append((column.title, *texts, histogram))
     sheet.table(("", "least>", "median>", "most>", ""), rows)

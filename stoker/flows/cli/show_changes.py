@@ -50,9 +50,10 @@ def print_difference(a: Manifest, b: Manifest, store: Store, console: Console) -
         sheet.heading("Refused, by reason")
         _changes(changes.refused, changes, sheet)
     names = {"+": changes.columns_added, "-": changes.columns_removed}
-    if any(names.values()):
+    if any(names.values()) or changes.columns_changed:
         sheet.heading("Columns of the records")
         sheet.facts((f"{sign} {name}", "") for sign, columns in names.items() for name in columns)
+        sheet.facts((f"{one.name}: {one.a} → {one.b}", "") for one in changes.columns_changed)
     if changes.statistics:
         sheet.heading("Statistics that differ")
         _changes(changes.statistics[:_MAX_STATISTICS], changes, sheet)
@@ -83,12 +84,18 @@ def _examples(changes: Difference, sheet: Sheet) -> None:
 
 
 def _changes(pairs: Iterable[MetricChange], changes: Difference, sheet: Sheet) -> None:
-    rows = [(pair.name, number_text(pair.a), number_text(pair.b), _change(pair)) for pair in pairs]
+    rows = [(pair.name, _number(pair, pair.a), _number(pair, pair.b), _change(pair)) for pair in pairs]
     sheet.table(("…", f"{changes.a}>", f"{changes.b}>", "change>"), rows)
 
 
+def _number(pair: MetricChange, value: float | None) -> str:
+    return f"{'~' if pair.about and value is not None else ''}{number_text(value)}"
+
+
 def _change(pair: MetricChange) -> str:
-    return "" if pair.a is None or pair.b is None else change_text(pair.b - pair.a)
+    if pair.a is None or pair.b is None:
+        return ""
+    return f"{'~' if pair.about else ''}{change_text(pair.b - pair.a)}"
 
 
 def print_lineages(lineages: Sequence[Lineage], console: Console) -> None:
@@ -103,26 +110,35 @@ def print_lineages(lineages: Sequence[Lineage], console: Console) -> None:
         source = str(lineage.record.get("source") or "")
         known = meanings([source], [lineage.rejected_by], [lineage.rejected_by])
         sheet.facts((line.title, line.text) for line in events_of(lineage, known))
-        record = [(name, str(lineage.record[name])) for name in _COLUMNS if lineage.record.get(name) not in (None, "")]
+        own = sorted(name for name in lineage.record if name not in _NAMED and name not in _TOLD)
+        names = [*(name for name in _NAMED if name not in _LAST), *own, *_LAST]
+        record = [
+            (_NAMED.get(name, name), str(lineage.record[name]))
+            for name in names
+            if lineage.record.get(name) not in (None, "")
+        ]
         if record:
             sheet.say("Its record")
             sheet.facts(record)
 
 
-_COLUMNS = (  # of the record, in this order
-    "label",
-    "caption",
-    "language",
-    "licence",
-    "author",
-    "attribution",
-    "group",
-    "sha256",
-    "content_sha256",
-    "pixels_sha256",
-    "code",
-    "recipe",
-)
+_NAMED = {  # columns of Stoker's own, in this order, and how they are called
+    "label": "label",
+    "caption": "caption",
+    "language": "language",
+    "licence": "licence",
+    "author": "author",
+    "attribution": "attribution",
+    "group": "group",
+    "sha256": "sha256",
+    "content_sha256": "content_sha256",
+    "pixels_sha256": "pixels_sha256",
+    "code": "code",
+    "recipe": "recipe for fetching",  # its part before the rules; `show` names the whole recipe's digest
+}
+_LAST = ("sha256", "content_sha256", "pixels_sha256", "code", "recipe")  # after the columns of the source's own
+# What the sentences above the record tell.
+_TOLD = frozenset({"key", "title", "source", "partition", "step", "reason", "detail", "fetched_at", "final_url"})
 
 
 def print_verification(result: "Verified", reference: str, console: Console, advice: Sequence[str] = ()) -> None:

@@ -206,7 +206,7 @@ class HtmlPages:
         lineages = find_lineages(self._reader.store, manifest, asked, most=MAX_LINEAGES) if asked else []
         steps, rules = ([component.name for component in part] for part in (summary.steps, summary.rules))
         known = meanings([summary.source.name], steps, rules)
-        pictures = summary.holds == "images"
+        pictures = bool(summary.kinds["images"])
         views = [_lineage_view(lineage, manifest.reference, pictures, known) for lineage in lineages]
         return self.page("why.html", r=summary, asked=asked, lineages=views)
 
@@ -220,7 +220,7 @@ class HtmlPages:
             a=self.report(older),
             b=summary,
             versions=self._reader.versions(corpus)[-_COMPARABLE_VERSIONS:],
-            pictures=summary.holds == "images",
+            pictures=bool(summary.kinds["images"]),
         )
 
     def difference(self, older: Manifest, newer: Manifest) -> Difference:

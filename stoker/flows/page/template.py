@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import jinja2
 
 from stoker.flows.report import format as text_format
+from stoker.flows.report.columns import NumberColumn
 from stoker.flows.report.samples import FACETS
 
 PAGES = Path(__file__).parent / "templates"
@@ -37,14 +38,21 @@ class Templates:
 def measure(value: float | None, unit: str) -> str:
     """A number with its unit.
 
-    >>> measure(2048, "bytes"), measure(640, "px"), measure(0.5, "")
-    ('2.05 kB', '640 px', '0.5')
+    >>> measure(2048, "bytes"), measure(640, "px"), measure(0.5, ""), measure(2**53, "")
+    ('2.05 kB', '640 px', '0.5', '9.007e15')
     """
     if unit == "bytes" and value is not None:
         return text_format.size_text(value)
-    if value is not None and 10**7 <= abs(value) < 10**15:
+    if value is not None and 10**7 <= abs(value) < 10**9:
         return f"{value / 10**6:,.4g} million"
+    if value is not None and abs(value) >= 10**9:
+        return f"{value:.4g}".replace("e+", "e") + (f" {unit}" if unit else "")
     return text_format.number_text(value) + (f" {unit}" if unit else "")
+
+
+def median(column: NumberColumn) -> str:
+    """The median of a column with its unit, after "~" if it is not exact."""
+    return ("" if column.median_error == 0 else "~") + measure(column.median, column.unit)
 
 
 def options(values: Mapping[str, Any]) -> str:  # Any: TOML
@@ -85,6 +93,7 @@ _FILTERS: Mapping[str, Any] = {  # Any: functions of many signatures
     "change": text_format.change_text,
     "plural": text_format.plural,
     "measure": measure,
+    "median": median,
     "options": options,
     "query": query,
 }

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stoker.storage.statistics.median import find_median
 from stoker.storage.statistics.numbers import Quantiles
 from stoker.storage.statistics.summary import Column, Summary
 
@@ -46,7 +47,10 @@ class NumberColumn:
     minimum: float
     maximum: float
     mean: float
-    median: float  # to within 2 %
+    median: float  # rounded as far as ``median_error`` allows
+    median_error: float | None  # as a share of it, at most; 0: exact, None: of unknown sign
+    median_least: float  # the median is between these two
+    median_most: float
     bins: tuple[Bin, ...]  # empty if all values are equal
 
 
@@ -103,6 +107,8 @@ def read_columns(statistics: Mapping[str, Any]) -> ReadColumns:
             distinct[name] = column.distinct.estimate
         if column.nested:
             nested[name] = column.nested
+        if column.nested == column.count:  # lists and objects alone are named as such, not as texts too
+            continue
         if name in _NOT_LISTED or name.endswith("_id") or not column.count:
             continue
         if column.kind == "number":
@@ -110,6 +116,7 @@ def read_columns(statistics: Mapping[str, Any]) -> ReadColumns:
             numbers += [number_column] if number_column else []
         elif column.categories is not None and (name in _FIRST or column.is_categorical):
             values.append(_values(name, column, splits))
+            nested.pop(name, None)  # its values are listed
     return ReadColumns(tuple(numbers), tuple(values), distinct, nested)
 
 
@@ -124,7 +131,9 @@ def _numbers(name: str, column: Column) -> NumberColumn | None:
         return None
     if moments.minimum is None or moments.maximum is None:
         return None
-    median = quantiles.quantile(0.5)
+    median = find_median(moments, quantiles)
+    if median is None:
+        return None
     low, high = float(moments.minimum), float(moments.maximum)
     return NumberColumn(
         column=name,
@@ -135,7 +144,10 @@ def _numbers(name: str, column: Column) -> NumberColumn | None:
         minimum=moments.minimum,
         maximum=moments.maximum,
         mean=moments.mean,
-        median=min(max(low if median is None else median, low), high),
+        median=median.value,
+        median_error=median.error,
+        median_least=median.least,
+        median_most=median.most,
         bins=histogram(quantiles, low, high),
     )
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from stoker.flows.report.columns import NumberColumn, read_columns
 from stoker.flows.report.report import redacted
 from stoker.storage.statistics.summary import Summary
+from stoker.storage.statistics.types import TypeChange, type_changes
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Shard
 from stoker.storage.versions.verified import verified_table
@@ -41,6 +42,7 @@ class MetricChange:
     name: str
     a: float | None
     b: float | None
+    about: bool = False  # one of them is not exact: a median, see ``median_error`` of a NumberColumn
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Difference:
     recipe: tuple[RecipeChange, ...]
     columns_added: tuple[str, ...]  # of the records: no sample of a has a value in them
     columns_removed: tuple[str, ...]
+    columns_changed: tuple[TypeChange, ...] = ()  # in both, with values of another type
 
     @property
     def identical(self) -> bool:
@@ -134,6 +137,7 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
         recipe=_recipe(a.recipe, b.recipe),
         columns_added=tuple(sorted(columns_b - columns_a)),
         columns_removed=tuple(sorted(columns_a - columns_b)),
+        columns_changed=type_changes(_summaries(a), _summaries(b)),
     )
 
 
@@ -229,13 +233,25 @@ def _number_changes(a: Sequence[NumberColumn], b: Sequence[NumberColumn]) -> Ite
                 None if column is None else float(getattr(column, measure))
                 for column in (columns_a.get(name), columns_b.get(name))
             )
-            yield MetricChange(f"{name.replace('_', ' ')}, {measure}", before, after)
+            sides = (columns_a.get(name), columns_b.get(name))
+            about = measure == "median" and any(column and column.median_error != 0 for column in sides)
+            if not (about and _may_be_equal(*sides)):
+                yield MetricChange(f"{name.replace('_', ' ')}, {measure}", before, after, about)
+
+
+def _may_be_equal(a: NumberColumn | None, b: NumberColumn | None) -> bool:
+    """Whether the medians may be the same, as far as their errors tell."""
+    return bool(a and b and a.median_least <= b.median_most and b.median_least <= a.median_most)
 
 
 def _columns(manifest: Manifest) -> set[str]:
     """The columns of the records in which a sample has a value."""
-    summaries = [Summary.from_json(content) for content in manifest.statistics.values()]
+    summaries = _summaries(manifest).values()
     return {name for summary in summaries for name, column in summary.columns.items() if column.count}
+
+
+def _summaries(manifest: Manifest) -> Mapping[str, Summary]:
+    return {split: Summary.from_json(content) for split, content in manifest.statistics.items()}
 
 
 def _recipe(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[RecipeChange, ...]:  # Any: TOML

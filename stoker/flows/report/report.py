@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from stoker.flows.report.columns import CategoryColumn, NumberColumn, read_columns
+from stoker.flows.report.columns import CategoryColumn, NumberColumn, ReadColumns, read_columns
+from stoker.flows.report.format import plural
 from stoker.flows.report.reasons import STAGES, meanings, stage_of
 from stoker.pipelines.recipe import DEFAULT_SPLITS
 from stoker.pipelines.stages.omitted import MAX_NAMES, PASSED, most_omitted, samples_passed
@@ -108,11 +109,19 @@ class Report:
     passed: Mapping[str, int] = field(default_factory=dict)  # samples of kinds that a step does not know, by its name
     missed: tuple[str, ...] = ()  # sentences about splits that are empty or far from the size that was asked for
     nested: Mapping[str, int] = field(default_factory=dict)  # samples with a list or an object as JSON text, by column
+    kinds: Mapping[str, int] = field(default_factory=dict)  # samples with an image ("images"), with a text ("texts")
     fields: tuple[str, ...] = ()  # the fields of samples of an indexed version, the most frequent sets of them
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """The report as JSON values, documented by the dataclasses of this module."""
         return {"schema": SCHEMA} | asdict(self)
+
+    @property
+    def counted(self) -> str:
+        """How many samples there are, and of a mixed corpus of what kinds: "38 samples (33 images, 5 texts)"."""
+        text = plural(self.samples, self.holds[:-1])
+        kinds = [plural(count, kind[:-1]) for kind, count in self.kinds.items() if count]
+        return f"{text} ({', '.join(kinds)})" if self.holds == "samples" and kinds else text
 
     def category(self, column: str) -> CategoryColumn | None:
         """A categorical column by its name; None if there is none."""
@@ -135,8 +144,8 @@ def report(manifest: Manifest) -> Report:
     fields = _fields(columns.categories) if indexed else ()
     known = meanings([source.name], [step.name for step in steps], [rule.name for rule in rules])
     omitted = most_omitted((part.omitted for part in manifest.parts), MAX_NAMES)
-    measured = {column.column for column in columns.numbers}
-    holds = "images" if "width" in measured else "texts" if "characters" in measured else _kind_of(fields)
+    kinds = _kinds(columns, indexed=indexed)
+    holds = _holds(kinds, samples)
     return Report(
         reference=manifest.reference,
         corpus=manifest.corpus,
@@ -166,7 +175,8 @@ def report(manifest: Manifest) -> Report:
         numbers=columns.numbers,
         distinct=columns.distinct,
         nested=columns.nested,
-        next=_next_commands(manifest, holds, labelled=any(column.column == "label" for column in columns.categories)),
+        kinds=kinds,
+        next=_next_commands(manifest, kinds, labelled=any(column.column == "label" for column in columns.categories)),
         loop=_python_loop(manifest),
         indexed=indexed,
         tars=manifest.tars,
@@ -257,12 +267,12 @@ def _refused(
     return tuple(sorted(rows, key=lambda row: (-row.count, row.reason)))
 
 
-def _next_commands(manifest: Manifest, holds: str, *, labelled: bool) -> tuple[NextCommand, ...]:
+def _next_commands(manifest: Manifest, kinds: Mapping[str, int], *, labelled: bool) -> tuple[NextCommand, ...]:
     reference = manifest.reference
     commands = []
-    if holds == "texts":
+    if kinds["texts"] and not kinds["images"]:
         commands.append(NextCommand(f"stoker train lstm {reference}", "train a language model on exactly this version"))
-    elif holds == "images" and labelled:
+    elif kinds["images"] and labelled:
         commands.append(NextCommand(f"stoker train cnn {reference}", "train a classifier on exactly this version"))
     commands.append(NextCommand(f"stoker verify {reference}", "read every byte again and check it"))
     if manifest.parent is not None:
@@ -279,10 +289,23 @@ def _fields(categories: tuple[CategoryColumn, ...]) -> tuple[str, ...]:
     return () if column is None else tuple(value.value for value in column.values[:_MAX_FIELD_SETS])
 
 
-def _kind_of(fields: tuple[str, ...]) -> str:
-    """What samples with these sets of fields are: "images", "texts" or "samples"."""
-    names = {name for field_set in fields for name in field_set.split()}
-    return "images" if names & _IMAGES else "texts" if "txt" in names else "samples"
+def _kinds(columns: ReadColumns, *, indexed: bool) -> dict[str, int]:
+    """How many samples have an image and how many a text, by what was measured; of external tars by their fields."""
+    measured = {column.column: column.count for column in columns.numbers}
+    kinds = {"images": measured.get("width", 0), "texts": measured.get("characters", 0)}
+    fields = next((column for column in columns.categories if column.column == "fields"), None) if indexed else None
+    if fields is not None:
+        sets = [(set(value.value.split()), value.count) for value in fields.values]
+        kinds["images"] = sum(count for names, count in sets if names & _IMAGES)
+        kinds["texts"] = sum(count for names, count in sets if "txt" in names)
+    return kinds
+
+
+def _holds(kinds: Mapping[str, int], samples: int) -> str:
+    """What all samples are: "images", "texts" without an image, or "samples"."""
+    if kinds["images"]:
+        return "images" if kinds["images"] >= samples else "samples"
+    return "texts" if kinds["texts"] and kinds["texts"] >= samples else "samples"
 
 
 def _python_loop(manifest: Manifest) -> str:

@@ -22,6 +22,7 @@ from stoker.pipelines.stages.raw_part import DamagedParts, heal
 from stoker.pipelines.stages.splits import missed_shares
 from stoker.storage.errors import AlreadyExists, CorruptShard, StorageUnavailable
 from stoker.storage.statistics.summary import Summary
+from stoker.storage.statistics.types import type_changes
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.content import content_of
@@ -35,6 +36,7 @@ R = TypeVar("R")
 _log = logging.getLogger(__name__)
 
 _MAX_ROUNDS = 6  # of the stages: each heals what the one before it met
+_MAX_CAUSE = 40  # characters of a value that is told
 _MAX_ATTEMPTS = 100  # version numbers that other writers may take before this one gives up
 
 
@@ -61,6 +63,7 @@ def publish(
     content = content_of(shards, parts, curation.decisions.sha256)
     for _ in range(_MAX_ATTEMPTS):
         newest = max(catalog.versions(store, recipe.corpus), default=None)
+        latest = None
         if newest is not None:
             latest = _readable(store, recipe.corpus, newest)
             # Its shards too: one that was lost may have been packed again under another name.
@@ -91,8 +94,27 @@ def publish(
         _log.info("%s: published, %d samples", manifest.reference, manifest.samples, extra=about)
         for sentence in missed_shares(recipe.splits, {name: one.samples for name, one in manifest.splits.items()}):
             _log.warning("%s: %s", manifest.reference, sentence)
+        if latest:
+            _warn_of_types(latest, manifest)
         return Published(manifest, new=True)
     raise StorageUnavailable(f"{store.url}/{recipe.corpus}: {_MAX_ATTEMPTS} other writers came first; try again")
+
+
+def _warn_of_types(before: Manifest, now: Manifest) -> None:
+    """Tell which columns hold values of another type than in the version before; whole and other numbers are one."""
+    try:
+        older, newer = (
+            {split: Summary.from_json(content) for split, content in manifest.statistics.items()}
+            for manifest in (before, now)
+        )
+    except CorruptShard as error:
+        _log.warning("%s: types of columns were not compared with %s: %s", now.reference, before.reference, error)
+        return
+    for change in type_changes(older, newer):
+        if not change.is_of_numbers:
+            cause = f", such as {change.value[:_MAX_CAUSE]!a}" if change.value else ""
+            texts = (now.reference, change.name, before.reference, change.a, change.b, cause)
+            _log.warning("%s: column %s was of another type in %s: %s, now %s%s", *texts)
 
 
 def healed(recipe: Recipe, store: Store, run: Callable[[frozenset[str]], R]) -> R:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -132,6 +133,16 @@ def test_why_tells_the_whole_life(reports: dict[str, Report]) -> None:
     assert "gone: the server says it does not exist" in text
     assert "kept instead shape-4, 100 % similar" in text
     assert "In split" in text
+
+
+def test_why_shows_the_source_s_own_columns_and_names_the_two_recipes(store: MemoryStore) -> None:
+    manifest = load_manifest(store, "shapes@2")
+    found = find_lineages(store, manifest, "shape-3")[0]
+    found = replace(found, record=found.record | {"camera": "Leica M6", "rating": 0, "flash": False})
+    text = printed(lambda console: show.print_lineages([found], console))
+    for name, value in (("camera", "Leica M6"), ("rating", "0"), ("flash", "False")):
+        assert any(line.split() == [name, *value.split()] for line in text.splitlines())
+    assert f"recipe for fetching  {found.record['recipe']}" in text
 
 
 def test_json_is_what_the_report_says(store: MemoryStore) -> None:

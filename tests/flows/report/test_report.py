@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from stoker.flows.cli.show_changes import print_difference
 from stoker.flows.report.columns import histogram
-from stoker.flows.report.difference import difference
+from stoker.flows.report.difference import MetricChange, difference
 from stoker.flows.report.format import paragraphs, visible, web_address
 from stoker.flows.report.lineage import events_of
 from stoker.flows.report.reasons import STAGES, stage_of
@@ -25,6 +26,7 @@ from stoker.pipelines.stages.why import Lineage
 from stoker.storage import open_store
 from stoker.storage.shards import records
 from stoker.storage.statistics.numbers import Quantiles
+from stoker.storage.statistics.summary import summarise
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from tests.flows.inspected_corpus import Shapes, make, make_all
@@ -82,7 +84,9 @@ def test_the_report_is_json_and_holds_no_password(found: Report) -> None:
 
 
 def test_the_json_form_changes_only_on_purpose(found: Report) -> None:
-    names = "candidates categories content corpus created_at distinct duplicates fields funnel holds indexed licences"
+    names = (
+        "candidates categories content corpus created_at distinct duplicates fields funnel holds indexed kinds licences"
+    )
     names += " loop missed moved nested next numbers omitted parent partitions passed"
     names += " raw_size recipe_digest reference refused rules samples schema shards size"
     names += " source splits steps stoker tars version"
@@ -176,6 +180,38 @@ def test_a_difference_names_columns_that_records_gained_or_lost(store: MemorySto
     out = io.StringIO()
     print_difference(manifest, other, store, Console(file=out))
     assert out.getvalue().index("+ shade") < out.getvalue().index("- width")
+
+
+def with_column(manifest: Manifest, values: pa.Array) -> Manifest:
+    """The version with a column ``rating`` in its statistics."""
+    column = summarise(pa.table({"rating": values})).columns["rating"].to_json()
+    statistics = json.loads(json.dumps(manifest.statistics))
+    for name, summary in statistics.items():
+        if name == manifest.shards[0].split:
+            summary["columns"]["rating"] = column
+    return replace(manifest, statistics=statistics)
+
+
+def test_a_difference_names_columns_of_another_type(store: MemoryStore, manifest: Manifest) -> None:
+    numbers, texts = with_column(manifest, pa.array([1, 2, 3])), with_column(manifest, pa.array(["1", "2", "bad"]))
+    [change] = difference(numbers, texts, store).columns_changed
+    assert (change.name, change.a, change.b, change.value) == ("rating", "whole number", "text", "bad")
+    out = io.StringIO()
+    print_difference(numbers, texts, store, Console(file=out))
+    assert "rating: whole number → text" in out.getvalue()
+    assert difference(numbers, numbers, store).columns_changed == ()
+
+
+def test_a_difference_tells_no_change_of_a_median_within_its_error(store: MemoryStore, manifest: Manifest) -> None:
+    def changes(a: list[int], b: list[int]) -> list[MetricChange]:
+        versions = (with_column(manifest, pa.array(values)) for values in (a, b))
+        return [one for one in difference(*versions, store).statistics if one.name == "rating, median"]
+
+    assert changes([100, 201, 491, 802, 970], [100, 201, 489, 802, 970]) == []
+    [far] = changes([100, 201, 491, 802, 970], [100, 201, 702, 802, 970])
+    assert far.about
+    [exact] = changes([1, 2, 3], [1, 1, 3])
+    assert (exact.a, exact.b, exact.about) == (2, 1, False)
 
 
 def test_the_same_samples_in_other_shards_are_not_told_to_have_the_same_records(

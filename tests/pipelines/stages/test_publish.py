@@ -313,3 +313,35 @@ def test_a_column_has_one_type_in_all_indexes_of_a_version(
     alone = MemoryStore()  # the same bytes without the version before
     made = replace(recipe(()), source=Tables(values), shards=Sharding(samples=1, partitions=partitions))
     assert shas(run(replace(made, splits={"train": 100}), alone, tmp_path).manifest) == shas(whole.manifest)
+
+
+@dataclass(frozen=True)
+class Ratings(Source):
+    """Texts with a rating each."""
+
+    ratings: tuple[object, ...] = ()
+
+    def partitions(self, context: Context) -> Iterator[Partition]:
+        yield Partition(f"ratings {self.ratings}")
+
+    def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
+        for number, rating in enumerate(self.ratings):
+            yield Candidate(Sample(f"a{number}", {"txt": b"text %d" % number}, {"rating": rating}))
+
+
+def test_a_column_that_changes_its_type_is_told_with_a_value_when_it_is_published(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryStore()
+
+    def warnings(*ratings: object) -> list[str]:
+        caplog.clear()
+        assert run(replace(recipe(WORDS), source=Ratings(ratings)), store, tmp_path).new
+        return [one.getMessage() for one in caplog.records if "another type" in one.getMessage()]
+
+    assert warnings(1, 2, 3) == []
+    assert warnings(1, 2, 3.5) == []
+    [told] = warnings("1", "2", "bad\n")
+    assert "column rating was of another type in words@2: number, now text, such as 'bad\\n'" in told
+    assert warnings("1", "2", "3", "4") == []
+    assert len(warnings(1, 2)) == 1
