@@ -138,7 +138,7 @@ def test_why_tells_the_whole_life(reports: dict[str, Report]) -> None:
 def test_why_shows_the_source_s_own_columns_and_names_the_two_recipes(store: MemoryStore) -> None:
     manifest = load_manifest(store, "shapes@2")
     found = find_lineages(store, manifest, "shape-3")[0]
-    found = replace(found, record=found.record | {"camera": "Leica M6", "rating": 0, "flash": False})
+    found = replace(found, record={**found.record, "camera": "Leica M6", "rating": 0, "flash": False})
     text = printed(lambda console: show.print_lineages([found], console))
     for name, value in (("camera", "Leica M6"), ("rating", "0"), ("flash", "False")):
         assert any(line.split() == [name, *value.split()] for line in text.splitlines())

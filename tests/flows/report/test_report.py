@@ -204,8 +204,8 @@ def test_a_difference_names_columns_of_another_type(store: MemoryStore, manifest
 
 def test_a_difference_tells_no_change_of_a_median_within_its_error(store: MemoryStore, manifest: Manifest) -> None:
     def changes(a: list[int], b: list[int]) -> list[MetricChange]:
-        versions = (with_column(manifest, pa.array(values)) for values in (a, b))
-        return [one for one in difference(*versions, store).statistics if one.name == "rating, median"]
+        older, newer = (with_column(manifest, pa.array(values)) for values in (a, b))
+        return [one for one in difference(older, newer, store).statistics if one.name == "rating, median"]
 
     assert changes([100, 201, 491, 802, 970], [100, 201, 489, 802, 970]) == []
     [far] = changes([100, 201, 491, 802, 970], [100, 201, 702, 802, 970])
