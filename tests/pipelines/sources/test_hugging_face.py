@@ -395,3 +395,23 @@ def test_lists_of_images_that_datasets_wrote_to_disk_are_read(tmp_path: Path, fo
     for field, photo in zip(("0.png", "1.png"), photos[:2], strict=True):
         assert decoded(candidates[0].sample.fields[field]).tobytes() == photo.tobytes()
     assert len(candidates) == 3
+
+
+def test_a_column_that_would_fill_the_memory_is_left_out_and_counted_unless_an_option_names_it(tmp_path: Path) -> None:
+    rows, length = 1000, 20_000
+    mask = pa.ListArray.from_arrays(
+        pa.array(range(0, (rows + 1) * length, length), pa.int32()), pa.array(bytearray(rows * length), pa.uint8())
+    )
+    pq.write_table(pa.table({"text": map(str, range(rows)), "n": range(rows), "mask": mask}), tmp_path / "a.parquet")
+    candidates = read(tmp_path, "a.parquet")
+    assert [candidate.sample.record["row_n"] for candidate in candidates] == list(range(rows))
+    assert all(candidate.rejected is None for candidate in candidates)
+    assert all(candidate.omitted == {"column mask": 1} for candidate in candidates)
+    HuggingFace("a.parquet").check(context(tmp_path))
+    told = list(HuggingFace("a.parquet").describe_input(context(tmp_path)))
+    assert told[0].endswith("left out, too large to be read: mask")
+    named = HuggingFace("a.parquet", columns=("mask",))
+    for refused in (lambda: named.check(context(tmp_path)), lambda: read(tmp_path, "a.parquet", columns=("mask",))):
+        with pytest.raises(SourceBroken, match=r"column 'mask.*' of row group 1 makes .* bytes"):
+            refused()
+    assert not read(tmp_path, "a.parquet", leave_out=("mask",))[0].omitted

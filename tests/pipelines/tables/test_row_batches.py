@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -149,6 +150,73 @@ def test_large_values_of_real_files_are_read(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": values}), tmp_path / "a.parquet", compression="none")
     rows = list(arrow_tables.read_rows(tmp_path / "a.parquet", 0, 9, ["image"]))
     assert [row["image"] for row in rows] == values
+
+
+def masks(rows: int, length: int) -> pa.Array:
+    """Lists of ones, as of a tokeniser that pads nothing: a few bytes in Parquet."""
+    offsets = pa.array(range(0, (rows + 1) * length, length), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(np.ones(rows * length, np.int8)))
+
+
+def test_an_ordinary_mask_of_a_tokenised_table_is_read_in_small_batches(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": map(str, range(20_000)), "mask": masks(20_000, 512)}), path)
+    batches = [batch.num_rows for _, batch in arrow_tables._batches(path, 0, 3000, ["text", "mask"])]
+    assert max(batches) <= 1024
+    assert list(arrow_tables.read_rows(path, 19_990, 19_991, ["text", "mask"])) == [
+        {"text": "19990", "mask": [1] * 512}
+    ]
+
+
+def test_a_column_that_no_option_names_is_unreadable_where_it_may_fill_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": map(str, range(1000)), "mask": masks(1000, 20_000)}), path)
+    names = ["text", "mask"]
+    with pytest.raises(
+        SourceBroken, match=r"column 'mask\..*' of row group 1 makes 1600000.. bytes of .* leave it out"
+    ):
+        list(arrow_tables.read_rows(path, 0, 9, names))
+    with pytest.raises(SourceBroken, match="fill the memory"):
+        arrow_tables.check_columns(path, names)
+    arrow_tables.check_columns(path, ["text"])
+    assert arrow_tables.left_out(path, names) == ["mask"]
+    rows = list(arrow_tables.read_rows(path, 5, 7, names, optional=["mask"]))
+    assert [row["text"] for row in rows] == ["5", "6"]
+    assert all(isinstance(row["mask"], Unreadable) for row in rows)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [pa.array([b"x" * (1 << 20)] * 200), masks(200, 100_000), pa.array([[b"x" * (1 << 20)], None] * 100),
+     pa.StructArray.from_arrays([pa.array([b"x" * (1 << 20)] * 200)], names=["bytes"]),
+     pa.FixedSizeListArray.from_arrays(pa.array(np.ones(200 * 100_000, np.int8)), 100_000)],
+    ids=["bytes", "numbers", "lists", "structs", "fixed"],
+)  # fmt: skip
+def test_few_large_rows_become_objects_at_once(column: pa.Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = pa.record_batch({"x": column})
+    sizes: list[int] = []
+    from_arrays = pa.RecordBatch.from_arrays
+
+    class Counted:
+        @staticmethod
+        def from_arrays(arrays: list[pa.Array], names: list[str]) -> pa.RecordBatch:
+            sizes.append(len(arrays[0]))
+            return from_arrays(arrays, names=names)
+
+    monkeypatch.setattr(pa, "RecordBatch", Counted)
+    number = 0
+    for number, row in enumerate(rows_of(batch), 1):
+        if number in (1, 200):
+            assert row["x"] == column[number - 1].as_py()
+    assert number == sum(sizes) == 200
+    assert 1 < max(sizes) <= 64
+
+
+def test_a_row_with_more_values_than_fit_is_unreadable_and_others_are_not() -> None:
+    column = pa.ListArray.from_arrays([0, 2, 9_000_000, 9_000_001], pa.nulls(9_000_001, pa.int8()))
+    rows = [row["x"] for row in rows_of(pa.record_batch({"x": column}))]
+    assert isinstance(rows[1], Unreadable)
+    assert (rows[0], rows[1].reason, rows[2]) == ([None, None], "too_large", [None])
 
 
 def test_a_row_of_a_dictionary_that_is_too_large_is_unreadable() -> None:
