@@ -320,11 +320,12 @@ def processes_with(*words: bytes) -> list[str]:
     return found
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "runner",
     [
-        pytest.param("processes", marks=pytest.mark.nightly),
-        pytest.param("ray", marks=[needs("prefect_ray"), pytest.mark.nightly]),
+        "processes",
+        pytest.param("ray", marks=needs("prefect_ray")),
         pytest.param("dask", marks=needs("prefect_dask")),
     ],
 )
