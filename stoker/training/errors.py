@@ -18,11 +18,11 @@ class TrainingError(StokerError):
 
 
 class CorruptSample(TrainingError):
-    """A sample that cannot be decoded. ``index``: its position in the batch that was being made."""
+    """A sample that cannot be decoded. ``index``: its position in the batch; ``reason``: what many have in common."""
 
-    def __init__(self, index: int, message: str) -> None:
+    def __init__(self, index: int, message: str, reason: str = "") -> None:
         super().__init__(message)
-        self.index = index
+        self.index, self.reason = index, reason
 
     @property
     def place(self) -> int:
@@ -32,5 +32,5 @@ class CorruptSample(TrainingError):
         )
         return self.index
 
-    def __reduce__(self) -> tuple[type["CorruptSample"], tuple[int, str]]:
-        return CorruptSample, (self.index, str(self))
+    def __reduce__(self) -> tuple[type["CorruptSample"], tuple[int, str, str]]:
+        return CorruptSample, (self.index, str(self), self.reason)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from stoker.storage.errors import CorruptShard
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
 from stoker.training.errors import TrainingError
@@ -135,3 +136,89 @@ def test_numbers_of_several_types_are_classes(tmp_path: Path) -> None:
         corpus = small(tmp_path / str(kinds), {"train": samples[:40], "validation": samples[40:]})
         result = run(corpus, "cnn", {**CNN, "max_steps": 2})
         assert len(result.metrics["recall"]) == kinds
+
+
+def undecodable(samples: list[Sample], every: int, payload: bytes = b"broken") -> list[Sample]:
+    """Images at regular distances, digit 5 among them, hold these bytes instead."""
+    return [
+        replace(sample, fields={"png": payload}) if number % every == 5 % every else sample
+        for number, sample in enumerate(samples)
+    ]
+
+
+def test_images_that_do_not_decode_are_left_out_of_their_batches_and_told_once(tmp_path: Path) -> None:
+    digits = list(corpora.digits()[:150])
+    whole_png = digits[5].fields["png"]
+    training = undecodable(undecodable(digits[:100], 20), 50, whole_png[: len(whole_png) // 2])
+    corpus = small(tmp_path, {"train": training, "validation": undecodable(digits[100:], 50)})
+    events: list[Event] = []
+    result = run(corpus, "cnn", CNN, progress=events.append)
+    reason = "an image that does not decode"
+    keys = [f"digit-{number:04d}" for number in (5, 25, 45, 55, 65, 85)]
+    assert result.left_out == [
+        {"split": "train", "reason": reason, "samples": 6, "keys": keys[:5]},
+        {"split": "validation", "reason": reason, "samples": 1, "keys": ["digit-0105"]},
+    ]
+    assert (result.step, result.metrics["samples"]) == (2 * 7, 49)
+    lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["samples"] for line in lines if line["kind"] == "left_out"] == [7]
+    again = run(corpus, "cnn", CNN, resume=True)
+    assert (again.run, again.left_out) == (result.run, result.left_out), "a finished run tells it, too"
+
+
+def test_a_run_that_skips_images_resumes_to_the_same_weights_and_counts(tmp_path: Path) -> None:
+    digits = list(corpora.digits()[:150])
+    corpus = small(tmp_path, {"train": undecodable(digits[:100], 9), "validation": undecodable(digits[100:], 25)})
+    options = {**CNN, "workers": 0}
+    whole = run(corpus, "cnn", options)
+    for steps in (1, 7, 11):
+        first = run(corpus, "cnn", options, stop=after(steps))
+        assert first.stopped
+        second = run(corpus, "cnn", {**options, "skip_budget": "60%"}, resume=True)
+        assert (second.run, second.resumed_at) == (first.run, steps), "another budget is no other run"
+        assert second.left_out == whole.left_out
+        assert equal(weights(corpus, whole.run), weights(corpus, second.run))
+
+
+@pytest.mark.parametrize(("budget", "allowed"), [("0", 0), ("3", 3), ("5%", 5)])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_more_images_that_do_not_decode_than_the_budget_end_a_run(
+    tmp_path: Path, budget: str, allowed: int, workers: int
+) -> None:
+    digits = list(corpora.digits()[:150])
+    corpus = small(tmp_path, {"train": undecodable(digits[:100], 9), "validation": digits[100:]})
+    with pytest.raises(TrainingError) as caught:
+        run(corpus, "cnn", {**CNN, "skip_budget": budget, "workers": workers})
+    message = str(caught.value)
+    assert f"more than the budget of {allowed} (option skip_budget)" in message
+    assert "; an image that does not decode: digit-" in message
+    if workers == 0:
+        assert "its image does not decode (cannot identify image file)" in message
+    assert "0x" not in message
+    assert "stoker verify" not in message
+
+
+def test_batches_without_an_image_that_decodes_are_passed_over(tmp_path: Path) -> None:
+    digits = list(corpora.digits()[:100])
+    corpus = small(tmp_path, {"train": undecodable(digits[:60], 2), "validation": undecodable(digits[60:], 3)})
+    result = run(corpus, "cnn", {**CNN, "batch_size": 1, "epochs": 1, "width": 2})
+    assert (result.step, result.metrics["samples"]) == (60, 27)
+    none = small(tmp_path / "none", {"train": _broken(digits[:60]), "validation": digits[60:]})
+    with pytest.raises(TrainingError, match=r"none of the first 60 images decodes; the last one: .*digit-00"):
+        run(none, "cnn", CNN)
+
+
+def _broken(samples: list[Sample]) -> list[Sample]:
+    return [replace(sample, fields={"png": b"broken"}) for sample in samples]
+
+
+def test_a_damaged_shard_ends_a_run_whatever_the_budget(tmp_path: Path) -> None:
+    digits = list(corpora.digits()[:100])
+    corpus = small(tmp_path, {"train": digits[:60], "validation": digits[60:]})
+    key = corpus.manifest.shards[0].key
+    tar = corpus.store.read(key)
+    payload = bytes(digits[5].fields["png"])
+    at = tar.index(payload)
+    corpus.store.write(key, tar[:at] + b"x" * len(payload) + tar[at + len(payload) :])
+    with pytest.raises(CorruptShard, match="shards/"):
+        run(corpus, "cnn", {**CNN, "skip_budget": "100%"})

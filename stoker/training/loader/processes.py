@@ -131,4 +131,6 @@ def _check_skip_budget(stream: Stream) -> None:
     """Check the skips of all workers together: each worker knows only its own."""
     skipped, budget = getattr(stream, "skipped", ()), getattr(stream, "skip_budget", None)  # texts skip nothing
     if budget is not None and len(skipped) > budget:
-        raise TrainingError(f"{len(skipped)} samples were skipped, more than the budget of {budget}")
+        raise TrainingError(
+            f"{len(skipped)} samples were skipped, more than the budget of {budget} (option skip_budget)"
+        )

@@ -17,7 +17,7 @@ from stoker.training.loader.loader import Stream
 from stoker.training.pictures.batch_memory import BatchMemory
 from stoker.training.pictures.crops import whole_image
 from stoker.training.pictures.jpeg import DamagedImage, Pixels
-from stoker.training.pictures.pictures import IMAGE_FIELDS, decode_crop
+from stoker.training.pictures.pictures import IMAGE_FIELDS, decode_crop, undecodable
 from stoker.training.reading.samples import Samples
 from stoker.training.run.initialise import initialise
 from stoker.training.run.model import Corpus, Schema, StepOutput
@@ -35,6 +35,8 @@ _MAX_CLASSES = 100_000
 @dataclass(frozen=True)
 class Cnn:
     """A classifier of images by the ``label`` of their records. Samples that lack it or an image are told and left out.
+
+    So are images that do not decode, up to the option ``skip_budget``.
 
     ``lenet5``: LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998.
     ``resnet``: He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016: three stages of ``blocks`` blocks,
@@ -99,7 +101,7 @@ class Cnn:
         stream.close()
         payloads = [payload for payload in samples.first(IMAGE_FIELDS)[:_COLOUR_SAMPLES] if payload is not None]
         grey = self.colour == "grey" or (self.colour == "auto" and all(map(_is_grey, payloads)))
-        images = self._images(samples, grey=grey).astype(np.float64) / 255
+        images = self._measured(samples, grey=grey).astype(np.float64) / 255
         deviation = np.maximum(images.std(axis=(0, 1, 2)), 1e-3)
         return {
             "classes": classes,
@@ -121,6 +123,8 @@ class Cnn:
             shuffle=training,
             cache=corpus.cache,
             make=_BatchMaker(self, schema, training),
+            on_corrupt="skip_samples",
+            skip_budget=corpus.skip_budget,
         )
 
     def build(self, schema: Schema) -> nn.Module:
@@ -135,6 +139,10 @@ class Cnn:
     ) -> StepOutput:
         """See Model: cross-entropy in nats."""
         images, classes = batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
+        if not len(classes):  # no image of the batch decodes: a step without a gradient
+            return StepOutput(
+                0 * sum((weights.sum() for weights in module.parameters()), torch.zeros((), device=device)), 0
+            )
         return StepOutput(F.cross_entropy(module(images), classes), int(classes.shape[0]))
 
     def evaluate(
@@ -145,6 +153,8 @@ class Cnn:
         confusion = torch.zeros(len(names), len(names), dtype=torch.int64)
         loss, samples = 0.0, 0
         for images, classes in batches:
+            if not len(classes):
+                continue
             logits = module(images.to(device)).float().cpu()
             loss += float(F.cross_entropy(logits, classes, reduction="sum"))
             samples += int(classes.shape[0])
@@ -177,18 +187,25 @@ class Cnn:
             pixels = padded[down : down + self.pixels, along : along + self.pixels]
         return pixels
 
-    def _images(self, samples: Samples, *, grey: bool, out: Pixels | None = None) -> Pixels:
-        """Whole images squeezed into squares, (B, H, W, C) uint8, in ``out`` if given. Raises CorruptSample."""
-        if out is None:
-            out = np.empty((len(samples), self.pixels, self.pixels, 1 if grey else 3), np.uint8)
+    def _measured(self, samples: Samples, *, grey: bool) -> Pixels:
+        """The images of these samples that decode. Raises TrainingError if none does."""
+        failure, number = CorruptSample(0, ""), len(samples)
+        while len(samples):
+            try:
+                out = np.empty((len(samples), self.pixels, self.pixels, 1 if grey else 3), np.uint8)
+                self._images(samples, out=out)
+                return out
+            except CorruptSample as error:
+                failure, samples = error, samples.without(error.index)
+        raise TrainingError(f"none of the first {number} images decodes; the last one: {failure}")
+
+    def _images(self, samples: Samples, *, out: Pixels) -> None:
+        """Fill ``out``, (B, H, W, C), with whole images squeezed into squares. Raises CorruptSample."""
         for index, payload in enumerate(samples.first(IMAGE_FIELDS)):
             try:
                 decode_crop(payload, out[index], whole_image, b"")
             except DamagedImage as error:
-                raise CorruptSample(
-                    index, f"{samples.where(index)}: {error}; model cnn needs images: run `stoker verify`"
-                ) from error
-        return out
+                raise undecodable(samples, index, error) from error
 
 
 class _BatchMaker:
@@ -202,7 +219,7 @@ class _BatchMaker:
     def __call__(self, samples: Samples, draws: Sequence[bytes]) -> tuple[Tensor, Tensor]:
         pixels = self._model.pixels
         out, images = self._memory.take((len(samples), pixels, pixels, 1 if self._grey else 3))
-        self._model._images(samples, grey=self._grey, out=out)
+        self._model._images(samples, out=out)
         if self._augments:
             for index, drawn in enumerate(draws):
                 out[index] = self._model.augment(out[index], drawn)

@@ -4,6 +4,7 @@ A batch is uint8 in (B, H, W, C); normalisation and layout are left to the devic
 """
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+_OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-fA-F]+>")
 _CLASS_FIELD = "cls"  # where WebDataset tars written by others may have the class
 _MAX_CLASS_SIZE = 1000  # bytes of it that are read
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
@@ -125,12 +127,12 @@ class PictureMaker:
         crop = self._crop
         for index, (payload, drawn) in enumerate(zip(samples.first(IMAGE_FIELDS), draws, strict=True)):
             if payload is None:
-                raise CorruptSample(index, samples.lacks(index, "image field"))
+                raise CorruptSample(index, samples.lacks(index, "image field"), "no image")
             try:
                 mirror = self.flip and self.crop == "random" and crops.is_mirrored(drawn)
                 decode_crop(payload, array[index], crop, drawn, mirror=mirror)
             except DamagedImage as error:
-                raise CorruptSample(index, f"{samples.where(index)}: {error}; run `stoker verify`") from error
+                raise undecodable(samples, index, error, '; on_corrupt="skip" leaves such samples out') from error
         return Pictures(tensor, self._labels(samples))
 
     @property
@@ -156,6 +158,11 @@ class PictureMaker:
                 raise CorruptSample(index, f"{samples.where(index)}: {self.label} is {value!r}, {expected}")
             classes[index] = number
         return torch.from_numpy(classes)
+
+
+def undecodable(samples: Samples, index: int, error: DamagedImage, remedy: str = "") -> CorruptSample:
+    """The error for an image of a batch. Its bytes are as they were published: `stoker verify` would find no damage."""
+    return CorruptSample(index, f"{samples.where(index)}: {error}{remedy}", "an image that does not decode")
 
 
 def _whole_number(value: object) -> int | None:
@@ -272,7 +279,9 @@ def _pillow_errors() -> Iterator[None]:
         zlib.error,
         Image.DecompressionBombError,
     ) as error:
-        raise DamagedImage(f"its image does not decode ({' '.join(str(error).split())[:120]})") from error
+        # Pillow names what it was given to read: the address of an object, which says nothing.
+        reason = " ".join(_OBJECT.sub("", str(error)).split())[:120] or type(error).__name__
+        raise DamagedImage(f"its image does not decode ({reason})") from error
 
 
 @cache

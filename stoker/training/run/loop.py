@@ -25,11 +25,13 @@ from stoker.training.run.devices import device_of
 from stoker.training.run.metrics import MetricsLog
 from stoker.training.run.model import Corpus, Model, Schema, StepOutput
 from stoker.training.run.optimisers import build_optimiser, learning_rate_at
-from stoker.training.run.options import TrainOptions
+from stoker.training.run.options import TrainOptions, skip_budget_of
+from stoker.training.stream.skipped import SkippedSamples
 from stoker.training.stream.stream import split_shards
 from stoker.training.stream.subset import HELD_OUT, describe_left_out, hold_out
 
 _PROGRESS_INTERVAL_S = 0.5  # seconds between two "step" events
+_SHOWN_KEYS = 5  # of samples that do not decode
 _EPOCH_ENDED = object()
 
 
@@ -53,7 +55,8 @@ class Event:
 class Result:
     """How a run ended. ``stopped``: before its last step, to be resumed; ``resumed_at``: the step that it began at.
 
-    ``left_out``: the samples that the model could not use, for each split and reason ``samples`` and some ``keys``.
+    ``left_out``: the samples that the model could not use, or that did not decode, for each split and reason
+    ``samples`` and some ``keys``.
     """
 
     run: str
@@ -118,11 +121,13 @@ def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
     resumed_at = trainer.step
     trainer.report("start", notes=trainer.notes())
     if trainer.left_out and not resumed_at:
-        samples = sum(entry["samples"] for entry in trainer.left_out)
-        trainer.log.write("left_out", 0, {"samples": samples, "reasons": list(trainer.left_out)})
+        trainer.log_left_out()
+    told = trainer.left_out
     try:
         stopped = trainer.train()
         text = "" if stopped else trainer.generate()
+        if trainer.left_out != told:  # some did not decode
+            trainer.log_left_out()
         if not stopped or trainer.saved != (trainer.step, trainer.position):
             trainer.save(done=not stopped, text=text)
     finally:
@@ -154,8 +159,10 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     module = model.build(schema).to(device)
     optimiser = build_optimiser(module, options)
     batches = {"batch_size": options.batch_size, "seed": options.seed}
-    train_stream = model.data(corpus, options.split, schema, **batches, training=True)
-    eval_stream = model.data(corpus, eval_split, schema, **batches, training=False)
+    train_stream, eval_stream = (
+        model.data(_with_skip_budget(corpus, options, split), split, schema, **batches, training=split == options.split)
+        for split in (options.split, eval_split)
+    )
     epoch_steps = len(train_stream)
     if epoch_steps < 1:
         raise TrainingError(f"{corpus.manifest.reference}: an epoch has no batch of {options.batch_size}")
@@ -164,6 +171,8 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         module.load_state_dict(saved["module"])
         optimiser.load_state_dict(saved["optimiser"])
         train_stream.load_state_dict(saved["stream"])
+        if (skipped := _skipped_of(eval_stream)) is not None:
+            skipped.load(saved.get("eval_skipped", {}))
         _restore_random_state(saved)
     step = saved["step"] if saved else 0
     return _Trainer(
@@ -185,6 +194,17 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         position=train_stream.state_dict(),
         loader=Loader(train_stream, workers=options.workers, pin_memory=device.type == "cuda"),
     )
+
+
+def _with_skip_budget(corpus: Corpus, options: TrainOptions, split: str) -> Corpus:
+    totals = corpus.manifest.splits.get(split)
+    return replace(corpus, skip_budget=skip_budget_of(options.skip_budget, totals.samples if totals else 0))
+
+
+def _skipped_of(stream: Stream) -> SkippedSamples | None:
+    """The samples that a stream left out because they do not decode; None for streams that leave none out."""
+    skipped = getattr(stream, "skipped", None)
+    return skipped if isinstance(skipped, SkippedSamples) else None
 
 
 def _restore_random_state(saved: dict[str, Any]) -> None:  # Any: tensors and plain values
@@ -360,6 +380,8 @@ class _Trainer:
             "module": self.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "stream": self.position,
+            "eval_skipped": skipped.whole_state() if (skipped := _skipped_of(self.eval_stream)) else {},
+            "left_out": [dict(entry) for entry in self.left_out],
             "carried": [tensor.cpu() for tensor in self.state],
             "step": self.step,
             "steps": self.steps,
@@ -377,8 +399,17 @@ class _Trainer:
     @property
     def left_out(self) -> Sequence[Mapping[str, Any]]:  # Any: JSON values
         """See Result."""
-        left_out: Sequence[Mapping[str, Any]] = self.schema.get("left_out", ())
+        left_out: list[Mapping[str, Any]] = list(self.schema.get("left_out", ()))
+        for split, stream in ((self.config.options.split, self.train_stream), (self.eval_split, self.eval_stream)):
+            skipped = _skipped_of(stream)
+            for reason, keys in skipped.by_reason().items() if skipped else ():
+                left_out.append({"split": split, "reason": reason, "samples": len(keys), "keys": keys[:_SHOWN_KEYS]})
         return left_out
+
+    def log_left_out(self) -> None:
+        """Write what is left out until now into the metrics."""
+        samples = sum(entry["samples"] for entry in self.left_out)
+        self.log.write("left_out", self.step, {"samples": samples, "reasons": list(self.left_out)})
 
     def notes(self) -> tuple[str, ...]:
         """What is not trained on, in words."""

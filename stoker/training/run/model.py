@@ -22,11 +22,16 @@ Schema = Mapping[str, Any]  # Any: JSON values; what a model reads off a corpus 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The pinned version to train on, and where its shards may be cached."""
+    """The pinned version to train on, and where its shards may be cached.
+
+    ``skip_budget``: samples that a stream of ``data`` may leave out because they do not decode:
+    ``ShardStream(..., on_corrupt="skip_samples", skip_budget=corpus.skip_budget)``.
+    """
 
     store: Store
     manifest: Manifest
     cache: Path | None = None
+    skip_budget: int = 0
 
 
 @dataclass(frozen=True, slots=True)

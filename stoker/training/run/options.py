@@ -32,6 +32,8 @@ class TrainOptions:
         hold_out: share of the training split that is not trained on but evaluated on, such as 10%, for a version of one
             split; samples are chosen by their records alone, so that they stay the same; groups stay together (of
             indexed tars: the value group in samples' .json; without one a sample's key decides).
+        skip_budget: samples of each split that may be left out because they do not decode, as a number or a share (500,
+            2%); more of them end the run, and with 0 the first does. "": 1%, and at least 100.
         seed: of the order, the weights and the augmentation.
         device: cpu, cuda, mps, xla, or auto for the best that is there.
         threads: of torch on the CPU; 0: torch's own choice. A run resumes bit for bit only with the same number.
@@ -53,6 +55,7 @@ class TrainOptions:
     split: str = "train"
     eval_split: str = ""
     hold_out: str = ""
+    skip_budget: str = ""
     seed: int = 0
     device: str = "auto"
     threads: int = 0
@@ -70,6 +73,7 @@ class TrainOptions:
                 raise TrainingError(f"option {name} = {getattr(self, name)!r}; expected {bound:g} or more")
         if self.learning_rate == 0 or self.warmup > 1:
             raise TrainingError("option learning_rate must be above 0, and warmup a share of at most 1")
+        skip_budget_of(self.skip_budget, 0)
         if self.hold_out:
             from stoker.training.stream.subset import share_of
 
@@ -79,6 +83,24 @@ class TrainOptions:
                     f"options hold_out = {self.hold_out} and eval_split = {self.eval_split}: both say what to evaluate "
                     "on; set one of them"
                 )
+
+
+def skip_budget_of(text: str, samples: int) -> int:
+    """How many of a split's samples may be skipped, by the option. Raises TrainingError.
+
+    >>> skip_budget_of("", 5_000), skip_budget_of("", 50_000), skip_budget_of("2%", 5_000), skip_budget_of("0", 5_000)
+    (100, 500, 100, 0)
+    """
+    if not text:
+        return max(100, samples // 100)
+    number, percent = text.removesuffix("%").strip(), text.endswith("%")
+    try:
+        value = float(number) if percent else int(number)
+    except ValueError:
+        value = -1
+    if not value >= 0 or (percent and value > 100):
+        raise TrainingError(f"option skip_budget = {text!r}; expected a number of samples, or a share such as 2%")
+    return int(value * samples / 100) if percent else int(value)
 
 
 def parse_options(
@@ -127,7 +149,7 @@ def _renamed(values: Mapping[str, Any], model_options: Mapping[str, Any]) -> dic
 
 def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str, Any]:  # Any: a Model; JSON values
     """What two runs must share to give the same weights: not where they compute, nor how often they save."""
-    ignored = ("device", "threads", "workers", "checkpoint_s", "keep")
+    ignored = ("device", "threads", "workers", "checkpoint_s", "keep", "skip_budget")
     training = {name: value for name, value in dataclasses.asdict(options).items() if name not in ignored}
     from stoker.training.run.model import plugin_identity
     from stoker.training.stream.subset import share_of

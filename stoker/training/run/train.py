@@ -151,7 +151,7 @@ def _finished(checkpoint: Checkpoint, corpus: Corpus, folder: Path, options: Tra
         folder=folder,
         resumed_at=info.step,
         stopped=False,
-        left_out=checkpoint.state["facts"].get("left_out", ()),
+        left_out=checkpoint.state.get("left_out") or checkpoint.state["facts"].get("left_out", ()),
         held_out=divided(corpus, options)[0].manifest.splits[HELD_OUT].samples if options.hold_out else 0,
     )
 

@@ -122,7 +122,7 @@ class BatchStream(EpochStream):
     decode: Callable[[Sample], Any] | None = None
     augment: Callable[[Any, bytes], Any] | None = None
     collate: Callable[[list[Any]], Batch] | None = None
-    on_corrupt: Literal["stop", "skip"] = "stop"
+    on_corrupt: Literal["stop", "skip", "skip_samples"] = "stop"
     skip_budget: int = 100
     skipped: SkippedSamples = field(default_factory=SkippedSamples, init=False, repr=False)
 
@@ -134,7 +134,7 @@ class BatchStream(EpochStream):
             raise TrainingError(f"rank {self.rank} of {self.world_size}: expected 0 to {self.world_size - 1}")
         if self.batch_size < self.world_size:
             raise TrainingError(f"batch_size {self.batch_size} is less than the {self.world_size} ranks that share it")
-        if self.last == "pad" and self.on_corrupt == "skip":
+        if self.last == "pad" and self.on_corrupt != "stop":
             raise TrainingError(
                 "last='pad' needs on_corrupt='stop': a padded batch must have batch_size samples, and skipping takes "
                 "some away"
@@ -200,7 +200,7 @@ class BatchStream(EpochStream):
             try:
                 return self.assemble_batch(samples, epoch)
             except CorruptSample as error:
-                self._skip(error, [samples.identity(error.index)])
+                self._skip_sample(error, samples)
                 samples = samples.without(error.index)
 
     def locate_share(self, epoch: int, start: int) -> Located:
@@ -233,7 +233,7 @@ class BatchStream(EpochStream):
         """The samples that are there. Raises CorruptShard unless it is to be skipped, StorageError."""
         slices: list[ShardSlice] = []
         for cache, shard_rows in located:
-            if self.on_corrupt == "stop":
+            if self.on_corrupt != "skip":
                 slices += cache.slices(shard_rows)
             else:
                 slices += self._intact_slices(cache, shard_rows)
@@ -271,7 +271,9 @@ class BatchStream(EpochStream):
                     example = self.augment(example, self._random_bytes(epoch, sample.key))
                 examples.append(example)
             except CorruptSample as error:
-                raise CorruptSample(index, str(error)) from error  # its own index is that of a batch of one
+                raise CorruptSample(
+                    index, str(error), error.reason
+                ) from error  # its own index is that of a batch of one
             except StokerError:
                 raise
             except Exception as error:  # the user's code raises anything
@@ -280,11 +282,19 @@ class BatchStream(EpochStream):
 
     def _skipped_state(self) -> dict[str, Any]:  # Any: JSON values
         """The part of a state that says which samples were skipped; nothing where none were."""
-        skipped = self.skipped.state()
-        return {"skipped": skipped} if skipped else {}
+        return self.skipped.whole_state()
 
     def _random_bytes(self, epoch: int, key: str) -> bytes:
         return hashlib.sha256(f"{self.seed}/{epoch}/{key}".encode()).digest()
+
+    def _skip_sample(self, error: CorruptSample, samples: Samples) -> None:
+        """Count a sample that does not decode as skipped. Raises CorruptShard if its shard is damaged."""
+        sample = samples.identity(error.index)
+        if self.on_corrupt == "skip_samples":
+            self.wait_verified()
+        if self.on_corrupt != "stop":
+            self.skipped.tell(sample, samples.keys[error.index], error.reason or "what does not decode")
+        self._skip(error, [sample])
 
     def _skip(self, error: CorruptSample | CorruptShard, samples: list[SampleId]) -> None:
         if self.on_corrupt == "stop":
@@ -297,7 +307,11 @@ class BatchStream(EpochStream):
         budget = self.skip_budget
         if (skipped := len(self.skipped)) > budget:
             detail = f"; the last one: {last_error}" if last_error else ""
-            raise TrainingError(f"{skipped} samples were skipped, more than the budget of {budget}{detail}") from cause
+            told = [f"{reason}: {_listed(keys)}" for reason, keys in self.skipped.by_reason().items()]
+            named = "".join(f"; {reason}" for reason in told[:_MAX_NAMES])
+            raise TrainingError(
+                f"{skipped} samples were skipped, more than the budget of {budget} (option skip_budget){named}{detail}"
+            ) from cause
 
     wanted = renamed("wanted", "locate")
     expect = renamed("expect", "prefetch")

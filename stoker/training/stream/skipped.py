@@ -18,6 +18,7 @@ class SkippedSamples:
 
     def __init__(self) -> None:
         self._samples: set[SampleId] = set()
+        self._told: dict[SampleId, tuple[str, str]] = {}  # key and reason, of those that were told with a reason
         self._new: list[SampleId] = []
         self.reset_after_fork()
         register_fork_reset(self)
@@ -37,6 +38,19 @@ class SkippedSamples:
             self._new += new
         return len(new)
 
+    def tell(self, sample: SampleId, key: str, reason: str) -> None:
+        """Keep the key and the reason of a sample for ``by_reason``."""
+        with self._lock:
+            self._told.setdefault(sample, (key, reason))
+
+    def by_reason(self) -> dict[str, list[str]]:
+        """The keys of the samples that were told, sorted, by their reason."""
+        keys: dict[str, list[str]] = {}
+        with self._lock:
+            for key, reason in sorted(self._told.values()):
+                keys.setdefault(reason, []).append(key)
+        return dict(sorted(keys.items()))
+
     def take_new(self) -> list[SampleId]:
         """Those that were added since the last call: a worker process reports them."""
         with self._lock:
@@ -51,6 +65,16 @@ class SkippedSamples:
                 rows.setdefault(shard, []).append(row)
         return rows
 
+    def whole_state(self) -> dict[str, Any]:  # Any: JSON values
+        """What ``load`` takes; empty where nothing was skipped."""
+        state = {"skipped": self.state(), "skipped_for": self.told_state()}
+        return {name: value for name, value in state.items() if value}
+
+    def told_state(self) -> list[list[Any]]:  # Any: JSON values
+        """Shard, row, key and reason of the samples that were told, as JSON values."""
+        with self._lock:
+            return [[*sample, *told] for sample, told in sorted(self._told.items())]
+
     def load(self, state: Mapping[str, Any], known: Iterable[tuple[str, str, str]] = ()) -> None:  # Any: JSON values
         """Take the samples of a stream's state in place of those that are here. Raises TrainingError.
 
@@ -60,6 +84,10 @@ class SkippedSamples:
         """
         try:
             samples = {(str(shard), int(row)) for shard, rows in state.get("skipped", {}).items() for row in rows}
+            told = {
+                (str(shard), int(row)): (str(key), str(reason))
+                for shard, row, key, reason in state.get("skipped_for", [])
+            }
         except (TypeError, ValueError, AttributeError) as error:
             raise TrainingError(f"a state whose skipped samples cannot be read ({error}): it is damaged") from None
         urls = {shard for shard, _ in samples if "/" in shard}
@@ -67,10 +95,10 @@ class SkippedSamples:
             checksums = _checksums(urls, known)
             samples = {(checksums.get(shard, shard), row) for shard, row in samples}
         with self._lock:
-            self._samples, self._new = samples, []
+            self._samples, self._new, self._told = samples, [], told
 
     def __getstate__(self) -> dict[str, Any]:  # Any: what pickle wants
-        return {"skipped": self.state()}
+        return self.whole_state()
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # Any: what pickle gives
         self.__init__()  # type: ignore[misc]  # no subclass has another

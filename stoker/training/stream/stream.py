@@ -108,7 +108,8 @@ class ShardStream(BatchStream):
     with another number of ranks: the global order goes on.
 
     A sample that cannot be decoded (CorruptSample), or whose shard is not what the manifest says (CorruptShard), ends
-    the stream; or with ``on_corrupt="skip"`` it is left out of its batch and counted.
+    the stream; or with ``on_corrupt="skip"`` it is left out of its batch and counted. With ``"skip_samples"`` those
+    that cannot be decoded are left out, and a damaged shard ends the stream.
 
     Samples may be read before the download of their shard ends, so before it is verified. The end of an epoch waits
     until all of them are; call ``wait_verified()``, which raises CorruptShard, before weights are saved. With
@@ -133,7 +134,8 @@ class ShardStream(BatchStream):
         decode: an example from a Sample.
         augment: an example from an example, and 32 random bytes that depend on (seed, epoch, key).
         collate: a batch from the list of its examples.
-        on_corrupt: "stop" or "skip".
+        on_corrupt: "stop", "skip" (samples that cannot be decoded, and all of damaged shards) or "skip_samples" (the
+            former only).
         skip_budget: samples that may be skipped in all; one that comes in each epoch counts once, and a state keeps it.
         cache: folder for shards; None: one below the system's folder for temporary files.
         cache_megabytes: that the folder may hold.

@@ -25,7 +25,7 @@ COMMON: list[tuple[dict[str, Any], str]] = [
 BATCHES: list[tuple[dict[str, Any], str]] = [
     *COMMON,
     ({"last": "keep"}, "last = 'keep'; expected 'short' or 'drop' or 'pad'"),
-    ({"on_corrupt": True}, "on_corrupt = True; expected 'stop' or 'skip'"),
+    ({"on_corrupt": True}, "on_corrupt = True; expected 'stop' or 'skip' or 'skip_samples'"),
     ({"fields": "txt"}, "fields = 'txt'; expected a list of texts or None"),
     ({"fields": [1]}, "fields = [1]; expected a list of texts or None"),
     ({"decode": "png"}, "decode = 'png'; expected a function or None"),
