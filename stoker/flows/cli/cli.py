@@ -230,6 +230,8 @@ def _add_index(add: _Add, store: Parser) -> None:
     index.add_argument("--key", choices=("first", "last"), default="first", help=text)
     text = "take of at most N damaged tars what lies before the damage, and list them (0)"
     index.add_argument("--skip-damaged", type=int, default=0, metavar="N", help=text)
+    text = "read all tars, also those that are known by size and time: a disk may have altered one"
+    index.add_argument("--again", action="store_true", help=text)
     index.add_argument("--to", metavar="STORE", help="where the indexes and the version are written (the store)")
     index.add_argument("--workers", metavar="N", help="tars read at the same time (one per core)")
 

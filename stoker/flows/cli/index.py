@@ -47,6 +47,7 @@ def index(arguments: Namespace) -> int:
             splits=arguments.split,
             key=arguments.key,
             skip_damaged=arguments.skip_damaged,
+            again=arguments.again,
             workers=settings.slots,
             code=__version__,
             progress=lambda size, samples: reporter.advance_to(

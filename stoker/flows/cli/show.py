@@ -1,6 +1,6 @@
 """Reports in the terminal: the corpora of a store, and what a version holds and what was rejected."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -46,16 +46,12 @@ def print_corpora(store: Store, console: Console) -> None:
     errors: list[str] = []
     for name in names:
         versions = catalog.versions(store, name)
-        try:
-            manifests = [load_manifest(store, name, version) for version in versions[-_SPARKLINE_VERSIONS:]]
-        except StorageUnavailable:
-            raise
-        except StokerError as error:
-            rows.append((f"{name}@{versions[-1]}", "?", "?", "?", "", ""))
-            errors.append(str(error))
+        loaded = [_load(store, name, version) for version in versions[-_SPARKLINE_VERSIONS:]]
+        errors += [error for error in loaded if isinstance(error, str)]
+        growth, newest = _growth(loaded), loaded[-1]
+        if isinstance(newest, str):
+            rows.append((f"{name}@{versions[-1]}", "?", "?", "?", "", growth if len(loaded) > 1 else ""))
             continue
-        newest = manifests[-1]
-        growth = sparkline([manifest.samples for manifest in manifests])
         rows.append(
             (
                 newest.reference,
@@ -63,7 +59,7 @@ def print_corpora(store: Store, console: Console) -> None:
                 size_text(newest.size),
                 number_text(len(newest.shards)),
                 age_text(newest.created_at),
-                growth if len(manifests) > 1 else "",
+                growth if len(loaded) > 1 else "",
             )
         )
     sheet.table(("corpus", "samples>", "size>", "shards>", "published…", "versions"), rows)
@@ -71,21 +67,36 @@ def print_corpora(store: Store, console: Console) -> None:
         sheet.mark(message, "red")
 
 
+def _load(store: Store, corpus: str, version: int) -> Manifest | str:
+    """A version's manifest, or what is wrong with it. Raises StorageUnavailable."""
+    try:
+        return load_manifest(store, corpus, version)
+    except StorageUnavailable:
+        raise
+    except StokerError as error:
+        return f"{corpus}@{version}: {error}"
+
+
+def _growth(loaded: Sequence[Manifest | str]) -> str:
+    """The samples of versions as a line of columns; a gap for one that cannot be read."""
+    return sparkline([0 if isinstance(manifest, str) else manifest.samples for manifest in loaded])
+
+
 def corpora_json(store: Store) -> dict[str, Any]:  # Any: JSON
-    """The corpora of a store as JSON values. Raises StorageUnavailable."""
+    """The corpora of a store as JSON values; ``errors`` of the versions that the table shows. StorageUnavailable."""
     corpora = []
     for name in catalog.corpora(store):
-        versions, newest, error = catalog.versions(store, name), None, None
-        try:
-            manifest = load_manifest(store, name, versions[-1])
+        versions, newest = catalog.versions(store, name), None
+        loaded = [_load(store, name, version) for version in versions[-_SPARKLINE_VERSIONS:]]
+        manifest = loaded[-1]
+        if not isinstance(manifest, str):
             names = {"reference": manifest.reference, "version": manifest.version, "created_at": manifest.created_at}
             counts = {"samples": manifest.samples, "shards": len(manifest.shards), "size": manifest.size}
             newest = names | counts
-        except StorageUnavailable:
-            raise
-        except StokerError as damage:
-            error = str(damage)
-        corpora.append({"corpus": name, "versions": versions, "newest": newest, "error": error})
+        error = manifest if isinstance(manifest, str) else None
+        errors = [text for text in loaded if isinstance(text, str)]
+        about = {"corpus": name, "versions": versions, "newest": newest, "error": error, "errors": errors}
+        corpora.append(about)
     return {"store": store.url, "corpora": corpora}
 
 

@@ -5,7 +5,6 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from threading import Lock
@@ -20,11 +19,13 @@ from stoker.storage.shards import records
 from stoker.storage.statistics.summary import summarise
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import layout
-from stoker.storage.versions.manifest import TAR, Shard
-from stoker.storage.versions.verified import put, verified_table
+from stoker.storage.versions.content import checksum_of
+from stoker.storage.versions.manifest import CHECKSUM, TAR, Shard
+from stoker.storage.versions.verified import checksum, put, verified_table
 
 _log = logging.getLogger(__name__)
 
+_MOVED_TO = "moved_to"  # in a marker: the group where the tar's index and marker are
 # Of indexes; raise it when the index of the same tar changes. 2: lists and objects of records are columns; 3: groups
 FORMAT = 3
 
@@ -43,11 +44,12 @@ class IndexedTar:
     losses: tuple[str, ...] = ()  # see Scanned, as the next two
     notes: tuple[str, ...] = ()
     damage: str = ""
+    file_changed: str = ""  # of the listing, see StoredObject; "": unknown, as in markers of older releases
     new: bool = False  # the tar was read in this run
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """The content of the tar's marker in the store."""
-        return {
+        """The content of the tar's marker in the store, with a checksum of itself."""
+        content = {
             "shard": asdict(self.shard),
             "statistics": self.statistics,
             "licences": self.licences,
@@ -58,11 +60,14 @@ class IndexedTar:
             "losses": list(self.losses),
             "notes": list(self.notes),
             "damage": self.damage,
-        }
+        } | ({"file_changed": self.file_changed} if self.file_changed else {})
+        return content | {CHECKSUM: _checksum(content)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "IndexedTar":  # Any: JSON values
-        """Reverses ``to_json``. Raises KeyError or TypeError for other content."""
+        """Reverses ``to_json``. Raises KeyError, TypeError or ValueError for other content."""
+        if CHECKSUM in content and content[CHECKSUM] != _checksum(content):  # older markers have none
+            raise ValueError("it differs from its own checksum")
         return cls(
             shard=Shard(**content["shard"]),
             statistics=content["statistics"],
@@ -74,6 +79,7 @@ class IndexedTar:
             losses=tuple(content.get("losses", ())),
             notes=tuple(content.get("notes", ())),
             damage=content.get("damage", ""),
+            file_changed=content.get("file_changed", ""),
         )
 
 
@@ -88,6 +94,7 @@ class Indexer:
     stop: Callable[[], bool]  # asked after each read
     rule: str = "first"  # where keys end, see ``key_of``
     damaged: bool = False  # take the samples before a damage
+    again: bool = False  # read also what is known
     bytes_done: int = 0
     samples: int = 0
 
@@ -99,7 +106,7 @@ class Indexer:
         if self.stop():
             return None
         digest = digest_of(self.tars.url, tar, split, self.rule)
-        indexed = load_indexed(self.to, self.corpus, digest) if tar.change_token else None
+        indexed = None if self.again else load_known(self.to, self.corpus, digest, tar)
         if indexed is not None and indexed.damage and not self.damaged:
             return CorruptShard(f"{self.tars.url}/{tar.key}: {indexed.damage}")
         if indexed is not None:
@@ -137,6 +144,7 @@ class Indexer:
             losses=scanned.losses,
             notes=scanned.notes,
             damage=scanned.damage,
+            file_changed=tar.file_changed,
         )
         self._count(0, table.num_rows)
         return replace(_save(self.to, self.corpus, indexed, table), new=True)
@@ -145,10 +153,13 @@ class Indexer:
         """The same tar with its name before each key; the tar is not read again."""
         digest = prefixed_digest(tar.shard.group)
         prefixed = load_indexed(self.to, self.corpus, digest)
-        if prefixed is None:
+        if prefixed is None or prefixed.shard.sha256 != tar.shard.sha256:
             table = verified_table(self.to, tar.shard.index, sha256=tar.shard.index_sha256)
             group = replace(tar, shard=replace(tar.shard, group=digest))
             prefixed = _save(self.to, self.corpus, group, with_names(table, tar.shard.key))
+        elif prefixed.file_changed != tar.file_changed:
+            prefixed = replace(prefixed, file_changed=tar.file_changed)
+            _write_marker(self.to, self.corpus, prefixed)
         return replace(prefixed, new=tar.new)
 
     def _read(self, size: int) -> bool:
@@ -222,6 +233,22 @@ def _keys(tar: IndexedTar, to: Store) -> list[str]:
     return keys
 
 
+def load_known(to: Store, corpus: str, digest: str, tar: StoredObject) -> IndexedTar | None:
+    """A tar that was indexed before, if the listing shows the same file; None if it must be read.
+
+    Size and time are in the digest. A file whose time was set back to that of another one is told by ``file_changed``:
+    it is read again. A marker of an older release does not know it: the tar is taken as it is, and remembered from now.
+    """
+    known = load_indexed(to, corpus, digest) if tar.change_token else None
+    if known is None or known.file_changed == tar.file_changed:
+        return known
+    if known.file_changed:
+        return None
+    known = replace(known, file_changed=tar.file_changed)
+    _write_marker(to, corpus, known)
+    return known
+
+
 def load_indexed(to: Store, corpus: str, digest: str) -> IndexedTar | None:
     """A tar that was indexed before, from its marker; None if there is none, or it is damaged."""
     key = layout.group(corpus, digest)
@@ -230,7 +257,11 @@ def load_indexed(to: Store, corpus: str, digest: str) -> IndexedTar | None:
     except NotFound:
         return None
     try:
-        return IndexedTar.from_json(json.loads(payload))
+        content = json.loads(payload)
+        moved_to = content.get(_MOVED_TO)
+        if isinstance(moved_to, str) and moved_to != digest:
+            return load_indexed(to, corpus, moved_to)
+        return IndexedTar.from_json(content)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         _log.warning("%s/%s: not a tar's marker (%s); the tar is read again", to.url, key, error)
         to.delete(key)
@@ -238,16 +269,37 @@ def load_indexed(to: Store, corpus: str, digest: str) -> IndexedTar | None:
 
 
 def _save(to: Store, corpus: str, tar: IndexedTar, table: pa.Table) -> IndexedTar:
-    """Write the index and then the marker; returns the tar with its index's key."""
+    """Write the index and then the marker; returns the tar with its index's key.
+
+    An older version may name the index of what the tar held before: it stays, and the new one gets a group of its own.
+    """
     payload = records.encode(table)
     sha256 = records.sha256(payload)
-    key = layout.index(corpus, tar.shard.group, tar.shard.split, 0)
-    put(to, key, payload, sha256=sha256)
-    saved = replace(tar, shard=replace(tar.shard, index=key, index_size=len(payload), index_sha256=sha256))
-    with suppress(AlreadyExists):  # another run indexed the same tar at the same time
-        marker = json.dumps(saved.to_json(), sort_keys=True)
-        to.create(layout.group(corpus, tar.shard.group), marker.encode())
+    digest = group = tar.shard.group
+    key = layout.index(corpus, group, tar.shard.split, 0)
+    try:
+        to.create(key, payload)
+    except AlreadyExists:
+        if checksum(to, key) != sha256:
+            group = hashed([digest, sha256])
+            key = layout.index(corpus, group, tar.shard.split, 0)
+            put(to, key, payload, sha256=sha256)
+    shard = replace(tar.shard, group=group, index=key, index_size=len(payload), index_sha256=sha256)
+    saved = replace(tar, shard=shard)
+    _write_marker(to, corpus, saved)
+    if group != digest:
+        to.write(layout.group(corpus, digest), json.dumps({_MOVED_TO: group}).encode())
     return saved
+
+
+def _write_marker(to: Store, corpus: str, tar: IndexedTar) -> None:
+    to.write(layout.group(corpus, tar.shard.group), json.dumps(tar.to_json(), sort_keys=True).encode())
+
+
+def _checksum(content: Mapping[str, Any]) -> str:  # Any: JSON values
+    """The SHA-256 of a marker without its checksum."""
+    rest = {name: value for name, value in content.items() if name != CHECKSUM}
+    return checksum_of(json.loads(json.dumps(rest)))  # as a reader finds it
 
 
 def _licences(table: pa.Table) -> dict[str, int]:

@@ -21,7 +21,7 @@ from stoker.storage.indexed.indexer import (
     are_unique,
     digest_of,
     hashed,
-    load_indexed,
+    load_known,
     prefixed_digest,
 )
 from stoker.storage.indexed.tars import Tars, split_of
@@ -64,6 +64,7 @@ def index(
     splits: Sequence[str] = (),
     key: str = "first",
     skip_damaged: int = 0,
+    again: bool = False,
     workers: int = 4,
     code: str = "unknown",
     progress: Callable[[int, int], None] = lambda size, samples: None,
@@ -71,8 +72,11 @@ def index(
 ) -> Indexed | None:
     """Index tars and publish them as a version of a corpus; None when asked to stop.
 
-    Tars that were indexed before and did not change are not read again, also after a stop. Raises StorageRefused for a
-    corpus that a recipe makes, and CorruptShard for corrupt tars, once all others are indexed: nothing is published.
+    Tars that were indexed before and did not change are not read again, also after a stop: their size, their time (S3:
+    their entity tag) and, on this machine, the time at which the file was last changed in any way are the same.
+
+    Raises StorageRefused for a corpus that a recipe makes, and CorruptShard for corrupt tars, once all others are
+    indexed: nothing is published.
 
     Args:
         tars: the tars, from ``find_tars``.
@@ -81,6 +85,8 @@ def index(
         splits: "SPLIT" or "SPLIT=PATTERN", as ``split_of`` takes them; without them, names of tars and folders decide.
         key: "first": a key ends at the first dot of a member's name, as in WebDataset; "last": at the last one.
         skip_damaged: tars that may be damaged; of these the samples before the damage are taken.
+        again: read all tars, also those that did not change as far as a listing tells: a disk may alter bytes under
+            the same size and time.
         workers: tars read at once.
         code: Stoker's version, for the manifest.
         progress: called with bytes and samples so far.
@@ -96,11 +102,18 @@ def index(
     root, prefix = _tars_location(tars, to)
     if newest is not None:
         _forget_damaged(to, newest)
-    if newest is not None and newest.tars == root and _same_groups(newest, digests):
-        known = _known_tars(to, newest, workers)
+    last = max(catalog.versions(to, corpus), default=None)
+    if (
+        not again
+        and newest is not None
+        and newest.version == last
+        and newest.tars == root
+        and _same_groups(newest, digests)
+    ):
+        known = _known_tars(to, newest, tars, digests, workers)
         if known is not None:
             return _result(newest, known, new=False, prefixed=_groups(newest) != digests)
-    indexer = Indexer(tars.store, to, corpus, progress, stop, rule=key, damaged=skip_damaged > 0)
+    indexer = Indexer(tars.store, to, corpus, progress, stop, rule=key, damaged=skip_damaged > 0, again=again)
     with ingest_lease(to, corpus):  # gc must not remove the indexes before the version names them
         result = _index_all(indexer, chosen, workers, skip_damaged)
         if result is None:
@@ -145,12 +158,21 @@ def _claims(manifest: Manifest) -> list[Claim]:
     return [Claim(shard.index, shard.index_size, shard.index_sha256) for shard in manifest.shards]
 
 
-def _known_tars(to: Store, newest: Manifest, workers: int) -> list[IndexedTar] | None:
-    """The tars of a version as their markers tell; None where one is gone or damaged."""
+def _known_tars(
+    to: Store, newest: Manifest, tars: Tars, digests: Sequence[str], workers: int
+) -> list[IndexedTar] | None:
+    """The tars of a version as their markers tell; None where one is gone, damaged or of another file."""
+
+    def load(shard: Shard, tar: StoredObject, digest: str) -> IndexedTar | None:
+        if shard.group != digest:  # its keys have the tar's name: the marker without it is to know the file too
+            load_known(to, newest.corpus, digest, tar)
+        known = load_known(to, newest.corpus, shard.group, tar)
+        return known if known is not None and known.shard.sha256 == shard.sha256 else None
+
     with ThreadPoolExecutor(workers, thread_name_prefix="stoker-index") as pool:
-        known = list(pool.map(lambda group: load_indexed(to, newest.corpus, group), _groups(newest)))
-    tars = [tar for tar in known if tar is not None]
-    return tars if len(tars) == len(known) else None
+        loaded = list(pool.map(load, newest.shards, tars.objects, digests))
+    known = [tar for tar in loaded if tar is not None]
+    return known if len(known) == len(loaded) else None
 
 
 def _index_all(
@@ -177,8 +199,13 @@ def _index_all(
 
 
 def _newest(to: Store, corpus: str) -> Manifest | None:
-    number = max(catalog.versions(to, catalog.parse_reference(corpus)[0]), default=None)
-    return None if number is None else load_manifest(to, corpus, number)
+    """The newest version whose manifest is sound: the next one does not depend on those that are damaged."""
+    for number in reversed(catalog.versions(to, catalog.parse_reference(corpus)[0])):
+        try:
+            return load_manifest(to, corpus, number)
+        except CorruptShard as error:
+            _log.warning("%s", error)
+    return None
 
 
 def _same_groups(newest: Manifest, digests: Sequence[str]) -> bool:
@@ -237,18 +264,25 @@ def _publish(
     recipe = {"corpus": corpus, "source": dict(source)}
     top: dict[str, Summary] = {}
     for _ in range(_MAX_RACES):
-        newest = _newest(to, corpus)
-        if newest is not None and newest.content == content and newest.tars == root and _same_keys(newest, shards):
+        newest, last = _newest(to, corpus), max(catalog.versions(to, corpus), default=None)
+        # Where the last manifest is damaged a new version is made, also of what an older one holds.
+        if (
+            newest is not None
+            and newest.version == last
+            and newest.content == content
+            and newest.tars == root
+            and _same_keys(newest, shards)
+        ):
             return newest, False
         top = top or with_top_values(with_one_kind(dict(sorted(statistics.items())), shards, to), shards, to)
         manifest = Manifest(
             corpus=corpus,
-            version=(newest.version if newest else 0) + 1,
+            version=(last or 0) + 1,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             stoker=code,
             recipe=recipe,
             recipe_digest=hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest(),
-            parent=newest.version if newest else None,
+            parent=last,
             content=content,
             parts=(),
             shards=shards,

@@ -2,12 +2,13 @@
 
 import fnmatch
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stoker.storage.errors import NotFound, StorageRefused
 from stoker.storage.stores.store import Store, StoredObject
-from stoker.storage.versions.manifest import TAR
+from stoker.storage.versions.manifest import TAR, Manifest
 from stoker.storage.versions.tar_store import open_tars
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.lz4", ".tar.z")
@@ -113,6 +114,16 @@ def corpus_of(url: str) -> str:
     root, _ = _root_and_names(url)
     last = root.rstrip("/").rpartition("/")[2]
     return re.sub(r"[^a-z0-9_]+", "-", last.lower()).strip("-_")[:63] or "tars"
+
+
+def command_again(manifest: Manifest) -> str:
+    """The command that reads all tars of an indexed corpus again and makes a version of them as they are now."""
+    source = manifest.recipe.get("source", {})
+    words = ["stoker", "index", str(manifest.tars or source.get("tars", "URL")), "--as", manifest.corpus]
+    for split in source.get("splits", ()):
+        words += ["--split", str(split)]
+    words += ["--key", str(source["key"])] if "key" in source else []
+    return shlex.join([*words, "--again"])
 
 
 def expand(pattern: str) -> Iterator[str]:

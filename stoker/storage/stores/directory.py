@@ -221,7 +221,8 @@ class DirectoryStore(DeprecatedNames):
                 with contextlib.suppress(FileNotFoundError, StorageRefused):  # deleted since, or a link that leads out
                     self._path(key)
                     status = entry.stat()
-                    yield StoredObject(key, status.st_size, str(status.st_mtime_ns), status.st_mtime)
+                    token, changed = str(status.st_mtime_ns), str(status.st_ctime_ns)
+                    yield StoredObject(key, status.st_size, token, status.st_mtime, changed)
 
     def _entries(self, folder: str) -> Sequence[os.DirEntry[str]]:
         try:

@@ -19,6 +19,9 @@ class StoredObject:
     change_token: str = field(default="", compare=False)
     # Seconds since 1970 by the store's clock; None if unknown.
     modified: float | None = field(default=None, compare=False)
+    # Of a file: when its bytes, name or rights last changed, which no program can set back, as it can the time that is
+    # in ``change_token``; "" in other stores, whose tokens cannot be set.
+    file_changed: str = field(default="", compare=False)
 
     @property
     def mark(self) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.indexed.indexer import with_names
 from stoker.storage.indexed.scan import scan
+from stoker.storage.indexed.tars import command_again
 from stoker.storage.shards import records
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions.manifest import TAR, Manifest, Shard
@@ -36,13 +37,13 @@ def repair_indexed(store: Store, tars: Store, manifest: Manifest, damaged: Colle
             if shard.key in damaged:
                 advice.append(
                     f"{tars.url}/{shard.key}: Stoker did not write it; put back the file whose SHA-256 is "
-                    f"{shard.sha256}, or `stoker index` makes a version of {manifest.corpus} of the tars as they are "
+                    f"{shard.sha256}, or `{command_again(manifest)}` makes a version of the tars as they are "
                     "now (with --skip-damaged also of those that cannot be read to their end)"
                 )
             elif shard.index in damaged and not _index_again(store, tars, manifest, shard):
                 advice.append(
-                    f"{store.url}/{shard.index}: this release makes other bytes of its tar; the same `stoker index` "
-                    f"command reads the tar again and makes a version of {manifest.corpus} with a new index"
+                    f"{store.url}/{shard.index}: this release makes other bytes of its tar; "
+                    f"`{command_again(manifest)}` reads the tars again and makes a version with a new index"
                 )
     return advice
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.indexed.indexer import tar_name
 from stoker.storage.indexed.scan import scan
+from stoker.storage.indexed.tars import command_again
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.reread import ObjectChecker
@@ -80,8 +81,8 @@ def _scan_again(objects: ObjectChecker, tars: Store, shard: Shard, manifest: Man
     if scanned.sha256 != shard.sha256:
         objects.add_problem(
             shard.key,
-            f"sha256 {scanned.sha256[:12]}, but the manifest says {shard.sha256[:12]}: it was written again; "
-            f"`stoker index` makes a version of {manifest.corpus} that has it",
+            f"sha256 {scanned.sha256[:12]}, but the manifest says {shard.sha256[:12]}: it was written again or "
+            f"altered; `{command_again(manifest)}` makes a version that has it",
         )
         return None
     return scanned.index

@@ -18,7 +18,6 @@ SCHEMA = 2  # the newest that is read; written only for external tars, so that o
 _PLAIN = 1  # of manifests whose tars are in the corpus's own store
 TAR = ".tar"
 CHECKSUM = "checksum"  # field: SHA-256 of the canonical JSON without it; older manifests have none
-_REMEDY = "restore it from a copy, or ingest again: that publishes the next version, which does not need this one"
 _SHOWN_SPLITS, _SHOWN_NAME = 6, 40  # splits, and characters of their names, in a repr
 
 
@@ -265,13 +264,23 @@ def _load(store: Store, key: str, corpus: str, version: int) -> Manifest:
         content = json.loads(store.read(key))
         damaged = isinstance(content, dict) and _is_damaged(content)
     except (ValueError, RecursionError) as error:
-        raise CorruptShard(f"{where}: not JSON ({error}); {_REMEDY}") from error
+        raise CorruptShard(f"{where}: not JSON ({error}); {_remedy(store, corpus, version)}") from error
     if damaged:
-        raise CorruptShard(f"{where}: it differs from its own checksum; {_REMEDY}")
+        raise CorruptShard(f"{where}: it differs from its own checksum; {_remedy(store, corpus, version)}")
     manifest = Manifest.from_json(content, where)
     if (manifest.corpus, manifest.version) != (corpus, version):
         raise CorruptShard(f"{where}: holds {manifest.reference}; was it copied or renamed?")
     return manifest
+
+
+def _remedy(store: Store, corpus: str, version: int) -> str:
+    """What to do about a damaged manifest; what it says itself is not believed."""
+    newest = max(catalog.versions(store, corpus), default=version)
+    if version < newest:
+        return f"restore it from a copy; newer versions do not need it, the newest is {corpus}@{newest}"
+    ingested = next(iter(store.list(f"{corpus}/raw/")), None) is not None
+    again = "ingest again" if ingested else "give the same `stoker index` command again"
+    return f"restore it from a copy, or {again}: that publishes the next version, which does not need this one"
 
 
 def _check_tars(manifest: Manifest, where: str) -> None:

@@ -1,6 +1,7 @@
 """Reports in the terminal: at 80 columns, in a pipe, on an old terminal, about data that wants to take it over."""
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,8 +11,10 @@ from rich.console import Console
 from stoker.flows.cli import show
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import load_manifest
 from tests.flows.inspected_corpus import make_all
+from tests.storage.published import make_version
 
 Report = Callable[[Console], None]
 
@@ -148,3 +151,25 @@ def test_why_shows_the_source_s_own_columns_and_names_the_two_recipes(store: Mem
 def test_json_is_what_the_report_says(store: MemoryStore) -> None:
     found = show.version_json(load_manifest(store, "shapes"))
     assert (found["reference"], found["samples"], found["candidates"]) == ("shapes@2", 64, 80)
+
+
+def test_a_damaged_manifest_of_an_older_version_hides_no_newer_one() -> None:
+    store = MemoryStore()
+    for version in (1, 2, 3):
+        make_version(store, version)
+    key, newest = layout.version("digits", 1), layout.version("digits", 3)
+    store.write(key, store.read(key)[:50])
+    text = printed(lambda console: show.print_corpora(store, console), width=200)
+    assert re.search(r"digits@3 +\d", text)
+    assert "digits/versions/00000001.json" in text
+    assert "restore it from a copy; newer versions do not need it" in text
+    assert "ingest again" not in text
+    (about,) = show.corpora_json(store)["corpora"]
+    assert (about["newest"]["version"], about["error"], len(about["errors"])) == (3, None, 1)
+    assert about["errors"][0] in text
+    store.write(newest, b"{")
+    text = printed(lambda console: show.print_corpora(store, console), width=200)
+    (about,) = show.corpora_json(store)["corpora"]
+    assert (about["newest"], about["error"]) == (None, about["errors"][1])
+    assert "digits@3  " in text
+    assert all(error in text for error in about["errors"])

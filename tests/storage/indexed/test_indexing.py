@@ -7,6 +7,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -353,3 +354,123 @@ def test_the_rule_of_keys_is_part_of_what_a_tar_is_known_by(tmp_path: Path) -> N
     last = indexed(tmp_path / "t", key="last").manifest
     assert (last.version, last.samples) == (2, 2)
     assert verify(store, last).problems == ()
+
+
+def _alter(path: Path, old: bytes, new: bytes, how: str) -> None:
+    """Other bytes under the same size and time."""
+    status, payload = path.stat(), path.read_bytes()
+    assert payload.count(old)
+    written = path.with_name("new") if how == "replaced" else path
+    written.write_bytes(payload.replace(old, new))
+    os.utime(written, ns=(status.st_atime_ns, status.st_mtime_ns))
+    written.replace(path)
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+ALTERED = [
+    pytest.param(b"CC0-1.0", b"CC0-2.0", id="records"),
+    pytest.param(b"\xff\xd810", b"\xff\xd811", id="pictures"),  # the index stays as it is
+]
+
+
+@pytest.mark.parametrize("prefixed", [False, True])
+@pytest.mark.parametrize("how", ["in place", "replaced"])
+@pytest.mark.parametrize(("old", "new"), ALTERED)
+def test_a_tar_that_was_altered_under_its_size_and_time_is_read_again(
+    folder: Path, old: bytes, new: bytes, how: str, prefixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(folder.parent / "store"))
+    if prefixed:
+        put(folder / "b" / "train-000.tar", tar(numbered(3, 4)))
+    first = indexed(folder).manifest
+    _alter(folder / "train-002.tar", old, new, how)
+    tars = counted(monkeypatch)
+    other = indexed(folder)
+    assert (other.new, other.read, other.manifest.version, tars) == (True, 1, 2, ["train-002.tar"])
+    assert verify(store, other.manifest).problems == ()
+    assert [problem for problem in verify(store, first).problems if "train-002.tar: sha256" not in problem] == []
+    tars.clear()
+    assert (indexed(folder).new, tars) == (False, [])
+
+
+@pytest.mark.parametrize("prefixed", [False, True])
+@pytest.mark.parametrize(("old", "new"), ALTERED)
+def test_what_no_listing_tells_is_found_by_reading_all_again(
+    folder: Path, old: bytes, new: bytes, prefixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DirectoryStore, "list", _without_changes(DirectoryStore.list))
+    store = open_store(str(folder.parent / "store"))
+    if prefixed:
+        put(folder / "b" / "train-000.tar", tar(numbered(3, 4)))
+    first = indexed(folder).manifest
+    _alter(folder / "train-002.tar", old, new, "in place")
+    assert not indexed(folder).new
+    (problem,) = verify(store, first).problems
+    assert f"`stoker index {folder} --as theirs --again` makes a version" in problem
+    other = indexed(folder, again=True)
+    assert (other.new, other.read) == (True, 4 + prefixed)
+    assert verify(store, other.manifest).problems == ()
+    assert len(verify(store, first).problems) == 1
+    tars = counted(monkeypatch)
+    for _ in range(2):
+        assert (indexed(folder).manifest, tars) == (other.manifest, [])
+    assert not indexed(folder, again=True).new
+    store.delete(other.manifest.shards[-2].index)
+    assert not indexed(folder).new
+    assert verify(store, other.manifest).problems == ()
+
+
+def _without_changes(plain: Any) -> Any:  # Any: the method of a class
+    """Listings as of a disk that altered bytes without a write."""
+    return lambda self, prefix="": (dataclasses.replace(one, file_changed="1") for one in plain(self, prefix))
+
+
+def test_tars_of_an_older_release_are_taken_as_they_are_and_known_better_from_then_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(folder.parent / "store"))
+    for prefixed in (False, True):
+        if prefixed:
+            put(folder / "b" / "train-000.tar", tar(numbered(3, 4)))
+        first = indexed(folder)
+        for stored in [*store.list("theirs/shards/")]:
+            if stored.key.endswith(".json"):
+                marker = json.loads(store.read(stored.key))
+                del marker["file_changed"], marker["checksum"]
+                store.write(stored.key, json.dumps(marker, sort_keys=True).encode())
+        tars = counted(monkeypatch)
+        for _ in range(2):
+            assert indexed(folder) == dataclasses.replace(first, new=False, read=0)
+        assert tars == []
+        _alter(folder / "train-002.tar", b"\xff\xd810", b"\xff\xd811", "in place")
+        assert indexed(folder).new
+        assert tars == ["train-002.tar"]
+        _alter(folder / "train-002.tar", b"\xff\xd811", b"\xff\xd810", "in place")
+
+
+def test_an_altered_tar_is_not_forgotten_by_a_run_that_publishes_nothing(folder: Path) -> None:
+    assert indexed(folder).new
+    _alter(folder / "train-000.tar", b"\xff\xd80", b"\xff\xd89", "in place")
+    whole = (folder / "train-001.tar").read_bytes()
+    put(folder / "train-001.tar", whole[:3000])
+    with pytest.raises(CorruptShard, match="1 of 4 tars"):
+        indexed(folder)
+    put(folder / "train-001.tar", whole)
+    assert (indexed(folder).new, indexed(folder).new) == (True, False)
+
+
+def test_a_damaged_manifest_is_left_behind_by_the_next_version_as_its_message_says(folder: Path) -> None:
+    store = open_store(str(folder.parent / "store"))
+    first = indexed(folder).manifest
+    store.write(layout.version("theirs", 1), b'{"schema": 2')
+    with pytest.raises(CorruptShard, match="or give the same `stoker index` command again: that publishes the next"):
+        load_manifest(store, "theirs", 1)
+    second = indexed(folder)
+    assert (second.new, second.read, second.manifest.version, second.manifest.parent) == (True, 0, 2, 1)
+    assert second.manifest.shards == first.shards
+    assert (indexed(folder).new, verify(store, second.manifest).problems) == (False, ())
+    with pytest.raises(CorruptShard, match="restore it from a copy; newer versions do not need it"):
+        load_manifest(store, "theirs", 1)
+    store.write(layout.version("theirs", 2), b"")
+    assert indexed(folder).manifest.version == 3

@@ -69,6 +69,7 @@ def test_a_damaged_tar_is_named_with_what_helps(folder: Path) -> None:
     put(folder / "train-000.tar", whole[:-512])
     (advice,) = repaired(store, manifest)
     assert "train-000.tar: Stoker did not write it; put back the file whose SHA-256 is" in advice
+    assert f"`stoker index {folder} --as theirs --again` makes a version of the tars as they are now" in advice
     assert (folder / "train-000.tar").read_bytes() == whole[:-512]
     put(folder / "train-000.tar", whole)
     assert verify(store, manifest).problems == ()

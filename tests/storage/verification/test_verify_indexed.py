@@ -19,7 +19,7 @@ from tests.storage.external_tars import indexed, put
         (lambda path: put(path, path.read_bytes()[:-512]), r"train-000\.tar: has \d+ bytes, but the manifest says"),
         (
             lambda path: put(path, path.read_bytes().replace(b"number 2", b"number 9")),
-            r"train-000\.tar: sha256 .*it was written again; `stoker index` makes a version",
+            r"train-000\.tar: sha256 .*it was written again or altered; `stoker index .*/tars --as theirs --again` m",
         ),
     ],
 )
