@@ -15,6 +15,7 @@ from stoker.pipelines.tables.row_batches import (
     Row,
     Unreadable,
     batch_rows,
+    check_batch,
     doubled_name,
     open_parquet,
     rows_of,
@@ -87,6 +88,8 @@ def _batches(path: Path, start: int, stop: int, names: Sequence[str]) -> Iterato
     first = 0
     if not _is_parquet(path):
         for batch in _arrow_batches(path):
+            if first < stop and first + batch.num_rows > start:
+                check_batch(batch.select(names))
             for offset in range(0, batch.num_rows, _BATCH_ROWS):
                 piece = batch.select(names).slice(offset, _BATCH_ROWS)
                 if first < stop and first + piece.num_rows > start:
@@ -173,6 +176,6 @@ def _broken_source_errors(path: Path) -> Iterator[None]:
         yield
     except NotPlain as error:
         raise SourceBroken(f"{path}: {error.strerror}") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, LookupError, UnicodeDecodeError) as error:  # the last two: damaged names
         message = " ".join(str(error).split())[:200]
         raise SourceBroken(f"{path}: neither Parquet nor Arrow that can be read: {message}") from error

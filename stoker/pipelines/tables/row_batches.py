@@ -109,6 +109,47 @@ def _is_within(path: str, name: str) -> bool:
     return path == name or path.startswith(f"{name}.")
 
 
+def check_batch(batch: pa.RecordBatch) -> None:
+    """Raise ArrowInvalid for a batch of an Arrow file whose values lie outside of its memory: reading them would crash.
+
+    Text that is not UTF-8, and numbers that are no date, are left to their rows.
+    """
+    for column in batch.columns:
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            _as_stored(column).validate(full=True)
+
+
+def _as_stored(array: pa.Array) -> pa.Array:
+    """The array with bytes in the place of texts, and numbers in that of dates and times."""
+    if isinstance(array, pa.ExtensionArray):
+        return _as_stored(array.storage)
+    if isinstance(array, pa.DictionaryArray):
+        return pa.DictionaryArray.from_arrays(array.indices, _as_stored(array.dictionary))
+    return array.view(_stored_type(array.type))
+
+
+def _stored_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string(kind):
+        return pa.binary()
+    if pa.types.is_large_string(kind):
+        return pa.large_binary()
+    if pa.types.is_date64(kind) or pa.types.is_time64(kind):
+        return pa.int64()
+    if pa.types.is_time32(kind):
+        return pa.int32()
+    if pa.types.is_decimal(kind):
+        return pa.binary(kind.byte_width)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_stored_type(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_stored_type(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_stored_type(kind.value_type)))
+    return kind
+
+
 def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
     """The rows of a batch, with Unreadable in the place of values that cannot be read."""
     size = sum(map(_unpacked, batch.columns))

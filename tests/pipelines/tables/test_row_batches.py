@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.tables import arrow_tables
-from stoker.pipelines.tables.row_batches import Unreadable, rows_of
+from stoker.pipelines.tables.row_batches import Unreadable, check_batch, rows_of
 from stoker.pipelines.tables.url_lists import ListRow, read_list
 
 URL = "http://a.example/1"
@@ -242,3 +243,44 @@ def test_values_of_dictionaries_are_read_as_they_are(tmp_path: Path, kind: pa.Da
     pq.write_table(pa.table({"x": column}), tmp_path / "a.parquet")
     rows = list(arrow_tables.read_rows(tmp_path / "a.parquet", 0, 150, ["x"]))
     assert [row["x"] for row in rows] == column.to_pylist()
+
+
+def outside(offsets: list[int], kind: pa.DataType) -> pa.Array:
+    """Texts or bytes that claim to lie at these places of 8 bytes."""
+    places = pa.array(offsets, pa.int32()).buffers()[1]
+    return pa.Array.from_buffers(kind, len(offsets) - 1, [None, places, pa.py_buffer(b"a" * 8)])
+
+
+@pytest.mark.parametrize("form", ["plain", "struct", "list", "dictionary"])
+@pytest.mark.parametrize("offsets", [[0, 5, 2, 8], [0, 1 << 30, 1 << 30, 8], [0, -9, 4, 8]])
+@pytest.mark.parametrize("opener", [pa.ipc.new_file, pa.ipc.new_stream, None])
+def test_values_outside_of_an_arrow_file_are_an_error_and_are_not_read(
+    tmp_path: Path, form: str, offsets: list[int], opener: Callable[..., pa.RecordBatchFileWriter] | None
+) -> None:
+    """Reading them would end the process, or show what else is in its memory."""
+    values = outside(offsets, pa.binary() if opener is None else pa.string())
+    column = {
+        "plain": lambda: values,
+        "struct": lambda: pa.StructArray.from_arrays([values], names=["x"]),
+        "list": lambda: pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), values),
+        "dictionary": lambda: pa.DictionaryArray.from_arrays(pa.array([0, 1, 2], pa.int8()), values),
+    }[form]()
+    batch = pa.RecordBatch.from_arrays([pa.array(["\u00e4", "b", "c"]), column], names=["url", "x"])
+    if opener is None:
+        with pytest.raises(pa.ArrowInvalid):
+            check_batch(batch)
+        return
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, opener(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    with pytest.raises(SourceBroken, match="neither Parquet nor Arrow that can be read"):
+        list(arrow_tables.read_rows(tmp_path / "a.arrow", 0, 3, ["x"]))
+    assert len(list(arrow_tables.read_rows(tmp_path / "a.arrow", 0, 3, ["url"]))) == 3, "a column that is not read"
+
+
+def test_texts_that_are_not_utf8_stay_rejects_of_their_rows_also_within_lists_and_structs() -> None:
+    texts = pa.array([b"a", b"\xff", b"b"]).view(pa.string())
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), texts)
+    for column in (texts, lists, pa.StructArray.from_arrays([lists], names=["x"]), texts.dictionary_encode()):
+        batch = pa.RecordBatch.from_arrays([column], names=["x"])
+        check_batch(batch)
+        assert [isinstance(row["x"], Unreadable) for row in rows_of(batch)] == [False, True, False], column.type
