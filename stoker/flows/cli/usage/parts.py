@@ -222,7 +222,9 @@ def type_text(hint: Any) -> str:  # Any: a type
 
 def _bounds_text(metadata: Sequence[object]) -> str:
     constraints = [inner for each in metadata for inner in getattr(each, "metadata", [each])]
-    found = [f"{word} {getattr(each, name):g}" for each in constraints for name, word in _BOUNDS if hasattr(each, name)]
+    found = [
+        f"{word} {getattr(each, name):,.10g}" for each in constraints for name, word in _BOUNDS if hasattr(each, name)
+    ]
     return f", {' and '.join(found)}" if found else ""
 
 

@@ -23,7 +23,7 @@ def test_defaults_choices_and_limits_are_those_of_the_class() -> None:
     options = {option.name: option for option in parts.describe("source", "local_files").options}
     assert (options["files"].default, options["sidecars"].default) == (None, "true")
     assert options["label"].choices == ("", "folder")
-    assert options["files_per_partition"].type == "whole number, at least 1"
+    assert options["files_per_partition"].type == "whole number, at least 1 and at most 1,000,000,000"
     assert parts.describe("model", "cnn").defaults["epochs"] == 12
 
 
