@@ -179,8 +179,9 @@ def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]
     if read and rejected * 100 > recipe.limits.rejected_percent * read:
         raise RecipeError(
             f"{recipe.corpus}: {rejected} of {read} candidates were rejected ({most}), more than the recipe's "
-            f"limits.rejected_percent = {recipe.limits.rejected_percent:g}; nothing was published. Fix the source or "
-            f"the steps, or raise the limit; with 100, `stoker show --rejected` lists them all. Before that, {_LOOK}"
+            f"limits.rejected_percent = {recipe.limits.rejected_percent:g}; nothing was published. {_LOOK}. Fix the "
+            "source or the steps, or raise the limit"
+            + ("; with 100, `stoker show --rejected` lists them all" if rejected < read else "")
         )
     if not any(shard.samples for group in packed for shard in group.shards):
         what = f"all {read} candidates were left out ({most})" if read else "the source offered no candidate"

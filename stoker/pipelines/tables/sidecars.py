@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.tables.json_array import parse_json
 from stoker.pipelines.tables.record_names import MAX_COLUMNS, MAX_VALUE, is_fit, record_name, visible
 from stoker.pipelines.tables.values import is_too_deep, json_value, text_of
 
@@ -30,10 +31,10 @@ def parse_sidecar(content: bytes, path: str, encoding: str) -> Mapping[str, obje
     if PurePosixPath(path).suffix.lower() != ".json":
         return {"caption": text} if text else {}
     try:
-        document = json.loads(text)
+        document = parse_json(text)
     except json.JSONDecodeError as error:
         return Rejected("corrupt", f"line {error.lineno}, column {error.colno}: {error.msg}")
-    except (ValueError, RecursionError) as error:  # very long numbers, deep nesting
+    except (ValueError, RecursionError) as error:  # two values for a key, very long numbers, deep nesting
         return Rejected("corrupt", f"JSON: {error}")
     if not isinstance(document, dict):
         return Rejected("corrupt", "expected a JSON object")
@@ -49,11 +50,12 @@ class SidecarReport:
     omitted: dict[str, int] = field(default_factory=dict)
 
     def add_more(self, record: dict[str, Any], values: Mapping[str, object]) -> None:
-        """Add values to the record, but for those that are too long, and for too many columns."""
+        """Add values to the record, but for those that are too long or no numbers (NaN), and for too many columns."""
         for key, value in values.items():
             name, as_json = record_name(key, "json_"), None if is_too_deep(value) else json_value(value)
             fits = is_fit(key) and (name in self.columns or len(self.columns) < MAX_COLUMNS)
-            if not fits or is_too_deep(value) or len(text_of(as_json)) > MAX_VALUE:
+            is_lost = as_json is None and value is not None  # too deep, NaN or infinite
+            if not fits or is_lost or len(text_of(as_json)) > MAX_VALUE:
                 self.omitted[f"key {visible(key)}"] = 1
             elif as_json is not None:
                 self.columns.add(name)

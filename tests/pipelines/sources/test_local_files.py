@@ -240,6 +240,8 @@ def test_a_sidecar_that_cannot_be_read_is_rejected_by_itself_with_its_place(tmp_
             "e.json": b"[" * 100_000,
             "f.png": PNG,
             "f.txt": b"x" * ((1 << 20) + 1),
+            "g.png": PNG,
+            "g.json": b'{"score": 1, "score": 2}',
         },
     )
     candidates = read(tmp_path)
@@ -251,11 +253,13 @@ def test_a_sidecar_that_cannot_be_read_is_rejected_by_itself_with_its_place(tmp_
         "file:d.json": "corrupt",
         "file:e.json": "corrupt",
         "file:f.txt": "too_large",
+        "file:g.json": "corrupt",
     }
+    assert rejected["file:g.json"][1] == "JSON: two values for 'score'"
     assert rejected["file:a.json"][1].startswith("line 2, column 11")
     assert rejected["file:b.txt"][1].startswith("line 2: not UTF-8")
     assert rejected["file:c.json"][1].startswith("title: expected text")
-    assert len(candidates) == 7 + 6
+    assert len(candidates) == 8 + 7
     kept = {c.sample.record["url"]: c.sample.record for c in candidates if not c.rejected}
     assert kept["file:c.png"]["label"] == "1.5"
     assert "caption" not in kept["file:b.png"]
@@ -370,6 +374,14 @@ def test_check_tells_of_files_that_match_but_for_their_case(tmp_path: Path) -> N
     assert hint == "not read: 2 files that match 'p/*.jpg' but for upper and lower case, such as b.JPG"
     assert list(LocalFiles(files="p").describe_input(context(tmp_path))) == []
     assert list(LocalFiles(files="p/*.[jJ][pP][gG]").describe_input(context(tmp_path))) == []
+
+
+def test_numbers_of_a_sidecar_that_are_none_are_counted(tmp_path: Path) -> None:
+    put(tmp_path, {"a.png": PNG, "a.json": b'{"n": NaN, "i": -Infinity, "e": 1e400, "none": null, "x": 1.5}'})
+    (image,) = read(tmp_path)
+    assert image.omitted == {"key n": 1, "key i": 1, "key e": 1}
+    assert image.sample.record["x"] == 1.5
+    assert {"n", "i", "e", "none"}.isdisjoint(image.sample.record)
 
 
 @pytest.mark.parametrize("levels", [99, 150, 400, 490, 600, 900, 990, 5000])
