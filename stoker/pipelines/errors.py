@@ -1,6 +1,13 @@
 """Errors of recipes and sources."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from stoker.storage.errors import StokerError
+from stoker.storage.plain_file import NotPlain
+
+_LONGEST_MESSAGE = 200  # characters of another library's error
 
 
 class RecipeError(StokerError):
@@ -25,3 +32,19 @@ class DecoderUnavailable(SourceUnavailable):
 
 class SourceBroken(SourceError):
     """The source is missing or malformed as a whole; a retry cannot help."""
+
+
+@contextmanager
+def as_broken_source(path: Path, what: str, *errors: type[Exception]) -> Iterator[None]:
+    """Raise SourceBroken, with ``what`` is wrong, for these errors of reading a file, and for one that is not plain."""
+    try:
+        yield
+    except NotPlain as error:
+        raise SourceBroken(f"{path}: {error.strerror}") from None
+    except errors as error:
+        raise SourceBroken(f"{path}: {what}: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """The message of another library's error, cut; its type if it has none."""
+    return " ".join(str(error).split())[:_LONGEST_MESSAGE] or type(error).__name__

@@ -22,7 +22,7 @@ from stoker.storage.errors import StokerError
 
 HOST = "127.0.0.1"
 _BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
-FULL = 1 << 20  # bytes; a disk with less room takes neither a database nor a log
+_FULL = 1 << 20  # bytes; a disk with less room takes neither a database nor a log
 READY_S = 300.0  # a new database takes 100 s on a machine that is busy
 _FLUSH_S = 2  # for each kind of pending reports
 _STOP_S = 4  # for a temporary server to end
@@ -291,7 +291,7 @@ def _look_at(log: Path) -> str:
 def full_disk(folder: Path) -> str:
     """What to do if the disk of a folder has no room for a server's database or log; empty if it has."""
     disk = os.statvfs(folder)
-    if disk.f_bavail * disk.f_frsize >= FULL:
+    if disk.f_bavail * disk.f_frsize >= _FULL:
         return ""
     return f"the disk of {folder} is full: free some space, or set STOKER_HOME to a folder on a larger one"
 

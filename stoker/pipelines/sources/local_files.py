@@ -101,11 +101,14 @@ class LocalFiles(Source):
             files = []
             for path in group:
                 shared = [sidecar for sidecar in sidecars.get(path, ()) if owners[sidecar] != path]
-                files.append([path, self._state(base, path), *([shared] if shared else [])])
-            beside = [sidecar for path in group for sidecar in sidecars.get(path, ())]
-            states = [[_printable(sidecar), self._state(base, sidecar)] for sidecar in beside]
+                files.append([path, _state(self._content(base, path)), *([shared] if shared else [])])
+            states, has_more = [], False
+            for sidecar in (sidecar for path in group for sidecar in sidecars.get(path, ())):
+                content = self._content(base, sidecar)
+                states.append([_printable(sidecar), _state(content)])
+                has_more = has_more or self._has_more(sidecar, content)
             # Earlier versions read only some keys of .json files. What had no others need not be read again.
-            mark = {"reading": 2} if any(self._has_more(base, sidecar) for sidecar in set(beside)) else {}
+            mark = {"reading": 2} if has_more else {}
             yield Partition(_printable(group[0]), {"files": files} | mark, digest(states))
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
@@ -144,7 +147,7 @@ class LocalFiles(Source):
         told, columns = set[str](), set[str]()
         for path in _walk_matches(base, pattern):
             if not self._is_sidecar(base, path):
-                yield from self._candidates(base, path, self._state(base, path), told, columns)
+                yield from self._candidates(base, path, _state(self._content(base, path)), told, columns)
 
     def _no_files(self) -> RecipeError:
         return RecipeError(f"source 'local_files': files {self.files!r}: no files there; expected images or texts")
@@ -189,11 +192,6 @@ class LocalFiles(Source):
         names = ((f"{stem}{suffix}", f"{stem}{suffix.upper()}") for suffix in (".json", ".txt"))
         found = (next((name for name in pair if (base / name).is_file()), "") for pair in names)
         return [name for name in found if name]
-
-    def _state(self, base: Path, path: str) -> str:
-        """The file's SHA-256, or the reason for its reject: either way it changes when the outcome may."""
-        content = self._content(base, path)
-        return f"{content.reason}:{content.detail}" if isinstance(content, Rejected) else _sha256(content)
 
     def _content(self, base: Path, path: str) -> bytes | Rejected:
         """The file's bytes, or why it cannot be used."""
@@ -251,7 +249,7 @@ class LocalFiles(Source):
     def _describe(self, base: Path, path: str, record: dict[str, Any], said: SidecarReport) -> None:
         """Add what the image's sidecars say to its record, and what is wrong with them to ``said``."""
         for sidecar in self._sidecars(base, path):
-            document = self._read_sidecar(base, sidecar)
+            document = self._parsed(sidecar, self._content(base, sidecar))
             if isinstance(document, Rejected):
                 said.faults[sidecar] = document
                 continue
@@ -272,18 +270,20 @@ class LocalFiles(Source):
             if name not in KNOWN_NAMES and value not in (None, "") and not is_left_out(name, self.leave_out)
         }
 
-    def _has_more(self, base: Path, sidecar: str) -> bool:
+    def _has_more(self, sidecar: str, content: bytes | Rejected) -> bool:
         if PurePosixPath(sidecar).suffix.lower() != ".json":
             return False
-        document = self._read_sidecar(base, sidecar)
+        document = self._parsed(sidecar, content)
         return not isinstance(document, Rejected) and bool(self._more(document))
 
-    def _read_sidecar(self, base: Path, path: str) -> Mapping[str, object] | Rejected:
+    def _parsed(self, sidecar: str, content: bytes | Rejected) -> Mapping[str, object] | Rejected:
         """What a sidecar says, by keys, or why it says nothing, which does not reject the image."""
-        content = self._content(base, path)
-        if isinstance(content, Rejected):
-            return content
-        return parse_sidecar(content, path, self.encoding)
+        return content if isinstance(content, Rejected) else parse_sidecar(content, sidecar, self.encoding)
+
+
+def _state(content: bytes | Rejected) -> str:
+    """The content's SHA-256, or the reason for the file's reject: either way it changes when the outcome may."""
+    return f"{content.reason}:{content.detail}" if isinstance(content, Rejected) else _sha256(content)
 
 
 def _key(path: str) -> str:

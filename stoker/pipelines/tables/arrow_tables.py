@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stoker.pipelines.errors import SourceBroken
+from stoker.pipelines.errors import SourceBroken, as_broken_source
 from stoker.pipelines.tables.columns import Column, column_of_type, columns_of
 from stoker.pipelines.tables.open_groups import OpenGroup, give_back, group_key, take
 from stoker.pipelines.tables.row_batches import (
@@ -21,7 +21,7 @@ from stoker.pipelines.tables.row_batches import (
     rows_of,
     unbounded,
 )
-from stoker.storage.plain_file import NotPlain, check_plain, open_plain
+from stoker.storage.plain_file import check_plain, open_plain
 
 _BATCH_ROWS = 1024  # rows in memory at once, at most, and fewer of large ones: see ``batch_rows``
 
@@ -170,12 +170,6 @@ def _schema(path: Path) -> Iterator[pa.Schema]:
                 yield open_reader(source).schema
 
 
-@contextmanager
-def _broken_source_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except NotPlain as error:
-        raise SourceBroken(f"{path}: {error.strerror}") from None
-    except (pa.ArrowException, OSError, LookupError, UnicodeDecodeError) as error:  # the last two: damaged names
-        message = " ".join(str(error).split())[:200]
-        raise SourceBroken(f"{path}: neither Parquet nor Arrow that can be read: {message}") from error
+def _broken_source_errors(path: Path) -> AbstractContextManager[None]:
+    errors = (pa.ArrowException, OSError, LookupError, UnicodeDecodeError)  # the last two: damaged names
+    return as_broken_source(path, "neither Parquet nor Arrow that can be read", *errors)

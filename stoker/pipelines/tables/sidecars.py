@@ -50,14 +50,17 @@ class SidecarReport:
     omitted: dict[str, int] = field(default_factory=dict)
 
     def add_more(self, record: dict[str, Any], values: Mapping[str, object]) -> None:
-        """Add values to the record, but for those that are too long or no numbers (NaN), and for too many columns."""
+        """Add values to the record, but for those that are too long or no numbers (NaN), and for too many columns.
+
+        ``values``: none of them is None.
+        """
         for key, value in values.items():
             name, as_json = record_name(key, "json_"), None if is_too_deep(value) else json_value(value)
             fits = is_fit(key) and (name in self.columns or len(self.columns) < MAX_COLUMNS)
-            is_lost = as_json is None and value is not None  # too deep, NaN or infinite
-            if not fits or is_lost or len(text_of(as_json)) > MAX_VALUE:
+            # None: too deep, NaN or infinite.
+            if not fits or as_json is None or len(text_of(as_json)) > MAX_VALUE:
                 self.omitted[f"key {visible(key)}"] = 1
-            elif as_json is not None:
+            else:
                 self.columns.add(name)
                 record[name] = as_json
 

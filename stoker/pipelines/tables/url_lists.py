@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,14 +11,14 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stoker.pipelines.errors import RecipeError, SourceBroken
+from stoker.pipelines.errors import RecipeError, SourceBroken, as_broken_source, one_line
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.tables.csv_rows import CsvRow, CsvRows, header_indexes, tsv_rows
 from stoker.pipelines.tables.json_array import NotAnArray, json_elements, parse_json
 from stoker.pipelines.tables.list_lines import COMPRESSIONS, Line, check_encoding, is_unicode, open_list, read_lines
 from stoker.pipelines.tables.row_batches import Row, Unreadable, batch_rows, doubled_name, open_parquet, rows_of
 from stoker.pipelines.tables.values import MAX_DEPTH
-from stoker.storage.plain_file import NotPlain, check_plain
+from stoker.storage.plain_file import check_plain
 
 FORMATS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 JSON_LIST = re.compile(r"\.(json|jsonl|ndjson)(\.[a-z0-9]+)?$", re.IGNORECASE)  # names of lists of any columns
@@ -89,15 +89,9 @@ def read_list(
                     )
 
 
-@contextmanager
-def _broken_source_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except NotPlain as error:
-        raise SourceBroken(f"{path}: {error.strerror}") from None
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        kind = "".join(suffix.lower() for suffix in path.suffixes[-2:] if suffix.lower() in (*FORMATS, *COMPRESSIONS))
-        raise SourceBroken(f"{path}: cannot be read as {kind[1:]}: {_one_line(error)}") from error
+def _broken_source_errors(path: Path) -> AbstractContextManager[None]:
+    kind = "".join(suffix.lower() for suffix in path.suffixes[-2:] if suffix.lower() in (*FORMATS, *COMPRESSIONS))
+    return as_broken_source(path, f"cannot be read as {kind[1:]}", OSError, EOFError, zlib.error, pa.ArrowException)
 
 
 def column_names(path: Path, syntax: ListSyntax) -> list[str]:
@@ -192,7 +186,7 @@ def _json_line(line: Line) -> tuple[Any, str]:  # Any: JSON
     try:
         return parse_json(line.text), ""
     except (ValueError, RecursionError) as error:
-        return _BLANK, f"not JSON: {_one_line(error)}"
+        return _BLANK, f"not JSON: {one_line(error)}"
 
 
 def _json_array(path: Path, file: BinaryIO, syntax: ListSyntax) -> Iterator[tuple[int, Any]]:  # Any: JSON
@@ -200,7 +194,7 @@ def _json_array(path: Path, file: BinaryIO, syntax: ListSyntax) -> Iterator[tupl
     try:
         yield from enumerate(json_elements(file, encoding=syntax.encoding), 1)
     except NotAnArray as error:
-        raise SourceBroken(f"{path}: {_one_line(error)}") from None
+        raise SourceBroken(f"{path}: {one_line(error)}") from None
 
 
 def _json_row(number: int, value: object, required: Sequence[str], optional: Sequence[str]) -> ListRow:
@@ -269,7 +263,3 @@ def _columns_to_read(
                 hint = 'its first line is no header: set header = false and url_column = "1", or the number that it has'
             raise RecipeError(f"{path}: no column is called {name!r}; {hint}")
     return [*required, *(name for name in dict.fromkeys(optional) if name in names and name not in required)]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -40,6 +40,11 @@ def parse_reference(text: str) -> tuple[str, int | None]:
     return match[1], int(match[2]) if match[2] else None
 
 
+def is_ingested(store: Store, corpus: str) -> bool:
+    """Whether there is anything that an ingest has read, for a version or none yet; not of indexed tars."""
+    return next(iter(store.list(f"{corpus}/raw/")), None) is not None
+
+
 def missing(store: Store, corpus: str, version: int | None = None) -> str:
     """The message for a corpus or version that does not exist: which do, and the nearest name."""
     existing = versions(store, corpus)
@@ -48,7 +53,7 @@ def missing(store: Store, corpus: str, version: int | None = None) -> str:
         return (
             f"{store.url}: {corpus} has no version {version}; it has {'…, ' * (len(existing) > _MAX_EXAMPLES)}{known}"
         )
-    if next(iter(store.list(f"{corpus}/raw/")), None) is not None:  # what an ingest has read so far
+    if is_ingested(store, corpus):
         return (
             f"{store.url}: {corpus} has no version yet: an ingest has not ended, or kept too little to publish one. "
             "What was rejected, and why: `stoker check RECIPE --sample 20`"

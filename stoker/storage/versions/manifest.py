@@ -278,8 +278,7 @@ def _remedy(store: Store, corpus: str, version: int) -> str:
     newest = max(catalog.versions(store, corpus), default=version)
     if version < newest:
         return f"restore it from a copy; newer versions do not need it, the newest is {corpus}@{newest}"
-    ingested = next(iter(store.list(f"{corpus}/raw/")), None) is not None
-    again = "ingest again" if ingested else "give the same `stoker index` command again"
+    again = "ingest again" if catalog.is_ingested(store, corpus) else "give the same `stoker index` command again"
     return f"restore it from a copy, or {again}: that publishes the next version, which does not need this one"
 
 

@@ -28,10 +28,9 @@ from stoker.training.run.optimisers import build_optimiser, learning_rate_at
 from stoker.training.run.options import TrainOptions, skip_budget_of
 from stoker.training.stream.skipped import SkippedSamples
 from stoker.training.stream.stream import split_shards
-from stoker.training.stream.subset import HELD_OUT, describe_left_out, hold_out
+from stoker.training.stream.subset import HELD_OUT, describe_left_out, hold_out, left_out_entry
 
 _PROGRESS_INTERVAL_S = 0.5  # seconds between two "step" events
-_SHOWN_KEYS = 5  # of samples that do not decode
 _EPOCH_ENDED = object()
 
 
@@ -403,7 +402,7 @@ class _Trainer:
         for split, stream in ((self.config.options.split, self.train_stream), (self.eval_split, self.eval_stream)):
             skipped = _skipped_of(stream)
             for reason, keys in skipped.by_reason().items() if skipped else ():
-                left_out.append({"split": split, "reason": reason, "samples": len(keys), "keys": keys[:_SHOWN_KEYS]})
+                left_out.append(left_out_entry(split, reason, keys))
         return left_out
 
     def log_left_out(self) -> None:

@@ -134,8 +134,8 @@ class Survey:
             return
         entry = next((known for known in self.left_out if (known["split"], known["reason"]) == (split, reason)), None)
         if entry is None:
-            entry = {"split": split, "reason": reason, "samples": 0, "keys": []}
-            self.left_out.append(entry)
+            self.left_out.append(left_out_entry(split, reason, keys))
+            return
         entry["samples"] += len(keys)
         entry["keys"] = [*entry["keys"], *keys][:_SHOWN_KEYS]
 
@@ -181,6 +181,11 @@ def usable(
         raise TrainingError(f"{manifest.reference}: no sample of split {split!r} can be used: each lacks {wanted}")
     others = [shard for shard in manifest.shards if shard.split != split]
     return replace(manifest, shards=(*others, *(shard for shard in shards if shard.samples)))
+
+
+def left_out_entry(split: str, reason: str, keys: Sequence[str]) -> dict[str, Any]:  # Any: JSON values
+    """Samples of a split that are left out for a reason, and the first of their keys."""
+    return {"split": split, "reason": reason, "samples": len(keys), "keys": list(keys[:_SHOWN_KEYS])}
 
 
 def describe_left_out(left_out: Sequence[Mapping[str, Any]]) -> list[str]:  # Any: JSON values
