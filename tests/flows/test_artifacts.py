@@ -42,5 +42,10 @@ def test_prefects_ui_gets_progress_a_table_and_the_event(served: Cli, prefect_ur
     assert [event["payload"]["reference"] for event in events] == ["seen_things@1"]
     runs = ask(prefect_url, "/flow_runs/filter", flow_runs={"name": {"like_": "seen_things"}})
     assert [run["state"]["name"] for run in runs] == ["Completed"]
-    tasks = ask(prefect_url, "/task_runs/filter", flow_runs={"id": {"any_": [runs[0]["id"]]}})
-    assert {"lines-0", "lines-12", "curate", "publish"} <= {re.sub(r"-[0-9a-f]{3}$", "", one["name"]) for one in tasks}
+
+    def has_all_tasks() -> bool:  # Prefect's server learns of them by events, a little later
+        tasks = ask(prefect_url, "/task_runs/filter", flow_runs={"id": {"any_": [runs[0]["id"]]}})
+        names = {re.sub(r"-[0-9a-f]{3}$", "", one["name"]) for one in tasks}
+        return names >= {"lines-0", "lines-12", "curate", "publish"}
+
+    assert until(has_all_tasks)

@@ -43,29 +43,36 @@ _LONGEST_PATH = 200  # characters, in a line
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 1 refused, 2 wrong usage, 130 SIGINT, 143 SIGTERM."""
-    with signals.handled(until_exit=True), logs.restored():
-        try:
-            return _run(argv)
-        except StokerError as error:
-            logs.error(str(error))
-            if signals.received() is None:
-                return USAGE if isinstance(error, UsageError) else REFUSED
+    try:
+        with signals.handled(until_exit=True), logs.restored():
+            return _run_or_refuse(argv)
+    except KeyboardInterrupt as interrupt:  # also one that comes while the handlers are set, or taken away
+        return _ended(str(interrupt))
+
+
+def _run_or_refuse(argv: Sequence[str] | None) -> int:
+    try:
+        return _run(argv)
+    except StokerError as error:
+        logs.error(str(error))
+        if signals.received() is None:
+            return USAGE if isinstance(error, UsageError) else REFUSED
+        return _ended()
+    except BrokenPipeError:  # the reader of our output ended: `stoker show digits | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt as interrupt:
+        return _ended(str(interrupt))
+    except OSError as error:
+        if signals.received() is not None:
             return _ended()
-        except BrokenPipeError:  # the reader of our output ended: `stoker show digits | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return DONE
-        except KeyboardInterrupt as interrupt:
-            return _ended(str(interrupt))
-        except OSError as error:
-            if signals.received() is not None:
-                return _ended()
-            if error.errno not in _OF_THIS_MACHINE:
-                raise
-            return _refused_by_this_machine(error)
-        except BaseException:  # what a signal breaks may break as anything: Prefect raises errors of its own
-            if signals.received() is None:
-                raise
-            return _ended()
+        if error.errno not in _OF_THIS_MACHINE:
+            raise
+        return _refused_by_this_machine(error)
+    except BaseException:  # what a signal breaks may break as anything: Prefect raises errors of its own
+        if signals.received() is None:
+            raise
+        return _ended()
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -100,8 +100,8 @@ class _PageHandlers:
         raise _Malformed("its XML holds a document type, which no dump has")
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.refuse_text(self.depth)
         self.depth += 1
-        self.text.clear()
         if self.depth == 2 and name == "redirect":
             self.page.redirect = attributes.get("title", "")
         elif self.depth == 2 and name == "revision":
@@ -118,7 +118,10 @@ class _PageHandlers:
 
     def end(self, name: str) -> None:
         self.depth -= 1
-        if self.depth == 1 and name == "revision":
+        if self.depth == 0:
+            self.refuse_text(1)
+        elif self.depth == 1 and name == "revision":
+            self.refuse_text(2)
             self.end_revision()
         elif self.depth == 1 and name in ("title", "ns", "id"):
             self.end_of_page_element(name, "".join(self.text))
@@ -126,6 +129,12 @@ class _PageHandlers:
             if name in self.revision and name in _ONCE:
                 raise _Malformed(f"a revision has two elements {name}: pieces of two pages are one")
             self.revision[name] = "".join(self.text)
+        self.text.clear()
+
+    def refuse_text(self, depth: int) -> None:
+        """Text between the elements of a page or of a revision is what is left of a damaged one."""
+        if depth in (1, 2) and (text := "".join(self.text).strip()):
+            raise _Malformed(f"it has {text[:40]!r} between its elements: a piece of it is missing")
         self.text.clear()
 
     def end_of_page_element(self, name: str, text: str) -> None:

@@ -34,3 +34,15 @@ def test_ranges_of_a_file_hold_each_page_once(
         parsed = [parse_page(raw.xml) for raw in raws]
         assert [page.page_id for page in parsed if not isinstance(page, Rejected)] == list(range(1, 15))
         assert len(raws) == 14
+
+
+@pytest.mark.parametrize("where", ["</text>", "</contributor>", "<revision>", "</revision>"])
+def test_a_page_with_text_between_its_elements_lost_a_piece(where: str) -> None:
+    (xml,) = pages(range(7, 8))
+    sound, damaged = xml.encode(), xml.replace(where, f"{where}ha1>").encode()
+    assert damaged != sound
+    assert not isinstance(parse_page(sound), Rejected)
+    found = parse_page(damaged)
+    assert isinstance(found, Rejected)
+    assert found.reason == "corrupt"
+    assert found.detail == "it has 'ha1>' between its elements: a piece of it is missing"
