@@ -25,7 +25,7 @@ from stoker.storage.versions.verified import checksum, put, verified_table
 
 _log = logging.getLogger(__name__)
 
-_MOVED_TO = "moved_to"  # in a marker: the group where the tar's index and marker are
+MOVED_TO = "moved_to"  # in a marker: the group where the tar's index and marker are
 # Of indexes; raise it when the index of the same tar changes. 2: lists and objects of records are columns; 3: groups
 FORMAT = 3
 
@@ -64,12 +64,15 @@ class IndexedTar:
         return content | {CHECKSUM: _checksum(content)}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "IndexedTar":  # Any: JSON values
-        """Reverses ``to_json``. Raises KeyError, TypeError or ValueError for other content."""
+    def from_json(cls, content: Mapping[str, Any], corpus: str, group: str) -> "IndexedTar":  # Any: JSON values
+        """Reverses ``to_json``. Raises KeyError, TypeError or ValueError for other content, or of another group."""
         if CHECKSUM in content and content[CHECKSUM] != _checksum(content):  # older markers have none
             raise ValueError("it differs from its own checksum")
+        shard = Shard(**content["shard"])
+        if (shard.group, shard.index) != (group, layout.index(corpus, group, shard.split, 0)):
+            raise ValueError("it is of another tar")
         return cls(
-            shard=Shard(**content["shard"]),
+            shard=shard,
             statistics=content["statistics"],
             licences=content["licences"],
             first_key=content["least"],
@@ -258,10 +261,10 @@ def load_indexed(to: Store, corpus: str, digest: str) -> IndexedTar | None:
         return None
     try:
         content = json.loads(payload)
-        moved_to = content.get(_MOVED_TO)
+        moved_to = content.get(MOVED_TO)
         if isinstance(moved_to, str) and moved_to != digest:
             return load_indexed(to, corpus, moved_to)
-        return IndexedTar.from_json(content)
+        return IndexedTar.from_json(content, corpus, digest)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         _log.warning("%s/%s: not a tar's marker (%s); the tar is read again", to.url, key, error)
         to.delete(key)
@@ -288,7 +291,7 @@ def _save(to: Store, corpus: str, tar: IndexedTar, table: pa.Table) -> IndexedTa
     saved = replace(tar, shard=shard)
     _write_marker(to, corpus, saved)
     if group != digest:
-        to.write(layout.group(corpus, digest), json.dumps({_MOVED_TO: group}).encode())
+        to.write(layout.group(corpus, digest), json.dumps({MOVED_TO: group}).encode())
     return saved
 
 

@@ -13,7 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from stoker.storage.errors import AlreadyExists, CorruptShard, StorageRefused, StorageUnavailable
+from stoker.storage.errors import (
+    AlreadyExists,
+    CorruptObject,
+    CorruptShard,
+    NotFound,
+    StorageRefused,
+    StorageUnavailable,
+)
 from stoker.storage.indexed.indexer import (
     FORMAT,
     IndexedTar,
@@ -32,6 +39,7 @@ from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Decisions, Manifest, Shard, load_manifest, publish
 from stoker.storage.versions.proof import Claim, find_damaged
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
+from stoker.storage.versions.verified import checksum, put
 from stoker.storage.versions.work import ingest_lease
 
 _log = logging.getLogger(__name__)
@@ -109,6 +117,7 @@ def index(
         and newest.version == last
         and newest.tars == root
         and _same_groups(newest, digests)
+        and has_decisions(to, newest)
     ):
         known = _known_tars(to, newest, tars, digests, workers)
         if known is not None:
@@ -149,9 +158,13 @@ def _forget_damaged(to: Store, newest: Manifest) -> None:
     damaged = find_damaged(to, newest.corpus, _claims(newest))
     for shard in newest.shards:
         if shard.index in damaged:
-            _log.warning("%s/%s: %s; its tar is read again", to.url, shard.index, damaged[shard.index])
-            for key in (shard.index, layout.group(newest.corpus, shard.group)):
-                to.delete(key)
+            _forget(to, newest.corpus, shard, damaged[shard.index])
+
+
+def _forget(to: Store, corpus: str, shard: Shard, why: str) -> None:
+    _log.warning("%s/%s: %s; its tar is read again", to.url, shard.index, why)
+    for key in (shard.index, layout.group(corpus, shard.group)):
+        to.delete(key)
 
 
 def _claims(manifest: Manifest) -> list[Claim]:
@@ -181,21 +194,43 @@ def _index_all(
     """All tars indexed, and whether their keys have the tar's name before them; None when asked to stop."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="stoker-index")
     try:
-        tasks = [pool.submit(indexer.index, tar, split) for tar, split in chosen]
-        results = [task.result() for task in tasks]
-        if any(result is None for result in results):
-            return None
-        _raise_if_corrupt([result for result in results if isinstance(result, CorruptShard)], len(results))
-        indexed = [result for result in results if isinstance(result, IndexedTar)]
-        damaged = [tar for tar in indexed if tar.damage]
-        if len(damaged) > skip_damaged:
-            errors = [CorruptShard(f"{indexer.tars.url}/{tar.shard.key}: {tar.damage}") for tar in damaged]
-            _raise_if_corrupt(errors, len(results))
-        if are_unique(indexed, indexer.to):
-            return indexed, False
-        return list(pool.map(indexer.with_prefix, indexed)), True
+        indexed = _index_each(indexer, pool, chosen, skip_damaged)
+        with suppress(CorruptObject, NotFound):
+            return None if indexed is None else _with_unique_keys(indexer, pool, indexed)
+        # Where keys are not unique, no version names the indexes without the tars' names: they are first read here.
+        for tar in indexed or ():
+            if not _is_whole(indexer.to, tar.shard.index, tar.shard.index_sha256):
+                _forget(indexer.to, indexer.corpus, tar.shard, "it is lost or damaged")
+        indexed = _index_each(indexer, pool, chosen, skip_damaged)
+        return None if indexed is None else _with_unique_keys(indexer, pool, indexed)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _index_each(
+    indexer: Indexer, pool: ThreadPoolExecutor, chosen: Sequence[tuple[StoredObject, str]], skip_damaged: int
+) -> list[IndexedTar] | None:
+    """All tars indexed; None when asked to stop."""
+    tasks = [pool.submit(indexer.index, tar, split) for tar, split in chosen]
+    results = [task.result() for task in tasks]
+    if any(result is None for result in results):
+        return None
+    _raise_if_corrupt([result for result in results if isinstance(result, CorruptShard)], len(results))
+    indexed = [result for result in results if isinstance(result, IndexedTar)]
+    damaged = [tar for tar in indexed if tar.damage]
+    if len(damaged) > skip_damaged:
+        errors = [CorruptShard(f"{indexer.tars.url}/{tar.shard.key}: {tar.damage}") for tar in damaged]
+        _raise_if_corrupt(errors, len(results))
+    return indexed
+
+
+def _with_unique_keys(
+    indexer: Indexer, pool: ThreadPoolExecutor, indexed: list[IndexedTar]
+) -> tuple[list[IndexedTar], bool]:
+    """The tars, and whether their keys have the tar's name before them. Raises CorruptObject, NotFound."""
+    if are_unique(indexed, indexer.to):
+        return indexed, False
+    return list(pool.map(indexer.with_prefix, indexed)), True
 
 
 def _newest(to: Store, corpus: str) -> Manifest | None:
@@ -272,6 +307,7 @@ def _publish(
             and newest.content == content
             and newest.tars == root
             and _same_keys(newest, shards)
+            and has_decisions(to, newest)
         ):
             return newest, False
         top = top or with_top_values(with_one_kind(dict(sorted(statistics.items())), shards, to), shards, to)
@@ -286,7 +322,7 @@ def _publish(
             content=content,
             parts=(),
             shards=shards,
-            decisions=_no_decisions(to, corpus),
+            decisions=_write_decisions(to, corpus),
             statistics={split: summary.to_json() for split, summary in top.items()},
             licences=dict(sorted(licences.items())),
             tars=root,
@@ -306,10 +342,25 @@ def _same_keys(newest: Manifest, shards: Sequence[Shard]) -> bool:
     ]
 
 
-def _no_decisions(to: Store, corpus: str) -> Decisions:
+def has_decisions(to: Store, manifest: Manifest) -> bool:
+    """Whether a version's decisions are whole, or are now: there are none, so that they have the same bytes always."""
+    decisions = manifest.decisions
+    if _is_whole(to, decisions.key, decisions.sha256):
+        return True
+    return _write_decisions(to, manifest.corpus) == decisions  # not if another release of Parquet's library wrote them
+
+
+def _is_whole(to: Store, key: str, sha256: str) -> bool:
+    try:
+        return checksum(to, key) == sha256
+    except NotFound:
+        return False
+
+
+def _write_decisions(to: Store, corpus: str) -> Decisions:
+    """No decisions, in the place of damaged ones."""
     payload = records.encode(pa.table({name: pa.array([], pa.string()) for name in _DECISIONS}))
     sha256 = records.sha256(payload)
     key = layout.decisions(corpus, sha256)
-    with suppress(AlreadyExists):
-        to.create(key, payload)
+    put(to, key, payload, sha256=sha256)
     return Decisions(key, len(payload), sha256, {}, 0)

@@ -1,6 +1,7 @@
 """Repair of an indexed version: lost and damaged indexes are made again from tars that are as they were.
 
-An index is written only if it has the bytes that the version names. Tars are others' and are never written.
+An index is written only if it has the bytes that the version names, and so are decisions. A damaged marker of a tar is
+removed: the next `stoker index` reads the tar and writes it again. Tars are others' and are never written.
 """
 
 import logging
@@ -11,10 +12,12 @@ import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.indexed.indexer import with_names
+from stoker.storage.indexed.indexing import has_decisions
 from stoker.storage.indexed.scan import scan
 from stoker.storage.indexed.tars import command_again
 from stoker.storage.shards import records
 from stoker.storage.stores.store import Store, StoredObject
+from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import TAR, Manifest, Shard
 from stoker.storage.versions.verified import put
 from stoker.storage.versions.work import ingest_lease
@@ -33,7 +36,15 @@ def repair_indexed(store: Store, tars: Store, manifest: Manifest, damaged: Colle
     """
     advice: list[str] = []
     with ingest_lease(store, manifest.corpus):
+        if manifest.decisions.key in damaged and not has_decisions(store, manifest):
+            advice.append(
+                f"{store.url}/{manifest.decisions.key}: this release makes other bytes of decisions, of which there "
+                f"are none; `{command_again(manifest)}` makes a version with new ones"
+            )
         for shard in manifest.shards:
+            marker = layout.group(manifest.corpus, shard.group)
+            if marker in damaged:
+                store.delete(marker)
             if shard.key in damaged:
                 advice.append(
                     f"{tars.url}/{shard.key}: Stoker did not write it; put back the file whose SHA-256 is "

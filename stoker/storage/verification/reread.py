@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -18,6 +18,7 @@ from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.shards import records
 from stoker.storage.shards.shard import RECORD, Member, iter_sample_members
 from stoker.storage.stores.store import Store
+from stoker.storage.versions.verified import second_read
 
 _CHUNK = 16 * 2**20  # bytes read at a time
 MAX_EXAMPLES = 5  # reported problems of one kind in one object
@@ -60,6 +61,27 @@ class ObjectChecker:
         except CorruptShard as error:
             self.add_problem(key, str(error))
             return None
+
+    def json_object(self, key: str) -> dict[str, Any] | None:  # Any: JSON values
+        """The JSON object in a marker; None if there is none, or it is no JSON object, which is reported."""
+
+        def read() -> object:
+            try:
+                return json.loads(self.store.read(key))
+            except (ValueError, RecursionError) as error:
+                raise CorruptShard(f"is no JSON ({error})") from error
+
+        try:
+            content = second_read(read)
+        except NotFound:
+            return None
+        except CorruptShard as error:
+            self.add_problem(key, str(error))
+            return None
+        if not isinstance(content, dict):
+            self.add_problem(key, "is no JSON object")
+            return None
+        return content
 
     def _samples(self, key: str, payload: memoryview) -> "list[KeyAndMembers]":
         """Key and members of every sample of a tar; reports samples without a record of their own."""

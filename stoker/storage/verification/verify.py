@@ -1,16 +1,14 @@
 """Verifies a version: reads every object that it names and compares every checksum, count and offset."""
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.errors import CorruptShard
 from stoker.storage.shards.shard import Member
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store
@@ -48,6 +46,8 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
     """
     if manifest.is_indexed:
         samples, objects = verify_indexed(store, store_of_tars(store, manifest), manifest, progress)
+        for problem in manifest_problems(store, manifest):
+            objects.add_problem(manifest.reference, problem)
         return Verified(len(manifest.shards), samples, objects.size, tuple(objects.problems))
     total = sum(shard.size + shard.index_size for shard in manifest.shards)
     total += sum(part.tar_size for part in manifest.parts) + manifest.decisions.size
@@ -148,7 +148,7 @@ class _Check:
         """The markers of parts and groups, where they are: a lost one costs the next ingest some work, no more."""
         for part in manifest.parts:
             key = layout.raw_part(manifest.corpus, part.digest)
-            marker = self._marker(key)
+            marker = self.objects.json_object(key)
             if marker is None:
                 continue
             same = marker.get("tar") == part.tar and marker.get("records") == part.records
@@ -158,7 +158,7 @@ class _Check:
                 self.objects.add_problem(key, "does not say of its part what the manifest says")
         for group in sorted({shard.group for shard in manifest.shards}):
             key = layout.group(manifest.corpus, group)
-            marker = self._marker(key)
+            marker = self.objects.json_object(key)
             if marker is None:
                 continue
             shards = [dataclasses.asdict(shard) for shard in manifest.shards if shard.group == group]
@@ -168,20 +168,6 @@ class _Check:
                 {name: value for name, value in marker.items() if name != "checksum"}
             ):
                 self.objects.add_problem(key, "differs from its own checksum")
-
-    def _marker(self, key: str) -> dict[str, Any] | None:  # Any: JSON values
-        """A marker's content; None if there is none, or it is no JSON object, which is reported."""
-        try:
-            content = json.loads(self.objects.store.read(key))
-        except NotFound:
-            return None
-        except (ValueError, RecursionError) as error:
-            self.objects.add_problem(key, f"is no JSON ({error})")
-            return None
-        if not isinstance(content, dict):
-            self.objects.add_problem(key, "is no JSON object")
-            return None
-        return content
 
     def totals(self, manifest: Manifest) -> None:
         """The manifest against itself, and kept samples against those in shards."""

@@ -1,17 +1,19 @@
-"""Verifies an indexed version: scans each external tar again and compares the result with its index."""
+"""Verifies an indexed version: scans each external tar again and compares the result with its index and marker."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
-from stoker.storage.indexed.indexer import tar_name
+from stoker.storage.indexed.indexer import MOVED_TO, IndexedTar, tar_name
 from stoker.storage.indexed.scan import scan
 from stoker.storage.indexed.tars import command_again
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.reread import ObjectChecker
-from stoker.storage.versions.manifest import Manifest, Shard
+from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import CHECKSUM, Manifest, Shard
 from stoker.storage.versions.verified import second_read
 
 _COMPARED = ("start", "stop", "members")
@@ -21,11 +23,13 @@ def verify_indexed(
     store: Store, tars: Store, manifest: Manifest, progress: Callable[[int, int], None] | None
 ) -> tuple[int, ObjectChecker]:
     """The number of samples, and the checker with bytes read and problems. Raises StorageUnavailable."""
-    total = sum(shard.size + shard.index_size for shard in manifest.shards)
+    total = sum(shard.size + shard.index_size for shard in manifest.shards) + manifest.decisions.size
     objects = ObjectChecker(store, total, progress)
+    objects.table(manifest.decisions.key, manifest.decisions.sha256, manifest.decisions.size)
     samples = 0
     tar_of: dict[str, str] = {}  # by sample key
     for shard in manifest.shards:
+        _check_marker(objects, manifest, shard)
         index = objects.table(shard.index, shard.index_sha256, shard.index_size)
         scanned = _scan_again(objects, tars, shard, manifest)
         if index is None or scanned is None:
@@ -53,6 +57,24 @@ def verify_indexed(
                 manifest.reference, f"{what} of {counted} samples, but its tars hold {manifest.samples}"
             )
     return samples, objects
+
+
+def _check_marker(objects: ObjectChecker, manifest: Manifest, shard: Shard) -> None:
+    """The marker of a tar, where it is: a lost one costs the next `stoker index` reading its tar, no more."""
+    key = layout.group(manifest.corpus, shard.group)
+    marker = objects.json_object(key)
+    if marker is None or MOVED_TO in marker:  # of a tar that has this name and time now: it has a marker of its own
+        return
+    try:
+        stated = IndexedTar.from_json(marker, manifest.corpus, shard.group).shard
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        objects.add_problem(key, f"is not its tar's marker ({error})")
+        return
+    # A tar in the corpus's own store has a longer key than when it was indexed. Another checksum, in a marker that has
+    # its own: the tar was read again since.
+    same = shard.key.endswith(stated.key) and replace(stated, key=shard.key) == shard
+    if not same and (stated.sha256 == shard.sha256 or CHECKSUM not in marker):
+        objects.add_problem(key, "does not say of its tar what the manifest says")
 
 
 def _scan_again(objects: ObjectChecker, tars: Store, shard: Shard, manifest: Manifest) -> pa.Table | None:

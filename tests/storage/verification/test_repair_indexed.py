@@ -1,6 +1,7 @@
 """Indexes of external tars are made again from them; a tar itself is named with what helps."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.verification.repair_indexed import repair_indexed
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
-from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.manifest import Manifest, publish
 from stoker.storage.versions.tar_store import store_of_tars
 from tests.storage.external_tars import indexed, numbered, put, tar
 
@@ -51,6 +52,64 @@ def test_an_index_has_its_old_bytes_again(
         assert verify(store, manifest).problems
         assert again(store, manifest) == []
         assert verify(store, manifest).problems == ()
+
+
+@pytest.mark.parametrize("harm", [lose, flip, cut])
+def test_decisions_have_their_old_bytes_again(folder: Path, harm: Callable[[Store, str], None]) -> None:
+    store, manifest = open_store(str(folder.parent / "store")), indexed(folder).manifest
+    for again in (repaired, lambda store, manifest: [] if not indexed(folder, store).new else ["a version"]):
+        harm(store, manifest.decisions.key)
+        assert verify(store, manifest).problems
+        assert again(store, manifest) == []
+        assert verify(store, manifest).problems == ()
+
+
+def test_a_new_version_does_not_name_damaged_decisions(folder: Path) -> None:
+    store, first = open_store(str(folder.parent / "store")), indexed(folder).manifest
+    flip(store, first.decisions.key)
+    put(folder / "train-009.tar", tar(numbered(90, 2)))
+    second = indexed(folder).manifest
+    assert (second.version, verify(store, second).problems) == (2, ())
+
+
+def test_decisions_in_bytes_of_another_release_are_named_with_what_helps(folder: Path) -> None:
+    store, first = open_store(str(folder.parent / "store")), indexed(folder).manifest
+    other = replace(first.decisions, key=layout.decisions("theirs", "0" * 64), sha256="0" * 64)
+    second = replace(first, version=2, parent=1, decisions=other)
+    publish(store, second)
+    (advice,) = repaired(store, second)
+    assert f"{other.key}: this release makes other bytes" in advice
+    assert f"`stoker index {folder} --as theirs --again`" in advice
+    third = indexed(folder, again=True).manifest
+    assert (third.version, verify(store, third).problems) == (3, ())
+
+
+@pytest.mark.parametrize("prefixed", [False, True])
+def test_a_damaged_marker_is_removed_and_written_again_by_the_next_index(folder: Path, prefixed: bool) -> None:
+    store = open_store(str(folder.parent / "store"))
+    if prefixed:
+        put(folder / "deep" / "same.tar", tar(numbered(0, 3)))
+    manifest = indexed(folder).manifest
+    key = layout.group("theirs", manifest.shards[0].group)
+    whole = store.read(key)
+    flip(store, key)
+    assert len(verify(store, manifest).problems) == 1
+    assert repaired(store, manifest) == []
+    assert verify(store, manifest).problems == ()
+    assert (indexed(folder).manifest, store.read(key)) == (manifest, whole)
+
+
+@pytest.mark.parametrize("harm", [lose, flip])
+def test_a_damaged_index_behind_keys_with_names_is_made_again(folder: Path, harm: Callable[[Store, str], None]) -> None:
+    store = open_store(str(folder.parent / "store"))
+    put(folder / "deep" / "same.tar", tar(numbered(0, 3)))
+    first = indexed(folder).manifest
+    bare = {stored.key for stored in store.list("theirs/shards/") if stored.key.endswith(".parquet")}
+    for key in bare - {shard.index for shard in first.shards}:
+        harm(store, key)
+    put(folder / "deep" / "more.tar", tar(numbered(1, 3)))
+    second = indexed(folder).manifest
+    assert (second.version, verify(store, second).problems) == (2, ())
 
 
 def test_a_damaged_marker_costs_reading_its_tar_again(folder: Path) -> None:

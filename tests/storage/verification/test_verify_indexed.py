@@ -1,6 +1,8 @@
 """Verifying an indexed version reports tars and indexes that changed."""
 
 import dataclasses
+import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from stoker.storage import open_store
 from stoker.storage.verification.verify import verify
+from stoker.storage.versions import layout
 from tests.storage.external_tars import indexed, put
 
 
@@ -28,6 +31,70 @@ def test_verify_reports_a_tar_that_changed(folder: Path, damage: Any, message: s
     damage(folder / "train-000.tar")
     (problem,) = verify(open_store(str(folder.parent / "store")), manifest).problems
     assert re.search(message, problem), problem
+
+
+def flip(payload: bytes) -> bytes:
+    return payload[:40] + bytes([payload[40] ^ 1]) + payload[41:]
+
+
+def older(payload: bytes) -> bytes:
+    """A marker of a release that gave it no checksum, of another tar."""
+    content = json.loads(payload)
+    del content["checksum"]
+    content["shard"]["sha256"] = "0" * 64
+    return json.dumps(content).encode()
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (flip, "is no(t its tar's marker| JSON)"),
+        (lambda payload: b"[]", "is no JSON object"),
+        (lambda payload: payload[:-9], "is no JSON"),
+        (older, "does not say of its tar what the manifest says"),
+    ],
+)
+def test_verify_reports_a_tars_marker(folder: Path, harm: Any, message: str) -> None:
+    store, manifest = open_store(str(folder.parent / "store")), indexed(folder).manifest
+    markers = [layout.group("theirs", shard.group) for shard in manifest.shards]
+    store.write(markers[1], harm(store.read(markers[1])))
+    (problem,) = verify(store, manifest).problems
+    assert re.match(f"{markers[1]}: {message}", problem), problem
+    store.delete(markers[1])
+    store.write(markers[1], store.read(markers[2]))
+    (problem,) = verify(store, manifest).problems
+    assert problem == f"{markers[1]}: is not its tar's marker (it is of another tar)"
+    assert (indexed(folder).new, verify(store, manifest).problems) == (False, ())  # it is written again
+
+
+def test_verify_reports_decisions(folder: Path) -> None:
+    store, manifest = open_store(str(folder.parent / "store")), indexed(folder).manifest
+    key = manifest.decisions.key
+    whole = store.read(key)
+    store.write(key, flip(whole))
+    assert [problem.partition(" sha256")[0] for problem in verify(store, manifest).problems] == [f"{key}:"]
+    store.delete(key)
+    assert verify(store, manifest).problems == (f"{key}: is missing",)
+
+
+def test_verify_reports_a_manifest_that_cannot_be(folder: Path) -> None:
+    store, manifest = open_store(str(folder.parent / "store")), indexed(folder).manifest
+    altered = dataclasses.replace(manifest, created_at="2999-01-01T00:00:00+00:00", parent=7)
+    problems = verify(store, altered).problems
+    assert {problem.partition(":")[0] for problem in problems} == {"theirs@1"}
+    assert any("which cannot be" in problem for problem in problems)
+
+
+def test_an_older_version_may_have_the_marker_of_a_tar_that_was_read_again(folder: Path) -> None:
+    store, first = open_store(str(folder.parent / "store")), indexed(folder).manifest
+    path = folder / "train-000.tar"
+    status = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"number 2", b"number 9"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = indexed(folder, again=True).manifest
+    assert second.version == 2
+    assert {problem.partition(":")[0] for problem in verify(store, first).problems} == {"train-000.tar"}
+    assert verify(store, second).problems == ()
 
 
 def test_verify_reports_an_index_of_another_tar(folder: Path) -> None:
