@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
     from stoker.flows.progress import ProgressReporter
+    from stoker.flows.verify import Repaired
     from stoker.pipelines.recipe import Recipe
     from stoker.pipelines.source import Context
     from stoker.storage.verification.verify import Verified
@@ -84,18 +85,18 @@ def run_training(
     return result
 
 
-def run_verification(settings: Settings, reference: str, *, repair: bool = False) -> "tuple[Verified, list[str]]":
-    """Run the flow `verify`. Returns what it counted and the problems that it found, and what to do about them."""
+def run_verification(settings: Settings, reference: str, *, repair: bool = False) -> "tuple[Verified, Repaired]":
+    """Run the flow `verify`. Returns what it counted and the problems that it found, and what its repair did."""
     with _flow_session(settings) as session:
-        from stoker.flows.verify import CorruptVersion, verify
+        from stoker.flows.verify import CorruptVersion, Repaired, verify
         from stoker.storage.verification.verify import Verified
 
         state = verify(reference, settings.to_json(), session.reporter.token, repair=repair, return_state=True)
     try:
-        counts = session.result_of(state)
+        result = session.result_of(state)
     except CorruptVersion as error:
-        return error.result, error.advice
-    return Verified(counts["shards"], counts["samples"], counts["size"], ()), []
+        return error.result, error.repaired
+    return Verified(**result["verified"]), Repaired(**result["repaired"])
 
 
 def check_trust(settings: Settings, recipe: "Recipe", *, trusted: bool) -> None:

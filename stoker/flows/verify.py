@@ -1,8 +1,9 @@
 """The flow `verify`: read everything that a version names again and compare it with its manifest."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -17,6 +18,7 @@ from stoker.pipelines.recipe import parse
 from stoker.pipelines.repair import repair as repair_version
 from stoker.storage.errors import CorruptShard
 from stoker.storage.stores.store import Store
+from stoker.storage.verification.recording import RecordingStore
 from stoker.storage.verification.repair_indexed import repair_indexed
 from stoker.storage.verification.verify import Verified
 from stoker.storage.verification.verify import verify as verify_version
@@ -24,12 +26,21 @@ from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.tar_store import store_of_tars
 
 
-class CorruptVersion(CorruptShard):
-    """A version is not what its manifest says; ``result`` has the problems, ``advice`` what a repair could not do."""
+@dataclass(frozen=True)
+class Repaired:
+    """What a repair did, by keys of objects, and what it could not do."""
 
-    def __init__(self, reference: str, result: Verified, advice: list[str]) -> None:
+    rewritten: Sequence[str] = ()
+    removed: Sequence[str] = ()  # what the next run makes again
+    advice: Sequence[str] = ()
+
+
+class CorruptVersion(CorruptShard):
+    """A version is not what its manifest says; ``result`` has the problems, ``repaired`` what a repair did."""
+
+    def __init__(self, reference: str, result: Verified, repaired: Repaired) -> None:
         super().__init__(f"{reference}: {result.problems[0]}")
-        self.reference, self.result, self.advice = reference, result, advice
+        self.reference, self.result, self.repaired = reference, result, repaired
 
 
 @flow(name="verify", flow_run_name="{corpus}", persist_result=False, validate_parameters=False)
@@ -48,16 +59,16 @@ def verify(
                 store = parsed_settings.open_store()
                 manifest = load_manifest(store, corpus)
                 reporter.start_phase(f"reading {manifest.reference}", 100)
-                result, advice = _verify(store, manifest, reporter), list[str]()
+                result, repaired = _verify(store, manifest, reporter), Repaired()
             if repair and result.problems:  # not interrupted in the middle of a write
                 reporter.start_phase(f"repairing {manifest.reference}")
-                advice = _repair(store, manifest, result, parsed_settings)
+                repaired = _repair(store, manifest, result, parsed_settings)
                 with reporter.interrupts():
                     reporter.start_phase(f"reading {manifest.reference} again", 100)
                     result = _verify(store, manifest, reporter)
         except signals.Interrupted:
             return runs.stopped_state("stopped", scheduled=not token)
-        return _report(manifest, result, advice)
+        return _report(manifest, result, repaired)
 
 
 def _verify(store: Store, manifest: Manifest, reporter: progress.ProgressReporter) -> Verified:
@@ -66,7 +77,14 @@ def _verify(store: Store, manifest: Manifest, reporter: progress.ProgressReporte
     )
 
 
-def _repair(store: Store, manifest: Manifest, result: Verified, settings: Settings) -> list[str]:
+def _repair(store: Store, manifest: Manifest, result: Verified, settings: Settings) -> Repaired:
+    recorded = RecordingStore(store)
+    # RecordingStore has all methods of a store: those that it does not define are the store's own.
+    advice = _heal(cast(Store, recorded), manifest, result, settings)
+    return Repaired(recorded.written, recorded.removed, advice)
+
+
+def _heal(store: Store, manifest: Manifest, result: Verified, settings: Settings) -> list[str]:
     """What the repair could not do."""
     if manifest.is_indexed:
         return repair_indexed(store, store_of_tars(store, manifest), manifest, result.damaged)
@@ -77,15 +95,15 @@ def _repair(store: Store, manifest: Manifest, result: Verified, settings: Settin
     return repair_version(recipe, manifest, result.damaged, store, settings.home / "scratch")
 
 
-def _report(manifest: Manifest, result: Verified, advice: list[str]) -> dict[str, Any]:  # Any: JSON values
+def _report(manifest: Manifest, result: Verified, repaired: Repaired) -> dict[str, Any]:  # Any: JSON values
     create_markdown_artifact(
         _markdown(manifest.reference, result),
         key=artifacts.key(manifest.corpus, "verified"),
         description=f"{manifest.reference}: {f'{len(result.problems)} problems' if result.problems else 'intact'}",
     )
     if result.problems:
-        raise CorruptVersion(manifest.reference, result, advice)
-    return {"reference": manifest.reference} | asdict(result)
+        raise CorruptVersion(manifest.reference, result, repaired)
+    return {"reference": manifest.reference, "verified": asdict(result), "repaired": asdict(repaired)}
 
 
 def _markdown(reference: str, result: Verified) -> str:

@@ -1,8 +1,11 @@
 """`stoker verify`, and its repair, through the real command line."""
 
+import json
+
 import pytest
 
 from tests.flows.conftest import Cli
+from tests.storage.external_tars import numbered, tar
 
 pytestmark = pytest.mark.slow
 
@@ -27,12 +30,39 @@ def test_a_damaged_version_fails_verification_with_what_and_where(served: Cli) -
     repaired = served("verify", "words@1", "--repair")
     assert repaired.returncode == 0, repaired.stdout + repaired.stderr
     assert "words@1 is whole" in repaired.stdout
+    key = str(shard.relative_to(served.folder / ".stoker/store"))
+    assert f"written again: {key}" in repaired.stdout.replace("\n", "")
+    assert repaired.stdout.count("written again") == 1
     assert served("verify", "words").returncode == 0
     for records in (served.folder / ".stoker/store/words/raw").rglob("records-*.parquet"):
         records.chmod(0o644)
         records.write_bytes(records.read_bytes()[:-1])
-    left = served("verify", "words@1", "--repair")
+    left = served("verify", "words@1", "--repair", "--json")
     assert left.returncode == 1
-    assert "`stoker ingest` of the recipe reads this partition again" in " ".join(left.stdout.split())
+    told = json.loads(left.stdout)
+    assert "`stoker ingest` of the recipe reads this partition again" in told["advice"][0]
+    assert (told["rewritten"], {key.rpartition("/")[2] for key in told["removed"]}) == ([], {"part.json"})
     assert served("ingest", recipe).returncode == 0
     assert served("verify", "words").returncode == 0
+
+
+def test_a_repair_of_indexed_tars_says_what_it_wrote_and_removed(served: Cli) -> None:
+    (served.folder / "theirs").mkdir()
+    (served.folder / "theirs" / "a.tar").write_bytes(tar(numbered(0, 8)))
+    assert served("index", "theirs").returncode == 0
+    store = served.folder / ".stoker/store"
+    (decisions,), (marker,) = (list((store / "theirs").rglob(name)) for name in ("decisions/*.parquet", "group.json"))
+    for path in (decisions, marker):
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-9])
+    found = json.loads(served("verify", "theirs", "--json").stdout)
+    names = [str(path.relative_to(store)) for path in (decisions, marker)]
+    assert [problem.partition(": ")[0] for problem in found["problems"]] == names
+    assert "removed" not in found
+    done = served("verify", "theirs", "--repair", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["rewritten"], told["removed"], told["advice"], told["problems"]) == (names[:1], names[1:], [], [])
+    again = served("index", "theirs")
+    assert "no new one was made" in again.stderr
+    assert marker.exists()

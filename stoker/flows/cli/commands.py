@@ -112,14 +112,14 @@ def verify(arguments: Namespace) -> int:
 
     settings = load_settings(arguments)
     reference = load_manifest(settings.open_store(reading=True), arguments.corpus).reference
-    result, advice = start.run_verification(settings, reference, repair=arguments.repair)
+    result, repaired = start.run_verification(settings, reference, repair=arguments.repair)
     if arguments.json:
         problems = list(result.problems)
         counts = {"shards": result.shards, "samples": result.samples, "size": result.size}
-        advised = {"advice": advice} if arguments.repair else {}
-        print_json({"reference": reference, "intact": not problems, **counts, "problems": problems} | advised)
+        done = {name: list(keys) for name, keys in vars(repaired).items()} if arguments.repair else {}
+        print_json({"reference": reference, "intact": not problems, **counts, "problems": problems} | done)
     else:
-        print_verification(result, reference, Console(), advice)
+        print_verification(result, reference, Console(), repaired)
     return 1 if result.problems else 0
 
 

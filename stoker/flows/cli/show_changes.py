@@ -15,6 +15,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
 
 if TYPE_CHECKING:
+    from stoker.flows.verify import Repaired
     from stoker.storage.verification.verify import Verified
 
 _MAX_EXAMPLES = 8
@@ -141,9 +142,13 @@ _LAST = ("sha256", "content_sha256", "pixels_sha256", "code", "recipe")  # after
 _TOLD = frozenset({"key", "title", "source", "partition", "step", "reason", "detail", "fetched_at", "final_url"})
 
 
-def print_verification(result: "Verified", reference: str, console: Console, advice: Sequence[str] = ()) -> None:
-    """Print the result of verifying a version."""
+def print_verification(result: "Verified", reference: str, console: Console, repaired: "Repaired") -> None:
+    """Print the result of verifying a version, and what its repair did."""
     sheet = Sheet(console)
+    for key in repaired.rewritten:
+        sheet.note(f"written again: {key}")
+    for key in repaired.removed:
+        sheet.note(f"removed, the next run makes it again: {key}")
     counts = f"{plural(result.shards, 'shard')}, {plural(result.samples, 'sample')}, {size_text(result.size)}"
     if not result.problems:
         sheet.mark(f"{reference} is whole: {counts} read again; every checksum and count is right.", "green")
@@ -151,6 +156,7 @@ def print_verification(result: "Verified", reference: str, console: Console, adv
     sheet.mark(f"{reference} is damaged: {plural(len(result.problems), 'problem')} in {counts}.", "red")
     for problem in result.problems:
         sheet.note(problem)
+    advice = list(repaired.advice)
     if not advice:
         advice = [
             f"`stoker verify --repair {reference}` writes again what can be derived, and says what to do about the rest"
