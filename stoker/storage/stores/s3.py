@@ -80,11 +80,11 @@ class S3Store(DeprecatedNames):
         retries = Retries(self._connection, self.attempts, self.patience_s or 0.0)
         while True:
             try:
-                body = self._try(key, partial(self._open, progress, address, retries.timeout_s), attempts=1)
+                body = self._try_read(key, partial(self._open, progress, address, retries.timeout_s))
                 if body is not None:
                     # Its own `with` gives the raw stream, which does not report a broken connection.
                     with closing(body):
-                        while chunk := self._try(key, lambda _: progress.next_chunk(body), attempts=1):  # noqa: B023  # at once
+                        while chunk := self._try_read(key, partial(progress.next_chunk, body)):
                             retries.succeeded()
                             yield chunk
                 retries.succeeded()
@@ -92,10 +92,11 @@ class S3Store(DeprecatedNames):
             except StorageUnavailable as error:
                 retries.wait(error)
 
-    def _open(
-        self, progress: ResumableRead, address: dict[str, Any], timeout_s: float, _: "S3Client"
-    ) -> Any:  # Any: boto3
-        return progress.open(self._connection.client(timeout_s), address)
+    def _open(self, progress: ResumableRead, address: dict[str, Any], timeout_s: float) -> Any:  # Any: boto3
+        return progress.open(self._connection.getter(self.bucket, timeout_s), address)
+
+    def _try_read(self, key: str, request: "Callable[[], T]") -> T:
+        return self._connection.repeat(f"{self.url}/{key}", request, attempts=1)
 
     def with_patience(self, seconds: float = PATIENCE_S) -> "S3Store":
         """The same store, waiting for its server that long; as it is if its patience or its attempts were set."""

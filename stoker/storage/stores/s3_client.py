@@ -15,6 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from stoker.storage.errors import StorageRefused, StorageUnavailable
+from stoker.storage.stores.s3_get import (
+    CONNECT_TIMEOUT_S,
+    LOOPBACK,
+    POOL_CONNECTIONS,
+    GetsObjects,
+    ObjectGetter,
+    can_get,
+    is_aws,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,9 +38,9 @@ _TIMEOUT_S = 60.0  # without a byte from the server
 # The same for the first requests of a patient reader: another request is sooner answered than a stalled one.
 _STALLED_S, _SHORT_TRIES = 5.0, 4
 _FIRST_REPORT_S, _REPORT_INTERVAL_S = 5.0, 30.0  # of an outage
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _clients: dict[tuple["S3Connection", float], Any] = {}  # by timeout; Any: S3Client, whose module is for type checkers
+_getters: dict[tuple["S3Connection", float], ObjectGetter] = {}  # by timeout
 _sessions: dict["S3Connection", Any] = {}  # the second client of a session takes 9 ms, that of another one 150 ms
 _reported: dict["S3Connection", float] = {}  # when an outage was last reported that has not ended
 _lock = threading.Lock()
@@ -55,8 +64,7 @@ class S3Connection:
     @property
     def is_aws(self) -> bool:
         """Whether the server is AWS. Others differ from its documentation, for example in the order of listings."""
-        host = urlsplit(self.client().meta.endpoint_url).hostname or ""
-        return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        return is_aws(self.client().meta.endpoint_url)
 
     def call(
         self, where: str, request: "Callable[[S3Client], T]", *, attempts: int = ATTEMPTS, patience_s: float = 0.0
@@ -65,6 +73,10 @@ class S3Connection:
 
         ``where`` is the object or bucket that messages name; see Retries for ``attempts`` and ``patience_s``.
         """
+        return self.repeat(where, lambda: request(self.client()), attempts=attempts, patience_s=patience_s)
+
+    def repeat(self, where: str, request: "Callable[[], T]", *, attempts: int = ATTEMPTS, patience_s: float = 0.0) -> T:
+        """As ``call``, of a request that needs no client, or chooses one."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         from stoker.storage.stores.s3_faults import translate
@@ -72,7 +84,7 @@ class S3Connection:
         retries = Retries(self, attempts, patience_s)
         while True:
             try:
-                result = request(self.client())
+                result = request()
             except (BotoCoreError, ClientError, OSError) as error:
                 translated = translate(error, where, self.server)
                 if not isinstance(translated, StorageUnavailable):
@@ -104,6 +116,18 @@ class S3Connection:
                 _clients[self, timeout_s] = _connect(self, timeout_s)
             client: S3Client = _clients[self, timeout_s]
         return client
+
+    def getter(self, bucket: str, timeout_s: float = _TIMEOUT_S) -> GetsObjects:
+        """What reads objects of a bucket: boto3's client only where no lighter one can. All threads share it."""
+        if self.endpoint is None or not can_get(self.endpoint, bucket):
+            return self.client(timeout_s)
+        with _lock:
+            getter = _getters.get((self, timeout_s))
+            if getter is None:
+                session = _shared_session(self)
+                getter = ObjectGetter.open(self.endpoint, _region(self, session), session, timeout_s)
+                _getters[self, timeout_s] = getter
+        return getter
 
 
 @dataclass
@@ -187,13 +211,13 @@ def _connect(
     options: dict[str, Any] = {}  # Any: keywords of botocore
     if connection.endpoint is not None:
         options["s3"] = {"addressing_style": "path"}  # bucket.127.0.0.1 is no host
-        if urlsplit(connection.endpoint).hostname in _LOOPBACK:
+        if urlsplit(connection.endpoint).hostname in LOOPBACK:
             options["proxies"] = {}
     config = Config(
         retries={"total_max_attempts": 1},  # retries are ours: a create-only write must know that it was tried before
-        connect_timeout=5,
+        connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=timeout_s,
-        max_pool_connections=64,
+        max_pool_connections=POOL_CONNECTIONS,
         tcp_keepalive=True,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -201,11 +225,21 @@ def _connect(
         **options,
     )
     try:
-        session = _sessions.get(connection) or _sessions.setdefault(connection, _session(connection))
-        region = connection.region or session.region_name or "us-east-1"
-        return session.client("s3", endpoint_url=connection.endpoint, config=config, region_name=region)
+        session = _shared_session(connection)
+        return session.client(
+            "s3", endpoint_url=connection.endpoint, config=config, region_name=_region(connection, session)
+        )
     except (ValueError, BotoCoreError) as error:
         raise StorageRefused(f"{connection.server}: {error}; check the endpoint and the keys") from error
+
+
+def _shared_session(connection: S3Connection) -> Any:  # Any: boto3 has no types of its own
+    """The session of a connection's clients; to be called with the lock."""
+    return _sessions.get(connection) or _sessions.setdefault(connection, _session(connection))
+
+
+def _region(connection: S3Connection, session: Any) -> str:  # Any: boto3's session
+    return str(connection.region or session.region_name or "us-east-1")
 
 
 def _session(connection: S3Connection) -> Any:  # Any: boto3 has no types of its own
@@ -227,6 +261,7 @@ def _forget_clients() -> None:
     """After a fork, in the child: the parent's sockets, and a lock that its threads may hold, cannot be used."""
     global _lock
     _clients.clear()
+    _getters.clear()
     _sessions.clear()
     _reported.clear()
     _lock = threading.Lock()

@@ -2,12 +2,10 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stoker.storage.errors import StorageRefused, StorageUnavailable
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from stoker.storage.stores.s3_get import GetsObjects
 
 # Bytes read at a time: after a broken connection at most this much is read again. Larger chunks are slower: the
 # system has to map fresh memory for each, page by page.
@@ -47,7 +45,7 @@ class ResumableRead:
         """The object's first byte that was not received."""
         return self.start + self.received
 
-    def open(self, client: "S3Client", address: dict[str, Any]) -> Any:  # Any: keywords, and the body, of boto3
+    def open(self, client: GetsObjects, address: dict[str, Any]) -> Any:  # Any: keywords, and the body, of boto3
         """The body of the bytes that are missing; None if the object ends before them."""
         from botocore.exceptions import ClientError
 

@@ -140,9 +140,9 @@ def test_an_object_replaced_during_a_read_is_read_anew(shaky: S3Store, s3_store:
     network.plan = [("GET", "cut body")]
 
     class Replaced(S3Store):
-        def _try(self, key, ask, *, attempts=None):  # type: ignore[no-untyped-def]  # as its parent's
+        def _try_read(self, key, request):  # type: ignore[no-untyped-def]  # as its parent's
             try:
-                return super()._try(key, ask, attempts=attempts)
+                return super()._try_read(key, request)
             except StorageUnavailable:
                 s3_store.write("a", b"2" * size)
                 raise
