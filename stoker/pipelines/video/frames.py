@@ -179,6 +179,8 @@ class VideoReader:
                 self.damaged += 1
                 if self.packets == before:
                     return
+            except IndexError:  # PyAV at the end of a file in which a stream appeared late: it may take that for wanted
+                return  # ours had its end before
 
     def _select(
         self, stream: Any, decoder: RunDecoder, selection: Selection[Frame]

@@ -183,3 +183,25 @@ def test_skipping_changes_no_real_frame(step: int) -> None:
         assert [(frame.pts, frame.picture) for frame in lazy] == [(frame.pts, frame.picture) for frame in whole], (
             path.name
         )
+
+
+def test_streams_that_appear_late_in_a_transport_stream_are_no_error(tmp_path: Path) -> None:
+    videos = {}
+    for name, count in (("one", 1), ("many", 12)):
+        with av.open(str(tmp_path / f"{name}.ts"), "w") as container:
+            streams = [container.add_stream("mpeg2video", rate=25) for _ in range(count)]
+            for stream in streams:
+                stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for number in range(250):
+                for stream in streams:
+                    picture = np.full((48, 64, 3), number, np.uint8)
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+            for stream in streams:
+                container.mux(stream.encode())
+        videos[name] = (tmp_path / f"{name}.ts").read_bytes()
+    path = tmp_path / "joined.ts"
+    path.write_bytes(videos["one"] * 100 + videos["many"] + videos["one"] * 20)  # not seen when it is opened
+    for _ in range(5):  # what PyAV takes for wanted depends on memory that it did not set
+        frames, reader = frames_of(path, "1/10")
+        assert reader.fault is None
+        assert frames
