@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from stoker.storage.strict_json import unique_object
+
 MAX_ELEMENT = 4 << 20  # characters: ``[],`` many times is 20 times as many bytes in memory
 _READ_SIZE = 1 << 18  # bytes
 _OPEN = 16  # characters: a fault so near to the end of what is read may be a value that goes on
@@ -59,20 +61,6 @@ def _elements(window: "_Window") -> Iterator[Any]:  # Any: JSON
         window.next_character()
 
 
-def parse_json(text: str) -> Any:  # Any: JSON
-    """The value of a text. Raises ValueError, also for a name that an object holds twice."""
-    return json.loads(text, object_pairs_hook=_unique)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object. Raises ValueError for a name that it holds twice: Python would keep the last and say nothing."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"two values for {max(names, key=names.count)[:40]!r}")
-    return values
-
-
 class _Window:
     """A part of a text in memory, and the place in it up to which it was read."""
 
@@ -86,7 +74,7 @@ class _Window:
         errors = "surrogatepass" if self.encoding in ("utf-16", "utf-32") else "strict"
         self._decoder = codecs.getincrementaldecoder(self.encoding)(errors)
         self._file = file
-        self._scan = json.JSONDecoder(object_pairs_hook=_unique).raw_decode
+        self._scan = json.JSONDecoder(object_pairs_hook=unique_object).raw_decode
         self._line = self._column = 0  # before the text
         self._bytes = len(mark) if mark == codecs.BOM_UTF8 else 0  # before what is read next
         self._at_end = False

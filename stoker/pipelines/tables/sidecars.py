@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.tables.json_array import parse_json
 from stoker.pipelines.tables.record_names import MAX_COLUMNS, MAX_VALUE, is_fit, record_name, visible
 from stoker.pipelines.tables.values import is_too_deep, json_value, text_of
+from stoker.storage.strict_json import parse_json
 
 _MAX_SIDECAR = 1 << 20  # bytes
 

@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 from stoker.pipelines.errors import RecipeError, SourceBroken, as_broken_source, one_line
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.tables.csv_rows import CsvRow, CsvRows, header_indexes, tsv_rows
-from stoker.pipelines.tables.json_array import NotAnArray, json_elements, parse_json
+from stoker.pipelines.tables.json_array import NotAnArray, json_elements
 from stoker.pipelines.tables.list_lines import COMPRESSIONS, Line, check_encoding, is_unicode, open_list, read_lines
 from stoker.pipelines.tables.row_batches import Row, Unreadable, batch_rows, doubled_name, open_parquet, rows_of
 from stoker.pipelines.tables.values import MAX_DEPTH
 from stoker.storage.plain_file import check_plain
+from stoker.storage.strict_json import parse_json
 
 FORMATS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 JSON_LIST = re.compile(r"\.(json|jsonl|ndjson)(\.[a-z0-9]+)?$", re.IGNORECASE)  # names of lists of any columns

@@ -2,21 +2,22 @@
 
 import hashlib
 import itertools
-import json
-import math
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, StorageRefused
+from stoker.storage.indexed.cut_tars import why_cut
+from stoker.storage.indexed.record_values import MAX_NESTED, MAX_TEXT, column, group_text, is_short, nested_text
 from stoker.storage.shards import records
 from stoker.storage.shards.shard import RECORD
 from stoker.storage.shards.tar_headers import BadTar, Foreign, TarHeaderParser
 from stoker.storage.stores.store import Store, StoredObject
+from stoker.storage.strict_json import RepeatedName, parse_json
 
 CHUNK = 8 * 2**20  # bytes read at a time
 LABEL = "cls"  # the member that holds a class
@@ -25,8 +26,6 @@ _MAX_FIELDS = 256  # of one tar; an index has an array of offsets for each
 _MAX_COLUMNS = 32  # taken from records
 _MAX_LOSSES = 1000  # of one tar that are listed
 _MAX_LINKS = 8  # links to links
-_MAX_TEXT = 200  # characters of a text taken from a record; longer ones stay in the tar alone
-_MAX_NESTED = 1000  # characters of a list or an object, as JSON
 _MAX_NAMED = 8  # columns that a note names
 _MAX_READ = {RECORD: 64 * 2**10, LABEL: 64}  # bytes of the members whose content is read
 _RESERVED = frozenset({*records.FIXED, "split", "part", "size", "fields"} - {GROUP})
@@ -75,6 +74,7 @@ def scan(
     read: Callable[[int], bool] = lambda size: True,
     rule: str = "first",
     damaged: bool = False,
+    keep_cut: bool = False,
 ) -> Scanned | None:
     """Read a tar once, in constant memory beside the index. Raises CorruptShard naming the tar and the byte.
 
@@ -84,6 +84,7 @@ def scan(
         read: called with the size of each chunk read, in bytes; None is returned as soon as it returns False.
         rule: where keys end, see ``key_of``.
         damaged: the samples before a damage are the result, instead of an error.
+        keep_cut: keep the last sample of a tar that was cut between members, as older releases did.
     """
     where = f"{store.url}/{tar.key}"
     foreign = Foreign()
@@ -117,7 +118,9 @@ def scan(
         damage = str(error)
     samples.add_links()
     if damage:
-        samples.drop_last(tar.size)
+        samples.drop_last("the last before the damage, it may lack members", tar.size)
+    elif foreign.is_open and not keep_cut:
+        samples.drop_cut(tar.size)
     samples.resolve_links()
     losses = samples.losses + [f"at byte {at}: {name[:100]!r}: {why}" for at, name, why in foreign.left_out]
     return Scanned(
@@ -265,10 +268,17 @@ class _IndexBuilder:
         for name, values in self.columns.items():
             self.columns[name] = {new_row[row]: value for row, value in values.items() if row in new_row}
 
-    def drop_last(self, size: int) -> None:
-        """Leave out the last sample before a damage, which may lack members; nothing reaches behind the tar's end."""
+    def drop_cut(self, size: int) -> None:
+        """Leave out the last sample of a tar without an end mark, if others have more members."""
+        ends = [*self.firsts[1:], len(self.extensions)]
+        why = why_cut([frozenset(self.extensions[a:b]) for a, b in zip(self.firsts, ends, strict=bool(self.firsts))])
+        if why:
+            self.drop_last(why, size)
+
+    def drop_last(self, why: str, size: int) -> None:
+        """Leave out the last sample, which may lack members; nothing reaches behind the tar's end."""
         if self.keys:
-            self.losses.append(f"sample {self.keys[-1][:100]!r}: the last before the damage, it may lack members")
+            self.losses.append(f"sample {self.keys[-1][:100]!r}: {why}")
             first = self.firsts[-1]
             self._links = [link for link in self._links if link[0] < first]
             self._pending_members.clear()
@@ -290,7 +300,7 @@ class _IndexBuilder:
             more = f" and {len(named) - _MAX_NAMED:,} more" if len(named) > _MAX_NAMED else ""
             said.append(
                 f"values in {RECORD} that are in the tar alone, and no column of the index: {', '.join(names)}{more}; "
-                f"over {_MAX_TEXT} characters, of a list or an object over {_MAX_NESTED:,}, beyond {_MAX_COLUMNS} "
+                f"over {MAX_TEXT} characters, of a list or an object over {MAX_NESTED:,}, beyond {_MAX_COLUMNS} "
                 "columns, or under a name that the index has already"
             )
         return said
@@ -305,7 +315,7 @@ class _IndexBuilder:
                 return
             self._pending_members.popleft()
             if extension == RECORD:
-                self._add_record(row, bytes(content))
+                self._add_record(row, bytes(content), offset)
             else:
                 self._add_label(row, bytes(content))
 
@@ -331,9 +341,9 @@ class _IndexBuilder:
         if labels:  # as texts, whatever they are in records: labels are categories, not numbers
             self.columns["label"] = {row: str(label) for row, label in labels.items()}
         if GROUP in self.columns:
-            self.columns[GROUP] = {row: _group_text(group) for row, group in self.columns[GROUP].items()}
+            self.columns[GROUP] = {row: group_text(group) for row, group in self.columns[GROUP].items()}
         for name in sorted(self.columns):
-            columns[name] = _column([self.columns[name].get(row) for row in range(rows)])
+            columns[name] = column([self.columns[name].get(row) for row in range(rows)])
         return pa.table(columns)
 
     def _unique(self, key: str) -> str:
@@ -346,9 +356,14 @@ class _IndexBuilder:
         self.repeated += unique != key
         return unique
 
-    def _add_record(self, row: int, payload: bytes) -> None:
+    def _add_record(self, row: int, payload: bytes, offset: int) -> None:
         try:
-            record = json.loads(payload)
+            record = parse_json(payload)
+        except RepeatedName as error:
+            self.losses.append(
+                f"at byte {offset}: values in {RECORD} of sample {self.keys[row][:60]!r}: {error}; none is a column"
+            )
+            return
         except (ValueError, RecursionError):
             return  # an ordinary field, then
         if not isinstance(record, Mapping):
@@ -356,9 +371,9 @@ class _IndexBuilder:
         for name, value in record.items():
             if value is None:
                 continue
-            scalar = _nested_text(value) if isinstance(value, Mapping | list) else value
+            scalar = nested_text(value) if isinstance(value, Mapping | list) else value
             is_text = isinstance(value, str) and name != GROUP  # a group may be the URL of a page
-            fits = name not in _RESERVED and _COLUMN.fullmatch(name) and _is_short(scalar, is_text)
+            fits = name not in _RESERVED and _COLUMN.fullmatch(name) and is_short(scalar, is_text)
             if fits and (name in self.columns or name == GROUP or len(self.columns) < _MAX_COLUMNS):
                 self.columns.setdefault(name, {})[row] = scalar
             elif name in self.unindexed or len(self.unindexed) < _MAX_FIELDS:
@@ -368,34 +383,3 @@ class _IndexBuilder:
         text = payload.decode("utf-8", "replace").strip()
         if text:
             self.labels[row] = text
-
-
-def _group_text(group: object) -> str:
-    """A group as text, the same in a tar where others are numbers with a fraction, or texts."""
-    return str(int(group) if isinstance(group, float) and group.is_integer() else group).strip()
-
-
-def _nested_text(value: object) -> str | None:
-    """A list or an object as JSON text; None if it holds what JSON does not know."""
-    try:
-        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    except (ValueError, RecursionError):  # also nested deeper than can be written
-        return None
-
-
-def _is_short(value: object, is_text: bool) -> bool:
-    """Whether the value is fit for a column: a flag, a number, a short text or short JSON."""
-    if isinstance(value, str):
-        return len(value) <= (_MAX_TEXT if is_text else _MAX_NESTED)
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63
-    return isinstance(value, float) and math.isfinite(value)
-
-
-def _column(values: Iterable[Any]) -> pa.Array:  # Any: JSON scalars
-    elements = list(values)
-    try:
-        return pa.array(elements)
-    except (pa.ArrowException, UnicodeEncodeError):  # flags among numbers, numbers among texts, half a surrogate pair
-        texts = [None if value is None else str(value).encode("utf-8", "replace").decode() for value in elements]
-        return pa.array(texts, pa.string())

@@ -35,6 +35,7 @@ class Foreign:
     left_out: list[tuple[int, str, str]] = field(default_factory=list)  # byte, name and why
     links: list[tuple[int, str, str]] = field(default_factory=list)  # byte, name and the name that it stands for
     notes: list[str] = field(default_factory=list)
+    is_open: bool = False  # it has no end mark: a writer was stopped, or the tar was cut
 
 
 class TarHeaderParser:
@@ -96,6 +97,7 @@ class TarHeaderParser:
             if self._next > self._size or self._extended is not None or self._partial or self._sparse:
                 raise BadTar(f"at byte {self._next}: the tar ends inside a member; it is cut short")
             if not self._has_end:
+                self._foreign.is_open = True
                 self._foreign.notes.append(f"at byte {self._next}: it ends without an end mark; is it whole?")
             return
         if not self._ended:

@@ -13,10 +13,10 @@ import pyarrow as pa
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.indexed.indexer import with_names
 from stoker.storage.indexed.indexing import has_decisions
-from stoker.storage.indexed.scan import scan
 from stoker.storage.indexed.tars import command_again
 from stoker.storage.shards import records
-from stoker.storage.stores.store import Store, StoredObject
+from stoker.storage.stores.store import Store
+from stoker.storage.verification.verify_indexed import scan_as_indexed
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import TAR, Manifest, Shard
 from stoker.storage.versions.verified import put
@@ -61,9 +61,8 @@ def repair_indexed(store: Store, tars: Store, manifest: Manifest, damaged: Colle
 
 def _index_again(store: Store, tars: Store, manifest: Manifest, shard: Shard) -> bool:
     """Whether the index has its old bytes again."""
-    rule = manifest.recipe.get("source", {}).get("key", "first")
     try:
-        scanned = scan(tars, StoredObject(shard.key, shard.size), rule=rule, damaged=True)
+        scanned = scan_as_indexed(tars, manifest, shard)
     except (CorruptShard, NotFound, StorageRefused) as error:
         _log.warning("%s/%s: %s", tars.url, shard.key, error)
         return False

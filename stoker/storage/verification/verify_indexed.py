@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.indexed.indexer import MOVED_TO, IndexedTar, tar_name
-from stoker.storage.indexed.scan import scan
+from stoker.storage.indexed.scan import Scanned, scan
 from stoker.storage.indexed.tars import command_again
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
@@ -77,6 +77,21 @@ def _check_marker(objects: ObjectChecker, manifest: Manifest, shard: Shard) -> N
         objects.add_problem(key, "does not say of its tar what the manifest says")
 
 
+def scan_as_indexed(
+    tars: Store, manifest: Manifest, shard: Shard, *, read: Callable[[int], bool] = lambda size: True
+) -> Scanned | None:
+    """A tar of a version, read again by its rules. Raises CorruptShard, NotFound, StorageRefused.
+
+    Older releases kept the last sample of a tar that was cut between members: their versions hold one sample more.
+    """
+    tar = StoredObject(shard.key, shard.size)
+    rule = manifest.recipe.get("source", {}).get("key", "first")
+    scanned = scan(tars, tar, read=read, rule=rule, damaged=True)
+    if scanned is not None and scanned.index.num_rows + 1 == shard.samples:
+        scanned = scan(tars, tar, read=read, rule=rule, damaged=True, keep_cut=True)
+    return scanned
+
+
 def _scan_again(objects: ObjectChecker, tars: Store, shard: Shard, manifest: Manifest) -> pa.Table | None:
     def count(size: int) -> bool:
         objects.count(size)
@@ -87,11 +102,9 @@ def _scan_again(objects: ObjectChecker, tars: Store, shard: Shard, manifest: Man
         if size != shard.size:
             objects.add_problem(shard.key, f"has {size} bytes, but the manifest says {shard.size}")
             return None
-        tar = StoredObject(shard.key, shard.size)
-        rule = manifest.recipe.get("source", {}).get("key", "first")
-        scanned = second_read(lambda: scan(tars, tar, read=count, rule=rule, damaged=True))
+        scanned = second_read(lambda: scan_as_indexed(tars, manifest, shard, read=count))
         if scanned is not None and scanned.sha256 != shard.sha256:  # altered on the way?
-            scanned = scan(tars, tar, read=count, rule=rule, damaged=True)
+            scanned = scan_as_indexed(tars, manifest, shard, read=count)
     except NotFound:
         objects.add_problem(shard.key, f"is missing in {tars.url}")
         return None

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from stoker.pipelines.tables import json_array
-from stoker.pipelines.tables.json_array import NotAnArray, json_elements, parse_json
+from stoker.pipelines.tables.json_array import NotAnArray, json_elements
+from stoker.storage.strict_json import parse_json
 
 _ONCE = 1 << 19  # bytes that are read ahead, at most, while elements are small
 _ALPHABET = ' \n\t[]{}":,\\u0eE+-.159truefalsn\x00ä😀'
