@@ -15,7 +15,7 @@ downloaded twice.
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +30,8 @@ from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import Shard
 from stoker.training.reading.cache_files import CacheFiles, default_folder
 from stoker.training.reading.counters import Counters
-from stoker.training.reading.fetching import FetchKey, FetchState, FirstPieces, ShardFetch, key_of
+from stoker.training.reading.fetching import FetchKey, FetchState, ShardFetch, key_of
+from stoker.training.reading.first_pieces import FirstPieces
 from stoker.training.reading.partial import PartialShard, index_bytes, rows_of
 from stoker.training.reading.samples import ShardSlice
 from stoker.training.reading.threads import ThreadPool, register_fork_reset
@@ -47,6 +48,8 @@ _MIN_WAIT_S = 0.2  # a batch waits so long for whole shards anyway; longer only 
 _ESTIMATES, _ESTIMATE_INTERVAL_S = 3, 0.1
 _POLL_S = 0.002  # between looks at what has arrived
 _LOOK_INTERVAL_S = 0.1  # between two looks at whether files that are mapped have become shorter
+_LONGEST_BEGINNING = 4 * 2**20  # bytes of a shard that are downloaded first for a batch
+_MARGIN, _TAR_BLOCKS = 1.1, 20 * 512  # samples differ in size; headers
 _INDEX_BYTES = 128 * 2**20  # of indexes that are kept in memory, besides those of open shards
 
 ShardRows = tuple[Shard, Int64Array, Int64Array]  # a shard, rows of it, and their slots: their indexes in the batch
@@ -164,15 +167,24 @@ class Cache:
 
     def _early_slices(self, shard_rows: Sequence[ShardRows]) -> list[ShardSlice]:
         """Slices of shards of any state: bytes that have arrived, and the others read as ranges from the store."""
-        indexes = self.indexes([shard for shard, _, _ in shard_rows])  # small: before whole shards are asked for
-        fetches = [self._fetch(shard) for shard, _, _ in shard_rows]
-        self._wait_if_soon(
-            {
-                fetch: int(index.stops[rows].max())
-                for (_, rows, _), fetch, index in zip(shard_rows, fetches, indexes, strict=True)
-            },
-            sum(len(rows) for _, rows, _ in shard_rows),
-        )
+        with self._first_pieces.read() as let_go:
+            loading = [self._index(shard) for shard, _, _ in shard_rows]
+            beginnings = [_beginning(shard, rows) for shard, rows, _ in shard_rows]
+            if not all(beginnings):
+                wait(loading)  # small: before whole shards are asked for
+            fetches = [
+                self._fetch(shard, beginning) for (shard, _, _), beginning in zip(shard_rows, beginnings, strict=True)
+            ]
+            indexes = [index.result() for index in loading]
+            stops = [int(index.stops[rows].max()) for (_, rows, _), index in zip(shard_rows, indexes, strict=True)]
+            if any(stop > fetch.beginning for fetch, stop in zip(fetches, stops, strict=True)):
+                let_go()
+            self._wait_if_soon(dict(zip(fetches, stops, strict=True)), sum(len(rows) for _, rows, _ in shard_rows))
+            return self._read_early(shard_rows, fetches, indexes)
+
+    def _read_early(
+        self, shard_rows: Sequence[ShardRows], fetches: Sequence[ShardFetch], indexes: Sequence[ShardIndex]
+    ) -> list[ShardSlice]:
         slices = []
         reads: list[_RowReads] = []
         for (shard, rows, slots), fetch, index in zip(shard_rows, fetches, indexes, strict=True):
@@ -294,15 +306,14 @@ class Cache:
                 self._ready[key] = url, index, view
         return ShardSlice(url, index, rows, slots, (), view, shard.sha256)
 
-    def _fetch(self, shard: Shard) -> ShardFetch:
-        """The fetch of a shard, begun if need be; the most recently used now."""
+    def _fetch(self, shard: Shard, beginning: int = 0) -> ShardFetch:
+        """The fetch of a shard, begun if need be, with so many bytes first; the most recently used now."""
         key = key_of(shard)
         with self._lock:
             fetch = self._open.pop(key, None)
             if fetch is None or fetch.state is FetchState.FAILED:  # a corrupt one is kept: it is yet to be reported
-                fetch = self._begin(
-                    ShardFetch(self._tars, shard, self._files, self._stopped, self._first_pieces, self._lost)
-                )
+                also = self._files, self._stopped, self._first_pieces, self._lost
+                fetch = self._begin(ShardFetch(self._tars, shard, *also, beginning=beginning))
             self._open[key] = fetch
             excess = len(self._open) - self._options.open_shards
             if excess > 0:
@@ -419,6 +430,12 @@ class _RowReads:
         else:
             offsets = [start for start, _ in self.ranges]
             self.regions[self.number] = ScatteredBytes(self.start, list(zip(offsets, views, strict=True)))
+
+
+def _beginning(shard: Shard, rows: Int64Array) -> int:
+    """About as many bytes of a shard as hold these rows, if they are few; else 0."""
+    size = int(shard.size * _MARGIN * (int(rows.max()) + 1) / shard.samples) + _TAR_BLOCKS
+    return size if size <= min(_LONGEST_BEGINNING, shard.size) else 0
 
 
 def _has_arrived(fetch: ShardFetch, stop: int) -> bool:

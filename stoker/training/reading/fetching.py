@@ -16,10 +16,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from threading import Condition, Event, Lock
+from threading import Event, Lock
 
 from stoker.storage.errors import CorruptShard, NotFound, StokerError, StorageRefused
 from stoker.storage.shards.mapped import map_file
@@ -27,13 +27,13 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import TrainingError
 from stoker.training.reading.cache_files import CacheFiles, CacheFull, Identity, identity
+from stoker.training.reading.first_pieces import FirstPieces
 from stoker.training.reading.partial import PartialShard
 
 _log = logging.getLogger(__name__)
 
 _STALLED_S = 60.0  # without progress of another process's download, after which it is not waited for
 _POLL_S = 0.02
-_FIRST_PIECES_S = 0.5  # that a download waits at most for the first pieces of others
 _HASH_BYTES = 8 * 2**20
 
 FetchKey = tuple[str, str]
@@ -53,44 +53,6 @@ class StreamClosed(TrainingError):
     """The stream was closed while a shard was being fetched."""
 
 
-class FirstPieces:
-    """Lets downloads that begin together have their first pieces before any of them goes on: a batch wants of each."""
-
-    def __init__(self) -> None:
-        self._changed = Condition()
-        self._awaited: dict[object, float] = {}  # downloads without a first piece, and when each was begun
-
-    @contextmanager
-    def asked(self) -> Iterator[Callable[[], None]]:
-        """A download; call what this gives when its first piece is here: it waits a moment for those of others."""
-        download, has_come = object(), False
-        with self._changed:
-            self._awaited[download] = time.monotonic()
-
-        def come() -> None:
-            nonlocal has_come
-            if not has_come:
-                has_come = True
-                with self._changed:
-                    self._awaited.pop(download)
-                    self._changed.notify_all()
-
-        def come_and_wait() -> None:
-            if not has_come:
-                come()
-                with self._changed:
-                    self._changed.wait_for(self._none_is_due, _FIRST_PIECES_S)
-
-        try:
-            yield come_and_wait
-        finally:
-            come()
-
-    def _none_is_due(self) -> bool:
-        """Whether each download that began a moment ago has its first piece; one that stalls holds up no other."""
-        return all(begun < time.monotonic() - _FIRST_PIECES_S for begun in self._awaited.values())
-
-
 class ShardFetch:
     """Brings one shard here: ``verified`` is the future of its bytes, ``read`` has those that have arrived.
 
@@ -106,8 +68,13 @@ class ShardFetch:
         stopped: Event,
         first_pieces: FirstPieces | None = None,
         lost: list[str] | None = None,
+        *,
+        beginning: int = 0,
     ) -> None:
-        """``lost``: where a file's name is added whose bytes were gone when they were read; see ``mapped``."""
+        """``lost``: where a file's name is added whose bytes were gone when they were read; see ``mapped``.
+
+        ``beginning``: bytes that a batch waits for, downloaded by a request of their own; 0: no such request.
+        """
         self.shard = shard
         self.key = key_of(shard)
         self.url = f"{tars.url}/{shard.key}"
@@ -116,6 +83,7 @@ class ShardFetch:
         self.bytes_downloaded = 0  # from the store, by this fetch
         self.in_memory = False  # held in memory, because the disk would not have it
         self.local = tars.path(shard.key)  # the file, if the tar is one on this machine
+        self.beginning = beginning
         self._tars, self._files, self._stopped, self._lost = tars, files, stopped, lost
         self._first_pieces = first_pieces or FirstPieces()
         self._guard = Lock()  # else ``read`` could use a file that was closed, and whose number is another file's now
@@ -347,7 +315,7 @@ class ShardFetch:
             self.bytes_available = 0
             begin()
         with self._first_pieces.asked() as has_begun:
-            for piece in self._tars.iter_bytes(self.shard.key):
+            for piece in self._pieces():
                 self._check_stopped()
                 self.bytes_downloaded += len(piece)
                 if self.bytes_available + len(piece) > self.shard.size:
@@ -359,6 +327,16 @@ class ShardFetch:
         if self.bytes_available != self.shard.size:
             raise self._corrupt(f"{self.bytes_available:,} bytes, but the manifest says {self.shard.size:,}")
         self._check_sha256(sha256.hexdigest())
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The shard as it is in the store, its beginning first.
+
+        By a request for so many bytes: a server that is asked for all of several shards reads ahead in each, and the
+        slowest first piece came three times as late.
+        """
+        if self.beginning:
+            yield self._tars.read(self.shard.key, start=0, size=self.beginning)
+        yield from self._tars.iter_bytes(self.shard.key, start=self.beginning)
 
     def _hash(self, view: memoryview) -> str:
         sha256 = hashlib.sha256()

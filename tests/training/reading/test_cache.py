@@ -155,6 +155,28 @@ def test_a_batch_does_not_wait_for_whole_shards_and_what_it_got_is_verified_late
     assert (tmp_path / "cache" / manifest.shards[0].sha256).exists()
 
 
+def test_a_first_batch_waits_for_the_beginnings_of_shards_and_their_rest_for_the_batch(tmp_path: Path) -> None:
+    store = Slow()
+    many = [Sample(f"n{number:05d}", {"bin": bytes([number % 251]) * 20_000}) for number in range(1000)]
+    tmp_path.mkdir(exist_ok=True)
+    manifest = corpora.version(store, tmp_path, {"train": many}, per_shard=500)
+    tars = sorted(shard.key for shard in manifest.shards)
+    store.allowed.clear()  # nothing but what was asked for as a part comes whole
+    stream = ShardStream(store, manifest, batch_size=64, cache=tmp_path / "cache")
+    started = time.monotonic()
+    batch = stream.batch(0, 0)
+    assert time.monotonic() - started < HANGS_S / 2
+    assert sorted(store.parts) == tars  # one request a shard, of its beginning
+    assert all(
+        bytes(payload or b"")[:1] == bytes([int(key[1:]) % 251])
+        for key, payload in zip(batch.keys, batch.column("bin"), strict=True)
+    )
+    store.allowed.set()
+    stream.wait_verified()
+    assert sorted(store.whole) == tars
+    stream.close()
+
+
 def test_damage_of_a_shard_is_told_even_if_its_samples_were_given_before_it_was_whole(tmp_path: Path) -> None:
     store = Slow()
     manifest = put(store, tmp_path)
