@@ -96,8 +96,7 @@ class _TrainingProgress:
 
     def __call__(self, event: "Event") -> None:
         if event.kind == "new":
-            text = "no earlier run with these options and this version"
-            self._reporter.message(f"{text}; begins {event.run}")
+            self._reporter.message(f"{event.run} begins: {'; '.join(event.notes)}")
         elif event.kind == "start":
             self._reporter.start_phase(event.run, event.steps, event.step)
             if event.step:

@@ -1,10 +1,13 @@
 """`stoker train` through the real command line."""
 
 import importlib.util
+import io
+import json
 import os
 import signal
 
 import pytest
+from PIL import Image
 
 from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, ask
@@ -63,3 +66,83 @@ def test_training_that_was_stopped_goes_on_with_resume(texts: Cli) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("lstm-0001: ")
     assert "lstm-0001: goes on at step " in done.stderr
+
+
+@pytest.fixture
+def pictures(served: Cli) -> Cli:
+    """A folder with a corpus `shots` of tars that webdataset wrote; 5 of its 200 PNGs do not decode."""
+    webdataset = pytest.importorskip("webdataset")
+    (served.folder / "shots").mkdir()
+    for number in range(4):
+        with webdataset.TarWriter(str(served.folder / "shots" / f"{number}.tar")) as writer:
+            for place in range(50):
+                shade = 60 if place % 2 else 190
+                file = io.BytesIO()
+                Image.effect_noise((16, 16), 30).point(lambda value, shade=shade: (value + shade) // 2).save(
+                    file, "PNG"
+                )
+                broken = place == 7 or (number, place) == (0, 8)
+                png = file.getvalue()[: 60 if broken else None]
+                writer.write({"__key__": f"{number}-{place:02}", "png": png, "cls": place % 2})
+    done = served("index", "shots")
+    assert done.returncode == 0, done.stderr
+    return served
+
+
+SHOTS = (
+    "cnn",
+    "shots",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "8",
+    "--set",
+    "width=2",
+    "--set",
+    "pixels=16",
+    "--device",
+    "cpu",
+)
+
+
+def test_a_share_is_held_out_of_external_tars_and_stays_the_same_when_the_run_goes_on(pictures: Cli) -> None:
+    process = pictures.start("train", *SHOTS, "--epochs", "12", "--hold-out", "20%")
+    assert process.stderr is not None
+    while "step " not in (line := process.stderr.readline()):
+        assert line, "it ended by itself"
+    os.kill(process.pid, signal.SIGINT)
+    assert (process.communicate(timeout=HANGS_S), process.returncode)[1] == 130
+    # The same share written in another way is the same run.
+    resumed = pictures("train", *SHOTS, "--epochs", "12", "--hold-out", "0.2", "--resume", "--json")
+    fresh = pictures("train", *SHOTS, "--hold-out", "20%", "--json")
+    again = pictures("train", *SHOTS, "--hold-out", "20%", "--resume", "--json")
+    assert "cnn-0001: goes on at step " in resumed.stderr
+    results = [json.loads(done.stdout) for done in (resumed, fresh, again)]
+    assert [result["run"] for result in results] == ["cnn-0001", "cnn-0002", "cnn-0002"]
+    assert len({result["held_out"] for result in results}) == 1
+    assert 20 <= results[0]["held_out"] <= 60
+    lost = [sorted(key for entry in result["left_out"] for key in entry["keys"]) for result in results]
+    assert lost == [["0-07", "0-08", "1-07", "2-07", "3-07"]] * 3
+
+
+def test_a_resume_with_other_options_names_the_nearest_run_and_what_differs(pictures: Cli) -> None:
+    assert pictures("train", *SHOTS, "--hold-out", "20%", "--set", "seed=3").returncode == 0
+    done = pictures("train", *SHOTS, "--hold-out", "30%", "--set", "seed=4", "--resume")
+    assert done.returncode == 0, done.stderr
+    line = "cnn-0002 begins: the nearest run, cnn-0001, has hold_out = 0.2 (now 0.3), seed = 3 (now 4)"
+    assert line in done.stderr.splitlines()
+    assert done.stdout.startswith("cnn-0002: cnn on shots@1, ")
+
+
+def test_broken_images_of_external_tars_are_left_out_and_told_or_end_the_run(pictures: Cli) -> None:
+    done = pictures("train", *SHOTS, "--hold-out", "20%")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("cnn-0001: cnn on shots@1, ")
+    told = "".join(line for line in done.stderr.splitlines() if line.startswith("left out of "))
+    assert all(told.count(key) == 1 for key in ("0-07", "0-08", "1-07", "2-07", "3-07"))
+    refused = pictures("train", *SHOTS, "--hold-out", "20%", "--set", "skip_budget=0")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    lines = [line for line in refused.stderr.splitlines() if line.startswith("stoker: ")]
+    assert len(lines) == 1
+    assert "skip_budget" in lines[0]
+    assert "Traceback" not in refused.stderr

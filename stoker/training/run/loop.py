@@ -47,7 +47,7 @@ class Event:
     rate: float = math.nan  # samples or tokens a second
     stall: float = math.nan  # share of the time since the last step event that was spent waiting for data
     metrics: dict[str, Any] = field(default_factory=dict)  # Any: JSON values; of the last evaluation
-    notes: tuple[str, ...] = ()  # of "start": what is not trained on, in words
+    notes: tuple[str, ...] = ()  # of "start": what is not trained on; of "new": what is other in the nearest run
 
 
 @dataclass(frozen=True, slots=True)

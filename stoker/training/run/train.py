@@ -1,12 +1,11 @@
 """Train a model on a pinned version; a run that was stopped anywhere resumes with the same call."""
 
 import json
-import math
 import os
 import stat
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,8 @@ from stoker.training.run.checkpoint import Checkpoint
 from stoker.training.run.devices import device_of
 from stoker.training.run.loop import Event, Result, RunConfig, divided, run
 from stoker.training.run.model import Corpus, Model
-from stoker.training.run.options import TrainOptions, parse_options, run_identity, without_length
+from stoker.training.run.options import TrainOptions, parse_options, run_identity
+from stoker.training.run.resume import checkpoint_of, describe_nearest
 from stoker.training.stream.subset import HELD_OUT
 
 __all__ = ["Event", "Result", "train"]
@@ -100,12 +100,10 @@ def train(
     store = with_patience(store)
     corpus = Corpus(store, version, cache)
     identity = run_identity(model, built, train_options)
-    checkpoint = _newest_checkpoint(corpus, identity) if resume else None
-    if resume and checkpoint is None:
-        checkpoint = _lengthened(corpus, identity)
+    checkpoint = checkpoint_of(corpus, identity) if resume else None
     name = checkpoint.info.run if checkpoint else _new_run(store, version.corpus, model, identity)
     if resume and not checkpoint:
-        progress(Event("new", name, 0, 0, 0))
+        progress(Event("new", name, 0, 0, 0, notes=(describe_nearest(corpus, identity),)))
     run_folder = (folder or _default_folder()) / version.corpus / name
     if checkpoint and checkpoint.info.done and checkpoint.info.identity == json.loads(json.dumps(identity)):
         result = _finished(checkpoint, corpus, run_folder, train_options)
@@ -174,35 +172,6 @@ def _new_run(store: Store, corpus: str, model: str, identity: dict[str, Any]) ->
         with suppress(AlreadyExists):  # another process took the name at the same time
             store.create(f"{layout.run(corpus, name)}run.json", json.dumps(identity).encode())
             return name
-
-
-def _newest_checkpoint(corpus: Corpus, identity: dict[str, Any]) -> Checkpoint | None:  # Any: JSON values
-    """The newest checkpoint of the newest run with this identity on this version."""
-    expected = json.loads(json.dumps(identity)), corpus.manifest.content
-    for name in reversed(checkpoints.runs(corpus.store, corpus.manifest.corpus)):
-        checkpoint = checkpoints.newest(corpus.store, corpus.manifest.corpus, name)
-        if checkpoint and (checkpoint.info.identity, checkpoint.info.content) == expected:
-            return checkpoint
-    return None
-
-
-def _lengthened(corpus: Corpus, identity: dict[str, Any]) -> Checkpoint | None:  # Any: JSON values
-    """The newest checkpoint of the newest run of the same kind that was to be shorter."""
-    expected = without_length(json.loads(json.dumps(identity))), corpus.manifest.content
-    asked = _length(identity)
-    for name in reversed(checkpoints.runs(corpus.store, corpus.manifest.corpus)):
-        info = next(checkpoints.infos(corpus.store, corpus.manifest.corpus, name), None)
-        if info is None or (without_length(info.identity), info.content) != expected:
-            continue
-        if all(mine <= longer for mine, longer in zip(_length(info.identity), asked, strict=True)):
-            return checkpoints.newest(corpus.store, corpus.manifest.corpus, name)
-    return None
-
-
-def _length(identity: Mapping[str, Any]) -> tuple[float, float]:  # Any: JSON values
-    """Epochs, and steps at most."""
-    training = identity["training"]
-    return training["epochs"], training["max_steps"] or math.inf
 
 
 @contextmanager
