@@ -14,8 +14,9 @@ REASONS = {
     "timeout": "the answer, or decoding, took too long",
     "too_large": "more bytes, or more memory to decode them, than allowed",
     "redirects": "too many or unsafe redirects",
-    "private_address": "it points to a private network address",
+    "private_address": "a private network address, which STOKER_ALLOW_PRIVATE does not name",
     "bad_url": "not an http(s) URL",
+    "bad_row": "a row of a list that cannot be read",
     "empty": "no bytes or no text at all",
     # decoding
     "not_an_image": "the bytes are no image, whatever the name says",

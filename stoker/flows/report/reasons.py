@@ -18,8 +18,8 @@ STAGES = {
 }
 _FETCH = "robots opted_out gone forbidden unreachable timeout too_large redirects private_address bad_url outside"
 _DECODE = (
-    "empty unreadable not_an_image not_a_video unsupported_format truncated corrupt lost too_many_pixels not_utf8 "
-    "sha1_mismatch"
+    "empty bad_row unreadable not_an_image not_a_video unsupported_format truncated corrupt lost too_many_pixels "
+    "not_utf8 sha1_mismatch"
 )
 _CORPUS = "duplicate_key exact_duplicate label_conflict near_duplicate split_conflict forgotten"
 _STAGE_OF = {

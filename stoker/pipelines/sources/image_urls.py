@@ -42,13 +42,13 @@ from stoker.pipelines.tables.url_lists import (
 from stoker.pipelines.web.crawl import CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise_listed, redact
 from stoker.pipelines.web.ordered import map_in_order
-from stoker.pipelines.web.policy import Fetched, Transient
+from stoker.pipelines.web.policy import Fetched, Transient, as_final
 from stoker.storage.shards.sample import Sample
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
 _MAX_NAMES = 1000  # of columns, that a suggestion is looked for in
 _PREVIEWED = 2000  # entries by which a preview decides on types
-_REMEDY = 'or set unreachable = "reject" in the recipe to go on without it'
+_REMEDY = 'or set unreachable = "reject" in the recipe to go on without it for good'
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,12 @@ class ImageUrls(Source):
     A sample's key is a hash of the image's URL, so it stays the same when a list is sorted anew or grows. Paths are
     relative to the recipe. Text lists may also end in .gz, .bz2 or .zst; in tsv quotes are characters like any other.
     Each line of a list is a candidate: an empty or malformed one is rejected. With ``unreachable = "reject"`` images of
-    a dead site are rejected and the others are kept. In csv and tsv the values of one of ``columns`` are numbers,
-    or true and false, where that loses nothing in any row of the partition, else text. Names with a meaning of their
-    own, such as ``group``, are always text; and so is a column of a version that is text in one of its partitions.
+    a dead site are rejected and the others are kept. That is final: a finished partition is not asked again, also when
+    the option is taken back; README says how to ask again ("What is not asked again").
+
+    In csv and tsv the values of one of ``columns`` are numbers, or true and false, where that loses nothing in any row
+    of the partition, else text. Names with a meaning of their own, such as ``group``, are always text; and so is a
+    column of a version that is text in one of its partitions.
 
     Of ``columns``, one whose name means something else in the record is kept with ``list_`` before it: a name that
     Stoker measures or writes itself (``list_width``, ``list_final_url``), and ``caption`` where ``caption_column`` is
@@ -90,7 +93,7 @@ class ImageUrls(Source):
         group ("url", "page" or "host", default "url"): images with the same one stay in the same split.
         max_megabytes (number, default 20): size of one image file, at most.
         partition_urls (number, default 500): about so many URLs are one partition.
-        unreachable ("retry" or "reject", default "retry"): when a site never answers, fail for a retry or reject.
+        unreachable ("retry" or "reject", default "retry"): a silent site: fail for a retry, or reject for good.
 
     Example::
 
@@ -370,7 +373,7 @@ class ImageUrls(Source):
             record["label"] = next((group for group in match.groups() if group is not None), match[0])
         answer = context.web.get(url, max_size=int(self.max_megabytes * 1e6), accept=ACCEPT, cancel=cancel)
         if isinstance(answer, Rejected):
-            return Candidate(bare, answer), answer
+            return Candidate(bare, as_final(answer)), answer
         record["sha256"] = answer.sha256
         measures = {"fetched_at": answer.fetched_at, "final_url": answer.final_url}
         extension = extension_of(answer.content)

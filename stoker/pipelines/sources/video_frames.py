@@ -31,7 +31,7 @@ from stoker.pipelines.video.names import (
 )
 from stoker.pipelines.video.picture import Hdr, PictureOptions
 from stoker.pipelines.web.pages.licences import spdx_id
-from stoker.pipelines.web.policy import Transient
+from stoker.pipelines.web.policy import Transient, as_final
 from stoker.storage.shards.sample import Sample
 
 _ACCEPT = "video/*, */*;q=0.5"
@@ -68,7 +68,7 @@ class VideoFrames(Source):
         hdr ("tonemap", "reject" or "raw", default "tonemap"): HDR frames are mapped to SDR, rejected, or stored pale.
         deinterlace (true or false, default false): make interlaced frames of one of their two fields, without combs.
         max_megabytes (number, default 2000): size of one video file, at most.
-        unreachable ("retry" or "reject", default "retry"): when a server never answers, fail for a retry or reject.
+        unreachable ("retry" or "reject", default "retry"): a silent server: fail for a retry, or reject for good.
 
     Example::
 
@@ -168,10 +168,10 @@ class VideoFrames(Source):
             if isinstance(answer, Transient) and self.unreachable == "retry":
                 raise SourceUnavailable(
                     f"{url}: {answer.reason} ({answer.detail}); try again later, "
-                    "or set unreachable = 'reject' in the recipe to go on without it"
+                    "or set unreachable = 'reject' in the recipe to go on without it for good"
                 )
             if isinstance(answer, Rejected):
-                yield Candidate(bare, answer)
+                yield Candidate(bare, as_final(answer))
             else:
                 record = {**bare.record, "sha256": answer.sha256}
                 yield from self._frames(path, bare.key, record, answer.fetched_at)

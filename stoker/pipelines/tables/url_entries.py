@@ -120,7 +120,7 @@ def entry_of_row(row: ListRow, list_name: str, url_column: str, carried: Mapping
     if nonempty:
         entry["record"] = nonempty
     if row.fault:
-        return entry | {"refused": ["bad_url", f"{line}: {row.fault}"]}
+        return entry | {"refused": ["bad_row", f"{line}: {row.fault}"]}
     if not text.strip():
         return entry | {"refused": ["empty", f"{line}: no URL"]}
     try:

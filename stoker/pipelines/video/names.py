@@ -95,8 +95,11 @@ def _from_row(row: ListRow, name: str, column: str, context: Context) -> Partiti
     record = {key: clean_name(str(row.values[key]))[:MAX_TEXT] for key in _RECORD_COLUMNS if row.values.get(key)}
     if "license" in record:
         record.setdefault("licence", record.pop("license"))
-    if row.fault or not text:
-        return _refused(f"{name}:{row.number}", record, row.fault or "no URL")
+    line = f"{name}:{row.number}"
+    if row.fault:
+        return _refused(line, record, f"{line}: {row.fault}", reason="bad_row")
+    if not text:
+        return _refused(line, record, f"{line}: no URL")
     if "://" in text:
         return _remote(text, record)
     path = context.path(text)
@@ -113,10 +116,9 @@ def _remote(text: str, record: Record) -> Partition:
     return Partition(_name(url), {"identity": url, "url": url, "record": record}, fingerprint=url)
 
 
-def _refused(text: str, record: Record, detail: str) -> Partition:
-    return Partition(
-        _name(text), {"identity": text, "url": text, "record": record, "refused": ["bad_url", detail]}, fingerprint=text
-    )
+def _refused(text: str, record: Record, detail: str, *, reason: str = "bad_url") -> Partition:
+    payload = {"identity": text, "url": text, "record": record, "refused": [reason, detail]}
+    return Partition(_name(text), payload, fingerprint=text)
 
 
 def _local(path: Path, record: Record, root: Path) -> Partition:

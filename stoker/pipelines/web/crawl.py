@@ -146,7 +146,7 @@ def _check_start(visit: _Visit) -> None:
     if visit.rejected is not None:
         reason, hint = f"{visit.rejected.reason} ({visit.rejected.detail})", "expected a page that may be fetched"
         if visit.rejected.reason == "private_address":
-            hint = f"if the site is your own: STOKER_ALLOW_PRIVATE={urlsplit(visit.url).hostname}"
+            raise SourceBroken(f"start page {visit.url}: {visit.rejected.detail}")
         raise SourceBroken(f"start page {visit.url}: {reason}; {hint}")
     if visit.page is None and not visit.is_image:
         raise SourceBroken(f"start page {visit.url}: not an HTML page; for a list of URLs use the option lists")

@@ -5,11 +5,24 @@ from dataclasses import dataclass, field
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.headers import Headers
 
+_MAX_FAULT = 250  # characters, so that what follows fits
+
 
 class Transient(Rejected):
     """A reject because there was no answer after all attempts; the same request may succeed later."""
 
     __slots__ = ()
+
+
+def as_final(rejected: Rejected) -> Rejected:
+    """The reject for the records of a partition. Of a passing fault it says that nothing asks again once that is done.
+
+    >>> as_final(Transient("timeout", "no byte in time")).detail
+    'no byte in time; final once its partition is done'
+    """
+    if not isinstance(rejected, Transient):
+        return rejected
+    return Rejected(rejected.reason, f"{rejected.detail[:_MAX_FAULT]}; final once its partition is done")
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,12 +205,17 @@ def test_rows_that_cannot_be_read_are_counted_not_fatal(site: Site, context: Con
         "[" * 100_000,
     ]
     write(context.root / "a.jsonl", "\n".join(lines))
-    assert Counter(reasons(read(ImageUrls(lists="a.jsonl"), context))) == {"bad_url": 6, "empty": 2, "": 1}
+    assert Counter(reasons(read(ImageUrls(lists="a.jsonl"), context))) == {
+        "bad_row": 4,
+        "bad_url": 2,
+        "empty": 2,
+        "": 1,
+    }
     (context.root / "b.csv").write_bytes(
         f'url,n\n,1\n"{url}",2,3\n{url},4\n'.encode() + b"http://h/\xff\xfe,5\nshort\n\0\n"
     )
     candidates = read(ImageUrls(lists="b.csv"), context)
-    assert reasons(candidates) == ["", "empty", "bad_url", "bad_url", "bad_url", "bad_url"]
+    assert reasons(candidates) == ["", "empty", "bad_row", "bad_row", "bad_url", "bad_row"]
     assert [candidate.sample.record.get("line") for candidate in candidates] == [
         None,
         *(f"b.csv:{n}" for n in (2, 3, 5, 6, 7)),
@@ -334,7 +339,9 @@ def test_a_site_that_is_down_is_tried_again_later(context: Context) -> None:
     write(context.root / "a.txt", "\n".join(site.url(f"/{n}.png") for n in range(3)))
     with pytest.raises(SourceUnavailable, match=r'none of 3 URLs answered.*unreachable = "reject"'):
         read(ImageUrls(lists="a.txt"), context)
-    assert reasons(read(ImageUrls(lists="a.txt", unreachable="reject"), context)) == ["unreachable"] * 3
+    rejects = [candidate.rejected for candidate in read(ImageUrls(lists="a.txt", unreachable="reject"), context)]
+    assert [reject.reason for reject in rejects if reject] == ["unreachable"] * 3
+    assert all(reject.detail.endswith("; final once its partition is done") for reject in rejects if reject)
 
 
 def test_a_site_that_goes_down_midway_is_tried_again_later(site: Site, context: Context) -> None:
@@ -456,7 +463,7 @@ def test_json_that_cannot_be_kept_is_a_reject_at_any_depth(context: Context) -> 
             for entry in part.payload["urls"]
         ]
         assert len(candidates) == len(values)
-        assert Counter(entry.get("refused", [""])[0] for entry in candidates) == {"bad_url": 4, "": 1}
+        assert Counter(entry.get("refused", [""])[0] for entry in candidates) == {"bad_row": 4, "": 1}
         assert [entry["record"] for entry in candidates if "refused" not in entry] == [{"x": {"ok": [1, "é"]}}]
         unread = [entry for part in ImageUrls(lists=name).partitions(context) for entry in part.payload["urls"]]
         assert not any("refused" in entry for entry in unread), "a column that is not read"

@@ -41,7 +41,7 @@ def test_each_line_of_a_list_is_found_and_read_is_kept_and_rejected(tmp_path: Pa
         web.close()
     found = {line: find_lineages(store, manifest, f"a.csv:{line}") for line in range(2, 8)}
     assert [[lineage.reason for lineage in found[line]] for line in found] == [
-        [], ["duplicate_key"], ["bad_url"], ["empty"], ["bad_url"], []
+        [], ["duplicate_key"], ["bad_row"], ["empty"], ["bad_url"], []
     ]  # fmt: skip
     assert "a.csv:4: its quote is not closed before line 7" in found[4][0].detail
     assert [lineage.state for lineage in find_lineages(store, manifest, urls[0])] == ["kept", "rejected"]

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 
 from stoker.pipelines.web.http.allowed import AllowedPrivate
+from stoker.pipelines.web.http.special_addresses import is_metadata, parse_address
 
 CACHE_S = 300.0  # how long the addresses of a name are cached
 FAILURE_CACHE_S = 10.0  # how long a failure is
@@ -51,7 +52,7 @@ class Resolver:
             raise TimeoutError(f"{bare}: no DNS answer in {timeout_s:.0f} s") from None
         allowed = [address for address in addresses if self._allowed.permits(bare, address)]
         if not allowed:
-            raise PrivateAddress(f"{bare} is {addresses[0]}, not on the open internet")
+            raise PrivateAddress(_describe_private(bare, addresses[0]))
         return allowed
 
     def connect(self, host: str, port: int, *, timeout_s: float) -> socket.socket:
@@ -94,6 +95,23 @@ class Resolver:
             with self._lock:
                 if host in self._cache and self._cache[host][1] is lookup:
                     self._cache[host] = (time.monotonic() + FAILURE_CACHE_S, lookup)
+
+
+def _describe_private(host: str, address: str) -> str:
+    """Why a host is not fetched from, and the setting that allows it; for metadata services no remedy.
+
+    >>> _describe_private("nas.example", "10.0.0.5")
+    'nas.example is 10.0.0.5, no public address; if it is your own: STOKER_ALLOW_PRIVATE=nas.example'
+    >>> _describe_private("127.0.0.1", "127.0.0.1")
+    '127.0.0.1 is no public address; if it is your own: STOKER_ALLOW_PRIVATE=127.0.0.1'
+    >>> _describe_private("nas.example", "169.254.169.254")
+    'nas.example is 169.254.169.254, no public address but that of a metadata service'
+    """
+    text = f"{host} is no public address" if host == address else f"{host} is {address}, no public address"
+    parsed = parse_address(address)
+    if parsed is not None and is_metadata(parsed):
+        return f"{text} but that of a metadata service"
+    return f"{text}; if it is your own: STOKER_ALLOW_PRIVATE={host}"
 
 
 def _getaddrinfo(host: str) -> Sequence[str]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.policy import Fetched
 from tests.site import FAST, Reply, Site, get, reason
 
@@ -18,6 +19,18 @@ def test_a_private_address_gets_no_request(site: Site, url: str) -> None:
     web = replace(FAST, allow_private=False)
     assert reason(web.get(url.format(site.port), max_size=100)) in ("private_address", "bad_url")
     assert site.log == []
+    web.close()
+
+
+def test_the_reject_names_host_and_address_and_the_setting_that_allows_them(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stoker.pipelines.web.http.addresses._getaddrinfo", lambda host: ["127.0.0.1"])
+    web = replace(FAST, allow_private=False, robots=False)
+    for host, text in (("nas.example", "nas.example is 127.0.0.1, no public"), ("127.0.0.1", "127.0.0.1 is no public")):
+        rejected = web.get(f"http://{host}:{site.port}/", max_size=100)
+        assert isinstance(rejected, Rejected)
+        assert rejected.detail == f"{text} address; if it is your own: STOKER_ALLOW_PRIVATE={host}"
     web.close()
 
 
