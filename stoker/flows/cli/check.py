@@ -45,7 +45,7 @@ def check(arguments: Namespace) -> int:
         return 0
     print(f"{arguments.recipe}: corpus {recipe.corpus}, source {name_of(recipe.source)}")
     for line in read:
-        print(f"reads {line}")
+        print(line if line.startswith("not read: ") else f"reads {line}")
     print(f"steps: {', '.join(steps) or 'none'}")
     print(f"rules: {', '.join(rules) or 'none'}")
     print(f"splits: {', '.join(f'{name} {percent:g} %' for name, percent in recipe.splits.items())}")

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,7 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables.list_lines import check_encoding
 from stoker.pipelines.tables.record_names import KNOWN_NAMES, is_left_out
-from stoker.pipelines.tables.sidecars import SidecarReport, is_scalar, parse_sidecar
+from stoker.pipelines.tables.sidecars import FolderTables, SidecarReport, is_scalar, parse_sidecar
 from stoker.storage.plain_file import describe_missing, open_plain
 from stoker.storage.shards.sample import Sample
 
@@ -31,6 +31,8 @@ _IMAGES = frozenset(
 )
 _TEXTS = frozenset((".txt", ".text", ".md", ".rst"))
 _MAX_CHECKED = 10_000  # names of files that `stoker check` looks at
+
+Row = Sequence[Any]  # Any: JSON. The place of a table's row, and its values
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,19 @@ class LocalFiles(Source):
     group, as text. Its other keys are columns of the record, too: numbers as numbers, lists and objects as JSON, under
     their own names, or with the prefix ``json_`` where Stoker has a column of that name. What has more than 10,000
     characters, keys that begin with a digit or a sign or have more than 60, and those after the 256th of a partition
-    are left out, and counted. A sidecar that is no UTF-8 or no JSON is rejected by itself, with the line; its image is
-    kept.
+    are left out, and counted.
+
+    A table metadata.csv, metadata.jsonl or metadata.parquet, in the folder or below, does the same for the files that
+    its column ``file_name`` names, relative to the table: its other columns are as keys of a .json, and what a .json or
+    .txt says goes before it. A row without its file is rejected (``bad_row``).
+
+    A sidecar that is no UTF-8 or no JSON is rejected by itself, with the line; its image is kept.
 
     Args:
         files (text): a folder, a file or a glob such as ``photos/**/*.jpg``, relative to the recipe.
         label ("" or "folder", default ""): "folder": the name of a file's folder is its label.
-        sidecars (true or false, default true): read captions and records from .txt and .json files beside images.
-        leave_out (list, default none): keys of .json files that are not kept; only ``*`` is a wildcard.
+        sidecars (true or false, default true): read .txt and .json files beside images, and tables (metadata.csv).
+        leave_out (list, default none): keys of .json files and tables that are not kept; only ``*`` is a wildcard.
         files_per_partition (number, default 256): about so many files are one partition.
         max_megabytes (number, default 64): size of one file, at most.
         encoding (text, default "utf-8"): of sidecars without a byte order mark.
@@ -88,7 +95,9 @@ class LocalFiles(Source):
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
-        base, paths = self._paths(context)
+        base, walked, paths = self._paths(context)
+        tables = self._tables(base, walked)
+        paths = [path for path in paths if path not in tables.columns]
         sidecars = {path: found for path in paths if (found := self._sidecars(base, path))}
         owners: dict[str, str] = {}  # of each sidecar, the image that its reject goes with
         for path, found in sidecars.items():
@@ -108,8 +117,12 @@ class LocalFiles(Source):
                 states.append([_printable(sidecar), _state(content)])
                 has_more = has_more or self._has_more(sidecar, content)
             # Earlier versions read only some keys of .json files. What had no others need not be read again.
-            mark = {"reading": 2} if has_more else {}
+            mark: dict[str, Any] = {"reading": 2} if has_more else {}  # Any: JSON
+            mark |= {"rows": rows} if (rows := tables.typed(group)) else {}
             yield Partition(_printable(group[0]), {"files": files} | mark, digest(states))
+        for start in range(0, len(tables.bad_rows), self.files_per_partition):
+            bad_rows = [[row.line, row.fault] for row in tables.bad_rows[start : start + self.files_per_partition]]
+            yield Partition(bad_rows[0][0], {"files": [], "bad_rows": bad_rows})
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -117,7 +130,10 @@ class LocalFiles(Source):
         columns = set[str]()
         for path, state, *shared in partition.payload["files"]:
             told = {sidecar for sidecars in shared for sidecar in sidecars}
-            yield from self._candidates(base, path, state, told, columns)
+            row = partition.payload.get("rows", {}).get(path)
+            yield from self._candidates(base, path, state, told, columns, row)
+        for line, fault in partition.payload.get("bad_rows", ()):
+            yield Candidate(Sample(_key(line), {}, _identity(line)), Rejected("bad_row", f"{line}: {fault}"))
 
     def check(self, context: Context) -> None:
         """See Source."""
@@ -126,8 +142,9 @@ class LocalFiles(Source):
             raise self._no_files()
 
     def describe_input(self, context: Context) -> Iterator[str]:
-        """See Source. Hints if files need an extra that is not installed, or would match in another case."""
+        """See Source. Which tables are read; hints if files need an extra, match in another case, or are a table."""
         base, pattern = self._base(context)
+        yield from self._tables(base, _walk(base)).describe(islice(_walk(base), _MAX_CHECKED))
         matches = set(islice(_walk_matches(base, pattern), _MAX_CHECKED))
         suffixes = {PurePosixPath(path).suffix.lower() for path in matches}
         for extension, names in (("heic", {".heic", ".heif", ".hif"}), ("jxl", {".jxl"})):
@@ -144,10 +161,15 @@ class LocalFiles(Source):
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. The files folder by folder, so that neither all names nor all hashes are needed."""
         base, pattern = self._base(context)
-        told, columns = set[str](), set[str]()
+        told, columns, tables = set[str](), set[str](), self._tables(base, _walk(base))
         for path in _walk_matches(base, pattern):
-            if not self._is_sidecar(base, path):
-                yield from self._candidates(base, path, _state(self._content(base, path)), told, columns)
+            if path not in tables.columns and not self._is_sidecar(base, path):
+                state, row = _state(self._content(base, path)), tables.typed([path]).get(path)
+                yield from self._candidates(base, path, state, told, columns, row)
+
+    def _tables(self, base: Path, files: Iterable[str]) -> FolderTables:
+        """The tables that describe files of the folder; a glob need not match them, as other sidecars."""
+        return FolderTables(base, files if self.sidecars else (), self.encoding)
 
     def _no_files(self) -> RecipeError:
         return RecipeError(f"source 'local_files': files {self.files!r}: no files there; expected images or texts")
@@ -176,13 +198,14 @@ class LocalFiles(Source):
             )
         return base, str(Path(*parts[fixed:]))
 
-    def _paths(self, context: Context) -> tuple[Path, list[str]]:
-        """The folder, and the paths of its files relative to it, sorted."""
+    def _paths(self, context: Context) -> tuple[Path, list[str], list[str]]:
+        """The folder, the paths of its files relative to it, sorted, and those of them that are candidates."""
         base, pattern = self._base(context)
+        files = sorted(_walk(base))
         if not pattern:
-            return base, sorted(_walk(base))
+            return base, files, files
         matches = {_relative(base, path) for path in base.glob(pattern)}
-        return base, sorted(path for path in _walk(base) if path in matches)
+        return base, files, [path for path in files if path in matches]
 
     def _sidecars(self, base: Path, path: str) -> list[str]:
         """The files that describe this image: same name, .json or .txt."""
@@ -214,20 +237,22 @@ class LocalFiles(Source):
             reason = error.strerror if isinstance(error, OSError) else "a link to itself"
             return Rejected("unreadable", reason or type(error).__name__)
 
-    def _candidates(self, base: Path, path: str, state: str, told: set[str], columns: set[str]) -> Iterator[Candidate]:
+    def _candidates(
+        self, base: Path, path: str, state: str, told: set[str], columns: set[str], row: Row | None
+    ) -> Iterator[Candidate]:
         """The file's sample, and a reject for each of its sidecars that could not be read as a whole.
 
         Of a sidecar that several images have, one reject: those in ``told`` have theirs with another image. ``columns``
         collects those of the partition's records that no option names.
         """
         said = SidecarReport(columns)
-        yield replace(self._candidate(base, path, state, said), omitted=said.omitted)
+        yield replace(self._candidate(base, path, state, said, row), omitted=said.omitted)
         for sidecar, rejected in said.faults.items():
             if sidecar not in told:
                 told.add(sidecar)
                 yield Candidate(Sample(_key(sidecar), {}, _identity(sidecar)), rejected)
 
-    def _candidate(self, base: Path, path: str, state: str, said: SidecarReport) -> Candidate:
+    def _candidate(self, base: Path, path: str, state: str, said: SidecarReport, row: Row | None) -> Candidate:
         key, record = _key(path), _identity(path)
         folder = PurePosixPath(path).parent.name
         if self.label == "folder" and folder:
@@ -239,17 +264,21 @@ class LocalFiles(Source):
                 raise SourceBroken(
                     f"{base / _printable(path)}: it has changed since the work was planned; run the same command again"
                 )
-        self._describe(base, path, record, said)
+        self._describe(base, path, record, said, row)
         extension = content if isinstance(content, Rejected) else _field(path, content)
         if isinstance(extension, Rejected):
             return Candidate(Sample(key, {}, record), extension)
         assert isinstance(content, bytes)
         return Candidate(Sample(key, {extension: content}, record))
 
-    def _describe(self, base: Path, path: str, record: dict[str, Any], said: SidecarReport) -> None:
-        """Add what the image's sidecars say to its record, and what is wrong with them to ``said``."""
-        for sidecar in self._sidecars(base, path):
-            document = self._parsed(sidecar, self._content(base, sidecar))
+    def _describe(
+        self, base: Path, path: str, record: dict[str, Any], said: SidecarReport, row: Row | None
+    ) -> None:  # Any: JSON values
+        """Add what its row and the image's sidecars say to its record, and what is wrong with them to ``said``."""
+        names = self._sidecars(base, path)
+        documents: list[Row] = [row] if row else []
+        documents += [(name, self._parsed(name, self._content(base, name))) for name in names]
+        for sidecar, document in documents:
             if isinstance(document, Rejected):
                 said.faults[sidecar] = document
                 continue
