@@ -23,7 +23,7 @@ def open_plain(path: Path) -> BufferedReader:
     """The file, open to be read. Raises NotPlain, OSError as ``open`` does (IsADirectoryError for a folder)."""
     check_plain(path)
     # It may have been replaced since: without O_NONBLOCK a pipe to which nobody writes would hold us here.
-    file = open(path, "rb", opener=open_at_once)  # noqa: SIM115  # whoever called closes it
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  # whoever called closes it
     try:
         _check(path, os.fstat(file.fileno()).st_mode)
     except BaseException:
@@ -45,7 +45,7 @@ def describe_missing(path: Path, otherwise: str = "no such file") -> str:
         return otherwise
 
 
-def open_at_once(path: str, flags: int) -> int:
+def _open_at_once(path: str, flags: int) -> int:
     """An ``opener`` for ``open`` that waits for no writer of a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
 

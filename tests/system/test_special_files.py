@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stoker import version
 from stoker.pipelines.errors import RecipeError, SourceError
 from stoker.pipelines.source import Context, Source
 from stoker.pipelines.sources.hugging_face import HuggingFace
@@ -16,10 +17,19 @@ from stoker.pipelines.sources.image_urls import ImageUrls
 from stoker.pipelines.sources.local_files import LocalFiles
 from stoker.pipelines.sources.video_frames import VideoFrames
 from stoker.pipelines.sources.wikipedia_dump import WikipediaDump
+from stoker.storage import open_store
+from stoker.storage.errors import NotFound, StorageRefused
+from stoker.storage.stores.directory import DirectoryStore
+from stoker.storage.verification.repair_indexed import repair_indexed
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions.tar_store import store_of_tars
+from stoker.storage.versions.verified import verified_view
+from stoker.training import ShardStream
 from tests.conftest import HANGS_S
 from tests.pipelines.pictures import packed, picture
 from tests.pipelines.sources.test_wikipedia_dump import dump, page
 from tests.site import FAST
+from tests.storage.external_tars import indexed, numbered, put, tar
 
 DUMP = "barwiki-20200101-pages-articles-multistream.xml.bz2"
 
@@ -112,6 +122,67 @@ def test_among_other_files_it_is_a_reject_or_no_file_of_the_source(context: Cont
     reasons = [candidate.rejected.reason if candidate.rejected else "" for candidate in candidates]
     outside = "outside" if kind == "a device" else "unreadable"
     assert sorted(reasons) == ["", *[outside] * 3]
+
+
+def swap(path: Path, kind: str) -> None:
+    """Put something else in the place of a file."""
+    path.unlink()
+    {**KINDS, "a folder": Path.mkdir}[kind](path)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "a folder"])
+def test_what_stands_in_place_of_an_indexed_tar_is_named_by_all_who_read_it(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "tars" / "train-000.tar"
+    for number in range(2):
+        put(path.with_name(f"train-{number:03d}.tar"), tar(numbered(5 * number, 5)))
+    store, manifest = open_store(str(tmp_path / "store")), indexed(path.parent).manifest
+    stream = ShardStream(store, manifest, batch_size=2, cache=tmp_path / "cache")
+    swap(path, kind)
+
+    def named(error: object) -> bool:
+        return str(path) in str(error) and kind in str(error) and "\n" not in str(error)
+
+    for read in (lambda: list(version(store, "theirs")), lambda: list(stream)):
+        with pytest.raises((StorageRefused, NotFound)) as failure:
+            read()
+        assert named(failure.value), failure.value
+    later = ShardStream(store, manifest, batch_size=2, cache=tmp_path / "cache")
+    with pytest.raises((StorageRefused, NotFound)) as failure:
+        list(later)
+    assert named(failure.value), failure.value
+    (problem,) = verify(store, manifest).problems
+    assert problem.startswith("train-000.tar: ")
+    assert kind in problem
+    assert "put back the file" in repair_indexed(store, store_of_tars(store, manifest), manifest, {path.name})[0]
+    for url in (path.parent, path, f"{path.parent}/train-{{000..001}}.tar"):
+        with pytest.raises((StorageRefused, NotFound)) as failure:
+            indexed(url, store)
+        assert named(failure.value), failure.value
+        assert "expected a tar" in str(failure.value)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "a folder"])
+def test_what_stands_in_place_of_an_object_of_a_store_is_named(tmp_path: Path, kind: str) -> None:
+    put(tmp_path / "words" / "a.parquet", b"1234")
+    store = DirectoryStore(tmp_path, links=True)
+    swap(tmp_path / "words" / "a.parquet", kind)
+    for read in (store.read, store.size, lambda key: list(store.iter_bytes(key))):
+        with pytest.raises((StorageRefused, NotFound), match=f"words/a.parquet: .*{kind}"):
+            read("words/a.parquet")
+    with pytest.raises((StorageRefused, NotFound), match=kind):
+        verified_view(store, "words/a.parquet", sha256="0" * 64, size=4)
+
+
+def test_a_folder_called_like_a_tar_is_looked_into(tmp_path: Path) -> None:
+    put(tmp_path / "tars" / "train.tar" / "0.tar", tar(numbered(0, 5)))
+    assert [shard.key for shard in indexed(tmp_path / "tars").manifest.shards] == ["train.tar/0.tar"]
+
+
+def test_a_link_to_nothing_in_place_of_a_tar_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "tars" / "0.tar", tar(numbered(0, 5)))
+    (tmp_path / "tars" / "1.tar").symlink_to(tmp_path / "gone.tar")
+    with pytest.raises(StorageRefused, match=r"1\.tar: a link to nothing; expected a tar"):
+        indexed(tmp_path / "tars")
 
 
 def test_a_pipe_beside_a_dump_is_not_taken_for_its_index(context: Context) -> None:

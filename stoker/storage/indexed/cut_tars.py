@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def why_cut(fields: Sequence[frozenset[str]]) -> str:
-    """Why the last sample of a tar without an end mark lacks members, from the fields of all samples; "" if it need not.
+    """Why the last sample of a tar without an end mark lacks members, by the fields of all samples; "" if it need not.
 
     Whoever wrote or copied the tar was stopped. WebDataset reads such a sample, and a training then misses its fields.
 

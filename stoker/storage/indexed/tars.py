@@ -1,12 +1,17 @@
 """External tars: finds them at a URL and assigns each to a split."""
 
 import fnmatch
+import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from stoker.storage.errors import NotFound, StorageRefused
+from stoker.storage.plain_file import describe_missing
+from stoker.storage.stores.directory import DirectoryStore
+from stoker.storage.stores.key import is_key
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions.manifest import TAR, Manifest
 from stoker.storage.versions.tar_store import open_tars
@@ -41,10 +46,12 @@ def find_tars(url: str, beside: Store) -> Tars:
     if names:
         missing = [name for name in names if name not in listed]
         if missing:
+            _refuse_others(store, [missing[0]])
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise NotFound(f"{store.url}/{missing[0]}: no such object{more}; correct the pattern {url}")
     else:
         names = list(listed)
+        _refuse_others(store, _unlisted(store, listed))
     compressed = next((name for name in names if name.lower().endswith(_COMPRESSED)), None)
     if compressed is not None:
         raise StorageRefused(
@@ -55,6 +62,32 @@ def find_tars(url: str, beside: Store) -> Tars:
     if not tars:
         raise NotFound(f"{store.url}: no {TAR} there among {len(listed)} objects; name the folder that holds the tars")
     return Tars(store, tuple(sorted(tars, key=lambda tar: tar.key.encode())))
+
+
+def _refuse_others(store: Store, keys: Iterable[str]) -> None:
+    """Raise StorageRefused for what stands in the place of a tar and is no file: an index would pass over it."""
+    for key in keys:
+        path = store.root / key if isinstance(store, DirectoryStore) else Path()
+        link = "a link to nothing" if os.path.islink(path) and not path.exists() else ""
+        what = describe_missing(path, link) if isinstance(store, DirectoryStore) else ""
+        if what:
+            hint = "; a slash at its end indexes the tars in it" if what == "a folder" else ""
+            raise StorageRefused(f"{store.url}/{key}: {what}; expected a tar; put the file back, or remove it{hint}")
+
+
+def _unlisted(store: Store, listed: Collection[str]) -> Iterator[str]:
+    """What is called like a tar in a folder, but is not listed; not of folders with tars in them."""
+    if not isinstance(store, DirectoryStore):
+        return
+    for folder, folders, files in os.walk(store.root):
+        folders[:] = filter(is_key, folders)
+        inside = Path(folder).relative_to(store.root).as_posix() + "/" if Path(folder) != store.root else ""
+        names = [name for name in (*folders, *files) if name.lower().endswith(TAR) and is_key(name)]
+        yield from (
+            inside + name
+            for name in names
+            if inside + name not in listed and not any(key.startswith(f"{inside}{name}/") for key in listed)
+        )
 
 
 def as_pattern(urls: Sequence[str]) -> str:

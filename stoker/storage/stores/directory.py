@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
-from stoker.storage.plain_file import open_at_once
+from stoker.storage.plain_file import NotPlain, check_plain, open_plain
 from stoker.storage.stores.deprecated import DeprecatedNames
 from stoker.storage.stores.key import check_key, check_prefix, is_key
 from stoker.storage.stores.payload import unreadable_file
@@ -63,7 +63,7 @@ class DirectoryStore(DeprecatedNames):
         if start < 0 or (size is not None and size < 0):
             raise ValueError(f"read from {start}, size {size}: expected none below 0")
         path = self._path(key)
-        with self._translated_errors(key), _missing_below_file(), open(path, "rb", 0, opener=open_at_once) as file:
+        with self._translated_errors(key), _missing_below_file(), open_plain(path) as file:
             left = max(0, os.fstat(file.fileno()).st_size - start)
             wanted = left if size is None else min(size, left)
             payload = os.pread(file.fileno(), wanted, start)
@@ -77,7 +77,7 @@ class DirectoryStore(DeprecatedNames):
     def iter_bytes(self, key: str, *, start: int = 0) -> Iterator[bytes]:
         """The object's bytes from ``start`` to its end, a megabyte at a time. Raises NotFound."""
         path = self._path(key)
-        with self._translated_errors(key), _missing_below_file(), open(path, "rb", 0, opener=open_at_once) as file:
+        with self._translated_errors(key), _missing_below_file(), open_plain(path) as file:
             file.seek(start)
             while chunk := file.read(_CHUNK):
                 yield chunk
@@ -92,7 +92,8 @@ class DirectoryStore(DeprecatedNames):
         path = self._path(key)
         with self._translated_errors(key), _missing_below_file():
             if path.is_dir():
-                raise FileNotFoundError(errno.ENOENT, "a folder")
+                raise IsADirectoryError(errno.EISDIR, "a folder")
+            check_plain(path)
             return path.stat().st_size
 
     def write(self, key: str, payload: Payload) -> None:
@@ -292,8 +293,12 @@ class DirectoryStore(DeprecatedNames):
         """Raises StorageError in place of what the operating system raises."""
         try:
             yield
-        except (FileNotFoundError, IsADirectoryError) as error:
+        except FileNotFoundError as error:
             raise NotFound(f"{self.url}/{key}: no such object") from error
+        except IsADirectoryError as error:
+            raise NotFound(f"{self.url}/{key}: no such object; a folder lies there") from error
+        except NotPlain as error:
+            raise StorageRefused(f"{self.url}/{key}: {error.strerror}; put the file back, or remove it") from error
         except OSError as error:
             message = f"{self.url}/{key}: {error.strerror or error}"
             if error.errno in _BUSY:

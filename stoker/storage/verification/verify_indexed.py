@@ -105,8 +105,9 @@ def _scan_again(objects: ObjectChecker, tars: Store, shard: Shard, manifest: Man
         scanned = second_read(lambda: scan_as_indexed(tars, manifest, shard, read=count))
         if scanned is not None and scanned.sha256 != shard.sha256:  # altered on the way?
             scanned = scan_as_indexed(tars, manifest, shard, read=count)
-    except NotFound:
-        objects.add_problem(shard.key, f"is missing in {tars.url}")
+    except NotFound as error:
+        more = str(error).partition("no such object")[2]  # what lies there in its place
+        objects.add_problem(shard.key, f"is missing in {tars.url}{more}")
         return None
     except (CorruptShard, StorageRefused) as error:
         objects.add_problem(shard.key, str(error).removeprefix(f"{tars.url}/{shard.key}: "))

@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeVar
 import pyarrow as pa
 
 from stoker.storage.errors import AlreadyExists, CorruptObject, CorruptShard, NotFound, StorageRefused
+from stoker.storage.plain_file import open_plain
 from stoker.storage.shards import records
 from stoker.storage.shards.mapped import map_file
 from stoker.storage.stores.store import Payload, Store
@@ -46,7 +47,7 @@ def _view(store: Store, key: str, sha256: str, size: int) -> memoryview:
     path = store.path(key)
     try:
         if path is not None:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 view = map_file(file.fileno(), f"{store.url}/{key}")
             digest = hashlib.sha256()
             for start in range(0, len(view), _CHUNK):

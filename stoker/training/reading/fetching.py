@@ -22,6 +22,7 @@ from pathlib import Path
 from threading import Event, Lock
 
 from stoker.storage.errors import CorruptShard, NotFound, StokerError, StorageRefused
+from stoker.storage.plain_file import open_plain
 from stoker.storage.shards.mapped import map_file
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Shard
@@ -187,15 +188,14 @@ class ShardFetch:
             if self._whole is not None:
                 return self._whole
             try:
-                file = os.open(path, os.O_RDONLY)
-                try:
+                with open_plain(path) as file:
                     # Of the open file: another one may take its name before this one is verified.
-                    self._identity = identity(path, os.fstat(file))
-                    view = map_file(file, self.url, self._lost)
-                finally:
-                    os.close(file)
+                    self._identity = identity(path, os.fstat(file.fileno()))
+                    view = map_file(file.fileno(), self.url, self._lost)
             except FileNotFoundError:
                 raise NotFound(f"{self.url}: no such object") from None
+            except IsADirectoryError:
+                raise NotFound(f"{self.url}: no such object; a folder lies there") from None
             except OSError as error:
                 raise StorageRefused(f"{self.url}: {error.strerror}") from error
             if len(view) != self.shard.size:
