@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from stoker.flows.page.pictures import TINY
 from stoker.flows.report.samples import SampleEntry, SampleReader
 from stoker.pipelines.images.formats import EXTENSIONS
-from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.shards.shard import Member
 from stoker.storage.versions.manifest import Manifest
 
@@ -73,7 +73,7 @@ class TextField:
 
 @dataclass(frozen=True, slots=True)
 class VersionMembership:
-    """Whether a version holds the sample; None: not searched."""
+    """Whether a version holds the sample; None: it cannot be read."""
 
     version: int
     holds: bool | None
@@ -172,15 +172,15 @@ def memberships(reader: SampleReader, manifest: Manifest, entry: SampleEntry) ->
     own_index = manifest.shards[entry.shard].index_sha256
     result = []
     for version in versions:
-        other = manifest if version == manifest.version else reader.manifest(manifest.corpus, version)
-        if any(shard.index_sha256 == own_index for shard in other.shards):
-            result.append(VersionMembership(version, True))
-            continue
         try:
-            reader.find(other, entry.key)
+            other = manifest if version == manifest.version else reader.manifest(manifest.corpus, version)
+            if all(shard.index_sha256 != own_index for shard in other.shards):
+                reader.find(other, entry.key)
             result.append(VersionMembership(version, True))
         except NotFound:
             result.append(VersionMembership(version, False))
+        except (CorruptShard, StorageRefused):  # the page of that version says what is wrong with it
+            result.append(VersionMembership(version, None))
     return result
 
 

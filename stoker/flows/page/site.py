@@ -52,9 +52,10 @@ class Card:
 
     corpus: str
     report: Report | None
-    history: tuple[int, ...]  # samples in the newest versions, oldest first
+    history: tuple[int, ...]  # samples in the newest versions, oldest first; 0 for one that cannot be read
     versions: int
     error: str = ""
+    errors: tuple[str, ...] = ()  # of older versions among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,11 @@ class HtmlPages:
         versions: list[int] = []
         try:
             versions = self._reader.versions(corpus)
-            manifests = [self._reader.manifest(corpus, version) for version in versions[-_HISTORY:]]
-            return Card(
-                corpus, self.report(manifests[-1]), tuple(manifest.samples for manifest in manifests), len(versions)
-            )
+            newest = self._reader.manifest(corpus, versions[-1] if versions else None)
+            older = [self._readable(corpus, version) for version in versions[-_HISTORY:-1]]
+            history = [0 if isinstance(one, str) else one.samples for one in older] + [newest.samples]
+            errors = tuple(f"version {one}" for one in older if isinstance(one, str))
+            return Card(corpus, self.report(newest), tuple(history), len(versions), errors=errors)
         except StorageUnavailable:
             raise
         except StokerError as error:
@@ -137,6 +139,15 @@ class HtmlPages:
             _log.exception("%s: its report cannot be made", corpus)
             message = f"{corpus}: its report cannot be made: an error inside Stoker ({type(error).__name__}); "
             return Card(corpus, None, (), len(versions), message + "its traceback is in the log of `stoker up`")
+
+    def _readable(self, corpus: str, version: int) -> Manifest | str:
+        """A version's manifest, or its number and what is wrong with it. Raises StorageUnavailable."""
+        try:
+            return self._reader.manifest(corpus, version)
+        except StorageUnavailable:
+            raise
+        except StokerError as error:
+            return f"{version}: {error}"
 
     def corpus(
         self,

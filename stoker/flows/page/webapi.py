@@ -30,13 +30,15 @@ class JsonApi:
         self._pages = pages
 
     def corpora(self) -> Response:
-        """The corpora and their newest versions."""
+        """The corpora and their newest versions; ``error`` of the newest one, ``errors`` also of those before it."""
         corpora = []
         for name in self._reader.corpora():
             card = self._pages.card(name)
             fields = ("reference", "version", "created_at", "samples", "shards", "size")
             newest = None if card.report is None else {field: getattr(card.report, field) for field in fields}
-            corpora.append({"corpus": name, "versions": card.versions, "newest": newest, "error": card.error or None})
+            errors = [card.error] if card.error else list(card.errors)
+            about = {"corpus": name, "versions": card.versions, "newest": newest}
+            corpora.append(about | {"error": card.error or None, "errors": errors})
         return _success({"corpora": corpora})
 
     def schedules(self) -> Response:

@@ -416,6 +416,25 @@ def test_a_damaged_manifest_hides_no_other_corpus(store: MemoryStore) -> None:
     assert "64 images" in text
 
 
+@pytest.mark.parametrize("payload", [b"{", b'{"schema": 99}'])
+def test_a_damaged_manifest_of_an_older_version_hides_no_newer_one(store: MemoryStore, payload: bytes) -> None:
+    damaged = copied(store)
+    damaged.write("shapes/versions/00000001.json", payload)
+    with serve(make_app(damaged, token=TOKEN)) as address, visit(address) as client:
+        text = client.get("/").text
+        corpora = {one["corpus"]: one for one in client.get("/api/corpora").json()["corpora"]}
+        assert client.get("/c/shapes").status_code == client.get("/c/shapes@2").status_code == 200
+        assert client.get("/c/shapes/sample/shape-0").status_code == 200
+        versions = client.get("/api/c/shapes/sample/shape-0").json()["versions"]
+    assert '<a href="/c/shapes@2">See the version</a>' in text
+    assert "version 1: memory:/shapes/versions/00000001.json" in text
+    assert corpora["shapes"]["newest"]["version"] == 2
+    assert corpora["shapes"]["error"] is None
+    assert ["00000001.json" in error for error in corpora["shapes"]["errors"]] == [True]
+    assert (corpora["pages"]["error"], corpora["pages"]["errors"]) == (None, [])
+    assert [(one["version"], one["holds"]) for one in versions] == [(1, None), (2, True)]
+
+
 def copied(store: Store) -> MemoryStore:
     copy = MemoryStore()
     for one in store.list():
