@@ -163,8 +163,11 @@ def _finite(image: Image.Image) -> npt.NDArray[np.float64]:
     return np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
 
 
+_SAME_COLOUR = (
+    16  # levels: more than the variants of sRGB that programs write differ by, and a fifth of what linear ones do
+)
 # The modes of Pillow that a profile of a colour space fits.
-_MODES_OF_SPACE = {"RGB ": ("RGB", "RGBA"), "GRAY": ("L",), "CMYK": ("CMYK",), "Lab ": ("LAB",)}
+_MODES_OF_SPACE = {"RGB ": ("RGB", "RGBA"), "GRAY": ("L", "LA"), "CMYK": ("CMYK",), "Lab ": ("LAB",)}
 
 
 def needs_profile(icc: object, mode: str) -> bool:
@@ -179,10 +182,20 @@ def needs_profile(icc: object, mode: str) -> bool:
 def _space_of(icc: bytes) -> str:
     """The colour space that the profile is for; empty if it is sRGB or damaged."""
     try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile
-        return "" if "sRGB" in (profile.profile_description or "") else profile.xcolor_space
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        space: str = profile.profile.xcolor_space
+        is_named = "sRGB" in (profile.profile.profile_description or "")
+        return "" if is_named and space == "RGB " and _is_srgb(profile) else space
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return ""
+
+
+def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    """Whether colours hardly change with it. "GIMP built-in Linear sRGB" is a name, too, of another curve."""
+    probe = Image.fromarray(np.array([[(60, 60, 60), (128, 128, 128), (200, 90, 60), (60, 90, 200)]], np.uint8))
+    converted = ImageCms.profileToProfile(probe, profile, _srgb(), outputMode="RGB")
+    change = np.abs(np.asarray(converted, np.int16) - np.asarray(probe, np.int16))
+    return int(change.max()) <= _SAME_COLOUR
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -195,7 +208,10 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        converted = ImageCms.profileToProfile(image, profile, _srgb(), outputMode=mode)
+        source = image.getchannel("L") if image.mode == "LA" else image
+        converted = ImageCms.profileToProfile(source, profile, _srgb(), outputMode=mode)
+        if converted is not None and image.mode == "LA":
+            converted.putalpha(image.getchannel("A"))
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image
     return converted if converted is not None else image

@@ -36,10 +36,18 @@ from stoker.pipelines.images.opening import (
     open_image,
     read_header,
 )
-from stoker.pipelines.images.png import check_png, open_strict, rows_are_complete
+from stoker.pipelines.images.png import (
+    check_png,
+    is_deep_and_transparent,
+    open_strict,
+    rows_are_complete,
+    with_deep_transparency,
+)
 from stoker.pipelines.images.process import pool
 from stoker.pipelines.images.process.budget import (
     ALWAYS,
+    MOST_HERE,
+    PIXEL,
     fault_of_size,
     is_for_process,
     jpeg_is_for_process,
@@ -270,8 +278,12 @@ def _load_png(payload: bytes, memory: Memory | None) -> tuple[Image.Image | Reje
     if isinstance(png, Rejected):
         return png, 1, False
     image = open_strict(png)
+    if is_deep_and_transparent(png) and image.width * image.height * 2 * PIXEL > MOST_HERE and not is_decoder_process():
+        raise NeedsProcess
     lies_in_memory = memory is not None and decode_into(image, memory)
     image.load()
     if not image.last_row_is_decoded() and not rows_are_complete(png):
         return Rejected("truncated", "its image data hold fewer rows than its header says"), 1, False
+    if is_deep_and_transparent(png):
+        return with_deep_transparency(image, png), 1, False
     return image, 1, lies_in_memory

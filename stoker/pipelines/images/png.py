@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from PIL import PngImagePlugin
+import numpy as np
+from PIL import Image, PngImagePlugin
 
 from stoker.pipelines.images.colour import MAX_PROFILE
 from stoker.pipelines.images.containers.metadata_repair import find_png_chunk
@@ -29,6 +30,7 @@ _SHOWN = _PIXELS | frozenset(b"acTL cHRM cICP cLLI fcTL fdAT gAMA mDCV sBIT sRGB
 _XMP, _RAW_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"  # texts that may hold the orientation
 _MAX_TEXT = 1 << 19  # bytes of such a text
 _MAX_REPAIRS = 8  # chunks of metadata whose end is searched
+_STRIP_ROWS = 64  # that are compared at once
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -242,3 +244,35 @@ def open_strict(png: PngData) -> StrictPng:
     if png.profile is not None:
         image.info["icc_profile"] = png.profile
     return image
+
+
+def is_deep_and_transparent(png: PngData) -> bool:
+    """Whether one colour of 16 bits is transparent."""
+    return png.payload[24] == 16 and png.payload.find(b"tRNS", 0, png.payload.find(b"IDAT")) > 0
+
+
+def with_deep_transparency(image: StrictPng, png: PngData) -> Image.Image:
+    """The decoded image, with an alpha channel that shows which pixels have the transparent colour of 16 bits.
+
+    Pillow compares only eight of the bits, and none of grey images, so that wrong pixels would be transparent.
+    """
+    key = np.array(image.info.get("transparency"), np.uint16)
+    lower = None
+    if image.mode == "RGB":
+        lower = open_strict(png)
+        lower.tile = [tile._replace(args="RGB;16L") for tile in lower.tile]  # as if the lower byte came first
+        lower.load()
+    alpha, grey = Image.new("L", image.size, 255), Image.new("L", image.size if lower is None else (0, 0))
+    for top in range(0, image.height, _STRIP_ROWS):
+        box = (0, top, image.width, min(top + _STRIP_ROWS, image.height))
+        values = np.asarray(image.crop(box)).astype(np.uint16)
+        if lower is not None:
+            values = values << 8 | np.asarray(lower.crop(box))
+        else:
+            grey.paste(Image.fromarray((values >> 8).astype(np.uint8)), box)
+        is_clear = values == key if values.ndim == 2 else (values == key).all(axis=2)
+        alpha.paste(0, box, Image.fromarray(is_clear))
+    result: Image.Image = image if lower is not None else grey
+    result.info = {name: value for name, value in image.info.items() if name != "transparency"}
+    result.putalpha(alpha)
+    return result

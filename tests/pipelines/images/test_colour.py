@@ -1,5 +1,7 @@
 """Decoded images are upright, in eight bits, in sRGB and on white."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -82,3 +84,42 @@ def test_a_colour_profile_is_applied_and_a_damaged_one_ignored() -> None:
     other = decoded(packed(image, "PNG", icc_profile=bytes(swapped))).getpixel((0, 0))
     assert isinstance(other, tuple)
     assert other[2] > other[0]
+
+
+def _profile(name: bytes, gamma: float, space: bytes) -> bytes:
+    """A small ICC profile with sRGB's primaries, or a grey one."""
+
+    def fixed(*values: float) -> bytes:
+        return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+    curve = b"curv" + struct.pack(">IIH", 0, 1, round(gamma * 256))
+    text = b"desc" + struct.pack(">II", 0, len(name) + 1) + name + bytes(79)
+    tags = {b"desc": text, b"wtpt": b"XYZ \0\0\0\0" + fixed(0.9642, 1, 0.8249)}
+    if space == b"GRAY":
+        tags[b"kTRC"] = curve
+    else:
+        tags |= {b"rTRC": curve, b"gTRC": curve, b"bTRC": curve}
+        primaries = ((0.43607, 0.2225, 0.01393), (0.38506, 0.71688, 0.0971), (0.14308, 0.06062, 0.71417))
+        for letter, values in zip("rgb", primaries, strict=True):
+            tags[f"{letter}XYZ".encode()] = b"XYZ \0\0\0\0" + fixed(*values)
+    table, body = struct.pack(">I", len(tags)), b""
+    for tag, content in tags.items():
+        table += tag + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    size = 128 + len(table) + len(body)
+    head = struct.pack(">I4sI4s4s4s", size, b"lcms", 0x02100000, b"mntr", space, b"XYZ ") + bytes(12) + b"acsp"
+    return (head + bytes(28) + fixed(0.9642, 1, 0.8249)).ljust(128, b"\0") + table + body
+
+
+def test_a_linear_profile_is_applied_whatever_its_name_says() -> None:
+    image = Image.new("RGB", (16, 16), (100, 50, 10))
+    for name, gamma, expected in ((b"GIMP built-in Linear sRGB", 1.0, (168, 122, 56)), (b"sRGB", 2.2, (100, 50, 10))):
+        pixel = decoded(packed(image, "PNG", icc_profile=_profile(name, gamma, b"RGB "))).getpixel((0, 0))
+        assert pixel == pytest.approx(expected, abs=2), name
+
+
+def test_a_grey_profile_is_applied_beside_transparency_too() -> None:
+    profile = _profile(b"linear grey", 1.0, b"GRAY")
+    opaque = decoded(packed(Image.new("L", (16, 16), 50), "PNG", icc_profile=profile)).getpixel((0, 0))
+    assert opaque == pytest.approx((122, 122, 122), abs=2)
+    assert decoded(packed(Image.new("LA", (16, 16), (50, 255)), "PNG", icc_profile=profile)).getpixel((0, 0)) == opaque

@@ -165,3 +165,14 @@ def test_eight_wrong_lengths_are_repaired_and_many_take_no_quadratic_time() -> N
     began = time.process_time()
     assert reject_reason(payload) in ("corrupt", "truncated")
     assert time.process_time() - began < 2  # it was 7 s
+
+
+@pytest.mark.parametrize("colour_type", [0, 2])
+def test_a_transparent_colour_of_sixteen_bits_is_compared_whole(colour_type: int) -> None:
+    channels = 3 if colour_type == 2 else 1
+    levels = (0x1234, 0x1299, 0x3412, 0x3434)  # the first is transparent; the others share a byte with it
+    rows = b"".join(b"\0" + struct.pack(">H", level) * channels * 5 for level in levels)
+    payload = with_chunk(
+        made(5, 4, rows, depth=16, colour_type=colour_type), chunk(b"tRNS", struct.pack(">H", levels[0]) * channels)
+    )
+    assert np.asarray(decoded(payload))[:, 0, 0].tolist() == [255, 0x12, 0x34, 0x34]
