@@ -28,7 +28,7 @@ from stoker.flows.runners import clusters, remote, tasks
 from stoker.flows.runners.remote import WorkerUnfit
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import SourceUnavailable
-from stoker.pipelines.partition import Partition
+from stoker.pipelines.partition import Partition, Partitions
 from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.rejected import LOSS
 from stoker.pipelines.source import Context
@@ -146,7 +146,7 @@ class TaskContext:
         return task.with_options(retries=retries, retry_delay_seconds=waits or 0)
 
 
-def _plan(run: dict[str, Any]) -> list[Partition]:  # Any: JSON values
+def _plan(run: dict[str, Any]) -> Partitions:  # Any: JSON values
     context = TaskContext.from_json(run)
     return ingesting.plan(context.recipe, context.source_context())
 
@@ -294,17 +294,21 @@ def _interruptibly(reporter: progress.ProgressReporter, work: Callable[[], R]) -
         return work()
 
 
-def _finished_parts(context: TaskContext, partitions: Sequence[Partition]) -> dict[str, Part]:
+def _finished_parts(context: TaskContext, partitions: Partitions) -> dict[str, Part]:
     """The parts that earlier runs finished, by partition: looked up in bulk, so that no task is started for them."""
+
+    def find(number: int) -> Part | None:
+        return ingesting.find_part(context.recipe, partitions[number], context.store)
+
     with ThreadPoolExecutor(_LOOKUP_THREADS) as pool:
-        parts = pool.map(lambda partition: ingesting.find_part(context.recipe, partition, context.store), partitions)
-        return {partition.name: part for partition, part in zip(partitions, parts, strict=True) if part is not None}
+        parts = pool.map(find, range(len(partitions)))
+        return {name: part for name, part in zip(partitions.names, parts, strict=True) if part is not None}
 
 
 def _ingest_partitions(
     context: TaskContext,
     runner: Any,  # Any: each runner has futures of its own
-    partitions: Sequence[Partition],
+    partitions: Partitions,
     run: dict[str, Any],  # Any: JSON values, for workers
 ) -> list[Part]:
     """The parts of all partitions, in order; unfinished ones are ingested. Raises IngestFailed, IngestStopped."""
@@ -315,8 +319,10 @@ def _ingest_partitions(
     if done:
         reporter.message(f"{len(done)} of {total} partitions are done already")
     artifact = artifacts.PartitionProgress(corpus, total, len(done), every_s=_ARTIFACT_INTERVAL_S)
-    remaining = [partition for partition in partitions if partition.name not in done]
-    calls = ((partition.name, {"run": run, "partition": asdict(partition)}) for partition in remaining)
+    remaining = [number for number, name in enumerate(partitions.names) if name not in done]
+    calls = (
+        (partitions.names[number], {"run": run, "partition": partitions[number].as_json()}) for number in remaining
+    )
     for name, result in _run_tasks(context, runner, partition_task, calls):
         if isinstance(result, WorkerUnfit):
             raise result
@@ -332,7 +338,7 @@ def _ingest_partitions(
     artifact.close(len(done))
     if failed:
         raise _failure(corpus, failed, total)
-    return [done[partition.name] for partition in partitions]
+    return [done[name] for name in partitions.names]
 
 
 def _pack_groups(

@@ -6,11 +6,13 @@ length of a partition varies, up to four times the target.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
+_LEVEL = 1  # of compression: the fastest
 
 
 def digest(value: object) -> str:
@@ -38,6 +40,43 @@ class Partition:
     payload: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON values
     fingerprint: str = ""
 
+    def as_json(self) -> dict[str, Any]:  # Any: JSON values
+        """The fields by name, not copied."""
+        return {"name": self.name, "payload": self.payload, "fingerprint": self.fingerprint}
+
+
+class Partitions(Sequence[Partition]):
+    """Partitions in little memory: each is compressed JSON until it is asked for.
+
+    As Python's objects the rows of a list of millions would take gigabytes.
+
+    >>> planned = Partitions([Partition("all", {"count": 3})])
+    >>> planned.names, planned[0].payload
+    (['all'], {'count': 3})
+    """
+
+    def __init__(self, partitions: Iterable[Partition]) -> None:
+        self.names: list[str] = []
+        self._packed: list[bytes] = []
+        for partition in partitions:
+            self.names.append(partition.name)
+            text = json.dumps(partition.as_json(), separators=(",", ":"))
+            self._packed.append(zlib.compress(text.encode(), _LEVEL))
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    @overload
+    def __getitem__(self, index: int) -> Partition: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Partition]: ...
+
+    def __getitem__(self, index: int | slice) -> Partition | list[Partition]:
+        if isinstance(index, slice):
+            return list(map(self.__getitem__, range(*index.indices(len(self)))))
+        return Partition(**json.loads(zlib.decompress(self._packed[index])))
+
 
 def cut(items: Iterable[T], identity: Callable[[T], str], *, target: int) -> Iterator[list[T]]:
     """The items in order, cut into runs of about ``target`` (at most four times that).
@@ -52,10 +91,17 @@ def cut(items: Iterable[T], identity: Callable[[T], str], *, target: int) -> Ite
     run: list[T] = []
     for item in items:
         run.append(item)
-        hashed = int.from_bytes(hashlib.sha256(identity(item).encode("utf-8", "surrogatepass")).digest()[:8], "big")
-        # No cut before a quarter of the target: tasks of a few samples cost more to start than to do.
-        if (len(run) * 4 >= target and hashed % target == 0) or len(run) >= 4 * target:
+        if ends_run(identity(item), len(run), target=target):
             yield run
             run = []
     if run:
         yield run
+
+
+def ends_run(identity: str, length: int, *, target: int) -> bool:
+    """Whether ``cut`` ends a run with the item of this identity, with which the run has this length."""
+    # No cut before a quarter of the target: tasks of a few samples cost more to start than to do.
+    if length * 4 < target:
+        return False
+    hashed = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    return hashed % target == 0 or length >= 4 * target

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceUnavailable
 from stoker.pipelines.images.formats import extension_of
-from stoker.pipelines.partition import Partition, cut, digest
+from stoker.pipelines.partition import Partition, digest, ends_run
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import Candidate, Context, Source
@@ -46,6 +46,7 @@ from stoker.pipelines.web.policy import Fetched, Transient, as_final
 from stoker.storage.shards.sample import Sample
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
+_MAX_WAITING = 20  # partitions of rejects that wait for the one of URLs around them
 _MAX_NAMES = 1000  # of columns, that a suggestion is looked for in
 _PREVIEWED = 2000  # entries by which a preview decides on types
 _REMEDY = 'or set unreachable = "reject" in the recipe to go on without it for good'
@@ -174,18 +175,30 @@ class ImageUrls(Source):
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source. A crawl happens here; the images are fetched by ``read``."""
-        entries = self._listed(context) if self.lists else self._crawled(context)
-        names = Counter[str]()
+        entries = reject_repeats(self._listed(context) if self.lists else self._crawled(context))
+        names, most = Counter[str](), self.partition_urls
         # Rows that are rejected by themselves get partitions of their own: their line numbers change with each line
         # that is inserted before them, and must not make the URLs beside them be fetched again.
+        group: list[Entry] = []
         refused: list[Entry] = []
-        for group in cut(_set_aside(reject_repeats(entries), refused), _url_of, target=self.partition_urls):
+        for entry in entries:
+            if "refused" in entry:
+                refused.append(entry)
+                if len(refused) < _MAX_WAITING * most:
+                    continue
+            else:
+                group.append(entry)
+                if not ends_run(entry["url"], len(group), target=most):
+                    continue
+                yield self._partition(host_of(group[0]["url"]), group, names)
+                group = []
+            whole = len(refused) // most * most
+            yield from (self._partition("rejected", refused[i : i + most], names) for i in range(0, whole, most))
+            del refused[:whole]
+        if group:
             yield self._partition(host_of(group[0]["url"]), group, names)
-            while len(refused) >= self.partition_urls:
-                yield self._partition("rejected", refused[: self.partition_urls], names)
-                del refused[: self.partition_urls]
-        for start in range(0, len(refused), self.partition_urls):
-            yield self._partition("rejected", refused[start : start + self.partition_urls], names)
+        for start in range(0, len(refused), most):
+            yield self._partition("rejected", refused[start : start + most], names)
 
     def _partition(self, start: str, group: list[Entry], names: Counter[str]) -> Partition:
         """A partition whose name begins with ``start``, and is not among ``names`` yet."""
@@ -380,19 +393,6 @@ class ImageUrls(Source):
         if isinstance(extension, Rejected):
             return Candidate(Sample(key, {}, record, measures), extension), answer
         return Candidate(Sample(key, {extension: answer.content}, record, measures)), answer
-
-
-def _set_aside(entries: Iterator[Entry], refused: list[Entry]) -> Iterator[Entry]:
-    """The entries that are to be fetched; the others go to ``refused``."""
-    for entry in entries:
-        if "refused" in entry:
-            refused.append(entry)
-        else:
-            yield entry
-
-
-def _url_of(entry: Entry) -> str:
-    return str(entry["url"])
 
 
 def _size(result: tuple[Candidate, Fetched | Rejected | None]) -> int:

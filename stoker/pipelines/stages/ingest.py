@@ -9,13 +9,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stoker import __version__
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.images.codec import trim_images
-from stoker.pipelines.partition import Partition, digest
+from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import LOSS, Rejected
@@ -63,16 +63,16 @@ def no_progress(read: int, kept: int) -> None:
     """The default of ``progress``: does nothing."""
 
 
-def plan(recipe: Recipe, context: Context) -> list[Partition]:
+def plan(recipe: Recipe, context: Context) -> Partitions:
     """The partitions of the recipe's source, in order, their names unique.
 
     Raises RecipeError, OutsideRecipe among them, and SourceError.
     """
     check_paths(recipe, context)
-    partitions = list(recipe.source.partitions(context))
+    partitions = Partitions(recipe.source.partitions(context))
     if not partitions:
         raise SourceBroken(f"source {name_of(recipe.source)!r}: it is empty; check its options in the recipe")
-    repeated = [name for name, times in Counter(partition.name for partition in partitions).items() if times > 1]
+    repeated = [name for name, times in Counter(partitions.names).items() if times > 1]
     if repeated:
         raise RecipeError(f"source {name_of(recipe.source)!r}: two partitions are called {repeated[0]!r}")
     return partitions
@@ -80,7 +80,7 @@ def plan(recipe: Recipe, context: Context) -> list[Partition]:
 
 def part_digest(recipe: Recipe, partition: Partition) -> str:
     """The name of a partition's raw part: a digest of what determines its content, known before anything is fetched."""
-    identity = {"format": _FORMAT, "extraction": recipe.extraction, "partition": asdict(partition)}
+    identity = {"format": _FORMAT, "extraction": recipe.extraction, "partition": partition.as_json()}
     return digest(identity)[: layout.DIGEST]
 
 

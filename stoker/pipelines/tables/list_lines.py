@@ -6,10 +6,9 @@ import gzip
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import AnyStr, BinaryIO, Protocol
+from typing import AnyStr, BinaryIO, NamedTuple, Protocol
 
 import zstandard
 
@@ -24,8 +23,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SYNTAX = b'\t\r\n ",.:/?&={}[]0aZ'  # bytes that must mean the same in an encoding as in ASCII
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):  # quicker to make than a dataclass
     """A line without its end; "" if it has a fault."""
 
     number: int  # from 1

@@ -103,6 +103,27 @@ def entry_of_row(row: ListRow, list_name: str, url_column: str, carried: Mapping
     """
     value = row.values.get(url_column)
     text = value if isinstance(value, str) else "" if value is None else str(value)
+    line = f"{list_name}:{row.number}"
+    entry: dict[str, Any] = {"url": line, "line": line}  # Any: JSON
+    if row.fault or not text.strip():
+        entry["refused"] = ["bad_row", f"{line}: {row.fault}"] if row.fault else ["empty", f"{line}: no URL"]
+    else:
+        try:
+            entry["url"] = normalise_listed(text)
+        except ValueError as error:
+            entry["refused"] = ["bad_url", f"{line}: {error}"]
+    if "refused" in entry and text.strip():
+        entry["url"] = redact(text)
+    others = any(value not in (None, "") for name, value in row.values.items() if name != url_column)
+    if others or url_column in carried.values():
+        record = _record_of(row, url_column, carried)
+        if record:
+            entry["record"] = record
+    return entry
+
+
+def _record_of(row: ListRow, url_column: str, carried: Mapping[str, str]) -> dict[str, Any]:  # Any: JSON
+    """The values of a row's other columns, without empty ones."""
     record = {name: _json_value(row.values.get(column)) for name, column in carried.items()}
     if record.get("licence") is None:
         record["licence"] = _json_value(row.values.get("license"))
@@ -114,19 +135,7 @@ def entry_of_row(row: ListRow, list_name: str, url_column: str, carried: Mapping
     for name, column in carried.items():
         if column == url_column and isinstance(record[name], str):
             record[name] = redact(record[name])
-    nonempty = {name: value for name, value in record.items() if value not in (None, "")}
-    line = f"{list_name}:{row.number}"
-    entry: dict[str, Any] = {"url": redact(text) if text.strip() else line, "line": line}  # Any: JSON
-    if nonempty:
-        entry["record"] = nonempty
-    if row.fault:
-        return entry | {"refused": ["bad_row", f"{line}: {row.fault}"]}
-    if not text.strip():
-        return entry | {"refused": ["empty", f"{line}: no URL"]}
-    try:
-        return entry | {"url": normalise_listed(text)}
-    except ValueError as error:
-        return entry | {"refused": ["bad_url", f"{line}: {error}"]}
+    return {name: value for name, value in record.items() if value not in (None, "")}
 
 
 def entry_of_result(result: CrawlResult) -> Entry:

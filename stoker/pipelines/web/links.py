@@ -38,6 +38,8 @@ def normalise(text: str, base: str = "") -> str:
     if len(text) > MAX_URL:
         raise ValueError(f"longer than {MAX_URL} characters")
     text = _replace_backslashes(text)
+    if not base and ":" not in text and "//" not in text:
+        raise ValueError("no scheme")
     try:
         if base and not _SCHEME.match(text):
             text = urljoin(base, text)
@@ -86,7 +88,9 @@ def redact(url: str) -> str:
 
 
 def _redact_one(url: str) -> str:
-    cleaned = "".join(char if char.isprintable() else "�" for char in url)
+    cleaned = url if url.isprintable() else "".join(char if char.isprintable() else "�" for char in url)
+    if "@" not in cleaned and ":" not in cleaned:
+        return cleaned
     cleaned = re.sub(r"^([^/?#\\]*:)?([/\\]{0,3})[^/?#\\]*@", r"\1\2…@" if "//" in cleaned else "…@", cleaned)
     # A port that is not a number may be a password whose "@host" is missing.
     return re.sub(r"(//[^/?#:\[]*):(?![0-9]{0,5}(?:[/?#]|$))[^/?#]*", r"\1:…", cleaned, count=1)
