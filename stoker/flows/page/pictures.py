@@ -43,9 +43,10 @@ class ImageRenderer:
 
     def raw_picture(self, manifest: Manifest, part: str, key: str, side: int) -> bytes:
         """The same for a sample in a raw part, also for one that a rule dropped."""
-        raw_part, member = raw_member(self._reader, manifest, part, key, *EXTENSIONS)
+        raw_part, member, sha256 = raw_member(self._reader, manifest, part, key, *EXTENSIONS)
         return self._cache.get(
-            (raw_part.tar_sha256, member.offset, side), lambda: self._render(raw_part.tar, member, side)
+            (raw_part.tar_sha256, member.offset, side),
+            lambda: self._render(raw_part.tar, member, side, sha256=sha256),
         )
 
     def _render(self, tar: str, member: Member, side: int, of: Manifest | None = None, sha256: str = "") -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.flows.report.samples import SampleReader, members_of
+from stoker.flows.report.samples import SampleReader, first_member, members_of, stated_checksum
 from stoker.storage.errors import NotFound
 from stoker.storage.shards.shard import Member
 from stoker.storage.versions.manifest import Manifest, Part
@@ -89,15 +89,15 @@ def all_refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "") 
 
 def raw_member(
     reader: SampleReader, manifest: Manifest, digest: str, key: str, *extensions: str
-) -> tuple[Part, Member]:
-    """The part and the byte range of a sample's field, also of a sample that a rule dropped. Raises NotFound."""
+) -> tuple[Part, Member, str]:
+    """The part, byte range and SHA-256 of a sample's field, also of a sample that a rule dropped. Raises NotFound."""
     for part in manifest.parts:
         if part.digest == digest:
             record = _find_record(reader, part, key)
-            members = {member.extension: member for member in members_of(record["members"])} if record else {}
-            for extension in extensions:
-                if extension in members:
-                    return part, members[extension]
+            members = members_of(record["members"]) if record else ()
+            member = first_member(members, extensions)
+            if record and member and (sha256 := stated_checksum(record, members, member)):
+                return part, member, sha256
     raise NotFound(f"{manifest.reference}: no picture of {key[:100]!r} in its raw parts")
 
 

@@ -48,16 +48,12 @@ class SampleEntry:
 
     def checksum(self, member: Member, of: Manifest) -> str:
         """The SHA-256 of the image, else of the text, as the index has it; "" for other fields and external tars."""
-        if of.is_indexed:  # a column of that name is then the tar's own
-            return ""
-        known = next((one for one in map(self.member, (*EXTENSIONS, "txt")) if one is not None), None)
-        stated = self.record.get("content_sha256")
-        return stated if member == known and isinstance(stated, str) and _SHA256.fullmatch(stated) else ""
+        # A column of that name is in external tars their own.
+        return "" if of.is_indexed else stated_checksum(self.record, self.members, member)
 
     def member(self, *extensions: str) -> Member | None:
         """The field with the first of these extensions that the sample has; None if it has none of them."""
-        members = {member.extension: member for member in self.members}
-        return next((members[extension] for extension in extensions if extension in members), None)
+        return first_member(self.members, extensions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +193,19 @@ class SampleReader:
             f"{store.url}/{tar}: the bytes of .{member.extension} at byte {member.offset} are not those that its index "
             f"has the checksum of ({sha256[:12]}); `stoker verify --repair` looks at the whole version"
         )
+
+
+def first_member(members: Sequence[Member], extensions: Sequence[str]) -> Member | None:
+    """The field with the first of these extensions that there is; None if there is none."""
+    by_extension = {member.extension: member for member in members}
+    return next((by_extension[extension] for extension in extensions if extension in by_extension), None)
+
+
+def stated_checksum(record: Mapping[str, Any], members: Sequence[Member], member: Member) -> str:  # Any: Parquet values
+    """The SHA-256 of the image, else of the text, as the record has it; "" for other fields."""
+    stated = record.get("content_sha256")
+    is_known = member == first_member(members, (*EXTENSIONS, "txt"))
+    return stated if is_known and isinstance(stated, str) and _SHA256.fullmatch(stated) else ""
 
 
 def _matching(table: pa.Table, where: Mapping[str, str]) -> Sequence[int]:

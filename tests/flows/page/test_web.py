@@ -244,6 +244,19 @@ def test_a_sample_that_a_rule_left_out_can_be_seen_beside_the_one_in_its_place(s
     assert left_out.content == site.get(f"/c/shapes/thumb/{one['witness']}").content
 
 
+def test_a_picture_of_a_raw_part_is_compared_with_its_checksum(store: MemoryStore, site: httpx.Client) -> None:
+    one = site.get("/api/c/shapes/rejects", params={"reason": "exact_duplicate"}).json()["rejects"][0]
+    (part,) = (part for part in load_manifest(store, "shapes").parts if part.digest == one["part"])
+    damaged = damaged_copy(store, "shapes", b"", b"")
+    whole = damaged.read(part.tar)
+    damaged.write(part.tar, whole.replace(b"\x00\x00\x00\x00IEND", b"\x00\x00\x00\x00IENd"))  # they decode
+    assert damaged.read(part.tar) != whole
+    with serve(make_app(damaged, token=TOKEN)) as address, visit(address) as client:
+        response = client.get(f"/c/shapes/raw/{one['part']}/{one['key']}")
+    assert response.status_code == 500
+    assert "not those that its index has the checksum of" in html.unescape(response.text)
+
+
 def damaged_copy(store: MemoryStore, reference: str, old: bytes, new: bytes) -> MemoryStore:
     manifest = load_manifest(store, reference)
     damaged = MemoryStore()
