@@ -14,9 +14,12 @@ from stoker.pipelines.repair import repair
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.verification.repair_indexed import repair_indexed
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.tar_store import store_of_tars
 from stoker.storage.versions.version import Version
+from tests.storage.external_tars import indexed, numbered, put, tar
 from tests.system.damage import KINDS, flips
 from tests.system.test_damaged_store import made, objects, run
 
@@ -97,6 +100,61 @@ def repaired(store: MemoryStore, first: Manifest, key: str, folder: Path) -> str
     if advice:
         assert "`stoker ingest` of the recipe" in " ".join(advice)
         assert run(store, folder, made(WORDS)).manifest == first
+    assert verify(store, first).problems == ()
+    return "healed"
+
+
+INDEXED = ("index", "decisions", "group marker", "manifest")
+
+
+@pytest.mark.parametrize("count", FLIPS)
+@pytest.mark.parametrize("prefixed", [False, True], ids=["keys", "names before keys"])
+@pytest.mark.parametrize("kind", INDEXED)
+def test_a_flipped_bit_in_what_indexed_tars_have_is_healed_or_named(
+    tmp_path: Path, kind: str, prefixed: bool, count: int
+) -> None:
+    folder, pristine = tmp_path / "tars", MemoryStore()
+    for number in range(3):
+        put(folder / f"train-{number}.tar", tar(numbered(0 if prefixed else 5 * number, 5)))
+    first = indexed(folder, pristine).manifest
+    told = [(sample.key, dict(sample.fields)) for sample in Version(pristine, first)]
+    calm = copy(pristine)
+    more = tmp_path / "more" / "train-3.tar"
+    put(more, tar(numbered(100, 2)))
+    ends = Counter[str]()
+    damaged = copy(pristine)
+    for key in flips(damaged, first, kind, count):
+        ends[repaired_index(copy(damaged), first, key, told)] += 1
+        same = copy(damaged)
+        indexed(folder, same)
+        newest = load_manifest(same, "theirs")
+        assert (newest.shards, newest.statistics, newest.licences) == (first.shards, first.statistics, first.licences)
+        assert verify(same, newest).problems == ()
+    more.rename(folder / "train-3.tar")
+    second = indexed(folder, calm).manifest
+    for _ in flips(damaged, first, kind, count, seed=2):
+        grown = copy(damaged)
+        published = indexed(folder, grown).manifest
+        assert again_equals(published, second)
+        assert verify(grown, published).problems == ()
+    assert ends.total() == count
+
+
+def repaired_index(store: MemoryStore, first: Manifest, key: str, told: object) -> str:
+    """Readers say what they said or name the object; verify finds it and repair heals it, or nothing is changed."""
+    try:
+        found: object = [(sample.key, dict(sample.fields)) for sample in Version(store, load_manifest(store, "theirs"))]
+    except (CorruptShard, StorageRefused) as error:
+        found = str(error)
+    assert found == told or (isinstance(found, str) and key in found)
+    if isinstance(found, str) and "/versions/" in key:
+        return "a manifest that is named"
+    result = verify(store, first)
+    if not result.problems:
+        assert key.endswith(".json")
+        return "of no effect"
+    assert result.damaged == {key}
+    assert repair_indexed(store, store_of_tars(store, first), first, result.damaged) == []
     assert verify(store, first).problems == ()
     return "healed"
 
