@@ -47,7 +47,7 @@ def create_version_artifacts(manifest: Manifest, settings: Settings, *, new: boo
     create_markdown_artifact(
         _version_markdown(manifest, new=new),
         key=key(manifest.corpus, "version"),
-        description=f"What {manifest.reference} holds and what was refused",
+        description=f"What {manifest.reference} holds and what was rejected",
     )
     page = running.load(settings.home).find_alive("web")
     if page is not None:
@@ -69,10 +69,10 @@ def _version_markdown(manifest: Manifest, *, new: bool) -> str:
         f"# {manifest.reference}",
         "" if new else "Nothing changed: this version held the same already.",
         f"{manifest.read:,} candidates read, **{manifest.samples:,} samples kept** "
-        f"({size_text(manifest.size)}), {sum(manifest.rejected.values()):,} left out.",
+        f"({size_text(manifest.size)}), {sum(manifest.rejected.values()):,} rejected.",
         "## Splits",
         *_table(("split", "samples", "shards", "size"), splits),
-        "## Left out",
+        "## Rejected",
         *_table(("reason", "candidates", "meaning"), [(name, f"{n:,}", REASONS.get(name, "")) for name, n in rejected]),
         "## Licences",
         *_table(("licence", "samples"), [(name, f"{n:,}") for name, n in manifest.licences.items()]),

@@ -20,7 +20,7 @@ def test_a_recipe_becomes_a_version_and_a_second_run_reads_nothing(served: Cli) 
     first = served("ingest", recipe)
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("words@1: 12 samples (")
-    assert "left out of 13: robots 1" in first.stdout
+    assert "rejected 1 of 13: robots 1" in first.stdout
     assert "Traceback" not in first.stderr
     before = (served.journal(), served.objects())
     second = served("ingest", recipe)

@@ -44,7 +44,7 @@ def browse(url: str, profile: Path, *flags: str) -> subprocess.CompletedProcess[
         ("/c/shapes", "shapes@2 · Stoker"),
         ("/c/shapes/sample/shape-3", "shape-3 in shapes@2 · Stoker"),
         ("/c/pages/sample/page-5", "page-5 in pages@1 · Stoker"),
-        ("/c/shapes/rejects", "Refused in shapes@2 · Stoker"),
+        ("/c/shapes/rejects", "Rejected in shapes@2 · Stoker"),
         ("/c/shapes/diff/1/2", "shapes@1 → shapes@2 · Stoker"),
     ],
 )

@@ -98,9 +98,9 @@ def _print_version(manifest: "Manifest") -> None:
 
     splits = ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
     print(f"{manifest.reference}: {manifest.samples:,} samples ({splits}), {size_text(manifest.size)}")
-    rejected = ", ".join(f"{reason} {count:,}" for reason, count in sorted(manifest.rejected.items()))
-    if rejected:
-        print(f"left out of {manifest.read:,}: {rejected}")
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(manifest.rejected.items()))
+    if reasons:
+        print(f"rejected {sum(manifest.rejected.values()):,} of {manifest.read:,}: {reasons}")
 
 
 def verify(arguments: Namespace) -> int:

@@ -133,7 +133,7 @@ def _head(report: Report, sheet: Sheet) -> None:
     sheet.title(report.reference, f"{time_text(report.created_at)}, {age_text(report.created_at)}")
     sheet.say(
         f"{report.counted} made from {plural(report.candidates, 'candidate')} of {report.source.name}; "
-        f"{number_text(rejected)} refused. {size_text(report.size)} in {plural(report.shards, 'shard')}."
+        f"{number_text(rejected)} rejected. {size_text(report.size)} in {plural(report.shards, 'shard')}."
     )
     sheet.facts(
         [
@@ -152,7 +152,7 @@ def _head_of_indexed(report: Report, sheet: Sheet) -> None:
     sheet.title(report.reference, f"{time_text(report.created_at)}, {age_text(report.created_at)}")
     sheet.say(
         f"{report.counted} in {plural(report.shards, 'external tar')}; {size_text(report.size)}. "
-        "What they were made from and what was refused is unknown."
+        "What they were made from and what was rejected is unknown."
     )
     sheet.facts(
         [
@@ -182,7 +182,7 @@ def _funnel(report: Report, sheet: Sheet) -> None:
     ]
     kept = percent_text(report.samples / total)
     rows.append((f"in {report.reference}", "", number_text(report.samples), f"{kept} kept"))
-    sheet.table(("stage", "refused>", "left>", ""), rows)
+    sheet.table(("stage", "rejected>", "left>", ""), rows)
     if report.moved:
         sheet.note(f"{plural(report.moved, 'sample')} changed the split, so that similar samples are in the same one.")
 
@@ -190,7 +190,7 @@ def _funnel(report: Report, sheet: Sheet) -> None:
 def _reasons(report: Report, sheet: Sheet) -> None:
     if not report.refused:
         return
-    sheet.heading("Refused, by reason")
+    sheet.heading("Rejected, by reason")
     top = report.refused[0].count
     rows = [
         (reason.reason, number_text(reason.count), sheet.bar(reason.count / top, 10, "red"), reason.meaning)

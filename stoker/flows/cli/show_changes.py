@@ -27,7 +27,7 @@ _KINDS = {
     "moved": "Other split",
     "relabelled": "Other label",
 }
-_COLOURS = {"kept": "green", "rejected": "red", "dropped": "red"}
+_OUTCOMES = {"kept": ("kept", "green"), "rejected": ("rejected", "red"), "dropped": ("rejected", "red")}  # by state
 
 
 def print_difference(a: Manifest, b: Manifest, store: Store, console: Console) -> None:
@@ -48,7 +48,7 @@ def print_difference(a: Manifest, b: Manifest, store: Store, console: Console) -
     sheet.note(f"shards in both: {changes.shards_shared:,} of {len(a.shards):,} and {len(b.shards):,}")
     _examples(changes, sheet)
     if changes.refused:
-        sheet.heading("Refused, by reason")
+        sheet.heading("Rejected, by reason")
         _changes(changes.refused, changes, sheet)
     names = {"+": changes.columns_added, "-": changes.columns_removed}
     if any(names.values()) or changes.columns_changed:
@@ -107,7 +107,7 @@ def print_lineages(lineages: Sequence[Lineage], console: Console) -> None:
             sheet.say("")
         title = str(lineage.record.get("title") or "")
         sheet.title(lineage.key, title if title != lineage.key else "")
-        sheet.mark(lineage.state, _COLOURS[lineage.state])
+        sheet.mark(*_OUTCOMES[lineage.state])
         source = str(lineage.record.get("source") or "")
         known = meanings([source], [lineage.rejected_by], [lineage.rejected_by])
         sheet.facts((line.title, line.text) for line in events_of(lineage, known))

@@ -212,9 +212,9 @@ def _print_summary(
             for manifest in manifests
         ],
     )
-    sheet.heading("What was refused, and why")
+    sheet.heading("What was rejected, and why")
     sheet.table(
-        ("corpus", "refused>", "reason", "meaning*"),
+        ("corpus", "rejected>", "reason", "meaning*"),
         [
             (manifest.corpus, f"{reason.count:,}", reason.reason, reason.meaning)
             for manifest in manifests

@@ -292,7 +292,7 @@ def _thumbnails(lineage: Lineage, reference: str, link: str) -> list[Thumbnail]:
         return [Thumbnail(f"/c/{reference}/thumb/{lineage.key}", "the sample", link)]
     if lineage.state != "dropped":
         return []
-    thumbnails = [Thumbnail(f"/c/{reference}/raw/{lineage.part}/{lineage.key}", "dropped")]
+    thumbnails = [Thumbnail(f"/c/{reference}/raw/{lineage.part}/{lineage.key}", "rejected")]
     if lineage.stays:
         is_measured = lineage.similarity is not None and lineage.stays == lineage.duplicate_of
         similarity = f", {percent_text(lineage.similarity or 0.0)} similar" if is_measured else ""

@@ -35,8 +35,8 @@ def events_of(lineage: Lineage, meanings: Mapping[str, str]) -> list[LineageEven
         return events
     events.append(LineageEvent("processed", f"It passed every step{_measures(record)}."))
     if lineage.state == "dropped":
-        text = f"{_reason(lineage, meanings)} Dropped by the rule {lineage.rejected_by}."
-        events.append(LineageEvent("dropped", text, "lost"))
+        text = f"{_reason(lineage, meanings)} Rejected by the rule {lineage.rejected_by}."
+        events.append(LineageEvent("rejected", text, "lost"))
         if lineage.duplicate_of:
             is_kept = lineage.stays == lineage.duplicate_of and lineage.reason != "label_conflict"
             events.append(LineageEvent("kept instead" if is_kept else "its counterpart", _duplicate_of(lineage)))
@@ -44,7 +44,7 @@ def events_of(lineage: Lineage, meanings: Mapping[str, str]) -> list[LineageEven
                 way = f", by way of {listed(lineage.chain[:-1])}" if len(lineage.chain) > 1 else ""
                 events.append(LineageEvent("kept instead", f"{lineage.stays}{way}"))
             elif not lineage.stays:
-                events.append(LineageEvent("kept instead", "None: its counterpart was dropped, too."))
+                events.append(LineageEvent("kept instead", "None: its counterpart was rejected, too."))
         return events
     if lineage.shard:
         text = f"In split {lineage.split}, in shard {lineage.shard}."

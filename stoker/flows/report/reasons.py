@@ -14,7 +14,7 @@ STAGES = {
     "fetch": "could not be fetched",
     "decode": "could not be read",
     "fit": "not what was asked for",
-    "corpus": "left out by rules",
+    "corpus": "rejected by rules",
 }
 _FETCH = "robots opted_out gone forbidden unreachable timeout too_large redirects private_address bad_url outside"
 _DECODE = (

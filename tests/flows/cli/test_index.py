@@ -38,7 +38,7 @@ def test_tars_of_others_become_a_version_that_every_command_knows(theirs: Cli) -
     assert done.stdout == "theirs@1: 24 samples (train 16, validation 8), 92.2 kB\n"
     assert done.stderr.splitlines()[-1] == "next: stoker show theirs@1"
     shown = theirs("show", "theirs")
-    for words in ("24 images in 3 external tars", "what was refused is unknown", "cls jpg json", "CC0-1.0"):
+    for words in ("24 images in 3 external tars", "what was rejected is unknown", "cls jpg json", "CC0-1.0"):
         assert words in " ".join(shown.stdout.split())
     assert "candidate" not in shown.stdout
     content = json.loads(theirs("show", "theirs", "--json").stdout)

@@ -167,7 +167,7 @@ def test_foreign_text_is_shown_as_text(site: httpx.Client) -> None:
 
 def test_the_first_page_names_what_was_made_from_what(site: httpx.Client) -> None:
     text = " ".join(site.get("/").text.split())
-    assert "64 images made from 80 candidates by <b>image_urls</b>; 16 refused." in text
+    assert "64 images made from 80 candidates by <b>image_urls</b>; 16 rejected." in text
     assert "secret" not in text
 
 

@@ -86,5 +86,5 @@ def test_the_chain_of_witnesses_is_followed_to_the_sample_that_stays(tmp_path: P
         "bare": ("cat", ("dog",), ""),
     }
     assert [event.text for event in events_of(found["copy"], {})][-2:] == ["near, 100 % similar", "stays"]
-    assert events_of(found["dog"], {})[-1].text == "None: its counterpart was dropped, too."
+    assert events_of(found["dog"], {})[-1].text == "None: its counterpart was rejected, too."
     assert found["copy"].to_json()["stays"] == "stays"
