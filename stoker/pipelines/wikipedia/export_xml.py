@@ -94,6 +94,7 @@ class _PageHandlers:
         self.depth = 0
         self.text: list[str] = []  # pieces of the current element's text
         self.seen: set[str] = set()  # elements of the page that it has once
+        self.in_upload = False  # a version of a file, as dumps with --uploads have them beside revisions
         self.revision: dict[str, str] = {}  # the current revision's elements, and attributes of its text
 
     def doctype(self, *_: object) -> None:
@@ -106,6 +107,8 @@ class _PageHandlers:
             self.page.redirect = attributes.get("title", "")
         elif self.depth == 2 and name == "revision":
             self.revision = {}
+        elif self.depth == 2 and name == "upload":
+            self.in_upload = True
         elif self.depth == 3 and name == "text":
             if wrong := [attribute for attribute in attributes if not _ATTRIBUTE.fullmatch(attribute)]:
                 raise _Malformed(f"its text has an attribute {wrong[0][:40]!r}: pieces of two pages are one")
@@ -123,9 +126,11 @@ class _PageHandlers:
         elif self.depth == 1 and name == "revision":
             self.refuse_text(2)
             self.end_revision()
+        elif self.depth == 1 and name == "upload":
+            self.in_upload = False
         elif self.depth == 1 and name in ("title", "ns", "id"):
             self.end_of_page_element(name, "".join(self.text))
-        elif self.depth == 2:
+        elif self.depth == 2 and not self.in_upload:
             if name in self.revision and name in _ONCE:
                 raise _Malformed(f"a revision has two elements {name}: pieces of two pages are one")
             self.revision[name] = "".join(self.text)

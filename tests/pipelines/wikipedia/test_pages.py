@@ -179,3 +179,12 @@ def test_streams_that_are_missing_altogether_are_named_by_the_index(tmp_path: Pa
 
 def _partitions(folder: Path) -> list[Partition]:
     return list(WikipediaDump("dewiki-multistream.xml.bz2").partitions(context(folder)))
+
+
+def test_a_file_page_has_versions_of_its_file_beside_its_revisions(tmp_path: Path) -> None:
+    upload = (
+        "<upload><timestamp>2026-02-01T00:00:00Z</timestamp><comment>new</comment><size>9</size></upload>\n  </page>"
+    )
+    made = page(1, "Text", ns=6).replace("</page>", upload).replace("</page>", upload)
+    write(tmp_path, dump(made, page(2, "Text")))
+    assert outcome(read(tmp_path, namespaces=(0, 6))) == {"dewiki-1": "kept", "dewiki-2": "kept"}
