@@ -1,6 +1,7 @@
 """Read ranges of rows from Parquet and Arrow files, with a bounded number of rows in memory."""
 
 import json
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -24,6 +25,11 @@ from stoker.pipelines.tables.row_batches import (
 from stoker.storage.plain_file import check_plain, open_plain
 
 _BATCH_ROWS = 1024  # rows in memory at once, at most, and fewer of large ones: see ``batch_rows``
+MAX_UNPACKED = 128 << 20  # bytes of a batch that few bytes stand for
+MAX_RATIO = 200  # of unpacked to packed bytes; buffers of real data of this size stay below, but for constants
+_MAGIC = b"ARROW1"  # of a file; a stream has none
+_DICTIONARY, _BATCH = 2, 3  # kinds of messages
+_MOST = 1 << 31  # bytes of a message's metadata
 
 
 def columns(path: Path) -> dict[str, Column]:
@@ -143,11 +149,22 @@ def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """The batches of an Arrow file, or of an Arrow stream (the format that ``datasets`` saves)."""
     check_plain(path)
     with pa.memory_map(str(path)) as source:
-        if _starts_with(path, b"ARROW1"):
+        checked = check_messages(memoryview(source.read_buffer()))
+        source.seek(0)
+        if _starts_with(path, _MAGIC):
             reader = pa.ipc.open_file(source)
-            yield from (reader.get_batch(index) for index in range(reader.num_record_batches))
+            batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
         else:
-            yield from pa.ipc.open_stream(source)
+            batches = iter(pa.ipc.open_stream(source))
+        while True:
+            try:
+                next(checked, None)
+            except ValueError as error:
+                raise SourceBroken(f"{path}: {error}") from None
+            batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
@@ -166,10 +183,127 @@ def _schema(path: Path) -> Iterator[pa.Schema]:
             yield pq.read_schema(path)
         else:
             with pa.memory_map(str(path)) as source:
-                open_reader = pa.ipc.open_file if _starts_with(path, b"ARROW1") else pa.ipc.open_stream
+                open_reader = pa.ipc.open_file if _starts_with(path, _MAGIC) else pa.ipc.open_stream
                 yield open_reader(source).schema
 
 
 def _broken_source_errors(path: Path) -> AbstractContextManager[None]:
     errors = (pa.ArrowException, OSError, LookupError, UnicodeDecodeError)  # the last two: damaged names
     return as_broken_source(path, "neither Parquet nor Arrow that can be read", *errors)
+
+
+# pyarrow decompresses a batch as a whole, and zeros of gigabytes are kilobytes. Each compressed buffer begins with the
+# size that it unpacks to. Format: https://arrow.apache.org/docs/format/Columnar.html, and FlatBuffers' "Internals".
+class _Flat:
+    """Reads tables of a FlatBuffer. Raises struct.error outside of it, ValueError for a place before it."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+
+    def number(self, form: str, place: int) -> int:
+        if place < 0:
+            raise ValueError("a place before the metadata")
+        return int(struct.unpack_from(form, self._data, place)[0])
+
+    def root(self) -> int:
+        return self.number("<I", 0)
+
+    def field(self, table: int, index: int) -> int:
+        """The place of a table's field; 0 if it has none."""
+        vtable = table - self.number("<i", table)
+        slot = 4 + 2 * index
+        offset = self.number("<H", vtable + slot) if slot < self.number("<H", vtable) else 0
+        return table + offset if offset else 0
+
+    def follow(self, place: int) -> int:
+        """The place that a field points to."""
+        return place + self.number("<I", place)
+
+    def structs(self, place: int, form: str) -> Iterator[tuple[int, ...]]:
+        """The structs of a vector that a field points to."""
+        if place:
+            start = self.follow(place)
+            size = struct.calcsize(form) * self.number("<I", start)
+            yield from struct.iter_unpack(form, self._data[start + 4 : start + 4 + size])
+
+
+def check_messages(data: memoryview) -> Iterator[None]:
+    """Check dictionaries and batches as they are read; yields after each batch, when it and all before it were checked.
+
+    Raises ValueError for one that is made to fill the memory, and for what is no message.
+    """
+    try:
+        places = _file_places(data) if data[: len(_MAGIC)] == _MAGIC else _stream_places(data)
+        batches = 0
+        for place in places:
+            kind, unpacked, packed = _sizes(data, place)
+            where = f"batch {batches + 1}" if kind == _BATCH else f"a dictionary before batch {batches + 1}"
+            if unpacked > MAX_UNPACKED:
+                raise ValueError(
+                    f"{where} makes {unpacked} bytes of {packed}; most likely it is made to fill the memory; if it "
+                    "is not, write batches of fewer rows, or as Parquet"
+                )
+            if kind == _BATCH:
+                batches += 1
+                yield
+    except struct.error:
+        raise ValueError("a message that lies outside of the file") from None
+
+
+def _file_places(data: memoryview) -> Iterator[int]:
+    """The places of the messages of a file, from its footer: all dictionaries, then the batches, as they are read."""
+    tail = len(data) - len(_MAGIC) - 4
+    size = _Flat(data).number("<i", tail)
+    footer = _Flat(data[max(0, tail - size) : tail])
+    root = footer.root()
+    for index in (2, 3):
+        for offset, _, _ in footer.structs(footer.field(root, index), "<qi4xq"):
+            yield offset
+
+
+def _stream_places(data: memoryview) -> Iterator[int]:
+    place = 0
+    while place + 4 <= len(data):
+        start, size = _metadata(data, place)
+        if not size:
+            return
+        yield place
+        flat = _Flat(data[start : start + size])
+        field = flat.field(flat.root(), 3)
+        length = flat.number("<q", field) if field else 0
+        if length < 0:
+            raise ValueError("a message of no size")
+        place = start + size + length
+
+
+def _metadata(data: memoryview, place: int) -> tuple[int, int]:
+    """The place of a message's metadata and their size, 0 for the mark at the end."""
+    flat = _Flat(data)
+    if flat.number("<I", place) == 0xFFFFFFFF:
+        place += 4
+    size = flat.number("<i", place)
+    if not 0 <= size < _MOST:
+        raise ValueError("a message of no size")
+    return place + 4, size
+
+
+def _sizes(data: memoryview, place: int) -> tuple[int, int, int]:
+    """A message's kind, and the bytes that its buffers make of few, with how many these are."""
+    start, size = _metadata(data, place)
+    flat = _Flat(data[start : start + size])
+    message = flat.root()
+    kind_place, header = flat.field(message, 1), flat.field(message, 2)
+    kind = flat.number("<B", kind_place) if kind_place else 0
+    if kind not in (_DICTIONARY, _BATCH) or not header:
+        return kind, 0, 0
+    batch = flat.follow(header)
+    if kind == _DICTIONARY:
+        batch = flat.follow(flat.field(batch, 1))
+    if not flat.field(batch, 3):  # no compression
+        return kind, 0, 0
+    unpacked = packed = 0
+    for offset, length in flat.structs(flat.field(batch, 2), "<qq"):
+        declared = _Flat(data).number("<q", start + size + offset) if length >= 8 else 0
+        if declared > MAX_RATIO * length:
+            unpacked, packed = unpacked + declared, packed + length
+    return kind, unpacked, packed
