@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import textwrap
 from argparse import Namespace
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from stoker.pipelines.stages.preview import Outcome
 
 _WIDTH = 80  # columns, where the terminal does not tell
+_MIN_WIDTH = 20  # columns of an outcome, however narrow the terminal is
 
 
 def check(arguments: Namespace) -> int:
@@ -66,7 +68,7 @@ def _check_schedule(recipe: "Recipe", where: str) -> None:
 
 
 def _print_sample(recipe: "Recipe", context: "Context", count: int) -> None:
-    """Print the first candidates, two lines each, as they come."""
+    """Print the first candidates, as they come."""
     from stoker.flows.report.format import plural
     from stoker.pipelines.source import TooLargeForPreview
     from stoker.pipelines.stages.preview import preview
@@ -113,8 +115,8 @@ def _sample_json(recipe: "Recipe", context: "Context", count: int) -> list[dict[
     return candidates
 
 
-def _lines(number: int, outcome: "Outcome", width: int) -> tuple[str, str]:
-    """A candidate's outcome, and where it comes from, each at most ``width`` columns wide; 0: as long as they are."""
+def _lines(number: int, outcome: "Outcome", width: int) -> list[str]:
+    """A candidate's outcome, and where it comes from, at most ``width`` columns wide; 0: a line each."""
     from stoker.flows.report.format import visible
 
     sample, rejected = outcome.sample, outcome.rejected
@@ -126,7 +128,10 @@ def _lines(number: int, outcome: "Outcome", width: int) -> tuple[str, str]:
     origin = sample.record.get("url") or sample.record.get("page_url") or sample.record.get("title") or ""
     start = f"{number:>4} {word:<9} "
     most = max(1, width - len(start)) if width else 0
-    return start + visible(f"{sample.key}: {text}", most=most), " " * len(start) + visible(origin, most=most)
+    said = visible(f"{sample.key}: {text}")
+    # The outcome is wrapped, since it says what to do; the address may be cut.
+    lines = [*(textwrap.wrap(said, max(most, _MIN_WIDTH)) if width else [said]), visible(origin, most=most)]
+    return [(start if place == 0 else " " * len(start)) + line for place, line in enumerate(lines)]
 
 
 def _content(outcome: "Outcome") -> str:

@@ -300,7 +300,9 @@ def test_a_line_of_a_sample_fits_80_columns_and_obeys_no_control_characters() ->
     rejected = _lines(1000, Outcome(sample, Rejected("too_large", "word " * 50), "image_urls"), 80)
     assert max(map(len, (*kept, *rejected))) <= 80
     assert kept[0].startswith("  10 kept      kkkk")
-    assert kept[0].endswith(": jpg 640x480, 12.3 kB,…")
+    assert kept[0].endswith(": jpg 640x480, 12.3 kB,")
+    assert " ".join(rejected).split().count("word") == 50, "what is wrong is not cut"
+    assert rejected[-1].endswith("…")
     assert not any("\x1b" in line for line in _lines(1, Outcome(sample), 0))
     assert _lines(1, Outcome(sample), 0)[1].endswith("x" * 200)
 
@@ -311,7 +313,7 @@ def test_on_a_terminal_a_sample_is_as_wide_as_the_terminal(cli: Cli) -> None:
     (cli.folder / "a.toml").write_text('corpus = "a"\n[source]\nname = "local_files"\nfiles = "."')
     main_end, terminal = pty.openpty()
     done = subprocess.run(
-        [sys.executable, "-m", "stoker", "check", "a.toml", "--sample", "1"],
+        [sys.executable, "-m", "stoker", "check", "a.toml", "--sample", "2"],
         cwd=cli.folder, env=cli.environment() | {"COLUMNS": "80"}, stdout=terminal, timeout=HANGS_S, check=True,
     )  # fmt: skip
     assert done.returncode == 0

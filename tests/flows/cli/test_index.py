@@ -65,6 +65,18 @@ def test_only_what_is_new_is_read_and_nothing_new_makes_no_version(theirs: Cli) 
     assert difference.returncode == 0, difference.stderr
 
 
+def test_a_tar_that_was_altered_under_its_size_and_time_is_read_with_again(theirs: Cli) -> None:
+    assert theirs("index", "theirs").returncode == 0
+    path = theirs.folder / "theirs" / "train" / "000.tar"
+    times, payload = path.stat(), path.read_bytes()
+    assert b"number 3" in payload
+    path.write_bytes(payload.replace(b"number 3", b"number X"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    again = theirs("index", "theirs", "--again")
+    assert again.stdout.startswith("theirs@2: 24 samples"), again.stderr
+    assert theirs("verify", "theirs@2").returncode == 0
+
+
 def test_a_split_and_another_store_can_be_chosen(theirs: Cli) -> None:
     done = theirs("index", "theirs", "--split", "extra=val/*", "--split", "train", "--to", "elsewhere")
     assert "(extra 8, train 16)" in done.stdout or "(train 16, extra 8)" in done.stdout
