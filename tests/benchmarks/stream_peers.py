@@ -4,6 +4,7 @@ A contender is a function (task) -> iterator over batches, each a list of sample
 images (decoded). Its imports are its own: one that is not installed is left out by name.
 """
 
+import importlib
 import json
 import math
 import random
@@ -412,7 +413,6 @@ def dali(task: Task) -> Batches:
 
 def wids(task: Task) -> Batches:
     """Webdataset's random access, as of the last release that had it."""
-    sys.path.insert(0, f"{sys.prefix}/wids")
     import wids as library  # type: ignore[import-not-found,unused-ignore]  # see peers.txt
     from torch.utils.data import DataLoader
 
@@ -504,3 +504,39 @@ PACKAGES = {
     "dali": "nvidia-dali-cuda130",
     "spdl": "spdl",
 }
+_STOKER = (
+    "stoker.storage.stores.urls",
+    "stoker.training.loader.loader",
+    "stoker.training.pictures.pictures",
+    "stoker.training.stream.stream",
+)
+# What a contender's program has imported before its stream is made; what is imported later counts.
+IMPORTS: dict[str, tuple[str, ...]] = {
+    "mosaicml-streaming": ("streaming",),
+    "litdata": ("litdata", "litdata.streaming.downloader"),
+    "datasets": ("datasets", "datasets.distributed"),
+    "energon": ("megatron.energon",),
+    "dali": ("nvidia.dali", "nvidia.dali.fn"),
+    "wids": ("wids",),
+    "spdl": ("spdl.io", "spdl.pipeline"),
+    "webdataset": ("webdataset",),
+    "webdataset-pillow": ("webdataset",),
+}
+
+
+def import_libraries(contender: str) -> None:
+    """Import what a contender uses, and what all may use; make nothing."""
+    if contender == "mosaicml-streaming":
+        stub_torchvision()
+    if contender == "wids":
+        sys.path.insert(0, f"{sys.prefix}/wids")
+    for name in (
+        "boto3",
+        "cv2",
+        "numpy",
+        "PIL.Image",
+        "simplejpeg",
+        "torch.utils.data",
+        *IMPORTS.get(contender, _STOKER),
+    ):
+        importlib.import_module(name)
