@@ -25,6 +25,7 @@ FIXED = {
     "group": pa.string(),
 }
 _ROW_GROUP = 65_536  # rows
+_SMALL = 2**20  # bytes of a file that one thread reads sooner than Arrow's pool of threads is started and has its turn
 
 
 def encode(rows: Sequence[Mapping[str, Any]] | pa.Table) -> bytes:  # Any: JSON values, bytes, lists
@@ -54,7 +55,7 @@ def decode(
         if dictionaries and file.num_row_groups == 1:
             file = pq.ParquetFile(pa.BufferReader(payload), metadata=file.metadata, read_dictionary=list(dictionaries))
         selected = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
-        return file.read(columns=selected)
+        return file.read(columns=selected, use_threads=len(payload) > _SMALL)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptShard(f"not Parquet records: {' '.join(str(error).split())[:200]}") from error
 
