@@ -9,6 +9,7 @@ from typing import Any
 from stoker.pipelines.tables.record_names import KNOWN_NAMES, record_name
 from stoker.pipelines.tables.text_types import TextTypes
 from stoker.pipelines.tables.url_lists import ListRow
+from stoker.pipelines.tables.values import text_of
 from stoker.pipelines.web.crawl import CrawlResult
 from stoker.pipelines.web.links import normalise, normalise_listed, redact
 from stoker.pipelines.web.pages.licences import spdx_id
@@ -131,7 +132,8 @@ def _record_of(row: ListRow, url_column: str, carried: Mapping[str, str]) -> dic
         record["licence"] = spdx_id(record["licence"])
     for name in ("caption", "label", "licence", "author", "page_url"):
         if record[name] is not None and not isinstance(record[name], str):
-            record[name] = str(record[name])
+            value = record[name]
+            record[name] = text_of(value) if isinstance(value, list | dict) else str(value)
     for name, column in carried.items():
         if column == url_column and isinstance(record[name], str):
             record[name] = redact(record[name])

@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -243,7 +243,15 @@ def _parquet_row(number: int, values: Row) -> ListRow:
     for name, value in values.items():
         if isinstance(value, Unreadable):
             return ListRow(number, {}, f"column {name}: {value.detail}")
-    return _checked(number, values)
+    return _checked(number, {name: _text_of_bytes(value) for name, value in values.items()})
+
+
+def _text_of_bytes(value: object) -> object:
+    """Text where bytes are text: Hive, Impala and older Spark write text as columns of bytes."""
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
+    return value
 
 
 def _two_columns(path: Path, name: str) -> RecipeError:

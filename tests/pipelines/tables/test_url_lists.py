@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
+from stoker.pipelines.tables.url_entries import entry_of_row
 from stoker.pipelines.tables.url_lists import ListRow, ListSyntax, column_names, read_list
 
 URL = "http://host.example/{}.jpg"
@@ -367,3 +368,20 @@ def test_each_line_is_in_one_row_whatever_ends_it(tmp_path: Path, name: str, enc
 @pytest.mark.parametrize(("name", "encoding"), ENCODED)
 def test_ten_thousand_times_each_line_is_in_one_row(tmp_path: Path, name: str, encoding: str) -> None:
     _check_each_line_is_told(tmp_path / name, name, encoding, range(1000, 11_000))
+
+
+def test_columns_of_bytes_that_are_text_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    captions = [b"caf\xc3\xa9", b"\xff", None]
+    columns = {"url": pa.array([URL.format(number).encode() for number in range(3)]), "caption": pa.array(captions)}
+    pq.write_table(pa.table(columns), path)
+    rows = list(read_list(path, required=("url",), optional=("caption",), syntax=ListSyntax()))
+    assert urls(rows) == [URL.format(number) for number in range(3)]
+    assert [row.values["caption"] for row in rows] == ["café", b"\xff", None]
+
+
+def test_a_caption_of_several_values_is_json() -> None:
+    carried = {name: name for name in ("caption", "label", "licence", "author", "page_url")}
+    row = ListRow(1, {"url": URL.format(1), "caption": {"en": "a café", "tags": [1, True, None]}, "label": [3]})
+    record = entry_of_row(row, "a.jsonl", "url", carried)["record"]
+    assert record == {"caption": '{"en": "a café", "tags": [1, true, null]}', "label": "[3]"}
