@@ -66,6 +66,9 @@ class ImageUrls(Source):
     of the partition, else text. Names with a meaning of their own, such as ``group``, are always text; and so is a
     column of a version that is text in one of its partitions.
 
+    Other columns of a list are kept only if ``columns`` names them; ``stoker check`` says which are not read. (Tables
+    of ``hugging_face`` are kept whole, but for what ``leave_out`` names.)
+
     Of ``columns``, one whose name means something else in the record is kept with ``list_`` before it: a name that
     Stoker measures or writes itself (``list_width``, ``list_final_url``), and ``caption`` where ``caption_column`` is
     another column. Samples with the same ``group`` stay in the same split, unless the option ``group`` says otherwise.
