@@ -60,6 +60,7 @@ class PageCutter:
         self._kept_offset = 0
         self._in_page = False
         self.skipping = inside  # until the next page begins
+        self.head = b""  # the last bytes between pages that hold a siteinfo
         self.complete = False  # after ``gap`` and ``finish``: whether </mediawiki> follows the last page
 
     @property
@@ -158,6 +159,8 @@ class PageCutter:
         between, offset, size = self._buffer[self._index : stop], self._start, self._offset + stop - self._start
         kept, skipping = self._kept, self.skipping
         self._take(stop)
+        if b"<siteinfo" in between:
+            self.head = between
         if skipping or not (kept or between.strip()) or (not kept and _is_beside_pages(between)):
             return
         xml = (kept or between)[:_KEPT]

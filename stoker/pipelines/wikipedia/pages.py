@@ -14,6 +14,7 @@ from stoker.pipelines.wikipedia.dump_files import DumpFile, describe, read_xml
 from stoker.pipelines.wikipedia.dump_index import find_index, missing_pages, read_index, skipped_pages
 from stoker.pipelines.wikipedia.export_xml import find_id_and_title
 from stoker.pipelines.wikipedia.page_cutter import PageCutter, RawPage
+from stoker.pipelines.wikipedia.site import has_siteinfo, read_siteinfo
 
 _MAX_BYTES_WITHOUT_PAGE = 256 << 20  # of XML: no dump has so many, a decompression bomb does
 _MAX_NAMED = 10_000  # pages of one range that an index names one by one; each takes memory
@@ -80,6 +81,17 @@ class _RangeReader:
                 self.read_ids.append(int(find_id_and_title(raw.xml)[0] or -1))
             elsewhere = raw.fault and self.start and not self.plain
             yield replace(raw, place=f"at-{self.start}-{raw.offset}") if elsewhere else raw
+        self._check_site()
+
+    def _check_site(self) -> None:
+        """Raise SourceBroken where another wiki's dump begins: its pages would get this one's name and language."""
+        head, self.cutter.head = self.cutter.head, b""
+        if not head or not has_siteinfo(self.dump.head):
+            return
+        name = self.dump.path.name
+        expected, found = (read_siteinfo(one, name).wiki for one in (self.dump.head, head))
+        if found != expected:
+            raise SourceBroken(f"{name}: it holds the dumps of two wikis, {expected} and {found}; make a file of each")
 
     def _check_size(self) -> None:
         if self.cutter.bytes_since_page > _MAX_BYTES_WITHOUT_PAGE:

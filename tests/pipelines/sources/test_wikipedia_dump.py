@@ -279,6 +279,19 @@ def test_of_a_dump_that_is_cut_only_so_many_pages_are_named(tmp_path: Path, monk
     assert kept + 20 + counted[0] == 199
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_dumps_of_two_wikis_in_one_file_are_refused_and_parts_of_one_are_not(packed: bool, tmp_path: Path) -> None:
+    one, same = dump(*pages(range(1, 30))), dump(*pages(range(30, 60)))
+    other = same.replace(b"dewiki", b"enwiki")
+    pack = bz2.compress if packed else bytes
+    name = "x.xml.bz2" if packed else "x.xml"
+    (tmp_path / name).write_bytes(pack(one) + pack(same))
+    assert numbers(read(tmp_path, name)) == list(range(1, 60))
+    (tmp_path / name).write_bytes(pack(one) + pack(other))
+    with pytest.raises(SourceBroken, match="it holds the dumps of two wikis, dewiki and enwiki; make a file of each"):
+        read(tmp_path, name)
+
+
 def test_the_index_of_another_dump_is_refused(tmp_path: Path) -> None:
     content, _ = multistream(pages(range(1, 40)))
     _, index = multistream(pages(range(5, 400)), size=2)

@@ -12,7 +12,7 @@ from stoker.storage.plain_file import open_plain
 _CHECKS: dict[str, Callable[[BinaryIO, int], str]] = {
     "mov": elements.check_mov,
     "avi": elements.check_riff,
-    "webp": elements.check_riff,
+    "webp": elements.check_webp,
     "matroska": elements.check_matroska,
     "flv": elements.check_flv,
     "asf": elements.check_asf,

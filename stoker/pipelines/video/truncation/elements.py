@@ -9,14 +9,15 @@ _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # GUID of the fil
 
 
 def check_mov(file: BinaryIO, size: int) -> str:
-    """All top-level boxes must end within the file, and one must be an index."""
-    types, offset = set(), 0
+    """All top-level boxes must end within the file, and one must be an index. Behind another one not all is read."""
+    types, offset, indexes = set(), 0, 0
     for _ in range(_MAX_ELEMENTS):
         file.seek(offset)
         head = file.read(16)
         if len(head) < 8:
             break
         types.add(head[4:8])
+        indexes += head[4:8] == b"moov"
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
@@ -29,11 +30,19 @@ def check_mov(file: BinaryIO, size: int) -> str:
             return f"{size} bytes of at least {offset}"
     if 0 < size - offset < 8 and types:
         return f"{size} bytes, of which the last {size - offset} begin another box"
+    if indexes > 1:
+        return f"{indexes} videos are joined in it, and not all after the first is read"
     return "" if types & {b"moov", b"moof"} else "no index (moov): its recording was not finished"
 
 
+def check_webp(file: BinaryIO, size: int) -> str:
+    """One RIFF chunk."""
+    end = 8 + int.from_bytes(file.read(8)[4:], "little")
+    return check_riff(file, size) or _describe_second(file, end + end % 2)
+
+
 def check_riff(file: BinaryIO, size: int) -> str:
-    """AVI and WebP: one RIFF chunk after the other."""
+    """AVI: one RIFF chunk after the other."""
     offset = 0
     for _ in range(_MAX_ELEMENTS):
         file.seek(offset)
@@ -116,7 +125,15 @@ def check_asf(file: BinaryIO, size: int) -> str:
     if offset < 0 or len(properties) < 104 or properties[88] & 1:
         return ""
     announced = int.from_bytes(properties[40:48], "little")
-    return f"{size} bytes of {announced}" if announced > size else ""
+    return f"{size} bytes of {announced}" if announced > size else _describe_second(file, announced)
+
+
+def _describe_second(file: BinaryIO, end: int) -> str:
+    """What follows the video that ends there, if it is another one of this kind: it is not read."""
+    file.seek(0)
+    magic = file.read(4)
+    file.seek(end)
+    return f"another video begins at byte {end} and is not read" if file.read(4) == magic else ""
 
 
 def check_gif(file: BinaryIO, size: int) -> str:
@@ -156,7 +173,7 @@ def check_apng(file: BinaryIO, size: int) -> str:
         if len(head) < 8 or offset > size:
             return f"{size} bytes of at least {max(offset, size + 1)}"
         if head[4:] == b"IEND":
-            return ""
+            return _describe_second(file, offset)
     return ""
 
 
