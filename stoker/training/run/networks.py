@@ -39,7 +39,6 @@ class NetworkOptions(Protocol):
 
 
 _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "sigmoid": nn.Sigmoid, "silu": nn.SiLU}
-_ONEDNN_BLOCK = 8  # channels that oneDNN treats together
 
 
 class Normalised(nn.Module):
@@ -132,15 +131,14 @@ class _Block(nn.Module):
 class _Projection(nn.Conv2d):
     """A 1 x 1 convolution of every ``stride``-th pixel.
 
-    Of fewer than 8 channels, the pixels are chosen before the convolution, not by it: on processors without AVX-512,
-    oneDNN's gradient of a strided 1 x 1 convolution then writes past its buffer. Until oneDNN's issue 6035
-    (uxlfoundation/oneDNN) is closed in the oldest torch that is supported.
+    The pixels are chosen before the convolution, not by it: on processors without AVX-512, oneDNN's gradient of a
+    strided 1 x 1 convolution writes past its buffer, of 8 channels too, at some sizes of batches. Until oneDNN's
+    issue 6035 (uxlfoundation/oneDNN) is closed in the oldest torch that is supported.
     """
 
     def __init__(self, before: int, after: int, stride: int) -> None:
-        chosen_before = before < _ONEDNN_BLOCK
-        super().__init__(before, after, 1, stride=1 if chosen_before else stride, bias=False)
-        self.every = stride if chosen_before else 1
+        super().__init__(before, after, 1, bias=False)
+        self.every = stride
 
     def forward(self, planes: Tensor) -> Tensor:
         """(B, after, H / stride, W / stride), both rounded up."""

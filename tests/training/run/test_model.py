@@ -1,6 +1,8 @@
 """Models: one class a file, found by the file's name; the hooks' old names still work, with a warning."""
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from stoker.training.loader.loader import Stream
 from stoker.training.models.cnn import Cnn
 from stoker.training.run import model as models
 from stoker.training.run.model import Corpus, Schema, StepOutput
+from tests.conftest import HANGS_S
 from tests.distributions import install
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, run
@@ -110,3 +113,16 @@ def test_models_are_found_by_the_names_of_their_files() -> None:
     assert models.find("cnn") is Cnn
     with pytest.warns(DeprecationWarning, match="Facts is now called Schema"):
         assert models.Facts is Schema
+
+
+def test_gradients_of_narrow_networks_stay_in_their_buffers() -> None:
+    """oneDNN's of a strided 1 x 1 convolution did not, which ended the process."""
+    code = (
+        "import torch\n"
+        "from stoker.training.run.networks import _Projection\n"
+        "for channels in (4, 8, 16):\n"
+        "    for batch in (45, 64):\n"
+        "        images = torch.rand(batch, 32, 32, channels).permute(0, 3, 1, 2).requires_grad_()\n"
+        "        _Projection(channels, 2 * channels, 2)(images).sum().backward()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=HANGS_S)
