@@ -109,22 +109,6 @@ class FolderRow:
         return f"{self.table}:{self.number}"
 
 
-def table_columns(base: Path, path: str, encoding: str) -> list[str]:
-    """The columns of a table that describes files; none if the file is no such table. Raises RecipeError, SourceBroken.
-
-    It is one by its name and its column ``file_name``; a link that leads out of the folder is none.
-    """
-    full = base / path
-    if PurePosixPath(path).name not in NAMES or not full.resolve().is_relative_to(base.resolve()) or not full.is_file():
-        return []
-    syntax = ListSyntax(encoding=encoding)
-    names = column_names(full, syntax)
-    if JSON_LIST.search(path):
-        rows = islice(json_names(full, syntax), _MAX_NAMED_ROWS)
-        names = list(islice(dict.fromkeys(name for row in rows for name in row), MAX_COLUMNS + 1))
-    return names if FILE_COLUMN in names else []
-
-
 class FolderTables:
     """What the tables of a folder say of its files; of several rows for a file the first counts.
 
