@@ -51,7 +51,7 @@ def test_its_recipe_makes_a_version_with_its_source_its_step_and_its_rule(plugin
     store = DirectoryStore(plugin / ".stoker" / "store")
     manifest = load_manifest(store, "letters@1")
     assert (manifest.read, manifest.kept) == (9, 6)
-    assert manifest.rejected == {"author_cap": 1, "bad_row": 1, "empty": 1}
+    assert manifest.rejected == {"author_cap": 1, "empty": 1, "ragged_row": 1}
     shards = b"".join(store.read(shard.key) for shard in manifest.shards)
     assert shards.count(b"<address>") == 3
     assert b"@example" not in shards

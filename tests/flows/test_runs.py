@@ -18,7 +18,7 @@ def test_a_run_that_was_killed_does_not_stay_running_in_prefects_ui(served: Cli,
         runs = ask(prefect_url, "/flow_runs/filter", flow_runs={"name": {"like_": "shot"}}, sort="START_TIME_ASC")
         return [run["state"]["name"] for run in runs]
 
-    assert until(lambda: states() == ["Running"])
+    assert until(lambda: states() == ["Running"]), states()
     served.recipe(["a", "b"], name="shot")
     assert served("ingest", recipe).returncode == 0
     assert states() == ["Crashed", "Completed"]

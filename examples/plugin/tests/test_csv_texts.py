@@ -37,7 +37,7 @@ class TestCsvTexts(SourceContract):
 def test_every_row_is_a_sample_or_says_why_not(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(ROWS, encoding="utf-8")
     candidates = read(tmp_path, CsvTexts(files="*.csv", key="id", columns=("author",)))
-    assert outcomes(candidates) == ["two\nlines", "(empty)", "(bad_row)", "(duplicate_key)", "h\u00e9llo"]
+    assert outcomes(candidates) == ["two\nlines", "(empty)", "(ragged_row)", "(duplicate_key)", "h\u00e9llo"]
     assert candidates[0].sample.record["author"] == "Ann"
 
 

@@ -231,7 +231,7 @@ def _after_crash(settings: Settings, run_id: UUID, code: int, ending: bool) -> b
         run = client.read_flow_run(run_id)
         if run.state is not None and run.state.is_final() and not run.state.is_crashed():
             return ending  # it had told its end, and its process was still on the way out
-        if ending and code == -signal.SIGTERM:
+        if ending and code in (-signal.SIGTERM, 128 + signal.SIGTERM):
             text = "ended before it began; the next `stoker up` resumes it"
             client.set_flow_run_state(run_id, Cancelled(name=INTERRUPTED, message=text), force=True)
             return True

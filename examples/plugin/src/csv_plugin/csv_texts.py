@@ -27,7 +27,7 @@ class CsvTexts(Source):
 
     ``text`` is the column of the text, ``key`` one whose values tell the rows apart; without it a row is known by its
     content. ``columns`` go to the record under their names. Files are UTF-8, with a header; commas, semicolons and tabs
-    are told apart by the header. A row is rejected if it has too few or too many fields (``bad_row``), no text
+    are told apart by the header. A row is rejected if it has too few or too many fields (``ragged_row``), no text
     (``empty``) or a text over ``max_characters`` (``too_long``), if it is not UTF-8 (``not_utf8``), and if it repeats
     an earlier row of its file (``duplicate_key``). A file is a partition; one over ``max_megabytes`` stops the run.
 
@@ -42,7 +42,7 @@ class CsvTexts(Source):
 
     planning: ClassVar[frozenset[str]] = frozenset({"files"})
     path_options: ClassVar[frozenset[str] | None] = frozenset({"files"})
-    reasons: ClassVar[Mapping[str, str]] = {"bad_row": "not as many fields as the header has"}
+    reasons: ClassVar[Mapping[str, str]] = {"ragged_row": "not as many fields as the header has"}
 
     files: str
     text: str = "text"
@@ -132,7 +132,7 @@ class CsvTexts(Source):
 
     def _refusal(self, header: list[str], row: list[str], text: str, times: int) -> Rejected | None:
         if len(row) != len(header):
-            return Rejected("bad_row", f"{len(row)} fields, the header has {len(header)}")
+            return Rejected("ragged_row", f"{len(row)} fields, the header has {len(header)}")
         if _printable("".join(row)) != "".join(row):
             return Rejected("not_utf8")
         if not text.strip():
