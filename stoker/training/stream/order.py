@@ -4,8 +4,9 @@ A windowed shuffle: the shards are permuted, then the samples of each ``window``
 each other, so that a reader needs no more than a window of shards at a time. Price: samples mix within a window only
 (``shuffling`` measures how well); memory is O(shards), and the permutations of a few windows.
 
-With ``quick_start`` the first window is read while its shards arrive: first come samples from the beginnings of all of
-its shards, then as many again as have come so far, and so on. Each of these stretches is shuffled.
+With ``quick_start`` the first window is read while its shards arrive: first come samples from the beginnings of two of
+its shards, then from those of all of them up to twice as many as have come so far, and so on. Each of these stretches
+is shuffled.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from stoker.storage.shards.index import Int64Array
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 _WINDOWS = 4  # whose permutations are kept
-_FIRST_STRETCH = 256  # samples of a quick start that the beginnings of the shards give; each stretch doubles their sum
+_FIRST_STRETCH = 256  # samples of a quick start that come first; each stretch about doubles their sum
+_FIRST_SHARDS = 2  # that give them: from a store that is far each one takes two requests
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +78,14 @@ class EpochOrder:
         """The first window's samples, those from the beginnings of its shards first."""
         starts = self._starts[: self.window + 1]
         begins, counts = starts[:-1], np.diff(starts)
+        first = np.where(np.arange(len(counts)) < _FIRST_SHARDS, counts, 0)
         stretches: list[Int64Array] = []
         stop, taken = 0, np.zeros_like(counts)
         while stop < samples:
             stop = min(2 * stop or _FIRST_STRETCH, samples)
-            until = counts * stop // samples  # rows of each shard
+            # Rows of each shard.
+            until = counts * stop // samples if stretches else np.minimum(first, first * stop // max(1, first.sum()))
+            until = np.maximum(until, taken)
             rows = [np.arange(first, last) for first, last in zip(begins + taken, begins + until, strict=True)]
             stretch = np.concatenate(rows)
             stretches.append(stretch[permutation(len(stretch), self.seed, self.epoch, 1, len(stretches))])

@@ -123,8 +123,9 @@ class ShardStream(BatchStream):
         seed: of the order, and of the random bytes.
         shuffle: False: shard by shard, as the samples are stored.
         window: shards whose samples are shuffled among each other.
-        quick_start: the first epoch begins with samples from the beginnings of the first window's shards, so that it
-            does not wait until these are here; False: it is shuffled like the others.
+        quick_start: the first epoch begins with 256 samples from the beginnings of two shards, and goes on with more
+            and more of the first window, so that it does not wait until its shards are here; False: it is shuffled
+            like the others.
         last: what becomes of an incomplete last batch: "short" keeps it, "drop" leaves it out, "pad" fills it with the
             epoch's first samples (``padding`` tells how many).
         rank: which share of each global batch.
