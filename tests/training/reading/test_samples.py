@@ -1,5 +1,7 @@
 """A batch's samples in place: views of the right bytes, samples of the right record; any may be left out."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.reading.samples import Samples
 from stoker.training.stream.stream import ShardStream
+from tests.conftest import HANGS_S
 from tests.training import corpora
 
 NAMED = tuple(
@@ -107,3 +111,17 @@ def test_the_sample_that_is_left_out_is_the_one_whose_decoding_failed(tmp_path: 
     )
     assert sorted(key for batch in stream for key in batch) == sorted(BY_KEY.keys() - {"s03", "s11"})
     assert stream.counters.sums()["skipped"] == 2
+
+
+def test_the_keys_of_a_batch_import_neither_pandas_nor_arrows_functions(tmp_path: Path) -> None:
+    corpora.version(DirectoryStore(tmp_path), tmp_path, {"train": NAMED}, corpus="keys", per_shard=6)
+    code = (
+        "import sys\n"
+        "from stoker.storage import open_store\n"
+        "from stoker.training.stream.stream import ShardStream\n"
+        "stream = ShardStream(open_store(sys.argv[1]), 'keys', batch_size=6, make=lambda batch, _: batch.keys)\n"
+        "print(len(next(iter(stream))), [name for name in ('pandas', 'pyarrow.compute') if name in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS_S, check=False)
+    assert done.stdout == "6 []\n", done.stderr
