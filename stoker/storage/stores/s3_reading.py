@@ -65,7 +65,7 @@ class ResumableRead:
             raise StorageRefused(
                 f"s3://{address['Bucket']}/{address['Key']}: the server ignores byte ranges; not usable"
             )
-        self.etag = response["ETag"]
+        self.etag = response.get("ETag") or None  # a server may have none: what is resumed is compared by its checksum
         body = response["Body"]
         if hasattr(body._raw_stream, "read1"):  # the body converts its errors and compares its length
             body._raw_stream = _Arriving(body._raw_stream)

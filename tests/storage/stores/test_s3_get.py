@@ -1,6 +1,9 @@
 """Objects are read by their URL, without boto3's client, and with the errors that it would raise."""
 
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -8,6 +11,7 @@ from stoker.storage.errors import NotFound, StorageRefused
 from stoker.storage.stores import s3_client
 from stoker.storage.stores.s3 import S3Store
 from stoker.storage.stores.s3_get import can_get
+from stoker.storage.stores.s3_reading import ResumableRead
 
 
 @pytest.mark.parametrize("key", ["a/b c/ü+%41&=~.tar", "quote'(1)!*,;:@$", "日本/語"])
@@ -48,3 +52,36 @@ def test_what_the_server_refuses_is_told_as_by_boto3(s3_store: S3Store) -> None:
 )
 def test_other_servers_than_aws_are_asked_without_the_client(endpoint: str | None, bucket: str, can: bool) -> None:
     assert can_get(endpoint, bucket) is can
+
+
+class Bare(BaseHTTPRequestHandler):
+    """Answers without an entity tag."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "3")
+        self.end_headers()
+        self.wfile.write(b"abc")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
+        pass
+
+
+@pytest.fixture
+def bare_server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bare) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("by_client", [False, True])
+def test_a_server_that_gives_no_entity_tag_is_read(by_client: bool, bare_server: str) -> None:
+    store = S3Store("bucket", endpoint=bare_server, access_key="a", secret_key="b")
+    connection = store._connection
+    progress = ResumableRead(0, None)
+    body = progress.open(
+        connection.client() if by_client else connection.getter("bucket", 5.0), {"Bucket": "bucket", "Key": "a"}
+    )
+    assert progress.next_chunk(body) == b"abc"
+    assert progress.etag is None
