@@ -78,14 +78,14 @@ class EpochOrder:
         """The first window's samples, those from the beginnings of its shards first."""
         starts = self._starts[: self.window + 1]
         begins, counts = starts[:-1], np.diff(starts)
-        first = np.where(np.arange(len(counts)) < _FIRST_SHARDS, counts, 0)
+        first = counts * (np.arange(len(counts)) < _FIRST_SHARDS)
         stretches: list[Int64Array] = []
         stop, taken = 0, np.zeros_like(counts)
         while stop < samples:
             stop = min(2 * stop or _FIRST_STRETCH, samples)
-            # Rows of each shard.
-            until = counts * stop // samples if stretches else np.minimum(first, first * stop // max(1, first.sum()))
-            until = np.maximum(until, taken)
+            giving = counts if stretches else first
+            total = max(1, int(giving.sum()))
+            until = np.maximum(taken, giving * min(stop, total) // total)  # rows of each shard
             rows = [np.arange(first, last) for first, last in zip(begins + taken, begins + until, strict=True)]
             stretch = np.concatenate(rows)
             stretches.append(stretch[permutation(len(stretch), self.seed, self.epoch, 1, len(stretches))])
