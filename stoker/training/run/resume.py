@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stoker.storage.versions.manifest import Manifest
@@ -23,9 +23,8 @@ def checkpoint_of(corpus: Corpus, identity: dict[str, Any]) -> Checkpoint | None
 def describe_nearest(corpus: Corpus, identity: dict[str, Any]) -> str:  # Any: JSON values
     """How the run of the same model with the fewest other options, the newest of these, differs from this one."""
     nearest, differences = "", list[str]()
-    for name in reversed(checkpoints.runs(corpus.store, corpus.manifest.corpus)):
-        info = next(checkpoints.infos(corpus.store, corpus.manifest.corpus, name), None)
-        if info is None or info.identity.get("model") != identity["model"]:
+    for name, info in _runs(corpus):
+        if info.identity.get("model") != identity["model"]:
             continue
         other = _differences(info, corpus.manifest, json.loads(json.dumps(identity)))
         if not nearest or len(other) < len(differences):
@@ -36,6 +35,14 @@ def describe_nearest(corpus: Corpus, identity: dict[str, Any]) -> str:  # Any: J
         return f"{nearest} has the same options and version, but no checkpoint that is whole"
     more = len(differences) - _MAX_NAMED
     return f"the nearest run, {nearest}, has {', '.join(differences[:_MAX_NAMED])}" + (f" and {more} more" * (more > 0))
+
+
+def _runs(corpus: Corpus) -> Iterator[tuple[str, CheckpointInfo]]:
+    """The runs on a corpus that have a checkpoint, with what their newest says; the newest run first."""
+    for name in reversed(checkpoints.runs(corpus.store, corpus.manifest.corpus)):
+        info = next(checkpoints.infos(corpus.store, corpus.manifest.corpus, name), None)
+        if info is not None:
+            yield name, info
 
 
 def _differences(info: CheckpointInfo, version: Manifest, identity: Mapping[str, Any]) -> list[str]:  # Any: JSON values
@@ -67,9 +74,8 @@ def _text(value: object) -> str:
 def _same_run(corpus: Corpus, identity: dict[str, Any]) -> Checkpoint | None:  # Any: JSON values
     """The newest checkpoint of the newest run with this identity on this version."""
     expected = json.loads(json.dumps(identity)), corpus.manifest.content
-    for name in reversed(checkpoints.runs(corpus.store, corpus.manifest.corpus)):
-        info = next(checkpoints.infos(corpus.store, corpus.manifest.corpus, name), None)
-        if info is not None and (info.identity, info.content) == expected:
+    for name, info in _runs(corpus):
+        if (info.identity, info.content) == expected:
             checkpoint = checkpoints.newest(corpus.store, corpus.manifest.corpus, name)
             if checkpoint is not None:
                 return checkpoint
@@ -80,9 +86,8 @@ def _lengthened(corpus: Corpus, identity: dict[str, Any]) -> Checkpoint | None: 
     """The newest checkpoint of the newest run of the same kind that was to be shorter."""
     expected = without_length(json.loads(json.dumps(identity))), corpus.manifest.content
     asked = _length(identity)
-    for name in reversed(checkpoints.runs(corpus.store, corpus.manifest.corpus)):
-        info = next(checkpoints.infos(corpus.store, corpus.manifest.corpus, name), None)
-        if info is None or (without_length(info.identity), info.content) != expected:
+    for name, info in _runs(corpus):
+        if (without_length(info.identity), info.content) != expected:
             continue
         if all(mine <= longer for mine, longer in zip(_length(info.identity), asked, strict=True)):
             return checkpoints.newest(corpus.store, corpus.manifest.corpus, name)
