@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +11,7 @@ from stoker.pipelines.errors import OutsideRecipe, SourceError
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.client import Web
+from stoker.storage.clock import Clock, utc_now
 from stoker.storage.shards.sample import Sample
 
 
@@ -23,6 +24,7 @@ class Context:
         web: the client for all HTTP requests.
         scratch: a folder for files that are too large for memory. The source deletes the files that it creates.
         trusted: whether paths may leave ``root``. A recipe may come from a stranger, and what it reads is published.
+        now: the clock (UTC) of every time that is written down, ``fetched_at`` of ``web`` included; a test may set it.
 
     A source reads no file of a recipe, a list or a payload but by ``path`` or ``glob``, which check that.
     """
@@ -31,6 +33,11 @@ class Context:
     web: Web
     scratch: Path
     trusted: bool = False
+    now: Clock = utc_now
+
+    def __post_init__(self) -> None:
+        if self.web.now != self.now:
+            object.__setattr__(self, "web", replace(self.web, now=self.now))
 
     def path(self, name: str | Path) -> Path:
         """The path that a recipe or a list names, relative to ``root``. It need not exist.

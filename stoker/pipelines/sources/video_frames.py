@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -32,6 +31,7 @@ from stoker.pipelines.video.names import (
 from stoker.pipelines.video.picture import Hdr, PictureOptions
 from stoker.pipelines.web.pages.licences import spdx_id
 from stoker.pipelines.web.policy import Transient, as_final
+from stoker.storage.clock import timestamp
 from stoker.storage.shards.sample import Sample
 
 _ACCEPT = "video/*, */*;q=0.5"
@@ -137,7 +137,7 @@ class VideoFrames(Source):
             if path.stat().st_size > self.max_megabytes * 1e6:
                 yield Candidate(bare, Rejected("too_large", f"{path.stat().st_size} bytes"))
                 return
-            fetched_at = datetime.now(UTC).isoformat(timespec="seconds")
+            fetched_at = timestamp(context.now())
             yield from self._frames(path, key, record | {"sha256": partition.fingerprint}, fetched_at)
         else:
             yield from self._fetch(payload["url"], bare, context)

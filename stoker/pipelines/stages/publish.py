@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from stoker import __version__
@@ -20,6 +19,7 @@ from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, neve
 from stoker.pipelines.stages.pack import pack
 from stoker.pipelines.stages.raw_part import DamagedParts, heal
 from stoker.pipelines.stages.splits import missed_shares
+from stoker.storage.clock import Clock, timestamp, utc_now
 from stoker.storage.errors import AlreadyExists, CorruptShard, StorageUnavailable
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.statistics.types import type_changes
@@ -49,7 +49,13 @@ class Published:
 
 
 def publish(
-    recipe: Recipe, parts: Sequence[Part], curation: Curation, packed: Sequence[Packed], store: Store
+    recipe: Recipe,
+    parts: Sequence[Part],
+    curation: Curation,
+    packed: Sequence[Packed],
+    store: Store,
+    *,
+    now: Clock = utc_now,
 ) -> Published:
     """Publish the shards as a new version, unless the newest version has the same content and recipe.
 
@@ -73,7 +79,7 @@ def publish(
         manifest = Manifest(
             corpus=recipe.corpus,
             version=(newest or 0) + 1,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            created_at=timestamp(now()),
             stoker=__version__,
             recipe=recipe.document,
             recipe_digest=recipe.digest,
@@ -231,6 +237,6 @@ def ingest(
                 if stop():
                     raise IngestStopped("stopped before packing was done; the same command resumes")
                 packed.append(pack(recipe, group, decisions, store, context.scratch, damaged=damaged))
-            return publish(recipe, parts, curation, packed, store)
+            return publish(recipe, parts, curation, packed, store, now=context.now)
 
         return healed(recipe, store, run)

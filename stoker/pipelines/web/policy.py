@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.headers import Headers
+from stoker.storage.clock import Clock, utc_now
 
 _MAX_FAULT = 250  # characters, so that what follows fits
 
@@ -60,6 +61,7 @@ class WebPolicy:
     cooldown_s: float = 15.0  # a host that is down gets no request for so long
     robots: bool = True  # ask for and obey robots.txt
     opt_out: bool = True  # obey X-Robots-Tag, TDM-Reservation and meta robots
+    now: Clock = utc_now  # of ``fetched_at`` and of dates in Retry-After; that of a Context takes its place
 
     def __post_init__(self) -> None:
         at_least_one = {

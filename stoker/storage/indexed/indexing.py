@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from stoker.storage.clock import timestamp, utc_now
 from stoker.storage.errors import (
     AlreadyExists,
     CorruptObject,
@@ -314,7 +314,7 @@ def _publish(
         manifest = Manifest(
             corpus=corpus,
             version=(last or 0) + 1,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            created_at=timestamp(utc_now()),
             stoker=code,
             recipe=recipe,
             recipe_digest=hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest(),

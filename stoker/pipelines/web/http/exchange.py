@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web import opt_out
@@ -25,6 +25,7 @@ from stoker.pipelines.web.http.sinks import Sink
 from stoker.pipelines.web.http.wire import Connection, Deadline, connect, send_get
 from stoker.pipelines.web.links import host_of, origin_of
 from stoker.pipelines.web.policy import Fetched, WebPolicy
+from stoker.storage.clock import timestamp
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 OVERLOAD_STATUSES = frozenset({429, 502, 503, 504})  # the server, not the page, is in trouble
@@ -195,12 +196,13 @@ class RequestSender:
             sha256=sink.sha256(),
             content_type=_media_type(response.headers.lines("content-type")),
             headers=response.headers,
-            fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            fetched_at=timestamp(self._web.now()),
         )
 
     def _server_failure(self, url: str, host: Host, response: Response) -> FetchFailure:
         """The failure for a retryable status; Retry-After and overload make all threads pause for this host."""
-        wait_s = max(map(_retry_after, response.headers.lines("retry-after")), default=0.0)
+        now = self._web.now()
+        wait_s = max((_retry_after(text, now) for text in response.headers.lines("retry-after")), default=0.0)
         overloaded = response.status in OVERLOAD_STATUSES
         if overloaded and (wait_s or response.status == 429):
             # The whole host, not this URL alone: other threads must not go on sending requests to it.
@@ -268,14 +270,14 @@ def _drain(response: Response, connection: Connection) -> None:
         return
 
 
-def _retry_after(text: str) -> float:
+def _retry_after(text: str, now: datetime) -> float:
     """Seconds from now that a Retry-After header asks for (a number or a date), at most a day; 0 if it is neither."""
     text = text.strip()
     if text.isascii() and text.isdigit():
         seconds = float(text[:9])
     else:
         try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - now.timestamp()
         except (ValueError, TypeError, IndexError, OverflowError):
             return 0.0
     return min(max(seconds, 0.0), 86_400.0)
