@@ -86,7 +86,8 @@ def corpora_json(store: Store) -> dict[str, Any]:  # Any: JSON
     """The corpora of a store as JSON values; ``errors`` of the versions that the table shows. StorageUnavailable."""
     corpora = []
     for name in catalog.corpora(store):
-        versions, newest = catalog.versions(store, name), None
+        numbers, newest = catalog.numbers(store, name), None
+        versions = numbers.existing
         loaded = [_load(store, name, version) for version in versions[-_SPARKLINE_VERSIONS:]]
         manifest = loaded[-1]
         if not isinstance(manifest, str):
@@ -95,8 +96,8 @@ def corpora_json(store: Store) -> dict[str, Any]:  # Any: JSON
             newest = names | counts
         error = manifest if isinstance(manifest, str) else None
         errors = [text for text in loaded if isinstance(text, str)]
-        about = {"corpus": name, "versions": versions, "newest": newest, "error": error, "errors": errors}
-        corpora.append(about)
+        about = {"corpus": name, "versions": versions, "deleted": numbers.deleted}
+        corpora.append(about | {"newest": newest, "error": error, "errors": errors})
     return {"store": store.url, "corpora": corpora}
 
 

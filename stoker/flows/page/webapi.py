@@ -14,6 +14,7 @@ from stoker.flows.report.json_text import plain
 from stoker.flows.report.refusals import refusals
 from stoker.flows.report.samples import SampleEntry, SampleReader
 from stoker.pipelines.stages.why import find_lineages
+from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest
 
 Size = Annotated[int, Query(ge=1, le=200)]
@@ -46,9 +47,10 @@ class JsonApi:
         return _success(self._pages.schedules().to_json())
 
     def versions(self, corpus: Reference) -> Response:
-        """The versions of a corpus, oldest first."""
+        """The versions of a corpus, oldest first, and the numbers of deleted ones."""
         manifest = self._pages.manifest(corpus)
-        return _success({"corpus": manifest.corpus, "versions": self._reader.versions(manifest.corpus)})
+        numbers = catalog.numbers(self._reader.store, manifest.corpus)
+        return _success({"corpus": manifest.corpus, "versions": numbers.existing, "deleted": numbers.deleted})
 
     def report(self, reference: Reference) -> Response:
         """A version: what `stoker show --json` prints."""

@@ -68,7 +68,8 @@ def publish(
     _prove(recipe, parts, shards, curation, store)
     content = content_of(shards, parts, curation.decisions.sha256)
     for _ in range(_MAX_ATTEMPTS):
-        newest = max(catalog.versions(store, recipe.corpus), default=None)
+        numbers = catalog.numbers(store, recipe.corpus)
+        newest = max(numbers.existing, default=None)
         latest = None
         if newest is not None:
             latest = _readable(store, recipe.corpus, newest)
@@ -78,7 +79,7 @@ def publish(
                 return Published(latest, new=False)
         manifest = Manifest(
             corpus=recipe.corpus,
-            version=(newest or 0) + 1,
+            version=numbers.last + 1,
             created_at=timestamp(now()),
             stoker=__version__,
             recipe=recipe.document,

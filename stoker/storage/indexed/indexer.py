@@ -20,7 +20,8 @@ from stoker.storage.statistics.summary import summarise
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import layout
 from stoker.storage.versions.content import checksum_of
-from stoker.storage.versions.manifest import CHECKSUM, TAR, Shard
+from stoker.storage.versions.manifest import TAR, Shard
+from stoker.storage.versions.sealed import CHECKSUM
 from stoker.storage.versions.verified import checksum, put, verified_table
 
 _log = logging.getLogger(__name__)

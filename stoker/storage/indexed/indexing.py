@@ -299,7 +299,8 @@ def _publish(
     recipe = {"corpus": corpus, "source": dict(source)}
     top: dict[str, Summary] = {}
     for _ in range(_MAX_RACES):
-        newest, last = _newest(to, corpus), max(catalog.versions(to, corpus), default=None)
+        newest, numbers = _newest(to, corpus), catalog.numbers(to, corpus)
+        last = max(numbers.existing, default=None)
         # Where the last manifest is damaged a new version is made, also of what an older one holds.
         if (
             newest is not None
@@ -313,7 +314,7 @@ def _publish(
         top = top or with_top_values(with_one_kind(dict(sorted(statistics.items())), shards, to), shards, to)
         manifest = Manifest(
             corpus=corpus,
-            version=(last or 0) + 1,
+            version=numbers.last + 1,
             created_at=timestamp(utc_now()),
             stoker=code,
             recipe=recipe,

@@ -73,9 +73,10 @@ def manifest_problems(store: Store, manifest: Manifest) -> Iterator[str]:
     for name in _STATED if stored is not None else ():
         if getattr(stored, name) != getattr(manifest, name):
             yield f"its {name} is not that of the manifest in the store"
-    numbers = [number for number in catalog.versions(store, manifest.corpus) if number < manifest.version]
-    parent = max(numbers, default=None)
-    if manifest.parent != parent:
+    numbers = catalog.numbers(store, manifest.corpus)
+    parent = max((number for number in numbers.existing if number < manifest.version), default=None)
+    gone = range((parent or 0) + 1, manifest.version)
+    if manifest.parent != parent and not (manifest.parent in gone and manifest.parent in numbers.deleted):
         yield f"names {manifest.parent} as the version before it, but that is {parent}"
     made = _time(manifest.created_at)
     before = None if parent is None else _made(store, manifest.corpus, parent)

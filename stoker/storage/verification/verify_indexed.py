@@ -13,7 +13,8 @@ from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.reread import ObjectChecker
 from stoker.storage.versions import layout
-from stoker.storage.versions.manifest import CHECKSUM, Manifest, Shard
+from stoker.storage.versions.manifest import Manifest, Shard
+from stoker.storage.versions.sealed import CHECKSUM
 from stoker.storage.versions.verified import second_read
 
 _COMPARED = ("start", "stop", "members")

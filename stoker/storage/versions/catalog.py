@@ -2,10 +2,12 @@
 
 import difflib
 import re
+from dataclasses import dataclass
 
-from stoker.storage.errors import NotFound
+from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
+from stoker.storage.versions.deleted import load_deleted
 
 _REFERENCE = re.compile(r"([a-z0-9][a-z0-9_-]{0,62})(?:@([0-9]{1,8}))?")
 _MAX_EXAMPLES = 10  # corpora or versions named in a message
@@ -18,14 +20,38 @@ def corpora(store: Store) -> list[str]:
 
 def newest_versions(store: Store) -> dict[str, int]:
     """The newest version of each corpus that has one, in order of their names."""
-    numbers = {name: versions(store, name) for name in store.folders() if _REFERENCE.fullmatch(name)}
-    return {name: existing[-1] for name, existing in numbers.items() if existing}
+    by_name = {name: versions(store, name) for name in store.folders() if _REFERENCE.fullmatch(name)}
+    return {name: existing[-1] for name, existing in by_name.items() if existing}
 
 
 def versions(store: Store, corpus: str) -> list[int]:
-    """The versions of a corpus, oldest first; empty if there is no such corpus."""
-    numbers = (layout.version_of(stored.key) for stored in store.list(layout.versions(corpus)))
-    return sorted(number for number in numbers if number is not None)
+    """The versions of a corpus, oldest first, without deleted ones; empty if there is no such corpus."""
+    return numbers(store, corpus).existing
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The version numbers of a corpus that are in use, or were, each oldest first."""
+
+    existing: list[int]  # of versions that were not deleted
+    deleted: list[int]
+    manifests: list[int]  # with a manifest: a killed deletion may have left that of a deleted version
+
+    @property
+    def last(self) -> int:
+        """The highest number that is or was in use; 0 if none is."""
+        return max([*self.existing[-1:], *self.deleted[-1:]], default=0)
+
+
+def numbers(store: Store, corpus: str) -> Numbers:
+    """The version numbers of a corpus, by one listing."""
+    manifests, deleted = set(), set()
+    for stored in store.list(layout.versions(corpus)):
+        if (number := layout.version_of(stored.key)) is not None:
+            manifests.add(number)
+        elif (number := layout.deleted_of(stored.key)) is not None:
+            deleted.add(number)
+    return Numbers(sorted(manifests - deleted), sorted(deleted), sorted(manifests))
 
 
 def parse_reference(text: str) -> tuple[str, int | None]:
@@ -47,7 +73,12 @@ def is_ingested(store: Store, corpus: str) -> bool:
 
 def missing(store: Store, corpus: str, version: int | None = None) -> str:
     """The message for a corpus or version that does not exist: which do, and the nearest name."""
-    existing = versions(store, corpus)
+    found = numbers(store, corpus)
+    existing = found.existing
+    if version in found.deleted:
+        return _was_deleted(store, corpus, version, existing)
+    if not existing and found.deleted:
+        return f"{store.url}: all versions of {corpus} were deleted; the last one was {corpus}@{found.last}"
     if existing and version is not None:
         known = ", ".join(str(number) for number in existing[-_MAX_EXAMPLES:])
         return (
@@ -64,3 +95,15 @@ def missing(store: Store, corpus: str, version: int | None = None) -> str:
     near = difflib.get_close_matches(corpus, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names[:_MAX_EXAMPLES])}"
     return f"{store.url}: no corpus is called {corpus!r}; {hint}"
+
+
+def _was_deleted(store: Store, corpus: str, version: int, existing: list[int]) -> str:
+    """The message for a deleted version: when that was, and its neighbours."""
+    try:
+        when = f"deleted on {load_deleted(store, corpus, version).deleted_at[:10]}"
+    except (NotFound, CorruptShard, StorageRefused):
+        when = "deleted"
+    before = max((number for number in existing if number < version), default=None)
+    after = min((number for number in existing if number > version), default=None)
+    near = " and ".join(f"{corpus}@{number}" for number in (before, after) if number is not None)
+    return f"{store.url}: {corpus}@{version} was {when}; {f'its neighbours: {near}' if near else 'no other is left'}"

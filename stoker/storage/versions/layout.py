@@ -10,6 +10,7 @@
     <corpus>/shards/<digest>/train-00000.parquet    its index
     <corpus>/shards/<digest>/group.json             written last: the group is complete
     <corpus>/versions/00000007.json                 a manifest: the version exists
+    <corpus>/versions/00000007.deleted              the version is gone, and its number is never used again
     <corpus>/proofs.parquet                         when the newest version's objects were last proven, by change token
     <corpus>/runs/<run>/...                         training runs
     <corpus>/work/ingest-<random>.json              lease of a running ingest (or gc)
@@ -94,15 +95,37 @@ def version(corpus: str, number: int) -> str:
     return f"{versions(corpus)}{number:0{_VERSION}d}.json"
 
 
+def deleted(corpus: str, number: int) -> str:
+    """The marker of a version that was deleted.
+
+    >>> deleted("digits", 2)
+    'digits/versions/00000002.deleted'
+    """
+    return f"{versions(corpus)}{number:0{_VERSION}d}.deleted"
+
+
 def version_of(key: str) -> int | None:
     """The version whose manifest has this key; None for other keys.
 
     >>> version_of("digits/versions/00000002.json"), version_of("digits/versions/readme.txt")
     (2, None)
     """
+    return _number_of(key, ".json")
+
+
+def deleted_of(key: str) -> int | None:
+    """The version that the object with this key marks as deleted; None for other keys.
+
+    >>> deleted_of("digits/versions/00000002.deleted"), deleted_of("digits/versions/00000002.json")
+    (2, None)
+    """
+    return _number_of(key, ".deleted")
+
+
+def _number_of(key: str, suffix: str) -> int | None:
     name = key[key.rfind("/") + 1 :]
-    digits = name.removesuffix(".json")
-    if not name.endswith(".json") or len(digits) < _VERSION or not (digits.isascii() and digits.isdigit()):
+    digits = name.removesuffix(suffix)
+    if not name.endswith(suffix) or len(digits) < _VERSION or not (digits.isascii() and digits.isdigit()):
         return None
     return int(digits)
 

@@ -1,7 +1,6 @@
 """The manifest of a version: its shards, what they were made of, and their checksums."""
 
 import dataclasses
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -12,12 +11,13 @@ from typing import Any
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageRefused
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
+from stoker.storage.versions.deleted import is_deleted
 from stoker.storage.versions.document import Document
+from stoker.storage.versions.sealed import CHECKSUM, checksum, seal
 
 SCHEMA = 2  # the newest that is read; written only for external tars, so that older versions of Stoker read all others
 _PLAIN = 1  # of manifests whose tars are in the corpus's own store
 TAR = ".tar"
-CHECKSUM = "checksum"  # field: SHA-256 of the canonical JSON without it; older manifests have none
 _SHOWN_SPLITS, _SHOWN_NAME = 6, 40  # splits, and characters of their names, in a repr
 
 
@@ -219,12 +219,15 @@ def list_splits(splits: Mapping[str, SplitTotals]) -> str:
 
 
 def publish(store: Store, manifest: Manifest) -> None:
-    """Publish a version: write its manifest. Raises AlreadyExists if its number is taken; that version stays."""
+    """Publish a version: write its manifest. Raises AlreadyExists if its number is or was taken."""
     key = layout.version(manifest.corpus, manifest.version)
     try:
         store.create(key, encode(manifest))
     except AlreadyExists as error:
         raise AlreadyExists(f"{store.url}: {manifest.reference} is published and is never overwritten") from error
+    if is_deleted(store, manifest.corpus, manifest.version):  # also if another process has done so just now
+        store.delete(key)
+        raise AlreadyExists(f"{store.url}: {manifest.reference} was deleted, and its number is never used again")
 
 
 def load_manifest(store: Store, corpus: str, version: int | None = None) -> Manifest:
@@ -292,29 +295,19 @@ def _check_tars(manifest: Manifest, where: str) -> None:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The object of a manifest: one line of canonical JSON, with a checksum of itself."""
-    content = json.loads(_canonical(manifest.to_json()))  # as a reader finds it
-    return _canonical(content | {CHECKSUM: _checksum(content)}) + b"\n"
+    """The object of a manifest."""
+    return seal(manifest.to_json())
 
 
 def _is_damaged(content: Mapping[str, Any]) -> bool:  # Any: JSON values
-    """Whether a manifest's JSON differs from the checksum in it; one without a checksum does not."""
+    """Whether a manifest's JSON differs from the checksum in it; older ones, without a checksum, do not."""
     if CHECKSUM not in content:
         return False
     rest = {name: value for name, value in content.items() if name != CHECKSUM}
     schema = content.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:  # its checksum may be counted otherwise, or just this is damaged
-        return any(content[CHECKSUM] == _checksum(rest | {"schema": known}) for known in (_PLAIN, SCHEMA))
-    return bool(content[CHECKSUM] != _checksum(rest))
-
-
-def _checksum(content: object) -> str:
-    return hashlib.sha256(_canonical(content)).hexdigest()
-
-
-def _canonical(content: object) -> bytes:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=str)
-    return text.encode("utf-8", "backslashreplace")
+        return any(content[CHECKSUM] == checksum(rest | {"schema": known}) for known in (_PLAIN, SCHEMA))
+    return bool(content[CHECKSUM] != checksum(rest))
 
 
 def _shard(document: Document) -> Shard:

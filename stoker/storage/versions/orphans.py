@@ -20,13 +20,14 @@ from stoker.storage.versions.work import GcLease
 
 # The values stand in the JSON output of `stoker gc`.
 PART, INCOMPLETE_PART, GROUP, INCOMPLETE_GROUP = "part", "half part", "group", "half group"
-DECISIONS, LEASE, INCOMPLETE_UPLOAD = "decisions", "note", "write"
+DECISIONS, DELETED, LEASE, INCOMPLETE_UPLOAD = "decisions", "deleted version", "note", "write"
 KINDS = {
     PART: "complete raw parts of no version",
     INCOMPLETE_PART: "incomplete raw parts",
     GROUP: "complete groups of shards of no version",
     INCOMPLETE_GROUP: "incomplete groups of shards",
     DECISIONS: "decisions of no version",
+    DELETED: "manifests of versions whose deletion did not end",
     LEASE: "leases of processes that died",
     INCOMPLETE_UPLOAD: "incomplete uploads",
 }
@@ -79,7 +80,7 @@ class ReferencedKeys:
         Raises StorageError for a manifest that cannot be read: what it refers to is unknown then.
         """
         for corpus in filter(layout.is_corpus, self.store.folders()):
-            for number in catalog.versions(self.store, corpus):
+            for number in catalog.numbers(self.store, corpus).manifests:
                 if (corpus, number) not in self.versions:
                     self.keys |= _referenced_keys(load_manifest(self.store, corpus, number), self.store)
                     self.versions.add((corpus, number))
@@ -103,6 +104,11 @@ def find(store: Store, corpus: str, referenced: Collection[str], *, own_lease: s
     for stored in store.list(f"{corpus}/decisions/"):
         if layout.is_ours(stored.key) and stored.key not in referenced:
             yield Orphan(DECISIONS, (stored,))
+    half_deleted = catalog.numbers(store, corpus)
+    names = {layout.version(corpus, number) for number in set(half_deleted.manifests) & set(half_deleted.deleted)}
+    for stored in store.list(layout.versions(corpus)) if names else ():
+        if stored.key in names:
+            yield Orphan(DELETED, (stored,))
     for stored in store.list(layout.leases(corpus)):
         if layout.is_ours(stored.key) and stored.key != own_lease:
             yield Orphan(LEASE, (stored,))
