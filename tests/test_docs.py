@@ -19,7 +19,7 @@ from stoker.flows import settings
 from stoker.flows.cli.cli import parser
 from stoker.pipelines import recipe as recipes
 from stoker.pipelines.registry import find, names
-from stoker.pipelines.rejected import REASONS
+from stoker.pipelines.rejected import REASONS, OutcomeClass
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
@@ -96,8 +96,17 @@ def test_every_reason_that_is_given_is_in_the_vocabulary() -> None:
     assert {str(path): sorted(reasons - known) for path, reasons in given.items() if reasons - known} == {}
 
 
+def test_every_reason_of_every_part_names_its_class() -> None:
+    """None relies on what a text alone stands for, which is for plug-ins."""
+    own = {name: find(KINDS[kind], name).reasons for kind, name in PARTS}  # type: ignore[type-var]  # one of three kinds
+    plain = {name: word for name, reasons in own.items() for word, reason in reasons.items() if isinstance(reason, str)}
+    assert plain == {}
+    assert {reason.outcome_class for reason in REASONS.values()} == set(OutcomeClass)
+
+
 def test_every_reason_says_what_it_means() -> None:
-    assert [reason for reason, meaning in REASONS.items() if not meaning or meaning.endswith(".")] == []
+    meanings = {reason: about.meaning for reason, about in REASONS.items()}
+    assert [reason for reason, meaning in meanings.items() if not meaning or meaning.endswith(".")] == []
 
 
 def test_the_readme_has_every_command_and_no_other() -> None:

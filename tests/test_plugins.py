@@ -253,6 +253,12 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
     "an error of two lines": ("steps", "wm", "raise KeyError('a\\nb')", "its import fails: KeyError: 'a\\nb' (wm.py"),
     "a missing class": ("steps", "wm:Wmx", STEP, "module wm has no 'Wmx'; did you mean 'Wm'?"),
     "a missing inner class": ("steps", "wm:Wm.Inner", STEP, "module wm has no 'Wm.Inner'"),
+    "a reason that is no text": (
+        "steps",
+        "wm:Wm",
+        STEP.replace("size: int = 1", "reasons = {'too_dark': 3}\n    size: int = 1"),
+        "class Wm: its reason 'too_dark' is int 3, expected a text or a Reason",
+    ),
     "no class": ("steps", "wm", "from stoker.pipelines.step import Step\n", "defines 0 steps, expected exactly one"),
     "a function": ("steps", "wm:make", "def make(): ...", "it is function <function make at "),
     "a class of another kind": ("sources", "wm:Wm", STEP, "it is class Wm, expected a class of a source"),

@@ -14,7 +14,8 @@ from prefect.artifacts import (
 from stoker.flows import running
 from stoker.flows.report.format import size_text, visible
 from stoker.flows.settings import Settings
-from stoker.pipelines.rejected import REASONS
+from stoker.pipelines.registry import reasons_of
+from stoker.pipelines.rejected import UNKNOWN
 from stoker.storage.versions.manifest import Manifest
 
 
@@ -73,12 +74,18 @@ def _version_markdown(manifest: Manifest, *, new: bool) -> str:
         "## Splits",
         *_table(("split", "samples", "shards", "size"), splits),
         "## Rejected",
-        *_table(("reason", "candidates", "meaning"), [(name, f"{n:,}", REASONS.get(name, "")) for name, n in rejected]),
+        *_table(("reason", "candidates", "meaning", "depends on"), _reasons(manifest, rejected)),
         "## Licences",
         *_table(("licence", "samples"), [(name, f"{n:,}") for name, n in manifest.licences.items()]),
         f"Next: `stoker show {manifest.reference}`, `stoker why {manifest.corpus} KEY-or-URL`",
     ]
     return "\n\n".join(line for line in lines if line)
+
+
+def _reasons(manifest: Manifest, rejected: Sequence[tuple[str, int]]) -> list[tuple[str, ...]]:
+    known = reasons_of(manifest.recipe)
+    found = [(name, count, known.get(name, UNKNOWN)) for name, count in rejected]
+    return [(name, f"{count:,}", reason.meaning, reason.outcome_class.depends_on) for name, count, reason in found]
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

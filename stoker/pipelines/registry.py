@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -9,11 +10,13 @@ from pydantic import PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.rejected import REASONS, Reason, declared
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
 from stoker.plugins import Lookup, dataclass_problem, method_problem, one_line
 from stoker.plugins import suggestion as suggestion
+from stoker.storage.errors import StokerError
 
 Component = TypeVar("Component", Source, Step, Rule)
 _REQUIRED: dict[type, tuple[str, ...]] = {
@@ -49,13 +52,52 @@ def plugin_identity(component: Source | Step | Rule) -> dict[str, str]:
     return _lookup_of(component).identity(type(component))
 
 
+def reasons_of(recipe: Mapping[str, Any]) -> dict[str, Reason]:  # Any: TOML, of a manifest: not parsed
+    """Every reject reason of a recipe: Stoker's own, and what its source, steps and rules declare.
+
+    One that is not installed adds nothing, so that a version can be shown on a machine that cannot ingest it.
+    """
+    known = dict(REASONS)
+    for name in _names(recipe.get("source")):
+        known |= _declared(Source, name)
+    for name in _names(recipe.get("steps")):
+        known |= _declared(Step, name)
+    for name in _names(recipe.get("rules")):
+        known |= _declared(Rule, name)
+    return known
+
+
+def _names(tables: object) -> list[str]:
+    tables = tables if isinstance(tables, list | tuple) else [tables]
+    return [str(table["name"]) for table in tables if isinstance(table, Mapping) and "name" in table]
+
+
+def _declared(kind: type[Component], name: str) -> dict[str, Reason]:
+    try:
+        return declared(find(kind, name).reasons)
+    except (StokerError, ImportError):
+        return {}
+
+
 def component_problem(kind: type, part: type) -> str:
     """What is wrong with a class of a source, step or rule, as its expectation and what was found; "" if nothing is."""
     return (
         method_problem(part, kind, _REQUIRED[kind], _OPTIONAL.get(kind, ()), kind=kind.__name__.lower())
         or dataclass_problem(part)
         or _option_problem(part)
+        or _reason_problem(part)
     )
+
+
+def _reason_problem(part: Any) -> str:  # Any: a class of a plug-in
+    """What is wrong with the reasons that it declares; "" if nothing is."""
+    if not isinstance(part.reasons, Mapping):
+        return f"class {part.__qualname__} has `reasons` of type {type(part.reasons).__name__}, expected a mapping"
+    for word, reason in part.reasons.items():
+        if not isinstance(reason, str | Reason):
+            found = f"{type(reason).__name__} {reason!r:.80}"
+            return f"class {part.__qualname__}: its reason {word!r} is {found}, expected a text or a Reason"
+    return ""
 
 
 def _option_problem(part: Any) -> str:  # Any: a dataclass

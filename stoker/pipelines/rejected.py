@@ -1,52 +1,117 @@
-"""Reject reasons: why a candidate did not become a sample."""
+"""Reject reasons: why a candidate did not become a sample, and what that depends on."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
-# Reason → meaning. A source, step or rule of another package adds its own through its class variable ``reasons``.
-REASONS = {
+
+class OutcomeClass(StrEnum):
+    """What it depends on that a candidate was rejected: what must change before another outcome is possible."""
+
+    MOMENT = "moment"  # of the web or a machine: a server that is down, a file that is gone
+    SLOW_MOMENT = "slow_moment"  # what a server refuses: it changes, but seldom
+    SETTING = "setting"  # limits and permissions of this run, decoders that are installed
+    RECIPE = "recipe"  # options of the source, a step or a rule
+    BYTES = "bytes"  # the input itself is not what it should be
+    OWNER = "owner"  # the owner asked for it
+
+    @property
+    def depends_on(self) -> str:
+        """The class in plain words, behind "it depends on"."""
+        return _DEPENDS_ON[self]
+
+
+_DEPENDS_ON = {
+    OutcomeClass.MOMENT: "the moment",
+    OutcomeClass.SLOW_MOMENT: "the moment, and changes seldom",
+    OutcomeClass.SETTING: "a setting",
+    OutcomeClass.RECIPE: "the recipe",
+    OutcomeClass.BYTES: "its bytes",
+    OutcomeClass.OWNER: "the owner's word",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What a reject reason means, as a phrase, and the class of outcomes that have it.
+
+    Where a reason is declared, a text alone stands for one that depends on the recipe: see ``declared``.
+    """
+
+    meaning: str
+    outcome_class: OutcomeClass = OutcomeClass.RECIPE
+
+
+UNKNOWN = Reason("")  # of a plug-in that is not installed
+
+
+def declared(reasons: Mapping[str, str | Reason]) -> dict[str, Reason]:
+    """The reasons that a source, step or rule declares.
+
+    >>> declared({"too_dark": "darker than asked for"})["too_dark"].outcome_class.depends_on
+    'the recipe'
+    """
+    return {word: reason if isinstance(reason, Reason) else Reason(reason) for word, reason in reasons.items()}
+
+
+OUTCOME_CLASS = "outcome_class"  # column of records: the class of a reject where its reason's is another
+
+
+def class_of(reason: str, stated: object, reasons: Mapping[str, Reason]) -> OutcomeClass:
+    """The class of a reject in a record: what the record states, if it states one, else that of its reason."""
+    own = reasons.get(reason, UNKNOWN).outcome_class
+    return next((outcome_class for outcome_class in OutcomeClass if outcome_class == stated), own)
+
+
+# A source, step or rule of another package adds its own through its class variable ``reasons``.
+REASONS: Mapping[str, Reason] = {
     # fetching
-    "robots": "robots.txt forbids it",
-    "opted_out": "the owner asks not to use it for machine learning",
-    "gone": "the server says it does not exist (404, 410)",
-    "forbidden": "the server refuses it (401, 403 and other 4xx)",
-    "unreachable": "no answer after all attempts",
-    "timeout": "the answer, or decoding, took too long",
-    "too_large": "more bytes, or more memory to decode them, than allowed",
-    "redirects": "too many or unsafe redirects",
-    "private_address": "a private network address, which STOKER_ALLOW_PRIVATE does not name",
-    "bad_url": "not an http(s) URL",
-    "bad_row": "a row of a list that cannot be read",
-    "empty": "no bytes or no text at all",
+    "robots": Reason("robots.txt forbids it", OutcomeClass.SLOW_MOMENT),
+    "opted_out": Reason("the owner asks not to use it for machine learning", OutcomeClass.OWNER),
+    "gone": Reason("the server says it does not exist (404, 410)", OutcomeClass.MOMENT),
+    "forbidden": Reason("the server refuses it (401, 403 and other 4xx)", OutcomeClass.SLOW_MOMENT),
+    "unreachable": Reason("no answer after all attempts", OutcomeClass.MOMENT),
+    "timeout": Reason("the answer, or decoding, took too long", OutcomeClass.MOMENT),
+    "too_large": Reason("more bytes, or more memory to decode them, than allowed", OutcomeClass.SETTING),
+    "redirects": Reason("too many or unsafe redirects", OutcomeClass.MOMENT),
+    "private_address": Reason(
+        "a private network address, which STOKER_ALLOW_PRIVATE does not name", OutcomeClass.SETTING
+    ),
+    "bad_url": Reason("not an http(s) URL", OutcomeClass.BYTES),
+    "bad_row": Reason("a row of a list that cannot be read", OutcomeClass.BYTES),
+    "empty": Reason("no bytes or no text at all", OutcomeClass.BYTES),
     # decoding
-    "not_an_image": "the bytes are no image, whatever the name says",
-    "not_a_video": "the bytes are no video, or hold no video stream",
-    "unsupported_format": "a format that is not decoded here",
-    "truncated": "the data ends too early",
-    "corrupt": "the data does not decode",
-    "lost": "a piece of the source is missing or damaged; how many candidates it held is not known",
-    "too_many_pixels": "more pixels than allowed",
-    "hdr": "high dynamic range, which the recipe rejects",
-    "animated": "several frames or pages, which the recipe rejects",
-    "not_utf8": "the text is not UTF-8",
+    "not_an_image": Reason("the bytes are no image, whatever the name says", OutcomeClass.BYTES),
+    "not_a_video": Reason("the bytes are no video, or hold no video stream", OutcomeClass.BYTES),
+    "unsupported_format": Reason("a format that is not decoded here", OutcomeClass.SETTING),
+    "truncated": Reason("the data ends too early", OutcomeClass.BYTES),
+    "corrupt": Reason("the data does not decode", OutcomeClass.BYTES),
+    "lost": Reason(
+        "a piece of the source is missing or damaged; how many candidates it held is not known", OutcomeClass.BYTES
+    ),
+    "too_many_pixels": Reason("more pixels than allowed", OutcomeClass.SETTING),
+    "hdr": Reason("high dynamic range, which the recipe rejects", OutcomeClass.RECIPE),
+    "animated": Reason("several frames or pages, which the recipe rejects", OutcomeClass.RECIPE),
+    "not_utf8": Reason("the text is not UTF-8", OutcomeClass.BYTES),
     # fitness
-    "too_small": "fewer pixels than asked for",
-    "aspect_ratio": "longer and thinner than asked for",
-    "too_short": "less text or video than asked for",
-    "too_long": "more text or video than asked for",
-    "wrong_language": "another language than asked for",
-    "no_label": "no label was found",
+    "too_small": Reason("fewer pixels than asked for", OutcomeClass.RECIPE),
+    "aspect_ratio": Reason("longer and thinner than asked for", OutcomeClass.RECIPE),
+    "too_short": Reason("less text or video than asked for", OutcomeClass.RECIPE),
+    "too_long": Reason("more text or video than asked for", OutcomeClass.RECIPE),
+    "wrong_language": Reason("another language than asked for", OutcomeClass.RECIPE),
+    "no_label": Reason("no label was found", OutcomeClass.RECIPE),
     # wiki pages
-    "redirect": "a redirect to another page",
-    "namespace": "not in a namespace that was asked for",
-    "sha1_mismatch": "the page's text differs from its own checksum",
+    "redirect": Reason("a redirect to another page", OutcomeClass.RECIPE),
+    "namespace": Reason("not in a namespace that was asked for", OutcomeClass.RECIPE),
+    "sha1_mismatch": Reason("the page's text differs from its own checksum", OutcomeClass.BYTES),
     # the whole corpus
-    "duplicate_key": "another sample has this identity",
-    "exact_duplicate": "the same content as another sample",
-    "label_conflict": "the same or nearly the same content stands under another label too",
-    "near_duplicate": "nearly the same content as another sample",
-    "split_conflict": "close to samples of two different splits",
-    "forgotten": "taken down on request",
+    "duplicate_key": Reason("another sample has this identity", OutcomeClass.RECIPE),
+    "exact_duplicate": Reason("the same content as another sample", OutcomeClass.RECIPE),
+    "label_conflict": Reason("the same or nearly the same content stands under another label too", OutcomeClass.RECIPE),
+    "near_duplicate": Reason("nearly the same content as another sample", OutcomeClass.RECIPE),
+    "split_conflict": Reason("close to samples of two different splits", OutcomeClass.RECIPE),
+    "forgotten": Reason("taken down on request", OutcomeClass.OWNER),
 }
 
 LOSS = "lost"  # a version with such rejects is not whole, and the command that made it says so and fails
@@ -61,6 +126,7 @@ class Rejected:
     Args:
         reason: a short lower_snake word; manifests count rejects by it.
         detail: free text for people, truncated to 300 characters.
+        outcome_class: where it is another than that of its reason, such as for a body that was cut on the way.
 
     >>> Rejected("too_small", "16x16")
     Rejected(reason='too_small', detail='16x16')
@@ -68,6 +134,7 @@ class Rejected:
 
     reason: str
     detail: str = ""
+    outcome_class: OutcomeClass | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not _REASON.fullmatch(self.reason):

@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 
 import pyarrow as pa
 
+from stoker.pipelines.rejected import Reason
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -59,7 +61,7 @@ class Rule:
     """
 
     version: ClassVar[int] = 1  # raise it when the same records give other decisions than before
-    reasons: ClassVar[Mapping[str, str]] = {}  # reject reasons of its own, and what each means
+    reasons: ClassVar[Mapping[str, str | Reason]] = {}  # reject reasons of its own; a text: it depends on the recipe
 
     def decide(self, records: pa.Table, split_of: Callable[[str], str]) -> Iterator[Decision]:
         """Decisions about the records: for each key at most one "drop" and one "split".

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from stoker.pipelines.errors import OutsideRecipe, SourceError
 from stoker.pipelines.partition import Partition
-from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.rejected import Reason, Rejected
 from stoker.pipelines.web.client import Web
 from stoker.storage.clock import Clock, utc_now
 from stoker.storage.shards.sample import Sample
@@ -128,7 +128,7 @@ class Source:
     """
 
     version: ClassVar[int] = 1  # raise it when the same input gives other samples than before
-    reasons: ClassVar[Mapping[str, str]] = {}  # reject reasons of its own, and what each means
+    reasons: ClassVar[Mapping[str, str | Reason]] = {}  # reject reasons of its own; a text: it depends on the recipe
     # Options that decide only which partitions there are (a list, a start page, a limit). What they say about one
     # partition is in its payload, so changing them does not read unchanged partitions again.
     planning: ClassVar[frozenset[str]] = frozenset()

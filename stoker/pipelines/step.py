@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.rejected import Reason, Rejected
 from stoker.storage.shards.sample import Sample
 
 
@@ -23,7 +23,7 @@ class Step:
     """
 
     version: ClassVar[int] = 1  # raise it when the same sample gives another result than before
-    reasons: ClassVar[Mapping[str, str]] = {}  # reject reasons of its own, and what each means
+    reasons: ClassVar[Mapping[str, str | Reason]] = {}  # reject reasons of its own; a text: it depends on the recipe
     # Options that came later than the first release. While they have their default they do not count as part of the
     # recipe, so that partitions read before are not read again.
     added: ClassVar[frozenset[str]] = frozenset()

@@ -63,7 +63,7 @@ def _rejected(store: "Store", manifest: "Manifest", arguments: Namespace) -> int
     for refusal in found:
         like = "" if refusal.similarity is None else f" ({percent_text(refusal.similarity)} alike)"
         why = f"of {refusal.duplicate_of}{like}" if refusal.duplicate_of else refusal.detail
-        columns = (refusal.reason, refusal.key, refusal.url, why)
+        columns = (refusal.reason, refusal.key, refusal.url, why, refusal.outcome_class.depends_on)
         print("\t".join(visible(column) for column in columns))
     return 0
 
@@ -85,6 +85,7 @@ def diff(arguments: Namespace) -> int:
 def why(arguments: Namespace) -> int:
     """Print what became of a candidate."""
     from stoker.flows.cli.show import print_lineages
+    from stoker.pipelines.registry import reasons_of
     from stoker.pipelines.stages.why import find_lineages
     from stoker.storage.errors import NotFound
 
@@ -105,7 +106,7 @@ def why(arguments: Namespace) -> int:
         stories = [lineage.to_json() for lineage in lineages]
         print_json({"reference": manifest.reference, "asked": arguments.text, "stories": stories})
     else:
-        print_lineages(lineages, Console())
+        print_lineages(lineages, reasons_of(manifest.recipe), Console())
     return 0
 
 

@@ -194,10 +194,16 @@ def _reasons(report: Report, sheet: Sheet) -> None:
     sheet.heading("Rejected, by reason")
     top = report.refused[0].count
     rows = [
-        (reason.reason, number_text(reason.count), sheet.bar(reason.count / top, 10, "red"), reason.meaning)
+        (
+            reason.reason,
+            number_text(reason.count),
+            sheet.bar(reason.count / top, 10, "red"),
+            reason.meaning,
+            reason.outcome_class.depends_on,
+        )
         for reason in report.refused
     ]
-    sheet.table(("reason", "count>", "", "it means*"), rows)
+    sheet.table(("reason", "count>", "", "it means*", "depends on*"), rows)
 
 
 def _omitted(report: Report, sheet: Sheet) -> None:

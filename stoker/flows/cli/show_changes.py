@@ -1,6 +1,6 @@
 """Reports in the terminal: the difference of two versions, the lineage of a candidate, a verification."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -8,8 +8,8 @@ from rich.console import Console
 from stoker.flows.report.difference import Difference, MetricChange, difference
 from stoker.flows.report.format import change_text, number_text, plural, size_text, time_text
 from stoker.flows.report.lineage import events_of
-from stoker.flows.report.reasons import meanings
 from stoker.flows.report.terminal import Sheet
+from stoker.pipelines.rejected import Reason
 from stoker.pipelines.stages.why import Lineage
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
@@ -99,7 +99,7 @@ def _change(pair: MetricChange) -> str:
     return f"{'~' if pair.about else ''}{change_text(pair.b - pair.a)}"
 
 
-def print_lineages(lineages: Sequence[Lineage], console: Console) -> None:
+def print_lineages(lineages: Sequence[Lineage], reasons: Mapping[str, Reason], console: Console) -> None:
     """Print the lineage of each candidate in short sentences, and its record."""
     sheet = Sheet(console)
     for number, lineage in enumerate(lineages):
@@ -108,9 +108,7 @@ def print_lineages(lineages: Sequence[Lineage], console: Console) -> None:
         title = str(lineage.record.get("title") or "")
         sheet.title(lineage.key, title if title != lineage.key else "")
         sheet.mark(*_OUTCOMES[lineage.state])
-        source = str(lineage.record.get("source") or "")
-        known = meanings([source], [lineage.rejected_by], [lineage.rejected_by])
-        sheet.facts((line.title, line.text) for line in events_of(lineage, known))
+        sheet.facts((line.title, line.text) for line in events_of(lineage, reasons))
         own = sorted(name for name in lineage.record if name not in _NAMED and name not in _TOLD)
         names = [*(name for name in _NAMED if name not in _LAST), *own, *_LAST]
         record = [

@@ -16,11 +16,12 @@ from stoker.flows.report.cache import LruCache
 from stoker.flows.report.difference import Difference, difference
 from stoker.flows.report.format import percent_text
 from stoker.flows.report.lineage import LineageEvent, events_of
-from stoker.flows.report.reasons import meanings
 from stoker.flows.report.refusals import refusals
 from stoker.flows.report.report import Report, redacted, report
 from stoker.flows.report.samples import SampleReader
 from stoker.flows.schedules.overview import Overview
+from stoker.pipelines.registry import reasons_of
+from stoker.pipelines.rejected import Reason
 from stoker.pipelines.stages.why import Lineage, find_lineages
 from stoker.storage.errors import NotFound, StokerError, StorageUnavailable
 from stoker.storage.versions.catalog import parse_reference
@@ -215,8 +216,7 @@ class HtmlPages:
         summary = self.report(manifest)
         asked = q.strip()
         lineages = find_lineages(self._reader.store, manifest, asked, most=MAX_LINEAGES) if asked else []
-        steps, rules = ([component.name for component in part] for part in (summary.steps, summary.rules))
-        known = meanings([summary.source.name], steps, rules)
+        known = reasons_of(manifest.recipe)
         pictures = bool(summary.kinds["images"])
         views = [_lineage_view(lineage, manifest.reference, pictures, known) for lineage in lineages]
         return self.page("why.html", r=summary, asked=asked, lineages=views)
@@ -271,7 +271,7 @@ def _image(payload: bytes, *, immutable: bool) -> Response:
     return Response(payload, media_type=media_type, headers={"cache-control": caching})
 
 
-def _lineage_view(lineage: Lineage, reference: str, pictures: bool, known: Mapping[str, str]) -> LineageView:
+def _lineage_view(lineage: Lineage, reference: str, pictures: bool, known: Mapping[str, Reason]) -> LineageView:
     record = lineage.record
     titles = (record.get("caption"), record.get("title")) if pictures else (record.get("title"), record.get("caption"))
     link = f"/c/{reference}/sample/{lineage.key}" if lineage.state == "kept" and lineage.shard else ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stoker.flows.report.format import listed, number_text, percent_text, size_text, time_text
+from stoker.pipelines.rejected import UNKNOWN, Reason
 from stoker.pipelines.stages.why import Lineage
 
 
@@ -17,12 +18,12 @@ class LineageEvent:
     mark: Literal["", "kept", "lost"] = ""
 
 
-def events_of(lineage: Lineage, meanings: Mapping[str, str]) -> list[LineageEvent]:
+def events_of(lineage: Lineage, reasons: Mapping[str, Reason]) -> list[LineageEvent]:
     """What happened to a candidate, in order. The text is untrusted: show it through ``visible``.
 
     Args:
         lineage: what became of the candidate.
-        meanings: what each reject reason means.
+        reasons: what each reject reason means.
     """
     record = lineage.record
     source = str(record.get("source") or "its source")
@@ -31,11 +32,12 @@ def events_of(lineage: Lineage, meanings: Mapping[str, str]) -> list[LineageEven
         events.append(LineageEvent("fetched", time_text(str(record["fetched_at"])) + _redirected(record)))
     if lineage.state == "rejected":
         rejected_by = lineage.rejected_by or source
-        events.append(LineageEvent("rejected", f"{_reason(lineage, meanings)} Rejected by {rejected_by}.", "lost"))
+        text = f"{_reason(lineage, reasons)} Rejected by {rejected_by}.{_depends(lineage)}"
+        events.append(LineageEvent("rejected", text, "lost"))
         return events
     events.append(LineageEvent("processed", f"It passed every step{_measures(record)}."))
     if lineage.state == "dropped":
-        text = f"{_reason(lineage, meanings)} Rejected by the rule {lineage.rejected_by}."
+        text = f"{_reason(lineage, reasons)} Rejected by the rule {lineage.rejected_by}.{_depends(lineage)}"
         events.append(LineageEvent("rejected", text, "lost"))
         if lineage.duplicate_of:
             is_kept = lineage.stays == lineage.duplicate_of and lineage.reason != "label_conflict"
@@ -81,11 +83,15 @@ def _measures(record: Mapping[str, object]) -> str:
     return f": {listed(texts, most=4)}" if texts else ""
 
 
-def _reason(lineage: Lineage, meanings: Mapping[str, str]) -> str:
-    meaning = meanings.get(lineage.reason)
+def _reason(lineage: Lineage, reasons: Mapping[str, Reason]) -> str:
+    meaning = reasons.get(lineage.reason, UNKNOWN).meaning
     text = f"{lineage.reason}: {meaning}" if meaning else lineage.reason
     text += f" ({lineage.detail})" if lineage.detail else ""
     return text + "."
+
+
+def _depends(lineage: Lineage) -> str:
+    return f" It depends on {lineage.outcome_class.depends_on}." if lineage.outcome_class else ""
 
 
 def _duplicate_of(lineage: Lineage) -> str:

@@ -1,13 +1,4 @@
-"""Reject reasons: what each means, and the stage of the pipeline that it belongs to."""
-
-from collections.abc import Iterable, Mapping
-
-from stoker.pipelines.registry import Component, find
-from stoker.pipelines.rejected import REASONS
-from stoker.pipelines.rule import Rule
-from stoker.pipelines.source import Source
-from stoker.pipelines.step import Step
-from stoker.storage.errors import StokerError
+"""The stage of the pipeline that a reject reason belongs to."""
 
 # In the order of the pipeline. A reason of another package's step belongs to "fit".
 STAGES = {
@@ -36,25 +27,3 @@ def stage_of(reason: str) -> str:
     ('fetch', 'corpus', 'fit')
     """
     return _STAGE_OF.get(reason, "fit")
-
-
-def meanings(sources: Iterable[str], steps: Iterable[str], rules: Iterable[str]) -> Mapping[str, str]:
-    """Every known reason with its meaning: the built-in ones, and those of these sources, steps and rules.
-
-    One that is not installed adds nothing, so that a version can be shown on a machine that cannot ingest it.
-    """
-    known = dict(REASONS)
-    for name in sources:
-        known |= _reasons(Source, name)
-    for name in steps:
-        known |= _reasons(Step, name)
-    for name in rules:
-        known |= _reasons(Rule, name)
-    return known
-
-
-def _reasons(kind: type[Component], name: str) -> Mapping[str, str]:
-    try:
-        return find(kind, name).reasons
-    except (StokerError, ImportError):
-        return {}

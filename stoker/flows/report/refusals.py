@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.flows.report.samples import SampleReader, first_member, members_of, stated_checksum
+from stoker.pipelines.registry import reasons_of
+from stoker.pipelines.rejected import OUTCOME_CLASS, OutcomeClass, Reason, class_of
 from stoker.storage.errors import NotFound
 from stoker.storage.shards.shard import Member
 from stoker.storage.versions.manifest import Manifest, Part
@@ -21,6 +23,7 @@ class Refusal:
 
     key: str
     reason: str
+    outcome_class: OutcomeClass  # what it depends on
     detail: str
     rejected_by: str  # the source, step or rule
     url: str
@@ -57,19 +60,21 @@ def refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "", numb
     total = sum(count for _, count in at_ingest) + dropped
     number = min(max(1, number), max(1, -(-total // size)))
     skip, left = (number - 1) * size, size
+    reasons = reasons_of(manifest.recipe)
     entries: list[Refusal] = []
     for part, count in at_ingest:
         if skip < count and left > 0:
-            entries += [_rejected(row, part) for row in _rows(reader, part, reason, skip, left)]
+            entries += [_rejected(row, part, reasons) for row in _rows(reader, part, reason, skip, left)]
             left = size - len(entries)
         skip = max(0, skip - count)
     if left > 0 and skip < dropped:
-        entries += _dropped(reader, manifest, reason, skip, left)
+        entries += _dropped(reader, manifest, reason, reasons, skip, left)
     return RefusalPage(tuple(entries), number, size, total)
 
 
 def all_refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "") -> Iterator[Refusal]:
     """The refusals, of one reason or of all, part by part: each part's records are read once."""
+    reasons = reasons_of(manifest.recipe)
     dropped: dict[str, list[dict[str, Any]]] = {}  # by part; Any: Parquet values
     if _count(manifest.decisions.dropped, reason):
         for row in _drops(reader, manifest, reason).to_pylist():
@@ -77,14 +82,14 @@ def all_refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "") 
     for part in manifest.parts:
         if _count(part.rejected, reason):
             for row in _rows(reader, part, reason):
-                yield _rejected(row, part)
+                yield _rejected(row, part, reasons)
         if part.digest in dropped:
             table = reader.table(part.records, part.records_sha256)
             kept = table.filter(pc.is_null(table["reason"]))
             keys = pa.array([row["key"] for row in dropped[part.digest]], pa.string())
             records = {record["key"]: record for record in kept.filter(pc.is_in(kept["key"], keys)).to_pylist()}
             for row in dropped[part.digest]:
-                yield _drop(row, records.get(row["key"], {}))
+                yield _drop(row, records.get(row["key"], {}), reasons)
 
 
 def raw_member(
@@ -113,10 +118,11 @@ def _rows(
     yield from table.filter(pc.fill_null(mask, False)).slice(skip, most).to_pylist()
 
 
-def _rejected(row: Mapping[str, Any], part: Part) -> Refusal:  # Any: Parquet values
+def _rejected(row: Mapping[str, Any], part: Part, reasons: Mapping[str, Reason]) -> Refusal:  # Any: Parquet values
     return Refusal(
         key=row["key"],
         reason=row["reason"],
+        outcome_class=class_of(row["reason"], row.get(OUTCOME_CLASS), reasons),
         detail=row.get("detail") or "",
         rejected_by=row.get("step") or "",
         url=_text(row.get("url") or row.get("page_url")),
@@ -135,17 +141,22 @@ def _drops(reader: SampleReader, manifest: Manifest, reason: str) -> pa.Table:
     return table.filter(pc.and_(mask, pc.equal(table["value"], reason)) if reason else mask)
 
 
-def _dropped(reader: SampleReader, manifest: Manifest, reason: str, skip: int, most: int) -> Iterator[Refusal]:
+def _dropped(
+    reader: SampleReader, manifest: Manifest, reason: str, reasons: Mapping[str, Reason], skip: int, most: int
+) -> Iterator[Refusal]:
     parts = {part.digest: part for part in manifest.parts}
     for row in _drops(reader, manifest, reason).slice(skip, most).to_pylist():
         part = parts.get(row["part"])
-        yield _drop(row, (_find_record(reader, part, row["key"]) if part else None) or {})
+        yield _drop(row, (_find_record(reader, part, row["key"]) if part else None) or {}, reasons)
 
 
-def _drop(row: Mapping[str, Any], record: Mapping[str, Any]) -> Refusal:  # Any: Parquet values
+def _drop(
+    row: Mapping[str, Any], record: Mapping[str, Any], reasons: Mapping[str, Reason]
+) -> Refusal:  # Any: Parquet values
     return Refusal(
         key=row["key"],
         reason=row["value"],
+        outcome_class=class_of(row["value"], None, reasons),
         detail="",
         rejected_by=row["rule"],
         url=_text(record.get("url") or record.get("page_url")),

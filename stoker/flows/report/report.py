@@ -8,8 +8,10 @@ from typing import Any
 
 from stoker.flows.report.columns import CategoryColumn, NumberColumn, ReadColumns, read_columns
 from stoker.flows.report.format import plural
-from stoker.flows.report.reasons import STAGES, meanings, stage_of
+from stoker.flows.report.reasons import STAGES, stage_of
 from stoker.pipelines.recipe import DEFAULT_SPLITS
+from stoker.pipelines.registry import reasons_of
+from stoker.pipelines.rejected import UNKNOWN, OutcomeClass, Reason
 from stoker.pipelines.stages.omitted import MAX_NAMES, PASSED, most_omitted, samples_passed
 from stoker.pipelines.stages.splits import missed_shares
 from stoker.storage.versions.manifest import Manifest
@@ -45,6 +47,7 @@ class ReasonCount:
 
     reason: str
     meaning: str
+    outcome_class: OutcomeClass
     stage: str
     count: int
     share: float  # of all candidates
@@ -142,7 +145,7 @@ def report(manifest: Manifest) -> Report:
     indexed = manifest.is_indexed
     candidates = samples if indexed else sum(part.read for part in manifest.parts)
     fields = _fields(columns.categories) if indexed else ()
-    known = meanings([source.name], [step.name for step in steps], [rule.name for rule in rules])
+    known = reasons_of(document)
     omitted = most_omitted((part.omitted for part in manifest.parts), MAX_NAMES)
     kinds = _kinds(columns, indexed=indexed)
     holds = _holds(kinds, samples)
@@ -251,13 +254,14 @@ def _funnel(candidates: int, rejected: Mapping[str, int], dropped: Mapping[str, 
 
 
 def _refused(
-    rejected: Mapping[str, int], dropped: Mapping[str, int], known: Mapping[str, str], candidates: int
+    rejected: Mapping[str, int], dropped: Mapping[str, int], known: Mapping[str, Reason], candidates: int
 ) -> tuple[ReasonCount, ...]:
     total = Counter(rejected) + Counter(dropped)
     rows = [
         ReasonCount(
             reason=reason,
-            meaning=known.get(reason, ""),
+            meaning=known.get(reason, UNKNOWN).meaning,
+            outcome_class=known.get(reason, UNKNOWN).outcome_class,
             stage="corpus" if dropped.get(reason) else stage_of(reason),
             count=count,
             share=count / candidates if candidates else 0.0,

@@ -17,7 +17,7 @@ from pydantic import Field
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.images.formats import can_decode, extension_of, missing_library
 from stoker.pipelines.partition import Partition, cut, digest
-from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.rejected import OutcomeClass, Reason, Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.tables.list_lines import check_encoding
 from stoker.pipelines.tables.record_names import KNOWN_NAMES, is_left_out
@@ -74,9 +74,9 @@ class LocalFiles(Source):
     path_options: ClassVar[frozenset[str] | None] = frozenset({"files"})
     planning: ClassVar[frozenset[str]] = frozenset({"files", "files_per_partition"})
     added: ClassVar[frozenset[str]] = frozenset({"encoding", "leave_out"})
-    reasons: ClassVar[Mapping[str, str]] = {
-        "outside": "a link that leads out of the folder",
-        "unreadable": "a file that cannot be read, or is no ordinary file",
+    reasons: ClassVar[Mapping[str, str | Reason]] = {
+        "outside": Reason("a link that leads out of the folder", OutcomeClass.BYTES),
+        "unreadable": Reason("a file that cannot be read, or is no ordinary file", OutcomeClass.MOMENT),
     }
 
     files: str

@@ -17,6 +17,7 @@ from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.partition import cut
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
+from stoker.pipelines.rejected import OUTCOME_CLASS
 from stoker.pipelines.rule import Decision, Rule
 from stoker.pipelines.stages.raw_part import DamagedParts, kept_records
 from stoker.pipelines.stages.splits import split_of
@@ -28,7 +29,7 @@ from stoker.storage.versions.verified import put
 
 DECIDED = ("key", "part", "action", "value")  # columns of a group's decisions
 _TYPE = "type of "  # begins the names of columns without values, see ``with_types``
-_NOT_FOR_RULES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at")
+_NOT_FOR_RULES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at", OUTCOME_CLASS)
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
 
 

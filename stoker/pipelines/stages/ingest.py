@@ -18,7 +18,7 @@ from stoker.pipelines.images.codec import trim_images
 from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.rejected import LOSS, Rejected
+from stoker.pipelines.rejected import LOSS, OUTCOME_CLASS, REASONS, UNKNOWN, Rejected, declared
 from stoker.pipelines.source import Candidate, Context
 from stoker.pipelines.stages.measure import measure
 from stoker.pipelines.stages.omitted import PASSED, OmittedCounts
@@ -172,6 +172,9 @@ def _read(
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     kept = 0
+    reasons = dict(REASONS) | declared(recipe.source.reasons)
+    for step_of_recipe in recipe.steps:
+        reasons |= declared(step_of_recipe.reasons)
     for candidate in recipe.source.read(partition, context):
         if stop():
             raise IngestStopped(f"stopped in partition {partition.name!r}; the same command resumes")
@@ -193,6 +196,8 @@ def _read(
             row |= {"reason": None, "start": placed.start, "stop": placed.stop, "members": members}
         else:
             row |= {"reason": rejected.reason, "detail": rejected.detail, "step": step}
+            if rejected.outcome_class not in (None, reasons.get(rejected.reason, UNKNOWN).outcome_class):
+                row[OUTCOME_CLASS] = str(rejected.outcome_class)
             if rejected.reason == LOSS:
                 _log.warning("%s: %s", partition.name, rejected.detail)
         rows.append(dict(sample.record) | dict(sample.measures) | row)

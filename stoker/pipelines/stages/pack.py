@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.rejected import OUTCOME_CLASS
 from stoker.pipelines.stages.curate import types_in
 from stoker.pipelines.stages.group import (
     MAX_ATTEMPTS,
@@ -49,7 +50,7 @@ from stoker.storage.versions.verified import checksum, put
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of shards and their indexes; raise it when the same samples are written in other bytes than before
-_NOT_INDEXED = ("start", "stop", "members", "reason", "detail", "step", "fetched_at", "split", "part")
+_NOT_INDEXED = ("start", "stop", "members", "reason", "detail", "step", "fetched_at", "split", "part", OUTCOME_CLASS)
 
 
 class _KeptSample(NamedTuple):

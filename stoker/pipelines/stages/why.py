@@ -11,13 +11,15 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stoker.pipelines.registry import reasons_of
+from stoker.pipelines.rejected import OUTCOME_CLASS, OutcomeClass, Reason, class_of
 from stoker.pipelines.stages.curate import FIRST_RULE
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Part
 from stoker.storage.versions.verified import verified_table
 
 _SEARCHED = ("key", "url", "line", "page_url", "sha256", "content_sha256")
-_HIDDEN = ("start", "stop", "members", "minhash", "image_hash")  # columns that mean nothing to a person
+_HIDDEN = ("start", "stop", "members", "minhash", "image_hash", OUTCOME_CLASS)  # columns that mean nothing to a person
 _JSON_NAMES = {"rejected_by": "by", "duplicate_of": "witness"}  # as the API has called them since its schema 1
 
 State = Literal["kept", "rejected", "dropped"]
@@ -43,6 +45,7 @@ class Lineage:
         chain: if ``duplicate_of`` was dropped itself, the key of the sample because of which it was, and so on: the
             last one is kept, unless no sample of them is. Empty if it was not dropped.
         stays: key of the sample at the end of the chain that is kept; "" if there is none.
+        outcome_class: what it depends on that it is not in the version; None if kept.
     """
 
     key: str
@@ -59,6 +62,7 @@ class Lineage:
     record: Mapping[str, Any]  # Any: Parquet values
     chain: tuple[str, ...] = ()
     stays: str = ""
+    outcome_class: OutcomeClass | None = None
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON, Parquet values
         """The lineage as the API writes it."""
@@ -77,11 +81,12 @@ def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 10
     }
     # A sample dropped for its key has a namesake that the later rules decided about.
     drop_of = {key: drop for (_, key), drop in drops.items() if drop["rule"] != FIRST_RULE}
+    reasons = reasons_of(manifest.recipe)
     lineages: list[Lineage] = []
     for part in manifest.parts:
         for record in _matches(verified_table(store, part.records, sha256=part.records_sha256), text):
             drop = drops.get((part.digest, record["key"]))
-            lineages.append(_lineage(store, manifest, part, record, drop, drop_of))
+            lineages.append(_lineage(store, manifest, part, record, drop, drop_of, reasons))
             if len(lineages) >= most:
                 return lineages
     return lineages
@@ -120,6 +125,7 @@ def _lineage(
     record: Mapping[str, Any],  # Any: Parquet values
     drop: Mapping[str, Any] | None,
     drop_of: Mapping[str, Mapping[str, Any]],
+    reasons: Mapping[str, Reason],
 ) -> Lineage:
     """The lineage of a candidate from its record in a part, and from the rule's decision that dropped it, if any."""
     state: State = "kept"
@@ -145,6 +151,7 @@ def _lineage(
         duplicate_of=drop["witness"] if drop else "",
         chain=chain,
         stays=stays,
+        outcome_class=class_of(reason, record.get(OUTCOME_CLASS), reasons) if reason else None,
         similarity=drop["similarity"] if drop else None,
         record={name: value for name, value in record.items() if name not in _HIDDEN and value is not None},
     )

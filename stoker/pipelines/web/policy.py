@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.rejected import OutcomeClass, Rejected
 from stoker.pipelines.web.headers import Headers
 from stoker.storage.clock import Clock, utc_now
 
@@ -14,6 +14,10 @@ class Transient(Rejected):
 
     __slots__ = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "outcome_class", OutcomeClass.MOMENT)
+
 
 def as_final(rejected: Rejected) -> Rejected:
     """The reject for the records of a partition. Of a passing fault it says that nothing asks again once that is done.
@@ -23,7 +27,8 @@ def as_final(rejected: Rejected) -> Rejected:
     """
     if not isinstance(rejected, Transient):
         return rejected
-    return Rejected(rejected.reason, f"{rejected.detail[:_MAX_FAULT]}; final once its partition is done")
+    detail = f"{rejected.detail[:_MAX_FAULT]}; final once its partition is done"
+    return Rejected(rejected.reason, detail, OutcomeClass.MOMENT)
 
 
 @dataclass(frozen=True, slots=True)

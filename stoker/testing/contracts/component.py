@@ -17,7 +17,7 @@ import pytest
 from stoker.pipelines import recipe as recipes
 from stoker.pipelines.recipe import Limits, Recipe, Schedule, Sharding
 from stoker.pipelines.registry import find, name_of
-from stoker.pipelines.rejected import REASONS, Rejected
+from stoker.pipelines.rejected import REASONS, Rejected, declared
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Provenance, Source
 from stoker.pipelines.step import Step
@@ -56,10 +56,10 @@ class ComponentContract:
 
     def test_its_reasons_are_new_words_with_a_meaning(self, component: Component) -> None:
         assert set(component.reasons) & set(REASONS) == set(), "these are Stoker's own: use them without declaring them"
-        for reason, meaning in component.reasons.items():
+        for reason, about in declared(component.reasons).items():
             Rejected(reason)  # raises ValueError for what is no word
-            assert meaning
-            assert not meaning.endswith("."), "a phrase for tables and sentences"
+            assert about.meaning
+            assert not about.meaning.endswith("."), "a phrase for tables and sentences"
 
     def test_the_example_in_its_docstring_is_a_recipe(self, component: Component) -> None:
         document = tomllib.loads(example_of(type(component).__doc__))

@@ -73,7 +73,7 @@ def test_show_lists_what_was_rejected_a_line_each(run: Run) -> None:
     code, out, message = run("show", "shapes", "--rejected")
     lines = [line.split("\t") for line in out.splitlines()]
     assert (code, message) == (0, "")
-    assert all(len(line) == 4 and "".join(line).isprintable() for line in lines)
+    assert all(len(line) == 5 and "".join(line).isprintable() for line in lines)
     assert {reason: [line[0] for line in lines].count(reason) for reason in counts} == counts
     assert len(lines) == sum(counts.values())
     for reason, count in counts.items():
@@ -82,7 +82,10 @@ def test_show_lists_what_was_rejected_a_line_each(run: Run) -> None:
         assert len(rejects) == count
         for entry in rejects:
             (story,) = json.loads(run("why", "shapes", entry["key"], "--json")[1])["stories"]
-            assert all(story[name] == entry[name] for name in ("reason", "detail", "by", "witness", "similarity"))
+            assert all(
+                story[name] == entry[name]
+                for name in ("reason", "outcome_class", "detail", "by", "witness", "similarity")
+            )
     code, out, message = run("show", "shapes", "--reason", "exact_duplicat")
     assert (code, out) == (1, "")
     assert "did you mean" in message

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from stoker.flows.cli import show
+from stoker.pipelines.rejected import REASONS
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions import layout
@@ -35,7 +36,7 @@ def reports(store: MemoryStore) -> dict[str, Report]:
         "show": lambda console: show.print_version(new, console),
         "show texts": lambda console: show.print_version(texts, console),
         "diff": lambda console: show.print_difference(old, new, store, console),
-        "why": lambda console: show.print_lineages(lineages, console),
+        "why": lambda console: show.print_lineages(lineages, REASONS, console),
     }
 
 
@@ -134,6 +135,7 @@ def test_a_corpus_whose_manifest_is_damaged_hides_no_other(store: MemoryStore) -
 def test_why_tells_the_whole_life(reports: dict[str, Report]) -> None:
     text = " ".join(printed(reports["why"]).split())
     assert "gone: the server says it does not exist" in text
+    assert "It depends on the moment." in text
     assert "kept instead shape-4, 100 % similar" in text
     assert "In split" in text
 
@@ -142,7 +144,7 @@ def test_why_shows_the_source_s_own_columns_and_names_the_two_recipes(store: Mem
     manifest = load_manifest(store, "shapes@2")
     found = find_lineages(store, manifest, "shape-3")[0]
     found = replace(found, record={**found.record, "camera": "Leica M6", "rating": 0, "flash": False})
-    text = printed(lambda console: show.print_lineages([found], console))
+    text = printed(lambda console: show.print_lineages([found], REASONS, console))
     for name, value in (("camera", "Leica M6"), ("rating", "0"), ("flash", "False")):
         assert any(line.split() == [name, *value.split()] for line in text.splitlines())
     assert f"recipe for fetching  {found.record['recipe']}" in text

@@ -62,6 +62,9 @@ def test_every_reason_has_a_stage_and_a_meaning(found: Report) -> None:
         "decode"
     ] * 2
     assert all(one.meaning for one in found.refused)
+    assert {one.reason: str(one.outcome_class) for one in found.refused} == {
+        "exact_duplicate": "recipe", "gone": "moment", "robots": "slow_moment"
+    }  # fmt: skip
 
 
 def test_splits_add_up(found: Report) -> None:

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 
+from stoker.pipelines.rejected import OutcomeClass, Rejected
 from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.policy import Fetched, Transient
 from tests.site import Reply, Site, get, reason
@@ -37,7 +38,10 @@ def test_the_user_agent_is_honest_and_names_a_contact(site: Site, web: Web) -> N
 @pytest.mark.parametrize(("status", "expected"), [(404, "gone"), (410, "gone"), (403, "forbidden"), (401, "forbidden")])
 def test_a_client_error_is_final_and_requested_once(site: Site, web: Web, status: int, expected: str) -> None:
     site.pages["/a"] = Reply(b"no", status)
-    assert reason(get(web, site, "/a")) == expected
+    outcome = get(web, site, "/a")
+    assert reason(outcome) == expected
+    assert isinstance(outcome, Rejected)
+    assert outcome.outcome_class == (OutcomeClass.SLOW_MOMENT if status == 410 else None)
     assert len(site.asked("/a")) == 1
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.partition import Partition
-from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.rejected import OutcomeClass, Reason, Rejected
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.storage.shards.sample import Sample
 
@@ -42,7 +42,10 @@ class CsvTexts(Source):
 
     planning: ClassVar[frozenset[str]] = frozenset({"files"})
     path_options: ClassVar[frozenset[str] | None] = frozenset({"files"})
-    reasons: ClassVar[Mapping[str, str]] = {"ragged_row": "not as many fields as the header has"}
+    # A reject depends on the recipe unless its reason says what else it depends on.
+    reasons: ClassVar[Mapping[str, str | Reason]] = {
+        "ragged_row": Reason("not as many fields as the header has", OutcomeClass.BYTES)
+    }
 
     files: str
     text: str = "text"

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.rejected import OutcomeClass, Rejected
 from stoker.pipelines.web import opt_out
 from stoker.pipelines.web.http.addresses import NoSuchHost, PrivateAddress, Resolver
 from stoker.pipelines.web.http.codings import decode_content
@@ -249,7 +249,9 @@ def _media_type(lines: Sequence[str]) -> str:
 
 def _rejected_status(status: int) -> Rejected | None:
     """The reject for a status that is final; None for one whose body is wanted."""
-    if status in (404, 410):
+    if status == 410:  # the server knows that it will not come back
+        return Rejected("gone", f"HTTP {status}", OutcomeClass.SLOW_MOMENT)
+    if status == 404:
         return Rejected("gone", f"HTTP {status}")
     if 400 <= status < 500:
         return Rejected("forbidden", f"HTTP {status}")
