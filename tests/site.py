@@ -64,7 +64,7 @@ class Site:
     A path that is not there is a 404. ``with Site() as site: site.pages["/a.jpg"] = Reply(...)``.
     """
 
-    def __init__(self, host: str = "127.0.0.1", *, robots: str | None = None) -> None:
+    def __init__(self, host: str = "127.0.0.1", *, port: int = 0, robots: str | None = None) -> None:
         self.pages: dict[str, Plan] = {}
         if robots is not None:
             self.pages["/robots.txt"] = Reply(robots.encode())
@@ -74,7 +74,7 @@ class Site:
         self._turns: dict[str, int] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._server = _Server((host, 0), self)
+        self._server = _Server((host, port), self)
         self._host = host
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
