@@ -9,13 +9,12 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
-
-import pyarrow as pa
 
 from stoker.pipelines.partition import digest
 from stoker.storage.errors import AlreadyExists, CorruptObject, CorruptShard, NotFound
+from stoker.storage.statistics.licences import count_licences
 from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
@@ -25,7 +24,6 @@ from stoker.storage.versions.verified import checksum, verified_table
 _log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 8
-UNKNOWN_LICENCE = "unknown"
 _SCHEMA = 1
 _CHECKSUM = "checksum"  # SHA-256 of the marker's content without it; older markers have none
 
@@ -68,13 +66,6 @@ def attempts(group: str) -> Iterator[str]:
         group = digest([group, "packed again"])[: layout.DIGEST]
 
 
-def count_licences(index: pa.Table) -> Counter[str]:
-    """Samples by licence."""
-    if "licence" not in index.column_names:
-        return Counter({UNKNOWN_LICENCE: index.num_rows})
-    return Counter(str(licence or UNKNOWN_LICENCE) for licence in index["licence"].to_pylist())
-
-
 def read_marker(store: Store, corpus: str, group: str) -> Packed | None:
     """The group's shards from its marker; None if there is none, or it is damaged: then the group is packed again."""
     key = layout.group(corpus, group)
@@ -98,7 +89,7 @@ def write_marker(store: Store, corpus: str, group: str, packed: Packed) -> None:
     """Write the marker of a group, in place of a damaged one; and where it was packed under another name, there too."""
     content: dict[str, Any] = {  # Any: JSON values
         "schema": _SCHEMA,
-        "shards": [asdict(shard) for shard in packed.shards],
+        "shards": [shard.to_json() for shard in packed.shards],
         "statistics": packed.statistics,
         "licences": packed.licences,
     }
@@ -156,7 +147,7 @@ def _recounted(store: Store, corpus: str, group: str, packed: Packed) -> Packed:
         if named.get(shard.key) != {shard.sha256} and checksum(store, shard.key) != shard.sha256:
             raise ValueError(f"{shard.key} has another checksum")
         if (index.num_rows, len(store.read(shard.index)), store.size(shard.key)) != (
-            shard.samples,
+            shard.rows,
             shard.index_size,
             shard.size,
         ):

@@ -30,7 +30,6 @@ from stoker.pipelines.stages.group import (
     OtherBytes,
     Packed,
     attempts,
-    count_licences,
     named_checksums,
     read_marker,
     write_marker,
@@ -41,6 +40,7 @@ from stoker.pipelines.stages.splits import split_of
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
 from stoker.storage.shards import records
 from stoker.storage.shards.shard import TarWriter
+from stoker.storage.statistics.licences import count_licences
 from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout

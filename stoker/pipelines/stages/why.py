@@ -16,6 +16,7 @@ from stoker.pipelines.rejected import OUTCOME_CLASS, OutcomeClass, Reason, class
 from stoker.pipelines.stages.curate import FIRST_RULE
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Part
+from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.verified import verified_table
 
 _SEARCHED = ("key", "url", "line", "page_url", "sha256", "content_sha256")
@@ -159,8 +160,10 @@ def _lineage(
 
 def _find_shard(store: Store, manifest: Manifest, part: Part, key: str) -> tuple[str, str]:
     """The split and the tar of a kept sample, from the shards' indexes; two empty strings if none holds it."""
+    masks = Masks(store)
     for shard in manifest.shards:
         index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=["key", "part"])
+        index = masks.live(shard, index)
         if pc.any(pc.and_(pc.equal(index["key"], key), pc.equal(index["part"], part.digest))).as_py():
             return shard.split, shard.key
     return "", ""

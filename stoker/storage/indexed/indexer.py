@@ -3,9 +3,8 @@
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from threading import Lock
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow as pa
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
 from stoker.storage.indexed.scan import scan
 from stoker.storage.shards import records
+from stoker.storage.statistics.licences import EXTERNAL, count_licences
 from stoker.storage.statistics.summary import summarise
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import layout
@@ -51,7 +51,7 @@ class IndexedTar:
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
         """The content of the tar's marker in the store, with a checksum of itself."""
         content = {
-            "shard": asdict(self.shard),
+            "shard": self.shard.to_json(),
             "statistics": self.statistics,
             "licences": self.licences,
             "least": self.first_key,
@@ -140,7 +140,7 @@ class Indexer:
         indexed = IndexedTar(
             shard=shard,
             statistics=summarise(table.drop_columns(["key"])).to_json(),
-            licences=_licences(table),
+            licences=dict(sorted(count_licences(table, EXTERNAL).items())),
             first_key=min(keys, default=""),
             last_key=max(keys, default=""),
             repeated=scanned.repeated,
@@ -304,9 +304,3 @@ def _checksum(content: Mapping[str, Any]) -> str:  # Any: JSON values
     """The SHA-256 of a marker without its checksum."""
     rest = {name: value for name, value in content.items() if name != CHECKSUM}
     return checksum_of(json.loads(json.dumps(rest)))  # as a reader finds it
-
-
-def _licences(table: pa.Table) -> dict[str, int]:
-    name = next((column for column in ("licence", "license") if column in table.column_names), None)
-    values = [None] * table.num_rows if name is None else table[name].to_pylist()
-    return dict(sorted(Counter(str(value or "unknown") for value in values).items()))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.statistics.licences import count_licences
 from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
@@ -29,11 +30,9 @@ class Recount:
     licences: Counter[str] = field(default_factory=Counter)
 
     def add(self, split: str, index: pa.Table) -> None:
-        """Count the samples of one shard."""
+        """Count the samples of one shard, from its index without those that are masked."""
         self.summaries[split] = self.summaries.get(split, Summary.empty()).merge(summarise(index))
-        # As ``pack`` counts them: a column "license" is the user's own.
-        values = index["licence"].to_pylist() if "licence" in index.column_names else [None] * index.num_rows
-        self.licences.update(str(value or "unknown") for value in values)
+        self.licences.update(count_licences(index))
 
     def problems(self, manifest: Manifest, store: Store) -> Iterator[str]:
         """Where the manifest counts otherwise. Call it only when all indexes were added."""
@@ -83,7 +82,7 @@ def manifest_problems(store: Store, manifest: Manifest) -> Iterator[str]:
     if made is None or made > datetime.now(UTC) + _CLOCKS or (before is not None and made < before - _CLOCKS):
         yield f"was made at {manifest.created_at!r}, which cannot be"
     if not manifest.is_indexed:
-        content = content_of(manifest.shards, manifest.parts, manifest.decisions.sha256)
+        content = content_of(manifest.shards, manifest.parts, manifest.decisions.sha256, manifest.masks)
         if content != manifest.content:
             yield f"says that its content is {manifest.content}, but its shards, parts and decisions make {content}"
     for shard in manifest.shards:

@@ -1,8 +1,7 @@
 """Verifies a version: reads every object that it names and compares every checksum, count and offset."""
 
-import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -15,9 +14,11 @@ from stoker.storage.stores.store import Store
 from stoker.storage.verification.recount import Recount, manifest_problems
 from stoker.storage.verification.reread import MAX_EXAMPLES, KeyAndMembers, ObjectChecker
 from stoker.storage.verification.verify_indexed import verify_indexed
+from stoker.storage.verification.verify_masks import read_masks, without_masked
 from stoker.storage.versions import layout
 from stoker.storage.versions.content import checksum_of
 from stoker.storage.versions.manifest import Manifest, Part, Shard
+from stoker.storage.versions.masks.mask import BoolArray
 from stoker.storage.versions.tar_store import store_of_tars
 
 _Progress = Callable[[int, int], None]
@@ -51,7 +52,8 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
         return Verified(len(manifest.shards), samples, objects.size, tuple(objects.problems))
     total = sum(shard.size + shard.index_size for shard in manifest.shards)
     total += sum(part.tar_size for part in manifest.parts) + manifest.decisions.size
-    check = _Check(ObjectChecker(store, total, progress))
+    objects = ObjectChecker(store, total, progress)
+    check = _Check(objects, read_masks(objects, manifest))
     for shard in manifest.shards:
         check.shard(shard)
     for part in manifest.parts:
@@ -69,6 +71,7 @@ class _Check:
     """Compares objects of a version with its manifest; collects samples that must agree across objects."""
 
     objects: ObjectChecker
+    masks: Mapping[str, BoolArray | None]  # by key of a shard: its masked rows; None where the mask cannot be read
     samples: int = 0
     packed: dict[str, tuple[str, str]] = field(default_factory=dict)  # key → digest of its part, key of its shard
     kept: dict[tuple[str, str], str] = field(default_factory=dict)  # (part, key) → partition
@@ -81,22 +84,26 @@ class _Check:
         samples = self.objects.tar(shard.key, shard.sha256, shard.size)
         if samples is None:
             return
-        if len(samples) != shard.samples:
-            self.objects.add_problem(shard.key, f"holds {len(samples)} samples, but the manifest says {shard.samples}")
-        self.samples += len(samples)
+        if len(samples) != shard.rows:
+            self.objects.add_problem(shard.key, f"holds {len(samples)} samples, but the manifest says {shard.rows}")
+        self.samples += max(0, len(samples) - shard.masked)
         if index is None:
             return
-        if index.num_rows != shard.samples:
+        if index.num_rows != shard.rows:
             self.objects.add_problem(
-                shard.index, f"has {index.num_rows} rows, but the manifest says {shard.samples} samples"
+                shard.index, f"has {index.num_rows} rows, but the manifest says {shard.rows} samples"
             )
         missing = {"key", "start", "stop", "members", "split", "part"} - set(index.column_names)
         if missing:
             self.objects.add_problem(shard.index, f"lacks the columns {', '.join(sorted(missing))}")
             return
-        self.recount.add(shard.split, index)
-        self.counted += 1
         self._compare(shard, index, samples)
+        live = without_masked(self.masks, shard, index)
+        if live is None:  # its mask is damaged, which is reported
+            return
+        self.recount.add(shard.split, live)
+        self.counted += 1
+        self._note_keys(shard, live)
 
     def part(self, part: Part) -> None:
         """A raw part against its checksums, and its counts against its records."""
@@ -161,7 +168,7 @@ class _Check:
             marker = self.objects.json_object(key)
             if marker is None:
                 continue
-            shards = [dataclasses.asdict(shard) for shard in manifest.shards if shard.group == group]
+            shards = [shard.stored().to_json() for shard in manifest.shards if shard.group == group]
             if marker.get("shards") != shards:
                 self.objects.add_problem(key, "does not say of its shards what the manifest says")
             elif "checksum" in marker and marker["checksum"] != checksum_of(
@@ -220,6 +227,9 @@ class _Check:
             self.objects.add_problem(shard.index, "its samples do not lie end to end in the tar")
         if set(index["split"].to_pylist()) - {shard.split}:
             self.objects.add_problem(shard.index, f"names other splits than {shard.split!r}")
+
+    def _note_keys(self, shard: Shard, index: pa.Table) -> None:
+        """Remember the samples that the version holds of a shard; one that it holds twice is a problem."""
         repeated = 0
         for key, part in zip(index["key"].to_pylist(), index["part"].to_pylist(), strict=True):
             if key in self.packed and (repeated := repeated + 1) <= MAX_EXAMPLES:

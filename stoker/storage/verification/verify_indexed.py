@@ -12,6 +12,7 @@ from stoker.storage.indexed.tars import command_again
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.reread import ObjectChecker
+from stoker.storage.verification.verify_masks import read_masks, without_masked
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest, Shard
 from stoker.storage.versions.sealed import CHECKSUM
@@ -27,6 +28,7 @@ def verify_indexed(
     total = sum(shard.size + shard.index_size for shard in manifest.shards) + manifest.decisions.size
     objects = ObjectChecker(store, total, progress)
     objects.table(manifest.decisions.key, manifest.decisions.sha256, manifest.decisions.size)
+    masks = read_masks(objects, manifest)
     samples = 0
     tar_of: dict[str, str] = {}  # by sample key
     for shard in manifest.shards:
@@ -35,16 +37,16 @@ def verify_indexed(
         scanned = _scan_again(objects, tars, shard, manifest)
         if index is None or scanned is None:
             continue
-        samples += scanned.num_rows
-        if (scanned.num_rows, index.num_rows) != (shard.samples, shard.samples):
+        samples += max(0, scanned.num_rows - shard.masked)
+        if (scanned.num_rows, index.num_rows) != (shard.rows, shard.rows):
             objects.add_problem(
                 shard.key,
-                f"holds {scanned.num_rows} samples and its index {index.num_rows}, "
-                f"but the manifest says {shard.samples}",
+                f"holds {scanned.num_rows} samples and its index {index.num_rows}, but the manifest says {shard.rows}",
             )
             continue
         _compare(objects, shard, index, scanned)
-        keys = index["key"].to_pylist()
+        live = without_masked(masks, shard, index)
+        keys = [] if live is None else live["key"].to_pylist()
         repeated = next((key for key in keys if key in tar_of), None)
         if repeated is not None:
             objects.add_problem(shard.index, f"sample {repeated!r} is in {tar_of[repeated]} too")
@@ -73,7 +75,7 @@ def _check_marker(objects: ObjectChecker, manifest: Manifest, shard: Shard) -> N
         return
     # A tar in the corpus's own store has a longer key than when it was indexed. Another checksum, in a marker that has
     # its own: the tar was read again since.
-    same = shard.key.endswith(stated.key) and replace(stated, key=shard.key) == shard
+    same = shard.key.endswith(stated.key) and replace(stated, key=shard.key) == shard.stored()
     if not same and (stated.sha256 == shard.sha256 or CHECKSUM not in marker):
         objects.add_problem(key, "does not say of its tar what the manifest says")
 
@@ -88,7 +90,7 @@ def scan_as_indexed(
     tar = StoredObject(shard.key, shard.size)
     rule = manifest.recipe.get("source", {}).get("key", "first")
     scanned = scan(tars, tar, read=read, rule=rule, damaged=True)
-    if scanned is not None and scanned.index.num_rows + 1 == shard.samples:
+    if scanned is not None and scanned.index.num_rows + 1 == shard.rows:
         scanned = scan(tars, tar, read=read, rule=rule, damaged=True, keep_cut=True)
     return scanned
 

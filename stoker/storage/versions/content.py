@@ -5,16 +5,20 @@ import json
 from collections.abc import Sequence
 
 from stoker.storage.versions import layout
-from stoker.storage.versions.manifest import Part, Shard
+from stoker.storage.versions.manifest import Mask, Part, Shard
 
 
-def content_of(shards: Sequence[Shard], parts: Sequence[Part], decisions_sha256: str) -> str:
+def content_of(
+    shards: Sequence[Shard], parts: Sequence[Part], decisions_sha256: str, masks: Sequence[Mask] = ()
+) -> str:
     """A digest of all that a version contains and rejected, independent of who made it and when."""
-    content = {
+    content: dict[str, object] = {
         "shards": [(shard.split, shard.sha256) for shard in shards],
         "parts": [(part.digest, part.tar_sha256, sorted(part.rejected.items())) for part in parts],
         "decisions": decisions_sha256,
     }
+    if masks:
+        content["masks"] = sorted((mask.group, mask.sha256) for mask in masks)
     return checksum_of(content)[: layout.DIGEST]
 
 

@@ -9,6 +9,7 @@
     <corpus>/shards/<digest>/train-00000.tar        samples for training
     <corpus>/shards/<digest>/train-00000.parquet    its index
     <corpus>/shards/<digest>/group.json             written last: the group is complete
+    <corpus>/masks/<digest>-<sha16>.mask            which rows of a group of shards a version leaves out
     <corpus>/versions/00000007.json                 a manifest: the version exists
     <corpus>/versions/00000007.deleted              the version is gone, and its number is never used again
     <corpus>/proofs.parquet                         when the newest version's objects were last proven, by change token
@@ -79,6 +80,20 @@ def index(corpus: str, digest: str, split: str, number: int) -> str:
 def group(corpus: str, digest: str) -> str:
     """The marker of a group, written last: it exists when the group is complete."""
     return f"{group_folder(corpus, digest)}group.json"
+
+
+def masks(corpus: str) -> str:
+    """The folder of a corpus' masks, with a slash at its end."""
+    return f"{corpus}/masks/"
+
+
+def mask(corpus: str, digest: str, sha256: str) -> str:
+    """The mask of a group of shards, named by the group and its content.
+
+    >>> mask("digits", "0123", "456789abcdef01234567")
+    'digits/masks/0123-456789abcdef0123.mask'
+    """
+    return f"{masks(corpus)}{digest}-{sha256[:_SHORT]}.mask"
 
 
 def versions(corpus: str) -> str:
@@ -163,6 +178,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _OURS = re.compile(
     rf"{_NAME.pattern}/(?:raw/[0-9a-f]{{{DIGEST}}}/(?:(?:part|records)-[0-9a-f]{{{_SHORT}}}\.(?:tar|parquet)|part\.json)"
     rf"|shards/[0-9a-f]{{{DIGEST}}}/(?:[a-z0-9_-]+-[0-9]{{5,}}\.(?:tar|parquet)|group\.json)"
+    rf"|masks/[0-9a-f]{{{DIGEST}}}-[0-9a-f]{{{_SHORT}}}\.mask"
     rf"|decisions/[0-9a-f]{{{_SHORT}}}\.parquet|work/(?:ingest|gc)-[0-9a-f]{{{DIGEST}}}\.json)"
 )
 

@@ -15,10 +15,31 @@ from stoker.storage.versions.deleted import is_deleted
 from stoker.storage.versions.document import Document
 from stoker.storage.versions.sealed import CHECKSUM, checksum, seal
 
-SCHEMA = 2  # the newest that is read; written only for external tars, so that older versions of Stoker read all others
-_PLAIN = 1  # of manifests whose tars are in the corpus's own store
+# The newest schema that is read. Each is written only where it is needed, so that older releases read all others.
+SCHEMA = 3  # of versions with masks
+_EXTERNAL = 2  # of those whose tars are external
+_PLAIN = 1  # of those whose tars are in the corpus's own store
 TAR = ".tar"
 _SHOWN_SPLITS, _SHOWN_NAME = 6, 40  # splits, and characters of their names, in a repr
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Which stored rows of a group of shards a version leaves out: a deletion vector, see ``masks``."""
+
+    group: str  # digest
+    key: str
+    size: int  # bytes
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPlace:
+    """Where a shard's rows lie in the mask of its group."""
+
+    mask: Mask
+    start: int  # the group's rows before the shard's first one
+    rows: int  # of the whole group
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +48,38 @@ class Shard:
 
     key: str  # in the corpus's store, or in the store at the manifest's ``tars``
     split: str
-    samples: int
+    samples: int  # that the version holds of it
     size: int  # bytes
     sha256: str
     index: str  # key of the Parquet
     index_size: int  # bytes
     index_sha256: str
     group: str  # digest of the group that it was packed in
+    masked: int = 0  # samples that its tar and index store, and the version leaves out
+    place: MaskPlace | None = field(
+        default=None, repr=False, compare=False
+    )  # set by the manifest where some are masked
+
+    @property
+    def rows(self) -> int:
+        """Samples that its tar and index store."""
+        return self.samples + self.masked
+
+    @property
+    def identity(self) -> str:
+        """Equal for shards that hold the same samples at the same places: checksums of the index and its mask."""
+        return self.index_sha256 + (f" {self.place.mask.sha256} {self.place.start}" if self.place else "")
+
+    def stored(self) -> "Shard":
+        """The shard without its mask, as its group has it."""
+        return self if not self.masked else dataclasses.replace(self, samples=self.rows, masked=0, place=None)
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON values
+        """The shard as JSON values; ``masked`` only where some are."""
+        return {name: getattr(self, name) for name in _OF_SHARDS} | ({"masked": self.masked} if self.masked else {})
+
+
+_OF_SHARDS = tuple(name for name in Shard.__slots__ if name not in ("masked", "place"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +154,12 @@ class Manifest:
     statistics: Mapping[str, Any] = field(repr=False)  # split → JSON of a Summary; Any: JSON values
     licences: Mapping[str, int]  # samples by licence
     tars: str | None = None  # URL of the store that holds the shards' tars; None: the corpus's own
+    masks: tuple[Mask, ...] = ()  # of groups, of some of whose rows the version is without
+
+    def __post_init__(self) -> None:
+        # Once: parts of a version, which streams are made of, may have some of the shards in another order.
+        if self.masks and not any(shard.place for shard in self.shards):
+            object.__setattr__(self, "shards", _placed(self.shards, self.masks))
 
     def __repr__(self) -> str:
         """Name and totals: with every shard, part and statistic it would be thousands of characters."""
@@ -118,7 +170,14 @@ class Manifest:
     @property
     def schema(self) -> int:
         """Version of the manifest's JSON format."""
-        return _PLAIN if self.tars is None else SCHEMA
+        if self.masks:
+            return SCHEMA
+        return _PLAIN if self.tars is None else _EXTERNAL
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether its tars hold its samples and no others; a version with masks is a view of them."""
+        return not self.masks
 
     @property
     def is_indexed(self) -> bool:
@@ -134,6 +193,11 @@ class Manifest:
     def samples(self) -> int:
         """Samples in all splits."""
         return sum(shard.samples for shard in self.shards)
+
+    @cached_property
+    def masked(self) -> int:
+        """Samples in its tars that the version leaves out."""
+        return sum(shard.masked for shard in self.shards)
 
     @cached_property
     def size(self) -> int:
@@ -173,10 +237,13 @@ class Manifest:
         """The manifest as JSON values."""
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         content["parts"] = [part.to_json() for part in self.parts]
-        content["shards"] = [dataclasses.asdict(shard) for shard in self.shards]
+        content["shards"] = [shard.to_json() for shard in self.shards]
         content["decisions"] = dataclasses.asdict(self.decisions)
+        content["masks"] = [dataclasses.asdict(mask) for mask in self.masks]
         if self.tars is None:
             del content["tars"]
+        if not self.masks:
+            del content["masks"]
         return content | {"schema": self.schema}
 
     @classmethod
@@ -202,9 +269,11 @@ class Manifest:
             decisions=_decisions(document.document("decisions")),
             statistics=document.mapping("statistics"),
             licences=document.counts("licences"),
-            tars=document.text("tars") if schema > _PLAIN else None,
+            tars=document.text("tars") if schema == _EXTERNAL or document.has("tars") else None,
+            masks=tuple(_mask(mask) for mask in document.documents("masks")) if schema > _EXTERNAL else (),
         )
         _check_tars(manifest, where)
+        _check_masks(manifest, where)
         return manifest
 
 
@@ -294,6 +363,33 @@ def _check_tars(manifest: Manifest, where: str) -> None:
         raise CorruptShard(f"{where}: names {other[:100]!r} in {manifest.tars}; expected names that end with {TAR}")
 
 
+def _check_masks(manifest: Manifest, where: str) -> None:
+    """Raises CorruptShard if masks and the shards' counts of masked samples do not belong together."""
+    groups = [mask.group for mask in manifest.masks]
+    masked = {shard.group for shard in manifest.shards if shard.masked}
+    if len(set(groups)) != len(groups) or masked != set(groups):
+        raise CorruptShard(
+            f"{where}: {len(groups)} masks, but samples of {len(masked)} groups are masked; expected one for each"
+        )
+
+
+def _placed(shards: tuple[Shard, ...], masks: tuple[Mask, ...]) -> tuple[Shard, ...]:
+    """The shards, of which those with masked samples know their place in the mask of their group."""
+    by_group = {mask.group: mask for mask in masks}
+    rows: Counter[str] = Counter()
+    for shard in shards:
+        rows[shard.group] += shard.rows
+    before: Counter[str] = Counter()
+    placed = []
+    for shard in shards:
+        place = None
+        if shard.masked and shard.group in by_group:
+            place = MaskPlace(by_group[shard.group], before[shard.group], rows[shard.group])
+        placed.append(dataclasses.replace(shard, place=place))
+        before[shard.group] += shard.rows
+    return tuple(placed)
+
+
 def encode(manifest: Manifest) -> bytes:
     """The object of a manifest."""
     return seal(manifest.to_json())
@@ -306,7 +402,7 @@ def _is_damaged(content: Mapping[str, Any]) -> bool:  # Any: JSON values
     rest = {name: value for name, value in content.items() if name != CHECKSUM}
     schema = content.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:  # its checksum may be counted otherwise, or just this is damaged
-        return any(content[CHECKSUM] == checksum(rest | {"schema": known}) for known in (_PLAIN, SCHEMA))
+        return any(content[CHECKSUM] == checksum(rest | {"schema": known}) for known in range(_PLAIN, SCHEMA + 1))
     return bool(content[CHECKSUM] != checksum(rest))
 
 
@@ -321,6 +417,16 @@ def _shard(document: Document) -> Shard:
         index_size=document.whole("index_size"),
         index_sha256=document.text("index_sha256"),
         group=document.text("group"),
+        masked=document.whole("masked") if document.has("masked") else 0,
+    )
+
+
+def _mask(document: Document) -> Mask:
+    return Mask(
+        group=document.text("group"),
+        key=document.text("key"),
+        size=document.whole("size"),
+        sha256=document.text("sha256"),
     )
 
 

@@ -20,18 +20,25 @@ from stoker.storage.versions.work import GcLease
 
 # The values stand in the JSON output of `stoker gc`.
 PART, INCOMPLETE_PART, GROUP, INCOMPLETE_GROUP = "part", "half part", "group", "half group"
-DECISIONS, DELETED, LEASE, INCOMPLETE_UPLOAD = "decisions", "deleted version", "note", "write"
+DECISIONS, MASK, DELETED, LEASE, INCOMPLETE_UPLOAD = (
+    "decisions",
+    "mask",
+    "deleted version",
+    "note",
+    "write",
+)
 KINDS = {
     PART: "complete raw parts of no version",
     INCOMPLETE_PART: "incomplete raw parts",
     GROUP: "complete groups of shards of no version",
     INCOMPLETE_GROUP: "incomplete groups of shards",
     DECISIONS: "decisions of no version",
+    MASK: "masks of no version",
     DELETED: "manifests of versions whose deletion did not end",
     LEASE: "leases of processes that died",
     INCOMPLETE_UPLOAD: "incomplete uploads",
 }
-_FOLDERS = {"raw", "shards", "decisions", "versions", "work"}
+_FOLDERS = {"raw", "shards", "decisions", "masks", "versions", "work"}
 _MARKERS = ("/part.json", "/group.json")
 _PROBES = "_probe/"
 _DELETERS = 8
@@ -101,9 +108,10 @@ def find(store: Store, corpus: str, referenced: Collection[str], *, own_lease: s
         listed = (stored for stored in store.list(f"{corpus}/{name}/") if layout.is_ours(stored.key))
         for folder, objects in groupby(listed, lambda stored: layout.folder_of(stored.key)):
             yield from _in_folder(store, folder, list(objects), referenced, raw=name == "raw")
-    for stored in store.list(f"{corpus}/decisions/"):
-        if layout.is_ours(stored.key) and stored.key not in referenced:
-            yield Orphan(DECISIONS, (stored,))
+    for kind, name in ((DECISIONS, f"{corpus}/decisions/"), (MASK, layout.masks(corpus))):
+        for stored in store.list(name):
+            if layout.is_ours(stored.key) and stored.key not in referenced:
+                yield Orphan(kind, (stored,))
     half_deleted = catalog.numbers(store, corpus)
     names = {layout.version(corpus, number) for number in set(half_deleted.manifests) & set(half_deleted.deleted)}
     for stored in store.list(layout.versions(corpus)) if names else ():
@@ -165,7 +173,7 @@ def _referenced_keys(manifest: Manifest, store: Store) -> set[str]:
     """The keys in this store that a version names, and those of their groups' markers."""
     root, tars = f"{store.url}/", f"{store.url if manifest.tars is None else manifest.tars}/"
     prefix = tars[len(root) :] if tars.startswith(root) else None  # None: the tars are in another store
-    keys = {manifest.decisions.key}
+    keys = {manifest.decisions.key, *(mask.key for mask in manifest.masks)}
     for shard in manifest.shards:
         keys |= {shard.index, layout.group(manifest.corpus, shard.group)}
         if prefix is not None:

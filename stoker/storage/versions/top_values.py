@@ -16,6 +16,7 @@ from stoker.storage.statistics.categories import MAX_CATEGORIES, Categories
 from stoker.storage.statistics.summary import Column, Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Shard
+from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.verified import verified_table
 
 _ALWAYS = frozenset({"label", "language"})  # columns whose values are of interest however many there are
@@ -32,8 +33,10 @@ def with_top_values(statistics: Mapping[str, Summary], shards: Sequence[Shard], 
     if not columns:
         return dict(statistics)
     counts = {(split, name): _Counts() for split in statistics for name in columns}
+    masks = Masks(store)
     for shard in shards:
         index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=columns)
+        index = masks.live(shard, index)
         for name in index.column_names:
             counts[shard.split, name].add(index[name])
     result = dict(statistics)
@@ -56,8 +59,10 @@ def with_one_kind(statistics: Mapping[str, Summary], shards: Sequence[Shard], st
     if not mixed:
         return dict(statistics)
     columns = {(split, name): Column() for split in statistics for name in mixed}
+    masks = Masks(store)
     for shard in shards:
         index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=mixed)
+        index = masks.live(shard, index)
         for name in mixed:
             text = _text_of(index[name]) if name in index.column_names else None
             of_shard = summarise(pa.table({name: text or pa.nulls(shard.samples, pa.string())})).columns[name]

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from itertools import islice
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import open_store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Shard, SplitTotals, list_splits, load_manifest
+from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.tar_store import store_of_tars
 from stoker.storage.versions.verified import verified_bytes, verified_view
 
@@ -102,6 +104,7 @@ class Version:
         self.manifest = manifest
         self._only = only
         self._tars = store_of_tars(store, manifest)
+        self._masks = Masks(store)
         self._shards = [shard for shard in manifest.shards if only in (None, shard.split)]
         self._index = lru_cache(_OPEN_INDEXES)(self._read_index)
         self._view = lru_cache(_OPEN_SHARDS)(self._read_tar)
@@ -227,7 +230,9 @@ class Version:
 
     def _read_index(self, shard: Shard) -> ShardIndex:
         payload = verified_bytes(self.store, shard.index, sha256=shard.index_sha256)
-        return ShardIndex.decode(payload, f"{self.store.url}/{shard.index}", size=shard.size)
+        index = ShardIndex.decode(payload, f"{self.store.url}/{shard.index}", size=shard.size)
+        masked = self._masks.of(shard)
+        return index if masked is None else index.take(np.flatnonzero(~masked))
 
     def _read_tar(self, shard: Shard) -> memoryview:
         return verified_view(self._tars, shard.key, sha256=shard.sha256, size=shard.size)
@@ -255,7 +260,7 @@ class Version:
         """The rows of one index after the other, in this schema."""
         for shard in self._shards:
             payload = verified_bytes(self.store, shard.index, sha256=shard.index_sha256)
-            rows = records.decode(payload, columns=schema.names)
+            rows = self._masks.live(shard, records.decode(payload, columns=schema.names))
             if "split" in schema.names:
                 if "split" in rows.column_names:
                     rows = rows.drop_columns(["split"])

@@ -57,14 +57,14 @@ def test_a_look_changes_nothing_and_says_what_would_go(cli: Cli, store: Director
 def test_what_is_young_or_worth_keeping_stays_and_the_rest_goes(cli: Cli, store: DirectoryStore) -> None:
     manifest = make_version(store)
     kinds = litter(store)
-    old = kinds["half part"] + kinds["part"] + kinds["decisions"] + kinds["note"]
+    old = kinds["half part"] + kinds["part"] + kinds["decisions"] + kinds["mask"] + kinds["note"]
     age(store, old, 25)
     done = cli("gc", CORPUS, "--delete")
     assert done.returncode == 0, done.stderr
     young = set(kinds["group"] + kinds["half group"])
     assert set(cli.objects()) == reachable(store, manifest) | young | set(kinds["part"])
     assert "4 objects younger than 24h stay: an ingest may need them" in done.stdout
-    assert "removed 3 objects" in done.stdout
+    assert "removed 4 objects" in done.stdout
     done = cli("gc", "--delete", "--raw", "--older-than", "0s")
     assert set(cli.objects()) == reachable(store, manifest)
     assert "fetches them again" in flat(done.stdout)
@@ -96,6 +96,7 @@ def test_programs_get_json(cli: Cli, store: DirectoryStore) -> None:
         "group": 0,
         "half group": 0,
         "decisions": 0,
+        "mask": 0,
     }
     assert rows["part"]["kept"]
     assert rows["half part"]["examples"] == kinds["half part"]

@@ -138,7 +138,7 @@ def damage(store: MemoryStore, change: Any) -> None:
 def test_a_newer_schema_is_refused_with_what_to_do(store: MemoryStore) -> None:
     make_version(store)
     damage(store, lambda content: content.update(schema=SCHEMA + 1, shards="of another kind"))
-    with pytest.raises(StorageRefused, match="written with schema 3, and this Stoker knows up to 2; upgrade Stoker"):
+    with pytest.raises(StorageRefused, match="written with schema 4, and this Stoker knows up to 3; upgrade Stoker"):
         load_manifest(store, CORPUS)
 
 

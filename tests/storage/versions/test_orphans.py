@@ -98,6 +98,7 @@ def litter(store: Store) -> dict[str, list[str]]:
         shard: b"shard",
         index: b"index",
         f"{CORPUS}/decisions/{'3' * 16}.parquet": b"decided",
+        f"{CORPUS}/masks/{A}-{'4' * 16}.mask": b"masked",
         f"{CORPUS}/work/ingest-{A}.json": b"{}",
     }
     for key, payload in payloads.items():
@@ -108,6 +109,7 @@ def litter(store: Store) -> dict[str, list[str]]:
         orphans.INCOMPLETE_GROUP: [f"{group}train-00000.tar"],
         orphans.GROUP: [f"{ended}group.json", index, shard],
         orphans.DECISIONS: [f"{CORPUS}/decisions/{'3' * 16}.parquet"],
+        orphans.MASK: [f"{CORPUS}/masks/{A}-{'4' * 16}.mask"],
         orphans.LEASE: [f"{CORPUS}/work/ingest-{A}.json"],
     }
 

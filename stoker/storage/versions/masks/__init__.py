@@ -1,0 +1,1 @@
+"""Masks (deletion vectors): versions that leave out some of the samples that their tars store."""
