@@ -100,11 +100,16 @@ class Candidate:
 
     ``omitted`` counts what was read and is in no sample, by name, such as ``template coord``: for the report of the
     version, whatever becomes of the candidate. It is no part of the sample.
+
+    ``identity`` tells the candidate from all others of its source, wherever it stands there: rows that are inserted or
+    sorted anew, and files that are exported again, change none. By default it is the sample's key, which most sources
+    make of a URL, a path or an id. It is recorded where it is another, beside kept and rejected ones alike.
     """
 
     sample: Sample
     rejected: Rejected | None = None
     omitted: Mapping[str, int] = field(default_factory=dict)
+    identity: str = ""  # "": the key
 
 
 class Source:

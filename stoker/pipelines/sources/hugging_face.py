@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar
@@ -24,10 +25,12 @@ from stoker.pipelines.tables.hub import HubTable, check_library
 from stoker.pipelines.tables.record_names import MAX_VALUE, visible
 from stoker.pipelines.tables.row_batches import Row, Unreadable
 from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES
-from stoker.pipelines.tables.values import json_value, label_of, text_of
+from stoker.pipelines.tables.values import json_value, label_of, payload_hash, text_of
 from stoker.storage.plain_file import describe_missing, open_plain
 from stoker.storage.shards.sample import Sample
 
+_IDENTITY_DIGITS = 32  # hex digits: 128 bits
+_NO_CLASSES = Column("other")
 _MAX_FIELD = 64 << 20  # bytes
 _MAX_IMAGES = 1000  # of one row
 _MAX_RECORD = 1 << 20  # characters of a record as JSON
@@ -59,6 +62,7 @@ class HuggingFace(Source):
         image (text, default none): column of the image; without it "image", "img", "jpg", "png" or the first.
         text (text, default none): column of the text; without it "text" or "content".
         label (text, default none): column of the label; without it "label", "labels" or the first ClassLabel.
+        key (text, default none): column that tells the rows apart; keys of samples are made of it, else of row numbers.
         columns (list, default all others): columns for the record; also ``group``, which else is ``row_group``.
         leave_out (list, default none): columns that are not kept in the record; only ``*`` is a wildcard.
         licence (text, default none): licence of all samples; without it the one that the hub gives.
@@ -74,7 +78,7 @@ class HuggingFace(Source):
 
     path_options: ClassVar[frozenset[str] | None] = frozenset({"dataset"})
     planning: ClassVar[frozenset[str]] = frozenset({"rows_per_partition"})
-    added: ClassVar[frozenset[str]] = frozenset({"leave_out"})
+    added: ClassVar[frozenset[str]] = frozenset({"leave_out", "key"})
 
     dataset: str
     config: str = ""
@@ -84,6 +88,7 @@ class HuggingFace(Source):
     image: str = ""
     text: str = ""
     label: str = ""
+    key: str = ""
     columns: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     licence: str = ""
@@ -206,7 +211,13 @@ class HuggingFace(Source):
 
     def _choose(self, known: Mapping[str, Column]) -> ColumnChoice:
         return choose_columns(
-            known, image=self.image, text=self.text, label=self.label, extra=self.columns, leave_out=self.leave_out
+            known,
+            image=self.image,
+            text=self.text,
+            label=self.label,
+            extra=self.columns,
+            leave_out=self.leave_out,
+            key=self.key,
         )
 
 
@@ -221,9 +232,30 @@ class _RowConverter:
 
     def candidate(self, index: int, row: Row) -> Candidate:
         """The candidate of a row; ``index`` is its number in the split."""
+        identity = f"{self._prefix}-{self._row_identity(row)}"
+        key = identity if self.choice.key else f"{self._prefix}-{index:09d}"
+        return replace(self._candidate(key, index, row), identity=identity)
+
+    @cached_property
+    def _prefix(self) -> str:
+        """Tells rows of the split from those of others."""
         source = self.source
-        identity = f"{source.dataset}/{source.config}/{source.split}"
-        key = f"{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}-{index:09d}"
+        name = f"{source.dataset}/{source.config}/{source.split}"
+        return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def _row_identity(self, row: Row) -> str:
+        """A hash of the value in the column ``key``; without one, of the row's image and text.
+
+        Other columns do not count: a table that is exported again often has new times or numbers in them.
+        """
+        choice = self.choice
+        value = row.get(choice.key) if choice.key else None
+        if not isinstance(value, Unreadable) and (text := label_of(value, _NO_CLASSES)):
+            return digest(["key", text])[:_IDENTITY_DIGITS]
+        return payload_hash(row.get(name) for name in (choice.image, choice.text) if name)[:_IDENTITY_DIGITS]
+
+    def _candidate(self, key: str, index: int, row: Row) -> Candidate:
+        source = self.source
         record: dict[str, Any] = {
             "url": f"{'hf' if self.hub else 'file'}:{source.dataset}/{source.config or '-'}/{source.split}#{index}",
             "dataset": source.dataset,

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import cut
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
@@ -29,7 +30,7 @@ from stoker.storage.versions.verified import put
 
 DECIDED = ("key", "part", "action", "value")  # columns of a group's decisions
 _TYPE = "type of "  # begins the names of columns without values, see ``with_types``
-_NOT_FOR_RULES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at", OUTCOME_CLASS)
+_NOT_FOR_RULES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at", OUTCOME_CLASS, IDENTITY)
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from stoker import __version__
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.images.codec import trim_images
+from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
@@ -185,6 +186,8 @@ def _read(
         if rejected is None and sample.key in seen:
             rejected, step = REPEATED, "stoker"
         row: dict[str, Any] = {"key": sample.key, "partition": partition.name}  # Any: Parquet values
+        if candidate.identity not in ("", sample.key):
+            row[IDENTITY] = candidate.identity
         if rejected is None:
             seen.add(sample.key)
             placed = writer.add(sample)

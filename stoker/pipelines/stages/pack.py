@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.rejected import OUTCOME_CLASS
@@ -50,7 +51,19 @@ from stoker.storage.versions.verified import checksum, put
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of shards and their indexes; raise it when the same samples are written in other bytes than before
-_NOT_INDEXED = ("start", "stop", "members", "reason", "detail", "step", "fetched_at", "split", "part", OUTCOME_CLASS)
+_NOT_INDEXED = (
+    "start",
+    "stop",
+    "members",
+    "reason",
+    "detail",
+    "step",
+    "fetched_at",
+    "split",
+    "part",
+    OUTCOME_CLASS,
+    IDENTITY,
+)
 
 
 class _KeptSample(NamedTuple):

@@ -93,24 +93,29 @@ class ColumnChoice:
     extra: Sequence[str] = ()  # those for the record
     named: bool = True  # the options name those for the record; else they are all others that a record can hold
     unfit: Sequence[str] = ()  # those that a record could hold but for their names, or their number
+    key: str = ""
 
     @property
     def read(self) -> tuple[str, ...]:
         """The columns that are read."""
-        return tuple(name for name in dict.fromkeys((self.image, self.text, self.label, *self.extra)) if name)
+        return tuple(name for name in dict.fromkeys((*self._uses, *self.extra)) if name)
 
     @property
     def needed(self) -> tuple[str, ...]:
         """The columns without which there is no sample: those that are used or named."""
-        uses = (self.image, self.text, self.label)
-        return self.read if self.named else tuple(name for name in uses if name)
+        return self.read if self.named else tuple(name for name in self._uses if name)
+
+    @property
+    def _uses(self) -> tuple[str, ...]:
+        return self.image, self.text, self.label, self.key
 
     def describe(self) -> str:
         """One line for people: each use and its column, then the columns that are not read."""
         uses = {"image": self.image, "text": self.text, "label": self.label}
         said = [f"{use} = {name} ({self.columns[name].holds})" if name else f"no {use}" for use, name in uses.items()]
+        said += [f"key = {self.key} ({self.columns[self.key].holds})"] if self.key else []
         said += [f"columns = {', '.join(self.extra)}"] if self.extra else []
-        unread = [name for name in self.columns if name not in (*uses.values(), *self.extra)]
+        unread = [name for name in self.columns if name not in (*self._uses, *self.extra)]
         return "; ".join([*said, *([f"not read: {', '.join(unread)}"] if unread else [])])
 
     @property
@@ -137,16 +142,17 @@ def choose_columns(
     label: str,
     extra: Iterable[str],
     leave_out: Sequence[str] = (),
+    key: str = "",
 ) -> ColumnChoice:
     """The columns for image, text and label: those that the options name, else by their names and types.
 
     Without ``extra`` all other columns are for the record, but for bytes, images and those that ``leave_out`` names. A
     struct with bytes is an image before bare bytes are. Bare bytes of an unusual name are one only in a table without
-    a text. Raises RecipeError for a name that is not there, for a pattern without a column, for several columns of bare
-    bytes, and for none of use.
+    a text. ``key`` tells the rows apart. Raises RecipeError for a name that is not there, for a pattern without a
+    column, for several columns of bare bytes, and for none of use.
     """
     extra = tuple(extra)
-    for name in (image, text, label, *extra, *leave_out):
+    for name in (image, text, label, key, *extra, *leave_out):
         is_there = name in columns or (name in leave_out and any(is_left_out(column, (name,)) for column in columns))
         if name and not is_there:
             raise RecipeError(f"source 'hugging_face': no column {name!r}; {suggestion(name, sorted(columns))}")
@@ -171,15 +177,17 @@ def choose_columns(
         raise RecipeError(
             f"source 'hugging_face': label {label_choice!r} holds {columns[label_choice].holds}; set label"
         )
+    if key and columns[key].kind in ("image", "images", "binary"):
+        raise RecipeError(f"source 'hugging_face': key {key!r} holds {columns[key].holds}; set key to a column of ids")
     if extra:
         kept = tuple(name for name in extra if not is_left_out(name, leave_out))
-        return ColumnChoice(columns, image_choice, text_choice, label_choice, kept)
+        return ColumnChoice(columns, image_choice, text_choice, label_choice, kept, key=key)
     others = [name for name, column in columns.items() if column.kind not in ("image", "images", "binary")]
     unused = [name for name in others if name not in (image_choice, text_choice, label_choice)]
     unused = [name for name in unused if not is_left_out(name, leave_out)]
     kept = tuple(name for name in unused if is_fit(name))[:MAX_COLUMNS]
     unfit = tuple(name for name in unused if name not in set(kept))
-    return ColumnChoice(columns, image_choice, text_choice, label_choice, kept, named=False, unfit=unfit)
+    return ColumnChoice(columns, image_choice, text_choice, label_choice, kept, named=False, unfit=unfit, key=key)
 
 
 def _of_name(columns: Mapping[str, Column], use: Use) -> list[str]:

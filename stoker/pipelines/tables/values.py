@@ -1,9 +1,11 @@
 """Values of tables as JSON, labels and texts of records."""
 
 import base64
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, time
+from pathlib import PurePosixPath
 from typing import Any
 
 from stoker.pipelines.tables.columns import Column
@@ -63,6 +65,28 @@ def label_of(value: object, column: Column) -> str:
     if column.names and isinstance(value, int) and not isinstance(value, bool):
         return column.names[value] if 0 <= value < len(column.names) else ""
     return "" if value is None else text_of(value)
+
+
+def payload_hash(values: Iterable[object]) -> str:
+    """A hash (hex) of images and texts of a row: of an image its bytes, or the name of its file where there are none.
+
+    >>> payload_hash([{"bytes": b"a", "path": "1.png"}]) == payload_hash([{"bytes": b"a", "path": "2.png"}])
+    True
+    """
+    hashed = hashlib.sha256()
+    for value in values:
+        contents = [_content_of(element) for element in (value if isinstance(value, list | tuple) else [value])]
+        hashed.update(len(contents).to_bytes(8, "big"))
+        for content in contents:
+            hashed.update(len(content).to_bytes(8, "big"))
+            hashed.update(content)
+    return hashed.hexdigest()
+
+
+def _content_of(value: object) -> bytes:
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or PurePosixPath(str(value.get("path"))).name
+    return value if isinstance(value, bytes) else text_of(value).encode("utf-8", "replace")
 
 
 def text_of(value: object) -> str:

@@ -169,7 +169,7 @@ def _as_json(partition: Partition) -> Partition:
 def _content(candidate: Candidate) -> object:
     """All of a candidate but its measures, such as the time at which it was fetched."""
     sample = candidate.sample
-    return sample.key, dict(sample.fields), dict(sample.record), candidate.rejected
+    return sample.key, dict(sample.fields), dict(sample.record), candidate.rejected, candidate.identity
 
 
 def _contents(source: Source, partitions: list[Partition], context: Context) -> list[object]:

@@ -415,3 +415,49 @@ def test_a_column_that_would_fill_the_memory_is_left_out_and_counted_unless_an_o
         with pytest.raises(SourceBroken, match=r"column 'mask.*' of row group 1 makes .* bytes"):
             refused()
     assert not read(tmp_path, "a.parquet", leave_out=("mask",))[0].omitted
+
+
+def keys(folder: Path, rows: Sequence[tuple[object, str]], **options: object) -> dict[str, str]:
+    """The key of each text of a table with a column ``id``."""
+    columns = {"id": [key for key, _ in rows], "content": [text for _, text in rows], "views": list(range(len(rows)))}
+    pq.write_table(pa.table(columns), folder / "x.parquet")
+    candidates = read(folder, "x.parquet", **options)
+    return {candidate.sample.fields["txt"].decode(): candidate.sample.key for candidate in candidates}
+
+
+def test_a_key_column_makes_the_keys_so_that_rows_may_move(tmp_path: Path) -> None:
+    before = keys(tmp_path, [(7, "seven"), (8, "eight")], key="id")
+    after = keys(tmp_path, [(6, "six"), (8, "eight, mended"), (7, "seven")], key="id")
+    assert after["seven"] == before["seven"]
+    assert after["eight, mended"] == before["eight"]
+    assert len({*before.values(), *after.values()}) == 3
+    assert keys(tmp_path, [(7.0, "seven"), (None, "none")], key="id")["seven"] == before["seven"]
+    assert keys(tmp_path, [(7, "seven")], key="id", columns=["views"])["seven"] == before["seven"]
+
+
+def test_a_row_without_a_value_in_the_key_column_is_known_by_its_content(tmp_path: Path) -> None:
+    before = keys(tmp_path, [(None, "none"), ("", "empty"), ("a", "some")], key="id")
+    after = keys(tmp_path, [("a", "some"), ("", "empty"), (None, "none")], key="id")
+    assert before == after
+    assert len(set(before.values())) == 3
+
+
+def test_without_a_key_column_keys_are_row_numbers_and_identities_are_not(tmp_path: Path) -> None:
+    keys(tmp_path, [(1, "one"), (2, "two")])
+    before = {candidate.identity: candidate.sample.key[-9:] for candidate in read(tmp_path, "x.parquet")}
+    keys(tmp_path, [(9, "nine"), (1, "one"), (3, "two")])  # also with another number
+    after = {candidate.identity: candidate.sample.key[-9:] for candidate in read(tmp_path, "x.parquet")}
+    assert list(before.values()) == ["000000000", "000000001"]
+    assert [after[identity] for identity in before] == ["000000001", "000000002"]
+
+
+def test_a_key_column_must_be_there_and_hold_values(tmp_path: Path) -> None:
+    keys(tmp_path, [(1, "one")])
+    with pytest.raises(RecipeError, match="no column 'ids'; did you mean 'id'"):
+        read(tmp_path, "x.parquet", key="ids")
+    pq.write_table(pictures(2), tmp_path / "y.parquet")
+    with pytest.raises(RecipeError, match="key 'image' holds Image; set key to a column of ids"):
+        read(tmp_path, "y.parquet", key="image")
+    assert [*HuggingFace("x.parquet", key="id").describe_input(context(tmp_path))] == [
+        "x.parquet: no image; text = content (string); no label; key = id (int64); columns = id, views"
+    ]
