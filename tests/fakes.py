@@ -1,7 +1,7 @@
 """Small sources and stores that tests use where the real thing would hide what is being shown."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from stoker.pipelines.web.client import Web
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
-from stoker.storage.stores.store import Payload
+from stoker.storage.stores.store import Payload, StoredObject
 
 READS: list[str] = []  # the partitions that Words was asked to read, in order
 
@@ -88,3 +88,38 @@ class Failing(MemoryStore):
         super().create(key, payload)
         if self.left == 0:
             raise StorageUnavailable(f"{key}: the answer was lost")
+
+
+class FailingCalls(MemoryStore):
+    """A store whose n-th call of any kind fails: before it happens, or after it did and the answer was lost."""
+
+    def __init__(self, left: int = 10**9, *, after: bool = False) -> None:
+        super().__init__()
+        self.left, self.after = left, after
+
+    def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:  # Any: those of the method
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise StorageUnavailable("down")
+        found = method(*arguments, **options)
+        if self.left == 0:
+            raise StorageUnavailable("the answer was lost")
+        return found
+
+    def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
+        return bytes(self._call(super().read, key, start=start, size=size))
+
+    def size(self, key: str) -> int:
+        return int(self._call(super().size, key))
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        return iter(self._call(super().list, prefix))
+
+    def write(self, key: str, payload: Payload) -> None:
+        self._call(super().write, key, payload)
+
+    def create(self, key: str, payload: Payload) -> None:
+        self._call(super().create, key, payload)
+
+    def delete(self, key: str) -> None:
+        self._call(super().delete, key)

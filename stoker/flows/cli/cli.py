@@ -263,7 +263,7 @@ def _add_inspection(add: _Add, store: Parser) -> None:
 
 
 def _add_upkeep(add: _Add, store: Parser) -> None:
-    text = "list objects in the store that no version needs; with --delete, remove them"
+    text = "list objects in the store that nothing needs; with --delete, remove them"
     gc = add("gc", text, store, run="stoker.flows.cli.gc:gc")
     gc.add_argument("corpora", metavar="CORPUS", nargs="*", help="(all, and what writes that never ended left behind)")
     gc.add_argument("--delete", action="store_true", help="remove what is older than --older-than")

@@ -1,4 +1,4 @@
-"""`stoker gc`: list the objects in the store that no version needs (orphans); with --delete, remove them."""
+"""`stoker gc`: list the objects in the store that nothing needs (orphans); with --delete, remove them."""
 
 import math
 import re

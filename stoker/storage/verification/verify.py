@@ -15,6 +15,7 @@ from stoker.storage.verification.recount import Recount, manifest_problems
 from stoker.storage.verification.reread import MAX_EXAMPLES, KeyAndMembers, ObjectChecker
 from stoker.storage.verification.verify_indexed import verify_indexed
 from stoker.storage.verification.verify_masks import read_masks, without_masked
+from stoker.storage.verification.verify_memory import verify_memory
 from stoker.storage.versions import layout
 from stoker.storage.versions.content import checksum_of
 from stoker.storage.versions.manifest import Manifest, Part, Shard
@@ -42,6 +43,8 @@ class Verified:
 def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = None) -> Verified:
     """Read a whole version again: shards, indexes, raw parts, records and decisions, or its external tars.
 
+    So is what the corpus remembers beside its versions: the ledger, tombstones and purges.
+
     Problems are in the result, not raised. ``progress`` is called with bytes read and bytes in all. Raises
     StorageUnavailable when the store is out of reach, StorageRefused when it may not be read.
     """
@@ -49,6 +52,7 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
         samples, objects = verify_indexed(store, store_of_tars(store, manifest), manifest, progress)
         for problem in manifest_problems(store, manifest):
             objects.add_problem(manifest.reference, problem)
+        verify_memory(objects, manifest.corpus)
         return Verified(len(manifest.shards), samples, objects.size, tuple(objects.problems))
     total = sum(shard.size + shard.index_size for shard in manifest.shards)
     total += sum(part.tar_size for part in manifest.parts) + manifest.decisions.size
@@ -63,6 +67,7 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
     check.totals(manifest)
     for problem in manifest_problems(store, manifest):
         check.objects.add_problem(manifest.reference, problem)
+    verify_memory(check.objects, manifest.corpus)
     return Verified(len(manifest.shards), check.samples, check.objects.size, tuple(check.objects.problems))
 
 

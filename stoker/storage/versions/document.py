@@ -28,6 +28,11 @@ class Document:
             raise CorruptShard(f"{self._where}: {name!r} is {number}, expected a whole number from 0")
         return number
 
+    def wholes(self, name: str) -> list[int]:
+        """A list of integers from 0."""
+        inner = {f"{name}[{index}]": value for index, value in enumerate(self._take(name, list, "a list"))}
+        return [Document(inner, self._where).whole(place) for place in inner]
+
     def mapping(self, name: str) -> dict[str, Any]:  # Any: JSON values
         """An object, unchecked."""
         return self._take(name, dict, "an object")

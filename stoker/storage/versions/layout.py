@@ -12,6 +12,13 @@
     <corpus>/masks/<digest>-<sha16>.mask            which rows of a group of shards a version leaves out
     <corpus>/versions/00000007.json                 a manifest: the version exists
     <corpus>/versions/00000007.deleted              the version is gone, and its number is never used again
+    <corpus>/memory/00000007.json                   a ledger head: what of the following counts
+    <corpus>/outcomes/<sha16>.parquet               what became of each candidate, sorted by its hash
+    <corpus>/outcomes/lookup-<sha16>.parquet        where outcomes lie by other values, such as keys
+    <corpus>/plans/partitions-<sha16>.parquet       the partitions of a run
+    <corpus>/plans/00000007.json                    written after them: the plan is complete
+    <corpus>/tombstones/00000007.parquet            hashes of what the owner took out
+    <corpus>/withdrawn/00000007.json                what a purge wrote anew, and where it lies now
     <corpus>/proofs.parquet                         when the newest version's objects were last proven, by change token
     <corpus>/runs/<run>/...                         training runs
     <corpus>/work/ingest-<random>.json              lease of a running ingest (or gc)
@@ -145,6 +152,91 @@ def _number_of(key: str, suffix: str) -> int | None:
     return int(digits)
 
 
+def ledgers(corpus: str) -> str:
+    """The folder of a corpus' ledger heads, with a slash at its end."""
+    return f"{corpus}/memory/"
+
+
+def ledger(corpus: str, number: int) -> str:
+    """The ledger head of a number.
+
+    >>> ledger("digits", 2)
+    'digits/memory/00000002.json'
+    """
+    return f"{ledgers(corpus)}{number:0{_VERSION}d}.json"
+
+
+def outcomes_folder(corpus: str) -> str:
+    """The folder of files of outcomes and of lookups, with a slash at its end."""
+    return f"{corpus}/outcomes/"
+
+
+def outcomes(corpus: str, sha256: str) -> str:
+    """A file of outcomes, named by its content."""
+    return f"{outcomes_folder(corpus)}{sha256[:_SHORT]}.parquet"
+
+
+def lookup(corpus: str, sha256: str) -> str:
+    """Where the rows with a value lie, for values by which outcomes are not sorted; named by its content."""
+    return f"{outcomes_folder(corpus)}lookup-{sha256[:_SHORT]}.parquet"
+
+
+def plans(corpus: str) -> str:
+    """The folder of a corpus' plans, with a slash at its end."""
+    return f"{corpus}/plans/"
+
+
+def plan(corpus: str, number: int) -> str:
+    """A plan, written after its partitions.
+
+    >>> plan("digits", 2)
+    'digits/plans/00000002.json'
+    """
+    return f"{plans(corpus)}{number:0{_VERSION}d}.json"
+
+
+def plan_partitions(corpus: str, sha256: str) -> str:
+    """The partitions of a plan, named by their content."""
+    return f"{plans(corpus)}partitions-{sha256[:_SHORT]}.parquet"
+
+
+def tombstones_folder(corpus: str) -> str:
+    """The folder of a corpus' tombstones, with a slash at its end."""
+    return f"{corpus}/tombstones/"
+
+
+def tombstones(corpus: str, number: int) -> str:
+    """A file of tombstones.
+
+    >>> tombstones("digits", 2)
+    'digits/tombstones/00000002.parquet'
+    """
+    return f"{tombstones_folder(corpus)}{number:0{_VERSION}d}.parquet"
+
+
+def withdrawn_folder(corpus: str) -> str:
+    """The folder of what purges did, with a slash at its end."""
+    return f"{corpus}/withdrawn/"
+
+
+def withdrawn(corpus: str, number: int) -> str:
+    """What one purge did.
+
+    >>> withdrawn("digits", 2)
+    'digits/withdrawn/00000002.json'
+    """
+    return f"{withdrawn_folder(corpus)}{number:0{_VERSION}d}.json"
+
+
+def number_of(key: str) -> int | None:
+    """The number that names a ledger head, plan, file of tombstones or purge; None for other keys.
+
+    >>> number_of("digits/tombstones/00000002.parquet"), number_of("digits/plans/partitions-0123456789abcdef.parquet")
+    (2, None)
+    """
+    return _number_of(key, ".json") or _number_of(key, ".parquet")
+
+
 def proofs(corpus: str) -> str:
     """What an ingest remembers of the objects that it proved: no version depends on it."""
     return f"{corpus}/proofs.parquet"
@@ -179,7 +271,13 @@ _OURS = re.compile(
     rf"{_NAME.pattern}/(?:raw/[0-9a-f]{{{DIGEST}}}/(?:(?:part|records)-[0-9a-f]{{{_SHORT}}}\.(?:tar|parquet)|part\.json)"
     rf"|shards/[0-9a-f]{{{DIGEST}}}/(?:[a-z0-9_-]+-[0-9]{{5,}}\.(?:tar|parquet)|group\.json)"
     rf"|masks/[0-9a-f]{{{DIGEST}}}-[0-9a-f]{{{_SHORT}}}\.mask"
-    rf"|decisions/[0-9a-f]{{{_SHORT}}}\.parquet|work/(?:ingest|gc)-[0-9a-f]{{{DIGEST}}}\.json)"
+    rf"|decisions/[0-9a-f]{{{_SHORT}}}\.parquet|work/(?:ingest|gc)-[0-9a-f]{{{DIGEST}}}\.json"
+    rf"|memory/[0-9]{{{_VERSION},}}\.json|outcomes/(?:lookup-)?[0-9a-f]{{{_SHORT}}}\.parquet"
+    rf"|plans/(?:[0-9]{{{_VERSION},}}\.json|partitions-[0-9a-f]{{{_SHORT}}}\.parquet))"
+)
+_PERMANENT = re.compile(
+    rf"{_NAME.pattern}/(?:versions/[0-9]{{{_VERSION},}}\.(?:json|deleted)|tombstones/[0-9]{{{_VERSION},}}\.parquet"
+    rf"|withdrawn/[0-9]{{{_VERSION},}}\.json)"
 )
 
 
@@ -193,9 +291,18 @@ def is_corpus(name: str) -> bool:
 
 
 def is_ours(key: str) -> bool:
-    """Whether the key is one of those that ingests and gc create, other than manifests.
+    """Whether the key is one of those that ingests and gc create, other than those that stay for ever.
 
     >>> is_ours("digits/decisions/0123456789abcdef.parquet"), is_ours("digits/notes.txt"), is_ours("digits/runs/a/b")
     (True, False, False)
     """
     return _OURS.fullmatch(key) is not None
+
+
+def is_permanent(key: str) -> bool:
+    """Whether the key is of what gc never removes: manifests, markers of deleted versions, tombstones, purges.
+
+    >>> is_permanent("digits/versions/00000002.json"), is_permanent("digits/memory/00000002.json")
+    (True, False)
+    """
+    return _PERMANENT.fullmatch(key) is not None

@@ -105,6 +105,23 @@ class Part:
             del content["omitted"]
         return content
 
+    @classmethod
+    def from_document(cls, document: Document) -> "Part":
+        """Reverses ``to_json``. Raises CorruptShard."""
+        return cls(
+            partition=document.text("partition"),
+            digest=document.text("digest"),
+            tar=document.text("tar"),
+            tar_sha256=document.text("tar_sha256"),
+            tar_size=document.whole("tar_size"),
+            records=document.text("records"),
+            records_sha256=document.text("records_sha256"),
+            read=document.whole("read"),
+            kept=document.whole("kept"),
+            rejected=document.counts("rejected"),
+            omitted=document.counts("omitted") if document.has("omitted") else {},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
@@ -264,7 +281,7 @@ class Manifest:
             recipe_digest=document.text("recipe_digest"),
             parent=None if document.is_null("parent") else document.whole("parent"),
             content=document.text("content"),
-            parts=tuple(_part(part) for part in document.documents("parts")),
+            parts=tuple(Part.from_document(part) for part in document.documents("parts")),
             shards=tuple(_shard(shard) for shard in document.documents("shards")),
             decisions=_decisions(document.document("decisions")),
             statistics=document.mapping("statistics"),
@@ -427,22 +444,6 @@ def _mask(document: Document) -> Mask:
         key=document.text("key"),
         size=document.whole("size"),
         sha256=document.text("sha256"),
-    )
-
-
-def _part(document: Document) -> Part:
-    return Part(
-        partition=document.text("partition"),
-        digest=document.text("digest"),
-        tar=document.text("tar"),
-        tar_sha256=document.text("tar_sha256"),
-        tar_size=document.whole("tar_size"),
-        records=document.text("records"),
-        records_sha256=document.text("records_sha256"),
-        read=document.whole("read"),
-        kept=document.whole("kept"),
-        rejected=document.counts("rejected"),
-        omitted=document.counts("omitted") if document.has("omitted") else {},
     )
 
 

@@ -1,7 +1,8 @@
-"""Orphans: objects of a corpus that no version refers to. Found by listing; removal can be killed at any point.
+"""Orphans: objects of a corpus that nothing refers to. Found by listing; removal can be killed at any point.
 
-A version refers to the objects that its manifest names, and to their markers (``part.json``, ``group.json``). Only
-objects with keys that Stoker creates can be orphans, and none under ``runs/`` and ``versions/``.
+A version refers to the objects that its manifest names, and to their markers (``part.json``, ``group.json``); the
+newest ledger heads refer to what they name. Only objects with keys that Stoker creates can be orphans, and none under
+``runs/``, ``tombstones/`` and ``withdrawn/``, and of ``versions/`` only what a killed deletion left.
 """
 
 import json
@@ -16,17 +17,15 @@ from stoker.storage.errors import NotFound
 from stoker.storage.stores.store import PendingUpload, Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.memory.ledger import KEPT
+from stoker.storage.versions.memory.references import MemoryKeys
 from stoker.storage.versions.work import GcLease
 
 # The values stand in the JSON output of `stoker gc`.
 PART, INCOMPLETE_PART, GROUP, INCOMPLETE_GROUP = "part", "half part", "group", "half group"
-DECISIONS, MASK, DELETED, LEASE, INCOMPLETE_UPLOAD = (
-    "decisions",
-    "mask",
-    "deleted version",
-    "note",
-    "write",
-)
+DECISIONS, MASK, DELETED = "decisions", "mask", "deleted version"
+LEDGER, OUTCOMES, PLAN = "ledger head", "outcomes", "plan"
+LEASE, INCOMPLETE_UPLOAD = "note", "write"
 KINDS = {
     PART: "complete raw parts of no version",
     INCOMPLETE_PART: "incomplete raw parts",
@@ -35,10 +34,15 @@ KINDS = {
     DECISIONS: "decisions of no version",
     MASK: "masks of no version",
     DELETED: "manifests of versions whose deletion did not end",
+    LEDGER: f"ledger heads before the last {KEPT}",
+    OUTCOMES: "outcomes that no ledger head names",
+    PLAN: "plans that no ledger head names",
     LEASE: "leases of processes that died",
     INCOMPLETE_UPLOAD: "incomplete uploads",
 }
-_FOLDERS = {"raw", "shards", "decisions", "masks", "versions", "work"}
+# Folders in which each object is by itself.
+_SINGLE = {DECISIONS: "decisions", MASK: "masks", LEDGER: "memory", OUTCOMES: "outcomes", PLAN: "plans"}
+_FOLDERS = {"raw", "shards", "versions", "work", "tombstones", "withdrawn", *_SINGLE.values()}
 _MARKERS = ("/part.json", "/group.json")
 _PROBES = "_probe/"
 _DELETERS = 8
@@ -75,22 +79,24 @@ class Orphan:
 
 @dataclass
 class ReferencedKeys:
-    """The keys that any version of any corpus of a store refers to; versions may use shards of other corpora."""
+    """The keys that any version or ledger of a store refers to; versions may use shards of other corpora."""
 
     store: Store
     keys: set[str] = field(default_factory=set)
     versions: set[tuple[str, int]] = field(default_factory=set)  # corpus and version of the manifests read so far
+    memory: MemoryKeys = field(default_factory=MemoryKeys)
 
     def refresh(self) -> None:
-        """Add the versions that were published since.
+        """Add the versions and ledger heads that were made since.
 
-        Raises StorageError for a manifest that cannot be read: what it refers to is unknown then.
+        Raises StorageError for one that cannot be read: what it refers to is unknown then.
         """
         for corpus in filter(layout.is_corpus, self.store.folders()):
             for number in catalog.numbers(self.store, corpus).manifests:
                 if (corpus, number) not in self.versions:
                     self.keys |= _referenced_keys(load_manifest(self.store, corpus, number), self.store)
                     self.versions.add((corpus, number))
+            self.memory.add(self.store, corpus, self.keys)
 
 
 def corpora(store: Store) -> list[str]:
@@ -108,8 +114,8 @@ def find(store: Store, corpus: str, referenced: Collection[str], *, own_lease: s
         listed = (stored for stored in store.list(f"{corpus}/{name}/") if layout.is_ours(stored.key))
         for folder, objects in groupby(listed, lambda stored: layout.folder_of(stored.key)):
             yield from _in_folder(store, folder, list(objects), referenced, raw=name == "raw")
-    for kind, name in ((DECISIONS, f"{corpus}/decisions/"), (MASK, layout.masks(corpus))):
-        for stored in store.list(name):
+    for kind, folder in _SINGLE.items():
+        for stored in store.list(f"{corpus}/{folder}/"):
             if layout.is_ours(stored.key) and stored.key not in referenced:
                 yield Orphan(kind, (stored,))
     half_deleted = catalog.numbers(store, corpus)
@@ -121,7 +127,7 @@ def find(store: Store, corpus: str, referenced: Collection[str], *, own_lease: s
         if layout.is_ours(stored.key) and stored.key != own_lease:
             yield Orphan(LEASE, (stored,))
     for upload in store.pending_uploads(f"{corpus}/"):
-        if layout.is_ours(upload.key):
+        if layout.is_ours(upload.key) or layout.is_permanent(upload.key):
             yield Orphan(INCOMPLETE_UPLOAD, (), upload)
 
 

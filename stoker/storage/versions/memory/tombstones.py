@@ -1,0 +1,132 @@
+"""Tombstones: what the owner of a corpus took out and keeps out, as hashes alone.
+
+A tombstone is a kind and the SHA-256 of kind and value; it holds no content. It counts as soon as its file is there,
+and files are never changed or removed. Values are compared as they are: the caller brings URLs, hosts and pages into
+the form in which they are asked for.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
+from stoker.storage.versions.memory import numbered, sealed_parquet
+from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable, Written
+from stoker.storage.versions.verified import second_read
+
+KINDS = ("url", "key", "page", "host", "author", "sha256")
+SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("sha256", pa.binary(32)),  # of kind, a zero byte, and value
+        ("at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+_REMEDY = "restore it from a copy: what it takes out is not known otherwise"
+
+
+def hash_of(kind: str, value: str) -> bytes:
+    """What a tombstone holds of a value.
+
+    >>> hash_of("host", "example.org").hex()[:16]
+    '9bfa252657d5689f'
+    """
+    return hashlib.sha256(f"{kind}\0{value}".encode("utf-8", "surrogatepass")).digest()
+
+
+@dataclass(frozen=True)
+class Tombstones:
+    """All tombstones of a corpus. ``hashes`` is (n, 32) of uint8 in ascending order, ``places`` the first 8 bytes."""
+
+    hashes: npt.NDArray[np.uint8]
+    places: npt.NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, tables: Iterable[pa.Table]) -> "Tombstones":
+        """Those in tables of the columns SCHEMA."""
+        known = sorted({digest for table in tables for digest in table["sha256"].to_pylist()})
+        hashes = np.frombuffer(b"".join(known), np.uint8).reshape(-1, 32)
+        return cls(hashes, _places(b"".join(digest[:8] for digest in known)))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def is_withdrawn(self, kind: str, values: Sequence[str | None]) -> npt.NDArray[np.bool_]:
+        """Whether each value was taken out; None never is. One binary search for each."""
+        if kind not in KINDS:
+            raise ValueError(f"tombstones of {kind!r}: expected one of {', '.join(KINDS)}")
+        digests = [b"" if value is None else hash_of(kind, value) for value in values]
+        wanted = _places(b"".join(digest[:8].ljust(8, b"\0") for digest in digests))
+        found = np.searchsorted(self.places, wanted)
+        # Of hashes that begin alike, as chance makes none, all are compared.
+        ends = np.searchsorted(self.places, wanted, side="right")
+        result = np.zeros(len(values), dtype=bool)
+        for index in np.flatnonzero(ends > found):
+            alike = self.hashes[found[index] : ends[index]]
+            result[index] = any(known.tobytes() == digests[index] for known in alike)
+        return result
+
+
+def add_tombstones(store: Store, corpus: str, values: Iterable[tuple[str, str]], *, at: datetime) -> StoredTable:
+    """Take values (kind, value) out, in a file of the next free number. Raises StorageError.
+
+    Raises ValueError for an unknown kind.
+    """
+    payload, written = encode(to_table(values, at=at))
+    number = numbered.create_next(
+        store,
+        layout.tombstones_folder(corpus),
+        lambda number: layout.tombstones(corpus, number),
+        lambda _: payload,
+    )
+    return written.stored_as(layout.tombstones(corpus, number))
+
+
+def load_tombstones(store: Store, corpus: str) -> Tombstones:
+    """All tombstones of a corpus. Raises CorruptShard: nobody may go on without one; StorageRefused, StorageError."""
+    numbers = numbered.numbers(store, layout.tombstones_folder(corpus))
+    return Tombstones.of(load_file(store, corpus, number) for number in numbers)
+
+
+def load_file(store: Store, corpus: str, number: int) -> pa.Table:
+    """The tombstones of one file. Raises NotFound, CorruptShard, StorageRefused."""
+    key = layout.tombstones(corpus, number)
+    return second_read(lambda: decode(store.read(key), f"{store.url}/{key}"))
+
+
+def open_file(store: Store, stored: StoredTable) -> SealedReader:
+    """A file of tombstones, to be read some rows at a time. Reads nothing yet."""
+    return SealedReader.of_object(store, stored, schema=SCHEMA, remedy=_REMEDY)
+
+
+def to_table(values: Iterable[tuple[str, str]], *, at: datetime) -> pa.Table:
+    """Tombstones of values (kind, value), each once, sorted. Raises ValueError for an unknown kind."""
+    unique = dict.fromkeys(values)
+    unknown = next((kind for kind, _ in unique if kind not in KINDS), None)
+    if unknown is not None:
+        raise ValueError(f"tombstones of {unknown!r}: expected one of {', '.join(KINDS)}")
+    rows = sorted((hash_of(kind, value), kind) for kind, value in unique)
+    return pa.table(
+        {"kind": [kind for _, kind in rows], "sha256": [digest for digest, _ in rows], "at": [at] * len(rows)},
+        schema=SCHEMA,
+    )
+
+
+def encode(table: pa.Table) -> tuple[bytes, Written]:
+    """The file of a table of ``to_table``."""
+    return sealed_parquet.encode(table, dictionaries=("kind", "at"))
+
+
+def decode(payload: bytes, where: str) -> pa.Table:
+    """The rows of a file. Raises CorruptShard, StorageRefused for one of a newer Stoker."""
+    return sealed_parquet.decode(payload, schema=SCHEMA, where=where, remedy=_REMEDY)
+
+
+def _places(payload: bytes) -> npt.NDArray[np.uint64]:
+    return np.frombuffer(payload, dtype=">u8").astype(np.uint64)
