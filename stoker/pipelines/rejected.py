@@ -56,12 +56,26 @@ def declared(reasons: Mapping[str, str | Reason]) -> dict[str, Reason]:
 
 
 OUTCOME_CLASS = "outcome_class"  # column of records: the class of a reject where its reason's is another
+PASSING = "final once its partition is done"  # ends the detail of a fault that depends on the moment
 
 
-def class_of(reason: str, stated: object, reasons: Mapping[str, Reason]) -> OutcomeClass:
-    """The class of a reject in a record: what the record states, if it states one, else that of its reason."""
+def class_of(record: Mapping[str, object], reasons: Mapping[str, Reason]) -> OutcomeClass:
+    """The class of a reject, from its record in a raw part: what it states, if it states one, else that of its reason.
+
+    Parts written before records stated it tell it in their details.
+
+    >>> class_of({"reason": "truncated", "detail": f"cut after 9 of 10 bytes; {PASSING}"}, REASONS)
+    <OutcomeClass.MOMENT: 'moment'>
+    >>> class_of({"reason": "gone", "detail": "HTTP 410"}, REASONS)
+    <OutcomeClass.SLOW_MOMENT: 'slow_moment'>
+    """
+    reason, detail = str(record["reason"]), str(record.get("detail") or "")
     own = reasons.get(reason, UNKNOWN).outcome_class
-    return next((outcome_class for outcome_class in OutcomeClass if outcome_class == stated), own)
+    if detail.endswith(PASSING):
+        own = OutcomeClass.MOMENT
+    elif (reason, detail) == ("gone", "HTTP 410"):
+        own = OutcomeClass.SLOW_MOMENT
+    return next((outcome_class for outcome_class in OutcomeClass if outcome_class == record.get(OUTCOME_CLASS)), own)
 
 
 # A source, step or rule of another package adds its own through its class variable ``reasons``.

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from stoker.flows.report.samples import SampleReader, first_member, members_of, stated_checksum
 from stoker.pipelines.registry import reasons_of
-from stoker.pipelines.rejected import OUTCOME_CLASS, OutcomeClass, Reason, class_of
+from stoker.pipelines.rejected import UNKNOWN, OutcomeClass, Reason, class_of
 from stoker.storage.errors import NotFound
 from stoker.storage.shards.shard import Member
 from stoker.storage.versions.manifest import Manifest, Part
@@ -122,7 +122,7 @@ def _rejected(row: Mapping[str, Any], part: Part, reasons: Mapping[str, Reason])
     return Refusal(
         key=row["key"],
         reason=row["reason"],
-        outcome_class=class_of(row["reason"], row.get(OUTCOME_CLASS), reasons),
+        outcome_class=class_of(row, reasons),
         detail=row.get("detail") or "",
         rejected_by=row.get("step") or "",
         url=_text(row.get("url") or row.get("page_url")),
@@ -156,7 +156,7 @@ def _drop(
     return Refusal(
         key=row["key"],
         reason=row["value"],
-        outcome_class=class_of(row["value"], None, reasons),
+        outcome_class=reasons.get(row["value"], UNKNOWN).outcome_class,
         detail="",
         rejected_by=row["rule"],
         url=_text(record.get("url") or record.get("page_url")),

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.registry import reasons_of
-from stoker.pipelines.rejected import OUTCOME_CLASS, OutcomeClass, Reason, class_of
+from stoker.pipelines.rejected import OUTCOME_CLASS, UNKNOWN, OutcomeClass, Reason, class_of
 from stoker.pipelines.stages.curate import FIRST_RULE
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Part
@@ -132,11 +132,14 @@ def _lineage(
     state: State = "kept"
     chain, stays = _follow(record["key"], drop["witness"], drop_of) if drop and drop["witness"] else ((), "")
     reason, detail, rejected_by, split, shard = "", "", "", "", ""
+    outcome_class: OutcomeClass | None = None
     if record["reason"] is not None:
         state, reason = "rejected", record["reason"]
         detail, rejected_by = record["detail"] or "", record["step"] or ""
+        outcome_class = class_of(record, reasons)
     elif drop is not None:
         state, reason, rejected_by = "dropped", drop["value"], drop["rule"]
+        outcome_class = reasons.get(reason, UNKNOWN).outcome_class
     else:
         split, shard = _find_shard(store, manifest, part, record["key"])
     return Lineage(
@@ -152,7 +155,7 @@ def _lineage(
         duplicate_of=drop["witness"] if drop else "",
         chain=chain,
         stays=stays,
-        outcome_class=class_of(reason, record.get(OUTCOME_CLASS), reasons) if reason else None,
+        outcome_class=outcome_class,
         similarity=drop["similarity"] if drop else None,
         record={name: value for name, value in record.items() if name not in _HIDDEN and value is not None},
     )

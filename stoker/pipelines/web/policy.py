@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from stoker.pipelines.rejected import OutcomeClass, Rejected
+from stoker.pipelines.rejected import PASSING, OutcomeClass, Rejected
 from stoker.pipelines.web.headers import Headers
 from stoker.storage.clock import Clock, utc_now
 
@@ -27,7 +27,7 @@ def as_final(rejected: Rejected) -> Rejected:
     """
     if not isinstance(rejected, Transient):
         return rejected
-    detail = f"{rejected.detail[:_MAX_FAULT]}; final once its partition is done"
+    detail = f"{rejected.detail[:_MAX_FAULT]}; {PASSING}"
     return Rejected(rejected.reason, detail, OutcomeClass.MOMENT)
 
 
