@@ -148,7 +148,7 @@ class TaskContext:
 
 def _plan(run: dict[str, Any]) -> Partitions:  # Any: JSON values
     context = TaskContext.from_json(run)
-    return ingesting.plan(context.recipe, context.source_context())
+    return ingesting.plan(context.recipe, context.source_context(), context.store)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The base class of sources, what they are given and what they return."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from glob import escape, glob, has_magic
 from pathlib import Path
@@ -15,6 +15,11 @@ from stoker.storage.clock import Clock, utc_now
 from stoker.storage.shards.sample import Sample
 
 
+def nothing_finished(partition: Partition) -> bool:
+    """The default of ``is_finished``: false."""
+    return False
+
+
 @dataclass(frozen=True)
 class Context:
     """What a source may use. Picklable, because a partition may be read in another process.
@@ -25,6 +30,8 @@ class Context:
         scratch: a folder for files that are too large for memory. The source deletes the files that it creates.
         trusted: whether paths may leave ``root``. A recipe may come from a stranger, and what it reads is published.
         now: the clock (UTC) of every time that is written down, ``fetched_at`` of ``web`` included; a test may set it.
+        is_finished: whether a partition was ingested before, for ``Source.partitions``. A source that cuts its
+            partitions in another way than an earlier release still yields those of that release that are finished.
 
     A source reads no file of a recipe, a list or a payload but by ``path`` or ``glob``, which check that.
     """
@@ -34,6 +41,7 @@ class Context:
     scratch: Path
     trusted: bool = False
     now: Clock = utc_now
+    is_finished: Callable[[Partition], bool] = nothing_finished
 
     def __post_init__(self) -> None:
         if self.web.now != self.now:

@@ -28,6 +28,7 @@ from stoker.pipelines.tables.url_entries import (
     key_of,
     reject_repeats,
     typed_entries,
+    with_finished_partitions,
 )
 from stoker.pipelines.tables.url_lists import (
     JSON_LIST,
@@ -178,13 +179,16 @@ class ImageUrls(Source):
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source. A crawl happens here; the images are fetched by ``read``."""
-        entries = reject_repeats(self._listed(context) if self.lists else self._crawled(context))
         names, most = Counter[str](), self.partition_urls
+        entries = reject_repeats(self._listed(context) if self.lists else self._crawled(context))
         # Rows that are rejected by themselves get partitions of their own: their line numbers change with each line
         # that is inserted before them, and must not make the URLs beside them be fetched again.
         group: list[Entry] = []
         refused: list[Entry] = []
-        for entry in entries:
+        for entry in with_finished_partitions(entries, self._to_type, target=most, is_finished=context.is_finished):
+            if isinstance(entry, Partition):
+                yield entry
+                continue
             if "refused" in entry:
                 refused.append(entry)
                 if len(refused) < _MAX_WAITING * most:

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from stoker import __version__
@@ -64,12 +65,15 @@ def no_progress(read: int, kept: int) -> None:
     """The default of ``progress``: does nothing."""
 
 
-def plan(recipe: Recipe, context: Context) -> Partitions:
+def plan(recipe: Recipe, context: Context, store: Store | None = None) -> Partitions:
     """The partitions of the recipe's source, in order, their names unique.
 
-    Raises RecipeError, OutsideRecipe among them, and SourceError.
+    With a store the source may ask which ones are ingested already, see ``Context.is_finished``. Raises RecipeError,
+    OutsideRecipe among them, SourceError and StorageError.
     """
     check_paths(recipe, context)
+    if store is not None:
+        context = replace(context, is_finished=_finished_in(store, recipe))
     partitions = Partitions(recipe.source.partitions(context))
     if not partitions:
         raise SourceBroken(f"source {name_of(recipe.source)!r}: it is empty; check its options in the recipe")
@@ -77,6 +81,16 @@ def plan(recipe: Recipe, context: Context) -> Partitions:
     if repeated:
         raise RecipeError(f"source {name_of(recipe.source)!r}: two partitions are called {repeated[0]!r}")
     return partitions
+
+
+def _finished_in(store: Store, recipe: Recipe) -> Callable[[Partition], bool]:
+    """Whether a partition has its part. The parts are listed once, when this is first asked."""
+
+    @cache
+    def keys() -> frozenset[str]:
+        return frozenset(stored.key for stored in store.list(layout.raw(recipe.corpus)))
+
+    return lambda partition: layout.raw_part(recipe.corpus, part_digest(recipe, partition)) in keys()
 
 
 def part_digest(recipe: Recipe, partition: Partition) -> str:

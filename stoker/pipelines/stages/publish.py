@@ -225,7 +225,7 @@ def ingest(
     StorageError.
     """
     with ingest_lease(store, recipe.corpus):
-        partitions = plan(recipe, context)
+        partitions = plan(recipe, context, store)
 
         def run(damaged: frozenset[str]) -> Published:
             parts = [

@@ -2,19 +2,22 @@
 
 import base64
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from stoker.pipelines.partition import Partition, digest, ends_run
 from stoker.pipelines.tables.record_names import KNOWN_NAMES, record_name
 from stoker.pipelines.tables.text_types import TextTypes
 from stoker.pipelines.tables.url_lists import ListRow
 from stoker.pipelines.tables.values import text_of
 from stoker.pipelines.web.crawl import CrawlResult
-from stoker.pipelines.web.links import normalise, normalise_listed, redact
+from stoker.pipelines.web.links import host_of, normalise, normalise_listed, redact
 from stoker.pipelines.web.pages.licences import spdx_id
 
 KEY_LENGTH = 24  # hex digits of the URL's SHA-256: 96 bits
+_MAX_BLANK_LINES = 10_000  # that wait for the partition around them
 MAX_TEXT = 10_000  # characters of a caption or another column of a list
 
 Entry = Mapping[str, Any]  # Any: JSON. {"url", "line"?, "record"?, "refused"?: [reason, detail]}
@@ -156,6 +159,68 @@ def entry_of_result(result: CrawlResult) -> Entry:
         return entry | {"url": normalise(result.url)}
     except ValueError as error:
         return entry | {"refused": ["bad_url", str(error)]}
+
+
+def with_finished_partitions(
+    entries: Iterator[Entry], to_type: Sequence[str], *, target: int, is_finished: Callable[[Partition], bool]
+) -> Iterator[Entry | Partition]:
+    """The entries; in place of those of a partition that version 0.1.0 finished, that partition.
+
+    It left rejected rows among the others; now these have partitions of their own, so that a line that is inserted
+    before them fetches nothing again. Up to the first rejected row both ways to cut are the same, and ``is_finished``
+    is not asked. Rows that version 0.1.0 read in another way (of too many or too few columns) are not told here: a
+    partition that holds one is fetched once more.
+    """
+    names = Counter[str]()
+    run: list[tuple[Entry, Entry | None]] = []  # of each entry also its form in version 0.1.0
+    length, any_refused = 0, False
+    for entry in entries:
+        old = _old_form(entry)
+        if old is None and len(run) - length >= _MAX_BLANK_LINES:
+            yield entry
+            continue
+        run.append((entry, old))
+        if old is None:
+            continue
+        length, any_refused = length + 1, any_refused or "refused" in entry
+        if ends_run(old["url"], length, target=target):
+            yield from _finished_or_entries(run, to_type, names, is_finished if any_refused else None)
+            run, length = [], 0
+    yield from _finished_or_entries(run, to_type, names, is_finished if any_refused else None)
+
+
+def _finished_or_entries(
+    run: Sequence[tuple[Entry, Entry | None]],
+    to_type: Sequence[str],
+    names: Counter[str],
+    is_finished: Callable[[Partition], bool] | None,
+) -> Iterator[Entry | Partition]:
+    payload = typed_entries([old for _, old in run if old is not None], to_type) if is_finished else []
+    if is_finished and payload:
+        host = next((host_of(entry["url"]) for entry in payload if "refused" not in entry), "urls")
+        name = f"{host}-{digest(payload)[:10]}"
+        names[name] += 1
+        partition = Partition(name if names[name] == 1 else f"{name}-{names[name]}", {"urls": payload})
+        if is_finished(partition):
+            yield partition
+            run = [(entry, old) for entry, old in run if old is None]
+    yield from (entry for entry, _ in run)
+
+
+def _old_form(entry: Entry) -> Entry | None:
+    """The entry as version 0.1.0 had it; None for an empty line, which it passed over."""
+    if "refused" not in entry:
+        return entry
+    old = {name: value for name, value in entry.items() if name != "line"}
+    (reason, detail), line = entry["refused"], entry.get("line", "")
+    detail = detail.removeprefix(f"{line}: ")
+    if reason == "empty" and line:
+        if "record" not in entry:
+            return None
+        old["url"] = ""
+    if reason in ("empty", "bad_url") and line:
+        detail = f"row {line.rpartition(':')[2]}: {detail}"
+    return old | {"refused": [reason, detail]}
 
 
 def _json_value(value: object) -> Any:  # Any: JSON

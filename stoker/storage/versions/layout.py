@@ -31,9 +31,14 @@ _SHORT = 16  # hex digits of a content hash, for different outputs of one digest
 _VERSION = 8  # digits, so that the order of keys is that of versions up to 99,999,999
 
 
+def raw(corpus: str) -> str:
+    """The folder of a corpus' raw parts, with a slash at its end."""
+    return f"{corpus}/raw/"
+
+
 def raw_folder(corpus: str, digest: str) -> str:
     """The folder of one raw part, with a slash at its end."""
-    return f"{corpus}/raw/{digest}/"
+    return f"{raw(corpus)}{digest}/"
 
 
 def folder_of(key: str) -> str:
