@@ -119,7 +119,10 @@ class LocalFiles(Source):
             # Earlier versions read only some keys of .json files. What had no others need not be read again.
             mark: dict[str, Any] = {"reading": 2} if has_more else {}  # Any: JSON
             mark |= {"rows": rows} if (rows := tables.typed(group)) else {}
-            yield Partition(_printable(group[0]), {"files": files} | mark, digest(states))
+            partition = Partition(_printable(group[0]), {"files": files} | mark, digest(states))
+            # Version 0.1.0 did not tell in payloads which sidecars another image has, too.
+            untold = replace(partition, payload={"files": [file[:2] for file in files]} | mark)
+            yield untold if untold != partition and context.is_finished(untold) else partition
         for start in range(0, len(tables.bad_rows), self.files_per_partition):
             bad_rows = [[row.line, row.fault] for row in tables.bad_rows[start : start + self.files_per_partition]]
             yield Partition(bad_rows[0][0], {"files": [], "bad_rows": bad_rows})

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,22 @@ def test_partitions_whose_sidecars_say_nothing_more_are_the_same_as_before(tmp_p
     assert payload(b'{"label": "a", "title": null}') == payload(b"{broken") == {"files"}
     assert payload(b'{"label": "a", "iso": 1}') == {"files", "reading"}
     assert payload(b'{"label": "a", "iso": 1}', leave_out=("iso",)) == {"files"}
+
+
+def test_images_that_share_a_sidecar_are_not_read_again_where_version_0_1_0_read_them(tmp_path: Path) -> None:
+    put(tmp_path, {"a.jpg": PNG, "a.png": PNG, "a.txt": b"both"})
+    source, asked = LocalFiles(files="."), []
+
+    def is_finished(partition: Partition) -> bool:
+        asked.append(partition)
+        return True
+
+    (now,) = source.partitions(context(tmp_path))
+    (then,) = source.partitions(replace(context(tmp_path), is_finished=is_finished))
+    assert [then] == asked
+    assert [len(file) for file in now.payload["files"]] == [2, 3]
+    assert then == replace(now, payload={"files": [file[:2] for file in now.payload["files"]]})
+    assert [*source.read(then, context(tmp_path))] == [*source.read(now, context(tmp_path))]
 
 
 def test_the_reject_of_a_shared_sidecar_goes_with_the_first_image_that_is_read(tmp_path: Path) -> None:
