@@ -15,6 +15,7 @@ from stoker.storage.indexed.tars import find_tars
 from stoker.storage.stores.s3 import S3Store
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.masks.view import with_masks
 from stoker.training.loader.loader import Loader
 from stoker.training.stream.stream import ShardStream
 from stoker.training.stream.text import TextStream
@@ -165,3 +166,16 @@ def test_tars_in_s3_are_streamed_from_there(s3_store: S3Store, folder: Path, tmp
 
 def _access(store: S3Store) -> dict[str, Any]:
     return {"endpoint": store.endpoint, "access_key": store.access_key, "secret_key": store.secret_key}
+
+
+def test_a_view_of_tars_is_streamed_without_masked_samples(folder: Path, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    base = made(folder, store)
+    keys = sorted(itertools.chain(*(samples.keys for samples in ShardStream(store, base, cache=tmp_path / "cache"))))
+    gone = [keys[0], *keys[EACH : 2 * EACH], keys[-1]]  # a first one, a whole tar, a last one
+    view = with_masks(store, base, gone)
+    for seed, folder_of_cache in enumerate(("cache", "cold")):
+        stream = ShardStream(store, view, batch_size=4, seed=seed, cache=tmp_path / folder_of_cache)
+        found = [key for samples in stream for key in samples.keys]
+        assert sorted(found) == [key for key in keys if key not in gone]
+        stream.close()

@@ -19,6 +19,7 @@ from stoker.flows.report.format import (
     sparkline,
     time_text,
 )
+from stoker.flows.report.masked import masked_share
 from stoker.flows.report.report import RecipeComponent, Report
 from stoker.flows.report.report import report as make_report
 from stoker.flows.report.terminal import Sheet
@@ -56,7 +57,7 @@ def print_corpora(store: Store, console: Console) -> None:
             (
                 newest.reference,
                 number_text(newest.samples),
-                size_text(newest.size),
+                size_text(newest.size) + (f", {percent_text(masked_share(newest))} masked" if newest.masked else ""),
                 number_text(len(newest.shards)),
                 age_text(newest.created_at),
                 growth if len(loaded) > 1 else "",
@@ -92,8 +93,8 @@ def corpora_json(store: Store) -> dict[str, Any]:  # Any: JSON
         manifest = loaded[-1]
         if not isinstance(manifest, str):
             names = {"reference": manifest.reference, "version": manifest.version, "created_at": manifest.created_at}
-            counts = {"samples": manifest.samples, "shards": len(manifest.shards), "size": manifest.size}
-            newest = names | counts
+            counts = {"samples": manifest.samples, "masked": manifest.masked}
+            newest = names | counts | {"shards": len(manifest.shards), "size": manifest.size}
         error = manifest if isinstance(manifest, str) else None
         errors = [text for text in loaded if isinstance(text, str)]
         about = {"corpus": name, "versions": versions, "deleted": numbers.deleted}
@@ -136,6 +137,7 @@ def _head(report: Report, sheet: Sheet) -> None:
         f"{report.counted} made from {plural(report.candidates, 'candidate')} of {report.source.name}; "
         f"{number_text(rejected)} rejected. {size_text(report.size)} in {plural(report.shards, 'shard')}."
     )
+    _view(report, sheet)
     sheet.facts(
         [
             ("source", _part(report.source)),
@@ -155,6 +157,7 @@ def _head_of_indexed(report: Report, sheet: Sheet) -> None:
         f"{report.counted} in {plural(report.shards, 'external tar')}; {size_text(report.size)}. "
         "What they were made from and what was rejected is unknown."
     )
+    _view(report, sheet)
     sheet.facts(
         [
             ("tars", report.tars or "in this store"),
@@ -163,6 +166,11 @@ def _head_of_indexed(report: Report, sheet: Sheet) -> None:
             ("indexed by", f"Stoker {report.stoker}, content {report.content[:12]}"),
         ]
     )
+
+
+def _view(report: Report, sheet: Sheet) -> None:
+    if report.view:
+        sheet.mark(report.view, "yellow")
 
 
 def _part(part: RecipeComponent) -> str:

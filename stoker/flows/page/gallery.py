@@ -169,12 +169,12 @@ def columns_of(record: Mapping[str, object]) -> list[tuple[str, object]]:
 def memberships(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> list[VersionMembership]:
     """Which of the newest versions hold the sample's key. A shard that versions share is not searched again."""
     versions = reader.versions(manifest.corpus)[-_VERSIONS:]
-    own_index = manifest.shards[entry.shard].index_sha256
+    own = manifest.shards[entry.shard].identity
     result = []
     for version in versions:
         try:
             other = manifest if version == manifest.version else reader.manifest(manifest.corpus, version)
-            if all(shard.index_sha256 != own_index for shard in other.shards):
+            if all(shard.identity != own for shard in other.shards):
                 reader.find(other, entry.key)
             result.append(VersionMembership(version, True))
         except NotFound:

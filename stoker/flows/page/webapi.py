@@ -35,7 +35,7 @@ class JsonApi:
         corpora = []
         for name in self._reader.corpora():
             card = self._pages.card(name)
-            fields = ("reference", "version", "created_at", "samples", "shards", "size")
+            fields = ("reference", "version", "created_at", "samples", "masked", "shards", "size")
             newest = None if card.report is None else {field: getattr(card.report, field) for field in fields}
             errors = [card.error] if card.error else list(card.errors)
             about = {"corpus": name, "versions": card.versions, "newest": newest}

@@ -16,6 +16,7 @@ from stoker.storage.statistics.summary import Summary
 from stoker.storage.statistics.types import TypeChange, type_changes
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Shard
+from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.verified import verified_table
 
 SCHEMA = 1  # of to_json()
@@ -105,10 +106,15 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
     """The difference from ``a`` to ``b``. Raises StorageError.
 
     Args:
-        read: returns a shard's index; by default it is read from the store.
+        read: returns a shard's index without masked samples; by default it is read from the store.
     """
-    read = read or (lambda shard: verified_table(store, shard.index, sha256=shard.index_sha256, columns=_COMPARED))
-    shared = {shard.index_sha256 for shard in a.shards} & {shard.index_sha256 for shard in b.shards}
+    masks = Masks(store)
+
+    def read_live(shard: Shard) -> pa.Table:
+        return masks.live(shard, verified_table(store, shard.index, sha256=shard.index_sha256, columns=_COMPARED))
+
+    read = read or read_live
+    shared = {shard.identity for shard in a.shards} & {shard.identity for shard in b.shards}
     both = _joined(_samples(a, shared, read), _samples(b, shared, read))
     in_a, in_b = (pc.is_valid(both[f"split_{side}"]) for side in "ab")
     in_both = pc.and_(in_a, in_b)
@@ -146,7 +152,7 @@ def _samples(manifest: Manifest, shared: set[str], read: ReadIndex) -> pa.Table:
     empty = pa.table({name: pa.array([], pa.string()) for name in _COMPARED})
     tables = [empty]
     for shard in manifest.shards:
-        if shard.index_sha256 not in shared:
+        if shard.identity not in shared:
             table = read(shard)
             columns = {
                 name: pc.cast(table[name], pa.string())

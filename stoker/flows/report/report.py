@@ -8,6 +8,7 @@ from typing import Any
 
 from stoker.flows.report.columns import CategoryColumn, NumberColumn, ReadColumns, read_columns
 from stoker.flows.report.format import plural
+from stoker.flows.report.masked import masked_text
 from stoker.flows.report.reasons import STAGES, stage_of
 from stoker.pipelines.recipe import DEFAULT_SPLITS
 from stoker.pipelines.registry import reasons_of
@@ -113,6 +114,8 @@ class Report:
     missed: tuple[str, ...] = ()  # sentences about splits that are empty or far from the size that was asked for
     nested: Mapping[str, int] = field(default_factory=dict)  # samples with a list or an object as JSON text, by column
     kinds: Mapping[str, int] = field(default_factory=dict)  # samples with an image ("images"), with a text ("texts")
+    masked: int = 0  # samples in its tars that the version leaves out
+    view: str = ""  # a sentence about that, with what to do; "" for a packed version
     fields: tuple[str, ...] = ()  # the fields of samples of an indexed version, the most frequent sets of them
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
@@ -186,6 +189,8 @@ def report(manifest: Manifest) -> Report:
         omitted={name: count for name, count in omitted.items() if not name.startswith(PASSED)},
         passed=samples_passed(omitted),
         fields=fields,
+        masked=manifest.masked,
+        view=masked_text(manifest),
         missed=tuple(missed_shares(_asked(manifest), {name: one.samples for name, one in manifest.splits.items()})),
     )
 

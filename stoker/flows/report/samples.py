@@ -23,6 +23,7 @@ from stoker.storage.shards.shard import Member
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
+from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.tar_store import store_of_tars
 from stoker.storage.versions.verified import verified_table
 
@@ -83,6 +84,7 @@ class SampleReader:
         self._store_or_opener = store
         self._opened: Store | None = None
         self._lock = threading.Lock()
+        self._masks: Masks | None = None
         self._tables: LruCache[pa.Table] = LruCache(_TABLES_CACHE, lambda table: table.nbytes)
         self._manifests: LruCache[Manifest] = LruCache(
             _MANIFESTS_CACHE, lambda manifest: len(manifest.shards) + len(manifest.parts) + 1
@@ -119,8 +121,12 @@ class SampleReader:
         return self._manifests.get((corpus, version, period), lambda: load_manifest(self.store, corpus, version))
 
     def index(self, shard: Shard) -> pa.Table:
-        """A shard's index, without signatures."""
-        return self.table(shard.index, shard.index_sha256)
+        """The samples that a version holds of a shard, as its index has them, without signatures."""
+        if shard.place is None:
+            return self.table(shard.index, shard.index_sha256)
+        stored, masks = self.table(shard.index, shard.index_sha256), self._masks or Masks(self.store)
+        self._masks = masks
+        return self._tables.get(("live", shard.identity), lambda: masks.live(shard, stored))
 
     def table(self, key: str, sha256: str) -> pa.Table:
         """A Parquet object without signatures, cached by key and checksum."""

@@ -83,12 +83,15 @@ class ShardIndex:
         return len(self.starts)
 
     def take(self, rows: Int64Array) -> "ShardIndex":
-        """The index of some rows alone; their numbers in the tar are kept. Raises CorruptShard if there are fewer."""
+        """The index of some rows alone, ascending; their numbers in the tar are kept.
+
+        Raises CorruptShard if there are fewer.
+        """
         if len(rows) and int(rows.max()) >= len(self):
             raise CorruptShard(f"an index of {len(self):,} samples, of which number {int(rows.max()):,} is wanted")
         numbers = rows if self.numbers is None else self.numbers[rows]
         return ShardIndex(
-            self.keys.take(pa.array(rows)),
+            _take(self.keys, rows),
             self.starts[rows],
             self.stops[rows],
             self.extensions,
@@ -211,6 +214,15 @@ def _single_array(column: pa.ChunkedArray) -> pa.Array:
     if isinstance(combined, pa.Array):
         return combined
     return combined.chunk(0) if combined.num_chunks else pa.array([], column.type)
+
+
+def _take(array: pa.Array, rows: Int64Array) -> pa.Array:
+    """Some elements, ascending. Not Arrow's own ``take``, which imports pyarrow.compute and pandas."""
+    if not len(rows):
+        return array.slice(0, 0)
+    edges = np.flatnonzero(np.diff(rows) != 1) + 1
+    runs = zip(rows[np.concatenate([[0], edges])].tolist(), np.diff([0, *edges, len(rows)]).tolist(), strict=True)
+    return pa.concat_arrays([array.slice(first, count) for first, count in runs])
 
 
 def _integers(column: pa.ChunkedArray | pa.Array) -> Int64Array:

@@ -32,7 +32,7 @@ from stoker.training.reading.cache_files import CacheFiles, default_folder
 from stoker.training.reading.counters import Counters
 from stoker.training.reading.fetching import FetchKey, FetchState, ShardFetch, key_of
 from stoker.training.reading.first_pieces import FirstPieces
-from stoker.training.reading.partial import PartialShard, index_bytes, rows_of
+from stoker.training.reading.partial import index_bytes, is_whole, masks_of, rows_of
 from stoker.training.reading.samples import ShardSlice
 from stoker.training.reading.threads import ThreadPool, register_fork_reset
 from stoker.training.reading.transfer_rate import TransferRate
@@ -97,6 +97,7 @@ class Cache:
         self._indexes: dict[FetchKey, Future[ShardIndex]] = {}  # the least recently used first
         self._index_sizes: dict[FetchKey, int] = {}  # bytes of those that were loaded
         self._index_bytes = 0
+        self._masks = masks_of(self._store, self._files)
         self._ready: dict[FetchKey, tuple[str, ShardIndex, memoryview]] = {}  # open and VERIFIED: URL, index, bytes
         self._corrupt: dict[FetchKey, str] = {}  # of shards that are left out: the error's message
         self._lost: list[str] = []  # files of whose mapped bytes some were gone when they were read
@@ -224,6 +225,10 @@ class Cache:
         """Where a shard is."""
         return f"{self._tars.url}/{shard.key}"
 
+    def rows_of(self, shard: Shard) -> Int64Array:
+        """The rows of its tar that a shard stands for, ascending. Raises CorruptShard, StorageError of its mask."""
+        return rows_of(shard, self._masks)
+
     def index(self, shard: Shard) -> ShardIndex:
         """A shard's index alone. Raises CorruptShard, StorageError."""
         return self._index(shard).result()
@@ -235,7 +240,7 @@ class Cache:
     def prefetch(self, shards: Sequence[Shard]) -> None:
         """Start fetching shards that will be read soon."""
         for shard in shards:
-            if key_of(shard) not in self._corrupt:
+            if shard.samples and key_of(shard) not in self._corrupt:
                 self._index(shard)
                 self._fetch(shard)
 
@@ -405,8 +410,13 @@ class Cache:
         payload = index_bytes(self._store, shard, self._files)
         decode = partial(ShardIndex.decode, payload, f"{self._store.url}/{shard.index}", size=shard.size)
         index: ShardIndex = decode_pool.submit(decode).result()
-        if isinstance(shard, PartialShard):
-            index = index.take(rows_of(shard))
+        if not is_whole(shard):
+            index = index.take(self.rows_of(shard))
+        if len(index) != shard.samples:
+            raise CorruptShard(
+                f"{self._store.url}/{shard.index}: {len(index):,} rows, but the manifest says {shard.samples:,}; "
+                "`stoker verify --repair` of its version heals it, or says what does"
+            )
         with self._lock:
             if key_of(shard) in self._indexes:
                 self._index_bytes += index.nbytes - self._index_sizes.get(key_of(shard), 0)

@@ -362,8 +362,8 @@ class ShardFetch:
 def key_of(shard: Shard) -> FetchKey:
     """Identifies a fetch: its two checksums, because two tars of the same bytes may name their samples differently.
 
-    Of a PartialShard with the digest of what it holds.
+    Of a shard of which some samples are masked, or a PartialShard, also by what it holds.
     """
     if isinstance(shard, PartialShard):
         return shard.sha256, f"{shard.index_sha256} {shard.selection}"
-    return shard.sha256, shard.index_sha256
+    return shard.sha256, shard.identity

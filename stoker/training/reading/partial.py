@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from stoker.storage.shards.index import Int64Array
 from stoker.storage.stores.store import Store
-from stoker.storage.versions.manifest import Shard
+from stoker.storage.versions.manifest import Mask, Shard
+from stoker.storage.versions.masks.mask import Masks, read
 from stoker.storage.versions.verified import verified_bytes
 from stoker.training.reading.cache_files import CacheFiles
 
@@ -21,26 +22,46 @@ class PartialShard(Shard):
     selection: str = ""  # digest of ``selected``
 
 
-def rows_of(shard: Shard) -> Int64Array:
-    """The rows of the tar's index that a shard stands for, ascending."""
-    if not isinstance(shard, PartialShard):
-        return np.arange(shard.samples, dtype=np.int64)
-    return np.flatnonzero(np.unpackbits(np.frombuffer(shard.selected, np.uint8))).astype(np.int64)
+def is_whole(shard: Shard) -> bool:
+    """Whether a shard stands for all samples of its tar."""
+    return shard.place is None and not isinstance(shard, PartialShard)
 
 
-def part_of(shard: Shard, kept: npt.NDArray[np.bool_], split: str | None = None) -> Shard:
+def rows_of(shard: Shard, masks: Masks) -> Int64Array:
+    """The rows of the tar's index that a shard stands for, ascending. Raises CorruptShard, StorageError of its mask."""
+    if isinstance(shard, PartialShard):
+        return np.flatnonzero(np.unpackbits(np.frombuffer(shard.selected, np.uint8))).astype(np.int64)
+    masked = masks.of(shard)
+    return np.arange(shard.rows, dtype=np.int64) if masked is None else np.flatnonzero(~masked).astype(np.int64)
+
+
+def masks_of(store: Store, files: CacheFiles) -> Masks:
+    """The masks of a store, of which those from elsewhere are kept in the cache folder too."""
+
+    def read_bytes(mask: Mask) -> bytes:
+        payload = files.read_index(mask.sha256)
+        if payload is None or hashlib.sha256(payload).hexdigest() != mask.sha256:
+            payload = read(store, mask)
+            if store.path(mask.key) is None:
+                files.write_index(mask.sha256, payload)
+        return payload
+
+    return Masks(store, read_bytes)
+
+
+def part_of(shard: Shard, kept: npt.NDArray[np.bool_], masks: Masks, split: str | None = None) -> Shard:
     """The shard with those of its samples alone that are ``kept``, in another split if one is named."""
     values = {field.name: getattr(shard, field.name) for field in fields(Shard)}
     split = split or shard.split
     if kept.all() and not isinstance(shard, PartialShard):
         return Shard(**values | {"split": split})
-    rows = rows_of(shard)[kept]
+    rows = rows_of(shard, masks)[kept]
     bits = np.zeros(int(rows.max(initial=-1)) + 1, np.uint8)
     bits[rows] = 1
     selected = np.packbits(bits).tobytes()
     selection = hashlib.sha256(selected).hexdigest()[:16]
     return PartialShard(
-        **values | {"split": split, "samples": len(rows)},
+        **values | {"split": split, "samples": len(rows), "masked": shard.rows - len(rows)},
         selected=selected,
         selection=selection,
     )

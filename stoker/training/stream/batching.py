@@ -20,7 +20,6 @@ from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.reading.cache import Cache, ShardRows
 from stoker.training.reading.counters import Counters
-from stoker.training.reading.partial import rows_of
 from stoker.training.reading.samples import Samples, ShardSlice
 from stoker.training.stream.deprecated import renamed
 from stoker.training.stream.options import check_options
@@ -254,7 +253,7 @@ class BatchStream(EpochStream):
                 slices += cache.slices([rows_of_shard], verified=True)
             except CorruptShard as error:  # rare
                 shard, rows, _ = rows_of_shard
-                self._skip(error, [(shard.sha256, number) for number in rows_of(shard)[rows].tolist()])
+                self._skip(error, [(shard.sha256, number) for number in cache.rows_of(shard)[rows].tolist()])
         return slices
 
     def assemble_batch(self, samples: Samples, epoch: int) -> Batch:

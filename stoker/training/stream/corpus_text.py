@@ -35,9 +35,9 @@ class EpochText:
         in_order = totals[order.shards]
         zero = np.zeros(1, np.int64)
         # The first token of each window, and the position of its first document; at the end their totals.
-        self._windows = np.concatenate([zero, np.add.reduceat(in_order, _edges(order))]).cumsum()
+        self._windows = np.concatenate([zero, np.add.reduceat(in_order, order.edges[:-1])]).cumsum()
         self._positions = np.concatenate(
-            [zero, np.add.reduceat(np.asarray(order.counts, np.int64)[order.shards], _edges(order))]
+            [zero, np.add.reduceat(np.asarray(order.counts, np.int64)[order.shards], order.edges[:-1])]
         ).cumsum()
         # Each lane is in a window of its own, and may be in two while it goes from one to the next.
         self._max_layouts = lanes + 2
@@ -129,8 +129,3 @@ def totals_of(cache: Cache, shards: Sequence[Shard], tokens: Tokens) -> Int64Arr
     """The tokens of each shard, boundaries included."""
     cache.indexes(shards)  # several at a time
     return np.array([int(sizes_of(cache, shard, tokens).sum()) for shard in shards], np.int64)
-
-
-def _edges(order: EpochOrder) -> Int64Array:
-    """The index of each window's first shard."""
-    return np.arange(0, len(order.shards), order.window, dtype=np.int64)

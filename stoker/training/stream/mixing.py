@@ -25,7 +25,7 @@ from stoker.training.stream.batching import (
     position_of,
 )
 from stoker.training.stream.order import permutation
-from stoker.training.stream.stream import ShardOrder, ShardStream
+from stoker.training.stream.stream import ADOPTED, ShardOrder, ShardStream
 
 BLOCK = 4096  # positions in which each corpus has exactly its quota: weights are kept to a 4096th
 Exhaustion = Literal["first", "all", "drop"]
@@ -317,5 +317,6 @@ def _compared(state: Mapping[str, Any]) -> Mapping[str, Any]:  # Any: JSON value
         return state
     parts = {name: dict(part) if isinstance(part, Mapping) else {} for name, part in streams.items()}
     for part in parts.values():
-        part.pop("quick_start", None)
+        for option in ADOPTED:
+            part.pop(option, None)
     return {**state, "streams": parts}

@@ -1,8 +1,10 @@
 """The order of an epoch's samples: a function of (shards, seed, epoch) alone, known without reading a sample.
 
-A windowed shuffle: the shards are permuted, then the samples of each ``window`` neighbouring shards are shuffled among
-each other, so that a reader needs no more than a window of shards at a time. Price: samples mix within a window only
-(``shuffling`` measures how well); memory is O(shards), and the permutations of a few windows.
+A windowed shuffle: the shards are permuted, then the samples of neighbouring shards, a window of them, are shuffled
+among each other, so that a reader needs no more than a window at a time. A window has as many samples as ``window`` of
+the largest shards at most, so that small shards, and those of which many samples are masked, mix as well as others.
+Price: samples mix within a window only (``shuffling`` measures how well); memory is O(shards), and the permutations of
+a few windows.
 
 With ``quick_start`` the first window is read while its shards arrive: first come samples from the beginnings of two of
 its shards, then from those of all of them up to twice as many as have come so far, and so on. Each of these stretches
@@ -22,6 +24,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 _WINDOWS = 4  # whose permutations are kept
 _FIRST_STRETCH = 256  # samples of a quick start that come first; each stretch about doubles their sum
+_MOST_SHARDS = 8  # times ``window`` in a window: each open one takes a file handle
 _FIRST_SHARDS = 2  # that give them: from a store that is far each one takes two requests
 
 
@@ -35,9 +38,10 @@ class EpochOrder:
     counts: Sequence[int] | Int64Array  # samples of each shard
     seed: int = 0
     epoch: int = 0
-    window: int = 8  # shards
+    window: int = 8  # of the largest shards
     shuffle: bool = True
     quick_start: bool = False
+    full_windows: bool = True  # False: each is of ``window`` shards, however small, as in releases before masks
 
     @cached_property
     def samples(self) -> int:
@@ -57,9 +61,23 @@ class EpochOrder:
         counts = np.asarray(self.counts, np.int64)[self.shards]
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
+    @cached_property
+    def edges(self) -> Int64Array:
+        """The place of each window's first shard in the epoch's order; at the end the number of shards."""
+        shards = len(self.counts)
+        if not self.full_windows:
+            return np.append(np.arange(0, shards, self.window, dtype=np.int64), shards)
+        limit, edges = _limit(self.counts, self.window), [0]
+        while edges[-1] < shards:
+            first = edges[-1]
+            stop = int(np.searchsorted(self._starts, self._starts[first] + limit, side="right")) - 1
+            edges.append(min(max(stop, first + 1), first + _MOST_SHARDS * self.window))
+        return np.array(edges, np.int64)
+
     def window_of(self, position: int) -> int:
         """The window that holds a position."""
-        return int(np.searchsorted(self._starts, position, side="right") - 1) // self.window
+        shard = np.searchsorted(self._starts, position, side="right") - 1
+        return int(np.searchsorted(self.edges, shard, side="right")) - 1
 
     def _shuffled(self, window: int, samples: int) -> Int64Array:
         """The permutation of a window's samples. A few are kept: threads that make batches ahead straddle two."""
@@ -76,7 +94,7 @@ class EpochOrder:
 
     def _quickly_shuffled(self, samples: int) -> Int64Array:
         """The first window's samples, those from the beginnings of its shards first."""
-        starts = self._starts[: self.window + 1]
+        starts = self._starts[: self.edges[1] + 1]
         begins, counts = starts[:-1], np.diff(starts)
         first = counts * (np.arange(len(counts)) < _FIRST_SHARDS)
         stretches: list[Int64Array] = []
@@ -98,7 +116,8 @@ class EpochOrder:
 
     def shards_of(self, window: int) -> Int64Array:
         """The shards of a window, as indexes into ``counts``; none after the last window."""
-        return self.shards[window * self.window : (window + 1) * self.window]
+        first, stop = self.edges[window : window + 2].tolist() if window + 1 < len(self.edges) else (0, 0)
+        return self.shards[first:stop]
 
     def locate(self, start: int, stop: int) -> tuple[Int64Array, Int64Array]:
         """For each position in [start, stop): the shard, as an index into ``counts``, and the row in that shard."""
@@ -107,8 +126,7 @@ class EpochOrder:
         position, stop = max(0, start), min(stop, self.samples)
         while position < stop:
             window = self.window_of(position)
-            first = int(self._starts[window * self.window])
-            last = int(self._starts[min((window + 1) * self.window, len(self.counts))])
+            first, last = self._starts[self.edges[window : window + 2]].tolist()
             end = min(stop, last)
             inner = np.arange(position - first, end - first, dtype=np.int64)  # counted within the window
             if self.shuffle:
@@ -121,6 +139,21 @@ class EpochOrder:
             return shards[0], rows[0]
         none = [np.zeros(0, np.int64)]
         return np.concatenate(shards or none), np.concatenate(rows or none)
+
+
+def most_shards(counts: Sequence[int] | Int64Array, window: int) -> int:
+    """The shards that a window can have, at most.
+
+    >>> most_shards([100] * 50, 8), most_shards([100] * 50 + [1000], 8), most_shards([3], 8)
+    (8, 51, 8)
+    """
+    fitting = np.searchsorted(np.cumsum(np.sort(np.asarray(counts, np.int64))), _limit(counts, window), side="right")
+    return max(window, min(int(fitting), _MOST_SHARDS * window))
+
+
+def _limit(counts: Sequence[int] | Int64Array, window: int) -> int:
+    """The samples of a window, at most."""
+    return window * int(np.max(counts, initial=0))
 
 
 def permutation(count: int, *key: int) -> Int64Array:

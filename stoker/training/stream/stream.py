@@ -22,7 +22,9 @@ from stoker.training.stream.batching import (
     position_of,
 )
 from stoker.training.stream.deprecated import warn_renamed
-from stoker.training.stream.order import EpochOrder
+from stoker.training.stream.order import EpochOrder, most_shards
+
+ADOPTED = ("quick_start", "full_windows")  # options that a stream takes from the state that it goes on from
 
 
 def version_of(store: Store, version: Manifest | str) -> Manifest:
@@ -34,10 +36,19 @@ class ShardOrder:
     """The samples of some shards in the order of each epoch: a SampleOrder that reads ahead by windows of shards."""
 
     def __init__(
-        self, cache: Cache, shards: Sequence[Shard], *, seed: int, window: int, shuffle: bool, quick_start: bool
+        self,
+        cache: Cache,
+        shards: Sequence[Shard],
+        *,
+        seed: int,
+        window: int,
+        shuffle: bool,
+        quick_start: bool,
+        full_windows: bool,
     ) -> None:
         self.cache, self.shards = cache, shards
-        self._seed, self._window, self._shuffle, self._quick_start = seed, window, shuffle, quick_start
+        self._seed, self._window, self._shuffle = seed, window, shuffle
+        self._quick_start, self._full_windows = quick_start, full_windows
         self._counts = np.array([shard.samples for shard in shards], np.int64)
         self._samples = int(self._counts.sum())
         self._epochs: dict[int, EpochOrder] = {}
@@ -54,17 +65,18 @@ class ShardOrder:
         # Of the first epoch alone: by the end of one the first window of the next is here.
         quick_start = self._quick_start and epoch == 0
         # A thread may have kept an order from before a state was loaded.
-        if order is None or order.quick_start != quick_start:
-            order = EpochOrder(self._counts, self._seed, epoch, self._window, self._shuffle, quick_start)
+        if order is None or (order.quick_start, order.full_windows) != (quick_start, self._full_windows):
+            options = self._window, self._shuffle, quick_start, self._full_windows
+            order = EpochOrder(self._counts, self._seed, epoch, *options)
             # Two: batches of the next epoch are made while this one's are consumed. A new dictionary: threads read it.
             kept = {other: known for other, known in self._epochs.items() if abs(other - epoch) == 1}
             self._epochs = {**kept, epoch: order}
         return order
 
-    def use_quick_start(self, quick_start: bool) -> None:
-        """Set whether the first epoch has a quick start."""
-        if quick_start != self._quick_start:
-            self._quick_start, self._epochs = quick_start, {}
+    def use(self, *, quick_start: bool, full_windows: bool) -> None:
+        """Set whether the first epoch has a quick start, and whether windows are counted in samples."""
+        if (quick_start, full_windows) != (self._quick_start, self._full_windows):
+            self._quick_start, self._full_windows, self._epochs = quick_start, full_windows, {}
 
     def locate(self, epoch: int, start: int, stop: int) -> Located:
         """See SampleOrder."""
@@ -122,10 +134,12 @@ class ShardStream(BatchStream):
         batch_size: samples of the global batch, over all ranks.
         seed: of the order, and of the random bytes.
         shuffle: False: shard by shard, as the samples are stored.
-        window: shards whose samples are shuffled among each other.
+        window: how many samples are shuffled among each other, in shards of the largest size: smaller ones are put
+            together, up to eight times as many.
         quick_start: the first epoch begins with 256 samples from the beginnings of two shards, and goes on with more
             and more of the first window, so that it does not wait until its shards are here; False: it is shuffled
             like the others.
+        full_windows: False: ``window`` counts shards of any size, as in releases before masks.
         last: what becomes of an incomplete last batch: "short" keeps it, "drop" leaves it out, "pad" fills it with the
             epoch's first samples (``padding`` tells how many).
         rank: which share of each global batch.
@@ -151,6 +165,7 @@ class ShardStream(BatchStream):
     shuffle: bool = True
     window: int = 8
     quick_start: bool = True
+    full_windows: bool = True
     cache: Path | str | None = None
     cache_megabytes: int = MEGABYTES
 
@@ -160,9 +175,10 @@ class ShardStream(BatchStream):
         self._shards = split_shards(self.manifest, self.split)
         if self.window < 1:
             raise TrainingError(f"window {self.window}: expected 1 or more shards")
+        window = most_shards([shard.samples for shard in self._shards], self.window)
         self._cache = Cache(
             self.store,
-            CacheOptions(folder=self.cache, megabytes=self.cache_megabytes, open_shards=2 * self.window),
+            CacheOptions(folder=self.cache, megabytes=self.cache_megabytes, open_shards=2 * window),
             counters=self.counters,
             tars=store_of_tars(self.store, self.manifest),
         )
@@ -173,6 +189,7 @@ class ShardStream(BatchStream):
             window=self.window,
             shuffle=self.shuffle,
             quick_start=self.quick_start,
+            full_windows=self.full_windows,
         )
         self._compose(self._sample_order())
 
@@ -207,12 +224,14 @@ class ShardStream(BatchStream):
             "window": self.window,
             "shuffle": self.shuffle,
             "quick_start": self.quick_start,
+            "full_windows": self.full_windows,
         }
 
     def adopt_order(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
-        """Take from a state what its stream decided about the order: those of older releases had no quick start."""
-        object.__setattr__(self, "quick_start", state.get("quick_start") is True)  # else an option is fixed
-        self.shard_order.use_quick_start(self.quick_start)
+        """Take from a state what its stream decided about the order: older releases had none of this."""
+        for option in ADOPTED:
+            object.__setattr__(self, option, state.get(option) is True)  # else an option is fixed
+        self.shard_order.use(quick_start=self.quick_start, full_windows=self.full_windows)
         self._cache.forget_told()
         self._compose(self._sample_order())  # which may know some of the old order
 
@@ -222,7 +241,7 @@ class ShardStream(BatchStream):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
         """Go on from there. Raises TrainingError if it is the state of another order."""
-        compared = [name for name in self.identity() if name not in ("version", "quick_start")]
+        compared = [name for name in self.identity() if name not in ("version", *ADOPTED)]
         check_same_order(state, self.state_dict(), compared)
         position = position_of(state, self.samples)
         self.skipped.load(state, self.known_shards())
@@ -249,7 +268,7 @@ class ShardStream(BatchStream):
 def split_shards(manifest: Manifest, split: str) -> tuple[Shard, ...]:
     """The shards of a split. Raises TrainingError naming the splits there are."""
     shards = tuple(shard for shard in manifest.shards if shard.split == split)
-    if not shards:
+    if not any(shard.samples for shard in shards):
         splits = ", ".join(f"{name} ({totals.samples})" for name, totals in manifest.splits.items()) or "none"
         raise TrainingError(f"{manifest.reference} has no samples in split {split!r}; its splits: {splits}")
     return shards

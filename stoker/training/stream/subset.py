@@ -21,9 +21,10 @@ from stoker.storage.shards import records
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import TAR, Manifest, Shard
+from stoker.storage.versions.masks.mask import Masks
 from stoker.training.errors import TrainingError
 from stoker.training.reading.cache import CacheOptions
-from stoker.training.reading.partial import PartialShard, index_bytes, part_of, rows_of
+from stoker.training.reading.partial import index_bytes, is_whole, masks_of, part_of, rows_of
 from stoker.training.reading.threads import ThreadPool
 from stoker.training.stream.stream import split_shards, version_of
 
@@ -71,10 +72,11 @@ def hold_out(
     if HELD_OUT in manifest.splits:
         raise TrainingError(f"{manifest.reference} has a split {HELD_OUT!r} already; evaluate on it: eval_split")
     both: list[Shard] = []
-    for shard, table in _tables(store, shards, _IDENTIFYING, cache):
+    masks = _masks(store, cache)
+    for shard, table in _tables(store, shards, _IDENTIFYING, cache, masks):
         identities = _external_identities(shard, table) if _is_external(manifest) else _identities(table)
         held = _is_held_out(identities, part)
-        both += [part_of(shard, ~held), part_of(shard, held, HELD_OUT)]
+        both += [part_of(shard, ~held, masks), part_of(shard, held, masks, HELD_OUT)]
     kept = [shard for shard in both if shard.samples]
     if len({shard.split for shard in kept}) < 2:
         where = "holds out all" if kept and kept[0].split == HELD_OUT else "holds out none"
@@ -143,7 +145,7 @@ class Survey:
 def survey(store: Store, manifest: Manifest, needs: Needs, *, cache: Path | str | None = None) -> Survey:
     """Look at all samples of a version. Raises CorruptShard, StorageError."""
     result = Survey()
-    for shard, table in _tables(store, manifest.shards, ("key", LABEL, "members"), cache):
+    for shard, table in _tables(store, manifest.shards, ("key", LABEL, "members"), cache, _masks(store, cache)):
         has_field, labels = _has_field(table, needs.fields), _labels(table)
         has_label = np.array([label is not None for label in labels], bool) | (not needs.label)
         usable, keys = has_field & has_label, table["key"]
@@ -171,11 +173,12 @@ def usable(
     if not any(entry["split"] == split for entry in left_out):
         return manifest
     shards: list[Shard] = []
-    for shard, table in _tables(store, split_shards(manifest, split), ("key", LABEL, "members"), cache):
+    masks = _masks(store, cache)
+    for shard, table in _tables(store, split_shards(manifest, split), ("key", LABEL, "members"), cache, masks):
         kept = _has_field(table, needs.fields)
         if needs.label:
             kept &= np.array([label is not None for label in _labels(table)], bool)
-        shards.append(part_of(shard, kept))
+        shards.append(part_of(shard, kept, masks))
     if not any(shard.samples for shard in shards):
         wanted = f"{needs.what} and label" if needs.label else needs.what
         raise TrainingError(f"{manifest.reference}: no sample of split {split!r} can be used: each lacks {wanted}")
@@ -203,15 +206,19 @@ def describe_left_out(left_out: Sequence[Mapping[str, Any]]) -> list[str]:  # An
     return sentences
 
 
+def _masks(store: Store, cache: Path | str | None) -> Masks:
+    return masks_of(with_patience(store), CacheOptions(folder=cache).files())
+
+
 def _tables(
-    store: Store, shards: Sequence[Shard], columns: Sequence[str], cache: Path | str | None
+    store: Store, shards: Sequence[Shard], columns: Sequence[str], cache: Path | str | None, masks: Masks
 ) -> Iterator[tuple[Shard, pa.Table]]:
     """Some columns of the shards' indexes, several read at the same time."""
     store, files = with_patience(store), CacheOptions(folder=cache).files()
 
     def read(shard: Shard) -> pa.Table:
         table = records.decode(index_bytes(store, shard, files), columns=columns)
-        return table.take(pa.array(rows_of(shard))) if isinstance(shard, PartialShard) else table
+        return table if is_whole(shard) else table.take(pa.array(rows_of(shard, masks)))
 
     pool, remaining = ThreadPool(_AT_ONCE, "stoker-indexes"), iter(shards)
     try:

@@ -16,13 +16,13 @@ from stoker.training.reading.cache import MEGABYTES, Cache, CacheOptions
 from stoker.training.stream.batching import EpochStream, check_same_order, position_of
 from stoker.training.stream.corpus_text import EpochText, totals_of
 from stoker.training.stream.options import check_options
-from stoker.training.stream.order import EpochOrder, share
+from stoker.training.stream.order import EpochOrder, most_shards, share
 from stoker.training.stream.stream import split_shards, version_of
 from stoker.training.stream.tokens import BOUNDARY, BYTES, IGNORED, VOCABULARY, Tokens, text_of
 
 __all__ = ["BOUNDARY", "VOCABULARY", "TextStream", "Tokens", "text_of"]
 
-_WINDOW = 8  # shards whose documents are shuffled among each other
+_WINDOW = 8  # of the largest shards, whose documents are shuffled among each other
 
 
 @dataclass
@@ -57,6 +57,7 @@ class TextStream(EpochStream):
         last: "drop" leaves up to window + 1 tokens at the end of each lane unread; "pad" reads every token, and fills
             the places behind the end with boundaries and the target -100, which torch's cross-entropy leaves out.
         cache_megabytes: that the folder may hold.
+        full_windows: as of ShardStream.
 
     Raises TrainingError for options that cannot work, CorruptShard, StorageError. ``delivered`` counts a window as
     ``batch_size``.
@@ -75,6 +76,7 @@ class TextStream(EpochStream):
     tokens_in: Tokens = BYTES
     last: Literal["drop", "pad"] = "drop"
     cache_megabytes: int = MEGABYTES
+    full_windows: bool = True
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -87,7 +89,8 @@ class TextStream(EpochStream):
         if self.window < 1:
             raise TrainingError(f"window {self.window}: expected 1 or more tokens")
         # Each lane reads a window of shards of its own.
-        open_shards = min(len(self._shards), _WINDOW * (self.batch_size + 2))
+        self._counts = np.array([shard.samples for shard in self._shards], np.int64)
+        open_shards = min(len(self._shards), most_shards(self._counts, _WINDOW) * (self.batch_size + 2))
         self._cache = Cache(
             self.store,
             CacheOptions(folder=self.cache, megabytes=self.cache_megabytes, open_shards=open_shards),
@@ -164,8 +167,8 @@ class TextStream(EpochStream):
     def _text(self, epoch: int) -> EpochText:
         epoch_text = self._texts.get(epoch)
         if epoch_text is None:
-            counts = np.array([shard.samples for shard in self._shards], np.int64)
-            order = EpochOrder(counts, self.seed, epoch, _WINDOW, shuffle=self.shuffle)
+            windows = self.full_windows
+            order = EpochOrder(self._counts, self.seed, epoch, _WINDOW, self.shuffle, full_windows=windows)
             first, stop = share(self.batch_size, self.rank, self.world_size)
             epoch_text = EpochText(self._cache, self._shards, order, self._totals, self.tokens_in, stop - first)
             # Two: windows of the next epoch are made while this one's are consumed.
@@ -187,6 +190,7 @@ class TextStream(EpochStream):
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "last": self.last,
+            "full_windows": self.full_windows,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: integers and texts
@@ -194,6 +198,8 @@ class TextStream(EpochStream):
         names = ("content", "split", "seed", "window", "batch_size", "shuffle", "last")
         check_same_order(state, self.state_dict(), names)
         self.epoch, self.delivered = position_of(state, self.batches * self.batch_size)
+        # Those of releases before masks counted windows in shards, and go on so.
+        self.full_windows, self._texts = state.get("full_windows") is True, {}
         self._cache.forget_told()
 
     def wait_verified(self) -> None:

@@ -3,10 +3,11 @@
 import itertools
 import tracemalloc
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoker.training.stream.order import EpochOrder, permutation, share
+from stoker.training.stream.order import EpochOrder, most_shards, permutation, share
 
 
 def listed(order: EpochOrder, start: int, stop: int) -> list[tuple[int, int]]:
@@ -86,6 +87,39 @@ def test_the_order_depends_on_seed_and_epoch_and_never_changes_between_releases(
     assert listed(EpochOrder((3, 2), 0, 0), 0, 5) == [(0, 2), (1, 1), (0, 1), (0, 0), (1, 0)]
     places = {tuple(listed(EpochOrder((10, 10), seed, epoch), 0, 20)) for seed in range(5) for epoch in range(5)}
     assert len(places) == 25
+
+
+@given(counts=COUNTS | LARGE_COUNTS, seed=st.integers(0, 9), window=st.integers(1, 5))
+def test_windows_have_as_many_samples_as_so_many_of_the_largest_shards(
+    counts: tuple[int, ...], seed: int, window: int
+) -> None:
+    order = EpochOrder(counts, seed, 0, window)
+    windows = [order.shards_of(number) for number in range(len(order.edges) - 1)]
+    assert np.concatenate(windows).tolist() == order.shards.tolist()
+    assert order.shards_of(len(windows)).tolist() == []
+    limit = window * max(counts)
+    sizes = [sum(counts[shard] for shard in shards.tolist()) for shards in windows]
+    assert all(size <= limit for size in sizes)
+    for size, shards, after in zip(sizes, windows, windows[1:], strict=False):
+        assert size + counts[after[0]] > limit or len(shards) == 8 * window
+    assert max(map(len, windows)) <= most_shards(counts, window)
+
+
+@given(shards=st.integers(1, 40), last=st.integers(1, 10), seed=st.integers(0, 9), window=st.integers(1, 9))
+def test_windows_of_equal_shards_and_one_smaller_one_are_those_of_older_releases(
+    shards: int, last: int, seed: int, window: int
+) -> None:
+    counts = (10,) * shards + (last,)
+    new, old = (EpochOrder(counts, seed, 1, window, full_windows=full) for full in (True, False))
+    assert listed(new, 0, new.samples) == listed(old, 0, old.samples)
+
+
+def test_small_shards_mix() -> None:
+    counts = (1000, *(100,) * 79)
+    new, old = (EpochOrder(counts, 3, 1, full_windows=full) for full in (True, False))
+    shards = [len(np.unique(order.locate(0, 1000)[0])) for order in (new, old)]
+    assert shards[0] > 50
+    assert shards[1] < 20
 
 
 def test_unshuffled_is_the_stored_order() -> None:

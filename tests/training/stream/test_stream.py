@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -157,6 +158,28 @@ def test_a_state_of_a_release_without_quick_start_goes_on_in_its_order(numbers: 
     forked = new.reopen()
     forked.delivered = 80
     assert forked.batch(0, 80) == expected[2]
+
+
+def test_a_state_of_a_release_whose_windows_counted_shards_goes_on_in_its_order(tmp_path: Path) -> None:
+    store = MemoryStore()
+    samples = [Sample(f"{number:03d}", {"txt": b"x"}) for number in range(90)]
+    shards = {"train": samples[:40], "few": samples[40:42], "more": samples[42:44], "most": samples[44:]}
+    small = Small(store, corpora.version(store, tmp_path, shards, per_shard=10), tmp_path)
+    small.manifest = replace(
+        small.manifest, shards=tuple(replace(shard, split="train") for shard in small.manifest.shards)
+    )
+    options: dict[str, Any] = {"batch_size": 10, "window": 3, "seed": 2}
+    old = stream(small, full_windows=False, **options)
+    expected = [batch for _ in range(2) for batch in old]
+    assert expected != [batch for made in [stream(small, **options)] for _ in range(2) for batch in made]
+    state = old.state_dict() | {"epoch": 0, "delivered": 50}
+    del state["full_windows"]
+    new = stream(small, **options)
+    new.load_state_dict(state)
+    assert new.state_dict() == state | {"full_windows": False}
+    assert [batch for _ in range(2) for batch in new] == expected[5:]
+    forked = new.reopen()
+    assert forked.batch(0, 50) == expected[5]
 
 
 def test_a_mix_of_a_release_without_quick_start_goes_on_in_its_order(numbers: Small) -> None:

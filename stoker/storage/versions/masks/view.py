@@ -25,6 +25,10 @@ from stoker.storage.versions.masks.mask import BoolArray, Masks, write
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
 from stoker.storage.versions.verified import put, verified_table
 
+_RULE = "masks"  # that drops the samples
+_TEXTS = ("key", "part", "action", "value", "rule", "witness")
+_DECIDED = pa.schema([*((name, pa.string()) for name in _TEXTS), ("similarity", pa.float64())])  # of rules' decisions
+
 
 def with_masks(
     store: Store,
@@ -130,12 +134,12 @@ def _with_drops(store: Store, manifest: Manifest, dropped: Sequence[pa.Table], r
     before = manifest.decisions
     decided = verified_table(store, before.key, sha256=before.sha256)
     drops = [
-        {"key": key, "part": part, "action": "drop", "value": reason, "rule": "masks"}
+        {"key": key, "part": part, "action": "drop", "value": reason, "rule": _RULE}
         for table in dropped
         for key, part in zip(table["key"].to_pylist(), table["part"].to_pylist(), strict=True)
     ]
-    table = pa.Table.from_pylist(drops, schema=pa.schema([(name, pa.string()) for name in drops[0]])) if drops else None
-    payload = records.encode(decided if table is None else records.join([decided, table]))
+    table = pa.Table.from_pylist(drops, schema=_DECIDED)
+    payload = records.encode(records.join([decided, table]))
     sha256 = records.sha256(payload)
     key = layout.decisions(manifest.corpus, sha256)
     put(store, key, payload, sha256=sha256)
