@@ -1,6 +1,7 @@
 """Into a store that commit 01b1951 wrote the same recipes are ingested: nothing doubles, moves or is fetched again."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,6 +12,9 @@ import pytest
 from stoker.pipelines.recipe import load
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.publish import Published, ingest
+from stoker.storage.indexed.indexing import index
+from stoker.storage.indexed.tars import find_tars
+from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog
@@ -18,8 +22,8 @@ from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.version import Version
 from tests.conftest import HANGS_S
 from tests.site import FAST, Site
-from tests.system.old_store.inputs import PORT, RECIPES
-from tests.system.old_store.make import reply
+from tests.system.old_store.inputs import PORT, RECIPES, SITE
+from tests.system.old_store.make import INDEXED, TARS, reply
 
 READ_AGAIN = {"squares", "wiki"}  # step image and source wikipedia_dump are of another version: they read better now
 CRAWLED = {"pages": ["/pages/index.html", *(f"/pages/{page}.html" for page in (0, 1, 2, 3, "gone"))]}
@@ -90,3 +94,31 @@ def test_nothing_is_fetched_again_and_nothing_moves(
     again = run(own_store, unpacked, corpus, tmp_path)
     assert (again.new, again.manifest) == (False, now)
     assert len(catalog.versions(own_store, corpus)) == old.version + published.new
+
+
+def test_of_a_list_that_grew_only_the_end_is_fetched(unpacked: Path, site: Site, tmp_path: Path) -> None:
+    shutil.copytree(unpacked / "store" / "birds", tmp_path / "store" / "birds")
+    shutil.copytree(unpacked / "inputs", tmp_path / "inputs")
+    store = DirectoryStore(tmp_path / "store")
+    old = load_manifest(store, "birds")
+    splits = split_of_samples(store, old)
+    with (tmp_path / "inputs" / "birds-2.csv").open("a") as file:
+        file.writelines(f"{SITE}/plain/{number:02d}.png,new,kind 0\n" for number in range(4))
+    now = run(store, tmp_path, "birds", tmp_path / "scratch").manifest
+    assert {part.digest for part in old.parts[:-1]} <= {part.digest for part in now.parts}
+    assert len(site.pages_asked) <= old.parts[-1].read + 4
+    assert [row for row in split_of_samples(store, now) if row in splits] == splits
+    assert now.samples == old.samples + 4
+
+
+@pytest.mark.parametrize("corpus", INDEXED)
+def test_tars_that_are_indexed_again_keep_keys_and_splits(own_store: Store, unpacked: Path, corpus: str) -> None:
+    old = load_manifest(own_store, corpus)
+    tars = find_tars(str(unpacked / TARS) if corpus == "elsewhere" else f"{own_store.url}/{TARS}", own_store)
+    now = index(tars, own_store, corpus)
+    assert now is not None
+    assert split_of_samples(own_store, now.manifest) == split_of_samples(own_store, old)
+    assert verify(own_store, now.manifest).problems == ()
+    again = index(tars, own_store, corpus)
+    assert again is not None
+    assert (again.new, again.manifest) == (False, now.manifest)
