@@ -25,6 +25,7 @@ HEAVY = (
     "fastapi",
     "ray",
     "webdataset",
+    "duckdb",
 )
 
 
@@ -57,6 +58,15 @@ def test_storage_loads_neither_torch_nor_what_fetches_and_decodes() -> None:
 
 def test_a_recipe_is_checked_without_torch_and_prefect() -> None:
     assert loaded("import stoker.pipelines.recipe").isdisjoint({"torch", "prefect", "fastapi", "webdataset", "ray"})
+
+
+def test_duckdb_is_imported_by_the_first_query_alone() -> None:
+    """Whoever ingests, shows or trains without a rule that asks in SQL does not wait for it."""
+    flow = "import stoker.flows.ingest, stoker.pipelines.stages.curate, stoker.testing.deciding, stoker.training"
+    assert "duckdb" not in loaded(flow)
+    query = "SELECT key FROM t ORDER BY key', {'t': pa.table({'key': ['a']})}, {}, folder=pathlib.Path()"
+    asks = f"import pathlib, pyarrow as pa; from stoker.pipelines.tables.deciding.sql import select; select('{query})"
+    assert "duckdb" in loaded(asks)
 
 
 def test_the_command_line_starts_light_and_at_once() -> None:

@@ -53,8 +53,10 @@ from stoker.pipelines.rule import Rule
 
 @dataclass(frozen=True)
 class Cap(Rule):
-    def decide(self, records, split_of):
-        yield from ()
+    columns = ("author",)
+
+    def decide(self, rows, tools):
+        return tools.sql("SELECT key, 'drop' AS action, 'empty' AS value FROM rows ORDER BY key")
 """
 MODEL = """
 from dataclasses import dataclass
@@ -280,8 +282,26 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
         "class Rows has 'read' as an attribute, expected read(self, partition, context)",
     ),
     "too few parameters": (
-        "rules", "wm", RULE.replace(", split_of", ""),
-        "class Cap has decide(self, records), expected decide(self, records, split_of)",
+        "rules", "wm", RULE.replace(", tools)", ")"),
+        "class Cap has decide(self, rows), expected decide(self, rows, tools)",
+    ),
+    "a rule of Stoker 0.1.0": (
+        "rules", "wm", RULE.replace("rows, tools", "records, split_of"),
+        "class Cap has decide(self, records, split_of), as rules had until Stoker 0.1.0; write "
+        "decide(self, rows, tools), name the columns that it reads in `columns`, and return decisions(...) of "
+        "stoker.pipelines.rule; split_of is tools.split_of",
+    ),
+    "a rule that yields": (
+        "rules", "wm", RULE.replace("return", "yield"),
+        "class Cap yields in decide, expected it to return a table, as decisions(...) makes it",
+    ),
+    "columns that are a text": (
+        "rules", "wm", RULE.replace('("author",)', '("author")'),
+        "class Cap has columns = 'author', expected a tuple of names, as (\"author\",)",
+    ),
+    "an option by the name of the columns": (
+        "rules", "wm", RULE.replace("columns = ", "optional_columns: tuple[str, ...] = "),
+        "class Cap has an option 'optional_columns', which is the name of what lists its columns",
     ),
     "abstract methods": (
         "steps", "wm", "import abc\n"

@@ -190,7 +190,7 @@ def _partition(run: dict[str, Any], partition: dict[str, Any]) -> "dict[str, Any
 
 def _curate(run: dict[str, Any], parts: Sequence[Part]) -> curating.Curation:  # Any: JSON values
     context = TaskContext.from_json(run)
-    return curating.curate(context.recipe, parts, context.store)
+    return curating.curate(context.recipe, parts, context.store, context.home / "scratch")
 
 
 def _pack(

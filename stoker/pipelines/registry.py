@@ -1,6 +1,7 @@
 """Sources, steps and rules, looked up by the name of their file or entry point."""
 
 import dataclasses
+import inspect
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -25,7 +26,7 @@ _REQUIRED: dict[type, tuple[str, ...]] = {
     Rule: ("decide",),
 }
 
-_OPTIONAL: dict[type, tuple[str, ...]] = {Source: ("check", "preview")}
+_OPTIONAL: dict[type, tuple[str, ...]] = {Source: ("check", "preview"), Rule: ("needed_columns",)}
 
 
 def names(kind: type[Component]) -> list[str]:
@@ -82,10 +83,12 @@ def _declared(kind: type[Component], name: str) -> dict[str, Reason]:
 def component_problem(kind: type, part: type) -> str:
     """What is wrong with a class of a source, step or rule, as its expectation and what was found; "" if nothing is."""
     return (
-        method_problem(part, kind, _REQUIRED[kind], _OPTIONAL.get(kind, ()), kind=kind.__name__.lower())
+        (_old_rule_problem(part) if kind is Rule else "")
+        or method_problem(part, kind, _REQUIRED[kind], _OPTIONAL.get(kind, ()), kind=kind.__name__.lower())
         or dataclass_problem(part)
         or _option_problem(part)
         or _reason_problem(part)
+        or (_column_problem(part) if kind is Rule else "")
     )
 
 
@@ -97,6 +100,34 @@ def _reason_problem(part: Any) -> str:  # Any: a class of a plug-in
         if not isinstance(reason, str | Reason):
             found = f"{type(reason).__name__} {reason!r:.80}"
             return f"class {part.__qualname__}: its reason {word!r} is {found}, expected a text or a Reason"
+    return ""
+
+
+def _old_rule_problem(part: type) -> str:
+    """How a rule that was written for Stoker 0.1.0 is changed; "" for another."""
+    method = getattr(part, "decide", None)
+    if inspect.isfunction(method) and "split_of" in inspect.signature(method).parameters:
+        return (
+            f"class {part.__qualname__} has decide(self, records, split_of), as rules had until Stoker 0.1.0; write "
+            "decide(self, rows, tools), name the columns that it reads in `columns`, and return decisions(...) of "
+            "stoker.pipelines.rule; split_of is tools.split_of"
+        )
+    if inspect.isgeneratorfunction(method):
+        return f"class {part.__qualname__} yields in decide, expected it to return a table, as decisions(...) makes it"
+    return ""
+
+
+def _column_problem(part: Any) -> str:  # Any: a dataclass
+    """What is wrong with the columns that a rule names; "" if nothing is."""
+    options = {option.name for option in dataclasses.fields(part)}
+    for attribute in ("columns", "optional_columns"):
+        if attribute in options:
+            return f"class {part.__qualname__} has an option {attribute!r}, which is the name of what lists its columns"
+        names = getattr(part, attribute)
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            return (
+                f'class {part.__qualname__} has {attribute} = {names!r:.80}, expected a tuple of names, as ("author",)'
+            )
     return ""
 
 

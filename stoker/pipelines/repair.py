@@ -114,7 +114,7 @@ def _heal_groups(
         return
     again = f"`stoker ingest` of the recipe heals {manifest.corpus}, or makes its next version"
     try:
-        curation = curate(recipe, manifest.parts, store)
+        curation = curate(recipe, manifest.parts, store, scratch)
     except DamagedParts as error:
         yield f"decisions and shards are made from records, which are damaged, too ({error}); {again}"
         return

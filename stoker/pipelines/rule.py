@@ -1,12 +1,28 @@
-"""The base class of rules: decisions that need the whole corpus, made from the records alone."""
+"""The base class of rules, what they are given and what they return: decisions that need the whole corpus."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from stoker.pipelines.rejected import Reason
+
+# Columns of all rows that a rule is given. A column of the records by one of these names cannot be read by a rule.
+ALWAYS = ("key", "group", "split", "part", "is_elder", "age_rank")
+DECISIONS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("action", pa.string()),
+        ("value", pa.string()),
+        ("witness", pa.string()),
+        ("similarity", pa.float64()),
+        ("verified", pa.bool_()),
+    ]
+)
+PAIRS = pa.schema([("key", pa.string()), ("witness", pa.string()), ("similarity", pa.float64())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +35,7 @@ class Decision:
         value: the reject reason of a "drop", the name of the new split of a "split".
         witness: the key of the sample because of which this one is dropped or moved; "" if there is none.
         similarity: of the two samples, in [0, 1]; None if not measured.
+        verified: whether the similarity was computed from the contents of both samples, and not estimated.
     """
 
     key: str
@@ -26,22 +43,68 @@ class Decision:
     value: str
     witness: str = ""
     similarity: float | None = None
+    verified: bool = False
 
 
-def labels_of(records: pa.Table) -> list[object]:
-    """The label of each record; None where there is none, which an empty text is, too.
+def decisions(made: Iterable[Decision]) -> pa.Table:
+    """Decisions as the table that a rule returns.
 
-    >>> labels_of(pa.table({"label": ["cat", "", None]}))
-    ['cat', None, None]
+    >>> decisions([Decision("a", "drop", "no_label")]).to_pylist()
+    [{'key': 'a', 'action': 'drop', 'value': 'no_label', 'witness': '', 'similarity': None, 'verified': False}]
     """
-    if "label" not in records.column_names:
-        return [None] * records.num_rows
-    return [None if label == "" else label for label in records["label"].to_pylist()]
+    rows = list(made)
+    columns = {name: [getattr(decision, name) for decision in rows] for name in DECISIONS.names}
+    return pa.table(columns, schema=DECISIONS)
 
 
-def differ(label: object, other: object) -> bool:
-    """Whether two labels contradict each other: no label contradicts none."""
-    return label is not None and other is not None and label != other
+class RuleTools(Protocol):
+    """What a rule may use beside its rows. More may be added; what is here stays."""
+
+    def split_of(self, group: str, /) -> str:
+        """The split that the recipe's percentages assign to a group's name."""
+
+    def sql(self, query: str, /, **named: object) -> pa.Table:
+        """The result of one SELECT of DuckDB's SQL, in which ``rows`` is the table of the rule's rows.
+
+        It must end in ORDER BY a unique key: without one, DuckDB may give rows in any order. Add up no floats where the
+        sum decides, and call no ``random()``, ``now()`` or ``hash()``: decisions must be the same in every run and
+        release. A query reads neither files nor the network, uses one thread, and what does not fit into its memory
+        goes to the scratch folder.
+
+        Args:
+            named: tables by their names in the query, and the values of its parameters: ``least=3`` for ``$least``.
+
+        Raises RecipeError in one line for a query that DuckDB refuses.
+        """
+
+    def near_duplicate_images(self, rows: pa.Table, *, distance: int = 31, min_quality: int = 50) -> pa.Table:
+        """The images that are near an earlier row that is kept: ``key``, ``witness`` (that row's key), ``similarity``.
+
+        In the order of ``rows``, whose order says who is kept: of the images near each other the first. An image is
+        compared with kept ones alone, so a chain of small differences does not collapse into its first link.
+
+        Args:
+            rows: with ``key``, ``image_hash`` and ``image_hash_quality``; images without a hash are passed over.
+            distance: bits, 0 to 63: the most in which two hashes of 256 bits may differ.
+            min_quality: 0 to 100: images whose hash has a lower quality are passed over.
+        """
+
+    def near_duplicate_texts(self, rows: pa.Table, *, similarity: float = 0.8) -> pa.Table:
+        """The texts that are similar to an earlier row that is kept: as ``near_duplicate_images``.
+
+        The similarity is estimated, with a standard error of about 0.035.
+
+        Args:
+            rows: with ``key`` and ``minhash``; texts without one are passed over.
+            similarity: 0.3 to 1, the least.
+        """
+
+    def contents(self, keys: Iterable[str], field: str) -> Iterator[bytes | None]:
+        """The bytes of a field ("txt", "jpg") of each of the samples, in the order of ``keys``; None if it has none.
+
+        Each is one read of a range in a raw part, compared with the record's checksum: for few samples, such as pairs
+        whose estimated similarity is too near a threshold. Raises StorageError.
+        """
 
 
 class Rule:
@@ -49,29 +112,92 @@ class Rule:
 
     Its docstring ends with an example recipe, indented, after a line ``Example::``; a test parses it.
 
+    >>> from stoker.testing import decide
     >>> @dataclass(frozen=True)
     ... class DropUnlabelled(Rule):
-    ...     def decide(self, records, split_of):
-    ...         for record in records.to_pylist():
-    ...             if not record["label"]:
-    ...                 yield Decision(record["key"], "drop", "no_label")
-    >>> records = pa.table({"key": ["a", "b"], "label": ["cat", ""]})
-    >>> [decision.key for decision in DropUnlabelled().decide(records, lambda group: "train")]
+    ...     columns = ("label",)
+    ...     reasons = {"no_label": "it has no label"}
+    ...
+    ...     def decide(self, rows, tools):
+    ...         keys, labels = rows["key"].to_pylist(), rows["label"].to_pylist()
+    ...         return decisions(Decision(key, "drop", "no_label") for key, label in zip(keys, labels) if not label)
+    >>> [decision.key for decision in decide(DropUnlabelled(), pa.table({"key": ["a", "b"], "label": ["cat", ""]}))]
     ['b']
+
+    The same in SQL::
+
+        return tools.sql(
+            "SELECT key, 'drop' AS action, 'no_label' AS value FROM rows WHERE coalesce(label, '') = '' ORDER BY key"
+        )
     """
 
     version: ClassVar[int] = 1  # raise it when the same records give other decisions than before
     reasons: ClassVar[Mapping[str, str | Reason]] = {}  # reject reasons of its own; a text: it depends on the recipe
+    # Columns of the records without which it cannot decide: a corpus that has none of one is refused. Of the records
+    # only what rules name is in memory.
+    columns: ClassVar[tuple[str, ...]] = ()
+    optional_columns: ClassVar[tuple[str, ...]] = ()  # those that it can do without: null where no record has one
 
-    def decide(self, records: pa.Table, split_of: Callable[[str], str]) -> Iterator[Decision]:
-        """Decisions about the records: for each key at most one "drop" and one "split".
+    def needed_columns(self) -> tuple[str, ...]:
+        """``columns``. Override it where an option names a column: ``return (self.column,)``."""
+        return self.columns
+
+    def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
+        """Decisions about the rows: for each key at most one "drop" and one "split".
+
+        It is not called where there are no rows. The same rows must give the same decisions, however they are cut into
+        chunks.
 
         Args:
-            records: one row for each sample that earlier rules kept, oldest first: samples keep their order among
-                each other as the corpus grows. Keys are unique. It has at least the columns ``key``, ``group``,
-                ``split`` (as decided so far) and ``part``.
-            split_of: the split that the recipe's percentages assign to a group's name.
+            rows: one row for each sample that earlier rules kept, oldest first: samples keep their order among each
+                other as the corpus grows. It has the columns that the rule names, and those of ALWAYS: ``key``
+                (unique), ``group``, ``split`` (as decided so far), ``part`` (digest of the raw part), ``is_elder`` and
+                ``age_rank`` (integer, unique; 0 is the oldest). ``is_elder`` tells samples of the version before from
+                newcomers; so far it is false for all, since every sample is judged each time.
+            tools: SQL, search for near-duplicates, contents.
 
-        Raises RecipeError if a column that the rule needs is missing; the message names the step that writes it.
+        Returns:
+            A table with the columns ``key``, ``action`` and ``value``, and as far as they are known ``witness``,
+            ``similarity`` and ``verified``: see Decision. ``decisions`` makes one of Decision objects.
+
+        Raises RecipeError for records that it cannot judge.
         """
         raise NotImplementedError
+
+
+def labels_of(rows: pa.Table) -> list[object]:
+    """The label of each row; None where there is none, which an empty text is, too.
+
+    >>> labels_of(pa.table({"label": ["cat", "", None]}))
+    ['cat', None, None]
+    """
+    return [None if label == "" else label for label in rows["label"].to_pylist()]
+
+
+def numbered(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], int]:
+    """The number of each value, those of equal values the same, and how many numbers there are; -1: null.
+
+    >>> numbered(pa.chunked_array([["b", None], ["a", "b"]]))
+    (array([ 0, -1,  1,  0]), 2)
+    """
+    if pa.types.is_string(column.type):
+        column = column.cast(pa.large_string())  # of which one array holds more than 2 GiB
+    indices = column.combine_chunks().dictionary_encode().indices
+    numbers = indices.fill_null(-1).to_numpy().astype(np.int64)
+    return numbers, int(numbers.max(initial=-1)) + 1
+
+
+def differ(label: object, other: object) -> bool:
+    """Whether two labels contradict each other: no label contradicts none."""
+    return label is not None and other is not None and label != other
+
+
+def drop_near_duplicates(rows: pa.Table, pairs: pa.Table) -> pa.Table:
+    """Decisions to drop the near-duplicates that the tools found; those of another label as a ``label_conflict``."""
+    label_of = dict(zip(rows["key"].to_pylist(), labels_of(rows), strict=True))
+    return decisions(
+        Decision(key, "drop", "label_conflict", witness=witness, similarity=similarity)
+        if differ(label_of[key], label_of[witness])
+        else Decision(key, "drop", "near_duplicate", witness=witness, similarity=similarity)
+        for key, witness, similarity in zip(*(pairs[name].to_pylist() for name in PAIRS.names), strict=True)
+    )

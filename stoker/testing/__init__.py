@@ -13,9 +13,18 @@ _PUBLIC = {
     "SourceContract": "stoker.testing.contracts.source",
     "StepContract": "stoker.testing.contracts.step",
     "StoreContract": "stoker.testing.contracts.store",
+    "decide": "stoker.testing.deciding",
     "sample_corpus": "stoker.testing.corpus",
 }
-__all__ = ["ModelContract", "RuleContract", "SourceContract", "StepContract", "StoreContract", "sample_corpus"]
+__all__ = [
+    "ModelContract",
+    "RuleContract",
+    "SourceContract",
+    "StepContract",
+    "StoreContract",
+    "decide",
+    "sample_corpus",
+]
 
 if TYPE_CHECKING:
     from stoker.testing.contracts.model import ModelContract
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
     from stoker.testing.contracts.step import StepContract
     from stoker.testing.contracts.store import StoreContract
     from stoker.testing.corpus import sample_corpus
+    from stoker.testing.deciding import decide
 
 
 def __getattr__(name: str) -> object:

@@ -199,7 +199,7 @@ def test_decisions_are_handed_to_each_group_alone(store: MemoryStore, tmp_path: 
     one = made((*(f"w{number}" for number in range(60)), *(f"w{number}" for number in range(30))))
     where = context(tmp_path)
     parts = [ingest_partition(one, partition, store, where).part for partition in plan(one, where)]
-    curation = curate(one, parts, store)
+    curation = curate(one, parts, store, where.scratch)
     every = records.decode(store.read(curation.decisions.key)).to_pylist()
     each = [records.decode(payload).to_pylist() for payload in curation.by_group]
     assert len(each) == len(curation.groups) > 2

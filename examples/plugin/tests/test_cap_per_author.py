@@ -5,7 +5,7 @@ import pytest
 from csv_plugin.cap_per_author import CapPerAuthor
 
 from stoker.pipelines.rule import Rule
-from stoker.testing import RuleContract
+from stoker.testing import RuleContract, decide
 
 
 class TestCapPerAuthor(RuleContract):
@@ -20,5 +20,5 @@ class TestCapPerAuthor(RuleContract):
 
 def test_the_oldest_stay_and_those_of_nobody() -> None:
     records = pa.table({"key": list("abcde"), "author": ["Ann", "Ann", "", "", "Bob"]})
-    (decision,) = CapPerAuthor(samples=1).decide(records, str)
+    (decision,) = decide(CapPerAuthor(samples=1), records)
     assert (decision.key, decision.value, decision.witness) == ("b", "author_cap", "a")

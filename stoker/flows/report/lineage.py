@@ -96,4 +96,4 @@ def _depends(lineage: Lineage) -> str:
 
 def _duplicate_of(lineage: Lineage) -> str:
     similarity = "" if lineage.similarity is None else f", {percent_text(lineage.similarity)} similar"
-    return lineage.duplicate_of + similarity
+    return lineage.duplicate_of + similarity + (", verified exactly" if lineage.verified else "")

@@ -1,12 +1,13 @@
 """Keep one of each set of samples with the same content."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
 
-from stoker.pipelines.rule import Decision, Rule, differ, labels_of
+from stoker.pipelines.rule import Decision, Rule, RuleTools, decisions, differ, labels_of, numbered
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,19 @@ class ExactDuplicates(Rule):
     """
 
     version: ClassVar[int] = 2  # 2: a sample without a label contradicts no label
+    columns: ClassVar[tuple[str, ...]] = ("content_sha256",)
+    optional_columns: ClassVar[tuple[str, ...]] = ("pixels_sha256", "label")
 
     conflicts: Literal["drop", "keep"] = "drop"
 
-    def decide(self, records: pa.Table, split_of: Callable[[str], str]) -> Iterator[Decision]:
+    def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """See Rule."""
-        keys = records["key"].to_pylist()
-        labels = labels_of(records)
-        for same in _same(records):
+        return decisions(self._decide(rows))
+
+    def _decide(self, rows: pa.Table) -> Iterator[Decision]:
+        keys = rows["key"].to_pylist()
+        labels = labels_of(rows)
+        for same in _same(rows):
             oldest = next((row for row in same if labels[row] is not None), same[0])
             copies = [row for row in same if row != oldest]
             conflicting = next((row for row in copies if differ(labels[row], labels[oldest])), None)
@@ -52,25 +58,22 @@ class ExactDuplicates(Rule):
                     yield Decision(keys[row], "drop", "exact_duplicate", witness=keys[oldest], similarity=1.0)
 
 
-def _same(records: pa.Table) -> list[list[int]]:
-    """The rows in sets of the same content, each set and its rows in order."""
-    count = records.num_rows
-    pixels = records["pixels_sha256"].to_pylist() if "pixels_sha256" in records.column_names else [None] * count
-    oldest = list(range(count))  # the first row known to be the same
-
-    def first(row: int) -> int:
-        while oldest[row] != row:
-            oldest[row] = oldest[oldest[row]]
-            row = oldest[row]
-        return row
-
-    for hashes in (records["content_sha256"].to_pylist(), pixels):
-        seen: dict[str, int] = {}
-        for row, value in enumerate(hashes):
-            if value is not None:
-                here, there = first(row), first(seen.setdefault(value, row))
-                oldest[max(here, there)] = min(here, there)
-    sets: dict[int, list[int]] = {}
-    for row in range(count):
-        sets.setdefault(first(row), []).append(row)
-    return list(sets.values())
+def _same(rows: pa.Table) -> list[list[int]]:
+    """The rows in sets of the same content, each set and its rows in order; those that are alone are left out."""
+    oldest = np.arange(rows.num_rows)  # of each row the first one known to be the same
+    columns = [numbered(rows[name]) for name in ("content_sha256", "pixels_sha256")]
+    changed = True
+    while changed:  # twice or so: the same bytes have the same pixels, unless an older version did not hash those
+        before = oldest
+        for numbers, count in columns:
+            known = numbers >= 0
+            least = np.full(count, rows.num_rows)
+            np.minimum.at(least, numbers[known], oldest[known])
+            oldest = oldest.copy()
+            oldest[known] = least[numbers[known]]
+        oldest = oldest[oldest]
+        changed = bool((oldest != before).any())
+    copied = np.flatnonzero(np.bincount(oldest)[oldest] > 1)
+    copied = copied[np.argsort(oldest[copied], kind="stable")]
+    ends = np.flatnonzero(np.diff(oldest[copied])) + 1
+    return [same.tolist() for same in np.split(copied, ends) if same.size]

@@ -10,9 +10,8 @@ from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.images import hamming
-from stoker.pipelines.rule import Decision, Rule
-from stoker.pipelines.rules.near_duplicate_texts import KeptTexts, Signatures
-from stoker.pipelines.text.measures import SLOTS
+from stoker.pipelines.rule import Decision, Rule, RuleTools, decisions
+from stoker.pipelines.text.signatures import KeptTexts, Signatures, parse_signatures
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,25 @@ class LeakFreeSplit(Rule):
     """
 
     version: ClassVar[int] = 2  # 2: of many pages of a template only some are compared
+    columns: ClassVar[tuple[str, ...]] = ("content_sha256",)
+    optional_columns: ClassVar[tuple[str, ...]] = ("image_hash", "image_hash_quality", "minhash")
 
     distance: Annotated[int, Field(ge=0, le=hamming.MAX_DISTANCE)] = 31
     min_quality: Annotated[int, Field(ge=0, le=100)] = 50
     similarity: Annotated[float, Field(ge=0.3, le=1)] = 0.8
 
-    def decide(self, records: pa.Table, split_of: Callable[[str], str]) -> Iterator[Decision]:
+    def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """See Rule."""
-        keys = records["key"].to_pylist()
-        groups = records["group"].to_pylist()
-        splits = records["split"].to_pylist()
+        return decisions(self._decide(rows, tools.split_of))
+
+    def _decide(self, rows: pa.Table, split_of: Callable[[str], str]) -> Iterator[Decision]:
+        keys = rows["key"].to_pylist()
+        groups = rows["group"].to_pylist()
+        splits = rows["split"].to_pylist()
         finders: list[_SameContent | _SimilarImages | _SimilarTexts] = [
-            _SameContent(records["content_sha256"].to_pylist()),
-            *self._images(records),
-            *self._texts(records),
+            _SameContent(rows["content_sha256"].to_pylist()),
+            *self._images(rows),
+            *self._texts(rows),
         ]
         split_of_group: dict[str, str] = {}
         for row, (key, group) in enumerate(zip(keys, groups, strict=True)):
@@ -71,28 +75,28 @@ class LeakFreeSplit(Rule):
             for finder in finders:
                 finder.keep(row, target)
 
-    def _images(self, records: pa.Table) -> "list[_SimilarImages]":
-        if "image_hash" not in records.column_names:
-            return []
-        hashes, qualities = (records[name].to_pylist() for name in ("image_hash", "image_hash_quality"))
+    def _images(self, rows: pa.Table) -> "list[_SimilarImages]":
+        hashes, qualities = (rows[name].to_pylist() for name in ("image_hash", "image_hash_quality"))
         usable = [
             image_hash if image_hash is not None and (quality or 0) >= self.min_quality else None
             for image_hash, quality in zip(hashes, qualities, strict=True)
         ]
         values, distinct = _numbered(usable)
+        if not distinct:
+            return []
         try:
             return [_SimilarImages(values, hamming.parse_hashes(distinct), self.distance)]
         except ValueError as error:
             raise RecipeError(f"rule 'leak_free_split': column 'image_hash' is not Stoker's: {error}") from error
 
-    def _texts(self, records: pa.Table) -> "list[_SimilarTexts]":
-        if "minhash" not in records.column_names:
+    def _texts(self, rows: pa.Table) -> "list[_SimilarTexts]":
+        values, distinct = _numbered([signature or None for signature in rows["minhash"].to_pylist()])
+        if not distinct:
             return []
-        values, distinct = _numbered([signature or None for signature in records["minhash"].to_pylist()])
-        if any(len(signature) != SLOTS * 4 for signature in distinct):
-            raise RecipeError(f"rule 'leak_free_split': column 'minhash' is not Stoker's: expected {SLOTS * 4} bytes")
-        signatures = np.frombuffer(b"".join(distinct), "<u4").reshape(-1, SLOTS)
-        return [_SimilarTexts(values, signatures, self.similarity)]
+        try:
+            return [_SimilarTexts(values, parse_signatures(distinct), self.similarity)]
+        except ValueError as error:
+            raise RecipeError(f"rule 'leak_free_split': column 'minhash' is not Stoker's: {error}") from error
 
 
 class _SameContent:

@@ -1,15 +1,13 @@
 """Keep one of each set of near-duplicate images."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import pyarrow as pa
 from pydantic import Field
 
-from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.images.hamming import BITS, MAX_DISTANCE, near_duplicates, parse_hashes
-from stoker.pipelines.rule import Decision, Rule, differ, labels_of
+from stoker.pipelines.images.hamming import MAX_DISTANCE
+from stoker.pipelines.rule import Rule, RuleTools, drop_near_duplicates
 
 
 @dataclass(frozen=True)
@@ -35,32 +33,13 @@ class NearDuplicateImages(Rule):
 
     version: ClassVar[int] = 2  # 2: near-duplicates of another label have another reason
 
+    columns: ClassVar[tuple[str, ...]] = ("image_hash", "image_hash_quality")
+    optional_columns: ClassVar[tuple[str, ...]] = ("label",)
+
     distance: Annotated[int, Field(ge=0, le=MAX_DISTANCE)] = 31
     min_quality: Annotated[int, Field(ge=0, le=100)] = 50
 
-    def decide(self, records: pa.Table, split_of: Callable[[str], str]) -> Iterator[Decision]:
+    def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """See Rule."""
-        if not records.num_rows:
-            return
-        for column in ("image_hash", "image_hash_quality"):
-            if column not in records.column_names:
-                raise RecipeError(
-                    f"rule 'near_duplicate_images': the records have no column {column!r}, which is measured of every "
-                    "image; this corpus has none: leave the rule out, or name image fields jpg, png or webp"
-                )
-        keys, labels = records["key"].to_pylist(), labels_of(records)
-        hashes = records["image_hash"].to_pylist()
-        qualities = records["image_hash_quality"].to_pylist()
-        rows = [
-            row
-            for row, (image_hash, quality) in enumerate(zip(hashes, qualities, strict=True))
-            if image_hash is not None and quality is not None and quality >= self.min_quality
-        ]
-        try:
-            words = parse_hashes([hashes[row] for row in rows])
-        except (ValueError, TypeError) as error:
-            raise RecipeError(f"rule 'near_duplicate_images': column 'image_hash' is not Stoker's: {error}") from error
-        for duplicate in near_duplicates(words, self.distance):
-            row, older = rows[duplicate.index], rows[duplicate.representative]
-            reason = "label_conflict" if differ(labels[row], labels[older]) else "near_duplicate"
-            yield Decision(keys[row], "drop", reason, witness=keys[older], similarity=1 - duplicate.distance / BITS)
+        near = tools.near_duplicate_images(rows, distance=self.distance, min_quality=self.min_quality)
+        return drop_near_duplicates(rows, near)

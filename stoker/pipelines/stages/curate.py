@@ -1,28 +1,33 @@
 """Curate: the rules decide, from the records of the whole corpus, which samples are dropped and which split each is in.
 
-Price: memory holds the records of all kept samples, never their payloads.
+A rule names the columns that it reads. Price: memory holds those columns of all kept samples, and all columns of one
+part at a time; never their payloads.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import cut
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import OUTCOME_CLASS
-from stoker.pipelines.rule import Decision, Rule
-from stoker.pipelines.stages.raw_part import DamagedParts, kept_records
+from stoker.pipelines.rule import Decision, decisions, numbered
+from stoker.pipelines.stages.raw_part import DamagedParts, kept_records, read_sample
+from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
+from stoker.pipelines.tables.deciding.decisions import columns_of, decide
+from stoker.pipelines.tables.deciding.tools import Tools
 from stoker.storage.shards import records
+from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Decisions, Part
@@ -30,6 +35,7 @@ from stoker.storage.versions.verified import put
 
 DECIDED = ("key", "part", "action", "value")  # columns of a group's decisions
 _TYPE = "type of "  # begins the names of columns without values, see ``with_types``
+_KEPT = ("key", "group", "start", "stop", "content_sha256")  # of the records, whatever rules read
 _NOT_FOR_RULES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at", OUTCOME_CLASS, IDENTITY)
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
 
@@ -43,29 +49,35 @@ class Curation:
     by_group: tuple[bytes, ...]  # Parquet: the decisions on the samples of each group, so that no task loads all
 
 
-def curate(recipe: Recipe, parts: Sequence[Part], store: Store) -> Curation:
+def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -> Curation:
     """Apply the recipe's rules to the kept samples of the parts, and store the decisions.
 
     The same parts and recipe give the same decisions, byte for byte. Raises StorageError, DamagedParts among them, and
     RecipeError for a rule that cannot work on these records.
     """
-    tables = _kept_records(parts, store)
-    rows = list(_decide(recipe, records.join(tables)))
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    names = {name for rule in recipe.rules for name in columns_of(rule)}
+    samples, sketches = _load(parts, store, names)
+    with folder_in(scratch) as folder:
+        table = pa.concat_tables(_decide(recipe, samples, _reader(samples, parts, store), folder))
+    if not pc.any(table["verified"]).as_py():
+        table = table.drop_columns(
+            ["verified"]
+        )  # as it was before rules could say so: the same bytes, the same version
     payload = records.encode(table)
     sha256 = records.sha256(payload)
     key = layout.decisions(recipe.corpus, sha256)
     put(store, key, payload, sha256=sha256)
-    dropped = Counter(row["value"] for row in rows if row["action"] == "drop")
-    decisions = Decisions(
+    is_drop = pc.equal(table["action"], "drop")
+    dropped = Counter(table["value"].filter(is_drop).to_pylist())
+    stored = Decisions(
         key=key,
         size=len(payload),
         sha256=sha256,
         dropped=dict(sorted(dropped.items())),
-        moved=sum(row["action"] == "split" for row in rows),
+        moved=table.num_rows - dropped.total(),
     )
     groups = tuple(map(tuple, cut(parts, lambda part: part.digest, target=recipe.shards.partitions)))
-    return Curation(decisions, groups, _by_group(table, groups, _types_by_group(groups, parts, tables)))
+    return Curation(stored, groups, _by_group(table, groups, _types_by_group(groups, parts, sketches)))
 
 
 _SCHEMA = pa.schema(
@@ -77,6 +89,7 @@ _SCHEMA = pa.schema(
         ("rule", pa.string()),
         ("witness", pa.string()),
         ("similarity", pa.float64()),
+        ("verified", pa.bool_()),
     ]
 )
 
@@ -125,12 +138,13 @@ def without_types(decisions: bytes) -> bytes:
     return records.encode(records.decode(decisions, columns=DECIDED))
 
 
-def _kept_records(parts: Sequence[Part], store: Store) -> list[pa.Table]:
-    """The records of the kept samples of each part, with a column ``part``.
+def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[pa.Table, list[pa.Table]]:
+    """The kept samples of the parts with what rules read of them, and of each part a sketch of its records.
 
-    Raises DamagedParts with all that are damaged.
+    One part's records are in memory at a time. Raises DamagedParts with all that are damaged.
     """
     tables: list[pa.Table] = []
+    sketches: list[pa.Table] = []
     damages: list[DamagedParts] = []
     for part in parts:
         try:
@@ -138,68 +152,85 @@ def _kept_records(parts: Sequence[Part], store: Store) -> list[pa.Table]:
         except DamagedParts as error:
             damages.append(error)
             continue
-        table = table.drop_columns([name for name in _NOT_FOR_RULES if name in table.column_names])
-        tables.append(table.append_column("part", pa.array([part.digest] * table.num_rows, pa.string())))
+        kept = [name for name in table.column_names if name in _KEPT or (name in names and name not in _NOT_FOR_RULES)]
+        tables.append(table.select(kept).append_column("part", pa.repeat(part.digest, table.num_rows)))
+        sketches.append(_sketch(table))
     if damages:
         raise DamagedParts.joined(damages)
-    return tables
+    return records.join(tables), sketches
 
 
-def _decide(recipe: Recipe, table: pa.Table) -> Iterator[dict[str, Any]]:  # Any: Parquet values
-    """The decisions of all rules as rows of ``_SCHEMA``; each rule sees the records that those before it kept."""
-    part_of: dict[str, str] = {}
-    repeated = [False] * table.num_rows
-    for row, (key, part) in enumerate(zip(table["key"].to_pylist(), table["part"].to_pylist(), strict=True)):
-        if key in part_of:
-            repeated[row] = True
-            yield _row(Decision(key, "drop", "duplicate_key", witness=key, similarity=1.0), part, FIRST_RULE)
-        else:
-            part_of[key] = part
-    table = table.filter(pc.invert(pa.array(repeated, pa.bool_())))
-    splits = [split_of(group, recipe.splits) for group in table["group"].to_pylist()]
-    table = table.append_column("split", pa.array(splits, pa.string()))
+def _sketch(table: pa.Table) -> pa.Table:
+    """Two values of each column, which tell ``records.common_schema`` what all its values do."""
+    columns = {}
+    for name in table.column_names:
+        if name in _NOT_FOR_RULES:
+            continue
+        column, ends = table[name], pa.nulls(2, table[name].type)
+        if column.null_count < len(column):
+            first = pc.index(pc.is_valid(column), True).as_py()
+            ends = column.slice(first, 1).take(pa.array([0, 0])).combine_chunks()
+            if pa.types.is_integer(column.type):
+                ends = pa.array(pc.min_max(column).as_py().values(), column.type)
+        columns[name] = ends
+    return pa.table(columns)
+
+
+def _decide(
+    recipe: Recipe, samples: pa.Table, read: Callable[[Sequence[str]], Iterator[Sample]], folder: Path
+) -> Iterator[pa.Table]:
+    """The decisions of all rules as tables of ``_SCHEMA``; each rule sees the samples that those before it kept."""
+    numbers, count = numbered(samples["key"])
+    is_first = np.zeros(samples.num_rows, np.bool_)
+    is_first[np.unique(numbers, return_index=True)[1]] = True
+    yield _repeated_keys(samples.filter(pa.array(~is_first)))
+    samples = samples.filter(pa.array(is_first))
+    samples = samples.append_column("is_elder", pa.array(np.zeros(count, np.bool_)))
+    samples = samples.append_column("age_rank", pa.array(np.arange(count)))
+    splits = {group: split_of(group, recipe.splits) for group in samples["group"].unique().to_pylist()}
+    split = np.array([splits[group] for group in samples["group"].to_pylist()], object)
+    is_kept = np.ones(count, np.bool_)
+
+    def assign(group: str) -> str:
+        return split_of(group, recipe.splits)
+
     for rule in recipe.rules:
-        dropped: set[str] = set()
-        moved: dict[str, str] = {}
-        for decision in rule.decide(table, lambda group: split_of(group, recipe.splits)):
-            _check(recipe, rule, decision, part_of)
-            if decision.action == "drop":
-                dropped.add(decision.key)
-            else:
-                moved[decision.key] = decision.value
-            yield _row(decision, part_of[decision.key], name_of(rule))
-        table = _apply(table, dropped, moved)
+        name = name_of(rule)
+        kept = samples if is_kept.all() else samples.filter(pa.array(is_kept))
+        kept = kept.append_column("split", pa.array(split[is_kept], pa.string()))
+        tools = partial(Tools, name, assign=assign, read=read, folder=folder)
+        decided = decide(rule, kept, tools, tuple(recipe.splits))
+        rows = pc.index_in(decided["key"], value_set=samples["key"]).to_numpy()
+        is_drop = pc.equal(decided["action"], "drop").to_numpy()
+        split[rows[~is_drop]] = decided["value"].to_numpy()[~is_drop]
+        is_kept[rows[is_drop]] = False
+        yield _as_stored(decided, samples["part"].take(pa.array(rows)), name)
 
 
-def _check(recipe: Recipe, rule: Rule, decision: Decision, part_of: dict[str, str]) -> None:
-    """Raise RecipeError for a decision about an unknown sample or for an unknown split."""
-    if decision.key not in part_of:
-        raise RecipeError(f"rule {name_of(rule)!r} decided about {decision.key!r}, which the corpus does not hold")
-    if decision.action == "split" and decision.value not in recipe.splits:
-        names = ", ".join(recipe.splits)
-        raise RecipeError(f"rule {name_of(rule)!r} wants a split {decision.value!r}; the recipe has: {names}")
+def _repeated_keys(samples: pa.Table) -> pa.Table:
+    """The decisions of the first rule: of samples with one key all but the first are dropped."""
+    dropped = (
+        Decision(key, "drop", "duplicate_key", witness=key, similarity=1.0) for key in samples["key"].to_pylist()
+    )
+    return _as_stored(decisions(dropped), samples["part"], FIRST_RULE)
 
 
-def _apply(table: pa.Table, dropped: set[str], moved: dict[str, str]) -> pa.Table:
-    """The records without the dropped samples, with the new splits of the moved ones."""
-    if moved:
-        keys, splits = table["key"].to_pylist(), table["split"].to_pylist()
-        changed = [moved.get(key, split) for key, split in zip(keys, splits, strict=True)]
-        column = table.schema.get_field_index("split")
-        table = table.set_column(column, "split", pa.array(changed, pa.string()))
-    if dropped:
-        is_dropped = pc.is_in(table["key"], value_set=pa.array(sorted(dropped), pa.string()))
-        table = table.filter(pc.invert(is_dropped))
-    return table
+def _as_stored(decided: pa.Table, part: pa.ChunkedArray, rule: str) -> pa.Table:
+    columns = {name: decided[name] for name in decided.column_names}
+    columns |= {"part": part, "rule": pa.repeat(rule, decided.num_rows)}
+    return pa.table({name: columns[name] for name in _SCHEMA.names}, schema=_SCHEMA)
 
 
-def _row(decision: Decision, part: str, rule: str) -> dict[str, Any]:  # Any: Parquet values
-    return {
-        "key": decision.key,
-        "part": part,
-        "action": decision.action,
-        "value": decision.value,
-        "rule": rule,
-        "witness": decision.witness,
-        "similarity": decision.similarity,
-    }
+def _reader(samples: pa.Table, parts: Sequence[Part], store: Store) -> Callable[[Sequence[str]], Iterator[Sample]]:
+    """Reads samples by their keys, in this order. It raises KeyError for one that is not there, DamagedParts."""
+    part_of = {part.digest: part for part in parts}
+
+    def read(keys: Sequence[str]) -> Iterator[Sample]:
+        rows = pc.index_in(pa.array(keys, pa.string()), value_set=samples["key"])
+        if rows.null_count:
+            raise KeyError(keys[pc.index(pc.is_null(rows), True).as_py()])
+        for row in samples.select(["part", "start", "stop", "key", "content_sha256"]).take(rows).to_pylist():
+            span = row["start"], row["stop"]
+            yield read_sample(store, part_of[row["part"]], span, row["key"], row["content_sha256"])
+
+    return read

@@ -24,17 +24,22 @@ def measure(sample: Sample) -> dict[str, Any] | Rejected:  # Any: Parquet scalar
         if isinstance(image_measures, Rejected):
             return image_measures
         measures |= image_measures
-        measures["content_sha256"] = hashlib.sha256(sample.fields[image]).hexdigest()
     elif TEXT_FIELD in sample.fields:
         try:
             text = sample.fields[TEXT_FIELD].decode("utf-8")
         except UnicodeDecodeError as error:
             return Rejected("not_utf8", f"byte {error.start}")
         measures |= measures_of_text(text)
-        measures["content_sha256"] = hashlib.sha256(sample.fields[TEXT_FIELD]).hexdigest()
-    else:
-        hasher = hashlib.sha256()
-        for extension, payload in sorted(sample.fields.items()):
-            hasher.update(f"{extension} {len(payload)}\n".encode() + payload)
-        measures["content_sha256"] = hasher.hexdigest()
+    measures["content_sha256"] = hash_of_content(sample)
     return measures
+
+
+def hash_of_content(sample: Sample) -> str:
+    """The SHA-256 of the sample's image, else of its text, else of all fields: equal ones are exact duplicates."""
+    field = field_of(sample) or TEXT_FIELD
+    if field in sample.fields:
+        return hashlib.sha256(sample.fields[field]).hexdigest()
+    hasher = hashlib.sha256()
+    for extension, payload in sorted(sample.fields.items()):
+        hasher.update(f"{extension} {len(payload)}\n".encode() + payload)
+    return hasher.hexdigest()

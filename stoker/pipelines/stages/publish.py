@@ -232,7 +232,7 @@ def ingest(
                 ingest_partition(recipe, partition, store, context, stop=stop, progress=progress).part
                 for partition in partitions
             ]
-            curation = curate(recipe, parts, store)
+            curation = curate(recipe, parts, store, context.scratch)
             packed = []
             for group, decisions in zip(curation.groups, curation.by_group, strict=True):
                 if stop():

@@ -16,13 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.partition import digest as digest_of
+from stoker.pipelines.stages.measure import hash_of_content
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
 from stoker.storage.shards import records
-from stoker.storage.shards.shard import Member, iter_sample_members
+from stoker.storage.shards.sample import Sample
+from stoker.storage.shards.shard import Member, iter_sample_members, iter_samples
+from stoker.storage.shards.tar import END
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Part, load_manifest
-from stoker.storage.versions.verified import checksum, verified_bytes, verified_table, verified_view
+from stoker.storage.versions.verified import checksum, second_read, verified_bytes, verified_table, verified_view
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +86,22 @@ def kept_records(store: Store, part: Part) -> pa.Table:
             f"{store.url}/{part.records}: its {table.num_rows} rows are not what the part's marker counts", [part]
         )
     return table.filter(pc.is_null(table["reason"]))
+
+
+def read_sample(store: Store, part: Part, span: tuple[int, int], key: str, content_sha256: str | None) -> Sample:
+    """A kept sample, from one read of its range in the part's tar. Raises DamagedParts where it is another one."""
+    start, stop = span
+
+    def read() -> Sample:
+        (sample,) = iter_samples(store.read(part.tar, start=start, size=stop - start) + END)
+        if sample.key != key or content_sha256 not in (None, hash_of_content(sample)):
+            raise CorruptShard(f"sample {key!r} is another one than its record says")
+        return sample
+
+    try:
+        return second_read(read)
+    except (CorruptShard, NotFound, ValueError) as error:
+        raise DamagedParts(f"{store.url}/{part.tar}: bytes {start} to {stop}: {error}", [part]) from error
 
 
 def heal(store: Store, corpus: str, digest: str, partition: str) -> Part | None:

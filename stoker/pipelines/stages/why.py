@@ -42,6 +42,7 @@ class Lineage:
         shard: key of the tar; "" unless kept.
         duplicate_of: key of the sample because of which a rule dropped this one; "" if there is none.
         similarity: to that sample, in [0, 1]; None if not measured.
+        verified: whether the similarity was computed from the contents of both, and not estimated.
         record: the columns of its Parquet record that people can read.
         chain: if ``duplicate_of`` was dropped itself, the key of the sample because of which it was, and so on: the
             last one is kept, unless no sample of them is. Empty if it was not dropped.
@@ -64,6 +65,7 @@ class Lineage:
     chain: tuple[str, ...] = ()
     stays: str = ""
     outcome_class: OutcomeClass | None = None
+    verified: bool = False
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON, Parquet values
         """The lineage as the API writes it."""
@@ -157,6 +159,7 @@ def _lineage(
         stays=stays,
         outcome_class=outcome_class,
         similarity=drop["similarity"] if drop else None,
+        verified=bool(drop and drop.get("verified")),  # a column of decisions of which one at least is
         record={name: value for name, value in record.items() if name not in _HIDDEN and value is not None},
     )
 

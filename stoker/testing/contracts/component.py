@@ -8,7 +8,6 @@ import dataclasses
 import inspect
 import pickle
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +21,9 @@ from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Provenance, Source
 from stoker.pipelines.step import Step
 from stoker.testing.contracts.process import call_elsewhere
+from stoker.testing.deciding import SPLITS
 
 Component = Source | Step | Rule
-SPLITS: Mapping[str, float] = {"train": 50, "validation": 50}
 
 
 def _digest(component: Component) -> str:

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pytest
 
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.rule import Decision, Rule
-from stoker.pipelines.stages.splits import split_of
-from stoker.testing.contracts.component import SPLITS, ComponentContract, known_reasons
+from stoker.pipelines.rule import ALWAYS, Rule
+from stoker.testing.contracts.component import ComponentContract, known_reasons
+from stoker.testing.deciding import decide
 
 
 class RuleContract(ComponentContract):
     """Tests of a rule. Override the fixtures ``rule`` and ``records``, about which it must decide something.
 
-    ``records`` have unique keys and what the rule reads. The columns ``group`` (the key), ``split``, ``part`` and
-    ``content_sha256``, which records always have, are added where they are missing.
+    ``records`` have unique keys and what the rule reads; what all records have is added, see ``stoker.testing.decide``.
+    A rule that reads contents calls ``decide`` with ``samples`` in tests of its own.
 
     >>> from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
     >>> class TestExactDuplicates(RuleContract):
@@ -51,23 +51,17 @@ class RuleContract(ComponentContract):
     def test_a_sample_is_dropped_once_for_a_known_reason_or_moved_once_to_a_split_of_the_recipe(
         self, rule: Rule, records: pa.Table
     ) -> None:
-        decisions = decide(rule, records)
+        decisions = decide(rule, records)  # raises for an unknown key or split, and for two decisions about a sample
         assert decisions, "give the contract records that the rule decides something about"
-        assert {decision.key for decision in decisions} <= set(records["key"].to_pylist())
-        about = [(decision.key, decision.action) for decision in decisions]
-        assert len(about) == len(set(about))
         for decision in decisions:
             if decision.action == "drop":
                 assert decision.value in known_reasons(rule), f"declare {decision.value!r} in the rule's `reasons`"
-            else:
-                assert decision.action == "split"
-                assert decision.value in SPLITS
 
     def test_a_witness_is_another_sample(self, rule: Rule, records: pa.Table) -> None:
         decisions = decide(rule, records)
         dropped = {decision.key for decision in decisions if decision.action == "drop"}
         for decision in decisions:
-            assert decision.similarity is None or 0 <= decision.similarity <= 1
+            assert decision.similarity is not None or not decision.verified
             if decision.witness:
                 assert decision.witness != decision.key
                 assert decision.witness in records["key"].to_pylist()
@@ -81,30 +75,7 @@ class RuleContract(ComponentContract):
         columns = records.select(records.column_names[::-1])
         assert decide(rule, columns.append_column("another", pa.nulls(records.num_rows))) == decisions
 
-    def test_of_no_records_nothing_is_decided(self, rule: Rule, records: pa.Table) -> None:
-        assert decide(rule, records.slice(0, 0)) == []
-
-    def test_records_without_its_columns_are_refused_or_decided(self, rule: Rule) -> None:
-        refusal = ""
-        try:
-            decide(rule, pa.table({"key": ["a", "b"]}))
-        except RecipeError as error:
-            refusal = str(error)
-        assert not refusal or "column" in refusal, "the message names the column that is missing"
-
-
-def decide(rule: Rule, records: pa.Table) -> list[Decision]:
-    """The rule's decisions about records, completed by the columns that all records have."""
-    keys = [str(key) for key in records["key"].to_pylist()]
-    if "group" not in records.column_names:
-        records = records.append_column("group", pa.array(keys, pa.string()))
-    groups = [str(group) for group in records["group"].to_pylist()]
-    always = {
-        "split": [split_of(group, SPLITS) for group in groups],
-        "part": ["0" * 32] * len(keys),
-        "content_sha256": [f"content of {key}" for key in keys],
-    }
-    for name, values in always.items():
-        if name not in records.column_names:
-            records = records.append_column(name, pa.array(values, pa.string()))
-    return list(rule.decide(records, lambda group: split_of(group, SPLITS)))
+    def test_records_without_a_column_that_it_needs_are_refused(self, rule: Rule, records: pa.Table) -> None:
+        for name in {*rule.needed_columns()} - {*ALWAYS, "content_sha256"}:
+            with pytest.raises(RecipeError, match=f"no column '{name}'"):
+                decide(rule, records.drop_columns([name]))

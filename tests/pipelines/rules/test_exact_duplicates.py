@@ -6,12 +6,13 @@ from PIL import Image
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
 from stoker.pipelines.stages.measure import measure
 from stoker.storage.shards.sample import Sample
+from stoker.testing import decide
 from tests.pipelines.pictures import packed, picture
 
 
 def dropped(table: pa.Table, conflicts: str = "drop") -> dict[str, tuple[str, str]]:
     rule = ExactDuplicates("keep" if conflicts == "keep" else "drop")
-    return {decision.key: (decision.value, decision.witness) for decision in rule.decide(table, lambda group: "train")}
+    return {decision.key: (decision.value, decision.witness) for decision in decide(rule, table)}
 
 
 def records(payloads: list[tuple[str, bytes]]) -> pa.Table:

@@ -15,6 +15,7 @@ from stoker.pipelines.images.codec import measures_of_image
 from stoker.pipelines.images.hamming import MAX_DISTANCE, NearDuplicate, near_duplicates, parse_hashes
 from stoker.pipelines.rule import Decision
 from stoker.pipelines.rules.near_duplicate_images import NearDuplicateImages
+from stoker.testing import decide
 from tests.data import SHARED, needs_shared
 
 
@@ -58,7 +59,7 @@ def table(hashes: list[str | None], qualities: list[int | None] | None = None) -
 
 
 def decided(rule: NearDuplicateImages, records: pa.Table) -> list[Decision]:
-    return list(rule.decide(records, lambda group: "train"))
+    return decide(rule, records)
 
 
 @settings(max_examples=60, deadline=None)
@@ -182,5 +183,5 @@ def test_near_duplicates_of_another_label_are_told_as_a_conflict() -> None:
             "image_hash_quality": [100] * 4,
         }
     )
-    found = {one.key: (one.value, one.witness) for one in NearDuplicateImages().decide(table, str)}
+    found = {one.key: (one.value, one.witness) for one in decide(NearDuplicateImages(), table)}
     assert found == {"b": ("label_conflict", "a"), "c": ("near_duplicate", "a"), "d": ("near_duplicate", "a")}

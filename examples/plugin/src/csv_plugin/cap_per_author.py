@@ -1,14 +1,27 @@
 """So many samples of one author at most."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import pyarrow as pa
 from pydantic import Field
 
-from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.rule import Decision, Rule
+from stoker.pipelines.rule import Rule, RuleTools
+
+# DuckDB's SQL. The last line says in which order the rows come: without it they could come in another one.
+QUERY = """
+    SELECT key, 'drop' AS action, 'author_cap' AS value, oldest AS witness
+    FROM (
+        SELECT key, age_rank,
+            row_number() OVER (PARTITION BY author ORDER BY age_rank) AS place,
+            first_value(key) OVER (PARTITION BY author ORDER BY age_rank) AS oldest
+        FROM rows
+        WHERE author <> ''
+    )
+    WHERE place > $samples
+    ORDER BY age_rank
+"""
 
 
 @dataclass(frozen=True)
@@ -23,24 +36,10 @@ class CapPerAuthor(Rule):
     """
 
     reasons: ClassVar[Mapping[str, str]] = {"author_cap": "the corpus has enough samples of its author"}
+    columns: ClassVar[tuple[str, ...]] = ("author",)
 
     samples: Annotated[int, Field(ge=1)] = 100
 
-    def decide(self, records: pa.Table, split_of: Callable[[str], str]) -> Iterator[Decision]:
+    def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """See Rule."""
-        if not records.num_rows:
-            return
-        if "author" not in records.column_names:
-            raise RecipeError(
-                "rule 'cap_per_author': the records have no column 'author'; name it in the source's `columns`, or "
-                "leave the rule out"
-            )
-        kept: dict[str, list[str]] = {}
-        for key, author in zip(records["key"].to_pylist(), records["author"].to_pylist(), strict=True):
-            if not author:
-                continue
-            elders = kept.setdefault(author, [])
-            if len(elders) < self.samples:
-                elders.append(key)
-            else:
-                yield Decision(key, "drop", "author_cap", witness=elders[0])
+        return tools.sql(QUERY, samples=self.samples)

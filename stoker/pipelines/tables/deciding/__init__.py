@@ -1,0 +1,1 @@
+"""What rules decide about tables of records: SQL and other tools that they have, and the check of their decisions."""

@@ -1,0 +1,97 @@
+"""The tools of rules: SQL over their rows, search for near-duplicates, contents of samples."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.images import hamming
+from stoker.pipelines.rule import PAIRS
+from stoker.pipelines.tables.deciding import sql
+from stoker.pipelines.text.signatures import near_duplicates, parse_signatures
+from stoker.storage.shards.sample import Sample
+
+_BATCH = 1024  # samples whose contents are looked up at a time
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What ``RuleTools`` promises, for one rule.
+
+    Args:
+        rule: its name, for messages.
+        rows: what it is given.
+        assign: the split of a group.
+        read: the samples with these keys, in their order; KeyError for one that is not there.
+        folder: for tables that do not fit into memory.
+    """
+
+    rule: str
+    rows: pa.Table
+    assign: Callable[[str], str]
+    read: Callable[[Sequence[str]], Iterator[Sample]]
+    folder: Path
+
+    def split_of(self, group: str, /) -> str:
+        """See RuleTools."""
+        return self.assign(group)
+
+    def sql(self, query: str, /, **named: object) -> pa.Table:
+        """See RuleTools."""
+        tables = {name: value for name, value in named.items() if isinstance(value, pa.Table)}
+        values = {name: value for name, value in named.items() if name not in tables}
+        try:
+            return sql.select(query, {"rows": self.rows} | tables, values, folder=self.folder)
+        except sql.BadQuery as error:
+            raise RecipeError(f"rule {self.rule!r}: its SQL cannot be used: {error}") from error
+
+    def near_duplicate_images(self, rows: pa.Table, *, distance: int = 31, min_quality: int = 50) -> pa.Table:
+        """See RuleTools."""
+        keys, hashes = rows["key"].to_pylist(), rows["image_hash"].to_pylist()
+        qualities = rows["image_hash_quality"].to_pylist()
+        measured = [
+            row
+            for row, (image_hash, quality) in enumerate(zip(hashes, qualities, strict=True))
+            if image_hash is not None and quality is not None and quality >= min_quality
+        ]
+        try:
+            words = hamming.parse_hashes([hashes[row] for row in measured])
+        except (ValueError, TypeError) as error:
+            raise RecipeError(f"rule {self.rule!r}: column 'image_hash' is not Stoker's: {error}") from error
+        return _pairs(
+            (keys[measured[near.index]], keys[measured[near.representative]], 1 - near.distance / hamming.BITS)
+            for near in hamming.near_duplicates(words, distance)
+        )
+
+    def near_duplicate_texts(self, rows: pa.Table, *, similarity: float = 0.8) -> pa.Table:
+        """See RuleTools."""
+        keys, column = rows["key"].to_pylist(), rows["minhash"].to_pylist()
+        measured = [row for row, signature in enumerate(column) if signature]
+        try:
+            signatures = parse_signatures([column[row] for row in measured])
+        except ValueError as error:
+            raise RecipeError(f"rule {self.rule!r}: column 'minhash' is not Stoker's: {error}") from error
+        return _pairs(
+            (keys[measured[row]], keys[measured[older]], near)
+            for row, older, near in near_duplicates(signatures, similarity)
+        )
+
+    def contents(self, keys: Iterable[str], field: str) -> Iterator[bytes | None]:
+        """See RuleTools."""
+        remaining = iter(keys)
+        while batch := list(islice(remaining, _BATCH)):
+            try:
+                for sample in self.read(batch):
+                    yield sample.fields.get(field)
+            except KeyError as error:
+                raise RecipeError(
+                    f"rule {self.rule!r} asks for the content of {error.args[0]!r}, which the corpus does not hold"
+                ) from error
+
+
+def _pairs(found: Iterable[tuple[str, str, float]]) -> pa.Table:
+    columns = zip(*found, strict=True)
+    return pa.table(dict(zip(PAIRS.names, columns, strict=False)) or {name: [] for name in PAIRS.names}, schema=PAIRS)
