@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from stoker.storage.shards import records
+from stoker.storage.shards.row_checksum import CRC32C
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import TarWriter
 from stoker.storage.statistics.summary import summarise
@@ -87,7 +88,7 @@ def _write_shard(store: Store, number: int, samples: list[Sample]) -> tuple[Shar
                 placed = writer.add(sample)
                 members = [member._asdict() for member in placed.members]
                 span = {"key": sample.key, "start": placed.start, "stop": placed.stop, "members": members}
-                rows.append({**sample.record, **span, "split": "train"})
+                rows.append({**sample.record, **span, CRC32C: placed.crc32c, "split": "train"})
             tar = writer.close()
         store.write(shard_key, path)
     index = records.encode(rows)

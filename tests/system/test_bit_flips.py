@@ -19,9 +19,11 @@ from stoker.storage.verification.verify import verify
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.tar_store import store_of_tars
 from stoker.storage.versions.version import Version
+from stoker.training.stream.stream import ShardStream
 from tests.storage.external_tars import indexed, numbered, put, tar
 from tests.system.damage import KINDS, flips
 from tests.system.test_damaged_store import made, objects, run
+from tests.training.reading.test_cache import Slow
 
 FLIPS = [pytest.param(3, id="some"), pytest.param(1000, id="1,000", marks=[pytest.mark.slow, pytest.mark.nightly])]
 WORDS = (*(f"word-{number}" for number in range(14)), "!gone")
@@ -65,6 +67,35 @@ def test_a_flipped_bit_is_healed_or_named_and_reaches_nothing(tmp_path: Path, ki
         assert again_equals(published, second)
         assert verify(again, published).problems == ()
     assert ends.total() == 2 * count
+
+
+@pytest.mark.parametrize("count", FLIPS)
+def test_a_flipped_bit_of_a_tar_reaches_no_batch_that_is_read_before_the_tar_is_whole(
+    tmp_path: Path, count: int
+) -> None:
+    store = Slow()
+    first = run(store, tmp_path, made(WORDS)).manifest
+    pristine = {sample.key: sample.fields for sample in Version(store, first)}
+    ends = Counter[str]()
+    for key in flips(store, first, "shard", count):
+        for shard in first.shards:
+            store.allowed.clear()  # a half of the tar is all that comes
+            stream = ShardStream(
+                store, first, split=shard.split, batch_size=1, shuffle=False, cache=tmp_path / f"cache-{ends.total()}"
+            )
+            stream._cache._wait_if_soon = lambda needed, samples: None  # type: ignore[method-assign]  # never
+            try:
+                for place in range(shard.samples):
+                    (sample,) = stream.batch(0, place)
+                    assert sample.fields == pristine[sample.key]
+                ends["whole"] += 1
+            except CorruptShard as error:
+                message = str(error)
+                ends["named" if re.search(rf"{key}: sample '.*': CRC-32C .*--repair", message) else message] += 1
+            finally:
+                store.allowed.set()
+                stream.close()
+    assert ends.keys() == {"named", "whole"}
 
 
 def read_and_report(store: MemoryStore, key: str, told: object) -> str:

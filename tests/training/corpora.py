@@ -41,14 +41,21 @@ def texts() -> tuple[Sample, ...]:
 
 
 def version(
-    store: Store, folder: Path, splits: Mapping[str, Iterable[Sample]], *, corpus: str = "small", per_shard: int = 100
+    store: Store,
+    folder: Path,
+    splits: Mapping[str, Iterable[Sample]],
+    *,
+    corpus: str = "small",
+    per_shard: int = 100,
+    older: bool = False,
 ) -> Manifest:
-    """A published version of these samples, shards of ``per_shard``."""
+    """A published version of these samples, shards of ``per_shard``; ``older``: by a release without checksums."""
     shards = []
     for split, in_split in splits.items():
         samples = list(in_split)
         for number, start in enumerate(range(0, len(samples), per_shard)):
-            shards.append(_shard(store, folder, corpus, split, number, samples[start : start + per_shard]))
+            some = samples[start : start + per_shard]
+            shards.append(_shard(store, folder, corpus, split, number, some, older=older))
     payload = records.encode([])
     key = layout.decisions(corpus, records.sha256(payload))
     store.write(key, payload)
@@ -71,7 +78,9 @@ def version(
     return manifest
 
 
-def _shard(store: Store, folder: Path, corpus: str, split: str, number: int, samples: list[Sample]) -> Shard:
+def _shard(
+    store: Store, folder: Path, corpus: str, split: str, number: int, samples: list[Sample], *, older: bool
+) -> Shard:
     path = folder / "shard.tar"
     rows = []
     with TarWriter(path) as writer:
@@ -79,7 +88,7 @@ def _shard(store: Store, folder: Path, corpus: str, split: str, number: int, sam
             placed = writer.add(sample)
             members = [{"extension": one.extension, "offset": one.offset, "size": one.size} for one in placed.members]
             place = {"key": sample.key, "start": placed.start, "stop": placed.stop, "members": members}
-            rows.append(dict(sample.record) | place)
+            rows.append(dict(sample.record) | place | ({} if older else {"crc32c": placed.crc32c}))
         tar = writer.close()
     index = records.encode(rows)
     shard = Shard(

@@ -27,6 +27,7 @@ from stoker.pipelines.stages.splits import split_of
 from stoker.pipelines.tables.deciding.decisions import columns_of, decide
 from stoker.pipelines.tables.deciding.tools import Tools
 from stoker.storage.shards import records
+from stoker.storage.shards.row_checksum import CRC32C
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
@@ -36,7 +37,18 @@ from stoker.storage.versions.verified import put
 DECIDED = ("key", "part", "action", "value")  # columns of a group's decisions
 _TYPE = "type of "  # begins the names of columns without values, see ``with_types``
 _KEPT = ("key", "group", "start", "stop", "content_sha256")  # of the records, whatever rules read
-_NOT_FOR_RULES = ("start", "stop", "members", "reason", "detail", "step", "fetched_at", OUTCOME_CLASS, IDENTITY)
+_NOT_FOR_RULES = (
+    "start",
+    "stop",
+    "members",
+    CRC32C,
+    "reason",
+    "detail",
+    "step",
+    "fetched_at",
+    OUTCOME_CLASS,
+    IDENTITY,
+)
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
 
 

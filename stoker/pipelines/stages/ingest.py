@@ -29,6 +29,7 @@ from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.trust import check_paths
 from stoker.storage.errors import AlreadyExists, StokerError
 from stoker.storage.shards import records
+from stoker.storage.shards.row_checksum import CRC32C
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import TarWriter
 from stoker.storage.stores.store import Store
@@ -199,7 +200,7 @@ def _read(
         omitted.add(Counter(f"{PASSED}{name}" for name in passed))
         if rejected is None and sample.key in seen:
             rejected, step = REPEATED, "stoker"
-        row: dict[str, Any] = {"key": sample.key, "partition": partition.name}  # Any: Parquet values
+        row: dict[str, Any] = {"key": sample.key, "partition": partition.name, CRC32C: None}  # Any: Parquet values
         if candidate.identity not in ("", sample.key):
             row[IDENTITY] = candidate.identity
         if rejected is None:
@@ -211,6 +212,7 @@ def _read(
                 for member in placed.members
             ]
             row |= {"reason": None, "start": placed.start, "stop": placed.stop, "members": members}
+            row[CRC32C] = placed.crc32c
         else:
             row |= {"reason": rejected.reason, "detail": rejected.detail, "step": step}
             if rejected.outcome_class not in (None, reasons.get(rejected.reason, UNKNOWN).outcome_class):

@@ -39,7 +39,8 @@ from stoker.pipelines.stages.raw_part import DamagedParts, kept_records
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
-from stoker.storage.shards import records
+from stoker.storage.shards import records, row_checksum
+from stoker.storage.shards.row_checksum import CRC32C
 from stoker.storage.shards.shard import TarWriter
 from stoker.storage.statistics.licences import count_licences
 from stoker.storage.statistics.summary import Summary, summarise
@@ -51,10 +52,12 @@ from stoker.storage.versions.verified import checksum, put
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of shards and their indexes; raise it when the same samples are written in other bytes than before
+_READ_AGAIN = "the same command reads it again; its copy here was altered after it had the right checksum"
 _NOT_INDEXED = (
     "start",
     "stop",
     "members",
+    CRC32C,
     "reason",
     "detail",
     "step",
@@ -75,6 +78,7 @@ class _KeptSample(NamedTuple):
     row: int  # in the table of all parts' kept samples
     start: int  # bytes [start, stop) of the part's tar
     stop: int
+    crc32c: int | None  # of these bytes; None: of a part that an older release wrote
 
 
 def pack(
@@ -176,10 +180,11 @@ def _samples_to_pack(
     first_row = 0
     for number, (part, table) in enumerate(zip(parts, tables, strict=True)):
         columns = (table[name].to_pylist() for name in ("key", "group", "start", "stop"))
-        for row, (key, group, start, stop) in enumerate(zip(*columns, strict=True), first_row):
+        rows = zip(*columns, records.checksums(table), strict=True)
+        for row, (key, group, start, stop, crc32c) in enumerate(rows, first_row):
             if (part.digest, key) not in dropped:
                 split = moved.get((part.digest, key)) or split_of(group, recipe.splits)
-                yield _KeptSample(key, split, number, row, start, stop)
+                yield _KeptSample(key, split, number, row, start, stop, crc32c)
         first_row += table.num_rows
 
 
@@ -280,28 +285,42 @@ class _GroupWriter:
     def write(self, split: str, number: int, samples: Sequence[_KeptSample]) -> tuple[Shard, pa.Table]:
         """Write one shard and its index, and return both."""
         path = self.folder / "shard.tar"
+        checksums: list[int] = []
         with TarWriter(path) as writer:
             for sample in samples:
-                writer.add_bytes(_read_sample(self.source.tars[sample.part], sample))
+                checksums.append(writer.add_bytes(_read_sample(self.source.tars[sample.part], sample)))
+                part = f"{self.store.url}/{self.source.parts[sample.part].tar}"
+                row_checksum.check(sample.crc32c, checksums[-1], sample.key, part, remedy=_READ_AGAIN)
             tar = writer.close()
-        index = self._index(split, samples)
-        index_bytes = records.encode(index)
+        index = self._index(split, samples, checksums)
+        key = layout.shard(self.corpus, self.group, split, number)
+        self._put(key, path, tar.sha256)
+        index_key = layout.index(self.corpus, self.group, split, number)
+        index_bytes = self._put_index(index_key, index)
         shard = Shard(
-            key=layout.shard(self.corpus, self.group, split, number),
+            key=key,
             split=split,
             samples=tar.samples,
             size=tar.size,
             sha256=tar.sha256,
-            index=layout.index(self.corpus, self.group, split, number),
+            index=index_key,
             index_size=len(index_bytes),
             index_sha256=records.sha256(index_bytes),
             group=self.group,
         )
-        self._put(shard.key, path, shard.sha256)
-        self._put(shard.index, index_bytes, shard.index_sha256)
         about = {"shard": shard.key, "samples": shard.samples, "size": shard.size, "sha256": shard.sha256}
         _log.info("%s: written, %d samples, %d bytes", shard.key, shard.samples, shard.size, extra=about)
         return shard, index
+
+    def _put_index(self, key: str, index: pa.Table) -> bytes:
+        """Write an index; without checksums where a version names it so, as older releases wrote it."""
+        payload = records.encode(index)
+        try:
+            self._put(key, payload, records.sha256(payload))
+        except OtherBytes:
+            payload = records.encode(index.drop_columns([CRC32C]))
+            self._put(key, payload, records.sha256(payload))
+        return payload
 
     def _put(self, key: str, payload: bytes | Path, sha256: str) -> None:
         """Create an object of the group, or replace it where it is damaged, or no version names it.
@@ -323,7 +342,7 @@ class _GroupWriter:
     def _named(self) -> Mapping[str, set[str]]:
         return named_checksums(self.store, self.corpus, self.group)
 
-    def _index(self, split: str, samples: Sequence[_KeptSample]) -> pa.Table:
+    def _index(self, split: str, samples: Sequence[_KeptSample], checksums: Sequence[int]) -> pa.Table:
         """The records of a shard's samples in its order, with their byte ranges in its tar, which has no gaps."""
         index = self.source.records.take(pa.array([sample.row for sample in samples], pa.int64()))
         old_starts = np.array([sample.start for sample in samples], np.int64)
@@ -334,6 +353,7 @@ class _GroupWriter:
         index = index.append_column("start", pa.array(starts, pa.int64()))
         index = index.append_column("stop", pa.array(stops, pa.int64()))
         index = index.append_column("members", members)
+        index = index.append_column(CRC32C, pa.array(checksums, pa.uint32()))
         index = index.append_column("split", pa.array([split] * len(samples), pa.string()))
         part_digests = [self.source.parts[sample.part].digest for sample in samples]
         return index.append_column("part", pa.array(part_digests, pa.string()))

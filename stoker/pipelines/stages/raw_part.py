@@ -20,7 +20,7 @@ from stoker.pipelines.stages.measure import hash_of_content
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
 from stoker.storage.shards import records
 from stoker.storage.shards.sample import Sample
-from stoker.storage.shards.shard import Member, iter_sample_members, iter_samples
+from stoker.storage.shards.shard import SampleSpan, iter_samples, iter_spans
 from stoker.storage.shards.tar import END
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
@@ -197,9 +197,9 @@ def _sha256(store: Store, key: str) -> str:
 
 def _fits(store: Store, tar: str, sha256: str, size: int, table: pa.Table) -> bool:
     """Whether the records say where the samples of a tar lie."""
-    rows = table.filter(pc.is_null(table["reason"])).select(["key", "members"]).to_pylist()
-    placed = [(row["key"], tuple(Member(**member) for member in row["members"])) for row in rows]
+    stated = records.spans(table.filter(pc.is_null(table["reason"])))
     try:
-        return list(iter_sample_members(verified_view(store, tar, sha256=sha256, size=size))) == placed
+        actual = list(iter_spans(verified_view(store, tar, sha256=sha256, size=size)))
     except CorruptShard:
         return False
+    return len(stated) == len(actual) and all(map(SampleSpan.agrees, stated, actual))

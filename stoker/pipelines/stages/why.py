@@ -14,13 +14,15 @@ import pyarrow.compute as pc
 from stoker.pipelines.registry import reasons_of
 from stoker.pipelines.rejected import OUTCOME_CLASS, UNKNOWN, OutcomeClass, Reason, class_of
 from stoker.pipelines.stages.curate import FIRST_RULE
+from stoker.storage.shards.row_checksum import CHECKSUMS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Part
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.verified import verified_table
 
 _SEARCHED = ("key", "url", "line", "page_url", "sha256", "content_sha256")
-_HIDDEN = ("start", "stop", "members", "minhash", "image_hash", OUTCOME_CLASS)  # columns that mean nothing to a person
+# Columns that mean nothing to a person.
+_HIDDEN = ("start", "stop", "members", *CHECKSUMS, "minhash", "image_hash", OUTCOME_CLASS)
 _JSON_NAMES = {"rejected_by": "by", "duplicate_of": "witness"}  # as the API has called them since its schema 1
 
 State = Literal["kept", "rejected", "dropped"]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from threading import Lock
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
 from stoker.storage.indexed.scan import scan
 from stoker.storage.shards import records
+from stoker.storage.shards.row_checksum import MEMBERS_CRC32C
 from stoker.storage.statistics.licences import EXTERNAL, count_licences
 from stoker.storage.statistics.summary import summarise
 from stoker.storage.stores.store import Store, StoredObject
@@ -99,6 +100,7 @@ class Indexer:
     rule: str = "first"  # where keys end, see ``key_of``
     damaged: bool = False  # take the samples before a damage
     again: bool = False  # read also what is known
+    named: Mapping[str, str] = field(default_factory=dict)  # key of an index → SHA-256 that the newest version names
     bytes_done: int = 0
     samples: int = 0
 
@@ -151,7 +153,7 @@ class Indexer:
             file_changed=tar.file_changed,
         )
         self._count(0, table.num_rows)
-        return replace(_save(self.to, self.corpus, indexed, table), new=True)
+        return replace(self._save(indexed, table), new=True)
 
     def with_prefix(self, tar: IndexedTar) -> IndexedTar:
         """The same tar with its name before each key; the tar is not read again."""
@@ -160,11 +162,40 @@ class Indexer:
         if prefixed is None or prefixed.shard.sha256 != tar.shard.sha256:
             table = verified_table(self.to, tar.shard.index, sha256=tar.shard.index_sha256)
             group = replace(tar, shard=replace(tar.shard, group=digest))
-            prefixed = _save(self.to, self.corpus, group, with_names(table, tar.shard.key))
+            prefixed = self._save(group, with_names(table, tar.shard.key))
         elif prefixed.file_changed != tar.file_changed:
             prefixed = replace(prefixed, file_changed=tar.file_changed)
             _write_marker(self.to, self.corpus, prefixed)
         return replace(prefixed, new=tar.new)
+
+    def _save(self, tar: IndexedTar, table: pa.Table) -> IndexedTar:
+        """Write the index and then the marker; returns the tar with its index's key.
+
+        An older version may name the index of what the tar held before: it stays, and the new one gets a group of its
+        own. An index without checksums, as older releases wrote it, stays as it is.
+        """
+        payload = records.encode(table)
+        older = records.encode(table.drop_columns(set(table.column_names) & {MEMBERS_CRC32C}))
+        digest = group = tar.shard.group
+        key = layout.index(self.corpus, group, tar.shard.split, 0)
+        if self.named.get(key) == records.sha256(older):  # lost
+            payload = older
+        try:
+            self.to.create(key, payload)
+        except AlreadyExists:
+            existing = checksum(self.to, key)
+            payload = older if existing == records.sha256(older) else payload
+            if existing != records.sha256(payload):
+                group = hashed([digest, records.sha256(payload)])
+                key = layout.index(self.corpus, group, tar.shard.split, 0)
+                put(self.to, key, payload, sha256=records.sha256(payload))
+        sha256 = records.sha256(payload)
+        shard = replace(tar.shard, group=group, index=key, index_size=len(payload), index_sha256=sha256)
+        saved = replace(tar, shard=shard)
+        _write_marker(self.to, self.corpus, saved)
+        if group != digest:
+            self.to.write(layout.group(self.corpus, digest), json.dumps({MOVED_TO: group}).encode())
+        return saved
 
     def _read(self, size: int) -> bool:
         self._count(size, 0)
@@ -270,30 +301,6 @@ def load_indexed(to: Store, corpus: str, digest: str) -> IndexedTar | None:
         _log.warning("%s/%s: not a tar's marker (%s); the tar is read again", to.url, key, error)
         to.delete(key)
         return None
-
-
-def _save(to: Store, corpus: str, tar: IndexedTar, table: pa.Table) -> IndexedTar:
-    """Write the index and then the marker; returns the tar with its index's key.
-
-    An older version may name the index of what the tar held before: it stays, and the new one gets a group of its own.
-    """
-    payload = records.encode(table)
-    sha256 = records.sha256(payload)
-    digest = group = tar.shard.group
-    key = layout.index(corpus, group, tar.shard.split, 0)
-    try:
-        to.create(key, payload)
-    except AlreadyExists:
-        if checksum(to, key) != sha256:
-            group = hashed([digest, sha256])
-            key = layout.index(corpus, group, tar.shard.split, 0)
-            put(to, key, payload, sha256=sha256)
-    shard = replace(tar.shard, group=group, index=key, index_size=len(payload), index_sha256=sha256)
-    saved = replace(tar, shard=shard)
-    _write_marker(to, corpus, saved)
-    if group != digest:
-        to.write(layout.group(corpus, digest), json.dumps({MOVED_TO: group}).encode())
-    return saved
 
 
 def _write_marker(to: Store, corpus: str, tar: IndexedTar) -> None:

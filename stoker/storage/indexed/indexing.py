@@ -122,7 +122,10 @@ def index(
         known = _known_tars(to, newest, tars, digests, workers)
         if known is not None:
             return _result(newest, known, new=False, prefixed=_groups(newest) != digests)
-    indexer = Indexer(tars.store, to, corpus, progress, stop, rule=key, damaged=skip_damaged > 0, again=again)
+    named = {shard.index: shard.index_sha256 for shard in newest.shards} if newest is not None else {}
+    indexer = Indexer(
+        tars.store, to, corpus, progress, stop, rule=key, damaged=skip_damaged > 0, again=again, named=named
+    )
     with ingest_lease(to, corpus):  # gc must not remove the indexes before the version names them
         result = _index_all(indexer, chosen, workers, skip_damaged)
         if result is None:

@@ -14,6 +14,7 @@ from stoker.storage.errors import CorruptShard, StorageRefused
 from stoker.storage.indexed.cut_tars import why_cut
 from stoker.storage.indexed.record_values import MAX_NESTED, MAX_TEXT, column, group_text, is_short, nested_text
 from stoker.storage.shards import records
+from stoker.storage.shards.row_checksum import MEMBERS_CRC32C, crc32c, members_crc32c
 from stoker.storage.shards.shard import RECORD
 from stoker.storage.shards.tar_headers import BadTar, Foreign, TarHeaderParser
 from stoker.storage.stores.store import Store, StoredObject
@@ -28,7 +29,7 @@ _MAX_LOSSES = 1000  # of one tar that are listed
 _MAX_LINKS = 8  # links to links
 _MAX_NAMED = 8  # columns that a note names
 _MAX_READ = {RECORD: 64 * 2**10, LABEL: 64}  # bytes of the members whose content is read
-_RESERVED = frozenset({*records.FIXED, "split", "part", "size", "fields"} - {GROUP})
+_RESERVED = frozenset({*records.FIXED, MEMBERS_CRC32C, "split", "part", "size", "fields"} - {GROUP})
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 _NAME_LAST = re.compile(r"^((?:.*/|)[^/]+)[.]([^/.]*)$")
@@ -106,6 +107,7 @@ def scan(
                 if not damaged:
                     raise
                 damage = str(error)
+            samples.read_payloads(chunk, offset)
             samples.read_metadata(chunk, offset)
             offset += len(chunk)
             if not read(len(chunk)):
@@ -145,10 +147,11 @@ class _IndexBuilder:
     keys: list[str] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     stops: list[int] = field(default_factory=list)
-    firsts: list[int] = field(default_factory=list)  # position of each sample's first member in the three lists below
+    firsts: list[int] = field(default_factory=list)  # position of each sample's first member in the four lists below
     extensions: list[str] = field(default_factory=list)  # of all members
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    checksums: list[int] = field(default_factory=list)  # CRC-32C of their payloads, as far as these were read
     columns: dict[str, dict[int, Any]] = field(default_factory=dict)  # Any: JSON scalars by row
     labels: dict[int, str] = field(default_factory=dict)  # from members called "cls"
     repeated: int = 0
@@ -157,6 +160,7 @@ class _IndexBuilder:
     _version_like: str = ""  # the first name whose field looks like a part of a key
     _raw_keys: list[str] = field(default_factory=list)  # of each sample, without the number that makes it unique
     _links: list[tuple[int, str, str]] = field(default_factory=list)  # member's position, its name, its target
+    _complete: int = 0  # members whose checksum is complete: the first ones
     _key: str | None = None  # of the last sample, as in the tar
     _sample_fields: set[str] = field(default_factory=set)  # extensions of the last sample
     _seen: dict[str, int] = field(default_factory=dict)  # key → how often it came
@@ -197,6 +201,7 @@ class _IndexBuilder:
         self.extensions.append(extension)
         self.offsets.append(offset)
         self.sizes.append(size)
+        self.checksums.append(0)
         if size <= _MAX_READ.get(extension, -1):
             self._pending_members.append((len(self.keys) - 1, extension, offset, bytearray(), size))
 
@@ -234,6 +239,7 @@ class _IndexBuilder:
                 continue
             row = row_of[position]
             self.offsets[position], self.sizes[position] = self.offsets[at], self.sizes[at]
+            self.checksums[position] = self.checksums[at]
             self.starts[row] = min(self.starts[row], self.offsets[at] - 512)
             self.stops[row] = max(self.stops[row], self.offsets[at] + self.sizes[at] + -self.sizes[at] % 512)
             self._copy_metadata(row_of[at], row, self.extensions[position])
@@ -258,6 +264,7 @@ class _IndexBuilder:
         self.extensions = [self.extensions[at] for at in kept]
         self.offsets = [self.offsets[at] for at in kept]
         self.sizes = [self.sizes[at] for at in kept]
+        self.checksums = [self.checksums[at] for at in kept]
         counts = [len(members[row]) for row in rows]
         self.firsts = list(itertools.accumulate(counts, initial=0))[:-1]
         self.keys = [self.keys[row] for row in rows]
@@ -305,6 +312,18 @@ class _IndexBuilder:
             )
         return said
 
+    def read_payloads(self, chunk: bytes, chunk_offset: int) -> None:
+        """Go on with the checksums of members whose payloads lie in a chunk of the tar."""
+        view, end = memoryview(chunk), chunk_offset + len(chunk)
+        while self._complete < len(self.offsets):
+            start = self.offsets[self._complete]
+            stop = start + self.sizes[self._complete]
+            piece = view[max(0, start - chunk_offset) : max(0, stop - chunk_offset)]
+            self.checksums[self._complete] = crc32c(piece, self.checksums[self._complete])
+            if stop > end:
+                return
+            self._complete += 1
+
     def read_metadata(self, chunk: bytes, chunk_offset: int) -> None:
         """Take records and classes from a chunk of the tar."""
         while self._pending_members:
@@ -334,6 +353,7 @@ class _IndexBuilder:
             "start": pa.array(self.starts, pa.int64()),
             "stop": pa.array(self.stops, pa.int64()),
             "members": pa.ListArray.from_arrays(firsts, members, type=records.MEMBERS),
+            MEMBERS_CRC32C: pa.array([self._checksum(a, b) for a, b in spans], pa.uint32()),
             "size": pa.array([sum(self.sizes[a:b]) for a, b in spans], pa.int64()),
             "fields": pa.array([" ".join(sorted(self.extensions[a:b])) for a, b in spans], pa.string()),
         }
@@ -345,6 +365,11 @@ class _IndexBuilder:
         for name in sorted(self.columns):
             columns[name] = column([self.columns[name].get(row) for row in range(rows)])
         return pa.table(columns)
+
+    def _checksum(self, first: int, end: int) -> int:
+        """The checksum of a sample with these members."""
+        in_order = sorted(range(first, end), key=self.extensions.__getitem__)
+        return members_crc32c(self.checksums[at] for at in in_order)
 
     def _unique(self, key: str) -> str:
         """The key, with a number if it is repeated. WebDataset reads separated members as two samples."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.shards import records
+from stoker.storage.shards import records, row_checksum
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import RECORD, parse_external_record
 
@@ -36,11 +36,18 @@ class ShardIndex:
     offsets: Int64Array  # (extensions, rows)
     sizes: Int64Array  # (extensions, rows)
     numbers: Int64Array | None = None  # of each row among all samples of the tar; None: this index has all of them
+    checksums: npt.NDArray[np.uint32] | None = None  # of each row, see ``row_checksum``; None: of an older release
+    by_members: bool = False  # the checksums are those of members, which may lie apart
 
     @classmethod
     def decode(cls, payload: bytes | memoryview, where: str, *, size: int | None = None) -> "ShardIndex":
         """The index in a Parquet file. Raises CorruptShard if it is invalid or exceeds a tar of ``size``."""
-        table = records.decode(payload, columns=COLUMNS, dictionaries=_DICTIONARIES)
+        columns = (*COLUMNS, *row_checksum.CHECKSUMS)
+        return cls.of(records.decode(payload, columns=columns, dictionaries=_DICTIONARIES), where, size=size)
+
+    @classmethod
+    def of(cls, table: pa.Table, where: str, *, size: int | None = None) -> "ShardIndex":
+        """The index in a table of an index, or of kept samples of a raw part. Raises CorruptShard as ``decode``."""
         if set(COLUMNS) - set(table.column_names):
             raise CorruptShard(
                 f"{where}: no index of a shard: it lacks {sorted(set(COLUMNS) - set(table.column_names))}"
@@ -71,13 +78,15 @@ class ShardIndex:
         sizes = np.full((len(names), len(members)), -1, np.int64)
         offsets[codes, rows] = offset
         sizes[codes, rows] = length
-        return cls(_single_array(table["key"]), starts, stops, names, offsets, sizes)
+        checksums, by_members = _checksums(table)
+        keys = _single_array(table["key"])
+        return cls(keys, starts, stops, names, offsets, sizes, checksums=checksums, by_members=by_members)
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory that it takes."""
-        arrays = (self.starts, self.stops, self.offsets, self.sizes)
-        return int(self.keys.nbytes) + sum(array.nbytes for array in arrays)
+        arrays = (self.starts, self.stops, self.offsets, self.sizes, self.checksums)
+        return int(self.keys.nbytes) + sum(array.nbytes for array in arrays if array is not None)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -98,13 +107,15 @@ class ShardIndex:
             self.offsets[:, rows],
             self.sizes[:, rows],
             numbers,
+            None if self.checksums is None else self.checksums[rows],
+            self.by_members,
         )
 
     def number(self, row: int) -> int:
         """The number of a row among all samples of the tar."""
         return row if self.numbers is None else int(self.numbers[row])
 
-    def sample(self, row: int, region: "memoryview | ScatteredBytes", fields: Container[str] | None = None) -> Sample:
+    def sample(self, row: int, region: "Region", fields: Container[str] | None = None) -> Sample:
         """A row's sample, copied from its bytes [start, stop) of the tar; only these ``fields``, if given."""
         key, start = self.keys[row].as_py(), int(self.starts[row])
         payloads: dict[str, bytes] = {}
@@ -147,7 +158,9 @@ class ShardIndex:
 
     @cached_property
     def scattered(self) -> npt.NDArray[np.bool_]:
-        """Which rows have members that lie far apart: links stand for members anywhere in the tar."""
+        """Which rows have members that lie far apart: links stand for members anywhere in an external tar."""
+        if self.checksums is not None and not self.by_members:  # of a shard, whose samples lie in one piece each
+            return np.zeros(len(self), np.bool_)
         starts, stops = self._spans
         gaps: npt.NDArray[np.bool_] = np.asarray((starts - self._reached > MAX_GAP).any(axis=0), bool)
         if len(stops):
@@ -184,6 +197,29 @@ class ShardIndex:
                 ranges.append((start, stop))
         return ranges
 
+    def region(self, row: int, pieces: Sequence[memoryview]) -> "Region":
+        """A row's bytes by those of its ``ranges``."""
+        if not self.scattered[row]:
+            (piece,) = pieces
+            return piece
+        offsets = [start for start, _ in self.ranges(row)]
+        return ScatteredBytes(int(self.starts[row]), list(zip(offsets, pieces, strict=True)))
+
+    def check(self, row: int, region: "Region", tar: str) -> None:
+        """Raise CorruptShard, naming tar and sample, unless a row's bytes have its checksum, if the index has them."""
+        if self.checksums is not None and (actual := self._checksum(row, region)) != self.checksums[row]:
+            row_checksum.check(int(self.checksums[row]), actual, self.keys[row].as_py(), tar)
+
+    def _checksum(self, row: int, region: "Region") -> int:
+        if isinstance(region, memoryview) and not self.by_members:
+            return row_checksum.crc32c(region)
+        payloads = []
+        for column in sorted(range(len(self.extensions)), key=self.extensions.__getitem__):
+            size, offset = int(self.sizes[column, row]), int(self.offsets[column, row] - self.starts[row])
+            if size >= 0:
+                payloads.append(region[offset : offset + size])
+        return row_checksum.members_crc32c(map(row_checksum.crc32c, payloads))
+
     @cached_property
     def _ends(self) -> Int64Array:
         return np.where(self.sizes < 0, -2, self.offsets + self.sizes)
@@ -206,6 +242,19 @@ class ScatteredBytes:
             if offset <= start and stop <= offset + len(payload):
                 return payload[start - offset : stop - offset]
         return memoryview(b"")
+
+
+Region = memoryview | ScatteredBytes  # the bytes [start, stop) of a sample
+
+
+def _checksums(table: pa.Table) -> tuple[npt.NDArray[np.uint32] | None, bool]:
+    """The checksum of each row, and whether they are of members; None where a row has none."""
+    for name in row_checksum.CHECKSUMS:
+        if row_checksum.has_checksums(table, name):
+            array = _single_array(table[name])
+            values = np.frombuffer(array.buffers()[1] or b"", np.uint32)[array.offset : array.offset + len(array)]
+            return values, name == row_checksum.MEMBERS_CRC32C
+    return None, False
 
 
 def _single_array(column: pa.ChunkedArray) -> pa.Array:

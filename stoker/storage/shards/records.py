@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stoker.storage.errors import CorruptShard
+from stoker.storage.shards.row_checksum import CRC32C, has_checksums
+from stoker.storage.shards.shard import Member, SampleSpan
 
 MEMBERS = pa.list_(pa.struct([("extension", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]))
 # Columns of every table made of rows, in this order, before all other columns.
@@ -22,6 +24,7 @@ FIXED = {
     "start": pa.int64(),  # offset of the sample in the tar; null if rejected
     "stop": pa.int64(),
     "members": MEMBERS,
+    CRC32C: pa.uint32(),  # of the bytes [start, stop); null if rejected
     "group": pa.string(),
 }
 _ROW_GROUP = 65_536  # rows
@@ -87,7 +90,23 @@ def common_schema(tables: Sequence[pa.Table]) -> pa.Schema:
     for table in tables:
         for name in table.column_names:
             columns.setdefault(name, []).append(table[name])
-    return pa.schema([(name, FIXED.get(name) or _type_of(pieces)) for name, pieces in columns.items()])
+    # In what older releases wrote a column of the checksums' name is a user's, of any type.
+    fixed = {name: kind for name, kind in FIXED.items() if name != CRC32C}
+    return pa.schema([(name, fixed.get(name) or _type_of(pieces)) for name, pieces in columns.items()])
+
+
+def spans(table: pa.Table) -> list[SampleSpan]:
+    """Where the sample of each row of an index, or of a raw part's kept samples, lies."""
+    columns = (table[name].to_pylist() for name in ("key", "start", "stop", "members"))
+    return [
+        SampleSpan(key, start, stop, tuple(Member(**member) for member in members or ()), checksum)
+        for key, start, stop, members, checksum in zip(*columns, checksums(table), strict=True)
+    ]
+
+
+def checksums(table: pa.Table) -> list[int | None]:
+    """The checksum of each row's bytes; None of rows that older releases wrote."""
+    return table[CRC32C].to_pylist() if has_checksums(table) else [None] * table.num_rows
 
 
 def _type_of(columns: Sequence[pa.ChunkedArray]) -> pa.DataType:

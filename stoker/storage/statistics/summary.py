@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.storage.errors import CorruptShard
+from stoker.storage.shards.row_checksum import CHECKSUMS
 from stoker.storage.statistics.categories import Categories, Distinct
 from stoker.storage.statistics.numbers import Moments, Quantiles
 
@@ -153,10 +154,11 @@ class Summary:
 
 
 def summarise(table: pa.Table) -> Summary:
-    """Statistics of the table's columns, without lists, bytes and offsets."""
+    """Statistics of the table's columns, without lists, bytes, offsets and checksums of rows."""
     columns = {}
     for name in sorted(table.column_names):
-        column = None if name in SKIPPED else _column(name, table[name])
+        is_checksum = name in CHECKSUMS and table[name].type == pa.uint32()
+        column = None if name in SKIPPED or is_checksum else _column(name, table[name])
         if column is not None:
             columns[name] = column
     return Summary(table.num_rows, columns)

@@ -15,6 +15,7 @@ from stoker.storage.indexed.indexer import with_names
 from stoker.storage.indexed.indexing import has_decisions
 from stoker.storage.indexed.tars import command_again
 from stoker.storage.shards import records
+from stoker.storage.shards.row_checksum import MEMBERS_CRC32C
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify_indexed import scan_as_indexed
 from stoker.storage.versions import layout
@@ -77,8 +78,13 @@ def _index_again(store: Store, tars: Store, manifest: Manifest, shard: Shard) ->
 
 
 def _tables(index: pa.Table, shard: Shard) -> Iterator[pa.Table]:
-    """The index with keys as in the tar, and with the tar's name before them, of which folders may be the store's."""
-    table = index.append_column("split", pa.array([shard.split] * index.num_rows, pa.string()))
-    yield table
+    """The index with keys as in the tar, and with the tar's name before them, of which folders may be the store's.
+
+    Each also without checksums, as older releases wrote it.
+    """
+    whole = index.append_column("split", pa.array([shard.split] * index.num_rows, pa.string()))
     parts = PurePosixPath(shard.key).parts
-    yield from (with_names(table, "/".join(parts[first:])) for first in range(len(parts)) if parts[-1].endswith(TAR))
+    names = ["/".join(parts[first:]) for first in range(len(parts)) if parts[-1].endswith(TAR)]
+    for table in (whole, whole.drop_columns([MEMBERS_CRC32C])):
+        yield table
+        yield from (with_names(table, name) for name in names)

@@ -16,13 +16,12 @@ import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.shards import records
-from stoker.storage.shards.shard import RECORD, Member, iter_sample_members
+from stoker.storage.shards.shard import RECORD, Member, SampleSpan, iter_spans
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.verified import second_read
 
 _CHUNK = 16 * 2**20  # bytes read at a time
 MAX_EXAMPLES = 5  # reported problems of one kind in one object
-KeyAndMembers = tuple[str, tuple[Member, ...]]
 
 
 @dataclass
@@ -39,7 +38,7 @@ class ObjectChecker:
         """Report a problem of an object."""
         self.problems.append(f"{key}: {problem}")
 
-    def tar(self, key: str, sha256: str, size: int) -> "list[KeyAndMembers] | None":
+    def tar(self, key: str, sha256: str, size: int) -> list[SampleSpan] | None:
         """Every sample of a tar, as far as it can be read; None if the tar is missing or empty."""
         with self._mapped(key, sha256, size) as payload:
             return None if payload is None else self._samples(key, payload)
@@ -83,17 +82,17 @@ class ObjectChecker:
             return None
         return content
 
-    def _samples(self, key: str, payload: memoryview) -> "list[KeyAndMembers]":
-        """Key and members of every sample of a tar; reports samples without a record of their own."""
-        samples: list[KeyAndMembers] = []
+    def _samples(self, key: str, payload: memoryview) -> list[SampleSpan]:
+        """Where every sample of a tar lies; reports samples without a record of their own."""
+        samples: list[SampleSpan] = []
         wrong = 0
         try:
-            for name, members in iter_sample_members(payload):
-                samples.append((name, members))
-                last = members[-1]
-                if not _is_record(name, last, payload) and wrong < MAX_EXAMPLES:
+            for sample in iter_spans(payload):
+                samples.append(sample)
+                last = sample.members[-1]
+                if not _is_record(sample.key, last, payload) and wrong < MAX_EXAMPLES:
                     wrong += 1
-                    self.add_problem(key, f"at byte {last.offset}: sample {name!r} has no record of its own")
+                    self.add_problem(key, f"at byte {last.offset}: sample {sample.key!r} has no record of its own")
         except CorruptShard as error:
             self.add_problem(key, str(error))
         return samples

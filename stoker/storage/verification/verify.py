@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.shards.shard import Member
+from stoker.storage.shards import records
+from stoker.storage.shards.shard import SampleSpan
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.recount import Recount, manifest_problems
-from stoker.storage.verification.reread import MAX_EXAMPLES, KeyAndMembers, ObjectChecker
+from stoker.storage.verification.reread import MAX_EXAMPLES, ObjectChecker
 from stoker.storage.verification.verify_indexed import verify_indexed
 from stoker.storage.verification.verify_masks import read_masks, without_masked
 from stoker.storage.verification.verify_memory import verify_memory
@@ -130,8 +131,8 @@ class _Check:
             )
         rows = table.filter(pc.is_null(table["reason"]))
         keys = rows["key"].to_pylist()
-        if samples is not None and samples != _keys_and_members(rows):
-            self.objects.add_problem(part.records, f"does not say where the samples of {part.tar} lie")
+        if samples is not None and (wrong := _first_difference(records.spans(rows), samples)):
+            self.objects.add_problem(part.records, f"does not say where the samples of {part.tar} lie: {wrong}")
         for key in keys:
             self.kept[part.digest, key] = part.partition
 
@@ -219,14 +220,10 @@ class _Check:
         for sample in extra[:MAX_EXAMPLES]:
             self.objects.add_problem(self.packed[sample][1], f"sample {sample!r} is in no part, or was dropped")
 
-    def _compare(self, shard: Shard, index: pa.Table, samples: "list[KeyAndMembers]") -> None:
+    def _compare(self, shard: Shard, index: pa.Table, samples: list[SampleSpan]) -> None:
         """Compare the index with the tar, row by row."""
-        for row, (indexed, actual) in enumerate(zip(_keys_and_members(index), samples, strict=False)):
-            if indexed != actual:
-                self.objects.add_problem(
-                    shard.index, f"row {row} says {_short(indexed)}, but the tar has {_short(actual)}"
-                )
-                break
+        if wrong := _first_difference(records.spans(index), samples[: index.num_rows]):
+            self.objects.add_problem(shard.index, wrong)
         starts, stops = index["start"].to_pylist(), index["stop"].to_pylist()
         if starts != [0, *stops[:-1]][: len(starts)] or (stops and stops[-1] + 1024 != shard.size):
             self.objects.add_problem(shard.index, "its samples do not lie end to end in the tar")
@@ -242,14 +239,17 @@ class _Check:
             self.packed[key] = (part, shard.key)
 
 
-def _keys_and_members(table: pa.Table) -> "list[KeyAndMembers]":
-    """Key and members of each row of an index or of records."""
-    return [
-        (row["key"], tuple(Member(**member) for member in row["members"] or ()))
-        for row in table.select(["key", "members"]).to_pylist()
-    ]
+def _first_difference(stated: list[SampleSpan], actual: list[SampleSpan]) -> str:
+    """What a table says of a sample's place or checksum, and what the tar has; "" where they agree."""
+    for row, (says, has) in enumerate(zip(stated, actual, strict=False)):
+        if not says.agrees(has):
+            checksums = says[:4] == has[:4]
+            return f"row {row} says {_short(says, checksums)}, but the tar has {_short(has, checksums)}"
+    return "" if len(stated) == len(actual) else f"{len(stated)} rows, but the tar has {len(actual)} samples"
 
 
-def _short(sample: KeyAndMembers) -> str:
-    key, members = sample
-    return f"{key!r} with {', '.join(f'{name} at {offset}' for name, offset, _ in members) or 'nothing'}"
+def _short(sample: SampleSpan, checksum: bool) -> str:
+    if checksum:
+        return f"{sample.key!r} with the CRC-32C {sample.crc32c:08x}"
+    members = ", ".join(f"{name} at {offset}" for name, offset, _ in sample.members) or "nothing"
+    return f"{sample.key!r} with {members} in bytes {sample.start} to {sample.stop}"

@@ -9,6 +9,7 @@ from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.indexed.indexer import MOVED_TO, IndexedTar, tar_name
 from stoker.storage.indexed.scan import Scanned, scan
 from stoker.storage.indexed.tars import command_again
+from stoker.storage.shards.row_checksum import MEMBERS_CRC32C, has_checksums
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.reread import ObjectChecker
@@ -150,3 +151,8 @@ def _compare(objects: ObjectChecker, shard: Shard, index: pa.Table, scanned: pa.
         if index[column].to_pylist() != scanned[column].to_pylist():
             objects.add_problem(shard.index, f"does not say where the samples of {shard.key} lie (column {column})")
             return
+    if has_checksums(index, MEMBERS_CRC32C):  # else an older release wrote it
+        pairs = zip(index[MEMBERS_CRC32C].to_pylist(), scanned[MEMBERS_CRC32C].to_pylist(), strict=True)
+        wrong = next((row for row, (stated, actual) in enumerate(pairs) if stated != actual), None)
+        if wrong is not None:
+            objects.add_problem(shard.index, f"row {wrong} has not the checksum of {indexed_keys[wrong]!r} in the tar")

@@ -16,14 +16,15 @@ import pyarrow as pa
 from stoker.storage.errors import AlreadyExists, CorruptObject, CorruptShard, NotFound, StorageRefused
 from stoker.storage.plain_file import open_plain
 from stoker.storage.shards import records
+from stoker.storage.shards.index import Region, ShardIndex
 from stoker.storage.shards.mapped import map_file
+from stoker.storage.shards.row_checksum import REMEDY
 from stoker.storage.stores.store import Payload, Store
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _CHUNK = 2**20  # bytes hashed at a time
-REMEDY = "`stoker verify --repair` of its version heals it, or says what does"
 
 
 def second_read(read: Callable[[], T]) -> T:
@@ -88,6 +89,22 @@ def verified_table(store: Store, key: str, *, sha256: str, columns: Sequence[str
         return records.decode(payload, columns=columns)
     except CorruptShard as error:
         raise CorruptObject(f"{store.url}/{key}: {error}; {REMEDY}", key) from error
+
+
+def verified_sample(store: Store, key: str, index: ShardIndex, row: int) -> Region:
+    """A sample's bytes of a tar, read by range and compared with its checksum, where its index has one.
+
+    Raises CorruptShard naming tar and sample; StorageError.
+    """
+
+    def read() -> Region:
+        spans = index.ranges(row)
+        pieces = [memoryview(store.read(key, start=start, size=stop - start)) for start, stop in spans]
+        region = index.region(row, pieces)
+        index.check(row, region, f"{store.url}/{key}")
+        return region
+
+    return second_read(read)
 
 
 def checksum(store: Store, key: str) -> str:

@@ -21,6 +21,7 @@ from stoker.storage.errors import CorruptShard, NotFound, SampleNotFound
 from stoker.storage.shards import records
 from stoker.storage.shards.html import table
 from stoker.storage.shards.index import ShardIndex
+from stoker.storage.shards.row_checksum import CHECKSUMS
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import open_store
@@ -31,7 +32,7 @@ from stoker.storage.versions.tar_store import store_of_tars
 from stoker.storage.versions.verified import verified_bytes, verified_view
 
 # Not in ``records()`` unless named: where a sample lies in its tar, why it was rejected (it was not), large signatures.
-HIDDEN = ("start", "stop", "members", "reason", "detail", "step", "minhash", "image_hash")
+HIDDEN = ("start", "stop", "members", *CHECKSUMS, "reason", "detail", "step", "minhash", "image_hash")
 _OPEN_SHARDS, _OPEN_INDEXES = 2, 16
 _THREADS = 16  # that read the ends of indexes
 _FOOTER = 2**16  # bytes at the end of an index that nearly always hold its schema

@@ -7,9 +7,10 @@ one state (see ``fetching``):
     FETCHING ──> COMPLETE ──> VERIFIED | CORRUPT        FAILED: fetched again at the next use
 
 A batch that needs a shard which is not VERIFIED does not wait for it, unless that takes no longer than reading the
-batch's samples alone: it reads the bytes that have arrived, and the others as ranges from the store. UnverifiedReads
-compares these bytes when the shard is verified. Price: a corrupt shard may be reported a batch late, and ranges are
-downloaded twice.
+batch's samples alone: it reads the bytes that have arrived, and the others as ranges from the store (see ``early``).
+Each sample is compared with its checksum then; where the index is an older release's, which has none, UnverifiedReads
+compares these bytes when the shard is verified. Price: ranges are downloaded twice, and damage of a shard with such an
+index may be reported a batch late.
 """
 
 import logging
@@ -24,12 +25,13 @@ from threading import Event, Lock, get_ident
 from typing import Any
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.shards.index import Int64Array, ScatteredBytes, ShardIndex
+from stoker.storage.shards.index import Int64Array, ShardIndex
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import Shard
 from stoker.training.reading.cache_files import CacheFiles, default_folder
 from stoker.training.reading.counters import Counters
+from stoker.training.reading.early import EarlyReader
 from stoker.training.reading.fetching import FetchKey, FetchState, ShardFetch, key_of
 from stoker.training.reading.first_pieces import FirstPieces
 from stoker.training.reading.partial import index_bytes, is_whole, masks_of, rows_of
@@ -188,38 +190,17 @@ class Cache:
     def _read_early(
         self, shard_rows: Sequence[ShardRows], fetches: Sequence[ShardFetch], indexes: Sequence[ShardIndex]
     ) -> list[ShardSlice]:
-        slices = []
-        reads: list[_RowReads] = []
-        for (shard, rows, slots), fetch, index in zip(shard_rows, fetches, indexes, strict=True):
-            if fetch.ended:
-                slices.append(self._slice(shard, index, self._view(fetch), rows, slots))
-                continue
-            regions: list[Any] = []  # Any: memoryviews, ScatteredBytes; None where bytes are missing yet
-            begun: dict[tuple[int, int], memoryview | Future[bytes]] = {}  # links of several samples may share bytes
-            for row in rows.tolist():
-                ranges = index.ranges(row)
-                for span in ranges:
-                    if span not in begun:
-                        begun[span] = self._begin_read(shard, fetch, *span)
-                pieces = [begun[span] for span in ranges]
-                start = int(index.starts[row]) if index.scattered[row] else None
-                reads.append(_RowReads(regions, len(regions), ranges, pieces, start))
-                regions.append(None)
-            if fetch.local is not None:
-                self._unverified.record(fetch)
-            slices.append(ShardSlice(self.url_of(shard), index, rows, slots, regions, None, shard.sha256))
-        for read in reads:
-            read.finish()
-        return slices
-
-    def _begin_read(self, shard: Shard, fetch: ShardFetch, start: int, stop: int) -> "memoryview | Future[bytes]":
-        """The bytes of a shard, if they have arrived; else their future, read from the store."""
-        region = fetch.read(start, stop)
-        if region is None:
-            return self._range_pool.submit(partial(self._read_range, shard, fetch, start, stop))
-        if fetch.local is None:
-            self._unverified.record(fetch, start, region)
-        return region
+        reader = EarlyReader(self._tars, self._counters, self._range_pool, self._unverified)
+        reads = [
+            None if fetch.ended else reader.begin(shard, fetch, index, rows)
+            for (shard, rows, _), fetch, index in zip(shard_rows, fetches, indexes, strict=True)
+        ]
+        return [
+            self._slice(shard, index, self._view(fetch), rows, slots)
+            if early is None
+            else ShardSlice(self.url_of(shard), index, rows, slots, early.regions(), None, shard.sha256)
+            for (shard, rows, slots), fetch, index, early in zip(shard_rows, fetches, indexes, reads, strict=True)
+        ]
 
     def url_of(self, shard: Shard) -> str:
         """Where a shard is."""
@@ -375,20 +356,6 @@ class Cache:
                     self._open.pop(fetch.key)
             raise
 
-    def _read_range(self, shard: Shard, fetch: ShardFetch, start: int, stop: int) -> bytes:
-        for _ in range(2):  # it may have been cut off on the way
-            payload = self._tars.read(shard.key, start=start, size=stop - start)
-            self._counters.add(direct=1, fetched=len(payload))
-            if len(payload) == stop - start:
-                break
-        else:
-            raise CorruptShard(
-                f"{self.url_of(shard)}: ends before byte {stop:,}, but the manifest says {shard.size:,} bytes; "
-                "`stoker verify --repair` of its version heals it, or says what does"
-            )
-        self._unverified.record(fetch, start, payload)
-        return payload
-
     def _index(self, shard: Shard) -> "Future[ShardIndex]":
         key = key_of(shard)
         with self._lock:
@@ -423,26 +390,6 @@ class Cache:
                 self._index_sizes[key_of(shard)] = index.nbytes
                 self._drop_indexes()
         return index
-
-
-@dataclass(frozen=True, slots=True)
-class _RowReads:
-    """The bytes of one sample, some of which are still being read."""
-
-    regions: list[Any]  # Any: memoryviews, ScatteredBytes; of all rows
-    number: int  # of this row among them
-    ranges: Sequence[tuple[int, int]]
-    pieces: Sequence["memoryview | Future[bytes]"]  # of each range
-    start: int | None  # of the sample in the tar, if its members lie apart
-
-    def finish(self) -> None:
-        """Wait for the bytes, and put them in their place. Raises CorruptShard, StorageError."""
-        views = [piece if isinstance(piece, memoryview) else memoryview(piece.result()) for piece in self.pieces]
-        if self.start is None:
-            (self.regions[self.number],) = views
-        else:
-            offsets = [start for start, _ in self.ranges]
-            self.regions[self.number] = ScatteredBytes(self.start, list(zip(offsets, views, strict=True)))
 
 
 def _beginning(shard: Shard, rows: Int64Array) -> int:

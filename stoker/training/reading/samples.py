@@ -8,11 +8,9 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from stoker.storage.shards.index import Int64Array, ScatteredBytes, ShardIndex
+from stoker.storage.shards.index import Int64Array, Region, ShardIndex
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import RECORD, parse_record
-
-Region = memoryview | ScatteredBytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,7 @@
 Samples may be read before the download of their shard ends, or while a local file is still being hashed. The bytes are
 hashed when they are handed out. When the shard is verified, the same ranges of it must have the same hashes: then what
 was handed out is verified, too. Price: a corrupt shard may be reported some batches late, and each such range is hashed
-twice.
+twice. Of a shard whose index has checksums no bytes are recorded: they were compared at once (see ``early``).
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class UnverifiedReads:
         self._reads: dict[FetchKey, tuple[ShardFetch, list[_Range]]] = {}
 
     def record(self, fetch: ShardFetch, start: int = 0, payload: bytes | memoryview = b"") -> None:
-        """Record that these bytes were served; none where they are the very memory that is being hashed."""
+        """Record that these bytes were served; none where they were compared, or are the memory being hashed."""
         served = start, start + len(payload), hashlib.sha256(payload).digest()
         with self._lock:
             self._reads.setdefault(fetch.key, (fetch, []))[1].append(served)

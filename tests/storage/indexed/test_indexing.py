@@ -437,6 +437,8 @@ def test_tars_of_an_older_release_are_taken_as_they_are_and_known_better_from_th
         for stored in [*store.list("theirs/shards/")]:
             if stored.key.endswith(".json"):
                 marker = json.loads(store.read(stored.key))
+                if "moved_to" in marker:
+                    continue
                 del marker["file_changed"], marker["checksum"]
                 store.write(stored.key, json.dumps(marker, sort_keys=True).encode())
         tars = counted(monkeypatch)

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from stoker.storage import open_store
+from stoker.storage.indexed import scan as scanning
+from stoker.storage.shards import records
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.repair_indexed import repair_indexed
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest, publish
 from stoker.storage.versions.tar_store import store_of_tars
+from stoker.storage.versions.version import Version
 from tests.storage.external_tars import indexed, numbered, put, tar
 
 
@@ -135,3 +138,47 @@ def test_a_damaged_tar_is_named_with_what_helps(folder: Path) -> None:
     (folder / "train-000.tar").unlink()
     assert len(repaired(store, manifest)) == 1
     assert indexed(folder).new  # a version of what is there
+
+
+@pytest.mark.parametrize("prefixed", [False, True])
+def test_an_index_that_an_older_release_wrote_stays_as_it_is(folder: Path, prefixed: bool) -> None:
+    if prefixed:
+        put(folder / "deep" / "same.tar", tar(numbered(0, 3)))
+    store = open_store(str(folder.parent / "store"))
+    encode = records.encode
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            records,
+            "encode",
+            lambda rows: encode(
+                rows.drop_columns(["members_crc32c"]) if "members_crc32c" in rows.column_names else rows
+            ),
+        )
+        first = indexed(folder, store).manifest
+    told = [(sample.key, dict(sample.fields)) for sample in Version(store, first)]
+    assert verify(store, first).problems == ()
+    for again in (False, True):
+        result = indexed(folder, store, again=again)
+        assert (result.new, result.manifest) == (False, first)
+        for healed in (repaired, lambda store, manifest: [] if not indexed(folder, store).new else ["a version"]):
+            for shard in first.shards[:2]:
+                flip(store, shard.index)
+            assert healed(store, first) == []
+            assert verify(store, first).problems == ()
+    assert [(sample.key, dict(sample.fields)) for sample in Version(store, first)] == told
+    put(folder / "z-new.tar", tar(numbered(500, 3)))
+    second = indexed(folder, store).manifest
+    columns = [records.decode(store.read(shard.index)).column_names for shard in second.shards]
+    assert ["members_crc32c" in names for names in columns] == [shard not in first.shards for shard in second.shards]
+    assert verify(store, second).problems == ()
+
+
+def test_a_wrong_checksum_of_right_bytes_is_named_and_mended(folder: Path) -> None:
+    store = open_store(str(folder.parent / "store"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scanning, "members_crc32c", lambda checksums: 7)
+        manifest = indexed(folder, store).manifest
+    problems = verify(store, manifest).problems
+    assert [problem.partition(": ")[0] for problem in problems] == [shard.index for shard in manifest.shards]
+    assert all("row 0 has not the checksum of" in problem for problem in problems)
+    assert all("`stoker index" in advice for advice in repaired(store, manifest))

@@ -14,10 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stoker.storage.errors import CorruptObject, CorruptShard
+from stoker.storage.shards.row_checksum import REMEDY
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Mask, MaskPlace, Shard
-from stoker.storage.versions.verified import REMEDY, check, put, second_read
+from stoker.storage.versions.verified import check, put, second_read
 
 BoolArray = npt.NDArray[np.bool_]
 
