@@ -13,7 +13,8 @@ from stoker.storage.versions.memory.ledger import Ledger, create_head, newest_he
 from stoker.storage.versions.memory.merging import merge_files
 from stoker.storage.versions.memory.outcomes import Outcome
 from stoker.storage.versions.memory.plans import PARTITIONS, create_plan
-from stoker.storage.versions.memory.sealed_parquet import StoredTable, put_table
+from stoker.storage.versions.memory.sealed_parquet import StoredTable
+from stoker.storage.versions.memory.sealed_writer import put_table
 from stoker.storage.versions.memory.tombstones import add_tombstones
 from stoker.storage.versions.memory.withdrawn import Replaced, record_withdrawn
 from stoker.storage.versions.verified import put

@@ -10,7 +10,7 @@ from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
 from stoker.storage.versions.deleted import delete_version
 from stoker.storage.versions.manifest import load_manifest
-from stoker.storage.versions.memory import outcomes, sealed_parquet
+from stoker.storage.versions.memory import outcomes, sealed_writer
 from stoker.storage.versions.memory.ledger import Ledger, create_head, encode, load_head
 from stoker.storage.versions.memory.outcomes import SCHEMA
 from stoker.training.stream.stream import ShardStream
@@ -81,7 +81,7 @@ def test_a_table_that_is_not_sorted_or_counts_otherwise_is_a_problem() -> None:
     store = MemoryStore()
     make_version(store)
     table = outcomes.to_table([KEPT, GONE])
-    payload, written = sealed_parquet.encode(table.take([1, 0]), statistics=["hash"])
+    payload, written = sealed_writer.encode(table.take([1, 0]), statistics=["hash"])
     stored = written.stored_as(layout.outcomes(CORPUS, written.sha256))
     store.write(stored.key, payload)
     create_head(store, Ledger(CORPUS, 1, TIME, "0.1.0", outcomes=(stored,)))

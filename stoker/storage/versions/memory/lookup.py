@@ -10,9 +10,10 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from stoker.storage.stores.store import Store
-from stoker.storage.versions.memory import sealed_parquet
+from stoker.storage.versions.memory import sealed_parquet, sealed_writer
 from stoker.storage.versions.memory.outcomes import hash_of
-from stoker.storage.versions.memory.sealed_parquet import SealedReader, SealedWriter, StoredTable, Written
+from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable
+from stoker.storage.versions.memory.sealed_writer import SealedWriter, Written
 
 _REMEDY = "restore it from a copy; without it `stoker why` finds candidates by their identity alone"
 SCHEMA = pa.schema(
@@ -43,7 +44,7 @@ def writer(file: BinaryIO) -> SealedWriter:
 
 def encode(table: pa.Table) -> tuple[bytes, Written]:
     """The file of a table that ``merge`` or ``to_table`` made, and what to name it by."""
-    return sealed_parquet.encode(table, dictionaries=("file",), statistics=("hash",))
+    return sealed_writer.encode(table, dictionaries=("file",), statistics=("hash",))
 
 
 def decode(payload: bytes, where: str) -> pa.Table:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from stoker.storage.versions.memory.sealed_parquet import SealedReader, SealedWriter
+from stoker.storage.versions.memory.sealed_parquet import SealedReader
+from stoker.storage.versions.memory.sealed_writer import SealedWriter
 
 
 def merge_files(

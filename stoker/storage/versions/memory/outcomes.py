@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.storage.stores.store import Store
-from stoker.storage.versions.memory import sealed_parquet
-from stoker.storage.versions.memory.sealed_parquet import SealedReader, SealedWriter, StoredTable, Written
+from stoker.storage.versions.memory import sealed_parquet, sealed_writer
+from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable
+from stoker.storage.versions.memory.sealed_writer import SealedWriter, Written
 
 REMEDY = "restore it from a copy; what it alone remembers is asked for again"
 SCHEMA = pa.schema(
@@ -217,7 +218,7 @@ def writer(file: BinaryIO) -> SealedWriter:
 
 def encode(table: pa.Table) -> tuple[bytes, Written]:
     """The file of a table that ``merge`` or ``to_table`` made, and what to name it by."""
-    return sealed_parquet.encode(table, dictionaries=_DICTIONARIES, statistics=_STATISTICS)
+    return sealed_writer.encode(table, dictionaries=_DICTIONARIES, statistics=_STATISTICS)
 
 
 def decode(payload: bytes, where: str) -> pa.Table:

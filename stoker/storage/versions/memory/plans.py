@@ -15,7 +15,8 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.document import Document
 from stoker.storage.versions.memory import numbered
-from stoker.storage.versions.memory.sealed_parquet import SealedReader, SealedWriter, StoredTable, put_table
+from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable
+from stoker.storage.versions.memory.sealed_writer import SealedWriter, put_table
 from stoker.storage.versions.sealed import read_sealed, seal
 from stoker.storage.versions.verified import second_read
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
-from stoker.storage.versions.memory import numbered, sealed_parquet
-from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable, Written
+from stoker.storage.versions.memory import numbered, sealed_parquet, sealed_writer
+from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable
+from stoker.storage.versions.memory.sealed_writer import Written
 from stoker.storage.versions.verified import second_read
 
 KINDS = ("url", "key", "page", "host", "author", "sha256")
@@ -120,7 +121,7 @@ def to_table(values: Iterable[tuple[str, str]], *, at: datetime) -> pa.Table:
 
 def encode(table: pa.Table) -> tuple[bytes, Written]:
     """The file of a table of ``to_table``."""
-    return sealed_parquet.encode(table, dictionaries=("kind", "at"))
+    return sealed_writer.encode(table, dictionaries=("kind", "at"))
 
 
 def decode(payload: bytes, where: str) -> pa.Table:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stoker.storage.errors import CorruptShard
 from stoker.storage.stores.memory import MemoryStore
-from stoker.storage.versions.memory import lookup, sealed_parquet
+from stoker.storage.versions.memory import lookup, sealed_parquet, sealed_writer
 from stoker.storage.versions.memory.merging import merge_files
 from tests.storage.remembered import ENTRIES, put_lookup
 from tests.storage.versions.memory.damage import damaged
@@ -31,7 +31,7 @@ def test_every_value_leads_to_its_rows_also_in_merged_files(
     first: list[tuple[str, str, str, int]], second: list[tuple[str, str, str, int]], group: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealed_parquet, "ROW_GROUP", group)
+        patch.setattr(sealed_writer, "ROW_GROUP", group)
         payloads = [lookup.encode(lookup.to_table(one))[0] for one in (first, second)]
         file = io.BytesIO()
         writer = lookup.writer(file)

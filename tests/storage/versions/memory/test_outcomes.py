@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from stoker.storage.errors import CorruptShard
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions import layout
-from stoker.storage.versions.memory import outcomes, sealed_parquet
+from stoker.storage.versions.memory import outcomes, sealed_writer
 from stoker.storage.versions.memory.merging import merge_files
 from stoker.storage.versions.memory.outcomes import SCHEMA, Heads, Outcome, find, hash_of, hashes_of, merge
-from stoker.storage.versions.memory.sealed_parquet import SealedReader, SealedWriter, StoredTable
+from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable
+from stoker.storage.versions.memory.sealed_writer import SealedWriter
 from tests.storage.remembered import AT, GONE, KEPT
 from tests.storage.versions.memory.damage import damaged
 from tests.storage.versions.memory.golden import golden, is_written_as
@@ -180,7 +181,7 @@ class Counting(MemoryStore):
 
 
 def small_groups(monkeypatch: pytest.MonkeyPatch, rows: int = 50) -> None:
-    monkeypatch.setattr(sealed_parquet, "ROW_GROUP", rows)
+    monkeypatch.setattr(sealed_writer, "ROW_GROUP", rows)
 
 
 def test_one_identity_is_found_by_two_reads_of_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
