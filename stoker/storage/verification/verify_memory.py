@@ -37,7 +37,8 @@ def verify_memory(objects: ObjectChecker, corpus: str) -> None:
         previous = head
     for number in numbered.numbers(store, layout.tombstones_folder(corpus)):
         key = layout.tombstones(corpus, number)
-        check.one(key, tombstones.load_file, store, corpus, number)
+        if key not in check.seen:  # by way of a head
+            check.one(key, tombstones.load_file, store, corpus, number)
     for number in numbered.numbers(store, layout.withdrawn_folder(corpus)):
         check.one(layout.withdrawn(corpus, number), load_record, store, corpus, number)
     for number in numbered.numbers(store, layout.plans(corpus)):

@@ -26,6 +26,7 @@ from stoker.storage.errors import StorageUnavailable
 from stoker.storage.statistics.summary import summarise
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
+from stoker.storage.versions.deleted import delete_version
 from stoker.storage.versions.manifest import load_manifest, publish
 from tests.flows.conftest import until
 from tests.flows.inspected_corpus import SCRIPT, make_all
@@ -387,6 +388,19 @@ def test_the_api_says_what_the_report_says(site: httpx.Client) -> None:
     story = site.get("/api/c/shapes/why", params={"q": "shape-5"}).json()["stories"][0]
     assert (story["state"], story["reason"], story["witness"]) == ("dropped", "exact_duplicate", "shape-4")
     assert site.get("/api/openapi.json").status_code == 200
+
+
+def test_a_deleted_version_is_404_and_its_neighbours_are_named(store: MemoryStore) -> None:
+    changed = copied(store)
+    delete_version(changed, "shapes", 1, at="2026-11-27T03:04:05+00:00")
+    with serve(make_app(changed, token=TOKEN)) as address, visit(address) as site:
+        found = site.get("/api/c/shapes@1")
+        assert found.status_code == 404
+        assert "shapes@1 was deleted on 2026-11-27; its neighbours: shapes@2" in found.json()["error"]
+        assert site.get("/c/shapes@1").status_code == 404
+        about = site.get("/api/c/shapes/versions").json()
+        assert (about["versions"], about["deleted"]) == ([2], [1])
+        assert site.get("/c/shapes").status_code == 200
 
 
 def test_a_store_that_is_down_is_503_with_what_to_do_and_health_is_told_apart() -> None:

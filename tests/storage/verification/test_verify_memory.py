@@ -55,8 +55,7 @@ def test_any_damage_is_named_and_the_version_is_read_all_the_same(key: str) -> N
     for payload in list(damaged(sound, step=len(sound) // 2))[5::9]:  # a flipped bit or a cut at each of two places
         store.write(key, payload)
         found = problems(store)
-        assert found
-        assert found[0].startswith(f"{key}: ")
+        assert [problem.partition(": ")[0] for problem in found][:1] == [key]
         assert store.url not in found[0]
     manifest = load_manifest(store, CORPUS)
     assert len(stoker.version(store, CORPUS)["s-000"].fields) == 2
@@ -68,6 +67,13 @@ def test_a_table_that_is_named_and_missing_is_a_problem(key: str) -> None:
     store = made()
     store.delete(key)
     assert problems(store) == (f"{key}: is missing",)
+
+
+def test_one_damage_is_one_problem() -> None:
+    store = made()
+    key = layout.tombstones(CORPUS, 1)
+    store.write(key, store.read(key) + b"x")
+    assert problems(store) == (f"{key}: has {store.size(key)} bytes, expected {store.size(key) - 1}",)
 
 
 def test_a_head_that_does_not_follow_the_one_before_it_is_a_problem() -> None:
