@@ -24,6 +24,7 @@ from stoker.pipelines.stages.raw_part import DamagedParts, heal, kept_records, r
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.storage.errors import NotFound
 from stoker.storage.stores.store import Store
+from stoker.storage.verification.repair_masks import packed_version, repair_masks
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest, Part
 from stoker.storage.versions.verified import verified_table
@@ -48,6 +49,7 @@ def repair(recipe: Recipe, manifest: Manifest, damaged: Collection[str], store: 
             for part in manifest.parts
             if not _heal_part(part, manifest, damaged, store, scratch)
         ]
+        advice += repair_masks(store, manifest, damaged)
         return advice + list(_heal_groups(recipe, manifest, damaged, store, scratch))
 
 
@@ -113,6 +115,11 @@ def _heal_groups(
     if not groups and manifest.decisions.key not in damaged:
         return
     again = f"`stoker ingest` of the recipe heals {manifest.corpus}, or makes its next version"
+    if not manifest.is_packed:  # its decisions are of later than its tars
+        older = packed_version(store, manifest)
+        heals = f"`stoker verify --repair {older.reference}`, which has no masks, heals them" if older else again
+        yield f"{manifest.reference} has masks over tars that were packed before; {heals}"
+        return
     try:
         curation = curate(recipe, manifest.parts, store, scratch)
     except DamagedParts as error:

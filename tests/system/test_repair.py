@@ -1,6 +1,7 @@
 """`stoker verify --repair`: a version has its old bytes again, or what is left is named with what heals it."""
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from stoker.storage.errors import StorageUnavailable
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.masks.view import with_masks
+from stoker.storage.versions.version import Version
 from tests.system.damage import KINDS, flip, keys
 from tests.system.test_damaged_store import WORDS, FailingWrites, made, objects, run
 
@@ -60,6 +63,24 @@ def test_everything_but_parts_and_records_at_once_is_made_again(
     for kind in ("decisions", "shard", "index", "part marker", "group marker"):
         harm(store, first, kind, "flip")
     assert repair(made(), first, verify(store, first).damaged, store, tmp_path) == []
+    assert objects(store) == before
+
+
+def test_a_view_heals_its_masks_and_names_the_version_that_heals_its_tars(
+    store: MemoryStore, first: Manifest, tmp_path: Path
+) -> None:
+    gone = [sample.key for sample in islice(Version(store, first), 3)]
+    view = with_masks(store, first, gone)
+    assert verify(store, view).problems == ()
+    before = objects(store)
+    flip(store, view.masks[0].key, 40)
+    assert repair(made(), view, verify(store, view).damaged, store, tmp_path) == []
+    assert objects(store) == before
+    harm(store, view, "shard", "flip")
+    (advice,) = repair(made(), view, verify(store, view).damaged, store, tmp_path)
+    assert f"`stoker verify --repair {first.reference}`, which has no masks, heals them" in advice
+    assert repair(made(), first, verify(store, first).damaged, store, tmp_path) == []
+    assert verify(store, view).problems == ()
     assert objects(store) == before
 
 

@@ -17,6 +17,7 @@ from stoker.storage.indexed.tars import command_again
 from stoker.storage.shards import records
 from stoker.storage.shards.row_checksum import MEMBERS_CRC32C
 from stoker.storage.stores.store import Store
+from stoker.storage.verification.repair_masks import repair_masks
 from stoker.storage.verification.verify_indexed import scan_as_indexed
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import TAR, Manifest, Shard
@@ -35,8 +36,8 @@ def repair_indexed(store: Store, tars: Store, manifest: Manifest, damaged: Colle
         manifest: the version.
         damaged: keys of objects, from ``Verified.damaged``.
     """
-    advice: list[str] = []
     with ingest_lease(store, manifest.corpus):
+        advice = repair_masks(store, manifest, damaged)
         if manifest.decisions.key in damaged and not has_decisions(store, manifest):
             advice.append(
                 f"{store.url}/{manifest.decisions.key}: this release makes other bytes of decisions, of which there "
