@@ -1,6 +1,8 @@
 """Exact duplicates: the same bytes, or the same pixels in another file."""
 
 import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
@@ -90,3 +92,39 @@ def test_what_the_hash_would_not_see_counts_by_its_bytes() -> None:
     animations = [packed(first, "GIF", save_all=True, append_images=[other]) for other in (second, first.rotate(90))]
     deep = [packed(Image.new("I;16", (30, 30), grey), "PNG") for grey in (2560, 2561)]
     assert dropped(records([("gif", animations[0]), ("gif", animations[1]), ("png", deep[0]), ("png", deep[1])])) == {}
+
+
+HASHES = ("content_sha256", "pixels_sha256")
+
+
+def plainly(rows: list[dict[str, str | None]]) -> list[list[int]]:
+    """The sets of the same content, which are joined a row at a time."""
+    sets: list[list[int]] = []
+    for row, values in enumerate(rows):
+        joined = [row]
+        for others in list(sets):
+            if any(
+                values[name] is not None and values[name] == rows[other][name] for other in others for name in HASHES
+            ):
+                sets.remove(others)
+                joined += others
+        sets.append(sorted(joined))
+    return sorted(same for same in sets if len(same) > 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.one_of(st.none(), st.integers(0, 9))), max_size=30),
+    st.integers(1, 7),
+)
+def test_the_sets_are_those_of_joining_rows_one_by_one(samples: list[tuple[int, int | None]], cut: int) -> None:
+    rows = [
+        {"key": f"k{row}", "content_sha256": f"c{content}", "pixels_sha256": None if pixels is None else f"p{pixels}"}
+        for row, (content, pixels) in enumerate(samples)
+    ]
+    schema = pa.schema([("key", pa.string()), *((name, pa.string()) for name in HASHES)])
+    whole = pa.Table.from_pylist(rows, schema=schema)
+    table = pa.concat_tables([whole.slice(start, cut) for start in range(0, max(1, len(rows)), cut)])
+    expected = [(same[0], row) for same in plainly(rows) for row in same[1:]]
+    decided = decide(ExactDuplicates(), table)
+    assert [(int(one.witness[1:]), int(one.key[1:])) for one in decided] == expected
