@@ -1,7 +1,7 @@
 """Curate: the rules decide, from the records of the whole corpus, which samples are dropped and which split each is in.
 
-A rule names the columns that it reads. Price: memory holds those columns of all kept samples, and all columns of one
-part at a time; never their payloads.
+A rule names the columns that it reads: no others are decoded. Price: memory holds those columns of all kept samples,
+never their payloads. Records whose columns have other types in other parts are read twice.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import OUTCOME_CLASS
 from stoker.pipelines.rule import Decision, decisions, numbered
-from stoker.pipelines.stages.raw_part import DamagedParts, kept_records, read_sample
+from stoker.pipelines.stages.raw_part import DamagedParts, kept_columns, read_sample
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
 from stoker.pipelines.tables.deciding.decisions import columns_of, decide
@@ -68,7 +68,7 @@ def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -
     RecipeError for a rule that cannot work on these records.
     """
     names = {name for rule in recipe.rules for name in columns_of(rule)}
-    samples, sketches = _load(parts, store, names)
+    samples, of_several_types = _load(parts, store, names)
     with folder_in(scratch) as folder:
         table = pa.concat_tables(_decide(recipe, samples, _reader(samples, parts, store), folder))
     if not pc.any(table["verified"]).as_py():
@@ -89,7 +89,7 @@ def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -
         moved=table.num_rows - dropped.total(),
     )
     groups = tuple(map(tuple, cut(parts, lambda part: part.digest, target=recipe.shards.partitions)))
-    return Curation(stored, groups, _by_group(table, groups, _types_by_group(groups, parts, sketches)))
+    return Curation(stored, groups, _by_group(table, groups, _types_by_group(groups, parts, of_several_types)))
 
 
 _SCHEMA = pa.schema(
@@ -151,33 +151,36 @@ def without_types(decisions: bytes) -> bytes:
 
 
 def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[pa.Table, list[pa.Table]]:
-    """The kept samples of the parts with what rules read of them, and of each part a sketch of its records.
+    """The kept samples of the parts with what rules read of them; and of each part the columns of several types.
 
-    One part's records are in memory at a time. Raises DamagedParts with all that are damaged.
+    Of those two values are there, which tell ``records.common_schema`` what all do. They are read in a second pass,
+    where there are any. Raises DamagedParts with all that are damaged.
     """
+    wanted = {*_KEPT, *names} - {*_NOT_FOR_RULES} | {"start", "stop"}
     tables: list[pa.Table] = []
-    sketches: list[pa.Table] = []
     damages: list[DamagedParts] = []
+    types: dict[str, set[pa.DataType]] = {}
     for part in parts:
         try:
-            table = kept_records(store, part)
+            table, schema = kept_columns(store, part, wanted)
         except DamagedParts as error:
             damages.append(error)
             continue
-        kept = [name for name in table.column_names if name in _KEPT or (name in names and name not in _NOT_FOR_RULES)]
-        tables.append(table.select(kept).append_column("part", pa.repeat(part.digest, table.num_rows)))
-        sketches.append(_sketch(table))
+        table = table.drop_columns(["reason"])
+        tables.append(table.append_column("part", pa.repeat(part.digest, table.num_rows)))
+        for field in schema:
+            types.setdefault(field.name, set()).add(field.type)
     if damages:
         raise DamagedParts.joined(damages)
-    return records.join(tables), sketches
+    several = {name for name, kinds in types.items() if len(kinds) > 1} - {*_NOT_FOR_RULES}
+    ends = [_ends(kept_columns(store, part, several)[0].drop_columns(["reason"])) for part in parts] if several else []
+    return records.join(tables), ends or [pa.table({})] * len(parts)
 
 
-def _sketch(table: pa.Table) -> pa.Table:
-    """Two values of each column, which tell ``records.common_schema`` what all its values do."""
+def _ends(table: pa.Table) -> pa.Table:
+    """Two values of each column: the least and the largest integers, or others; nulls if there are no others."""
     columns = {}
     for name in table.column_names:
-        if name in _NOT_FOR_RULES:
-            continue
         column, ends = table[name], pa.nulls(2, table[name].type)
         if column.null_count < len(column):
             first = pc.index(pc.is_valid(column), True).as_py()

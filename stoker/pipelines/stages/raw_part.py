@@ -8,12 +8,13 @@ A damaged marker is made again from these objects. A part whose bytes are damage
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from stoker.pipelines.partition import digest as digest_of
 from stoker.pipelines.stages.measure import hash_of_content
@@ -25,7 +26,7 @@ from stoker.storage.shards.tar import END
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Part, load_manifest
-from stoker.storage.versions.verified import checksum, second_read, verified_bytes, verified_table, verified_view
+from stoker.storage.versions.verified import checksum, second_read, verified_bytes, verified_view
 
 _log = logging.getLogger(__name__)
 
@@ -75,17 +76,31 @@ def read_marker(store: Store, corpus: str, digest: str, partition: str) -> Part 
 
 def kept_records(store: Store, part: Part) -> pa.Table:
     """The records of a part's kept samples. Raises DamagedParts where they, or the part's counts, are not right."""
+    return kept_columns(store, part, None)[0]
+
+
+def kept_columns(store: Store, part: Part, names: Collection[str] | None) -> tuple[pa.Table, pa.Schema]:
+    """Those of the columns that the records of a part have, of its kept samples; and the schema of all columns.
+
+    No other column is decoded; with None all are. Raises DamagedParts as ``kept_records``.
+    """
     try:
-        table = verified_table(store, part.records, sha256=part.records_sha256)
+        payload = verified_bytes(store, part.records, sha256=part.records_sha256)
     except (CorruptObject, NotFound) as error:
         raise DamagedParts(str(error), [part]) from error
+    try:
+        schema = pq.read_schema(pa.BufferReader(payload))
+        chosen = [name for name in schema.names if names is None or name in names or name == "reason"]
+        table = records.decode(payload, columns=chosen)
+    except (CorruptShard, pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedParts(f"{store.url}/{part.records}: {error}", [part]) from error
     reasons = Counter(table["reason"].to_pylist())
     kept = reasons.pop(None, 0)
     if (table.num_rows, kept, dict(reasons)) != (part.read, part.kept, dict(part.rejected)):
         raise DamagedParts(
             f"{store.url}/{part.records}: its {table.num_rows} rows are not what the part's marker counts", [part]
         )
-    return table.filter(pc.is_null(table["reason"]))
+    return table.filter(pc.is_null(table["reason"])), schema
 
 
 def read_sample(store: Store, part: Part, span: tuple[int, int], key: str, content_sha256: str | None) -> Sample:
