@@ -85,6 +85,9 @@ def _checked(rule: str, result: object, rows: pa.Table, splits: Collection[str])
     is_split = pc.equal(action, "split")
     other = pc.and_(is_split, pc.invert(pc.is_in(value, pa.array(list(splits), pa.string()))))
     _refuse(rule, decided, other, "wants a split {value!r}; the recipe has: {splits}", splits=", ".join(splits))
+    _refuse(
+        rule, decided, pc.equal(decided["witness"], key), "names {key!r} as its own witness; expected another sample"
+    )
     measured = pc.fill_null(decided["similarity"], 0.0)
     within = pc.and_(pc.greater_equal(measured, 0.0), pc.less_equal(measured, 1.0))  # false of NaN
     _refuse(rule, decided, pc.invert(within), "gives {key!r} a similarity of {similarity}, expected 0 to 1")

@@ -89,6 +89,7 @@ def test_decisions_that_cannot_be_carried_out_are_refused() -> None:
     assert "wants a split 'exam'; the recipe has: train, validation" in refusal(table(action=["split"], value=["exam"]))
     assert "gives 'a' a similarity of 1.5, expected 0 to 1" in refusal(table(similarity=[1.5]))
     assert "gives 'a' a similarity of nan" in refusal(table(similarity=[float("nan")]))
+    assert "names 'a' as its own witness; expected another" in refusal(table(witness=["a"]))
     twice = table(key=["a", "b", "a"], action=["drop"] * 3, value=["empty"] * 3)
     assert "decided 1 samples twice, such as 'a'; expected one drop each" in refusal(twice)
     both = table(key=["a", "a"], action=["drop", "split"], value=["empty", "train"])
