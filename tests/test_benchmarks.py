@@ -37,7 +37,7 @@ def test_stoker_and_the_floor_read_every_sample_of_the_stream_benchmark(tmp_path
     assert kinds == stream_data.samples(12, kinds=True)
     assert len({Image.open(io.BytesIO(jpg)).size for _, jpg, _ in kinds}) > 3
     triples = stream_data.samples(64)
-    stream_data.prepare(tmp_path, triples, 8, ["stoker", "walk"])
+    stream_data.prepare(tmp_path, triples, 8, ["stoker", "walk", "stoker-masked"])
     payloads = {jpg for _, jpg, _ in triples}
     for name in ("stoker", "walk"):
         ranks = [
@@ -47,6 +47,9 @@ def test_stoker_and_the_floor_read_every_sample_of_the_stream_benchmark(tmp_path
         shares = [{bytes(sample[0]) for batch in CONTENDERS[name](task) for sample in batch} for task in ranks]
         assert shares[0] | shares[1] == payloads
         assert not shares[0] & shares[1]
+    masked = Task(tmp_path, "local", False, 1, 1, tmp_path / "cache")
+    left = [bytes(sample[0]) for batch in CONTENDERS["stoker-masked"](masked) for sample in batch]
+    assert sorted(left) == sorted(jpg for number, (_, jpg, _) in enumerate(triples) if number % 5)
     for name in ("stoker", "walk", "stoker-same"):
         decoded = Task(tmp_path, "local", True, 1, 1, tmp_path / "cache")
         shapes = [tuple(batch.shape) for batch in CONTENDERS[name](decoded)]

@@ -79,6 +79,7 @@ def prepare(folder: Path, triples: Sequence[tuple[str, bytes, bytes]], shards: i
     """Write the samples in every contender's own format."""
     from stoker.storage import open_store
     from stoker.storage.shards.sample import Sample
+    from stoker.storage.versions.masks.view import with_masks
     from tests.training import corpora
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,6 +87,8 @@ def prepare(folder: Path, triples: Sequence[tuple[str, bytes, bytes]], shards: i
     store = open_store(str(folder / "stoker"))
     ours = [Sample(key, {"jpg": jpg}, json.loads(record)) for key, jpg, record in triples]
     manifest = corpora.version(store, folder, {"train": ours}, corpus="bench", per_shard=-(-count // shards))
+    if "stoker-masked" in names:
+        with_masks(store, manifest, [sample.key for sample in ours[::5]])
     tars = [str(store.path(shard.key)) for shard in manifest.shards]
     facts: dict[str, Any] = {
         "samples": count,
