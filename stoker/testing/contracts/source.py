@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from stoker.pipelines.errors import OutsideRecipe, SourceBroken
+from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.stages.ingest import ingest_partition, plan
@@ -127,7 +128,13 @@ class SourceContract(ComponentContract):
         for candidate in read_all(source, context):
             sample = candidate.sample
             record_json(sample)
-            records.encode([{**sample.record, **sample.measures, "key": sample.key}])
+            records.encode([{**sample.record, **sample.measures, "key": sample.key, IDENTITY: candidate.identity}])
+
+    def test_an_identity_is_a_text_that_only_one_kept_sample_has(self, source: Source, context: Context) -> None:
+        kept = [candidate for candidate in read_all(source, context) if candidate.rejected is None]
+        identities = [candidate.identity or candidate.sample.key for candidate in kept]
+        assert {type(identity) for identity in identities} == {str}
+        assert len(set(identities)) == len(identities), "it must tell a candidate from all others of the source"
 
     def test_every_reject_has_a_known_reason(self, source: Source, context: Context) -> None:
         given = {candidate.rejected.reason for candidate in read_all(source, context) if candidate.rejected}
