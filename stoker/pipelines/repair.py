@@ -22,12 +22,14 @@ from stoker.pipelines.stages.group import attempts
 from stoker.pipelines.stages.pack import group_digest, pack
 from stoker.pipelines.stages.raw_part import DamagedParts, heal, kept_records, read_marker
 from stoker.pipelines.stages.scratch import folder_in
-from stoker.storage.errors import NotFound
+from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.shards.index import COLUMNS, ShardIndex
+from stoker.storage.shards.row_checksum import CRC32C
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.repair_masks import packed_version, repair_masks
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest, Part
-from stoker.storage.versions.verified import verified_table
+from stoker.storage.versions.verified import verified_sample, verified_table
 from stoker.storage.versions.work import ingest_lease
 
 _log = logging.getLogger(__name__)
@@ -90,15 +92,25 @@ def _tar_from_shards(part: Part, manifest: Manifest, damaged: Collection[str], s
                 store.write(part.tar, path)
 
 
-def _samples(part: Part, manifest: Manifest, damaged: Collection[str], store: Store) -> Iterator[tuple[str, bytes]]:
+def _samples(
+    part: Part, manifest: Manifest, damaged: Collection[str], store: Store
+) -> Iterator[tuple[str, memoryview]]:
     """Key and bytes of the part's samples that lie in undamaged shards."""
     for shard in manifest.shards:
         if shard.key in damaged or shard.index in damaged:
             continue
-        index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=["key", "part", "start", "stop"])
-        index = index.filter(pc.equal(index["part"], part.digest))
-        for key, (start, stop) in zip(index["key"].to_pylist(), _spans(index), strict=True):
-            yield key, store.read(shard.key, start=start, size=stop - start)
+        columns = [*COLUMNS, CRC32C, "part"]
+        table = verified_table(store, shard.index, sha256=shard.index_sha256, columns=columns)
+        table = table.filter(pc.equal(table["part"], part.digest))
+        index = ShardIndex.of(table, f"{store.url}/{shard.index}")
+        for row, key in enumerate(table["key"].to_pylist()):
+            try:
+                region = verified_sample(store, shard.key, index, row)
+            except CorruptShard as error:  # since it was verified
+                _log.warning("%s", error)
+                continue
+            if isinstance(region, memoryview):  # samples of shards lie in one piece
+                yield key, region
 
 
 def _spans(table: pa.Table) -> list[tuple[int, int]]:

@@ -104,7 +104,7 @@ def preview(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> Sam
         mark=manifest.shards[entry.shard].sha256[:8],
         members=entry.members,
         picture=picture,
-        proven=image is not None and bool(entry.checksum(image, manifest)),
+        proven=image is not None and bool(entry.proof(image, manifest)),
         tiny=all(isinstance(side, int) and side <= TINY for side in sides),
         title=title,
         caption=caption or title,
@@ -119,9 +119,9 @@ def _excerpt(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> st
     member = entry.member(*TEXTS)
     if member is None:
         return ", ".join(f".{member.extension}" for member in entry.members)
-    tar, sha256 = manifest.shards[entry.shard].key, _checksum(entry, member, manifest)
+    tar, proof = manifest.shards[entry.shard].key, entry.proof(member, manifest, _MAX_PROVEN)
     try:
-        payload = reader.read(tar, member, most=_EXCERPT_SIZE, of=manifest, sha256=sha256)
+        payload = reader.read(tar, member, most=_EXCERPT_SIZE, of=manifest, proof=proof)
     except CorruptShard as error:  # of one sample among many of a page
         return f"damaged: {error}"
     return payload.decode("utf-8", "replace")
@@ -136,17 +136,12 @@ def texts(reader: SampleReader, manifest: Manifest, entry: SampleEntry) -> Itera
         known = member.extension in TEXTS
         if not known and member.size > _MAX_UNKNOWN:
             continue
-        sha256 = _checksum(entry, member, manifest)
-        payload = reader.read(tar, member, most=_MAX_TEXT, of=manifest, sha256=sha256)
+        proof = entry.proof(member, manifest, _MAX_PROVEN)
+        payload = reader.read(tar, member, most=_MAX_TEXT, of=manifest, proof=proof)
         if not known and not _is_text(payload):
             continue
         text = payload.decode("utf-8", "replace")
-        yield TextField(member.extension, text, len(payload), member.size, bool(sha256))
-
-
-def _checksum(entry: SampleEntry, member: Member, manifest: Manifest) -> str:
-    """The checksum that a text is compared with; "" for none, and for one that is too large to be read whole."""
-    return entry.checksum(member, manifest) if member.size <= _MAX_PROVEN else ""
+        yield TextField(member.extension, text, len(payload), member.size, bool(proof))
 
 
 def _is_text(payload: bytes) -> bool:

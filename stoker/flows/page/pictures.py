@@ -6,7 +6,7 @@ from PIL import Image
 
 from stoker.flows.report.cache import LruCache
 from stoker.flows.report.refusals import raw_member
-from stoker.flows.report.samples import SampleEntry, SampleReader
+from stoker.flows.report.samples import NO_PROOF, Proof, SampleEntry, SampleReader
 from stoker.pipelines.images.codec import decode, encode
 from stoker.pipelines.images.formats import EXTENSIONS
 from stoker.pipelines.rejected import Rejected
@@ -38,7 +38,7 @@ class ImageRenderer:
         shard = manifest.shards[entry.shard]
         key = (shard.sha256, member.offset, side)
         return self._cache.get(
-            key, lambda: self._render(shard.key, member, side, manifest, entry.checksum(member, manifest))
+            key, lambda: self._render(shard.key, member, side, manifest, entry.proof(member, manifest))
         )
 
     def raw_picture(self, manifest: Manifest, part: str, key: str, side: int) -> bytes:
@@ -46,13 +46,15 @@ class ImageRenderer:
         raw_part, member, sha256 = raw_member(self._reader, manifest, part, key, *EXTENSIONS)
         return self._cache.get(
             (raw_part.tar_sha256, member.offset, side),
-            lambda: self._render(raw_part.tar, member, side, sha256=sha256),
+            lambda: self._render(raw_part.tar, member, side, proof=Proof(sha256)),
         )
 
-    def _render(self, tar: str, member: Member, side: int, of: Manifest | None = None, sha256: str = "") -> bytes:
+    def _render(
+        self, tar: str, member: Member, side: int, of: Manifest | None = None, proof: Proof = NO_PROOF
+    ) -> bytes:
         if member.size > _MAX_SIZE:
             raise NotFound(f"{tar}: a picture of {member.size} bytes, more than is shown")
-        payload = self._reader.read(tar, member, most=_MAX_SIZE, of=of, sha256=sha256)
+        payload = self._reader.read(tar, member, most=_MAX_SIZE, of=of, proof=proof)
         return self._decoders.submit(_shrink, payload, side, tar).result()
 
 

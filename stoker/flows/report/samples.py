@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 from stoker.flows.report.cache import LruCache
 from stoker.pipelines.images.formats import EXTENSIONS
 from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.shards.index import ShardIndex
+from stoker.storage.shards.row_checksum import CHECKSUMS, has_checksums
 from stoker.storage.shards.sample import is_key
 from stoker.storage.shards.shard import Member
 from stoker.storage.stores.store import Store
@@ -25,7 +27,7 @@ from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.tar_store import store_of_tars
-from stoker.storage.versions.verified import verified_table
+from stoker.storage.versions.verified import verified_sample, verified_table
 
 FACETS = ("label", "language", "licence", "source", "author")  # columns that a page may be filtered by
 MAX_COMPARED = 64 * 2**20  # bytes of a field that are compared with its checksum
@@ -38,6 +40,20 @@ _MAX_SCANNED = 500  # indexes that one request reads
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """What a field's bytes are compared with: their SHA-256, else the whole sample's checksum; false for nothing."""
+
+    sha256: str = ""
+    place: ShardIndex | None = None  # of the sample alone
+
+    def __bool__(self) -> bool:
+        return bool(self.sha256) or self.place is not None
+
+
+NO_PROOF = Proof()
+
+
+@dataclass(frozen=True, slots=True)
 class SampleEntry:
     """A sample in a version: its position, and all that the shard's index says about it."""
 
@@ -46,6 +62,14 @@ class SampleEntry:
     shard: int  # index in the manifest
     members: tuple[Member, ...]
     record: Mapping[str, Any]  # Any: Parquet values
+    place: ShardIndex | None = None  # of this sample alone, with its checksum; None: an older release wrote the index
+
+    def proof(self, member: Member, of: Manifest, most: int = MAX_COMPARED) -> "Proof":
+        """What a field is compared with, if no more than so many bytes have to be read for that."""
+        if member.size <= most and (sha256 := self.checksum(member, of)):
+            return Proof(sha256)
+        is_small = self.place is not None and int(self.place.lengths[0]) <= most
+        return Proof(place=self.place if is_small else None)
 
     def checksum(self, member: Member, of: Manifest) -> str:
         """The SHA-256 of the image, else of the text, as the index has it; "" for other fields and external tars."""
@@ -173,22 +197,29 @@ class SampleReader:
             "what became of it"
         )
 
-    def read(self, tar: str, member: Member, *, most: int, of: Manifest | None = None, sha256: str = "") -> bytes:
+    def read(
+        self, tar: str, member: Member, *, most: int, of: Manifest | None = None, proof: Proof = NO_PROOF
+    ) -> bytes:
         """The first bytes of a field, at most ``most``, by one ranged read.
 
-        With ``sha256``, that of the field, a field of ``MAX_COMPARED`` bytes or fewer is read whole and compared with
-        it, and read once more where it differs. Raises CorruptShard if it still does.
+        With a proof all is read that its checksum is of, if that is ``MAX_COMPARED`` bytes or fewer, and compared; and
+        read once more where it differs. Raises CorruptShard if it still does.
 
         Args:
             tar: key of the tar.
             member: the field.
             most: bytes that are returned, at most.
             of: the version if the tar is one of its shards; None for a raw part.
-            sha256: checksum of the field, from the sample's record; "" if there is none.
+            proof: what the field is compared with.
         """
         store = self.store if of is None else store_of_tars(self.store, of)
         if not member.size:
             return b""
+        if proof.place is not None:
+            region = verified_sample(store, tar, proof.place, 0)
+            start = member.offset - int(proof.place.starts[0])
+            return bytes(region[start : start + member.size])[:most]
+        sha256 = proof.sha256
         if not sha256 or member.size > MAX_COMPARED:
             return store.read(tar, start=member.offset, size=min(member.size, most))
         for _ in range(2):
@@ -239,11 +270,14 @@ def _slice(matches: Sequence[tuple[int, Sequence[int]]], first: int, size: int) 
 
 
 def _entry(manifest: Manifest, index: int, table: pa.Table, row: int) -> SampleEntry:
-    record = table.slice(row, 1).to_pylist()[0]
+    alone = table.slice(row, 1)
+    record = alone.to_pylist()[0]
     members = members_of(record.pop("members"))
-    for name in ("start", "stop"):
+    checksums = [name for name in CHECKSUMS if has_checksums(alone, name)]
+    for name in ("start", "stop", *checksums):
         record.pop(name, None)
-    return SampleEntry(record["key"], manifest.shards[index].split, index, members, record)
+    place = ShardIndex.of(alone, manifest.shards[index].index) if checksums else None
+    return SampleEntry(record["key"], manifest.shards[index].split, index, members, record, place)
 
 
 def members_of(values: Sequence[Mapping[str, Any]] | None) -> tuple[Member, ...]:  # Any: Parquet values

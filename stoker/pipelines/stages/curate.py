@@ -27,7 +27,7 @@ from stoker.pipelines.stages.splits import split_of
 from stoker.pipelines.tables.deciding.decisions import columns_of, decide
 from stoker.pipelines.tables.deciding.tools import Tools
 from stoker.storage.shards import records
-from stoker.storage.shards.row_checksum import CRC32C
+from stoker.storage.shards.row_checksum import CRC32C, has_checksums
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
@@ -156,7 +156,7 @@ def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[
     Of those two values are there, which tell ``records.common_schema`` what all do. They are read in a second pass,
     where there are any. Raises DamagedParts with all that are damaged.
     """
-    wanted = {*_KEPT, *names} - {*_NOT_FOR_RULES} | {"start", "stop"}
+    wanted = {*_KEPT, *names} - {*_NOT_FOR_RULES} | {"start", "stop", CRC32C}
     tables: list[pa.Table] = []
     damages: list[DamagedParts] = []
     types: dict[str, set[pa.DataType]] = {}
@@ -166,7 +166,8 @@ def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[
         except DamagedParts as error:
             damages.append(error)
             continue
-        table = table.drop_columns(["reason"])
+        dropped = {"reason"} if has_checksums(table) else {"reason", CRC32C} & set(table.column_names)
+        table = table.drop_columns(sorted(dropped))
         tables.append(table.append_column("part", pa.repeat(part.digest, table.num_rows)))
         for field in schema:
             types.setdefault(field.name, set()).add(field.type)
@@ -244,8 +245,8 @@ def _reader(samples: pa.Table, parts: Sequence[Part], store: Store) -> Callable[
         rows = pc.index_in(pa.array(keys, pa.string()), value_set=samples["key"])
         if rows.null_count:
             raise KeyError(keys[pc.index(pc.is_null(rows), True).as_py()])
-        for row in samples.select(["part", "start", "stop", "key", "content_sha256"]).take(rows).to_pylist():
-            span = row["start"], row["stop"]
-            yield read_sample(store, part_of[row["part"]], span, row["key"], row["content_sha256"])
+        read_by = [name for name in ("part", *_KEPT, CRC32C) if name in samples.column_names]
+        for row in samples.select(read_by).take(rows).to_pylist():
+            yield read_sample(store, part_of[row["part"]], row)
 
     return read

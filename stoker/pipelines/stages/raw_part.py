@@ -8,9 +8,10 @@ A damaged marker is made again from these objects. A part whose bytes are damage
 import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +20,8 @@ import pyarrow.parquet as pq
 from stoker.pipelines.partition import digest as digest_of
 from stoker.pipelines.stages.measure import hash_of_content
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
-from stoker.storage.shards import records
+from stoker.storage.shards import records, row_checksum
+from stoker.storage.shards.row_checksum import CRC32C, crc32c
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import SampleSpan, iter_samples, iter_spans
 from stoker.storage.shards.tar import END
@@ -103,12 +105,18 @@ def kept_columns(store: Store, part: Part, names: Collection[str] | None) -> tup
     return table.filter(pc.is_null(table["reason"])), schema
 
 
-def read_sample(store: Store, part: Part, span: tuple[int, int], key: str, content_sha256: str | None) -> Sample:
-    """A kept sample, from one read of its range in the part's tar. Raises DamagedParts where it is another one."""
-    start, stop = span
+def read_sample(store: Store, part: Part, row: Mapping[str, Any]) -> Sample:  # Any: Parquet values
+    """A kept sample, from one read of its range in the part's tar. Raises DamagedParts where it is another one.
+
+    ``row``: its record's key, start, stop, and crc32c and content_sha256 where it has them.
+    """
+    start, stop, key, content_sha256 = row["start"], row["stop"], row["key"], row.get("content_sha256")
 
     def read() -> Sample:
-        (sample,) = iter_samples(store.read(part.tar, start=start, size=stop - start) + END)
+        payload = store.read(part.tar, start=start, size=stop - start)
+        again = "its partition is to be read again"
+        row_checksum.check(row.get(CRC32C), crc32c(payload), key, "read alone", remedy=again)
+        (sample,) = iter_samples(payload + END)
         if sample.key != key or content_sha256 not in (None, hash_of_content(sample)):
             raise CorruptShard(f"sample {key!r} is another one than its record says")
         return sample

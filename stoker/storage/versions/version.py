@@ -1,8 +1,8 @@
 """A version to look at: its records as Arrow, and its samples by key and in stored order.
 
 For training use a ShardStream: it shuffles, shares and reads ahead. Here a sample is found by searching the indexes,
-and its shard is read and verified whole. Price: the first sample of a shard costs reading that shard; a key costs
-reading the indexes before the one that has it.
+and read by its range. Price: a key costs reading the indexes before the one that has it. A shard whose index has no
+checksums of samples, because an older release wrote it, is read and verified whole, and so is each to iterate.
 """
 
 import difflib
@@ -29,7 +29,7 @@ from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Shard, SplitTotals, list_splits, load_manifest
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.tar_store import store_of_tars
-from stoker.storage.versions.verified import verified_bytes, verified_view
+from stoker.storage.versions.verified import verified_bytes, verified_sample, verified_view
 
 # Not in ``records()`` unless named: where a sample lies in its tar, why it was rejected (it was not), large signatures.
 HIDDEN = ("start", "stop", "members", *CHECKSUMS, "reason", "detail", "step", "minhash", "image_hash")
@@ -90,9 +90,9 @@ class Version:
     >>> numbers.split("train").splits["train"].samples
     12
 
-    All bytes are compared with their checksums before they are handed out. Two shards at most are kept open. A sample
-    of a shard in S3 costs its whole download: to read all of them iterate, and to train use
-    ``ShardStream(version.store, version.manifest, split=...)``.
+    All bytes are compared with their checksums before they are handed out. A sample by its key costs one read of its
+    range; where an older release wrote the index, the whole shard's. To read all of them iterate: two shards at most
+    are kept open. To train use ``ShardStream(version.store, version.manifest, split=...)``.
 
     Args:
         store: the store that holds the version.
@@ -200,6 +200,8 @@ class Version:
 
     def _sample(self, shard: Shard, row: int) -> Sample:
         index = self._index(shard)
+        if index.checksums is not None:
+            return index.sample(row, verified_sample(self._tars, shard.key, index, row))
         return index.sample(row, self._view(shard)[int(index.starts[row]) : int(index.stops[row])])
 
     def _locate(self, key: str) -> tuple[Shard, int] | None:

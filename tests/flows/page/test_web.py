@@ -273,7 +273,8 @@ def test_a_broken_picture_is_refused_and_never_sent_as_it_is(store: MemoryStore)
         damaged = damaged_copy(store, "shapes@2", old, new)
         with serve(make_app(damaged, token=TOKEN)) as address, visit(address) as client:
             response = client.get("/c/shapes@2/thumb/shape-7")
-            assert client.get("/c/shapes@2/sample/shape-7").status_code == 200
+            page = client.get("/c/shapes@2/sample/shape-7")
+        assert (page.status_code, "sample 'shape-7': CRC-32C" in html.unescape(page.text)) == (500, True)
         assert response.status_code == 500
         assert "not those that its index has the checksum of" in html.unescape(response.text)
         assert b"<svg " not in response.content.split(b"</svg>", 1)[-1]

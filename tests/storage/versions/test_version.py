@@ -247,3 +247,24 @@ def test_two_shards_at_most_are_kept_open(store: Store) -> None:
     digits = stoker.version(store, "digits@1")
     list(digits)
     assert digits._view.cache_info().currsize == 2
+
+
+def test_a_sample_by_its_key_is_one_read_of_its_range_and_compared() -> None:
+    store, manifest = sample_corpus(12)
+    reads: list[tuple[str, int | None]] = []
+    read = store.read
+
+    def counted(key: str, *, start: int = 0, size: int | None = None) -> bytes:
+        reads.append((key, size))
+        return read(key, start=start, size=size)
+
+    store.read = counted  # type: ignore[method-assign]  # the same, counted
+    (shard,) = manifest.shards
+    payload = bytearray(read(shard.key))
+    payload[2 * 2048 + 512] ^= 1
+    store.write(shard.key, bytes(payload))
+    numbers = stoker.version(store, "numbers")
+    assert numbers["n0003"].fields == {"txt": b"3"}
+    assert [size for key, size in reads if key == shard.key] == [2048]
+    with pytest.raises(CorruptShard, match=rf"{shard.key}: sample 'n0002': CRC-32C .*`stoker verify --repair`"):
+        numbers["n0002"]
