@@ -1,8 +1,10 @@
 """A small version made by storage alone, with everything in it that a manifest can name."""
 
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from stoker.storage.shards.shard import SampleSpan, TarSummary, TarWriter
 from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
-from stoker.storage.versions.content import content_of
+from stoker.storage.versions.content import content_of, content_with_rejects
 from stoker.storage.versions.manifest import Decisions, Manifest, Part, Shard, publish
 
 CORPUS = "digits"
@@ -55,7 +57,7 @@ def make_version(store: Store, version: int = 1) -> Manifest:
         recipe=RECIPE,
         recipe_digest="r" * 64,
         parent=version - 1 or None,
-        content=content_of(shards, parts, decisions.sha256),
+        content=content_of(shards),
         parts=tuple(parts),
         shards=tuple(shards),
         decisions=decisions,
@@ -64,6 +66,23 @@ def make_version(store: Store, version: int = 1) -> Manifest:
     )
     publish(store, manifest)
     return manifest
+
+
+def old_json(manifest: Manifest) -> dict[str, Any]:
+    """The JSON of the same version as earlier releases wrote it: everything in one object, without a checksum."""
+    written: dict[str, Any] = {name: getattr(manifest, name) for name in _OLD_FIELDS}
+    written |= {"shards": [shard.to_json() for shard in manifest.shards], "decisions": asdict(manifest.decisions)}
+    written |= {"parts": [part.to_json() for part in manifest.parts], "statistics": dict(manifest.statistics)}
+    written["schema"] = 1 if manifest.tars is None else 2
+    if manifest.parts:
+        written["content"] = content_with_rejects(manifest.shards, manifest.parts, manifest.decisions.sha256)
+    if manifest.tars is not None:
+        written["tars"] = manifest.tars
+    content: dict[str, Any] = json.loads(json.dumps(written))
+    return content
+
+
+_OLD_FIELDS = ("corpus", "version", "created_at", "stoker", "recipe", "recipe_digest", "parent", "content", "licences")
 
 
 def _part(store: Store, name: str, numbers: Sequence[int]) -> Part:

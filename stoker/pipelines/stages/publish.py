@@ -20,7 +20,7 @@ from stoker.pipelines.stages.pack import pack
 from stoker.pipelines.stages.raw_part import DamagedParts, heal
 from stoker.pipelines.stages.splits import missed_shares
 from stoker.storage.clock import Clock, timestamp, utc_now
-from stoker.storage.errors import AlreadyExists, CorruptShard, StorageUnavailable
+from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageUnavailable
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.statistics.types import type_changes
 from stoker.storage.stores.store import Store
@@ -66,15 +66,13 @@ def publish(
     check_limits(recipe, parts, packed)
     shards = tuple(shard for group in packed for shard in group.shards)
     _prove(recipe, parts, shards, curation, store)
-    content = content_of(shards, parts, curation.decisions.sha256)
     for _ in range(_MAX_ATTEMPTS):
         numbers = catalog.numbers(store, recipe.corpus)
         newest = max(numbers.existing, default=None)
         latest = None
         if newest is not None:
             latest = _readable(store, recipe.corpus, newest)
-            # Its shards too: one that was lost may have been packed again under another name.
-            if latest and (latest.content, latest.recipe_digest, latest.shards) == (content, recipe.digest, shards):
+            if latest and _is_same(latest, recipe, parts, shards, curation):
                 _log.info("%s holds all this; no version is published", latest.reference)
                 return Published(latest, new=False)
         manifest = Manifest(
@@ -85,7 +83,8 @@ def publish(
             recipe=recipe.document,
             recipe_digest=recipe.digest,
             parent=newest,
-            content=content,
+            parent_checksum=latest.checksum if latest else None,
+            content=latest.content if latest and _same_samples(latest, shards) else content_of(shards),
             parts=tuple(parts),
             shards=shards,
             decisions=curation.decisions,
@@ -105,6 +104,26 @@ def publish(
             _warn_of_types(latest, manifest)
         return Published(manifest, new=True)
     raise StorageUnavailable(f"{store.url}/{recipe.corpus}: {_MAX_ATTEMPTS} other writers came first; try again")
+
+
+def _same_samples(latest: Manifest, shards: Sequence[Shard]) -> bool:
+    """Whether a version's samples and splits are those of the shards: its content, then, however it was counted."""
+    return latest.is_packed and latest.shards == shards
+
+
+def _is_same(
+    latest: Manifest, recipe: Recipe, parts: Sequence[Part], shards: Sequence[Shard], curation: Curation
+) -> bool:
+    """Whether a version has all this: samples, splits and rejects.
+
+    Shards by their names too: one that was lost may have been packed again under another name.
+    """
+    if (latest.recipe_digest, latest.decisions.sha256) != (recipe.digest, curation.decisions.sha256):
+        return False
+    outcomes = [
+        [(part.digest, part.tar_sha256, dict(part.rejected)) for part in those] for those in (latest.parts, parts)
+    ]
+    return outcomes[0] == outcomes[1] and latest.shards == shards
 
 
 def _warn_of_types(before: Manifest, now: Manifest) -> None:
@@ -165,8 +184,8 @@ def _prove(recipe: Recipe, parts: Sequence[Part], shards: Sequence[Shard], curat
 def _readable(store: Store, corpus: str, version: int) -> Manifest | None:
     """A version's manifest; None if it is damaged: the next version does not depend on it."""
     try:
-        return load_manifest(store, corpus, version)
-    except CorruptShard as error:
+        return load_manifest(store, corpus, version).read_lists()
+    except (CorruptShard, NotFound) as error:
         _log.warning("%s", error)
         return None
 

@@ -240,8 +240,8 @@ def _newest(to: Store, corpus: str) -> Manifest | None:
     """The newest version whose manifest is sound: the next one does not depend on those that are damaged."""
     for number in reversed(catalog.versions(to, catalog.parse_reference(corpus)[0])):
         try:
-            return load_manifest(to, corpus, number)
-        except CorruptShard as error:
+            return load_manifest(to, corpus, number).read_lists()
+        except (CorruptShard, NotFound) as error:
             _log.warning("%s", error)
     return None
 
@@ -323,6 +323,7 @@ def _publish(
             recipe=recipe,
             recipe_digest=hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest(),
             parent=last,
+            parent_checksum=newest.checksum if newest is not None and newest.version == last else None,
             content=content,
             parts=(),
             shards=shards,

@@ -13,13 +13,14 @@ from stoker.storage.statistics.licences import count_licences
 from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
-from stoker.storage.versions.content import content_of
-from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.content import content_of, content_with_rejects
+from stoker.storage.versions.listed.lists import Candidates, split_totals
+from stoker.storage.versions.manifest import WITH_LISTS, Manifest, list_splits, load_manifest
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
 
 _CLOCKS = timedelta(days=1)  # by which the clocks of machines may differ
 # Fields that nothing else in the store tells: only the manifest's own checksum.
-_STATED = ("created_at", "stoker", "recipe", "recipe_digest", "parent", "content", "tars")
+_STATED = ("created_at", "stoker", "recipe", "recipe_digest", "parent", "parent_checksum", "content", "tars")
 
 
 @dataclass
@@ -77,14 +78,19 @@ def manifest_problems(store: Store, manifest: Manifest) -> Iterator[str]:
     gone = range((parent or 0) + 1, manifest.version)
     if manifest.parent != parent and not (manifest.parent in gone and manifest.parent in numbers.deleted):
         yield f"names {manifest.parent} as the version before it, but that is {parent}"
+    elif parent is not None and manifest.parent_checksum is not None:
+        stated = _of(store, manifest.corpus, parent)
+        if stated is not None and stated.checksum != manifest.parent_checksum:
+            yield f"was made after another version {parent} than is in the store"
     made = _time(manifest.created_at)
-    before = None if parent is None else _made(store, manifest.corpus, parent)
+    earlier = None if parent is None else _of(store, manifest.corpus, parent)
+    before = None if earlier is None else _time(earlier.created_at)
     if made is None or made > datetime.now(UTC) + _CLOCKS or (before is not None and made < before - _CLOCKS):
         yield f"was made at {manifest.created_at!r}, which cannot be"
-    if not manifest.is_indexed:
-        content = content_of(manifest.shards, manifest.parts, manifest.decisions.sha256, manifest.masks)
-        if content != manifest.content:
-            yield f"says that its content is {manifest.content}, but its shards, parts and decisions make {content}"
+    content = _content(manifest)
+    if content not in (manifest.content, None) and not _has_content_of(manifest, earlier):
+        yield f"says that its content is {manifest.content}, but what it names makes {content}"
+    yield from _wrong_totals(manifest)
     for shard in manifest.shards:
         folder = f"/{shard.group}/"
         if folder not in shard.index or not (manifest.is_indexed or folder in shard.key):
@@ -98,11 +104,40 @@ def _stored(store: Store, manifest: Manifest) -> Manifest | None:
         return None
 
 
-def _made(store: Store, corpus: str, version: int) -> datetime | None:
+def _of(store: Store, corpus: str, version: int) -> Manifest | None:
+    """A version's manifest; None if it cannot be read."""
     try:
-        return _time(load_manifest(store, corpus, version).created_at)
+        return load_manifest(store, corpus, version)
     except (CorruptShard, NotFound):
         return None
+
+
+def _has_content_of(manifest: Manifest, parent: Manifest | None) -> bool:
+    """Whether its content is the one of its parent, which has the same shards and may have counted it otherwise."""
+    if parent is None or parent.content != manifest.content:
+        return False
+    try:
+        return parent.shards == manifest.shards
+    except (CorruptShard, NotFound):
+        return True  # it cannot be told
+
+
+def _content(manifest: Manifest) -> str | None:
+    """The digest that its content has; None of external tars, where names and versions of formats count too."""
+    if manifest.is_indexed:
+        return None
+    if manifest.schema < WITH_LISTS:
+        return content_with_rejects(manifest.shards, manifest.parts, manifest.decisions.sha256)
+    return content_of(manifest.shards, manifest.masks)
+
+
+def _wrong_totals(manifest: Manifest) -> Iterator[str]:
+    """Totals that its lists do not make."""
+    splits, candidates = split_totals(manifest.shards), Candidates.of(manifest.parts)
+    if dict(manifest.splits) != splits:
+        yield f"counts {list_splits(manifest.splits)}, but its shards hold {list_splits(splits)}"
+    if manifest.candidates != candidates:
+        yield f"counts other candidates than its parts: {manifest.candidates}, expected {candidates}"
 
 
 def _time(text: str) -> datetime | None:

@@ -49,6 +49,15 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
     Problems are in the result, not raised. ``progress`` is called with bytes read and bytes in all. Raises
     StorageUnavailable when the store is out of reach, StorageRefused when it may not be read.
     """
+    lists = ObjectChecker(store, sum(file.size for file in manifest.lists), None)
+    for file in manifest.lists:
+        lists.table(file.key, file.sha256, file.size)
+    try:
+        manifest = manifest if lists.problems else manifest.read_lists()
+    except CorruptShard as error:
+        lists.add_problem(manifest.reference, str(error))
+    if lists.problems:  # they say what else there is to read
+        return Verified(0, 0, lists.size, tuple(lists.problems))
     if manifest.is_indexed:
         samples, objects = verify_indexed(store, store_of_tars(store, manifest), manifest, progress)
         for problem in manifest_problems(store, manifest):

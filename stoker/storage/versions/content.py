@@ -2,23 +2,30 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from stoker.storage.versions import layout
-from stoker.storage.versions.manifest import Mask, Part, Shard
+from stoker.storage.versions.listed.named import Mask, Part, Shard
 
 
-def content_of(
-    shards: Sequence[Shard], parts: Sequence[Part], decisions_sha256: str, masks: Sequence[Mask] = ()
-) -> str:
-    """A digest of all that a version contains and rejected, independent of who made it and when."""
-    content: dict[str, object] = {
+def content_of(shards: Iterable[Shard], masks: Iterable[Mask] = ()) -> str:
+    """A digest of a version's samples and splits, independent of who made it and when.
+
+    Of the tars in their order, which hold all that a sample has: two versions of one content are the same to a stream.
+    """
+    content: dict[str, object] = {"shards": [(shard.split, shard.sha256) for shard in shards]}
+    if masked := sorted((mask.group, mask.sha256) for mask in masks):
+        content["masks"] = masked
+    return checksum_of(content)[: layout.DIGEST]
+
+
+def content_with_rejects(shards: Iterable[Shard], parts: Iterable[Part], decisions_sha256: str) -> str:
+    """The digest that manifests of schema 1 and 2 have: of what was rejected too."""
+    content = {
         "shards": [(shard.split, shard.sha256) for shard in shards],
         "parts": [(part.digest, part.tar_sha256, sorted(part.rejected.items())) for part in parts],
         "decisions": decisions_sha256,
     }
-    if masks:
-        content["masks"] = sorted((mask.group, mask.sha256) for mask in masks)
     return checksum_of(content)[: layout.DIGEST]
 
 

@@ -17,6 +17,11 @@ class Document:
             raise CorruptShard(f"{where}: {_kind(content)}, expected a JSON object")
         self._content = content
 
+    @property
+    def content(self) -> dict[str, Any]:  # Any: JSON values
+        """The object itself, unchecked."""
+        return self._content
+
     def text(self, name: str) -> str:
         """A string."""
         return self._take(name, str, "a text")

@@ -10,6 +10,7 @@
     <corpus>/shards/<digest>/train-00000.parquet    its index
     <corpus>/shards/<digest>/group.json             written last: the group is complete
     <corpus>/masks/<digest>-<sha16>.mask            which rows of a group of shards a version leaves out
+    <corpus>/lists/shards-<sha16>.parquet           what a manifest names: its shards, raw parts, statistics
     <corpus>/versions/00000007.json                 a manifest: the version exists
     <corpus>/versions/00000007.deleted              the version is gone, and its number is never used again
     <corpus>/memory/00000007.json                   a ledger head: what of the following counts
@@ -68,6 +69,15 @@ def raw_part(corpus: str, digest: str) -> str:
 def decisions(corpus: str, sha256: str) -> str:
     """What the rules decided, named by its content."""
     return f"{corpus}/decisions/{sha256[:_SHORT]}.parquet"
+
+
+def version_list(corpus: str, kind: str, sha256: str) -> str:
+    """A list that manifests name, named by its content.
+
+    >>> version_list("digits", "shards", "0123456789abcdef0123")
+    'digits/lists/shards-0123456789abcdef.parquet'
+    """
+    return f"{corpus}/lists/{kind}-{sha256[:_SHORT]}.parquet"
 
 
 def group_folder(corpus: str, digest: str) -> str:
@@ -275,7 +285,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _OURS = re.compile(
     rf"{_NAME.pattern}/(?:raw/[0-9a-f]{{{DIGEST}}}/(?:(?:part|records)-[0-9a-f]{{{_SHORT}}}\.(?:tar|parquet)|part\.json)"
     rf"|shards/[0-9a-f]{{{DIGEST}}}/(?:[a-z0-9_-]+-[0-9]{{5,}}\.(?:tar|parquet)|group\.json)"
-    rf"|masks/[0-9a-f]{{{DIGEST}}}-[0-9a-f]{{{_SHORT}}}\.mask"
+    rf"|masks/[0-9a-f]{{{DIGEST}}}-[0-9a-f]{{{_SHORT}}}\.mask|lists/[a-z]+-[0-9a-f]{{{_SHORT}}}\.parquet"
     rf"|decisions/[0-9a-f]{{{_SHORT}}}\.parquet|work/(?:ingest|gc)-[0-9a-f]{{{DIGEST}}}\.json"
     rf"|memory/[0-9]{{{_VERSION},}}\.json|outcomes/(?:lookup-)?[0-9a-f]{{{_SHORT}}}\.parquet"
     rf"|plans/(?:[0-9]{{{_VERSION},}}\.json|partitions-[0-9a-f]{{{_SHORT}}}\.parquet))"

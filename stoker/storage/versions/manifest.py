@@ -1,11 +1,14 @@
-"""The manifest of a version: its shards, what they were made of, and their checksums."""
+"""The manifest of a version: its shards, what they were made of, and their checksums.
 
-import dataclasses
+Its object is a small JSON with the totals; shards, parts and statistics are in lists beside it (see ``lists``). The
+manifests of earlier releases hold everything themselves (schema 1, and 2 with external tars), and are read for ever.
+"""
+
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageRefused
@@ -13,134 +16,34 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.deleted import is_deleted
 from stoker.storage.versions.document import Document
+from stoker.storage.versions.listed import lists
+from stoker.storage.versions.listed.lists import Candidates, LazyList, LazyStatistics, ListFile, PartList, ShardList
+from stoker.storage.versions.listed.named import Decisions, Mask, MaskPlace, Part, Shard, SplitTotals
 from stoker.storage.versions.sealed import CHECKSUM, checksum, seal
+from stoker.storage.versions.verified import put
 
-# The newest schema that is read. Each is written only where it is needed, so that older releases read all others.
-SCHEMA = 3  # of versions with masks
-_EXTERNAL = 2  # of those whose tars are external
-_PLAIN = 1  # of those whose tars are in the corpus's own store
+__all__ = [
+    "CHECKSUM",
+    "SCHEMA",
+    "TAR",
+    "WITH_LISTS",
+    "Decisions",
+    "Manifest",
+    "Mask",
+    "MaskPlace",
+    "Part",
+    "Shard",
+    "SplitTotals",
+    "list_splits",
+    "load_manifest",
+    "publish",
+]
+
+SCHEMA = 3  # that is written, and the newest that is read
+_WITH_TARS = 2  # the first whose tars may be in another store
+WITH_LISTS = 3  # the first with lists in objects of their own
 TAR = ".tar"
 _SHOWN_SPLITS, _SHOWN_NAME = 6, 40  # splits, and characters of their names, in a repr
-
-
-@dataclass(frozen=True, slots=True)
-class Mask:
-    """Which stored rows of a group of shards a version leaves out: a deletion vector, see ``masks``."""
-
-    group: str  # digest
-    key: str
-    size: int  # bytes
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class MaskPlace:
-    """Where a shard's rows lie in the mask of its group."""
-
-    mask: Mask
-    start: int  # the group's rows before the shard's first one
-    rows: int  # of the whole group
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One tar of a split and its index."""
-
-    key: str  # in the corpus's store, or in the store at the manifest's ``tars``
-    split: str
-    samples: int  # that the version holds of it
-    size: int  # bytes
-    sha256: str
-    index: str  # key of the Parquet
-    index_size: int  # bytes
-    index_sha256: str
-    group: str  # digest of the group that it was packed in
-    masked: int = 0  # samples that its tar and index store, and the version leaves out
-    place: MaskPlace | None = field(
-        default=None, repr=False, compare=False
-    )  # set by the manifest where some are masked
-
-    @property
-    def rows(self) -> int:
-        """Samples that its tar and index store."""
-        return self.samples + self.masked
-
-    @property
-    def identity(self) -> str:
-        """Equal for shards that hold the same samples at the same places: checksums of the index and its mask."""
-        return self.index_sha256 + (f" {self.place.mask.sha256} {self.place.start}" if self.place else "")
-
-    def stored(self) -> "Shard":
-        """The shard without its mask, as its group has it."""
-        return self if not self.masked else dataclasses.replace(self, samples=self.rows, masked=0, place=None)
-
-    def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """The shard as JSON values; ``masked`` only where some are."""
-        return {name: getattr(self, name) for name in _OF_SHARDS} | ({"masked": self.masked} if self.masked else {})
-
-
-_OF_SHARDS = tuple(name for name in Shard.__slots__ if name not in ("masked", "place"))
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One raw part: the outcome of a partition."""
-
-    partition: str
-    digest: str
-    tar: str  # key
-    tar_sha256: str
-    tar_size: int  # bytes
-    records: str  # key of the Parquet
-    records_sha256: str
-    read: int  # candidates; read == kept + rejected
-    kept: int
-    rejected: Mapping[str, int]  # by reason
-    omitted: Mapping[str, int] = field(default_factory=dict)  # what was read and left out, most frequent names
-
-    def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """The part as JSON values; nothing omitted is not there."""
-        content = dataclasses.asdict(self)
-        if not self.omitted:
-            del content["omitted"]
-        return content
-
-    @classmethod
-    def from_document(cls, document: Document) -> "Part":
-        """Reverses ``to_json``. Raises CorruptShard."""
-        return cls(
-            partition=document.text("partition"),
-            digest=document.text("digest"),
-            tar=document.text("tar"),
-            tar_sha256=document.text("tar_sha256"),
-            tar_size=document.whole("tar_size"),
-            records=document.text("records"),
-            records_sha256=document.text("records_sha256"),
-            read=document.whole("read"),
-            kept=document.whole("kept"),
-            rejected=document.counts("rejected"),
-            omitted=document.counts("omitted") if document.has("omitted") else {},
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Decisions:
-    """What the rules decided about the samples that the parts kept."""
-
-    key: str
-    size: int  # bytes
-    sha256: str
-    dropped: Mapping[str, int]  # by reason
-    moved: int  # samples in another split than their group's name says
-
-
-@dataclass(frozen=True, slots=True)
-class SplitTotals:
-    """Totals of one split."""
-
-    samples: int
-    shards: int
-    size: int  # bytes of its tars
 
 
 @dataclass(frozen=True)
@@ -165,17 +68,20 @@ class Manifest:
     recipe_digest: str  # SHA-256 of the recipe
     parent: int | None  # the version before; None for the first
     content: str  # digest of the samples and splits: equal for equal content, whatever made it
-    parts: tuple[Part, ...]  # raw parts; empty for an indexed corpus
-    shards: tuple[Shard, ...]  # tars and their indexes
+    parts: Sequence[Part]  # raw parts; empty for an indexed corpus
+    shards: Sequence[Shard]  # tars and their indexes
     decisions: Decisions  # of the rules
     statistics: Mapping[str, Any] = field(repr=False)  # split → JSON of a Summary; Any: JSON values
     licences: Mapping[str, int]  # samples by licence
     tars: str | None = None  # URL of the store that holds the shards' tars; None: the corpus's own
-    masks: tuple[Mask, ...] = ()  # of groups, of some of whose rows the version is without
+    masks: Sequence[Mask] = ()  # of groups, of some of whose rows the version is without
+    parent_checksum: str | None = None  # of the parent's manifest; None: there is none, or it could not be read
+    schema: int = field(default=SCHEMA, compare=False, repr=False)  # of its object
+    checksum: str = field(default="", compare=False, repr=False)  # of its object; "": it was not read from a store
 
     def __post_init__(self) -> None:
         # Once: parts of a version, which streams are made of, may have some of the shards in another order.
-        if self.masks and not any(shard.place for shard in self.shards):
+        if self.masks and not isinstance(self.shards, ShardList) and not any(shard.place for shard in self.shards):
             object.__setattr__(self, "shards", _placed(self.shards, self.masks))
 
     def __repr__(self) -> str:
@@ -183,13 +89,6 @@ class Manifest:
         return (
             f"Manifest({self.reference}: {self.samples:,} samples in {list_splits(self.splits)}; {self.size:,} bytes)"
         )
-
-    @property
-    def schema(self) -> int:
-        """Version of the manifest's JSON format."""
-        if self.masks:
-            return SCHEMA
-        return _PLAIN if self.tars is None else _EXTERNAL
 
     @property
     def is_packed(self) -> bool:
@@ -209,89 +108,57 @@ class Manifest:
     @cached_property
     def samples(self) -> int:
         """Samples in all splits."""
-        return sum(shard.samples for shard in self.shards)
+        return sum(totals.samples for totals in self.splits.values())
 
     @cached_property
     def masked(self) -> int:
         """Samples in its tars that the version leaves out."""
-        return sum(shard.masked for shard in self.shards)
+        return sum(totals.masked for totals in self.splits.values())
 
     @cached_property
     def size(self) -> int:
         """Bytes of all shards."""
-        return sum(shard.size for shard in self.shards)
+        return sum(totals.size for totals in self.splits.values())
 
     @cached_property
+    def candidates(self) -> Candidates:
+        """Candidates of all parts."""
+        return self.parts.candidates if isinstance(self.parts, PartList) else Candidates.of(self.parts)
+
+    @property
     def read(self) -> int:
         """Candidates of all parts: ``read == kept + sum(rejected.values())``."""
-        return sum(part.read for part in self.parts)
+        return self.candidates.read
 
-    @cached_property
+    @property
     def kept(self) -> int:
         """Samples that neither a step nor a rule rejected."""
-        return sum(part.kept for part in self.parts) - sum(self.decisions.dropped.values())
+        return self.candidates.kept - sum(self.decisions.dropped.values())
 
     @cached_property
     def rejected(self) -> Mapping[str, int]:
         """Samples rejected by steps and rules, by reason, in order of the reason."""
-        total: Counter[str] = Counter(self.decisions.dropped)
-        for part in self.parts:
-            total.update(part.rejected)
+        total = Counter(self.decisions.dropped)
+        total.update(self.candidates.rejected)
         return dict(sorted(total.items()))
 
     @cached_property
     def splits(self) -> Mapping[str, SplitTotals]:
         """Totals of each split, in the order of the shards."""
-        totals: dict[str, SplitTotals] = {}
-        for shard in self.shards:
-            before = totals.get(shard.split, SplitTotals(0, 0, 0))
-            totals[shard.split] = SplitTotals(
-                before.samples + shard.samples, before.shards + 1, before.size + shard.size
-            )
-        return totals
+        return self.shards.splits if isinstance(self.shards, ShardList) else lists.split_totals(self.shards)
 
-    def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """The manifest as JSON values."""
-        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        content["parts"] = [part.to_json() for part in self.parts]
-        content["shards"] = [shard.to_json() for shard in self.shards]
-        content["decisions"] = dataclasses.asdict(self.decisions)
-        content["masks"] = [dataclasses.asdict(mask) for mask in self.masks]
-        if self.tars is None:
-            del content["tars"]
-        if not self.masks:
-            del content["masks"]
-        return content | {"schema": self.schema}
+    @property
+    def lists(self) -> Iterator[ListFile]:
+        """Its lists in the store, empty ones not among them; none if it was not read, or is of an earlier release."""
+        for listed in (self.shards, self.parts, self.statistics, self.masks):
+            if isinstance(listed, LazyList | LazyStatistics) and listed.file.rows:
+                yield listed.file
 
-    @classmethod
-    def from_json(cls, content: object, where: str = "manifest") -> "Manifest":
-        """Reverses ``to_json``. Raises StorageRefused for a newer schema, CorruptShard naming the invalid field."""
-        document = Document(content, where)
-        schema = document.whole("schema")
-        if schema > SCHEMA:
-            raise StorageRefused(
-                f"{where}: written with schema {schema}, and this Stoker knows up to {SCHEMA}; upgrade Stoker"
-            )
-        manifest = cls(
-            corpus=document.text("corpus"),
-            version=document.whole("version"),
-            created_at=document.text("created_at"),
-            stoker=document.text("stoker"),
-            recipe=document.mapping("recipe"),
-            recipe_digest=document.text("recipe_digest"),
-            parent=None if document.is_null("parent") else document.whole("parent"),
-            content=document.text("content"),
-            parts=tuple(Part.from_document(part) for part in document.documents("parts")),
-            shards=tuple(_shard(shard) for shard in document.documents("shards")),
-            decisions=_decisions(document.document("decisions")),
-            statistics=document.mapping("statistics"),
-            licences=document.counts("licences"),
-            tars=document.text("tars") if schema == _EXTERNAL or document.has("tars") else None,
-            masks=tuple(_mask(mask) for mask in document.documents("masks")) if schema > _EXTERNAL else (),
-        )
-        _check_tars(manifest, where)
-        _check_masks(manifest, where)
-        return manifest
+    def read_lists(self) -> "Manifest":
+        """The same, all of its lists read. Raises CorruptObject, NotFound, StorageUnavailable."""
+        for listed in (self.shards, self.parts, self.statistics, self.masks):
+            next(iter(listed), None)
+        return self
 
 
 def list_splits(splits: Mapping[str, SplitTotals]) -> str:
@@ -305,10 +172,14 @@ def list_splits(splits: Mapping[str, SplitTotals]) -> str:
 
 
 def publish(store: Store, manifest: Manifest) -> None:
-    """Publish a version: write its manifest. Raises AlreadyExists if its number is or was taken."""
+    """Publish a version: write its lists, and its manifest last. Raises AlreadyExists if its number is or was taken."""
     key = layout.version(manifest.corpus, manifest.version)
+    content, objects = encode(manifest)
+    for file, payload in objects:
+        if file.rows:
+            put(store, file.key, payload, sha256=file.sha256)
     try:
-        store.create(key, encode(manifest))
+        store.create(key, content)
     except AlreadyExists as error:
         raise AlreadyExists(f"{store.url}: {manifest.reference} is published and is never overwritten") from error
     if is_deleted(store, manifest.corpus, manifest.version):  # also if another process has done so just now
@@ -356,10 +227,89 @@ def _load(store: Store, key: str, corpus: str, version: int) -> Manifest:
         raise CorruptShard(f"{where}: not JSON ({error}); {_remedy(store, corpus, version)}") from error
     if damaged:
         raise CorruptShard(f"{where}: it differs from its own checksum; {_remedy(store, corpus, version)}")
-    manifest = Manifest.from_json(content, where)
-    if (manifest.corpus, manifest.version) != (corpus, version):
-        raise CorruptShard(f"{where}: holds {manifest.reference}; was it copied or renamed?")
-    return manifest
+    document = Document(content, where)
+    schema = document.whole("schema")
+    if schema > SCHEMA:
+        raise StorageRefused(
+            f"{where}: written with schema {schema}, and this Stoker knows up to {SCHEMA}; upgrade Stoker"
+        )
+    if (document.text("corpus"), document.whole("version")) != (corpus, version):
+        raise CorruptShard(f"{where}: holds {content['corpus']}@{content['version']}; was it copied or renamed?")
+    return _manifest(document, schema, _Lists(store, where, corpus, version))
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Reads the lists of a version."""
+
+    store: Store
+    where: str
+    corpus: str
+    version: int
+
+    def rows(self, kind: str, file: ListFile) -> Iterator[Document]:
+        return lists.read_list(self.store, kind, file, partial(_remedy, self.store, self.corpus, self.version))
+
+    def shards(self, file: ListFile, tars: str | None, masks: Sequence[Mask]) -> tuple[Shard, ...]:
+        where = f"{self.store.url}/{file.key}"
+        shards = tuple(map(Shard.from_document, self.rows(lists.SHARDS, file)))
+        _check_tars(shards, tars, where)
+        _check_masks(shards, masks, where)
+        return _placed(shards, masks) if masks else shards
+
+    def masks(self, file: ListFile) -> tuple[Mask, ...]:
+        return tuple(map(Mask.from_document, self.rows(lists.MASKS, file)))
+
+    def parts(self, file: ListFile) -> tuple[Part, ...]:
+        return tuple(map(Part.from_document, self.rows(lists.PARTS, file)))
+
+    def statistics(self, file: ListFile) -> dict[str, Any]:  # Any: JSON of a Summary
+        return {row.text("split"): row.mapping("summary") for row in self.rows(lists.STATISTICS, file)}
+
+
+def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
+    """The manifest that a document says. Raises CorruptShard naming the invalid field."""
+    tars = None if schema < _WITH_TARS or document.is_null("tars") else document.text("tars")
+    shards: Sequence[Shard]
+    parts: Sequence[Part]
+    statistics: Mapping[str, Any]
+    masks: Sequence[Mask] = ()
+    if schema < WITH_LISTS:
+        shards = tuple(map(Shard.from_document, document.documents("shards")))
+        parts = tuple(map(Part.from_document, document.documents("parts")))
+        statistics = document.mapping("statistics")
+        _check_tars(shards, tars, reader.where)
+    else:
+        named, totals = document.document("lists"), document.document("totals")
+        files = {kind: ListFile.from_document(named.document(kind)) for kind in lists.KINDS}
+        by_split = {one.text("split"): SplitTotals.from_document(one) for one in totals.documents("splits")}
+        candidates = Candidates.from_document(totals.document("candidates"))
+        masks = LazyList(files[lists.MASKS], partial(reader.masks, files[lists.MASKS]))
+        shards = ShardList(files[lists.SHARDS], partial(reader.shards, files[lists.SHARDS], tars, masks), by_split)
+        parts = PartList(files[lists.PARTS], partial(reader.parts, files[lists.PARTS]), candidates)
+        statistics = LazyStatistics(files[lists.STATISTICS], partial(reader.statistics, files[lists.STATISTICS]))
+    return Manifest(
+        corpus=document.text("corpus"),
+        version=document.whole("version"),
+        created_at=document.text("created_at"),
+        stoker=document.text("stoker"),
+        recipe=document.mapping("recipe"),
+        recipe_digest=document.text("recipe_digest"),
+        parent=None if document.is_null("parent") else document.whole("parent"),
+        content=document.text("content"),
+        parts=parts,
+        shards=shards,
+        decisions=Decisions.from_document(document.document("decisions")),
+        statistics=statistics,
+        licences=document.counts("licences"),
+        tars=tars,
+        masks=masks,
+        schema=schema,
+        parent_checksum=None
+        if schema < WITH_LISTS or document.is_null("parent_checksum")
+        else document.text("parent_checksum"),
+        checksum=document.text(CHECKSUM) if document.has(CHECKSUM) else checksum(document.content),
+    )
 
 
 def _remedy(store: Store, corpus: str, version: int) -> str:
@@ -371,28 +321,29 @@ def _remedy(store: Store, corpus: str, version: int) -> str:
     return f"restore it from a copy, or {again}: that publishes the next version, which does not need this one"
 
 
-def _check_tars(manifest: Manifest, where: str) -> None:
+def _check_tars(shards: Sequence[Shard], tars: str | None, where: str) -> None:
     """Raises CorruptShard if keys in another store are not tars: a manifest must not expose other files there."""
-    if manifest.tars is None:
+    if tars is None:
         return
-    other = next((shard.key for shard in manifest.shards if not shard.key.lower().endswith(TAR)), None)
+    other = next((shard.key for shard in shards if not shard.key.lower().endswith(TAR)), None)
     if other is not None:
-        raise CorruptShard(f"{where}: names {other[:100]!r} in {manifest.tars}; expected names that end with {TAR}")
+        raise CorruptShard(f"{where}: names {other[:100]!r} in {tars}; expected names that end with {TAR}")
 
 
-def _check_masks(manifest: Manifest, where: str) -> None:
+def _check_masks(shards: Sequence[Shard], masks: Sequence[Mask], where: str) -> None:
     """Raises CorruptShard if masks and the shards' counts of masked samples do not belong together."""
-    groups = [mask.group for mask in manifest.masks]
-    masked = {shard.group for shard in manifest.shards if shard.masked}
+    groups = [mask.group for mask in masks]
+    masked = {shard.group for shard in shards if shard.masked}
     if len(set(groups)) != len(groups) or masked != set(groups):
         raise CorruptShard(
             f"{where}: {len(groups)} masks, but samples of {len(masked)} groups are masked; expected one for each"
         )
 
 
-def _placed(shards: tuple[Shard, ...], masks: tuple[Mask, ...]) -> tuple[Shard, ...]:
+def _placed(shards: Iterable[Shard], masks: Iterable[Mask]) -> tuple[Shard, ...]:
     """The shards, of which those with masked samples know their place in the mask of their group."""
     by_group = {mask.group: mask for mask in masks}
+    shards = tuple(shards)
     rows: Counter[str] = Counter()
     for shard in shards:
         rows[shard.group] += shard.rows
@@ -402,14 +353,41 @@ def _placed(shards: tuple[Shard, ...], masks: tuple[Mask, ...]) -> tuple[Shard, 
         place = None
         if shard.masked and shard.group in by_group:
             place = MaskPlace(by_group[shard.group], before[shard.group], rows[shard.group])
-        placed.append(dataclasses.replace(shard, place=place))
+        placed.append(replace(shard, place=place))
         before[shard.group] += shard.rows
     return tuple(placed)
 
 
-def encode(manifest: Manifest) -> bytes:
-    """The object of a manifest."""
-    return seal(manifest.to_json())
+def encode(manifest: Manifest) -> tuple[bytes, list[tuple[ListFile, bytes]]]:
+    """The objects of a manifest and of its lists."""
+    rows = {
+        lists.SHARDS: ({**shard.to_json(), "masked": shard.masked} for shard in manifest.shards),
+        lists.PARTS: map(asdict, manifest.parts),
+        lists.STATISTICS: ({"split": split, "summary": one} for split, one in manifest.statistics.items()),
+        lists.MASKS: map(asdict, manifest.masks),
+    }
+    objects = {kind: lists.encode_list(manifest.corpus, kind, rows[kind]) for kind in lists.KINDS}
+    written = {
+        "schema": SCHEMA,
+        "corpus": manifest.corpus,
+        "version": manifest.version,
+        "created_at": manifest.created_at,
+        "stoker": manifest.stoker,
+        "recipe": manifest.recipe,
+        "recipe_digest": manifest.recipe_digest,
+        "parent": manifest.parent,
+        "parent_checksum": manifest.parent_checksum,
+        "content": manifest.content,
+        "totals": {
+            "splits": [{"split": name, **asdict(totals)} for name, totals in manifest.splits.items()],
+            "candidates": asdict(manifest.candidates),
+        },
+        "lists": {kind: asdict(file) for kind, (file, _) in objects.items()},
+        "decisions": asdict(manifest.decisions),
+        "licences": manifest.licences,
+        "tars": manifest.tars,
+    }
+    return seal(written), list(objects.values())
 
 
 def _is_damaged(content: Mapping[str, Any]) -> bool:  # Any: JSON values
@@ -419,39 +397,6 @@ def _is_damaged(content: Mapping[str, Any]) -> bool:  # Any: JSON values
     rest = {name: value for name, value in content.items() if name != CHECKSUM}
     schema = content.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:  # its checksum may be counted otherwise, or just this is damaged
-        return any(content[CHECKSUM] == checksum(rest | {"schema": known}) for known in range(_PLAIN, SCHEMA + 1))
+        known = range(1, SCHEMA + 1)
+        return any(content[CHECKSUM] == checksum(rest | {"schema": number}) for number in known)
     return bool(content[CHECKSUM] != checksum(rest))
-
-
-def _shard(document: Document) -> Shard:
-    return Shard(
-        key=document.text("key"),
-        split=document.text("split"),
-        samples=document.whole("samples"),
-        size=document.whole("size"),
-        sha256=document.text("sha256"),
-        index=document.text("index"),
-        index_size=document.whole("index_size"),
-        index_sha256=document.text("index_sha256"),
-        group=document.text("group"),
-        masked=document.whole("masked") if document.has("masked") else 0,
-    )
-
-
-def _mask(document: Document) -> Mask:
-    return Mask(
-        group=document.text("group"),
-        key=document.text("key"),
-        size=document.whole("size"),
-        sha256=document.text("sha256"),
-    )
-
-
-def _decisions(document: Document) -> Decisions:
-    return Decisions(
-        key=document.text("key"),
-        size=document.whole("size"),
-        sha256=document.text("sha256"),
-        dropped=document.counts("dropped"),
-        moved=document.whole("moved"),
-    )

@@ -23,7 +23,7 @@ from stoker.storage.versions.work import GcLease
 
 # The values stand in the JSON output of `stoker gc`.
 PART, INCOMPLETE_PART, GROUP, INCOMPLETE_GROUP = "part", "half part", "group", "half group"
-DECISIONS, MASK, DELETED = "decisions", "mask", "deleted version"
+DECISIONS, MASK, LIST, DELETED = "decisions", "mask", "list", "deleted version"
 LEDGER, OUTCOMES, PLAN = "ledger head", "outcomes", "plan"
 LEASE, INCOMPLETE_UPLOAD = "note", "write"
 KINDS = {
@@ -33,6 +33,7 @@ KINDS = {
     INCOMPLETE_GROUP: "incomplete groups of shards",
     DECISIONS: "decisions of no version",
     MASK: "masks of no version",
+    LIST: "lists of no version",
     DELETED: "manifests of versions whose deletion did not end",
     LEDGER: f"ledger heads before the last {KEPT}",
     OUTCOMES: "outcomes that no ledger head names",
@@ -41,7 +42,14 @@ KINDS = {
     INCOMPLETE_UPLOAD: "incomplete uploads",
 }
 # Folders in which each object is by itself.
-_SINGLE = {DECISIONS: "decisions", MASK: "masks", LEDGER: "memory", OUTCOMES: "outcomes", PLAN: "plans"}
+_SINGLE = {
+    DECISIONS: "decisions",
+    MASK: "masks",
+    LIST: "lists",
+    LEDGER: "memory",
+    OUTCOMES: "outcomes",
+    PLAN: "plans",
+}
 _FOLDERS = {"raw", "shards", "versions", "work", "tombstones", "withdrawn", *_SINGLE.values()}
 _MARKERS = ("/part.json", "/group.json")
 _PROBES = "_probe/"
@@ -179,7 +187,7 @@ def _referenced_keys(manifest: Manifest, store: Store) -> set[str]:
     """The keys in this store that a version names, and those of their groups' markers."""
     root, tars = f"{store.url}/", f"{store.url if manifest.tars is None else manifest.tars}/"
     prefix = tars[len(root) :] if tars.startswith(root) else None  # None: the tars are in another store
-    keys = {manifest.decisions.key, *(mask.key for mask in manifest.masks)}
+    keys = {manifest.decisions.key, *(file.key for file in manifest.lists), *(mask.key for mask in manifest.masks)}
     for shard in manifest.shards:
         keys |= {shard.index, layout.group(manifest.corpus, shard.group)}
         if prefix is not None:

@@ -61,9 +61,9 @@ def test_what_is_young_or_worth_keeping_stays_and_the_rest_goes(cli: Cli, store:
     age(store, old, 25)
     done = cli("gc", CORPUS, "--delete")
     assert done.returncode == 0, done.stderr
-    young = set(kinds["group"] + kinds["half group"])
+    young = set(kinds["group"] + kinds["half group"] + kinds["list"])
     assert set(cli.objects()) == reachable(store, manifest) | young | set(kinds["part"])
-    assert "4 objects younger than 24h stay: an ingest may need them" in done.stdout
+    assert "5 objects younger than 24h stay: an ingest may need them" in done.stdout
     assert "removed 4 objects" in done.stdout
     done = cli("gc", "--delete", "--raw", "--older-than", "0s")
     assert set(cli.objects()) == reachable(store, manifest)
@@ -97,6 +97,7 @@ def test_programs_get_json(cli: Cli, store: DirectoryStore) -> None:
         "half group": 0,
         "decisions": 0,
         "mask": 0,
+        "list": 0,
     }
     assert rows["part"]["kept"]
     assert rows["half part"]["examples"] == kinds["half part"]

@@ -173,7 +173,7 @@ def test_a_version_does_not_differ_from_itself(store: MemoryStore, manifest: Man
 
 
 def test_a_difference_names_columns_that_records_gained_or_lost(store: MemoryStore, manifest: Manifest) -> None:
-    statistics = json.loads(json.dumps(manifest.statistics))
+    statistics = json.loads(json.dumps(dict(manifest.statistics)))
     for summary in statistics.values():
         summary["columns"]["shade"] = summary["columns"].pop("width")
     other = replace(manifest, statistics=statistics)
@@ -188,7 +188,7 @@ def test_a_difference_names_columns_that_records_gained_or_lost(store: MemorySto
 def with_column(manifest: Manifest, values: pa.Array) -> Manifest:
     """The version with a column ``rating`` in its statistics."""
     column = summarise(pa.table({"rating": values})).columns["rating"].to_json()
-    statistics = json.loads(json.dumps(manifest.statistics))
+    statistics = json.loads(json.dumps(dict(manifest.statistics)))
     for name, summary in statistics.items():
         if name == manifest.shards[0].split:
             summary["columns"]["rating"] = column

@@ -17,7 +17,7 @@ from stoker.pipelines.stages.ingest import find_part, ingest_partition, plan
 from stoker.pipelines.stages.omitted import MAX_NAMES, OTHERS, OmittedCounts, most_omitted
 from stoker.pipelines.stages.publish import ingest
 from stoker.storage.stores.memory import MemoryStore
-from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.manifest import load_manifest
 from tests.fakes import context, recipe
 from tests.pipelines.sources.test_wikipedia_dump import dump, page
 
@@ -37,7 +37,7 @@ def test_a_version_tells_which_templates_were_dropped_most(tmp_path: Path, capsy
     print_version(manifest, Console(width=100))
     lines = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
     assert ["template", "unbekannt", "3"] in lines
-    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert load_manifest(store, "wiki", 1).parts[0].omitted == {"template unbekannt": 3, "template navigation": 1}
 
 
 def test_the_counts_change_no_byte_of_a_sample_and_no_content(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_part_that_counted_nothing_is_written_as_before(tmp_path: Path) -> Non
     store = MemoryStore()
     ingest(recipe(("one", "two")), store, context(tmp_path))
     manifest = load_manifest(store, "words")
-    assert all("omitted" not in part for part in manifest.to_json()["parts"])
+    assert all("omitted" not in part.to_json() for part in manifest.parts)
     assert report(manifest).omitted == {}
 
 

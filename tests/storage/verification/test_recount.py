@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +17,10 @@ from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.recount import Recount
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
+from stoker.storage.versions.listed import lists
 from stoker.storage.versions.manifest import Shard, load_manifest
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
-from tests.storage.published import CORPUS, make_version
+from tests.storage.published import CORPUS, make_version, old_json
 
 Change = Callable[[dict[str, Any]], object]
 CHANGES: dict[str, Change] = {
@@ -58,32 +60,70 @@ def store() -> MemoryStore:
     return store
 
 
-def altered(store: MemoryStore, change: Change, *, checksum: bool) -> None:
-    content = json.loads(store.read(layout.version(CORPUS, 2)))
-    change(content)
-    if not checksum:
-        del content["checksum"]
-    store.write(layout.version(CORPUS, 2), json.dumps(content).encode())
+def altered(store: MemoryStore, change: Change, *, old: bool) -> None:
+    """The second version, altered, without a checksum; ``old``: in the JSON of earlier releases."""
+    key = layout.version(CORPUS, 2)
+    content = old_json(load_manifest(store, CORPUS, 2))
+    if old:
+        change(content)
+    else:
+        head = json.loads(store.read(key))
+        head.pop("checksum", None)
+        content["content"] = head["content"]
+        change(content)
+        head |= {name: content[name] for name in head.keys() & content.keys() - {"schema", "tars"}}
+        statistics = [{"split": split, "summary": summary} for split, summary in content["statistics"].items()]
+        for kind, rows in (
+            (lists.SHARDS, [{"masked": 0, **shard} for shard in content["shards"]]),
+            (lists.STATISTICS, statistics),
+        ):
+            file, payload = lists.encode_list(CORPUS, kind, rows)
+            store.write(file.key, payload)
+            head["lists"][kind] = asdict(file)
+        content = head
+    store.write(key, json.dumps(content).encode())
 
 
+@pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("name", CHANGES)
-def test_an_altered_field_is_found_where_the_manifest_has_no_checksum(store: MemoryStore, name: str) -> None:
+def test_an_altered_field_is_found_where_the_manifest_has_no_checksum(store: MemoryStore, name: str, old: bool) -> None:
     assert verify(store, load_manifest(store, CORPUS, 2)).problems == ()
-    altered(store, CHANGES[name], checksum=False)
+    altered(store, lambda content: None, old=old)
+    assert verify(store, load_manifest(store, CORPUS, 2)).problems == ()
+    altered(store, CHANGES[name], old=old)
     assert verify(store, load_manifest(store, CORPUS, 2)).problems != ()
     assert verify(store, load_manifest(store, CORPUS, 1)).problems == ()
 
 
-RECIPES: dict[str, Change] = {
+HEAD: dict[str, Change] = {
+    **{name: CHANGES[name] for name in ("licences", "content", "parent", "created_at, later")},
     "recipe": lambda content: content["recipe"].update(corpus="digitz"),
     "recipe_digest": lambda content: content.update(recipe_digest="s" * 64),
     "stoker": lambda content: content.update(stoker="0.2.0"),
+    "samples": lambda content: content["totals"]["splits"][0].update(samples=9),
+    "candidates": lambda content: content["totals"]["candidates"].update(read=17),
+    "rejected": lambda content: content["totals"]["candidates"]["rejected"].update(gone=3),
+    "a list": lambda content: content["lists"]["shards"].update(rows=4),
 }
+TOTALS = ("samples", "candidates", "rejected")
 
 
-@pytest.mark.parametrize("name", [*CHANGES, *RECIPES])
+@pytest.mark.parametrize("name", TOTALS)
+def test_wrong_totals_are_found_where_the_manifest_has_no_checksum(store: MemoryStore, name: str) -> None:
+    key = layout.version(CORPUS, 2)
+    content = json.loads(store.read(key))
+    del content["checksum"]
+    HEAD[name](content)
+    store.write(key, json.dumps(content).encode())
+    assert verify(store, load_manifest(store, CORPUS, 2)).problems != ()
+
+
+@pytest.mark.parametrize("name", HEAD)
 def test_any_altered_field_is_found_by_the_manifests_checksum(store: MemoryStore, name: str) -> None:
-    altered(store, (CHANGES | RECIPES)[name], checksum=True)
+    key = layout.version(CORPUS, 2)
+    content = json.loads(store.read(key))
+    HEAD[name](content)
+    store.write(key, json.dumps(content).encode())
     with pytest.raises(CorruptShard, match=r"00000002\.json: it differs from its own checksum"):
         load_manifest(store, CORPUS, 2)
 

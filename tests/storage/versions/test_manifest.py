@@ -1,6 +1,7 @@
 """Manifests and the catalog: what is published stays, and what is wrong with one is named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageRefused
 from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout
-from stoker.storage.versions.manifest import SCHEMA, Manifest, SplitTotals, load_manifest, publish
-from tests.storage.published import CORPUS, make_version
+from stoker.storage.versions.manifest import SCHEMA, SplitTotals, load_manifest, publish
+from tests.storage.published import CORPUS, make_version, old_json
 
-GOLDEN = Path(__file__).parent / "golden" / "manifest.json"
+GOLDEN = Path(__file__).parent / "golden"
+KEY = layout.version(CORPUS, 1)
 
 
 @pytest.fixture
@@ -22,30 +25,34 @@ def store() -> MemoryStore:
 
 def test_a_manifests_json_is_this_but_for_what_parquet_writers_decide(store: MemoryStore) -> None:
     """Parquet names its writer's version in the file, so those checksums and sizes change with pyarrow."""
-    make_version(store)
-    assert _steady(json.loads(store.read(layout.version(CORPUS, 1)))) == _steady(
-        json.loads(GOLDEN.read_bytes()) | {"checksum": ""}
-    )
+    make_version(store, 2)
+    found = json.loads(store.read(layout.version(CORPUS, 2)))
+    for one in (found["decisions"], *found["lists"].values()):
+        one |= {"key": "depends on pyarrow", "sha256": "depends on pyarrow", "size": 0}
+    found["checksum"] = "depends on pyarrow"
+    assert found == json.loads((GOLDEN / "manifest-3.json").read_bytes())
 
 
-def _steady(content: dict[str, Any]) -> dict[str, Any]:
-    for one in [*content["parts"], *content["shards"], content["decisions"]]:
-        for name in ("records", "records_sha256", "index_sha256", "index_size"):
-            if name in one:
-                one[name] = "depends on pyarrow"
-    content["decisions"] |= {"key": "depends on pyarrow", "sha256": "depends on pyarrow", "size": 0}
-    del content["checksum"]
-    content["content"] = "depends on pyarrow"
-    return content
-
-
-def test_the_golden_manifest_is_read_by_this_and_every_later_code() -> None:
-    content = json.loads(GOLDEN.read_bytes())
+@pytest.mark.parametrize("name", ["manifest.json", "manifest-indexed.json"])
+def test_the_manifests_of_earlier_releases_are_read_for_ever(store: MemoryStore, name: str) -> None:
+    content = json.loads((GOLDEN / name).read_bytes())
     for shard in content["shards"]:
         shard["index_size"] = 1
-    found = Manifest.from_json(content)
-    assert found.reference == "digits@1"
-    assert found.splits == {"train": SplitTotals(8, 2, 26624), "validation": SplitTotals(3, 1, 10240)}
+    key = layout.version(content["corpus"], content["version"])
+    store.write(key, json.dumps(content).encode())
+    found = load_manifest(store, content["corpus"])
+    assert found.schema == content["schema"]
+    assert list(found.lists) == []
+    if name == "manifest.json":
+        assert found.splits == {"train": SplitTotals(8, 2, 26624), "validation": SplitTotals(3, 1, 10240)}
+        assert (found.read, found.kept, found.samples) == (16, 11, 11)
+
+
+def test_the_same_version_in_the_json_of_earlier_releases_is_the_same(store: MemoryStore) -> None:
+    manifest = make_version(store)
+    store.write(KEY, json.dumps(old_json(manifest)).encode())
+    assert replace(load_manifest(store, CORPUS), content=manifest.content) == manifest
+    assert verify(store, load_manifest(store, CORPUS)).problems == ()
 
 
 def test_what_is_published_is_loaded(store: MemoryStore) -> None:
@@ -62,6 +69,12 @@ def test_everything_is_accounted_for(store: MemoryStore) -> None:
     assert manifest.rejected == {"exact_duplicate": 1, "gone": 2, "too_small": 2}
     assert manifest.read == manifest.kept + sum(manifest.rejected.values())
     assert list(manifest.splits) == ["train", "validation"]
+
+
+def test_splits_are_in_the_order_of_the_shards(store: MemoryStore) -> None:
+    manifest = make_version(store)
+    publish(store, replace(manifest, version=2, shards=manifest.shards[::-1]))
+    assert list(load_manifest(store, CORPUS).splits) == ["validation", "train"]
 
 
 def test_a_published_version_is_never_overwritten(store: MemoryStore) -> None:
@@ -137,7 +150,7 @@ def damage(store: MemoryStore, change: Any) -> None:
 
 def test_a_newer_schema_is_refused_with_what_to_do(store: MemoryStore) -> None:
     make_version(store)
-    damage(store, lambda content: content.update(schema=SCHEMA + 1, shards="of another kind"))
+    damage(store, lambda content: content.update(schema=SCHEMA + 1, lists="of another kind"))
     with pytest.raises(StorageRefused, match="written with schema 4, and this Stoker knows up to 3; upgrade Stoker"):
         load_manifest(store, CORPUS)
 
@@ -166,39 +179,47 @@ def test_a_manifest_of_another_name_is_corrupt(store: MemoryStore) -> None:
         load_manifest(store, "other")
 
 
+_FREE = ("recipe", "statistics")  # objects that a manifest only carries
+_COUNTS = ("rejected", "dropped", "licences")
+
+
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every field that a manifest promises; what it only carries (recipe, statistics) ends the way."""
-    if isinstance(value, dict) and (
-        not path or path[-1] not in ("recipe", "statistics", "rejected", "dropped", "licences")
-    ):
+    """Every field that a manifest promises."""
+    if isinstance(value, dict) and (not path or path[-1] not in (*_FREE, *_COUNTS)):
         return [place for name, one in value.items() for place in places(one, (*path, name))]
     if isinstance(value, list):
         return [path, *places(value[0], (*path, 0))]
     return [path]
 
 
-def test_every_field_that_is_missing_or_mistyped_is_named(store: MemoryStore) -> None:
-    manifest = make_version(store).to_json()
-    fields = [place for place in places(json.loads(json.dumps(manifest))) if place[-1] != 0]
-    assert len(fields) > 35
+@pytest.mark.parametrize("old", [True, False])
+def test_every_field_that_is_missing_or_mistyped_is_named(store: MemoryStore, old: bool) -> None:
+    manifest = make_version(store)
+    whole = old_json(manifest) if old else json.loads(store.read(KEY))
+    whole.pop("checksum", None)
+    fields = [place for place in places(whole) if place[-1] != 0]
+    assert len(fields) > 30
     for place in fields:
         for wrong in ("missing", 1.5, None, True, [1], -1, {"a": "b"}):
-            content = json.loads(json.dumps(manifest))
+            if (wrong is None and place[-1] in ("parent", "parent_checksum", "tars")) or (
+                isinstance(wrong, dict) and place[-1] in _FREE
+            ):
+                continue
+            content = json.loads(json.dumps(whole))
             parent = content
             for step in place[:-1]:
                 parent = parent[step]
             if wrong == "missing":
                 del parent[place[-1]]
-            elif (wrong is None and place[-1] == "parent") or (
-                isinstance(wrong, dict) and place[-1] in ("recipe", "statistics")
-            ):
-                continue
             else:
                 parent[place[-1]] = wrong
-            with pytest.raises(CorruptShard) as told:
-                Manifest.from_json(content, "where")
-            assert str(told.value).startswith("where: ")
-            assert str(place[-1]) in str(told.value) or place[-1] == "shards" or isinstance(wrong, list | dict)
+            store.write(KEY, json.dumps(content).encode())
+            with pytest.raises((CorruptShard, StorageRefused)) as told:
+                load_manifest(store, CORPUS)
+            assert str(told.value).startswith(f"memory:/{KEY}: ")
+            assert (
+                str(place[-1]) in str(told.value) or place[-1] in ("shards", "splits") or isinstance(wrong, list | dict)
+            )
 
 
 def test_the_repr_of_a_manifest_says_its_name_and_totals_in_one_line(store: MemoryStore) -> None:

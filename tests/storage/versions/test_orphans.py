@@ -25,7 +25,7 @@ from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.orphans import Orphan, ReferencedKeys
 from stoker.storage.versions.work import CorpusBusy, gc_lease, ingest_lease
 from tests.fakes import READS, Failing, context, recipe
-from tests.storage.published import CORPUS, make_version
+from tests.storage.published import CORPUS, make_version, old_json
 
 WORDS = (*(f"word-{number}" for number in range(30)), "!gone", "!robots")
 MORE = (*WORDS, *(f"more-{number}" for number in range(20)))
@@ -51,6 +51,7 @@ def reachable(store: Store, *manifests: Manifest) -> set[str]:
     named: set[str] = set()
     for manifest in manifests:
         named |= {layout.version(manifest.corpus, manifest.version), manifest.decisions.key}
+        named |= {file.key for file in load_manifest(store, manifest.corpus, manifest.version).lists}
         for part in manifest.parts:
             named |= {part.tar, part.records} | {layout.raw_part(manifest.corpus, part.digest)} & keys
         for shard in manifest.shards:
@@ -99,6 +100,7 @@ def litter(store: Store) -> dict[str, list[str]]:
         index: b"index",
         f"{CORPUS}/decisions/{'3' * 16}.parquet": b"decided",
         f"{CORPUS}/masks/{A}-{'4' * 16}.mask": b"masked",
+        f"{CORPUS}/lists/shards-{'4' * 16}.parquet": b"listed",
         f"{CORPUS}/work/ingest-{A}.json": b"{}",
     }
     for key, payload in payloads.items():
@@ -110,6 +112,7 @@ def litter(store: Store) -> dict[str, list[str]]:
         orphans.GROUP: [f"{ended}group.json", index, shard],
         orphans.DECISIONS: [f"{CORPUS}/decisions/{'3' * 16}.parquet"],
         orphans.MASK: [f"{CORPUS}/masks/{A}-{'4' * 16}.mask"],
+        orphans.LIST: [f"{CORPUS}/lists/shards-{'4' * 16}.parquet"],
         orphans.LEASE: [f"{CORPUS}/work/ingest-{A}.json"],
     }
 
@@ -267,9 +270,9 @@ def test_what_a_version_published_meanwhile_needs_stays(tmp_path: Path) -> None:
 def test_a_version_of_another_corpus_protects_what_it_was_made_of() -> None:
     store = MemoryStore()
     manifest = make_version(store)
-    content = json.loads(store.read(layout.version(CORPUS, 1)))
-    del content["checksum"]
-    own = {one.key for one in store.list()} - {layout.version(CORPUS, 1)}
+    content = old_json(manifest)
+    own = reachable(store, manifest) - {layout.version(CORPUS, 1)}
+    own -= {file.key for file in load_manifest(store, CORPUS, 1).lists}
     for tars in (None, f"{store.url}/{CORPUS}"):
         store.delete(layout.version(CORPUS, 1))
         before = "" if tars is None else f"{CORPUS}/"
@@ -277,13 +280,13 @@ def test_a_version_of_another_corpus_protects_what_it_was_made_of() -> None:
         changed = content | {"corpus": "other", "shards": shards}
         changed |= {} if tars is None else {"tars": tars, "schema": 2}
         store.write(layout.version("other", 1), json.dumps(changed).encode())
-        assert found(store) == []
+        assert {one.kind for one in found(store)} <= {orphans.LIST}  # its own version is gone
         clear(store)
         assert own <= {one.key for one in store.list()}
     assert manifest.samples == 11
 
 
-@pytest.mark.parametrize(("change", "error"), [({"schema": 99}, StorageRefused), ({"shards": None}, CorruptShard)])
+@pytest.mark.parametrize(("change", "error"), [({"schema": 99}, StorageRefused), ({"lists": None}, CorruptShard)])
 def test_a_manifest_that_cannot_be_read_stops_all(change: dict[str, object], error: type[Exception]) -> None:
     store = MemoryStore()
     make_version(store)

@@ -20,7 +20,7 @@ from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.content import checksum_of, content_of
-from stoker.storage.versions.manifest import Decisions, Manifest, Shard, publish
+from stoker.storage.versions.manifest import SCHEMA, Decisions, Manifest, Shard, load_manifest, publish
 from stoker.storage.versions.masks.mask import BoolArray, Masks, write
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
 from stoker.storage.versions.verified import put, verified_table
@@ -102,12 +102,15 @@ def _masked(store: Store, manifest: Manifest, masked: Mapping[str, BoolArray], d
         rows_of = [np.zeros(s.rows, np.bool_) if b is None else b for s, b in zip(of_group, bits, strict=True)]
         masks[group] = write(store, manifest.corpus, group, np.concatenate(rows_of))
     in_order = tuple(masks[group] for group in sorted(masks))
-    content = content_of(shards, manifest.parts, decisions.sha256, in_order)
+    content = content_of(shards, in_order)
     if manifest.is_indexed:  # it depends on more than the tars there
         content = checksum_of([manifest.content, sorted(mask.sha256 for mask in in_order)])[: layout.DIGEST]
     view = dataclasses.replace(
         manifest,
         parent=manifest.version,
+        parent_checksum=manifest.checksum or load_manifest(store, manifest.corpus, manifest.version).checksum,
+        schema=SCHEMA,
+        checksum="",
         content=content,
         shards=tuple(shards),
         masks=in_order,

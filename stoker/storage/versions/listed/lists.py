@@ -1,0 +1,253 @@
+"""The lists of a version: shards, raw parts, statistics and masks, each a Parquet object that the manifest names.
+
+A manifest is small: it has the totals, and of each list the size and checksum. A list is read when it is first used,
+and kept. Lists are named by their content, so that versions share what did not change between them.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar, overload
+
+import pyarrow as pa
+
+from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
+from stoker.storage.shards import records
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
+from stoker.storage.versions.document import Document
+from stoker.storage.versions.listed.named import Part, Shard, SplitTotals
+from stoker.storage.versions.verified import second_read
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+KINDS = SHARDS, PARTS, STATISTICS, MASKS = "shards", "parts", "statistics", "masks"
+_MAX_SIZE = 2**30  # bytes of a list that is read: of ten million shards
+_TEXTS: Mapping[str, tuple[str, ...]] = {
+    SHARDS: (),
+    PARTS: ("rejected", "omitted"),
+    STATISTICS: ("summary",),
+    MASKS: (),
+}  # columns of JSON
+_SCHEMAS = {
+    SHARDS: pa.schema(
+        [
+            ("key", pa.string()),
+            ("split", pa.string()),
+            ("samples", pa.int64()),
+            ("size", pa.int64()),
+            ("sha256", pa.string()),
+            ("index", pa.string()),
+            ("index_size", pa.int64()),
+            ("index_sha256", pa.string()),
+            ("group", pa.string()),
+            ("masked", pa.int64()),
+        ]
+    ),
+    PARTS: pa.schema(
+        [
+            ("partition", pa.string()),
+            ("digest", pa.string()),
+            ("tar", pa.string()),
+            ("tar_sha256", pa.string()),
+            ("tar_size", pa.int64()),
+            ("records", pa.string()),
+            ("records_sha256", pa.string()),
+            ("read", pa.int64()),
+            ("kept", pa.int64()),
+            ("rejected", pa.string()),
+            ("omitted", pa.string()),
+        ]
+    ),
+    STATISTICS: pa.schema([("split", pa.string()), ("summary", pa.string())]),
+    MASKS: pa.schema([("group", pa.string()), ("key", pa.string()), ("size", pa.int64()), ("sha256", pa.string())]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ListFile:
+    """One list of a version, as its manifest names it."""
+
+    key: str
+    size: int  # bytes
+    sha256: str
+    rows: int
+
+    @classmethod
+    def from_document(cls, document: Document) -> "ListFile":
+        """Raises CorruptShard naming the invalid field."""
+        return cls(document.text("key"), document.whole("size"), document.text("sha256"), document.whole("rows"))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Candidates of all raw parts: ``read == kept + sum(rejected.values())``."""
+
+    read: int
+    kept: int  # by steps; rules may drop some of them
+    rejected: Mapping[str, int]  # by reason
+
+    @classmethod
+    def of(cls, parts: Iterable[Part]) -> "Candidates":
+        """The totals of parts."""
+        read = kept = 0
+        rejected: Counter[str] = Counter()
+        for part in parts:
+            read, kept = read + part.read, kept + part.kept
+            rejected.update(part.rejected)
+        return cls(read, kept, dict(sorted(rejected.items())))
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Candidates":
+        """Raises CorruptShard naming the invalid field."""
+        return cls(document.whole("read"), document.whole("kept"), document.counts("rejected"))
+
+
+def split_totals(shards: Iterable[Shard]) -> dict[str, SplitTotals]:
+    """Totals of each split, in the order of the shards."""
+    totals: dict[str, SplitTotals] = {}
+    for shard in shards:
+        before = totals.get(shard.split, SplitTotals(0, 0, 0))
+        totals[shard.split] = SplitTotals(
+            before.samples + shard.samples, before.shards + 1, before.size + shard.size, before.masked + shard.masked
+        )
+    return totals
+
+
+class LazyList(Sequence[T_co]):
+    """A list that is read when it is first used; equal to a tuple of the same. Pickled, it is a tuple.
+
+    Reading it raises CorruptObject, NotFound, StorageUnavailable.
+    """
+
+    def __init__(self, file: ListFile, read: Callable[[], tuple[T_co, ...]]) -> None:
+        self.file = file
+        self._read = read
+
+    @cached_property
+    def _items(self) -> tuple[T_co, ...]:
+        return self._read()
+
+    def __len__(self) -> int:
+        return self.file.rows
+
+    @overload
+    def __getitem__(self, index: int) -> T_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T_co, ...]: ...
+    def __getitem__(self, index: int | slice) -> T_co | tuple[T_co, ...]:
+        return self._items[index]
+
+    def __iter__(self) -> Iterator[T_co]:
+        return iter(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, LazyList):
+            return self.file == other.file or self._items == other._items
+        return self._items == other
+
+    def __hash__(self) -> int:
+        return hash(self._items)
+
+    def __reduce__(self) -> tuple[type[tuple[Any, ...]], tuple[tuple[T_co, ...]]]:
+        return tuple, (self._items,)
+
+
+class ShardList(LazyList[Shard]):
+    """The shards of a version; their totals stand in its manifest."""
+
+    def __init__(
+        self, file: ListFile, read: Callable[[], tuple[Shard, ...]], splits: Mapping[str, SplitTotals]
+    ) -> None:
+        super().__init__(file, read)
+        self.splits = splits
+
+
+class PartList(LazyList[Part]):
+    """The raw parts of a version; their totals stand in its manifest."""
+
+    def __init__(self, file: ListFile, read: Callable[[], tuple[Part, ...]], candidates: Candidates) -> None:
+        super().__init__(file, read)
+        self.candidates = candidates
+
+
+class LazyStatistics(Mapping[str, Any]):  # Any: JSON of a Summary
+    """The statistics of each split, read when they are first used; equal to a dictionary of the same."""
+
+    def __init__(self, file: ListFile, read: Callable[[], dict[str, Any]]) -> None:
+        self.file = file
+        self._read = read
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        return self._read()
+
+    def __getitem__(self, split: str) -> Any:  # as the class
+        return self._content[split]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return self.file.rows
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        return dict, (self._content,)
+
+
+def encode_list(corpus: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> tuple[ListFile, bytes]:
+    """A list as an object: how the manifest names it, and its bytes."""
+    written = [{**row, **{name: _json(row[name]) for name in _TEXTS[kind]}} for row in rows]
+    payload = records.encode(pa.Table.from_pylist(written, schema=_SCHEMAS[kind]))
+    sha256 = records.sha256(payload)
+    return ListFile(layout.version_list(corpus, kind, sha256), len(payload), sha256, len(written)), payload
+
+
+def read_list(store: Store, kind: str, file: ListFile, remedy: Callable[[], str]) -> Iterator[Document]:
+    """The rows of a list; an empty one has no object.
+
+    Raises CorruptObject where it is not what the manifest says, NotFound where it is gone: with the remedy.
+    """
+    if not file.rows:
+        return
+    where = f"{store.url}/{file.key}"
+    try:
+        payload = second_read(lambda: _bytes(store, file, where))
+        table = records.decode(payload)
+    except NotFound as error:
+        raise NotFound(f"{error}; {remedy()}") from None
+    except CorruptShard as error:
+        raise CorruptObject(f"{error}; {remedy()}", file.key) from error
+    missing = {name for name in _SCHEMAS[kind].names if name not in table.column_names}
+    if missing or table.num_rows != file.rows:
+        what = f"lacks {sorted(missing)}" if missing else f"has {table.num_rows} rows, expected {file.rows}"
+        raise CorruptObject(f"{where}: {what}; {remedy()}", file.key)
+    for number, row in enumerate(table.to_pylist()):
+        texts = {name: _parsed(row[name], f"{where}: row {number}: {name}") for name in _TEXTS[kind]}
+        yield Document(row | texts, f"{where}: row {number}")
+
+
+def _bytes(store: Store, file: ListFile, where: str) -> bytes:
+    if file.size > _MAX_SIZE:
+        raise CorruptShard(f"{where}: {file.size:,} bytes, expected at most {_MAX_SIZE:,}")
+    payload = store.read(file.key, size=file.size + 1)
+    if len(payload) != file.size:
+        raise CorruptShard(f"{where}: {len(payload)} bytes or more, but the manifest says {file.size}")
+    if (actual := records.sha256(payload)) != file.sha256:
+        raise CorruptShard(f"{where}: sha256 {actual[:12]}, but the manifest says {file.sha256[:12]}")
+    return payload
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair becomes its JSON escape
+
+
+def _parsed(text: object, where: str) -> object:
+    try:
+        return json.loads(text if isinstance(text, str) else "")
+    except (ValueError, RecursionError) as error:
+        raise CorruptShard(f"{where}: not JSON ({error})") from error

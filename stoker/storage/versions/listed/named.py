@@ -1,0 +1,167 @@
+"""What a manifest names: shards, masks, raw parts, decisions; and their JSON."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stoker.storage.versions.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Which stored rows of a group of shards a version leaves out: a deletion vector, see ``masks``."""
+
+    group: str  # digest
+    key: str
+    size: int  # bytes
+    sha256: str
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Mask":
+        """Raises CorruptShard naming the invalid field."""
+        return cls(document.text("group"), document.text("key"), document.whole("size"), document.text("sha256"))
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPlace:
+    """Where a shard's rows lie in the mask of its group."""
+
+    mask: Mask
+    start: int  # the group's rows before the shard's first one
+    rows: int  # of the whole group
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One tar of a split and its index."""
+
+    key: str  # in the corpus's store, or in the store at the manifest's ``tars``
+    split: str
+    samples: int  # that the version holds of it
+    size: int  # bytes
+    sha256: str
+    index: str  # key of the Parquet
+    index_size: int  # bytes
+    index_sha256: str
+    group: str  # digest of the group that it was packed in
+    masked: int = 0  # samples that its tar and index store, and the version leaves out
+    place: MaskPlace | None = field(
+        default=None, repr=False, compare=False
+    )  # set by the manifest where some are masked
+
+    @property
+    def rows(self) -> int:
+        """Samples that its tar and index store."""
+        return self.samples + self.masked
+
+    @property
+    def identity(self) -> str:
+        """Equal for shards that hold the same samples at the same places: checksums of the index and its mask."""
+        return self.index_sha256 + (f" {self.place.mask.sha256} {self.place.start}" if self.place else "")
+
+    def stored(self) -> "Shard":
+        """The shard without its mask, as its group has it."""
+        return self if not self.masked else dataclasses.replace(self, samples=self.rows, masked=0, place=None)
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON values
+        """The shard as JSON values; ``masked`` only where some are."""
+        return {name: getattr(self, name) for name in _OF_SHARDS} | ({"masked": self.masked} if self.masked else {})
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Shard":
+        """Raises CorruptShard naming the invalid field."""
+        return cls(
+            key=document.text("key"),
+            split=document.text("split"),
+            samples=document.whole("samples"),
+            size=document.whole("size"),
+            sha256=document.text("sha256"),
+            index=document.text("index"),
+            index_size=document.whole("index_size"),
+            index_sha256=document.text("index_sha256"),
+            group=document.text("group"),
+            masked=document.whole("masked") if document.has("masked") else 0,
+        )
+
+
+_OF_SHARDS = tuple(name for name in Shard.__slots__ if name not in ("masked", "place"))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One raw part: the outcome of a partition."""
+
+    partition: str
+    digest: str
+    tar: str  # key
+    tar_sha256: str
+    tar_size: int  # bytes
+    records: str  # key of the Parquet
+    records_sha256: str
+    read: int  # candidates; read == kept + rejected
+    kept: int
+    rejected: Mapping[str, int]  # by reason
+    omitted: Mapping[str, int] = field(default_factory=dict)  # what was read and left out, most frequent names
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON values
+        """The part as JSON values; nothing omitted is not there."""
+        content = dataclasses.asdict(self)
+        if not self.omitted:
+            del content["omitted"]
+        return content
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Part":
+        """Raises CorruptShard naming the invalid field."""
+        return cls(
+            partition=document.text("partition"),
+            digest=document.text("digest"),
+            tar=document.text("tar"),
+            tar_sha256=document.text("tar_sha256"),
+            tar_size=document.whole("tar_size"),
+            records=document.text("records"),
+            records_sha256=document.text("records_sha256"),
+            read=document.whole("read"),
+            kept=document.whole("kept"),
+            rejected=document.counts("rejected"),
+            omitted=document.counts("omitted") if document.has("omitted") else {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What the rules decided about the samples that the parts kept."""
+
+    key: str
+    size: int  # bytes
+    sha256: str
+    dropped: Mapping[str, int]  # by reason
+    moved: int  # samples in another split than their group's name says
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Decisions":
+        """Raises CorruptShard naming the invalid field."""
+        return cls(
+            key=document.text("key"),
+            size=document.whole("size"),
+            sha256=document.text("sha256"),
+            dropped=document.counts("dropped"),
+            moved=document.whole("moved"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SplitTotals:
+    """Totals of one split."""
+
+    samples: int
+    shards: int
+    size: int  # bytes of its tars
+    masked: int = 0  # samples that its tars store, and the version leaves out
+
+    @classmethod
+    def from_document(cls, document: Document) -> "SplitTotals":
+        """Raises CorruptShard naming the invalid field."""
+        names = ("samples", "shards", "size", "masked")
+        return cls(*(document.whole(name) for name in names))
