@@ -28,7 +28,10 @@ def crc32c(payload: bytes | memoryview, before: int = 0) -> int:
     ('e3069283', True)
     """
     # It takes no memoryviews, but arrays of their bytes: nothing is copied.
-    return int(google_crc32c.extend(before, np.frombuffer(payload, np.uint8)))
+    checksum: int = google_crc32c.extend(
+        before, payload if type(payload) is bytes else np.frombuffer(payload, np.uint8)
+    )
+    return checksum
 
 
 def members_crc32c(checksums: Iterable[int]) -> int:

@@ -17,6 +17,7 @@ from stoker.storage.shards.tar_headers import BadTar, iter_files
 
 RECORD = "json"  # the member that holds a sample's record; it comes last
 _BUFFER = 2**20  # bytes of small chunks that are written with one call
+_SMALL = 2**13  # bytes to which a sample's chunks are joined: a copy costs less than a call for each checksum
 _DIRECT = 2**18  # bytes from which encoded samples are written without the buffer: a copy costs more than a call
 
 
@@ -104,6 +105,8 @@ class TarWriter:
         """Append a sample."""
         start = self._size
         chunks, members, self._size = _encode(sample, start)
+        if self._size - start <= _SMALL:
+            chunks = [b"".join(chunks)]
         self._chunks += chunks
         checksum = 0
         for chunk in chunks:
