@@ -17,7 +17,7 @@ from stoker.pipelines.web.links import host_of, normalise, normalise_listed, red
 from stoker.pipelines.web.pages.licences import spdx_id
 
 KEY_LENGTH = 24  # hex digits of the URL's SHA-256: 96 bits
-_MAX_BLANK_LINES = 10_000  # that wait for the partition around them
+_MAX_BLANK_LINES = 1_000  # that wait for the partition around them
 MAX_TEXT = 10_000  # characters of a caption or another column of a list
 
 Entry = Mapping[str, Any]  # Any: JSON. {"url", "line"?, "record"?, "refused"?: [reason, detail]}
@@ -173,19 +173,23 @@ def with_finished_partitions(
     """
     names = Counter[str]()
     run: list[tuple[Entry, Entry | None]] = []  # of each entry also its form in version 0.1.0
-    length, any_refused = 0, False
+    length, blank, any_refused = 0, 0, False
     for entry in entries:
         old = _old_form(entry)
-        if old is None and len(run) - length >= _MAX_BLANK_LINES:
-            yield entry
+        if old is None and not run:
+            yield entry  # it waits for none before it
             continue
         run.append((entry, old))
         if old is None:
+            blank += 1
+            if blank > _MAX_BLANK_LINES:  # they are not held in memory for it, and this one is fetched once more
+                yield from (waiting for waiting, _ in run)
+                run, blank = [], 0
             continue
         length, any_refused = length + 1, any_refused or "refused" in entry
         if ends_run(old["url"], length, target=target):
             yield from _finished_or_entries(run, to_type, names, is_finished if any_refused else None)
-            run, length = [], 0
+            run, length, blank = [], 0, 0
     yield from _finished_or_entries(run, to_type, names, is_finished if any_refused else None)
 
 
