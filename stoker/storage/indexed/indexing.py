@@ -37,6 +37,7 @@ from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Decisions, Manifest, Shard, load_manifest, publish
+from stoker.storage.versions.masks.view import keep_masks
 from stoker.storage.versions.proof import Claim, find_damaged
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
 from stoker.storage.versions.verified import checksum, put
@@ -308,9 +309,8 @@ def _publish(
         if (
             newest is not None
             and newest.version == last
-            and newest.content == content
             and newest.tars == root
-            and _same_keys(newest, shards)
+            and _holds_the_same(newest, content, shards, source)
             and has_decisions(to, newest)
         ):
             return newest, False
@@ -332,12 +332,31 @@ def _publish(
             licences=dict(sorted(licences.items())),
             tars=root,
         )
+        if newest is not None and _key_rule(newest.recipe.get("source", {})) == _key_rule(source):
+            manifest = keep_masks(to, newest, manifest)  # what was taken out of a tar stays out
         try:
             publish(to, manifest)
         except AlreadyExists:
             continue  # another writer was first: this one is the next version
         return manifest, True
     raise StorageUnavailable(f"{to.url}/{corpus}: {_MAX_RACES} other writers came first; try again")
+
+
+def _holds_the_same(
+    newest: Manifest,
+    content: str,
+    shards: Sequence[Shard],
+    source: Mapping[str, Any],  # Any: TOML values
+) -> bool:
+    """Whether the newest version is of the same tars, by the same rule; a view has another content than its tars."""
+    if newest.is_packed:
+        return newest.content == content and _same_keys(newest, shards)
+    same_rule = _key_rule(newest.recipe.get("source", {})) == _key_rule(source)
+    return same_rule and [shard.stored() for shard in newest.shards] == list(shards)
+
+
+def _key_rule(source: Mapping[str, Any]) -> object:  # Any: TOML values
+    return source.get("key", "first")
 
 
 def _same_keys(newest: Manifest, shards: Sequence[Shard]) -> bool:

@@ -24,7 +24,9 @@ from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import load_manifest, publish
+from stoker.storage.versions.masks.view import with_masks
 from stoker.storage.versions.tar_store import store_of_tars
+from stoker.storage.versions.version import Version
 from stoker.storage.versions.work import CorpusBusy, gc_lease
 from tests.storage.external_tars import indexed, numbered, put, tar
 from tests.storage.published import make_version, old_json
@@ -475,3 +477,21 @@ def test_a_damaged_manifest_is_left_behind_by_the_next_version_as_its_message_sa
         load_manifest(store, "theirs", 1)
     store.write(layout.version("theirs", 2), b"")
     assert indexed(folder).manifest.version == 3
+
+
+def test_what_is_masked_in_a_tar_stays_out_when_tars_are_indexed_again(folder: Path) -> None:
+    base = indexed(folder).manifest
+    store = open_store(str(folder.parent / "store"))
+    keys = [sample.key for sample in Version(store, base)]
+    view = with_masks(store, with_masks(store, base, keys[:1]), keys[7:9])
+    again = indexed(folder)
+    assert (again.new, again.manifest) == (False, view)
+    put(folder / "train-003.tar", tar(numbered(100, 3)))
+    os.utime(folder / "train-000.tar", (1, 1))  # of the same bytes, read again
+    more = indexed(folder).manifest
+    assert (more.parent, more.samples, more.masked) == (view.version, len(keys), 3)
+    left = [key for key in keys if key not in (keys[0], *keys[7:9])]
+    assert [sample.key for sample in Version(store, more) if sample.key in keys] == left
+    assert verify(store, more).problems == ()
+    put(folder / "train-001.tar", tar(numbered(5, 5, folder="other/")))
+    assert indexed(folder).manifest.masked == 1

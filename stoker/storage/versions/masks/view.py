@@ -80,14 +80,34 @@ def with_masks(
         raise AlreadyExists(f"{manifest.reference} is not the newest version, that is {newest}; begin anew with that")
     view = _masked(store, manifest, masked, decisions or manifest.decisions)
     view = dataclasses.replace(
-        view, version=numbers.last + 1, created_at=timestamp(now()), stoker=code or manifest.stoker
+        view,
+        version=numbers.last + 1,
+        parent=manifest.version,
+        parent_checksum=manifest.checksum or load_manifest(store, manifest.corpus, manifest.version).checksum,
+        created_at=timestamp(now()),
+        stoker=code or manifest.stoker,
     )
     publish(store, view)
     return view
 
 
+def keep_masks(store: Store, before: Manifest, manifest: Manifest) -> Manifest:
+    """A manifest that is not published yet, without the samples that the version before masks in the same tars.
+
+    Raises CorruptShard, StorageError.
+    """
+    masks = Masks(store)
+    old = {(shard.key, shard.split, shard.sha256, shard.rows): shard for shard in before.shards if shard.masked}
+    masked = {}
+    for shard in manifest.shards:
+        same = old.get((shard.key, shard.split, shard.sha256, shard.rows))
+        if same is not None and (rows := masks.of(same)) is not None:
+            masked[shard.key] = rows
+    return _masked(store, manifest, masked, manifest.decisions) if masked else manifest
+
+
 def _masked(store: Store, manifest: Manifest, masked: Mapping[str, BoolArray], decisions: Decisions) -> Manifest:
-    """The manifest of the view but for its number and time; its masks are in the store."""
+    """The manifest of the view but for its number, parent and time; its masks are in the store."""
     kept = Masks(store)
     groups = {shard.group for shard in manifest.shards if shard.key in masked}
     masks = {mask.group: mask for mask in manifest.masks}
@@ -107,8 +127,6 @@ def _masked(store: Store, manifest: Manifest, masked: Mapping[str, BoolArray], d
         content = checksum_of([manifest.content, sorted(mask.sha256 for mask in in_order)])[: layout.DIGEST]
     view = dataclasses.replace(
         manifest,
-        parent=manifest.version,
-        parent_checksum=manifest.checksum or load_manifest(store, manifest.corpus, manifest.version).checksum,
         schema=SCHEMA,
         checksum="",
         content=content,

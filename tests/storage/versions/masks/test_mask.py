@@ -62,7 +62,7 @@ def test_a_bomb_is_not_unpacked() -> None:
     before = pa.total_allocated_bytes()
     with pytest.raises(CorruptShard, match="cannot be unpacked to 100"):
         decode(bomb, 100)
-    assert pa.total_allocated_bytes() == before
+    assert pa.total_allocated_bytes() - before < 2**20
 
 
 def test_too_many_rows_are_not_written() -> None:
