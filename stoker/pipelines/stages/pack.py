@@ -285,12 +285,12 @@ class _GroupWriter:
     def write(self, split: str, number: int, samples: Sequence[_KeptSample]) -> tuple[Shard, pa.Table]:
         """Write one shard and its index, and return both."""
         path = self.folder / "shard.tar"
+        urls = [f"{self.store.url}/{part.tar}" for part in self.source.parts]
         checksums: list[int] = []
         with TarWriter(path) as writer:
             for sample in samples:
                 checksums.append(writer.add_bytes(_read_sample(self.source.tars[sample.part], sample)))
-                part = f"{self.store.url}/{self.source.parts[sample.part].tar}"
-                row_checksum.check(sample.crc32c, checksums[-1], sample.key, part, remedy=_READ_AGAIN)
+                row_checksum.check(sample.crc32c, checksums[-1], sample.key, urls[sample.part], remedy=_READ_AGAIN)
             tar = writer.close()
         index = self._index(split, samples, checksums)
         key = layout.shard(self.corpus, self.group, split, number)

@@ -46,7 +46,7 @@ def has_checksums(table: pa.Table, name: str = CRC32C) -> bool:
 
 def check(stated: int | None, actual: int, key: str, tar: str, *, remedy: str = REMEDY) -> None:
     """Raise CorruptShard, naming tar and sample, where a sample's checksum is not the stated one, if there is one."""
-    if stated not in (None, actual):
+    if stated is not None and stated != actual:
         raise CorruptShard(
             f"{tar}: sample {key!r}: CRC-32C {actual:08x} of its bytes, but its index says {stated:08x}; {remedy}"
         )
