@@ -23,7 +23,8 @@ from stoker.storage.shards.index import Int64Array
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 _WINDOWS = 4  # whose permutations are kept
-_FIRST_STRETCH = 256  # samples of a quick start that come first; each stretch about doubles their sum
+_FIRST_STRETCH = 128  # samples of a quick start that come first; each stretch about doubles their sum
+_OF_FIRST_SHARDS = 256  # samples that come from the first shards alone
 _MOST_SHARDS = 8  # times ``window`` in a window: each open one takes a file handle
 _FIRST_SHARDS = 2  # that give them: from a store that is far each one takes two requests
 
@@ -101,7 +102,8 @@ class EpochOrder:
         stop, taken = 0, np.zeros_like(counts)
         while stop < samples:
             stop = min(2 * stop or _FIRST_STRETCH, samples)
-            giving = counts if stretches else first
+            few = not stretches or stop <= min(_OF_FIRST_SHARDS, int(first.sum()))
+            giving = first if few else counts
             total = max(1, int(giving.sum()))
             until = np.maximum(taken, giving * min(stop, total) // total)  # rows of each shard
             rows = [np.arange(first, last) for first, last in zip(begins + taken, begins + until, strict=True)]

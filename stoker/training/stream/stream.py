@@ -136,9 +136,9 @@ class ShardStream(BatchStream):
         shuffle: False: shard by shard, as the samples are stored.
         window: how many samples are shuffled among each other, in shards of the largest size: smaller ones are put
             together, up to eight times as many.
-        quick_start: the first epoch begins with 256 samples from the beginnings of two shards, and goes on with more
-            and more of the first window, so that it does not wait until its shards are here; False: it is shuffled
-            like the others.
+        quick_start: the first epoch begins with 128 samples from the beginnings of two shards, 128 more of these, and
+            then more and more of the first window, so that it does not wait until its shards are here; False: it is
+            shuffled like the others.
         full_windows: False: ``window`` counts shards of any size, as in releases before masks.
         last: what becomes of an incomplete last batch: "short" keeps it, "drop" leaves it out, "pad" fills it with the
             epoch's first samples (``padding`` tells how many).

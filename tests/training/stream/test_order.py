@@ -59,7 +59,8 @@ def test_a_quick_start_begins_with_the_beginnings_of_the_first_windows_shards() 
     shards = order.shards_of(0).tolist()
     first_two, others = shards[:2], shards[2:]
     stretches = [  # positions, their shards and rows
-        (0, 256, first_two, (0, 128)),
+        (0, 128, first_two, (0, 64)),
+        (128, 256, first_two, (64, 128)),
         (256, 640, others, (0, 64)),
         (640, 1024, others, (64, 128)),
         (1024, 2048, shards, (128, 256)),
@@ -72,7 +73,7 @@ def test_a_quick_start_begins_with_the_beginnings_of_the_first_windows_shards() 
         assert places != sorted(places, key=lambda place: place[1])
     slow = EpochOrder((1000,) * 10, seed=4, window=8)
     assert listed(order, 8000, 10_000) == listed(slow, 8000, 10_000)
-    assert listed(order, 0, 5) == [(1, 115), (4, 20), (4, 64), (4, 82), (4, 74)]  # and never changes between releases
+    assert listed(order, 0, 5) == [(4, 51), (1, 60), (4, 20), (1, 25), (1, 11)]  # and never changes between releases
 
 
 def test_a_quick_start_of_few_samples_is_a_shuffle_like_others() -> None:
