@@ -1,13 +1,21 @@
 """Objects are read by their URL, without boto3's client, and with the errors that it would raise."""
 
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import urlsplit
 
 import pytest
 
-from stoker.storage.errors import NotFound, StorageRefused
+from stoker.flows.services import seaweed
+from stoker.flows.services.certificates import make_certificates
+from stoker.storage.errors import NotFound, StorageRefused, StorageUnavailable
 from stoker.storage.stores import s3_client
 from stoker.storage.stores.s3 import S3Store
 from stoker.storage.stores.s3_get import can_get
@@ -85,3 +93,101 @@ def test_a_server_that_gives_no_entity_tag_is_read(by_client: bool, bare_server:
     )
     assert progress.next_chunk(body) == b"abc"
     assert progress.etag is None
+
+
+class Relay:
+    """Passes bytes between whoever connects and a server, and keeps those that came from the former."""
+
+    def __init__(self, to: str, *, context: ssl.SSLContext | None = None) -> None:
+        parts = urlsplit(to)
+        assert parts.hostname
+        assert parts.port
+        self._to = parts.hostname, parts.port
+        self._context = context
+        self.heads: list[bytes] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                Thread(target=self._serve, args=(self._listening.accept()[0],), daemon=True).start()
+
+    def _serve(self, plain: socket.socket) -> None:
+        with suppress(OSError), plain, socket.create_connection(self._to) as server:
+            client = self._context.wrap_socket(plain, server_side=True) if self._context else plain
+            with client:
+                Thread(target=self._pass, args=(server, client), daemon=True).start()
+                self._pass(client, server, told=True)
+
+    def _pass(self, one: socket.socket, other: socket.socket, *, told: bool = False) -> None:
+        with suppress(OSError):
+            while payload := one.recv(65_536):
+                if told:
+                    self.heads.append(payload)
+                other.sendall(payload)
+            other.shutdown(socket.SHUT_WR)
+
+
+def through(s3_store: S3Store, endpoint: str) -> S3Store:
+    return S3Store(
+        s3_store.bucket,
+        prefix=s3_store.prefix,
+        endpoint=endpoint,
+        access_key=s3_store.access_key,
+        secret_key=s3_store.secret_key,
+        attempts=1,
+    )
+
+
+@pytest.fixture
+def encrypted(s3_server: seaweed.Server, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The server behind TLS: its address, and the certificate of the authority that signed its own."""
+    certificates = make_certificates(tmp_path, "127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.certificate, certificates.key)
+    with closing(Relay(s3_server.endpoint, context=context)) as relay:
+        yield f"https://127.0.0.1:{relay.port}", certificates.authority
+
+
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_an_encrypted_server_is_read_with_the_users_certificates(
+    s3_store: S3Store, encrypted: tuple[str, Path], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3_store.write("a/b c", b"payload" * 1000)
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv(variable, str(encrypted[1]))
+    store = through(s3_store, encrypted[0])
+    assert store.read("a/b c") == b"payload" * 1000
+    assert store.read("a/b c", start=7, size=7) == b"payload"
+
+
+def test_a_server_whose_certificate_nobody_signed_is_refused(
+    s3_store: S3Store, encrypted: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    with pytest.raises((StorageRefused, StorageUnavailable), match=r"(?i)certificate") as told:
+        through(s3_store, encrypted[0]).read("a")
+    assert "\n" not in str(told.value)
+
+
+def test_a_proxy_is_asked_for_other_machines(
+    s3_store: S3Store, s3_server: seaweed.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3_store.write("a", b"payload")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with closing(Relay(s3_server.endpoint)) as relay:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{relay.port}")
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{relay.port}")
+        far = through(s3_store, "http://far.example:1234")
+        with suppress(StorageRefused, StorageUnavailable):  # this one does not understand whole addresses in requests
+            assert far.read("a") == b"payload"
+        assert relay.heads[0].startswith(b"GET http://far.example:1234/")
+        assert s3_store.read("a") == b"payload"  # of this machine: not through it
+        assert len(relay.heads) == 1
