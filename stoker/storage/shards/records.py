@@ -46,15 +46,21 @@ def encode(rows: Sequence[Mapping[str, Any]] | pa.Table) -> bytes:  # Any: JSON 
 
 
 def decode(
-    payload: bytes | memoryview, *, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()
+    payload: bytes | memoryview,
+    *,
+    columns: Sequence[str] | None = None,
+    dictionaries: Sequence[str] = (),
+    rows: int | None = None,
 ) -> pa.Table:
     """The table in a Parquet file; only those of ``columns`` that it has, if given. Raises CorruptShard.
 
     ``dictionaries``: Parquet's paths of the texts that are to be dictionaries, where the file has one row group: Arrow
-    makes none of nested columns of several.
+    makes none of nested columns of several. ``rows``: that it must have, which is compared before any is unpacked.
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(payload))
+        if rows not in (None, file.metadata.num_rows):
+            raise CorruptShard(f"has {file.metadata.num_rows} rows, expected {rows}")
         if dictionaries and file.num_row_groups == 1:
             file = pq.ParquetFile(pa.BufferReader(payload), metadata=file.metadata, read_dictionary=list(dictionaries))
         selected = None if columns is None else [name for name in columns if name in file.schema_arrow.names]

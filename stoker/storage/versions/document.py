@@ -7,6 +7,8 @@ from stoker.storage.errors import CorruptShard
 
 T = TypeVar("T")
 
+_MOST = 2**63 - 1  # what Parquet, numpy and len() hold
+
 
 class Document:
     """A JSON object and where it is stored. Every method raises CorruptShard for a missing or mistyped field."""
@@ -27,10 +29,10 @@ class Document:
         return self._take(name, str, "a text")
 
     def whole(self, name: str) -> int:
-        """An integer from 0."""
+        """An integer from 0 that 64 bits hold."""
         number = self._take(name, int, "a whole number")
-        if isinstance(number, bool) or number < 0:
-            raise CorruptShard(f"{self._where}: {name!r} is {number}, expected a whole number from 0")
+        if isinstance(number, bool) or not 0 <= number <= _MOST:
+            raise CorruptShard(f"{self._where}: {name!r} is {number}, expected a whole number from 0 to {_MOST}")
         return number
 
     def wholes(self, name: str) -> list[int]:

@@ -6,10 +6,10 @@ manifests of earlier releases hold everything themselves (schema 1, and 2 with e
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageRefused
 from stoker.storage.stores.store import Store
@@ -38,6 +38,8 @@ __all__ = [
     "load_manifest",
     "publish",
 ]
+
+T = TypeVar("T")
 
 SCHEMA = 3  # that is written, and the newest that is read
 _WITH_TARS = 2  # the first whose tars may be in another store
@@ -235,7 +237,10 @@ def _load(store: Store, key: str, corpus: str, version: int) -> Manifest:
         )
     if (document.text("corpus"), document.whole("version")) != (corpus, version):
         raise CorruptShard(f"{where}: holds {content['corpus']}@{content['version']}; was it copied or renamed?")
-    return _manifest(document, schema, _Lists(store, where, corpus, version))
+    try:
+        return _manifest(document, schema, _Lists(store, where, corpus, version))
+    except CorruptShard as error:
+        raise CorruptShard(f"{error}; {_remedy(store, corpus, version)}") from error
 
 
 @dataclass(frozen=True)
@@ -247,24 +252,35 @@ class _Lists:
     corpus: str
     version: int
 
-    def rows(self, kind: str, file: ListFile) -> Iterator[Document]:
-        return lists.read_list(self.store, kind, file, partial(_remedy, self.store, self.corpus, self.version))
+    def read(self, kind: str, file: ListFile, make: Callable[[Iterator[Document]], T]) -> T:
+        return lists.read_list(self.store, kind, file, make, partial(_remedy, self.store, self.corpus, self.version))
 
-    def shards(self, file: ListFile, tars: str | None, masks: Sequence[Mask]) -> tuple[Shard, ...]:
-        where = f"{self.store.url}/{file.key}"
-        shards = tuple(map(Shard.from_document, self.rows(lists.SHARDS, file)))
-        _check_tars(shards, tars, where)
-        _check_masks(shards, masks, where)
-        return _placed(shards, masks) if masks else shards
+    def shards(
+        self, file: ListFile, tars: str | None, masks: Sequence[Mask], totals: Mapping[str, SplitTotals]
+    ) -> tuple[Shard, ...]:
+        def make(rows: Iterator[Document]) -> tuple[Shard, ...]:
+            shards = tuple(map(Shard.from_document, rows))
+            _check_tars(shards, tars, f"{self.store.url}/{file.key}")
+            _check_masks(shards, masks, f"{self.store.url}/{file.key}")
+            if (made := lists.split_totals(shards)) != totals:
+                raise CorruptShard(
+                    f"its shards hold {list_splits(made)}, but the manifest counts {list_splits(totals)}"
+                )
+            return _placed(shards, masks) if masks else shards
+
+        masks = tuple(masks)
+        return self.read(lists.SHARDS, file, make)
 
     def masks(self, file: ListFile) -> tuple[Mask, ...]:
-        return tuple(map(Mask.from_document, self.rows(lists.MASKS, file)))
+        return self.read(lists.MASKS, file, lambda rows: tuple(map(Mask.from_document, rows)))
 
     def parts(self, file: ListFile) -> tuple[Part, ...]:
-        return tuple(map(Part.from_document, self.rows(lists.PARTS, file)))
+        return self.read(lists.PARTS, file, lambda rows: tuple(map(Part.from_document, rows)))
 
     def statistics(self, file: ListFile) -> dict[str, Any]:  # Any: JSON of a Summary
-        return {row.text("split"): row.mapping("summary") for row in self.rows(lists.STATISTICS, file)}
+        return self.read(
+            lists.STATISTICS, file, lambda rows: {row.text("split"): row.mapping("summary") for row in rows}
+        )
 
 
 def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
@@ -285,7 +301,9 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
         by_split = {one.text("split"): SplitTotals.from_document(one) for one in totals.documents("splits")}
         candidates = Candidates.from_document(totals.document("candidates"))
         masks = LazyList(files[lists.MASKS], partial(reader.masks, files[lists.MASKS]))
-        shards = ShardList(files[lists.SHARDS], partial(reader.shards, files[lists.SHARDS], tars, masks), by_split)
+        shards = ShardList(
+            files[lists.SHARDS], partial(reader.shards, files[lists.SHARDS], tars, masks, by_split), by_split
+        )
         parts = PartList(files[lists.PARTS], partial(reader.parts, files[lists.PARTS]), candidates)
         statistics = LazyStatistics(files[lists.STATISTICS], partial(reader.statistics, files[lists.STATISTICS]))
     return Manifest(

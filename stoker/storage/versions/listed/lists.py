@@ -206,28 +206,44 @@ def encode_list(corpus: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> tu
     return ListFile(layout.version_list(corpus, kind, sha256), len(payload), sha256, len(written)), payload
 
 
-def read_list(store: Store, kind: str, file: ListFile, remedy: Callable[[], str]) -> Iterator[Document]:
-    """The rows of a list; an empty one has no object.
+def read_list(
+    store: Store, kind: str, file: ListFile, make: Callable[[Iterator[Document]], T], remedy: Callable[[], str]
+) -> T:
+    """What ``make`` makes of the rows of a list; an empty one has no object.
 
     Raises CorruptObject where it is not what the manifest says, NotFound where it is gone: with the remedy.
     """
-    if not file.rows:
-        return
     where = f"{store.url}/{file.key}"
     try:
-        payload = second_read(lambda: _bytes(store, file, where))
-        table = records.decode(payload)
+        rows = _rows(second_read(lambda: _bytes(store, file, where)), kind, file) if file.rows else []
+        return make(
+            Document(
+                row | {name: _parsed(row[name], f"{where}: row {number}: {name}") for name in _TEXTS[kind]},
+                f"{where}: row {number}",
+            )
+            for number, row in enumerate(rows)
+        )
     except NotFound as error:
         raise NotFound(f"{error}; {remedy()}") from None
     except CorruptShard as error:
-        raise CorruptObject(f"{error}; {remedy()}", file.key) from error
-    missing = {name for name in _SCHEMAS[kind].names if name not in table.column_names}
-    if missing or table.num_rows != file.rows:
-        what = f"lacks {sorted(missing)}" if missing else f"has {table.num_rows} rows, expected {file.rows}"
-        raise CorruptObject(f"{where}: {what}; {remedy()}", file.key)
-    for number, row in enumerate(table.to_pylist()):
-        texts = {name: _parsed(row[name], f"{where}: row {number}: {name}") for name in _TEXTS[kind]}
-        yield Document(row | texts, f"{where}: row {number}")
+        finding = str(error).removeprefix(f"{where}: ")
+        raise CorruptObject(f"{where}: {finding}; {remedy()}", file.key) from error
+
+
+def _rows(payload: bytes, kind: str, file: ListFile) -> list[dict[str, Any]]:  # Any: Parquet's values
+    schema = _SCHEMAS[kind]
+    table = records.decode(payload, columns=schema.names, rows=file.rows)
+    for field in schema:
+        found = [column.type for column in table.schema if column.name == field.name]
+        if found != [field.type]:
+            raise CorruptShard(
+                f"its column {field.name!r} is {', '.join(map(str, found)) or 'missing'}, expected {field.type}"
+            )
+    try:
+        rows: list[dict[str, Any]] = table.to_pylist()
+    except UnicodeDecodeError as error:
+        raise CorruptShard(f"a text in it is not UTF-8 ({error})") from error
+    return rows
 
 
 def _bytes(store: Store, file: ListFile, where: str) -> bytes:

@@ -1,9 +1,13 @@
 """The lists of a version are read when they are needed, and what is wrong with one is named with what helps."""
 
+import io
+import json
 import pickle
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +20,7 @@ from stoker.storage.versions import layout
 from stoker.storage.versions.listed import lists
 from stoker.storage.versions.listed.lists import ListFile
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest, publish
+from stoker.storage.versions.sealed import seal
 from tests.storage.published import CORPUS, make_version
 
 KINDS = [kind for kind in lists.KINDS if kind != lists.MASKS]  # of a version without masks
@@ -134,17 +139,69 @@ def test_rows_that_a_foreign_hand_wrote_are_checked() -> None:
     payload = records.encode([{"key": "a"}])
     file = ListFile("digits/lists/shards-0.parquet", len(payload), records.sha256(payload), 1)
     store.write(file.key, payload)
-    with pytest.raises(CorruptObject, match=r"lacks \['index', .*; restore it"):
-        list(lists.read_list(store, lists.SHARDS, file, lambda: "restore it"))
-    with pytest.raises(CorruptObject, match="lacks"):
-        list(lists.read_list(store, lists.SHARDS, replace(file, rows=2), lambda: "restore it"))
+    with pytest.raises(CorruptObject, match="its column 'split' is missing, expected string; restore it"):
+        lists.read_list(store, lists.SHARDS, file, list, lambda: "restore it")
+    with pytest.raises(CorruptObject, match="has 1 rows, expected 2; restore it"):
+        lists.read_list(store, lists.SHARDS, replace(file, rows=2), list, lambda: "restore it")
+
+
+FOREIGN: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "times": lambda table: table.set_column(0, "key", pa.array([2**62] * 3, pa.timestamp("us"))),
+    "no utf-8": lambda table: table.set_column(0, "key", pa.array([b"\xff"] * 3).view(pa.string())),
+    "twice a column": lambda table: table.append_column("key", table["key"]),
+    "unsigned": lambda table: table.set_column(2, "samples", pa.array([2**63] * 3, pa.uint64())),
+    "negative": lambda table: table.set_column(2, "samples", pa.array([-1] * 3)),
+    "other counts": lambda table: table.set_column(2, "samples", pa.array([2**62] * 3)),
+    "more rows": lambda table: pa.concat_tables([table, table]),
+}
+
+
+def shards_key(store: MemoryStore) -> str:
+    """The list of shards of a version that is made."""
+    make_version(store)
+    return listed(load_manifest(store, CORPUS), lists.SHARDS).key
+
+
+def relist(store: MemoryStore, table: pa.Table, **stated: object) -> ListFile:
+    """Another list of shards in the place of that of the version; all checksums are right."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    payload = sink.getvalue()
+    sha256 = records.sha256(payload)
+    file = ListFile(layout.version_list(CORPUS, lists.SHARDS, sha256), len(payload), sha256, table.num_rows)
+    store.write(file.key, payload)
+    content = json.loads(store.read(layout.version(CORPUS, 1)))
+    content["lists"]["shards"] = asdict(file) | stated
+    del content["checksum"]
+    store.write(layout.version(CORPUS, 1), seal(content))
+    return file
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_a_list_of_other_types_or_totals_is_named_with_what_helps(foreign: str) -> None:
+    store = MemoryStore()
+    table = records.decode(store.read(shards_key(store)))
+    file = relist(store, FOREIGN[foreign](table))
+    with pytest.raises(CorruptObject, match=rf"{file.key}: .*; restore it from a copy, or ingest again"):
+        list(load_manifest(store, CORPUS).shards)
+    assert verify(store, load_manifest(store, CORPUS)).problems != ()
+
+
+def test_a_count_that_64_bits_do_not_hold_is_refused_with_the_manifest() -> None:
+    store = MemoryStore()
+    table = records.decode(store.read(shards_key(store)))
+    relist(store, table, rows=2**63)
+    with pytest.raises(
+        CorruptShard, match=r"'rows' is 9223372036854775808, expected a whole number from 0 to .*; restore"
+    ):
+        load_manifest(store, CORPUS)
 
 
 names = st.text(st.characters(exclude_categories=()), max_size=20)  # surrogates too
 counts = st.dictionaries(names, st.integers(0, 2**40), max_size=3)
 
 
-@given(rejected=counts, omitted=counts, partition=st.text(max_size=20), numbers=st.integers(0, 2**62))
+@given(rejected=counts, omitted=counts, partition=st.text(max_size=20), numbers=st.integers(0, 2**62 - 1))
 def test_what_is_listed_is_read(
     rejected: dict[str, int], omitted: dict[str, int], partition: str, numbers: int
 ) -> None:
