@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar, overload
+from typing import Any, SupportsIndex, TypeVar, overload
 
 import pyarrow as pa
 
@@ -19,6 +19,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.document import Document
 from stoker.storage.versions.listed.named import Part, Shard, SplitTotals
+from stoker.storage.versions.sealed import canonical
 from stoker.storage.versions.verified import second_read
 
 T = TypeVar("T")
@@ -118,8 +119,9 @@ def split_totals(shards: Iterable[Shard]) -> dict[str, SplitTotals]:
 
 
 class LazyList(Sequence[T_co]):
-    """A list that is read when it is first used; equal to a tuple of the same. Pickled, it is a tuple.
+    """A list that is read when it is first used; equal to a tuple of the same. Once read it is pickled as a tuple.
 
+    Before that it is pickled unread: workers of a stream get no raw parts. ``read`` can be pickled, as stores can.
     Reading it raises CorruptObject, NotFound, StorageUnavailable.
     """
 
@@ -152,8 +154,8 @@ class LazyList(Sequence[T_co]):
     def __hash__(self) -> int:
         return hash(self._items)
 
-    def __reduce__(self) -> tuple[type[tuple[Any, ...]], tuple[tuple[T_co, ...]]]:
-        return tuple, (self._items,)
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:  # Any: what pickle wants
+        return (tuple, (self._items,)) if "_items" in self.__dict__ else super().__reduce_ex__(protocol)
 
 
 class ShardList(LazyList[Shard]):
@@ -175,7 +177,10 @@ class PartList(LazyList[Part]):
 
 
 class LazyStatistics(Mapping[str, Any]):  # Any: JSON of a Summary
-    """The statistics of each split, read when they are first used; equal to a dictionary of the same."""
+    """The statistics of each split, read when they are first used; equal to a dictionary of the same.
+
+    Once read they are pickled as a dictionary, before that unread.
+    """
 
     def __init__(self, file: ListFile, read: Callable[[], dict[str, Any]]) -> None:
         self.file = file
@@ -194,13 +199,13 @@ class LazyStatistics(Mapping[str, Any]):  # Any: JSON of a Summary
     def __len__(self) -> int:
         return self.file.rows
 
-    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
-        return dict, (self._content,)
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:  # Any: what pickle wants
+        return (dict, (self._content,)) if "_content" in self.__dict__ else super().__reduce_ex__(protocol)
 
 
 def encode_list(corpus: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> tuple[ListFile, bytes]:
     """A list as an object: how the manifest names it, and its bytes."""
-    written = [{**row, **{name: _json(row[name]) for name in _TEXTS[kind]}} for row in rows]
+    written = [{**row, **{name: canonical(row[name]).decode() for name in _TEXTS[kind]}} for row in rows]
     payload = records.encode(pa.Table.from_pylist(written, schema=_SCHEMAS[kind]))
     sha256 = records.sha256(payload)
     return ListFile(layout.version_list(corpus, kind, sha256), len(payload), sha256, len(written)), payload
@@ -255,11 +260,6 @@ def _bytes(store: Store, file: ListFile, where: str) -> bytes:
     if (actual := records.sha256(payload)) != file.sha256:
         raise CorruptShard(f"{where}: sha256 {actual[:12]}, but the manifest says {file.sha256[:12]}")
     return payload
-
-
-def _json(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair becomes its JSON escape
 
 
 def _parsed(text: object, where: str) -> object:

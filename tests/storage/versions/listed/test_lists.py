@@ -75,12 +75,32 @@ def test_versions_share_lists_that_did_not_change() -> None:
     assert len(list(store.list(f"{CORPUS}/lists/"))) == len(KINDS)
 
 
-def test_another_process_gets_the_lists_themselves() -> None:
+def test_another_process_gets_the_lists_that_were_read_themselves_and_reads_the_others() -> None:
     store = MemoryStore()
-    manifest = make_version(store)
-    copy = pickle.loads(pickle.dumps(load_manifest(store, CORPUS)))
-    assert copy == manifest
+    made = make_version(store)
+    manifest = load_manifest(store, CORPUS)
+    assert list(manifest.shards)
+    parts, statistics = listed(manifest, lists.PARTS), listed(manifest, lists.STATISTICS)
+    for file in (parts, statistics):  # a stream needs neither
+        store.write(file.key, b"damaged")
+    pickled = pickle.dumps(manifest)
+    copy = pickle.loads(pickled)
     assert isinstance(copy.shards, tuple)
+    assert (copy.shards, copy.splits, copy.read, list(copy.lists)) == (
+        made.shards,
+        made.splits,
+        made.read,
+        [parts, statistics],
+    )
+    with pytest.raises(CorruptObject, match="parts-"):
+        list(copy.parts)
+
+
+def test_another_process_gets_the_same_version_whether_its_lists_were_read_or_not() -> None:
+    store = MemoryStore()
+    made = make_version(store)
+    for manifest in (load_manifest(store, CORPUS), load_manifest(store, CORPUS).read_lists()):
+        assert pickle.loads(pickle.dumps(manifest)) == made
 
 
 HARM: dict[str, Callable[[bytes], bytes]] = {
