@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +55,11 @@ def decide(
 
     with tempfile.TemporaryDirectory(prefix="stoker-") as folder:
         tools = partial(
-            Tools, name_of(rule), assign=lambda group: split_of(group, splits), read=read, folder=Path(folder)
+            Tools,
+            name_of(rule),
+            assign=lambda group: split_of(group, splits),
+            read=read,
+            folder=lambda: nullcontext(Path(folder)),
         )
         decided = decisions.decide(rule, records, tools, tuple(splits))
     return [Decision(**row) for row in decided.to_pylist()]

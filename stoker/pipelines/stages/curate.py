@@ -69,8 +69,7 @@ def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -
     """
     names = {name for rule in recipe.rules for name in columns_of(rule)}
     samples, of_several_types = _load(parts, store, names)
-    with folder_in(scratch) as folder:
-        table = pa.concat_tables(_decide(recipe, samples, _reader(samples, parts, store), folder))
+    table = pa.concat_tables(_decide(recipe, samples, _reader(samples, parts, store), scratch))
     if not pc.any(table["verified"]).as_py():
         table = table.drop_columns(
             ["verified"]
@@ -193,7 +192,7 @@ def _ends(table: pa.Table) -> pa.Table:
 
 
 def _decide(
-    recipe: Recipe, samples: pa.Table, read: Callable[[Sequence[str]], Iterator[Sample]], folder: Path
+    recipe: Recipe, samples: pa.Table, read: Callable[[Sequence[str]], Iterator[Sample]], scratch: Path
 ) -> Iterator[pa.Table]:
     """The decisions of all rules as tables of ``_SCHEMA``; each rule sees the samples that those before it kept."""
     numbers, count = numbered(samples["key"])
@@ -214,7 +213,7 @@ def _decide(
         name = name_of(rule)
         kept = samples if is_kept.all() else samples.filter(pa.array(is_kept))
         kept = kept.append_column("split", pa.array(split[is_kept], pa.string()))
-        tools = partial(Tools, name, assign=assign, read=read, folder=folder)
+        tools = partial(Tools, name, assign=assign, read=read, folder=partial(folder_in, scratch))
         decided = decide(rule, kept, tools, tuple(recipe.splits))
         rows = pc.index_in(decided["key"], value_set=samples["key"]).to_numpy()
         is_drop = pc.equal(decided["action"], "drop").to_numpy()

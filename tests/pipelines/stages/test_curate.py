@@ -91,6 +91,23 @@ def test_the_decisions_are_those_that_they_always_were(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
+class Asking(Rule):
+    """Drops nothing, by a query."""
+
+    def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
+        return tools.sql("SELECT key, 'drop' AS action, 'none' AS value FROM rows WHERE false ORDER BY key")
+
+
+def test_only_a_query_makes_a_folder_and_it_is_removed(tmp_path: Path) -> None:
+    store, scratch = MemoryStore(), tmp_path / "of curation"
+    parts = ingest(recipe(Alike(9, 3), "alike", ()), store, context(tmp_path)).manifest.parts
+    curate(recipe(Alike(), "alike", RULES), parts, store, scratch)
+    assert not scratch.exists()
+    curate(recipe(Alike(), "alike", (Asking(),)), parts, store, scratch)
+    assert list(scratch.iterdir()) == []
+
+
+@dataclass(frozen=True)
 class Reading(Rule):
     """Drops the texts whose words are those of an older one, which it reads for that."""
 

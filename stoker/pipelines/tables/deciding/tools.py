@@ -1,6 +1,7 @@
 """The tools of rules: SQL over their rows, search for near-duplicates, contents of samples."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,14 +27,14 @@ class Tools:
         rows: what it is given.
         assign: the split of a group.
         read: the samples with these keys, in their order; KeyError for one that is not there.
-        folder: for tables that do not fit into memory.
+        folder: makes one, and removes it again, for what does not fit into memory; only a query needs it.
     """
 
     rule: str
     rows: pa.Table
     assign: Callable[[str], str]
     read: Callable[[Sequence[str]], Iterator[Sample]]
-    folder: Path
+    folder: Callable[[], AbstractContextManager[Path]]
 
     def split_of(self, group: str, /) -> str:
         """See RuleTools."""
@@ -44,7 +45,8 @@ class Tools:
         tables = {name: value for name, value in named.items() if isinstance(value, pa.Table)}
         values = {name: value for name, value in named.items() if name not in tables}
         try:
-            return sql.select(query, {"rows": self.rows} | tables, values, folder=self.folder)
+            with self.folder() as folder:
+                return sql.select(query, {"rows": self.rows} | tables, values, folder=folder)
         except sql.BadQuery as error:
             raise RecipeError(f"rule {self.rule!r}: its SQL cannot be used: {error}") from error
 
