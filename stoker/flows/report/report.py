@@ -15,7 +15,7 @@ from stoker.pipelines.registry import reasons_of
 from stoker.pipelines.rejected import UNKNOWN, OutcomeClass, Reason
 from stoker.pipelines.stages.omitted import MAX_NAMES, PASSED, most_omitted, samples_passed
 from stoker.pipelines.stages.splits import missed_shares
-from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.manifest import Manifest, SplitTotals
 
 SCHEMA = 1  # of to_json(); raise it when a field changes its meaning or goes
 _DUPLICATES = ("duplicate_key", "exact_duplicate", "near_duplicate", "label_conflict", "split_conflict")
@@ -140,13 +140,11 @@ def report(manifest: Manifest) -> Report:
     document = manifest.recipe
     steps, rules = (_components(document.get(name)) for name in ("steps", "rules"))
     source = _component(document.get("source"))
-    rejected: Counter[str] = Counter()
-    for part in manifest.parts:
-        rejected.update(part.rejected)
+    rejected = Counter(manifest.candidates.rejected)
     dropped = Counter(manifest.decisions.dropped)
-    samples = sum(shard.samples for shard in manifest.shards)
+    samples = manifest.samples
     indexed = manifest.is_indexed
-    candidates = samples if indexed else sum(part.read for part in manifest.parts)
+    candidates = samples if indexed else manifest.read
     fields = _fields(columns.categories) if indexed else ()
     known = reasons_of(document)
     omitted = most_omitted((part.omitted for part in manifest.parts), MAX_NAMES)
@@ -169,7 +167,7 @@ def report(manifest: Manifest) -> Report:
         candidates=candidates,
         samples=samples,
         shards=len(manifest.shards),
-        size=sum(shard.size for shard in manifest.shards),
+        size=manifest.size,
         raw_size=sum(part.tar_size for part in manifest.parts),
         moved=manifest.decisions.moved,
         splits=_splits(manifest, samples),
@@ -232,15 +230,12 @@ def _asked(manifest: Manifest) -> Mapping[str, float]:
 def _splits(manifest: Manifest, samples: int) -> tuple[SplitShare, ...]:
     """The splits in the recipe's order; empty ones only if the recipe asks for them."""
     asked = _asked(manifest)
-    names = list(dict.fromkeys([*asked, *(shard.split for shard in manifest.shards)]))
     splits = []
-    for name in names:
-        shards = [shard for shard in manifest.shards if shard.split == name]
-        in_split = sum(shard.samples for shard in shards)
-        share = in_split / samples if samples else 0.0
-        size = sum(shard.size for shard in shards)
+    for name in dict.fromkeys([*asked, *manifest.splits]):
+        totals = manifest.splits.get(name, SplitTotals(0, 0, 0))
+        share = totals.samples / samples if samples else 0.0
         requested = asked[name] / 100 if name in asked else None
-        splits.append(SplitShare(name, in_split, len(shards), size, share, requested))
+        splits.append(SplitShare(name, totals.samples, totals.shards, totals.size, share, requested))
     return tuple(splits)
 
 
@@ -318,7 +313,7 @@ def _holds(kinds: Mapping[str, int], samples: int) -> str:
 
 
 def _python_loop(manifest: Manifest) -> str:
-    split = manifest.shards[0].split if manifest.shards else "train"
+    split = next(iter(manifest.splits), "train")
     return _PYTHON_LOOP.format(reference=manifest.reference, split=split)
 
 

@@ -110,9 +110,7 @@ class SampleReader:
         self._lock = threading.Lock()
         self._masks: Masks | None = None
         self._tables: LruCache[pa.Table] = LruCache(_TABLES_CACHE, lambda table: table.nbytes)
-        self._manifests: LruCache[Manifest] = LruCache(
-            _MANIFESTS_CACHE, lambda manifest: len(manifest.shards) + len(manifest.parts) + 1
-        )
+        self._manifests, self._lists = (LruCache[Manifest](_MANIFESTS_CACHE, _rows) for _ in range(2))
 
     @property
     def store(self) -> Store:
@@ -142,7 +140,13 @@ class SampleReader:
         if version is None:
             return load_manifest(self.store, corpus)  # raises, and says what exists
         period = int(time.monotonic() / _MANIFEST_TTL_S)
-        return self._manifests.get((corpus, version, period), lambda: load_manifest(self.store, corpus, version))
+
+        def load() -> Manifest:
+            manifest = load_manifest(self.store, corpus, version)
+            # With the lists that were read of the same one before.
+            return self._lists.get((corpus, version, manifest.checksum), lambda: manifest)
+
+        return self._manifests.get((corpus, version, period), load)
 
     def index(self, shard: Shard) -> pa.Table:
         """The samples that a version holds of a shard, as its index has them, without signatures."""
@@ -230,6 +234,10 @@ class SampleReader:
             f"{store.url}/{tar}: the bytes of .{member.extension} at byte {member.offset} are not those that its index "
             f"has the checksum of ({sha256[:12]}); `stoker verify --repair` looks at the whole version"
         )
+
+
+def _rows(manifest: Manifest) -> int:
+    return len(manifest.shards) + len(manifest.parts) + 1
 
 
 def first_member(members: Sequence[Member], extensions: Sequence[str]) -> Member | None:

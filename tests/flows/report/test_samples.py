@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from stoker.flows.report import samples
+from stoker.flows.report.report import report
 from stoker.flows.report.samples import SampleReader
-from stoker.storage.errors import CorruptShard
+from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.versions import layout
+from stoker.storage.versions.listed import lists
+from stoker.storage.versions.manifest import load_manifest
 from stoker.testing import sample_corpus
 from tests.storage.external_tars import indexed, numbered, put, tar
+from tests.storage.published import CORPUS, make_version
 
 
 def test_a_field_of_a_tar_in_place_is_compared(tmp_path: Path) -> None:
@@ -41,3 +47,25 @@ def test_a_field_without_a_hash_of_its_own_is_compared_with_its_sample() -> None
     (member,) = (member for member in entry.members if member.extension == "txt")
     assert entry.checksum(member, manifest) == ""
     assert reader.read(manifest.shards[0].key, member, most=9, of=manifest, proof=entry.proof(member, manifest)) == b"1"
+
+
+def test_a_version_that_is_read_again_keeps_the_lists_that_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    make_version(store)
+    monkeypatch.setattr(samples, "_MANIFEST_TTL_S", 1e-9)
+    reader = SampleReader(store)
+    first = reader.manifest(CORPUS, 1)
+    shards = list(first.shards)
+    store.delete(next(file.key for file in first.lists if f"/{lists.SHARDS}-" in file.key))
+    assert list(reader.manifest(CORPUS, 1).shards) == shards
+    store.delete(layout.version(CORPUS, 1))
+    with pytest.raises(NotFound):
+        reader.manifest(CORPUS, 1)
+
+
+def test_a_report_needs_no_list_of_shards() -> None:
+    store = MemoryStore()
+    made = make_version(store)
+    manifest = load_manifest(store, CORPUS)
+    store.delete(next(file.key for file in manifest.lists if f"/{lists.SHARDS}-" in file.key))
+    assert report(manifest) == report(made)
