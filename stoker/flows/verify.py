@@ -22,7 +22,7 @@ from stoker.storage.verification.recording import RecordingStore
 from stoker.storage.verification.repair_indexed import repair_indexed
 from stoker.storage.verification.verify import Verified
 from stoker.storage.verification.verify import verify as verify_version
-from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.manifest import Manifest, load_manifest, remedy
 from stoker.storage.versions.tar_store import store_of_tars
 
 
@@ -86,6 +86,9 @@ def _repair(store: Store, manifest: Manifest, result: Verified, settings: Settin
 
 def _heal(store: Store, manifest: Manifest, result: Verified, settings: Settings) -> list[str]:
     """What the repair could not do."""
+    if lists := [file for file in manifest.lists if file.key in result.damaged]:  # they say what else there is
+        restore = remedy(store, manifest.corpus, manifest.version)
+        return [f"{file.key}, whose SHA-256 is {file.sha256}: {restore}" for file in lists]
     if manifest.is_indexed:
         return repair_indexed(store, store_of_tars(store, manifest), manifest, result.damaged)
     try:

@@ -46,6 +46,23 @@ def test_a_damaged_version_fails_verification_with_what_and_where(served: Cli) -
     assert served("verify", "words").returncode == 0
 
 
+@pytest.mark.parametrize("kind", ["statistics", "shards"])
+def test_a_damaged_list_is_not_repaired_but_told_with_what_helps(kind: str, served: Cli) -> None:
+    recipe = served.recipe([f"word-{number}" for number in range(9)])
+    assert served("ingest", recipe).returncode == 0
+    (path,) = (served.folder / ".stoker/store/words/lists").glob(f"{kind}-*")
+    path.unlink()
+    left = served("verify", "words@1", "--repair", "--json")
+    assert left.returncode == 1, left.stderr
+    told = json.loads(left.stdout)
+    assert len(told["advice"]) == 1
+    assert f"words/lists/{path.name}, whose SHA-256 is" in told["advice"][0]
+    assert "or ingest again" in told["advice"][0]
+    assert (told["rewritten"], told["removed"]) == ([], [])
+    assert served("ingest", recipe).returncode == 0
+    assert served("verify", "words").returncode == 0
+
+
 def test_a_repair_of_indexed_tars_says_what_it_wrote_and_removed(served: Cli) -> None:
     (served.folder / "theirs").mkdir()
     (served.folder / "theirs" / "a.tar").write_bytes(tar(numbered(0, 8)))

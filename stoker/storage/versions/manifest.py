@@ -37,6 +37,7 @@ __all__ = [
     "list_splits",
     "load_manifest",
     "publish",
+    "remedy",
 ]
 
 T = TypeVar("T")
@@ -226,9 +227,9 @@ def _load(store: Store, key: str, corpus: str, version: int) -> Manifest:
         content = json.loads(store.read(key))
         damaged = isinstance(content, dict) and _is_damaged(content)
     except (ValueError, RecursionError) as error:
-        raise CorruptShard(f"{where}: not JSON ({error}); {_remedy(store, corpus, version)}") from error
+        raise CorruptShard(f"{where}: not JSON ({error}); {remedy(store, corpus, version)}") from error
     if damaged:
-        raise CorruptShard(f"{where}: it differs from its own checksum; {_remedy(store, corpus, version)}")
+        raise CorruptShard(f"{where}: it differs from its own checksum; {remedy(store, corpus, version)}")
     document = Document(content, where)
     schema = document.whole("schema")
     if schema > SCHEMA:
@@ -240,7 +241,7 @@ def _load(store: Store, key: str, corpus: str, version: int) -> Manifest:
     try:
         return _manifest(document, schema, _Lists(store, where, corpus, version))
     except CorruptShard as error:
-        raise CorruptShard(f"{error}; {_remedy(store, corpus, version)}") from error
+        raise CorruptShard(f"{error}; {remedy(store, corpus, version)}") from error
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,7 @@ class _Lists:
     version: int
 
     def read(self, kind: str, file: ListFile, make: Callable[[Iterator[Document]], T]) -> T:
-        return lists.read_list(self.store, kind, file, make, partial(_remedy, self.store, self.corpus, self.version))
+        return lists.read_list(self.store, kind, file, make, partial(remedy, self.store, self.corpus, self.version))
 
     def shards(
         self, file: ListFile, tars: str | None, masks: Sequence[Mask], totals: Mapping[str, SplitTotals]
@@ -330,8 +331,8 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
     )
 
 
-def _remedy(store: Store, corpus: str, version: int) -> str:
-    """What to do about a damaged manifest; what it says itself is not believed."""
+def remedy(store: Store, corpus: str, version: int) -> str:
+    """What to do about a damaged manifest or list; what a manifest says itself is not believed."""
     newest = max(catalog.versions(store, corpus), default=version)
     if version < newest:
         return f"restore it from a copy; newer versions do not need it, the newest is {corpus}@{newest}"
