@@ -7,12 +7,14 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from stoker.storage import open_store
 from stoker.storage.shards.index import ShardIndex
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest
 from stoker.training.stream.stream import ShardStream
 from tests.storage.samples import GOLDEN
@@ -127,6 +129,26 @@ def test_hugging_face_datasets_reads_every_sample(plain: Ours, tmp_path: Path, s
     assert [row["json"] for row in rows] == [
         dict(sample.record) | {"key": sample.key} for sample in plain.samples.values()
     ]
+
+
+def test_hugging_face_datasets_loses_fields_that_come_late(tmp_path: Path) -> None:
+    """README says so: of a corpus of JPEGs and PNGs it would lose the pictures of one format."""
+    datasets = pytest.importorskip("datasets")
+    late = [*PLAIN[:10], Sample("text-99", {"md": b"late"}, {"label": 99})]
+    files = {"train": published(tmp_path, late).paths}
+    read = datasets.load_dataset("webdataset", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    (row,) = [row for row in read if row["__key__"] == "text-99"]
+    assert row["txt"] is None
+    assert "md" not in row
+
+
+def test_the_lists_of_a_manifest_are_plain_parquet(plain: Ours) -> None:
+    root = Path(plain.store.url)
+    lists = json.loads((root / layout.version(plain.manifest.corpus, plain.manifest.version)).read_bytes())["lists"]
+    found = {name: pq.read_table(root / file["key"]).num_rows for name, file in lists.items() if file["rows"]}
+    assert found == {name: file["rows"] for name, file in lists.items() if file["rows"]}
+    assert found["shards"] == len(plain.paths)
+    assert not (root / lists["masks"]["key"]).exists(), "a list without rows is not written"
 
 
 def test_what_energon_asks_of_a_tar_holds(mixed: Ours) -> None:

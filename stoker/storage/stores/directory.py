@@ -51,7 +51,9 @@ class DirectoryStore(DeprecatedNames):
     s3: S3Connection | None = None  # for tars in S3 that a manifest in this store refers to
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", self.root.expanduser().absolute())
+        root = self.root.expanduser().absolute()
+        # One folder has one URL, wherever a command that names it with .. is typed; versions of external tars hold it.
+        object.__setattr__(self, "root", Path(os.path.realpath(root)) if ".." in root.parts else root)
 
     @property
     def url(self) -> str:

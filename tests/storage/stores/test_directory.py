@@ -43,6 +43,17 @@ def test_a_relative_path_stays_what_it_was_when_the_process_moves(
     assert store.url == str(tmp_path / "corpora")
 
 
+def test_a_path_that_goes_up_has_the_url_of_the_folder_it_ends_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep" / "work").mkdir(parents=True)
+    (tmp_path / "short").symlink_to(tmp_path / "deep" / "work")
+    monkeypatch.chdir(tmp_path / "deep")
+    assert open_store("../corpora").url == str(tmp_path / "corpora")
+    assert open_store(f"{tmp_path}/short/../corpora").url == str(tmp_path / "deep" / "corpora"), "as the system goes up"
+    assert open_store(f"{tmp_path}/short").url == str(tmp_path / "short")
+
+
 def test_nothing_outside_is_read_or_written_through_a_link(store: DirectoryStore, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
