@@ -1,6 +1,6 @@
 """Verifies a version: reads every object that it names and compares every checksum, count and offset."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -178,12 +178,14 @@ class _Check:
             # Another one is of a part that was read again since.
             if same and stated != part.to_json():
                 self.objects.add_problem(key, "does not say of its part what the manifest says")
-        for group in sorted({shard.group for shard in manifest.shards}):
+        groups: dict[str, list[dict[str, object]]] = defaultdict(list)
+        for shard in manifest.shards:
+            groups[shard.group].append(shard.stored().to_json())
+        for group, shards in sorted(groups.items()):
             key = layout.group(manifest.corpus, group)
             marker = self.objects.json_object(key)
             if marker is None:
                 continue
-            shards = [shard.stored().to_json() for shard in manifest.shards if shard.group == group]
             if marker.get("shards") != shards:
                 self.objects.add_problem(key, "does not say of its shards what the manifest says")
             elif "checksum" in marker and marker["checksum"] != checksum_of(

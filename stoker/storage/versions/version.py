@@ -106,7 +106,6 @@ class Version:
         self._only = only
         self._tars = store_of_tars(store, manifest)
         self._masks = Masks(store)
-        self._shards = [shard for shard in manifest.shards if only in (None, shard.split)]
         self._index = lru_cache(_OPEN_INDEXES)(self._read_index)
         self._view = lru_cache(_OPEN_SHARDS)(self._read_tar)
 
@@ -167,7 +166,7 @@ class Version:
 
     def __len__(self) -> int:
         """Samples."""
-        return sum(shard.samples for shard in self._shards)
+        return sum(totals.samples for totals in self.splits.values())
 
     def __iter__(self) -> Iterator[Sample]:
         """The samples in stored order. Raises CorruptShard before the first sample of a shard; StorageError."""
@@ -190,6 +189,10 @@ class Version:
             rows += [(f"licence {name}", f"{samples:,}") for name, samples in licences[:_MAX_LISTED]]
             rows.append(("rejected", f"{sum(manifest.rejected.values()):,} of {manifest.read:,}"))
         return table(self._name, rows)
+
+    @cached_property
+    def _shards(self) -> list[Shard]:
+        return [shard for shard in self.manifest.shards if self._only in (None, shard.split)]
 
     @property
     def _name(self) -> str:

@@ -14,6 +14,7 @@ from stoker.storage.shards import records
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import load_manifest
 from stoker.testing import sample_corpus
 from tests.storage.external_tars import indexed, numbered, put, tar
 from tests.storage.published import make_version, sample
@@ -234,6 +235,16 @@ def test_the_html_of_a_version_is_escaped_bounded_and_reads_nothing() -> None:
     assert len(html) < 20_000
     assert len(repr(version)) < 500
     assert len(repr(version.manifest)) < 500
+
+
+def test_counts_need_no_list_of_shards(store: Store) -> None:
+    for file in load_manifest(store, "digits@1").lists:
+        store.delete(file.key)
+    version = stoker.version(store, "digits@1")
+    assert len(version) == sum(len(version.split(name)) for name in version.splits) == 11
+    assert repr(version).startswith("<Version digits@1: 11 samples in ")
+    with pytest.raises(NotFound, match="shards-"):
+        next(iter(version))
 
 
 def test_another_process_may_be_given_a_version(store: Store) -> None:

@@ -5,7 +5,7 @@ the keys of all indexes are read to find the samples, and all columns to count s
 """
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -109,15 +109,16 @@ def keep_masks(store: Store, before: Manifest, manifest: Manifest) -> Manifest:
 def _masked(store: Store, manifest: Manifest, masked: Mapping[str, BoolArray], decisions: Decisions) -> Manifest:
     """The manifest of the view but for its number, parent and time; its masks are in the store."""
     kept = Masks(store)
-    groups = {shard.group for shard in manifest.shards if shard.key in masked}
     masks = {mask.group: mask for mask in manifest.masks}
     shards: list[Shard] = []
+    groups: dict[str, list[Shard]] = defaultdict(list)
     for shard in manifest.shards:
+        groups[shard.group].append(shard)
         rows = masked.get(shard.key)
         count = shard.masked if rows is None else int(rows.sum())
         shards.append(dataclasses.replace(shard, samples=shard.rows - count, masked=count, place=None))
-    for group in sorted(groups):
-        of_group = [shard for shard in manifest.shards if shard.group == group]
+    for group in sorted({shard.group for shard in manifest.shards if shard.key in masked}):
+        of_group = groups[group]
         bits = [masked.get(shard.key, kept.of(shard)) for shard in of_group]
         rows_of = [np.zeros(s.rows, np.bool_) if b is None else b for s, b in zip(of_group, bits, strict=True)]
         masks[group] = write(store, manifest.corpus, group, np.concatenate(rows_of))
