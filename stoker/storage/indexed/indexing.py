@@ -238,11 +238,16 @@ def _with_unique_keys(
 
 
 def _newest(to: Store, corpus: str) -> Manifest | None:
-    """The newest version whose manifest is sound: the next one does not depend on those that are damaged."""
+    """The newest version whose manifest is sound: the next one does not depend on those that are damaged.
+
+    Raises CorruptShard, NotFound where one that is damaged may mask samples: they would come back.
+    """
     for number in reversed(catalog.versions(to, catalog.parse_reference(corpus)[0])):
         try:
             return load_manifest(to, corpus, number).read_lists()
         except (CorruptShard, NotFound) as error:
+            if catalog.has_masks(to, corpus):
+                raise
             _log.warning("%s", error)
     return None
 

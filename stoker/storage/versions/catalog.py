@@ -71,6 +71,11 @@ def is_ingested(store: Store, corpus: str) -> bool:
     return next(iter(store.list(f"{corpus}/raw/")), None) is not None
 
 
+def has_masks(store: Store, corpus: str) -> bool:
+    """Whether a version of the corpus may leave out stored samples."""
+    return next(iter(store.list(layout.masks(corpus))), None) is not None
+
+
 def missing(store: Store, corpus: str, version: int | None = None) -> str:
     """The message for a corpus or version that does not exist: which do, and the nearest name."""
     found = numbers(store, corpus)

@@ -336,6 +336,8 @@ def remedy(store: Store, corpus: str, version: int) -> str:
     newest = max(catalog.versions(store, corpus), default=version)
     if version < newest:
         return f"restore it from a copy; newer versions do not need it, the newest is {corpus}@{newest}"
+    if catalog.has_masks(store, corpus) and not catalog.is_ingested(store, corpus):
+        return "restore it from a copy, or index its tars under another name (--as), with the samples that it may mask"
     again = "ingest again" if catalog.is_ingested(store, corpus) else "give the same `stoker index` command again"
     return f"restore it from a copy, or {again}: that publishes the next version, which does not need this one"
 

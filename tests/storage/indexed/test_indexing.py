@@ -479,6 +479,20 @@ def test_a_damaged_manifest_is_left_behind_by_the_next_version_as_its_message_sa
     assert indexed(folder).manifest.version == 3
 
 
+@pytest.mark.parametrize("harmed", ["manifest", "shards", "masks", "statistics"])
+def test_what_a_damaged_version_may_mask_does_not_come_back(folder: Path, harmed: str) -> None:
+    base = indexed(folder).manifest
+    store = open_store(str(folder.parent / "store"))
+    view = with_masks(store, base, [sample.key for sample in Version(store, base)][:1])
+    lists = {file.key.split("/")[2].partition("-")[0]: file.key for file in load_manifest(store, "theirs").lists}
+    store.write(layout.version("theirs", view.version) if harmed == "manifest" else lists[harmed], b"harmed")
+    for _ in range(2):
+        with pytest.raises(CorruptShard, match=r"restore it from a copy, or index its tars under another name"):
+            indexed(folder)
+    assert catalog.versions(store, "theirs") == [1, 2]
+    assert indexed(folder, store, "other").manifest.samples == base.samples
+
+
 def test_what_is_masked_in_a_tar_stays_out_when_tars_are_indexed_again(folder: Path) -> None:
     base = indexed(folder).manifest
     store = open_store(str(folder.parent / "store"))
