@@ -128,6 +128,13 @@ def _heal_groups(
         return
     again = f"`stoker ingest` of the recipe heals {manifest.corpus}, or makes its next version"
     if not manifest.is_packed:  # its decisions are of later than its tars
+        if manifest.decisions.key in damaged:
+            yield (
+                f"{store.url}/{manifest.decisions.key}: nothing else says what was decided after the tars were packed; "
+                f"put back the object whose SHA-256 is {manifest.decisions.sha256}. Streams do not need it"
+            )
+        if not groups:
+            return
         older = packed_version(store, manifest)
         heals = f"`stoker verify --repair {older.reference}`, which has no masks, heals them" if older else again
         yield f"{manifest.reference} has masks over tars that were packed before; {heals}"

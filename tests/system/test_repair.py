@@ -82,6 +82,10 @@ def test_a_view_heals_its_masks_and_names_the_version_that_heals_its_tars(
     assert repair(made(), first, verify(store, first).damaged, store, tmp_path) == []
     assert verify(store, view).problems == ()
     assert objects(store) == before
+    flip(store, view.decisions.key, 40)
+    (advice,) = repair(made(), view, verify(store, view).damaged, store, tmp_path)
+    assert f"{view.decisions.key}: nothing else says" in advice
+    assert f"put back the object whose SHA-256 is {view.decisions.sha256}" in advice
 
 
 @pytest.mark.parametrize("kind", ["records", "part"])
