@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 
-from stoker.storage.errors import NotFound
+from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.stores.store import PendingUpload, Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
@@ -100,9 +100,14 @@ class ReferencedKeys:
         Raises StorageError for one that cannot be read: what it refers to is unknown then.
         """
         for corpus in filter(layout.is_corpus, self.store.folders()):
-            for number in catalog.numbers(self.store, corpus).manifests:
+            numbers = catalog.numbers(self.store, corpus)
+            for number in numbers.manifests:
                 if (corpus, number) not in self.versions:
-                    self.keys |= _referenced_keys(load_manifest(self.store, corpus, number), self.store)
+                    try:
+                        self.keys |= _referenced_keys(load_manifest(self.store, corpus, number), self.store)
+                    except (CorruptShard, NotFound):
+                        if number not in numbers.deleted:  # whose deletion did not end: nothing needs it
+                            raise
                     self.versions.add((corpus, number))
             self.memory.add(self.store, corpus, self.keys)
 

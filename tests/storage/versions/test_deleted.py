@@ -114,3 +114,14 @@ def test_a_crash_leaves_the_version_or_its_marker_and_gc_finds_the_rest(place: i
         delete_version(store, CORPUS, 2, at=AT)
     assert list(orphans.find(store, CORPUS, referenced.keys)) == []
     assert catalog.numbers(store, CORPUS).manifests == [1]
+
+
+def test_gc_finds_the_rest_of_a_deletion_that_is_damaged(store: MemoryStore) -> None:
+    key = layout.version(CORPUS, 2)
+    store.write(key, b"half")
+    referenced = ReferencedKeys(store)
+    referenced.refresh()
+    assert [one.keys for one in orphans.find(store, CORPUS, referenced.keys) if one.kind == orphans.DELETED] == [[key]]
+    store.write(layout.version(CORPUS, 3), b"half")
+    with pytest.raises(CorruptShard, match="restore it from a copy"):  # what this one needs is unknown
+        ReferencedKeys(store).refresh()
