@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
+from stoker.storage.versions.content import checksum_of
+
 T = TypeVar("T")
 _LEVEL = 1  # of compression: the fastest
 
@@ -21,8 +23,7 @@ def digest(value: object) -> str:
     >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
     True
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return checksum_of(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,10 @@ def content_with_rejects(shards: Iterable[Shard], parts: Iterable[Part], decisio
 
 
 def checksum_of(content: object) -> str:
-    """The SHA-256 of JSON values in their one canonical form."""
+    """The SHA-256 of JSON values in their one canonical form.
+
+    Keys of raw parts and groups are made of it: other than in ``sealed``, half a surrogate pair of a file's name is
+    hashed as it is, and what is no JSON raises TypeError.
+    """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
