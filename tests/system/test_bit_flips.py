@@ -85,7 +85,7 @@ def test_a_flipped_bit_of_a_tar_reaches_no_batch_that_is_read_before_the_tar_is_
             )
             stream._cache._wait_if_soon = lambda needed, samples: None  # type: ignore[method-assign]  # never
             try:
-                for place in range(shard.samples):
+                for place in range(shard.samples - 1):  # with the last one a stream waits for the whole tar
                     (sample,) = stream.batch(0, place)
                     assert sample.fields == pristine[sample.key]
                 ends["whole"] += 1

@@ -15,6 +15,7 @@ from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.s3 import S3Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import load_manifest
 from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli
 from tests.storage.published import CORPUS, make_version
@@ -188,9 +189,9 @@ def test_uploads_that_were_never_ended_go_on_a_real_server(cli: Cli, s3_store: S
 
 def shas(cli: Cli) -> dict[str, str]:
     found = cli.objects()
-    manifest = json.loads(found[sorted(key for key in found if "/versions/" in key)[-1]])
-    assert all(hashlib.sha256(found[one["key"]]).hexdigest() == one["sha256"] for one in manifest["shards"])
-    return {one["key"]: one["sha256"] for one in manifest["shards"]}
+    shards = load_manifest(DirectoryStore(cli.folder / ".stoker" / "store"), "words").shards
+    assert all(hashlib.sha256(found[shard.key]).hexdigest() == shard.sha256 for shard in shards)
+    return {shard.key: shard.sha256 for shard in shards}
 
 
 @pytest.mark.slow
@@ -227,13 +228,7 @@ def test_after_kills_only_what_versions_need_is_left_and_the_same_ingest_gives_t
 
 
 def _named(cli: Cli, versions: list[str]) -> set[str]:
-    found = cli.objects()
-    named = {*versions, layout.proofs("words")} & found.keys()  # proofs: for the next ingest, of no version
-    for version in versions:
-        manifest = json.loads(found[version])
-        named.add(manifest["decisions"]["key"])
-        for shard in manifest["shards"]:
-            named |= {shard["key"], shard["index"], layout.group("words", shard["group"])}
-        for part in manifest["parts"]:
-            named |= {part["tar"], part["records"], layout.raw_part("words", part["digest"])}
-    return named
+    store = DirectoryStore(cli.folder / ".stoker" / "store")
+    manifests = [load_manifest(store, "words", layout.version_of(version)) for version in versions]
+    proofs = {layout.proofs("words")} & cli.objects().keys()  # for the next ingest, of no version
+    return proofs.union(*(reachable(store, manifest) for manifest in manifests))
