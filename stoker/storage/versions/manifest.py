@@ -273,7 +273,17 @@ class _Lists:
         return self.read(lists.SHARDS, file, make)
 
     def masks(self, file: ListFile) -> tuple[Mask, ...]:
-        return self.read(lists.MASKS, file, lambda rows: tuple(map(Mask.from_document, rows)))
+        def made(rows: Iterator[Document]) -> tuple[Mask, ...]:
+            masks = tuple(map(Mask.from_document, rows))
+            for mask in masks:
+                # A repair writes under this key: another object's must not be there.
+                if mask.key != layout.mask(self.corpus, mask.group, mask.sha256):
+                    raise CorruptShard(
+                        f"{self.store.url}/{file.key}: names {mask.key[:100]!r} as the mask of group {mask.group[:40]}"
+                    )
+            return masks
+
+        return self.read(lists.MASKS, file, made)
 
     def parts(self, file: ListFile) -> tuple[Part, ...]:
         return self.read(lists.PARTS, file, lambda rows: tuple(map(Part.from_document, rows)))

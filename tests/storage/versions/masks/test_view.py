@@ -14,7 +14,7 @@ from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout, orphans
-from stoker.storage.versions.manifest import Manifest, load_manifest, publish
+from stoker.storage.versions.manifest import Manifest, Mask, load_manifest, publish
 from stoker.storage.versions.masks.view import with_masks
 from stoker.storage.versions.orphans import ReferencedKeys
 from tests.storage.external_tars import indexed
@@ -150,6 +150,10 @@ def test_verify_finds_masks_that_are_not_what_the_decisions_drop(store: MemorySt
     assert any("11 samples were kept, but its shards hold 10" in one for one in verify(store, undecided).problems)
 
 
+def of_another_group(mask: Mask) -> Mask:
+    return replace(mask, group="e" * 32, key=layout.mask(CORPUS, "e" * 32, mask.sha256))
+
+
 def without_counts(view: Manifest) -> Manifest:
     return replace(view, shards=tuple(replace(shard, masked=0, place=None) for shard in view.shards))
 
@@ -159,7 +163,7 @@ def without_counts(view: Manifest) -> Manifest:
     [
         lambda view: replace(view, masks=()),
         lambda view: replace(view, masks=view.masks * 2),
-        lambda view: replace(view, masks=(replace(view.masks[0], group="e" * 32),)),
+        lambda view: replace(view, masks=(of_another_group(view.masks[0]),)),
         without_counts,
     ],
 )
@@ -169,6 +173,22 @@ def test_masks_that_do_not_belong_to_the_shards_are_corrupt(
     publish(store, replace(harm(with_masks(store, make_version(store), FIRST)), version=3))
     with pytest.raises(CorruptShard, match=r"masks, but samples of . groups are masked"):
         _ = load_manifest(store, CORPUS).shards[0]
+
+
+@pytest.mark.parametrize(
+    "key", ["other/decisions/0123456789abcdef.parquet", "digits/versions/00000001.json", "../x", ""]
+)
+def test_a_mask_under_another_objects_name_is_corrupt_and_nothing_is_written_there(
+    store: MemoryStore, key: str
+) -> None:
+    view = with_masks(store, make_version(store), FIRST)
+    publish(store, replace(view, version=3, masks=(replace(view.masks[0], key=key),)))
+    found = load_manifest(store, CORPUS, 3)
+    before = {stored.key: store.read(stored.key) for stored in store.list()}
+    with pytest.raises(CorruptShard, match=r"names '.*' as the mask of group"):
+        _ = found.shards[0]
+    assert verify(store, found).problems
+    assert {stored.key: store.read(stored.key) for stored in store.list()} == before
 
 
 def test_gc_keeps_the_masks_that_versions_name_and_finds_the_others(store: MemoryStore) -> None:
