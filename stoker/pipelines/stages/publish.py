@@ -210,7 +210,9 @@ def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]
             + ("; with 100, `stoker show --rejected` lists them all" if rejected < read else "")
         )
     if not any(shard.samples for group in packed for shard in group.shards):
-        what = f"all {read} candidates were rejected ({most})" if read else "the source offered no candidate"
+        by_rules = f"by rules {read - rejected}" if read > rejected else ""
+        counts = ", ".join(filter(None, (most, by_rules)))
+        what = f"all {read} candidates were rejected ({counts})" if read else "the source offered no candidate"
         raise RecipeError(f"{recipe.corpus}: {what}; nothing was published. To see them: {_LOOK}")
 
 

@@ -39,20 +39,34 @@ def select(
     import duckdb  # not with this module: it takes 0.1 s, and few rules ask anything
 
     try:
-        with _database(folder, memory) as database:
-            statements = database.extract_statements(query)
-            if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
-                raise BadQuery(f"expected one SELECT, found {len(statements)} statements: {_one_line(query)}")
-            if "order by" not in _one_line(query, len(query)).lower():
-                raise BadQuery(
-                    "it has no ORDER BY, so that its rows may come in any order; let it end in ORDER BY a unique key: "
-                    f"{_one_line(query)}"
-                )
-            for name, table in tables.items():
-                database.register(name, table)
-            return database.sql(query, params=dict(values) or None).to_arrow_table()
+        return _answer(query, tables, values, folder, memory)
+    except BadQuery as error:
+        message = str(error)
     except duckdb.Error as error:
-        raise BadQuery(_one_line(str(error))) from error
+        message = _one_line(str(error))
+    # Raised here and from nothing: by the frames of its causes an error would keep DuckDB's objects until Python ends,
+    # and the library prints a page about each that is still there then.
+    raise BadQuery(message)
+
+
+def _answer(
+    query: str, tables: Mapping[str, pa.Table], values: Mapping[str, object], folder: Path, memory: str
+) -> pa.Table:
+    """See ``select``. Raises BadQuery, or DuckDB's own errors."""
+    import duckdb
+
+    with _database(folder, memory) as database:
+        statements = database.extract_statements(query)
+        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+            raise BadQuery(f"expected one SELECT, found {len(statements)} statements: {_one_line(query)}")
+        if "order by" not in _one_line(query, len(query)).lower():
+            raise BadQuery(
+                "it has no ORDER BY, so that its rows may come in any order; let it end in ORDER BY a unique key: "
+                f"{_one_line(query)}"
+            )
+        for name, table in tables.items():
+            database.register(name, table)
+        return database.sql(query, params=dict(values) or None).to_arrow_table()
 
 
 def _database(folder: Path, memory: str) -> "duckdb.DuckDBPyConnection":

@@ -1,6 +1,7 @@
 """SQL over tables in memory: it sees these and nothing else, and its faults are one line."""
 
 import os
+import traceback
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,6 +51,16 @@ def test_what_cannot_be_asked_is_refused_in_one_line(query: str, fault: str, tmp
     assert "\n" not in str(caught.value)
     assert others is TABLE
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("query", ["SELEC key", "SELECT key FROM rows", "SELECT colour FROM rows ORDER BY key"])
+def test_a_refusal_keeps_nothing_of_the_database(query: str, tmp_path: Path) -> None:
+    """What a kept error still held when Python ended was listed on the terminal, forty lines behind the message."""
+    with pytest.raises(BadQuery) as refused:
+        select(query, {"rows": pa.table({"key": ["a"]})}, {}, folder=tmp_path)
+    assert (refused.value.__cause__, refused.value.__context__) == (None, None)
+    held = [value for frame, _ in traceback.walk_tb(refused.value.__traceback__) for value in frame.f_locals.values()]
+    assert not [value for value in held if type(value).__module__.startswith("_duckdb")]
 
 
 def test_what_does_not_fit_into_memory_goes_to_the_folder_and_is_removed(
