@@ -15,13 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import cut
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.rejected import OUTCOME_CLASS
 from stoker.pipelines.rule import Decision, decisions, numbered
-from stoker.pipelines.stages.raw_part import DamagedParts, kept_columns, read_sample
+from stoker.pipelines.stages.raw_part import NOT_OF_SAMPLES, DamagedParts, kept_columns, read_sample
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
 from stoker.pipelines.tables.deciding.decisions import columns_of, decide
@@ -37,18 +35,6 @@ from stoker.storage.versions.verified import put
 DECIDED = ("key", "part", "action", "value")  # columns of a group's decisions
 _TYPE = "type of "  # begins the names of columns without values, see ``with_types``
 _KEPT = ("key", "group", "start", "stop", "content_sha256")  # of the records, whatever rules read
-_NOT_FOR_RULES = (
-    "start",
-    "stop",
-    "members",
-    CRC32C,
-    "reason",
-    "detail",
-    "step",
-    "fetched_at",
-    OUTCOME_CLASS,
-    IDENTITY,
-)
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
 
 
@@ -155,7 +141,7 @@ def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[
     Of those two values are there, which tell ``records.common_schema`` what all do. They are read in a second pass,
     where there are any. Raises DamagedParts with all that are damaged.
     """
-    wanted = {*_KEPT, *names} - {*_NOT_FOR_RULES} | {"start", "stop", CRC32C}
+    wanted = {*_KEPT, *names} - {*NOT_OF_SAMPLES} | {"start", "stop", CRC32C}
     tables: list[pa.Table] = []
     damages: list[DamagedParts] = []
     types: dict[str, set[pa.DataType]] = {}
@@ -172,7 +158,7 @@ def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[
             types.setdefault(field.name, set()).add(field.type)
     if damages:
         raise DamagedParts.joined(damages)
-    several = {name for name, kinds in types.items() if len(kinds) > 1} - {*_NOT_FOR_RULES}
+    several = {name for name, kinds in types.items() if len(kinds) > 1} - {*NOT_OF_SAMPLES}
     ends = [_ends(kept_columns(store, part, several)[0].drop_columns(["reason"])) for part in parts] if several else []
     return records.join(tables), ends or [pa.table({})] * len(parts)
 

@@ -21,10 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
-from stoker.pipelines.rejected import OUTCOME_CLASS
 from stoker.pipelines.stages.curate import types_in
 from stoker.pipelines.stages.group import (
     MAX_ATTEMPTS,
@@ -35,7 +33,7 @@ from stoker.pipelines.stages.group import (
     read_marker,
     write_marker,
 )
-from stoker.pipelines.stages.raw_part import DamagedParts, kept_records
+from stoker.pipelines.stages.raw_part import NOT_OF_SAMPLES, DamagedParts, kept_records
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
@@ -53,20 +51,7 @@ _log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of shards and their indexes; raise it when the same samples are written in other bytes than before
 _READ_AGAIN = "the same command reads it again; its copy here was altered after it had the right checksum"
-_NOT_INDEXED = (
-    "start",
-    "stop",
-    "members",
-    CRC32C,
-    "reason",
-    "detail",
-    "step",
-    "fetched_at",
-    "split",
-    "part",
-    OUTCOME_CLASS,
-    IDENTITY,
-)
+_NOT_INDEXED = (*NOT_OF_SAMPLES, "split", "part")
 
 
 class _KeptSample(NamedTuple):

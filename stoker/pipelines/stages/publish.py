@@ -120,10 +120,12 @@ def _is_same(
     """
     if (latest.recipe_digest, latest.decisions.sha256) != (recipe.digest, curation.decisions.sha256):
         return False
-    outcomes = [
-        [(part.digest, part.tar_sha256, dict(part.rejected)) for part in those] for those in (latest.parts, parts)
-    ]
-    return outcomes[0] == outcomes[1] and latest.shards == shards
+    return _outcomes(latest.parts) == _outcomes(parts) and latest.shards == shards
+
+
+def _outcomes(parts: Sequence[Part]) -> list[tuple[str, str, dict[str, int]]]:
+    """What became of the candidates of each part."""
+    return [(part.digest, part.tar_sha256, dict(part.rejected)) for part in parts]
 
 
 def _warn_of_types(before: Manifest, now: Manifest) -> None:

@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import digest as digest_of
+from stoker.pipelines.rejected import OUTCOME_CLASS
 from stoker.pipelines.stages.measure import hash_of_content
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
 from stoker.storage.shards import records, row_checksum
@@ -31,6 +33,20 @@ from stoker.storage.versions.manifest import Part, load_manifest
 from stoker.storage.versions.verified import checksum, second_read, verified_bytes, verified_view
 
 _log = logging.getLogger(__name__)
+
+# Columns of a part's records about the part, the fetch and rejects: neither rules nor indexes of shards get them.
+NOT_OF_SAMPLES = (
+    "start",
+    "stop",
+    "members",
+    CRC32C,
+    "reason",
+    "detail",
+    "step",
+    "fetched_at",
+    OUTCOME_CLASS,
+    IDENTITY,
+)
 
 _MARKER_FORMAT = 1
 _CHECKSUM = "checksum"  # SHA-256 of the marker's content without it

@@ -337,7 +337,7 @@ def _publish(
             licences=dict(sorted(licences.items())),
             tars=root,
         )
-        if newest is not None and _key_rule(newest.recipe.get("source", {})) == _key_rule(source):
+        if newest is not None and _has_key_rule(newest, source):
             manifest = keep_masks(to, newest, manifest)  # what was taken out of a tar stays out
         try:
             publish(to, manifest)
@@ -356,12 +356,13 @@ def _holds_the_same(
     """Whether the newest version is of the same tars, by the same rule; a view has another content than its tars."""
     if newest.is_packed:
         return newest.content == content and _same_keys(newest, shards)
-    same_rule = _key_rule(newest.recipe.get("source", {})) == _key_rule(source)
-    return same_rule and [shard.stored() for shard in newest.shards] == list(shards)
+    return _has_key_rule(newest, source) and [shard.stored() for shard in newest.shards] == list(shards)
 
 
-def _key_rule(source: Mapping[str, Any]) -> object:  # Any: TOML values
-    return source.get("key", "first")
+def _has_key_rule(newest: Manifest, source: Mapping[str, Any]) -> bool:  # Any: TOML values
+    """Whether the keys of its samples are made by the same rule."""
+    before = newest.recipe.get("source", {})
+    return bool(before.get("key", "first") == source.get("key", "first"))
 
 
 def _same_keys(newest: Manifest, shards: Sequence[Shard]) -> bool:

@@ -76,14 +76,12 @@ def manifest_problems(store: Store, manifest: Manifest) -> Iterator[str]:
     numbers = catalog.numbers(store, manifest.corpus)
     parent = max((number for number in numbers.existing if number < manifest.version), default=None)
     gone = range((parent or 0) + 1, manifest.version)
+    earlier = None if parent is None else _of(store, manifest.corpus, parent)
     if manifest.parent != parent and not (manifest.parent in gone and manifest.parent in numbers.deleted):
         yield f"names {manifest.parent} as the version before it, but that is {parent}"
-    elif parent is not None and manifest.parent_checksum is not None:
-        stated = _of(store, manifest.corpus, parent)
-        if stated is not None and stated.checksum != manifest.parent_checksum:
-            yield f"was made after another version {parent} than is in the store"
+    elif earlier is not None and manifest.parent_checksum not in (None, earlier.checksum):
+        yield f"was made after another version {parent} than is in the store"
     made = _time(manifest.created_at)
-    earlier = None if parent is None else _of(store, manifest.corpus, parent)
     before = None if earlier is None else _time(earlier.created_at)
     if made is None or made > datetime.now(UTC) + _CLOCKS or (before is not None and made < before - _CLOCKS):
         yield f"was made at {manifest.created_at!r}, which cannot be"

@@ -6,8 +6,7 @@ import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.verification.reread import ObjectChecker
-from stoker.storage.versions import layout
-from stoker.storage.versions.manifest import Manifest, Mask, Shard
+from stoker.storage.versions.manifest import Manifest, Mask, Shard, misnamed_masks
 from stoker.storage.versions.masks.mask import BoolArray, Masks, read
 
 _Masked = Mapping[str, BoolArray | None]
@@ -38,9 +37,8 @@ def read_masks(objects: ObjectChecker, manifest: Manifest) -> _Masked:
             if (key, problem) not in told:
                 objects.add_problem(key, problem)
             told.add((key, problem))
-    for mask in manifest.masks:
-        if mask.key != layout.mask(manifest.corpus, mask.group, mask.sha256):
-            objects.add_problem(manifest.reference, f"names {mask.key[:100]!r} as the mask of group {mask.group[:40]}")
+    for problem in misnamed_masks(manifest.corpus, manifest.masks):
+        objects.add_problem(manifest.reference, problem)
     return masked
 
 

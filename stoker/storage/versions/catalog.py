@@ -68,7 +68,7 @@ def parse_reference(text: str) -> tuple[str, int | None]:
 
 def is_ingested(store: Store, corpus: str) -> bool:
     """Whether there is anything that an ingest has read, for a version or none yet; not of indexed tars."""
-    return next(iter(store.list(f"{corpus}/raw/")), None) is not None
+    return next(iter(store.list(layout.raw(corpus))), None) is not None
 
 
 def has_masks(store: Store, corpus: str) -> bool:

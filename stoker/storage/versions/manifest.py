@@ -19,7 +19,7 @@ from stoker.storage.versions.document import Document
 from stoker.storage.versions.listed import lists
 from stoker.storage.versions.listed.lists import Candidates, LazyList, LazyStatistics, ListFile, PartList, ShardList
 from stoker.storage.versions.listed.named import Decisions, Mask, MaskPlace, Part, Shard, SplitTotals
-from stoker.storage.versions.sealed import CHECKSUM, checksum, seal
+from stoker.storage.versions.sealed import CHECKSUM, checksum, refuse_newer, seal
 from stoker.storage.versions.verified import put
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "SplitTotals",
     "list_splits",
     "load_manifest",
+    "misnamed_masks",
     "publish",
     "remedy",
 ]
@@ -232,10 +233,7 @@ def _load(store: Store, key: str, corpus: str, version: int) -> Manifest:
         raise CorruptShard(f"{where}: it differs from its own checksum; {remedy(store, corpus, version)}")
     document = Document(content, where)
     schema = document.whole("schema")
-    if schema > SCHEMA:
-        raise StorageRefused(
-            f"{where}: written with schema {schema}, and this Stoker knows up to {SCHEMA}; upgrade Stoker"
-        )
+    refuse_newer(schema, SCHEMA, where)
     if (document.text("corpus"), document.whole("version")) != (corpus, version):
         raise CorruptShard(f"{where}: holds {content['corpus']}@{content['version']}; was it copied or renamed?")
     try:
@@ -275,12 +273,8 @@ class _Lists:
     def masks(self, file: ListFile) -> tuple[Mask, ...]:
         def made(rows: Iterator[Document]) -> tuple[Mask, ...]:
             masks = tuple(map(Mask.from_document, rows))
-            for mask in masks:
-                # A repair writes under this key: another object's must not be there.
-                if mask.key != layout.mask(self.corpus, mask.group, mask.sha256):
-                    raise CorruptShard(
-                        f"{self.store.url}/{file.key}: names {mask.key[:100]!r} as the mask of group {mask.group[:40]}"
-                    )
+            for problem in misnamed_masks(self.corpus, masks):  # a repair writes under this key
+                raise CorruptShard(f"{self.store.url}/{file.key}: {problem}")
             return masks
 
         return self.read(lists.MASKS, file, made)
@@ -369,6 +363,13 @@ def _check_masks(shards: Sequence[Shard], masks: Sequence[Mask], where: str) -> 
         raise CorruptShard(
             f"{where}: {len(groups)} masks, but samples of {len(masked)} groups are masked; expected one for each"
         )
+
+
+def misnamed_masks(corpus: str, masks: Iterable[Mask]) -> Iterator[str]:
+    """Which masks have the name of another object."""
+    for mask in masks:
+        if mask.key != layout.mask(corpus, mask.group, mask.sha256):
+            yield f"names {mask.key[:100]!r} as the mask of group {mask.group[:40]}"
 
 
 def _placed(shards: Iterable[Shard], masks: Iterable[Mask]) -> tuple[Shard, ...]:

@@ -46,12 +46,16 @@ def unseal(payload: bytes, where: str, *, newest: int, remedy: str) -> Document:
     if payload != sealed:
         raise CorruptShard(f"{where}: it differs from its own checksum; {remedy}")
     document = Document(content, where)
-    schema = document.whole("schema")
+    refuse_newer(document.whole("schema"), newest, where)
+    return document
+
+
+def refuse_newer(schema: int, newest: int, where: str) -> None:
+    """Raise StorageRefused for an object whose schema is newer than is known."""
     if schema > newest:
         raise StorageRefused(
             f"{where}: written with schema {schema}, and this Stoker knows up to {newest}; upgrade Stoker"
         )
-    return document
 
 
 def read_sealed(store: Store, key: str, *, newest: int, remedy: str, most: int) -> Document:

@@ -68,11 +68,14 @@ def _view(store: Store, key: str, sha256: str, size: int) -> memoryview:
     return view
 
 
-def verified_bytes(store: Store, key: str, *, sha256: str) -> bytes:
-    """The bytes of a small object. Raises CorruptObject where they differ from the checksum; StorageError."""
+def verified_bytes(store: Store, key: str, *, sha256: str, size: int | None = None) -> bytes:
+    """The bytes of a small object; of one that is longer than ``size`` no more than tells that.
+
+    Raises CorruptObject where they differ from the checksum; StorageError.
+    """
 
     def read() -> bytes:
-        payload = store.read(key)
+        payload = store.read(key, size=None if size is None else size + 1)
         check(store, key, hashlib.sha256(payload).hexdigest(), sha256)
         return payload
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from stoker.storage.errors import CorruptShard
 from stoker.storage.shards.index import Int64Array, ShardIndex
+from stoker.storage.shards.row_checksum import REMEDY
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import Shard
@@ -382,7 +383,7 @@ class Cache:
         if len(index) != shard.samples:
             raise CorruptShard(
                 f"{self._store.url}/{shard.index}: {len(index):,} rows, but the manifest says {shard.samples:,}; "
-                "`stoker verify --repair` of its version heals it, or says what does"
+                f"{REMEDY}"
             )
         with self._lock:
             if key_of(shard) in self._indexes:

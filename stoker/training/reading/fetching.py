@@ -24,6 +24,7 @@ from threading import Event, Lock
 from stoker.storage.errors import CorruptShard, NotFound, StokerError, StorageRefused
 from stoker.storage.plain_file import open_plain
 from stoker.storage.shards.mapped import map_file
+from stoker.storage.shards.row_checksum import REMEDY
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import TrainingError
@@ -350,9 +351,7 @@ class ShardFetch:
             raise self._corrupt(f"sha256 {actual[:12]}, but the manifest says {self.shard.sha256[:12]}")
 
     def _corrupt(self, finding: str) -> CorruptShard:
-        return CorruptShard(
-            f"{self.url}: {finding}; `stoker verify --repair` of its version heals it, or says what does"
-        )
+        return CorruptShard(f"{self.url}: {finding}; {REMEDY}")
 
     def _check_stopped(self) -> None:
         if self._stopped.is_set():

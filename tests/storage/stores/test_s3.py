@@ -334,7 +334,8 @@ def test_a_profile_of_the_environment_has_no_say_where_keys_are_given(
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "gone")
     s3_store.write("profile/a", b"1")
-    assert replace(s3_store, region="eu-central-1").read("profile/a") == b"1"  # by a client that is made now
-    unkeyed = replace(s3_store, access_key=None, secret_key=None)
+    made_now = replace(s3_store, region="eu-central-1")  # another client than the other tests'
+    assert made_now.read("profile/a") == b"1"
+    unkeyed = replace(made_now, access_key=None, secret_key=None)
     with pytest.raises(StorageRefused, match=r"profile \(gone\)"):
         unkeyed.read("profile/a")

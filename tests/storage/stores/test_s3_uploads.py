@@ -20,7 +20,6 @@ from stoker.storage.shards import shard
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import TarWriter, encode_sample, iter_samples
 from stoker.storage.stores.directory import DirectoryStore
-from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.s3 import S3Store
 from stoker.storage.stores.s3_uploads import UploadedParts
 from stoker.storage.stores.store import PendingUpload, Store
@@ -44,13 +43,6 @@ store = replace(open_store(sys.argv[1], endpoint=sys.argv[2], access_key=sys.arg
     part_size=5 * 2**20)
 store.create("digits/raw/a.tar", bytes(5 * 5 * 2**20))
 """
-
-
-@pytest.fixture(params=["directory", "memory", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:  # Any: one of three stores
-    if request.param == "directory":
-        return DirectoryStore(tmp_path / "store")
-    return MemoryStore() if request.param == "memory" else request.getfixturevalue("s3_store")
 
 
 def test_a_listing_tells_when_an_object_was_written(store: Store) -> None:

@@ -75,14 +75,6 @@ class Aged(MemoryStore):
             yield one if "/work/" in one.key else StoredObject(one.key, one.size, modified=time.time() - 3e7)
 
 
-@pytest.fixture(params=["directory", "memory", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "directory":
-        return DirectoryStore(tmp_path / "store")
-    found: Store = MemoryStore() if request.param == "memory" else request.getfixturevalue("s3_store")
-    return found
-
-
 def litter(store: Store) -> dict[str, list[str]]:
     """One orphan of each kind that any store can hold, by kind."""
     raw, done, group, ended = (f"{CORPUS}/{kind}/{name}/" for kind in ("raw", "shards") for name in (A, B))

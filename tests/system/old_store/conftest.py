@@ -1,6 +1,7 @@
 """The old store, unpacked: in a folder, and in a real S3 server."""
 
 import json
+import secrets
 import shutil
 import tarfile
 from pathlib import Path
@@ -36,7 +37,7 @@ def store(request: pytest.FixtureRequest, unpacked: Path) -> Store:
         return DirectoryStore(unpacked / "store")
     server = request.getfixturevalue("s3_server")
     assert isinstance(server, seaweed.Server)
-    return filled(server, unpacked / "store", prefix="old")
+    return filled(server, unpacked / "store", prefix=f"old-{secrets.token_hex(6)}")
 
 
 @pytest.fixture(scope="session", params=["directory", "s3"])
@@ -48,7 +49,7 @@ def own_store(request: pytest.FixtureRequest, unpacked: Path, tmp_path_factory: 
         return DirectoryStore(folder)
     server = request.getfixturevalue("s3_server")
     assert isinstance(server, seaweed.Server)
-    return filled(server, unpacked / "store", prefix="own")
+    return filled(server, unpacked / "store", prefix=f"own-{secrets.token_hex(6)}")  # made again for each file of tests
 
 
 def filled(server: seaweed.Server, folder: Path, *, prefix: str) -> S3Store:

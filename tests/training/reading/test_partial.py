@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker.storage.errors import CorruptShard
-from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
@@ -23,6 +22,7 @@ from stoker.training.stream.subset import HELD_OUT, Needs, hold_out, survey, usa
 from stoker.training.stream.text import TextStream
 from tests.training import corpora
 from tests.training.conftest import Small
+from tests.training.stream.going_on import key_of, stop_and_go_on, stream
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Whole shards, first and last rows, all but one sample, nothing; and any.
@@ -43,14 +43,6 @@ def view_of(small: Small, masked: Collection[str]) -> Small:
     store, keys = copied(small.store), sorted(masked)
     first = with_masks(store, small.manifest, keys[::2])
     return Small(store, with_masks(store, first, keys[1::2]), small.folder)
-
-
-def key_of(sample: Sample) -> str:
-    return sample.key
-
-
-def stream(small: Small, **options: Any) -> ShardStream:
-    return ShardStream(small.store, small.manifest, decode=key_of, cache=small.cache, **options)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -89,31 +81,7 @@ def test_stopping_anywhere_and_going_on_with_other_ranks_changes_no_global_batch
     stop: int,
     last: str,
 ) -> None:
-    view = view_of(letters, masked)
-    options = {"batch_size": batch_size, "window": window, "seed": seed, "last": last}
-    whole = stream(view, **options)
-    expected = [batch for _ in range(2) for batch in whole]
-    stop = min(stop, len(expected))
-
-    def read(world_size: int, batches: int, state: dict[str, Any] | None) -> tuple[list[list[str]], dict[str, Any]]:
-        """The global batches of some ranks, and the state behind them."""
-        found: list[list[str]] = [[] for _ in range(batches)]
-        for rank in range(world_size):
-            part = stream(view, **options, rank=rank, world_size=world_size)
-            if state is not None:
-                part.load_state_dict(state)
-            endless = itertools.chain.from_iterable(itertools.repeat(part, 3))
-            for number, batch in enumerate(itertools.islice(endless, batches)):
-                found[number] += batch
-            ended = part.state_dict()
-            part.close()
-        return found, ended
-
-    if not expected:
-        return
-    first, state = read(before, stop, None)
-    second, _ = read(after, len(expected) - stop, state if stop else None)
-    assert first + second == expected
+    stop_and_go_on(view_of(letters, masked), batch_size, window, seed, before, after, stop, last)
 
 
 def test_a_state_of_the_version_without_the_mask_is_refused(letters: Small) -> None:

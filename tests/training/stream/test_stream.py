@@ -1,7 +1,6 @@
 """The stream: the same global batches for any ranks, workers, stops and restarts; damage is named."""
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,9 @@ from stoker.storage.stores.memory import MemoryStore
 from stoker.training.errors import TrainingError
 from stoker.training.stream import order
 from stoker.training.stream.mixing import MixedStream
-from stoker.training.stream.stream import ShardStream
 from tests.training import corpora
 from tests.training.conftest import Small
-
-
-def key_of(sample: Sample) -> str:
-    return sample.key
-
-
-def stream(small: Small, **options: Any) -> ShardStream:
-    return ShardStream(small.store, small.manifest, decode=key_of, cache=small.cache, **options)
+from tests.training.stream.going_on import key_of, stop_and_go_on, stream
 
 
 def test_an_epoch_gives_every_sample_once_and_the_next_another_order(letters: Small) -> None:
@@ -62,37 +53,7 @@ def test_stopping_anywhere_and_going_on_with_other_ranks_changes_no_global_batch
     first_stretch: int,
 ) -> None:
     with mock.patch.object(order, "_FIRST_STRETCH", first_stretch):
-        _stop_and_go_on(letters, batch_size, window, seed, before, after, stop, last)
-
-
-def _stop_and_go_on(
-    letters: Small, batch_size: int, window: int, seed: int, before: int, after: int, stop: int, last: str
-) -> None:
-    options = {"batch_size": batch_size, "window": window, "seed": seed, "last": last}
-    whole = stream(letters, **options)
-    expected = [batch for _ in range(2) for batch in whole]
-    stop = min(stop, len(expected))
-
-    def batches(world_size: int, count: int, state: dict[str, Any] | None) -> tuple[list[list[str]], dict[str, Any]]:
-        found: list[list[str]] = [[] for _ in range(count)]
-        for rank in range(world_size):
-            rank_stream = stream(letters, **options, rank=rank, world_size=world_size)
-            if state is not None:
-                rank_stream.load_state_dict(state)
-            endless: Iterator[list[str]] = (
-                itertools.chain.from_iterable(itertools.repeat(rank_stream)) if len(whole) or expected else iter(())
-            )
-            for number, batch in enumerate(itertools.islice(endless, count) if count else ()):
-                found[number] += batch
-            left = rank_stream.state_dict()
-        return found, left
-
-    if not expected:
-        assert last == "drop"
-        return
-    first, state = batches(before, stop, None)
-    second, _ = batches(after, len(expected) - stop, state)
-    assert first + second == expected
+        stop_and_go_on(letters, batch_size, window, seed, before, after, stop, last)
 
 
 def test_a_changed_byte_is_named_and_nothing_of_it_is_kept(letters: Small) -> None:

@@ -18,7 +18,7 @@ from stoker.storage.shards.row_checksum import REMEDY
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Mask, MaskPlace, Shard
-from stoker.storage.versions.verified import check, put, second_read
+from stoker.storage.versions.verified import put, verified_bytes
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -75,13 +75,7 @@ def read(store: Store, mask: Mask) -> bytes:
         raise CorruptObject(
             f"{store.url}/{mask.key}: {mask.size:,} bytes, but a mask has {_MAX_SIZE:,} at most", mask.key
         )
-
-    def once() -> bytes:
-        payload = store.read(mask.key, size=mask.size + 1)
-        check(store, mask.key, hashlib.sha256(payload).hexdigest(), mask.sha256)
-        return payload
-
-    return second_read(once)
+    return verified_bytes(store, mask.key, sha256=mask.sha256, size=mask.size)
 
 
 class _Kept:

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stoker.storage.errors import CorruptShard, StorageRefused
+from stoker.storage.errors import CorruptShard
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.document import Document
+from stoker.storage.versions.sealed import refuse_newer
 from stoker.storage.versions.verified import second_read
 
 SCHEMA = 1  # of the metadata below; raise it also when a table has other columns
@@ -190,10 +191,7 @@ class SealedReader:
             groups = [Group(index, starts[index], stop, crc32) for index, (stop, crc32) in enumerate(ends)]
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(" ".join(str(error).split())[:200]) from error
-        if schema > SCHEMA:
-            raise StorageRefused(
-                f"{self._where}: written with schema {schema}, and this Stoker knows up to {SCHEMA}; upgrade Stoker"
-            )
+        refuse_newer(schema, SCHEMA, self._where)
         if metadata.num_row_groups != len(groups) or starts[-1] != (self._size - size if groups else 0):
             raise self._damaged("its row groups do not lie end to end")
         if metadata.schema.to_arrow_schema().names != self.schema.names:

@@ -3,12 +3,10 @@
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from stoker.storage.errors import CorruptShard, StorageUnavailable
-from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
@@ -42,14 +40,6 @@ def clear(store: Store) -> None:
 
 def of_memory(store: Store) -> set[str]:
     return {one.key for one in store.list() if one.key.split("/")[1] in MEMORY}
-
-
-@pytest.fixture(params=["directory", "memory", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "directory":
-        return DirectoryStore(tmp_path / "store")
-    found: Store = MemoryStore() if request.param == "memory" else request.getfixturevalue("s3_store")
-    return found
 
 
 def test_all_that_the_heads_name_stays(store: Store) -> None:
