@@ -9,6 +9,7 @@ It builds on private modules of Prefect, 3.8 alone, as others may change them; t
 
 import asyncio
 import json
+import logging
 import os
 import shlex
 import signal
@@ -52,6 +53,8 @@ from stoker.flows.settings import Settings
 _NAMING_S = 20.0  # between looks for planned runs without a name
 _STALE = "ended with `stoker up`"
 _WAITING = (RETRYING, "AwaitingConcurrencySlot")
+_BUSY_WAIT_S = 5.0  # before a Prefect server that was too busy is asked again; its client has tried for a while by then
+_log = logging.getLogger(__name__)
 _END_S = 4.5  # for the runs under way, after SIGTERM: they take 4 s at most, and the supervisor waits for 5
 
 
@@ -170,11 +173,28 @@ class Worker(BaseWorker[Configuration, BaseVariables, Result]):
 def serve(settings: Settings) -> None:
     """Run due deployments until SIGTERM; `stoker up` runs this in a process of its own."""
     environment.record(settings)
-    with get_client(sync_client=True) as client:
-        _clear_stale_runs(client, settings)
-        resume_interrupted(POOL)
-        _prepare_pool(client)
+    while not is_prepared(settings):
+        time.sleep(_BUSY_WAIT_S)
     asyncio.run(_run_worker(settings))
+
+
+def is_prepared(settings: Settings) -> bool:
+    """End what an earlier scheduler left, and make the pool; false if the Prefect server is too busy to be told.
+
+    A scheduler that ended for that would be started again a few times, and then stay down.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            _clear_stale_runs(client, settings)
+            resume_interrupted(POOL)
+            _prepare_pool(client)
+    except httpx.HTTPError as error:
+        status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 503
+        if status < 500 and status != 429:
+            raise
+        _log.warning("the Prefect server is busy (%s); asking again", type(error).__name__)
+        return False
+    return True
 
 
 async def _run_worker(settings: Settings) -> None:

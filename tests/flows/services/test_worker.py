@@ -7,13 +7,19 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from stoker.flows import running
+from stoker.flows.services import worker
+from stoker.flows.settings import Settings
 from tests.flows.conftest import AUTH, Cli, owner_headers, until
+from tests.flows.schedules.test_overview import answering
 from tests.flows.services.conftest import api
 
 pytestmark = pytest.mark.slow
@@ -26,6 +32,7 @@ class Owner:
 
     def __init__(self, up: Cli) -> None:
         self.api = api(up)
+        self.logs = up.folder / ".stoker" / "logs"
 
     def __call__(self, method: str, path: str, /, **body: Any) -> Any:
         headers = {"Content-Type": "application/json"} | owner_headers(AUTH.get(self.api, ""))
@@ -53,8 +60,15 @@ class Owner:
         return self("GET", f"/flow_runs/{run}")["state"]
 
     def wait_over(self, run: str, seconds: float = 240) -> Any:
-        until(lambda: self.state(run)["type"] in OVER, seconds)
+        if not until(lambda: self.state(run)["type"] in OVER, seconds):
+            logs = "\n".join(f"{name}.log: {tail(self.logs / f'{name}.log')}" for name in ("up", "schedule", "prefect"))
+            pytest.fail(f"the run is {self.state(run)} after {seconds:g} s\n{logs}")
         return self.state(run)
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-40:])
 
 
 def restart_scheduler(up: Cli) -> None:
@@ -226,13 +240,26 @@ def test_a_run_is_cancelled_from_prefects_page(scheduler: Cli, owner: Owner) -> 
     assert owner.wait_over(run, 60)["type"] == "CANCELLED"
     third = owner.run(str(owner.deployment("long")["id"]))
     assert until(lambda: owner.state(third)["type"] == "RUNNING", 90)
-    assert scheduler("schedule", "--remove", "long").stderr == "1 run of it was ended\n"
+    removed = scheduler("schedule", "--remove", "long")
+    while "it is busy; try again" in removed.stderr:
+        removed = scheduler("schedule", "--remove", "long")
+    assert removed.stderr == "1 run of it was ended\n"
     state = owner.state(third)  # it ended before its deployment was gone: Prefect changes no state afterwards
     assert (state["type"], state["name"]) == ("CANCELLED", "Cancelled")
     restart_scheduler(scheduler)
     done = scheduler("schedule", scheduler.recipe(["a"], name="next"), "--interval", "300d")
     assert done.returncode == 0, done.stderr
     assert owner.wait_over(owner.run(str(owner.deployment("next")["id"])))["type"] == "COMPLETED"
+
+
+@pytest.mark.parametrize(("status", "starts"), [(503, False), (429, False), (401, None)])
+def test_a_scheduler_waits_for_a_prefect_that_is_busy(status: int, starts: bool | None, tmp_path: Path) -> None:
+    with (
+        answering(status) as address,
+        temporary_settings(updates={PREFECT_API_URL: address, PREFECT_CLIENT_MAX_RETRIES: 0}),
+        nullcontext() if starts is not None else pytest.raises(PrefectHTTPStatusError),
+    ):
+        assert worker.is_prepared(Settings(home=tmp_path)) is starts
 
 
 def test_a_pool_of_an_earlier_version_is_replaced_and_its_schedules_stay(
