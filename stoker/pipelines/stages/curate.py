@@ -19,6 +19,7 @@ from stoker.pipelines.partition import cut
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rule import Decision, decisions, numbered
+from stoker.pipelines.stages.parent import Parent, parent_of
 from stoker.pipelines.stages.raw_part import NOT_OF_SAMPLES, DamagedParts, kept_columns, read_sample
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
@@ -45,6 +46,7 @@ class Curation:
     decisions: Decisions
     groups: tuple[tuple[Part, ...], ...]
     by_group: tuple[bytes, ...]  # Parquet: the decisions on the samples of each group, so that no task loads all
+    parent: Parent | None  # that the rules decided against
 
 
 def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -> Curation:
@@ -53,6 +55,7 @@ def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -
     The same parts and recipe give the same decisions, byte for byte. Raises StorageError, DamagedParts among them, and
     RecipeError for a rule that cannot work on these records.
     """
+    parent = parent_of(store, recipe.corpus)
     names = {name for rule in recipe.rules for name in columns_of(rule)}
     samples, of_several_types = _load(parts, store, names)
     table = pa.concat_tables(_decide(recipe, samples, _reader(samples, parts, store), scratch))
@@ -74,7 +77,7 @@ def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -
         moved=table.num_rows - dropped.total(),
     )
     groups = tuple(map(tuple, cut(parts, lambda part: part.digest, target=recipe.shards.partitions)))
-    return Curation(stored, groups, _by_group(table, groups, _types_by_group(groups, parts, of_several_types)))
+    return Curation(stored, groups, _by_group(table, groups, _types_by_group(groups, parts, of_several_types)), parent)
 
 
 _SCHEMA = pa.schema(

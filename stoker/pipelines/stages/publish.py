@@ -1,6 +1,7 @@
 """Publish: a version exists once its manifest is written, last and never overwritten.
 
-Version numbers are assigned by optimistic concurrency: a writer whose number is taken tries the next one.
+Publishing is a compare-and-swap on the parent: a version follows the one that its decisions were made against, or is
+not published. Whoever is not first decides again, against the version that was.
 """
 
 import logging
@@ -17,10 +18,11 @@ from stoker.pipelines.stages.curate import Curation, curate
 from stoker.pipelines.stages.group import DamagedObjects, Packed
 from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, never_stop, no_progress, plan
 from stoker.pipelines.stages.pack import pack
+from stoker.pipelines.stages.parent import Parent, parent_of
 from stoker.pipelines.stages.raw_part import DamagedParts, heal
 from stoker.pipelines.stages.splits import missed_shares
 from stoker.storage.clock import Clock, timestamp, utc_now
-from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageUnavailable
+from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StokerError, StorageUnavailable
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.statistics.types import type_changes
 from stoker.storage.stores.store import Store
@@ -37,7 +39,11 @@ _log = logging.getLogger(__name__)
 
 _MAX_ROUNDS = 6  # of the stages: each heals what the one before it met
 _MAX_CAUSE = 40  # characters of a value that is told
-_MAX_ATTEMPTS = 100  # version numbers that other writers may take before this one gives up
+_MAX_LOST = 20  # versions of other writers that may come first before this one gives up
+
+
+class ParentMoved(StokerError):
+    """Another version was published since these decisions were made: they are to be made again, against that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,53 +63,60 @@ def publish(
     *,
     now: Clock = utc_now,
 ) -> Published:
-    """Publish the shards as a new version, unless the newest version has the same content and recipe.
+    """Publish the shards as the version after the curation's parent, unless that has the same content and recipe.
 
-    Two publishers at once get consecutive versions, or the same one if their content is the same. Raises RecipeError,
-    and publishes nothing, if too much was rejected or no sample is left; DamagedParts and DamagedObjects if what the
-    version would name is not all there, see ``healed``.
+    Raises ParentMoved if the parent is not the newest version any more; RecipeError, and publishes nothing, if too much
+    was rejected or no sample is left; DamagedParts and DamagedObjects if what the version would name is not all there:
+    see ``healed``.
     """
     check_limits(recipe, parts, packed)
     shards = tuple(shard for group in packed for shard in group.shards)
     _prove(recipe, parts, shards, curation, store)
-    for _ in range(_MAX_ATTEMPTS):
-        numbers = catalog.numbers(store, recipe.corpus)
-        newest = max(numbers.existing, default=None)
-        latest = None
-        if newest is not None:
-            latest = _readable(store, recipe.corpus, newest)
-            if latest and _is_same(latest, recipe, parts, shards, curation):
-                _log.info("%s holds all this; no version is published", latest.reference)
-                return Published(latest, new=False)
-        manifest = Manifest(
-            corpus=recipe.corpus,
-            version=numbers.last + 1,
-            created_at=timestamp(now()),
-            stoker=__version__,
-            recipe=recipe.document,
-            recipe_digest=recipe.digest,
-            parent=newest,
-            parent_checksum=latest.checksum if latest else None,
-            content=latest.content if latest and _same_samples(latest, shards) else content_of(shards),
-            parts=tuple(parts),
-            shards=shards,
-            decisions=curation.decisions,
-            statistics=_statistics(recipe, packed, shards, store),
-            licences=_licences(packed),
-        )
-        try:
-            put(store, manifest)
-        except AlreadyExists:
-            _log.info("%s: another ingest took version %d", recipe.corpus, manifest.version)
-            continue
-        about = {"reference": manifest.reference, "samples": manifest.samples, "size": manifest.size}
-        _log.info("%s: published, %d samples", manifest.reference, manifest.samples, extra=about)
-        for sentence in missed_shares(recipe.splits, {name: one.samples for name, one in manifest.splits.items()}):
-            _log.warning("%s: %s", manifest.reference, sentence)
-        if latest:
-            _warn_of_types(latest, manifest)
-        return Published(manifest, new=True)
-    raise StorageUnavailable(f"{store.url}/{recipe.corpus}: {_MAX_ATTEMPTS} other writers came first; try again")
+    numbers = catalog.numbers(store, recipe.corpus)
+    newest = parent_of(store, recipe.corpus)
+    if newest != curation.parent:
+        raise ParentMoved(_moved(recipe, newest))
+    latest = _readable(store, recipe.corpus, newest.version) if newest else None
+    if latest and _is_same(latest, recipe, parts, shards, curation):
+        _log.info("%s holds all this; no version is published", latest.reference)
+        return Published(latest, new=False)
+    manifest = Manifest(
+        corpus=recipe.corpus,
+        version=numbers.last + 1,
+        created_at=timestamp(now()),
+        stoker=__version__,
+        recipe=recipe.document,
+        recipe_digest=recipe.digest,
+        parent=newest.version if newest else None,
+        parent_checksum=newest.checksum if newest else None,
+        content=latest.content if latest and _same_samples(latest, shards) else content_of(shards),
+        parts=tuple(parts),
+        shards=shards,
+        decisions=curation.decisions,
+        statistics=_statistics(recipe, packed, shards, store),
+        licences=_licences(packed),
+    )
+    try:
+        put(store, manifest)
+    except AlreadyExists as error:
+        raise ParentMoved(f"{recipe.corpus}: another ingest took version {manifest.version}") from error
+    _tell(recipe, manifest, latest)
+    return Published(manifest, new=True)
+
+
+def _moved(recipe: Recipe, newest: Parent | None) -> str:
+    now = f"the newest version is {recipe.corpus}@{newest.version} now" if newest else "no version is left"
+    return f"{recipe.corpus}: {now}, which was not so when the rules decided"
+
+
+def _tell(recipe: Recipe, manifest: Manifest, before: Manifest | None) -> None:
+    """Log that a version was published, and what its recipe's author should know."""
+    about = {"reference": manifest.reference, "samples": manifest.samples, "size": manifest.size}
+    _log.info("%s: published, %d samples", manifest.reference, manifest.samples, extra=about)
+    for sentence in missed_shares(recipe.splits, {name: one.samples for name, one in manifest.splits.items()}):
+        _log.warning("%s: %s", manifest.reference, sentence)
+    if before:
+        _warn_of_types(before, manifest)
 
 
 def _same_samples(latest: Manifest, shards: Sequence[Shard]) -> bool:
@@ -146,28 +159,38 @@ def _warn_of_types(before: Manifest, now: Manifest) -> None:
 
 
 def healed(recipe: Recipe, store: Store, run: Callable[[frozenset[str]], R]) -> R:
-    """What a run of the stages returns; as long as it meets damage, that is healed and it runs again.
+    """What a run of the stages returns. It runs again if another writer was first, and after damage that is healed.
 
     ``run`` is called with the keys of damaged objects of groups, for ``pack``. A raw part whose marker is wrong gets
     another one; one whose bytes are damaged is made again from shards, or loses its marker, so that its partition is
-    read again. Raises DamagedParts or DamagedObjects where this does not end.
+    read again. Raises DamagedParts, DamagedObjects or StorageUnavailable where this does not end.
     """
     damaged: frozenset[str] = frozenset()
-    for rounds_left in reversed(range(_MAX_ROUNDS)):
+    rounds, lost = _MAX_ROUNDS, 0
+    while True:
         try:
             return run(damaged)
+        except ParentMoved as error:
+            lost += 1
+            if lost > _MAX_LOST:
+                raise StorageUnavailable(
+                    f"{store.url}/{recipe.corpus}: {lost} other versions were published while this one was made; "
+                    "nothing is lost: try again when fewer ingests of this corpus run at once"
+                ) from error
+            _log.info("%s; it is decided again, against that", error)
         except DamagedParts as error:
-            if not rounds_left:
+            rounds -= 1
+            if not rounds:
                 raise
             _log.warning("%s; it is healed", error)
             for part in error.parts:
                 heal(store, recipe.corpus, part.digest, part.partition)
         except DamagedObjects as error:
-            if not rounds_left:
+            rounds -= 1
+            if not rounds:
                 raise
             _log.warning("%s; they are packed again", error)
             damaged |= error.keys
-    raise AssertionError("the last round returns or raises")
 
 
 def _prove(recipe: Recipe, parts: Sequence[Part], shards: Sequence[Shard], curation: Curation, store: Store) -> None:
@@ -184,7 +207,7 @@ def _prove(recipe: Recipe, parts: Sequence[Part], shards: Sequence[Shard], curat
 
 
 def _readable(store: Store, corpus: str, version: int) -> Manifest | None:
-    """A version's manifest; None if it is damaged: the next version does not depend on it."""
+    """A version's manifest with its lists; None if it is damaged: then the next version does not depend on it."""
     try:
         return load_manifest(store, corpus, version).read_lists()
     except (CorruptShard, NotFound) as error:
