@@ -90,6 +90,18 @@ class Failing(MemoryStore):
             raise StorageUnavailable(f"{key}: the answer was lost")
 
 
+class Counting(MemoryStore):
+    """Remembers what was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+
+    def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
+        self.reads.append(key)
+        return super().read(key, start=start, size=size)
+
+
 class FailingCalls(MemoryStore):
     """A store whose n-th call of any kind fails: before it happens, or after it did and the answer was lost."""
 

@@ -67,6 +67,7 @@ class _Check:
         """A ledger head against the one before it, and the tables that it names."""
         if previous is not None and (head.parent, head.parent_checksum) != (previous.number, previous.checksum):
             self.objects.add_problem(key, f"does not follow head {previous.number} as that is now")
+        self.parts(head)
         for stored in head.outcomes:
             self.table(stored, outcomes.open_outcomes(self.objects.store, stored))
         for stored in head.lookups:
@@ -75,6 +76,14 @@ class _Check:
             self.table(stored, tombstones.open_file(self.objects.store, stored))
         if head.plan is not None and head.plan not in self.seen:
             self.plan(head.plan)
+
+    def parts(self, head: Ledger) -> None:
+        """The list of a head's raw parts; the parts themselves are needed by a version, or read when one is made."""
+        file, _ = head.parts_list
+        if file.rows and file.key not in self.seen:
+            self.seen.add(file.key)
+            if self.one(file.key, tuple, head.parts) is not None:
+                self.objects.count(file.size)
 
     def plan(self, key: str) -> None:
         """A plan, and its partitions."""

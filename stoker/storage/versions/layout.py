@@ -10,7 +10,7 @@
     <corpus>/shards/<digest>/train-00000.parquet    its index
     <corpus>/shards/<digest>/group.json             written last: the group is complete
     <corpus>/masks/<digest>-<sha16>.mask            which rows of a group of shards a version leaves out
-    <corpus>/lists/shards-<sha16>.parquet           what a manifest names: its shards, raw parts, statistics
+    <corpus>/lists/shards-<sha16>.parquet           what a manifest or ledger head names: shards, raw parts, ...
     <corpus>/versions/00000007.json                 a manifest: the version exists
     <corpus>/versions/00000007.deleted              the version is gone, and its number is never used again
     <corpus>/memory/00000007.json                   a ledger head: what of the following counts
@@ -72,7 +72,7 @@ def decisions(corpus: str, sha256: str) -> str:
 
 
 def version_list(corpus: str, kind: str, sha256: str) -> str:
-    """A list that manifests name, named by its content.
+    """A list that manifests and ledger heads name, named by its content.
 
     >>> version_list("digits", "shards", "0123456789abcdef0123")
     'digits/lists/shards-0123456789abcdef.parquet'

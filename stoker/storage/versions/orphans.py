@@ -33,7 +33,7 @@ KINDS = {
     INCOMPLETE_GROUP: "incomplete groups of shards",
     DECISIONS: "decisions of no version",
     MASK: "masks of no version",
-    LIST: "lists of no version",
+    LIST: "lists that neither a version nor a ledger head names",
     DELETED: "manifests of versions whose deletion did not end",
     LEDGER: f"ledger heads before the last {KEPT}",
     OUTCOMES: "outcomes that no ledger head names",

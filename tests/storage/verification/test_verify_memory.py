@@ -31,11 +31,16 @@ def made() -> MemoryStore:
     return store
 
 
+def lists_of_parts(store: MemoryStore) -> set[str]:
+    return {load_head(store, CORPUS, number).parts_list[0].key for number in (2, 4)}
+
+
 def problems(store: MemoryStore) -> tuple[str, ...]:
     return verify(store, load_manifest(store, CORPUS)).problems
 
 
 KEYS = [one.key for one in made().list() if one.key.split("/")[1] in MEMORY or one.key.endswith(".deleted")]
+KEYS += lists_of_parts(made())
 
 
 def test_an_intact_memory_has_no_problem_and_is_read() -> None:
@@ -62,7 +67,7 @@ def test_any_damage_is_named_and_the_version_is_read_all_the_same(key: str) -> N
     assert sum(len(batch.keys) for batch in ShardStream(store, manifest, split="train", batch_size=4)) == 8
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if "/outcomes/" in key or "partitions" in key or "tomb" in key])
+@pytest.mark.parametrize("key", [key for key in KEYS if "/outcomes/" in key or "part" in key or "tomb" in key])
 def test_a_table_that_is_named_and_missing_is_a_problem(key: str) -> None:
     store = made()
     store.delete(key)

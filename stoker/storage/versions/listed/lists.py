@@ -1,7 +1,8 @@
 """The lists of a version: shards, raw parts, statistics and masks, each a Parquet object that the manifest names.
 
 A manifest is small: it has the totals, and of each list the size and checksum. A list is read when it is first used,
-and kept. Lists are named by their content, so that versions share what did not change between them.
+and kept. Lists are named by their content, so that versions share what did not change between them. A ledger head has
+a list of raw parts too.
 """
 
 import json
@@ -70,7 +71,7 @@ _SCHEMAS = {
 
 @dataclass(frozen=True, slots=True)
 class ListFile:
-    """One list of a version, as its manifest names it."""
+    """One list of a version or a ledger head, as that names it."""
 
     key: str
     size: int  # bytes
@@ -204,7 +205,7 @@ class LazyStatistics(Mapping[str, Any]):  # Any: JSON of a Summary
 
 
 def encode_list(corpus: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> tuple[ListFile, bytes]:
-    """A list as an object: how the manifest names it, and its bytes."""
+    """A list as an object: how a manifest or ledger head names it, and its bytes."""
     written = [{**row, **{name: canonical(row[name]).decode() for name in _TEXTS[kind]}} for row in rows]
     payload = records.encode(pa.Table.from_pylist(written, schema=_SCHEMAS[kind]))
     sha256 = records.sha256(payload)
@@ -216,7 +217,7 @@ def read_list(
 ) -> T:
     """What ``make`` makes of the rows of a list; an empty one has no object.
 
-    Raises CorruptObject where it is not what the manifest says, NotFound where it is gone: with the remedy.
+    Raises CorruptObject where it is not what names it says, NotFound where it is gone: with the remedy.
     """
     where = f"{store.url}/{file.key}"
     try:
@@ -256,9 +257,9 @@ def _bytes(store: Store, file: ListFile, where: str) -> bytes:
         raise CorruptShard(f"{where}: {file.size:,} bytes, expected at most {_MAX_SIZE:,}")
     payload = store.read(file.key, size=file.size + 1)
     if len(payload) != file.size:
-        raise CorruptShard(f"{where}: {len(payload)} bytes or more, but the manifest says {file.size}")
+        raise CorruptShard(f"{where}: {len(payload)} bytes or more, expected {file.size}")
     if (actual := records.sha256(payload)) != file.sha256:
-        raise CorruptShard(f"{where}: sha256 {actual[:12]}, but the manifest says {file.sha256[:12]}")
+        raise CorruptShard(f"{where}: sha256 {actual[:12]}, expected {file.sha256[:12]}")
     return payload
 
 

@@ -3,28 +3,34 @@
 A head is created with the number after its parent's, so of two writers at once one meets AlreadyExists; it reads the
 new head and tries again. No version needs a ledger to be read. The newest ``KEPT`` heads and all that they name stay;
 older ones are for `stoker gc`.
+
+A head is small: its raw parts are in a list beside it, as those of a manifest are, named by its content. So heads with
+the same parts share it, also with a manifest.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.document import Document
-from stoker.storage.versions.manifest import Part
+from stoker.storage.versions.listed.lists import PARTS, LazyList, ListFile, encode_list, read_list
+from stoker.storage.versions.listed.named import Part
 from stoker.storage.versions.memory import numbered
 from stoker.storage.versions.memory.sealed_parquet import StoredTable
 from stoker.storage.versions.sealed import checksum, read_sealed, seal
-from stoker.storage.versions.verified import second_read
+from stoker.storage.versions.verified import put, second_read
 
 SCHEMA = 1
 KEPT = 30  # newest heads that gc keeps with all that they name
-_MAX_SIZE = 512 * 2**20  # bytes: of more than a million parts
-_REMEDY = "restore it from a copy, or remove it: the head before it counts then, and what was done since is done again"
+_MAX_SIZE = 16 * 2**20  # bytes: of 60,000 tables
+_REMEDY = "restore it from a copy, or remove {}: the head before it counts then, and what was done since is done again"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ledger:
     """One head of the ledger of a corpus."""
 
@@ -36,7 +42,7 @@ class Ledger:
     parent_checksum: str = ""  # ``Ledger.checksum`` of the parent
     outcomes: tuple[StoredTable, ...] = ()  # the base and its deltas, oldest first
     lookups: tuple[StoredTable, ...] = ()
-    parts: tuple[Part, ...] = ()  # every raw part that counts
+    parts: Sequence[Part] = ()  # every raw part that counts; of a head that was loaded they are read when first used
     tombstones: tuple[StoredTable, ...] = ()  # obeyed by what this head tells
     plan: str | None = None  # key of the plan that is not finished; None if there is none
 
@@ -44,6 +50,13 @@ class Ledger:
     def checksum(self) -> str:
         """SHA-256 that stands in its object, and in its successor."""
         return checksum(self.to_json())
+
+    @cached_property
+    def parts_list(self) -> tuple[ListFile, bytes | None]:
+        """The list of its parts, and its bytes; None for that of a head that was loaded: it is in the store."""
+        if isinstance(self.parts, LazyList):
+            return self.parts.file, None
+        return encode_list(self.corpus, PARTS, map(asdict, self.parts))
 
     def successor(self, *, created_at: str, stoker: str) -> "Ledger":
         """The next head, with the same content; ``replace`` changes it."""
@@ -63,11 +76,12 @@ class Ledger:
         }
         plain = ("corpus", "number", "created_at", "stoker", "parent", "parent_checksum", "plan")
         rest: dict[str, Any] = {name: getattr(self, name) for name in plain}
-        return rest | tables | {"parts": [part.to_json() for part in self.parts], "schema": SCHEMA}
+        return rest | tables | {"parts": asdict(self.parts_list[0]), "schema": SCHEMA}
 
     @classmethod
-    def from_document(cls, document: Document) -> "Ledger":
-        """Reverses ``to_json``. Raises CorruptShard."""
+    def from_document(cls, document: Document, store: Store) -> "Ledger":
+        """Reverses ``to_json``; the parts are read from the store when they are first used. Raises CorruptShard."""
+        parts = ListFile.from_document(document.document("parts"))
 
         def tables(name: str) -> tuple[StoredTable, ...]:
             return tuple(StoredTable.from_document(stored) for stored in document.documents(name))
@@ -81,7 +95,7 @@ class Ledger:
             parent_checksum=document.text("parent_checksum"),
             outcomes=tables("outcomes"),
             lookups=tables("lookups"),
-            parts=tuple(Part.from_document(part) for part in document.documents("parts")),
+            parts=LazyList(parts, partial(_read_parts, store, parts, document.whole("number"))),
             tombstones=tables("tombstones"),
             plan=None if document.is_null("plan") else document.text("plan"),
         )
@@ -91,6 +105,9 @@ def create_head(store: Store, head: Ledger) -> None:
     """Put a head into the store. Raises AlreadyExists if another writer has made one of its number."""
     if head.number != (head.parent or 0) + 1:
         raise ValueError(f"head {head.number} after {head.parent}: expected the next number")
+    parts, payload = head.parts_list
+    if parts.rows and payload is not None:
+        put(store, parts.key, payload, sha256=parts.sha256)
     try:
         store.create(layout.ledger(head.corpus, head.number), encode(head))
     except AlreadyExists as error:
@@ -112,15 +129,15 @@ def newest_head(store: Store, corpus: str) -> Ledger | None:
 
 def load_head(store: Store, corpus: str, number: int) -> Ledger:
     """A head by its number. Raises NotFound, CorruptShard, StorageRefused for one of a newer Stoker."""
-    key = layout.ledger(corpus, number)
+    key, remedy = layout.ledger(corpus, number), _REMEDY.format("it")
     try:
-        document = second_read(lambda: read_sealed(store, key, newest=SCHEMA, remedy=_REMEDY, most=_MAX_SIZE))
+        document = second_read(lambda: read_sealed(store, key, newest=SCHEMA, remedy=remedy, most=_MAX_SIZE))
     except NotFound as error:
         raise NotFound(f"{store.url}: {corpus} has no ledger head {number}") from error
-    head = Ledger.from_document(document)
+    head = Ledger.from_document(document, store)
     if (head.corpus, head.number) != (corpus, number):
         raise CorruptShard(
-            f"{store.url}/{key}: it is head {head.number} of {head.corpus}; was it copied or renamed? {_REMEDY}"
+            f"{store.url}/{key}: it is head {head.number} of {head.corpus}; was it copied or renamed? {remedy}"
         )
     return head
 
@@ -128,3 +145,12 @@ def load_head(store: Store, corpus: str, number: int) -> Ledger:
 def encode(head: Ledger) -> bytes:
     """The object of a head."""
     return seal(head.to_json())
+
+
+def _read_parts(store: Store, file: ListFile, number: int) -> tuple[Part, ...]:
+    """The parts in a list of a head. Raises CorruptObject, NotFound, StorageUnavailable."""
+
+    def remedy() -> str:
+        return _REMEDY.format(f"ledger head {number}")
+
+    return read_list(store, PARTS, file, lambda rows: tuple(map(Part.from_document, rows)), remedy)

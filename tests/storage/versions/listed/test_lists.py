@@ -21,21 +21,10 @@ from stoker.storage.versions.listed import lists
 from stoker.storage.versions.listed.lists import ListFile
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest, publish
 from stoker.storage.versions.sealed import seal
+from tests.fakes import Counting
 from tests.storage.published import CORPUS, make_version
 
 KINDS = [kind for kind in lists.KINDS if kind != lists.MASKS]  # of a version without masks
-
-
-class Counting(MemoryStore):
-    """Remembers what was read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads: list[str] = []
-
-    def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
-        self.reads.append(key)
-        return super().read(key, start=start, size=size)
 
 
 def listed(manifest: Manifest, kind: str) -> ListFile:

@@ -1,18 +1,23 @@
 """The ledger: heads follow one another, of two writers one is told, and damage is named."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageRefused
+from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageError, StorageRefused
+from stoker.storage.shards import records
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions import layout
+from stoker.storage.versions.listed.lists import LazyList, ListFile
 from stoker.storage.versions.manifest import load_manifest
 from stoker.storage.versions.memory.ledger import Ledger, create_head, encode, heads, load_head, newest_head
 from stoker.storage.versions.memory.sealed_parquet import StoredTable
 from stoker.storage.versions.sealed import seal
+from tests.fakes import Counting
 from tests.storage.published import CORPUS, make_version
 from tests.storage.remembered import PART, TIME, remember
 from tests.storage.versions.memory.damage import damaged
@@ -21,6 +26,7 @@ from tests.storage.versions.memory.golden import golden, is_written_as
 FIRST = Ledger(CORPUS, 1, TIME, "0.1.0")
 HEAD = replace(
     FIRST.successor(created_at=TIME, stoker="0.1.0"),
+    parent_checksum="5b36f664" * 8,
     outcomes=(StoredTable("digits/outcomes/0123456789abcdef.parquet", 9000, "0123456789abcdef" * 4, 70, 800),),
     lookups=(StoredTable("digits/outcomes/lookup-0123456789abcdef.parquet", 900, "0123456789abcdef" * 4, 7, 80),),
     parts=(PART, replace(PART, partition="séconde", omitted={"audio": 2})),
@@ -29,15 +35,56 @@ HEAD = replace(
 )
 
 
-def test_a_head_is_these_bytes() -> None:
-    assert is_written_as(encode(HEAD), "ledger.json")
+def test_a_head_and_its_list_are_these_bytes() -> None:
+    _, payload = HEAD.parts_list
+    assert payload is not None
+    assert is_written_as(payload, "parts.parquet")
+    # The golden list stands for its own: the bytes of Parquet change with its library.
+    payload = golden("parts.parquet")
+    sha256 = records.sha256(payload)
+    file = ListFile(layout.version_list(CORPUS, "parts", sha256), len(payload), sha256, len(HEAD.parts))
+    assert is_written_as(encode(replace(HEAD, parts=LazyList(file, tuple))), "ledger.json")
 
 
 def test_the_golden_head_is_read() -> None:
     store = MemoryStore()
     store.write(layout.ledger(CORPUS, 2), golden("ledger.json"))
+    store.write(json.loads(golden("ledger.json"))["parts"]["key"], golden("parts.parquet"))
     assert newest_head(store, CORPUS) == load_head(store, CORPUS, 2) == HEAD
-    assert HEAD.parent_checksum == FIRST.checksum
+
+
+def test_a_head_holds_no_parts_and_shares_the_list_of_the_head_before() -> None:
+    store = Counting()
+    first = replace(FIRST, parts=(PART,) * 1000)
+    create_head(store, first)
+    head = load_head(store, CORPUS, 1)
+    create_head(store, head.successor(created_at=TIME, stoker="0.1.0"))
+    assert [one.key for one in store.list()] == [
+        first.parts_list[0].key,
+        *(layout.ledger(CORPUS, number) for number in (1, 2)),
+    ]
+    assert max(store.size(layout.ledger(CORPUS, number)) for number in (1, 2)) < 1000
+    assert load_head(store, CORPUS, 2).parent_checksum == head.checksum == first.checksum
+    assert first.parts_list[0].key not in store.reads  # a list is read when its parts are used
+    assert head.parts == first.parts
+    assert store.reads[-1] == first.parts_list[0].key
+
+
+HARM: dict[str, Callable[[MemoryStore, str], None]] = {
+    "cut": lambda store, key: store.write(key, store.read(key)[:-1]),
+    "flipped": lambda store, key: store.write(key, b"x" + store.read(key)[1:]),
+    "gone": lambda store, key: store.delete(key),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_damaged_list_of_parts_is_named_with_what_helps(harm: str) -> None:
+    store = MemoryStore()
+    create_head(store, HEAD)
+    HARM[harm](store, HEAD.parts_list[0].key)
+    head = load_head(store, CORPUS, 2)
+    with pytest.raises(StorageError, match=rf"{HEAD.parts_list[0].key}: .*; restore it .* or remove ledger head 2: "):
+        list(head.parts)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)

@@ -1,5 +1,6 @@
 """What gc keeps of a corpus' memory, and what a crash in any write leaves."""
 
+import json
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -18,10 +19,10 @@ from stoker.storage.versions.memory.tombstones import load_tombstones
 from stoker.storage.versions.memory.withdrawn import load_withdrawn, record_withdrawn
 from stoker.storage.versions.orphans import Orphan, ReferencedKeys
 from stoker.storage.versions.work import gc_lease
-from tests.fakes import FailingCalls
+from tests.fakes import Counting, FailingCalls
 from tests.storage.published import CORPUS, make_version
 from tests.storage.remembered import KEPT as KEPT_SAMPLE
-from tests.storage.remembered import REPLACED, TAKEN_OUT, TIME, begin_night, put_outcomes, remember
+from tests.storage.remembered import PART, REPLACED, TAKEN_OUT, TIME, begin_night, put_outcomes, remember
 
 MEMORY = ("memory", "outcomes", "plans", "tombstones", "withdrawn")
 
@@ -58,7 +59,7 @@ def test_what_no_head_names_goes_and_what_is_for_ever_stays() -> None:
     for number in heads(store, CORPUS):
         store.delete(layout.ledger(CORPUS, number))
     kinds = [one.kind for one in found(store)]
-    assert (kinds.count(orphans.OUTCOMES), kinds.count(orphans.PLAN)) == (4, 4)
+    assert (kinds.count(orphans.OUTCOMES), kinds.count(orphans.PLAN), kinds.count(orphans.LIST)) == (4, 4, 1)
     clear(store)
     assert of_memory(store) == {layout.tombstones(CORPUS, 1), layout.withdrawn(CORPUS, 1)}
 
@@ -106,6 +107,28 @@ def test_what_a_purge_wrote_stays_as_long_as_something_names_what_it_replaced() 
     assert found(store) == []
     store.delete(layout.version(CORPUS, 1))
     assert moved[2] in [key for one in found(store) for key in one.keys]
+
+
+def test_parts_of_heads_stay_and_a_list_that_heads_share_is_read_once() -> None:
+    store = Counting()
+    remember(store)
+    listed = load_head(store, CORPUS, 6).parts_list[0].key
+    for key in (PART.tar, PART.records):
+        store.write(key, b"x")
+    store.write(layout.raw_part(CORPUS, PART.digest), json.dumps(PART.to_json()).encode())
+    store.reads.clear()
+    assert found(store) == []
+    assert store.reads.count(listed) == 1
+
+
+def test_where_a_list_of_parts_is_damaged_nothing_is_removed() -> None:
+    store = MemoryStore()
+    make_version(store)
+    remember(store)
+    listed = load_head(store, CORPUS, 6).parts_list[0].key
+    store.write(listed, b"x" * store.size(listed))
+    with pytest.raises(CorruptShard, match=f"{listed}: sha256 .* or remove ledger head [2-6]: the head before"):
+        clear(store)
 
 
 @pytest.mark.parametrize("key", [layout.ledger(CORPUS, 5), layout.plan(CORPUS, 3), layout.withdrawn(CORPUS, 1)])
