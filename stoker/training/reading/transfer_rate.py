@@ -8,6 +8,9 @@ from stoker.training.reading.fetching import ShardFetch
 
 _GUESS = 50e6  # bytes a second, until a rate was measured
 _MIN_MEASURED_S = 0.05  # a rate measured over a shorter time means nothing
+_PRIOR_S = (
+    0.2  # that the rate from before counts for: fetches that have just begun wait for their servers, and bring less
+)
 
 
 class TransferRate:
@@ -18,13 +21,13 @@ class TransferRate:
         self._running: set[ShardFetch] = set()
         self._since = 0.0  # begin of the time in which at least one fetch ran without a break
         self._ended_bytes = 0  # of the fetches that have ended in that time
-        self._rate = _GUESS
+        self._rate = self._rate_before = _GUESS  # the latter: at ``since``
 
     def begin(self, fetch: ShardFetch) -> None:
         """A fetch begins."""
         with self._lock:
             if not self._running:
-                self._since, self._ended_bytes = time.monotonic(), 0
+                self._since, self._ended_bytes, self._rate_before = time.monotonic(), 0, self._rate
             self._running.add(fetch)
 
     def end(self, fetch: ShardFetch) -> None:
@@ -60,4 +63,5 @@ class TransferRate:
         passed = time.monotonic() - self._since
         if self._running and passed >= _MIN_MEASURED_S:
             downloaded = self._ended_bytes + sum(fetch.bytes_downloaded for fetch in self._running)
-            self._rate = downloaded / passed if downloaded else self._rate
+            prior_s = 0.0 if self._rate_before == _GUESS else _PRIOR_S
+            self._rate = (downloaded + self._rate_before * prior_s) / (passed + prior_s) if downloaded else self._rate

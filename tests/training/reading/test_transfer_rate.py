@@ -69,3 +69,19 @@ def test_a_rate_is_not_forgotten_while_nothing_comes(letters: Small, tmp_path: P
     started = time.monotonic()
     assert rate.seconds_left(whole(second)) > 1  # at some hundred bytes a second
     assert time.monotonic() - started < 1
+
+
+def test_fetches_that_have_just_begun_are_expected_to_be_as_fast_as_those_before(
+    letters: Small, tmp_path: Path
+) -> None:
+    first, second, *_ = fetches(letters, tmp_path)
+    rate = TransferRate()
+    rate.begin(first)
+    time.sleep(0.06)
+    first.bytes_downloaded = 10**7
+    rate.end(first)
+    expected = rate.seconds_left(whole(second))
+    rate.begin(second)
+    time.sleep(0.06)
+    second.bytes_downloaded = 1
+    assert rate.seconds_left(whole(second)) < 3 * expected
