@@ -95,7 +95,8 @@ class Cache:
         register_fork_reset(self)
 
     def _start(self) -> None:
-        self._lock = Lock()  # of the next two
+        self._lock = Lock()  # of the next three
+        self._ahead: tuple[Shard, ...] = ()  # that are to be fetched once others are here
         self._open: dict[FetchKey, ShardFetch] = {}  # the least recently used first
         self._indexes: dict[FetchKey, Future[ShardIndex]] = {}  # the least recently used first
         self._index_sizes: dict[FetchKey, int] = {}  # bytes of those that were loaded
@@ -220,11 +221,27 @@ class Cache:
         return [future.result() for future in [self._index(shard) for shard in shards]]
 
     def prefetch(self, shards: Sequence[Shard]) -> None:
-        """Start fetching shards that will be read soon."""
+        """Start fetching shards that are read next."""
         for shard in shards:
             if shard.samples and key_of(shard) not in self._corrupt:
                 self._index(shard)
                 self._fetch(shard)
+
+    def read_ahead(self, shards: Sequence[Shard]) -> None:
+        """Start fetching shards that will be wanted later, once at most one other is on its way.
+
+        Else those that batches want now would come later, and more of their samples be read by themselves meanwhile.
+        Only the last call counts.
+        """
+        with self._lock:
+            self._ahead = tuple(shards)
+        self._start_ahead()
+
+    def _start_ahead(self) -> None:
+        if self._rate.running <= 1:
+            with self._lock:
+                shards, self._ahead = self._ahead, ()
+            self.prefetch(shards)
 
     def wait_verified(self) -> None:
         """Wait until the shards of all samples that were handed out are verified.
@@ -324,12 +341,14 @@ class Cache:
         return fetch
 
     def _run(self, fetch: ShardFetch) -> memoryview:
-        rate = self._rate
+        rate, stopped = self._rate, self._stopped  # the cache has others once it is closed
         rate.begin(fetch)
         try:
             return fetch.run()
         finally:
             rate.end(fetch)
+            if not stopped.is_set():
+                self._start_ahead()
             outcome = "misses" if fetch.bytes_downloaded else "hits"
             self._counters.add(**{outcome: 1}, fetched=fetch.bytes_downloaded, through=int(fetch.in_memory))
 

@@ -23,6 +23,11 @@ class TransferRate:
         self._ended_bytes = 0  # of the fetches that have ended in that time
         self._rate = self._rate_before = _GUESS  # the latter: at ``since``
 
+    @property
+    def running(self) -> int:
+        """Fetches that have begun, and not ended."""
+        return len(self._running)
+
     def begin(self, fetch: ShardFetch) -> None:
         """A fetch begins."""
         with self._lock:

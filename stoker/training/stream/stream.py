@@ -93,7 +93,7 @@ class ShardOrder:
         key = (order.epoch, window)
         if key != self._prefetched:
             self._prefetched = key
-            self.cache.prefetch([self.shards[index] for index in order.shards_of(window).tolist()])
+            self.cache.read_ahead([self.shards[index] for index in order.shards_of(window).tolist()])
 
     def wait_verified(self) -> None:
         """See SampleOrder."""

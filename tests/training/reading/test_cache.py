@@ -339,6 +339,26 @@ def test_closing_ends_a_fetch_that_is_under_way(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").glob("coming-*"))
 
 
+def test_what_is_wanted_later_is_fetched_once_what_is_wanted_now_is_here_but_one(tmp_path: Path) -> None:
+    store = Slow()
+    manifest = put(store, tmp_path)
+    first, second, third = manifest.shards
+    store.allowed.clear()
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
+    cache.prefetch([first, second])
+    until = time.monotonic() + 60
+    while len(store.whole) < 2 and time.monotonic() < until:
+        time.sleep(0.005)
+    cache.read_ahead([third])
+    assert key_of(third) not in cache._open
+    store.allowed.set()
+    cache.wait_verified()
+    while key_of(third) not in cache._open and time.monotonic() < until:
+        time.sleep(0.005)
+    assert payloads(cache, third) == of(manifest, 2)
+    cache.close()
+
+
 class Cut(Slow):
     """A store that breaks off each whole read as long as it is told to, and gives single samples."""
 
