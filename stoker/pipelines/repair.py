@@ -24,6 +24,7 @@ from stoker.pipelines.stages.raw_part import DamagedParts, heal, kept_records, r
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.shards.index import COLUMNS, ShardIndex
+from stoker.storage.shards.kinds import PACKED_INDEX
 from stoker.storage.shards.row_checksum import CRC32C
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.repair_masks import packed_version, repair_masks
@@ -100,7 +101,7 @@ def _samples(
         if shard.key in damaged or shard.index in damaged:
             continue
         columns = [*COLUMNS, CRC32C, "part"]
-        table = verified_table(store, shard.index, sha256=shard.index_sha256, columns=columns)
+        table = verified_table(store, shard.index, PACKED_INDEX, sha256=shard.index_sha256, columns=columns)
         table = table.filter(pc.equal(table["part"], part.digest))
         index = ShardIndex.of(table, f"{store.url}/{shard.index}")
         for row, key in enumerate(table["key"].to_pylist()):

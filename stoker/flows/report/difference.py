@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 
 from stoker.flows.report.columns import NumberColumn, read_columns
 from stoker.flows.report.report import redacted
+from stoker.storage.shards import records
+from stoker.storage.shards.kinds import INDEX
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.statistics.types import TypeChange, type_changes
 from stoker.storage.stores.store import Store
@@ -111,7 +113,9 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
     masks = Masks(store)
 
     def read_live(shard: Shard) -> pa.Table:
-        return masks.live(shard, verified_table(store, shard.index, sha256=shard.index_sha256, columns=_COMPARED))
+        return masks.live(
+            shard, verified_table(store, shard.index, INDEX, sha256=shard.index_sha256, columns=_COMPARED)
+        )
 
     read = read or read_live
     shared = {shard.identity for shard in a.shards} & {shard.identity for shard in b.shards}
@@ -149,19 +153,13 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
 
 def _samples(manifest: Manifest, shared: set[str], read: ReadIndex) -> pa.Table:
     """The compared columns of the samples in shards that the other version does not have, all as text."""
-    empty = pa.table({name: pa.array([], pa.string()) for name in _COMPARED})
-    tables = [empty]
+    schema = pa.schema([(name, pa.string()) for name in _COMPARED])
+    tables = [schema.empty_table()]
     for shard in manifest.shards:
         if shard.identity not in shared:
-            table = read(shard)
-            columns = {
-                name: pc.cast(table[name], pa.string())
-                if name in table.column_names
-                else pa.nulls(table.num_rows, pa.string())
-                for name in _COMPARED
-            }
-            columns["split"] = pa.array([shard.split] * table.num_rows, pa.string())
-            tables.append(pa.table(columns))
+            table = records.cast(read(shard), schema)  # a label may be a number, or whatever an external tar has
+            split = pa.array([shard.split] * table.num_rows, pa.string())
+            tables.append(table.set_column(table.column_names.index("split"), "split", split))
     return pa.concat_tables(tables)
 
 

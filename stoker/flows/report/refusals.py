@@ -11,6 +11,7 @@ from stoker.flows.report.samples import SampleReader, first_member, members_of, 
 from stoker.pipelines.registry import reasons_of
 from stoker.pipelines.rejected import UNKNOWN, OutcomeClass, Reason, class_of
 from stoker.storage.errors import NotFound
+from stoker.storage.shards.kinds import DECISIONS, RECORDS
 from stoker.storage.shards.shard import Member
 from stoker.storage.versions.manifest import Manifest, Part
 
@@ -84,7 +85,7 @@ def all_refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "") 
             for row in _rows(reader, part, reason):
                 yield _rejected(row, part, reasons)
         if part.digest in dropped:
-            table = reader.table(part.records, part.records_sha256)
+            table = reader.table(part.records, RECORDS, part.records_sha256)
             kept = table.filter(pc.is_null(table["reason"]))
             keys = pa.array([row["key"] for row in dropped[part.digest]], pa.string())
             records = {record["key"]: record for record in kept.filter(pc.is_in(kept["key"], keys)).to_pylist()}
@@ -113,7 +114,7 @@ def _count(counts: Mapping[str, int], reason: str) -> int:
 def _rows(
     reader: SampleReader, part: Part, reason: str, skip: int = 0, most: int | None = None
 ) -> Iterator[dict[str, Any]]:  # Any: Parquet
-    table = reader.table(part.records, part.records_sha256)
+    table = reader.table(part.records, RECORDS, part.records_sha256)
     mask = pc.equal(table["reason"], reason) if reason else pc.is_valid(table["reason"])
     yield from table.filter(pc.fill_null(mask, False)).slice(skip, most).to_pylist()
 
@@ -136,7 +137,7 @@ def _rejected(row: Mapping[str, Any], part: Part, reasons: Mapping[str, Reason])
 
 def _drops(reader: SampleReader, manifest: Manifest, reason: str) -> pa.Table:
     """The rules' decisions that left a sample out."""
-    table = reader.table(manifest.decisions.key, manifest.decisions.sha256)
+    table = reader.table(manifest.decisions.key, DECISIONS, manifest.decisions.sha256)
     mask = pc.equal(table["action"], "drop")
     return table.filter(pc.and_(mask, pc.equal(table["value"], reason)) if reason else mask)
 
@@ -162,15 +163,15 @@ def _drop(
         url=_text(record.get("url") or record.get("page_url")),
         title=_text(record.get("caption") or record.get("title")),
         part=row["part"],
-        duplicate_of=row["witness"] or "",
-        similarity=row["similarity"],
+        duplicate_of=row.get("witness") or "",
+        similarity=row.get("similarity"),
         raw=bool(record),
     )
 
 
 def _find_record(reader: SampleReader, part: Part, key: str) -> dict[str, Any] | None:  # Any: Parquet values
     """The record of a candidate that was kept at ingest; None if there is none."""
-    table = reader.table(part.records, part.records_sha256)
+    table = reader.table(part.records, RECORDS, part.records_sha256)
     rows = table.filter(pc.and_(pc.equal(table["key"], pa.scalar(key)), pc.is_null(table["reason"]))).to_pylist()
     return rows[0] if rows else None
 

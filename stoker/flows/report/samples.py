@@ -19,6 +19,7 @@ from stoker.flows.report.cache import LruCache
 from stoker.pipelines.images.formats import EXTENSIONS
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.shards.index import ShardIndex
+from stoker.storage.shards.kinds import INDEX, Kind
 from stoker.storage.shards.row_checksum import CHECKSUMS, has_checksums
 from stoker.storage.shards.sample import is_key
 from stoker.storage.shards.shard import Member
@@ -151,16 +152,16 @@ class SampleReader:
     def index(self, shard: Shard) -> pa.Table:
         """The samples that a version holds of a shard, as its index has them, without signatures."""
         if shard.place is None:
-            return self.table(shard.index, shard.index_sha256)
-        stored, masks = self.table(shard.index, shard.index_sha256), self._masks or Masks(self.store)
+            return self.table(shard.index, INDEX, shard.index_sha256)
+        stored, masks = self.table(shard.index, INDEX, shard.index_sha256), self._masks or Masks(self.store)
         self._masks = masks
         return self._tables.get(("live", shard.identity), lambda: masks.live(shard, stored))
 
-    def table(self, key: str, sha256: str) -> pa.Table:
-        """A Parquet object without signatures, cached by key and checksum."""
+    def table(self, key: str, kind: Kind, sha256: str) -> pa.Table:
+        """A Parquet object of a kind, without signatures, cached by key and checksum."""
 
         def read() -> pa.Table:
-            table = verified_table(self.store, key, sha256=sha256)
+            table = verified_table(self.store, key, kind, sha256=sha256)
             return table.drop_columns([name for name in _SIGNATURES if name in table.column_names])
 
         return self._tables.get((key, sha256), read)

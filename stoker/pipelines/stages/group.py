@@ -14,6 +14,7 @@ from typing import Any
 
 from stoker.pipelines.partition import digest
 from stoker.storage.errors import AlreadyExists, CorruptObject, CorruptShard, NotFound
+from stoker.storage.shards.kinds import INDEX
 from stoker.storage.statistics.licences import count_licences
 from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
@@ -143,7 +144,7 @@ def _recounted(store: Store, corpus: str, group: str, packed: Packed) -> Packed:
     summaries: dict[str, Summary] = {}
     licences: Counter[str] = Counter()
     for shard in packed.shards:
-        index = verified_table(store, shard.index, sha256=shard.index_sha256)
+        index = verified_table(store, shard.index, INDEX, sha256=shard.index_sha256)
         if named.get(shard.key) != {shard.sha256} and checksum(store, shard.key) != shard.sha256:
             raise ValueError(f"{shard.key} has another checksum")
         if (index.num_rows, len(store.read(shard.index)), store.size(shard.key)) != (

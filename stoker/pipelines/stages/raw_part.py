@@ -23,6 +23,7 @@ from stoker.pipelines.rejected import OUTCOME_CLASS
 from stoker.pipelines.stages.measure import hash_of_content
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
 from stoker.storage.shards import records, row_checksum
+from stoker.storage.shards.kinds import INDEX, RECORDS
 from stoker.storage.shards.row_checksum import CRC32C, crc32c
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import SampleSpan, iter_samples, iter_spans
@@ -109,7 +110,8 @@ def kept_columns(store: Store, part: Part, names: Collection[str] | None) -> tup
     try:
         schema = pq.read_schema(pa.BufferReader(payload))
         chosen = [name for name in schema.names if names is None or name in names or name == "reason"]
-        table = records.decode(payload, columns=chosen)
+        table = RECORDS.check(records.decode(payload, columns=chosen), names and {*names, "reason"})
+        samples = INDEX.check(table.filter(pc.is_null(table["reason"])), names)
     except (CorruptShard, pa.ArrowException, OSError, ValueError) as error:
         raise DamagedParts(f"{store.url}/{part.records}: {error}", [part]) from error
     reasons = Counter(table["reason"].to_pylist())
@@ -118,7 +120,7 @@ def kept_columns(store: Store, part: Part, names: Collection[str] | None) -> tup
         raise DamagedParts(
             f"{store.url}/{part.records}: its {table.num_rows} rows are not what the part's marker counts", [part]
         )
-    return table.filter(pc.is_null(table["reason"])), schema
+    return samples, schema
 
 
 def read_sample(store: Store, part: Part, row: Mapping[str, Any]) -> Sample:  # Any: Parquet values
@@ -208,7 +210,11 @@ def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Ite
         sha256 = _sha256(store, key)
         if key != layout.raw_records(corpus, digest, sha256):
             continue
-        table = records.decode(verified_bytes(store, key, sha256=sha256))
+        try:
+            table = RECORDS.check(records.decode(verified_bytes(store, key, sha256=sha256)))
+        except CorruptShard as error:  # of other software: its checksum is right
+            _log.warning("%s/%s: %s", store.url, key, error)
+            continue
         reasons = Counter(table["reason"].to_pylist())
         kept = reasons.pop(None, 0)
         for tar, tar_sha256 in tars.items():

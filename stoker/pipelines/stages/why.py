@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from stoker.pipelines.registry import reasons_of
 from stoker.pipelines.rejected import OUTCOME_CLASS, UNKNOWN, OutcomeClass, Reason, class_of
 from stoker.pipelines.stages.curate import FIRST_RULE
+from stoker.storage.shards.kinds import DECISIONS, PACKED_INDEX, RECORDS
 from stoker.storage.shards.row_checksum import CHECKSUMS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Part
@@ -79,9 +80,10 @@ def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 10
 
     At most ``most``. An empty list means that the version's sources never offered it. Raises StorageError.
     """
+    decided = verified_table(store, manifest.decisions.key, DECISIONS, sha256=manifest.decisions.sha256)
     drops = {
         (decision["part"], decision["key"]): decision
-        for decision in verified_table(store, manifest.decisions.key, sha256=manifest.decisions.sha256).to_pylist()
+        for decision in decided.to_pylist()
         if decision["action"] == "drop"
     }
     # A sample dropped for its key has a namesake that the later rules decided about.
@@ -89,7 +91,7 @@ def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 10
     reasons = reasons_of(manifest.recipe)
     lineages: list[Lineage] = []
     for part in manifest.parts:
-        for record in _matches(verified_table(store, part.records, sha256=part.records_sha256), text):
+        for record in _matches(verified_table(store, part.records, RECORDS, sha256=part.records_sha256), text):
             drop = drops.get((part.digest, record["key"]))
             lineages.append(_lineage(store, manifest, part, record, drop, drop_of, reasons))
             if len(lineages) >= most:
@@ -116,7 +118,7 @@ def _follow(
     chain: list[str] = []
     key = witness
     while key in drop_of:
-        key = drop_of[key]["witness"] or ""
+        key = drop_of[key].get("witness") or ""
         if not key or key in (dropped, witness, *chain):  # samples that contradict each other name each other
             return tuple(chain), ""
         chain.append(key)
@@ -134,12 +136,12 @@ def _lineage(
 ) -> Lineage:
     """The lineage of a candidate from its record in a part, and from the rule's decision that dropped it, if any."""
     state: State = "kept"
-    chain, stays = _follow(record["key"], drop["witness"], drop_of) if drop and drop["witness"] else ((), "")
+    chain, stays = _follow(record["key"], drop["witness"], drop_of) if drop and drop.get("witness") else ((), "")
     reason, detail, rejected_by, split, shard = "", "", "", "", ""
     outcome_class: OutcomeClass | None = None
     if record["reason"] is not None:
         state, reason = "rejected", record["reason"]
-        detail, rejected_by = record["detail"] or "", record["step"] or ""
+        detail, rejected_by = record.get("detail") or "", record.get("step") or ""
         outcome_class = class_of(record, reasons)
     elif drop is not None:
         state, reason, rejected_by = "dropped", drop["value"], drop["rule"]
@@ -156,11 +158,11 @@ def _lineage(
         part=part.digest,
         split=split,
         shard=shard,
-        duplicate_of=drop["witness"] if drop else "",
+        duplicate_of=(drop.get("witness") or "") if drop else "",
         chain=chain,
         stays=stays,
         outcome_class=outcome_class,
-        similarity=drop["similarity"] if drop else None,
+        similarity=drop.get("similarity") if drop else None,
         verified=bool(drop and drop.get("verified")),  # a column of decisions of which one at least is
         record={name: value for name, value in record.items() if name not in _HIDDEN and value is not None},
     )
@@ -170,7 +172,7 @@ def _find_shard(store: Store, manifest: Manifest, part: Part, key: str) -> tuple
     """The split and the tar of a kept sample, from the shards' indexes; two empty strings if none holds it."""
     masks = Masks(store)
     for shard in manifest.shards:
-        index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=["key", "part"])
+        index = verified_table(store, shard.index, PACKED_INDEX, sha256=shard.index_sha256, columns=["key", "part"])
         index = masks.live(shard, index)
         if pc.any(pc.and_(pc.equal(index["key"], key), pc.equal(index["part"], part.digest))).as_py():
             return shard.split, shard.key

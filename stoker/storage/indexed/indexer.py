@@ -15,6 +15,7 @@ import pyarrow as pa
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
 from stoker.storage.indexed.scan import scan
 from stoker.storage.shards import records
+from stoker.storage.shards.kinds import INDEX
 from stoker.storage.shards.row_checksum import MEMBERS_CRC32C
 from stoker.storage.statistics.licences import EXTERNAL, count_licences
 from stoker.storage.statistics.summary import summarise
@@ -160,7 +161,7 @@ class Indexer:
         digest = prefixed_digest(tar.shard.group)
         prefixed = load_indexed(self.to, self.corpus, digest)
         if prefixed is None or prefixed.shard.sha256 != tar.shard.sha256:
-            table = verified_table(self.to, tar.shard.index, sha256=tar.shard.index_sha256)
+            table = verified_table(self.to, tar.shard.index, INDEX, sha256=tar.shard.index_sha256)
             group = replace(tar, shard=replace(tar.shard, group=digest))
             prefixed = self._save(group, with_names(table, tar.shard.key))
         elif prefixed.file_changed != tar.file_changed:
@@ -263,7 +264,7 @@ def are_unique(tars: Sequence[IndexedTar], to: Store) -> bool:
 
 
 def _keys(tar: IndexedTar, to: Store) -> list[str]:
-    index = verified_table(to, tar.shard.index, sha256=tar.shard.index_sha256, columns=["key"])
+    index = verified_table(to, tar.shard.index, INDEX, sha256=tar.shard.index_sha256, columns=["key"])
     keys: list[str] = index["key"].to_pylist()
     return keys
 

@@ -64,7 +64,9 @@ def decode(
         if dictionaries and file.num_row_groups == 1:
             file = pq.ParquetFile(pa.BufferReader(payload), metadata=file.metadata, read_dictionary=list(dictionaries))
         selected = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
-        return file.read(columns=selected, use_threads=len(payload) > _SMALL)
+        table = file.read(columns=selected, use_threads=len(payload) > _SMALL)
+        table.validate(full=True)  # Parquet's reader looks at no text
+        return table
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptShard(f"not Parquet records: {' '.join(str(error).split())[:200]}") from error
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 import numpy as np
 
 from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.shards.kinds import DECISIONS, PACKED_INDEX
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Mask, load_manifest
@@ -45,16 +46,18 @@ def _is_made_again(store: Store, manifest: Manifest, mask: Mask) -> bool:
     """Whether the mask has its old bytes again."""
     decisions = manifest.decisions
     try:
-        decided = verified_table(store, decisions.key, sha256=decisions.sha256, columns=["key", "part", "action"])
-        rows = zip(*(decided[name].to_pylist() for name in ("key", "part", "action")), strict=True)
+        names = ["key", "part", "action"]
+        decided = verified_table(store, decisions.key, DECISIONS, sha256=decisions.sha256, columns=names)
+        rows = zip(*(decided[name].to_pylist() for name in names), strict=True)
         dropped = {(key, part) for key, part, action in rows if action == "drop"}
         masked: list[bool] = []
         for shard in manifest.shards:
             if shard.group == mask.group:
-                index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=["key", "part"])
+                sha256 = shard.index_sha256
+                index = verified_table(store, shard.index, PACKED_INDEX, sha256=sha256, columns=names[:2])
                 pairs = zip(index["key"].to_pylist(), index["part"].to_pylist(), strict=True)
                 masked += [pair in dropped for pair in pairs]
-    except (CorruptShard, NotFound, KeyError):  # the objects that it is made of are damaged, or of another kind
+    except (CorruptShard, NotFound):  # the objects that it is made of are damaged
         return False
     payload = encode(np.array(masked, np.bool_))
     if hashlib.sha256(payload).hexdigest() != mask.sha256:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.shards import records
+from stoker.storage.shards.kinds import Kind
 from stoker.storage.shards.shard import RECORD, Member, SampleSpan, iter_spans
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.verified import second_read
@@ -50,8 +51,11 @@ class ObjectChecker:
             return samples
         return [sample._replace(crc32c=None) for sample in samples]
 
-    def table(self, key: str, sha256: str, size: int | None) -> pa.Table | None:
-        """The rows of a Parquet file; None if it is missing or differs from its checksum or size."""
+    def table(self, key: str, sha256: str, size: int | None, kind: Kind | None) -> pa.Table | None:
+        """The rows of a Parquet file; None if it is missing, differs from its checksum or size, or is of another kind.
+
+        Of what ``kind`` is None columns are not looked at.
+        """
         try:
             payload = self.store.read(key)
             if hashlib.sha256(payload).hexdigest() != sha256:
@@ -63,7 +67,8 @@ class ObjectChecker:
         if not self._matches(key, hashlib.sha256(payload).hexdigest(), sha256, len(payload), size):
             return None
         try:
-            return records.decode(payload)
+            table = records.decode(payload)
+            return table if kind is None else kind.check(table)
         except CorruptShard as error:
             self.add_problem(key, str(error))
             return None

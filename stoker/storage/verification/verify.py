@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from stoker.storage.errors import CorruptShard
 from stoker.storage.shards import records
+from stoker.storage.shards.kinds import DECISIONS, PACKED_INDEX, RECORDS
 from stoker.storage.shards.shard import SampleSpan
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store
@@ -51,7 +52,7 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
     """
     lists = ObjectChecker(store, sum(file.size for file in manifest.lists), None)
     for file in manifest.lists:
-        lists.table(file.key, file.sha256, file.size)
+        lists.table(file.key, file.sha256, file.size, None)
     try:
         manifest = manifest if lists.problems else manifest.read_lists()
     except CorruptShard as error:
@@ -95,7 +96,7 @@ class _Check:
 
     def shard(self, shard: Shard) -> None:
         """The tar against its checksum, and sample by sample against its index."""
-        index = self.objects.table(shard.index, shard.index_sha256, shard.index_size)
+        index = self.objects.table(shard.index, shard.index_sha256, shard.index_size, PACKED_INDEX)
         samples = self.objects.tar(shard.key, shard.sha256, shard.size)
         if samples is None:
             return
@@ -108,10 +109,6 @@ class _Check:
             self.objects.add_problem(
                 shard.index, f"has {index.num_rows} rows, but the manifest says {shard.rows} samples"
             )
-        missing = {"key", "start", "stop", "members", "split", "part"} - set(index.column_names)
-        if missing:
-            self.objects.add_problem(shard.index, f"lacks the columns {', '.join(sorted(missing))}")
-            return
         self._compare(shard, index, samples)
         live = without_masked(self.masks, shard, index)
         if live is None:  # its mask is damaged, which is reported
@@ -127,7 +124,7 @@ class _Check:
                 part.records, f"read {part.read}, but kept {part.kept} and rejected {part.rejected}"
             )
         samples = self.objects.tar(part.tar, part.tar_sha256, part.tar_size)
-        table = self.objects.table(part.records, part.records_sha256, None)
+        table = self.objects.table(part.records, part.records_sha256, None, RECORDS)
         if table is None:
             return
         reasons = Counter(table["reason"].to_pylist())
@@ -148,7 +145,7 @@ class _Check:
     def decisions(self, manifest: Manifest) -> None:
         """The decisions against their counts; what they drop is no longer expected in a shard."""
         decisions = manifest.decisions
-        table = self.objects.table(decisions.key, decisions.sha256, decisions.size)
+        table = self.objects.table(decisions.key, decisions.sha256, decisions.size, DECISIONS)
         if table is None:
             return
         dropped: Counter[str] = Counter()

@@ -9,6 +9,7 @@ from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.indexed.indexer import MOVED_TO, IndexedTar, tar_name
 from stoker.storage.indexed.scan import Scanned, scan
 from stoker.storage.indexed.tars import command_again
+from stoker.storage.shards.kinds import DECISIONS, INDEX
 from stoker.storage.shards.row_checksum import MEMBERS_CRC32C, has_checksums
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.store import Store, StoredObject
@@ -28,13 +29,13 @@ def verify_indexed(
     """The number of samples, and the checker with bytes read and problems. Raises StorageUnavailable."""
     total = sum(shard.size + shard.index_size for shard in manifest.shards) + manifest.decisions.size
     objects = ObjectChecker(store, total, progress)
-    objects.table(manifest.decisions.key, manifest.decisions.sha256, manifest.decisions.size)
+    objects.table(manifest.decisions.key, manifest.decisions.sha256, manifest.decisions.size, DECISIONS)
     masks = read_masks(objects, manifest)
     samples = 0
     tar_of: dict[str, str] = {}  # by sample key
     for shard in manifest.shards:
         _check_marker(objects, manifest, shard)
-        index = objects.table(shard.index, shard.index_sha256, shard.index_size)
+        index = objects.table(shard.index, shard.index_sha256, shard.index_size, INDEX)
         scanned = _scan_again(objects, tars, shard, manifest)
         if index is None or scanned is None:
             continue
@@ -129,10 +130,6 @@ def _scan_again(objects: ObjectChecker, tars: Store, shard: Shard, manifest: Man
 
 
 def _compare(objects: ObjectChecker, shard: Shard, index: pa.Table, scanned: pa.Table) -> None:
-    missing = {"key", *_COMPARED} - set(index.column_names)
-    if missing:
-        objects.add_problem(shard.index, f"lacks the columns {', '.join(sorted(missing))}")
-        return
     scanned_keys, indexed_keys = scanned["key"].to_pylist(), index["key"].to_pylist()
     # A tar in the corpus's own store has a longer key than when it was indexed.
     prefixed = bool(indexed_keys) and indexed_keys[0] != scanned_keys[0]

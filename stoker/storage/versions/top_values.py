@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.storage.shards import records
+from stoker.storage.shards.kinds import INDEX
 from stoker.storage.statistics.categories import MAX_CATEGORIES, Categories
 from stoker.storage.statistics.summary import Column, Summary, summarise
 from stoker.storage.stores.store import Store
@@ -35,7 +36,7 @@ def with_top_values(statistics: Mapping[str, Summary], shards: Sequence[Shard], 
     counts = {(split, name): _Counts() for split in statistics for name in columns}
     masks = Masks(store)
     for shard in shards:
-        index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=columns)
+        index = verified_table(store, shard.index, INDEX, sha256=shard.index_sha256, columns=columns)
         index = masks.live(shard, index)
         for name in index.column_names:
             counts[shard.split, name].add(index[name])
@@ -61,7 +62,7 @@ def with_one_kind(statistics: Mapping[str, Summary], shards: Sequence[Shard], st
     columns = {(split, name): Column() for split in statistics for name in mixed}
     masks = Masks(store)
     for shard in shards:
-        index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=mixed)
+        index = verified_table(store, shard.index, INDEX, sha256=shard.index_sha256, columns=mixed)
         index = masks.live(shard, index)
         for name in mixed:
             text = _text_of(index[name]) if name in index.column_names else None

@@ -17,6 +17,7 @@ from stoker.storage.errors import AlreadyExists, CorruptObject, CorruptShard, No
 from stoker.storage.plain_file import open_plain
 from stoker.storage.shards import records
 from stoker.storage.shards.index import Region, ShardIndex
+from stoker.storage.shards.kinds import Kind
 from stoker.storage.shards.mapped import map_file
 from stoker.storage.shards.row_checksum import REMEDY
 from stoker.storage.stores.store import Payload, Store
@@ -82,14 +83,16 @@ def verified_bytes(store: Store, key: str, *, sha256: str, size: int | None = No
     return second_read(read)
 
 
-def verified_table(store: Store, key: str, *, sha256: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a Parquet object; only those of ``columns`` that it has, if given.
+def verified_table(
+    store: Store, key: str, kind: Kind, *, sha256: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """The rows of a Parquet object of a kind; only those of ``columns`` that it has, if given.
 
-    Raises CorruptObject where its bytes differ from the checksum, or are no Parquet; StorageError.
+    Raises CorruptObject where its bytes differ from the checksum, or are no table of that kind; StorageError.
     """
     payload = verified_bytes(store, key, sha256=sha256)
     try:
-        return records.decode(payload, columns=columns)
+        return kind.check(records.decode(payload, columns=columns), columns)
     except CorruptShard as error:
         raise CorruptObject(f"{store.url}/{key}: {error}; {REMEDY}", key) from error
 

@@ -160,13 +160,13 @@ def test_a_sample_of_no_part_and_one_of_no_shard_are_found(store: MemoryStore) -
     [
         (lambda rows: rows[1]["members"][0].update(offset=7), "row 1 says 's-001' with cls at 7"),
         (lambda rows: rows[1].update(key="other"), "row 1 says 'other' with"),
-        (lambda rows: rows[1].update(members=None), "row 1 says 's-001' with nothing in bytes"),
+        (lambda rows: rows[1].update(members=None), "its column 'members' has no value in 1 places, expected list"),
         (lambda rows: rows.reverse(), "row 0 says 's-003'"),
         (lambda rows: rows[1].update(start=0), "do not lie end to end"),
         (lambda rows: rows[-1].update(stop=1), "do not lie end to end"),
         (lambda rows: rows[0].update(split="test"), "names other splits than 'train'"),
         (lambda rows: rows.pop(), "has 3 rows, but the manifest says 4 samples"),
-        (lambda rows: [row.pop("part") for row in rows], "lacks the columns part"),
+        (lambda rows: [row.pop("part") for row in rows], "its column 'part' is missing, expected string"),
     ],
 )
 def test_an_index_that_does_not_fit_its_tar_is_found(

@@ -14,6 +14,7 @@ import pytest
 from stoker.flows.cli.cli import main
 from stoker.flows.page.web import make_app
 from stoker.pipelines.stages.why import find_lineages
+from stoker.storage.shards.kinds import DECISIONS
 from stoker.storage.stores.s3 import S3Store
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
@@ -129,7 +130,7 @@ def test_why_tells_of_kept_rejected_and_dropped_candidates(store: Store, run: Ru
 def test_a_sample_that_a_rule_moved_is_in_the_split_of_the_one_that_it_is_like(store: Store) -> None:
     photos = version(store, "photos")
     decisions = verified_table(
-        store, photos.manifest.decisions.key, sha256=photos.manifest.decisions.sha256
+        store, photos.manifest.decisions.key, DECISIONS, sha256=photos.manifest.decisions.sha256
     ).to_pylist()
     split_of = {row["key"]: row["split"] for row in photos.records(columns=["key", "split"]).read_all().to_pylist()}
     moves = [row for row in decisions if row["action"] == "split"]

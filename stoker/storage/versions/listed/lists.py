@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
 from stoker.storage.shards import records
+from stoker.storage.shards.kinds import Kind
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.document import Document
@@ -238,17 +239,8 @@ def read_list(
 
 def _rows(payload: bytes, kind: str, file: ListFile) -> list[dict[str, Any]]:  # Any: Parquet's values
     schema = _SCHEMAS[kind]
-    table = records.decode(payload, columns=schema.names, rows=file.rows)
-    for field in schema:
-        found = [column.type for column in table.schema if column.name == field.name]
-        if found != [field.type]:
-            raise CorruptShard(
-                f"its column {field.name!r} is {', '.join(map(str, found)) or 'missing'}, expected {field.type}"
-            )
-    try:
-        rows: list[dict[str, Any]] = table.to_pylist()
-    except UnicodeDecodeError as error:
-        raise CorruptShard(f"a text in it is not UTF-8 ({error})") from error
+    table = Kind(schema).check(records.decode(payload, columns=schema.names, rows=file.rows))
+    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 

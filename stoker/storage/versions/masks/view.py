@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from stoker.storage.clock import Clock, timestamp, utc_now
 from stoker.storage.errors import AlreadyExists, SampleNotFound
 from stoker.storage.shards import records
+from stoker.storage.shards.kinds import DECISIONS, INDEX, PACKED_INDEX
 from stoker.storage.statistics.licences import EXTERNAL, OURS, count_licences
 from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
@@ -58,10 +59,11 @@ def with_masks(
         return manifest
     wanted = pa.array(sorted(set(keys)), pa.string())
     masks = Masks(store)
+    kind = PACKED_INDEX if manifest.parts else INDEX
     masked: dict[str, BoolArray] = {}  # rows of a shard, by its key; of shards that lose samples
     dropped: list[pa.Table] = []
     for shard in manifest.shards:
-        index = verified_table(store, shard.index, sha256=shard.index_sha256, columns=["key", "part"])
+        index = verified_table(store, shard.index, kind, sha256=shard.index_sha256, columns=["key", "part"])
         before = masks.of(shard)
         before = np.zeros(shard.rows, np.bool_) if before is None else before
         lost = np.asarray(pc.is_in(index["key"], value_set=wanted).to_pylist(), np.bool_) & ~before
@@ -143,7 +145,7 @@ def _counted_again(store: Store, manifest: Manifest) -> Manifest:
     masks, licences, shards = Masks(store), Counter[str](), manifest.shards
     summaries = {split: Summary.empty() for split in (*manifest.statistics, *manifest.splits)}
     for shard in shards:
-        index = masks.live(shard, verified_table(store, shard.index, sha256=shard.index_sha256))
+        index = masks.live(shard, verified_table(store, shard.index, INDEX, sha256=shard.index_sha256))
         summaries[shard.split] = summaries[shard.split].merge(summarise(index))
         licences.update(count_licences(index, EXTERNAL if manifest.is_indexed else OURS))
     whole = with_top_values(with_one_kind(summaries, shards, store), shards, store)
@@ -154,7 +156,7 @@ def _counted_again(store: Store, manifest: Manifest) -> Manifest:
 def _with_drops(store: Store, manifest: Manifest, dropped: Sequence[pa.Table], reason: str) -> Decisions:
     """The version's decisions, and a drop of each of these samples."""
     before = manifest.decisions
-    decided = verified_table(store, before.key, sha256=before.sha256)
+    decided = verified_table(store, before.key, DECISIONS, sha256=before.sha256)
     drops = [
         {"key": key, "part": part, "action": "drop", "value": reason, "rule": _RULE}
         for table in dropped
