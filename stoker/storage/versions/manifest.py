@@ -226,11 +226,11 @@ def _load(store: Store, key: str, corpus: str, version: int) -> Manifest:
     where = f"{store.url}/{key}"
     try:
         content = json.loads(store.read(key))
-        damaged = isinstance(content, dict) and _is_damaged(content)
+        damage = _damage(content) if isinstance(content, dict) else ""
     except (ValueError, RecursionError) as error:
         raise CorruptShard(f"{where}: not JSON ({error}); {remedy(store, corpus, version)}") from error
-    if damaged:
-        raise CorruptShard(f"{where}: it differs from its own checksum; {remedy(store, corpus, version)}")
+    if damage:
+        raise CorruptShard(f"{where}: {damage}; {remedy(store, corpus, version)}")
     document = Document(content, where)
     schema = document.whole("schema")
     refuse_newer(schema, SCHEMA, where)
@@ -422,13 +422,15 @@ def encode(manifest: Manifest) -> tuple[bytes, list[tuple[ListFile, bytes]]]:
     return seal(written), list(objects.values())
 
 
-def _is_damaged(content: Mapping[str, Any]) -> bool:  # Any: JSON values
-    """Whether a manifest's JSON differs from the checksum in it; older ones, without a checksum, do not."""
-    if CHECKSUM not in content:
-        return False
-    rest = {name: value for name, value in content.items() if name != CHECKSUM}
+def _damage(content: Mapping[str, Any]) -> str:  # Any: JSON values
+    """What the checksum in a manifest's JSON tells of it, "" if nothing; that of older schemas has none."""
     schema = content.get("schema")
+    if CHECKSUM not in content:
+        is_one = isinstance(schema, int) and WITH_LISTS <= schema <= SCHEMA  # a newer one is refused as such
+        return f"its checksum is missing, which each of schema {schema} has" if is_one else ""
+    rest = {name: value for name, value in content.items() if name != CHECKSUM}
     if isinstance(schema, int) and schema > SCHEMA:  # its checksum may be counted otherwise, or just this is damaged
-        known = range(1, SCHEMA + 1)
-        return any(content[CHECKSUM] == checksum(rest | {"schema": number}) for number in known)
-    return bool(content[CHECKSUM] != checksum(rest))
+        differs = any(content[CHECKSUM] == checksum(rest | {"schema": number}) for number in range(1, SCHEMA + 1))
+    else:
+        differs = content[CHECKSUM] != checksum(rest)
+    return "it differs from its own checksum" if differs else ""

@@ -19,6 +19,7 @@ from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
 from stoker.storage.versions.listed import lists
 from stoker.storage.versions.manifest import Shard, load_manifest
+from stoker.storage.versions.sealed import seal
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
 from tests.storage.published import CORPUS, make_version, old_json
 
@@ -61,7 +62,7 @@ def store() -> MemoryStore:
 
 
 def altered(store: MemoryStore, change: Change, *, old: bool) -> None:
-    """The second version, altered, without a checksum; ``old``: in the JSON of earlier releases."""
+    """The second version, altered, its checksum right; ``old``: in the JSON of earlier releases, which has none."""
     key = layout.version(CORPUS, 2)
     content = old_json(load_manifest(store, CORPUS, 2))
     if old:
@@ -81,12 +82,12 @@ def altered(store: MemoryStore, change: Change, *, old: bool) -> None:
             store.write(file.key, payload)
             head["lists"][kind] = asdict(file)
         content = head
-    store.write(key, json.dumps(content).encode())
+    store.write(key, json.dumps(content).encode() if old else seal(content))
 
 
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("name", CHANGES)
-def test_an_altered_field_is_found_where_the_manifest_has_no_checksum(store: MemoryStore, name: str, old: bool) -> None:
+def test_an_altered_field_is_found_where_no_checksum_tells_it(store: MemoryStore, name: str, old: bool) -> None:
     assert verify(store, load_manifest(store, CORPUS, 2)).problems == ()
     altered(store, lambda content: None, old=old)
     assert verify(store, load_manifest(store, CORPUS, 2)).problems == ()
@@ -109,12 +110,12 @@ TOTALS = ("samples", "candidates", "rejected")
 
 
 @pytest.mark.parametrize("name", TOTALS)
-def test_wrong_totals_are_found_where_the_manifest_has_no_checksum(store: MemoryStore, name: str) -> None:
+def test_wrong_totals_are_found_where_the_checksum_is_right(store: MemoryStore, name: str) -> None:
     key = layout.version(CORPUS, 2)
     content = json.loads(store.read(key))
     del content["checksum"]
     HEAD[name](content)
-    store.write(key, json.dumps(content).encode())
+    store.write(key, seal(content))
     assert verify(store, load_manifest(store, CORPUS, 2)).problems != ()
 
 

@@ -12,6 +12,7 @@ from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import SCHEMA, SplitTotals, load_manifest, publish
+from stoker.storage.versions.sealed import seal
 from tests.storage.published import CORPUS, make_version, old_json
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -145,7 +146,20 @@ def damage(store: MemoryStore, change: Any) -> None:
     content = json.loads(store.read(key))
     del content["checksum"]
     change(content)
-    store.write(key, json.dumps(content).encode())
+    store.write(key, seal(content))
+
+
+def test_a_manifest_without_its_checksum_is_damaged_and_older_ones_never_had_any(store: MemoryStore) -> None:
+    manifest = make_version(store)
+    content = json.loads(store.read(KEY))
+    del content["checksum"]
+    store.write(KEY, json.dumps(content).encode())
+    with pytest.raises(
+        CorruptShard, match=r"00000001\.json: its checksum is missing, .* schema 3 .*; restore it from a"
+    ):
+        load_manifest(store, CORPUS)
+    store.write(KEY, json.dumps(old_json(manifest)).encode())
+    assert load_manifest(store, CORPUS).samples == manifest.samples
 
 
 def test_a_newer_schema_is_refused_with_what_to_do(store: MemoryStore) -> None:
@@ -213,7 +227,7 @@ def test_every_field_that_is_missing_or_mistyped_is_named(store: MemoryStore, ol
                 del parent[place[-1]]
             else:
                 parent[place[-1]] = wrong
-            store.write(KEY, json.dumps(content).encode())
+            store.write(KEY, json.dumps(content).encode() if old else seal(content))
             with pytest.raises((CorruptShard, StorageRefused)) as told:
                 load_manifest(store, CORPUS)
             assert str(told.value).startswith(f"memory:/{KEY}: ")

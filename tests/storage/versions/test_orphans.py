@@ -23,6 +23,7 @@ from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout, orphans, work
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.orphans import Orphan, ReferencedKeys
+from stoker.storage.versions.sealed import seal
 from stoker.storage.versions.work import CorpusBusy, gc_lease, ingest_lease
 from tests.fakes import READS, Failing, context, recipe
 from tests.storage.published import CORPUS, make_version, old_json
@@ -284,7 +285,7 @@ def test_a_manifest_that_cannot_be_read_stops_all(change: dict[str, object], err
     make_version(store)
     content = json.loads(store.read(layout.version(CORPUS, 1)))
     del content["checksum"]
-    store.write(layout.version("other", 1), json.dumps(content | {"corpus": "other"} | change).encode())
+    store.write(layout.version("other", 1), seal(content | {"corpus": "other"} | change))
     with pytest.raises(error, match=r"other/versions/00000001\.json"):
         clear(store)
 
