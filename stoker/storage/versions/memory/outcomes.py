@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.memory import sealed_parquet, sealed_writer
+from stoker.storage.versions.memory.outcome_class import CLASSES
 from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable
 from stoker.storage.versions.memory.sealed_writer import SealedWriter, Written
 
@@ -62,6 +63,7 @@ _DICTIONARIES = (
     "since",
 )
 _STATISTICS = ("hash",)
+_TEXTS = {"class": CLASSES}
 _IDENTITY = ["hash", "source", "id"]
 _CARRIED = ("split", "split_since", "since")
 # Of outcomes of one identity the last in this order is the newest. After the time the order is only to be the same
@@ -82,7 +84,7 @@ class Outcome:
     source: str  # namespace of the identity
     id: str  # identity in its source, such as a URL in normal form
     definite: bool  # decides what the sample is; False: of the moment or of a setting, it replaces no kept sample
-    kind: str  # column "class": when to ask again, see the pipelines' table of classes
+    kind: str  # column "class", one of CLASSES: when to ask again
     reason: str | None = None  # None: kept
     detail: str | None = None
     at: datetime  # UTC, to the microsecond
@@ -100,6 +102,10 @@ class Outcome:
     split: str | None = None  # the split once given, and the version that gave it
     split_since: int | None = None
     since: int | None = None  # the first version that held the sample
+
+    def __post_init__(self) -> None:
+        if self.kind not in CLASSES:
+            raise ValueError(f"an outcome of class {self.kind!r}, expected one of {', '.join(CLASSES)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +229,12 @@ def encode(table: pa.Table) -> tuple[bytes, Written]:
 
 def decode(payload: bytes, where: str) -> pa.Table:
     """The rows of a file. Raises CorruptShard, StorageRefused for one of a newer Stoker."""
-    return sealed_parquet.decode(payload, schema=SCHEMA, where=where, remedy=REMEDY)
+    return sealed_parquet.decode(payload, schema=SCHEMA, where=where, remedy=REMEDY, texts=_TEXTS)
 
 
 def open_outcomes(store: Store, stored: StoredTable) -> SealedReader:
     """A file of outcomes, to be read in part. Reads nothing yet."""
-    return SealedReader.of_object(store, stored, schema=SCHEMA, remedy=REMEDY)
+    return SealedReader.of_object(store, stored, schema=SCHEMA, remedy=REMEDY, texts=_TEXTS)
 
 
 def find(files: Sequence[SealedReader], source: str, id: str) -> Heads | None:  # noqa: A002  # the column's name

@@ -8,9 +8,10 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -73,6 +74,7 @@ class SealedReader:
         schema: the columns that it must have.
         where: its address, for messages.
         remedy: what to do about a damaged one.
+        texts: the values that a column may have, of columns in which others are damage.
     """
 
     def __init__(
@@ -84,12 +86,21 @@ class SealedReader:
         where: str,
         remedy: str,
         tail: int | None = None,
+        texts: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> None:
         self._read, self._size, self._tail = read, size, tail
-        self.schema, self._where, self._remedy = schema, where, remedy
+        self.schema, self._where, self._remedy, self._texts = schema, where, remedy, texts
 
     @classmethod
-    def of_object(cls, store: Store, stored: StoredTable, *, schema: pa.Schema, remedy: str) -> "SealedReader":
+    def of_object(
+        cls,
+        store: Store,
+        stored: StoredTable,
+        *,
+        schema: pa.Schema,
+        remedy: str,
+        texts: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> "SealedReader":
         """A reader of an object; reads nothing yet."""
         return cls(
             lambda start, stop: store.read(stored.key, start=start, size=stop - start),
@@ -98,6 +109,7 @@ class SealedReader:
             schema=schema,
             where=f"{store.url}/{stored.key}",
             remedy=remedy,
+            texts=texts,
         )
 
     @property
@@ -164,9 +176,18 @@ class SealedReader:
         try:
             file = pq.ParquetFile(pa.PythonFile(window, mode="r"), metadata=metadata, pre_buffer=False)
             found = file.read_row_groups([group.index for group in groups], columns=names, use_threads=False)
-            return found.replace_schema_metadata(None).cast(pa.schema([self.schema.field(name) for name in names]))
+            table = found.replace_schema_metadata(None).cast(pa.schema([self.schema.field(name) for name in names]))
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._damaged(" ".join(str(error).split())[:200]) from error
+        for name in self._texts.keys() & set(names):
+            self._check_texts(name, table[name])
+        return table
+
+    def _check_texts(self, name: str, column: pa.ChunkedArray) -> None:
+        known = self._texts[name]
+        foreign = [text for text in column.unique().to_pylist() if text not in known]
+        if foreign:
+            raise self._damaged(f"{name} {str(foreign[0])[:60]!r}, expected one of {', '.join(known)}")
 
     @cached_property
     def _footer(self) -> tuple[pq.FileMetaData, list[Group]]:
@@ -202,10 +223,22 @@ class SealedReader:
         return CorruptShard(f"{self._where}: damaged: {what}; {self._remedy}")
 
 
-def decode(payload: bytes, *, schema: pa.Schema, where: str, remedy: str) -> pa.Table:
+def decode(
+    payload: bytes,
+    *,
+    schema: pa.Schema,
+    where: str,
+    remedy: str,
+    texts: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> pa.Table:
     """The rows of a whole file. Raises CorruptShard if any byte differs from what was written, StorageRefused."""
     reader = SealedReader(
-        lambda start, stop: payload[start:stop], size=len(payload), schema=schema, where=where, remedy=remedy
+        lambda start, stop: payload[start:stop],
+        size=len(payload),
+        schema=schema,
+        where=where,
+        remedy=remedy,
+        texts=texts,
     )
     if not payload.startswith(_MAGIC):
         raise CorruptShard(f"{where}: damaged: it does not begin like Parquet; {remedy}")

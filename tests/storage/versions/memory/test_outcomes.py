@@ -264,3 +264,20 @@ def test_a_million_identities_are_merged_in_the_memory_of_some_row_groups(tmp_pa
         merge_files(files, merge, writer)
         assert writer.close().rows >= 1_000_000
     assert peak < 100 * 2**20
+
+
+def test_a_class_that_there_is_not_is_refused_and_is_damage_in_a_file() -> None:
+    with pytest.raises(ValueError, match="an outcome of class 'momnet', expected one of kept, moment, slow_moment, "):
+        replace(GONE, kind="momnet")
+    table = outcomes.to_table([KEPT, GONE])
+    place = table.column_names.index("class")
+    payload, written = outcomes.encode(table.set_column(place, "class", pa.array(["kept", "momnet"])))
+    message = "damaged: class 'momnet', expected one of kept, .*; restore it from a copy"
+    with pytest.raises(CorruptShard, match=message):
+        outcomes.decode(payload, "here")
+    store = MemoryStore()
+    store.write("x", payload)
+    file = outcomes.open_outcomes(store, written.stored_as("x"))
+    assert file.table(file.groups, ["reason"]).num_rows == 2
+    with pytest.raises(CorruptShard, match=f"memory:/x: {message}"):
+        file.table(file.groups)

@@ -1,0 +1,33 @@
+"""The classes of outcomes: what must change before a candidate may have another one."""
+
+from enum import StrEnum
+
+KEPT = "kept"  # the class of an outcome that is no reject
+
+
+class OutcomeClass(StrEnum):
+    """What it depends on that a candidate was rejected: what must change before another outcome is possible."""
+
+    MOMENT = "moment"  # of the web or a machine: a server that is down, a file that is gone
+    SLOW_MOMENT = "slow_moment"  # what a server refuses: it changes, but seldom
+    SETTING = "setting"  # limits and permissions of this run, decoders that are installed
+    RECIPE = "recipe"  # options of the source, a step or a rule
+    BYTES = "bytes"  # the input itself is not what it should be
+    OWNER = "owner"  # the owner asked for it
+
+    @property
+    def depends_on(self) -> str:
+        """The class in plain words, behind "it depends on"."""
+        return _DEPENDS_ON[self]
+
+
+_DEPENDS_ON = {
+    OutcomeClass.MOMENT: "the moment",
+    OutcomeClass.SLOW_MOMENT: "the moment, and changes seldom",
+    OutcomeClass.SETTING: "a setting",
+    OutcomeClass.RECIPE: "the recipe",
+    OutcomeClass.BYTES: "its bytes",
+    OutcomeClass.OWNER: "the owner's word",
+}
+
+CLASSES = (KEPT, *(one.value for one in OutcomeClass))  # of the column ``class`` of outcomes
