@@ -34,6 +34,7 @@ from stoker.storage.indexed.indexer import (
 from stoker.storage.indexed.tars import Tars, split_of
 from stoker.storage.shards import records
 from stoker.storage.statistics.summary import Summary
+from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.store import Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Decisions, Manifest, Shard, load_manifest, publish
@@ -269,10 +270,19 @@ def _tars_location(tars: Tars, to: Store) -> tuple[str | None, str]:
     if root == corpus_root or root.startswith(f"{corpus_root}/"):
         prefix = root[len(corpus_root) + 1 :]
         prefix += "/" if prefix else ""
-        keys = {stored.key for stored in to.list(prefix)}
-        if all(prefix + tar.key in keys for tar in tars.objects):  # links that lead out of the store are not listed
+        if _holds(to, [prefix + tar.key for tar in tars.objects], prefix):
             return None, prefix
     return tars.store.url, ""
+
+
+def _holds(store: Store, keys: Sequence[str], prefix: str) -> bool:
+    """Whether a store holds objects under all these keys, which begin with a prefix."""
+    if isinstance(store, DirectoryStore):  # which refuses to list links that lead out of it
+        try:
+            return all(store.path(key) for key in keys)
+        except StorageRefused:
+            return False
+    return {stored.key for stored in store.list(prefix)}.issuperset(keys)
 
 
 def _raise_if_corrupt(errors: Sequence[CorruptShard], tars: int) -> None:

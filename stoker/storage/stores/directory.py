@@ -43,7 +43,9 @@ class DirectoryStore(DeprecatedNames):
     """Objects are files below a directory.
 
     Writes are atomic and durable: a file appears complete and flushed to disk, or not at all. Files and folders whose
-    names are not valid keys (hidden files, for example) are not listed.
+    names are not valid keys (hidden files, for example) are not listed. A link that leads out of the directory, or to
+    nothing, is refused, also in a listing: that there is no such object must never be concluded from it. A link to a
+    folder within is followed where a key or a prefix leads through it.
     """
 
     root: Path  # made by the first write
@@ -130,16 +132,26 @@ class DirectoryStore(DeprecatedNames):
         """The objects whose keys begin with the prefix, in order of their keys."""
         check_prefix(prefix)
         folder, _, beginning = prefix.rpartition("/")
+        self._check_way(folder)
         yield from self._walk(folder, beginning)
 
     def folders(self, prefix: str = "") -> Iterator[str]:
-        """The folders right under a prefix that hold any object."""
+        """The folders right under a prefix that hold any object, and those that may: which cannot be listed."""
         folder = check_prefix(prefix).removesuffix("/")
+        self._check_way(folder)
         for entry in self._entries(folder):
-            if entry.is_dir(follow_symlinks=False):
-                inside = f"{folder}/{entry.name}" if folder else entry.name
-                if next(self._walk(inside, ""), None) is not None:
+            if entry.is_symlink():
+                if self._hides_folder(entry.path):
                     yield entry.name
+            elif entry.is_dir(follow_symlinks=False):
+                inside = f"{folder}/{entry.name}" if folder else entry.name
+                try:
+                    listed = next(self._walk(inside, ""), None)
+                except StorageRefused:
+                    yield entry.name
+                else:
+                    if listed is not None:
+                        yield entry.name
 
     def delete(self, key: str) -> None:
         """Remove the object, and the folders that it leaves empty; does nothing if there is no such object."""
@@ -197,8 +209,33 @@ class DirectoryStore(DeprecatedNames):
             return path
         real = os.path.realpath(self.root)
         if not os.path.realpath(path).startswith(os.path.join(real, "")):
-            raise StorageRefused(f"{self.url}/{key}: a link leads out of the store; it is not followed")
+            raise StorageRefused(
+                f"{self.url}/{key}: a link leads out of the store; it is not followed. Put there what it leads to, or "
+                "remove it"
+            )
         return path
+
+    def _check_way(self, folder: str) -> None:
+        """Raise StorageRefused for a folder to which a link out of the directory leads, or a link to nothing."""
+        if not folder or self.links:
+            return
+        path = self._path(folder)
+        if not path.exists():
+            for key in (folder, *map(str, Path(folder).parents[:-1])):
+                self._check_target(key)
+
+    def _check_target(self, key: str) -> None:
+        """Raise StorageRefused for a link to nothing."""
+        path = self.root / key
+        if path.is_symlink() and not path.exists() and path.is_symlink():  # twice: it may have been removed since
+            raise StorageRefused(f"{self.url}/{key}: a link to nothing; put there what it should lead to, or remove it")
+
+    def _hides_folder(self, path: str) -> bool:
+        """Whether a link may lead to objects that no listing shows under another name beside it."""
+        if self.links or (os.path.exists(path) and not os.path.isdir(path)):
+            return False
+        beside = os.path.dirname(os.path.realpath(path)) == os.path.realpath(os.path.dirname(path))
+        return not (beside and os.path.isdir(path) and is_key(os.path.basename(os.path.realpath(path))))
 
     def _pending_folder(self, *, make: bool = False) -> Path:
         """The folder of incomplete files. Raises StorageRefused for a link: what it leads to is not ours."""
@@ -218,11 +255,13 @@ class DirectoryStore(DeprecatedNames):
             if not entry.name.startswith(beginning):
                 continue
             key = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_symlink() and not self.links:
+                self._path(key)
+                self._check_target(key)
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(key, "")
-            elif entry.is_file():
-                with contextlib.suppress(FileNotFoundError, StorageRefused):  # deleted since, or a link that leads out
-                    self._path(key)
+            elif _is_file(entry):
+                with contextlib.suppress(NotFound), self._translated_errors(key):  # deleted since
                     status = entry.stat()
                     token, changed = str(status.st_mtime_ns), str(status.st_ctime_ns)
                     yield StoredObject(key, status.st_size, token, status.st_mtime, changed)
@@ -234,7 +273,7 @@ class DirectoryStore(DeprecatedNames):
         except NotFound:
             return []
         # A folder sorts like its keys, with the slash after its name: "a-b" comes before "a/b".
-        return sorted(named, key=lambda entry: (entry.name + "/" * entry.is_dir(follow_symlinks=False)).encode())
+        return sorted(named, key=lambda entry: f"{entry.name}{'/' * _is_folder(entry)}".encode())
 
     @contextlib.contextmanager
     def _temporary_file(self, payload: Payload) -> Iterator[Path]:
@@ -306,6 +345,16 @@ class DirectoryStore(DeprecatedNames):
             if error.errno in _BUSY:
                 raise StorageUnavailable(f"{message}; try again") from error
             raise StorageRefused(f"{message}; {_REMEDIES.get(error.errno or 0, 'choose another folder')}") from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link to one."""
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file(follow_symlinks=False)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False)
 
 
 @contextlib.contextmanager

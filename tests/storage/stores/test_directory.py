@@ -72,9 +72,41 @@ def test_nothing_outside_is_read_or_written_through_a_link(store: DirectoryStore
         ):
             with pytest.raises(StorageRefused, match="a link leads out of the store"):
                 call()
-    assert [stored.key for stored in store.list()] == ["near", "real/a"]
-    assert list(store.folders()) == ["real"]
     assert os.listdir(outside) == ["secret"]
+
+
+@pytest.mark.parametrize("target", ["outside", "outside/file", "nothing", "store/a/nothing", "store/a/link"])
+@pytest.mark.parametrize("link", ["a/link", "a"])
+def test_a_link_out_of_the_store_or_to_nothing_stops_a_listing_and_does_not_vanish(
+    store: DirectoryStore, tmp_path: Path, link: str, target: str
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_bytes(b"secret")
+    store.write("b/c", b"x")
+    (store.root / link).parent.mkdir(exist_ok=True)
+    (store.root / link).symlink_to(tmp_path / target)
+    for prefix in ("", "a", "a/", "a/link", "a/link/", "a/link/deep/"):
+        with pytest.raises(StorageRefused, match=rf"store/{link}\S*: a link (to nothing|leads out).* or remove it$"):
+            list(store.list(prefix))
+    assert [stored.key for stored in store.list("b/")] == ["b/c"]
+    assert list(store.folders()) == (["b"] if (link, target) == ("a", "outside/file") else ["a", "b"])
+
+
+def test_links_that_stay_inside_are_followed_to_what_a_prefix_names(store: DirectoryStore) -> None:
+    store.write("real/a", b"inside")
+    store.write("real/b/c", b"deep")
+    (store.root / "near").symlink_to(store.root / "real" / "a")
+    (store.root / "alias").symlink_to("real")
+    (store.root / "real" / "d").symlink_to("b")
+    assert [stored.key for stored in store.list()] == ["near", "real/a", "real/b/c"]
+    assert [stored.key for stored in store.list("alias/")] == ["alias/a", "alias/b/c"]
+    assert [stored.key for stored in store.list("real/d/")] == ["real/d/c"]
+    assert list(store.folders()) == ["real"]
+    (store.root / "real").rename(store.root / ".hidden")
+    for name, target in (("near", ".hidden/a"), ("alias", ".hidden")):
+        (store.root / name).unlink()
+        (store.root / name).symlink_to(target)
+    assert list(store.folders()) == ["alias"], "what it holds is listed under no other name"
 
 
 def test_a_link_in_place_of_the_folder_of_incomplete_files_is_refused(store: DirectoryStore, tmp_path: Path) -> None:

@@ -290,6 +290,18 @@ def test_a_manifest_that_cannot_be_read_stops_all(change: dict[str, object], err
         clear(store)
 
 
+@pytest.mark.parametrize("moved", ["digits", "digits/versions", "digits/versions/00000001.json"])
+@pytest.mark.parametrize("lost", [False, True], ids=["a link out of the store", "a link to nothing"])
+def test_a_version_behind_a_link_that_is_not_followed_stops_all(tmp_path: Path, moved: str, lost: bool) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    make_version(store)
+    (store.root / moved).rename(tmp_path / "away")
+    (store.root / moved).symlink_to(tmp_path / ("gone" if lost else "away"))
+    for call in (lambda: clear(store), lambda: clear(store, "other"), lambda: catalog.newest_versions(store)):
+        with pytest.raises(StorageRefused, match=f"store/{moved}.*: a link .* or remove it"):
+            call()
+
+
 @pytest.mark.parametrize("payload", [b"{", b"[]", b"{}", b'{"tar": 1, "records": 2}', b'{"shards": [1]}'])
 def test_an_invalid_marker_protects_nothing(payload: bytes) -> None:
     store = MemoryStore()
