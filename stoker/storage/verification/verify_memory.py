@@ -40,7 +40,7 @@ def verify_memory(objects: ObjectChecker, corpus: str) -> None:
         if key not in check.seen:  # by way of a head
             check.one(key, tombstones.load_file, store, corpus, number)
     for number in numbered.numbers(store, layout.withdrawn_folder(corpus)):
-        check.one(layout.withdrawn(corpus, number), load_record, store, corpus, number)
+        check.purge(number)
     for number in numbered.numbers(store, layout.plans(corpus)):
         check.plan(layout.plan(corpus, number))
     for number in catalog.numbers(store, corpus).deleted:
@@ -84,6 +84,17 @@ class _Check:
             self.seen.add(file.key)
             if self.one(file.key, tuple, head.parts) is not None:
                 self.objects.count(file.size)
+
+    def purge(self, number: int) -> None:
+        """A record of a purge: what it wrote has the name of its content."""
+        key = layout.withdrawn(self.corpus, number)
+        record = self.one(key, load_record, self.objects.store, self.corpus, number)
+        for replaced in () if record is None else record.objects:
+            if replaced.new != (expected := layout.purged(replaced.old, replaced.sha256)):
+                problem = (
+                    f"names {replaced.new[:200]!r} in the place of {replaced.old[:200]}, expected {expected[:200]}"
+                )
+                self.objects.add_problem(key, problem)
 
     def plan(self, key: str) -> None:
         """A plan, and its partitions."""

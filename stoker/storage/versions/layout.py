@@ -8,6 +8,7 @@
     <corpus>/decisions/<sha16>.parquet              what the rules decided
     <corpus>/shards/<digest>/train-00000.tar        samples for training
     <corpus>/shards/<digest>/train-00000.parquet    its index
+    <corpus>/shards/<digest>/train-00000-<sha16>.tar  what a purge wrote in its place; of an index too
     <corpus>/shards/<digest>/group.json             written last: the group is complete
     <corpus>/masks/<digest>-<sha16>.mask            which rows of a group of shards a version leaves out
     <corpus>/lists/shards-<sha16>.parquet           what a manifest or ledger head names: shards, raw parts, ...
@@ -243,6 +244,18 @@ def withdrawn(corpus: str, number: int) -> str:
     return f"{withdrawn_folder(corpus)}{number:0{_VERSION}d}.json"
 
 
+def purged(key: str, sha256: str) -> str:
+    """What a purge writes in the place of a tar, an index or records: beside it, and named by its content.
+
+    >>> purged("digits/shards/0123/train-00007.tar", "89abcdef" * 8)
+    'digits/shards/0123/train-00007-89abcdef89abcdef.tar'
+    >>> purged("digits/raw/0123/part-0123456789abcdef.tar", "89abcdef" * 8)
+    'digits/raw/0123/part-89abcdef89abcdef.tar'
+    """
+    stem, _, suffix = key.rpartition(".")
+    return f"{_CONTENT_NAME.sub('', stem)}-{sha256[:_SHORT]}.{suffix}"
+
+
 def number_of(key: str) -> int | None:
     """The number that names a ledger head, plan, file of tombstones or purge; None for other keys.
 
@@ -281,10 +294,11 @@ def lease(corpus: str, kind: str, name: str) -> str:
     return f"{leases(corpus)}{kind}-{name}.json"
 
 
+_CONTENT_NAME = re.compile(rf"-[0-9a-f]{{{_SHORT}}}\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _OURS = re.compile(
     rf"{_NAME.pattern}/(?:raw/[0-9a-f]{{{DIGEST}}}/(?:(?:part|records)-[0-9a-f]{{{_SHORT}}}\.(?:tar|parquet)|part\.json)"
-    rf"|shards/[0-9a-f]{{{DIGEST}}}/(?:[a-z0-9_-]+-[0-9]{{5,}}\.(?:tar|parquet)|group\.json)"
+    rf"|shards/[0-9a-f]{{{DIGEST}}}/(?:[a-z0-9_-]+-[0-9]{{5,}}(?:-[0-9a-f]{{{_SHORT}}})?\.(?:tar|parquet)|group\.json)"
     rf"|masks/[0-9a-f]{{{DIGEST}}}-[0-9a-f]{{{_SHORT}}}\.mask|lists/[a-z]+-[0-9a-f]{{{_SHORT}}}\.parquet"
     rf"|decisions/[0-9a-f]{{{_SHORT}}}\.parquet|work/(?:ingest|gc)-[0-9a-f]{{{DIGEST}}}\.json"
     rf"|memory/[0-9]{{{_VERSION},}}\.json|outcomes/(?:lookup-)?[0-9a-f]{{{_SHORT}}}\.parquet"
@@ -310,6 +324,8 @@ def is_ours(key: str) -> bool:
 
     >>> is_ours("digits/decisions/0123456789abcdef.parquet"), is_ours("digits/notes.txt"), is_ours("digits/runs/a/b")
     (True, False, False)
+    >>> is_ours(purged(shard("digits", "01234567" * 4, "train", 7), "89abcdef" * 8))
+    True
     """
     return _OURS.fullmatch(key) is not None
 

@@ -13,9 +13,10 @@ from stoker.storage.versions.manifest import load_manifest
 from stoker.storage.versions.memory import outcomes, sealed_writer
 from stoker.storage.versions.memory.ledger import Ledger, create_head, encode, load_head
 from stoker.storage.versions.memory.outcomes import SCHEMA
+from stoker.storage.versions.memory.withdrawn import record_withdrawn
 from stoker.training.stream.stream import ShardStream
 from tests.storage.published import CORPUS, make_version
-from tests.storage.remembered import GONE, KEPT, TIME, remember
+from tests.storage.remembered import GONE, KEPT, REPLACED, TIME, remember
 from tests.storage.versions.memory.damage import damaged
 
 MEMORY = {"memory", "outcomes", "plans", "tombstones", "withdrawn"}
@@ -111,3 +112,13 @@ def test_an_object_of_a_newer_stoker_is_told() -> None:
     content = load_head(store, CORPUS, 6).to_json()
     store.write(key, stoker.storage.versions.sealed.seal(content | {"schema": 2}))
     assert problems(store)[0].startswith(f"{key}: written with schema 2, and this Stoker knows up to 1; upgrade")
+
+
+def test_what_a_purge_wrote_has_the_name_of_its_content() -> None:
+    store = made()
+    old, new = layout.shard(CORPUS, "d" * 32, "train", 0), layout.shard(CORPUS, "d" * 32, "train", 1)
+    record_withdrawn(store, CORPUS, [replace(REPLACED, old=old, new=new)], at=TIME)
+    expected = layout.purged(old, REPLACED.sha256)
+    assert problems(store) == (
+        f"{layout.withdrawn(CORPUS, 2)}: names {new!r} in the place of {old}, expected {expected}",
+    )

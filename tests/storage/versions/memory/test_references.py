@@ -98,15 +98,22 @@ def test_the_parts_of_a_plan_that_is_not_finished_stay() -> None:
 def test_what_a_purge_wrote_stays_as_long_as_something_names_what_it_replaced() -> None:
     store = MemoryStore()
     manifest = make_version(store)
-    part = manifest.parts[0]
-    moved = [part.tar, *(layout.raw_tar(CORPUS, part.digest, digit * 64) for digit in "12")]
-    for old, new in pairwise(moved):
-        store.write(new, store.read(old))
-        record_withdrawn(store, CORPUS, [replace(REPLACED, old=old, new=new)], at=TIME)
-        store.delete(old)
+    sha256 = ["1" * 64, "2" * 64]
+    last = []
+    for key in (manifest.parts[0].tar, manifest.shards[0].key, manifest.shards[0].index):
+        moved = [key, *(layout.purged(key, one) for one in sha256)]
+        for (old, new), one in zip(pairwise(moved), sha256, strict=True):
+            store.write(new, store.read(old))
+            record_withdrawn(store, CORPUS, [replace(REPLACED, old=old, new=new, sha256=one)], at=TIME)
+            store.delete(old)
+        last.append(moved[-1])
     assert found(store) == []
+    assert not any("withdrawn" in problem for problem in verify(store, manifest).problems)
     store.delete(layout.version(CORPUS, 1))
-    assert moved[2] in [key for one in found(store) for key in one.keys]
+    gone = {key for one in found(store) for key in one.keys}
+    assert gone >= set(last)
+    clear(store)
+    assert not {one.key for one in store.list()} & set(last)
 
 
 def test_parts_of_heads_stay_and_a_list_that_heads_share_is_read_once() -> None:
