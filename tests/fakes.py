@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from stoker.pipelines.partition import Partition, cut
 from stoker.pipelines.recipe import Limits, Recipe, Schedule, Sharding
+from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Candidate, Context, Provenance, Source
@@ -65,7 +66,7 @@ def recipe(
         limits=Limits(),
         provenance=Provenance(licence="CC0-1.0"),
         schedule=Schedule(),
-        document={"corpus": corpus},
+        document={"corpus": corpus, "rules": [{"name": name_of(rule)} | vars(rule) for rule in rules]},
     )
 
 

@@ -210,7 +210,7 @@ def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> 
         corpus=corpus,
         source=_component(Source, document["source"], f"{where}: source"),
         steps=_components(Step, document.get("steps", []), f"{where}: steps"),
-        rules=_components(Rule, document.get("rules", []), f"{where}: rules"),
+        rules=rules_in(document, where),
         splits=_parse_splits(document.get("splits", DEFAULT_SPLITS), where),
         shards=_validated(Sharding, document.get("shards", {}), f"{where}: shards"),
         limits=_validated(Limits, document.get("limits", {}), f"{where}: limits"),
@@ -219,6 +219,11 @@ def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> 
         document=document,
         root=root,
     )
+
+
+def rules_in(document: Mapping[str, Any], where: str) -> tuple[Rule, ...]:  # Any: TOML
+    """The rules of a recipe's document. Raises RecipeError."""
+    return _components(Rule, document.get("rules", []), f"{where}: rules")
 
 
 def _refuse_passwords(value: object, where: str) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.recipe import Recipe
-from stoker.pipelines.stages.curate import Curation, curate, without_types
+from stoker.pipelines.stages.curate import Curation, decided_again, restored, without_types
 from stoker.pipelines.stages.group import attempts
 from stoker.pipelines.stages.pack import group_digest, pack
 from stoker.pipelines.stages.raw_part import DamagedParts, heal, kept_records, read_marker
@@ -141,11 +141,14 @@ def _heal_groups(
         yield f"{manifest.reference} has masks over tars that were packed before; {heals}"
         return
     try:
-        curation = curate(recipe, manifest.parts, store, scratch)
+        if manifest.decisions.key in damaged:
+            curation = decided_again(recipe, manifest, store, scratch)
+        else:
+            curation = restored(recipe, manifest.parts, manifest.decisions, store, None)
     except DamagedParts as error:
         yield f"decisions and shards are made from records, which are damaged, too ({error}); {again}"
         return
-    if curation.decisions.sha256 != manifest.decisions.sha256:
+    if curation is None:
         yield f"the rules of this release decide otherwise than those that {manifest.reference} was made by; {again}"
         return
     left = groups - _pack_again(recipe, curation, groups, damaged, store, scratch)

@@ -60,6 +60,13 @@ def decisions(made: Iterable[Decision]) -> pa.Table:
 class RuleTools(Protocol):
     """What a rule may use beside its rows. More may be added; what is here stays."""
 
+    @property
+    def elders_stay(self) -> bool:
+        """Whether elders are kept whatever is decided of them, since the version before was made by the same rules.
+
+        Newcomers are to be compared with all of them then. Otherwise rules judge elders, too, oldest first.
+        """
+
     def split_of(self, group: str, /) -> str:
         """The split that the recipe's percentages assign to a group's name."""
 
@@ -80,8 +87,9 @@ class RuleTools(Protocol):
     def near_duplicate_images(self, rows: pa.Table, *, distance: int = 31, min_quality: int = 50) -> pa.Table:
         """The images that are near an earlier row that is kept: ``key``, ``witness`` (that row's key), ``similarity``.
 
-        In the order of ``rows``, whose order says who is kept: of the images near each other the first. An image is
-        compared with kept ones alone, so a chain of small differences does not collapse into its first link.
+        In the order of ``rows``, whose order says who is kept: of the images near each other the first, and all elders
+        that ``rows`` begins with where those stay (column ``is_elder``). An image is compared with kept ones alone, so
+        a chain of small differences does not collapse into its first link.
 
         Args:
             rows: with ``key``, ``image_hash`` and ``image_hash_quality``; images without a hash are passed over.
@@ -152,8 +160,9 @@ class Rule:
             rows: one row for each sample that earlier rules kept, oldest first: samples keep their order among each
                 other as the corpus grows. It has the columns that the rule names, and those of ALWAYS: ``key``
                 (unique), ``group``, ``split`` (as decided so far), ``part`` (digest of the raw part), ``is_elder`` and
-                ``age_rank`` (integer, unique; 0 is the oldest). ``is_elder`` tells samples of the version before from
-                newcomers; so far it is false for all, since every sample is judged each time.
+                ``age_rank`` (integer, unique; 0 is the oldest). ``is_elder`` tells samples of the version before, which
+                come first, from newcomers. An elder's split is final: a "split" of one is not carried out, and no
+                "drop" either where ``tools.elders_stay``.
             tools: SQL, search for near-duplicates, contents.
 
         Returns:

@@ -19,7 +19,12 @@ SPLITS: Mapping[str, float] = {"train": 50, "validation": 50}
 
 
 def decide(
-    rule: Rule, records: pa.Table, *, splits: Mapping[str, float] = SPLITS, samples: Sequence[Sample] = ()
+    rule: Rule,
+    records: pa.Table,
+    *,
+    splits: Mapping[str, float] = SPLITS,
+    samples: Sequence[Sample] = (),
+    elders_stay: bool = False,
 ) -> list[Decision]:
     """What a rule decides about records, checked as an ingest checks it. Raises RecipeError.
 
@@ -28,6 +33,7 @@ def decide(
             they are missing: ``group`` is the key then, and each content is another one.
         splits: percent by name.
         samples: those that the rule may read contents of.
+        elders_stay: as in RuleTools. Which rows are elders the column ``is_elder`` says; without it none is.
 
     >>> from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
     >>> records = pa.table({"key": ["a", "b"], "content_sha256": ["0", "0"]})
@@ -60,6 +66,7 @@ def decide(
             assign=lambda group: split_of(group, splits),
             read=read,
             folder=lambda: nullcontext(Path(folder)),
+            elders_stay=elders_stay,
         )
         decided = decisions.decide(rule, records, tools, tuple(splits))
     return [Decision(**row) for row in decided.to_pylist()]

@@ -193,7 +193,10 @@ def _funnel(report: Report, sheet: Sheet) -> None:
     rows.append((f"in {report.reference}", "", number_text(report.samples), f"{kept} kept"))
     sheet.table(("stage", "rejected>", "left>", ""), rows)
     if report.moved:
-        sheet.note(f"{plural(report.moved, 'sample')} changed the split, so that similar samples are in the same one.")
+        sheet.note(
+            f"{plural(report.moved, 'sample')} not in the split of the hash of the group: where older versions have "
+            "them, or with similar samples."
+        )
 
 
 def _reasons(report: Report, sheet: Sheet) -> None:

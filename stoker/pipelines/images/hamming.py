@@ -44,13 +44,13 @@ def parse_hashes(hashes: list[str]) -> Words:
     return np.frombuffer(payload, dtype="<u8").reshape(-1, BITS // 64).astype(np.uint64)
 
 
-def near_duplicates(hashes: Words, distance: int) -> Iterator[NearDuplicate]:
+def near_duplicates(hashes: Words, distance: int, *, elders: int = 0) -> Iterator[NearDuplicate]:
     """Every hash within ``distance`` bits of an older representative, in order of the input.
 
     The oldest representative near enough is chosen; a hash with none near becomes one itself. So a chain of small
     steps does not collapse into its first link, and the result does not depend on the batches that are compared at
     once.
-    ``distance`` is at most ``MAX_DISTANCE``.
+    ``distance`` is at most ``MAX_DISTANCE``. The first ``elders`` hashes are representatives, near each other or not.
 
     Only representatives are looked up in the index, and equal hashes are looked up once: many copies of one image
     cost one comparison a copy, not one for each pair.
@@ -64,9 +64,10 @@ def near_duplicates(hashes: Words, distance: int) -> Iterator[NearDuplicate]:
     rank = np.empty_like(order)
     rank[order] = np.arange(order.size)
     oldest = first[order]
-    representatives, distances = _assign_representatives(distinct[order], distance)
+    distinct_elders = int(np.searchsorted(oldest, elders))
+    representatives, distances = _assign_representatives(distinct[order], distance, distinct_elders)
     rank_of_input = rank[inverse.ravel()]
-    for index in range(len(hashes)):
+    for index in range(elders, len(hashes)):
         own_rank = int(rank_of_input[index])
         if representatives[own_rank] >= 0:
             yield NearDuplicate(index, int(oldest[representatives[own_rank]]), int(distances[own_rank]))
@@ -134,8 +135,11 @@ class OlderNeighbours:
         return among[_distances(self.hashes[among], self.hashes[index]) <= self.distance]
 
 
-def _assign_representatives(hashes: Words, distance: int) -> tuple[Indices, Indices]:
-    """For each of distinct hashes the index of its representative and the distance to it; -1 for representatives."""
+def _assign_representatives(hashes: Words, distance: int, elders: int = 0) -> tuple[Indices, Indices]:
+    """For each of distinct hashes the index of its representative and the distance to it; -1 for representatives.
+
+    The first ``elders`` are some.
+    """
     count = len(hashes)
     representatives, distances = np.full(count, -1, np.int64), np.zeros(count, np.int64)
     if distance == 0 or count < 2:
@@ -146,9 +150,9 @@ def _assign_representatives(hashes: Words, distance: int) -> tuple[Indices, Indi
         block = np.flatnonzero(representatives[start:] < 0)[:_BLOCK] + start
         if not block.size:
             break
-        block_representatives = _assign_in_block(hashes, block, representatives, distances, distance)
+        block_representatives = _assign_in_block(hashes, block, representatives, distances, distance, elders)
         for older, newer in band_index.candidates(block_representatives):
-            unassigned = (newer > block[-1]) & (representatives[newer] < 0)
+            unassigned = (newer > block[-1]) & (newer >= elders) & (representatives[newer] < 0)
             older, newer = older[unassigned], newer[unassigned]
             pair_distances = _distances(hashes[older], hashes[newer])
             close = pair_distances <= distance
@@ -163,7 +167,7 @@ def _assign_representatives(hashes: Words, distance: int) -> tuple[Indices, Indi
 
 
 def _assign_in_block(
-    hashes: Words, block: Indices, representatives: Indices, distances: Indices, distance: int
+    hashes: Words, block: Indices, representatives: Indices, distances: Indices, distance: int, elders: int
 ) -> Indices:
     """The indices of a block's representatives; the block's other hashes are assigned to them, oldest first."""
     words = hashes[block]
@@ -171,7 +175,7 @@ def _assign_in_block(
     for word in range(words.shape[1]):
         pair_distances += np.bitwise_count(words[:, None, word] ^ words[None, :, word])
     assigned = np.zeros(len(words), bool)
-    near = np.triu(pair_distances <= distance, 1)
+    near = np.triu(pair_distances <= distance, 1) & (block >= elders)
     for older in np.flatnonzero(near.any(axis=1)).tolist():
         if not assigned[older]:
             newer = np.flatnonzero(near[older] & ~assigned)

@@ -14,7 +14,8 @@ from stoker.pipelines.rule import Decision, Rule, RuleTools, decisions, differ, 
 class ExactDuplicates(Rule):
     """Keep the oldest of the samples whose content (the bytes after all steps, or an image's pixels) is the same.
 
-    If some of them have a label, the oldest that has one is kept.
+    If some of them have a label, the oldest that has one is kept. One that the version before holds is kept before all
+    others.
 
     Images of the same pixels but other compression or metadata count as the same where ``near_duplicate_images`` cannot
     tell: up to 65,536 pixels, and up to 16 megapixels where the perceptual hash has a quality below 50. Samples that an
@@ -40,12 +41,16 @@ class ExactDuplicates(Rule):
 
     def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """See Rule."""
-        return decisions(self._decide(rows))
+        return decisions(self._decide(rows, tools.elders_stay))
 
-    def _decide(self, rows: pa.Table) -> Iterator[Decision]:
+    def _decide(self, rows: pa.Table, elders_stay: bool) -> Iterator[Decision]:
         keys = rows["key"].to_pylist()
         labels = labels_of(rows)
+        elders = rows["is_elder"].to_numpy()
         for same in _same(rows):
+            if elders_stay and elders[same[0]]:  # elders come first
+                yield from self._beside_elders(same, elders, keys, labels)
+                continue
             oldest = next((row for row in same if labels[row] is not None), same[0])
             copies = [row for row in same if row != oldest]
             conflicting = next((row for row in copies if differ(labels[row], labels[oldest])), None)
@@ -56,6 +61,20 @@ class ExactDuplicates(Rule):
             else:
                 for row in copies:
                     yield Decision(keys[row], "drop", "exact_duplicate", witness=keys[oldest], similarity=1.0)
+
+    def _beside_elders(
+        self, same: list[int], elders: "np.typing.NDArray[np.bool_]", keys: list[str], labels: list[object]
+    ) -> Iterator[Decision]:
+        """The decisions on newcomers that are the same as elders."""
+        for row in same:
+            if elders[row]:
+                continue
+            witness, reason = same[0], "exact_duplicate"
+            if self.conflicts == "drop":
+                others = (elder for elder in same if elders[elder] and differ(labels[row], labels[elder]))
+                witness = next(others, same[0])
+                reason = "label_conflict" if differ(labels[row], labels[witness]) else reason
+            yield Decision(keys[row], "drop", reason, witness=keys[witness], similarity=1.0)
 
 
 def _same(rows: pa.Table) -> list[list[int]]:

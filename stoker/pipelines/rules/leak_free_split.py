@@ -1,6 +1,6 @@
 """Keep similar samples in the same split."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -21,7 +21,8 @@ class LeakFreeSplit(Rule):
     Samples are similar if their content is the same, if they are near-duplicate images or if they are near-duplicate
     texts. The first sample of a group decides the split of the group: the split of the samples similar to it, or, if
     there are none, the split of the group's name. A later sample that is similar to a sample of another split is
-    dropped (``split_conflict``). So no sample moves as the corpus grows, and similar samples are never in two splits.
+    dropped (``split_conflict``). Samples of the version before come first, and stay where they are. So no sample moves
+    as the corpus grows, and similar samples are never in two splits.
 
     Args:
         distance: bits, default 31: the most in which the 256-bit hashes of near-duplicate images may differ.
@@ -46,12 +47,13 @@ class LeakFreeSplit(Rule):
 
     def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """See Rule."""
-        return decisions(self._decide(rows, tools.split_of))
+        return decisions(self._decide(rows, elders_stay=tools.elders_stay))
 
-    def _decide(self, rows: pa.Table, split_of: Callable[[str], str]) -> Iterator[Decision]:
+    def _decide(self, rows: pa.Table, *, elders_stay: bool) -> Iterator[Decision]:
         keys = rows["key"].to_pylist()
         groups = rows["group"].to_pylist()
         splits = rows["split"].to_pylist()
+        elders = rows["is_elder"].to_pylist()
         finders: list[_SameContent | _SimilarImages | _SimilarTexts] = [
             _SameContent(rows["content_sha256"].to_pylist()),
             *self._images(rows),
@@ -61,17 +63,17 @@ class LeakFreeSplit(Rule):
         for row, (key, group) in enumerate(zip(keys, groups, strict=True)):
             similar = [older for finder in finders for older in finder.similar_to(row)]
             similar_splits = {splits[older] for older in similar}
-            target = split_of_group.get(group)
+            target = splits[row] if elders[row] else split_of_group.get(group)
             if target is None:
-                target = next(iter(similar_splits)) if len(similar_splits) == 1 else split_of(group)
+                target = next(iter(similar_splits)) if len(similar_splits) == 1 else splits[row]
             conflicting = next((older for older in similar if splits[older] != target), None)
-            if conflicting is not None:
+            if conflicting is not None and not (elders[row] and elders_stay):
                 yield Decision(key, "drop", "split_conflict", witness=keys[conflicting])
                 continue
             if target != splits[row]:
                 yield Decision(key, "split", target, witness=keys[similar[0]] if similar else "")
                 splits[row] = target
-            split_of_group[group] = target
+            split_of_group.setdefault(group, target)
             for finder in finders:
                 finder.keep(row, target)
 

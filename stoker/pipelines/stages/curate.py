@@ -4,9 +4,11 @@ A rule names the columns that it reads: no others are decoded. Price: memory hol
 never their payloads. Records whose columns have other types in other parts are read twice.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,25 +20,32 @@ import pyarrow.compute as pc
 from stoker.pipelines.partition import cut
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.rule import Decision, decisions, numbered
-from stoker.pipelines.stages.parent import Parent, parent_of
+from stoker.pipelines.rule import DECISIONS, Decision, decisions
+from stoker.pipelines.stages.elders import one_split
+from stoker.pipelines.stages.elders.parent import Parent, decides_alike, has_rules_of, manifest_of, parent_of
+from stoker.pipelines.stages.elders.placing import UNKNOWN, Codes, Flags, Placed, held_by, place, sorted_by_age
 from stoker.pipelines.stages.raw_part import NOT_OF_SAMPLES, DamagedParts, kept_columns, read_sample
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
 from stoker.pipelines.tables.deciding.decisions import columns_of, decide
 from stoker.pipelines.tables.deciding.tools import Tools
-from stoker.storage.shards import records
+from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.shards import kinds, records
 from stoker.storage.shards.row_checksum import CRC32C, has_checksums
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
-from stoker.storage.versions.manifest import Decisions, Part
-from stoker.storage.versions.verified import put
+from stoker.storage.versions.manifest import Decisions, Manifest, Part, load_manifest
+from stoker.storage.versions.verified import put, verified_table
+
+_log = logging.getLogger(__name__)
 
 DECIDED = ("key", "part", "action", "value")  # columns of a group's decisions
 _TYPE = "type of "  # begins the names of columns without values, see ``with_types``
 _KEPT = ("key", "group", "start", "stop", "content_sha256")  # of the records, whatever rules read
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
+LAST_RULE = "one_split"  # always applied, after them: no two samples of the same content lie in two splits
+ELDERS = "elders"  # in the place of a rule: what the parent holds stays in its split
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +61,67 @@ class Curation:
 def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -> Curation:
     """Apply the recipe's rules to the kept samples of the parts, and store the decisions.
 
-    The same parts and recipe give the same decisions, byte for byte. Raises StorageError, DamagedParts among them, and
-    RecipeError for a rule that cannot work on these records.
+    The same parts, recipe and parent give the same decisions, byte for byte. Raises StorageError, DamagedParts among
+    them, and RecipeError for a rule that cannot work on these records.
     """
     parent = parent_of(store, recipe.corpus)
+    before = manifest_of(store, recipe.corpus, parent)
+    if before and decides_alike(recipe, parts, before):
+        with suppress(CorruptShard, NotFound):
+            return restored(recipe, parts, before.decisions, store, parent)
+        _log.warning("%s: the decisions of %s are damaged, and made again", before.decisions.key, before.reference)
+        if again := decided_again(recipe, before, store, scratch):
+            return replace(again, parent=parent)
+    return decide_against(recipe, parts, before, parent, store, scratch)
+
+
+def decided_again(recipe: Recipe, manifest: Manifest, store: Store, scratch: Path) -> Curation | None:
+    """The decisions of a version, made and stored again; None where they would be others now. Raises as ``curate``."""
+    made = manifest  # the first version with these decisions
+    before = _parent_manifest(store, made)
+    while before and (before.decisions.sha256, before.recipe_digest) == (made.decisions.sha256, made.recipe_digest):
+        made, before = before, _parent_manifest(store, before)
+    for elders in dict.fromkeys((before and before.version, None)):  # None: as releases decided that knew no elders
+        curation = decide_against(recipe, manifest.parts, before if elders else None, None, store, scratch)
+        if curation.decisions.sha256 == manifest.decisions.sha256:
+            return curation
+    return None
+
+
+def _parent_manifest(store: Store, manifest: Manifest) -> Manifest | None:
+    """The version before, which is not there if it was deleted."""
+    if manifest.parent is None:
+        return None
+    with suppress(CorruptShard, NotFound):
+        return load_manifest(store, manifest.corpus, manifest.parent)
+    return None
+
+
+def restored(recipe: Recipe, parts: Sequence[Part], stored: Decisions, store: Store, parent: Parent | None) -> Curation:
+    """Decisions that the store has, for the parts that they were made about. Raises StorageError."""
+    table = verified_table(store, stored.key, kinds.DECISIONS, sha256=stored.sha256)
+    if unknown := set(table["part"].unique().to_pylist()) - {part.digest for part in parts}:
+        raise CorruptShard(f"{store.url}/{stored.key}: decides about raw part {min(unknown)}, which is none of these")
+    return _grouped(recipe, parts, table, stored, _load(parts, store, ())[1], parent)
+
+
+def decide_against(
+    recipe: Recipe, parts: Sequence[Part], before: Manifest | None, parent: Parent | None, store: Store, scratch: Path
+) -> Curation:
+    """Decide about all samples, and store the decisions; see ``curate``.
+
+    Args:
+        before: the version whose samples are elders; None: there is none that can be read.
+        parent: what to publish after.
+    """
     names = {name for rule in recipe.rules for name in columns_of(rule)}
     samples, of_several_types = _load(parts, store, names)
-    table = pa.concat_tables(_decide(recipe, samples, _reader(samples, parts, store), scratch))
+    placed = place(samples, held_by(store, before), recipe.splits)
+    del samples  # which in another order are a copy
+    elders_stay = before is not None and has_rules_of(recipe, before)
+    if not elders_stay and placed.is_elder.any():
+        placed = sorted_by_age(placed, store, recipe.corpus)
+    table = pa.concat_tables(_decide(recipe, placed, elders_stay, _reader(placed.samples, parts, store), scratch))
     if not pc.any(table["verified"]).as_py():
         table = table.drop_columns(
             ["verified"]
@@ -76,6 +139,18 @@ def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -
         dropped=dict(sorted(dropped.items())),
         moved=table.num_rows - dropped.total(),
     )
+    return _grouped(recipe, parts, table, stored, of_several_types, parent)
+
+
+def _grouped(
+    recipe: Recipe,
+    parts: Sequence[Part],
+    table: pa.Table,
+    stored: Decisions,
+    of_several_types: Sequence[pa.Table],
+    parent: Parent | None,
+) -> Curation:
+    """The decisions of a table by groups of parts."""
     groups = tuple(map(tuple, cut(parts, lambda part: part.digest, target=recipe.shards.partitions)))
     return Curation(stored, groups, _by_group(table, groups, _types_by_group(groups, parts, of_several_types)), parent)
 
@@ -163,7 +238,10 @@ def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[
         raise DamagedParts.joined(damages)
     several = {name for name, kinds in types.items() if len(kinds) > 1} - {*NOT_OF_SAMPLES}
     ends = [_ends(kept_columns(store, part, several)[0].drop_columns(["reason"])) for part in parts] if several else []
-    return records.join(tables), ends or [pa.table({})] * len(parts)
+    samples = records.join(tables)
+    if "content_sha256" not in samples.column_names:  # where nothing was kept
+        samples = samples.append_column("content_sha256", pa.nulls(samples.num_rows, pa.string()))
+    return samples, ends or [pa.table({})] * len(parts)
 
 
 def _ends(table: pa.Table) -> pa.Table:
@@ -181,34 +259,74 @@ def _ends(table: pa.Table) -> pa.Table:
 
 
 def _decide(
-    recipe: Recipe, samples: pa.Table, read: Callable[[Sequence[str]], Iterator[Sample]], scratch: Path
+    recipe: Recipe, placed: Placed, elders_stay: bool, read: Callable[[Sequence[str]], Iterator[Sample]], scratch: Path
 ) -> Iterator[pa.Table]:
     """The decisions of all rules as tables of ``_SCHEMA``; each rule sees the samples that those before it kept."""
-    numbers, count = numbered(samples["key"])
-    is_first = np.zeros(samples.num_rows, np.bool_)
-    is_first[np.unique(numbers, return_index=True)[1]] = True
-    yield _repeated_keys(samples.filter(pa.array(~is_first)))
-    samples = samples.filter(pa.array(is_first))
-    samples = samples.append_column("is_elder", pa.array(np.zeros(count, np.bool_)))
+    yield _repeated_keys(placed.repeated)
+    splits = pa.array(list(recipe.splits), pa.string())
+    samples, count = placed.samples, placed.samples.num_rows
+    samples = samples.append_column("is_elder", pa.array(placed.is_elder))
     samples = samples.append_column("age_rank", pa.array(np.arange(count)))
-    splits = {group: split_of(group, recipe.splits) for group in samples["group"].unique().to_pylist()}
-    split = np.array([splits[group] for group in samples["group"].to_pylist()], object)
-    is_kept = np.ones(count, np.bool_)
+    split, is_kept = placed.split.copy(), np.ones(count, np.bool_)
+    moved = np.zeros(count, np.bool_)
 
     def assign(group: str) -> str:
         return split_of(group, recipe.splits)
 
-    for rule in recipe.rules:
-        name = name_of(rule)
-        kept = samples if is_kept.all() else samples.filter(pa.array(is_kept))
-        kept = kept.append_column("split", pa.array(split[is_kept], pa.string()))
-        tools = partial(Tools, name, assign=assign, read=read, folder=partial(folder_in, scratch))
-        decided = decide(rule, kept, tools, tuple(recipe.splits))
-        rows = pc.index_in(decided["key"], value_set=samples["key"]).to_numpy()
+    def taken(decided: pa.Table, name: str) -> pa.Table:
+        rows = pc.index_in(decided["key"], value_set=samples["key"]).to_numpy().astype(np.int64)
+        codes = pc.fill_null(pc.index_in(decided["value"], value_set=splits), UNKNOWN).to_numpy()
+        decided, rows = _allowed(decided, rows, placed, codes != split[rows], elders_stay)
         is_drop = pc.equal(decided["action"], "drop").to_numpy()
-        split[rows[~is_drop]] = decided["value"].to_numpy()[~is_drop]
+        split[rows[~is_drop]] = pc.index_in(decided["value"].filter(pa.array(~is_drop)), value_set=splits).to_numpy()
+        moved[rows[~is_drop]] = True
         is_kept[rows[is_drop]] = False
-        yield _as_stored(decided, samples["part"].take(pa.array(rows)), name)
+        return _as_stored(decided, samples["part"].take(pa.array(rows)), name)
+
+    for rule in recipe.rules:
+        kept = samples if is_kept.all() else samples.filter(pa.array(is_kept))
+        kept = kept.append_column("split", splits.take(pa.array(split[is_kept])))
+        tools = partial(
+            Tools,
+            name_of(rule),
+            assign=assign,
+            read=read,
+            folder=partial(folder_in, scratch),
+            elders_stay=elders_stay,
+        )
+        yield taken(decide(rule, kept, tools, tuple(recipe.splits)), name_of(rule))
+    narrow = samples.select(["key", "group", "content_sha256"]).filter(pa.array(is_kept))
+    fixed = placed.is_elder | placed.is_bound
+    copies = one_split.decide(
+        narrow, split[is_kept], placed.is_elder[is_kept], fixed[is_kept], placed.held, list(recipe.splits)
+    )
+    yield taken(decisions(copies), LAST_RULE)
+    stay = np.flatnonzero(is_kept & ~moved & (split != placed.by_name))
+    yield _that_stay(
+        samples.take(pa.array(stay)), splits.take(pa.array(split[stay])), placed.former.take(pa.array(stay))
+    )
+
+
+def _allowed(decided: pa.Table, rows: Codes, placed: Placed, other: Flags, elders_stay: bool) -> tuple[pa.Table, Codes]:
+    """What counts of a rule's decisions, and their rows: an elder keeps its split, and stays if elders do.
+
+    A sample whose key the parent knows is dropped where a rule wants it in another split: of ``decided`` those that do.
+    """
+    is_split = pc.equal(decided["action"], "split").to_numpy()
+    counts = ~placed.is_elder[rows] | (~is_split & (not elders_stay))
+    torn = pa.array(is_split & other & placed.is_bound[rows])
+    if pc.any(torn).as_py():
+        for name, word in (("action", "drop"), ("value", "split_conflict")):
+            column = pc.if_else(torn, word, decided[name])
+            decided = decided.set_column(decided.schema.get_field_index(name), name, column)
+    return (decided, rows) if counts.all() else (decided.filter(pa.array(counts)), rows[counts])
+
+
+def _that_stay(samples: pa.Table, split: pa.Array, former: pa.ChunkedArray) -> pa.Table:
+    """The decisions that keep samples in another split than their group's name says, as the parent has it."""
+    columns = {"key": samples["key"], "action": pa.repeat("split", len(split)), "value": split, "witness": former}
+    columns |= {"similarity": pa.nulls(len(split), pa.float64()), "verified": pa.repeat(False, len(split))}
+    return _as_stored(pa.table(columns, schema=DECISIONS), samples["part"], ELDERS)
 
 
 def _repeated_keys(samples: pa.Table) -> pa.Table:

@@ -15,10 +15,10 @@ from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.curate import Curation, curate
+from stoker.pipelines.stages.elders.parent import Parent, parent_of
 from stoker.pipelines.stages.group import DamagedObjects, Packed
 from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, never_stop, no_progress, plan
 from stoker.pipelines.stages.pack import pack
-from stoker.pipelines.stages.parent import Parent, parent_of
 from stoker.pipelines.stages.raw_part import DamagedParts, heal
 from stoker.pipelines.stages.splits import missed_shares
 from stoker.storage.clock import Clock, timestamp, utc_now

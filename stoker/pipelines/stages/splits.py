@@ -1,6 +1,8 @@
 """The split of a group of samples, from a hash of the group's name, so that it never moves.
 
-Sources name the group (a page, a video, a document). Rules such as ``leak_free_split`` may move a sample afterwards."""
+Sources name the group (a page, a video, a document). What the version before holds keeps its split (``elders``), and
+rules such as ``leak_free_split`` may move a newcomer afterwards.
+"""
 
 import hashlib
 from collections.abc import Mapping

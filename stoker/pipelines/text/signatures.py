@@ -25,14 +25,18 @@ def parse_signatures(column: Sequence[object]) -> Signatures:
     return np.frombuffer(b"".join(column), "<u4").reshape(-1, SLOTS)  # type: ignore[arg-type]  # bytes, as was checked
 
 
-def near_duplicates(signatures: Signatures, similarity: float) -> Iterator[tuple[int, int, float]]:
+def near_duplicates(signatures: Signatures, similarity: float, *, elders: int = 0) -> Iterator[tuple[int, int, float]]:
     """The rows that are similar to an earlier row that is kept: (row, representative, their similarity).
 
     Two signatures are compared only if they agree in one of several bands (locality-sensitive hashing), and only with
-    rows that are kept, so that a million copies of one text cost a million comparisons.
+    rows that are kept, so that a million copies of one text cost a million comparisons. The first ``elders`` rows are
+    kept.
     """
     kept = KeptTexts(signatures, similarity)
     for row in kept.comparable().tolist():
+        if row < elders:
+            kept.add(row)
+            continue
         # The oldest, if several are equally similar.
         best = max(kept.similar_to(row), key=lambda similar: (similar.equal_slots, -similar.row), default=None)
         if best is None:

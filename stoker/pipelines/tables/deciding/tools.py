@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.images import hamming
@@ -28,6 +29,7 @@ class Tools:
         assign: the split of a group.
         read: the samples with these keys, in their order; KeyError for one that is not there.
         folder: makes one, and removes it again, for what does not fit into memory; only a query needs it.
+        elders_stay: see RuleTools.
     """
 
     rule: str
@@ -35,6 +37,7 @@ class Tools:
     assign: Callable[[str], str]
     read: Callable[[Sequence[str]], Iterator[Sample]]
     folder: Callable[[], AbstractContextManager[Path]]
+    elders_stay: bool = False
 
     def split_of(self, group: str, /) -> str:
         """See RuleTools."""
@@ -65,7 +68,7 @@ class Tools:
             raise RecipeError(f"rule {self.rule!r}: column 'image_hash' is not Stoker's: {error}") from error
         return _pairs(
             (keys[measured[near.index]], keys[measured[near.representative]], 1 - near.distance / hamming.BITS)
-            for near in hamming.near_duplicates(words, distance)
+            for near in hamming.near_duplicates(words, distance, elders=self._elders(rows, measured))
         )
 
     def near_duplicate_texts(self, rows: pa.Table, *, similarity: float = 0.8) -> pa.Table:
@@ -78,8 +81,15 @@ class Tools:
             raise RecipeError(f"rule {self.rule!r}: column 'minhash' is not Stoker's: {error}") from error
         return _pairs(
             (keys[measured[row]], keys[measured[older]], near)
-            for row, older, near in near_duplicates(signatures, similarity)
+            for row, older, near in near_duplicates(signatures, similarity, elders=self._elders(rows, measured))
         )
+
+    def _elders(self, rows: pa.Table, chosen: Sequence[int]) -> int:
+        """How many of the chosen rows, from the first on, are kept whatever they are near to."""
+        if not self.elders_stay or "is_elder" not in rows.column_names:
+            return 0
+        others = pc.index(rows["is_elder"].take(pa.array(chosen, pa.int64())), False).as_py()
+        return len(chosen) if others < 0 else int(others)
 
     def contents(self, keys: Iterable[str], field: str) -> Iterator[bytes | None]:
         """See RuleTools."""

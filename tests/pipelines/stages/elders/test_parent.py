@@ -8,9 +8,9 @@ import pytest
 
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.stages.curate import curate
+from stoker.pipelines.stages.elders.parent import parent_of
 from stoker.pipelines.stages.ingest import ingest_partition, plan
 from stoker.pipelines.stages.pack import pack
-from stoker.pipelines.stages.parent import parent_of
 from stoker.pipelines.stages.publish import ParentMoved, Published, ingest, publish
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.stores.directory import DirectoryStore

@@ -1,0 +1,115 @@
+"""One split for equal content: samples of the same bytes never lie in two splits, whatever the rules.
+
+An elder stays where it is, and decides for its copies; among newcomers the oldest does. A copy follows with its whole
+group where all of that are copies of one split's samples; out of another group, whose split it must not leave, it is
+dropped. So no group is torn apart, and a picture that a thousand groups hold does not draw them all into one split.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stoker.pipelines.rule import Decision, numbered
+
+Codes = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass
+class _Settled:
+    """Where samples of one content lie: a key of each split."""
+
+    by_split: dict[int, str] = field(default_factory=dict)
+
+    def conflicting(self, split: int) -> str | None:
+        """The key of a sample in another split; None if there is none."""
+        return next((key for code, key in self.by_split.items() if code != split), None)
+
+
+def decide(
+    samples: pa.Table, split: Codes, is_elder: Flags, is_fixed: Flags, held: pa.Table, splits: Sequence[str]
+) -> list[Decision]:
+    """Decisions after which no newcomer lies in another split than a sample of the same content.
+
+    Args:
+        samples: those that all rules kept, oldest first: key, group, content_sha256.
+        split: index of each one's split.
+        is_elder: which are to stay.
+        is_fixed: which may not change their split.
+        held: what the parent holds, with its splits in ``code``.
+        splits: their names.
+    """
+    numbers, count = numbered(samples["content_sha256"])
+    torn = np.flatnonzero(_torn(numbers, count, split, samples, held))
+    if not torn.size:
+        return []
+    settled = {number: _Settled() for number in torn.tolist()}
+    contents = pa.chunked_array([samples["content_sha256"].drop_null().unique().take(pa.array(torn))])
+    of_held = held.filter(pc.is_in(held["content_sha256"], value_set=contents.combine_chunks()))
+    places = pc.index_in(of_held["content_sha256"], value_set=contents.combine_chunks()).to_pylist()
+    for place, code, key in zip(places, of_held["code"].to_pylist(), of_held["key"].to_pylist(), strict=True):
+        settled[int(torn[place])].by_split.setdefault(code, key)
+    groups, _ = numbered(samples["group"])
+    copied = np.isin(numbers, torn)
+    members = np.flatnonzero(np.isin(groups, np.unique(groups[copied])))
+    members = members[np.argsort(groups[members], kind="stable")]
+    by_group = np.split(members, np.flatnonzero(np.diff(groups[members])) + 1)
+    by_group.sort(key=lambda rows: int(rows[0]))
+    keys = samples["key"].take(pa.array(members)).to_pylist()
+    key_of = dict(zip(members.tolist(), keys, strict=True))
+    decided: list[Decision] = []
+    for rows in by_group:
+        newcomers = rows[~is_elder[rows]]
+        target = None if is_fixed[rows].any() else _wanted(newcomers, numbers, settled)
+        decided += _of_group(newcomers, target, numbers, split, settled, key_of, splits)
+    return decided
+
+
+def _torn(numbers: Codes, count: int, split: Codes, samples: pa.Table, held: pa.Table) -> Flags:
+    """Which contents lie in more than one split, those counted that the parent holds."""
+    least, most = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
+    known = numbers >= 0
+    contents = samples["content_sha256"].drop_null().unique()
+    of_held = pc.fill_null(pc.index_in(held["content_sha256"], value_set=contents), -1).to_numpy()
+    there = (of_held >= 0) & pc.is_valid(held["content_sha256"]).to_numpy()
+    for content, code in ((numbers[known], split[known]), (of_held[there], held["code"].to_numpy()[there])):
+        np.minimum.at(least, content, code)
+        np.maximum.at(most, content, code)
+    return least < most
+
+
+def _wanted(rows: Codes, numbers: Codes, settled: Mapping[int, _Settled]) -> int | None:
+    """The split in which the content of each of the rows lies already; None if there is no such one."""
+    wanted: set[int | None] = set()
+    for row in rows.tolist():
+        content = settled.get(int(numbers[row]))
+        wanted |= (set(content.by_split) if content else set()) or {None}
+    return wanted.pop() if len(wanted) == 1 else None
+
+
+def _of_group(
+    newcomers: Codes,
+    target: int | None,
+    numbers: Codes,
+    split: Codes,
+    settled: Mapping[int, _Settled],
+    key_of: Mapping[int, str],
+    splits: Sequence[str],
+) -> Iterator[Decision]:
+    """The decisions about the newcomers of one group; the splits of their contents are settled then."""
+    for row in newcomers.tolist():
+        content = settled.get(int(numbers[row]))
+        if content is None:
+            continue
+        code = int(split[row]) if target is None else target
+        conflicting = content.conflicting(code)
+        if conflicting is not None:
+            yield Decision(key_of[row], "drop", "split_conflict", witness=conflicting, similarity=1.0)
+            continue
+        if code != split[row]:
+            yield Decision(key_of[row], "split", splits[code], witness=content.by_split[code], similarity=1.0)
+        content.by_split.setdefault(code, key_of[row])
