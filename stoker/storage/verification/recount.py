@@ -89,10 +89,6 @@ def manifest_problems(store: Store, manifest: Manifest) -> Iterator[str]:
     if content not in (manifest.content, None) and not _has_content_of(manifest, earlier):
         yield f"says that its content is {manifest.content}, but what it names makes {content}"
     yield from _wrong_totals(manifest)
-    for shard in manifest.shards:
-        folder = f"/{shard.group}/"
-        if folder not in shard.index or not (manifest.is_indexed or folder in shard.key):
-            yield f"says that {shard.key} is of group {shard.group}"
 
 
 def _stored(store: Store, manifest: Manifest) -> Manifest | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.storage.errors import CorruptShard
+from stoker.storage.errors import CorruptObject, CorruptShard
 from stoker.storage.shards import records
 from stoker.storage.shards.kinds import DECISIONS, PACKED_INDEX, RECORDS
 from stoker.storage.shards.shard import SampleSpan
@@ -55,8 +55,8 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
         lists.table(file.key, file.sha256, file.size, None)
     try:
         manifest = manifest if lists.problems else manifest.read_lists()
-    except CorruptShard as error:
-        lists.add_problem(manifest.reference, str(error))
+    except CorruptObject as error:
+        lists.add_problem(error.key, str(error).removeprefix(f"{store.url}/{error.key}: "))
     if lists.problems:  # they say what else there is to read
         return Verified(0, 0, lists.size, tuple(lists.problems))
     if manifest.is_indexed:

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.verification.reread import ObjectChecker
-from stoker.storage.versions.manifest import Manifest, Mask, Shard, misnamed_masks
+from stoker.storage.versions.manifest import Manifest, Mask, Shard
 from stoker.storage.versions.masks.mask import BoolArray, Masks, read
 
 _Masked = Mapping[str, BoolArray | None]
@@ -37,8 +37,6 @@ def read_masks(objects: ObjectChecker, manifest: Manifest) -> _Masked:
             if (key, problem) not in told:
                 objects.add_problem(key, problem)
             told.add((key, problem))
-    for problem in misnamed_masks(manifest.corpus, manifest.masks):
-        objects.add_problem(manifest.reference, problem)
     return masked
 
 

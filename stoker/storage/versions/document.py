@@ -11,10 +11,10 @@ _MOST = 2**63 - 1  # what Parquet, numpy and len() hold
 
 
 class Document:
-    """A JSON object and where it is stored. Every method raises CorruptShard for a missing or mistyped field."""
+    """A JSON object, and ``where`` it is stored. Every method raises CorruptShard for a missing or mistyped field."""
 
     def __init__(self, content: object, where: str) -> None:
-        self._where = where
+        self.where = where
         if not isinstance(content, dict):
             raise CorruptShard(f"{where}: {_kind(content)}, expected a JSON object")
         self._content = content
@@ -32,13 +32,13 @@ class Document:
         """An integer from 0 that 64 bits hold."""
         number = self._take(name, int, "a whole number")
         if isinstance(number, bool) or not 0 <= number <= _MOST:
-            raise CorruptShard(f"{self._where}: {name!r} is {number}, expected a whole number from 0 to {_MOST}")
+            raise CorruptShard(f"{self.where}: {name!r} is {number}, expected a whole number from 0 to {_MOST}")
         return number
 
     def wholes(self, name: str) -> list[int]:
         """A list of integers from 0."""
         inner = {f"{name}[{index}]": value for index, value in enumerate(self._take(name, list, "a list"))}
-        return [Document(inner, self._where).whole(place) for place in inner]
+        return [Document(inner, self.where).whole(place) for place in inner]
 
     def mapping(self, name: str) -> dict[str, Any]:  # Any: JSON values
         """An object, unchecked."""
@@ -46,7 +46,7 @@ class Document:
 
     def counts(self, name: str) -> dict[str, int]:
         """An object whose values are integers from 0."""
-        inner = Document(self.mapping(name), f"{self._where}: {name}")
+        inner = Document(self.mapping(name), f"{self.where}: {name}")
         return {key: inner.whole(key) for key in self.mapping(name)}
 
     def has(self, name: str) -> bool:
@@ -59,19 +59,19 @@ class Document:
 
     def document(self, name: str) -> "Document":
         """An object as a Document."""
-        return Document(self.mapping(name), f"{self._where}: {name}")
+        return Document(self.mapping(name), f"{self.where}: {name}")
 
     def documents(self, name: str) -> "Iterator[Document]":
         """The objects of a list as Documents."""
         for index, element in enumerate(self._take(name, list, "a list")):
-            yield Document(element, f"{self._where}: {name}[{index}]")
+            yield Document(element, f"{self.where}: {name}[{index}]")
 
     def _take(self, name: str, kind: type[T], expected: str) -> T:
         if name not in self._content:
-            raise CorruptShard(f"{self._where}: {name!r} is missing")
+            raise CorruptShard(f"{self.where}: {name!r} is missing")
         value = self._content[name]
         if not isinstance(value, kind):
-            raise CorruptShard(f"{self._where}: {name!r} is {_kind(value)}, expected {expected}")
+            raise CorruptShard(f"{self.where}: {name!r} is {_kind(value)}, expected {expected}")
         return value
 
 

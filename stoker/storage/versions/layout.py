@@ -30,6 +30,7 @@ import re
 
 DIGEST = 32  # hex digits of a digest in keys: 128 bits, so none collide
 _SHORT = 16  # hex digits of a content hash, for different outputs of one digest
+_MAX_DIGITS = 18  # of a shard's number: what 64 bits hold
 _VERSION = 8  # digits, so that the order of keys is that of versions up to 99,999,999
 
 
@@ -98,6 +99,16 @@ def shard(corpus: str, digest: str, split: str, number: int) -> str:
 def index(corpus: str, digest: str, split: str, number: int) -> str:
     """The index of a shard, beside it."""
     return f"{group_folder(corpus, digest)}{split}-{number:05d}.parquet"
+
+
+def number_in_group(key: str) -> int:
+    """The number of a shard or index; 0 where the name has none.
+
+    >>> number_in_group("digits/shards/0123/train-00007.parquet"), number_in_group("notes.txt")
+    (7, 0)
+    """
+    digits = key.rpartition("-")[2].partition(".")[0]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS else 0
 
 
 def group(corpus: str, digest: str) -> str:

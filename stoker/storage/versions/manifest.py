@@ -16,9 +16,10 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.deleted import is_deleted
 from stoker.storage.versions.document import Document
-from stoker.storage.versions.listed import lists
+from stoker.storage.versions.listed import lists, names
 from stoker.storage.versions.listed.lists import Candidates, LazyList, LazyStatistics, ListFile, PartList, ShardList
 from stoker.storage.versions.listed.named import Decisions, Mask, MaskPlace, Part, Shard, SplitTotals
+from stoker.storage.versions.listed.names import TAR
 from stoker.storage.versions.sealed import CHECKSUM, checksum, refuse_newer, seal
 from stoker.storage.versions.verified import put
 
@@ -36,7 +37,6 @@ __all__ = [
     "SplitTotals",
     "list_splits",
     "load_manifest",
-    "misnamed_masks",
     "publish",
     "remedy",
 ]
@@ -46,7 +46,6 @@ T = TypeVar("T")
 SCHEMA = 3  # that is written, and the newest that is read
 _WITH_TARS = 2  # the first whose tars may be in another store
 WITH_LISTS = 3  # the first with lists in objects of their own
-TAR = ".tar"
 _SHOWN_SPLITS, _SHOWN_NAME = 6, 40  # splits, and characters of their names, in a repr
 
 
@@ -255,11 +254,11 @@ class _Lists:
         return lists.read_list(self.store, kind, file, make, partial(remedy, self.store, self.corpus, self.version))
 
     def shards(
-        self, file: ListFile, tars: str | None, masks: Sequence[Mask], totals: Mapping[str, SplitTotals]
+        self, file: ListFile, masks: Sequence[Mask], totals: Mapping[str, SplitTotals], *, indexed: bool
     ) -> tuple[Shard, ...]:
         def make(rows: Iterator[Document]) -> tuple[Shard, ...]:
             shards = tuple(map(Shard.from_document, rows))
-            _check_tars(shards, tars, f"{self.store.url}/{file.key}")
+            names.check_shards(self.corpus, shards, f"{self.store.url}/{file.key}", indexed=indexed)
             _check_masks(shards, masks, f"{self.store.url}/{file.key}")
             if (made := lists.split_totals(shards)) != totals:
                 raise CorruptShard(
@@ -273,14 +272,13 @@ class _Lists:
     def masks(self, file: ListFile) -> tuple[Mask, ...]:
         def made(rows: Iterator[Document]) -> tuple[Mask, ...]:
             masks = tuple(map(Mask.from_document, rows))
-            for problem in misnamed_masks(self.corpus, masks):  # a repair writes under this key
-                raise CorruptShard(f"{self.store.url}/{file.key}: {problem}")
+            names.check_masks(self.corpus, masks, f"{self.store.url}/{file.key}")
             return masks
 
         return self.read(lists.MASKS, file, made)
 
     def parts(self, file: ListFile) -> tuple[Part, ...]:
-        return self.read(lists.PARTS, file, lambda rows: tuple(map(Part.from_document, rows)))
+        return lists.read_parts(self.store, self.corpus, file, partial(remedy, self.store, self.corpus, self.version))
 
     def statistics(self, file: ListFile) -> dict[str, Any]:  # Any: JSON of a Summary
         return self.read(
@@ -299,18 +297,20 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
         shards = tuple(map(Shard.from_document, document.documents("shards")))
         parts = tuple(map(Part.from_document, document.documents("parts")))
         statistics = document.mapping("statistics")
-        _check_tars(shards, tars, reader.where)
+        names.check_shards(reader.corpus, shards, reader.where, indexed=not parts)
+        names.check_parts(reader.corpus, parts, reader.where)
     else:
         named, totals = document.document("lists"), document.document("totals")
-        files = {kind: ListFile.from_document(named.document(kind)) for kind in lists.KINDS}
+        files = {kind: ListFile.from_document(named.document(kind), reader.corpus, kind) for kind in lists.KINDS}
         by_split = {one.text("split"): SplitTotals.from_document(one) for one in totals.documents("splits")}
         candidates = Candidates.from_document(totals.document("candidates"))
         masks = LazyList(files[lists.MASKS], partial(reader.masks, files[lists.MASKS]))
-        shards = ShardList(
-            files[lists.SHARDS], partial(reader.shards, files[lists.SHARDS], tars, masks, by_split), by_split
-        )
         parts = PartList(files[lists.PARTS], partial(reader.parts, files[lists.PARTS]), candidates)
+        read_shards = partial(reader.shards, files[lists.SHARDS], masks, by_split, indexed=not parts)
+        shards = ShardList(files[lists.SHARDS], read_shards, by_split)
         statistics = LazyStatistics(files[lists.STATISTICS], partial(reader.statistics, files[lists.STATISTICS]))
+    decisions = Decisions.from_document(document.document("decisions"))
+    names.check_decisions(reader.corpus, decisions, reader.where)
     return Manifest(
         corpus=document.text("corpus"),
         version=document.whole("version"),
@@ -322,7 +322,7 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
         content=document.text("content"),
         parts=parts,
         shards=shards,
-        decisions=Decisions.from_document(document.document("decisions")),
+        decisions=decisions,
         statistics=statistics,
         licences=document.counts("licences"),
         tars=tars,
@@ -346,15 +346,6 @@ def remedy(store: Store, corpus: str, version: int) -> str:
     return f"restore it from a copy, or {again}: that publishes the next version, which does not need this one"
 
 
-def _check_tars(shards: Sequence[Shard], tars: str | None, where: str) -> None:
-    """Raises CorruptShard if keys in another store are not tars: a manifest must not expose other files there."""
-    if tars is None:
-        return
-    other = next((shard.key for shard in shards if not shard.key.lower().endswith(TAR)), None)
-    if other is not None:
-        raise CorruptShard(f"{where}: names {other[:100]!r} in {tars}; expected names that end with {TAR}")
-
-
 def _check_masks(shards: Sequence[Shard], masks: Sequence[Mask], where: str) -> None:
     """Raises CorruptShard if masks and the shards' counts of masked samples do not belong together."""
     groups = [mask.group for mask in masks]
@@ -363,13 +354,6 @@ def _check_masks(shards: Sequence[Shard], masks: Sequence[Mask], where: str) -> 
         raise CorruptShard(
             f"{where}: {len(groups)} masks, but samples of {len(masked)} groups are masked; expected one for each"
         )
-
-
-def misnamed_masks(corpus: str, masks: Iterable[Mask]) -> Iterator[str]:
-    """Which masks have the name of another object."""
-    for mask in masks:
-        if mask.key != layout.mask(corpus, mask.group, mask.sha256):
-            yield f"names {mask.key[:100]!r} as the mask of group {mask.group[:40]}"
 
 
 def _placed(shards: Iterable[Shard], masks: Iterable[Mask]) -> tuple[Shard, ...]:

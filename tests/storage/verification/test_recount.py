@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
@@ -92,7 +93,8 @@ def test_an_altered_field_is_found_where_no_checksum_tells_it(store: MemoryStore
     altered(store, lambda content: None, old=old)
     assert verify(store, load_manifest(store, CORPUS, 2)).problems == ()
     altered(store, CHANGES[name], old=old)
-    assert verify(store, load_manifest(store, CORPUS, 2)).problems != ()
+    with suppress(CorruptShard):  # what names tell is found when the manifest is read
+        assert verify(store, load_manifest(store, CORPUS, 2)).problems != ()
     assert verify(store, load_manifest(store, CORPUS, 1)).problems == ()
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -260,23 +261,25 @@ def test_what_a_version_published_meanwhile_needs_stays(tmp_path: Path) -> None:
     assert verify(store, load_manifest(store, "words")).problems == ()
 
 
-def test_a_version_of_another_corpus_protects_what_it_was_made_of() -> None:
+def test_a_version_of_another_corpus_protects_the_tars_that_it_indexed() -> None:
     store = MemoryStore()
     manifest = make_version(store)
-    content = old_json(manifest)
-    own = reachable(store, manifest) - {layout.version(CORPUS, 1)}
-    own -= {file.key for file in load_manifest(store, CORPUS, 1).lists}
-    for tars in (None, f"{store.url}/{CORPUS}"):
+    tars = {shard.key for shard in manifest.shards}
+    decisions = replace(manifest.decisions, key=layout.decisions("other", manifest.decisions.sha256))
+    for url in (None, f"{store.url}/{CORPUS}"):
         store.delete(layout.version(CORPUS, 1))
-        before = "" if tars is None else f"{CORPUS}/"
-        shards = [shard | {"key": shard["key"].removeprefix(before)} for shard in content["shards"]]
-        changed = content | {"corpus": "other", "shards": shards}
-        changed |= {} if tars is None else {"tars": tars, "schema": 2}
-        store.write(layout.version("other", 1), json.dumps(changed).encode())
-        assert {one.kind for one in found(store)} <= {orphans.LIST}  # its own version is gone
+        shards = [
+            replace(
+                shard,
+                key=shard.key if url is None else shard.key.removeprefix(f"{CORPUS}/"),
+                index=layout.index("other", shard.group, shard.split, number),
+            )
+            for number, shard in enumerate(manifest.shards)
+        ]
+        other = replace(manifest, corpus="other", parts=(), shards=tuple(shards), decisions=decisions, tars=url)
+        store.write(layout.version("other", 1), json.dumps(old_json(other)).encode())
         clear(store)
-        assert own <= {one.key for one in store.list()}
-    assert manifest.samples == 11
+        assert tars <= {one.key for one in store.list()}
 
 
 @pytest.mark.parametrize(("change", "error"), [({"schema": 99}, StorageRefused), ({"lists": None}, CorruptShard)])

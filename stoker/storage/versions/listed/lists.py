@@ -20,6 +20,7 @@ from stoker.storage.shards.kinds import Kind
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.document import Document
+from stoker.storage.versions.listed import names
 from stoker.storage.versions.listed.named import Part, Shard, SplitTotals
 from stoker.storage.versions.sealed import canonical
 from stoker.storage.versions.verified import second_read
@@ -80,8 +81,9 @@ class ListFile:
     rows: int
 
     @classmethod
-    def from_document(cls, document: Document) -> "ListFile":
+    def from_document(cls, document: Document, corpus: str, kind: str) -> "ListFile":
         """Raises CorruptShard naming the invalid field."""
+        names.check_list(corpus, kind, document.text("key"), document.text("sha256"), document.where)
         return cls(document.text("key"), document.whole("size"), document.text("sha256"), document.whole("rows"))
 
 
@@ -235,6 +237,17 @@ def read_list(
     except CorruptShard as error:
         finding = str(error).removeprefix(f"{where}: ")
         raise CorruptObject(f"{where}: {finding}; {remedy()}", file.key) from error
+
+
+def read_parts(store: Store, corpus: str, file: ListFile, remedy: Callable[[], str]) -> tuple[Part, ...]:
+    """The raw parts in a list of a corpus. Raises as ``read_list``."""
+
+    def make(rows: Iterator[Document]) -> tuple[Part, ...]:
+        parts = tuple(map(Part.from_document, rows))
+        names.check_parts(corpus, parts, f"{store.url}/{file.key}")
+        return parts
+
+    return read_list(store, PARTS, file, make, remedy)
 
 
 def _rows(payload: bytes, kind: str, file: ListFile) -> list[dict[str, Any]]:  # Any: Parquet's values

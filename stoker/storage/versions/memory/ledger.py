@@ -17,7 +17,7 @@ from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.document import Document
-from stoker.storage.versions.listed.lists import PARTS, LazyList, ListFile, encode_list, read_list
+from stoker.storage.versions.listed.lists import PARTS, LazyList, ListFile, encode_list, read_parts
 from stoker.storage.versions.listed.named import Part
 from stoker.storage.versions.memory import numbered
 from stoker.storage.versions.memory.sealed_parquet import StoredTable
@@ -81,13 +81,14 @@ class Ledger:
     @classmethod
     def from_document(cls, document: Document, store: Store) -> "Ledger":
         """Reverses ``to_json``; the parts are read from the store when they are first used. Raises CorruptShard."""
-        parts = ListFile.from_document(document.document("parts"))
+        corpus, head = document.text("corpus"), f"ledger head {document.whole('number')}"
+        parts = ListFile.from_document(document.document("parts"), corpus, PARTS)
 
         def tables(name: str) -> tuple[StoredTable, ...]:
             return tuple(StoredTable.from_document(stored) for stored in document.documents(name))
 
         return cls(
-            corpus=document.text("corpus"),
+            corpus=corpus,
             number=document.whole("number"),
             created_at=document.text("created_at"),
             stoker=document.text("stoker"),
@@ -95,7 +96,7 @@ class Ledger:
             parent_checksum=document.text("parent_checksum"),
             outcomes=tables("outcomes"),
             lookups=tables("lookups"),
-            parts=LazyList(parts, partial(_read_parts, store, parts, document.whole("number"))),
+            parts=LazyList(parts, partial(read_parts, store, corpus, parts, partial(_REMEDY.format, head))),
             tombstones=tables("tombstones"),
             plan=None if document.is_null("plan") else document.text("plan"),
         )
@@ -145,12 +146,3 @@ def load_head(store: Store, corpus: str, number: int) -> Ledger:
 def encode(head: Ledger) -> bytes:
     """The object of a head."""
     return seal(head.to_json())
-
-
-def _read_parts(store: Store, file: ListFile, number: int) -> tuple[Part, ...]:
-    """The parts in a list of a head. Raises CorruptObject, NotFound, StorageUnavailable."""
-
-    def remedy() -> str:
-        return _REMEDY.format(f"ledger head {number}")
-
-    return read_list(store, PARTS, file, lambda rows: tuple(map(Part.from_document, rows)), remedy)
