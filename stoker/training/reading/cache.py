@@ -7,10 +7,10 @@ one state (see ``fetching``):
     FETCHING ──> COMPLETE ──> VERIFIED | CORRUPT        FAILED: fetched again at the next use
 
 A batch that needs a shard which is not VERIFIED does not wait for it, unless that takes no longer than reading the
-batch's samples alone: it reads the bytes that have arrived, and the others as ranges from the store (see ``early``).
-Each sample is compared with its checksum then; where the index is an older release's, which has none, UnverifiedReads
-compares these bytes when the shard is verified. Price: ranges are downloaded twice, and damage of a shard with such an
-index may be reported a batch late.
+batch's samples alone, or, for all but the first batches, three times as long: it reads the bytes that have arrived, and
+the others as ranges from the store (see ``early``). Each sample is compared with its checksum then; where the index is
+an older release's, which has none, UnverifiedReads compares these bytes when the shard is verified. Price: ranges are
+downloaded twice, and damage of a shard with such an index may be reported a batch late.
 """
 
 import logging
@@ -48,6 +48,7 @@ _SHARD_THREADS = 8  # shards that are fetched at once: a window, whose beginning
 _RANGE_THREADS = 16  # ranges and indexes that are read at once
 _RANGE_READ_LATENCY_S = 0.06  # that a read of one sample is taken to need
 _MIN_WAIT_S = 0.2  # a batch waits so long for whole shards anyway; longer only if range reads would take longer
+_STEADY_PATIENCE = 3  # times as long a batch waits once others were read from whole shards
 _ESTIMATES, _ESTIMATE_INTERVAL_S = 3, 0.1
 _POLL_S = 0.002  # between looks at what has arrived
 _LOOK_INTERVAL_S = 0.1  # between two looks at whether files that are mapped have become shorter
@@ -103,6 +104,7 @@ class Cache:
         self._index_bytes = 0
         self._masks = masks_of(self._store, self._files)
         self._ready: dict[FetchKey, tuple[str, ShardIndex, memoryview]] = {}  # open and VERIFIED: URL, index, bytes
+        self._steady = False  # whether samples were read from whole shards by now
         self._corrupt: dict[FetchKey, str] = {}  # of shards that are left out: the error's message
         self._lost: list[str] = []  # files of whose mapped bytes some were gone when they were read
         self._looked_at = 0.0
@@ -228,20 +230,21 @@ class Cache:
                 self._fetch(shard)
 
     def read_ahead(self, shards: Sequence[Shard]) -> None:
-        """Start fetching shards that will be wanted later, once at most one other is on its way.
+        """Start fetching shards that will be wanted later, once threads are free for all of them, or all but one.
 
-        Else those that batches want now would come later, and more of their samples be read by themselves meanwhile.
-        Only the last call counts.
+        Else those that batches want next would wait for threads, or for their share of the connection. Only the last
+        call counts.
         """
         with self._lock:
             self._ahead = tuple(shards)
         self._start_ahead()
 
     def _start_ahead(self) -> None:
-        if self._rate.running <= 1:
-            with self._lock:
-                shards, self._ahead = self._ahead, ()
-            self.prefetch(shards)
+        with self._lock:
+            if self._rate.running > max(1, _SHARD_THREADS - len(self._ahead)):
+                return
+            shards, self._ahead = self._ahead, ()
+        self.prefetch(shards)
 
     def wait_verified(self) -> None:
         """Wait until the shards of all samples that were handed out are verified.
@@ -310,6 +313,7 @@ class Cache:
         with self._lock:
             if key in self._open:
                 self._ready[key] = url, index, view
+                self._steady = True
         return ShardSlice(url, index, rows, slots, (), view, shard.sha256)
 
     def _fetch(self, shard: Shard, beginning: int = 0) -> ShardFetch:
@@ -358,7 +362,8 @@ class Cache:
         if not missing:
             return
         range_reads_s = _RANGE_READ_LATENCY_S * samples * len(missing) / len(needed) / _RANGE_THREADS
-        longest_s = max(_MIN_WAIT_S, range_reads_s)
+        # Range reads slow down the shards, which are fetched anyway: they are for first batches, and for slow stores.
+        longest_s = max(_MIN_WAIT_S, range_reads_s) * (_STEADY_PATIENCE if self._steady else 1)
         for estimate in range(_ESTIMATES):
             left_s = self._rate.seconds_left(missing, longest_s)
             if left_s <= longest_s:

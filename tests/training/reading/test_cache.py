@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -339,23 +340,45 @@ def test_closing_ends_a_fetch_that_is_under_way(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").glob("coming-*"))
 
 
-def test_what_is_wanted_later_is_fetched_once_what_is_wanted_now_is_here_but_one(tmp_path: Path) -> None:
+def test_what_is_wanted_later_waits_until_threads_are_free_for_it(tmp_path: Path) -> None:
     store = Slow()
-    manifest = put(store, tmp_path)
-    first, second, third = manifest.shards
+    first, second, *later = corpora.version(store, tmp_path, {"train": NUMBERS}, per_shard=6).shards
     store.allowed.clear()
-    cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache", open_shards=len(later) + 2))
     cache.prefetch([first, second])
     until = time.monotonic() + 60
     while len(store.whole) < 2 and time.monotonic() < until:
         time.sleep(0.005)
-    cache.read_ahead([third])
-    assert key_of(third) not in cache._open
+    cache.read_ahead(later)
+    assert len(cache._open) == 2
+    store.allowed.set()
+    while len(cache._open) < len(later) + 2 and time.monotonic() < until:
+        time.sleep(0.005)
+    cache.read_ahead([])
+    assert all(cache._open[key_of(shard)].verified.result(60) for shard in later)
+    cache.close()
+
+
+def test_a_batch_waits_longer_for_shards_once_others_were_read_whole(tmp_path: Path) -> None:
+    store = Slow()
+    first, second, _ = put(store, tmp_path).shards
+    store.allowed.clear()
+    cache = Cache(store, CacheOptions(folder=tmp_path / "cache"))
+    soon: list[float] = []
+
+    def never(needed: object, soon_s: float = 0) -> float:
+        soon.append(soon_s)
+        return math.inf
+
+    cache._rate.seconds_left = never  # type: ignore[method-assign]  # so that no time is measured
+    payloads(cache, first)
     store.allowed.set()
     cache.wait_verified()
-    while key_of(third) not in cache._open and time.monotonic() < until:
-        time.sleep(0.005)
-    assert payloads(cache, third) == of(manifest, 2)
+    payloads(cache, first)
+    store.allowed.clear()
+    payloads(cache, second)
+    assert soon[1] > 2 * soon[0]
+    store.allowed.set()
     cache.close()
 
 
