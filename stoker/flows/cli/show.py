@@ -197,6 +197,11 @@ def _funnel(report: Report, sheet: Sheet) -> None:
             f"{plural(report.moved, 'sample')} not in the split of the hash of the group: where older versions have "
             "them, or with similar samples."
         )
+    if report.leaks:
+        sheet.note(
+            f"The same bytes in several splits: {plural(report.leaks, 'content')}, which an older release of Stoker "
+            "left so; none is added."
+        )
 
 
 def _reasons(report: Report, sheet: Sheet) -> None:

@@ -96,7 +96,8 @@ class Report:
     shards: int
     size: int
     raw_size: int
-    moved: int  # samples that a rule moved to another split
+    moved: int  # samples in another split than their group's name says
+    leaks: int  # contents that lie in several splits
     splits: tuple[SplitShare, ...]
     funnel: tuple[FunnelStage, ...]
     refused: tuple[ReasonCount, ...]
@@ -170,6 +171,7 @@ def report(manifest: Manifest) -> Report:
         size=manifest.size,
         raw_size=sum(part.tar_size for part in manifest.parts),
         moved=manifest.decisions.moved,
+        leaks=manifest.decisions.leaks,
         splits=_splits(manifest, samples),
         funnel=() if indexed else _funnel(candidates, rejected, dropped),
         refused=_refused(rejected, dropped, known, candidates),

@@ -121,7 +121,7 @@ def decide_against(
     elders_stay = before is not None and has_rules_of(recipe, before)
     if not elders_stay and placed.is_elder.any():
         placed = sorted_by_age(placed, store, recipe.corpus)
-    table = pa.concat_tables(_decide(recipe, placed, elders_stay, _reader(placed.samples, parts, store), scratch))
+    table, leaks = _decide(recipe, placed, elders_stay, _reader(placed.samples, parts, store), scratch)
     if not pc.any(table["verified"]).as_py():
         table = table.drop_columns(
             ["verified"]
@@ -138,6 +138,7 @@ def decide_against(
         sha256=sha256,
         dropped=dict(sorted(dropped.items())),
         moved=table.num_rows - dropped.total(),
+        leaks=leaks,
     )
     return _grouped(recipe, parts, table, stored, of_several_types, parent)
 
@@ -260,9 +261,9 @@ def _ends(table: pa.Table) -> pa.Table:
 
 def _decide(
     recipe: Recipe, placed: Placed, elders_stay: bool, read: Callable[[Sequence[str]], Iterator[Sample]], scratch: Path
-) -> Iterator[pa.Table]:
-    """The decisions of all rules as tables of ``_SCHEMA``; each rule sees the samples that those before it kept."""
-    yield _repeated_keys(placed.repeated)
+) -> tuple[pa.Table, int]:
+    """The decisions of all rules, each of which sees the samples that those before it kept; and the leaks that stay."""
+    tables = [_repeated_keys(placed.repeated)]
     splits = pa.array(list(recipe.splits), pa.string())
     samples, count = placed.samples, placed.samples.num_rows
     samples = samples.append_column("is_elder", pa.array(placed.is_elder))
@@ -294,17 +295,18 @@ def _decide(
             folder=partial(folder_in, scratch),
             elders_stay=elders_stay,
         )
-        yield taken(decide(rule, kept, tools, tuple(recipe.splits)), name_of(rule))
+        tables.append(taken(decide(rule, kept, tools, tuple(recipe.splits)), name_of(rule)))
     narrow = samples.select(["key", "group", "content_sha256"]).filter(pa.array(is_kept))
     fixed = placed.is_elder | placed.is_bound
     copies = one_split.decide(
         narrow, split[is_kept], placed.is_elder[is_kept], fixed[is_kept], placed.held, list(recipe.splits)
     )
-    yield taken(decisions(copies), LAST_RULE)
+    tables.append(taken(decisions(copies), LAST_RULE))
     stay = np.flatnonzero(is_kept & ~moved & (split != placed.by_name))
-    yield _that_stay(
-        samples.take(pa.array(stay)), splits.take(pa.array(split[stay])), placed.former.take(pa.array(stay))
-    )
+    chosen = pa.array(stay)
+    tables.append(_that_stay(samples.take(chosen), splits.take(pa.array(split[stay])), placed.former.take(chosen)))
+    contents = samples.select(["content_sha256"]).filter(pa.array(is_kept))
+    return pa.concat_tables(tables), one_split.count_torn(contents, split[is_kept])
 
 
 def _allowed(decided: pa.Table, rows: Codes, placed: Placed, other: Flags, elders_stay: bool) -> tuple[pa.Table, Codes]:

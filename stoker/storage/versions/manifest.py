@@ -399,7 +399,7 @@ def encode(manifest: Manifest) -> tuple[bytes, list[tuple[ListFile, bytes]]]:
             "candidates": asdict(manifest.candidates),
         },
         "lists": {kind: asdict(file) for kind, (file, _) in objects.items()},
-        "decisions": asdict(manifest.decisions),
+        "decisions": manifest.decisions.to_json(),
         "licences": manifest.licences,
         "tars": manifest.tars,
     }

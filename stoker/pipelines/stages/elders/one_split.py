@@ -69,17 +69,28 @@ def decide(
     return decided
 
 
-def _torn(numbers: Codes, count: int, split: Codes, samples: pa.Table, held: pa.Table) -> Flags:
+def count_torn(samples: pa.Table, split: Codes) -> int:
+    """How many contents lie in several splits: only elders do, as an earlier release left them."""
+    numbers, count = numbered(samples["content_sha256"])
+    return int(_torn(numbers, count, split, samples, None).sum())
+
+
+def _torn(numbers: Codes, count: int, split: Codes, samples: pa.Table, held: pa.Table | None) -> Flags:
     """Which contents lie in more than one split, those counted that the parent holds."""
     least, most = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
     known = numbers >= 0
-    contents = samples["content_sha256"].drop_null().unique()
-    of_held = pc.fill_null(pc.index_in(held["content_sha256"], value_set=contents), -1).to_numpy()
-    there = (of_held >= 0) & pc.is_valid(held["content_sha256"]).to_numpy()
-    for content, code in ((numbers[known], split[known]), (of_held[there], held["code"].to_numpy()[there])):
-        np.minimum.at(least, content, code)
-        np.maximum.at(most, content, code)
+    _spread(least, most, numbers[known], split[known])
+    if held is not None:
+        contents = samples["content_sha256"].drop_null().unique()
+        of_held = pc.fill_null(pc.index_in(held["content_sha256"], value_set=contents), -1).to_numpy()
+        there = (of_held >= 0) & pc.is_valid(held["content_sha256"]).to_numpy()
+        _spread(least, most, of_held[there], held["code"].to_numpy()[there])
     return least < most
+
+
+def _spread(least: Codes, most: Codes, contents: Codes, splits: Codes) -> None:
+    np.minimum.at(least, contents, splits)
+    np.maximum.at(most, contents, splits)
 
 
 def _wanted(rows: Codes, numbers: Codes, settled: Mapping[int, _Settled]) -> int | None:

@@ -138,6 +138,14 @@ class Decisions:
     sha256: str
     dropped: Mapping[str, int]  # by reason
     moved: int  # samples in another split than their group's name says
+    leaks: int = 0  # contents in several splits: of versions of earlier releases, whose samples stay where they are
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON values
+        """The decisions as JSON values; ``leaks`` only where there are some."""
+        content = dataclasses.asdict(self)
+        if not self.leaks:
+            del content["leaks"]
+        return content
 
     @classmethod
     def from_document(cls, document: Document) -> "Decisions":
@@ -148,6 +156,7 @@ class Decisions:
             sha256=document.text("sha256"),
             dropped=document.counts("dropped"),
             moved=document.whole("moved"),
+            leaks=document.whole("leaks") if document.has("leaks") else 0,
         )
 
 

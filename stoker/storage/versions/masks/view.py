@@ -168,4 +168,4 @@ def _with_drops(store: Store, manifest: Manifest, dropped: Sequence[pa.Table], r
     key = layout.decisions(manifest.corpus, sha256)
     put(store, key, payload, sha256=sha256)
     counts = Counter(before.dropped) + Counter({reason: len(drops)})
-    return Decisions(key, len(payload), sha256, dict(sorted(counts.items())), before.moved)
+    return dataclasses.replace(before, key=key, size=len(payload), sha256=sha256, dropped=dict(sorted(counts.items())))

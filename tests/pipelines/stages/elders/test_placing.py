@@ -1,5 +1,6 @@
 """Nothing moves: what a version holds stays in the next one, and in its split, whatever happens to the source."""
 
+import io
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
+from stoker.flows.cli.show import print_version
 from stoker.pipelines.partition import Partition, cut
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
@@ -29,7 +32,7 @@ from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
-from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.manifest import Manifest, load_manifest
 from tests.fakes import context, recipe
 from tests.pipelines.pictures import packed, pixels
 
@@ -164,6 +167,27 @@ def test_a_copy_out_of_a_group_that_lies_elsewhere_is_dropped_and_a_whole_copy_f
     assert (lineage.reason, lineage.rejected_by, lineage.duplicate_of) == ("split_conflict", "one_split", "a0")
     assert verify(store, manifest).problems == ()
     assert not run(store, tmp_path, notes).new
+
+
+def test_leaks_of_an_older_release_stay_are_counted_and_get_no_more_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    names = [named("train", "a"), named("test", "b")]
+    notes = [*(Note(name, "same") for name in names), Note("other", "other")]
+    with monkeypatch.context() as older:
+        older.setattr("stoker.pipelines.stages.elders.one_split.decide", lambda *_: [])
+        before = run(store, tmp_path, notes).manifest
+    after = run(store, tmp_path, [Note("copy", "same"), *notes]).manifest
+    assert splits_of(store, after) == splits_of(store, before)
+    assert after.rejected == {"split_conflict": 1}
+    assert load_manifest(store, "notes").decisions.leaks == 1
+    console = Console(file=io.StringIO(), width=200)
+    print_version(load_manifest(store, "notes"), console)
+    assert isinstance(console.file, io.StringIO)
+    assert "The same bytes in several splits: 1 content" in console.file.getvalue()
+    alone = run(store, tmp_path, [notes[0], notes[2]]).manifest
+    assert "leaks" not in alone.decisions.to_json()
 
 
 def test_what_is_renamed_stays_in_its_split_and_is_no_newcomer(tmp_path: Path) -> None:
