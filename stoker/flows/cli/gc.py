@@ -16,7 +16,7 @@ from stoker.flows.report.format import plural, size_text
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
-from stoker.storage.errors import NotFound
+from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, orphans
 from stoker.storage.versions.orphans import KINDS, PART, Orphan, ReferencedKeys
@@ -130,20 +130,20 @@ def _collect(
     store: Store, referenced: ReferencedKeys, corpus: str, arguments: Namespace, older_than_s: float
 ) -> CorpusOrphans:
     collected = CorpusOrphans(corpus)
-    if not arguments.delete:
-        listed = orphans.find(store, corpus, referenced.keys)
-        for _ in collected.removable(listed, time.time() - older_than_s, raw=arguments.raw):
-            pass
-        return collected
     try:
+        if not arguments.delete:
+            listed = orphans.find(store, corpus, referenced.of(corpus))
+            for _ in collected.removable(listed, time.time() - older_than_s, raw=arguments.raw):
+                pass
+            return collected
         with gc_lease(store, corpus, older_than_s=older_than_s) as lease:
             cutoff = lease.check() - older_than_s
             referenced.refresh()
-            listed = orphans.find(store, corpus, referenced.keys, own_lease=lease.key)
+            listed = orphans.find(store, corpus, referenced.of(corpus), own_lease=lease.key)
             removable = collected.removable(listed, cutoff, raw=arguments.raw)
             for orphan in orphans.remove(lease, referenced, removable):
                 collected.kinds[orphan.kind].add_removed(orphan)
-    except CorpusBusy as error:
+    except (CorpusBusy, CorruptShard) as error:
         collected.refused = str(error)
     return collected
 
@@ -161,7 +161,7 @@ def _collect_outside_corpora(store: Store, arguments: Namespace, older_than_s: f
 
 def _print(store: Store, collected: list[CorpusOrphans], arguments: Namespace) -> None:
     sheet = Sheet(Console())
-    if not any(corpus.kinds for corpus in collected):
+    if not any(corpus.kinds or corpus.refused for corpus in collected):
         sheet.say(f"{store.url}: no orphans; every object there belongs to a version or a run")
         return
     for corpus in collected:

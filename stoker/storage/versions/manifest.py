@@ -281,9 +281,12 @@ class _Lists:
         return lists.read_parts(self.store, self.corpus, file, partial(remedy, self.store, self.corpus, self.version))
 
     def statistics(self, file: ListFile) -> dict[str, Any]:  # Any: JSON of a Summary
-        return self.read(
-            lists.STATISTICS, file, lambda rows: {row.text("split"): row.mapping("summary") for row in rows}
-        )
+        def made(rows: Iterator[Document]) -> dict[str, Any]:  # as here
+            pairs = [(row.text("split"), row.mapping("summary")) for row in rows]
+            _check_once([split for split, _ in pairs], f"{self.store.url}/{file.key}")
+            return dict(pairs)
+
+        return self.read(lists.STATISTICS, file, made)
 
 
 def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
@@ -302,7 +305,9 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
     else:
         named, totals = document.document("lists"), document.document("totals")
         files = {kind: ListFile.from_document(named.document(kind), reader.corpus, kind) for kind in lists.KINDS}
-        by_split = {one.text("split"): SplitTotals.from_document(one) for one in totals.documents("splits")}
+        of_splits = [(one.text("split"), SplitTotals.from_document(one)) for one in totals.documents("splits")]
+        _check_once([split for split, _ in of_splits], reader.where)
+        by_split = dict(of_splits)
         candidates = Candidates.from_document(totals.document("candidates"))
         masks = LazyList(files[lists.MASKS], partial(reader.masks, files[lists.MASKS]))
         parts = PartList(files[lists.PARTS], partial(reader.parts, files[lists.PARTS]), candidates)
@@ -344,6 +349,13 @@ def remedy(store: Store, corpus: str, version: int) -> str:
         return "restore it from a copy, or index its tars under another name (--as), with the samples that it may mask"
     again = "ingest again" if catalog.is_ingested(store, corpus) else "give the same `stoker index` command again"
     return f"restore it from a copy, or {again}: that publishes the next version, which does not need this one"
+
+
+def _check_once(splits: Sequence[str], where: str) -> None:
+    """Raises CorruptShard if a split is named twice: one of the two would not be read."""
+    twice = next((split for split, times in Counter(splits).items() if times > 1), None)
+    if twice is not None:
+        raise CorruptShard(f"{where}: names split {twice[:100]!r} twice, expected each once")
 
 
 def _check_masks(shards: Sequence[Shard], masks: Sequence[Mask], where: str) -> None:

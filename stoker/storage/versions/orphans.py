@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 
-from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.stores.store import PendingUpload, Store, StoredObject
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
@@ -87,29 +87,57 @@ class Orphan:
 
 @dataclass
 class ReferencedKeys:
-    """The keys that any version or ledger of a store refers to; versions may use shards of other corpora."""
+    """The keys that any version or ledger of a store refers to; versions may use shards of other corpora.
+
+    Of a corpus with a damaged list, or a damaged memory, they are unknown: nothing of it can be told an orphan.
+    """
 
     store: Store
     keys: set[str] = field(default_factory=set)
     versions: set[tuple[str, int]] = field(default_factory=set)  # corpus and version of the manifests read so far
     memory: MemoryKeys = field(default_factory=MemoryKeys)
+    unknown: dict[str, str] = field(default_factory=dict)  # by corpus: why what it refers to is not known
+
+    def of(self, corpus: str) -> set[str]:
+        """All keys, to find the orphans of a corpus. Raises CorruptShard if what the corpus refers to is unknown."""
+        if corpus in self.unknown:
+            raise CorruptShard(f"{corpus}: nothing of it is an orphan as long as it is damaged: {self.unknown[corpus]}")
+        return self.keys
 
     def refresh(self) -> None:
         """Add the versions and ledger heads that were made since.
 
-        Raises StorageError for one that cannot be read: what it refers to is unknown then.
+        Raises StorageError for a manifest that cannot be read: it may refer to shards of any corpus.
         """
+        self.unknown.clear()
         for corpus in filter(layout.is_corpus, self.store.folders()):
             numbers = catalog.numbers(self.store, corpus)
             for number in numbers.manifests:
-                if (corpus, number) not in self.versions:
-                    try:
-                        self.keys |= _referenced_keys(load_manifest(self.store, corpus, number), self.store)
-                    except (CorruptShard, NotFound):
-                        if number not in numbers.deleted:  # whose deletion did not end: nothing needs it
-                            raise
+                if (corpus, number) not in self.versions and self._add(corpus, number, number in numbers.deleted):
                     self.versions.add((corpus, number))
-            self.memory.add(self.store, corpus, self.keys)
+            try:
+                self.memory.add(self.store, corpus, self.keys)
+            except (CorruptShard, NotFound, StorageRefused) as error:  # it names objects of its own corpus alone
+                self.unknown.setdefault(corpus, str(error))
+
+    def _add(self, corpus: str, number: int, deleted: bool) -> bool:
+        """Add what a version refers to; False where it is not known."""
+        try:
+            manifest = load_manifest(self.store, corpus, number)
+        except (CorruptShard, NotFound):
+            if deleted:  # whose deletion did not end: nothing needs it
+                return True
+            raise
+        try:
+            self.keys |= _referenced_keys(manifest, self.store)
+        except (CorruptShard, NotFound) as error:
+            if deleted:
+                return True
+            if _prefix_of_tars(manifest, self.store) is not None:  # they may be of any corpus
+                raise
+            self.unknown.setdefault(corpus, str(error))
+            return False
+        return True
 
 
 def corpora(store: Store) -> list[str]:
@@ -165,8 +193,9 @@ def remove(lease: GcLease, referenced: ReferencedKeys, orphans: Iterable[Orphan]
             while batch:
                 lease.check()
                 referenced.refresh()
+                keys = referenced.of(lease.corpus)
                 until = time.monotonic() + _MAX_BATCH_S
-                free = [orphan for orphan in batch if orphan.upload or referenced.keys.isdisjoint(orphan.keys)]
+                free = [orphan for orphan in batch if orphan.upload or keys.isdisjoint(orphan.keys)]
                 deleted = list(pool.map(lambda orphan, until=until: _delete(lease, orphan, until), free))
                 yield from (orphan for orphan, is_gone in zip(free, deleted, strict=True) if is_gone)
                 batch = [orphan for orphan, is_gone in zip(free, deleted, strict=True) if not is_gone]
@@ -190,8 +219,7 @@ def _delete(lease: GcLease, orphan: Orphan, until: float) -> bool:
 
 def _referenced_keys(manifest: Manifest, store: Store) -> set[str]:
     """The keys in this store that a version names, and those of their groups' markers."""
-    root, tars = f"{store.url}/", f"{store.url if manifest.tars is None else manifest.tars}/"
-    prefix = tars[len(root) :] if tars.startswith(root) else None  # None: the tars are in another store
+    prefix = _prefix_of_tars(manifest, store) if manifest.tars is not None else ""
     keys = {manifest.decisions.key, *(file.key for file in manifest.lists), *(mask.key for mask in manifest.masks)}
     for shard in manifest.shards:
         keys |= {shard.index, layout.group(manifest.corpus, shard.group)}
@@ -200,6 +228,12 @@ def _referenced_keys(manifest: Manifest, store: Store) -> set[str]:
     for part in manifest.parts:
         keys |= {part.tar, part.records}
     return keys
+
+
+def _prefix_of_tars(manifest: Manifest, store: Store) -> str | None:
+    """What stands before the keys of external tars that are in this store; None: there are none."""
+    root, tars = f"{store.url}/", f"{manifest.tars}/"
+    return tars[len(root) :] if manifest.tars is not None and tars.startswith(root) else None
 
 
 def _in_folder(

@@ -16,6 +16,7 @@ from stoker.storage.stores.s3 import S3Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import load_manifest
+from stoker.storage.versions.sealed import seal
 from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli
 from tests.storage.published import CORPUS, make_version
@@ -133,6 +134,32 @@ def test_a_manifest_that_cannot_be_read_stops_it(cli: Cli, store: DirectoryStore
     assert done.returncode == 1
     assert "other/versions/00000001.json: not JSON" in done.stderr
     assert cli.objects() == before
+
+
+@pytest.mark.parametrize("harm", ["list", "memory"])
+def test_a_corpus_that_is_damaged_is_refused_and_the_others_are_cleared(
+    cli: Cli, store: DirectoryStore, harm: str
+) -> None:
+    make_version(store)
+    kinds = litter(store)
+    make_version(store, 2)
+    manifest = json.loads(store.read(layout.version(CORPUS, 1)))
+    del manifest["checksum"]
+    manifest = json.loads(json.dumps(manifest).replace(f"{CORPUS}/", "other/"))  # whose lists are gone
+    if harm == "list":
+        store.write(layout.version("other", 1), seal(manifest | {"corpus": "other"}))
+    else:
+        store.write(layout.ledger("other", 1), b"{")
+    orphan = layout.decisions("other", "0" * 64)
+    store.write(orphan, b"x")
+    for options in ([], ["--delete", "--older-than", "0s"]):
+        done = cli("gc", *options)
+        assert done.returncode == 1
+        assert "other: nothing of it is an orphan as long as it is damaged: " in flat(done.stderr)
+        assert "Traceback" not in done.stderr
+    assert store.size(orphan) == 1
+    assert not set(kinds["decisions"]) & {one.key for one in store.list()}
+    assert len(load_manifest(store, CORPUS).read_lists().shards) == 3
 
 
 def test_an_empty_store_has_no_orphans(cli: Cli) -> None:

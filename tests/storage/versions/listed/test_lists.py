@@ -186,6 +186,25 @@ def relist(store: MemoryStore, table: pa.Table, **stated: object) -> ListFile:
     return file
 
 
+def test_a_split_that_is_named_twice_is_damage_in_the_list_and_in_the_totals() -> None:
+    store = MemoryStore()
+    manifest = make_version(store)
+    rows = [{"split": "train", "summary": summary} for summary in manifest.statistics.values()]
+    file, payload = lists.encode_list(CORPUS, lists.STATISTICS, rows)
+    store.write(file.key, payload)
+    content = json.loads(store.read(layout.version(CORPUS, 1)))
+    del content["checksum"]
+    content["lists"]["statistics"] = asdict(file)
+    store.write(layout.version(CORPUS, 1), seal(content))
+    with pytest.raises(CorruptObject, match=f"{file.key}: names split 'train' twice, expected each once; restore it"):
+        dict(load_manifest(store, CORPUS).statistics)
+    assert verify(store, load_manifest(store, CORPUS)).problems != ()
+    content["totals"]["splits"] *= 2
+    store.write(layout.version(CORPUS, 1), seal(content))
+    with pytest.raises(CorruptShard, match=r"00000001\.json: names split 'train' twice"):
+        load_manifest(store, CORPUS)
+
+
 @pytest.mark.parametrize("foreign", FOREIGN)
 def test_a_list_of_other_types_or_totals_is_named_with_what_helps(foreign: str) -> None:
     store = MemoryStore()

@@ -12,6 +12,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest, load_manifest, publish
+from stoker.storage.versions.sealed import seal
 from tests.storage.external_tars import indexed, numbered, put, tar
 from tests.storage.published import CORPUS, make_version, old_json
 
@@ -107,5 +108,5 @@ def test_a_list_under_another_name_is_refused() -> None:
     content: dict[str, Any] = json.loads(store.read(key))
     del content["checksum"]
     content["lists"]["parts"]["key"] = "pics/notes.txt"
-    store.write(key, json.dumps(content).encode())
+    store.write(key, seal(content))
     is_refused(store, CORPUS, 1)

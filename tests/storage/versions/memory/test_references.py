@@ -30,7 +30,7 @@ MEMORY = ("memory", "outcomes", "plans", "tombstones", "withdrawn")
 def found(store: Store) -> list[Orphan]:
     referenced = ReferencedKeys(store)
     referenced.refresh()
-    return list(orphans.find(store, CORPUS, referenced.keys))
+    return list(orphans.find(store, CORPUS, referenced.of(CORPUS)))
 
 
 def clear(store: Store) -> None:
