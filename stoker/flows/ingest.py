@@ -28,6 +28,7 @@ from stoker.flows.runners import clusters, remote, tasks
 from stoker.flows.runners.remote import WorkerUnfit
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import SourceUnavailable
+from stoker.pipelines.memory.known import NOTHING_AGAIN, Again
 from stoker.pipelines.partition import Partition, Partitions
 from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.rejected import LOSS
@@ -39,6 +40,7 @@ from stoker.pipelines.stages import publish as publishing
 from stoker.pipelines.stages.group import Packed
 from stoker.pipelines.stages.ingest import IngestStopped
 from stoker.pipelines.stages.raw_part import DamagedParts
+from stoker.pipelines.stages.remembering.rounds import Rounds
 from stoker.storage.errors import StokerError, StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
@@ -119,6 +121,12 @@ class TaskContext:
             return self
         return replace(self, run=self.run | {"cluster": remote.expectations(self.recipe, lease)})
 
+    @property
+    def again(self) -> Again:
+        """Which rejected candidates are asked for in any case."""
+        reasons = self.run.get("again")
+        return NOTHING_AGAIN if reasons is None else Again(all=not reasons, reasons=tuple(reasons))
+
     @cached_property
     def stop_requested(self) -> Callable[[], bool]:
         """Whether the run was asked to stop."""
@@ -146,9 +154,12 @@ class TaskContext:
         return task.with_options(retries=retries, retry_delay_seconds=waits or 0)
 
 
-def _plan(run: dict[str, Any]) -> Partitions:  # Any: JSON values
-    context = TaskContext.from_json(run)
-    return ingesting.plan(context.recipe, context.source_context(), context.store)
+def _plan(rounds: Rounds) -> Partitions | None:
+    return rounds.next()
+
+
+def _remember(rounds: Rounds, parts: Sequence[Part]) -> None:
+    rounds.finish(parts)
 
 
 @contextlib.contextmanager
@@ -213,12 +224,15 @@ def _publish(
     parts: Sequence[Part],
     curation: curating.Curation,
     packed: Sequence[Packed],
+    counted: Sequence[Part],
 ) -> publishing.Published:
     context = TaskContext.from_json(run)
+    publishing.check_limits(context.recipe, counted, packed)
     return publishing.publish(context.recipe, parts, curation, packed, context.store)
 
 
 plan_task = _define_task(_plan, "plan")
+remember_task = _define_task(_remember, "remember")
 partition_task = _define_task(_partition, "partition", "{partition[name]}")
 curate_task = _define_task(_curate, "curate")
 pack_task = _define_task(_pack, "pack")
@@ -233,12 +247,18 @@ def _run_name() -> str:
 
 @flow(name="ingest", flow_run_name=_run_name, persist_result=False, validate_parameters=False)
 def ingest(
-    recipe: dict[str, Any], root: str, settings: dict[str, Any], token: str = "", trusted: bool = False
+    recipe: dict[str, Any],
+    root: str,
+    settings: dict[str, Any],
+    token: str = "",
+    trusted: bool = False,
+    again: list[str] | None = None,
 ) -> "dict[str, Any] | State[Any]":  # Any: JSON values
     """Ingest a recipe's corpus and publish a version of it.
 
     ``recipe`` is the TOML document, ``root`` the folder its paths are relative to, ``token`` that of the progress
-    reporter, if the run is watched, ``trusted`` whether paths of the recipe may leave ``root``. Returns {"reference":
+    reporter, if the run is watched, ``trusted`` whether paths of the recipe may leave ``root``, ``again`` the reasons
+    whose rejected candidates are asked for in any case ([]: all of them; None: none). Returns {"reference":
     "digits@2", "new": whether the version is new}, as the state Incomplete where pieces of the source were lost, or the
     state Cancelled when the run was asked to stop. Raises StokerError, IngestFailed when partitions failed.
     """
@@ -247,6 +267,7 @@ def ingest(
     with progress.stoppable(home, token) as own_token, signals.before_exit(release_leases):
         try:
             run = {"recipe": recipe, "root": root, "settings": settings, "token": own_token, "trusted": trusted}
+            run |= {} if again is None else {"again": again}
             return _ingest(TaskContext.from_json(run))
         except (IngestStopped, signals.Interrupted):
             return runs.stopped_state("stopped; finished partitions stay", scheduled=not token)
@@ -271,21 +292,34 @@ def _run_stages(context: TaskContext, lease: str) -> publishing.Published:
     reporter = context.reporter
     with clusters.started(context.settings) as runner:
         signals.keep()  # Ray sets a handler of its own
-        reporter.start_phase("planning")
-        partitions = _interruptibly(reporter, lambda: context.with_retries(plan_task)(context.run))
         workers_run = context.for_workers(lease).run
+        rounds = Rounds(context.recipe, context.source_context(), context.store, again=context.again)
 
         def run(damaged: frozenset[str]) -> publishing.Published:
-            parts = _ingest_partitions(context, runner, partitions, workers_run)
+            _run_rounds(context, runner, rounds, workers_run)
+            parts = publishing.parts_to_publish(context.recipe, rounds.parts, context.store)
             reporter.start_phase("curating")
             curation = _interruptibly(reporter, lambda: context.with_retries(curate_task)(context.run, parts))
             packed = _pack_groups(context, runner, curation, workers_run, damaged)
             context.raise_if_stopped()
             reporter.start_phase("publishing")
             publish = context.with_retries(publish_task)
-            return _interruptibly(reporter, lambda: publish(context.run, parts, curation, packed))
+            return _interruptibly(reporter, lambda: publish(context.run, parts, curation, packed, rounds.parts))
 
         return publishing.healed(context.recipe, context.store, run)
+
+
+def _run_rounds(context: TaskContext, runner: Any, rounds: Rounds, run: dict[str, Any]) -> None:  # Any: as below
+    """Plan and ingest until nothing is left to be asked for, and remember what became of it."""
+    reporter = context.reporter
+    rounds.restart()
+    while True:
+        reporter.start_phase("planning")
+        partitions = _interruptibly(reporter, lambda: context.with_retries(plan_task)(rounds))
+        if partitions is None:
+            return
+        parts = _ingest_partitions(context, runner, partitions, run) if partitions else []
+        _interruptibly(reporter, lambda: context.with_retries(remember_task)(rounds, parts))  # noqa: B023  # called now
 
 
 def _interruptibly(reporter: progress.ProgressReporter, work: Callable[[], R]) -> R:

@@ -44,10 +44,16 @@ def load_settings(arguments: Namespace, recipe: Path | None = None) -> Settings:
     return settings
 
 
-def run_ingest(settings: Settings, recipe: "Recipe", *, trusted: bool = False) -> "tuple[Manifest, bool]":
+def run_ingest(
+    settings: Settings, recipe: "Recipe", *, trusted: bool = False, again: list[str] | None = None
+) -> "tuple[Manifest, bool]":
     """Run the flow `ingest`. Returns the manifest of the published version, and whether the version is new.
 
-    ``trusted``: whether paths of the recipe may leave its folder.
+    Args:
+        settings: where it runs.
+        recipe: of the corpus.
+        trusted: whether paths of the recipe may leave its folder.
+        again: reasons whose rejected candidates are asked for in any case; []: all; None: none.
     """
     check_trust(settings, recipe, trusted=trusted)
     from stoker.storage.versions.manifest import load_manifest
@@ -61,7 +67,14 @@ def run_ingest(settings: Settings, recipe: "Recipe", *, trusted: bool = False) -
         from stoker.flows.ingest import ingest
 
         session.reporter.message(f"{recipe.corpus}: into {store.url}; watched at {session.address}")
-        arguments = (dict(recipe.document), str(recipe.root), settings.to_json(), session.reporter.token, trusted)
+        arguments = (
+            dict(recipe.document),
+            str(recipe.root),
+            settings.to_json(),
+            session.reporter.token,
+            trusted,
+            again,
+        )
         state = ingest(*arguments, return_state=True)
     result = session.result_of(state)
     return load_manifest(store, result["reference"]), result["new"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from glob import escape, glob, has_magic
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from stoker.pipelines.errors import OutsideRecipe, SourceError
 from stoker.pipelines.partition import Partition
@@ -191,6 +191,78 @@ class Source:
         """
         for partition in self.partitions(context):
             yield from self.read(partition, context)
+
+
+class Listed(NamedTuple):
+    """A candidate as a list names it, before anything of it is read."""
+
+    identity: str  # see ``Candidate``; "": a fault of the list itself, which is told anew by each run
+    stamp: str  # of all that the list says of it, the bytes of a file among it; another one: it is read again
+    payload: Any  # Any: whatever ``cut`` makes partitions of
+
+
+class Cut(NamedTuple):
+    """A partition, and the stamps of the candidates in it by their identities; None: not known."""
+
+    partition: Partition
+    stamps: Mapping[str, str | None]
+
+
+AGAIN = "again"  # in the payload of a partition whose candidates were all asked for before, see ``ListedSource``
+
+
+class ListedSource(Source):
+    """A source that knows its candidates before it reads them: from a list, or the names in a folder.
+
+    A corpus remembers what became of each: only those that are new, or are due to be asked for again, are cut into
+    partitions. What vanished from the list stays in the corpus.
+
+    Candidates that were asked for before get partitions of their own, whose payload also has ``AGAIN``: that none of
+    them can be read is to be expected there.
+    """
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether these options name a list. If not, it is as any other source, and ``partitions`` tells them all."""
+        return True
+
+    def identities(self, context: Context) -> Iterator[Listed]:
+        """All candidates, in the same order for the same input. Lazy, and it asks no network.
+
+        Raises what ``partitions`` raises.
+        """
+        raise NotImplementedError
+
+    def listing(self, context: Context) -> str:
+        """A digest of all that ``identities`` reads, quicker to make: while it is the same, nothing is listed again.
+
+        "": there is none, and the list is read each time.
+        """
+        return ""
+
+    def cut(self, listed: Iterator[Listed], context: Context) -> Iterator[Cut]:
+        """Partitions of some of the candidates that ``identities`` gives, in their order.
+
+        Content-defined, see ``partition.cut``: where one ends depends on the candidates since the end of the one
+        before it, so that partitions that are done can be taken out, and the others stay the same.
+        """
+        raise NotImplementedError
+
+    def partitions(self, context: Context) -> Iterator[Partition]:
+        """See Source. Those of a corpus that remembers nothing yet."""
+        for cut in self.cut(self.identities(context), context):
+            yield cut.partition
+
+    def stamp_of(self, record: Mapping[str, Any]) -> str | None:  # Any: Parquet values
+        """The stamp of a candidate from its record in a raw part that an earlier release made.
+
+        None if that does not tell; the candidate is not read again for it then.
+        """
+        return None
+
+    def is_of_list(self, record: Mapping[str, Any]) -> bool:  # Any: Parquet values
+        """Whether a record of a raw part is a fault of the list itself, for which there was no identity."""
+        return False
 
 
 class TooLargeForPreview(SourceError):

@@ -198,6 +198,8 @@ def _add_recipes(add: _Add, store: Parser) -> None:
     ingest.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
     ingest.add_argument("--runner", choices=RUNNERS, help="what runs the partitions (threads)")
     ingest.add_argument("--workers", metavar="N", help="partitions at the same time (one per core)")
+    text = "ask again for what was rejected, for any reason or these, but for what its owner keeps out"
+    ingest.add_argument("--retry-failed", nargs="?", const="", metavar="REASON,...", help=text)
     for command in (check, ingest):
         command.add_argument("--trust", action="store_true", help=_TRUST_HELP)
 

@@ -13,6 +13,7 @@ from stoker.pipelines.rejected import LOSS
 
 if TYPE_CHECKING:
     from stoker.flows.settings import Settings
+    from stoker.pipelines.recipe import Recipe
     from stoker.storage.versions.manifest import Manifest
 
 _SHOWN_LOSSES = 3
@@ -63,7 +64,9 @@ def ingest(arguments: Namespace) -> int:
     from stoker.pipelines.recipe import load
 
     settings = load_settings(arguments, arguments.recipe)
-    manifest, new = start.run_ingest(settings, load(arguments.recipe), trusted=arguments.trust)
+    recipe = load(arguments.recipe)
+    again = _reasons(recipe, arguments.retry_failed)
+    manifest, new = start.run_ingest(settings, recipe, trusted=arguments.trust, again=again)
     if arguments.json:
         print_json(published_json(manifest, new=new))
     else:
@@ -75,6 +78,28 @@ def ingest(arguments: Namespace) -> int:
         return 1
     note(f"next: stoker show {manifest.reference}")
     return 0
+
+
+def _reasons(recipe: "Recipe", text: str | None) -> list[str] | None:
+    """The reasons behind --retry-failed: [] for all, None without the flag. Raises UsageError for one that is none."""
+    from stoker.flows.cli.usage.parsing import nearest
+    from stoker.pipelines.registry import reasons_of
+    from stoker.pipelines.source import ListedSource
+
+    if text is None:
+        return None
+    if not (isinstance(recipe.source, ListedSource) and recipe.source.is_listed):
+        raise UsageError(
+            "ingest: --retry-failed: this recipe's source lists no candidates, so none is remembered; delete the "
+            "marker CORPUS/raw/PART/part.json of a part to read it again"
+        )
+    known = reasons_of(recipe.document)
+    words = [word for word in text.split(",") if word]
+    for word in words:
+        if word not in known:
+            hint = nearest(word, known) or "; write --retry-failed=REASON,... with reasons of `stoker show CORPUS`"
+            raise UsageError(f"ingest: --retry-failed: no reason is called {word!r}{hint}")
+    return words
 
 
 def _loss(settings: "Settings", manifest: "Manifest") -> str:

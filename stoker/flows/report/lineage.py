@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stoker.flows.report.format import listed, number_text, percent_text, size_text, time_text
-from stoker.pipelines.rejected import UNKNOWN, Reason
+from stoker.pipelines.rejected import UNKNOWN, OutcomeClass, Reason
 from stoker.pipelines.stages.why import Lineage
+from stoker.storage.clock import timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,10 @@ def events_of(lineage: Lineage, reasons: Mapping[str, Reason]) -> list[LineageEv
     events = [LineageEvent("found", _origin(lineage, source))]
     if record.get("fetched_at"):
         events.append(LineageEvent("fetched", time_text(str(record["fetched_at"])) + _redirected(record)))
+    events += _attempts(lineage)
     if lineage.state == "rejected":
         rejected_by = lineage.rejected_by or source
-        text = f"{_reason(lineage, reasons)} Rejected by {rejected_by}.{_depends(lineage)}"
+        text = f"{_reason(lineage, reasons)} Rejected by {rejected_by}.{_depends(lineage)}{_next_try(lineage)}"
         events.append(LineageEvent("rejected", text, "lost"))
         return events
     events.append(LineageEvent("processed", f"It passed every step{_measures(record)}."))
@@ -54,6 +56,27 @@ def events_of(lineage: Lineage, reasons: Mapping[str, Reason]) -> list[LineageEv
         text = "No shard holds it: the store and the manifest disagree; run stoker verify."
     events.append(LineageEvent("kept", text, "kept" if lineage.shard else "lost"))
     return events
+
+
+def _attempts(lineage: Lineage) -> list[LineageEvent]:
+    """Each attempt that the ledger remembers, where there were several."""
+    events = []
+    for one in lineage.attempts.made if len(lineage.attempts.made) > 1 else ():
+        what = f"{one.reason} ({one.detail})" if one.detail else one.reason or "kept"
+        times = f", attempt {one.tries} in a row without a lasting answer" if one.tries > 1 else ""
+        events.append(LineageEvent("tried", f"{time_text(timestamp(one.at))}: {what}{times}."))
+    return events
+
+
+def _next_try(lineage: Lineage) -> str:
+    """When it is asked for again; empty if nothing is remembered of it."""
+    coming = lineage.attempts.next
+    if coming is None or lineage.outcome_class == OutcomeClass.OWNER:
+        return ""
+    if coming.at is None:
+        return f" It is asked for again by stoker ingest RECIPE --retry-failed={lineage.reason}."
+    also = f", or when {coming.depends_on} changed" if coming.depends_on else ""
+    return f" The next ingest from {time_text(timestamp(coming.at))} on asks for it again{also}."
 
 
 def _origin(lineage: Lineage, source: str) -> str:

@@ -56,7 +56,7 @@ class RefusalPage:
 
 def refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "", number: int = 1, size: int) -> RefusalPage:
     """A page of the refusals, of one reason or of all. The manifest's counts say which parts need not be read."""
-    at_ingest = [(part, _count(part.rejected, reason)) for part in manifest.parts]
+    at_ingest = [(part, _count(part.counted.rejected, reason)) for part in manifest.parts]
     dropped = _count(manifest.decisions.dropped, reason)
     total = sum(count for _, count in at_ingest) + dropped
     number = min(max(1, number), max(1, -(-total // size)))
@@ -81,7 +81,7 @@ def all_refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "") 
         for row in _drops(reader, manifest, reason).to_pylist():
             dropped.setdefault(row["part"], []).append(row)
     for part in manifest.parts:
-        if _count(part.rejected, reason):
+        if _count(part.counted.rejected, reason):
             for row in _rows(reader, part, reason):
                 yield _rejected(row, part, reasons)
         if part.digest in dropped:
@@ -116,6 +116,9 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:  # Any: Parquet
     table = reader.table(part.records, RECORDS, part.records_sha256)
     mask = pc.equal(table["reason"], reason) if reason else pc.is_valid(table["reason"])
+    if part.superseded:
+        gone = part.not_counted
+        mask = pc.and_(mask, pa.array([row not in gone for row in range(table.num_rows)]))
     yield from table.filter(pc.fill_null(mask, False)).slice(skip, most).to_pylist()
 
 

@@ -1,34 +1,36 @@
 """Images from the web: from lists of URLs, or from the pages of a site."""
 
+import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from threading import Event
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceUnavailable
 from stoker.pipelines.images.formats import extension_of
-from stoker.pipelines.partition import Partition, digest, ends_run
-from stoker.pipelines.registry import suggestion
+from stoker.pipelines.partition import Partition, digest
+from stoker.pipelines.registry import name_of, suggestion
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.source import Candidate, Context, Source
+from stoker.pipelines.source import AGAIN, Candidate, Context, Cut, Listed, ListedSource
 from stoker.pipelines.tables.url_entries import (
+    NO_URL,
     UNTYPED,
     Entry,
     columns_for_record,
     columns_to_type,
+    cut_entries,
     entry_of_result,
     entry_of_row,
     key_of,
     reject_repeats,
+    stamp_of,
     typed_entries,
-    with_finished_partitions,
 )
 from stoker.pipelines.tables.url_lists import (
     JSON_LIST,
@@ -44,24 +46,28 @@ from stoker.pipelines.web.crawl import CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise_listed, redact
 from stoker.pipelines.web.ordered import map_in_order
 from stoker.pipelines.web.policy import Fetched, Transient, as_final
+from stoker.storage.plain_file import open_plain
 from stoker.storage.shards.sample import Sample
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
-_MAX_WAITING = 20  # partitions of rejects that wait for the one of URLs around them
 _MAX_NAMES = 1000  # of columns, that a suggestion is looked for in
 _PREVIEWED = 2000  # entries by which a preview decides on types
-_REMEDY = 'or set unreachable = "reject" in the recipe to go on without it for good'
+_READING = 1  # raise it when lists are read in another way than before
+_NOT_OF_LISTS = ("start", "follow", "max_pages", "other_hosts", "include", "exclude", "pages", "width", "unreachable")
+_REMEDY = 'or set unreachable = "reject" in the recipe to go on without it'
 
 
 @dataclass(frozen=True)
-class ImageUrls(Source):
+class ImageUrls(ListedSource):
     """Images by their URLs, either from list files (``lists``) or from the pages of a web site (``start``).
 
     A sample's key is a hash of the image's URL, so it stays the same when a list is sorted anew or grows. Paths are
     relative to the recipe. Text lists may also end in .gz, .bz2 or .zst; in tsv quotes are characters like any other.
     Each line of a list is a candidate: an empty or malformed one is rejected. With ``unreachable = "reject"`` images of
-    a dead site are rejected and the others are kept. That is final: a finished partition is not asked again, also when
-    the option is taken back; README says how to ask again ("What is not asked again").
+    a dead site are rejected and the others are kept. Later ingests ask for them again, after waits that double; of the
+    pages of a site that is final: README says how to ask again ("What is asked again").
+
+    What vanished from a list stays in the corpus. A URL of which a list says other things than before is fetched again.
 
     In csv and tsv the values of one of ``columns`` are numbers, or true and false, where that loses nothing in any row
     of the partition, else text. Names with a meaning of their own, such as ``group``, are always text; and so is a
@@ -98,7 +104,7 @@ class ImageUrls(Source):
         group ("url", "page" or "host", default "url"): images with the same one stay in the same split.
         max_megabytes (number, default 20): size of one image file, at most.
         partition_urls (number, default 500): about so many URLs are one partition.
-        unreachable ("retry" or "reject", default "retry"): a silent site: fail for a retry, or reject for good.
+        unreachable ("retry" or "reject", default "retry"): a silent site: fail for a retry, or reject its images.
 
     Example::
 
@@ -177,46 +183,44 @@ class ImageUrls(Source):
         except re.error as error:
             raise ValueError(f"label_pattern {self.label_pattern!r} is not a regular expression: {error}") from None
 
-    def partitions(self, context: Context) -> Iterator[Partition]:
-        """See Source. A crawl happens here; the images are fetched by ``read``."""
-        names, most = Counter[str](), self.partition_urls
-        entries = reject_repeats(self._listed(context) if self.lists else self._crawled(context))
-        # Rows that are rejected by themselves get partitions of their own: their line numbers change with each line
-        # that is inserted before them, and must not make the URLs beside them be fetched again.
-        group: list[Entry] = []
-        refused: list[Entry] = []
-        for entry in with_finished_partitions(entries, self._to_type, target=most, is_finished=context.is_finished):
-            if isinstance(entry, Partition):
-                yield entry
-                continue
-            if "refused" in entry:
-                refused.append(entry)
-                if len(refused) < _MAX_WAITING * most:
-                    continue
-            else:
-                group.append(entry)
-                if not ends_run(entry["url"], len(group), target=most):
-                    continue
-                yield self._partition(host_of(group[0]["url"]), group, names)
-                group = []
-            whole = len(refused) // most * most
-            yield from (self._partition("rejected", refused[i : i + most], names) for i in range(0, whole, most))
-            del refused[:whole]
-        if group:
-            yield self._partition(host_of(group[0]["url"]), group, names)
-        for start in range(0, len(refused), most):
-            yield self._partition("rejected", refused[start : start + most], names)
+    @property
+    def is_listed(self) -> bool:
+        """See ListedSource. The pages of a site are no list: what they name is known when they are read."""
+        return bool(self.lists)
 
-    def _partition(self, start: str, group: list[Entry], names: Counter[str]) -> Partition:
-        """A partition whose name begins with ``start``, and is not among ``names`` yet."""
-        group = typed_entries(group, self._to_type)
-        name = f"{start}-{digest(group)[:10]}"
-        names[name] += 1
-        return Partition(name if names[name] == 1 else f"{name}-{names[name]}", {"urls": group})
+    def identities(self, context: Context) -> Iterator[Listed]:
+        """See ListedSource. A crawl happens here; the images are fetched by ``read``."""
+        for entry in reject_repeats(self._listed(context) if self.lists else self._crawled(context)):
+            is_fault = "refused" in entry
+            yield Listed("" if is_fault else key_of(entry["url"]), "" if is_fault else stamp_of(entry), entry)
+
+    def listing(self, context: Context) -> str:
+        """See ListedSource. The bytes of the list files, and the options by which they are read."""
+        try:
+            files = [[path.name, _sha256_of(path)] for path in self._list_files(context)]
+        except OSError:
+            return ""  # whoever reads it says what is wrong with it
+        options = {name: getattr(self, name) for name in sorted(self.planning) if name not in _NOT_OF_LISTS}
+        return digest({"files": files, "options": options, "reading": _READING})
+
+    def cut(self, listed: Iterator[Listed], context: Context) -> Iterator[Cut]:
+        """See ListedSource."""
+        entries: Iterator[Entry] = (candidate.payload for candidate in listed)
+        target, is_finished = self.partition_urls, context.is_finished
+        for partition, stamps in cut_entries(entries, self._to_type, target=target, is_finished=is_finished):
+            yield Cut(partition, stamps)
+
+    def is_of_list(self, record: Mapping[str, Any]) -> bool:
+        """See ListedSource. Rows without a URL, those that cannot be read, and repeated ones."""
+        if record.get("step") != name_of(self):
+            return False
+        reason, detail = record["reason"], str(record.get("detail") or "")
+        return reason in ("bad_row", "bad_url", "duplicate_key") or (reason == "empty" and detail.endswith(NO_URL))
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
         unanswered, any_answered, last_detail = 0, False, ""
+        is_strict = self.unreachable == "retry" and AGAIN not in partition.payload
 
         def fetch(entry: Entry, cancel: Event) -> tuple[Candidate, Fetched | Rejected | None]:
             return self._fetch(entry, context, cancel)
@@ -226,14 +230,14 @@ class ImageUrls(Source):
             if isinstance(answer, Transient):
                 unanswered, last_detail = unanswered + 1, answer.detail
                 url = candidate.sample.record["url"]
-                if self.unreachable == "retry" and context.web.is_down(url):
+                if is_strict and context.web.is_down(url):
                     raise SourceUnavailable(
                         f"{host_of(url)} stopped answering ({last_detail}); try again later, {_REMEDY}"
                     )
             elif answer is not None:
                 any_answered = True
             yield candidate
-        if unanswered and not any_answered and self.unreachable == "retry":
+        if unanswered and not any_answered and is_strict:
             which = f"none of {unanswered} URLs" if unanswered > 1 else "not even the one URL"
             raise SourceUnavailable(f"{partition.name}: {which} answered ({last_detail}); try again later, {_REMEDY}")
 
@@ -393,13 +397,18 @@ class ImageUrls(Source):
             record["label"] = next((group for group in match.groups() if group is not None), match[0])
         answer = context.web.get(url, max_size=int(self.max_megabytes * 1e6), accept=ACCEPT, cancel=cancel)
         if isinstance(answer, Rejected):
-            return Candidate(bare, as_final(answer)), answer
+            return Candidate(bare, answer if self.is_listed else as_final(answer)), answer
         record["sha256"] = answer.sha256
         measures = {"fetched_at": answer.fetched_at, "final_url": answer.final_url}
         extension = extension_of(answer.content)
         if isinstance(extension, Rejected):
             return Candidate(Sample(key, {}, record, measures), extension), answer
         return Candidate(Sample(key, {extension: answer.content}, record, measures)), answer
+
+
+def _sha256_of(path: Path) -> str:
+    with open_plain(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(result: tuple[Candidate, Fetched | Rejected | None]) -> int:

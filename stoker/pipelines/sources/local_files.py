@@ -3,7 +3,6 @@
 import glob
 import hashlib
 import os
-import re
 import stat
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,11 +16,22 @@ from pydantic import Field
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.images.formats import can_decode, extension_of, missing_library
 from stoker.pipelines.partition import Partition, cut, digest
+from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import OutcomeClass, Reason, Rejected
-from stoker.pipelines.source import Candidate, Context, Source
+from stoker.pipelines.source import Candidate, Context, Cut, Listed, ListedSource
 from stoker.pipelines.tables.list_lines import check_encoding
 from stoker.pipelines.tables.record_names import KNOWN_NAMES, is_left_out
-from stoker.pipelines.tables.sidecars import FolderTables, SidecarReport, is_scalar, parse_sidecar
+from stoker.pipelines.tables.sidecars import (
+    FolderRow,
+    FolderTables,
+    SidecarReport,
+    any_case,
+    is_scalar,
+    parse_sidecar,
+    relative_path,
+    walk,
+    walk_matches,
+)
 from stoker.storage.plain_file import describe_missing, open_plain
 from stoker.storage.shards.sample import Sample
 
@@ -30,13 +40,14 @@ _IMAGES = frozenset(
     for suffix in "jpg jpeg jpe jfif png webp gif bmp tif tiff avif jp2 heic heif hif jxl".split()  # noqa: SIM905
 )
 _TEXTS = frozenset((".txt", ".text", ".md", ".rst"))
+_STAMP = 16  # hex digits
 _MAX_CHECKED = 10_000  # names of files that `stoker check` looks at
 
 Row = Sequence[Any]  # Any: JSON. The place of a table's row, and its values
 
 
 @dataclass(frozen=True)
-class LocalFiles(Source):
+class LocalFiles(ListedSource):
     """The images (jpg, png, webp, gif, bmp, tif, avif, jp2) and texts (txt, md, rst) of a folder and its subfolders.
 
     HEIC and JPEG XL need ``pip install "stoker[formats]"``. Files and folders whose names begin with a dot are skipped.
@@ -51,6 +62,8 @@ class LocalFiles(Source):
     A table metadata.csv, metadata.jsonl or metadata.parquet, in the folder or below, does the same for the files that
     its column ``file_name`` names, relative to the table: its other columns are as keys of a .json, and what a .json or
     .txt says goes before it. A row without its file is rejected (``bad_row``).
+
+    A file that is removed stays in the corpus; one that changed, or whose sidecars did, is read again.
 
     A sidecar that is no UTF-8 or no JSON is rejected by itself, with the line; its image is kept.
 
@@ -93,8 +106,8 @@ class LocalFiles(Source):
         except RecipeError as error:
             raise ValueError(str(error)) from None
 
-    def partitions(self, context: Context) -> Iterator[Partition]:
-        """See Source."""
+    def identities(self, context: Context) -> Iterator[Listed]:
+        """See ListedSource. The files are read, for their checksums."""
         base, walked, paths = self._paths(context)
         tables = self._tables(base, walked)
         paths = [path for path in paths if path not in tables.columns]
@@ -106,26 +119,55 @@ class LocalFiles(Source):
         candidates = [path for path in paths if path not in owners]
         if not candidates:
             raise self._no_files()
-        for group in cut(candidates, str, target=self.files_per_partition):
-            files = []
-            for path in group:
-                shared = [sidecar for sidecar in sidecars.get(path, ()) if owners[sidecar] != path]
-                files.append([path, _state(self._content(base, path)), *([shared] if shared else [])])
-            states, has_more = [], False
-            for sidecar in (sidecar for path in group for sidecar in sidecars.get(path, ())):
-                content = self._content(base, sidecar)
-                states.append([_printable(sidecar), _state(content)])
-                has_more = has_more or self._has_more(sidecar, content)
-            # Earlier versions read only some keys of .json files. What had no others need not be read again.
-            mark: dict[str, Any] = {"reading": 2} if has_more else {}  # Any: JSON
-            mark |= {"rows": rows} if (rows := tables.typed(group)) else {}
-            partition = Partition(_printable(group[0]), {"files": files} | mark, digest(states))
+        for path in candidates:
+            yield self._listed(base, path, sidecars.get(path, ()), owners, tables)
+        for row in tables.bad_rows:
+            yield Listed("", "", row)
+
+    def _listed(
+        self, base: Path, path: str, sidecars: Sequence[str], owners: Mapping[str, str], tables: FolderTables
+    ) -> Listed:
+        states, has_more = [], False
+        for sidecar in sidecars:
+            content = self._content(base, sidecar)
+            states.append([_printable(sidecar), _state(content)])
+            has_more = has_more or self._has_more(sidecar, content)
+        state = _state(self._content(base, path))
+        shared = [sidecar for sidecar in sidecars if owners[sidecar] != path]
+        said = digest([states, row]) if (row := tables.values(path)) or states else ""
+        file = _File(path, state, shared, states, has_more, tables)
+        return Listed(_key(path), f"{state} {said[:_STAMP]}".strip(), file)
+
+    def cut(self, listed: Iterator[Listed], context: Context) -> Iterator[Cut]:
+        """See ListedSource."""
+        bad_rows: list[FolderRow] = []
+
+        def files() -> Iterator[Listed]:
+            for candidate in listed:
+                if candidate.identity:
+                    yield candidate
+                else:
+                    bad_rows.append(candidate.payload)
+
+        for group in cut(files(), lambda candidate: candidate.payload.path, target=self.files_per_partition):
+            partition = _partition([candidate.payload for candidate in group])
             # Version 0.1.0 did not tell in payloads which sidecars another image has, too.
-            untold = replace(partition, payload={"files": [file[:2] for file in files]} | mark)
-            yield untold if untold != partition and context.is_finished(untold) else partition
-        for start in range(0, len(tables.bad_rows), self.files_per_partition):
-            bad_rows = [[row.line, row.fault] for row in tables.bad_rows[start : start + self.files_per_partition]]
-            yield Partition(bad_rows[0][0], {"files": [], "bad_rows": bad_rows})
+            told_less = {"files": [file[:2] for file in partition.payload["files"]]}
+            untold = replace(partition, payload={**partition.payload, **told_less})
+            if untold != partition and context.is_finished(untold):
+                partition = untold
+            yield Cut(partition, {candidate.identity: candidate.stamp for candidate in group})
+        for start in range(0, len(bad_rows), self.files_per_partition):
+            rows = [[row.line, row.fault] for row in bad_rows[start : start + self.files_per_partition]]
+            yield Cut(Partition(rows[0][0], {"files": [], "bad_rows": rows}), {})
+
+    def stamp_of(self, record: Mapping[str, Any]) -> str:
+        """See ListedSource. Of a file without sidecars; others are read again, which costs no request."""
+        return str(record.get("sha256") or "")
+
+    def is_of_list(self, record: Mapping[str, Any]) -> bool:
+        """See ListedSource. Rows of tables that describe no file."""
+        return record.get("step") == name_of(self) and record["reason"] == "bad_row"
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -141,20 +183,20 @@ class LocalFiles(Source):
     def check(self, context: Context) -> None:
         """See Source."""
         base, pattern = self._base(context)
-        if next(_walk_matches(base, pattern), None) is None:
+        if next(walk_matches(base, pattern), None) is None:
             raise self._no_files()
 
     def describe_input(self, context: Context) -> Iterator[str]:
         """See Source. Which tables are read; hints if files need an extra, match in another case, or are a table."""
         base, pattern = self._base(context)
-        yield from self._tables(base, _walk(base)).describe(islice(_walk(base), _MAX_CHECKED))
-        matches = set(islice(_walk_matches(base, pattern), _MAX_CHECKED))
+        yield from self._tables(base, walk(base)).describe(islice(walk(base), _MAX_CHECKED))
+        matches = set(islice(walk_matches(base, pattern), _MAX_CHECKED))
         suffixes = {PurePosixPath(path).suffix.lower() for path in matches}
         for extension, names in (("heic", {".heic", ".heif", ".hif"}), ("jxl", {".jxl"})):
             if suffixes & names and not can_decode(extension):
                 yield missing_library(extension).detail
         if pattern:
-            others = sorted(set(islice(_walk_matches(base, _any_case(pattern)), _MAX_CHECKED)) - matches)
+            others = sorted(set(islice(walk_matches(base, any_case(pattern)), _MAX_CHECKED)) - matches)
             if others and len(matches) < _MAX_CHECKED:
                 yield (
                     f"not read: {len(others)} files that match {self.files!r} but for upper and lower case, such as "
@@ -164,8 +206,8 @@ class LocalFiles(Source):
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. The files folder by folder, so that neither all names nor all hashes are needed."""
         base, pattern = self._base(context)
-        told, columns, tables = set[str](), set[str](), self._tables(base, _walk(base))
-        for path in _walk_matches(base, pattern):
+        told, columns, tables = set[str](), set[str](), self._tables(base, walk(base))
+        for path in walk_matches(base, pattern):
             if path not in tables.columns and not self._is_sidecar(base, path):
                 state, row = _state(self._content(base, path)), tables.typed([path]).get(path)
                 yield from self._candidates(base, path, state, told, columns, row)
@@ -204,10 +246,10 @@ class LocalFiles(Source):
     def _paths(self, context: Context) -> tuple[Path, list[str], list[str]]:
         """The folder, the paths of its files relative to it, sorted, and those of them that are candidates."""
         base, pattern = self._base(context)
-        files = sorted(_walk(base))
+        files = sorted(walk(base))
         if not pattern:
             return base, files, files
-        matches = {_relative(base, path) for path in base.glob(pattern)}
+        matches = {relative_path(base, path) for path in base.glob(pattern)}
         return base, files, [path for path in files if path in matches]
 
     def _sidecars(self, base: Path, path: str) -> list[str]:
@@ -253,7 +295,7 @@ class LocalFiles(Source):
         for sidecar, rejected in said.faults.items():
             if sidecar not in told:
                 told.add(sidecar)
-                yield Candidate(Sample(_key(sidecar), {}, _identity(sidecar)), rejected)
+                yield Candidate(Sample(_key(sidecar), {}, _identity(sidecar)), rejected, identity=_key(path))
 
     def _candidate(self, base: Path, path: str, state: str, said: SidecarReport, row: Row | None) -> Candidate:
         key, record = _key(path), _identity(path)
@@ -313,6 +355,28 @@ class LocalFiles(Source):
         return content if isinstance(content, Rejected) else parse_sidecar(content, sidecar, self.encoding)
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file that is a candidate, with what describes it."""
+
+    path: str
+    state: str
+    shared: list[str]  # sidecars whose rejects go with another image
+    states: list[list[str]]  # of its sidecars: name and state
+    has_more: bool  # of keys in sidecars
+    tables: FolderTables
+
+
+def _partition(files: Sequence[_File]) -> Partition:
+    """The partition of some files."""
+    listed = [[file.path, file.state, *([file.shared] if file.shared else [])] for file in files]
+    # Earlier versions read only some keys of .json files. What had no others need not be read again.
+    mark: dict[str, Any] = {"reading": 2} if any(file.has_more for file in files) else {}  # Any: JSON
+    mark |= {"rows": rows} if (rows := files[0].tables.typed(file.path for file in files)) else {}
+    states = [state for file in files for state in file.states]
+    return Partition(_printable(files[0].path), {"files": listed} | mark, digest(states))
+
+
 def _state(content: bytes | Rejected) -> str:
     """The content's SHA-256, or the reason for the file's reject: either way it changes when the outcome may."""
     return f"{content.reason}:{content.detail}" if isinstance(content, Rejected) else _sha256(content)
@@ -325,46 +389,6 @@ def _key(path: str) -> str:
 def _identity(path: str) -> dict[str, Any]:  # Any: JSON values
     """The record of a file of which nothing but its path is known."""
     return {"url": f"file:{urllib.parse.quote(os.fsencode(path))}", "title": _printable(Path(path).stem)}
-
-
-def _walk(base: Path) -> Iterator[str]:
-    """The paths of all files below, without hidden ones; links to folders are listed like files, not followed."""
-    for folder, folders, files in os.walk(base):
-        links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
-        for name in sorted((*files, *links)):
-            if not name.startswith("."):
-                yield _relative(base, Path(folder) / name)
-
-
-def _walk_matches(base: Path, pattern: str) -> Iterator[str]:
-    """The files that a source reads, in no order of their paths, and without a list of all."""
-    if not pattern:
-        yield from _walk(base)
-        return
-    for path in base.glob(pattern):
-        relative = _relative(base, path)
-        is_hidden = any(part.startswith(".") for part in relative.split("/"))
-        behind_link = any(
-            parent.is_symlink() for parent in path.parents if parent.is_relative_to(base) and parent != base
-        )
-        if not is_hidden and not behind_link and (path.is_symlink() or path.is_file()):
-            yield relative
-
-
-def _any_case(pattern: str) -> str:
-    """The glob for names in upper and lower case."""
-    parts = re.split(r"(\[[^]]*\])", pattern)
-    return "".join(
-        part
-        if index % 2
-        else re.sub(r"[a-z]", lambda letter: f"[{letter[0].lower()}{letter[0].upper()}]", part, flags=re.I)
-        for index, part in enumerate(parts)
-    )
-
-
-def _relative(base: Path, path: Path) -> str:
-    return path.relative_to(base).as_posix()
 
 
 def _field(path: str, content: bytes) -> str | Rejected:

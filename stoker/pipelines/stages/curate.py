@@ -102,6 +102,7 @@ def restored(recipe: Recipe, parts: Sequence[Part], stored: Decisions, store: St
     table = verified_table(store, stored.key, kinds.DECISIONS, sha256=stored.sha256)
     if unknown := set(table["part"].unique().to_pylist()) - {part.digest for part in parts}:
         raise CorruptShard(f"{store.url}/{stored.key}: decides about raw part {min(unknown)}, which is none of these")
+    parts = [part for part in parts if part.grouped]
     return _grouped(recipe, parts, table, stored, _load(parts, store, ())[1], parent)
 
 
@@ -115,6 +116,7 @@ def decide_against(
         parent: what to publish after.
     """
     names = {name for rule in recipe.rules for name in columns_of(rule)}
+    parts = [part for part in parts if part.grouped]
     samples, of_several_types = _load(parts, store, names)
     placed = place(samples, held_by(store, before), recipe.splits)
     del samples  # which in another order are a copy

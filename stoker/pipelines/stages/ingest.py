@@ -78,10 +78,15 @@ def plan(recipe: Recipe, context: Context, store: Store | None = None) -> Partit
     partitions = Partitions(recipe.source.partitions(context))
     if not partitions:
         raise SourceBroken(f"source {name_of(recipe.source)!r}: it is empty; check its options in the recipe")
+    check_names(recipe, partitions)
+    return partitions
+
+
+def check_names(recipe: Recipe, partitions: Partitions) -> None:
+    """Raise RecipeError for two partitions of one name."""
     repeated = [name for name, times in Counter(partitions.names).items() if times > 1]
     if repeated:
         raise RecipeError(f"source {name_of(recipe.source)!r}: two partitions are called {repeated[0]!r}")
-    return partitions
 
 
 def _finished_in(store: Store, recipe: Recipe) -> Callable[[Partition], bool]:

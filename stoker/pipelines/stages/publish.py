@@ -12,14 +12,16 @@ from typing import TypeVar
 
 from stoker import __version__
 from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.memory.known import NOTHING_AGAIN, Again
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.curate import Curation, curate
-from stoker.pipelines.stages.elders.parent import Parent, parent_of
+from stoker.pipelines.stages.elders.parent import Parent, decides_alike, parent_of
 from stoker.pipelines.stages.group import DamagedObjects, Packed
-from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, never_stop, no_progress, plan
+from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, never_stop, no_progress
 from stoker.pipelines.stages.pack import pack
 from stoker.pipelines.stages.raw_part import DamagedParts, heal
+from stoker.pipelines.stages.remembering.rounds import Rounds
 from stoker.pipelines.stages.splits import missed_shares
 from stoker.storage.clock import Clock, timestamp, utc_now
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StokerError, StorageUnavailable
@@ -28,6 +30,7 @@ from stoker.storage.statistics.types import type_changes
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.content import content_of
+from stoker.storage.versions.listed.named import Candidates
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.manifest import publish as put
 from stoker.storage.versions.proof import claims, find_damaged
@@ -119,6 +122,16 @@ def _tell(recipe: Recipe, manifest: Manifest, before: Manifest | None) -> None:
         _warn_of_types(before, manifest)
 
 
+def parts_to_publish(recipe: Recipe, parts: Sequence[Part], store: Store) -> Sequence[Part]:
+    """The parts of a corpus, or those of its newest version if they make the same samples.
+
+    So a run that changed no sample publishes nothing, though candidates were rejected once more, or for other reasons.
+    """
+    newest = max(catalog.versions(store, recipe.corpus), default=None)
+    latest = None if newest is None else _readable(store, recipe.corpus, newest)
+    return latest.parts if latest and decides_alike(recipe, parts, latest) else parts
+
+
 def _same_samples(latest: Manifest, shards: Sequence[Shard]) -> bool:
     """Whether a version's samples and splits are those of the shards: its content, then, however it was counted."""
     return latest.is_packed and latest.shards == shards
@@ -138,7 +151,7 @@ def _is_same(
 
 def _outcomes(parts: Sequence[Part]) -> list[tuple[str, str, dict[str, int]]]:
     """What became of the candidates of each part."""
-    return [(part.digest, part.tar_sha256, dict(part.rejected)) for part in parts]
+    return [(part.digest, part.tar_sha256, dict(part.counted.rejected)) for part in parts]
 
 
 def _warn_of_types(before: Manifest, now: Manifest) -> None:
@@ -221,10 +234,8 @@ _LOOK = "`stoker check RECIPE --sample 20` shows what becomes of the first candi
 
 def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]) -> None:
     """Raise RecipeError for a version that the recipe's limits do not allow."""
-    read = sum(part.read for part in parts)
-    reasons: Counter[str] = Counter()
-    for part in parts:
-        reasons.update(part.rejected)
+    candidates = Candidates.of(parts)
+    read, reasons = candidates.read, Counter(candidates.rejected)
     rejected = sum(reasons.values())
     most = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
     if read and rejected * 100 > recipe.limits.rejected_percent * read:
@@ -264,26 +275,32 @@ def ingest(
     *,
     stop: Callable[[], bool] = never_stop,
     progress: Callable[[int, int], None] = no_progress,
+    again: Again = NOTHING_AGAIN,
 ) -> Published:
     """All stages in this thread, without Prefect: plan, ingest, curate, pack, publish.
 
-    ``stop`` and ``progress`` are those of ``ingest_partition``. Raises IngestStopped, RecipeError, SourceError,
-    StorageError.
+    ``stop`` and ``progress`` are those of ``ingest_partition``, ``again`` that of ``Rounds``. Raises IngestStopped,
+    RecipeError, SourceError, StorageError.
     """
     with ingest_lease(store, recipe.corpus):
-        partitions = plan(recipe, context, store)
+        rounds = Rounds(recipe, context, store, again=again)
 
         def run(damaged: frozenset[str]) -> Published:
-            parts = [
-                ingest_partition(recipe, partition, store, context, stop=stop, progress=progress).part
-                for partition in partitions
-            ]
+            rounds.restart()
+            while (partitions := rounds.next()) is not None:
+                ingested = (
+                    ingest_partition(recipe, partition, store, context, stop=stop, progress=progress)
+                    for partition in partitions
+                )
+                rounds.finish([one.part for one in ingested])
+            parts = parts_to_publish(recipe, rounds.parts, store)
             curation = curate(recipe, parts, store, context.scratch)
             packed = []
             for group, decisions in zip(curation.groups, curation.by_group, strict=True):
                 if stop():
                     raise IngestStopped("stopped before packing was done; the same command resumes")
                 packed.append(pack(recipe, group, decisions, store, context.scratch, damaged=damaged))
+            check_limits(recipe, rounds.parts, packed)
             return publish(recipe, parts, curation, packed, store, now=context.now)
 
         return healed(recipe, store, run)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -94,7 +95,10 @@ def read_marker(store: Store, corpus: str, digest: str, partition: str) -> Part 
 
 
 def kept_records(store: Store, part: Part) -> pa.Table:
-    """The records of a part's kept samples. Raises DamagedParts where they, or the part's counts, are not right."""
+    """The records of a part's kept samples that count.
+
+    Raises DamagedParts where they, or the part's counts, are not right.
+    """
     return kept_columns(store, part, None)[0]
 
 
@@ -120,6 +124,10 @@ def kept_columns(store: Store, part: Part, names: Collection[str] | None) -> tup
         raise DamagedParts(
             f"{store.url}/{part.records}: its {table.num_rows} rows are not what the part's marker counts", [part]
         )
+    if gone := part.superseded.get(""):
+        live = np.ones(table.num_rows, np.bool_)
+        live[list(gone)] = False
+        samples = samples.filter(pa.array(live).filter(pc.is_null(table["reason"]).combine_chunks()))
     return samples, schema
 
 
@@ -162,7 +170,7 @@ def _as_published(store: Store, corpus: str, found: Sequence[Part]) -> Part:
     """That of the parts which the newest version names, as it says, which may count what objects do not hold."""
     for number in reversed(catalog.versions(store, corpus)):
         with suppress(CorruptShard, NotFound):
-            for published in load_manifest(store, corpus, number).parts:
+            for published in map(Part.as_read, load_manifest(store, corpus, number).parts):
                 if replace(published, omitted={}) in found:
                     return published
     return found[0]

@@ -5,20 +5,25 @@ records of the version; in return an ingest has no index to maintain.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stoker.pipelines.memory.identity import identity_of
 from stoker.pipelines.registry import reasons_of
 from stoker.pipelines.rejected import OUTCOME_CLASS, UNKNOWN, OutcomeClass, Reason, class_of
 from stoker.pipelines.stages.curate import FIRST_RULE
+from stoker.pipelines.stages.remembering.attempts import NO_ATTEMPTS, Attempts, find_attempts
+from stoker.storage.clock import timestamp
 from stoker.storage.shards.kinds import DECISIONS, PACKED_INDEX, RECORDS
 from stoker.storage.shards.row_checksum import CHECKSUMS
 from stoker.storage.stores.store import Store
+from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Part
 from stoker.storage.versions.masks.mask import Masks
+from stoker.storage.versions.memory.ledger import Ledger, newest_head
 from stoker.storage.versions.verified import verified_table
 
 _SEARCHED = ("key", "url", "line", "page_url", "sha256", "content_sha256")
@@ -47,6 +52,7 @@ class Lineage:
         similarity: to that sample, in [0, 1]; None if not measured.
         verified: whether the similarity was computed from the contents of both, and not estimated.
         record: the columns of its Parquet record that people can read.
+        attempts: to read it, as the ledger remembers them; none of sources that list nothing.
         chain: if ``duplicate_of`` was dropped itself, the key of the sample because of which it was, and so on: the
             last one is kept, unless no sample of them is. Empty if it was not dropped.
         stays: key of the sample at the end of the chain that is kept; "" if there is none.
@@ -69,10 +75,20 @@ class Lineage:
     stays: str = ""
     outcome_class: OutcomeClass | None = None
     verified: bool = False
+    attempts: Attempts = NO_ATTEMPTS
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON, Parquet values
         """The lineage as the API writes it."""
-        return {_JSON_NAMES.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
+        names = (field.name for field in fields(self) if field.name != "attempts")
+        content = {_JSON_NAMES.get(name, name): getattr(self, name) for name in names}
+        coming = self.attempts.next
+        return content | {
+            "attempts": [
+                {"at": timestamp(one.at), "reason": one.reason, "detail": one.detail, "tries": one.tries}
+                for one in self.attempts.made
+            ],
+            "next_try": timestamp(coming.at) if coming and coming.at else None,
+        }
 
 
 def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 100) -> list[Lineage]:
@@ -90,23 +106,41 @@ def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 10
     drop_of = {key: drop for (_, key), drop in drops.items() if drop["rule"] != FIRST_RULE}
     reasons = reasons_of(manifest.recipe)
     lineages: list[Lineage] = []
-    for part in manifest.parts:
-        for record in _matches(verified_table(store, part.records, RECORDS, sha256=part.records_sha256), text):
+    head = newest_head(store, manifest.corpus)
+    of_version = {part.digest for part in manifest.parts}
+    for part in _parts(store, manifest, head):
+        gone = part.not_counted
+        told = {lineage.key for lineage in lineages} if part.digest not in of_version else frozenset()
+        for row, record in _matches(verified_table(store, part.records, RECORDS, sha256=part.records_sha256), text):
+            if row in gone or record["key"] in told:
+                continue
             drop = drops.get((part.digest, record["key"]))
-            lineages.append(_lineage(store, manifest, part, record, drop, drop_of, reasons))
+            lineage = _lineage(store, manifest, part, record, drop, drop_of, reasons)
+            if head is not None:
+                lineage = replace(lineage, attempts=find_attempts(store, head, *identity_of(record)))
+            lineages.append(lineage)
             if len(lineages) >= most:
                 return lineages
     return lineages
 
 
-def _matches(table: pa.Table, text: str) -> Iterator[dict[str, Any]]:
+def _parts(store: Store, manifest: Manifest, head: Ledger | None) -> Iterator[Part]:
+    """The raw parts of a version; of the newest one also those, of rejects alone, that were read since."""
+    yield from manifest.parts
+    if head is not None and manifest.version == max(catalog.versions(store, manifest.corpus), default=0):
+        of_version = {part.digest for part in manifest.parts}
+        yield from (part for part in head.parts if not part.kept and part.digest not in of_version)
+
+
+def _matches(table: pa.Table, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a table that a text names, each with its number."""
     mask: pa.ChunkedArray | None = None
     for column in _SEARCHED:
         if column in table.column_names and pa.types.is_string(table.schema.field(column).type):
             equal = pc.fill_null(pc.equal(table[column], text), False)
             mask = equal if mask is None else pc.or_(mask, equal)
     if mask is not None:
-        yield from table.filter(mask).to_pylist()
+        yield from zip(pc.indices_nonzero(mask).to_pylist(), table.filter(mask).to_pylist(), strict=True)
 
 
 def _follow(

@@ -1,6 +1,6 @@
 """Files that describe those beside them: captions in .txt, columns of the record in .json, and tables.
 
-A table is metadata.csv, .jsonl or .parquet with a column ``file_name``.
+A table is metadata.csv, .jsonl or .parquet with a column ``file_name``. And how such files are found, in a folder.
 """
 
 import codecs
@@ -8,6 +8,7 @@ import json
 import math
 import os
 import posixpath
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -136,6 +137,10 @@ class FolderTables:
             for row, named in zip(rows, values, strict=True)
         }
 
+    def values(self, path: str) -> str:
+        """What the row of a file says, as JSON text; "" if there is none."""
+        return row.values if (row := self._rows.get(path)) else ""
+
     def describe(self, files: Iterable[str]) -> Iterator[str]:
         """What `stoker check` says of the tables, of rows without a file, and of other tables among the files."""
         for path, columns in self.columns.items():
@@ -202,3 +207,44 @@ def _folder_row(table: str, row: ListRow) -> FolderRow:
         if key != FILE_COLUMN and value not in (None, "") and not is_too_deep(value)
     }
     return FolderRow(table, row.number, path, json.dumps(values, ensure_ascii=False))
+
+
+def walk(base: Path) -> Iterator[str]:
+    """The paths of all files below, without hidden ones; links to folders are listed like files, not followed."""
+    for folder, folders, files in os.walk(base):
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
+        for name in sorted((*files, *links)):
+            if not name.startswith("."):
+                yield relative_path(base, Path(folder) / name)
+
+
+def walk_matches(base: Path, pattern: str) -> Iterator[str]:
+    """The files that a source reads, in no order of their paths, and without a list of all."""
+    if not pattern:
+        yield from walk(base)
+        return
+    for path in base.glob(pattern):
+        name = relative_path(base, path)
+        is_hidden = any(part.startswith(".") for part in name.split("/"))
+        behind_link = any(
+            parent.is_symlink() for parent in path.parents if parent.is_relative_to(base) and parent != base
+        )
+        if not is_hidden and not behind_link and (path.is_symlink() or path.is_file()):
+            yield name
+
+
+def any_case(pattern: str) -> str:
+    """The glob for names in upper and lower case."""
+    parts = re.split(r"(\[[^]]*\])", pattern)
+    return "".join(
+        part
+        if index % 2
+        else re.sub(r"[a-z]", lambda letter: f"[{letter[0].lower()}{letter[0].upper()}]", part, flags=re.I)
+        for index, part in enumerate(parts)
+    )
+
+
+def relative_path(base: Path, path: Path) -> str:
+    """A path as it is told, recorded and compared: below the folder, with slashes."""
+    return path.relative_to(base).as_posix()

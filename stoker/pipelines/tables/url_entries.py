@@ -17,10 +17,13 @@ from stoker.pipelines.web.links import host_of, normalise, normalise_listed, red
 from stoker.pipelines.web.pages.licences import spdx_id
 
 KEY_LENGTH = 24  # hex digits of the URL's SHA-256: 96 bits
+_MAX_WAITING = 20  # partitions of rejects that wait for the one of URLs around them
+_STAMP = 16  # hex digits
 _MAX_BLANK_LINES = 1_000  # that wait for the partition around them
 MAX_TEXT = 10_000  # characters of a caption or another column of a list
 
 Entry = Mapping[str, Any]  # Any: JSON. {"url", "line"?, "record"?, "refused"?: [reason, detail]}
+NO_URL = "no URL"  # ends the detail of a row without one
 UNTYPED = "untyped"  # in an entry until its partition is there: its list has no types, its record may get some
 
 
@@ -31,6 +34,12 @@ def key_of(url: str) -> str:
     '4fd63207a70baba7076795ee'
     """
     return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
+
+
+def stamp_of(entry: Entry) -> str:
+    """What tells that a list says other things of a URL than before; "" where it says nothing but the URL."""
+    record = entry.get("record")
+    return digest(record)[:_STAMP] if record else ""
 
 
 def reject_repeats(entries: Iterator[Entry]) -> Iterator[Entry]:
@@ -110,7 +119,7 @@ def entry_of_row(row: ListRow, list_name: str, url_column: str, carried: Mapping
     line = f"{list_name}:{row.number}"
     entry: dict[str, Any] = {"url": line, "line": line}  # Any: JSON
     if row.fault or not text.strip():
-        entry["refused"] = ["bad_row", f"{line}: {row.fault}"] if row.fault else ["empty", f"{line}: no URL"]
+        entry["refused"] = ["bad_row", f"{line}: {row.fault}"] if row.fault else ["empty", f"{line}: {NO_URL}"]
     else:
         try:
             entry["url"] = normalise_listed(text)
@@ -159,6 +168,52 @@ def entry_of_result(result: CrawlResult) -> Entry:
         return entry | {"url": normalise(result.url)}
     except ValueError as error:
         return entry | {"refused": ["bad_url", str(error)]}
+
+
+def cut_entries(
+    entries: Iterator[Entry], to_type: Sequence[str], *, target: int, is_finished: Callable[[Partition], bool]
+) -> Iterator[tuple[Partition, Mapping[str, str | None]]]:
+    """Partitions of about ``target`` entries, and the stamps of the URLs in each by their keys; None: not known.
+
+    Rows that are rejected by themselves get partitions of their own: their line numbers change with each line that is
+    inserted before them, and must not make the URLs beside them be fetched again.
+    """
+    names = Counter[str]()
+    group: list[Entry] = []
+    refused: list[Entry] = []
+    for entry in with_finished_partitions(entries, to_type, target=target, is_finished=is_finished):
+        if isinstance(entry, Partition):
+            old = entry.payload["urls"]
+            yield entry, {key_of(one["url"]): None for one in old if "refused" not in one}
+            continue
+        if "refused" in entry:
+            refused.append(entry)
+            if len(refused) < _MAX_WAITING * target:
+                continue
+        else:
+            group.append(entry)
+            if not ends_run(entry["url"], len(group), target=target):
+                continue
+            yield _partition(host_of(group[0]["url"]), group, to_type, names)
+            group = []
+        whole = len(refused) // target * target
+        yield from (_partition("rejected", refused[i : i + target], to_type, names) for i in range(0, whole, target))
+        del refused[:whole]
+    if group:
+        yield _partition(host_of(group[0]["url"]), group, to_type, names)
+    for start in range(0, len(refused), target):
+        yield _partition("rejected", refused[start : start + target], to_type, names)
+
+
+def _partition(
+    start: str, group: Sequence[Entry], to_type: Sequence[str], names: Counter[str]
+) -> tuple[Partition, Mapping[str, str | None]]:
+    """A partition whose name begins with ``start``, and is not among ``names`` yet."""
+    stamps = {key_of(entry["url"]): stamp_of(entry) for entry in group if "refused" not in entry}
+    typed = typed_entries(group, to_type)
+    name = f"{start}-{digest(typed)[:10]}"
+    names[name] += 1
+    return Partition(name if names[name] == 1 else f"{name}-{names[name]}", {"urls": typed}), stamps
 
 
 def with_finished_partitions(

@@ -14,7 +14,7 @@ from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.content import content_of, content_with_rejects
-from stoker.storage.versions.listed.lists import Candidates
+from stoker.storage.versions.listed.named import Candidates
 from stoker.storage.versions.manifest import WITH_LISTS, Manifest, load_manifest
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
 

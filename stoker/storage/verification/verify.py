@@ -135,12 +135,19 @@ class _Check:
                 f"has {table.num_rows} rows, {kept} kept, {dict(sorted(reasons.items()))}, but the manifest says "
                 f"{part.read}, {part.kept}, {dict(part.rejected)}",
             )
+        for reason, gone in part.superseded.items():
+            if any(row >= table.num_rows or (table["reason"][row].as_py() or "") != reason for row in gone):
+                self.objects.add_problem(
+                    part.records, f"has other rows than the manifest says no longer count: {reason}"
+                )
         rows = table.filter(pc.is_null(table["reason"]))
-        keys = rows["key"].to_pylist()
         if samples is not None and (wrong := _first_difference(records.spans(rows), samples)):
             self.objects.add_problem(part.records, f"does not say where the samples of {part.tar} lie: {wrong}")
-        for key in keys:
-            self.kept[part.digest, key] = part.partition
+        no_longer = frozenset(part.superseded.get("", ()))
+        kept_rows = pc.indices_nonzero(pc.is_null(table["reason"])).to_pylist()
+        for row, key in zip(kept_rows, rows["key"].to_pylist(), strict=True):
+            if row not in no_longer:
+                self.kept[part.digest, key] = part.partition
 
     def decisions(self, manifest: Manifest) -> None:
         """The decisions against their counts; what they drop is no longer expected in a shard."""
@@ -173,7 +180,7 @@ class _Check:
             same = marker.get("tar") == part.tar and marker.get("records") == part.records
             stated = {name: value for name, value in marker.items() if name not in ("schema", "checksum")}
             # Another one is of a part that was read again since.
-            if same and stated != part.to_json():
+            if same and stated != part.as_read().to_json():
                 self.objects.add_problem(key, "does not say of its part what the manifest says")
         groups: dict[str, list[dict[str, object]]] = defaultdict(list)
         for shard in manifest.shards:

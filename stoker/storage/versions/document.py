@@ -35,10 +35,19 @@ class Document:
             raise CorruptShard(f"{self.where}: {name!r} is {number}, expected a whole number from 0 to {_MOST}")
         return number
 
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        return self._take(name, bool, "true or false")
+
     def wholes(self, name: str) -> list[int]:
         """A list of integers from 0."""
         inner = {f"{name}[{index}]": value for index, value in enumerate(self._take(name, list, "a list"))}
         return [Document(inner, self.where).whole(place) for place in inner]
+
+    def texts(self, name: str) -> list[str]:
+        """A list of strings."""
+        inner = {f"{name}[{index}]": value for index, value in enumerate(self._take(name, list, "a list"))}
+        return [Document(inner, self.where).text(place) for place in inner]
 
     def mapping(self, name: str) -> dict[str, Any]:  # Any: JSON values
         """An object, unchecked."""

@@ -17,8 +17,8 @@ from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.deleted import is_deleted
 from stoker.storage.versions.document import Document
 from stoker.storage.versions.listed import lists, names
-from stoker.storage.versions.listed.lists import Candidates, LazyList, LazyStatistics, ListFile, PartList, ShardList
-from stoker.storage.versions.listed.named import Decisions, Mask, MaskPlace, Part, Shard, SplitTotals
+from stoker.storage.versions.listed.lists import LazyList, LazyStatistics, ListFile, PartList, ShardList
+from stoker.storage.versions.listed.named import Candidates, Decisions, Mask, MaskPlace, Part, Shard, SplitTotals
 from stoker.storage.versions.listed.names import TAR
 from stoker.storage.versions.sealed import CHECKSUM, checksum, refuse_newer, seal
 from stoker.storage.versions.verified import put
@@ -390,7 +390,7 @@ def encode(manifest: Manifest) -> tuple[bytes, list[tuple[ListFile, bytes]]]:
     """The objects of a manifest and of its lists."""
     rows = {
         lists.SHARDS: ({**shard.to_json(), "masked": shard.masked} for shard in manifest.shards),
-        lists.PARTS: map(asdict, manifest.parts),
+        lists.PARTS: ({"omitted": {}, **part.to_json()} for part in manifest.parts),
         lists.STATISTICS: ({"split": split, "summary": one} for split, one in manifest.statistics.items()),
         lists.MASKS: map(asdict, manifest.masks),
     }

@@ -16,7 +16,7 @@ import pytest
 from stoker.pipelines.errors import OutsideRecipe, SourceBroken
 from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import Partition, digest
-from stoker.pipelines.source import Candidate, Context, Source
+from stoker.pipelines.source import Candidate, Context, ListedSource, Source
 from stoker.pipelines.stages.ingest import ingest_partition, plan
 from stoker.pipelines.web.client import Web
 from stoker.storage.shards import records
@@ -135,6 +135,16 @@ class SourceContract(ComponentContract):
         identities = [candidate.identity or candidate.sample.key for candidate in kept]
         assert {type(identity) for identity in identities} == {str}
         assert len(set(identities)) == len(identities), "it must tell a candidate from all others of the source"
+
+    def test_a_source_that_lists_its_candidates_names_each_that_it_keeps_once(
+        self, source: Source, context: Context
+    ) -> None:
+        if not isinstance(source, ListedSource) or not source.is_listed:
+            return
+        listed = [one.identity for one in source.identities(context) if one.identity]
+        assert len(set(listed)) == len(listed)
+        kept = (candidate for candidate in read_all(source, context) if candidate.rejected is None)
+        assert {candidate.identity or candidate.sample.key for candidate in kept} <= set(listed)
 
     def test_every_reject_has_a_known_reason(self, source: Source, context: Context) -> None:
         given = {candidate.rejected.reason for candidate in read_all(source, context) if candidate.rejected}

@@ -18,7 +18,7 @@ import zstandard
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.recipe import parse
-from stoker.pipelines.rejected import REASONS
+from stoker.pipelines.rejected import REASONS, OutcomeClass
 from stoker.pipelines.source import Candidate, Context
 from stoker.pipelines.sources.image_urls import ImageUrls
 from stoker.pipelines.stages.publish import ingest
@@ -341,7 +341,7 @@ def test_a_site_that_is_down_is_tried_again_later(context: Context) -> None:
         read(ImageUrls(lists="a.txt"), context)
     rejects = [candidate.rejected for candidate in read(ImageUrls(lists="a.txt", unreachable="reject"), context)]
     assert [reject.reason for reject in rejects if reject] == ["unreachable"] * 3
-    assert all(reject.detail.endswith("; final once its partition is done") for reject in rejects if reject)
+    assert {reject.outcome_class for reject in rejects if reject} == {OutcomeClass.MOMENT}
 
 
 def test_a_site_that_goes_down_midway_is_tried_again_later(site: Site, context: Context) -> None:

@@ -28,7 +28,7 @@ READ_AGAIN = {"squares", "wiki"}  # step image and source wikipedia_dump are of 
 CRAWLED = {"pages": ["/pages/index.html", *(f"/pages/{page}.html" for page in (0, 1, 2, 3, "gone"))]}
 MORE_REJECTS = {"scored"}  # an empty line of its list is a candidate now, and packed with the others' parts
 # Rules of another version, and rows that are counted now, give a version of the same samples.
-UNCHANGED = {"plain", "pages", "tables", "films"}
+UNCHANGED = {"plain", "pages", "tables", "films", "scored"}
 
 
 _TAKEN: list[int] = []  # the port, where it stayed another program's: that is waited for once

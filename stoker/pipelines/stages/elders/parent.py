@@ -50,8 +50,13 @@ def decides_alike(recipe: Recipe, parts: Sequence[Part], before: Manifest) -> bo
     return recipe.digest == before.recipe_digest and _bytes_of(parts) == _bytes_of(before.parts)
 
 
-def _bytes_of(parts: Sequence[Part]) -> list[tuple[str, str, str]]:
-    return [(part.digest, part.tar_sha256, part.records_sha256) for part in parts]
+def _bytes_of(parts: Sequence[Part]) -> list[tuple[str, str, str, tuple[int, ...]]]:
+    """What determines the samples of parts that are in groups of shards."""
+    return [
+        (part.digest, part.tar_sha256, part.records_sha256, tuple(part.superseded.get("", ())))
+        for part in parts
+        if part.grouped
+    ]
 
 
 def has_rules_of(recipe: Recipe, before: Manifest) -> bool:

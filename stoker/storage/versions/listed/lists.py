@@ -6,7 +6,6 @@ a list of raw parts too.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.document import Document
 from stoker.storage.versions.listed import names
-from stoker.storage.versions.listed.named import Part, Shard, SplitTotals
+from stoker.storage.versions.listed.named import Candidates, Part, Shard, SplitTotals
 from stoker.storage.versions.sealed import canonical
 from stoker.storage.versions.verified import second_read
 
@@ -32,7 +31,7 @@ KINDS = SHARDS, PARTS, STATISTICS, MASKS = "shards", "parts", "statistics", "mas
 _MAX_SIZE = 2**30  # bytes of a list that is read: of ten million shards
 _TEXTS: Mapping[str, tuple[str, ...]] = {
     SHARDS: (),
-    PARTS: ("rejected", "omitted"),
+    PARTS: ("rejected", "omitted", "superseded"),
     STATISTICS: ("summary",),
     MASKS: (),
 }  # columns of JSON
@@ -70,6 +69,9 @@ _SCHEMAS = {
     MASKS: pa.schema([("group", pa.string()), ("key", pa.string()), ("size", pa.int64()), ("sha256", pa.string())]),
 }
 
+# Columns that are there if one row of a list says something in them.
+_LATER = {PARTS: pa.schema([("superseded", pa.string()), ("grouped", pa.bool_())])}
+
 
 @dataclass(frozen=True, slots=True)
 class ListFile:
@@ -85,30 +87,6 @@ class ListFile:
         """Raises CorruptShard naming the invalid field."""
         names.check_list(corpus, kind, document.text("key"), document.text("sha256"), document.where)
         return cls(document.text("key"), document.whole("size"), document.text("sha256"), document.whole("rows"))
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """Candidates of all raw parts: ``read == kept + sum(rejected.values())``."""
-
-    read: int
-    kept: int  # by steps; rules may drop some of them
-    rejected: Mapping[str, int]  # by reason
-
-    @classmethod
-    def of(cls, parts: Iterable[Part]) -> "Candidates":
-        """The totals of parts."""
-        read = kept = 0
-        rejected: Counter[str] = Counter()
-        for part in parts:
-            read, kept = read + part.read, kept + part.kept
-            rejected.update(part.rejected)
-        return cls(read, kept, dict(sorted(rejected.items())))
-
-    @classmethod
-    def from_document(cls, document: Document) -> "Candidates":
-        """Raises CorruptShard naming the invalid field."""
-        return cls(document.whole("read"), document.whole("kept"), document.counts("rejected"))
 
 
 def split_totals(shards: Iterable[Shard]) -> dict[str, SplitTotals]:
@@ -209,8 +187,12 @@ class LazyStatistics(Mapping[str, Any]):  # Any: JSON of a Summary
 
 def encode_list(corpus: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> tuple[ListFile, bytes]:
     """A list as an object: how a manifest or ledger head names it, and its bytes."""
-    written = [{**row, **{name: canonical(row[name]).decode() for name in _TEXTS[kind]}} for row in rows]
-    payload = records.encode(pa.Table.from_pylist(written, schema=_SCHEMAS[kind]))
+    written = [
+        {**row, **{name: canonical(row[name]).decode() for name in _TEXTS[kind] if row.get(name) is not None}}
+        for row in rows
+    ]
+    later = [field for field in _LATER.get(kind, ()) if any(row.get(field.name) is not None for row in written)]
+    payload = records.encode(pa.Table.from_pylist(written, schema=pa.schema([*_SCHEMAS[kind], *later])))
     sha256 = records.sha256(payload)
     return ListFile(layout.version_list(corpus, kind, sha256), len(payload), sha256, len(written)), payload
 
@@ -227,7 +209,8 @@ def read_list(
         rows = _rows(second_read(lambda: _bytes(store, file, where)), kind, file) if file.rows else []
         return make(
             Document(
-                row | {name: _parsed(row[name], f"{where}: row {number}: {name}") for name in _TEXTS[kind]},
+                row
+                | {name: _parsed(row[name], f"{where}: row {number}: {name}") for name in _TEXTS[kind] if name in row},
                 f"{where}: row {number}",
             )
             for number, row in enumerate(rows)
@@ -251,10 +234,13 @@ def read_parts(store: Store, corpus: str, file: ListFile, remedy: Callable[[], s
 
 
 def _rows(payload: bytes, kind: str, file: ListFile) -> list[dict[str, Any]]:  # Any: Parquet's values
-    schema = _SCHEMAS[kind]
-    table = Kind(schema).check(records.decode(payload, columns=schema.names, rows=file.rows))
+    schema, later = _SCHEMAS[kind], _LATER.get(kind, pa.schema([]))
+    table = records.decode(payload, columns=[*schema.names, *later.names], rows=file.rows)
+    Kind(schema, {field.name: field.type for field in later}).check(table)
     rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    return [
+        {name: value for name, value in row.items() if value is not None or name not in later.names} for row in rows
+    ]
 
 
 def _bytes(store: Store, file: ListFile, where: str) -> bytes:

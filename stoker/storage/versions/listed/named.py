@@ -1,7 +1,8 @@
 """What a manifest names: shards, masks, raw parts, decisions; and their JSON."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,12 +104,35 @@ class Part:
     kept: int
     rejected: Mapping[str, int]  # by reason
     omitted: Mapping[str, int] = field(default_factory=dict)  # what was read and left out, most frequent names
+    # Rows of its records that no longer count, because a later part tells what became of the candidate: by reason, ""
+    # those that were kept.
+    superseded: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    grouped: bool = True  # False: nothing of it was kept, and it is in no group of shards
+
+    @property
+    def counted(self) -> "Candidates":
+        """Its candidates that count: all but those that a later part tells of."""
+        gone = {reason: len(rows) for reason, rows in self.superseded.items()}
+        rejected = {reason: left for reason, count in self.rejected.items() if (left := count - gone.get(reason, 0))}
+        return Candidates(self.read - sum(gone.values()), self.kept - gone.get("", 0), rejected)
+
+    @property
+    def not_counted(self) -> frozenset[int]:
+        """The rows of its records that no longer count."""
+        return frozenset(row for rows in self.superseded.values() for row in rows)
+
+    def as_read(self) -> "Part":
+        """The part as its marker says it: whatever later parts tell."""
+        return dataclasses.replace(self, superseded={}, grouped=True) if self.superseded or not self.grouped else self
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """The part as JSON values; nothing omitted is not there."""
+        """The part as JSON values; those of fields that came later only where they say something."""
         content = dataclasses.asdict(self)
-        if not self.omitted:
-            del content["omitted"]
+        for name, default in _LATER.items():
+            if content[name] == default:
+                del content[name]
+        if self.superseded:
+            content["superseded"] = {reason: list(rows) for reason, rows in sorted(self.superseded.items())}
         return content
 
     @classmethod
@@ -126,7 +150,42 @@ class Part:
             kept=document.whole("kept"),
             rejected=document.counts("rejected"),
             omitted=document.counts("omitted") if document.has("omitted") else {},
+            superseded=_superseded(document) if document.has("superseded") else {},
+            grouped=document.flag("grouped") if document.has("grouped") else True,
         )
+
+
+_LATER: Mapping[str, Any] = {"omitted": {}, "superseded": {}, "grouped": True}  # Any: JSON values
+
+
+def _superseded(document: Document) -> dict[str, tuple[int, ...]]:
+    by_reason = document.document("superseded")
+    return {reason: tuple(by_reason.wholes(reason)) for reason in by_reason.content}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Candidates of raw parts: ``read == kept + sum(rejected.values())``."""
+
+    read: int
+    kept: int  # by steps; rules may drop some of them
+    rejected: Mapping[str, int]  # by reason
+
+    @classmethod
+    def of(cls, parts: Iterable[Part]) -> "Candidates":
+        """The totals of parts."""
+        read = kept = 0
+        rejected: Counter[str] = Counter()
+        for part in parts:
+            counted = part.counted
+            read, kept = read + counted.read, kept + counted.kept
+            rejected.update(counted.rejected)
+        return cls(read, kept, dict(sorted(rejected.items())))
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Candidates":
+        """Raises CorruptShard naming the invalid field."""
+        return cls(document.whole("read"), document.whole("kept"), document.counts("rejected"))
 
 
 @dataclass(frozen=True, slots=True)

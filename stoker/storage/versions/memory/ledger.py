@@ -45,6 +45,9 @@ class Ledger:
     parts: Sequence[Part] = ()  # every raw part that counts; of a head that was loaded they are read when first used
     tombstones: tuple[StoredTable, ...] = ()  # obeyed by what this head tells
     plan: str | None = None  # key of the plan that is not finished; None if there is none
+    extraction: str = ""  # digest of the recipe's source and steps, by which the parts were made
+    listing: str = ""  # digest of the list whose candidates are all known; "": not known
+    faults: tuple[str, ...] = ()  # digests of the parts with faults of that list itself
 
     @property
     def checksum(self) -> str:
@@ -56,7 +59,7 @@ class Ledger:
         """The list of its parts, and its bytes; None for that of a head that was loaded: it is in the store."""
         if isinstance(self.parts, LazyList):
             return self.parts.file, None
-        return encode_list(self.corpus, PARTS, map(asdict, self.parts))
+        return encode_list(self.corpus, PARTS, ({"omitted": {}, **part.to_json()} for part in self.parts))
 
     def successor(self, *, created_at: str, stoker: str) -> "Ledger":
         """The next head, with the same content; ``replace`` changes it."""
@@ -76,6 +79,8 @@ class Ledger:
         }
         plain = ("corpus", "number", "created_at", "stoker", "parent", "parent_checksum", "plan")
         rest: dict[str, Any] = {name: getattr(self, name) for name in plain}
+        rest |= {name: getattr(self, name) for name in ("extraction", "listing") if getattr(self, name)}
+        rest |= {"faults": list(self.faults)} if self.faults else {}
         return rest | tables | {"parts": asdict(self.parts_list[0]), "schema": SCHEMA}
 
     @classmethod
@@ -99,6 +104,9 @@ class Ledger:
             parts=LazyList(parts, partial(read_parts, store, corpus, parts, partial(_REMEDY.format, head))),
             tombstones=tables("tombstones"),
             plan=None if document.is_null("plan") else document.text("plan"),
+            extraction=document.text("extraction") if document.has("extraction") else "",
+            listing=document.text("listing") if document.has("listing") else "",
+            faults=tuple(document.texts("faults")) if document.has("faults") else (),
         )
 
 

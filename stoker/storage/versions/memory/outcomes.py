@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("size", pa.int64()),
         ("revision", pa.int64()),
         ("sha1", pa.string()),
+        ("stamp", pa.string()),
         ("etag", pa.string()),
         ("last_modified", pa.string()),
         ("recipe", pa.string()),
@@ -93,6 +94,7 @@ class Outcome:
     size: int | None = None  # stamp of what was read: bytes, revision, SHA-1 (hex)
     revision: int | None = None
     sha1: str | None = None
+    stamp: str | None = None  # of what a list said of it, see ``Listed``; None: not known
     etag: str | None = None  # validators, as the server gave them
     last_modified: str | None = None
     recipe: str | None = None  # fingerprints: of what made the sample, and of the settings that refused it

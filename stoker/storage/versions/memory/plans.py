@@ -42,7 +42,7 @@ class Plan:
     number: int  # from 1
     created_at: str  # ISO 8601, UTC
     stoker: str  # version of Stoker that made it
-    recipe_digest: str  # SHA-256 of the recipe that it was made for
+    recipe_digest: str  # SHA-256 of the recipe's source and steps that it was made for: its extraction
     ledger: int | None  # number of the head whose outcomes were subtracted; None: there was none
     partitions: StoredTable
 

@@ -1,0 +1,296 @@
+"""What a corpus remembers of a listed source's candidates: read from the newest ledger head, and written as the next.
+
+A ledger belongs to the recipe's source and steps as they were. Where these changed, or where there is none yet, memory
+begins with the parts of the newest version that the recipe would make.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stoker import __version__
+from stoker.pipelines.memory.known import COLUMNS, Known, Moment
+from stoker.pipelines.registry import name_of
+from stoker.pipelines.source import Context
+from stoker.pipelines.stages.remembering.outcomes import CurrentParts, RecordReader, identity_in, setting_of, tries_in
+from stoker.storage.clock import timestamp
+from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageUnavailable
+from stoker.storage.versions import catalog, layout
+from stoker.storage.versions.manifest import Part, load_manifest
+from stoker.storage.versions.memory import outcomes
+from stoker.storage.versions.memory.ledger import Ledger, create_head, newest_head
+from stoker.storage.versions.memory.merging import merge_files
+from stoker.storage.versions.memory.outcomes import SCHEMA, hashes_of
+from stoker.storage.versions.memory.plans import Plan
+from stoker.storage.versions.memory.sealed_parquet import StoredTable
+from stoker.storage.versions.memory.sealed_writer import put_table
+from stoker.storage.versions.verified import put
+
+_log = logging.getLogger(__name__)
+_MAX_ATTEMPTS = 20  # heads that other ingests may create before this one gives up
+_MAX_FILES = 8  # of outcomes, before they are merged into one
+_MAX_ROWS = 500_000  # of one new file of outcomes, which is sorted in memory
+_MARKER = "/part.json"
+
+Stamps = Mapping[str, str | None]  # by identity; None: not known
+
+
+class Recall:
+    """The memory of a corpus, for one recipe. ``load`` first.
+
+    Args:
+        reader: of the records of raw parts.
+        context: for its clock, settings and scratch folder.
+    """
+
+    head: Ledger | None  # the newest one
+    parts: tuple[Part, ...]  # raw parts of the corpus, without those that are lost
+    lost: frozenset[str]  # digests of those that were damaged and taken away: they are read again
+    is_first: bool  # the ledger holds nothing that this recipe made
+
+    def __init__(self, reader: RecordReader, context: Context) -> None:
+        self.reader, self._context = reader, context
+        self._store, self._corpus = reader.store, reader.recipe.corpus
+        self._source = name_of(reader.source)
+
+    def load(self) -> None:
+        """Read the newest head, and see which parts are there. Raises StorageError, DamagedParts among them."""
+        self.head = newest_head(self._store, self._corpus)
+        listed = (stored.key for stored in self._store.list(layout.raw(self._corpus)))
+        self._markers = frozenset(key for key in listed if key.endswith(_MARKER))
+        self.is_first = self.head is None or self.head.extraction != self.reader.extraction
+        self._all = self._parts_of_version() if self.is_first or self.head is None else tuple(self.head.parts)
+        self.parts = tuple(part for part in self._all if self.is_finished(part.digest))
+        self.lost = frozenset(part.digest for part in self._all if not self.is_finished(part.digest))
+        # What became of their candidates, where no ledger tells it.
+        self._before = [self._outcomes(part) for part in self.parts] if self.is_first else []
+
+    def is_finished(self, digest: str) -> bool:
+        """Whether the raw part of this digest was there when the memory was loaded."""
+        return layout.raw_part(self._corpus, digest) in self._markers
+
+    @property
+    def number(self) -> int:
+        """Of the newest head; 0 if there is none."""
+        return self.head.number if self.head else 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is remembered: the corpus begins."""
+        return not self._all and (self.is_first or not (self.head and self.head.outcomes))
+
+    @property
+    def plan_key(self) -> str | None:
+        """The plan that was not finished, if it was made for this recipe."""
+        return None if self.is_first or self.head is None else self.head.plan
+
+    def is_whole(self, listing: str, faults: Collection[str]) -> bool:
+        """Whether all of a list is known, of which no more than parts with these faults is to be asked for."""
+        head = self.head
+        if self.is_first or head is None or head.plan is not None or self.lost:
+            return False
+        return (head.listing, set(head.faults)) == (listing, set(faults))
+
+    def known(self, moment: Moment) -> Known:
+        """What is known of candidates. Raises StorageError."""
+        return Known(self._source, self._tables(COLUMNS, self._before), moment, self._counting)
+
+    # Writing
+
+    def begin(self, plan: Plan, digests: Collection[str]) -> None:
+        """Name a plan in the next head, before it starts. ``digests``: of the raw parts that it makes.
+
+        Raises AlreadyExists if another ingest has created a head since; StorageError.
+        """
+        head = replace(self._next(), parts=self._all, plan=plan.key)
+        if self.is_first:
+            before = self._put(self._before_without(digests))
+            faults = self._look_at([part for part in self.parts if part.digest not in digests])[1]
+            head = replace(head, outcomes=(*self._files(), *before), listing="", faults=tuple(faults))
+        create_head(self._store, head)
+        self.load()
+
+    def remember(
+        self, parts: Sequence[Part], stamps: Callable[[], Iterable[Stamps]], *, listing: str, is_whole: bool
+    ) -> None:
+        """Write the outcomes of new parts, and a head that counts them. Raises StorageError, DamagedParts among them.
+
+        Args:
+            parts: of the partitions of a round, in their order.
+            stamps: gives those of each.
+            listing: digest of the list of which all candidates are known then; "": not known.
+            is_whole: whether the round had all faults of the list, so that those of earlier ones no longer count.
+        """
+        at, plan = self._context.now(), self.head.plan if self.head else None
+        for _ in range(_MAX_ATTEMPTS):
+            head = replace(self._with(parts, stamps(), at, is_whole=is_whole), listing=listing)
+            try:
+                create_head(self._store, replace(head, plan=None) if head.plan == plan else head)
+            except AlreadyExists:
+                self.load()  # what another ingest remembers stays
+                continue
+            self.load()
+            return
+        raise StorageUnavailable(
+            f"{self._store.url}/{self._corpus}: {_MAX_ATTEMPTS} other ingests came first; try again"
+        )
+
+    def _next(self) -> Ledger:
+        """The head after the newest one, of this recipe; nothing of its content is changed yet."""
+        now = timestamp(self._context.now())
+        if self.head is None:
+            return Ledger(self._corpus, 1, now, __version__, extraction=self.reader.extraction)
+        following = self.head.successor(created_at=now, stoker=__version__)
+        return replace(following, extraction=self.reader.extraction)
+
+    def _with(self, parts: Sequence[Part], stamps: Iterable[Stamps], at: datetime, *, is_whole: bool) -> Ledger:
+        """The next head with what became of a round's parts; its tables are in the store."""
+        before = self._before_without({part.digest for part in parts})
+        hashes, faults = self._look_at(parts)
+        old = self._of_hashes(self._tables(SCHEMA.names, before), hashes)
+        tries, setting, told = tries_in(self._source, old), setting_of(self._context), [old]
+
+        def made() -> Iterator[pa.Table]:
+            for part, of_part in zip(parts, stamps, strict=True):
+                table = outcomes.to_table(self.reader.outcomes(part, of_part, tries, at=at, setting=setting))
+                told.append(self._of_hashes([table], old["hash"].to_numpy()))
+                yield table
+
+        stored = self._put(chain(before, made()))
+        if not is_whole and self.head is not None:
+            faults = list(dict.fromkeys([*self.head.faults, *faults]))
+        return replace(
+            self._next(),
+            parts=self._next_parts(parts, pa.concat_tables(told), frozenset(faults)),
+            outcomes=self._merged((*self._files(), *stored)),
+            faults=tuple(faults),
+        )
+
+    def _next_parts(self, parts: Sequence[Part], told: pa.Table, faults: frozenset[str]) -> tuple[Part, ...]:
+        """The raw parts of the corpus after a round: those of before in their places, then the new ones.
+
+        ``told`` are the outcomes of candidates that were known before: which of their rows counts is seen again. A part
+        that was made to ask for known ones, and of which nothing counts, is left out.
+        """
+        current = CurrentParts(self._source, told)
+        touched = {*told["part"].to_pylist()} | ({*self.head.faults} if self.head else set())
+        given = {part.digest: part for part in parts}
+        result = []
+        for old in self._all:
+            is_lost = old.digest in self.lost
+            if is_lost and old.digest not in given:
+                continue
+            before = {} if is_lost else old.superseded  # rows that were read again may be others
+            part = replace(given.pop(old.digest, old), superseded=before, grouped=old.grouped)
+            if self.is_first or is_lost or part.digest in touched:
+                part = replace(part, superseded=self.reader.superseded(part, current, faults))
+            result.append(part)
+        for part in given.values():
+            gone = self.reader.superseded(part, current, faults) if part.digest in touched else {}
+            result.append(replace(part, superseded=gone, grouped=self.is_empty or part.kept > 0))
+        return tuple(part for part in result if part.grouped or part.counted.read)
+
+    def _look_at(self, parts: Sequence[Part]) -> tuple[npt.NDArray[np.uint64], list[str]]:
+        """The hashes of the candidates of parts, and the digests of the parts in which faults of the list are."""
+        hashes, faults = [np.zeros(0, np.uint64)], []
+        for part in parts:
+            rows = self.reader.rows(part)
+            candidates = [identity_in(row) for row in rows if not self.reader.is_fault(row)]
+            hashes.append(hashes_of(self._source, candidates))
+            if len(candidates) < len(rows):
+                faults.append(part.digest)
+        return np.concatenate(hashes), faults
+
+    # Tables of outcomes
+
+    def _tables(self, columns: Sequence[str], before: Sequence[pa.Table]) -> Iterator[pa.Table]:
+        """Outcomes of the ledger, a row group at a time, and then those of before there was one."""
+        if not self.is_first:
+            for stored in self._files():
+                yield from outcomes.open_outcomes(self._store, stored).scan(columns)
+        yield from (table.select(columns) for table in before)
+
+    def _counting(self, table: pa.Table) -> pa.Table:
+        """The rows of this source and recipe whose raw part is not lost."""
+        counts = pc.and_(pc.equal(table["source"], self._source), pc.equal(table["recipe"], self.reader.extraction))
+        return table.filter(pc.and_(counts, pc.invert(pc.is_in(table["part"], pa.array(self.lost, pa.string())))))
+
+    def _of_hashes(self, tables: Iterable[pa.Table], hashes: npt.NDArray[np.uint64]) -> pa.Table:
+        """The rows that count of tables and have one of these hashes."""
+        wanted = pa.array(hashes, pa.uint64())
+        found = (table.filter(pc.is_in(table["hash"], wanted)) for table in tables) if len(hashes) else ()
+        return pa.concat_tables([SCHEMA.empty_table(), *map(self._counting, found)])
+
+    def _before_without(self, digests: Collection[str]) -> list[pa.Table]:
+        gone = pa.array(digests, pa.string())
+        return [table.filter(pc.invert(pc.is_in(table["part"], gone))) for table in self._before]
+
+    def _files(self) -> tuple[StoredTable, ...]:
+        """The outcomes that the newest head names.
+
+        Where the ledger was another recipe's, without those that this one made before that: their parts do not count.
+        """
+        files = self.head.outcomes if self.head else ()
+        if not self.is_first:
+            return files
+        tables = [table for stored in files for table in outcomes.open_outcomes(self._store, stored).scan()]
+        others = [table.filter(pc.not_equal(table["recipe"], self.reader.extraction)) for table in tables]
+        same = sum(table.num_rows for table in tables) == sum(table.num_rows for table in others)
+        return files if same else tuple(self._put(others))
+
+    def _put(self, tables: Iterable[pa.Table]) -> list[StoredTable]:
+        """Store tables of outcomes, many rows together in one object."""
+        stored, waiting, rows = [], [SCHEMA.empty_table()], 0
+        for table in chain(tables, [None]):
+            if table is not None:
+                waiting.append(table)
+                rows += table.num_rows
+            if rows >= _MAX_ROWS or (table is None and rows):
+                payload, written = outcomes.encode(outcomes.merge(pa.concat_tables(waiting)))
+                stored.append(written.stored_as(layout.outcomes(self._corpus, written.sha256)))
+                put(self._store, stored[-1].key, payload, sha256=written.sha256)
+                waiting, rows = [SCHEMA.empty_table()], 0
+        return stored
+
+    def _merged(self, files: tuple[StoredTable, ...]) -> tuple[StoredTable, ...]:
+        """The files, or one of all their rows where they are many."""
+        if len(files) <= _MAX_FILES:
+            return files
+        readers = [outcomes.open_outcomes(self._store, stored) for stored in files]
+        key_of: Callable[[str], str] = lambda sha256: layout.outcomes(self._corpus, sha256)  # noqa: E731
+        self._context.scratch.mkdir(parents=True, exist_ok=True)
+        return (
+            put_table(
+                self._store,
+                key_of,
+                outcomes.writer,
+                lambda writer: merge_files(readers, outcomes.merge, writer),
+                folder=self._context.scratch,
+            ),
+        )
+
+    # Before there is a ledger
+
+    def _parts_of_version(self) -> tuple[Part, ...]:
+        """The parts of the newest version that this recipe would make. Those that are damaged are read again."""
+        for number in reversed(catalog.versions(self._store, self._corpus)):
+            try:
+                parts = [part.as_read() for part in load_manifest(self._store, self._corpus, number).parts]
+            except (CorruptShard, NotFound) as error:
+                _log.warning("%s", error)
+                continue
+            return tuple(part for part in parts if self.is_finished(part.digest) and self.reader.is_ours(part))
+        return ()
+
+    def _outcomes(self, part: Part) -> pa.Table:
+        """What became of the candidates of a part that an earlier release read."""
+        at, setting = self._context.now(), setting_of(self._context)
+        none = tries_in(self._source, SCHEMA.empty_table())
+        return outcomes.to_table(self.reader.outcomes(part, {}, none, at=at, setting=setting))

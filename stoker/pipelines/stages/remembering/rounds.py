@@ -1,0 +1,277 @@
+"""The rounds of an ingest: which partitions are to be read, with what the corpus remembers subtracted.
+
+A source that lists its candidates (``ListedSource``) is asked for those alone that are new, of which its list says
+other things than before, or that are due to be tried again. A plan is stored before it starts: after a kill its
+partitions are done first, in their order, so that the version is that of a run without one. Of any other source all
+partitions are read, in one round, and nothing is remembered.
+"""
+
+import json
+import logging
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import TypeVar
+
+import pyarrow as pa
+
+from stoker import __version__
+from stoker.pipelines.errors import SourceBroken
+from stoker.pipelines.memory.known import NOTHING_AGAIN, Again, Known, Moment
+from stoker.pipelines.partition import Partition, Partitions
+from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.registry import name_of
+from stoker.pipelines.source import AGAIN, Context, Cut, Listed, ListedSource, nothing_finished
+from stoker.pipelines.stages.ingest import check_names, part_digest, plan
+from stoker.pipelines.stages.remembering.outcomes import RecordReader, setting_of
+from stoker.pipelines.stages.remembering.recall import Recall, Stamps
+from stoker.pipelines.stages.trust import check_paths
+from stoker.storage.clock import timestamp
+from stoker.storage.errors import AlreadyExists, NotFound, StorageUnavailable
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Part
+from stoker.storage.versions.memory.plans import PARTITIONS, Plan, create_plan, iter_partitions, load_plan
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_BATCH = 4096  # candidates that are looked up at a time
+_LEVEL = 1  # of compression: the fastest
+
+
+class Rounds:
+    """What an ingest reads: ``while partitions := rounds.next(): rounds.finish(...)``, with the parts of them all.
+
+    After that ``parts`` are those of the corpus.
+
+    Args:
+        recipe: with the source.
+        context: what the source may use.
+        store: the store that holds the corpus.
+        again: which rejected candidates are asked for in any case.
+    """
+
+    parts: Sequence[Part]
+
+    def __init__(self, recipe: Recipe, context: Context, store: Store, *, again: Again = NOTHING_AGAIN) -> None:
+        source = recipe.source
+        self._listed: _ListedRounds | None = None
+        if isinstance(source, ListedSource) and source.is_listed:
+            self._listed = _ListedRounds(recipe, source, context, store, again)
+        self._arguments = recipe, context, store
+        self._all: Partitions | None = None  # of a source that lists nothing: planned once
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew: what was found damaged is gone now, and is read again."""
+        self.parts = ()
+        self._is_done = False
+        if self._listed:
+            self._listed.restart()
+
+    def next(self) -> Partitions | None:
+        """The partitions of the next round, finished ones among them; None: there is none.
+
+        Raises what ``Source.partitions`` raises, and StorageError; then it may be called again.
+        """
+        if self._listed:
+            partitions = self._listed.next()
+            self.parts = self._listed.recall.parts
+            return partitions
+        if self._is_done:
+            return None
+        self._all = self._all or plan(*self._arguments)
+        return self._all
+
+    def finish(self, parts: Sequence[Part]) -> None:
+        """Remember what became of the candidates of a round. ``parts``: of its partitions, in their order.
+
+        Raises StorageError, DamagedParts among them.
+        """
+        if self._listed:
+            self._listed.finish(parts)
+            self.parts = self._listed.recall.parts
+        else:
+            self.parts, self._is_done = parts, True
+
+
+class _ListedRounds:
+    """The rounds of a source that lists its candidates: first a plan that was not finished, then what else there is."""
+
+    def __init__(self, recipe: Recipe, source: ListedSource, context: Context, store: Store, again: Again) -> None:
+        self.recall = Recall(RecordReader(recipe, source, store), context)
+        self._recipe, self._source, self._context, self._store = recipe, source, context, store
+        self._again = again
+        self._has_asked = False  # what failed a moment ago is not asked for again at once
+        self.restart()
+
+    def restart(self) -> None:
+        self._cuts: _Cuts | None = None
+        self._was_resumed = self._is_planned = False
+
+    def next(self) -> Partitions | None:
+        if self._is_planned:
+            return None
+        check_paths(self._recipe, self._context)
+        self.recall.load()
+        self._cuts = None if self._was_resumed else self._unfinished()
+        if self._cuts is not None:
+            return self._cuts.partitions
+        self._cuts = self._planned()
+        self._is_planned = True
+        return None if self._cuts is None else self._cuts.partitions
+
+    def finish(self, parts: Sequence[Part]) -> None:
+        assert self._cuts is not None
+        self.recall.remember(parts, self._cuts.stamps, listing=self._cuts.listing, is_whole=self._is_planned)
+        self._was_resumed, self._has_asked = not self._is_planned, True
+
+    def _unfinished(self) -> "_Cuts | None":
+        """Of a plan that was not finished the partitions that are done, or would be cut of the list as it is now."""
+        if not self.recall.plan_key:
+            return None
+        try:
+            plan = load_plan(self._store, self.recall.plan_key)
+        except NotFound as error:
+            _log.warning("%s; the list is planned anew", error)
+            return None
+        known = self.recall.known(self._moment())
+        cut_now = self._cut(known, plan.ledger or 0)
+        wanted = {part_digest(self._recipe, cut.partition): _packed(cut.stamps) for cut in cut_now}
+
+        def cuts() -> Iterator[Cut]:
+            for row in (row for table in iter_partitions(self._store, plan) for row in table.to_pylist()):
+                if row["part"] in wanted or self.recall.is_finished(row["part"]):
+                    partition = Partition(row["name"], json.loads(row["payload"]), row["fingerprint"])
+                    yield Cut(partition, _unpacked(wanted[row["part"]]) if row["part"] in wanted else {})
+
+        return _Cuts(cuts(), "") or None
+
+    def _planned(self) -> "_Cuts | None":
+        """What is to be asked for now, stored as a plan if something is; None if all is known."""
+        recall, source = self.recall, self._source
+        known = recall.known(self._moment())
+        listing = source.listing(self._context)
+        if listing and recall.head and known.nothing_due and recall.is_whole(listing, recall.head.faults):
+            return None
+        cuts = _Cuts(self._first(known) if recall.is_first else self._cut(known, recall.number), listing)
+        if not cuts and recall.is_empty:
+            raise SourceBroken(f"source {name_of(source)!r}: it is empty; check its options in the recipe")
+        check_names(self._recipe, cuts.partitions)
+        digests = [part_digest(self._recipe, partition) for partition in cuts.partitions]
+        if recall.is_whole(listing, digests):
+            return None
+        if not all(map(recall.is_finished, digests)):
+            try:
+                recall.begin(self._store_plan(cuts, digests), digests)
+            except AlreadyExists as error:
+                raise StorageUnavailable(f"{error}; try again") from error
+        return cuts
+
+    def _moment(self) -> Moment:
+        return Moment(self._context.now(), setting_of(self._context), self._again, retries=not self._has_asked)
+
+    def _cut(self, known: Known, number: int) -> Iterator[Cut]:
+        """Partitions of what is new, and then, by themselves, of what was asked for before; ``number``: of the head."""
+        yield from self._cut_asked(self._source.identities(self._context), known, number)
+
+    def _cut_asked(self, candidates: Iterator[Listed], known: Known, number: int) -> Iterator[Cut]:
+        context, again = replace(self._context, is_finished=nothing_finished), list[Listed]()
+        yield from self._source.cut(_asked(candidates, known, again), context)
+        for partition, stamps in self._source.cut(iter(again), context):
+            # So that it is neither a partition nor a raw part of before.
+            payload = {**partition.payload, AGAIN: number}
+            yield Cut(replace(partition, name=f"{partition.name} again {number}", payload=payload), stamps)
+
+    def _first(self, known: Known) -> Iterator[Cut]:
+        """Partitions where no ledger is: those that releases without one cut, as far as they are finished or new.
+
+        Of the others, candidates that the newest version knows are taken out, and the rest is cut again.
+        """
+        finished = self.recall.is_finished
+        context = replace(self._context, is_finished=lambda one: finished(part_digest(self._recipe, one)))
+        taken, is_cut_again = set[str](), False
+        for cut in self._source.cut(self._source.identities(context), context):
+            is_new = not len(known) or all(tries is None for tries in known.tries(list(cut.stamps)))
+            if is_new or context.is_finished(cut.partition):
+                taken.update(cut.stamps if len(known) else ())
+                yield cut
+            else:
+                is_cut_again = True
+        if is_cut_again:
+            left = (one for one in self._source.identities(context) if one.identity and one.identity not in taken)
+            yield from self._cut_asked(left, known, 0)
+
+    def _store_plan(self, cuts: "_Cuts", digests: Sequence[str]) -> Plan:
+        def tables() -> Iterator[pa.Table]:
+            for some in _batches(zip(cuts.partitions, digests, strict=True), 128):
+                rows = [
+                    {
+                        "name": partition.name,
+                        "payload": json.dumps(partition.payload, separators=(",", ":")),
+                        "fingerprint": partition.fingerprint,
+                        "part": digest,
+                    }
+                    for partition, digest in some
+                ]
+                yield pa.Table.from_pylist(rows, schema=PARTITIONS)
+
+        self._context.scratch.mkdir(parents=True, exist_ok=True)
+        return create_plan(
+            self._store,
+            self._recipe.corpus,
+            tables(),
+            recipe_digest=self.recall.reader.extraction,
+            ledger=self.recall.number or None,
+            created_at=timestamp(self._context.now()),
+            stoker=__version__,
+            folder=self._context.scratch,
+        )
+
+
+class _Cuts:
+    """Partitions and the stamps of their candidates, in little memory; ``listing``: of the list that they are of."""
+
+    def __init__(self, cuts: Iterable[Cut], listing: str) -> None:
+        self._packed: list[bytes] = []
+        self.partitions = Partitions(self._partitions(cuts))
+        self.listing = listing
+
+    def _partitions(self, cuts: Iterable[Cut]) -> Iterator[Partition]:
+        for partition, stamps in cuts:
+            self._packed.append(_packed(stamps))
+            yield partition
+
+    def __bool__(self) -> bool:
+        return bool(self._packed)
+
+    def stamps(self) -> Iterator[Stamps]:
+        """Those of each partition."""
+        return map(_unpacked, self._packed)
+
+
+def _packed(stamps: Stamps) -> bytes:
+    return zlib.compress(json.dumps(stamps).encode(), _LEVEL)
+
+
+def _unpacked(packed: bytes) -> Stamps:
+    stamps: Stamps = json.loads(zlib.decompress(packed))
+    return stamps
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while some := list(islice(remaining, size)):
+        yield some
+
+
+def _asked(candidates: Iterable[Listed], known: Known, again: list[Listed]) -> Iterator[Listed]:
+    """The candidates that are new, and the faults of the list; ``again`` gets those that are known and asked for."""
+    for some in _batches(candidates, _BATCH):
+        identities = [one.identity for one in some]
+        is_asked = known.is_asked(identities, [one.stamp for one in some])
+        for one, asked, tries in zip(some, is_asked, known.tries(identities), strict=True):
+            if not one.identity or tries is None:
+                yield one
+            elif asked:
+                again.append(one)
