@@ -1,7 +1,7 @@
 """The flow `verify`: read everything that a version names again and compare it with its manifest."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +24,8 @@ from stoker.storage.verification.verify import Verified
 from stoker.storage.verification.verify import verify as verify_version
 from stoker.storage.versions.manifest import Manifest, load_manifest, remedy
 from stoker.storage.versions.tar_store import store_of_tars
+
+_SHOWN_KEYS = 5  # in one line
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def verify(
                 with reporter.interrupts():
                     reporter.start_phase(f"reading {manifest.reference} again", 100)
                     result = _verify(store, manifest, reporter)
+                if result.problems and not repaired.advice:
+                    repaired = replace(repaired, advice=_not_derived(store, manifest, result))
         except signals.Interrupted:
             return runs.stopped_state("stopped", scheduled=not token)
         return _report(manifest, result, repaired)
@@ -96,6 +100,17 @@ def _heal(store: Store, manifest: Manifest, result: Verified, settings: Settings
     except RecipeError as error:
         return [f"its recipe cannot be read here ({error}); install its plug-ins, and repair again"]
     return repair_version(recipe, manifest, result.damaged, store, settings.home / "scratch")
+
+
+def _not_derived(store: Store, manifest: Manifest, result: Verified) -> list[str]:
+    """What to do about objects that no other object can heal: those beside a version, and its manifest."""
+    keys = sorted(result.damaged - {manifest.reference})
+    shown = f"{', '.join(keys[:_SHOWN_KEYS])}{' and others' * (len(keys) > _SHOWN_KEYS)}"
+    advice = [f"nothing else in the store tells what was in {shown}; put back the copy of a backup"] if keys else []
+    if manifest.reference in result.damaged:
+        restore = remedy(store, manifest.corpus, manifest.version)
+        advice.append(f"nothing else in the store tells what the manifest of {manifest.reference} said; {restore}")
+    return advice
 
 
 def _report(manifest: Manifest, result: Verified, repaired: Repaired) -> dict[str, Any]:  # Any: JSON values

@@ -63,6 +63,17 @@ def test_a_damaged_list_is_not_repaired_but_told_with_what_helps(kind: str, serv
     assert served("verify", "words").returncode == 0
 
 
+def test_what_no_repair_heals_is_told_with_another_remedy_than_the_repair(served: Cli) -> None:
+    recipe = served.recipe([f"word-{number}" for number in range(9)])
+    assert served("ingest", recipe).returncode == 0
+    (served.folder / ".stoker/store/words/versions/00000009.deleted").touch()
+    left = served("verify", "words@1", "--repair")
+    said = " ".join(left.stdout.split())
+    assert left.returncode == 1, left.stderr
+    assert "nothing else in the store tells what was in words/versions/00000009.deleted" in said
+    assert "--repair" not in said
+
+
 def test_a_repair_of_indexed_tars_says_what_it_wrote_and_removed(served: Cli) -> None:
     (served.folder / "theirs").mkdir()
     (served.folder / "theirs" / "a.tar").write_bytes(tar(numbered(0, 8)))

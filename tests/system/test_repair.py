@@ -1,5 +1,6 @@
 """`stoker verify --repair`: a version has its old bytes again, or what is left is named with what heals it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,9 +14,21 @@ from stoker.storage.verification.verify import verify
 from stoker.storage.versions.manifest import Manifest
 from stoker.storage.versions.masks.view import with_masks
 from stoker.storage.versions.version import Version
+from tests.storage.external_tars import numbered, tar
 from tests.system.damage import KINDS, flip, keys
 from tests.system.test_damaged_store import WORDS, FailingWrites, made, objects, run
 
+CUT: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda payload: payload[:-7],
+    "halve": lambda payload: payload[: len(payload) // 2 + 5],
+    "a piece": lambda payload: payload[: len(payload) // 9],
+    "a byte": lambda payload: payload[:1],
+    "empty": lambda payload: b"",
+    "zeros": lambda payload: bytes(1774),
+    "longer": lambda payload: payload + b"A" * 140_288,
+    "junk": lambda payload: b'{"a":1}' * 250,
+    "another's": lambda payload: tar(numbered(0, 9)),
+}
 DERIVED = ("decisions", "part", "shard", "index", "part marker", "group marker")
 
 
@@ -34,13 +47,13 @@ def harm(store: MemoryStore, manifest: Manifest, kind: str, how: str) -> None:
         payload = store.read(key)
         if how == "flip":
             flip(store, key, 8 * (len(payload) // 2))
-        elif how == "cut":
-            store.write(key, payload[:-7])
-        else:
+        elif how == "lose":
             store.delete(key)
+        else:
+            store.write(key, CUT[how](payload))
 
 
-@pytest.mark.parametrize("how", ["flip", "cut", "lose"])
+@pytest.mark.parametrize("how", ["flip", "lose", *CUT])
 @pytest.mark.parametrize("kind", DERIVED)
 def test_what_can_be_derived_has_its_old_bytes_again(
     store: MemoryStore, first: Manifest, tmp_path: Path, kind: str, how: str

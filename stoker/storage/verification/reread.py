@@ -40,16 +40,13 @@ class ObjectChecker:
         self.problems.append(f"{key}: {problem}")
 
     def tar(self, key: str, sha256: str, size: int) -> list[SampleSpan] | None:
-        """Every sample of a tar, as far as it can be read; None if the tar is missing or empty.
+        """Every sample of a tar; None if it is missing, or has another checksum: it tells nothing of its index then.
 
-        Of a damaged tar without checksums: that its samples' differ is no fault of its index.
+        A damaged tar is read as well, to name the places of the damage.
         """
-        before = len(self.problems)
-        with self._mapped(key, sha256, size) as payload:
+        with self._mapped(key, sha256, size) as (payload, is_right):
             samples = None if payload is None else self._samples(key, payload)
-        if samples is None or len(self.problems) == before:
-            return samples
-        return [sample._replace(crc32c=None) for sample in samples]
+        return samples if is_right else None
 
     def table(self, key: str, sha256: str, size: int | None, kind: Kind | None) -> pa.Table | None:
         """The rows of a Parquet file; None if it is missing, differs from its checksum or size, or is of another kind.
@@ -110,8 +107,11 @@ class ObjectChecker:
         return samples
 
     @contextmanager
-    def _mapped(self, key: str, sha256: str, size: int) -> Iterator[memoryview | None]:
-        """The tar, downloaded to a temporary file and memory-mapped; None if it is missing or empty."""
+    def _mapped(self, key: str, sha256: str, size: int) -> Iterator[tuple[memoryview | None, bool]]:
+        """The tar, downloaded to a temporary file and memory-mapped; None if it is missing or empty.
+
+        And whether it has its size and checksum.
+        """
         with tempfile.TemporaryFile(prefix="stoker-verify-") as file:
             try:
                 received, actual = self._download(key, file)
@@ -119,19 +119,19 @@ class ObjectChecker:
                     received, actual = self._download(key, file)
             except NotFound:
                 self.add_problem(key, "is missing")
-                yield None
+                yield None, False
                 return
             except OSError as error:
                 raise StorageRefused(
                     f"{tempfile.gettempdir()}: {error.strerror}; verifying needs {size} bytes there"
                 ) from error
-            self._matches(key, actual, sha256, received, size)
+            is_right = self._matches(key, actual, sha256, received, size)
             if received == 0:
-                yield None
+                yield None, is_right
                 return
             file.flush()
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as payload:
-                yield payload
+                yield payload, is_right
 
     def _download(self, key: str, file: BinaryIO) -> tuple[int, str]:
         """The size and SHA-256 of an object that is written to a file, in place of what is there."""

@@ -98,18 +98,17 @@ class _Check:
         """The tar against its checksum, and sample by sample against its index."""
         index = self.objects.table(shard.index, shard.index_sha256, shard.index_size, PACKED_INDEX)
         samples = self.objects.tar(shard.key, shard.sha256, shard.size)
-        if samples is None:
-            return
-        if len(samples) != shard.rows:
+        if samples is not None and len(samples) != shard.rows:
             self.objects.add_problem(shard.key, f"holds {len(samples)} samples, but the manifest says {shard.rows}")
-        self.samples += max(0, len(samples) - shard.masked)
+        self.samples += max(0, len(samples or ()) - shard.masked)
         if index is None:
             return
         if index.num_rows != shard.rows:
             self.objects.add_problem(
                 shard.index, f"has {index.num_rows} rows, but the manifest says {shard.rows} samples"
             )
-        self._compare(shard, index, samples)
+        if samples is not None:
+            self._compare(shard, index, samples)
         live = without_masked(self.masks, shard, index)
         if live is None:  # its mask is damaged, which is reported
             return
