@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from stoker.pipelines.tables.deciding.determined import fault
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -59,11 +61,9 @@ def _answer(
         statements = database.extract_statements(query)
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
             raise BadQuery(f"expected one SELECT, found {len(statements)} statements: {_one_line(query)}")
-        if "order by" not in _one_line(query, len(query)).lower():
-            raise BadQuery(
-                "it has no ORDER BY, so that its rows may come in any order; let it end in ORDER BY a unique key: "
-                f"{_one_line(query)}"
-            )
+        columns = {name for table in tables.values() for name in table.column_names}
+        if wrong := fault(database, query, columns):
+            raise BadQuery(f"{wrong}: {_one_line(query)}")
         for name, table in tables.items():
             database.register(name, table)
         return database.sql(query, params=dict(values) or None).to_arrow_table()
