@@ -142,11 +142,10 @@ class Recipe:
 def _identity(component: Source | Step | Rule) -> dict[str, Any]:  # Any: JSON
     """Name, code version and options of a source, step or rule, and of a plug-in its distribution and class."""
     fields = dataclasses.fields(component)  # type: ignore[arg-type]  # sources, steps and rules are dataclasses
-    added = component.added if isinstance(component, Source | Step) else frozenset()
     options = {
         field.name: value
         for field in fields
-        if (value := getattr(component, field.name)) != field.default or field.name not in added
+        if (value := getattr(component, field.name)) != field.default or field.name not in component.added
     }
     json_options: dict[str, Any] = TypeAdapter(dict[str, Any]).dump_python(options, mode="json")
     identity = {"name": name_of(component), "version": component.version, "options": json_options}

@@ -1,5 +1,6 @@
 """The base class of rules, what they are given and what they return: decisions that need the whole corpus."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -7,8 +8,10 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stoker.pipelines.rejected import Reason
+from stoker.storage.versions.memory.outcomes import hashes_of
 
 # Columns of all rows that a rule is given. A column of the records by one of these names cannot be read by a rule.
 ALWAYS = ("key", "group", "split", "part", "is_elder", "age_rank")
@@ -145,6 +148,9 @@ class Rule:
     # only what rules name is in memory.
     columns: ClassVar[tuple[str, ...]] = ()
     optional_columns: ClassVar[tuple[str, ...]] = ()  # those that it can do without: null where no record has one
+    # Options that came later than the first release. While they have their default they do not count as part of the
+    # recipe, so that an unchanged ingest publishes nothing.
+    added: ClassVar[frozenset[str]] = frozenset()
 
     def needed_columns(self) -> tuple[str, ...]:
         """``columns``. Override it where an option names a column: ``return (self.column,)``."""
@@ -210,3 +216,57 @@ def drop_near_duplicates(rows: pa.Table, pairs: pa.Table) -> pa.Table:
         else Decision(key, "drop", "near_duplicate", witness=witness, similarity=similarity)
         for key, witness, similarity in zip(*(pairs[name].to_pylist() for name in PAIRS.names), strict=True)
     )
+
+
+READ_BY_KEEP: Mapping[str, tuple[str, ...]] = {  # columns that an option ``keep`` of a rule reads
+    "oldest": (),
+    "largest": ("width", "height"),
+    "longest": ("characters",),
+    "best_licence": ("licence",),
+}
+_PUBLIC_DOMAIN = re.compile(r"cc0|pdm|public.?domain|unlicense")
+_ATTRIBUTION = frozenset({"by", "mit", "bsd", "isc", "apache"})
+
+
+def in_order_of(keep: str, rows: pa.Table) -> pa.Table:
+    """The rows in the order in which they are kept: elders as they come, then newcomers by an option ``keep``.
+
+    Equal ones are sorted by a hash of their keys, so that the order of a source does not decide.
+
+    Args:
+        keep: "oldest" (as they come), "largest" (pixels), "longest" (characters) or "best_licence".
+        rows: with the columns that READ_BY_KEEP names.
+    """
+    if keep == "oldest":
+        return rows
+    is_elder = rows["is_elder"].to_numpy()
+    elders, newcomers = np.flatnonzero(is_elder), np.flatnonzero(~is_elder)
+    read = rows.select(["key", *READ_BY_KEEP[keep]]).take(pa.array(newcomers))
+    if keep == "best_licence":
+        ranks = {licence: licence_rank(licence) for licence in read["licence"].unique().to_pylist()}
+        worth = -np.array([ranks[licence] for licence in read["licence"].to_pylist()], np.int64)
+    else:
+        worth = np.ones(len(newcomers), np.int64)
+        for name in READ_BY_KEEP[keep]:
+            worth *= pc.fill_null(read[name].cast(pa.int64()), 0).to_numpy()
+    order = np.lexsort((hashes_of("", read["key"].to_pylist()), -worth))
+    return rows.take(pa.array(np.concatenate([elders, newcomers[order]])))
+
+
+def licence_rank(licence: str | None) -> int:
+    """How little a licence asks, from 0: public domain, attribution, share-alike, another, restricted use, none.
+
+    >>> [licence_rank(name) for name in ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "ours", "CC-BY-NC-4.0", None)]
+    [0, 1, 2, 3, 4, 5]
+    """
+    text = (licence or "").lower()
+    words = set(re.split(r"[^a-z0-9]+", text))
+    if not text.strip():
+        return 5
+    if _PUBLIC_DOMAIN.search(text):
+        return 0
+    if words & {"nc", "nd"}:
+        return 4
+    if "sa" in words:
+        return 2
+    return 1 if words & _ATTRIBUTION else 3

@@ -7,7 +7,17 @@ from typing import ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
-from stoker.pipelines.rule import Decision, Rule, RuleTools, decisions, differ, labels_of, numbered
+from stoker.pipelines.rule import (
+    READ_BY_KEEP,
+    Decision,
+    Rule,
+    RuleTools,
+    decisions,
+    differ,
+    in_order_of,
+    labels_of,
+    numbered,
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,8 @@ class ExactDuplicates(Rule):
         conflicts: "drop" or "keep", default "drop": what happens to samples with the same content but different
             labels. "drop" drops all of them (``label_conflict``), because no label can be trusted; "keep" keeps the
             oldest.
+        keep: "oldest" or "best_licence", default "oldest": which of several new samples is kept.
+            A sample that the version before holds stays whatever this says; equal ones go by a hash of their keys.
 
     Example::
 
@@ -35,13 +47,20 @@ class ExactDuplicates(Rule):
 
     version: ClassVar[int] = 2  # 2: a sample without a label contradicts no label
     columns: ClassVar[tuple[str, ...]] = ("content_sha256",)
+    added: ClassVar[frozenset[str]] = frozenset({"keep"})
     optional_columns: ClassVar[tuple[str, ...]] = ("pixels_sha256", "label")
 
     conflicts: Literal["drop", "keep"] = "drop"
 
+    keep: Literal["oldest", "best_licence"] = "oldest"
+
+    def needed_columns(self) -> tuple[str, ...]:
+        """See Rule."""
+        return (*self.columns, *READ_BY_KEEP[self.keep])
+
     def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """See Rule."""
-        return decisions(self._decide(rows, tools.elders_stay))
+        return decisions(self._decide(in_order_of(self.keep, rows), tools.elders_stay))
 
     def _decide(self, rows: pa.Table, elders_stay: bool) -> Iterator[Decision]:
         keys = rows["key"].to_pylist()

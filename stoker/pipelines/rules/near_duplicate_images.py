@@ -1,13 +1,13 @@
 """Keep one of each set of near-duplicate images."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
 from stoker.pipelines.images.hamming import MAX_DISTANCE
-from stoker.pipelines.rule import Rule, RuleTools, drop_near_duplicates
+from stoker.pipelines.rule import READ_BY_KEEP, Rule, RuleTools, drop_near_duplicates, in_order_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class NearDuplicateImages(Rule):
         distance: bits, default 31: the most in which two hashes of 256 bits may differ.
         min_quality: 0 to 100, default 50: images whose hash has a lower quality (flat, striped or tiny ones) are
             never dropped, because their hash says too little.
+        keep: "oldest", "largest" (pixels) or "best_licence", default "oldest": which of several new images is kept.
+            A sample that the version before holds stays whatever this says; equal ones go by a hash of their keys.
 
     Example::
 
@@ -34,12 +36,20 @@ class NearDuplicateImages(Rule):
     version: ClassVar[int] = 2  # 2: near-duplicates of another label have another reason
 
     columns: ClassVar[tuple[str, ...]] = ("image_hash", "image_hash_quality")
+    added: ClassVar[frozenset[str]] = frozenset({"keep"})
     optional_columns: ClassVar[tuple[str, ...]] = ("label",)
 
     distance: Annotated[int, Field(ge=0, le=MAX_DISTANCE)] = 31
     min_quality: Annotated[int, Field(ge=0, le=100)] = 50
 
+    keep: Literal["oldest", "largest", "best_licence"] = "oldest"
+
+    def needed_columns(self) -> tuple[str, ...]:
+        """See Rule."""
+        return (*self.columns, *READ_BY_KEEP[self.keep])
+
     def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """See Rule."""
+        rows = in_order_of(self.keep, rows)
         near = tools.near_duplicate_images(rows, distance=self.distance, min_quality=self.min_quality)
         return drop_near_duplicates(rows, near)

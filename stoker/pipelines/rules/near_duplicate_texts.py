@@ -1,12 +1,12 @@
 """Keep one of each set of near-duplicate texts."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
-from stoker.pipelines.rule import Rule, RuleTools, drop_near_duplicates
+from stoker.pipelines.rule import READ_BY_KEEP, Rule, RuleTools, drop_near_duplicates, in_order_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class NearDuplicateTexts(Rule):
 
     Args:
         similarity: 0.3 to 1, default 0.8: the least similarity of near-duplicates.
+        keep: "oldest", "longest" (characters) or "best_licence", default "oldest": which of several new texts is kept.
+            A sample that the version before holds stays whatever this says; equal ones go by a hash of their keys.
 
     Example::
 
@@ -35,10 +37,18 @@ class NearDuplicateTexts(Rule):
     version: ClassVar[int] = 2  # 2: of many pages of a template only some are compared, label conflicts are told
 
     columns: ClassVar[tuple[str, ...]] = ("minhash",)
+    added: ClassVar[frozenset[str]] = frozenset({"keep"})
     optional_columns: ClassVar[tuple[str, ...]] = ("label",)
 
     similarity: Annotated[float, Field(ge=0.3, le=1)] = 0.8
 
+    keep: Literal["oldest", "longest", "best_licence"] = "oldest"
+
+    def needed_columns(self) -> tuple[str, ...]:
+        """See Rule."""
+        return (*self.columns, *READ_BY_KEEP[self.keep])
+
     def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """See Rule."""
+        rows = in_order_of(self.keep, rows)
         return drop_near_duplicates(rows, tools.near_duplicate_texts(rows, similarity=self.similarity))

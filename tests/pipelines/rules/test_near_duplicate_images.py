@@ -1,5 +1,6 @@
 """Near-duplicate images: exactly the leader rule, whatever the numbers."""
 
+import hashlib
 import random
 import time
 
@@ -13,8 +14,11 @@ from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.images import hamming
 from stoker.pipelines.images.codec import measures_of_image
 from stoker.pipelines.images.hamming import MAX_DISTANCE, NearDuplicate, near_duplicates, parse_hashes
-from stoker.pipelines.rule import Decision
+from stoker.pipelines.rule import Decision, Rule
+from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
 from stoker.pipelines.rules.near_duplicate_images import NearDuplicateImages
+from stoker.pipelines.rules.near_duplicate_texts import NearDuplicateTexts
+from stoker.pipelines.text.measures import SLOTS
 from stoker.testing import decide
 from tests.data import SHARED, needs_shared
 
@@ -185,3 +189,49 @@ def test_near_duplicates_of_another_label_are_told_as_a_conflict() -> None:
     )
     found = {one.key: (one.value, one.witness) for one in decide(NearDuplicateImages(), table)}
     assert found == {"b": ("label_conflict", "a"), "c": ("near_duplicate", "a"), "d": ("near_duplicate", "a")}
+
+
+HASH = hashlib.sha256(b"a picture").hexdigest()
+SIGNATURE = np.arange(SLOTS, dtype="<u4").tobytes()
+COPIES: dict[str, list[object]] = {
+    "key": ["small", "large", "free"],
+    "width": [64, 400, 32],
+    "height": [64, 300, 32],
+    "characters": [64, 400, 32],
+    "licence": ["CC-BY-NC-4.0", "CC-BY-SA-4.0", "CC0-1.0"],
+    "image_hash": [HASH] * 3,
+    "image_hash_quality": [100] * 3,
+    "minhash": [SIGNATURE] * 3,
+    "content_sha256": ["same"] * 3,
+}
+KEPT: list[tuple[Rule, str]] = [
+    (NearDuplicateImages(), "small"),
+    (NearDuplicateImages(keep="largest"), "large"),
+    (NearDuplicateImages(keep="best_licence"), "free"),
+    (NearDuplicateTexts(), "small"),
+    (NearDuplicateTexts(keep="longest"), "large"),
+    (NearDuplicateTexts(keep="best_licence"), "free"),
+    (ExactDuplicates(), "small"),
+    (ExactDuplicates(keep="best_licence"), "free"),
+]
+
+
+@pytest.mark.parametrize(("rule", "kept"), KEPT)
+def test_one_is_kept_as_the_option_says(rule: Rule, kept: str) -> None:
+    dropped = decide(rule, pa.table(COPIES))
+    assert {one.key for one in dropped} == {"small", "large", "free"} - {kept}
+    assert {one.witness for one in dropped} == {kept}
+
+
+@pytest.mark.parametrize("rule", [rule for rule, _ in KEPT])
+@pytest.mark.parametrize("elders_stay", [False, True])
+def test_an_elder_is_kept_whatever_the_option_says(rule: Rule, elders_stay: bool) -> None:
+    elder = pa.table(COPIES | {"is_elder": [True, False, False]})
+    assert {one.key for one in decide(rule, elder, elders_stay=elders_stay)} == {"large", "free"}
+
+
+def test_the_order_of_the_source_does_not_decide_between_equal_ones() -> None:
+    equal = pa.table(COPIES | {"width": [64] * 3, "height": [64] * 3})
+    rule = NearDuplicateImages(keep="largest")
+    first, second = ({one.key for one in decide(rule, rows)} for rows in (equal, equal.take([2, 1, 0])))
+    assert first == second
