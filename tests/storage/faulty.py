@@ -27,11 +27,18 @@ Fault = Literal[
     "stall body",
     "shorten",
     "flip",
+    "say html",
+    "say nothing",
+    "redirect",
+    "misdate",
+    "forget more",
 ]
 # What a busy server says, and one whose keys have run out.
 _SAID = {
     "refuse": (503, b"<Error><Code>SlowDown</Code></Error>"),
     "throttle": (429, b"<Error><Code>TooManyRequests</Code></Error>"),
+    "say html": (200, b"<html><body>Welcome to our network</body></html>"),
+    "say nothing": (200, b""),
     "expire": (403, b"<Error><Code>ExpiredToken</Code><Message>The token has expired</Message></Error>"),
 }
 
@@ -87,6 +94,9 @@ def faulty(target: int) -> Iterator[Proxy]:
                 self.close_connection = True
                 proxy.ended.wait()
                 return
+            if fault == "redirect":
+                self.answer(301, {"Location": f"{self.path}/"}, b"")
+                return
             if fault == "say 200":
                 self.answer(200, {"ETag": '"0"'}, b"")
                 return
@@ -106,6 +116,10 @@ def faulty(target: int) -> Iterator[Proxy]:
                 return
             if fault == "shorten":  # by a middlebox, with a length that matches
                 content = content[: len(content) // 2]
+            if fault == "misdate":
+                content = content.replace(b"<LastModified>20", b"<LastModified>2x")
+            if fault == "forget more":
+                content = content.replace(b"<IsTruncated>true", b"<IsTruncated>tsue")
             if fault == "flip" and content:
                 middle = len(content) // 2
                 content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PART = 16 * 2**20  # bytes of one part of a multipart upload
+# What botocore gives of each entry of a listing.
+_ENTRIES = {"Contents": ("Key", "Size", "LastModified"), "CommonPrefixes": ("Prefix",)}
 _NONCE = "stoker-write"  # metadata by which a writer recognises its own object
 
 
@@ -189,9 +191,9 @@ class S3Store(DeprecatedNames):
     def _pages(self, prefix: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:  # Any: boto3
         request = {"Bucket": self.bucket, "Prefix": self._base + check_prefix(prefix), **options}
         while True:
-            page: Any = self._try(prefix, lambda client: client.list_objects_v2(**request))
+            page = self._try(prefix, partial(_page, request))
             yield page
-            if not page.get("IsTruncated"):
+            if not page["IsTruncated"]:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
@@ -305,6 +307,28 @@ class S3Store(DeprecatedNames):
     @cached_property
     def _connection(self) -> S3Connection:
         return S3Connection(self.endpoint, self.access_key, self.secret_key, self.region)
+
+
+def _page(request: dict[str, Any], client: "S3Client") -> dict[str, Any]:  # Any: boto3
+    """A page of a listing. Raises BadAnswer for what is none: it must not be taken for an empty one, or for the last.
+
+    AWS, SeaweedFS, MinIO, Ceph and R2 send ``IsTruncated`` with each page, and ``NextContinuationToken`` with each but
+    the last. botocore looks neither at the answer's root element nor for what is missing: of a web page that comes with
+    status 200, or of an empty body, it makes a page without objects.
+    """
+    from stoker.storage.stores.s3_faults import BadAnswer
+
+    page: Any = client.list_objects_v2(**request)
+    if "IsTruncated" not in page:
+        raise BadAnswer("no listing: without IsTruncated")
+    if page["IsTruncated"] != bool(page.get("NextContinuationToken")):
+        raise BadAnswer("a listing that says both that there is more and that there is not")
+    for kind, names in _ENTRIES.items():
+        for entry in page.get(kind, ()):
+            for name in names:
+                if name not in entry:
+                    raise BadAnswer(f"a listing of {kind} without {name}")
+    return dict(page)
 
 
 def _checksum(payload: bytes) -> dict[str, Any]:  # Any: keywords of boto3

@@ -73,7 +73,8 @@ class S3Connection:
 
         ``where`` is the object or bucket that messages name; see Retries for ``attempts`` and ``patience_s``.
         """
-        return self.repeat(where, lambda: request(self.client()), attempts=attempts, patience_s=patience_s)
+        client = self.client()
+        return self.repeat(where, lambda: _readable(request, client), attempts=attempts, patience_s=patience_s)
 
     def repeat(self, where: str, request: "Callable[[], T]", *, attempts: int = ATTEMPTS, patience_s: float = 0.0) -> T:
         """As ``call``, of a request that needs no client, or chooses one."""
@@ -177,6 +178,20 @@ class Retries:
                 return
             _reported[self.connection] = now
         _log.warning("%s (tried for %.0f s by now, up to %.0f s)", error, waited, self.patience_s)
+
+
+def _readable(request: "Callable[[S3Client], T]", client: "S3Client") -> T:
+    """The result of a request. Raises BadAnswer, EndlessRedirect for answers that botocore cannot read."""
+    from botocore.parsers import ResponseParserError
+
+    from stoker.storage.stores.s3_faults import BadAnswer, EndlessRedirect
+
+    try:
+        return request(client)
+    except (ResponseParserError, ValueError, OverflowError) as error:  # a date or a number that is none
+        raise BadAnswer(str(error)) from error
+    except RecursionError as error:  # botocore asks the server where the bucket is, and is sent on again
+        raise EndlessRedirect from error
 
 
 def default_credentials() -> tuple[str, str, str] | None:

@@ -54,6 +54,14 @@ _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrie
 _CONFIGURATION = (ParamValidationError, ProfileNotFound, UnauthorizedSSOTokenError)
 
 
+class BadAnswer(OSError):
+    """An answer that is none of S3: a web page, a body that broke off, a date that is none."""
+
+
+class EndlessRedirect(OSError):
+    """The server redirects each request, also the one that asks where the bucket is."""
+
+
 class UploadGone(StorageRefused):
     """The multipart upload does not exist any more: completed by an earlier attempt, or aborted by another process."""
 
@@ -72,6 +80,16 @@ def translate(error: Exception, where: str, server: str) -> StorageError:
         return StorageUnavailable(f"{where}: no secure connection to {server} ({_message(error)}); check the endpoint")
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
         return StorageUnavailable(f"{where}: no answer from {server}; is the server running, and the endpoint right?")
+    if isinstance(error, EndlessRedirect):
+        return StorageRefused(
+            f"{where}: {server} redirects every request, without end; it is no S3 server, or another one's address: "
+            "correct the endpoint"
+        )
+    if isinstance(error, BadAnswer):
+        return StorageUnavailable(
+            f"{where}: {server} answers as no S3 server does ({_message(error)}); try again, and check the "
+            "endpoint and what lies on the way to it"
+        )
     if isinstance(error, BotoCoreError | OSError):
         return StorageUnavailable(f"{where}: the connection to {server} broke ({_message(error)}); try again")
     raise error

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,7 +18,7 @@ from stoker.storage.errors import AlreadyExists, NotFound, StorageError, Storage
 from stoker.storage.stores import s3_client
 from stoker.storage.stores.s3 import S3Store, create_bucket
 from tests.conftest import BUCKET
-from tests.storage.faulty import Proxy, faulty
+from tests.storage.faulty import Fault, Proxy, faulty
 
 PART = 5 * 2**20
 BIG = 4 * PART + 3 * 2**20 + 17  # bytes: six parts
@@ -170,6 +170,33 @@ def test_a_server_that_stays_busy_is_given_up_in_bounded_time(shaky: S3Store, ne
             call()
         assert len(network.requests) == 3
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("fault", ["say html", "say nothing", "misdate", "forget more"])
+def test_an_answer_that_is_no_listing_is_never_taken_for_an_empty_store(
+    shaky: S3Store, network: Proxy, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_client, "_MAX_WAIT_S", 0.01)
+    keys = [f"a/{number}/b" for number in range(5)]
+    for key in keys:
+        shaky.write(key, b"x")
+    asked = {"MaxKeys": 2} if fault == "forget more" else {}
+    calls: list[Callable[[], Iterator[object]]]
+    calls = [lambda: shaky._listed("a/", asked), lambda: shaky._common_prefixes("a/")]
+    for call in calls if fault in ("say html", "say nothing") else calls[:1]:
+        network.always = fault
+        with pytest.raises(StorageUnavailable, match=r"answers as no S3 server does \(.*\); try again, and check"):
+            list(call())
+        network.always, network.plan = None, [("GET", fault)]
+        assert len(list(call())) == 5, "one such answer is asked for again"
+
+
+def test_a_server_that_redirects_all_is_refused_in_one_line(shaky: S3Store, network: Proxy) -> None:
+    network.always = "redirect"
+    for call in (lambda: list(shaky.list()), lambda: shaky.size("a"), lambda: shaky.read("a"), shaky.probe):
+        with pytest.raises(StorageRefused, match=r"redirects every request|is not where this bucket is") as told:
+            call()
+        assert "\n" not in str(told.value)
 
 
 def test_without_patience_requests_and_reads_are_tried_six_times(
