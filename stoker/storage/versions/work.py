@@ -3,7 +3,8 @@
 An ingest relies on objects that no version names yet, and gc removes such objects. Each creates its own lease object
 first and then looks for leases of the other kind, so that of two that begin at once at least one sees the other. A
 lease is renewed by a heartbeat as long as its process lives; an old one belongs to a dead process. All ages are by the
-store's own clock.
+store's own clock: they are counted from the time that it gives to the caller's own lease, which was just renewed. After
+the clock was set back a dead process's lease may lie in the future.
 """
 
 import json
@@ -47,16 +48,26 @@ class GcLease:
 
     def check(self) -> float:
         """Now, by the store's clock. Raises CorpusBusy when an ingest has begun. To be called every few seconds."""
-        self.store.write(self.key, _payload())  # first: the lease of a process that was suspended may have expired
-        now, ages = _active_leases(self.store, self.corpus, self.key, _INGEST, self.older_than_s)
-        if ages:
-            since = "just now" if ages[0] < 120 else f"{ages[0] / 60:.0f} minutes ago"
-            raise CorpusBusy(
-                f"{self.store.url}/{self.corpus}: an ingest is under way (last sign of life {since}), and may rely on "
-                "what no version names yet; run again when it has ended. If it was killed, give an --older-than "
-                "below that, or ingest again"
-            )
+        now, ages = _ages(self.store, self.corpus, self.key, _INGEST)
+        active = [(age, key) for age, key in ages if age < self.older_than_s]
+        if active:
+            raise CorpusBusy(_under_way(self.store, self.corpus, *active[0]))
         return now
+
+
+def _under_way(store: Store, corpus: str, age: float, key: str) -> str:
+    """The message for an ingest that is under way, or may be."""
+    where = f"{store.url}/{corpus}: an ingest is under way"
+    if age < 0:
+        return (
+            f"{where}, or the clock was set back: its lease {key} is from {-age / 60:.0f} minutes in the future. Run "
+            "again when it has ended; if no ingest works on this corpus, remove that file"
+        )
+    since = "just now" if age < 120 else f"{age / 60:.0f} minutes ago"
+    return (
+        f"{where} (last sign of life {since}), and may rely on what no version names yet; run again when it has ended. "
+        "If it was killed, give an --older-than below that, or ingest again"
+    )
 
 
 @contextmanager
@@ -64,7 +75,8 @@ def ingest_lease(store: Store, corpus: str, *, sleep: Callable[[float], None] = 
     """A lease for making a version; yields its key. Waits for a gc to stop, and raises CorpusBusy when it does not."""
     with _lease(store, corpus, _INGEST) as key:
         for _ in range(round(_MAX_WAIT_S / _POLL_S)):
-            if not _active_leases(store, corpus, key, _GC, _GC_EXPIRES_S)[1]:
+            # A gc that lives renews its lease: one from the future was written before the clock was set back.
+            if all(abs(age) >= _GC_EXPIRES_S for age, _ in _ages(store, corpus, key, _GC)[1]):
                 break
             _log.info("%s/%s: waits for `stoker gc` to end", store.url, corpus, extra={"corpus": corpus})
             sleep(_POLL_S)
@@ -88,15 +100,20 @@ def release_leases() -> None:
         store.delete(key)
 
 
-def _active_leases(store: Store, corpus: str, own_key: str, kind: str, expires_s: float) -> tuple[float, list[float]]:
-    """Now by the store's clock, and the ages in seconds of unexpired leases of a kind, youngest first."""
+def _ages(store: Store, corpus: str, own_key: str, kind: str) -> tuple[float, list[tuple[float, str]]]:
+    """Now by the store's clock, and the ages in seconds and the keys of all leases of a kind, youngest first.
+
+    Negative ages are of leases from the future.
+    """
+    store.write(own_key, _payload())  # what is the time? And it may have expired, where the process was suspended
     renewed = {stored.key: stored.modified or 0.0 for stored in store.list(layout.leases(corpus))}
     if own_key not in renewed:
         raise CorpusBusy(f"{store.url}/{own_key}: another process removed this lease; run again")
     prefix = layout.lease(corpus, kind, "").removesuffix(".json")
-    now = max(renewed.values())
-    ages = (now - moment for key, moment in renewed.items() if key.startswith(prefix))
-    return now, sorted(age for age in ages if age < expires_s)
+    now = renewed[own_key]
+    ages = ((now - moment, key) for key, moment in renewed.items() if key.startswith(prefix))
+    # One that was renewed since ours was, or by a machine whose clock differs a little, is as young as can be.
+    return now, sorted((0.0 if -HEARTBEAT_S < age < 0 else age, key) for age, key in ages)
 
 
 @contextmanager

@@ -38,6 +38,41 @@ def test_an_ingest_waits_for_a_gc_and_not_for_a_dead_one() -> None:
     assert list(store.list()) == []
 
 
+def test_a_dead_gc_from_the_future_makes_no_ingest_wait_and_no_object_old() -> None:
+    """The clock was set back since it died."""
+    store, future = MemoryStore(), f"{CORPUS}/work/gc-{A}.json"
+    store.write(future, b"{}")
+    store._modified[future] += 3 * 86400
+    with ingest_lease(store, CORPUS, sleep=lambda _: pytest.fail("waited for a dead process")):
+        with (
+            pytest.raises(CorpusBusy, match=r"an ingest is under way \(last sign of life just now\)"),
+            gc_lease(store, CORPUS, older_than_s=86400),
+        ):
+            raise AssertionError("never reached")
+        assert len(list(store.list(f"{CORPUS}/work/ingest-"))) == 1
+    with gc_lease(store, CORPUS, older_than_s=0) as lease:
+        assert abs(lease.check() - time.time()) < 60
+
+
+def test_an_ingest_from_the_future_is_named_and_one_renewed_this_moment_is_young() -> None:
+    store, other = MemoryStore(), f"{CORPUS}/work/ingest-{A}.json"
+    store.write(other, b"{}")
+    store._modified[other] += 7200
+    for older_than_s in (0, 3600):
+        with (
+            pytest.raises(
+                CorpusBusy, match=rf"its lease {other} is from 120 minutes in the future.*, remove that file"
+            ),
+            gc_lease(store, CORPUS, older_than_s=older_than_s),
+        ):
+            raise AssertionError("never reached")
+    store._modified[other] = time.time() + 5
+    with pytest.raises(CorpusBusy, match="just now"), gc_lease(store, CORPUS, older_than_s=1):
+        raise AssertionError("never reached")
+    with gc_lease(store, CORPUS, older_than_s=0):
+        pass
+
+
 def test_a_lease_is_renewed_while_its_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "HEARTBEAT_S", 0.01)
     store = MemoryStore()
