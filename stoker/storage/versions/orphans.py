@@ -19,6 +19,7 @@ from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.memory.ledger import KEPT
 from stoker.storage.versions.memory.references import MemoryKeys
+from stoker.storage.versions.tar_store import keys_of_tars
 from stoker.storage.versions.work import GcLease
 
 # The values stand in the JSON output of `stoker gc`.
@@ -133,7 +134,7 @@ class ReferencedKeys:
         except (CorruptShard, NotFound) as error:
             if deleted:
                 return True
-            if _prefix_of_tars(manifest, self.store) is not None:  # they may be of any corpus
+            if manifest.is_indexed:  # its tars may be of any corpus
                 raise
             self.unknown.setdefault(corpus, str(error))
             return False
@@ -219,21 +220,13 @@ def _delete(lease: GcLease, orphan: Orphan, until: float) -> bool:
 
 def _referenced_keys(manifest: Manifest, store: Store) -> set[str]:
     """The keys in this store that a version names, and those of their groups' markers."""
-    prefix = _prefix_of_tars(manifest, store) if manifest.tars is not None else ""
     keys = {manifest.decisions.key, *(file.key for file in manifest.lists), *(mask.key for mask in manifest.masks)}
+    keys |= keys_of_tars(store, manifest)
     for shard in manifest.shards:
         keys |= {shard.index, layout.group(manifest.corpus, shard.group)}
-        if prefix is not None:
-            keys.add(prefix + shard.key)
     for part in manifest.parts:
         keys |= {part.tar, part.records}
     return keys
-
-
-def _prefix_of_tars(manifest: Manifest, store: Store) -> str | None:
-    """What stands before the keys of external tars that are in this store; None: there are none."""
-    root, tars = f"{store.url}/", f"{manifest.tars}/"
-    return tars[len(root) :] if manifest.tars is not None and tars.startswith(root) else None
 
 
 def _in_folder(

@@ -1,5 +1,7 @@
 """The store that holds a version's tars."""
 
+import os
+from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
@@ -33,3 +35,31 @@ def open_tars(url: str, beside: Store) -> Store:
             url, endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, region=s3.region
         )
     return replace(store, links=True) if isinstance(store, DirectoryStore) else store
+
+
+def keys_of_tars(store: Store, manifest: Manifest) -> set[str]:
+    """The keys of those of a version's tars that lie in ``store``, by whatever path, URL or links it leads to them."""
+    keys = [shard.key for shard in manifest.shards]
+    if manifest.tars is None:
+        return set(keys)
+    named = _below(f"{store.url}/", (f"{manifest.tars}/{key}" for key in keys))
+    return named | _keys_by_address(store, manifest, keys)
+
+
+def _keys_by_address(store: Store, manifest: Manifest, keys: Iterable[str]) -> set[str]:
+    """The keys in ``store`` of external tars, found by where they really are: a folder has many names."""
+    if isinstance(store, DirectoryStore):
+        tars = store_of_tars(store, manifest)
+        if isinstance(tars, DirectoryStore):
+            root = os.path.join(os.path.realpath(store.root), "")
+            return _below(root, (os.path.realpath(tars.root / key) for key in keys))
+    elif isinstance(store, S3Store):
+        tars = store_of_tars(store, manifest)
+        if isinstance(tars, S3Store) and tars.bucket == store.bucket:  # its endpoint may have several names
+            prefix = f"{store.prefix}/" if store.prefix else ""
+            return _below(prefix, (f"{tars.prefix}/{key}".removeprefix("/") for key in keys))
+    return set()
+
+
+def _below(root: str, addresses: Iterable[str]) -> set[str]:
+    return {address[len(root) :] for address in addresses if address.startswith(root)}

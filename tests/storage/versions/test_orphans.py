@@ -27,6 +27,7 @@ from stoker.storage.versions.orphans import Orphan, ReferencedKeys
 from stoker.storage.versions.sealed import seal
 from stoker.storage.versions.work import CorpusBusy, gc_lease, ingest_lease
 from tests.fakes import READS, Failing, context, recipe
+from tests.storage.external_tars import indexed
 from tests.storage.published import CORPUS, make_version, old_json
 
 WORDS = (*(f"word-{number}" for number in range(30)), "!gone", "!robots")
@@ -280,6 +281,33 @@ def test_a_version_of_another_corpus_protects_the_tars_that_it_indexed() -> None
         store.write(layout.version("other", 1), json.dumps(old_json(other)).encode())
         clear(store)
         assert tars <= {one.key for one in store.list()}
+
+
+@pytest.mark.parametrize("way", ["its own path", "a link to the store", "a folder above it", "links to the tars"])
+def test_tars_of_a_version_stay_by_whatever_path_it_names_them(tmp_path: Path, way: str) -> None:
+    store = DirectoryStore(tmp_path / "above" / "store")
+    manifest = make_version(store)
+    (tmp_path / "link").symlink_to(store.root)
+    (tmp_path / "links").mkdir()
+    for shard in manifest.shards:
+        (tmp_path / "links" / f"{shard.group}-{Path(shard.key).name}").symlink_to(store.root / shard.key)
+    urls = {"its own path": f"{store.url}/{CORPUS}", "a link to the store": f"{tmp_path}/link/{CORPUS}/shards"}
+    urls |= {"a folder above it": f"file://{tmp_path}/above", "links to the tars": f"{tmp_path}/links"}
+    again = indexed(urls[way], store, "again").manifest
+    assert again.samples > 10
+    store.delete(layout.version(CORPUS, 1))
+    assert orphans.INCOMPLETE_GROUP in {one.kind for one in found(store)}, "what only the first version needed may go"
+    clear(store)
+    assert verify(store, again).problems == ()
+
+
+def test_tars_in_the_same_bucket_stay_by_whatever_prefix_a_version_names_them(s3_store: S3Store) -> None:
+    store = replace(s3_store, prefix=f"{s3_store.prefix}/deep")
+    make_version(store)
+    again = indexed(s3_store.url, store, "again").manifest
+    store.delete(layout.version(CORPUS, 1))
+    clear(store)
+    assert verify(store, again).problems == ()
 
 
 @pytest.mark.parametrize(("change", "error"), [({"schema": 99}, StorageRefused), ({"lists": None}, CorruptShard)])
