@@ -1,20 +1,23 @@
 """Markers of versions that were deleted: their numbers are never used again.
 
 The marker is written first, then the manifest goes. From the marker on the version is not listed and no ingest follows
-it. If the process dies between the two, `stoker gc` removes the manifest.
+it. If the process dies between the two, `stoker gc` removes the manifest; beside a damaged marker it keeps it.
 """
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from stoker.storage.errors import AlreadyExists, CorruptShard
+from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageRefused
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.sealed import read_sealed, seal
 
 SCHEMA = 1
 _MAX_SIZE = 2**16  # bytes
-_REMEDY = "the version is gone all the same; restore the marker from a copy, or leave it"
+_REMEDY = (
+    "restore the marker from a copy, or remove it if the version was not deleted; as long as it is there the version "
+    "is not listed, and gc keeps its manifest"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,24 @@ def is_deleted(store: Store, corpus: str, version: int) -> bool:
     return any(stored.key == key for stored in store.list(key))
 
 
+def is_intact(store: Store, corpus: str, version: int) -> bool:
+    """Whether the marker is there and not damaged: no other proves that somebody deleted the version."""
+    try:
+        load_deleted(store, corpus, version)
+    except (CorruptShard, NotFound, StorageRefused):
+        return False
+    return True
+
+
 def load_deleted(store: Store, corpus: str, version: int) -> Deleted:
     """What a marker says. Raises NotFound if there is none, CorruptShard for a damaged one, StorageRefused."""
     key = layout.deleted(corpus, version)
     document = read_sealed(store, key, newest=SCHEMA, remedy=_REMEDY, most=_MAX_SIZE)
     found = Deleted(document.text("corpus"), document.whole("version"), document.text("deleted_at"))
     if (found.corpus, found.version) != (corpus, version):
-        raise CorruptShard(f"{store.url}/{key}: it is of {found.corpus}@{found.version}; was it copied or renamed?")
+        raise CorruptShard(
+            f"{store.url}/{key}: it is of {found.corpus[:80]}@{found.version}; was it copied or renamed?"
+        )
     return found
 
 

@@ -16,6 +16,7 @@ from itertools import groupby, islice
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.stores.store import PendingUpload, Store, StoredObject
 from stoker.storage.versions import catalog, layout
+from stoker.storage.versions.deleted import is_intact
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.memory.ledger import KEPT
 from stoker.storage.versions.memory.references import MemoryKeys
@@ -113,8 +114,9 @@ class ReferencedKeys:
         self.unknown.clear()
         for corpus in filter(layout.is_corpus, self.store.folders()):
             numbers = catalog.numbers(self.store, corpus)
+            half_deleted = _half_deleted(self.store, corpus, numbers)
             for number in numbers.manifests:
-                if (corpus, number) not in self.versions and self._add(corpus, number, number in numbers.deleted):
+                if (corpus, number) not in self.versions and self._add(corpus, number, number in half_deleted):
                     self.versions.add((corpus, number))
             try:
                 self.memory.add(self.store, corpus, self.keys)
@@ -160,8 +162,8 @@ def find(store: Store, corpus: str, referenced: Collection[str], *, own_lease: s
         for stored in store.list(f"{corpus}/{folder}/"):
             if layout.is_ours(stored.key) and stored.key not in referenced:
                 yield Orphan(kind, (stored,))
-    half_deleted = catalog.numbers(store, corpus)
-    names = {layout.version(corpus, number) for number in set(half_deleted.manifests) & set(half_deleted.deleted)}
+    half_deleted = _half_deleted(store, corpus, catalog.numbers(store, corpus))
+    names = {layout.version(corpus, number) for number in half_deleted}
     for stored in store.list(layout.versions(corpus)) if names else ():
         if stored.key in names:
             yield Orphan(DELETED, (stored,))
@@ -208,6 +210,11 @@ def remove_outside_corpora(store: Store, orphan: Orphan) -> None:
         store.abort(orphan.upload)
     for stored in orphan.objects:
         store.delete(stored.key)
+
+
+def _half_deleted(store: Store, corpus: str, numbers: catalog.Numbers) -> set[int]:
+    """The versions whose manifest is there, and an intact marker that says that they were deleted."""
+    return {number for number in set(numbers.manifests) & set(numbers.deleted) if is_intact(store, corpus, number)}
 
 
 def _delete(lease: GcLease, orphan: Orphan, until: float) -> bool:

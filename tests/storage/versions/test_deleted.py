@@ -72,6 +72,28 @@ def test_its_number_is_never_used_again(tmp_path: Path) -> None:
     assert verify(store, again).problems == ()
 
 
+@pytest.mark.parametrize("payload", [b"", GOLDEN[:-9], GOLDEN.replace(b":2}", b":3}")])
+def test_gc_keeps_a_manifest_beside_a_marker_that_is_damaged(store: MemoryStore, payload: bytes) -> None:
+    marker = layout.deleted(CORPUS, 3)
+    store.write(marker, payload)
+    referenced = ReferencedKeys(store)
+    referenced.refresh()
+    assert layout.version(CORPUS, 3) not in [
+        key for one in orphans.find(store, CORPUS, referenced.of(CORPUS)) for key in one.keys
+    ]
+    assert any("gc keeps its manifest" in one for one in verify(store, load_manifest(store, CORPUS, 1)).problems)
+    store.delete(marker)
+    assert verify(store, load_manifest(store, CORPUS, 3)).problems == ()
+
+
+@pytest.mark.parametrize("payload", [b"", GOLDEN[:-9]])
+def test_gc_keeps_what_a_version_needs_whose_marker_is_damaged(store: MemoryStore, payload: bytes) -> None:
+    store.write(layout.deleted(CORPUS, 3), payload)
+    store.write(layout.version(CORPUS, 3), b"{")  # what it needs is not known
+    with pytest.raises(CorruptShard, match=r"versions/00000003\.json"):
+        ReferencedKeys(store).refresh()
+
+
 def test_what_never_was_cannot_be_deleted(store: MemoryStore) -> None:
     with pytest.raises(NotFound):
         delete_version(store, CORPUS, 4, at=AT)
@@ -87,7 +109,7 @@ def test_a_damaged_marker_is_found_and_its_version_stays_deleted(store: MemorySt
         *(bytes([*sound[:cut], sound[cut] ^ 1 << bit, *sound[cut + 1 :]]) for bit in range(8)),
     ):
         store.write(key, payload)
-        with pytest.raises(CorruptShard, match=r"00000002\.deleted: .*; the version is gone all the same"):
+        with pytest.raises(CorruptShard, match=r"00000002\.deleted: .*; restore the marker from a copy, or remove it"):
             load_deleted(store, CORPUS, 2)
         with pytest.raises(NotFound, match="digits@2 was deleted; its neighbours"):
             load_manifest(store, "digits@2")
