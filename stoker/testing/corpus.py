@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from stoker.storage.shards import records
+from stoker.storage.shards.kinds import DECISIONS
 from stoker.storage.shards.row_checksum import CRC32C
 from stoker.storage.shards.sample import Sample
 from stoker.storage.shards.shard import TarWriter
@@ -41,7 +42,7 @@ def sample_corpus(samples: int = 12, *, kind: Literal["texts", "images"] = "text
         shard, shard_rows = _write_shard(store, number, numbered[start : start + _SHARD_SAMPLES])
         shards.append(shard)
         rows += shard_rows
-    decided = records.encode([])
+    decided = records.encode(DECISIONS.needed.empty_table())
     decisions_key = layout.decisions(_CORPUS, records.sha256(decided))
     store.write(decisions_key, decided)
     manifest = Manifest(

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.registry import name_of
+from stoker.pipelines.rejected import REASONS
 from stoker.pipelines.rule import ALWAYS, DECISIONS, Rule, RuleTools
 
 _NEEDED = ("key", "action", "value")
@@ -50,7 +51,9 @@ def decide(rule: Rule, records: pa.Table, tools: Callable[[pa.Table], RuleTools]
         raise RecipeError(
             f"rule {name!r} reads a column that it does not name in `columns`: {error.args[0]}"
         ) from error
-    return _checked(name, result, rows, splits)
+    decided = _checked(name, result, rows, splits)
+    _refuse_undeclared(rule, decided)
+    return decided
 
 
 def _rows_for(rule: Rule, records: pa.Table) -> pa.Table:
@@ -100,6 +103,14 @@ def _checked(rule: str, result: object, rows: pa.Table, splits: Collection[str])
                 f"rule {rule!r} decided {len(repeated)} samples twice, such as {twice!r}; expected one {name} each"
             )
     return decided
+
+
+def _refuse_undeclared(rule: Rule, decided: pa.Table) -> None:
+    """Raise RecipeError for a drop whose reason is neither Stoker's nor the rule's: nobody could say what it means."""
+    known = pa.array(sorted({*REASONS, *rule.reasons}), pa.string())
+    undeclared = pc.and_(pc.equal(decided["action"], "drop"), pc.invert(pc.is_in(decided["value"], known)))
+    message = "drops {key!r} for a reason that is not known; declare {value!r} in its `reasons`"
+    _refuse(name_of(rule), decided, undeclared, message)
 
 
 def _typed(rule: str, result: pa.Table) -> pa.Table:

@@ -122,3 +122,8 @@ def test_contents_are_read_in_the_order_of_the_keys() -> None:
 
 def test_of_no_rows_a_rule_is_not_asked() -> None:
     assert decide(Returning(lambda rows, tools: 1 / 0), RECORDS.slice(0, 0)) == []
+
+
+def test_a_reason_that_nobody_declares_is_refused_in_one_line() -> None:
+    with pytest.raises(RecipeError, match="drops 'a' for a reason that is not known; declare 'too_sad' in its `reas"):
+        decide(Returning(decisions([Decision("a", "drop", "too_sad")])), RECORDS)
