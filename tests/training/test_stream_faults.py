@@ -118,7 +118,7 @@ def test_a_connection_that_stalls_is_given_up_for_another(
     network.plan = [("GET", fault)] * 6
     started = time.monotonic()
     assert sorted(keys(stream)) == [sample.key for sample in SAMPLES]
-    assert time.monotonic() - started < s3_client._TIMEOUT_S
+    assert time.monotonic() - started < s3_client.TIMEOUT_S
     stream.close()
 
 

@@ -32,9 +32,8 @@ _LIMITS = {
 def stream(arguments: Namespace) -> int:
     """Print samples in their order, or measure. Exit code 1 when --rate cannot be reached."""
     settings = load_settings(arguments)
-    store = settings.open_store(reading=True)
+    store = with_patience(settings.open_store(reading=True), settings.patience_s)  # for manifest and lists too
     manifest = load_manifest(store, arguments.corpus)
-    store = with_patience(store, settings.patience_s)
     split = arguments.split or ("train" if "train" in manifest.splits else next(iter(manifest.splits), "train"))
     make_private(settings.home)
     with require_torch():

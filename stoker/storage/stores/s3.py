@@ -16,7 +16,7 @@ from stoker.storage.stores.deprecated import DeprecatedNames
 from stoker.storage.stores.key import check_key, check_prefix, is_key
 from stoker.storage.stores.payload import read_payload, read_slice, size_of
 from stoker.storage.stores.probe import check_create_only
-from stoker.storage.stores.s3_client import ATTEMPTS, PATIENCE_S, Retries, S3Connection
+from stoker.storage.stores.s3_client import ATTEMPTS, PATIENCE_S, TIMEOUT_S, Retries, S3Connection
 from stoker.storage.stores.s3_reading import ResumableRead
 from stoker.storage.stores.store import Payload, PendingUpload, StoredObject
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PART = 16 * 2**20  # bytes of one part of a multipart upload
+_SMALL = 2**20  # bytes that a server has written in seconds
 # What botocore gives of each entry of a listing.
 _ENTRIES = {"Contents": ("Key", "Size", "LastModified"), "CommonPrefixes": ("Prefix",)}
 _NONCE = "stoker-write"  # metadata by which a writer recognises its own object
@@ -98,7 +99,7 @@ class S3Store(DeprecatedNames):
         return progress.open(self._connection.getter(self.bucket, timeout_s), address)
 
     def _try_read(self, key: str, request: "Callable[[], T]") -> T:
-        return self._connection.repeat(f"{self.url}/{key}", request, attempts=1)
+        return self._connection.once(f"{self.url}/{key}", request)
 
     def with_patience(self, seconds: float = PATIENCE_S) -> "S3Store":
         """The same store, waiting for its server that long; as it is if its patience or its attempts were set."""
@@ -235,7 +236,8 @@ class S3Store(DeprecatedNames):
         created: Any = self._try(key, lambda client: client.create_multipart_upload(**address))
         upload = {"Bucket": address["Bucket"], "Key": address["Key"], "UploadId": created["UploadId"]}
         try:
-            uploaded = s3_uploads.upload_parts(partial(self._try, key), upload, payload, self.part_size)
+            call = partial(self._try, key, timeout_s=TIMEOUT_S)
+            uploaded = s3_uploads.upload_parts(call, upload, payload, self.part_size)
             arguments: Any = upload | {"MultipartUpload": {"Parts": uploaded.parts}} | condition
             self._commit(key, address, payload, lambda client: client.complete_multipart_upload(**arguments))
         except BaseException:
@@ -272,7 +274,8 @@ class S3Store(DeprecatedNames):
         retries = Retries(self._connection, self.attempts, self.patience_s or 0.0)
         while True:
             try:
-                self._try(key, request, attempts=1)
+                timeout_s = retries.timeout_s if size_of(payload) <= _SMALL else TIMEOUT_S
+                self._try(key, request, attempts=1, timeout_s=timeout_s)
                 retries.succeeded()
                 return
             except StorageUnavailable as error:
@@ -298,11 +301,19 @@ class S3Store(DeprecatedNames):
             return False
         return True
 
-    def _try(self, key: str, request: "Callable[[S3Client], T]", *, attempts: int | None = None) -> T:
+    def _try(
+        self,
+        key: str,
+        request: "Callable[[S3Client], T]",
+        *,
+        attempts: int | None = None,
+        timeout_s: float | None = None,
+    ) -> T:
         """The result of a request; with ``attempts`` without patience."""
         where = f"{self.url}/{key}" if key else self.url
         patience_s = (self.patience_s or 0.0) if attempts is None else 0.0
-        return self._connection.call(where, request, attempts=attempts or self.attempts, patience_s=patience_s)
+        most = attempts or self.attempts
+        return self._connection.call(where, request, attempts=most, patience_s=patience_s, timeout_s=timeout_s)
 
     @cached_property
     def _connection(self) -> S3Connection:

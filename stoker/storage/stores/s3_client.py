@@ -34,9 +34,10 @@ _log = logging.getLogger(__name__)
 ATTEMPTS = 6
 PATIENCE_S = 300.0  # that streams and trainings wait for a store, unless another time is set
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.2, 5.0
-_TIMEOUT_S = 60.0  # without a byte from the server
-# The same for the first requests of a patient reader: another request is sooner answered than a stalled one.
-_STALLED_S, _SHORT_TRIES = 5.0, 4
+TIMEOUT_S = 60.0  # without a byte from the server: of uploads, and of who waits with patience
+# The same for all requests that bring or ask little: another one is sooner answered than a stalled one. The last one is
+# given more, so that also a slow server is heard, and one that never answers is told after a minute.
+_STALLED_S, _LAST_S, _SHORT_TRIES = 5.0, 30.0, 4
 _FIRST_REPORT_S, _REPORT_INTERVAL_S = 5.0, 30.0  # of an outage
 
 _clients: dict[tuple["S3Connection", float], Any] = {}  # by timeout; Any: S3Client, whose module is for type checkers
@@ -58,8 +59,8 @@ class S3Connection:
     @property
     def server(self) -> str:
         """The server's address, for messages."""
-        client = _clients.get((self, _TIMEOUT_S))
-        return self.endpoint or (client.meta.endpoint_url if client else "AWS")
+        clients = (client for (connection, _), client in list(_clients.items()) if connection == self)
+        return self.endpoint or next((str(client.meta.endpoint_url) for client in clients), "AWS")
 
     @property
     def is_aws(self) -> bool:
@@ -67,22 +68,31 @@ class S3Connection:
         return is_aws(self.client().meta.endpoint_url)
 
     def call(
-        self, where: str, request: "Callable[[S3Client], T]", *, attempts: int = ATTEMPTS, patience_s: float = 0.0
+        self,
+        where: str,
+        request: "Callable[[S3Client], T]",
+        *,
+        attempts: int = ATTEMPTS,
+        patience_s: float = 0.0,
+        timeout_s: float | None = None,
     ) -> T:
         """The result of a request, which is repeated while the server is busy or out of reach. Raises StorageError.
 
-        ``where`` is the object or bucket that messages name; see Retries for ``attempts`` and ``patience_s``.
+        ``where`` is the object or bucket that messages name; see Retries for ``attempts`` and ``patience_s``, and for
+        ``timeout_s`` if it is None.
         """
-        client = self.client()
-        return self.repeat(where, lambda: _readable(request, client), attempts=attempts, patience_s=patience_s)
+        retries = Retries(self, attempts, patience_s)
+        return self._repeat(where, lambda: _readable(request, self.client(timeout_s or retries.timeout_s)), retries)
 
-    def repeat(self, where: str, request: "Callable[[], T]", *, attempts: int = ATTEMPTS, patience_s: float = 0.0) -> T:
-        """As ``call``, of a request that needs no client, or chooses one."""
+    def once(self, where: str, request: "Callable[[], T]") -> T:
+        """The result of a request that needs no client, or chooses one. Raises StorageError."""
+        return self._repeat(where, request, Retries(self, attempts=1))
+
+    def _repeat(self, where: str, request: "Callable[[], T]", retries: "Retries") -> T:
         from botocore.exceptions import BotoCoreError, ClientError
 
         from stoker.storage.stores.s3_faults import translate
 
-        retries = Retries(self, attempts, patience_s)
         while True:
             try:
                 result = request()
@@ -110,7 +120,7 @@ class S3Connection:
                 f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
             )
 
-    def client(self, timeout_s: float = _TIMEOUT_S) -> "S3Client":
+    def client(self, timeout_s: float = _STALLED_S) -> "S3Client":
         """The client that all threads share; ``timeout_s``: after which a request without a byte fails."""
         with _lock:
             if (self, timeout_s) not in _clients:
@@ -118,7 +128,7 @@ class S3Connection:
             client: S3Client = _clients[self, timeout_s]
         return client
 
-    def getter(self, bucket: str, timeout_s: float = _TIMEOUT_S) -> GetsObjects:
+    def getter(self, bucket: str, timeout_s: float = TIMEOUT_S) -> GetsObjects:
         """What reads objects of a bucket: boto3's client only where no lighter one can. All threads share it."""
         if self.endpoint is None or not can_get(self.endpoint, bucket):
             return self.client(timeout_s)
@@ -136,7 +146,7 @@ class Retries:
     """The failures in a row of one request or read, and the waits between its attempts.
 
     There are at least ``attempts`` attempts, and further ones until ``patience_s`` seconds have passed since the first
-    failure. While patient it logs a line every half a minute for each server.
+    failure. While it waits it logs a line every half a minute for each server.
     """
 
     connection: S3Connection
@@ -148,7 +158,11 @@ class Retries:
     @property
     def timeout_s(self) -> float:
         """Seconds without a byte after which the next attempt is to fail."""
-        return _STALLED_S if self.patience_s and self.failures < _SHORT_TRIES else _TIMEOUT_S
+        least = _STALLED_S if self.failures + 1 < self.attempts else _LAST_S
+        if self.failures < _SHORT_TRIES:
+            return least
+        left = self._since + self.patience_s - time.monotonic()
+        return max((longer for longer in (_LAST_S, TIMEOUT_S) if longer <= left), default=least)
 
     def wait(self, error: StorageUnavailable, cause: Exception | None = None) -> None:
         """Count a failure, and sleep before the next attempt. Raises the error if there is to be none."""
@@ -159,7 +173,7 @@ class Retries:
         waited = now - self._since
         if self.failures >= self.attempts and waited >= self.patience_s:
             raise error from cause
-        if self.patience_s and waited >= _FIRST_REPORT_S:
+        if waited >= _FIRST_REPORT_S:
             self._report(error, waited, now)
         time.sleep(wait_s(self.failures))
 
@@ -177,7 +191,8 @@ class Retries:
             if now - _reported.get(self.connection, -math.inf) < _REPORT_INTERVAL_S:
                 return
             _reported[self.connection] = now
-        _log.warning("%s (tried for %.0f s by now, up to %.0f s)", error, waited, self.patience_s)
+        most = f"up to {self.patience_s:.0f} s" if self.patience_s else f"{self.failures} times of {self.attempts}"
+        _log.warning("%s (tried for %.0f s by now, %s)", error, waited, most)
 
 
 def _readable(request: "Callable[[S3Client], T]", client: "S3Client") -> T:

@@ -3,12 +3,16 @@
 import importlib.util
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from stoker.storage import open_store
+from stoker.storage.stores.s3 import S3Store
+from stoker.storage.stores.s3_client import ATTEMPTS
 from stoker.training.stream.stream import ShardStream
 from tests.flows.conftest import Cli
+from tests.storage.faulty import faulty
 from tests.training import corpora
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -35,6 +39,26 @@ def test_it_prints_the_order_in_which_training_sees_the_samples(digits: Cli, tmp
     keys = [json.loads(line)["key"] for line in whole.stdout.splitlines()]
     assert sorted(keys) == sorted(sample.key for sample in corpora.digits()[:300])
     assert json.loads(whole.stdout.splitlines()[0])["record"]["label"] in "0123456789"
+
+
+@pytest.mark.slow
+def test_it_waits_with_patience_for_a_busy_server_from_the_first_request_on(
+    cli: Cli, s3_store: S3Store, tmp_path: Path
+) -> None:
+    corpora.version(s3_store, tmp_path, {"train": corpora.digits()[:20]}, corpus="digits")
+    cli.variables |= {
+        "AWS_ACCESS_KEY_ID": str(s3_store.access_key),
+        "AWS_SECRET_ACCESS_KEY": str(s3_store.secret_key),
+        "STOKER_STORE": s3_store.url,
+    }
+    with faulty(urlsplit(str(s3_store.endpoint)).port or 0) as network:
+        cli.variables["STOKER_S3_ENDPOINT"] = network.endpoint
+        network.plan = [("GET", "refuse")] * (ATTEMPTS + 1)
+        shown = cli("stream", "digits", "--limit", "5")
+        assert shown.returncode == 0, shown.stderr
+        assert len(shown.stdout.splitlines()) == 5
+        assert network.plan == []
+        assert "is busy (SlowDown)" in shown.stderr, "a line while it waits"
 
 
 def test_it_says_how_fast_samples_can_be_fed_and_what_limits(digits: Cli) -> None:

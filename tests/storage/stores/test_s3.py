@@ -17,6 +17,7 @@ from stoker.storage import open_store
 from stoker.storage.errors import AlreadyExists, NotFound, StorageError, StorageRefused, StorageUnavailable
 from stoker.storage.stores import s3_client
 from stoker.storage.stores.s3 import S3Store, create_bucket
+from stoker.storage.stores.s3_client import S3Connection
 from tests.conftest import BUCKET
 from tests.storage.faulty import Fault, Proxy, faulty
 
@@ -209,6 +210,48 @@ def test_without_patience_requests_and_reads_are_tried_six_times(
         with pytest.raises(StorageUnavailable):
             call()
         assert len(network.requests) == s3_client.ATTEMPTS == 6
+
+
+@pytest.mark.parametrize("patience_s", [None, 15.0])
+def test_a_server_that_never_answers_is_told_in_bounded_time_with_a_line_meanwhile(
+    shaky: S3Store,
+    network: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    patience_s: float | None,
+) -> None:
+    monkeypatch.setattr(s3_client, "_MAX_WAIT_S", 0.01)
+    network.always = "stall"
+    scale = 0.04  # of all times
+    for name in ("_STALLED_S", "_LAST_S", "TIMEOUT_S", "_FIRST_REPORT_S"):
+        monkeypatch.setattr(s3_client, name, getattr(s3_client, name) * scale)
+    store = replace(shaky, patience_s=patience_s and patience_s * scale)
+    for call in (lambda: list(store.list()), lambda: store.read("a"), lambda: store.size("a"), store.probe):
+        caplog.clear()
+        s3_client._reported.clear()
+        started = time.monotonic()
+        with pytest.raises(StorageUnavailable, match="Read timeout"):
+            call()
+        assert time.monotonic() - started < 75 * scale + 1
+        assert len(caplog.messages) == 1
+        assert "s by now" in caplog.messages[0]
+
+
+def test_the_longer_a_request_fails_the_longer_it_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_client, "wait_s", lambda attempt: 0.0)
+
+    def timeouts(attempts: int, patience_s: float) -> list[float]:
+        retries, found = s3_client.Retries(S3Connection("http://a"), attempts, patience_s), list[float]()
+        for _ in range(attempts - 1):
+            found.append(retries.timeout_s)
+            retries.wait(StorageUnavailable("busy"))
+        return [*found, retries.timeout_s]
+
+    assert timeouts(6, 0.0) == [5, 5, 5, 5, 5, 30]
+    assert timeouts(6, 15.0) == [5, 5, 5, 5, 5, 30]
+    assert timeouts(6, 50.0) == [5, 5, 5, 5, 30, 30]
+    assert timeouts(6, 300.0) == [5, 5, 5, 5, 60, 60]
+    assert timeouts(1, 0.0) == [30]
 
 
 def test_with_patience_a_write_is_tried_until_the_server_is_back_and_is_its_writers_own(
