@@ -126,4 +126,4 @@ def test_of_no_rows_a_rule_is_not_asked() -> None:
 
 def test_a_reason_that_nobody_declares_is_refused_in_one_line() -> None:
     with pytest.raises(RecipeError, match="drops 'a' for a reason that is not known; declare 'too_sad' in its `reas"):
-        decide(Returning(decisions([Decision("a", "drop", "too_sad")])), RECORDS)
+        decide(Returning(lambda rows, tools: decisions([Decision("a", "drop", "too_sad")])), RECORDS)
