@@ -7,6 +7,7 @@ from stoker.storage.errors import CorruptShard
 
 T = TypeVar("T")
 
+_SHOWN = 100  # characters of a name or number in a message
 _MOST = 2**63 - 1  # what Parquet, numpy and len() hold
 
 
@@ -32,7 +33,9 @@ class Document:
         """An integer from 0 that 64 bits hold."""
         number = self._take(name, int, "a whole number")
         if isinstance(number, bool) or not 0 <= number <= _MOST:
-            raise CorruptShard(f"{self.where}: {name!r} is {number}, expected a whole number from 0 to {_MOST}")
+            raise CorruptShard(
+                f"{self.where}: {name[:_SHOWN]!r} is {str(number)[:_SHOWN]}, expected a whole number from 0 to {_MOST}"
+            )
         return number
 
     def flag(self, name: str) -> bool:
@@ -77,10 +80,10 @@ class Document:
 
     def _take(self, name: str, kind: type[T], expected: str) -> T:
         if name not in self._content:
-            raise CorruptShard(f"{self.where}: {name!r} is missing")
+            raise CorruptShard(f"{self.where}: {name[:_SHOWN]!r} is missing")
         value = self._content[name]
         if not isinstance(value, kind):
-            raise CorruptShard(f"{self.where}: {name!r} is {_kind(value)}, expected {expected}")
+            raise CorruptShard(f"{self.where}: {name[:_SHOWN]!r} is {_kind(value)}, expected {expected}")
         return value
 
 

@@ -16,7 +16,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.deleted import is_deleted
 from stoker.storage.versions.document import Document
-from stoker.storage.versions.listed import lists, names
+from stoker.storage.versions.listed import checks, lists, names
 from stoker.storage.versions.listed.lists import LazyList, LazyStatistics, ListFile, PartList, ShardList
 from stoker.storage.versions.listed.named import Candidates, Decisions, Mask, MaskPlace, Part, Shard, SplitTotals
 from stoker.storage.versions.listed.names import TAR
@@ -46,6 +46,8 @@ T = TypeVar("T")
 SCHEMA = 3  # that is written, and the newest that is read
 _WITH_TARS = 2  # the first whose tars may be in another store
 WITH_LISTS = 3  # the first with lists in objects of their own
+_MAX_SIZE = 16 * 2**20  # bytes of a manifest whose lists are beside it: of 200,000 licences
+_MAX_OLD_SIZE = 256 * 2**20  # of one that holds everything itself: of 400,000 shards
 _SHOWN_SPLITS, _SHOWN_NAME = 6, 40  # splits, and characters of their names, in a repr
 
 
@@ -178,6 +180,11 @@ def publish(store: Store, manifest: Manifest) -> None:
     """Publish a version: write its lists, and its manifest last. Raises AlreadyExists if its number is or was taken."""
     key = layout.version(manifest.corpus, manifest.version)
     content, objects = encode(manifest)
+    if len(content) > _MAX_SIZE:
+        raise StorageRefused(
+            f"{manifest.reference}: its manifest has {len(content):,} bytes, expected at most {_MAX_SIZE:,}: it counts "
+            f"{len(manifest.licences):,} licences and {len(manifest.splits):,} splits, and holds the whole recipe"
+        )
     for file, payload in objects:
         if file.rows:
             put(store, file.key, payload, sha256=file.sha256)
@@ -222,23 +229,42 @@ def load_manifest(store: Store, corpus: str, version: int | None = None) -> Mani
 
 def _load(store: Store, key: str, corpus: str, version: int) -> Manifest:
     """The manifest in an object. Raises NotFound, CorruptShard, StorageRefused."""
-    where = f"{store.url}/{key}"
+    reader = _Lists(store, f"{store.url}/{key}", corpus, version)
     try:
-        content = json.loads(store.read(key))
+        return _parsed(_read(store, key, reader.where), reader)
+    except CorruptShard as error:
+        raise CorruptShard(f"{error}; {remedy(store, corpus, version)}") from error
+
+
+def _read(store: Store, key: str, where: str) -> bytes:
+    """The bytes of a manifest. Raises NotFound, and CorruptShard for more than any has: they are not read."""
+    payload = store.read(key, size=_MAX_SIZE + 1)
+    if len(payload) <= _MAX_SIZE:
+        return payload
+    if (size := store.size(key)) > _MAX_OLD_SIZE:
+        raise CorruptShard(f"{where}: {size:,} bytes, expected at most {_MAX_OLD_SIZE:,}")
+    return payload + store.read(key, start=len(payload), size=_MAX_OLD_SIZE - len(payload))
+
+
+def _parsed(payload: bytes, reader: "_Lists") -> Manifest:
+    """The manifest in these bytes. Raises CorruptShard, StorageRefused."""
+    where = reader.where
+    try:
+        content = json.loads(payload)
         damage = _damage(content) if isinstance(content, dict) else ""
     except (ValueError, RecursionError) as error:
-        raise CorruptShard(f"{where}: not JSON ({error}); {remedy(store, corpus, version)}") from error
+        raise CorruptShard(f"{where}: not JSON ({str(error)[:100]})") from error
     if damage:
-        raise CorruptShard(f"{where}: {damage}; {remedy(store, corpus, version)}")
+        raise CorruptShard(f"{where}: {damage}")
     document = Document(content, where)
     schema = document.whole("schema")
     refuse_newer(schema, SCHEMA, where)
-    if (document.text("corpus"), document.whole("version")) != (corpus, version):
-        raise CorruptShard(f"{where}: holds {content['corpus']}@{content['version']}; was it copied or renamed?")
-    try:
-        return _manifest(document, schema, _Lists(store, where, corpus, version))
-    except CorruptShard as error:
-        raise CorruptShard(f"{error}; {remedy(store, corpus, version)}") from error
+    if schema >= WITH_LISTS and len(payload) > _MAX_SIZE:
+        raise CorruptShard(f"{where}: {len(payload):,} bytes, expected at most {_MAX_SIZE:,}")
+    held = f"{document.text('corpus')[:80]}@{document.whole('version')}"
+    if held != f"{reader.corpus}@{reader.version}":
+        raise CorruptShard(f"{where}: holds {held}, so it was copied or renamed")
+    return _manifest(document, schema, reader)
 
 
 @dataclass(frozen=True)
@@ -259,7 +285,7 @@ class _Lists:
         def make(rows: Iterator[Document]) -> tuple[Shard, ...]:
             shards = tuple(map(Shard.from_document, rows))
             names.check_shards(self.corpus, shards, f"{self.store.url}/{file.key}", indexed=indexed)
-            _check_masks(shards, masks, f"{self.store.url}/{file.key}")
+            checks.check_masks(shards, masks, f"{self.store.url}/{file.key}")
             if (made := lists.split_totals(shards)) != totals:
                 raise CorruptShard(
                     f"its shards hold {list_splits(made)}, but the manifest counts {list_splits(totals)}"
@@ -283,7 +309,7 @@ class _Lists:
     def statistics(self, file: ListFile) -> dict[str, Any]:  # Any: JSON of a Summary
         def made(rows: Iterator[Document]) -> dict[str, Any]:  # as here
             pairs = [(row.text("split"), row.mapping("summary")) for row in rows]
-            _check_once([split for split, _ in pairs], f"{self.store.url}/{file.key}")
+            checks.check_once([split for split, _ in pairs], f"{self.store.url}/{file.key}")
             return dict(pairs)
 
         return self.read(lists.STATISTICS, file, made)
@@ -306,7 +332,7 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
         named, totals = document.document("lists"), document.document("totals")
         files = {kind: ListFile.from_document(named.document(kind), reader.corpus, kind) for kind in lists.KINDS}
         of_splits = [(one.text("split"), SplitTotals.from_document(one)) for one in totals.documents("splits")]
-        _check_once([split for split, _ in of_splits], reader.where)
+        checks.check_once([split for split, _ in of_splits], reader.where)
         by_split = dict(of_splits)
         candidates = Candidates.from_document(totals.document("candidates"))
         masks = LazyList(files[lists.MASKS], partial(reader.masks, files[lists.MASKS]))
@@ -314,6 +340,11 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
         read_shards = partial(reader.shards, files[lists.SHARDS], masks, by_split, indexed=not parts)
         shards = ShardList(files[lists.SHARDS], read_shards, by_split)
         statistics = LazyStatistics(files[lists.STATISTICS], partial(reader.statistics, files[lists.STATISTICS]))
+    if tars is not None and parts:
+        raise CorruptShard(
+            f"{reader.where}: 'tars' is {tars[:100]!r}, expected null: its tars are beside its raw parts"
+        )
+    checks.check_recipe(document.document("recipe"), indexed=not parts)
     decisions = Decisions.from_document(document.document("decisions"))
     names.check_decisions(reader.corpus, decisions, reader.where)
     return Manifest(
@@ -349,23 +380,6 @@ def remedy(store: Store, corpus: str, version: int) -> str:
         return "restore it from a copy, or index its tars under another name (--as), with the samples that it may mask"
     again = "ingest again" if catalog.is_ingested(store, corpus) else "give the same `stoker index` command again"
     return f"restore it from a copy, or {again}: that publishes the next version, which does not need this one"
-
-
-def _check_once(splits: Sequence[str], where: str) -> None:
-    """Raises CorruptShard if a split is named twice: one of the two would not be read."""
-    twice = next((split for split, times in Counter(splits).items() if times > 1), None)
-    if twice is not None:
-        raise CorruptShard(f"{where}: names split {twice[:100]!r} twice, expected each once")
-
-
-def _check_masks(shards: Sequence[Shard], masks: Sequence[Mask], where: str) -> None:
-    """Raises CorruptShard if masks and the shards' counts of masked samples do not belong together."""
-    groups = [mask.group for mask in masks]
-    masked = {shard.group for shard in shards if shard.masked}
-    if len(set(groups)) != len(groups) or masked != set(groups):
-        raise CorruptShard(
-            f"{where}: {len(groups)} masks, but samples of {len(masked)} groups are masked; expected one for each"
-        )
 
 
 def _placed(shards: Iterable[Shard], masks: Iterable[Mask]) -> tuple[Shard, ...]:

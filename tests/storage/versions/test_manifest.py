@@ -11,6 +11,7 @@ from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, Storage
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout
+from stoker.storage.versions import manifest as manifest_module
 from stoker.storage.versions.manifest import SCHEMA, SplitTotals, load_manifest, publish
 from stoker.storage.versions.sealed import seal
 from tests.storage.published import CORPUS, make_version, old_json
@@ -193,8 +194,81 @@ def test_half_a_manifest_is_corrupt_and_no_crash(store: MemoryStore, half: bytes
 def test_a_manifest_of_another_name_is_corrupt(store: MemoryStore) -> None:
     make_version(store)
     store.write(layout.version("other", 1), store.read(layout.version(CORPUS, 1)))
-    with pytest.raises(CorruptShard, match="holds digits@1; was it copied or renamed"):
+    with pytest.raises(CorruptShard, match="holds digits@1, so it was copied or renamed; restore it"):
         load_manifest(store, "other")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.clear(), "'schema' is missing"),
+        (lambda content: content.update(corpus="d" * 5000), f"holds {'d' * 80}@1, so it was copied"),
+        (
+            lambda content: content["licences"].update({"L" * 5000: "many"}),
+            "'LLL.*' is a text, expected a whole number",
+        ),
+        (lambda content: content["licences"].update(unknown=-(10**4000)), "'unknown' is -1000"),
+        (lambda content: content.update(tars="file:///etc"), "'tars' is 'file:///etc', expected null"),
+        (lambda content: content["recipe"].update(source=[]), "recipe: 'source' is a list, expected an object"),
+        (
+            lambda content: content["recipe"].update(source=True),
+            "recipe: 'source' is true or false, expected an object",
+        ),
+        (lambda content: content["recipe"].update(steps=["x"]), r"recipe: steps\[0\]: a text, expected a JSON object"),
+        (lambda content: content["recipe"].update(rules={}), "recipe: 'rules' is an object, expected a list"),
+        (lambda content: content["recipe"].update(splits="x"), "recipe: 'splits' is a text, expected an object"),
+    ],
+)
+def test_a_wrong_manifest_is_told_in_one_short_line_with_what_helps(
+    store: MemoryStore, change: Any, message: str
+) -> None:
+    make_version(store)
+    damage(store, change)
+    with pytest.raises(CorruptShard, match=message) as told:
+        load_manifest(store, CORPUS)
+    assert "restore it from a copy" in str(told.value)
+    assert len(str(told.value)) < 500
+    assert "\n" not in str(told.value)
+
+
+class Measured(MemoryStore):
+    """Remembers the most bytes that one object gave, and of a size for each key that only ``size`` knows."""
+
+    most = 0
+
+    def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
+        payload = super().read(key, start=start, size=size)
+        self.most = max(self.most, len(payload))
+        return payload
+
+
+def test_a_manifest_of_more_bytes_than_any_has_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest_module, "_MAX_SIZE", 3_000)
+    monkeypatch.setattr(manifest_module, "_MAX_OLD_SIZE", 30_000)
+    store = Measured()
+    made = make_version(store)
+    sound = store.read(KEY)
+    padded = json.dumps(old_json(made) | {"padding": "x" * 5_000}).encode()
+    assert len(padded) > 3_000
+    store.write(KEY, padded)
+    assert load_manifest(store, CORPUS).samples == made.samples
+    store.most = 0
+    store.write(KEY, sound + b" " * 50_000)
+    with pytest.raises(CorruptShard, match=rf"{len(sound) + 50_000:,} bytes, expected at most 30,000; restore it"):
+        load_manifest(store, CORPUS)
+    assert store.most == 3_001
+    store.write(KEY, sound + b" " * 5_000)
+    with pytest.raises(CorruptShard, match=rf"{len(sound) + 5_000:,} bytes, expected at most 3,000; restore it"):
+        load_manifest(store, CORPUS)
+
+
+def test_a_manifest_that_none_would_read_is_not_published(monkeypatch: pytest.MonkeyPatch, store: MemoryStore) -> None:
+    made = make_version(store)
+    before = [one.key for one in store.list()]
+    monkeypatch.setattr(manifest_module, "_MAX_SIZE", 1_000)
+    with pytest.raises(StorageRefused, match=r"digits@2: its manifest has .* bytes, expected at most 1,000: it counts"):
+        publish(store, replace(made, version=2))
+    assert [one.key for one in store.list()] == before
 
 
 _FREE = ("recipe", "statistics")  # objects that a manifest only carries

@@ -146,7 +146,7 @@ def load_head(store: Store, corpus: str, number: int) -> Ledger:
     head = Ledger.from_document(document, store)
     if (head.corpus, head.number) != (corpus, number):
         raise CorruptShard(
-            f"{store.url}/{key}: it is head {head.number} of {head.corpus}; was it copied or renamed? {remedy}"
+            f"{store.url}/{key}: it is head {head.number} of {head.corpus[:80]}; was it copied or renamed? {remedy}"
         )
     return head
 

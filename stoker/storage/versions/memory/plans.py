@@ -114,7 +114,7 @@ def load_plan(store: Store, key: str) -> Plan:
         second_read(lambda: read_sealed(store, key, newest=SCHEMA, remedy=_REMEDY, most=_MAX_SIZE))
     )
     if plan.key != key:
-        raise CorruptShard(f"{store.url}/{key}: it is {plan.key}; was it copied or renamed? {_REMEDY}")
+        raise CorruptShard(f"{store.url}/{key}: it is {plan.key[:100]}; was it copied or renamed? {_REMEDY}")
     return plan
 
 

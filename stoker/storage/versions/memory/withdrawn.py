@@ -99,7 +99,8 @@ def load_record(store: Store, corpus: str, number: int) -> Withdrawn:
     )
     if (found.corpus, found.number) != (corpus, number):
         raise CorruptShard(
-            f"{store.url}/{key}: it is number {found.number} of {found.corpus}; was it copied or renamed? {_REMEDY}"
+            f"{store.url}/{key}: it is number {found.number} of {found.corpus[:80]}; was it copied or renamed? "
+            f"{_REMEDY}"
         )
     return found
 
