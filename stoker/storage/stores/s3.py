@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PART = 16 * 2**20  # bytes of one part of a multipart upload
+_LOOK_S = 5.0  # that a server which failed all the time is given to say whether the object is there
 _SMALL = 2**20  # bytes that a server has written in seconds
 # What botocore gives of each entry of a listing.
 _ENTRIES = {"Contents": ("Key", "Size", "LastModified"), "CommonPrefixes": ("Prefix",)}
@@ -267,10 +268,13 @@ class S3Store(DeprecatedNames):
         """Make the request after which the object exists.
 
         When a response was lost, a retry of a create-only request finds the object that the first attempt made: that
-        is success.
+        is success. So it is when all responses were lost, and the object is there.
         """
+        from botocore.exceptions import ClientError
+
         from stoker.storage.stores.s3_faults import UploadGone
 
+        lost = False  # whether an attempt got no answer
         retries = Retries(self._connection, self.attempts, self.patience_s or 0.0)
         while True:
             try:
@@ -279,11 +283,26 @@ class S3Store(DeprecatedNames):
                 retries.succeeded()
                 return
             except StorageUnavailable as error:
-                retries.wait(error)
+                lost = lost or not isinstance(error.__cause__, ClientError)
+                try:
+                    retries.wait(error, error.__cause__)
+                except StorageUnavailable:
+                    if lost and self._is_made(key, address):
+                        return
+                    raise
             except (AlreadyExists, UploadGone):
                 if retries.failures and self._is_ours(key, address["Metadata"][_NONCE], payload):
                     return
                 raise
+
+    def _is_made(self, key: str, address: dict[str, Any]) -> bool:  # Any: keywords of boto3
+        """Whether this call made the object, though no attempt was answered. False also where this is not answered."""
+        place = {"Bucket": address["Bucket"], "Key": address["Key"]}
+        try:
+            head: Any = self._try(key, lambda client: client.head_object(**place), attempts=1, timeout_s=_LOOK_S)
+        except StorageError:
+            return False
+        return bool(head.get("Metadata", {}).get(_NONCE) == address["Metadata"][_NONCE])
 
     def _is_ours(self, key: str, nonce: str, payload: Payload) -> bool:
         """Whether this call made the object: by its nonce, or by its bytes where the server drops metadata."""

@@ -164,7 +164,7 @@ class Retries:
         left = self._since + self.patience_s - time.monotonic()
         return max((longer for longer in (_LAST_S, TIMEOUT_S) if longer <= left), default=least)
 
-    def wait(self, error: StorageUnavailable, cause: Exception | None = None) -> None:
+    def wait(self, error: StorageUnavailable, cause: BaseException | None = None) -> None:
         """Count a failure, and sleep before the next attempt. Raises the error if there is to be none."""
         now = time.monotonic()
         if not self.failures:
