@@ -1,7 +1,5 @@
 """Makes a corpus of external tars: they stay in place, and get indexes and a manifest."""
 
-import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +29,7 @@ from stoker.storage.indexed.indexer import (
     load_known,
     prefixed_digest,
 )
-from stoker.storage.indexed.tars import Tars, split_of
+from stoker.storage.indexed.tars import Tars, recipe_digest, split_of
 from stoker.storage.shards import records
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.directory import DirectoryStore
@@ -336,7 +334,7 @@ def _publish(
             created_at=timestamp(utc_now()),
             stoker=code,
             recipe=recipe,
-            recipe_digest=hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest(),
+            recipe_digest=recipe_digest(recipe),
             parent=last,
             parent_checksum=newest.checksum if newest is not None and newest.version == last else None,
             content=content,

@@ -1,12 +1,15 @@
 """External tars: finds them at a URL and assigns each to a split."""
 
 import fnmatch
+import hashlib
+import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stoker.storage.errors import NotFound, StorageRefused
 from stoker.storage.plain_file import describe_missing
@@ -147,6 +150,11 @@ def corpus_of(url: str) -> str:
     root, _ = _root_and_names(url)
     last = root.rstrip("/").rpartition("/")[2]
     return re.sub(r"[^a-z0-9_]+", "-", last.lower()).strip("-_")[:63] or "tars"
+
+
+def recipe_digest(recipe: Mapping[str, Any]) -> str:  # Any: JSON values
+    """The digest of an indexed version's recipe."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
 def command_again(manifest: Manifest) -> str:

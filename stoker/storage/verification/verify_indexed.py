@@ -8,7 +8,7 @@ import pyarrow as pa
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.indexed.indexer import MOVED_TO, IndexedTar, tar_name
 from stoker.storage.indexed.scan import Scanned, scan
-from stoker.storage.indexed.tars import command_again
+from stoker.storage.indexed.tars import command_again, recipe_digest
 from stoker.storage.shards.kinds import DECISIONS, INDEX
 from stoker.storage.shards.row_checksum import MEMBERS_CRC32C, has_checksums
 from stoker.storage.statistics.summary import Summary
@@ -53,6 +53,9 @@ def verify_indexed(
         if repeated is not None:
             objects.add_problem(shard.index, f"sample {repeated!r} is in {tar_of[repeated]} too")
         tar_of.update(dict.fromkeys(keys, shard.key))
+    # That of an ingested version is of the code versions of its source and steps, too, which no manifest says.
+    if "source" in manifest.recipe and recipe_digest(manifest.recipe) != manifest.recipe_digest:
+        objects.add_problem(manifest.reference, "its recipe is another one than its recipe_digest says")
     for what, counted in (
         ("licences", sum(manifest.licences.values())),
         ("statistics", sum(Summary.from_json(content).samples for content in manifest.statistics.values())),

@@ -4,14 +4,17 @@ import dataclasses
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stoker.storage import open_store
+from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
+from stoker.storage.versions.manifest import load_manifest, publish
 from tests.storage.external_tars import indexed, put
 
 
@@ -83,6 +86,16 @@ def test_verify_reports_a_manifest_that_cannot_be(folder: Path) -> None:
     problems = verify(store, altered).problems
     assert {problem.partition(":")[0] for problem in problems} == {"theirs@1"}
     assert any("which cannot be" in problem for problem in problems)
+
+
+def test_verify_reports_a_recipe_that_is_not_of_its_digest(folder: Path) -> None:
+    store = MemoryStore()
+    manifest = indexed(folder, store).manifest
+    assert verify(store, manifest).problems == ()
+    other = replace(manifest, version=2, parent=1, recipe={"corpus": "theirs", "source": {"name": "mine"}})
+    publish(store, other)
+    found = verify(store, load_manifest(store, "theirs", 2))
+    assert "theirs@2: its recipe is another one than its recipe_digest says" in found.problems
 
 
 def test_an_older_version_may_have_the_marker_of_a_tar_that_was_read_again(folder: Path) -> None:
