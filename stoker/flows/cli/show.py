@@ -33,6 +33,7 @@ _BAR_WIDTH = 24
 _SPARKLINE_VERSIONS = 8
 _MAX_VALUES = 12  # of a column with categories
 _MAX_SPLIT_COLUMNS = 4
+_MAX_SPLITS = 100  # rows: rich takes a millisecond for each
 NOT_THE_MOST_FREQUENT = "a sample of the values, not the most frequent ones: the next version lists those"
 
 
@@ -247,10 +248,12 @@ def _splits(report: Report, sheet: Sheet) -> None:
             number_text(split.shards),
             size_text(split.size),
         )
-        for split in report.splits
+        for split in report.splits[:_MAX_SPLITS]
     ]
     sheet.table(("split", "samples>", "of all>", "asked>", "shards>", "size>"), rows)
-    for sentence in report.missed:
+    if (hidden := len(report.splits) - _MAX_SPLITS) > 0:
+        sheet.note(f"{plural(hidden, 'other split')}; --json has them all")
+    for sentence in report.missed[:_MAX_SPLITS]:
         sheet.mark(sentence, "yellow")
 
 

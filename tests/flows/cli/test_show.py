@@ -112,6 +112,16 @@ def test_show_tells_what_was_kept_refused_and_why(reports: dict[str, Report]) ->
     assert "secret" not in text
 
 
+def test_of_many_splits_show_prints_the_first_and_counts_the_others() -> None:
+    made = make_version(MemoryStore())
+    more = tuple(replace(made.shards[0], split=f"split-{number}") for number in range(1_000))
+    many = replace(made, shards=(*made.shards, *more))
+    text = printed(lambda console: show.print_version(many, console), width=80)
+    assert "split-97 " in text
+    assert "split-98 " not in text
+    assert "902 other splits; --json has them all" in text
+
+
 def test_list_names_the_newest_versions(reports: dict[str, Report]) -> None:
     text = printed(reports["list"])
     assert "shapes@2" in text
