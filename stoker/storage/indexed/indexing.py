@@ -351,6 +351,15 @@ def _publish(
             publish(to, manifest)
         except AlreadyExists:
             continue  # another writer was first: this one is the next version
+        if newest is not None and newest.masked and not _has_key_rule(newest, source):
+            _log.warning(
+                "%s holds the %s samples again that %s masks, as keys are made by another rule (--key); give the "
+                "command with the rule %r to leave them out, or take them out anew",
+                manifest.reference,
+                f"{newest.masked:,}",
+                newest.reference,
+                newest.recipe.get("source", {}).get("key", "first"),
+            )
         return manifest, True
     raise StorageUnavailable(f"{to.url}/{corpus}: {_MAX_RACES} other writers came first; try again")
 

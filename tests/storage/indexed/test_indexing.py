@@ -509,3 +509,15 @@ def test_what_is_masked_in_a_tar_stays_out_when_tars_are_indexed_again(folder: P
     assert verify(store, more).problems == ()
     put(folder / "train-001.tar", tar(numbered(5, 5, folder="other/")))
     assert indexed(folder).manifest.masked == 1
+
+
+def test_another_rule_for_keys_brings_masked_samples_back_and_says_so(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = indexed(folder).manifest
+    store = open_store(str(folder.parent / "store"))
+    view = with_masks(store, base, [sample.key for sample in Version(store, base)][:2])
+    found = indexed(folder, key="last").manifest
+    assert (found.masked, found.samples) == (0, base.samples)
+    assert f"{found.reference} holds the 2 samples again that {view.reference} masks" in caplog.text
+    assert "give the command with the rule 'first'" in caplog.text
