@@ -4,7 +4,6 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ def make_version(store: Store, version: int = 1) -> Manifest:
 def old_json(manifest: Manifest) -> dict[str, Any]:
     """The JSON of the same version as earlier releases wrote it: everything in one object, without a checksum."""
     written: dict[str, Any] = {name: getattr(manifest, name) for name in _OLD_FIELDS}
-    written |= {"shards": [shard.to_json() for shard in manifest.shards], "decisions": asdict(manifest.decisions)}
+    written |= {"shards": [shard.to_json() for shard in manifest.shards], "decisions": manifest.decisions.to_json()}
     written |= {"parts": [part.to_json() for part in manifest.parts], "statistics": dict(manifest.statistics)}
     written["schema"] = 1 if manifest.tars is None else 2
     if manifest.parts:
