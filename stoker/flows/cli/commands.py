@@ -93,9 +93,13 @@ def _reasons(recipe: "Recipe", text: str | None) -> list[str] | None:
             "ingest: --retry-failed: this recipe's source lists no candidates, so none is remembered; delete the "
             "marker CORPUS/raw/PART/part.json of a part to read it again"
         )
-    known = reasons_of(recipe.document)
+    known = reasons_of({name: recipe.document.get(name) for name in ("source", "steps")})
     words = [word for word in text.split(",") if word]
     for word in words:
+        if word not in known and word in reasons_of(recipe.document):
+            raise UsageError(
+                f"ingest: --retry-failed: {word!r} is decided by a rule, and anew by each run that changes any"
+            )
         if word not in known:
             hint = nearest(word, known) or "; write --retry-failed=REASON,... with reasons of `stoker show CORPUS`"
             raise UsageError(f"ingest: --retry-failed: no reason is called {word!r}{hint}")

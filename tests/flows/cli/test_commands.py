@@ -33,6 +33,19 @@ def test_a_recipe_that_is_not_there_is_one_line(cli: Cli) -> None:
     assert cli.refused("ingest", "none.toml") == "stoker: none.toml: no such file; expected a recipe in TOML"
 
 
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("exact_duplicate", "'exact_duplicate' is decided by a rule, and anew by each run that changes any"),
+        ("not_an_imag", "no reason is called 'not_an_imag'; did you mean 'not_an_image'?"),
+    ],
+)
+def test_reasons_that_cannot_be_asked_again_are_wrong_usage(reason: str, expected: str, cli: Cli) -> None:
+    text = 'corpus = "a"\n[source]\nname = "local_files"\nfiles = "x"\n[[steps]]\nname = "image"\n'
+    (cli.folder / "a.toml").write_text(text + '[[rules]]\nname = "exact_duplicates"\n')
+    assert expected in cli.refused("ingest", "a.toml", f"--retry-failed={reason}", code=2)
+
+
 def test_check_says_what_a_recipe_is_made_of_and_fetches_nothing(cli: Cli) -> None:
     done = cli("check", cli.recipe(WORDS))
     assert done.returncode == 0, done.stderr
