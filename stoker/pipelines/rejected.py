@@ -103,6 +103,9 @@ REASONS: Mapping[str, Reason] = {
     "forgotten": Reason("taken down on request", OutcomeClass.OWNER),
 }
 
+OF_RULES = frozenset(
+    ("exact_duplicate", "label_conflict", "near_duplicate", "split_conflict")
+)  # decided by rules alone
 LOSS = "lost"  # a version with such rejects is not whole, and the command that made it says so and fails
 _REASON = re.compile(r"[a-z][a-z0-9_]{1,39}")
 MAX_DETAIL = 300

@@ -9,7 +9,7 @@ from stoker.flows.cli.output import print_json, published_json
 from stoker.flows.logs import note
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
-from stoker.pipelines.rejected import LOSS
+from stoker.pipelines.rejected import LOSS, OF_RULES
 
 if TYPE_CHECKING:
     from stoker.flows.settings import Settings
@@ -96,7 +96,7 @@ def _reasons(recipe: "Recipe", text: str | None) -> list[str] | None:
     known = reasons_of({name: recipe.document.get(name) for name in ("source", "steps")})
     words = [word for word in text.split(",") if word]
     for word in words:
-        if word not in known and word in reasons_of(recipe.document):
+        if word in OF_RULES or (word not in known and word in reasons_of(recipe.document)):
             raise UsageError(
                 f"ingest: --retry-failed: {word!r} is decided by a rule, and anew by each run that changes any"
             )
