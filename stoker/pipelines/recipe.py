@@ -18,9 +18,11 @@ from stoker.pipelines import toml_file
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.partition import digest
 from stoker.pipelines.registry import Component, find, name_of, names, plugin_identity, suggestion
+from stoker.pipelines.rejected import REASONS, Reason, declared
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Provenance, Source
 from stoker.pipelines.step import Step
+from stoker.storage.versions import layout
 
 T = TypeVar("T")
 Positive = Annotated[int, Field(ge=1, le=10**9)]
@@ -118,6 +120,19 @@ class Recipe:
             "steps": [_identity(step) for step in self.steps],
             "provenance": dataclasses.asdict(self.provenance),
         }
+
+    @cached_property
+    def extraction_digest(self) -> str:
+        """Names ``extraction``: in records the column ``recipe``."""
+        return digest(self.extraction)[: layout.DIGEST]
+
+    @cached_property
+    def reasons(self) -> Mapping[str, Reason]:
+        """Every reason that source and steps may give: Stoker's own, and those that they declare."""
+        reasons = dict(REASONS) | declared(self.source.reasons)
+        for step in self.steps:
+            reasons |= declared(step.reasons)
+        return reasons
 
     @cached_property
     def curation(self) -> Mapping[str, Any]:

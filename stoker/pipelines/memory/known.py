@@ -92,7 +92,6 @@ class Known:
         rows = rows.take(pa.array(order))
         self._hashes = rows["hash"].to_numpy()
         self._ids, self._stamps = rows["id"], rows["stamp"]
-        self._tries = np.where(rows["definite"].to_numpy(), 0, rows["tries"].fill_null(1).to_numpy())
         self._due = np.zeros(rows.num_rows, np.bool_)
         rejected = np.flatnonzero(pc.not_equal(rows["class"], KEPT).to_numpy())
         columns = [
@@ -116,17 +115,17 @@ class Known:
         """Whether no candidate is asked for again while the list says of it what it said."""
         return not self._due.any()
 
-    def tries(self, identities: Sequence[str]) -> list[int | None]:
-        """Of each candidate how many attempts in a row brought nothing definite; None: it is not known."""
-        return [None if row is None else int(self._tries[row]) for row in self._rows(identities)]
+    def knows(self, identities: Sequence[str]) -> list[bool]:
+        """Whether each candidate was asked for before."""
+        return [row is not None for row in self._rows(identities)]
 
-    def is_asked(self, identities: Sequence[str], stamps: Sequence[str]) -> list[bool]:
-        """Whether each candidate is asked for: it is new, the list says other things of it, or it is due."""
+    def is_due(self, identities: Sequence[str], stamps: Sequence[str]) -> list[bool | None]:
+        """Whether each candidate is due, or its list says other things of it than before. None: it is new."""
         rows = self._rows(identities)
         known = [row for row in rows if row is not None]
         stamp_of = dict(zip(known, self._stamps.take(pa.array(known, pa.int64())).to_pylist(), strict=True))
         return [
-            row is None or bool(self._due[row]) or stamp_of[row] not in (None, stamp)
+            None if row is None else bool(self._due[row]) or stamp_of[row] not in (None, stamp)
             for row, stamp in zip(rows, stamps, strict=True)
         ]
 

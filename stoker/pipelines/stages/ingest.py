@@ -20,7 +20,7 @@ from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.rejected import LOSS, OUTCOME_CLASS, REASONS, UNKNOWN, Rejected, declared
+from stoker.pipelines.rejected import LOSS, OUTCOME_CLASS, UNKNOWN, Rejected
 from stoker.pipelines.source import Candidate, Context
 from stoker.pipelines.stages.measure import measure
 from stoker.pipelines.stages.omitted import PASSED, OmittedCounts
@@ -193,9 +193,6 @@ def _read(
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     kept = 0
-    reasons = dict(REASONS) | declared(recipe.source.reasons)
-    for step_of_recipe in recipe.steps:
-        reasons |= declared(step_of_recipe.reasons)
     for candidate in recipe.source.read(partition, context):
         if stop():
             raise IngestStopped(f"stopped in partition {partition.name!r}; the same command resumes")
@@ -220,7 +217,7 @@ def _read(
             row[CRC32C] = placed.crc32c
         else:
             row |= {"reason": rejected.reason, "detail": rejected.detail, "step": step}
-            if rejected.outcome_class not in (None, reasons.get(rejected.reason, UNKNOWN).outcome_class):
+            if rejected.outcome_class not in (None, recipe.reasons.get(rejected.reason, UNKNOWN).outcome_class):
                 row[OUTCOME_CLASS] = str(rejected.outcome_class)
             if rejected.reason == LOSS:
                 _log.warning("%s: %s", partition.name, rejected.detail)
@@ -272,6 +269,6 @@ def _with_provenance(recipe: Recipe, sample: Sample) -> Mapping[str, Any]:  # An
         record["group"] = sample.key
     return record | {
         "source": name_of(recipe.source),
-        "recipe": digest(recipe.extraction)[: layout.DIGEST],
+        "recipe": recipe.extraction_digest,
         "code": __version__,
     }

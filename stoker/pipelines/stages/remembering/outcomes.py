@@ -12,7 +12,7 @@ from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.rejected import OUTCOME_CLASS, REASONS, OutcomeClass, Reason, class_of, declared
+from stoker.pipelines.rejected import OUTCOME_CLASS, OutcomeClass, class_of
 from stoker.pipelines.source import Context, ListedSource
 from stoker.pipelines.stages.raw_part import DamagedParts
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
@@ -39,19 +39,6 @@ class RecordReader:
     source: ListedSource
     store: Store
 
-    @property
-    def extraction(self) -> str:
-        """What makes the recipe's raw parts, as a digest; records have it in their column ``recipe``."""
-        return digest(self.recipe.extraction)[: layout.DIGEST]
-
-    @property
-    def reasons(self) -> dict[str, Reason]:
-        """Stoker's reasons, and those that the recipe's source and steps declare."""
-        reasons = dict(REASONS) | declared(self.source.reasons)
-        for step in self.recipe.steps:
-            reasons |= declared(step.reasons)
-        return reasons
-
     def rows(self, part: Part) -> list[Row]:
         """The records of a part, with the columns that tell of candidates. Raises DamagedParts."""
         try:
@@ -63,7 +50,7 @@ class RecordReader:
 
     def is_ours(self, part: Part) -> bool:
         """Whether the part was made by the recipe as it is. Raises DamagedParts."""
-        return any(row.get("recipe") == self.extraction for row in self.rows(part)[:1])
+        return any(row.get("recipe") == self.recipe.extraction_digest for row in self.rows(part)[:1])
 
     def is_fault(self, row: Row) -> bool:
         """Whether a row is of the list and not of a candidate: a row without a URL, or another one of a candidate."""
@@ -95,9 +82,8 @@ class RecordReader:
             # Beside a candidate there may be rejects of what belongs to it, such as a file that describes an image.
             if identity not in own or (row["reason"] is None and own[identity][1]["reason"] is not None):
                 own[identity] = number, row
-        reasons, before = self.reasons, tries(list(own))
-        for (identity, (number, row)), times in zip(own.items(), before, strict=True):
-            kind = KEPT if row["reason"] is None else str(class_of(row, reasons))
+        for (identity, (number, row)), times in zip(own.items(), tries(list(own)), strict=True):
+            kind = KEPT if row["reason"] is None else str(class_of(row, self.recipe.reasons))
             stamp = stamps.get(identity)
             yield Outcome(
                 source=name_of(self.source),
@@ -110,7 +96,7 @@ class RecordReader:
                 at=at,
                 tries=1 if kind in _DEFINITE else (times or 0) + 1,
                 stamp=self.source.stamp_of(row) if stamp is None else stamp,
-                recipe=self.extraction,
+                recipe=self.recipe.extraction_digest,
                 setting=setting if kind == OutcomeClass.SETTING else None,
                 part=part.digest,
                 row=number,

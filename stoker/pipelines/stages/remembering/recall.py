@@ -58,14 +58,14 @@ class Recall:
     def __init__(self, reader: RecordReader, context: Context) -> None:
         self.reader, self._context = reader, context
         self._store, self._corpus = reader.store, reader.recipe.corpus
-        self._source = name_of(reader.source)
+        self._source, self._extraction = name_of(reader.source), reader.recipe.extraction_digest
 
     def load(self) -> None:
         """Read the newest head, and see which parts are there. Raises StorageError, DamagedParts among them."""
         self.head = newest_head(self._store, self._corpus)
         listed = (stored.key for stored in self._store.list(layout.raw(self._corpus)))
         self._markers = frozenset(key for key in listed if key.endswith(_MARKER))
-        self.is_first = self.head is None or self.head.extraction != self.reader.extraction
+        self.is_first = self.head is None or self.head.extraction != self._extraction
         self._all = self._parts_of_version() if self.is_first or self.head is None else tuple(self.head.parts)
         self.parts = tuple(part for part in self._all if self.is_finished(part.digest))
         self.lost = frozenset(part.digest for part in self._all if not self.is_finished(part.digest))
@@ -146,9 +146,9 @@ class Recall:
         """The head after the newest one, of this recipe; nothing of its content is changed yet."""
         now = timestamp(self._context.now())
         if self.head is None:
-            return Ledger(self._corpus, 1, now, __version__, extraction=self.reader.extraction)
+            return Ledger(self._corpus, 1, now, __version__, extraction=self._extraction)
         following = self.head.successor(created_at=now, stoker=__version__)
-        return replace(following, extraction=self.reader.extraction)
+        return replace(following, extraction=self._extraction)
 
     def _with(self, parts: Sequence[Part], stamps: Iterable[Stamps], at: datetime, *, is_whole: bool) -> Ledger:
         """The next head with what became of a round's parts; its tables are in the store."""
@@ -219,7 +219,7 @@ class Recall:
 
     def _counting(self, table: pa.Table) -> pa.Table:
         """The rows of this source and recipe whose raw part is not lost."""
-        counts = pc.and_(pc.equal(table["source"], self._source), pc.equal(table["recipe"], self.reader.extraction))
+        counts = pc.and_(pc.equal(table["source"], self._source), pc.equal(table["recipe"], self._extraction))
         return table.filter(pc.and_(counts, pc.invert(pc.is_in(table["part"], pa.array(self.lost, pa.string())))))
 
     def _of_hashes(self, tables: Iterable[pa.Table], hashes: npt.NDArray[np.uint64]) -> pa.Table:
@@ -241,7 +241,7 @@ class Recall:
         if not self.is_first:
             return files
         tables = [table for stored in files for table in outcomes.open_outcomes(self._store, stored).scan()]
-        others = [table.filter(pc.not_equal(table["recipe"], self.reader.extraction)) for table in tables]
+        others = [table.filter(pc.not_equal(table["recipe"], self._extraction)) for table in tables]
         same = sum(table.num_rows for table in tables) == sum(table.num_rows for table in others)
         return files if same else tuple(self._put(others))
 

@@ -192,7 +192,7 @@ class _ListedRounds:
         context = replace(self._context, is_finished=lambda one: finished(part_digest(self._recipe, one)))
         taken, is_cut_again = set[str](), False
         for cut in self._source.cut(self._source.identities(context), context):
-            is_new = not len(known) or all(tries is None for tries in known.tries(list(cut.stamps)))
+            is_new = not len(known) or not any(known.knows(list(cut.stamps)))
             if is_new or context.is_finished(cut.partition):
                 taken.update(cut.stamps if len(known) else ())
                 yield cut
@@ -221,7 +221,7 @@ class _ListedRounds:
             self._store,
             self._recipe.corpus,
             tables(),
-            recipe_digest=self.recall.reader.extraction,
+            recipe_digest=self._recipe.extraction_digest,
             ledger=self.recall.number or None,
             created_at=timestamp(self._context.now()),
             stoker=__version__,
@@ -268,10 +268,9 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def _asked(candidates: Iterable[Listed], known: Known, again: list[Listed]) -> Iterator[Listed]:
     """The candidates that are new, and the faults of the list; ``again`` gets those that are known and asked for."""
     for some in _batches(candidates, _BATCH):
-        identities = [one.identity for one in some]
-        is_asked = known.is_asked(identities, [one.stamp for one in some])
-        for one, asked, tries in zip(some, is_asked, known.tries(identities), strict=True):
-            if not one.identity or tries is None:
+        is_due = known.is_due([one.identity for one in some], [one.stamp for one in some])
+        for one, due in zip(some, is_due, strict=True):
+            if not one.identity or due is None:
                 yield one
-            elif asked:
+            elif due:
                 again.append(one)
