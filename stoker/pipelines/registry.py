@@ -65,7 +65,21 @@ def reasons_of(recipe: Mapping[str, Any]) -> dict[str, Reason]:  # Any: TOML, of
         known |= _declared(Step, name)
     for name in _names(recipe.get("rules")):
         known |= _declared(Rule, name)
-    return known
+    return _chosen(recipe.get("rules")) | known
+
+
+def _chosen(rules: object) -> dict[str, Reason]:
+    """The reasons that options of rules name."""
+    chosen = {}
+    for table in rules if isinstance(rules, list | tuple) else ():
+        for name in _names(table):
+            try:
+                rule = find(Rule, name)
+            except (StokerError, ImportError):
+                continue
+            for option, meaning in rule.reason_options.items():
+                chosen[str(table.get(option, getattr(rule, option)))] = Reason(meaning)
+    return chosen
 
 
 def _names(tables: object) -> list[str]:

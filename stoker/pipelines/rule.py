@@ -3,14 +3,15 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import AfterValidator
 
-from stoker.pipelines.rejected import Reason
+from stoker.pipelines.rejected import REASONS, OutcomeClass, Reason, Rejected
 from stoker.storage.versions.memory.outcomes import hashes_of
 
 # Columns of all rows that a rule is given. A column of the records by one of these names cannot be read by a rule.
@@ -144,6 +145,8 @@ class Rule:
 
     version: ClassVar[int] = 1  # raise it when the same records give other decisions than before
     reasons: ClassVar[Mapping[str, str | Reason]] = {}  # reject reasons of its own; a text: it depends on the recipe
+    # Options whose text is a reject reason of its own, and what that means: for words that a recipe chooses.
+    reason_options: ClassVar[Mapping[str, str]] = {}
     # Columns of the records without which it cannot decide: a corpus that has none of one is refused. Of the records
     # only what rules name is in memory.
     columns: ClassVar[tuple[str, ...]] = ()
@@ -178,6 +181,21 @@ class Rule:
         Raises RecipeError for records that it cannot judge.
         """
         raise NotImplementedError
+
+
+def reasons_given(rule: Rule) -> dict[str, str | Reason]:
+    """The reject reasons that a rule declares, those that its options name among them."""
+    chosen = {getattr(rule, option): meaning for option, meaning in rule.reason_options.items()}
+    return {word: meaning for word, meaning in chosen.items() if word not in REASONS} | dict(rule.reasons)
+
+
+def _as_reason(word: str) -> str:
+    if REASONS.get(word, Reason("")).outcome_class is not OutcomeClass.RECIPE:
+        raise ValueError("this reason stands for what no recipe decides; expected a word of your own")
+    return Rejected(word).reason
+
+
+ChosenReason = Annotated[str, AfterValidator(_as_reason)]  # the type of an option that names a reject reason
 
 
 def labels_of(rows: pa.Table) -> list[object]:

@@ -68,5 +68,5 @@ def decide(
             folder=lambda: nullcontext(Path(folder)),
             elders_stay=elders_stay,
         )
-        decided = decisions.decide(rule, records, tools, tuple(splits))
+        decided = decisions.decide(rule, records, tools, tuple(splits), records.column_names)
     return [Decision(**row) for row in decided.to_pylist()]

@@ -117,13 +117,13 @@ def decide_against(
     """
     names = {name for rule in recipe.rules for name in columns_of(rule)}
     parts = [part for part in parts if part.grouped]
-    samples, of_several_types = _load(parts, store, names)
+    samples, of_several_types, known = _load(parts, store, names)
     placed = place(samples, held_by(store, before), recipe.splits)
     del samples  # which in another order are a copy
     elders_stay = before is not None and has_rules_of(recipe, before)
     if not elders_stay and placed.is_elder.any():
         placed = sorted_by_age(placed, store, recipe.corpus)
-    table, leaks = _decide(recipe, placed, elders_stay, _reader(placed.samples, parts, store), scratch)
+    table, leaks = _decide(recipe, placed, elders_stay, _reader(placed.samples, parts, store), scratch, known)
     if not pc.any(table["verified"]).as_py():
         table = table.drop_columns(
             ["verified"]
@@ -216,8 +216,8 @@ def without_types(decisions: bytes) -> bytes:
     return records.encode(records.decode(decisions, columns=DECIDED))
 
 
-def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[pa.Table, list[pa.Table]]:
-    """The kept samples of the parts with what rules read of them; and of each part the columns of several types.
+def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[pa.Table, list[pa.Table], set[str]]:
+    """The kept samples of the parts with what rules read, of each part the columns of several types, and all names.
 
     Of those two values are there, which tell ``records.common_schema`` what all do. They are read in a second pass,
     where there are any. Raises DamagedParts with all that are damaged.
@@ -244,7 +244,7 @@ def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[
     samples = records.join(tables)
     if "content_sha256" not in samples.column_names:  # where nothing was kept
         samples = samples.append_column("content_sha256", pa.nulls(samples.num_rows, pa.string()))
-    return samples, ends or [pa.table({})] * len(parts)
+    return samples, ends or [pa.table({})] * len(parts), set(types) - {*NOT_OF_SAMPLES}
 
 
 def _ends(table: pa.Table) -> pa.Table:
@@ -262,7 +262,12 @@ def _ends(table: pa.Table) -> pa.Table:
 
 
 def _decide(
-    recipe: Recipe, placed: Placed, elders_stay: bool, read: Callable[[Sequence[str]], Iterator[Sample]], scratch: Path
+    recipe: Recipe,
+    placed: Placed,
+    elders_stay: bool,
+    read: Callable[[Sequence[str]], Iterator[Sample]],
+    scratch: Path,
+    known: Collection[str],
 ) -> tuple[pa.Table, int]:
     """The decisions of all rules, each of which sees the samples that those before it kept; and the leaks that stay."""
     tables = [_repeated_keys(placed.repeated)]
@@ -297,7 +302,7 @@ def _decide(
             folder=partial(folder_in, scratch),
             elders_stay=elders_stay,
         )
-        tables.append(taken(decide(rule, kept, tools, tuple(recipe.splits)), name_of(rule)))
+        tables.append(taken(decide(rule, kept, tools, tuple(recipe.splits), known), name_of(rule)))
     narrow = samples.select(["key", "group", "content_sha256"]).filter(pa.array(is_kept))
     fixed = placed.is_elder | placed.is_bound
     copies = one_split.decide(

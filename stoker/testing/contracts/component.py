@@ -17,7 +17,7 @@ from stoker.pipelines import recipe as recipes
 from stoker.pipelines.recipe import Limits, Recipe, Schedule, Sharding
 from stoker.pipelines.registry import find, name_of
 from stoker.pipelines.rejected import REASONS, Rejected, declared
-from stoker.pipelines.rule import Rule
+from stoker.pipelines.rule import Rule, reasons_given
 from stoker.pipelines.source import Provenance, Source
 from stoker.pipelines.step import Step
 from stoker.testing.contracts.process import call_elsewhere
@@ -90,7 +90,7 @@ def recipe_of(component: Component) -> Recipe:
 
 def known_reasons(component: Component) -> set[str]:
     """What it may reject or drop for: the vocabulary, and what it declares itself."""
-    return {*REASONS, *component.reasons}
+    return {*REASONS, *(reasons_given(component) if isinstance(component, Rule) else component.reasons)}
 
 
 def example_of(docstring: str | None) -> str:

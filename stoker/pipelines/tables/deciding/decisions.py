@@ -4,6 +4,7 @@ A rule may be a plug-in's. What is wrong with its decisions is told in one line 
 """
 
 from collections.abc import Callable, Collection
+from difflib import get_close_matches
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import REASONS
-from stoker.pipelines.rule import ALWAYS, DECISIONS, Rule, RuleTools
+from stoker.pipelines.rule import ALWAYS, DECISIONS, Rule, RuleTools, reasons_given
 
 _NEEDED = ("key", "action", "value")
 _ACTIONS = ("drop", "split")
@@ -32,17 +33,24 @@ def columns_of(rule: Rule) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys((*needed, *rule.optional_columns)) if name not in ALWAYS)
 
 
-def decide(rule: Rule, records: pa.Table, tools: Callable[[pa.Table], RuleTools], splits: Collection[str]) -> pa.Table:
+def decide(
+    rule: Rule,
+    records: pa.Table,
+    tools: Callable[[pa.Table], RuleTools],
+    splits: Collection[str],
+    known: Collection[str] = (),
+) -> pa.Table:
     """The decisions of a rule, with the columns of DECISIONS. Raises RecipeError, StorageError.
 
     Args:
         records: the samples that earlier rules kept, with the columns of ALWAYS and what there is of those it reads.
         tools: what it may use, for these rows.
         splits: names of the recipe's splits.
+        known: names of the columns that there are, whether any rule reads them or not, for messages.
     """
     if not records.num_rows:
         return DECISIONS.empty_table()
-    rows, name = _rows_for(rule, records), name_of(rule)
+    rows, name = _rows_for(rule, records, known), name_of(rule)
     try:
         result = rule.decide(rows, tools(rows))
     except KeyError as error:
@@ -56,7 +64,7 @@ def decide(rule: Rule, records: pa.Table, tools: Callable[[pa.Table], RuleTools]
     return decided
 
 
-def _rows_for(rule: Rule, records: pa.Table) -> pa.Table:
+def _rows_for(rule: Rule, records: pa.Table, known: Collection[str]) -> pa.Table:
     """The rows that a rule is given: of what it reads it needs some columns, others are null where there are none."""
     there, rows = set(records.column_names), records.select(ALWAYS)
     for name in columns_of(rule):
@@ -66,7 +74,9 @@ def _rows_for(rule: Rule, records: pa.Table) -> pa.Table:
             what = _MEASURED.get(
                 name, "which it reads; name it where the source or a step writes it, or leave the rule out"
             )
-            raise RecipeError(f"rule {name_of(rule)!r}: the records have no column {name!r}, {what}")
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise RecipeError(f"rule {name_of(rule)!r}: the records have no column {name!r}, {what}{hint}")
         else:
             rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
     return rows
@@ -107,7 +117,7 @@ def _checked(rule: str, result: object, rows: pa.Table, splits: Collection[str])
 
 def _refuse_undeclared(rule: Rule, decided: pa.Table) -> None:
     """Raise RecipeError for a drop whose reason is neither Stoker's nor the rule's: nobody could say what it means."""
-    known = pa.array(sorted({*REASONS, *rule.reasons}), pa.string())
+    known = pa.array(sorted({*REASONS, *reasons_given(rule)}), pa.string())
     undeclared = pc.and_(pc.equal(decided["action"], "drop"), pc.invert(pc.is_in(decided["value"], known)))
     message = "drops {key!r} for a reason that is not known; declare {value!r} in its `reasons`"
     _refuse(name_of(rule), decided, undeclared, message)

@@ -40,7 +40,7 @@ def fault(database: Database, query: str, columns: Collection[str]) -> str:
     for name in _called(tree):
         if name in refused and not (name in names and name in _BARE):
             return f"it calls {name}, whose value is another one each time; a rule's decisions depend on its rows alone"
-    if any(node.get("sample") for node in _nodes(tree)):
+    if any(node.get("sample") for node in nodes(tree)):
         return "it takes a sample of rows, another one each time; a rule's decisions depend on its rows alone"
     modifiers = tree["statements"][0]["node"].get("modifiers") or []
     if not any(one["type"] == "ORDER_MODIFIER" for one in modifiers):
@@ -50,19 +50,19 @@ def fault(database: Database, query: str, columns: Collection[str]) -> str:
     return ""
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:  # Any: JSON
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:  # Any: JSON
     if isinstance(tree, dict):
         yield tree
         for value in tree.values():
-            yield from _nodes(value)
+            yield from nodes(value)
     elif isinstance(tree, list):
         for value in tree:
-            yield from _nodes(value)
+            yield from nodes(value)
 
 
 def _called(tree: Any) -> Iterator[str]:  # Any: JSON
     """The names of functions, and of columns, which may be functions without parentheses."""
-    for node in _nodes(tree):
+    for node in nodes(tree):
         if node.get("class") == "FUNCTION":
             yield node["function_name"].lower()
         elif node.get("class") == "COLUMN_REF" and node["column_names"][0].lower() in _BARE:

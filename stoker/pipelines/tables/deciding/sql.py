@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from stoker.pipelines.tables.deciding import expressions
 from stoker.pipelines.tables.deciding.determined import fault
 
 if TYPE_CHECKING:
@@ -51,6 +52,24 @@ def select(
     raise BadQuery(message)
 
 
+def columns_in(expression: str) -> tuple[str, ...]:
+    """The columns that an expression over rows reads, in the order of their mention. Raises BadQuery.
+
+    >>> columns_in("width >= 256 and licence like 'CC%'")
+    ('width', 'licence')
+    """
+    import duckdb
+
+    try:
+        with _database(Path(), MEMORY) as database:
+            return expressions.columns_in(database, expression)
+    except ValueError as error:
+        message = str(error)
+    except duckdb.Error as error:
+        message = _one_line(str(error))
+    raise BadQuery(message)  # from nothing: see ``select``
+
+
 def _answer(
     query: str, tables: Mapping[str, pa.Table], values: Mapping[str, object], folder: Path, memory: str
 ) -> pa.Table:
@@ -84,6 +103,7 @@ def _database(folder: Path, memory: str) -> "duckdb.DuckDBPyConnection":
     database = duckdb.connect(":memory:", config=config)
     # Afterwards: without access to files DuckDB takes no temporary directory, which it still writes to when it has one.
     database.execute(
+        "SET TimeZone = 'UTC'; "  # that of the machine would decide what day a time falls on
         "SET enable_progress_bar = false; SET enable_external_access = false; SET lock_configuration = true"
     )
     return database

@@ -1,0 +1,134 @@
+"""The rule `where`: an expression over any column, null is not true, and each mistake is one line."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.recipe import parse
+from stoker.pipelines.registry import reasons_of
+from stoker.pipelines.rule import Rule
+from stoker.pipelines.rules.where import Where
+from stoker.testing import decide
+
+PICTURES = pa.table(
+    {
+        "key": ["a", "b", "c", "d"],
+        "width": [300, 100, 300, None],
+        "licence": ["CC-BY", "CC0", None, "CC0"],
+        "tags": [["cat"], [], None, ["cat", "dog"]],
+        "my score": [0.5, 0.25, 1.0, None],
+    }
+)
+
+
+def rule(where: str, **options: Any) -> Rule:
+    document = {"corpus": "birds", "source": {"name": "local_files", "files": "."}}
+    document["rules"] = [{"name": "where", "where": where} | options]
+    return parse(document, root=Path()).rules[0]
+
+
+def dropped(where: str) -> str:
+    return "".join(decision.key for decision in decide(rule(where), PICTURES))
+
+
+@pytest.mark.parametrize(
+    ("where", "keys"),
+    [
+        ("width >= 256 and licence like 'CC%'", "bcd"),
+        ("licence is null or licence like 'CC%'", ""),
+        ("not width < 200", "bd"),
+        ('"my score" >= .5', "bd"),
+        ("list_contains(tags, 'cat')", "bc"),
+        ("len(list_filter(tags, lambda tag: tag = 'dog')) = 0", "cd"),
+        ("rows.width in (100, 300) -- a comment", "d"),
+        ("key <> 'a'", "a"),
+        ("false", "abcd"),
+    ],
+)
+def test_samples_for_which_it_is_false_or_null_are_dropped(where: str, keys: str) -> None:
+    assert dropped(where) == keys
+
+
+def test_it_reads_the_columns_that_it_names_and_no_others() -> None:
+    assert rule("\"my score\" > len(list_filter(tags, lambda tag: tag = 'x')) or rows.width > 1").needed_columns() == (
+        "my score",
+        "tags",
+        "width",
+    )
+    assert rule("""meta ->> 'licence' = 'CC0'""").needed_columns() == ("meta",)
+
+
+def test_its_reason_is_the_word_of_the_recipe_and_has_a_meaning() -> None:
+    (first, *_) = decide(rule("width > 200", reason="low_resolution"), PICTURES)
+    assert (first.key, first.value) == ("b", "low_resolution")
+    known = reasons_of({"rules": [{"name": "where", "where": "true", "reason": "low_resolution"}]})
+    assert known["low_resolution"].meaning
+    assert reasons_of({"rules": [{"name": "where", "where": "true"}]})["not_wanted"].meaning
+    assert decide(rule("width > 200", reason="too_small"), PICTURES)[0].value == "too_small"
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("width >", "no SQL expression: syntax error at or near"),
+        ("", "no SQL expression"),
+        ("width, 2", "expected one SQL expression"),
+        ("width > 1 AS large", "without a name of its own"),
+        ("1 FROM rows WHERE true --", "syntax error"),
+        ("1) FROM rows WHERE (2", "syntax error"),
+        ("true) FROM rows GROUP BY (1", "syntax error"),
+        ("width > 1; DROP TABLE rows", "syntax error"),
+        ("count(*) > 1", "it calls count_star, which is no function of one row"),
+        ("width = max(width)", "it calls max, which is no function of one row"),
+        ("row_number() over () > 1", "a window function"),
+        ("key in (select key from rows)", "a subquery"),
+        ("exists (from read_csv('/etc/passwd'))", "a subquery"),
+        ("unnest(tags) = 'cat'", "it calls unnest"),
+        ("now() > '2020-01-01'::timestamptz", "it calls now, whose value is another one each time"),
+        ("random() < .5", "it calls random"),
+        ("width > $least", "a parameter"),
+        ("COLUMNS('w.*') > 1", r"\*, which stands for several columns"),
+        ("lenght(licence) > 3", r"no function is called 'lenght'; did you mean 'length'\?"),
+    ],
+)
+def test_what_is_no_expression_over_one_sample_is_refused_where_the_recipe_is_read(where: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        rule(where)
+    assert str(caught.value).startswith("recipe: rules[0]: where.where: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("widht > 1", r"no column 'widht', .*did you mean 'width'\?"),
+        ("width", "'width' is int64, expected true or false"),
+        ("width + 1", "expected true or false"),
+        ("licence > 3", "Cannot compare values of type VARCHAR"),
+        ("licence::int > 3", "Could not convert string 'CC-BY'"),
+    ],
+)
+def test_what_only_the_records_show_is_told_in_one_line(where: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        decide(rule(where), PICTURES)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reason", ["gone", "opted_out", "Not a word", ""])
+def test_a_reason_is_a_word_that_says_what_recipes_decide(reason: str) -> None:
+    with pytest.raises(RecipeError, match=r"where\.reason"):
+        rule("width > 1", reason=reason)
+
+
+def test_days_do_not_depend_on_the_time_zone_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    table = pa.table({"key": ["a"], "seen": pa.array([23 * 3600], pa.timestamp("s", "UTC"))})
+    assert decide(rule("seen::date = '1970-01-01'"), table) == []
+
+
+def test_one_that_is_made_in_python_is_refused_as_well() -> None:
+    with pytest.raises(RecipeError, match="rule 'where': it holds a subquery"):
+        decide(Where("width > (select 1)"), PICTURES)
