@@ -54,15 +54,14 @@ class Where(Rule):
 
     def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """See Rule."""
-        kind = tools.sql(f"SELECT (\n{self.where}\n) AS fulfilled FROM rows ORDER BY fulfilled LIMIT 0")[
-            "fulfilled"
-        ].type
+        fulfilled = f"(\n{self.where}\n)"  # checked to be one expression; a comment may end it
+        kind = tools.sql(f"SELECT {fulfilled} AS fulfilled FROM rows ORDER BY fulfilled LIMIT 0")["fulfilled"].type  # noqa: S608
         if not pa.types.is_boolean(kind):
             raise RecipeError(
                 f"rule 'where': {self.where!r:.200} is {kind}, expected true or false, as in: width >= 256"
             )
         return tools.sql(
-            "SELECT key, 'drop' AS action, $reason::VARCHAR AS value FROM rows "
-            f"WHERE (\n{self.where}\n) IS NOT TRUE ORDER BY age_rank",
+            "SELECT key, 'drop' AS action, $reason::VARCHAR AS value FROM rows "  # noqa: S608
+            f"WHERE {fulfilled} IS NOT TRUE ORDER BY age_rank",
             reason=self.reason,
         )

@@ -25,8 +25,8 @@ PICTURES = pa.table(
 
 
 def rule(where: str, **options: Any) -> Rule:
-    document = {"corpus": "birds", "source": {"name": "local_files", "files": "."}}
-    document["rules"] = [{"name": "where", "where": where} | options]
+    document: dict[str, Any] = {"corpus": "birds", "source": {"name": "local_files", "files": "."}}
+    document |= {"rules": [{"name": "where", "where": where} | options]}
     return parse(document, root=Path()).rules[0]
 
 

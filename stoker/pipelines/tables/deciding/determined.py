@@ -51,6 +51,7 @@ def fault(database: Database, query: str, columns: Collection[str]) -> str:
 
 
 def nodes(tree: Any) -> Iterator[dict[str, Any]]:  # Any: JSON
+    """All objects in the JSON of a query, outer ones first."""
     if isinstance(tree, dict):
         yield tree
         for value in tree.values():
