@@ -24,7 +24,7 @@ _PLACES = ("query_location", "query_location_length")
 
 def columns_in(database: Database, expression: str) -> tuple[str, ...]:
     """See ``sql.columns_in``. Raises ValueError in one line."""
-    query = f"SELECT\n{expression}\nFROM {TABLE}"  # noqa: S608  # it is only parsed
+    query = f"SELECT\n{expression}\nFROM {TABLE}"  # only parsed
     node, plain = _parsed(database, query), _parsed(database, f"SELECT 1 FROM {TABLE}")  # noqa: S608
     if len(node["select_list"]) != 1 or _around(node) != _around(plain):
         raise ValueError("expected one SQL expression over the columns of a sample, as in: width >= 256")
