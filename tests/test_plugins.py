@@ -344,6 +344,10 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
         "sources", "wm", SOURCE.replace("(Source):", "(Source):\n    planning = frozenset({'fils'})\n"),
         "class Rows has no option 'fils', which its `planning` names",
     ),
+    "a reserved reason": (
+        "sources", "wm", SOURCE.replace("(Source):", "(Source):\n    reasons = {'known': 'seen before'}\n"),
+        "class Rows declares the reason 'known', which stands for unchanged candidates",
+    ),
     "a model without a method": (
         "models", "wm:Wm", STEP.replace("__call__", "compute_loss").replace("(Step)", ""),
         "class Wm has no prepare(self, corpus, split), which every model needs; it has: compute_loss",

@@ -70,7 +70,8 @@ def _version_markdown(manifest: Manifest, *, new: bool) -> str:
         f"# {manifest.reference}",
         "" if new else "Nothing changed: this version held the same already.",
         f"{manifest.read:,} candidates read, **{manifest.samples:,} samples kept** "
-        f"({size_text(manifest.size)}), {sum(manifest.rejected.values()):,} rejected.",
+        f"({size_text(manifest.size)}), {sum(manifest.rejected.values()):,} rejected"
+        f"{f', known {manifest.known:,}' if manifest.known else ''}.",
         "## Splits",
         *_table(("split", "samples", "shards", "size"), splits),
         "## Rejected",

@@ -194,8 +194,9 @@ def _partition(run: dict[str, Any], partition: dict[str, Any]) -> "dict[str, Any
     except IngestStopped as error:
         return Cancelled(message=str(error))
     part = result.part
-    rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(part.rejected.items())) or "none"
-    get_run_logger().info("read %s, kept %s, rejected: %s", part.read, part.kept, rejected)
+    rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(part.counted.rejected.items())) or "none"
+    known = f", known {part.known}" if part.known else ""
+    get_run_logger().info("read %s, kept %s%s, rejected: %s", part.read, part.kept, known, rejected)
     return asdict(part)
 
 

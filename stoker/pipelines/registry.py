@@ -18,6 +18,7 @@ from stoker.pipelines.step import Step
 from stoker.plugins import Lookup, dataclass_problem, method_problem, one_line
 from stoker.plugins import suggestion as suggestion
 from stoker.storage.errors import StokerError
+from stoker.storage.versions.memory.outcome_class import KNOWN
 
 Component = TypeVar("Component", Source, Step, Rule)
 _REQUIRED: dict[type, tuple[str, ...]] = {
@@ -110,6 +111,8 @@ def _reason_problem(part: Any) -> str:  # Any: a class of a plug-in
     """What is wrong with the reasons that it declares; "" if nothing is."""
     if not isinstance(part.reasons, Mapping):
         return f"class {part.__qualname__} has `reasons` of type {type(part.reasons).__name__}, expected a mapping"
+    if KNOWN in part.reasons:
+        return f"class {part.__qualname__} declares the reason {KNOWN!r}, which stands for unchanged candidates"
     for word, reason in part.reasons.items():
         if not isinstance(reason, str | Reason):
             found = f"{type(reason).__name__} {reason!r:.80}"

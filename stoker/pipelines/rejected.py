@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stoker.storage.versions.memory.outcome_class import KNOWN
 from stoker.storage.versions.memory.outcome_class import OutcomeClass as OutcomeClass  # named here for plug-ins
 
 
@@ -131,5 +132,7 @@ class Rejected:
     def __post_init__(self) -> None:
         if not _REASON.fullmatch(self.reason):
             raise ValueError(f"reject reason {self.reason!r}: expected a short lower_snake word")
+        if self.reason == KNOWN:
+            raise ValueError(f"reject reason {KNOWN!r}: the word stands for candidates that are no rejects, unchanged")
         if len(self.detail) > MAX_DETAIL:
             object.__setattr__(self, "detail", self.detail[: MAX_DETAIL - 1] + "…")

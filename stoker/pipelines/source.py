@@ -99,7 +99,7 @@ class Context:
 class Candidate:
     """A sample that a source offers, or, with ``rejected`` set, the identity of one that it could not read.
 
-    Both are counted: for every partition, read == kept + rejected.
+    Both are counted: for every partition, read == kept + rejected + known; see ``unchanged`` for the last.
 
     The sample's record should hold, where they apply: ``url`` (of the fetched bytes), ``page_url``, ``title``,
     ``licence`` (SPDX where possible), ``author``, ``attribution``, ``sha256`` (of the fetched bytes), ``group``
@@ -118,6 +118,12 @@ class Candidate:
     rejected: Rejected | None = None
     omitted: Mapping[str, int] = field(default_factory=dict)
     identity: str = ""  # "": the key
+    is_unchanged: bool = False
+
+    @classmethod
+    def unchanged(cls, key: str, *, identity: str = "") -> "Candidate":
+        """A candidate that is known, and is as it was: nothing of it is read, and what became of it stays."""
+        return cls(Sample(key, {}), identity=identity, is_unchanged=True)
 
 
 class Source:

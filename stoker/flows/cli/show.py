@@ -132,11 +132,12 @@ def _head(report: Report, sheet: Sheet) -> None:
     if report.indexed:
         _head_of_indexed(report, sheet)
         return
-    rejected = report.candidates - report.samples
+    rejected = f"{number_text(report.candidates - report.samples)} rejected"
+    rejected += f", known {number_text(report.known)}" if report.known else ""
     sheet.title(report.reference, f"{time_text(report.created_at)}, {age_text(report.created_at)}")
     sheet.say(
         f"{report.counted} made from {plural(report.candidates, 'candidate')} of {report.source.name}; "
-        f"{number_text(rejected)} rejected. {size_text(report.size)} in {plural(report.shards, 'shard')}."
+        f"{rejected}. {size_text(report.size)} in {plural(report.shards, 'shard')}."
     )
     _view(report, sheet)
     sheet.facts(

@@ -8,6 +8,7 @@ from stoker.flows.report.format import listed, number_text, percent_text, size_t
 from stoker.pipelines.rejected import UNKNOWN, OutcomeClass, Reason
 from stoker.pipelines.stages.why import Lineage
 from stoker.storage.clock import timestamp
+from stoker.storage.versions.memory.outcome_class import KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def _attempts(lineage: Lineage) -> list[LineageEvent]:
     events = []
     for one in lineage.attempts.made if len(lineage.attempts.made) > 1 else ():
         what = f"{one.reason} ({one.detail})" if one.detail else one.reason or "kept"
+        what = "unchanged" if one.reason == KNOWN else what
         times = f", attempt {one.tries} in a row without a lasting answer" if one.tries > 1 else ""
         events.append(LineageEvent("tried", f"{time_text(timestamp(one.at))}: {what}{times}."))
     return events

@@ -14,6 +14,7 @@ from stoker.storage.errors import NotFound
 from stoker.storage.shards.kinds import DECISIONS, RECORDS
 from stoker.storage.shards.shard import Member
 from stoker.storage.versions.manifest import Manifest, Part
+from stoker.storage.versions.memory.outcome_class import KNOWN
 
 _JSON_NAMES = {"rejected_by": "by", "duplicate_of": "witness"}  # as the API has called them since its schema 1
 
@@ -115,7 +116,7 @@ def _rows(
     reader: SampleReader, part: Part, reason: str, skip: int = 0, most: int | None = None
 ) -> Iterator[dict[str, Any]]:  # Any: Parquet
     table = reader.table(part.records, RECORDS, part.records_sha256)
-    mask = pc.equal(table["reason"], reason) if reason else pc.is_valid(table["reason"])
+    mask = pc.equal(table["reason"], reason) if reason else pc.not_equal(table["reason"], KNOWN)
     if part.superseded:
         gone = part.not_counted
         mask = pc.and_(mask, pa.array([row not in gone for row in range(table.num_rows)]))

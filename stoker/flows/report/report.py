@@ -118,6 +118,7 @@ class Report:
     masked: int = 0  # samples in its tars that the version leaves out
     view: str = ""  # a sentence about that, with what to do; "" for a packed version
     fields: tuple[str, ...] = ()  # the fields of samples of an indexed version, the most frequent sets of them
+    known: int = 0  # beside the candidates: what was read once more, and was as it was
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """The report as JSON values, documented by the dataclasses of this module."""
@@ -166,6 +167,7 @@ def report(manifest: Manifest) -> Report:
         rules=rules,
         partitions=len(manifest.parts),
         candidates=candidates,
+        known=manifest.known,
         samples=samples,
         shards=len(manifest.shards),
         size=manifest.size,

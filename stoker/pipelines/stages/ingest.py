@@ -35,6 +35,7 @@ from stoker.storage.shards.shard import TarWriter
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part
+from stoker.storage.versions.memory.outcome_class import KNOWN
 from stoker.storage.versions.verified import put
 
 _log = logging.getLogger(__name__)
@@ -171,7 +172,8 @@ def ingest_partition(
         if first is None:
             raise
         part = first
-    _log.info("%s: read %d, kept %d", part.partition, part.read, part.kept, extra=_fields(part))
+    known = f", known {part.known}" if part.known else ""
+    _log.info("%s: read %d, kept %d%s", part.partition, part.read, part.kept, known, extra=_fields(part))
     return Ingested(part, False, time.monotonic() - started)
 
 
@@ -197,6 +199,10 @@ def _read(
         if stop():
             raise IngestStopped(f"stopped in partition {partition.name!r}; the same command resumes")
         omitted.add(candidate.omitted)
+        if candidate.is_unchanged:
+            rows.append(_unchanged_row(recipe, partition, candidate))
+            progress(len(rows), kept)
+            continue
         passed: list[str] = []
         sample, rejected, step = apply_steps(recipe, candidate, passed)
         omitted.add(Counter(f"{PASSED}{name}" for name in passed))
@@ -224,6 +230,13 @@ def _read(
         rows.append(dict(sample.record) | dict(sample.measures) | row)
         progress(len(rows), kept)
     return rows
+
+
+def _unchanged_row(recipe: Recipe, partition: Partition, candidate: Candidate) -> dict[str, Any]:  # Any: as ``_read``
+    row = {"key": candidate.sample.key, "partition": partition.name, "reason": KNOWN, "step": "stoker", CRC32C: None}
+    if candidate.identity not in ("", candidate.sample.key):
+        row[IDENTITY] = candidate.identity
+    return row | _made_by(recipe)
 
 
 def apply_steps(
@@ -267,8 +280,8 @@ def _with_provenance(recipe: Recipe, sample: Sample) -> Mapping[str, Any]:  # An
             record[name] = value
     if record.get("group") in _MISSING:
         record["group"] = sample.key
-    return record | {
-        "source": name_of(recipe.source),
-        "recipe": recipe.extraction_digest,
-        "code": __version__,
-    }
+    return record | _made_by(recipe)
+
+
+def _made_by(recipe: Recipe) -> dict[str, str]:
+    return {"source": name_of(recipe.source), "recipe": recipe.extraction_digest, "code": __version__}

@@ -24,6 +24,7 @@ from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Part
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.memory.ledger import Ledger, newest_head
+from stoker.storage.versions.memory.outcome_class import KNOWN
 from stoker.storage.versions.verified import verified_table
 
 _SEARCHED = ("key", "url", "line", "page_url", "sha256", "content_sha256")
@@ -112,7 +113,7 @@ def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 10
         gone = part.not_counted
         told = {lineage.key for lineage in lineages} if part.digest not in of_version else frozenset()
         for row, record in _matches(verified_table(store, part.records, RECORDS, sha256=part.records_sha256), text):
-            if row in gone or record["key"] in told:
+            if row in gone or record["key"] in told or record["reason"] == KNOWN:
                 continue
             drop = drops.get((part.digest, record["key"]))
             lineage = _lineage(store, manifest, part, record, drop, drop_of, reasons)

@@ -136,6 +136,11 @@ class Manifest:
         return self.candidates.read
 
     @property
+    def known(self) -> int:
+        """Candidates that its parts read once more and found as they were; not counted in ``read``."""
+        return self.candidates.known
+
+    @property
     def kept(self) -> int:
         """Samples that neither a step nor a rule rejected."""
         return self.candidates.kept - sum(self.decisions.dropped.values())
@@ -422,7 +427,7 @@ def encode(manifest: Manifest) -> tuple[bytes, list[tuple[ListFile, bytes]]]:
         "content": manifest.content,
         "totals": {
             "splits": [{"split": name, **asdict(totals)} for name, totals in manifest.splits.items()],
-            "candidates": asdict(manifest.candidates),
+            "candidates": manifest.candidates.to_json(),
         },
         "lists": {kind: asdict(file) for kind, (file, _) in objects.items()},
         "decisions": manifest.decisions.to_json(),

@@ -88,7 +88,7 @@ def test_the_report_is_json_and_holds_no_password(found: Report) -> None:
 
 def test_the_json_form_changes_only_on_purpose(found: Report) -> None:
     names = "candidates categories content corpus created_at distinct duplicates fields funnel holds indexed kinds"
-    names += " leaks licences loop masked missed moved nested next numbers omitted parent partitions passed"
+    names += " known leaks licences loop masked missed moved nested next numbers omitted parent partitions passed"
     names += " raw_size recipe_digest reference refused rules samples schema shards size"
     names += " source splits steps stoker tars version view"
     assert sorted(found.to_json()) == names.split()

@@ -1,7 +1,7 @@
 """What became of the candidates of raw parts: their outcomes, and which rows of the parts still count."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,8 +20,8 @@ from stoker.storage.shards.kinds import RECORDS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part
-from stoker.storage.versions.memory.outcome_class import KEPT
-from stoker.storage.versions.memory.outcomes import Outcome, hashes_of, merge
+from stoker.storage.versions.memory.outcome_class import KEPT, KNOWN
+from stoker.storage.versions.memory.outcomes import Outcome, from_table, hash_of, hashes_of, merge
 from stoker.storage.versions.verified import verified_table
 
 _COLUMNS = ("key", IDENTITY, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "sha256")
@@ -54,23 +54,27 @@ class RecordReader:
 
     def is_fault(self, row: Row) -> bool:
         """Whether a row is of the list and not of a candidate: a row without a URL, or another one of a candidate."""
-        return row["reason"] == "duplicate_key" or (row["reason"] is not None and self.source.is_of_list(row))
+        if row["reason"] in (None, KNOWN):
+            return False
+        return row["reason"] == "duplicate_key" or self.source.is_of_list(row)
 
     def outcomes(
         self,
         part: Part,
         stamps: Mapping[str, str | None],
-        tries: Callable[[Sequence[str]], Sequence[int | None]],
+        earlier: "Earlier",
         *,
         at: datetime,
         setting: str,
     ) -> Iterator[Outcome]:
         """What became of the candidates of a part, once for each.
 
+        Of one that is unchanged, that it was seen so; nothing, if nothing is known of it.
+
         Args:
             part: the part.
             stamps: by identity, where they are known.
-            tries: the attempts before, of many candidates.
+            earlier: what was known of them before.
             at: the time that they get.
             setting: fingerprint of the settings of the run.
         """
@@ -80,11 +84,16 @@ class RecordReader:
                 continue
             identity = identity_in(row)
             # Beside a candidate there may be rejects of what belongs to it, such as a file that describes an image.
-            if identity not in own or (row["reason"] is None and own[identity][1]["reason"] is not None):
+            if identity not in own or _order(row) < _order(own[identity][1]):
                 own[identity] = number, row
-        for (identity, (number, row)), times in zip(own.items(), tries(list(own)), strict=True):
-            kind = KEPT if row["reason"] is None else str(class_of(row, self.recipe.reasons))
+        for (identity, (number, row)), times in zip(own.items(), earlier.tries(list(own)), strict=True):
             stamp = stamps.get(identity)
+            if row["reason"] == KNOWN:
+                if (before := earlier.outcome(identity)) is not None:
+                    seen = replace(before, at=at, stamp=before.stamp if stamp is None else stamp)
+                    yield replace(seen, definite=False, reason=KNOWN) if before.kind == KEPT else seen
+                continue
+            kind = KEPT if row["reason"] is None else str(class_of(row, self.recipe.reasons))
             yield Outcome(
                 source=name_of(self.source),
                 id=identity,
@@ -103,7 +112,7 @@ class RecordReader:
             )
 
     def superseded(self, part: Part, current: "CurrentParts", listed: Collection[str]) -> dict[str, tuple[int, ...]]:
-        """The rows of a part that no longer count, by reason.
+        """The rows of a part that no longer count, by reason; those of unchanged candidates never do.
 
         Args:
             part: the part; rows that did not count before still do not, where ``current`` does not know better.
@@ -114,6 +123,8 @@ class RecordReader:
         places = current.parts_of([identity_in(row) for row in rows])
         gone: dict[str, list[int]] = {}
         for number, (row, place) in enumerate(zip(rows, places, strict=True)):
+            if row["reason"] == KNOWN:
+                continue
             if self.is_fault(row):
                 counts = part.digest in listed
             else:
@@ -152,15 +163,40 @@ def identity_in(row: Row) -> str:
     return str(row.get(IDENTITY) or row["key"])
 
 
-def tries_in(source: str, table: pa.Table) -> Callable[[Sequence[str]], list[int | None]]:
-    """How many attempts in a row brought nothing definite, of many candidates; None of one that is not in the table."""
-    rows = merge(table)
-    columns = [rows[name].to_pylist() for name in ("hash", "id", "definite", "tries")]
-    # The newest attempt comes last.
-    found = {(hashed, one): 0 if definite else tries for hashed, one, definite, tries in zip(*columns, strict=True)}
-    return lambda identities: [
-        found.get(key) for key in zip(hashes_of(source, identities).tolist(), identities, strict=True)
-    ]
+class Earlier:
+    """What was known of candidates before a round.
+
+    Args:
+        source: name of the source.
+        table: outcomes, in any order; they alone are known.
+    """
+
+    def __init__(self, source: str, table: pa.Table) -> None:
+        self._source, self._rows = source, merge(table)
+        columns = [self._rows[name].to_pylist() for name in ("hash", "id", "definite", "tries", "reason")]
+        self._tries: dict[tuple[int, str], int] = {}
+        self._decisive: dict[tuple[int, str], int] = {}  # number of the row that says what the candidate is
+        for number, (hashed, one, definite, tries, reason) in enumerate(zip(*columns, strict=True)):
+            # The newest attempt comes last.
+            self._tries[hashed, one] = 0 if definite or reason == KNOWN else tries
+            if definite or (hashed, one) not in self._decisive:
+                self._decisive[hashed, one] = number
+
+    def tries(self, identities: Sequence[str]) -> list[int | None]:
+        """How many attempts in a row brought nothing definite, of many candidates; None of one that is not known."""
+        return [
+            self._tries.get(key) for key in zip(hashes_of(self._source, identities).tolist(), identities, strict=True)
+        ]
+
+    def outcome(self, identity: str) -> Outcome | None:
+        """The newest definite outcome of a candidate, else its newest attempt; None of one that is not known."""
+        number = self._decisive.get((hash_of(self._source, identity), identity))
+        return None if number is None else from_table(self._rows.slice(number, 1))[0]
+
+
+def _order(row: Row) -> int:
+    """Which of the rows of one candidate tells what became of it: the least."""
+    return 0 if row["reason"] is None else 2 if row["reason"] == KNOWN else 1
 
 
 def setting_of(context: Context) -> str:

@@ -19,7 +19,7 @@ from stoker import __version__
 from stoker.pipelines.memory.known import COLUMNS, Known, Moment
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.source import Context
-from stoker.pipelines.stages.remembering.outcomes import CurrentParts, RecordReader, identity_in, setting_of, tries_in
+from stoker.pipelines.stages.remembering.outcomes import CurrentParts, Earlier, RecordReader, identity_in, setting_of
 from stoker.storage.clock import timestamp
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageUnavailable
 from stoker.storage.versions import catalog, layout
@@ -155,11 +155,11 @@ class Recall:
         before = self._before_without({part.digest for part in parts})
         hashes, faults = self._look_at(parts)
         old = self._of_hashes(self._tables(SCHEMA.names, before), hashes)
-        tries, setting, told = tries_in(self._source, old), setting_of(self._context), [old]
+        earlier, setting, told = Earlier(self._source, old), setting_of(self._context), [old]
 
         def made() -> Iterator[pa.Table]:
             for part, of_part in zip(parts, stamps, strict=True):
-                table = outcomes.to_table(self.reader.outcomes(part, of_part, tries, at=at, setting=setting))
+                table = outcomes.to_table(self.reader.outcomes(part, of_part, earlier, at=at, setting=setting))
                 told.append(self._of_hashes([table], old["hash"].to_numpy()))
                 yield table
 
@@ -292,5 +292,5 @@ class Recall:
     def _outcomes(self, part: Part) -> pa.Table:
         """What became of the candidates of a part that an earlier release read."""
         at, setting = self._context.now(), setting_of(self._context)
-        none = tries_in(self._source, SCHEMA.empty_table())
+        none = Earlier(self._source, SCHEMA.empty_table())
         return outcomes.to_table(self.reader.outcomes(part, {}, none, at=at, setting=setting))

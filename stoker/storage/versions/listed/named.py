@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stoker.storage.versions.document import Document
+from stoker.storage.versions.memory.outcome_class import KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class Part:
     records_sha256: str
     read: int  # candidates; read == kept + rejected
     kept: int
-    rejected: Mapping[str, int]  # by reason
+    rejected: Mapping[str, int]  # by reason; KNOWN among them, which is none
     omitted: Mapping[str, int] = field(default_factory=dict)  # what was read and left out, most frequent names
     # Rows of its records that no longer count, because a later part tells what became of the candidate: by reason, ""
     # those that were kept.
@@ -110,15 +111,20 @@ class Part:
     grouped: bool = True  # False: nothing of it was kept, and it is in no group of shards
 
     @property
+    def known(self) -> int:
+        """Candidates that were known before and are as they were: earlier parts tell what became of them."""
+        return self.rejected.get(KNOWN, 0)
+
+    @property
     def counted(self) -> "Candidates":
-        """Its candidates that count: all but those that a later part tells of."""
-        gone = {reason: len(rows) for reason, rows in self.superseded.items()}
+        """Its candidates that count: all but those that an earlier or a later part tells of."""
+        gone = {reason: len(rows) for reason, rows in self.superseded.items()} | {KNOWN: self.known}
         rejected = {reason: left for reason, count in self.rejected.items() if (left := count - gone.get(reason, 0))}
-        return Candidates(self.read - sum(gone.values()), self.kept - gone.get("", 0), rejected)
+        return Candidates(self.read - sum(gone.values()), self.kept - gone.get("", 0), rejected, self.known)
 
     @property
     def not_counted(self) -> frozenset[int]:
-        """The rows of its records that no longer count."""
+        """The rows of its records that no longer count, because a later part tells of them."""
         return frozenset(row for rows in self.superseded.values() for row in rows)
 
     def as_read(self) -> "Part":
@@ -170,22 +176,31 @@ class Candidates:
     read: int
     kept: int  # by steps; rules may drop some of them
     rejected: Mapping[str, int]  # by reason
+    known: int = 0  # beside them: what was read once more, and was as it was
 
     @classmethod
     def of(cls, parts: Iterable[Part]) -> "Candidates":
         """The totals of parts."""
-        read = kept = 0
+        read = kept = known = 0
         rejected: Counter[str] = Counter()
         for part in parts:
             counted = part.counted
-            read, kept = read + counted.read, kept + counted.kept
+            read, kept, known = read + counted.read, kept + counted.kept, known + counted.known
             rejected.update(counted.rejected)
-        return cls(read, kept, dict(sorted(rejected.items())))
+        return cls(read, kept, dict(sorted(rejected.items())), known)
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON values
+        """The counts as JSON values; ``known`` only where there are some."""
+        content = dataclasses.asdict(self)
+        if not self.known:
+            del content["known"]
+        return content
 
     @classmethod
     def from_document(cls, document: Document) -> "Candidates":
         """Raises CorruptShard naming the invalid field."""
-        return cls(document.whole("read"), document.whole("kept"), document.counts("rejected"))
+        known = document.whole("known") if document.has("known") else 0
+        return cls(document.whole("read"), document.whole("kept"), document.counts("rejected"), known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 KEPT = "kept"  # the class of an outcome that is no reject
+KNOWN = "known"  # the reason in a raw part of what was known, and was found as it was: it is no reject
 
 
 class OutcomeClass(StrEnum):
