@@ -39,6 +39,7 @@ from stoker.pipelines.stages import pack as packing
 from stoker.pipelines.stages import publish as publishing
 from stoker.pipelines.stages.group import Packed
 from stoker.pipelines.stages.ingest import IngestStopped
+from stoker.pipelines.stages.pinning import pinned
 from stoker.pipelines.stages.raw_part import DamagedParts
 from stoker.pipelines.stages.remembering.rounds import Rounds
 from stoker.storage.errors import StokerError, StorageUnavailable
@@ -269,6 +270,8 @@ def ingest(
         try:
             run = {"recipe": recipe, "root": root, "settings": settings, "token": own_token, "trusted": trusted}
             run |= {} if again is None else {"again": again}
+            context = TaskContext.from_json(run)
+            run["recipe"] = dict(pinned(context.recipe, context.source_context()).document)
             return _ingest(TaskContext.from_json(run))
         except (IngestStopped, signals.Interrupted):
             return runs.stopped_state("stopped; finished partitions stay", scheduled=not token)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.stages.curate import Curation, decided_again, restored, without_types
 from stoker.pipelines.stages.group import attempts
@@ -145,6 +146,9 @@ def _heal_groups(
             curation = decided_again(recipe, manifest, store, scratch)
         else:
             curation = restored(recipe, manifest.parts, manifest.decisions, store, None)
+    except RecipeError as error:  # of a list, say, that is not there any more
+        yield f"{manifest.reference} cannot be decided about again: {error}; {again}"
+        return
     except DamagedParts as error:
         yield f"decisions and shards are made from records, which are damaged, too ({error}); {again}"
         return

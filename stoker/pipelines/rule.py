@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ DECISIONS = pa.schema(
         ("witness", pa.string()),
         ("similarity", pa.float64()),
         ("verified", pa.bool_()),
+        ("detail", pa.string()),
     ]
 )
 PAIRS = pa.schema([("key", pa.string()), ("witness", pa.string()), ("similarity", pa.float64())])
@@ -40,6 +42,7 @@ class Decision:
         witness: the key of the sample because of which this one is dropped or moved; "" if there is none.
         similarity: of the two samples, in [0, 1]; None if not measured.
         verified: whether the similarity was computed from the contents of both samples, and not estimated.
+        detail: free text for people about a "drop": what else decided, such as the line of a list.
     """
 
     key: str
@@ -48,13 +51,14 @@ class Decision:
     witness: str = ""
     similarity: float | None = None
     verified: bool = False
+    detail: str = ""
 
 
 def decisions(made: Iterable[Decision]) -> pa.Table:
     """Decisions as the table that a rule returns.
 
-    >>> decisions([Decision("a", "drop", "no_label")]).to_pylist()
-    [{'key': 'a', 'action': 'drop', 'value': 'no_label', 'witness': '', 'similarity': None, 'verified': False}]
+    >>> decisions([Decision("a", "drop", "no_label")]).select(["key", "action", "value"]).to_pylist()
+    [{'key': 'a', 'action': 'drop', 'value': 'no_label'}]
     """
     rows = list(made)
     columns = {name: [getattr(decision, name) for decision in rows] for name in DECISIONS.names}
@@ -118,6 +122,16 @@ class RuleTools(Protocol):
         whose estimated similarity is too near a threshold. Raises StorageError.
         """
 
+    def path(self, name: str, sha256: str, /) -> Path:
+        """A file that ``RuleInputs.files`` named, with the content that it had. Raises RecipeError if it changed."""
+
+
+class RuleInputs(Protocol):
+    """What a rule may look at before a run, to say what it will read beside records."""
+
+    def files(self, pattern: str, /) -> Mapping[str, str]:
+        """The files that a path or a glob in the recipe's folder names, and the SHA-256 of each. Raises RecipeError."""
+
 
 class Rule:
     """A decision about the whole corpus: a frozen dataclass in ``pipelines/rules/<name>.py``, its fields the options.
@@ -159,6 +173,14 @@ class Rule:
         """``columns``. Override it where an option names a column: ``return (self.column,)``."""
         return self.columns
 
+    def pinned(self, inputs: RuleInputs) -> "Rule":
+        """The rule with options that pin what it reads beside records: SHA-256 of files, say.
+
+        Asked once before a run; the version is made by, and names, the rule that is returned. So a changed file is a
+        changed rule, which judges elders, too. By default nothing else is read.
+        """
+        return self
+
     def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """Decisions about the rows: for each key at most one "drop" and one "split".
 
@@ -176,7 +198,7 @@ class Rule:
 
         Returns:
             A table with the columns ``key``, ``action`` and ``value``, and as far as they are known ``witness``,
-            ``similarity`` and ``verified``: see Decision. ``decisions`` makes one of Decision objects.
+            ``similarity``, ``verified`` and ``detail``: see Decision. ``decisions`` makes one of Decision objects.
 
         Raises RecipeError for records that it cannot judge.
         """

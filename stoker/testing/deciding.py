@@ -25,6 +25,7 @@ def decide(
     splits: Mapping[str, float] = SPLITS,
     samples: Sequence[Sample] = (),
     elders_stay: bool = False,
+    root: Path = Path(),
 ) -> list[Decision]:
     """What a rule decides about records, checked as an ingest checks it. Raises RecipeError.
 
@@ -33,6 +34,7 @@ def decide(
             they are missing: ``group`` is the key then, and each content is another one.
         splits: percent by name.
         samples: those that the rule may read contents of.
+        root: the folder of files that the rule reads.
         elders_stay: as in RuleTools. Which rows are elders the column ``is_elder`` says; without it none is.
 
     >>> from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
@@ -67,6 +69,7 @@ def decide(
             read=read,
             folder=lambda: nullcontext(Path(folder)),
             elders_stay=elders_stay,
+            root=root,
         )
         decided = decisions.decide(rule, records, tools, tuple(splits), records.column_names)
     return [Decision(**row) for row in decided.to_pylist()]

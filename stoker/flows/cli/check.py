@@ -27,6 +27,7 @@ def check(arguments: Namespace) -> int:
     """Print what a recipe is made of, or what is wrong with it."""
     from stoker.pipelines.recipe import load
     from stoker.pipelines.registry import name_of
+    from stoker.pipelines.stages.pinning import pinned
     from stoker.storage.stores.urls import check_access
 
     settings = load_settings(arguments, arguments.recipe)
@@ -34,6 +35,7 @@ def check(arguments: Namespace) -> int:
     start.check_trust(settings, recipe, trusted=arguments.trust)
     context = settings.context(recipe.root, trusted=arguments.trust)
     start.check_source(recipe, context, str(arguments.recipe))
+    pinned(recipe, context)  # the files that rules name are there
     _check_schedule(recipe, str(arguments.recipe))
     check_access(settings.open_store())
     read = list(recipe.source.describe_input(context))

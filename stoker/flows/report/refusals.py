@@ -162,7 +162,7 @@ def _drop(
         key=row["key"],
         reason=row["value"],
         outcome_class=reasons.get(row["value"], UNKNOWN).outcome_class,
-        detail="",
+        detail=row.get("detail") or "",
         rejected_by=row["rule"],
         url=_text(record.get("url") or record.get("page_url")),
         title=_text(record.get("caption") or record.get("title")),

@@ -52,12 +52,14 @@ def _recipe_warning(file: str, resolved: Mapping[str, Any]) -> str:  # Any: what
     from pathlib import Path
 
     from stoker.pipelines.recipe import parse
+    from stoker.pipelines.stages.pinning import pinned
     from stoker.storage.versions import catalog
     from stoker.storage.versions.manifest import load_manifest
 
-    recipe = parse(resolved["recipe"], root=Path(resolved["root"]))
+    recipe, settings = parse(resolved["recipe"], root=Path(resolved["root"])), Settings.from_json(resolved["settings"])
     try:
-        store = Settings.from_json(resolved["settings"]).open_store()
+        recipe = pinned(recipe, settings.context(recipe.root, trusted=resolved.get("trusted") is True))
+        store = settings.open_store()
         newest = max(catalog.versions(store, recipe.corpus), default=None)
         if newest is None:
             return ""

@@ -125,9 +125,9 @@ def decide_against(
         placed = sorted_by_age(placed, store, recipe.corpus)
     table, leaks = _decide(recipe, placed, elders_stay, _reader(placed.samples, parts, store), scratch, known)
     if not pc.any(table["verified"]).as_py():
-        table = table.drop_columns(
-            ["verified"]
-        )  # as it was before rules could say so: the same bytes, the same version
+        table = table.drop_columns(["verified"])  # as before rules could say so: the same bytes, the same version
+    if not pc.any(pc.not_equal(table["detail"], "")).as_py():
+        table = table.drop_columns(["detail"])
     payload = records.encode(table)
     sha256 = records.sha256(payload)
     key = layout.decisions(recipe.corpus, sha256)
@@ -168,6 +168,7 @@ _SCHEMA = pa.schema(
         ("witness", pa.string()),
         ("similarity", pa.float64()),
         ("verified", pa.bool_()),
+        ("detail", pa.string()),
     ]
 )
 
@@ -301,6 +302,7 @@ def _decide(
             read=read,
             folder=partial(folder_in, scratch),
             elders_stay=elders_stay,
+            root=recipe.root,
         )
         tables.append(taken(decide(rule, kept, tools, tuple(recipe.splits), known), name_of(rule)))
     narrow = samples.select(["key", "group", "content_sha256"]).filter(pa.array(is_kept))
@@ -335,6 +337,7 @@ def _that_stay(samples: pa.Table, split: pa.Array, former: pa.ChunkedArray) -> p
     """The decisions that keep samples in another split than their group's name says, as the parent has it."""
     columns = {"key": samples["key"], "action": pa.repeat("split", len(split)), "value": split, "witness": former}
     columns |= {"similarity": pa.nulls(len(split), pa.float64()), "verified": pa.repeat(False, len(split))}
+    columns |= {"detail": pa.repeat("", len(split))}
     return _as_stored(pa.table(columns, schema=DECISIONS), samples["part"], ELDERS)
 
 

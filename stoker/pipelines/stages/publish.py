@@ -20,6 +20,7 @@ from stoker.pipelines.stages.elders.parent import Parent, decides_alike, parent_
 from stoker.pipelines.stages.group import DamagedObjects, Packed
 from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, never_stop, no_progress
 from stoker.pipelines.stages.pack import pack
+from stoker.pipelines.stages.pinning import pinned
 from stoker.pipelines.stages.raw_part import DamagedParts, heal
 from stoker.pipelines.stages.remembering.rounds import Rounds
 from stoker.pipelines.stages.splits import missed_shares
@@ -282,6 +283,7 @@ def ingest(
     ``stop`` and ``progress`` are those of ``ingest_partition``, ``again`` that of ``Rounds``. Raises IngestStopped,
     RecipeError, SourceError, StorageError.
     """
+    recipe = pinned(recipe, context)
     with ingest_lease(store, recipe.corpus):
         rounds = Rounds(recipe, context, store, again=again)
 

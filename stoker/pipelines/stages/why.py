@@ -180,6 +180,7 @@ def _lineage(
         outcome_class = class_of(record, reasons)
     elif drop is not None:
         state, reason, rejected_by = "dropped", drop["value"], drop["rule"]
+        detail = drop.get("detail") or ""
         outcome_class = reasons.get(reason, UNKNOWN).outcome_class
     else:
         split, shard = _find_shard(store, manifest, part, record["key"])

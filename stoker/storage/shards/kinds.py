@@ -67,5 +67,5 @@ INDEX = Kind(_schema("key", *_PLACES), _texts("split", "part", "group"))  # of a
 PACKED_INDEX = Kind(_schema("key", *_PLACES, "split", "part"), _texts("group"))  # of a shard that has raw parts
 DECISIONS = Kind(
     _schema("key", "part", "action", "value", "rule"),
-    _texts("witness") | {"similarity": pa.float64(), "verified": pa.bool_()},
+    _texts("witness", "detail") | {"similarity": pa.float64(), "verified": pa.bool_()},
 )

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.rejected import REASONS
+from stoker.pipelines.rejected import MAX_DETAIL, REASONS
 from stoker.pipelines.rule import ALWAYS, DECISIONS, Rule, RuleTools, reasons_given
 
 _NEEDED = ("key", "action", "value")
@@ -131,7 +131,7 @@ def _typed(rule: str, result: pa.Table) -> pa.Table:
     if missing or other:
         fault = f"have no column {missing[0]!r}" if missing else f"have a column {other[0]!r}"
         raise RecipeError(
-            f"rule {rule!r}: its decisions {fault}; expected {', '.join(DECISIONS.names)}, the last three if known"
+            f"rule {rule!r}: its decisions {fault}; expected {', '.join(DECISIONS.names)}, the last four if known"
         )
     columns = {}
     for field in DECISIONS:
@@ -148,6 +148,7 @@ def _typed(rule: str, result: pa.Table) -> pa.Table:
             raise RecipeError(f"rule {rule!r}: a decision has no {field.name}; expected one in each")
     columns["witness"] = pc.fill_null(columns["witness"], "")
     columns["verified"] = pc.fill_null(columns["verified"], False)
+    columns["detail"] = pc.utf8_slice_codeunits(pc.fill_null(columns["detail"], ""), 0, MAX_DETAIL)
     return pa.table(columns, schema=DECISIONS)
 
 

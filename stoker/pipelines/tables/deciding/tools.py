@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from hashlib import file_digest
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stoker.pipelines.images import hamming
 from stoker.pipelines.rule import PAIRS
 from stoker.pipelines.tables.deciding import sql
 from stoker.pipelines.text.signatures import near_duplicates, parse_signatures
+from stoker.storage.plain_file import open_plain
 from stoker.storage.shards.sample import Sample
 
 _BATCH = 1024  # samples whose contents are looked up at a time
@@ -30,6 +32,7 @@ class Tools:
         read: the samples with these keys, in their order; KeyError for one that is not there.
         folder: makes one, and removes it again, for what does not fit into memory; only a query needs it.
         elders_stay: see RuleTools.
+        root: the recipe's folder.
     """
 
     rule: str
@@ -38,6 +41,7 @@ class Tools:
     read: Callable[[Sequence[str]], Iterator[Sample]]
     folder: Callable[[], AbstractContextManager[Path]]
     elders_stay: bool = False
+    root: Path = Path()
 
     def split_of(self, group: str, /) -> str:
         """See RuleTools."""
@@ -102,6 +106,20 @@ class Tools:
                 raise RecipeError(
                     f"rule {self.rule!r} asks for the content of {error.args[0]!r}, which the corpus does not hold"
                 ) from error
+
+    def path(self, name: str, sha256: str, /) -> Path:
+        """See RuleTools."""
+        path = self.root / name
+        try:
+            with open_plain(path) as file:
+                found = file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise RecipeError(f"rule {self.rule!r}: {path} cannot be read: {error.strerror}") from None
+        if found != sha256:
+            raise RecipeError(
+                f"rule {self.rule!r}: {path} has sha256 {found[:12]}, but the run began with {sha256[:12]}; run again"
+            )
+        return path
 
 
 def _pairs(found: Iterable[tuple[str, str, float]]) -> pa.Table:
