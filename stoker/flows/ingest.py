@@ -28,7 +28,7 @@ from stoker.flows.runners import clusters, remote, tasks
 from stoker.flows.runners.remote import WorkerUnfit
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import SourceUnavailable
-from stoker.pipelines.memory.known import NOTHING_AGAIN, Again
+from stoker.pipelines.memory.known import Again
 from stoker.pipelines.partition import Partition, Partitions
 from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.rejected import LOSS
@@ -124,9 +124,9 @@ class TaskContext:
 
     @property
     def again(self) -> Again:
-        """Which rejected candidates are asked for in any case."""
-        reasons = self.run.get("again")
-        return NOTHING_AGAIN if reasons is None else Again(all=not reasons, reasons=tuple(reasons))
+        """Which candidates are asked for again on demand."""
+        reasons, refresh = self.run.get("again"), self.run.get("refresh")
+        return Again(all=reasons == [], reasons=tuple(reasons or ()), older_recipe=refresh == "recipe")
 
     @cached_property
     def stop_requested(self) -> Callable[[], bool]:
@@ -255,12 +255,14 @@ def ingest(
     token: str = "",
     trusted: bool = False,
     again: list[str] | None = None,
+    refresh: str | None = None,
 ) -> "dict[str, Any] | State[Any]":  # Any: JSON values
     """Ingest a recipe's corpus and publish a version of it.
 
     ``recipe`` is the TOML document, ``root`` the folder its paths are relative to, ``token`` that of the progress
     reporter, if the run is watched, ``trusted`` whether paths of the recipe may leave ``root``, ``again`` the reasons
-    whose rejected candidates are asked for in any case ([]: all of them; None: none). Returns {"reference":
+    whose rejected candidates are asked for in any case ([]: all of them; None: none), ``refresh`` which kept ones are
+    ("recipe": those that an older recipe made; None: none). Returns {"reference":
     "digits@2", "new": whether the version is new}, as the state Incomplete where pieces of the source were lost, or the
     state Cancelled when the run was asked to stop. Raises StokerError, IngestFailed when partitions failed.
     """
@@ -270,6 +272,7 @@ def ingest(
         try:
             run = {"recipe": recipe, "root": root, "settings": settings, "token": own_token, "trusted": trusted}
             run |= {} if again is None else {"again": again}
+            run |= {} if refresh is None else {"refresh": refresh}
             context = TaskContext.from_json(run)
             run["recipe"] = dict(pinned(context.recipe, context.source_context()).document)
             return _ingest(TaskContext.from_json(run))

@@ -45,7 +45,12 @@ def load_settings(arguments: Namespace, recipe: Path | None = None) -> Settings:
 
 
 def run_ingest(
-    settings: Settings, recipe: "Recipe", *, trusted: bool = False, again: list[str] | None = None
+    settings: Settings,
+    recipe: "Recipe",
+    *,
+    trusted: bool = False,
+    again: list[str] | None = None,
+    refresh: str | None = None,
 ) -> "tuple[Manifest, bool]":
     """Run the flow `ingest`. Returns the manifest of the published version, and whether the version is new.
 
@@ -54,6 +59,7 @@ def run_ingest(
         recipe: of the corpus.
         trusted: whether paths of the recipe may leave its folder.
         again: reasons whose rejected candidates are asked for in any case; []: all; None: none.
+        refresh: which kept candidates are asked for again; "recipe": those that an older recipe made; None: none.
     """
     check_trust(settings, recipe, trusted=trusted)
     from stoker.storage.versions.manifest import load_manifest
@@ -74,6 +80,7 @@ def run_ingest(
             session.reporter.token,
             trusted,
             again,
+            refresh,
         )
         state = ingest(*arguments, return_state=True)
     result = session.result_of(state)

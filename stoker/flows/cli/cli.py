@@ -200,6 +200,8 @@ def _add_recipes(add: _Add, store: Parser) -> None:
     ingest.add_argument("--workers", metavar="N", help="partitions at the same time (one per core)")
     text = "ask again for what was rejected, for any reason or these, but for what its owner keeps out"
     ingest.add_argument("--retry-failed", nargs="?", const="", metavar="REASON,...", help=text)
+    text = "recipe: make what an older recipe made anew, by the steps and options of this one; it is asked for again"
+    ingest.add_argument("--refresh", choices=("recipe",), help=text)
     for command in (check, ingest):
         command.add_argument("--trust", action="store_true", help=_TRUST_HELP)
 

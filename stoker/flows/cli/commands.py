@@ -66,7 +66,9 @@ def ingest(arguments: Namespace) -> int:
     settings = load_settings(arguments, arguments.recipe)
     recipe = load(arguments.recipe)
     again = _reasons(recipe, arguments.retry_failed)
-    manifest, new = start.run_ingest(settings, recipe, trusted=arguments.trust, again=again)
+    if arguments.refresh is not None:
+        _check_remembers(recipe, "--refresh")
+    manifest, new = start.run_ingest(settings, recipe, trusted=arguments.trust, again=again, refresh=arguments.refresh)
     if arguments.json:
         print_json(published_json(manifest, new=new))
     else:
@@ -84,15 +86,10 @@ def _reasons(recipe: "Recipe", text: str | None) -> list[str] | None:
     """The reasons behind --retry-failed: [] for all, None without the flag. Raises UsageError for one that is none."""
     from stoker.flows.cli.usage.parsing import nearest
     from stoker.pipelines.registry import reasons_of
-    from stoker.pipelines.source import ListedSource
 
     if text is None:
         return None
-    if not (isinstance(recipe.source, ListedSource) and recipe.source.is_listed):
-        raise UsageError(
-            "ingest: --retry-failed: this recipe's source lists no candidates, so none is remembered; delete the "
-            "marker CORPUS/raw/PART/part.json of a part to read it again"
-        )
+    _check_remembers(recipe, "--retry-failed")
     known = reasons_of({name: recipe.document.get(name) for name in ("source", "steps")})
     words = [word for word in text.split(",") if word]
     for word in words:
@@ -104,6 +101,16 @@ def _reasons(recipe: "Recipe", text: str | None) -> list[str] | None:
             hint = nearest(word, known) or "; write --retry-failed=REASON,... with reasons of `stoker show CORPUS`"
             raise UsageError(f"ingest: --retry-failed: no reason is called {word!r}{hint}")
     return words
+
+
+def _check_remembers(recipe: "Recipe", flag: str) -> None:
+    from stoker.pipelines.source import ListedSource
+
+    if not (isinstance(recipe.source, ListedSource) and recipe.source.is_listed):
+        raise UsageError(
+            f"ingest: {flag}: this recipe's source lists no candidates, so none is remembered; delete the "
+            "marker CORPUS/raw/PART/part.json of a part to read it again"
+        )
 
 
 def _loss(settings: "Settings", manifest: "Manifest") -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,25 +17,28 @@ from stoker.pipelines.rejected import OutcomeClass
 from stoker.storage.versions.memory.outcome_class import KEPT
 from stoker.storage.versions.memory.outcomes import SCHEMA, hashes_of
 
+Rows = npt.NDArray[np.int64]
 COLUMNS = ("hash", "source", "id", "definite", "class", "reason", "at", "tries", "stamp", "recipe", "setting", "part")
 
 
 @dataclass(frozen=True)
 class Again:
-    """Which rejected candidates are asked for again whatever the back-off says.
+    """Which candidates are asked for again on demand.
 
     Args:
-        all: those of any reason.
-        reasons: those of these reasons.
+        all: those that were rejected, whatever the back-off says.
+        reasons: those that were rejected for these reasons.
+        older_recipe: those that are kept as an older recipe made them.
 
     What its owner keeps out is not asked for in either case.
     """
 
     all: bool = False
     reasons: tuple[str, ...] = ()
+    older_recipe: bool = False
 
     def includes(self, kind: str, reason: str | None) -> bool:
-        """Whether an outcome of this class and reason is asked for again."""
+        """Whether a reject of this class and reason is asked for again."""
         return kind not in (KEPT, OutcomeClass.OWNER) and (self.all or reason in self.reasons)
 
 
@@ -43,23 +47,29 @@ NOTHING_AGAIN = Again()
 
 @dataclass(frozen=True)
 class Moment:
-    """What makes a candidate due that was rejected: the time, the settings of the run, a person's word.
+    """What makes a candidate due that was asked for: the time, the run's settings and recipe, a person's word.
 
     Args:
         now: the time.
         setting: fingerprint of the settings.
+        recipe: digest of what makes samples.
         again: what is asked for again in any case.
         retries: False: nothing that failed is asked for again.
     """
 
     now: datetime
     setting: str
+    recipe: str
     again: Again = NOTHING_AGAIN
     retries: bool = True
 
-    def is_due(self, kind: str, reason: str | None, tries: int, at: datetime, setting: str | None) -> bool:
-        """Whether the candidate of an attempt is asked for again though its list says what it said then."""
-        if not self.retries or kind == KEPT:
+    def is_due(
+        self, kind: str, reason: str | None, tries: int, at: datetime, setting: str | None, recipe: str | None
+    ) -> bool:
+        """Whether the candidate that an attempt rejected is asked for again though its list says what it said then."""
+        if kind == OutcomeClass.RECIPE and recipe != self.recipe:
+            return True
+        if not self.retries:
             return False
         if self.again.includes(kind, reason):
             return True
@@ -76,7 +86,7 @@ class Known:
         source: the name of the source.
         tables: of the columns COLUMNS, in any order: all that is known.
         moment: of the run that asks.
-        counting: the rows of a table that count: those of the same recipe whose raw part is there.
+        counting: the rows of a table that count: those whose raw part is there.
     """
 
     def __init__(
@@ -94,21 +104,27 @@ class Known:
         self._ids, self._stamps = rows["id"], rows["stamp"]
         self._due = np.zeros(rows.num_rows, np.bool_)
         rejected = np.flatnonzero(pc.not_equal(rows["class"], KEPT).to_numpy())
-        columns = [
-            rows[name].take(pa.array(rejected)).to_pylist() for name in ("class", "reason", "tries", "at", "setting")
-        ]
+        names = ("class", "reason", "tries", "at", "setting", "recipe")
+        columns = [rows[name].take(pa.array(rejected)).to_pylist() for name in names]
         for row, attempt in zip(rejected, zip(*columns, strict=True), strict=True):
             self._due[row] = moment.is_due(*attempt)
-        self._due[self._earlier()] = False
+        earlier = self._earlier()
+        self._due[earlier] = False
+        kept, newest = _older(rows, earlier, moment.recipe)
+        if moment.again.older_recipe:
+            # What was asked for a moment ago, and failed, has a later row than the one that is kept.
+            self._due[newest if moment.retries else newest[newest == kept]] = True
+        self.made_by_older = int((~self._due[newest]).sum())  # candidates that stay as an older recipe made them
 
     def __len__(self) -> int:
         return len(self._hashes)
 
-    def _earlier(self) -> list[int]:
+    def _earlier(self) -> Rows:
         """Rows after which another one of the same candidate comes."""
         alike = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
-        ids, after = (self._ids.take(pa.array(rows)).to_pylist() for rows in (alike, alike + 1))
-        return [int(row) for row, one, other in zip(alike, ids, after, strict=True) if one == other]
+        ids, after = (self._ids.take(pa.array(rows)) for rows in (alike, alike + 1))
+        is_same: npt.NDArray[np.bool_] = pc.equal(ids, after).to_numpy()
+        return alike[is_same]
 
     @property
     def nothing_due(self) -> bool:
@@ -147,3 +163,22 @@ class Known:
             else:
                 result[place] = row
         return result
+
+
+def _older(rows: pa.Table, earlier: Rows, recipe: str) -> tuple[Rows, Rows]:
+    """The rows by which candidates are kept that another recipe made, and the newest row of each of them.
+
+    Args:
+        rows: outcomes, those of one candidate together and by time.
+        earlier: those after which another one of the same candidate comes.
+        recipe: digest of the recipe that is not another one.
+    """
+    begins = np.ones(rows.num_rows, np.bool_)
+    begins[earlier + 1] = False
+    candidates = np.cumsum(begins) - 1
+    newest = np.append(np.flatnonzero(begins)[1:], rows.num_rows) - 1
+    definite = np.flatnonzero(rows["definite"].to_numpy())
+    counting = definite[np.append(np.diff(candidates[definite]) != 0, True)[: len(definite)]]
+    is_older = pc.and_(pc.equal(rows["class"], KEPT), pc.not_equal(rows["recipe"], recipe)).to_numpy()
+    kept = counting[is_older[counting]]
+    return kept, newest[candidates[kept]]

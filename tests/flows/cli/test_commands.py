@@ -46,6 +46,13 @@ def test_reasons_that_cannot_be_asked_again_are_wrong_usage(reason: str, expecte
     assert expected in cli.refused("ingest", "a.toml", f"--retry-failed={reason}", code=2)
 
 
+def test_a_source_that_lists_nothing_cannot_be_made_anew(cli: Cli) -> None:
+    (cli.folder / "a.toml").write_text('corpus = "a"\n[source]\nname = "image_urls"\nstart = "http://127.0.0.1:9/"\n')
+    line = cli.refused("ingest", "a.toml", "--refresh=recipe", code=2)
+    assert "ingest: --refresh: this recipe's source lists no candidates" in line
+    assert "--refresh" in cli.refused("ingest", "a.toml", "--refresh=steps", code=2)
+
+
 def test_check_says_what_a_recipe_is_made_of_and_fetches_nothing(cli: Cli) -> None:
     done = cli("check", cli.recipe(WORDS))
     assert done.returncode == 0, done.stderr

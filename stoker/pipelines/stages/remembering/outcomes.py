@@ -48,10 +48,6 @@ class RecordReader:
             raise DamagedParts(f"{self.store.url}/{part.records}: {error}", [part]) from error
         return rows
 
-    def is_ours(self, part: Part) -> bool:
-        """Whether the part was made by the recipe as it is. Raises DamagedParts."""
-        return any(row.get("recipe") == self.recipe.extraction_digest for row in self.rows(part)[:1])
-
     def is_fault(self, row: Row) -> bool:
         """Whether a row is of the list and not of a candidate: a row without a URL, or another one of a candidate."""
         if row["reason"] in (None, KNOWN):
@@ -105,7 +101,7 @@ class RecordReader:
                 at=at,
                 tries=1 if kind in _DEFINITE else (times or 0) + 1,
                 stamp=self.source.stamp_of(row) if stamp is None else stamp,
-                recipe=self.recipe.extraction_digest,
+                recipe=row.get("recipe") or self.recipe.extraction_digest,
                 setting=setting if kind == OutcomeClass.SETTING else None,
                 part=part.digest,
                 row=number,

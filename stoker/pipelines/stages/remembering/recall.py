@@ -1,7 +1,8 @@
 """What a corpus remembers of a listed source's candidates: read from the newest ledger head, and written as the next.
 
-A ledger belongs to the recipe's source and steps as they were. Where these changed, or where there is none yet, memory
-begins with the parts of the newest version that the recipe would make.
+A ledger belongs to a source, whatever its options and the steps are: each outcome names the recipe that made it. Where
+the recipe has another source than before, or where there is no ledger yet, memory begins with the parts of the newest
+version, if those are of this source.
 """
 
 import logging
@@ -53,7 +54,7 @@ class Recall:
     head: Ledger | None  # the newest one
     parts: tuple[Part, ...]  # raw parts of the corpus, without those that are lost
     lost: frozenset[str]  # digests of those that were damaged and taken away: they are read again
-    is_first: bool  # the ledger holds nothing that this recipe made
+    is_first: bool  # the ledger is not of this source, or there is none
 
     def __init__(self, reader: RecordReader, context: Context) -> None:
         self.reader, self._context = reader, context
@@ -65,12 +66,15 @@ class Recall:
         self.head = newest_head(self._store, self._corpus)
         listed = (stored.key for stored in self._store.list(layout.raw(self._corpus)))
         self._markers = frozenset(key for key in listed if key.endswith(_MARKER))
-        self.is_first = self.head is None or self.head.extraction != self._extraction
+        self.is_first = self.head is None or not self._is_ours(self.head)
         self._all = self._parts_of_version() if self.is_first or self.head is None else tuple(self.head.parts)
         self.parts = tuple(part for part in self._all if self.is_finished(part.digest))
         self.lost = frozenset(part.digest for part in self._all if not self.is_finished(part.digest))
         # What became of their candidates, where no ledger tells it.
         self._before = [self._outcomes(part) for part in self.parts] if self.is_first else []
+
+    def _is_ours(self, head: Ledger) -> bool:
+        return head.source == self._source if head.source else head.extraction == self._extraction
 
     def is_finished(self, digest: str) -> bool:
         """Whether the raw part of this digest was there when the memory was loaded."""
@@ -89,12 +93,14 @@ class Recall:
     @property
     def plan_key(self) -> str | None:
         """The plan that was not finished, if it was made for this recipe."""
-        return None if self.is_first or self.head is None else self.head.plan
+        return self.head.plan if self.head and self.head.extraction == self._extraction else None
 
     def is_whole(self, listing: str, faults: Collection[str]) -> bool:
         """Whether all of a list is known, of which no more than parts with these faults is to be asked for."""
         head = self.head
         if self.is_first or head is None or head.plan is not None or self.lost:
+            return False
+        if head.extraction != self._extraction:  # whose options may read the list in another way
             return False
         return (head.listing, set(head.faults)) == (listing, set(faults))
 
@@ -146,9 +152,9 @@ class Recall:
         """The head after the newest one, of this recipe; nothing of its content is changed yet."""
         now = timestamp(self._context.now())
         if self.head is None:
-            return Ledger(self._corpus, 1, now, __version__, extraction=self._extraction)
+            return Ledger(self._corpus, 1, now, __version__, source=self._source, extraction=self._extraction)
         following = self.head.successor(created_at=now, stoker=__version__)
-        return replace(following, extraction=self._extraction)
+        return replace(following, source=self._source, extraction=self._extraction)
 
     def _with(self, parts: Sequence[Part], stamps: Iterable[Stamps], at: datetime, *, is_whole: bool) -> Ledger:
         """The next head with what became of a round's parts; its tables are in the store."""
@@ -218,9 +224,9 @@ class Recall:
         yield from (table.select(columns) for table in before)
 
     def _counting(self, table: pa.Table) -> pa.Table:
-        """The rows of this source and recipe whose raw part is not lost."""
-        counts = pc.and_(pc.equal(table["source"], self._source), pc.equal(table["recipe"], self._extraction))
-        return table.filter(pc.and_(counts, pc.invert(pc.is_in(table["part"], pa.array(self.lost, pa.string())))))
+        """The rows of this source whose raw part is not lost."""
+        ours = pc.equal(table["source"], self._source)
+        return table.filter(pc.and_(ours, pc.invert(pc.is_in(table["part"], pa.array(self.lost, pa.string())))))
 
     def _of_hashes(self, tables: Iterable[pa.Table], hashes: npt.NDArray[np.uint64]) -> pa.Table:
         """The rows that count of tables and have one of these hashes."""
@@ -235,13 +241,13 @@ class Recall:
     def _files(self) -> tuple[StoredTable, ...]:
         """The outcomes that the newest head names.
 
-        Where the ledger was another recipe's, without those that this one made before that: their parts do not count.
+        Where the ledger was another source's, without those of this one from before that: their parts do not count.
         """
         files = self.head.outcomes if self.head else ()
         if not self.is_first:
             return files
         tables = [table for stored in files for table in outcomes.open_outcomes(self._store, stored).scan()]
-        others = [table.filter(pc.not_equal(table["recipe"], self._extraction)) for table in tables]
+        others = [table.filter(pc.not_equal(table["source"], self._source)) for table in tables]
         same = sum(table.num_rows for table in tables) == sum(table.num_rows for table in others)
         return files if same else tuple(self._put(others))
 
@@ -279,14 +285,16 @@ class Recall:
     # Before there is a ledger
 
     def _parts_of_version(self) -> tuple[Part, ...]:
-        """The parts of the newest version that this recipe would make. Those that are damaged are read again."""
+        """The parts of the newest version, if they are of this source. Those that are damaged are read again."""
         for number in reversed(catalog.versions(self._store, self._corpus)):
             try:
-                parts = [part.as_read() for part in load_manifest(self._store, self._corpus, number).parts]
+                manifest = load_manifest(self._store, self._corpus, number)
+                parts = [part.as_read() for part in manifest.parts]
             except (CorruptShard, NotFound) as error:
                 _log.warning("%s", error)
                 continue
-            return tuple(part for part in parts if self.is_finished(part.digest) and self.reader.is_ours(part))
+            is_ours = manifest.recipe.get("source", {}).get("name") == self._source
+            return tuple(part for part in parts if is_ours and self.is_finished(part.digest))
         return ()
 
     def _outcomes(self, part: Part) -> pa.Table:

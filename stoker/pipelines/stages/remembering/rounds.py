@@ -48,7 +48,7 @@ class Rounds:
         recipe: with the source.
         context: what the source may use.
         store: the store that holds the corpus.
-        again: which rejected candidates are asked for in any case.
+        again: which candidates are asked for again on demand.
     """
 
     parts: Sequence[Part]
@@ -102,6 +102,7 @@ class _ListedRounds:
         self.recall = Recall(RecordReader(recipe, source, store), context)
         self._recipe, self._source, self._context, self._store = recipe, source, context, store
         self._again = again
+        self._has_told = False
         self._has_asked = False  # what failed a moment ago is not asked for again at once
         self.restart()
 
@@ -151,6 +152,7 @@ class _ListedRounds:
         """What is to be asked for now, stored as a plan if something is; None if all is known."""
         recall, source = self.recall, self._source
         known = recall.known(self._moment())
+        self._tell_older(known.made_by_older)
         listing = source.listing(self._context)
         if listing and recall.head and known.nothing_due and recall.is_whole(listing, recall.head.faults):
             return None
@@ -168,8 +170,20 @@ class _ListedRounds:
                 raise StorageUnavailable(f"{error}; try again") from error
         return cuts
 
+    def _tell_older(self, samples: int) -> None:
+        if samples and not self._has_told:
+            self._has_told = True
+            _log.warning(
+                "%s: %s made by an older recipe and %s; `stoker ingest RECIPE --refresh=recipe` makes %s anew",
+                self._recipe.corpus,
+                "1 sample was" if samples == 1 else f"{samples:,} samples were",
+                "stays" if samples == 1 else "stay",
+                "it" if samples == 1 else "them",
+            )
+
     def _moment(self) -> Moment:
-        return Moment(self._context.now(), setting_of(self._context), self._again, retries=not self._has_asked)
+        recipe, setting = self._recipe.extraction_digest, setting_of(self._context)
+        return Moment(self._context.now(), setting, recipe, self._again, retries=not self._has_asked)
 
     def _cut(self, known: Known, number: int) -> Iterator[Cut]:
         """Partitions of what is new, and then, by themselves, of what was asked for before; ``number``: of the head."""

@@ -45,7 +45,8 @@ class Ledger:
     parts: Sequence[Part] = ()  # every raw part that counts; of a head that was loaded they are read when first used
     tombstones: tuple[StoredTable, ...] = ()  # obeyed by what this head tells
     plan: str | None = None  # key of the plan that is not finished; None if there is none
-    extraction: str = ""  # digest of the recipe's source and steps, by which the parts were made
+    source: str = ""  # name of the source whose candidates the parts are of; "": that of ``extraction``
+    extraction: str = ""  # digest of the source and steps of the recipe that ran last
     listing: str = ""  # digest of the list whose candidates are all known; "": not known
     faults: tuple[str, ...] = ()  # digests of the parts with faults of that list itself
 
@@ -79,7 +80,7 @@ class Ledger:
         }
         plain = ("corpus", "number", "created_at", "stoker", "parent", "parent_checksum", "plan")
         rest: dict[str, Any] = {name: getattr(self, name) for name in plain}
-        rest |= {name: getattr(self, name) for name in ("extraction", "listing") if getattr(self, name)}
+        rest |= {name: getattr(self, name) for name in ("source", "extraction", "listing") if getattr(self, name)}
         rest |= {"faults": list(self.faults)} if self.faults else {}
         return rest | tables | {"parts": asdict(self.parts_list[0]), "schema": SCHEMA}
 
@@ -104,6 +105,7 @@ class Ledger:
             parts=LazyList(parts, partial(read_parts, store, corpus, parts, partial(_REMEDY.format, head))),
             tombstones=tables("tombstones"),
             plan=None if document.is_null("plan") else document.text("plan"),
+            source=document.text("source") if document.has("source") else "",
             extraction=document.text("extraction") if document.has("extraction") else "",
             listing=document.text("listing") if document.has("listing") else "",
             faults=tuple(document.texts("faults")) if document.has("faults") else (),

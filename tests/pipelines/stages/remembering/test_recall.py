@@ -1,0 +1,137 @@
+"""A corpus whose recipe changed: what older recipes made stays, and is made anew on demand."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.memory.known import Again
+from stoker.pipelines.recipe import Recipe, parse
+from stoker.pipelines.source import Context
+from stoker.pipelines.stages.ingest import IngestStopped
+from stoker.pipelines.stages.publish import Published, ingest
+from stoker.storage.shards.kinds import PACKED_INDEX
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions.verified import verified_table
+from stoker.storage.versions.version import Version
+from tests.pipelines.stages.remembering.test_rounds import World as ListedWorld
+from tests.site import FAST, Reply, Site
+
+REMADE = Again(older_recipe=True)
+SMALL, SMALLER = ({"name": "image", "mode": "pad", "size": size, "format": "png"} for size in (32, 16))
+NOTE = "made by an older recipe"
+
+
+class World(ListedWorld):
+    """A site with pictures, and a recipe with steps."""
+
+    steps: Sequence[Mapping[str, object]] = (SMALL,)
+
+    @property
+    def recipe(self) -> Recipe:
+        return parse({**super().recipe.document, "steps": [*self.steps]}, root=self.folder)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with Site() as site:
+        yield World(tmp_path, site)
+
+
+def widths(world: World, published: Published) -> Counter[int]:
+    records = Version(world.store, published.manifest).records(columns=["width"]).read_all()
+    return Counter(records["width"].to_pylist())
+
+
+def splits(world: World, published: Published) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for shard in published.manifest.shards:
+        index = verified_table(world.store, shard.index, PACKED_INDEX, sha256=shard.index_sha256, columns=["url"])
+        found |= dict.fromkeys(index["url"].to_pylist(), shard.split)
+    return found
+
+
+def test_what_an_older_recipe_made_stays_and_newcomers_are_made_by_the_new_one(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.serve(*range(8))
+    world.names(*range(6))
+    first, _ = world.run()
+    assert NOTE not in caplog.text
+    world.steps = (SMALLER,)
+    del world.site.pages["/0.jpg"]  # it would fail tonight
+    world.names(*range(1, 5), 6)  # and 5 is listed no more
+    second, asked = world.run()
+    assert (asked, widths(world, second)) == ([6], Counter({32: 6, 16: 1}))
+    assert caplog.text.count(f"6 samples were {NOTE} and stay; `stoker ingest RECIPE --refresh=recipe`") == 1
+    assert splits(world, first).items() <= splits(world, second).items()
+    assert verify(world.store, second.manifest).problems == ()
+    assert world.run()[1] == []
+
+
+def test_rejects_of_an_older_recipe_are_due_again(world: World) -> None:
+    world.serve(*range(6))
+    world.site.pages["/4.jpg"] = Reply(b"no picture at all")
+    world.names(*range(6))
+    world.steps = ({"name": "image_size", "min_short_side": 1000}, SMALL)
+    world.limit = 100
+    with pytest.raises(RecipeError, match="too_small 5"):
+        world.run()
+    world.asked()
+    world.steps = (SMALL,)
+    published, asked = world.run()
+    assert (asked, published.manifest.rejected) == ([0, 1, 2, 3, 5], {"not_an_image": 1})
+    assert world.run()[1] == []
+
+
+def test_refresh_makes_anew_what_an_older_recipe_made(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.serve(*range(8))
+    world.names(*range(8))
+    first, _ = world.run()
+    world.steps = (SMALLER,)
+    world.run()
+    del world.site.pages["/2.jpg"]
+    world.site.pages["/3.jpg"] = Reply(b"no picture at all")
+    caplog.clear()
+    remade, asked = world.run(again=REMADE)
+    assert (asked, widths(world, remade)) == ([*range(8)], Counter({16: 6, 32: 1}))
+    assert remade.manifest.rejected == {"not_an_image": 1}
+    assert NOTE not in caplog.text
+    before = splits(world, first)
+    assert splits(world, remade) == {url: split for url, split in before.items() if url != world.url(3)}
+    assert verify(world.store, remade.manifest).problems == ()
+    world.serve(2)
+    healed, asked = world.run()
+    assert (asked, widths(world, healed)) == ([2], Counter({16: 7}))
+    assert splits(world, healed)[world.url(2)] == before[world.url(2)]
+    assert world.run(again=REMADE)[1] == []
+
+
+def test_a_sample_that_the_new_recipe_rejects_goes_only_when_it_is_made_anew(world: World) -> None:
+    world.serve(*range(6))
+    world.names(*range(6))
+    world.run()
+    world.steps = ({"name": "image_size", "min_short_side": 1000}, SMALL)
+    world.names(*range(5))
+    assert world.run()[0].manifest.samples == 6
+    world.names(*range(5))
+    world.limit = 100
+    remade, asked = world.run(again=REMADE)
+    assert (asked, remade.manifest.samples, remade.manifest.rejected) == ([0, 1, 2, 3, 4], 1, {"too_small": 5})
+
+
+def test_a_killed_run_of_an_older_recipe_is_not_finished_by_it(world: World) -> None:
+    world.serve(*range(8))
+    world.names(*range(4))
+    world.run()
+    world.names(*range(8))
+    context = Context(root=world.folder, web=FAST, scratch=world.folder / "scratch", now=lambda: world.now)
+    with pytest.raises(IngestStopped):
+        ingest(world.recipe, world.store, context, stop=lambda: len(world.site.pages_asked) > 5)
+    world.asked()
+    world.steps = (SMALLER,)
+    second, asked = world.run()
+    assert (asked, widths(world, second)) == ([4, 5, 6, 7], Counter({32: 4, 16: 4}))
+    assert world.run()[1] == []
