@@ -19,6 +19,7 @@ _PUBLIC = {
     "Store": "stoker.storage.stores.store",
     "Version": "stoker.storage.versions.version",
     "corpora": "stoker.storage.versions.version",
+    "forget": "stoker.pipelines.stages.forgetting.forget",
     "load_manifest": "stoker.storage.versions.manifest",
     "open_store": "stoker.storage",
     "version": "stoker.storage.versions.version",
@@ -32,12 +33,14 @@ __all__ = [
     "Version",
     "__version__",
     "corpora",
+    "forget",
     "load_manifest",
     "open_store",
     "version",
 ]
 
 if TYPE_CHECKING:
+    from stoker.pipelines.stages.forgetting.forget import forget
     from stoker.storage import open_store
     from stoker.storage.errors import StokerError
     from stoker.storage.shards.sample import Sample

@@ -307,6 +307,8 @@ def _run_stages(context: TaskContext, lease: str) -> publishing.Published:
             parts = publishing.parts_to_publish(context.recipe, rounds.parts, context.store)
             reporter.start_phase("curating")
             curation = _interruptibly(reporter, lambda: context.with_retries(curate_task)(context.run, parts))
+            if (same := publishing.unchanged_view(context.recipe, parts, curation, context.store)) is not None:
+                return same
             packed = _pack_groups(context, runner, curation, workers_run, damaged)
             context.raise_if_stopped()
             reporter.start_phase("publishing")

@@ -14,9 +14,16 @@ from stoker.pipelines.web.client import Web
 from stoker.storage.clock import Clock, utc_now
 from stoker.storage.shards.sample import Sample
 
+FORGOTTEN = Rejected("forgotten", "it was not asked for")
+
 
 def nothing_finished(partition: Partition) -> bool:
     """The default of ``is_finished``: false."""
+    return False
+
+
+def nothing_forgotten(record: Mapping[str, Any]) -> bool:  # Any: JSON values
+    """The default of ``is_forgotten``: false."""
     return False
 
 
@@ -32,6 +39,9 @@ class Context:
         now: the clock (UTC) of every time that is written down, ``fetched_at`` of ``web`` included; a test may set it.
         is_finished: whether a partition was ingested before, for ``Source.partitions``. A source that cuts its
             partitions in another way than an earlier release still yields those of that release that are finished.
+        is_forgotten: whether a candidate was taken out of the corpus (`stoker forget`), from what its record holds so
+            far (``key``, ``url``, ``page_url``, ...). A source that asks servers for candidates gives FORGOTTEN in the
+            place of one, and does not ask for it.
 
     A source reads no file of a recipe, a list or a payload but by ``path`` or ``glob``, which check that.
     """
@@ -42,6 +52,7 @@ class Context:
     trusted: bool = False
     now: Clock = utc_now
     is_finished: Callable[[Partition], bool] = nothing_finished
+    is_forgotten: Callable[[Mapping[str, Any]], bool] = nothing_forgotten  # Any: JSON values
 
     def __post_init__(self) -> None:
         if self.web.now != self.now:

@@ -266,6 +266,16 @@ def _add_inspection(add: _Add, store: Parser) -> None:
     why.add_argument("text", metavar="KEY-or-URL", help="its key, URL, page's URL or SHA-256, or a local file's path")
 
 
+_FORGOTTEN_BY = {
+    "url": "samples of this URL",
+    "key": "the sample with this key",
+    "page": "samples of this page",
+    "host": "samples whose URL or page is of this host, such as example.org",
+    "author": "samples of this author, as their records name it",
+    "sha256": "samples whose fetched bytes, or content, have this SHA-256",
+}
+
+
 def _add_upkeep(add: _Add, store: Parser) -> None:
     text = "list objects in the store that nothing needs; with --delete, remove them"
     gc = add("gc", text, store, run="stoker.flows.cli.gc:gc")
@@ -273,6 +283,15 @@ def _add_upkeep(add: _Add, store: Parser) -> None:
     gc.add_argument("--delete", action="store_true", help="remove what is older than --older-than")
     gc.add_argument("--older-than", metavar="AGE", default="24h", help="e.g. 90m, 24h, 7d (24h)")
     gc.add_argument("--raw", action="store_true", help="also raw parts that would spare the next ingest a fetch")
+    text = "take samples out of a corpus, at once and for good: a version without them, and they stay out"
+    forget = add("forget", text, store, run="stoker.flows.cli.upkeep.forget:forget")
+    forget.add_argument("corpus", metavar="CORPUS", help="a corpus")
+    for kind, text in _FORGOTTEN_BY.items():
+        forget.add_argument(f"--{kind}", action="append", default=[], metavar=kind.upper(), help=text)
+    text = 'a file with a URL, or a kind and a value ("host example.org"), in each line'
+    forget.add_argument("--list", action="append", default=[], type=Path, metavar="FILE", help=text)
+    forget.add_argument("--dry-run", action="store_true", help="only say how many samples of which versions are meant")
+    forget.add_argument("--yes", action="store_true", help="do it; nothing takes it back")
     text = "read a whole version again and check every checksum and count"
     verify = add("verify", text, store, run="stoker.flows.cli.commands:verify")
     verify.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)

@@ -1,6 +1,7 @@
 """`stoker index`: make a version of external WebDataset tars, which are indexed in place."""
 
 from argparse import Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stoker import __version__
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def index(arguments: Namespace) -> int:
     """Index tars, and print what they hold."""
+    from stoker.pipelines.stages.forgetting.forget import obey
     from stoker.storage.indexed.indexing import index as index_tars
     from stoker.storage.indexed.tars import as_pattern, corpus_of, find_tars
 
@@ -57,6 +59,8 @@ def index(arguments: Namespace) -> int:
         )
         if indexed is None:
             raise KeyboardInterrupt("the tars that were done stay done; the same command goes on")
+        if (view := obey(store, corpus)) is not None:
+            indexed = replace(indexed, manifest=view)
     if arguments.json:
         counts = {"tars": len(tars.objects), "tars_read": indexed.read, "repeated": indexed.repeated}
         more = {"prefixed": indexed.prefixed, "left_out": indexed.left_out}

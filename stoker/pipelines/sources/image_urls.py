@@ -17,7 +17,7 @@ from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.registry import name_of, suggestion
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.source import AGAIN, Candidate, Context, Cut, Listed, ListedSource
+from stoker.pipelines.source import AGAIN, FORGOTTEN, Candidate, Context, Cut, Listed, ListedSource
 from stoker.pipelines.tables.url_entries import (
     NO_URL,
     UNTYPED,
@@ -395,6 +395,8 @@ class ImageUrls(ListedSource):
             if match is None:
                 return Candidate(bare, Rejected("no_label", f"not in the {self.label_from}")), None
             record["label"] = next((group for group in match.groups() if group is not None), match[0])
+        if context.is_forgotten({**record, "key": key}):
+            return Candidate(bare, FORGOTTEN), None
         answer = context.web.get(url, max_size=int(self.max_megabytes * 1e6), accept=ACCEPT, cancel=cancel)
         if isinstance(answer, Rejected):
             return Candidate(bare, answer if self.is_listed else as_final(answer)), answer

@@ -15,7 +15,7 @@ from stoker.pipelines.errors import SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import Format, encode
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.source import MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
+from stoker.pipelines.source import FORGOTTEN, MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
 from stoker.pipelines.video.decoding.selection import FrameTimes
 from stoker.pipelines.video.frames import VideoFrame, VideoReader, check_library
 from stoker.pipelines.video.names import (
@@ -139,6 +139,8 @@ class VideoFrames(Source):
                 return
             fetched_at = timestamp(context.now())
             yield from self._frames(path, key, record | {"sha256": partition.fingerprint}, fetched_at)
+        elif context.is_forgotten({**record, "key": key}):
+            yield Candidate(bare, FORGOTTEN)
         else:
             yield from self._fetch(payload["url"], bare, context)
 

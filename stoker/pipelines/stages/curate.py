@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from stoker.pipelines.rule import DECISIONS, Decision, decisions
 from stoker.pipelines.stages.elders import one_split
 from stoker.pipelines.stages.elders.parent import Parent, decides_alike, has_rules_of, manifest_of, parent_of
 from stoker.pipelines.stages.elders.placing import UNKNOWN, Codes, Flags, Placed, held_by, place, sorted_by_age
+from stoker.pipelines.stages.forgetting.matching import Forgotten, holds_forgotten
 from stoker.pipelines.stages.raw_part import NOT_OF_SAMPLES, DamagedParts, kept_columns, read_sample
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
@@ -43,6 +44,7 @@ _log = logging.getLogger(__name__)
 DECIDED = ("key", "part", "action", "value")  # columns of a group's decisions
 _TYPE = "type of "  # begins the names of columns without values, see ``with_types``
 _KEPT = ("key", "group", "start", "stop", "content_sha256")  # of the records, whatever rules read
+TOMBSTONES = "tombstones"  # in the place of a rule, before all: what was taken out by its owner is dropped
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
 LAST_RULE = "one_split"  # always applied, after them: no two samples of the same content lie in two splits
 ELDERS = "elders"  # in the place of a rule: what the parent holds stays in its split
@@ -56,6 +58,7 @@ class Curation:
     groups: tuple[tuple[Part, ...], ...]
     by_group: tuple[bytes, ...]  # Parquet: the decisions on the samples of each group, so that no task loads all
     parent: Parent | None  # that the rules decided against
+    tombstones: int = 0  # number of the newest file of them that was obeyed
 
 
 def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -> Curation:
@@ -64,15 +67,30 @@ def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -
     The same parts, recipe and parent give the same decisions, byte for byte. Raises StorageError, DamagedParts among
     them, and RecipeError for a rule that cannot work on these records.
     """
+    forgotten = Forgotten.load(store, recipe.corpus)
     parent = parent_of(store, recipe.corpus)
     before = manifest_of(store, recipe.corpus, parent)
-    if before and decides_alike(recipe, parts, before):
+    made = _decided(recipe, parts, before, parent, forgotten, store, scratch)
+    return replace(made, tombstones=forgotten.tombstones.number)
+
+
+def _decided(
+    recipe: Recipe,
+    parts: Sequence[Part],
+    before: Manifest | None,
+    parent: Parent | None,
+    forgotten: Forgotten,
+    store: Store,
+    scratch: Path,
+) -> Curation:
+    """The decisions of the version before, where they hold still; else new ones."""
+    if before and decides_alike(recipe, parts, before) and not holds_forgotten(store, before, forgotten):
         with suppress(CorruptShard, NotFound):
             return restored(recipe, parts, before.decisions, store, parent)
         _log.warning("%s: the decisions of %s are damaged, and made again", before.decisions.key, before.reference)
         if again := decided_again(recipe, before, store, scratch):
             return replace(again, parent=parent)
-    return decide_against(recipe, parts, before, parent, store, scratch)
+    return decide_against(recipe, parts, before, parent, store, scratch, forgotten=forgotten)
 
 
 def decided_again(recipe: Recipe, manifest: Manifest, store: Store, scratch: Path) -> Curation | None:
@@ -81,8 +99,11 @@ def decided_again(recipe: Recipe, manifest: Manifest, store: Store, scratch: Pat
     before = _parent_manifest(store, made)
     while before and (before.decisions.sha256, before.recipe_digest) == (made.decisions.sha256, made.recipe_digest):
         made, before = before, _parent_manifest(store, before)
-    for elders in dict.fromkeys((before and before.version, None)):  # None: as releases decided that knew no elders
-        curation = decide_against(recipe, manifest.parts, before if elders else None, None, store, scratch)
+    forgotten = Forgotten.load(store, recipe.corpus)
+    elders = dict.fromkeys((before and before.version, None))  # None: as releases decided that knew no elders
+    for version, out in product(elders, (None, forgotten) if forgotten else (None,)):
+        elders_in = before if version else None
+        curation = decide_against(recipe, manifest.parts, elders_in, None, store, scratch, forgotten=out)
         if curation.decisions.sha256 == manifest.decisions.sha256:
             return curation
     return None
@@ -107,23 +128,37 @@ def restored(recipe: Recipe, parts: Sequence[Part], stored: Decisions, store: St
 
 
 def decide_against(
-    recipe: Recipe, parts: Sequence[Part], before: Manifest | None, parent: Parent | None, store: Store, scratch: Path
+    recipe: Recipe,
+    parts: Sequence[Part],
+    before: Manifest | None,
+    parent: Parent | None,
+    store: Store,
+    scratch: Path,
+    *,
+    forgotten: Forgotten | None = None,
 ) -> Curation:
     """Decide about all samples, and store the decisions; see ``curate``.
 
     Args:
         before: the version whose samples are elders; None: there is none that can be read.
         parent: what to publish after.
+        forgotten: what is dropped before any rule.
     """
     names = {name for rule in recipe.rules for name in columns_of(rule)}
     parts = [part for part in parts if part.grouped]
-    samples, of_several_types, known = _load(parts, store, names)
+    samples, of_several_types, known = _load(parts, store, names | (forgotten.columns if forgotten else set()))
+    taken_out = samples.slice(0, 0)
+    if forgotten:
+        is_out = pa.array(forgotten.rows(samples))
+        taken_out, samples = samples.filter(is_out), samples.filter(pc.invert(is_out))
     placed = place(samples, held_by(store, before), recipe.splits)
     del samples  # which in another order are a copy
     elders_stay = before is not None and has_rules_of(recipe, before)
     if not elders_stay and placed.is_elder.any():
         placed = sorted_by_age(placed, store, recipe.corpus)
     table, leaks = _decide(recipe, placed, elders_stay, _reader(placed.samples, parts, store), scratch, known)
+    if taken_out.num_rows:
+        table = pa.concat_tables([_taken_out(taken_out), table])
     if not pc.any(table["verified"]).as_py():
         table = table.drop_columns(["verified"])  # as before rules could say so: the same bytes, the same version
     if not pc.any(pc.not_equal(table["detail"], "")).as_py():
@@ -339,6 +374,12 @@ def _that_stay(samples: pa.Table, split: pa.Array, former: pa.ChunkedArray) -> p
     columns |= {"similarity": pa.nulls(len(split), pa.float64()), "verified": pa.repeat(False, len(split))}
     columns |= {"detail": pa.repeat("", len(split))}
     return _as_stored(pa.table(columns, schema=DECISIONS), samples["part"], ELDERS)
+
+
+def _taken_out(samples: pa.Table) -> pa.Table:
+    """The decisions that drop what the owner took out."""
+    dropped = (Decision(key, "drop", "forgotten") for key in samples["key"].to_pylist())
+    return _as_stored(decisions(dropped), samples["part"], TOMBSTONES)
 
 
 def _repeated_keys(samples: pa.Table) -> pa.Table:

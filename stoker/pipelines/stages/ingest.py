@@ -21,7 +21,8 @@ from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import LOSS, OUTCOME_CLASS, UNKNOWN, Rejected
-from stoker.pipelines.source import Candidate, Context
+from stoker.pipelines.source import FORGOTTEN, Candidate, Context
+from stoker.pipelines.stages.forgetting.matching import Forgotten
 from stoker.pipelines.stages.measure import measure
 from stoker.pipelines.stages.omitted import PASSED, OmittedCounts
 from stoker.pipelines.stages.raw_part import read_marker, write_marker
@@ -139,6 +140,7 @@ def ingest_partition(
         )
         return Ingested(existing, True, time.monotonic() - started)
     name = part_digest(recipe, partition)
+    context = replace(context, is_forgotten=Forgotten.load(store, recipe.corpus).of_record)
     with folder_in(context.scratch) as folder:
         path = folder / "part.tar"
         with TarWriter(path) as writer:
@@ -200,11 +202,15 @@ def _read(
             raise IngestStopped(f"stopped in partition {partition.name!r}; the same command resumes")
         omitted.add(candidate.omitted)
         if candidate.is_unchanged:
-            rows.append(_unchanged_row(recipe, partition, candidate))
+            rows.append(_bare_row(recipe, partition, candidate, KNOWN))
             progress(len(rows), kept)
             continue
         passed: list[str] = []
         sample, rejected, step = apply_steps(recipe, candidate, passed)
+        if rejected == FORGOTTEN or context.is_forgotten(_told(candidate, sample)):
+            rows.append(_bare_row(recipe, partition, candidate, FORGOTTEN.reason))
+            progress(len(rows), kept)
+            continue
         omitted.add(Counter(f"{PASSED}{name}" for name in passed))
         if rejected is None and sample.key in seen:
             rejected, step = REPEATED, "stoker"
@@ -232,11 +238,20 @@ def _read(
     return rows
 
 
-def _unchanged_row(recipe: Recipe, partition: Partition, candidate: Candidate) -> dict[str, Any]:  # Any: as ``_read``
-    row = {"key": candidate.sample.key, "partition": partition.name, "reason": KNOWN, "step": "stoker", CRC32C: None}
+def _bare_row(
+    recipe: Recipe, partition: Partition, candidate: Candidate, reason: str
+) -> dict[str, Any]:  # Any: Parquet values
+    """The record of a candidate of which nothing is written down: it is known, or was taken out of the corpus."""
+    row = {"key": candidate.sample.key, "partition": partition.name, "reason": reason, "step": "stoker", CRC32C: None}
     if candidate.identity not in ("", candidate.sample.key):
         row[IDENTITY] = candidate.identity
     return row | _made_by(recipe)
+
+
+def _told(candidate: Candidate, sample: Sample) -> dict[str, Any]:  # Any: JSON values
+    """All that is known of a candidate that was read."""
+    told = {**candidate.sample.record, **sample.record, **sample.measures, "key": sample.key}
+    return told | ({IDENTITY: candidate.identity} if candidate.identity else {})
 
 
 def apply_steps(

@@ -17,6 +17,7 @@ from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.curate import Curation, curate
 from stoker.pipelines.stages.elders.parent import Parent, decides_alike, parent_of
+from stoker.pipelines.stages.forgetting.matching import Forgotten, holds_forgotten
 from stoker.pipelines.stages.group import DamagedObjects, Packed
 from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, never_stop, no_progress
 from stoker.pipelines.stages.pack import pack
@@ -34,6 +35,7 @@ from stoker.storage.versions.content import content_of
 from stoker.storage.versions.listed.named import Candidates
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.manifest import publish as put
+from stoker.storage.versions.memory.tombstones import newest_number
 from stoker.storage.versions.proof import claims, find_damaged
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
 from stoker.storage.versions.work import ingest_lease
@@ -80,6 +82,7 @@ def publish(
     newest = parent_of(store, recipe.corpus)
     if newest != curation.parent:
         raise ParentMoved(_moved(recipe, newest))
+    _check_tombstones(recipe, curation, store)
     latest = _readable(store, recipe.corpus, newest.version) if newest else None
     if latest and _is_same(latest, recipe, parts, shards, curation):
         _log.info("%s holds all this; no version is published", latest.reference)
@@ -104,8 +107,31 @@ def publish(
         put(store, manifest)
     except AlreadyExists as error:
         raise ParentMoved(f"{recipe.corpus}: another ingest took version {manifest.version}") from error
+    forgotten = Forgotten.load(store, recipe.corpus)
+    if forgotten.tombstones.number != curation.tombstones and holds_forgotten(store, manifest, forgotten):
+        raise ParentMoved(f"{manifest.reference}: it holds samples that were taken out while it was published")
     _tell(recipe, manifest, latest)
     return Published(manifest, new=True)
+
+
+def unchanged_view(recipe: Recipe, parts: Sequence[Part], curation: Curation, store: Store) -> Published | None:
+    """The newest version, where it is a view and holds what would be packed: nothing is packed again for its masks."""
+    latest = _readable(store, recipe.corpus, curation.parent.version) if curation.parent else None
+    if latest is None or latest.is_packed:
+        return None
+    if not _decided_alike(latest, recipe, parts, curation):
+        return None
+    if find_damaged(store, recipe.corpus, claims(parts, latest.shards, curation.decisions)):
+        return None  # packing heals it
+    _check_tombstones(recipe, curation, store)
+    _log.info("%s holds all this; no version is published", latest.reference)
+    return Published(latest, new=False)
+
+
+def _check_tombstones(recipe: Recipe, curation: Curation, store: Store) -> None:
+    """Raise ParentMoved if samples were taken out of the corpus since the rules decided."""
+    if newest_number(store, recipe.corpus) != curation.tombstones:
+        raise ParentMoved(f"{recipe.corpus}: samples were taken out since the rules decided")
 
 
 def _moved(recipe: Recipe, newest: Parent | None) -> str:
@@ -145,9 +171,14 @@ def _is_same(
 
     Shards by their names too: one that was lost may have been packed again under another name.
     """
+    return _decided_alike(latest, recipe, parts, curation) and latest.shards == shards
+
+
+def _decided_alike(latest: Manifest, recipe: Recipe, parts: Sequence[Part], curation: Curation) -> bool:
+    """Whether a version has these decisions about the candidates of these parts."""
     if (latest.recipe_digest, latest.decisions.sha256) != (recipe.digest, curation.decisions.sha256):
         return False
-    return _outcomes(latest.parts) == _outcomes(parts) and latest.shards == shards
+    return _outcomes(latest.parts) == _outcomes(parts)
 
 
 def _outcomes(parts: Sequence[Part]) -> list[tuple[str, str, dict[str, int]]]:
@@ -297,6 +328,8 @@ def ingest(
                 rounds.finish([one.part for one in ingested])
             parts = parts_to_publish(recipe, rounds.parts, store)
             curation = curate(recipe, parts, store, context.scratch)
+            if (same := unchanged_view(recipe, parts, curation, store)) is not None:
+                return same
             packed = []
             for group, decisions in zip(curation.groups, curation.by_group, strict=True):
                 if stop():

@@ -14,6 +14,10 @@ EXAMPLES = {
     "diff": ("stoker diff photos@1 photos@2",),
     "why": ("stoker why photos https://example.org/cat.jpg", "stoker why photos pictures/cat/1.jpg"),
     "gc": ("stoker gc", "stoker gc photos --delete --older-than 7d"),
+    "forget": (
+        "stoker forget photos --url https://example.org/cat.jpg --dry-run",
+        "stoker forget photos --host example.org --list takedown.txt --yes",
+    ),
     "verify": ("stoker verify photos@2",),
     "train": ("stoker train cnn photos --epochs 5 --set width=32", "stoker train cnn photos@2 --resume"),
     "stream": ("stoker stream photos --limit 10", "stoker stream photos --bench --rate 5000"),

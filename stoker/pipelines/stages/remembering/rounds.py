@@ -9,7 +9,7 @@ partitions are read, in one round, and nothing is remembered.
 import json
 import logging
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
@@ -23,6 +23,7 @@ from stoker.pipelines.partition import Partition, Partitions
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.source import AGAIN, Context, Cut, Listed, ListedSource, nothing_finished
+from stoker.pipelines.stages.forgetting.matching import Forgotten
 from stoker.pipelines.stages.ingest import check_names, part_digest, plan
 from stoker.pipelines.stages.remembering.outcomes import RecordReader, setting_of
 from stoker.pipelines.stages.remembering.recall import Recall, Stamps
@@ -115,6 +116,7 @@ class _ListedRounds:
             return None
         check_paths(self._recipe, self._context)
         self.recall.load()
+        self._forgotten = Forgotten.load(self._store, self._recipe.corpus)
         self._cuts = None if self._was_resumed else self._unfinished()
         if self._cuts is not None:
             return self._cuts.partitions
@@ -187,7 +189,18 @@ class _ListedRounds:
 
     def _cut(self, known: Known, number: int) -> Iterator[Cut]:
         """Partitions of what is new, and then, by themselves, of what was asked for before; ``number``: of the head."""
-        yield from self._cut_asked(self._source.identities(self._context), known, number)
+        yield from self._cut_asked(self._listed(self._context), known, number)
+
+    def _listed(self, context: Context) -> Iterator[Listed]:
+        """What the source lists, but for what was taken out of the corpus: nothing of that is written down."""
+        listed = self._source.identities(context)
+        return (one for one in listed if not self._is_forgotten(one)) if self._forgotten else listed
+
+    def _is_forgotten(self, listed: Listed) -> bool:
+        payload = listed.payload if isinstance(listed.payload, Mapping) else {}
+        record = payload.get("record")
+        told = {**payload, **(record if isinstance(record, Mapping) else {})}
+        return self._forgotten.of_record(told | ({"key": listed.identity} if listed.identity else {}))
 
     def _cut_asked(self, candidates: Iterator[Listed], known: Known, number: int) -> Iterator[Cut]:
         context, again = replace(self._context, is_finished=nothing_finished), list[Listed]()
@@ -205,15 +218,20 @@ class _ListedRounds:
         finished = self.recall.is_finished
         context = replace(self._context, is_finished=lambda one: finished(part_digest(self._recipe, one)))
         taken, is_cut_again = set[str](), False
+        out = (
+            {one.identity for one in self._source.identities(context) if self._is_forgotten(one)}
+            if self._forgotten
+            else set()
+        )
         for cut in self._source.cut(self._source.identities(context), context):
             is_new = not len(known) or not any(known.knows(list(cut.stamps)))
-            if is_new or context.is_finished(cut.partition):
-                taken.update(cut.stamps if len(known) else ())
+            if (is_new and out.isdisjoint(cut.stamps)) or context.is_finished(cut.partition):
+                taken.update(cut.stamps if len(known) or out else ())
                 yield cut
             else:
                 is_cut_again = True
         if is_cut_again:
-            left = (one for one in self._source.identities(context) if one.identity and one.identity not in taken)
+            left = (one for one in self._listed(context) if one.identity and one.identity not in taken)
             yield from self._cut_asked(left, known, 0)
 
     def _store_plan(self, cuts: "_Cuts", digests: Sequence[str]) -> Plan:

@@ -43,17 +43,28 @@ def hash_of(kind: str, value: str) -> bytes:
 
 @dataclass(frozen=True)
 class Tombstones:
-    """All tombstones of a corpus. ``hashes`` is (n, 32) of uint8 in ascending order, ``places`` the first 8 bytes."""
+    """All tombstones of a corpus.
+
+    Args:
+        hashes: (n, 32) of uint8 in ascending order.
+        places: their first 8 bytes.
+        kinds: those of which there is any.
+        number: of the newest file that was read; 0 if there was none.
+    """
 
     hashes: npt.NDArray[np.uint8]
     places: npt.NDArray[np.uint64]
+    kinds: frozenset[str]
+    number: int = 0
 
     @classmethod
-    def of(cls, tables: Iterable[pa.Table]) -> "Tombstones":
+    def of(cls, tables: Iterable[pa.Table], number: int = 0) -> "Tombstones":
         """Those in tables of the columns SCHEMA."""
+        tables = list(tables)
         known = sorted({digest for table in tables for digest in table["sha256"].to_pylist()})
         hashes = np.frombuffer(b"".join(known), np.uint8).reshape(-1, 32)
-        return cls(hashes, _places(b"".join(digest[:8] for digest in known)))
+        kinds = frozenset(kind for table in tables for kind in table["kind"].unique().to_pylist())
+        return cls(hashes, _places(b"".join(digest[:8] for digest in known)), kinds, number)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -62,6 +73,8 @@ class Tombstones:
         """Whether each value was taken out; None never is. One binary search for each."""
         if kind not in KINDS:
             raise ValueError(f"tombstones of {kind!r}: expected one of {', '.join(KINDS)}")
+        if kind not in self.kinds:
+            return np.zeros(len(values), dtype=bool)
         digests = [b"" if value is None else hash_of(kind, value) for value in values]
         wanted = _places(b"".join(digest[:8].ljust(8, b"\0") for digest in digests))
         found = np.searchsorted(self.places, wanted)
@@ -92,7 +105,12 @@ def add_tombstones(store: Store, corpus: str, values: Iterable[tuple[str, str]],
 def load_tombstones(store: Store, corpus: str) -> Tombstones:
     """All tombstones of a corpus. Raises CorruptShard: nobody may go on without one; StorageRefused, StorageError."""
     numbers = numbered.numbers(store, layout.tombstones_folder(corpus))
-    return Tombstones.of(load_file(store, corpus, number) for number in numbers)
+    return Tombstones.of((load_file(store, corpus, number) for number in numbers), max(numbers, default=0))
+
+
+def newest_number(store: Store, corpus: str) -> int:
+    """The number of the newest file of tombstones; 0 if there is none. Raises StorageError."""
+    return max(numbered.numbers(store, layout.tombstones_folder(corpus)), default=0)
 
 
 def load_file(store: Store, corpus: str, number: int) -> pa.Table:

@@ -1,0 +1,228 @@
+"""Forget: samples are taken out of a corpus, and stay out.
+
+What was asked for is remembered as tombstones, with the keys of all samples that it means: whoever reads older versions
+compares keys alone. The newest version is followed by a view without the samples. Their bytes stay in the store.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stoker import __version__
+from stoker.pipelines.memory.identity import IDENTITY
+from stoker.pipelines.stages.forgetting.matching import Flags, Forgotten, normal_form, rows_of_shard
+from stoker.storage.clock import Clock, utc_now
+from stoker.storage.errors import AlreadyExists, NotFound, StorageRefused, StorageUnavailable
+from stoker.storage.shards.kinds import RECORDS
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import catalog
+from stoker.storage.versions.manifest import Manifest, Part, load_manifest
+from stoker.storage.versions.masks.mask import Masks
+from stoker.storage.versions.masks.view import with_masks
+from stoker.storage.versions.memory.tombstones import (
+    KINDS,
+    Tombstones,
+    add_tombstones,
+    load_tombstones,
+    newest_number,
+    to_table,
+)
+from stoker.storage.versions.verified import verified_table
+from stoker.storage.versions.work import ingest_lease
+
+REASON = "forgotten"
+_MAX_LOST = 20  # versions of other writers that may come first before this gives up
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """What was taken out, or would be.
+
+    Args:
+        corpus: its name.
+        asked: kind and value in its normal form.
+        unknown: those of ``asked`` that no sample of any version has; they stay out all the same.
+        samples: how many samples each version holds that are meant, by its number; of those that hold any.
+        view: the version without them; None: the newest one holds none, or nothing was done.
+    """
+
+    corpus: str
+    asked: tuple[tuple[str, str], ...]
+    unknown: tuple[tuple[str, str], ...]
+    samples: Mapping[int, int]
+    view: Manifest | None = None
+
+
+def forget(
+    store: Store,
+    corpus: str,
+    asked: Iterable[tuple[str, str]],
+    *,
+    dry_run: bool = False,
+    now: Clock = utc_now,
+) -> Forgetting:
+    """Take samples out of a corpus, and keep them out of it.
+
+    Raises StorageRefused for a value that can be none of its kind, NotFound for an unknown corpus, CorruptShard,
+    StorageError.
+
+    Args:
+        store: the store that holds the corpus.
+        corpus: its name, without a version.
+        asked: kind ("url", "key", "page", "host", "author" or "sha256") and value.
+        dry_run: only tell what would be taken out.
+        now: the clock.
+
+    >>> from stoker import forget, version
+    >>> from stoker.testing import sample_corpus
+    >>> store, _ = sample_corpus(12)
+    >>> forget(store, "numbers", [("key", "n0003")]).samples
+    {1: 1}
+    >>> version(store, "numbers")
+    <Version numbers@2: 11 samples in train 11>
+    """
+    values = tuple(dict.fromkeys((kind, _normal(kind, value)) for kind, value in asked))
+    _check_corpus(store, corpus)
+    if not values:
+        raise StorageRefused(f"{corpus}: nothing is named that should be taken out")
+    if dry_run:
+        return _found(store, corpus, values, now).told(corpus, values)
+    with ingest_lease(store, corpus):
+        found = _found(store, corpus, values, now)
+        add_tombstones(store, corpus, [*(one for one in values if one not in found.numbers), *found.own], at=now())
+        return found.told(corpus, values, _obey(store, corpus, now))
+
+
+def obey(store: Store, corpus: str, *, now: Clock = utc_now) -> Manifest | None:
+    """A view of the newest version without what was taken out of the corpus; None if it holds nothing of it.
+
+    For versions that no ingest made, such as those of external tars. Raises CorruptShard, StorageError.
+    """
+    if not newest_number(store, corpus):
+        return None
+    with ingest_lease(store, corpus):
+        return _obey(store, corpus, now)
+
+
+def _obey(store: Store, corpus: str, now: Clock) -> Manifest | None:
+    for _ in range(_MAX_LOST):
+        if not catalog.versions(store, corpus):
+            return None
+        newest = load_manifest(store, corpus)
+        scan = _Scan(store, Forgotten.load(store, corpus))
+        scan.add(newest)
+        if not scan.samples:
+            return None
+        with suppress(AlreadyExists):  # of another writer's version, which holds them perhaps
+            return with_masks(store, newest, scan.keys, reason=REASON, code=__version__, now=now)
+    raise StorageUnavailable(
+        f"{store.url}/{corpus}: {_MAX_LOST} other versions were published meanwhile; what was taken out is remembered, "
+        "and the same command goes on"
+    )
+
+
+def _normal(kind: str, value: str) -> str:
+    if kind not in KINDS:
+        raise StorageRefused(f"{kind!r} is nothing that samples are taken out by; expected {', '.join(KINDS)}")
+    try:
+        return normal_form(kind, value)
+    except ValueError as error:
+        raise StorageRefused(f"{kind} {value[:200]!r}: {error}") from None
+
+
+def _check_corpus(store: Store, corpus: str) -> None:
+    name, version = catalog.parse_reference(corpus)
+    if version is not None:
+        raise StorageRefused(f"{corpus}: samples are taken out of a corpus, not of one version; name {name!r}")
+    if not catalog.versions(store, corpus):
+        raise NotFound(catalog.missing(store, corpus))
+
+
+@dataclass
+class _Scan:
+    """Finds samples in versions. Price: a few columns of each index are read once."""
+
+    store: Store
+    forgotten: Forgotten
+    samples: dict[int, int] = field(default_factory=dict)  # by version
+    keys: set[str] = field(default_factory=set)
+    met: list[pa.Table] = field(default_factory=list)  # rows of samples that are meant, of each shard
+    _rows: dict[str, tuple[pa.Table, Flags]] = field(default_factory=dict)  # by index
+
+    def add(self, manifest: Manifest) -> None:
+        """Look for the samples in a version."""
+        masks, count = Masks(self.store), 0
+        for shard in manifest.shards:
+            if shard.index_sha256 not in self._rows:
+                more = ("part", "content_sha256")
+                index, told = rows_of_shard(self.store, shard, self.forgotten, more)
+                meant = index.filter(pa.array(told))
+                self._rows[shard.index_sha256] = meant, told
+                self.met += [meant] if meant.num_rows else []
+            meant, told = self._rows[shard.index_sha256]
+            if not meant.num_rows:
+                continue
+            masked = masks.of(shard)
+            live = meant if masked is None else meant.filter(pa.array(~masked[np.flatnonzero(told)]))
+            self.keys.update(live["key"].to_pylist())
+            count += live.num_rows
+        if count:
+            self.samples[manifest.version] = count
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Samples of all versions that values mean, and the tombstones for them."""
+
+    samples: Mapping[int, int]
+    own: tuple[tuple[str, str], ...]  # kind and value: of each sample itself
+    numbers: frozenset[tuple[str, str]]  # keys that are numbers of rows: other samples may get them
+    unknown: tuple[tuple[str, str], ...]
+
+    def told(self, corpus: str, asked: tuple[tuple[str, str], ...], view: Manifest | None = None) -> Forgetting:
+        return Forgetting(corpus, asked, self.unknown, self.samples, view)
+
+
+def _found(store: Store, corpus: str, values: tuple[tuple[str, str], ...], now: Clock) -> _Found:
+    scan = _Scan(store, Forgotten(Tombstones.of([to_table(values, at=now())])))
+    own: set[tuple[str, str]] = set()
+    numbers: set[tuple[str, str]] = set()
+    for version in catalog.versions(store, corpus):
+        manifest = load_manifest(store, corpus, version)
+        first = len(scan.met)
+        scan.add(manifest)
+        for key, content in _own(store, manifest.parts, scan.met[first:]):
+            own.add(("sha256", content) if content else ("key", key))
+            numbers |= {("key", key)} if content else set()
+    known = load_tombstones(store, corpus)
+    more = tuple(one for one in sorted(own - set(values)) if not known.is_withdrawn(one[0], [one[1]])[0])
+    unknown = []
+    for kind, value in values:
+        alone = Forgotten(Tombstones.of([to_table([(kind, value)], at=now())]))
+        if not any(alone.rows(table).any() for table in scan.met):
+            unknown.append((kind, value))
+    return _Found(scan.samples, more, frozenset(numbers), tuple(unknown))
+
+
+def _own(store: Store, parts: Iterable[Part], met: Iterable[pa.Table]) -> Iterator[tuple[str, str]]:
+    """The key of each sample, and its content where the key is only the number of a row; else ""."""
+    part_of = {part.digest: part for part in parts}
+    for table in met:
+        digests = table["part"].to_pylist() if "part" in table.column_names else [None] * table.num_rows
+        contents = table["content_sha256"].to_pylist() if "content_sha256" in table.column_names else None
+        keyless = {digest: _keyless(store, part_of[digest]) for digest in set(digests) if digest in part_of}
+        for row, (key, digest) in enumerate(zip(table["key"].to_pylist(), digests, strict=True)):
+            content = contents[row] if contents else None
+            yield key, content if content and key in keyless.get(digest, ()) else ""
+
+
+def _keyless(store: Store, part: Part) -> frozenset[str]:
+    """The keys of a part that do not tell which candidate they are of: another run may give them to others."""
+    table = verified_table(store, part.records, RECORDS, sha256=part.records_sha256, columns=["key", IDENTITY])
+    if IDENTITY not in table.column_names:
+        return frozenset()
+    return frozenset(table["key"].filter(pc.is_valid(table[IDENTITY])).to_pylist())

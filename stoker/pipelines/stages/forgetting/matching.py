@@ -1,0 +1,150 @@
+"""Which samples and candidates the tombstones of a corpus mean.
+
+==========  ================================================================================
+``url``     the URL that was asked for, or the one that answered, in their normal form
+``page``    the URL of the page, in its normal form
+``host``    the host of any of these
+``key``     the key, or the identity in the source
+``author``  the author, as the record names it
+``sha256``  the SHA-256 of the fetched bytes, or of the sample's content
+==========  ================================================================================
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stoker.pipelines.memory.identity import IDENTITY
+from stoker.pipelines.web.links import host_of, normalise
+from stoker.storage.shards.kinds import INDEX
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Manifest, Shard
+from stoker.storage.versions.masks.mask import Masks
+from stoker.storage.versions.memory.tombstones import Tombstones, load_tombstones
+from stoker.storage.versions.verified import verified_table
+
+Flags = npt.NDArray[np.bool_]
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "url": ("url", "final_url"),
+    "page": ("page_url",),
+    "host": ("url", "final_url", "page_url"),
+    "key": ("key", IDENTITY),
+    "author": ("author",),
+    "sha256": ("sha256", "content_sha256"),
+}
+
+
+def normal_form(kind: str, value: str) -> str:
+    """The form of a value in which it is compared. Raises ValueError for what can be none of this kind.
+
+    >>> normal_form("url", "HTTP://Example.org:80/a b"), normal_form("host", "Bücher.example")
+    ('http://example.org/a%20b', 'xn--bcher-kva.example')
+    """
+    text = value.strip()
+    if not text:
+        raise ValueError("it is empty")
+    if kind in ("url", "page"):
+        return text if text.startswith("file:") else normalise(text)
+    if kind == "host":
+        if "/" in text or "@" in text:
+            raise ValueError("expected a host alone, such as example.org")
+        return host_of(normalise(f"http://{text}/"))
+    if kind == "sha256":
+        if len(text) != 64 or not set(text.lower()) <= set("0123456789abcdef"):
+            raise ValueError("expected 64 hexadecimal digits")
+        return text.lower()
+    return text
+
+
+def _of_url(value: str) -> str:
+    try:
+        return normalise(value)
+    except ValueError:  # of a local file, or of no use to anybody
+        return value
+
+
+def _host(value: str) -> str | None:
+    try:
+        return host_of(normalise(value))
+    except ValueError:
+        return None
+
+
+_FORMS: Mapping[str, Callable[[str], str | None]] = {"url": _of_url, "page": _of_url, "host": _host}
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Tells samples and candidates that were taken out. Picklable."""
+
+    tombstones: Tombstones
+
+    @classmethod
+    def load(cls, store: Store, corpus: str) -> "Forgotten":
+        """What was taken out of a corpus. Raises CorruptShard: nobody may go on without; StorageError."""
+        return cls(load_tombstones(store, corpus))
+
+    def __bool__(self) -> bool:
+        return len(self.tombstones) > 0
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns that are compared."""
+        return {name for kind in self.tombstones.kinds for name in COLUMNS[kind]}
+
+    def of_record(self, record: Mapping[str, Any]) -> bool:  # Any: JSON values
+        """Whether a candidate or sample with this record was taken out; its key is among the record."""
+        return any(
+            bool(self._tells(kind, [value])[0])
+            for kind in self.tombstones.kinds
+            for name in COLUMNS[kind]
+            if isinstance(value := record.get(name), str)
+        )
+
+    def rows(self, table: pa.Table) -> Flags:
+        """Which rows of a table of records are of samples that were taken out."""
+        result = np.zeros(table.num_rows, np.bool_)
+        for kind in self.tombstones.kinds:
+            for name in COLUMNS[kind]:
+                if name in table.column_names and pa.types.is_string(table.schema.field(name).type):
+                    result |= self._of_column(kind, table[name])
+        return result
+
+    def _of_column(self, kind: str, column: pa.ChunkedArray) -> Flags:
+        values = column.unique()
+        told = pa.array(self._tells(kind, values.to_pylist()))
+        flags: Flags = told.take(pc.index_in(column, value_set=values)).to_numpy(zero_copy_only=False)
+        return flags
+
+    def _tells(self, kind: str, values: Sequence[str | None]) -> Flags:
+        form = _FORMS.get(kind)
+        if form is not None:
+            values = [None if value is None else form(value) for value in values]
+        return self.tombstones.is_withdrawn(kind, values)
+
+
+def rows_of_shard(store: Store, shard: Shard, forgotten: Forgotten, more: Sequence[str] = ()) -> tuple[pa.Table, Flags]:
+    """The stored rows of a shard, with key and ``more`` columns, and which of them were taken out. StorageError."""
+    columns = sorted({"key", *more, *forgotten.columns})
+    index = verified_table(store, shard.index, INDEX, sha256=shard.index_sha256, columns=columns)
+    return index, forgotten.rows(index)
+
+
+def holds_forgotten(store: Store, manifest: Manifest, forgotten: Forgotten) -> bool:
+    """Whether a version holds a sample that was taken out. Price: reads some columns of all its indexes.
+
+    Raises CorruptShard, StorageError.
+    """
+    masks = Masks(store)
+    for shard in manifest.shards if forgotten else ():
+        _, told = rows_of_shard(store, shard, forgotten)
+        masked = masks.of(shard)
+        if (told if masked is None else told & ~masked).any():
+            return True
+    return False

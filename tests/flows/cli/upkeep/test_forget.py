@@ -1,0 +1,74 @@
+"""`stoker forget`: what is meant is told, done with --yes alone, and refused in one line."""
+
+import json
+
+import pytest
+
+from stoker.flows.cli.upkeep.forget import read_list
+from stoker.flows.settings import UsageError
+from tests.flows.conftest import Cli
+from tests.storage.external_tars import numbered, tar
+
+
+@pytest.fixture
+def theirs(cli: Cli) -> Cli:
+    (cli.folder / "theirs").mkdir()
+    (cli.folder / "theirs" / "a.tar").write_bytes(tar(numbered(0, 8)))
+    assert cli("index", "theirs").returncode == 0
+    return cli
+
+
+def test_samples_of_external_tars_are_out_also_when_the_tars_are_indexed_again(theirs: Cli) -> None:
+    asked = ("forget", "theirs", "--key", "000003", "--key", "000017")
+    told = theirs(*asked, "--dry-run")
+    assert (told.returncode, told.stdout.splitlines()) == (
+        0,
+        [
+            "samples that would be taken out, by version: theirs@1 1",
+            "no sample has key 000017; it would stay out in future",
+        ],
+    )
+    refused = theirs(*asked)
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "stoker: theirs: nothing was done; --yes does it, and nothing takes it back\n",
+    )
+    done = theirs(*asked, "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert (content["samples"], content["view"]) == ({"theirs@1": 1}, "theirs@2")
+    assert content["unknown"] == [{"kind": "key", "value": "000017"}]
+    (theirs.folder / "theirs" / "b.tar").write_bytes(tar(numbered(16, 3)))
+    again = theirs("index", "theirs")
+    assert again.stdout.startswith("theirs@4: 9 samples"), again.stderr
+    keys = [json.loads(line)["key"] for line in theirs("stream", "theirs", "--json").stdout.splitlines()]
+    assert sorted(keys) == [f"{number:06d}" for number in (0, 1, 2, 4, 5, 6, 7, 16, 18)]
+    assert theirs("verify", "theirs").returncode == 0
+
+
+def test_a_list_holds_urls_or_kinds_and_values(cli: Cli) -> None:
+    path = cli.folder / "list.txt"
+    path.write_text("https://a.example/cat.jpg\n\nhost b.example\r\nauthor A. Nonymous\n")
+    assert list(read_list(path)) == [
+        ("url", "https://a.example/cat.jpg"),
+        ("host", "b.example"),
+        ("author", "A. Nonymous"),
+    ]
+    path.write_text("host b.example\ncat.jpg\n")
+    with pytest.raises(UsageError, match=r"line 2: 'cat\.jpg'; expected a URL, or one of url, key"):
+        list(read_list(path))
+    path.write_bytes(b"host \xff\n")
+    with pytest.raises(UsageError, match="not UTF-8 at byte 5"):
+        list(read_list(path))
+
+
+def test_what_cannot_be_is_one_line(theirs: Cli) -> None:
+    for words, code, text in (
+        (("forget", "theirs"), 2, "nothing is named"),
+        (("forget", "theirs", "--list", "no.txt", "--yes"), 2, "No such file"),
+        (("forget", "theirs", "--url", "cat.jpg", "--yes"), 1, "url 'cat.jpg': no scheme"),
+        (("forget", "nobody", "--key", "a", "--yes"), 1, "no corpus"),
+    ):
+        done = theirs(*words)
+        assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
+        assert text in done.stderr

@@ -1,0 +1,173 @@
+"""What is taken out of a corpus is out of the next version at once, and stays out, whatever is ingested."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import stoker
+from stoker.pipelines.memory.known import Again
+from stoker.pipelines.stages.forgetting.forget import Forgetting, forget
+from stoker.pipelines.stages.pack import pack
+from stoker.pipelines.stages.publish import Published
+from stoker.storage.errors import NotFound, StorageRefused
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions.manifest import load_manifest
+from stoker.storage.versions.memory.tombstones import load_tombstones
+from tests.pipelines.stages.remembering.test_rounds import World
+from tests.site import Site
+from tests.storage.external_tars import indexed, numbered, put, tar
+from tests.storage.published import CORPUS, make_version
+
+CORPUS_OF_WORLD = "birds"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with Site() as site:
+        world = World(tmp_path, site)
+        world.serve(*range(12))
+        world.names(*range(10))
+        world.run()
+        yield world
+
+
+def take_out(world: World, asked: list[tuple[str, str]], *, dry_run: bool = False) -> Forgetting:
+    return forget(world.store, CORPUS_OF_WORLD, asked, dry_run=dry_run, now=lambda: world.now)
+
+
+def urls(world: World, version: int | None = None) -> list[int]:
+    """The numbers of the pictures that a version holds."""
+    manifest = load_manifest(world.store, CORPUS_OF_WORLD, version)
+    column = stoker.Version(world.store, manifest).records(["url"]).read_all()["url"].to_pylist()
+    return sorted(int(url.rpartition("/")[2].removesuffix(".jpg")) for url in column)
+
+
+def test_a_url_is_out_at_once_in_whatever_form_it_is_given(world: World) -> None:
+    url = world.url(3).replace("http://", "HTTP://") + "#top"
+    told = take_out(world, [("url", url)])
+    assert (told.samples, told.unknown) == ({1: 1}, ())
+    assert told.view is not None
+    assert (told.view.reference, told.view.parent, told.view.rejected) == ("birds@2", 1, {"forgotten": 1})
+    assert urls(world) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert verify(world.store, told.view).problems == ()
+
+
+def test_a_dry_run_changes_nothing(world: World) -> None:
+    before = {stored.key for stored in world.store.list("")}
+    told = take_out(world, [("url", world.url(3)), ("url", world.url(11))], dry_run=True)
+    assert (told.samples, told.unknown, told.view) == ({1: 1}, (("url", world.url(11)),), None)
+    assert {stored.key for stored in world.store.list("")} == before
+
+
+def test_ingests_after_it_publish_nothing_or_a_version_without_the_samples(world: World) -> None:
+    take_out(world, [("url", world.url(3))])
+    again, asked = world.run()
+    assert (again.new, again.manifest.version, asked) == (False, 2, [])
+    world.names(*range(11))
+    grown, asked = world.run()
+    assert (grown.new, asked) == (True, [10])
+    assert urls(world) == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10]
+    assert grown.manifest.is_packed
+    assert grown.manifest.rejected == {"forgotten": 1}
+    assert verify(world.store, grown.manifest).problems == ()
+    assert not world.run()[0].new
+
+
+def test_a_listed_candidate_that_no_sample_has_is_never_asked_for(world: World) -> None:
+    told = take_out(world, [("url", world.url(11))])
+    assert (told.samples, told.unknown, told.view) == ({}, (("url", world.url(11)),), None)
+    world.names(*range(12))
+    assert world.run()[1] == [10]
+    assert urls(world) == list(range(11))
+    assert not world.run(again=Again(all=True))[0].new
+    assert world.asked() == []
+
+
+def test_nothing_of_a_host_is_asked_for_again_also_where_its_images_failed_before(world: World) -> None:
+    world.names(*range(10), 77)  # gone
+    world.run()
+    take_out(world, [("host", world.site.url("").removeprefix("http://").rstrip("/"))])
+    assert load_manifest(world.store, CORPUS_OF_WORLD).samples == 0
+    world.asked()
+    assert world.run(days=60) == (Published(load_manifest(world.store, CORPUS_OF_WORLD), new=False), [])
+
+
+@pytest.mark.parametrize("kind", ["sha256", "key"])
+def test_samples_are_found_by_their_bytes_and_keys(world: World, kind: str) -> None:
+    version = stoker.version(world.store, CORPUS_OF_WORLD)
+    row = version.records(["key", "url", "sha256"]).read_all().to_pylist()[4]
+    told = take_out(world, [(kind, row[kind])])
+    assert told.samples == {1: 1}
+    assert row["key"] not in stoker.version(world.store, CORPUS_OF_WORLD)
+    assert load_tombstones(world.store, CORPUS_OF_WORLD).is_withdrawn("key", [row["key"]]).all()
+
+
+def test_bytes_that_come_back_under_another_url_stay_out_if_the_bytes_were_taken_out(world: World) -> None:
+    rows = stoker.version(world.store, CORPUS_OF_WORLD).records(["url", "sha256"]).read_all().to_pylist()
+    take_out(world, [("sha256", row["sha256"]) for row in rows if row["url"] == world.url(3)])
+    world.site.pages["/20.jpg"] = world.site.pages["/3.jpg"]
+    world.names(*range(11), 20)
+    grown, asked = world.run()
+    assert asked == [10, 20]
+    assert urls(world) == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10]
+    assert grown.manifest.rejected == {"forgotten": 2}
+    records = [world.store.read(part.records) for part in grown.manifest.parts]
+    assert all(world.url(20).encode() not in payload for payload in records)
+
+
+def test_an_ingest_that_decided_before_decides_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    once: list[int] = []
+
+    def slow(*arguments: object, **options: object) -> object:
+        if not once:
+            once.append(take_out(world, [("url", world.url(10))]).samples.get(1, 0))
+        return pack(*arguments, **options)  # type: ignore[arg-type]  # passed on as it came
+
+    monkeypatch.setattr("stoker.pipelines.stages.publish.pack", slow)
+    world.names(*range(11))
+    grown, _ = world.run()
+    assert once == [0]
+    assert urls(world) == list(range(10))
+    assert grown.manifest.rejected == {"forgotten": 1}
+
+
+def test_a_version_may_hold_nothing_any_more(world: World) -> None:
+    keys = stoker.version(world.store, CORPUS_OF_WORLD).records(["key"]).read_all()["key"].to_pylist()
+    told = take_out(world, [("key", key) for key in keys])
+    assert told.view is not None
+    assert told.view.samples == 0
+    assert verify(world.store, told.view).problems == ()
+
+
+def test_samples_of_older_versions_are_counted_too() -> None:
+    store = MemoryStore()
+    make_version(store)
+    forget(store, CORPUS, [("key", "s-000")])
+    told = forget(store, CORPUS, [("key", "s-000"), ("key", "s-001")])
+    assert told.samples == {1: 2, 2: 1}
+    assert told.view is not None
+    assert told.view.samples == 9
+
+
+def test_external_tars_stay_as_they_are(tmp_path: Path) -> None:
+    store = MemoryStore()
+    put(tmp_path / "a.tar", tar(numbered(0, 5)))
+    manifest = indexed(tmp_path, store).manifest
+    key = stoker.Version(store, manifest).records(["key"]).read_all()["key"].to_pylist()[0]
+    told = forget(store, manifest.corpus, [("key", key)])
+    assert told.view is not None
+    assert told.view.samples == manifest.samples - 1
+    assert key not in stoker.Version(store, told.view)
+    assert verify(store, told.view).problems == ()
+
+
+def test_what_cannot_be_meant_is_refused_in_one_line(world: World) -> None:
+    with pytest.raises(NotFound, match="no corpus"):
+        forget(world.store, "bards", [("key", "a")])
+    for kind, value in (("url", "cat.jpg"), ("host", "https://a.example/"), ("sha256", "abc"), ("name", "x")):
+        with pytest.raises(StorageRefused, match=kind):
+            take_out(world, [(kind, value)])
+    with pytest.raises(StorageRefused, match="name 'birds'"):
+        forget(world.store, "birds@1", [("key", "a")])
