@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.recipe import Recipe
-from stoker.pipelines.stages.curate import Curation, decided_again, restored, without_types
+from stoker.pipelines.stages.curate import Curation, decided_again, restored
 from stoker.pipelines.stages.group import attempts
 from stoker.pipelines.stages.pack import group_digest, pack
 from stoker.pipelines.stages.raw_part import DamagedParts, heal, kept_records, read_marker
 from stoker.pipelines.stages.scratch import folder_in
+from stoker.pipelines.tables.deciding.by_group import without_types
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.shards.index import COLUMNS, ShardIndex
 from stoker.storage.shards.kinds import PACKED_INDEX

@@ -150,6 +150,7 @@ def parser() -> Parser:
 
     _add_services(add, home)
     _add_recipes(add, store)
+    _add_curation(add, store)
     _add_schedule(add, store)
     _add_index(add, store)
     _add_inspection(add, store)
@@ -204,6 +205,21 @@ def _add_recipes(add: _Add, store: Parser) -> None:
     ingest.add_argument("--refresh", choices=("recipe",), help=text)
     for command in (check, ingest):
         command.add_argument("--trust", action="store_true", help=_TRUST_HELP)
+
+
+def _add_curation(add: _Add, store: Parser) -> None:
+    text = "decide anew, by other rules, which samples the newest version holds; nothing is fetched or copied"
+    curate = add("curate", text, store, run="stoker.flows.cli.curation.curate:curate")
+    curate.add_argument("what", metavar="RECIPE|CORPUS", help="a TOML file, or a corpus with the rules that it has")
+    text = "an option of a rule, such as near_duplicate_texts.similarity=0.7; a rule that is not there is added"
+    curate.add_argument("--set", action="append", default=[], metavar="RULE.OPTION=VALUE", help=text)
+    curate.add_argument("--without", action="append", default=[], metavar="RULE", help="leave this rule out")
+    text = "tell what each rule would take, with examples, and write nothing"
+    curate.add_argument("--dry-run", action="store_true", help=text)
+    text = "give splits anew: samples that were trained on may come into another one"
+    curate.add_argument("--resplit", action="store_true", help=text)
+    text = "of equal contents in several splits drop those in the larger ones"
+    curate.add_argument("--mend-leaks", action="store_true", help=text)
 
 
 def _add_schedule(add: _Add, store: Parser) -> None:
@@ -292,12 +308,6 @@ def _add_upkeep(add: _Add, store: Parser) -> None:
     forget.add_argument("--list", action="append", default=[], type=Path, metavar="FILE", help=text)
     forget.add_argument("--dry-run", action="store_true", help="only say how many samples of which versions are meant")
     forget.add_argument("--yes", action="store_true", help="do it; nothing takes it back")
-    text = "delete a version, or a whole corpus; its number is never used again, and gc frees what it alone needed"
-    delete = add("delete", text, store, run="stoker.flows.cli.upkeep.delete:delete")
-    delete.add_argument(
-        "corpus", metavar="CORPUS[@V]", help="version V of a corpus, or all versions and what it remembers"
-    )
-    delete.add_argument("--yes", action="store_true", help="do it; nothing takes it back")
     text = "read a whole version again and check every checksum and count"
     verify = add("verify", text, store, run="stoker.flows.cli.commands:verify")
     verify.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)

@@ -6,11 +6,11 @@ never their payloads. Records whose columns have other types in other parts are 
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,14 @@ from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rule import DECISIONS, Decision, decisions
 from stoker.pipelines.stages.elders import one_split
+from stoker.pipelines.stages.elders.history import remembered
 from stoker.pipelines.stages.elders.parent import Parent, decides_alike, has_rules_of, manifest_of, parent_of
-from stoker.pipelines.stages.elders.placing import UNKNOWN, Codes, Flags, Placed, held_by, place, sorted_by_age
+from stoker.pipelines.stages.elders.placing import UNKNOWN, Codes, Flags, Placed, place, sorted_by_age
 from stoker.pipelines.stages.forgetting.matching import Forgotten, holds_forgotten
 from stoker.pipelines.stages.raw_part import NOT_OF_SAMPLES, DamagedParts, kept_columns, read_sample
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
+from stoker.pipelines.tables.deciding.by_group import by_group, ends_of, types_by_group
 from stoker.pipelines.tables.deciding.decisions import columns_of, decide
 from stoker.pipelines.tables.deciding.tools import Tools
 from stoker.storage.errors import CorruptShard, NotFound
@@ -41,13 +43,48 @@ from stoker.storage.versions.verified import put, verified_table
 
 _log = logging.getLogger(__name__)
 
-DECIDED = ("key", "part", "action", "value")  # columns of a group's decisions
-_TYPE = "type of "  # begins the names of columns without values, see ``with_types``
 _KEPT = ("key", "group", "start", "stop", "content_sha256")  # of the records, whatever rules read
 TOMBSTONES = "tombstones"  # in the place of a rule, before all: what was taken out by its owner is dropped
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
 LAST_RULE = "one_split"  # always applied, after them: no two samples of the same content lie in two splits
 ELDERS = "elders"  # in the place of a rule: what the parent holds stays in its split
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """What a curation may do with elders, beyond what an ingest may. The default is as an ingest judges.
+
+    Args:
+        elders: rules judge them, too, whatever rules the parent was made by.
+        resplit: splits are given anew, as if there was no parent.
+        mend_leaks: of elders of the same content in several splits those in the largest split are dropped.
+    """
+
+    elders: bool = False
+    resplit: bool = False
+    mend_leaks: bool = False
+
+
+AS_INGEST = Judging()
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the rules decide about the samples of parts; nothing of it is stored.
+
+    Args:
+        parts: those that are grouped.
+        table: the decisions.
+        leaks: contents that lie in several splits.
+        kept: the samples that stay: key, part, group, and their ``split``.
+        of_several_types: see ``_load``.
+    """
+
+    parts: Sequence[Part]
+    table: pa.Table
+    leaks: int
+    kept: pa.Table
+    of_several_types: Sequence[pa.Table]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +181,22 @@ def decide_against(
         parent: what to publish after.
         forgotten: what is dropped before any rule.
     """
+    decided = decide_about(recipe, parts, before, store, scratch, forgotten=forgotten)
+    stored = put_decisions(recipe.corpus, decided, store)
+    return _grouped(recipe, decided.parts, decided.table, stored, decided.of_several_types, parent)
+
+
+def decide_about(
+    recipe: Recipe,
+    parts: Sequence[Part],
+    before: Manifest | None,
+    store: Store,
+    scratch: Path,
+    *,
+    forgotten: Forgotten | None = None,
+    judging: Judging = AS_INGEST,
+) -> Decided:
+    """Decide about all samples of the parts, and store nothing; see ``decide_against``. Raises as ``curate``."""
     names = {name for rule in recipe.rules for name in columns_of(rule)}
     parts = [part for part in parts if part.grouped]
     samples, of_several_types, known = _load(parts, store, names | (forgotten.columns if forgotten else set()))
@@ -151,33 +204,40 @@ def decide_against(
     if forgotten:
         is_out = pa.array(forgotten.rows(samples))
         taken_out, samples = samples.filter(is_out), samples.filter(pc.invert(is_out))
-    placed = place(samples, held_by(store, before), recipe.splits)
+    placed = place(samples, remembered(store, before), recipe.splits)
     del samples  # which in another order are a copy
-    elders_stay = before is not None and has_rules_of(recipe, before)
-    if not elders_stay and placed.is_elder.any():
-        placed = sorted_by_age(placed, store, recipe.corpus)
-    table, leaks = _decide(recipe, placed, elders_stay, _reader(placed.samples, parts, store), scratch, known)
+    elders_stay = before is not None and has_rules_of(recipe, before) and judging == AS_INGEST
+    if not elders_stay:
+        placed = sorted_by_age(placed)
+    if judging.resplit:
+        placed = placed.as_newcomers()
+    read = _reader(placed.samples, parts, store)
+    table, leaks, kept = _decide(recipe, placed, elders_stay, read, scratch, known, judging)
     if taken_out.num_rows:
         table = pa.concat_tables([_taken_out(taken_out), table])
     if not pc.any(table["verified"]).as_py():
         table = table.drop_columns(["verified"])  # as before rules could say so: the same bytes, the same version
     if not pc.any(pc.not_equal(table["detail"], "")).as_py():
         table = table.drop_columns(["detail"])
-    payload = records.encode(table)
+    return Decided(parts, table, leaks, kept, of_several_types)
+
+
+def put_decisions(corpus: str, decided: Decided, store: Store) -> Decisions:
+    """Store what was decided. Raises StorageError."""
+    payload = records.encode(decided.table)
     sha256 = records.sha256(payload)
-    key = layout.decisions(recipe.corpus, sha256)
+    key = layout.decisions(corpus, sha256)
     put(store, key, payload, sha256=sha256)
-    is_drop = pc.equal(table["action"], "drop")
-    dropped = Counter(table["value"].filter(is_drop).to_pylist())
-    stored = Decisions(
+    is_drop = pc.equal(decided.table["action"], "drop")
+    dropped = Counter(decided.table["value"].filter(is_drop).to_pylist())
+    return Decisions(
         key=key,
         size=len(payload),
         sha256=sha256,
         dropped=dict(sorted(dropped.items())),
-        moved=table.num_rows - dropped.total(),
-        leaks=leaks,
+        moved=decided.table.num_rows - dropped.total(),
+        leaks=decided.leaks,
     )
-    return _grouped(recipe, parts, table, stored, of_several_types, parent)
 
 
 def _grouped(
@@ -190,7 +250,7 @@ def _grouped(
 ) -> Curation:
     """The decisions of a table by groups of parts."""
     groups = tuple(map(tuple, cut(parts, lambda part: part.digest, target=recipe.shards.partitions)))
-    return Curation(stored, groups, _by_group(table, groups, _types_by_group(groups, parts, of_several_types)), parent)
+    return Curation(stored, groups, by_group(table, groups, types_by_group(groups, parts, of_several_types)), parent)
 
 
 _SCHEMA = pa.schema(
@@ -206,50 +266,6 @@ _SCHEMA = pa.schema(
         ("detail", pa.string()),
     ]
 )
-
-
-def _by_group(
-    table: pa.Table, groups: Sequence[Sequence[Part]], types: Iterable[Mapping[str, pa.DataType]]
-) -> tuple[bytes, ...]:
-    """The decisions on each group's samples, as ``pack`` takes them; one pass over all."""
-    group_of = {part.digest: number for number, group in enumerate(groups) for part in group}
-    numbers = np.array([group_of[part] for part in table["part"].to_pylist()], np.int64)
-    rows = np.argsort(numbers, kind="stable")
-    ends = np.searchsorted(numbers[rows], np.arange(len(groups) + 1))
-    table = table.select(DECIDED)
-    decisions = (table.take(pa.array(rows[start:stop])) for start, stop in pairwise(ends))
-    return tuple(records.encode(with_types(*of_group)) for of_group in zip(decisions, types, strict=True))
-
-
-def _types_by_group(
-    groups: Sequence[Sequence[Part]], parts: Sequence[Part], tables: Sequence[pa.Table]
-) -> Iterator[dict[str, pa.DataType]]:
-    """Of each group the columns that would have another type there than in the version, and that type.
-
-    So a column has one type in all indexes of a version, also where a group has no value of it.
-    """
-    whole = records.common_schema(tables)
-    table_of = {part.digest: table for part, table in zip(parts, tables, strict=True)}
-    for group in groups:
-        own = records.common_schema([table_of[part.digest] for part in group])
-        yield {field.name: kind for field in own if (kind := whole.field(field.name).type) != field.type}
-
-
-def with_types(decisions: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
-    """The decisions on a group, with empty columns whose types are those of columns of its records."""
-    for name, kind in types.items():
-        decisions = decisions.append_column(f"{_TYPE}{name}", pa.nulls(decisions.num_rows, kind))
-    return decisions
-
-
-def types_in(decisions: pa.Table) -> dict[str, pa.DataType]:
-    """The types that ``with_types`` added."""
-    return {field.name[len(_TYPE) :]: field.type for field in decisions.schema if field.name.startswith(_TYPE)}
-
-
-def without_types(decisions: bytes) -> bytes:
-    """The decisions on a group as releases gave them to ``pack`` that typed the columns of each group by themselves."""
-    return records.encode(records.decode(decisions, columns=DECIDED))
 
 
 def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[pa.Table, list[pa.Table], set[str]]:
@@ -276,25 +292,13 @@ def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[
     if damages:
         raise DamagedParts.joined(damages)
     several = {name for name, kinds in types.items() if len(kinds) > 1} - {*NOT_OF_SAMPLES}
-    ends = [_ends(kept_columns(store, part, several)[0].drop_columns(["reason"])) for part in parts] if several else []
+    ends = (
+        [ends_of(kept_columns(store, part, several)[0].drop_columns(["reason"])) for part in parts] if several else []
+    )
     samples = records.join(tables)
     if "content_sha256" not in samples.column_names:  # where nothing was kept
         samples = samples.append_column("content_sha256", pa.nulls(samples.num_rows, pa.string()))
     return samples, ends or [pa.table({})] * len(parts), set(types) - {*NOT_OF_SAMPLES}
-
-
-def _ends(table: pa.Table) -> pa.Table:
-    """Two values of each column: the least and the largest integers, or others; nulls if there are no others."""
-    columns = {}
-    for name in table.column_names:
-        column, ends = table[name], pa.nulls(2, table[name].type)
-        if column.null_count < len(column):
-            first = pc.index(pc.is_valid(column), True).as_py()
-            ends = column.slice(first, 1).take(pa.array([0, 0])).combine_chunks()
-            if pa.types.is_integer(column.type):
-                ends = pa.array(pc.min_max(column).as_py().values(), column.type)
-        columns[name] = ends
-    return pa.table(columns)
 
 
 def _decide(
@@ -304,8 +308,12 @@ def _decide(
     read: Callable[[Sequence[str]], Iterator[Sample]],
     scratch: Path,
     known: Collection[str],
-) -> tuple[pa.Table, int]:
-    """The decisions of all rules, each of which sees the samples that those before it kept; and the leaks that stay."""
+    judging: Judging,
+) -> tuple[pa.Table, int, pa.Table]:
+    """The decisions of all rules, each of which sees the samples that those before it kept; see ``Decided``.
+
+    Also the leaks that stay, and the samples that are kept.
+    """
     tables = [_repeated_keys(placed.repeated)]
     splits = pa.array(list(recipe.splits), pa.string())
     samples, count = placed.samples, placed.samples.num_rows
@@ -342,15 +350,21 @@ def _decide(
         tables.append(taken(decide(rule, kept, tools, tuple(recipe.splits), known), name_of(rule)))
     narrow = samples.select(["key", "group", "content_sha256"]).filter(pa.array(is_kept))
     fixed = placed.is_elder | placed.is_bound
-    copies = one_split.decide(
-        narrow, split[is_kept], placed.is_elder[is_kept], fixed[is_kept], placed.held, list(recipe.splits)
-    )
+    held, is_elder = placed.held, placed.is_elder[is_kept]
+    if judging.elders:  # all that the parent holds is among the samples: what was dropped of it binds nobody
+        held = narrow.append_column("code", pa.array(split[is_kept])).filter(pa.array(is_elder))
+    copies = one_split.decide(narrow, split[is_kept], is_elder, fixed[is_kept], held, list(recipe.splits))
     tables.append(taken(decisions(copies), LAST_RULE))
+    if judging.mend_leaks:
+        narrow = samples.select(["key", "content_sha256"]).filter(pa.array(is_kept))
+        mended = one_split.mend(narrow, split[is_kept], list(recipe.splits.values()))
+        tables.append(taken(decisions(mended), LAST_RULE))
     stay = np.flatnonzero(is_kept & ~moved & (split != placed.by_name))
     chosen = pa.array(stay)
     tables.append(_that_stay(samples.take(chosen), splits.take(pa.array(split[stay])), placed.former.take(chosen)))
-    contents = samples.select(["content_sha256"]).filter(pa.array(is_kept))
-    return pa.concat_tables(tables), one_split.count_torn(contents, split[is_kept])
+    kept = samples.select(["key", "part", "group", "content_sha256"]).filter(pa.array(is_kept))
+    leaks = one_split.count_torn(kept, split[is_kept])
+    return pa.concat_tables(tables), leaks, kept.append_column("split", splits.take(pa.array(split[is_kept])))
 
 
 def _allowed(decided: pa.Table, rows: Codes, placed: Placed, other: Flags, elders_stay: bool) -> tuple[pa.Table, Codes]:

@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
-from stoker.pipelines.stages.curate import types_in
 from stoker.pipelines.stages.group import (
     MAX_ATTEMPTS,
     OtherBytes,
@@ -36,6 +35,7 @@ from stoker.pipelines.stages.group import (
 from stoker.pipelines.stages.raw_part import NOT_OF_SAMPLES, DamagedParts, kept_records
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
+from stoker.pipelines.tables.deciding.by_group import types_in
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
 from stoker.storage.shards import records, row_checksum
 from stoker.storage.shards.row_checksum import CRC32C

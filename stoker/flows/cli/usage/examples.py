@@ -7,6 +7,7 @@ EXAMPLES = {
     "example": ("stoker example", "stoker example digits"),
     "check": ("stoker check photos.toml", "stoker check photos.toml --sample 10"),
     "ingest": ("stoker ingest photos.toml", "stoker ingest photos.toml --runner processes --workers 8"),
+    "curate": ("stoker curate photos --set near_duplicate_images.distance=20 --dry-run", "stoker curate photos.toml"),
     "schedule": ('stoker schedule photos.toml --cron "0 3 * * *" --train cnn', "stoker schedule --list"),
     "index": ("stoker index /data/laion --as laion", "stoker index s3://bucket/train-{000..127}.tar"),
     "list": ("stoker list", "stoker list --store s3://bucket/corpora --json"),
@@ -14,7 +15,6 @@ EXAMPLES = {
     "diff": ("stoker diff photos@1 photos@2",),
     "why": ("stoker why photos https://example.org/cat.jpg", "stoker why photos pictures/cat/1.jpg"),
     "gc": ("stoker gc", "stoker gc photos --delete --older-than 7d"),
-    "delete": ("stoker delete photos@2 --yes", "stoker delete photos"),
     "forget": (
         "stoker forget photos --url https://example.org/cat.jpg --dry-run",
         "stoker forget photos --host example.org --list takedown.txt --yes",

@@ -75,6 +75,30 @@ def count_torn(samples: pa.Table, split: Codes) -> int:
     return int(_torn(numbers, count, split, samples, None).sum())
 
 
+def mend(samples: pa.Table, split: Codes, shares: Sequence[float]) -> list[Decision]:
+    """Drops after which no content lies in several splits: of each the copies in the smallest of its splits stay.
+
+    Those are the ones that are measured on; a copy in the training split would have been learnt.
+
+    Args:
+        samples: key, content_sha256.
+        split: index of each one's split.
+        shares: percent of each split.
+    """
+    numbers, count = numbered(samples["content_sha256"])
+    torn = np.flatnonzero(np.isin(numbers, np.flatnonzero(_torn(numbers, count, split, samples, None))))
+    keys = samples["key"].take(pa.array(torn)).to_pylist()
+    stays: dict[int, tuple[float, int, str]] = {}  # by content: share and index of the split, and a key in it
+    for row, key in zip(torn.tolist(), keys, strict=True):
+        place = (shares[split[row]], int(split[row]), key)
+        stays[int(numbers[row])] = min(stays.get(int(numbers[row]), place), place)
+    return [
+        Decision(key, "drop", "split_conflict", witness=stays[int(numbers[row])][2], similarity=1.0)
+        for row, key in zip(torn.tolist(), keys, strict=True)
+        if split[row] != stays[int(numbers[row])][1]
+    ]
+
+
 def _torn(numbers: Codes, count: int, split: Codes, samples: pa.Table, held: pa.Table | None) -> Flags:
     """Which contents lie in more than one split, those counted that the parent holds."""
     least, most = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)

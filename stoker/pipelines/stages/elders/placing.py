@@ -1,14 +1,13 @@
 """Elders: the samples that the parent version holds. Each stays in its split, and newcomers are placed by them.
 
-What a version holds is read from the indexes of its shards, which tell the split that training saw, whatever recipe and
-release gave it. Price: an ingest that finds other parts than its parent reads those indexes once.
+A sample that only versions before the parent held, and which comes back, keeps its split, too, but is no elder. What
+versions held is read from the indexes of their shards (see ``history``), which tell the split that training saw,
+whatever recipe and release gave it.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.rule import numbered
-from stoker.pipelines.stages.measure import hash_of_content
 from stoker.pipelines.stages.splits import split_of
-from stoker.storage.errors import CorruptShard, NotFound
-from stoker.storage.shards.kinds import PACKED_INDEX
-from stoker.storage.shards.shard import iter_samples
-from stoker.storage.stores.store import Store
-from stoker.storage.versions import catalog
-from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
-from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.memory.outcomes import hashes_of
-from stoker.storage.versions.verified import verified_table, verified_view
 
 _log = logging.getLogger(__name__)
 
-HELD = pa.schema([(name, pa.string()) for name in ("key", "group", "content_sha256", "split")])
-_THREADS = 8  # that read indexes
+NEVER = np.iinfo(np.int64).max  # of a sample that no version held
 UNKNOWN = -1  # of a split: the recipe has none of that name
 
 Codes = npt.NDArray[np.int64]
@@ -46,51 +35,31 @@ class Placed:
         samples: as they were given, in this order.
         repeated: those whose keys others have, too.
         is_elder: the parent holds the same content under the same key, or did so under one that is gone.
-        is_bound: the parent holds other content under this key: it keeps the split, and is judged as a newcomer.
+        is_bound: the parent holds other content under this key, or a version before it held the key: it keeps the
+            split, and is judged as a newcomer.
+        since: the first version that held the sample; NEVER of others, which come last.
         split: index in the recipe's splits.
         by_name: the split that the hash of the group's name gives.
         former: of an elder under a new key, the key that is gone; "" of others.
-        held: what the parent holds: HELD, with the column ``code`` of splits; those whose split is UNKNOWN left out.
+        held: what the parent holds: REMEMBERED, with the column ``code`` of splits; without those of UNKNOWN ones.
     """
 
     samples: pa.Table
     repeated: pa.Table
     is_elder: Flags
     is_bound: Flags
+    since: Codes
     split: Codes
     by_name: Codes
     former: pa.ChunkedArray
     held: pa.Table
 
-
-def held_by(store: Store, manifest: Manifest | None) -> pa.Table:
-    """The samples of a version: HELD. None of external tars, whose keys no source gave. Raises StorageError."""
-    if manifest is None or manifest.is_indexed:
-        return HELD.empty_table()
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="stoker-elders") as threads:
-        tables = list(threads.map(partial(_held_in, store), manifest.shards))
-    return pa.concat_tables([HELD.empty_table(), *tables])
-
-
-def _held_in(store: Store, shard: Shard) -> pa.Table:
-    """The samples of one shard. Where its index is damaged, its tar tells them; where both are, nothing does."""
-    try:
-        index = verified_table(store, shard.index, PACKED_INDEX, sha256=shard.index_sha256, columns=HELD.names[:-1])
-    except (CorruptShard, NotFound) as error:
-        _log.warning("%s; what it holds is read from %s", error, shard.key)
-        try:
-            samples = list(iter_samples(verified_view(store, shard.key, sha256=shard.sha256, size=shard.size)))
-        except (CorruptShard, NotFound) as damage:
-            _log.warning("%s; its samples are judged as new ones", damage)
-            return HELD.empty_table()
-        rows = [{"key": one.key, "content_sha256": hash_of_content(one)} for one in samples]
-        index = pa.Table.from_pylist(rows, schema=HELD)
-    index = Masks(store).live(shard, index)
-    columns = [
-        index[name].cast(pa.string()) if name in index.column_names else pa.nulls(index.num_rows, pa.string())
-        for name in HELD.names[:-1]
-    ]
-    return pa.table([*columns, pa.repeat(shard.split, index.num_rows)], schema=HELD)
+    def as_newcomers(self) -> "Placed":
+        """The same in this order, as if there was no parent: each in the split of its group's name."""
+        none, count = np.zeros(self.samples.num_rows, np.bool_), self.samples.num_rows
+        former = pa.chunked_array([pa.repeat("", count)])
+        held = self.held.slice(0, 0)
+        return replace(self, is_elder=none, is_bound=none, split=self.by_name.copy(), former=former, held=held)
 
 
 def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> Placed:
@@ -98,7 +67,7 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> Pla
 
     Args:
         samples: with key, group, content_sha256.
-        held: what the parent holds, from ``held_by``.
+        held: what versions held, from ``remembered``.
         splits: the recipe's.
     """
     names = pa.array(list(splits), pa.string())
@@ -107,7 +76,7 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> Pla
     place_in_held = pc.index_in(samples["key"], value_set=held["key"])
     known = pc.is_valid(place_in_held).to_numpy()
     same = pc.equal(held["content_sha256"].take(place_in_held), samples["content_sha256"])
-    is_elder = pc.fill_null(same, False).to_numpy()
+    is_elder = pc.fill_null(pc.and_(same, held["is_held"].take(place_in_held)), False).to_numpy()
     # Of one key the elder, or else the first.
     numbers, _ = numbered(samples["key"])
     by_claim = np.argsort(~is_elder, kind="stable")
@@ -123,9 +92,11 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> Pla
     order = np.argsort(rank, kind="stable")
     order = order[is_chosen[order]]
     by_name, split = _by_group(samples, held, splits)
-    codes = held["code"].to_numpy()
     before = np.where(is_elder, origin, pc.fill_null(place_in_held, -1).to_numpy())
-    split = np.where(before >= 0, codes[before] if len(codes) else split, split)
+    since = np.full(samples.num_rows, NEVER)
+    if held.num_rows:
+        split = np.where(before >= 0, held["code"].to_numpy()[before], split)
+        since = np.where(before >= 0, held["since"].to_numpy()[before], since)
     former = pc.if_else(
         pa.array(is_elder & ~known), held["key"].take(pa.array(origin, pa.int64(), mask=origin < 0)), ""
     )
@@ -134,10 +105,11 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> Pla
         repeated=repeated,
         is_elder=is_elder[order],
         is_bound=(known & ~is_elder)[order],
+        since=since[order],
         split=split[order],
         by_name=by_name[order],
         former=pc.fill_null(former, "").take(pa.array(order)),
-        held=held,
+        held=held.filter(held["is_held"]),
     )
 
 
@@ -153,7 +125,7 @@ def _add_renamed(origin: Codes, samples: pa.Table, held: pa.Table, is_chosen: Fl
 
     Of several of one content the first by key is the first one's, whatever the order of the source.
     """
-    there = np.zeros(held.num_rows, np.bool_)
+    there = ~held["is_held"].to_numpy()
     there[origin[is_chosen & (origin >= 0)]] = True
     gone = np.flatnonzero(~there & pc.is_valid(held["content_sha256"]).to_numpy())
     if not gone.size:
@@ -199,42 +171,19 @@ def _by_group(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) ->
     return (by_name[numbers], of_elders[numbers]) if count else (numbers, numbers)
 
 
-def sorted_by_age(placed: Placed, store: Store, corpus: str) -> Placed:
-    """The same, elders in the order of the first version that held them, then of a hash of the key.
-
-    Reads the keys of every shard of every version once. Versions that were deleted, or are damaged, are not asked.
-    """
-    elders = int(placed.is_elder.sum())
-    keys = placed.samples["key"].slice(0, elders)
-    since = np.full(elders, np.iinfo(np.int64).max)
-    columns = {"key": keys, "content_sha256": placed.samples["content_sha256"].slice(0, elders)}
-    for version, held in _history(store, corpus):
-        for name, column in columns.items():
-            there = pc.and_(pc.is_in(column, value_set=held[name]), pc.is_valid(column)).to_numpy()
-            since[there] = np.minimum(since[there], version)
-    order = np.lexsort((hashes_of("", keys.to_pylist()), since))
-    order = np.concatenate([order, np.arange(elders, placed.samples.num_rows)])
+def sorted_by_age(placed: Placed) -> Placed:
+    """The same, those that a version held in the order of the first one that did, then of a hash of the key."""
+    known = int(np.count_nonzero(placed.since < NEVER))
+    keys = placed.samples["key"].slice(0, known).to_pylist()
+    order = np.lexsort((hashes_of("", keys), placed.since[:known]))
+    order = np.concatenate([order, np.arange(known, placed.samples.num_rows)])
     return replace(
         placed,
         samples=_taken(placed.samples, order),
         is_elder=placed.is_elder[order],
         is_bound=placed.is_bound[order],
+        since=placed.since[order],
         split=placed.split[order],
         by_name=placed.by_name[order],
         former=placed.former.take(pa.array(order)),
     )
-
-
-def _history(store: Store, corpus: str) -> Iterator[tuple[int, pa.Table]]:
-    """Each version, oldest first, with the samples of its shards that no older version has."""
-    seen: set[str] = set()
-    for version in catalog.versions(store, corpus):
-        try:
-            manifest = load_manifest(store, corpus, version)
-            shards = [shard for shard in manifest.shards if shard.identity not in seen]
-        except (CorruptShard, NotFound) as error:
-            _log.warning("%s; the ages of its samples are those of later versions", error)
-            continue
-        seen.update(shard.identity for shard in shards)
-        if not manifest.is_indexed:
-            yield version, pa.concat_tables([HELD.empty_table(), *(_held_in(store, shard) for shard in shards)])

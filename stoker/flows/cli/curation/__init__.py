@@ -1,0 +1,1 @@
+"""Commands that decide which samples a corpus holds."""

@@ -1,0 +1,174 @@
+"""`stoker curate`: other rules for the newest version, decided from records alone; with --dry-run only told."""
+
+import tomllib
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from stoker.flows.cli.output import print_json, published_json
+from stoker.flows.logs import note
+from stoker.flows.report.format import percent_text
+from stoker.flows.report.terminal import Sheet
+from stoker.flows.settings import UsageError
+from stoker.flows.start import load_settings
+
+if TYPE_CHECKING:
+    from stoker.pipelines.recipe import Recipe
+    from stoker.pipelines.stages.views.trial import Example, Trial
+    from stoker.storage.stores.store import Store
+
+_SHOWN = 8  # combinations of rules
+
+
+def curate(arguments: Namespace) -> int:
+    """Make a view of the newest version by other rules, or tell what they would take."""
+    from stoker.pipelines.stages.curate import Judging
+    from stoker.pipelines.stages.views.curate_again import curate_again
+    from stoker.pipelines.stages.views.trial import trial
+    from stoker.storage.versions.manifest import load_manifest
+
+    settings = load_settings(arguments)
+    store = settings.open_store(reading=arguments.dry_run)
+    recipe = _recipe(store, arguments)
+    scratch = settings.home / "scratch"
+    judging = Judging(elders=True, resplit=arguments.resplit, mend_leaks=arguments.mend_leaks)
+    if arguments.dry_run:
+        tried = trial(recipe, load_manifest(store, recipe.corpus), store, scratch, judging)
+        if arguments.json:
+            print_json(asdict(tried))
+        else:
+            _print(tried, Sheet(Console()))
+        return 0
+    curated = curate_again(recipe, store, scratch, judging=judging)
+    manifest = curated.published.manifest
+    if arguments.json:
+        counts = {"before": curated.before.reference, "left": curated.dropped, "came": curated.added}
+        print_json(published_json(manifest, new=curated.published.new) | counts)
+        return 0
+    if not curated.published.new:
+        print(f"{manifest.reference}: {manifest.samples:,} samples")
+        note("these rules change nothing, so no version was made")
+        return 0
+    splits = ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
+    print(f"{manifest.reference}: {manifest.samples:,} samples ({splits}), made of {curated.before.reference}")
+    print(f"{curated.dropped:,} left, {curated.added:,} came")
+    if arguments.set or not _is_file(arguments.what):
+        note("write these rules into the recipe, too: the next ingest of it decides by its own")
+    note(f"next: stoker diff {curated.before.reference} {manifest.reference}")
+    return 0
+
+
+def _is_file(text: str) -> bool:
+    return text.endswith(".toml") or Path(text).is_file()
+
+
+def _recipe(store: "Store", arguments: Namespace) -> "Recipe":
+    """The recipe of the newest version with the rules that are asked for. Raises UsageError, RecipeError."""
+    from stoker.pipelines.recipe import load
+    from stoker.pipelines.stages.views.curate_again import recipe_of
+    from stoker.storage.versions.catalog import parse_reference
+    from stoker.storage.versions.manifest import load_manifest
+
+    if _is_file(arguments.what):
+        written = load(Path(arguments.what))
+        manifest, document, root = load_manifest(store, written.corpus), dict(written.document), written.root
+    else:
+        corpus, version = parse_reference(arguments.what)
+        if version is not None:
+            raise UsageError(f"curate {arguments.what}: the newest version is curated; name the corpus, {corpus!r}")
+        manifest, root = load_manifest(store, corpus), Path.cwd()
+        document = dict(manifest.recipe)
+    document["rules"] = _with_options(document.get("rules", []), arguments.set, arguments.without)
+    return recipe_of(manifest, document, root)
+
+
+def _with_options(rules: list[dict[str, Any]], changes: list[str], without: list[str]) -> list[dict[str, Any]]:
+    """The rules of a recipe with ``RULE.OPTION=VALUE`` changes; a rule that is not among them comes last.
+
+    >>> _with_options([{"name": "a", "x": 1}, {"name": "b"}], ["a.x=2", "c.y='z'"], ["b"])
+    [{'name': 'a', 'x': 2}, {'name': 'c', 'y': 'z'}]
+    """
+    made = [dict(rule) for rule in rules]
+    for name in without:
+        if not any(rule.get("name") == name for rule in made):
+            raise UsageError(f"--without {name}: the recipe has no such rule; it has {_names(made)}")
+        made = [rule for rule in made if rule.get("name") != name]
+    for text in changes:
+        place, equals, value = text.partition("=")
+        name, _, option = place.partition(".")
+        if not (name and ((option and equals) or (not equals and not option))):
+            raise UsageError(f"--set {text}: expected RULE.OPTION=VALUE, for example exact_duplicates.conflicts='keep'")
+        rule = next((one for one in made if one.get("name") == name), None)
+        if rule is None:
+            rule = {"name": name}
+            made.append(rule)
+        if option:
+            rule[option] = _value(value)
+    return made
+
+
+def _names(rules: list[dict[str, Any]]) -> str:
+    return ", ".join(str(rule.get("name")) for rule in rules) or "none"
+
+
+def _value(text: str) -> Any:  # Any: a TOML value
+    """A value of TOML; what is none is a text.
+
+    >>> _value("0.7"), _value("true"), _value("largest")
+    (0.7, True, 'largest')
+    """
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _print(tried: "Trial", sheet: Sheet) -> None:
+    sheet.title(f"{tried.reference}, if these rules decided", "nothing was written")
+    sheet.facts(
+        [
+            ("samples now", f"{tried.samples:,}"),
+            ("would leave", f"{tried.leaving:,}"),
+            ("would come", f"{tried.returning:,}"),
+            ("samples then", f"{tried.after:,}"),
+        ]
+    )
+    sheet.heading("What each rule would take")
+    rows = [
+        (
+            rule.rule,
+            _reasons(rule.dropped),
+            f"{sum(rule.dropped.values()):,}",
+            f"{rule.of_version:,}",
+            f"{rule.alone:,}",
+            f"{rule.moved:,}",
+        )
+        for rule in tried.rules
+    ]
+    sheet.table(("rule…", "reasons…", "drops>", "held now>", "alone>", "moves>"), rows)
+    if len(tried.together) > 1:
+        sheet.heading("Samples by the rules that would take them, each asked alone")
+        combinations = [(" + ".join(names), f"{count:,}") for names, count in tried.together[:_SHOWN]]
+        sheet.table(("rules…", "samples>"), combinations, heads=False)
+    sheet.heading("Splits")
+    shares = [(name, percent_text(asked / 100), percent_text(reached / 100)) for name, asked, reached in tried.splits]
+    sheet.table(("split", "asked>", "reached>"), shares)
+    for rule in tried.rules:
+        for title, examples in (("worst", rule.worst), ("borderline", rule.borderline)):
+            if examples:
+                sheet.heading(f"{rule.rule}: {title}")
+                sheet.table(("key…", "", "of…", "about…"), map(_example, examples), heads=False)
+
+
+def _reasons(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "–"
+
+
+def _example(example: "Example") -> tuple[str, str, str, str]:
+    similarity = "" if example.similarity is None else f"{example.similarity:.3f}"
+    about = example.excerpt or " · ".join(str(value) for value in example.record.values())
+    return example.key, similarity or example.reason, example.witness, about

@@ -1,0 +1,69 @@
+"""`stoker curate` as people run it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import Cli
+
+RECIPE = 'corpus = "notes"\n[source]\nname = "local_files"\nfiles = "notes/*.txt"\n'
+TEXT = " ".join(f"word{number}" for number in range(60))
+
+
+@pytest.fixture
+def notes(cli: Cli) -> Cli:
+    """A corpus of 12 texts, of which three are near each other."""
+    folder = cli.folder / "notes"
+    folder.mkdir()
+    for number in range(9):
+        Path(folder, f"{number}.txt").write_text(" ".join(f"own{number}x{place}" for place in range(60)))
+    for number in range(3):
+        Path(folder, f"near{number}.txt").write_text(f"{TEXT} {number}")
+    (cli.folder / "notes.toml").write_text(RECIPE)
+    done = cli("ingest", "notes.toml")
+    assert done.returncode == 0, done.stderr
+    return cli
+
+
+def test_rules_are_tried_and_then_decide_and_give_back_what_they_took(notes: Cli) -> None:
+    near = ("--set", "near_duplicate_texts.similarity=0.8")
+    before = notes.objects()
+    tried = notes("curate", "notes", *near, "--dry-run")
+    assert tried.returncode == 0, tried.stderr
+    assert notes.objects() == before
+    assert "near_duplicate 2" in tried.stdout
+    assert "would leave   2" in tried.stdout
+    told = json.loads(notes("curate", "notes", *near, "--dry-run", "--json").stdout)
+    assert (told["samples"], told["after"], told["leaving"], told["returning"]) == (12, 10, 2, 0)
+    done = notes("curate", "notes", *near)
+    assert done.stdout.splitlines()[0].startswith("notes@2: 10 samples")
+    assert "2 left, 0 came" in done.stdout
+    assert "write these rules into the recipe" in done.stderr
+    assert notes("verify", "notes@2").returncode == 0
+    (notes.folder / "notes.toml").write_text(f'{RECIPE}[[rules]]\nname = "near_duplicate_texts"\nsimilarity = 0.8\n')
+    assert "nothing changed" in notes("ingest", "notes.toml").stderr
+    back = json.loads(notes("curate", "notes", "--without", "near_duplicate_texts", "--json").stdout)
+    assert (back["reference"], back["samples"], back["left"], back["came"]) == ("notes@3", 12, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("notes", "--set", "near_duplicate_texts.similarity=7"), "less than or equal to 1, found 7"),
+        (("notes", "--set", "=7"), "expected RULE.OPTION=VALUE"),
+        (("notes", "--set", "no_such_rule"), "no_such_rule"),
+        (("notes", "--without", "exact_duplicates"), "the recipe has no such rule"),
+        (("notes@1",), "name the corpus, 'notes'"),
+        (("other",), "no corpus is called 'other'"),
+        (("other.toml",), "no such file"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_makes_no_version(notes: Cli, words: tuple[str, ...], said: str) -> None:
+    before = notes.objects()
+    done = notes("curate", *words)
+    assert done.returncode in (1, 2)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("stoker: ")]
+    assert said in line
+    assert "Traceback" not in done.stderr
+    assert notes.objects() == before
