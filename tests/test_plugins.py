@@ -124,7 +124,7 @@ GOLDEN_RULES = {
     "exact_duplicates": ("974fd58b8fc171e2c5be446a69152454", "19de6279ef6b2eb0095e4c8cd21a5701"),
     "leak_free_split": ("46456a086884fa499d0c1acde32f64a5", "b79358b5b9c7e6c608fb3f332288ca23"),
     "near_duplicate_images": ("e3e1835393ab76c2d2760cda0779f1c2", "1c08cf6fb671b85b7a7a4cb858d18353"),
-    "near_duplicate_texts": ("4022a78660c5501e2df755744a3c5d6c", "90209b466d86abfe9709389153839c91"),
+    "near_duplicate_texts": ("9d35d21b7f4df92c120a05a7acc95e84", "327dec8040d3234d72c8cdfda67abdb1"),
 }
 GOLDEN_MODELS = {"cnn": "b5d4e697f7b0df8733c1725224a82027", "lstm": "db1e7c3899486484b5fdd4f3c37d499f"}
 

@@ -28,7 +28,9 @@ DECISIONS = pa.schema(
         ("detail", pa.string()),
     ]
 )
-PAIRS = pa.schema([("key", pa.string()), ("witness", pa.string()), ("similarity", pa.float64())])
+PAIRS = pa.schema(
+    [("key", pa.string()), ("witness", pa.string()), ("similarity", pa.float64()), ("verified", pa.bool_())]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class RuleTools(Protocol):
         """
 
     def near_duplicate_images(self, rows: pa.Table, *, distance: int = 31, min_quality: int = 50) -> pa.Table:
-        """The images that are near an earlier row that is kept: ``key``, ``witness`` (that row's key), ``similarity``.
+        """The images near an earlier row that is kept: ``key``, ``witness`` (its key), ``similarity``, ``verified``.
 
         In the order of ``rows``, whose order says who is kept: of the images near each other the first, and all elders
         that ``rows`` begins with where those stay (column ``is_elder``). An image is compared with kept ones alone, so
@@ -105,10 +107,11 @@ class RuleTools(Protocol):
             min_quality: 0 to 100: images whose hash has a lower quality are passed over.
         """
 
-    def near_duplicate_texts(self, rows: pa.Table, *, similarity: float = 0.8) -> pa.Table:
+    def near_duplicate_texts(self, rows: pa.Table, *, similarity: float = 0.8, verify: bool = False) -> pa.Table:
         """The texts that are similar to an earlier row that is kept: as ``near_duplicate_images``.
 
-        The similarity is estimated, with a standard error of about 0.035.
+        The similarity is estimated, with a standard error of about 0.035. With ``verify`` texts whose estimate is near
+        the least are read, and their exact similarity decides (``verified``).
 
         Args:
             rows: with ``key`` and ``minhash``; texts without one are passed over.
@@ -251,10 +254,15 @@ def drop_near_duplicates(rows: pa.Table, pairs: pa.Table) -> pa.Table:
     """Decisions to drop the near-duplicates that the tools found; those of another label as a ``label_conflict``."""
     label_of = dict(zip(rows["key"].to_pylist(), labels_of(rows), strict=True))
     return decisions(
-        Decision(key, "drop", "label_conflict", witness=witness, similarity=similarity)
-        if differ(label_of[key], label_of[witness])
-        else Decision(key, "drop", "near_duplicate", witness=witness, similarity=similarity)
-        for key, witness, similarity in zip(*(pairs[name].to_pylist() for name in PAIRS.names), strict=True)
+        Decision(
+            key,
+            "drop",
+            "label_conflict" if differ(label_of[key], label_of[witness]) else "near_duplicate",
+            witness=witness,
+            similarity=similarity,
+            verified=verified,
+        )
+        for key, witness, similarity, verified in zip(*(pairs[name].to_pylist() for name in PAIRS.names), strict=True)
     )
 
 

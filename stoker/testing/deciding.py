@@ -33,7 +33,7 @@ def decide(
         records: what the rule reads, oldest first, with unique keys. The columns that all records have are added where
             they are missing: ``group`` is the key then, and each content is another one.
         splits: percent by name.
-        samples: those that the rule may read contents of.
+        samples: those that the rule may read contents of. Without any, all that it asks for have none.
         root: the folder of files that the rule reads.
         elders_stay: as in RuleTools. Which rows are elders the column ``is_elder`` says; without it none is.
 
@@ -56,7 +56,7 @@ def decide(
         if name not in records.column_names:
             kind = {"is_elder": pa.bool_(), "age_rank": pa.int64()}.get(name, pa.string())
             records = records.append_column(name, pa.array(values, kind))
-    by_key = {sample.key: sample for sample in samples}
+    by_key = {sample.key: sample for sample in samples} or {key: Sample(key, {}) for key in keys}
 
     def read(asked: Sequence[str]) -> Iterator[Sample]:
         return (by_key[key] for key in asked)

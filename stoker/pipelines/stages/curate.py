@@ -5,11 +5,13 @@ never their payloads. Records whose columns have other types in other parts are 
 """
 
 import logging
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -43,6 +45,7 @@ from stoker.storage.versions.verified import put, verified_table
 
 _log = logging.getLogger(__name__)
 
+_READS = 8  # samples that are read at a time
 _KEPT = ("key", "group", "start", "stop", "content_sha256")  # of the records, whatever rules read
 TOMBSTONES = "tombstones"  # in the place of a rule, before all: what was taken out by its owner is dropped
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
@@ -413,13 +416,23 @@ def _as_stored(decided: pa.Table, part: pa.ChunkedArray, rule: str) -> pa.Table:
 def _reader(samples: pa.Table, parts: Sequence[Part], store: Store) -> Callable[[Sequence[str]], Iterator[Sample]]:
     """Reads samples by their keys, in this order. It raises KeyError for one that is not there, DamagedParts."""
     part_of = {part.digest: part for part in parts}
+    read_by = [name for name in ("part", *_KEPT, CRC32C) if name in samples.column_names]
+
+    @cache
+    def ordered() -> tuple[pa.Array, Codes]:
+        keys = samples["key"].cast(pa.large_string()).combine_chunks()
+        return keys, pc.sort_indices(keys).to_numpy()
+
+    def row_of(key: str) -> int:
+        keys, order = ordered()
+        place = bisect_left(order, key, key=lambda row: keys[row].as_py())
+        if place == len(order) or keys[order[place]].as_py() != key:
+            raise KeyError(key)
+        return int(order[place])
 
     def read(keys: Sequence[str]) -> Iterator[Sample]:
-        rows = pc.index_in(pa.array(keys, pa.string()), value_set=samples["key"])
-        if rows.null_count:
-            raise KeyError(keys[pc.index(pc.is_null(rows), True).as_py()])
-        read_by = [name for name in ("part", *_KEPT, CRC32C) if name in samples.column_names]
-        for row in samples.select(read_by).take(rows).to_pylist():
-            yield read_sample(store, part_of[row["part"]], row)
+        rows = samples.select(read_by).take(pa.array(map(row_of, keys), pa.int64())).to_pylist()
+        with ThreadPoolExecutor(_READS) as pool:  # each waits for the store
+            yield from pool.map(lambda row: read_sample(store, part_of[row["part"]], row), rows)
 
     return read

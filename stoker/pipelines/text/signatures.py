@@ -60,9 +60,10 @@ class KeptTexts:
     the number of its pages.
     """
 
-    def __init__(self, signatures: Signatures, similarity: float) -> None:
+    def __init__(self, signatures: Signatures, similarity: float, *, least: float | None = None) -> None:
+        """``least``: the estimate of those that count as similar, if it is another than ``similarity``."""
         self._signatures = signatures
-        self._least = similarity * SLOTS - 1e-9
+        self._least = (similarity if least is None else least) * SLOTS - 1e-9
         self._buckets = _buckets(signatures, similarity)
         self._kept: dict[int, list[int]] = {}  # rows by bucket
 

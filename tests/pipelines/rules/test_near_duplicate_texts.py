@@ -9,6 +9,7 @@ from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.rule import Decision
 from stoker.pipelines.rules.near_duplicate_texts import NearDuplicateTexts
 from stoker.pipelines.text.measures import measures_of_text
+from stoker.storage.shards.sample import Sample
 from stoker.testing import decide
 
 WORDS = [f"{a}{b}" for a in "bdfgklmnprstvz" for b in ("an", "el", "is", "or", "um", "ake", "ind", "ost", "ul", "ey")]
@@ -96,3 +97,21 @@ def test_records_without_signatures_are_a_recipe_error_that_says_what_to_do() ->
     assert decide(rule, pa.table({"key": pa.array([], pa.string())})) == []
     nothing = pa.table({"key": ["a", "b"], "minhash": pa.array([None, b""], pa.binary())})
     assert decide(rule, nothing) == []
+
+
+def test_what_the_estimate_leaves_open_is_decided_by_the_texts() -> None:
+    base = prose(7, 400)
+    texts = [" ".join(base), " ".join(edited(base, 0.03, 1))]
+    samples = [Sample(f"t{place}", {"txt": text.encode()}) for place, text in enumerate(texts)]
+    table = pa.table(
+        {
+            "key": [sample.key for sample in samples],
+            "minhash": pa.array([measures_of_text(text)["minhash"] for text in texts], pa.binary()),
+        }
+    )
+    runs = [{tuple(text.split()[place : place + 3]) for place in range(398)} for text in texts]
+    exact = len(runs[0] & runs[1]) / len(runs[0] | runs[1])
+    for threshold, expected in ((exact - 0.001, 1), (exact + 0.001, 0)):
+        found = decide(NearDuplicateTexts(similarity=threshold), table, samples=samples)
+        assert len(found) == expected
+        assert all(one.verified and one.similarity == pytest.approx(exact) for one in found)

@@ -85,10 +85,10 @@ def test_the_decisions_are_those_that_they_always_were(tmp_path: Path) -> None:
     made = replace(recipe(Alike(), "alike", RULES), splits={"train": 60.0, "validation": 30.0, "test": 10.0})
     manifest = ingest(made, store, context(tmp_path)).manifest
     table = records.decode(store.read(manifest.decisions.key))
-    assert table.column_names == ["key", "part", "action", "value", "rule", "witness", "similarity"]
+    assert table.column_names == ["key", "part", "action", "value", "rule", "witness", "similarity", "verified"]
     rows = [{name: value for name, value in row.items() if name != "part"} for row in table.to_pylist()]
-    assert (len(rows), manifest.decisions.moved) == (142, 10)
-    assert hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16] == "7e7372af162abd2c"
+    assert (len(rows), manifest.decisions.moved) == (139, 10)
+    assert hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16] == "656e5b2a5ff89da3"
 
 
 @dataclass(frozen=True)

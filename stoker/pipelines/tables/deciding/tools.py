@@ -14,10 +14,12 @@ from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.images import hamming
 from stoker.pipelines.rule import PAIRS
 from stoker.pipelines.tables.deciding import sql
+from stoker.pipelines.text import verified
 from stoker.pipelines.text.signatures import near_duplicates, parse_signatures
 from stoker.storage.plain_file import open_plain
 from stoker.storage.shards.sample import Sample
 
+_TEXT = "txt"  # the field that texts are measured by
 _BATCH = 1024  # samples whose contents are looked up at a time
 
 
@@ -71,11 +73,11 @@ class Tools:
         except (ValueError, TypeError) as error:
             raise RecipeError(f"rule {self.rule!r}: column 'image_hash' is not Stoker's: {error}") from error
         return _pairs(
-            (keys[measured[near.index]], keys[measured[near.representative]], 1 - near.distance / hamming.BITS)
+            (keys[measured[near.index]], keys[measured[near.representative]], 1 - near.distance / hamming.BITS, False)
             for near in hamming.near_duplicates(words, distance, elders=self._elders(rows, measured))
         )
 
-    def near_duplicate_texts(self, rows: pa.Table, *, similarity: float = 0.8) -> pa.Table:
+    def near_duplicate_texts(self, rows: pa.Table, *, similarity: float = 0.8, verify: bool = False) -> pa.Table:
         """See RuleTools."""
         keys, column = rows["key"].to_pylist(), rows["minhash"].to_pylist()
         measured = [row for row, signature in enumerate(column) if signature]
@@ -83,10 +85,17 @@ class Tools:
             signatures = parse_signatures([column[row] for row in measured])
         except ValueError as error:
             raise RecipeError(f"rule {self.rule!r}: column 'minhash' is not Stoker's: {error}") from error
-        return _pairs(
-            (keys[measured[row]], keys[measured[older]], near)
-            for row, older, near in near_duplicates(signatures, similarity, elders=self._elders(rows, measured))
+        elders = self._elders(rows, measured)
+
+        def read(chosen: Sequence[int]) -> Iterator[bytes | None]:
+            return self.contents([keys[measured[row]] for row in chosen], _TEXT)
+
+        found = (
+            verified.near_duplicates(signatures, similarity, read, elders=elders)
+            if verify
+            else ((*near, False) for near in near_duplicates(signatures, similarity, elders=elders))
         )
+        return _pairs((keys[measured[row]], keys[measured[older]], *how) for row, older, *how in found)
 
     def _elders(self, rows: pa.Table, chosen: Sequence[int]) -> int:
         """How many of the chosen rows, from the first on, are kept whatever they are near to."""
@@ -122,6 +131,6 @@ class Tools:
         return path
 
 
-def _pairs(found: Iterable[tuple[str, str, float]]) -> pa.Table:
+def _pairs(found: Iterable[tuple[str, str, *tuple[object, ...]]]) -> pa.Table:
     columns = zip(*found, strict=True)
     return pa.table(dict(zip(PAIRS.names, columns, strict=False)) or {name: [] for name in PAIRS.names}, schema=PAIRS)
