@@ -5,8 +5,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from stoker.pipelines.recipe import load
@@ -19,6 +21,8 @@ from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.memory import outcomes
+from stoker.storage.versions.memory.ledger import newest_head
 from stoker.storage.versions.version import Version
 from tests.site import FAST, Site
 from tests.system.old_store.inputs import PORT, RECIPES, SITE
@@ -117,6 +121,23 @@ def test_of_a_list_that_grew_only_the_end_is_fetched(unpacked: Path, site: Site,
     assert len(site.pages_asked) <= old.parts[-1].read + 4
     assert [row for row in split_of_samples(store, now) if row in splits] == splits
     assert now.samples == old.samples + 4
+
+
+def test_outcomes_of_before_there_was_a_ledger_have_the_time_of_then(
+    unpacked: Path, site: Site, tmp_path: Path
+) -> None:
+    shutil.copytree(unpacked / "store" / "birds", tmp_path / "store" / "birds")
+    store = DirectoryStore(tmp_path / "store")
+    old = load_manifest(store, "birds")
+    run(store, unpacked, "birds", tmp_path / "scratch")
+    head = newest_head(store, "birds")
+    assert head is not None
+    tables = [table for stored in head.outcomes for table in outcomes.open_outcomes(store, stored).scan()]
+    known = pa.concat_tables(tables).to_pylist()
+    published = datetime.fromisoformat(old.created_at)
+    adopted = [one for one in known if one["part"] in {part.digest for part in old.parts}]
+    assert {one["reason"] is None for one in adopted} == {True, False}
+    assert all(one["at"] <= published for one in adopted)
 
 
 @pytest.mark.parametrize("corpus", INDEXED)

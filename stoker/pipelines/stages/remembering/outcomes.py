@@ -24,7 +24,7 @@ from stoker.storage.versions.memory.outcome_class import KEPT, KNOWN
 from stoker.storage.versions.memory.outcomes import Outcome, from_table, hash_of, hashes_of, merge
 from stoker.storage.versions.verified import verified_table
 
-_COLUMNS = ("key", IDENTITY, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "sha256")
+_COLUMNS = ("key", IDENTITY, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "sha256", "fetched_at")
 _DEFINITE = (KEPT, OutcomeClass.RECIPE, OutcomeClass.BYTES, OutcomeClass.OWNER)
 _OPTIONAL_FORMATS = ("heic", "jxl")  # decoded if a package is there
 
@@ -62,6 +62,7 @@ class RecordReader:
         *,
         at: datetime,
         setting: str,
+        is_adopted: bool = False,
     ) -> Iterator[Outcome]:
         """What became of the candidates of a part, once for each.
 
@@ -72,6 +73,7 @@ class RecordReader:
             stamps: by identity, where they are known.
             earlier: what was known of them before.
             at: the time that they get.
+            is_adopted: of a part that was read before there was a ledger: the time of its records goes before ``at``.
             setting: fingerprint of the settings of the run.
         """
         own: dict[str, tuple[int, Row]] = {}
@@ -98,7 +100,7 @@ class RecordReader:
                 kind=kind,
                 reason=row["reason"],
                 detail=row.get("detail") or None,
-                at=at,
+                at=(_fetched_at(row) if is_adopted else None) or at,
                 tries=1 if kind in _DEFINITE else (times or 0) + 1,
                 stamp=self.source.stamp_of(row) if stamp is None else stamp,
                 recipe=row.get("recipe") or self.recipe.extraction_digest,
@@ -188,6 +190,15 @@ class Earlier:
         """The newest definite outcome of a candidate, else its newest attempt; None of one that is not known."""
         number = self._decisive.get((hash_of(self._source, identity), identity))
         return None if number is None else from_table(self._rows.slice(number, 1))[0]
+
+
+def _fetched_at(row: Row) -> datetime | None:
+    """When a candidate was fetched, if its record tells that as a time with a zone."""
+    try:
+        at = datetime.fromisoformat(str(row.get("fetched_at")))
+    except ValueError:
+        return None
+    return at if at.tzinfo else None
 
 
 def _order(row: Row) -> int:

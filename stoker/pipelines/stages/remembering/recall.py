@@ -60,6 +60,7 @@ class Recall:
         self.reader, self._context = reader, context
         self._store, self._corpus = reader.store, reader.recipe.corpus
         self._source, self._extraction = name_of(reader.source), reader.recipe.extraction_digest
+        self._adopted: dict[str, datetime] = {}  # parts of before there was a ledger, by digest: when they were there
 
     def load(self) -> None:
         """Read the newest head, and see which parts are there. Raises StorageError, DamagedParts among them."""
@@ -165,7 +166,9 @@ class Recall:
 
         def made() -> Iterator[pa.Table]:
             for part, of_part in zip(parts, stamps, strict=True):
-                table = outcomes.to_table(self.reader.outcomes(part, of_part, earlier, at=at, setting=setting))
+                is_adopted, read_at = part.digest in self._adopted, self._adopted.get(part.digest, at)
+                rows = self.reader.outcomes(part, of_part, earlier, at=read_at, setting=setting, is_adopted=is_adopted)
+                table = outcomes.to_table(rows)
                 told.append(self._of_hashes([table], old["hash"].to_numpy()))
                 yield table
 
@@ -293,12 +296,13 @@ class Recall:
             except (CorruptShard, NotFound) as error:
                 _log.warning("%s", error)
                 continue
+            self._adopted = dict.fromkeys((part.digest for part in parts), datetime.fromisoformat(manifest.created_at))
             is_ours = manifest.recipe.get("source", {}).get("name") == self._source
             return tuple(part for part in parts if is_ours and self.is_finished(part.digest))
         return ()
 
     def _outcomes(self, part: Part) -> pa.Table:
         """What became of the candidates of a part that an earlier release read."""
-        at, setting = self._context.now(), setting_of(self._context)
-        none = Earlier(self._source, SCHEMA.empty_table())
-        return outcomes.to_table(self.reader.outcomes(part, {}, none, at=at, setting=setting))
+        setting, none = setting_of(self._context), Earlier(self._source, SCHEMA.empty_table())
+        at = self._adopted[part.digest]
+        return outcomes.to_table(self.reader.outcomes(part, {}, none, at=at, setting=setting, is_adopted=True))
