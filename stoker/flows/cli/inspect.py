@@ -97,6 +97,8 @@ def why(arguments: Namespace) -> int:
             f"in it: stoker stream {manifest.reference} --json"
         )
     lineages = find_lineages(store, manifest, arguments.text) or _of_local_file(store, manifest, arguments.text)
+    if not lineages and (day := _taken_out(store, manifest, arguments.text)):
+        raise NotFound(f"{manifest.corpus}: {arguments.text!r} was taken out on {day}, and is not asked for")
     if not lineages:
         raise NotFound(
             f"{manifest.reference}: its sources never offered {arguments.text!r}; "
@@ -108,6 +110,13 @@ def why(arguments: Namespace) -> int:
     else:
         print_lineages(lineages, reasons_of(manifest.recipe), Console())
     return 0
+
+
+def _taken_out(store: "Store", manifest: "Manifest", text: str) -> str:
+    """The day on which this URL, key or SHA-256 was taken out of the corpus; "" if it was not."""
+    from stoker.pipelines.stages.forgetting.matching import taken_out_on
+
+    return taken_out_on(store, manifest.corpus, {"url": text, "page_url": text, "key": text, "sha256": text.lower()})
 
 
 def _of_local_file(store: "Store", manifest: "Manifest", text: str) -> "list[Lineage]":

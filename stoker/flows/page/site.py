@@ -274,14 +274,18 @@ def _image(payload: bytes, *, immutable: bool) -> Response:
 def _lineage_view(lineage: Lineage, reference: str, pictures: bool, known: Mapping[str, Reason]) -> LineageView:
     record = lineage.record
     titles = (record.get("caption"), record.get("title")) if pictures else (record.get("title"), record.get("caption"))
-    link = f"/c/{reference}/sample/{lineage.key}" if lineage.state == "kept" and lineage.shard else ""
+    link = (
+        f"/c/{reference}/sample/{lineage.key}"
+        if lineage.state == "kept" and lineage.shard and not lineage.withdrawn
+        else ""
+    )
     return LineageView(
         title=str(titles[0] or titles[1] or lineage.key),
         state=lineage.state,
         events=events_of(lineage, known),
         link=link,
         links=[(label, record[name]) for name, label in (("url", "file"), ("page_url", "page")) if record.get(name)],
-        pictures=_thumbnails(lineage, reference, link) if pictures else [],
+        pictures=_thumbnails(lineage, reference, link) if pictures and not lineage.withdrawn else [],
         record=columns_of(record),
     )
 

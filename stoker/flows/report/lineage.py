@@ -27,6 +27,11 @@ def events_of(lineage: Lineage, reasons: Mapping[str, Reason]) -> list[LineageEv
         lineage: what became of the candidate.
         reasons: what each reject reason means.
     """
+    if lineage.withdrawn:
+        text = (
+            f"Taken out of the corpus on {lineage.withdrawn}. Its content is not shown, and it is not asked for again."
+        )
+        return [LineageEvent("withdrawn", text, "lost")]
     record = lineage.record
     source = str(record.get("source") or "its source")
     events = [LineageEvent("found", _origin(lineage, source))]

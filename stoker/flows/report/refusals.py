@@ -66,7 +66,8 @@ def refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "", numb
     entries: list[Refusal] = []
     for part, count in at_ingest:
         if skip < count and left > 0:
-            entries += [_rejected(row, part, reasons) for row in _rows(reader, part, reason, skip, left)]
+            rows = (_shown(reader, manifest, row) for row in _rows(reader, part, reason, skip, left))
+            entries += [_rejected(row, part, reasons) for row in rows]
             left = size - len(entries)
         skip = max(0, skip - count)
     if left > 0 and skip < dropped:
@@ -84,14 +85,14 @@ def all_refusals(reader: SampleReader, manifest: Manifest, *, reason: str = "") 
     for part in manifest.parts:
         if _count(part.counted.rejected, reason):
             for row in _rows(reader, part, reason):
-                yield _rejected(row, part, reasons)
+                yield _rejected(_shown(reader, manifest, row), part, reasons)
         if part.digest in dropped:
             table = reader.table(part.records, RECORDS, part.records_sha256)
             kept = table.filter(pc.is_null(table["reason"]))
             keys = pa.array([row["key"] for row in dropped[part.digest]], pa.string())
             records = {record["key"]: record for record in kept.filter(pc.is_in(kept["key"], keys)).to_pylist()}
             for row in dropped[part.digest]:
-                yield _drop(row, records.get(row["key"], {}), reasons)
+                yield _drop(row, _shown(reader, manifest, records.get(row["key"], {})), reasons)
 
 
 def raw_member(
@@ -103,6 +104,8 @@ def raw_member(
             record = _find_record(reader, part, key)
             members = members_of(record["members"]) if record else ()
             member = first_member(members, extensions)
+            if record and reader.is_forgotten(manifest, record):
+                raise NotFound(f"{manifest.reference}: {key[:100]!r} was taken out of the corpus")
             if record and member and (sha256 := stated_checksum(record, members, member)):
                 return part, member, sha256
     raise NotFound(f"{manifest.reference}: no picture of {key[:100]!r} in its raw parts")
@@ -152,7 +155,8 @@ def _dropped(
     parts = {part.digest: part for part in manifest.parts}
     for row in _drops(reader, manifest, reason).slice(skip, most).to_pylist():
         part = parts.get(row["part"])
-        yield _drop(row, (_find_record(reader, part, row["key"]) if part else None) or {}, reasons)
+        record = (_find_record(reader, part, row["key"]) if part else None) or {}
+        yield _drop(row, _shown(reader, manifest, record), reasons)
 
 
 def _drop(
@@ -171,6 +175,15 @@ def _drop(
         similarity=row.get("similarity"),
         raw=bool(record),
     )
+
+
+def _shown(
+    reader: SampleReader, manifest: Manifest, record: Mapping[str, Any]
+) -> Mapping[str, Any]:  # Any: Parquet values
+    """What is told of a candidate: of one that was taken out of the corpus nothing but its key and its reason."""
+    if not record or not reader.is_forgotten(manifest, record):
+        return record
+    return {name: record[name] for name in ("key", "reason", "step") if name in record and record["reason"] is not None}
 
 
 def _find_record(reader: SampleReader, part: Part, key: str) -> dict[str, Any] | None:  # Any: Parquet values

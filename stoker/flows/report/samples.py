@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 from stoker.flows.report.cache import LruCache
 from stoker.pipelines.images.formats import EXTENSIONS
+from stoker.pipelines.stages.forgetting.matching import Forgotten
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.shards.index import ShardIndex
 from stoker.storage.shards.kinds import INDEX, Kind
@@ -37,6 +39,7 @@ _SIGNATURES = ("minhash", "image_hash")  # large, and meaningless to people
 _TABLES_CACHE = 192 * 2**20  # bytes of indexes and records
 _MANIFESTS_CACHE = 50_000  # shards and parts in manifests
 _MANIFEST_TTL_S = 10.0  # a cached manifest is read again after this: the store may have been replaced by another
+_FORGOTTEN_CACHE = 10**6  # tombstones
 _MAX_SCANNED = 500  # indexes that one request reads
 
 
@@ -111,6 +114,7 @@ class SampleReader:
         self._lock = threading.Lock()
         self._masks: Masks | None = None
         self._tables: LruCache[pa.Table] = LruCache(_TABLES_CACHE, lambda table: table.nbytes)
+        self._forgotten: LruCache[Forgotten] = LruCache(_FORGOTTEN_CACHE, lambda one: len(one.tombstones) + 1)
         self._manifests, self._lists = (LruCache[Manifest](_MANIFESTS_CACHE, _rows) for _ in range(2))
 
     @property
@@ -157,6 +161,12 @@ class SampleReader:
         self._masks = masks
         return self._tables.get(("live", shard.identity), lambda: masks.live(shard, stored))
 
+    def is_forgotten(self, manifest: Manifest, record: Mapping[str, Any]) -> bool:  # Any: Parquet values
+        """Whether a candidate with this record was taken out of the corpus, as was known a moment ago."""
+        period = int(time.monotonic() / _MANIFEST_TTL_S)
+        load = partial(Forgotten.load, self.store, manifest.corpus)
+        return self._forgotten.get((manifest.corpus, period), load).of_record(record)
+
     def table(self, key: str, kind: Kind, sha256: str) -> pa.Table:
         """A Parquet object of a kind, without signatures, cached by key and checksum."""
 
@@ -179,11 +189,13 @@ class SampleReader:
             matches = [(index, range(shard.samples)) for index, shard in scanned]
         total = sum(len(rows) for _, rows in matches)
         number = min(max(1, number), max(1, -(-total // size)))
-        entries = tuple(
+        found = (
             _entry(manifest, index, self.index(manifest.shards[index]), row)
             for index, rows in _slice(matches, (number - 1) * size, size)
             for row in rows
         )
+        # What was taken out of the corpus since has its place in the list, but is not shown.
+        entries = tuple(entry for entry in found if not self.is_forgotten(manifest, entry.record))
         return SamplePage(entries, number, size, total, complete=len(scanned) == len(chosen))
 
     def find(self, manifest: Manifest, key: str, hint: int = -1) -> SampleEntry:
@@ -196,7 +208,10 @@ class SampleReader:
                 table = self.index(manifest.shards[index])
                 row = pc.index(table["key"], pa.scalar(key, table.schema.field("key").type)).as_py()
                 if row >= 0:
-                    return _entry(manifest, index, table, row)
+                    entry = _entry(manifest, index, table, row)
+                    if self.is_forgotten(manifest, entry.record):
+                        raise NotFound(f"{manifest.reference}: sample {key[:100]!r} was taken out of the corpus")
+                    return entry
         raise NotFound(
             f"{manifest.reference} holds no sample {key[:100]!r}; ask `stoker why {manifest.reference} {key[:100]}` "
             "what became of it"

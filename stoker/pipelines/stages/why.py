@@ -15,6 +15,7 @@ from stoker.pipelines.memory.identity import identity_of
 from stoker.pipelines.registry import reasons_of
 from stoker.pipelines.rejected import OUTCOME_CLASS, UNKNOWN, OutcomeClass, Reason, class_of
 from stoker.pipelines.stages.curate import FIRST_RULE
+from stoker.pipelines.stages.forgetting.matching import taken_out_on
 from stoker.pipelines.stages.remembering.attempts import NO_ATTEMPTS, Attempts, find_attempts
 from stoker.storage.clock import timestamp
 from stoker.storage.shards.kinds import DECISIONS, PACKED_INDEX, RECORDS
@@ -58,6 +59,8 @@ class Lineage:
             last one is kept, unless no sample of them is. Empty if it was not dropped.
         stays: key of the sample at the end of the chain that is kept; "" if there is none.
         outcome_class: what it depends on that it is not in the version; None if kept.
+        withdrawn: day on which it was taken out of the corpus (`stoker forget`): nothing of its content is told; "" if
+            it was not.
     """
 
     key: str
@@ -77,6 +80,7 @@ class Lineage:
     outcome_class: OutcomeClass | None = None
     verified: bool = False
     attempts: Attempts = NO_ATTEMPTS
+    withdrawn: str = ""
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON, Parquet values
         """The lineage as the API writes it."""
@@ -117,6 +121,8 @@ def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 10
                 continue
             drop = drops.get((part.digest, record["key"]))
             lineage = _lineage(store, manifest, part, record, drop, drop_of, reasons)
+            if withdrawn := taken_out_on(store, manifest.corpus, record):
+                lineage = replace(lineage, record={}, detail="", withdrawn=withdrawn)
             if head is not None:
                 lineage = replace(lineage, attempts=find_attempts(store, head, *identity_of(record)))
             lineages.append(lineage)

@@ -27,7 +27,8 @@ from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import open_store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Shard, SplitTotals, list_splits, load_manifest
-from stoker.storage.versions.masks.mask import Masks
+from stoker.storage.versions.masks.mask import BoolArray, Masks
+from stoker.storage.versions.memory.taken_out import TakenOut
 from stoker.storage.versions.tar_store import store_of_tars
 from stoker.storage.versions.verified import verified_bytes, verified_sample, verified_view
 
@@ -105,7 +106,7 @@ class Version:
         self.manifest = manifest
         self._only = only
         self._tars = store_of_tars(store, manifest)
-        self._masks = Masks(store)
+        self._masks, self._taken_out = Masks(store), TakenOut(store)
         self._index = lru_cache(_OPEN_INDEXES)(self._read_index)
         self._view = lru_cache(_OPEN_SHARDS)(self._read_tar)
 
@@ -165,7 +166,7 @@ class Version:
         return isinstance(key, str) and self._locate(key) is not None
 
     def __len__(self) -> int:
-        """Samples."""
+        """Samples, as the manifest counts them: also those that were taken out of the corpus since."""
         return sum(totals.samples for totals in self.splits.values())
 
     def __iter__(self) -> Iterator[Sample]:
@@ -199,7 +200,7 @@ class Version:
         return self.manifest.reference + (f" {self._only}" if self._only is not None else "")
 
     def _first_key(self) -> str:
-        return next((str(self._index(shard).keys[0]) for shard in self._shards if shard.samples), "")
+        return next((str(self._index(shard).keys[0]) for shard in self._shards if len(self._index(shard))), "")
 
     def _sample(self, shard: Shard, row: int) -> Sample:
         index = self._index(shard)
@@ -237,8 +238,13 @@ class Version:
     def _read_index(self, shard: Shard) -> ShardIndex:
         payload = verified_bytes(self.store, shard.index, sha256=shard.index_sha256)
         index = ShardIndex.decode(payload, f"{self.store.url}/{shard.index}", size=shard.size)
-        masked = self._masks.of(shard)
-        return index if masked is None else index.take(np.flatnonzero(~masked))
+        hidden = self._hidden(shard)
+        return index if hidden is None else index.take(np.flatnonzero(~hidden))
+
+    def _hidden(self, shard: Shard) -> BoolArray | None:
+        """The stored rows that are masked, or were taken out of the corpus since."""
+        masked, gone = self._masks.of(shard), self._taken_out.rows(shard)
+        return gone if masked is None else masked if gone is None else masked | gone
 
     def _read_tar(self, shard: Shard) -> memoryview:
         return verified_view(self._tars, shard.key, sha256=shard.sha256, size=shard.size)
@@ -266,11 +272,12 @@ class Version:
         """The rows of one index after the other, in this schema."""
         for shard in self._shards:
             payload = verified_bytes(self.store, shard.index, sha256=shard.index_sha256)
-            rows = self._masks.live(shard, records.decode(payload, columns=schema.names))
+            rows, hidden = records.decode(payload, columns=schema.names), self._hidden(shard)
+            rows = rows if hidden is None else rows.filter(pa.array(~hidden))
             if "split" in schema.names:
                 if "split" in rows.column_names:
                     rows = rows.drop_columns(["split"])
-                rows = rows.append_column("split", pa.array([shard.split] * shard.samples, pa.string()))
+                rows = rows.append_column("split", pa.array([shard.split] * rows.num_rows, pa.string()))
             typed = records.cast(rows.replace_schema_metadata(None), schema)
             yield from (batch for batch in typed.to_batches() if batch.num_rows)
 

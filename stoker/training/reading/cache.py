@@ -24,12 +24,18 @@ from pathlib import Path
 from threading import Event, Lock, get_ident
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from stoker.storage.errors import CorruptShard
+from stoker.storage.shards import records
 from stoker.storage.shards.index import Int64Array, ShardIndex
 from stoker.storage.shards.row_checksum import REMEDY
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import Shard
+from stoker.storage.versions.memory.taken_out import TakenOut
 from stoker.training.reading.cache_files import CacheFiles, default_folder
 from stoker.training.reading.counters import Counters
 from stoker.training.reading.early import EarlyReader
@@ -56,6 +62,9 @@ _LONGEST_BEGINNING = 4 * 2**20  # bytes of a shard that are downloaded first for
 _MARGIN, _TAR_BLOCKS = 1.1, 20 * 512  # samples differ in size; headers
 _INDEX_BYTES = 128 * 2**20  # of indexes that are kept in memory, besides those of open shards
 
+_EPOCHS = 3  # that batches are made of at the same time, at most
+
+BoolArray = npt.NDArray[np.bool_]
 ShardRows = tuple[Shard, Int64Array, Int64Array]  # a shard, rows of it, and their slots: their indexes in the batch
 
 
@@ -103,6 +112,7 @@ class Cache:
         self._index_sizes: dict[FetchKey, int] = {}  # bytes of those that were loaded
         self._index_bytes = 0
         self._masks = masks_of(self._store, self._files)
+        self._taken_out: dict[int, TakenOut] = {}  # by epoch, the last few
         self._ready: dict[FetchKey, tuple[str, ShardIndex, memoryview]] = {}  # open and VERIFIED: URL, index, bytes
         self._steady = False  # whether samples were read from whole shards by now
         self._corrupt: dict[FetchKey, str] = {}  # of shards that are left out: the error's message
@@ -221,6 +231,23 @@ class Cache:
     def indexes(self, shards: Iterable[Shard]) -> list[ShardIndex]:
         """The indexes of shards, read at the same time. Raises CorruptShard, StorageError."""
         return [future.result() for future in [self._index(shard) for shard in shards]]
+
+    def withdrawn(self, shard: Shard, epoch: int) -> BoolArray | None:
+        """Which of a shard's samples were taken out of its corpus when an epoch began here; None: none.
+
+        Raises CorruptShard, StorageError.
+        """
+        with self._lock:
+            taken_out = self._taken_out.get(epoch)
+            if taken_out is None:
+                taken_out = self._taken_out[epoch] = TakenOut(self._store, self._index_table)
+                while len(self._taken_out) > _EPOCHS:
+                    self._taken_out.pop(next(iter(self._taken_out)))
+        rows = taken_out.rows(shard)
+        return rows if rows is None or is_whole(shard) else rows[self.rows_of(shard)]
+
+    def _index_table(self, shard: Shard, columns: Sequence[str]) -> pa.Table:
+        return records.decode(index_bytes(self._store, shard, self._files), columns=list(dict.fromkeys(columns)))
 
     def prefetch(self, shards: Sequence[Shard]) -> None:
         """Start fetching shards that are read next."""

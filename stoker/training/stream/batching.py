@@ -25,12 +25,12 @@ from stoker.training.stream.deprecated import renamed
 from stoker.training.stream.options import check_options
 from stoker.training.stream.order import share
 from stoker.training.stream.skipped import SampleId, SkippedSamples
+from stoker.training.stream.withdrawn import Located, moved, size_of, without_withdrawn
 
 Last = Literal["short", "drop", "pad"]
 _MAX_NAMES = 12  # fields, or names of a record, in a message
 _LONGEST_MESSAGE = 300  # characters of another library's error
 Batch = Any  # what ``make`` or ``collate`` returns
-Located = list[tuple[Cache, list[ShardRows]]]  # where the samples of a batch are: for each cache the rows of its shards
 
 
 class SampleOrder(Protocol):
@@ -190,7 +190,7 @@ class BatchStream(EpochStream):
 
     def batch(self, epoch: int, start: int) -> Batch:
         """This rank's share of the global batch that begins at a position of an epoch. Does not move the stream."""
-        samples = self.fetch_samples(self.locate_share(epoch, start))
+        samples = self.fetch_samples(self._without_withdrawn(epoch, self.locate_share(epoch, start)))
         stop = start + self.batch_size
         self.prefetch(epoch, min(stop, self.samples))
         if stop >= self.samples:
@@ -220,13 +220,29 @@ class BatchStream(EpochStream):
             slot += count
         return located
 
+    def _without_withdrawn(self, epoch: int, located: Located) -> Located:
+        """The same without what was taken out of the corpus: others move up, and ``last="pad"`` fills the batch."""
+        left = without_withdrawn(epoch, located)
+        if left is located:
+            return located
+        wanted, position = size_of(located), 0
+        while self.last == "pad" and (lacking := wanted - size_of(left)) and position < self.samples:
+            stop = min(self.samples, position + lacking)
+            more = without_withdrawn(epoch, self.locate(epoch, position, stop))
+            left, position = [*left, *moved(more, by=size_of(left))], stop
+        return left
+
     def padding(self, start: int) -> int:
-        """How many samples at the end of this rank's share of that batch repeat others of the epoch."""
+        """How many samples at the end of this rank's share of that batch repeat others of the epoch.
+
+        Where samples were taken out of the corpus, others are in their place.
+        """
         if self.last != "pad":
             return 0
         size = min(self.batch_size, self.samples - start)
         first, stop = share(self.batch_size, self.rank, self.world_size)
-        return stop - max(first, min(stop, size))
+        own = self.locate(self.epoch, start + min(first, size), start + min(stop, size))
+        return stop - first - size_of(without_withdrawn(self.epoch, own))
 
     def fetch_samples(self, located: Located) -> Samples:
         """The samples that are there. Raises CorruptShard unless it is to be skipped, StorageError."""
@@ -237,7 +253,7 @@ class BatchStream(EpochStream):
             else:
                 slices += self._intact_slices(cache, shard_rows)
         size = sum(len(part.rows) for part in slices)
-        if size < sum(len(rows) for _, shard_rows in located for _, rows, _ in shard_rows):
+        if size < size_of(located):
             slices = _close_gaps(slices)
         samples = Samples(slices, size, self.fields)
         self.counters.add(samples=size, bytes=samples.size)

@@ -99,6 +99,11 @@ class EpochText:
             documents = {first: self._documents[first] for first in located if first in self._documents}
         missing = [first for first in located if first not in documents]
         if missing:
+            for first in [first for first in missing if self._is_withdrawn(*located[first])]:
+                size = int(sizes_of(self._cache, self._shards[located[first][0]], self._tokens)[located[first][1]]) - 1
+                documents[first] = np.full(size, self._tokens.boundary, np.uint32)
+            missing = [first for first in missing if first not in documents]
+        if missing:
             rows = np.array([located[first] for first in missing], np.int64)
             shard_rows = group_by_shard(self._shards, (rows[:, 0], rows[:, 1]), np.arange(len(missing)))
             payloads = Samples(self._cache.slices(shard_rows), len(missing)).column(self._tokens.field)
@@ -111,6 +116,11 @@ class EpochText:
                 while len(self._documents) > self._max_documents:
                     self._documents.pop(next(iter(self._documents)))
         return documents
+
+    def _is_withdrawn(self, shard: int, row: int) -> bool:
+        """Whether a document was taken out of the corpus: boundaries are in the place of its tokens."""
+        gone = self._cache.withdrawn(self._shards[shard], self._order.epoch)
+        return gone is not None and bool(gone[row])
 
 
 def sizes_of(cache: Cache, shard: Shard, tokens: Tokens) -> Int64Array:

@@ -10,12 +10,13 @@ import torch
 from stoker.storage.shards.index import Int64Array
 from stoker.training.errors import TrainingError
 from stoker.training.reading.samples import Samples
-from stoker.training.stream.batching import Located, SampleOrder, group_by_shard
+from stoker.training.stream.batching import SampleOrder, group_by_shard
 from stoker.training.stream.corpus_text import sizes_of
 from stoker.training.stream.options import check_options
 from stoker.training.stream.order import permutation
 from stoker.training.stream.stream import ShardOrder, ShardStream
 from stoker.training.stream.tokens import BYTES, Tokens
+from stoker.training.stream.withdrawn import Located
 
 _BUCKETS = 4  # that are kept in memory
 

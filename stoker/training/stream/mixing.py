@@ -20,12 +20,12 @@ from stoker.storage.shards.index import Int64Array
 from stoker.training.errors import TrainingError
 from stoker.training.stream.batching import (
     BatchStream,
-    Located,
     group_by_shard,
     position_of,
 )
 from stoker.training.stream.order import permutation
 from stoker.training.stream.stream import ADOPTED, ShardOrder, ShardStream
+from stoker.training.stream.withdrawn import Located
 
 BLOCK = 4096  # positions in which each corpus has exactly its quota: weights are kept to a 4096th
 Exhaustion = Literal["first", "all", "drop"]

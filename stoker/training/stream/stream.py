@@ -15,7 +15,6 @@ from stoker.training.reading.cache import MEGABYTES, Cache, CacheOptions
 from stoker.training.reading.counters import Counters
 from stoker.training.stream.batching import (
     BatchStream,
-    Located,
     SampleOrder,
     check_same_order,
     group_by_shard,
@@ -23,6 +22,7 @@ from stoker.training.stream.batching import (
 )
 from stoker.training.stream.deprecated import warn_renamed
 from stoker.training.stream.order import EpochOrder, most_shards
+from stoker.training.stream.withdrawn import Located
 
 ADOPTED = ("quick_start", "full_windows")  # options that a stream takes from the state that it goes on from
 

@@ -12,11 +12,12 @@ from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.s3 import S3Store
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Batches, Loader
-from stoker.training.stream.batching import BatchStream, Located, group_by_shard
+from stoker.training.stream.batching import BatchStream, group_by_shard
 from stoker.training.stream.documents import DocumentStream
 from stoker.training.stream.mixing import MixedStream
 from stoker.training.stream.stream import ShardStream
 from stoker.training.stream.text import TextStream
+from stoker.training.stream.withdrawn import Located
 from tests.training.conftest import Small
 
 

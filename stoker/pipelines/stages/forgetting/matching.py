@@ -23,9 +23,11 @@ from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.web.links import host_of, normalise
 from stoker.storage.shards.kinds import INDEX
 from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest, Shard
 from stoker.storage.versions.masks.mask import Masks
-from stoker.storage.versions.memory.tombstones import Tombstones, load_tombstones
+from stoker.storage.versions.memory import numbered
+from stoker.storage.versions.memory.tombstones import Tombstones, load_file, load_tombstones
 from stoker.storage.versions.verified import verified_table
 
 Flags = npt.NDArray[np.bool_]
@@ -127,6 +129,15 @@ class Forgotten:
         if form is not None:
             values = [None if value is None else form(value) for value in values]
         return self.tombstones.is_withdrawn(kind, values)
+
+
+def taken_out_on(store: Store, corpus: str, record: Mapping[str, Any]) -> str:  # Any: JSON values
+    """The day on which a candidate with this record was taken out; "" if it was not. Raises as ``Forgotten.load``."""
+    for number in numbered.numbers(store, layout.tombstones_folder(corpus)):
+        table = load_file(store, corpus, number)
+        if Forgotten(Tombstones.of([table])).of_record(record):
+            return str(min(table["at"].to_pylist()))[:10]
+    return ""
 
 
 def rows_of_shard(store: Store, shard: Shard, forgotten: Forgotten, more: Sequence[str] = ()) -> tuple[pa.Table, Flags]:

@@ -1,19 +1,28 @@
 """What is taken out of a corpus is out of the next version at once, and stays out, whatever is ingested."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import stoker
+from stoker.flows.report.refusals import all_refusals, raw_member
+from stoker.flows.report.samples import SampleReader
 from stoker.pipelines.memory.known import Again
+from stoker.pipelines.recipe import parse
+from stoker.pipelines.source import Context
 from stoker.pipelines.stages.forgetting.forget import Forgetting, forget
 from stoker.pipelines.stages.pack import pack
-from stoker.pipelines.stages.publish import Published
+from stoker.pipelines.stages.publish import Published, ingest
+from stoker.pipelines.stages.why import find_lineages
+from stoker.pipelines.web.client import Web
 from stoker.storage.errors import NotFound, StorageRefused
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
-from stoker.storage.versions.manifest import load_manifest
+from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.memory.tombstones import load_tombstones
 from tests.pipelines.stages.remembering.test_rounds import World
 from tests.site import Site
@@ -171,3 +180,40 @@ def test_what_cannot_be_meant_is_refused_in_one_line(world: World) -> None:
             take_out(world, [(kind, value)])
     with pytest.raises(StorageRefused, match="name 'birds'"):
         forget(world.store, "birds@1", [("key", "a")])
+
+
+def test_older_versions_do_not_show_it_any_more(world: World) -> None:
+    take_out(world, [("url", world.url(3))])
+    manifest = load_manifest(world.store, CORPUS_OF_WORLD, 1)
+    assert urls(world, 1) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    (told,) = find_lineages(world.store, manifest, world.url(3))
+    assert (told.state, told.record, told.withdrawn) == ("kept", {}, "2026-03-03")
+    reader = SampleReader(world.store)
+    shown = reader.page(manifest, size=20)
+    assert (len(shown.entries), shown.total) == (9, 10)
+    with pytest.raises(NotFound, match="was taken out"):
+        reader.find(manifest, told.key)
+    (refusal,) = all_refusals(reader, load_manifest(world.store, CORPUS_OF_WORLD))
+    assert (refusal.reason, refusal.url, refusal.raw) == ("forgotten", "", False)
+    with pytest.raises(NotFound, match="was taken out"):
+        raw_member(reader, manifest, told.part, told.key, "jpg")
+
+
+def test_of_rows_with_numbers_as_keys_the_content_is_remembered(tmp_path: Path) -> None:
+    """Another row may have the number by the next export."""
+    store, now = MemoryStore(), datetime(2026, 3, 2, tzinfo=UTC)
+
+    def run(texts: list[str]) -> Manifest:
+        pq.write_table(pa.table({"text": texts}), tmp_path / "rows.parquet")
+        source = {"name": "hugging_face", "dataset": "rows.parquet", "split": "train"}
+        context = Context(root=tmp_path, web=Web(), scratch=tmp_path / "scratch", now=lambda: now)
+        return ingest(parse({"corpus": "rows", "source": source}, root=tmp_path), store, context).manifest
+
+    first = run([f"text of row {number}" for number in range(8)])
+    (key,) = [one.key for one in stoker.Version(store, first) if one.fields["txt"] == b"text of row 3"]
+    told = forget(store, "rows", [("key", key)], now=lambda: now)
+    assert told.samples == {1: 1}
+    assert key not in stoker.Version(store, first)
+    then = run([f"text of row {number}" for number in (0, 1, 2, 8, 3, 4, 5, 6, 7)])
+    texts = sorted(one.fields["txt"].decode()[-1] for one in stoker.Version(store, then))
+    assert texts == ["0", "1", "2", "4", "5", "6", "7", "8"]

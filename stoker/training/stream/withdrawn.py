@@ -1,0 +1,41 @@
+"""Samples that were taken out of their corpus: a stream of any version leaves a hole at their positions.
+
+What was taken out is looked up once an epoch, by each process: no position changes, so a state goes on as before.
+"""
+
+import numpy as np
+
+from stoker.training.reading.cache import Cache, ShardRows
+
+Located = list[tuple[Cache, list[ShardRows]]]  # where the samples of a batch are: for each cache the rows of its shards
+
+
+def size_of(located: Located) -> int:
+    """How many samples these are."""
+    return sum(len(rows) for _, shard_rows in located for _, rows, _ in shard_rows)
+
+
+def without_withdrawn(epoch: int, located: Located) -> Located:
+    """The same samples but for those that were taken out of their corpus, slots without gaps; if all stay, as given."""
+    left: Located = []
+    for cache, shard_rows in located:
+        stay: list[ShardRows] = []
+        for shard, rows, slots in shard_rows:
+            gone = cache.withdrawn(shard, epoch)
+            kept = None if gone is None else ~gone[rows]
+            some = (shard, rows, slots) if kept is None else (shard, rows[kept], slots[kept])
+            stay += [some] if len(some[1]) else []
+        left.append((cache, stay))
+    if size_of(left) == size_of(located):
+        return located
+    every = [slots for _, shard_rows in left for _, _, slots in shard_rows]
+    taken = np.sort(np.concatenate([*every, np.zeros(0, np.int64)]))
+    return [
+        (cache, [(shard, rows, np.searchsorted(taken, slots)) for shard, rows, slots in shard_rows])
+        for cache, shard_rows in left
+    ]
+
+
+def moved(located: Located, *, by: int) -> Located:
+    """The same samples, their slots so many further on."""
+    return [(cache, [(shard, rows, slots + by) for shard, rows, slots in of_cache]) for cache, of_cache in located]
