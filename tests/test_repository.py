@@ -20,6 +20,7 @@ MOST_FILES = 14  # in one folder: more are not taken in at a glance
 WHOLE = (
     ".",
     "system",
+    "system/kills",
     "system/old_store",
     "pipelines",
     "training",

@@ -1,7 +1,7 @@
 """The base class of sources, what they are given and what they return."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from glob import escape, glob, has_magic
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from stoker.pipelines.errors import OutsideRecipe, SourceError
 from stoker.pipelines.partition import Partition
-from stoker.pipelines.rejected import Reason, Rejected
+from stoker.pipelines.rejected import OutcomeClass, Reason, Rejected
 from stoker.pipelines.web.client import Web
 from stoker.storage.clock import Clock, utc_now
 from stoker.storage.shards.sample import Sample
@@ -137,6 +137,31 @@ class Candidate:
         return cls(Sample(key, {}), identity=identity, is_unchanged=True)
 
 
+class Done(NamedTuple):
+    """A candidate that an ingest had finished when it was killed."""
+
+    identity: str  # see ``Candidate``
+    sha256: str | None  # of the fetched bytes, where the source says it
+    reason: str | None  # why the source rejected it; None: it did not
+    is_passing: bool  # for a fault that may be gone a moment later
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> "Done":
+        """What is remembered of a candidate."""
+        rejected, sha256 = candidate.rejected, candidate.sample.record.get("sha256")
+        return cls(
+            candidate.identity or candidate.sample.key,
+            sha256 if isinstance(sha256, str) else None,
+            rejected.reason if rejected else None,
+            rejected is not None and rejected.outcome_class == OutcomeClass.MOMENT,
+        )
+
+    def is_of(self, candidate: Candidate) -> bool:
+        """Whether the candidate is this one, of the same fetched bytes as far as the source says so."""
+        now = Done.of(candidate)
+        return self.identity == now.identity and (None in (self.sha256, now.sha256) or self.sha256 == now.sha256)
+
+
 class Source:
     """Where candidates come from: a frozen dataclass in ``pipelines/sources/<name>.py``, its fields the options.
 
@@ -184,6 +209,15 @@ class Source:
         Raises SourceUnavailable if the whole partition should be retried, SourceBroken if a retry cannot help.
         """
         raise NotImplementedError
+
+    def resume(self, partition: Partition, context: Context, done: Sequence[Done]) -> Iterator[Candidate | None]:
+        """Every candidate of the partition, as ``read`` gives it; None in the place of one that is not read again.
+
+        Called where an ingest was killed: ``done`` are the first candidates of the partition, which it had finished. By
+        default all are read, and the first ones compared with them. A source that can pass over them, because the
+        partition's payload says what they are, overrides it. Raises what ``read`` raises.
+        """
+        yield from self.read(partition, context)
 
     def check(self, context: Context) -> None:
         """Raise RecipeError or SourceBroken for what can be seen to be wrong before anything is read or fetched.

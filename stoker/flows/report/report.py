@@ -13,7 +13,7 @@ from stoker.flows.report.reasons import STAGES, stage_of
 from stoker.pipelines.recipe import DEFAULT_SPLITS
 from stoker.pipelines.registry import reasons_of
 from stoker.pipelines.rejected import UNKNOWN, OutcomeClass, Reason
-from stoker.pipelines.stages.omitted import MAX_NAMES, PASSED, most_omitted, samples_passed
+from stoker.pipelines.stages.reading.omitted import MAX_NAMES, PASSED, most_omitted, samples_passed
 from stoker.pipelines.stages.splits import missed_shares
 from stoker.storage.versions.manifest import Manifest, SplitTotals
 

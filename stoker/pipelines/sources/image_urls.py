@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -17,7 +17,7 @@ from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.registry import name_of, suggestion
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.source import AGAIN, FORGOTTEN, Candidate, Context, Cut, Listed, ListedSource
+from stoker.pipelines.source import AGAIN, FORGOTTEN, Candidate, Context, Cut, Done, Listed, ListedSource
 from stoker.pipelines.tables.url_entries import (
     NO_URL,
     UNTYPED,
@@ -219,14 +219,27 @@ class ImageUrls(ListedSource):
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
-        unanswered, any_answered, last_detail = 0, False, ""
+        return self._read(partition, context, ())
+
+    def resume(self, partition: Partition, context: Context, done: Sequence[Done]) -> Iterator[Candidate | None]:
+        """See Source. The payload names the candidates, so none of those that are done is fetched again."""
+        yield from (None for _ in done)
+        yield from self._read(partition, context, done)
+
+    def _read(self, partition: Partition, context: Context, done: Sequence[Done]) -> Iterator[Candidate]:
+        """The candidates behind those that are done."""
+        entries = partition.payload["urls"]
+        unanswered, last_detail = sum(one.is_passing for one in done), "before"
+        any_answered = any(
+            not one.is_passing and one.reason not in ("no_label", FORGOTTEN.reason) and "refused" not in entry
+            for one, entry in zip(done, entries, strict=False)
+        )
         is_strict = self.unreachable == "retry" and AGAIN not in partition.payload
 
         def fetch(entry: Entry, cancel: Event) -> tuple[Candidate, Fetched | Rejected | None]:
             return self._fetch(entry, context, cancel)
 
-        entries = partition.payload["urls"]
-        for candidate, answer in map_in_order(fetch, entries, threads=context.web.threads, size_of=_size):
+        for candidate, answer in map_in_order(fetch, entries[len(done) :], threads=context.web.threads, size_of=_size):
             if isinstance(answer, Transient):
                 unanswered, last_detail = unanswered + 1, answer.detail
                 url = candidate.sample.record["url"]

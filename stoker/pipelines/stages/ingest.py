@@ -1,38 +1,40 @@
 """Ingest: one partition of a source becomes one raw part, a tar of kept samples and a record of every candidate.
 
 A part is named by the digest of what determines its content, and exists once its marker is written, last. So a
-partition that was ingested before is skipped, and a killed ingest leaves nothing that is ever read. Price: a killed
-partition starts again from its first candidate.
+partition that was ingested before is skipped. Of one that takes long, what is finished is in the store every few
+seconds (``segments``): a killed ingest goes on behind that, and ends in the part of one that was not killed.
 """
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from stoker import __version__
-from stoker.pipelines.errors import RecipeError, SourceBroken
+from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import trim_images
 from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import LOSS, OUTCOME_CLASS, UNKNOWN, Rejected
-from stoker.pipelines.source import FORGOTTEN, Candidate, Context
+from stoker.pipelines.source import FORGOTTEN, Candidate, Context, Done
 from stoker.pipelines.stages.forgetting.matching import Forgotten
 from stoker.pipelines.stages.measure import measure
-from stoker.pipelines.stages.omitted import PASSED, OmittedCounts
 from stoker.pipelines.stages.raw_part import read_marker, write_marker
+from stoker.pipelines.stages.reading.omitted import PASSED
+from stoker.pipelines.stages.reading.segments import Reading, Segments
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.trust import check_paths
-from stoker.storage.errors import AlreadyExists, StokerError
+from stoker.storage.errors import AlreadyExists, StokerError, StorageError
 from stoker.storage.shards import records
 from stoker.storage.shards.row_checksum import CRC32C
 from stoker.storage.shards.sample import Sample
-from stoker.storage.shards.shard import TarWriter
+from stoker.storage.shards.shard import TarSummary, TarWriter
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part
@@ -123,8 +125,8 @@ def ingest_partition(
 ) -> Ingested:
     """Read a partition into its raw part, or skip it if the part exists.
 
-    Idempotent: a killed ingest leaves either a whole part or nothing that is ever read. Of two writers at once, both
-    return the part of the first.
+    Idempotent: a killed ingest leaves a whole part, or segments that the next one begins with. Of two writers at once,
+    both return the part of the first.
 
     Args:
         stop: asked before every candidate; true ends the ingest with IngestStopped.
@@ -141,16 +143,12 @@ def ingest_partition(
         return Ingested(existing, True, time.monotonic() - started)
     name = part_digest(recipe, partition)
     context = replace(context, is_forgotten=Forgotten.load(store, recipe.corpus).of_record)
-    with folder_in(context.scratch) as folder:
-        path = folder / "part.tar"
-        with TarWriter(path) as writer:
-            omitted = OmittedCounts()
-            rows = _read(recipe, partition, replace(context, scratch=folder), writer, omitted, stop, progress)
-            tar = writer.close()
+    with folder_in(context.scratch) as folder, Segments(store, recipe.corpus, name, folder) as segments:
+        reading, tar = _read_whole(recipe, partition, replace(context, scratch=folder), segments, stop, progress)
         tar_key = layout.raw_tar(recipe.corpus, name, tar.sha256)
-        put(store, tar_key, path, sha256=tar.sha256)
-    rejected = Counter(row["reason"] for row in rows if row["reason"] is not None)
-    table = records.encode(rows)
+        put(store, tar_key, reading.writer.path, sha256=tar.sha256)
+    rejected = Counter(row["reason"] for row in reading.rows if row["reason"] is not None)
+    table = records.encode(reading.rows)
     table_sha256 = records.sha256(table)
     table_key = layout.raw_records(recipe.corpus, name, table_sha256)
     put(store, table_key, table, sha256=table_sha256)
@@ -162,10 +160,10 @@ def ingest_partition(
         tar_size=tar.size,
         records=table_key,
         records_sha256=table_sha256,
-        read=len(rows),
+        read=len(reading.rows),
         kept=tar.samples,
         rejected=dict(sorted(rejected.items())),
-        omitted=omitted.most(),
+        omitted=reading.omitted.most(),
     )
     try:
         write_marker(store, recipe.corpus, part)
@@ -174,6 +172,8 @@ def ingest_partition(
         if first is None:
             raise
         part = first
+    with suppress(StorageError):  # `stoker gc` removes what stays
+        segments.remove()
     known = f", known {part.known}" if part.known else ""
     _log.info("%s: read %d, kept %d%s", part.partition, part.read, part.kept, known, extra=_fields(part))
     return Ingested(part, False, time.monotonic() - started)
@@ -184,22 +184,81 @@ def _fields(part: Part) -> dict[str, object]:
     return {"partition": part.partition, "part": part.digest, "read": part.read, "kept": part.kept}
 
 
+class _ReadOtherwise(Exception):
+    """The segments are not what would be read now."""
+
+
+def _read_whole(
+    recipe: Recipe,
+    partition: Partition,
+    context: Context,
+    segments: Segments,
+    stop: Callable[[], bool],
+    progress: Callable[[int, int], None],
+) -> tuple[Reading, TarSummary]:
+    """All candidates of a partition, those of its segments first, and the tar of the kept ones, in ``scratch``."""
+    with TarWriter(context.scratch / "part.tar") as writer:
+        reading = Reading(writer)
+        segments.restore(reading)
+        try:
+            if any(row["reason"] != FORGOTTEN.reason and context.is_forgotten(row) for row in reading.rows):
+                raise _ReadOtherwise("a candidate was forgotten since")
+            _read(recipe, partition, context, reading, segments, stop, progress)
+        except SourceUnavailable:
+            segments.remove_passing()
+            raise
+        except _ReadOtherwise as error:
+            _log.warning("%s: %s; it is read from its beginning", partition.name, error)
+        else:
+            return reading, writer.close()
+    segments.remove()
+    return _read_whole(recipe, partition, context, segments, stop, progress)
+
+
+def _unread(
+    recipe: Recipe, partition: Partition, context: Context, done: Sequence[Done], stop: Callable[[], bool]
+) -> Iterator[Candidate]:
+    """The candidates of a partition behind those that are done. Raises _ReadOtherwise, IngestStopped."""
+    source, before = recipe.source, list(done)
+    offered = source.resume(partition, context, before) if before else source.read(partition, context)
+    for one in before:
+        if stop():
+            raise _stopped(partition)
+        try:
+            candidate = next(offered)
+        except StopIteration:
+            raise _ReadOtherwise(f"{one.identity!r} and what follows is not there any more") from None
+        if candidate is not None and not one.is_of(candidate):
+            raise _ReadOtherwise(f"{one.identity!r} is not in its place any more")
+    for candidate in offered:
+        if candidate is None:
+            raise TypeError(f"source {name_of(source)!r} gave None in the place of a candidate that was never read")
+        yield candidate
+
+
+def _stopped(partition: Partition) -> IngestStopped:
+    return IngestStopped(f"stopped in partition {partition.name!r}; the same command resumes")
+
+
 def _read(
     recipe: Recipe,
     partition: Partition,
     context: Context,
-    writer: TarWriter,
-    omitted: OmittedCounts,
+    reading: Reading,
+    segments: Segments,
     stop: Callable[[], bool],
     progress: Callable[[int, int], None],
-) -> list[dict[str, Any]]:  # Any: Parquet values
-    """The record of every candidate; the kept samples are added to the writer, what all lack to ``omitted``."""
-    rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    kept = 0
-    for candidate in recipe.source.read(partition, context):
+) -> None:
+    """Read the candidates that a reading lacks; the kept samples are added to its writer."""
+    rows, writer, omitted = reading.rows, reading.writer, reading.omitted
+    seen = {row["key"] for row in rows if row["reason"] is None}
+    kept = len(seen)
+    for candidate in _unread(recipe, partition, context, reading.done, stop):
         if stop():
-            raise IngestStopped(f"stopped in partition {partition.name!r}; the same command resumes")
+            segments.seal(reading)
+            raise _stopped(partition)
+        segments.seal_if_due(reading)
+        reading.done.append(Done.of(candidate))
         omitted.add(candidate.omitted)
         if candidate.is_unchanged:
             rows.append(_bare_row(recipe, partition, candidate, KNOWN))
@@ -235,7 +294,6 @@ def _read(
                 _log.warning("%s: %s", partition.name, rejected.detail)
         rows.append(dict(sample.record) | dict(sample.measures) | row)
         progress(len(rows), kept)
-    return rows
 
 
 def _bare_row(

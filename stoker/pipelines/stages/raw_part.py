@@ -211,7 +211,8 @@ def _parse(payload: bytes, corpus: str, digest: str, partition: str) -> Part:
 
 def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Iterator[Part]:
     """The parts whose tar and records lie in the folder, undamaged and alike; two ingests may have left two."""
-    stored = {one.key: one.size for one in store.list(layout.raw_folder(corpus, digest))}
+    listed = store.list(layout.raw_folder(corpus, digest))
+    stored = {one.key: one.size for one in listed if not layout.is_segment(one.key)}
     tars = {key: sha256 for key in stored if key.endswith(".tar") and (sha256 := _sha256(store, key))}
     tars = {key: sha256 for key, sha256 in tars.items() if key == layout.raw_tar(corpus, digest, sha256)}
     for key in (key for key in stored if key.endswith(".parquet")):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -85,14 +85,14 @@ class TarWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._samples = 0
         self._size = 0  # bytes of the tar so far, with those in the buffer
         self._chunks: list[bytes] = []  # the buffer: the bytes from ``_written`` to ``_size``
         self._written = 0  # bytes
 
     def __enter__(self) -> Self:
-        self._file = self._path.open("wb", buffering=0)
+        self._file = self.path.open("wb", buffering=0)
         self._hash = hashlib.sha256()
         return self
 
@@ -141,6 +141,19 @@ class TarWriter:
             self._put(encoded)
         self._samples += 1
         return crc32c(encoded)
+
+    def add_region(self, chunks: Iterable[bytes], *, samples: int) -> None:
+        """Append the bytes of ``samples`` encoded samples, as they were in another tar at this offset."""
+        self._flush()
+        for chunk in chunks:
+            self._put(chunk)
+            self._size += len(chunk)
+        self._samples += samples
+
+    def flush(self) -> int:
+        """The size of the file in bytes, with all samples so far."""
+        self._flush()
+        return self._size
 
     def close(self) -> TarSummary:
         """Write the end of the tar and close the file."""

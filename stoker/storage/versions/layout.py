@@ -5,6 +5,7 @@
     <corpus>/raw/<digest>/part-<sha16>.tar          what was fetched and kept
     <corpus>/raw/<digest>/records-<sha16>.parquet   one row per candidate, kept or rejected
     <corpus>/raw/<digest>/part.json                 written last: the part is complete
+    <corpus>/raw/<digest>/segment-00000-<sha16>.tar  what a part that is not complete has so far
     <corpus>/decisions/<sha16>.parquet              what the rules decided
     <corpus>/shards/<digest>/train-00000.tar        samples for training
     <corpus>/shards/<digest>/train-00000.parquet    its index
@@ -66,6 +67,25 @@ def raw_records(corpus: str, digest: str, sha256: str) -> str:
 def raw_part(corpus: str, digest: str) -> str:
     """The marker of a raw part, written last: it exists when the part is complete."""
     return f"{raw_folder(corpus, digest)}part.json"
+
+
+def raw_segment(corpus: str, digest: str, number: int, sha256: str) -> str:
+    """Some of the finished candidates of a part that is not complete, named by their number and content."""
+    return f"{raw_segments(corpus, digest)}{number:05d}-{sha256[:_SHORT]}.tar"
+
+
+def raw_segments(corpus: str, digest: str) -> str:
+    """What the keys of a part's segments begin with."""
+    return f"{raw_folder(corpus, digest)}segment-"
+
+
+def is_segment(key: str) -> bool:
+    """Whether the key is that of a segment.
+
+    >>> is_segment(raw_segment("digits", "01234567" * 4, 0, "89abcdef" * 8)), is_segment("digits/raw/0123/part.json")
+    (True, False)
+    """
+    return key[key.rfind("/") + 1 :].startswith("segment-") and is_ours(key)
 
 
 def decisions(corpus: str, sha256: str) -> str:
@@ -308,7 +328,8 @@ def lease(corpus: str, kind: str, name: str) -> str:
 _CONTENT_NAME = re.compile(rf"-[0-9a-f]{{{_SHORT}}}\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _OURS = re.compile(
-    rf"{_NAME.pattern}/(?:raw/[0-9a-f]{{{DIGEST}}}/(?:(?:part|records)-[0-9a-f]{{{_SHORT}}}\.(?:tar|parquet)|part\.json)"
+    rf"{_NAME.pattern}/(?:raw/[0-9a-f]{{{DIGEST}}}/(?:(?:part|records)-[0-9a-f]{{{_SHORT}}}\.(?:tar|parquet)|part\.json"
+    rf"|segment-[0-9]{{5,}}-[0-9a-f]{{{_SHORT}}}\.tar)"
     rf"|shards/[0-9a-f]{{{DIGEST}}}/(?:[a-z0-9_-]+-[0-9]{{5,}}(?:-[0-9a-f]{{{_SHORT}}})?\.(?:tar|parquet)|group\.json)"
     rf"|masks/[0-9a-f]{{{DIGEST}}}-[0-9a-f]{{{_SHORT}}}\.mask|lists/[a-z]+-[0-9a-f]{{{_SHORT}}}\.parquet"
     rf"|decisions/[0-9a-f]{{{_SHORT}}}\.parquet|work/(?:ingest|gc)-[0-9a-f]{{{DIGEST}}}\.json"

@@ -30,7 +30,7 @@ LEDGER, OUTCOMES, PLAN = "ledger head", "outcomes", "plan"
 LEASE, INCOMPLETE_UPLOAD = "note", "write"
 KINDS = {
     PART: "complete raw parts of no version",
-    INCOMPLETE_PART: "incomplete raw parts",
+    INCOMPLETE_PART: "incomplete raw parts, and segments of complete ones",
     GROUP: "complete groups of shards of no version",
     INCOMPLETE_GROUP: "incomplete groups of shards",
     DECISIONS: "decisions of no version",
@@ -243,6 +243,8 @@ def _in_folder(
     complete, incomplete = (PART, INCOMPLETE_PART) if raw else (GROUP, INCOMPLETE_GROUP)
     marker = next((stored for stored in objects if stored.key.endswith(_MARKERS)), None)
     free = [stored for stored in objects if stored is not marker and stored.key not in referenced]
+    if marker is None and f"{folder}part.json" in referenced:  # of a plan that is not finished: it goes on behind them
+        free = [stored for stored in free if not layout.is_segment(stored.key)]
     if marker is not None and (free or len(objects) == 1):
         listed = _keys_in_marker(store, marker.key, folder)
         if marker.key not in referenced and not (listed and all(key in referenced for key in listed)):

@@ -16,7 +16,7 @@ import pytest
 from stoker.pipelines.errors import OutsideRecipe, SourceBroken
 from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import Partition, digest
-from stoker.pipelines.source import Candidate, Context, ListedSource, Source
+from stoker.pipelines.source import Candidate, Context, Done, ListedSource, Source
 from stoker.pipelines.stages.ingest import ingest_partition, plan
 from stoker.pipelines.web.client import Web
 from stoker.storage.shards import records
@@ -70,6 +70,17 @@ class SourceContract(ComponentContract):
         for partition in source.partitions(context):
             first = read(source, partition, context)
             assert [_content(candidate) for candidate in read(source, partition, context)] == list(map(_content, first))
+
+    def test_a_partition_that_a_killed_ingest_had_begun_is_read_on(self, source: Source, context: Context) -> None:
+        for partition in source.partitions(context):
+            first = read(source, partition, context)
+            half = len(first) // 2
+            with _empty(context.scratch):
+                resumed = list(source.resume(partition, context, [Done.of(candidate) for candidate in first[:half]]))
+            assert len(resumed) == len(first)
+            given = [(number, one) for number, one in enumerate(resumed) if one is not None]
+            assert [_content(one) for _, one in given] == [_content(first[number]) for number, _ in given]
+            assert {number for number, _ in given} >= set(range(half, len(first))), "None is for what is done"
 
     def test_another_process_reads_the_same(self, source: Source, context: Context) -> None:
         """Source, context and partition are sent to it by pickle or as JSON."""

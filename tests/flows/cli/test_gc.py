@@ -21,7 +21,7 @@ from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli
 from tests.storage.published import CORPUS, make_version
 from tests.storage.versions.test_orphans import litter, reachable
-from tests.system.test_crash import LINES, RECIPE, run_and_kill
+from tests.system.kills.test_crash import LINES, RECIPE, run_and_kill
 
 SEED, KILLS = 20260402, 6
 

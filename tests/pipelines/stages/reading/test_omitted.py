@@ -14,8 +14,8 @@ from stoker.flows.report.report import report
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.sources.wikipedia_dump import WikipediaDump
 from stoker.pipelines.stages.ingest import find_part, ingest_partition, plan
-from stoker.pipelines.stages.omitted import MAX_NAMES, OTHERS, OmittedCounts, most_omitted
 from stoker.pipelines.stages.publish import ingest
+from stoker.pipelines.stages.reading.omitted import MAX_NAMES, OTHERS, OmittedCounts, most_omitted
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions.manifest import load_manifest
 from tests.fakes import context, recipe

@@ -29,6 +29,11 @@ class OmittedCounts:
             has_room = len(name) <= _MAX_LENGTH and (name in self._counts or len(self._counts) < _MAX_COUNTED)
             self._counts[name if has_room else OTHERS] += count
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """All counts so far, in the order in which they began; ``add`` of them gives the same again."""
+        return dict(self._counts)
+
     def most(self, limit: int = MAX_NAMES) -> dict[str, int]:
         """The names with the highest counts, then all others in one."""
         return most_omitted([self._counts], limit)
