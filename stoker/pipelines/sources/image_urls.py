@@ -44,6 +44,7 @@ from stoker.pipelines.tables.url_lists import (
 )
 from stoker.pipelines.web.crawl import CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise_listed, redact
+from stoker.pipelines.web.measured import measures_of
 from stoker.pipelines.web.ordered import map_in_order
 from stoker.pipelines.web.policy import Fetched, Transient, as_final
 from stoker.storage.plain_file import open_plain
@@ -414,7 +415,7 @@ class ImageUrls(ListedSource):
         if isinstance(answer, Rejected):
             return Candidate(bare, answer if self.is_listed else as_final(answer)), answer
         record["sha256"] = answer.sha256
-        measures = {"fetched_at": answer.fetched_at, "final_url": answer.final_url}
+        measures = {"final_url": answer.final_url, **measures_of(answer)}
         extension = extension_of(answer.content)
         if isinstance(extension, Rejected):
             return Candidate(Sample(key, {}, record, measures), extension), answer

@@ -29,6 +29,7 @@ from stoker.pipelines.video.names import (
     video_key,
 )
 from stoker.pipelines.video.picture import Hdr, PictureOptions
+from stoker.pipelines.web.measured import measures_of
 from stoker.pipelines.web.pages.licences import spdx_id
 from stoker.pipelines.web.policy import Transient, as_final
 from stoker.storage.clock import timestamp
@@ -138,7 +139,7 @@ class VideoFrames(Source):
                 yield Candidate(bare, Rejected("too_large", f"{path.stat().st_size} bytes"))
                 return
             fetched_at = timestamp(context.now())
-            yield from self._frames(path, key, record | {"sha256": partition.fingerprint}, fetched_at)
+            yield from self._frames(path, key, record | {"sha256": partition.fingerprint}, {"fetched_at": fetched_at})
         elif context.is_forgotten({**record, "key": key}):
             yield Candidate(bare, FORGOTTEN)
         else:
@@ -176,11 +177,11 @@ class VideoFrames(Source):
                 yield Candidate(bare, as_final(answer))
             else:
                 record = {**bare.record, "sha256": answer.sha256}
-                yield from self._frames(path, bare.key, record, answer.fetched_at)
+                yield from self._frames(path, bare.key, record, measures_of(answer))
         finally:
             path.unlink(missing_ok=True)
 
-    def _frames(self, path: Path, key: str, record: Record, fetched_at: str) -> Iterator[Candidate]:
+    def _frames(self, path: Path, key: str, record: Record, measures: Record) -> Iterator[Candidate]:
         video = VideoReader(path, PictureOptions(hdr=self.hdr, deinterlace=self.deinterlace))
         times = FrameTimes(
             per_second=Fraction(str(self.frames_per_second)),
@@ -195,7 +196,7 @@ class VideoFrames(Source):
                 yield last
             frames += 1
             described = _merge_metadata(video.metadata, record) | video.facts
-            last = self._candidate(frame, key, described, fetched_at)
+            last = self._candidate(frame, key, described, measures)
         if last is not None:
             yield replace(last, omitted=_omitted(video, frames))
         fault = video.fault
@@ -203,14 +204,13 @@ class VideoFrames(Source):
             fault = Rejected("too_short", _describe_span(video, self))
         if fault is not None:
             detail = f"{fault.detail}; {frames} frames were taken" if frames else fault.detail
-            sample = Sample(key, {}, _merge_metadata(video.metadata, record), {"fetched_at": fetched_at})
+            sample = Sample(key, {}, _merge_metadata(video.metadata, record), measures)
             omitted = {} if frames else _omitted(video, 0)
             yield Candidate(sample, Rejected(fault.reason, detail), omitted)
 
-    def _candidate(self, frame: VideoFrame, key: str, record: Record, fetched_at: str) -> Candidate:
+    def _candidate(self, frame: VideoFrame, key: str, record: Record, measures: Record) -> Candidate:
         record = record | {"video": key, "time_s": round(float(frame.time), 6), "pts": frame.pts, **frame.facts}
         name = f"{key}-{round(frame.time * 1000):09d}"
-        measures = {"fetched_at": fetched_at}
         if isinstance(frame.picture, Rejected):
             return Candidate(Sample(name, {}, record, measures), frame.picture)
         picture = frame.picture

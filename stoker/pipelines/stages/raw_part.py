@@ -22,6 +22,7 @@ from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.partition import digest as digest_of
 from stoker.pipelines.rejected import OUTCOME_CLASS
 from stoker.pipelines.stages.measure import hash_of_content
+from stoker.pipelines.web import measured
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
 from stoker.storage.shards import records, row_checksum
 from stoker.storage.shards.kinds import INDEX, RECORDS
@@ -48,6 +49,7 @@ NOT_OF_SAMPLES = (
     "fetched_at",
     OUTCOME_CLASS,
     IDENTITY,
+    *measured.COLUMNS,
 )
 
 _MARKER_FORMAT = 1

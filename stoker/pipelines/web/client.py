@@ -9,7 +9,7 @@ import os
 import random
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stoker import __version__
@@ -18,12 +18,12 @@ from stoker.pipelines.web import robots
 from stoker.pipelines.web.http.addresses import Resolver
 from stoker.pipelines.web.http.allowed import AllowedPrivate
 from stoker.pipelines.web.http.allowed import normalise as normalise_allowed
-from stoker.pipelines.web.http.exchange import FetchFailure, FetchRequest, Redirect, RequestSender
+from stoker.pipelines.web.http.exchange import FetchFailure, FetchRequest, Redirect, RequestSender, Unconfirmed
 from stoker.pipelines.web.http.hosts import Cancelled, Hosts, sleep
 from stoker.pipelines.web.http.sinks import FileSink, MemorySink, Sink
 from stoker.pipelines.web.http.wire import Deadline
 from stoker.pipelines.web.links import host_of, normalise, redact
-from stoker.pipelines.web.policy import Fetched, Transient, WebPolicy
+from stoker.pipelines.web.policy import Earlier, Fetched, Transient, Unchanged, WebPolicy
 from stoker.pipelines.web.robots import Permission, Robots
 
 _log = logging.getLogger(__name__)
@@ -49,14 +49,23 @@ class Client:
 
     def get(self, url: str, *, max_size: int, accept: str, cancel: threading.Event | None) -> Fetched | Rejected:
         """See Web."""
-        return self._fetch(url, MemorySink(max_size), accept, cancel)
+        return _as_fetched(self._fetch(url, MemorySink(max_size), accept, cancel))
+
+    def get_if_changed(
+        self, url: str, earlier: Earlier, *, max_size: int, accept: str, cancel: threading.Event | None
+    ) -> Fetched | Unchanged | Rejected:
+        """See Web."""
+        answer = self._fetch(url, MemorySink(max_size), accept, cancel, earlier)
+        if isinstance(answer, Fetched) and answer.sha256 == earlier.sha256:
+            return Unchanged(answer.validators, answer.final_url, answer.sha256, answer.size, answer.fetched_at)
+        return answer
 
     def download(
         self, url: str, path: Path, *, max_size: int, accept: str, cancel: threading.Event | None
     ) -> Fetched | Rejected:
         """See Web."""
         sink = FileSink(path, max_size, bytes_per_second=self._web.bytes_per_second)
-        return self._fetch(url, sink, accept, cancel)
+        return _as_fetched(self._fetch(url, sink, accept, cancel))
 
     def is_down(self, url: str) -> bool:
         """See Web."""
@@ -72,7 +81,9 @@ class Client:
         self._hosts.close()
         self._resolver.close()
 
-    def _fetch(self, text: str, sink: Sink, accept: str, cancel: threading.Event | None) -> Fetched | Rejected:
+    def _fetch(
+        self, text: str, sink: Sink, accept: str, cancel: threading.Event | None, earlier: Earlier | None = None
+    ) -> Fetched | Unchanged | Rejected:
         """Normalise the text to a URL, fetch it, close the sink."""
         keep = False
         try:
@@ -80,7 +91,8 @@ class Client:
                 url = normalise(text)
             except ValueError as error:
                 return Rejected("bad_url", f"{error}: {redact(text)[:200]}")
-            outcome = self._attempt_until_answered(FetchRequest(url, sink, accept, self._deadline(), cancel))
+            request = FetchRequest(url, sink, accept, self._deadline(), cancel, earlier=earlier)
+            outcome = self._attempt_until_answered(request)
             keep = isinstance(outcome, Fetched)
             return outcome
         except Cancelled:
@@ -91,7 +103,7 @@ class Client:
     def _deadline(self) -> Deadline:
         return Deadline(self._web.deadline_s, self._web.timeout_s)
 
-    def _attempt_until_answered(self, request: FetchRequest) -> Fetched | Rejected:
+    def _attempt_until_answered(self, request: FetchRequest) -> Fetched | Unchanged | Rejected:
         """Attempts with exponential backoff until there is an answer; only retryable failures are tried again."""
         attempt = 0
         while True:
@@ -127,7 +139,7 @@ class Client:
             with self._hosts.lookup(failure.host) as host:
                 host.record_failure(self._web.failures_before_down, self._web.cooldown_s)
 
-    def _attempt(self, request: FetchRequest) -> Fetched | Rejected | FetchFailure:
+    def _attempt(self, request: FetchRequest) -> Fetched | Unchanged | Rejected | FetchFailure:
         """One attempt: the URL and its redirects, each checked against robots.txt and for a valid URL."""
         url = request.url
         for _ in range(self._web.max_redirects + 1):
@@ -143,6 +155,9 @@ class Client:
             if rejected is not None:
                 return rejected
             outcome = self._sender.send(request, url, permission.crawl_delay_s)
+            if isinstance(outcome, Unconfirmed):
+                request = replace(request, earlier=None)  # asked anew, for the whole body
+                continue
             if not isinstance(outcome, Redirect):
                 return outcome
             try:
@@ -155,7 +170,7 @@ class Client:
         """See robots.FetchRobots."""
         accept = "text/plain, */*;q=0.5"
         request = FetchRequest(url, MemorySink(robots.MAX_SIZE), accept, self._deadline(), cancel, is_robots_txt=True)
-        outcome = self._attempt_until_answered(request)
+        outcome = _as_fetched(self._attempt_until_answered(request))
         if isinstance(outcome, Fetched):
             return outcome.content
         if outcome.reason in ("gone", "forbidden", "empty", "redirects"):
@@ -164,6 +179,12 @@ class Client:
             return Transient(outcome.reason, f"robots.txt: {outcome.detail}; nothing may be fetched for now")
         reason = "robots" if outcome.reason == "too_large" else outcome.reason
         return Rejected(reason, f"robots.txt: {outcome.detail}")
+
+
+def _as_fetched(outcome: Fetched | Unchanged | Rejected) -> Fetched | Rejected:
+    """The outcome of a request that named no earlier response."""
+    assert not isinstance(outcome, Unchanged)
+    return outcome
 
 
 def _header_text(text: str) -> str:
@@ -225,6 +246,18 @@ class Web(WebPolicy):
     ) -> Fetched | Rejected:
         """The response to a GET, at most ``max_size`` bytes (also decompressed). Never raises for what one URL does."""
         return client(self).get(url, max_size=max_size, accept=accept, cancel=cancel)
+
+    def get_if_changed(
+        self,
+        url: str,
+        earlier: Earlier,
+        *,
+        max_size: int,
+        accept: str = "*/*",
+        cancel: threading.Event | None = None,
+    ) -> Fetched | Unchanged | Rejected:
+        """``get`` of what was fetched before: ``Unchanged`` where the server says so, or sends the same bytes."""
+        return client(self).get_if_changed(url, earlier, max_size=max_size, accept=accept, cancel=cancel)
 
     def download(
         self, url: str, path: Path, *, max_size: int, accept: str = "*/*", cancel: threading.Event | None = None

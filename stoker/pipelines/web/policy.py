@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from stoker.pipelines.rejected import PASSING, OutcomeClass, Rejected
 from stoker.pipelines.web.headers import Headers
+from stoker.pipelines.web.validators import NO_VALIDATORS, Validators
 from stoker.storage.clock import Clock, utc_now
 
 _MAX_FAULT = 250  # characters, so that what follows fits
@@ -42,6 +43,27 @@ class Fetched:
     sha256: str  # of the content, hex
     content_type: str  # the media type, lower case, without parameters
     headers: Headers = field(repr=False)
+    fetched_at: str  # ISO 8601, UTC
+    validators: Validators = NO_VALIDATORS  # to ask by whether it has changed
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A response of before, to ask whether it has changed."""
+
+    validators: Validators
+    url: str  # that gave it, after redirects: another one knows nothing of these validators
+    sha256: str = ""  # of the content, hex; "": not known
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The content is that of before: the server says so, or sent the same bytes."""
+
+    validators: Validators  # to ask by the next time
+    final_url: str  # after redirects
+    sha256: str  # of the content, hex; "": not known
+    size: int | None  # bytes of the content; None: the server sent none
     fetched_at: str  # ISO 8601, UTC
 
 

@@ -15,6 +15,7 @@ from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import OUTCOME_CLASS, OutcomeClass, class_of
 from stoker.pipelines.source import Context, ListedSource
 from stoker.pipelines.stages.raw_part import DamagedParts
+from stoker.pipelines.web import measured
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
 from stoker.storage.shards.kinds import RECORDS
 from stoker.storage.stores.store import Store
@@ -24,7 +25,10 @@ from stoker.storage.versions.memory.outcome_class import KEPT, KNOWN
 from stoker.storage.versions.memory.outcomes import Outcome, from_table, hash_of, hashes_of, merge
 from stoker.storage.versions.verified import verified_table
 
-_COLUMNS = ("key", IDENTITY, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "sha256", "fetched_at")
+_COLUMNS = (
+    *("key", IDENTITY, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "sha256", "fetched_at"),
+    *measured.COLUMNS,
+)
 _DEFINITE = (KEPT, OutcomeClass.RECIPE, OutcomeClass.BYTES, OutcomeClass.OWNER)
 _OPTIONAL_FORMATS = ("heic", "jxl")  # decoded if a package is there
 
@@ -85,10 +89,14 @@ class RecordReader:
             if identity not in own or _order(row) < _order(own[identity][1]):
                 own[identity] = number, row
         for (identity, (number, row)), times in zip(own.items(), earlier.tries(list(own)), strict=True):
-            stamp = stamps.get(identity)
+            stamp, validators = stamps.get(identity), measured.validators_in(row)
             if row["reason"] == KNOWN:
                 if (before := earlier.outcome(identity)) is not None:
                     seen = replace(before, at=at, stamp=before.stamp if stamp is None else stamp)
+                    if validators:
+                        seen = replace(
+                            seen, etag=validators.etag or None, last_modified=validators.last_modified or None
+                        )
                     yield replace(seen, definite=False, reason=KNOWN) if before.kind == KEPT else seen
                 continue
             kind = KEPT if row["reason"] is None else str(class_of(row, self.recipe.reasons))
@@ -102,6 +110,9 @@ class RecordReader:
                 detail=row.get("detail") or None,
                 at=(_fetched_at(row) if is_adopted else None) or at,
                 tries=1 if kind in _DEFINITE else (times or 0) + 1,
+                size=measured.size_in(row),
+                etag=validators.etag or None,
+                last_modified=validators.last_modified or None,
                 stamp=self.source.stamp_of(row) if stamp is None else stamp,
                 recipe=row.get("recipe") or self.recipe.extraction_digest,
                 setting=setting if kind == OutcomeClass.SETTING else None,

@@ -1,7 +1,7 @@
 """Send one request to one host, within its rate limit, and classify the response.
 
-The outcome of a request is a value: ``Fetched``, ``Rejected`` (final), ``FetchFailure`` (another attempt may help) or
-``Redirect``. ``client`` decides about attempts and follows redirects.
+The outcome of a request is a value: ``Fetched``, ``Unchanged``, ``Rejected`` (final), ``FetchFailure`` (another attempt
+may help), ``Redirect`` or ``Unconfirmed``. ``client`` decides about attempts and follows redirects.
 """
 
 import email.utils
@@ -24,7 +24,8 @@ from stoker.pipelines.web.http.response import Response
 from stoker.pipelines.web.http.sinks import Sink
 from stoker.pipelines.web.http.wire import Connection, Deadline, connect, send_get
 from stoker.pipelines.web.links import host_of, origin_of
-from stoker.pipelines.web.policy import Fetched, WebPolicy
+from stoker.pipelines.web.policy import Earlier, Fetched, Unchanged, WebPolicy
+from stoker.pipelines.web.validators import validators_of
 from stoker.storage.clock import timestamp
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
@@ -45,6 +46,7 @@ class FetchRequest:
     deadline: Deadline
     cancel: threading.Event | None
     is_robots_txt: bool = False  # it fetches robots.txt itself: needs no permission, cannot be opted out
+    earlier: Earlier | None = None  # a body is wanted only if it is another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,12 @@ class Redirect:
     location: str
 
 
-Outcome = Fetched | Rejected | FetchFailure | Redirect
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """An answer "not modified" that is about something else than what was asked for."""
+
+
+Outcome = Fetched | Unchanged | Rejected | FetchFailure | Redirect | Unconfirmed
 
 
 class RequestSender:
@@ -146,10 +153,12 @@ class RequestSender:
     ) -> tuple[Outcome, bool]:
         """The outcome of a request on this connection, and whether the connection was kept after it."""
         headers = {"User-Agent": self._user_agent, "Accept": request.accept, **request.sink.headers()}
+        earlier = request.earlier if request.earlier and request.earlier.url == url and not request.sink.size else None
+        headers |= earlier.validators.headers() if earlier else {}
         orderly = False
         try:
             response = send_get(connection, url, headers)
-            outcome = self._classify(request, url, host, response)
+            outcome = self._classify(request, url, host, response, earlier)
             if not isinstance(outcome, Fetched):
                 _drain(response, connection)
             orderly = response.is_orderly()
@@ -166,7 +175,9 @@ class RequestSender:
             else:
                 connection.close()
 
-    def _classify(self, request: FetchRequest, url: str, host: Host, response: Response) -> Outcome:
+    def _classify(
+        self, request: FetchRequest, url: str, host: Host, response: Response, earlier: Earlier | None
+    ) -> Outcome:
         """The outcome by status and headers; the body is read only if it is wanted."""
         status = response.status
         if status in RETRYABLE_STATUSES:
@@ -177,13 +188,19 @@ class RequestSender:
         if status == 416 and request.sink.size:
             request.sink.restart()
             return FetchFailure("truncated", "HTTP 416", host_of(url), counts_as_outage=False)
-        rejected = _rejected_status(status)
+        is_unchanged = status == 304 and earlier is not None and bool(earlier.validators)
+        rejected = None if is_unchanged else _rejected_status(status)
         if rejected is not None:
             return rejected
         if self._web.opt_out and not request.is_robots_txt:
             robots_tags, reservations = (response.headers.lines(name) for name in opt_out.HEADERS)
             if directive := opt_out.find_opt_out(robots_tags, reservations):
                 return Rejected("opted_out", directive)
+        now = self._web.now()
+        if earlier is not None and is_unchanged:
+            if not earlier.validators.agree_with(response.headers):
+                return Unconfirmed()
+            return Unchanged(earlier.validators, url, earlier.sha256, None, timestamp(now))
         _receive_body(request, response)
         sink = request.sink
         if not sink.size:
@@ -196,7 +213,8 @@ class RequestSender:
             sha256=sink.sha256(),
             content_type=_media_type(response.headers.lines("content-type")),
             headers=response.headers,
-            fetched_at=timestamp(self._web.now()),
+            fetched_at=timestamp(now),
+            validators=validators_of(response.headers, now),
         )
 
     def _server_failure(self, url: str, host: Host, response: Response) -> FetchFailure:

@@ -24,7 +24,7 @@ from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.memory.tombstones import load_tombstones
-from tests.pipelines.stages.remembering.test_rounds import World
+from tests.pipelines.stages.remembering.world import World
 from tests.site import Site
 from tests.storage.external_tars import indexed, numbered, put, tar
 from tests.storage.published import CORPUS, make_version

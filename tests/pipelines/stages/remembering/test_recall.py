@@ -16,7 +16,7 @@ from stoker.storage.shards.kinds import PACKED_INDEX
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.verified import verified_table
 from stoker.storage.versions.version import Version
-from tests.pipelines.stages.remembering.test_rounds import World as ListedWorld
+from tests.pipelines.stages.remembering.world import World as ListedWorld
 from tests.site import FAST, Reply, Site
 
 REMADE = Again(older_recipe=True)
