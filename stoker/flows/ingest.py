@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,7 +127,13 @@ class TaskContext:
     def again(self) -> Again:
         """Which candidates are asked for again on demand."""
         reasons, refresh = self.run.get("again"), self.run.get("refresh")
-        return Again(all=reasons == [], reasons=tuple(reasons or ()), older_recipe=refresh == "recipe")
+        return Again(
+            all=reasons == [],
+            reasons=tuple(reasons or ()),
+            older_recipe=refresh == "recipe",
+            kept=refresh == "kept",
+            older_than=timedelta(seconds=self.run.get("older_than_s", 0.0)),
+        )
 
     @cached_property
     def stop_requested(self) -> Callable[[], bool]:
@@ -256,15 +263,18 @@ def ingest(
     trusted: bool = False,
     again: list[str] | None = None,
     refresh: str | None = None,
+    older_than_s: float = 0.0,
 ) -> "dict[str, Any] | State[Any]":  # Any: JSON values
     """Ingest a recipe's corpus and publish a version of it.
 
     ``recipe`` is the TOML document, ``root`` the folder its paths are relative to, ``token`` that of the progress
     reporter, if the run is watched, ``trusted`` whether paths of the recipe may leave ``root``, ``again`` the reasons
     whose rejected candidates are asked for in any case ([]: all of them; None: none), ``refresh`` which kept ones are
-    ("recipe": those that an older recipe made; None: none). Returns {"reference":
-    "digits@2", "new": whether the version is new}, as the state Incomplete where pieces of the source were lost, or the
-    state Cancelled when the run was asked to stop. Raises StokerError, IngestFailed when partitions failed.
+    ("recipe": those that an older recipe made; "kept": what was seen last ``older_than_s`` ago; None: none).
+
+    Returns {"reference": "digits@2", "new": whether the version is new}, as the state Incomplete where pieces of the
+    source were lost, or the state Cancelled when the run was asked to stop. Raises StokerError, IngestFailed when
+    partitions failed.
     """
     home = Settings.from_json(settings).home
     runs.record(home, token, flow_run.id)
@@ -272,7 +282,7 @@ def ingest(
         try:
             run = {"recipe": recipe, "root": root, "settings": settings, "token": own_token, "trusted": trusted}
             run |= {} if again is None else {"again": again}
-            run |= {} if refresh is None else {"refresh": refresh}
+            run |= {} if refresh is None else {"refresh": refresh, "older_than_s": older_than_s}
             context = TaskContext.from_json(run)
             run["recipe"] = dict(pinned(context.recipe, context.source_context()).document)
             return _ingest(TaskContext.from_json(run))
@@ -327,6 +337,8 @@ def _run_rounds(context: TaskContext, runner: Any, rounds: Rounds, run: dict[str
         partitions = _interruptibly(reporter, lambda: context.with_retries(plan_task)(rounds))
         if partitions is None:
             return
+        if rounds.asked_again.earlier:
+            reporter.message(str(rounds.asked_again))
         parts = _ingest_partitions(context, runner, partitions, run) if partitions else []
         _interruptibly(reporter, lambda: context.with_retries(remember_task)(rounds, parts))  # noqa: B023  # called now
 

@@ -51,6 +51,7 @@ def run_ingest(
     trusted: bool = False,
     again: list[str] | None = None,
     refresh: str | None = None,
+    older_than_s: float = 0.0,
 ) -> "tuple[Manifest, bool]":
     """Run the flow `ingest`. Returns the manifest of the published version, and whether the version is new.
 
@@ -59,7 +60,9 @@ def run_ingest(
         recipe: of the corpus.
         trusted: whether paths of the recipe may leave its folder.
         again: reasons whose rejected candidates are asked for in any case; []: all; None: none.
-        refresh: which kept candidates are asked for again; "recipe": those that an older recipe made; None: none.
+        refresh: which kept candidates are asked for again; "recipe": those that an older recipe made; "kept": all, to
+            see whether they have changed; None: none.
+        older_than_s: of "kept", those alone that were seen last so many seconds ago.
     """
     check_trust(settings, recipe, trusted=trusted)
     from stoker.storage.versions.manifest import load_manifest
@@ -81,6 +84,7 @@ def run_ingest(
             trusted,
             again,
             refresh,
+            older_than_s,
         )
         state = ingest(*arguments, return_state=True)
     result = session.result_of(state)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from glob import escape, glob, has_magic
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from stoker.pipelines.errors import OutsideRecipe, SourceError
@@ -132,9 +133,18 @@ class Candidate:
     is_unchanged: bool = False
 
     @classmethod
-    def unchanged(cls, key: str, *, identity: str = "") -> "Candidate":
-        """A candidate that is known, and is as it was: nothing of it is read, and what became of it stays."""
-        return cls(Sample(key, {}), identity=identity, is_unchanged=True)
+    def unchanged(
+        cls,
+        key: str,
+        *,
+        identity: str = "",
+        measures: Mapping[str, Any] = MappingProxyType({}),  # Any: Parquet values
+    ) -> "Candidate":
+        """A candidate that is known, and is as it was: nothing of it is read, and what became of it stays.
+
+        ``measures`` are of the raw part alone: when it was seen, and by what to ask the next time.
+        """
+        return cls(Sample(key, {}, measures=dict(measures)), identity=identity, is_unchanged=True)
 
 
 class Done(NamedTuple):
@@ -259,6 +269,7 @@ class Cut(NamedTuple):
     stamps: Mapping[str, str | None]
 
 
+EARLIER = "earlier"  # in the payload of such a partition: responses of before by identity, see ``web.measured``
 AGAIN = "again"  # in the payload of a partition whose candidates were all asked for before, see ``ListedSource``
 
 
@@ -271,6 +282,9 @@ class ListedSource(Source):
     Candidates that were asked for before get partitions of their own, whose payload also has ``AGAIN``: that none of
     them can be read is to be expected there.
     """
+
+    # Whether a candidate's stamp is another one whenever it is itself another one: there is nothing to refresh then.
+    stamps_tell_all: ClassVar[bool] = False
 
     @property
     def is_listed(self) -> bool:

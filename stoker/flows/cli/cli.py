@@ -201,8 +201,11 @@ def _add_recipes(add: _Add, store: Parser) -> None:
     ingest.add_argument("--workers", metavar="N", help="partitions at the same time (one per core)")
     text = "ask again for what was rejected, for any reason or these, but for what its owner keeps out"
     ingest.add_argument("--retry-failed", nargs="?", const="", metavar="REASON,...", help=text)
-    text = "recipe: make what an older recipe made anew, by the steps and options of this one; it is asked for again"
-    ingest.add_argument("--refresh", choices=("recipe",), help=text)
+    text = "ask again whether what is kept has changed; recipe: make what an older recipe made anew by this one"
+    ingest.add_argument("--refresh", nargs="?", const="kept", choices=("kept", "recipe"), help=text)
+    ingest.add_argument(
+        "--older-than", metavar="AGE", help="with --refresh: of what was seen last so long ago, e.g. 7d"
+    )
     for command in (check, ingest):
         command.add_argument("--trust", action="store_true", help=_TRUST_HELP)
 

@@ -61,6 +61,7 @@ def down(arguments: Namespace) -> int:
 
 def ingest(arguments: Namespace) -> int:
     """Make a version of a recipe's corpus."""
+    from stoker.flows.cli.gc import seconds_of
     from stoker.pipelines.recipe import load
 
     settings = load_settings(arguments, arguments.recipe)
@@ -68,7 +69,16 @@ def ingest(arguments: Namespace) -> int:
     again = _reasons(recipe, arguments.retry_failed)
     if arguments.refresh is not None:
         _check_remembers(recipe, "--refresh")
-    manifest, new = start.run_ingest(settings, recipe, trusted=arguments.trust, again=again, refresh=arguments.refresh)
+    if arguments.older_than is not None and arguments.refresh != "kept":
+        raise UsageError("ingest: --older-than: it says which kept samples are asked for again; add --refresh")
+    manifest, new = start.run_ingest(
+        settings,
+        recipe,
+        trusted=arguments.trust,
+        again=again,
+        refresh=arguments.refresh,
+        older_than_s=seconds_of(arguments.older_than or "0s"),
+    )
     if arguments.json:
         print_json(published_json(manifest, new=new))
     else:

@@ -5,7 +5,7 @@ Held as arrays, about 70 bytes a candidate, and asked for many at a time.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,8 @@ class Again:
         all: those that were rejected, whatever the back-off says.
         reasons: those that were rejected for these reasons.
         older_recipe: those that are kept as an older recipe made them.
+        kept: those that are kept, or were rejected for what their bytes are.
+        older_than: of these, those alone that were seen last so long ago.
 
     What its owner keeps out is not asked for in either case.
     """
@@ -36,6 +38,8 @@ class Again:
     all: bool = False
     reasons: tuple[str, ...] = ()
     older_recipe: bool = False
+    kept: bool = False
+    older_than: timedelta = timedelta(0)
 
     def includes(self, kind: str, reason: str | None) -> bool:
         """Whether a reject of this class and reason is asked for again."""
@@ -55,6 +59,7 @@ class Moment:
         recipe: digest of what makes samples.
         again: what is asked for again in any case.
         retries: False: nothing that failed is asked for again.
+        kept_before: what is kept and was seen last before this is asked for again; None: nothing.
     """
 
     now: datetime
@@ -62,6 +67,7 @@ class Moment:
     recipe: str
     again: Again = NOTHING_AGAIN
     retries: bool = True
+    kept_before: datetime | None = None
 
     def is_due(
         self, kind: str, reason: str | None, tries: int, at: datetime, setting: str | None, recipe: str | None
@@ -114,6 +120,12 @@ class Known:
         if moment.again.older_recipe:
             # What was asked for a moment ago, and failed, has a later row than the one that is kept.
             self._due[newest if moment.retries else newest[newest == kept]] = True
+        if moment.kept_before is not None:
+            is_of_bytes = pc.is_in(rows["class"], pa.array([KEPT, OutcomeClass.BYTES]))
+            is_old = pc.less(rows["at"], pa.scalar(moment.kept_before, rows["at"].type))
+            refreshed = pc.and_(is_of_bytes, is_old).to_numpy().copy()
+            refreshed[earlier] = False
+            self._due |= refreshed
         self.made_by_older = int((~self._due[newest]).sum())  # candidates that stay as an older recipe made them
 
     def __len__(self) -> int:

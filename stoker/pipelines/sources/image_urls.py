@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -17,7 +17,7 @@ from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.registry import name_of, suggestion
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.source import AGAIN, FORGOTTEN, Candidate, Context, Cut, Done, Listed, ListedSource
+from stoker.pipelines.source import AGAIN, EARLIER, FORGOTTEN, Candidate, Context, Cut, Done, Listed, ListedSource
 from stoker.pipelines.tables.url_entries import (
     NO_URL,
     UNTYPED,
@@ -44,15 +44,16 @@ from stoker.pipelines.tables.url_lists import (
 )
 from stoker.pipelines.web.crawl import CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise_listed, redact
-from stoker.pipelines.web.measured import measures_of
+from stoker.pipelines.web.measured import from_payload, measures_of
 from stoker.pipelines.web.ordered import map_in_order
-from stoker.pipelines.web.policy import Fetched, Transient, as_final
+from stoker.pipelines.web.policy import EarlierResponse, Fetched, Transient, Unchanged, as_final
 from stoker.storage.plain_file import open_plain
 from stoker.storage.shards.sample import Sample
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
 _MAX_NAMES = 1000  # of columns, that a suggestion is looked for in
 _PREVIEWED = 2000  # entries by which a preview decides on types
+_Answer = Fetched | Unchanged | Rejected
 _READING = 1  # raise it when lists are read in another way than before
 _NOT_OF_LISTS = ("start", "follow", "max_pages", "other_hosts", "include", "exclude", "pages", "width", "unreachable")
 _REMEDY = 'or set unreachable = "reject" in the recipe to go on without it'
@@ -236,9 +237,10 @@ class ImageUrls(ListedSource):
             for one, entry in zip(done, entries, strict=False)
         )
         is_strict = self.unreachable == "retry" and AGAIN not in partition.payload
+        earlier = {key: from_payload(texts) for key, texts in partition.payload.get(EARLIER, {}).items()}
 
-        def fetch(entry: Entry, cancel: Event) -> tuple[Candidate, Fetched | Rejected | None]:
-            return self._fetch(entry, context, cancel)
+        def fetch(entry: Entry, cancel: Event) -> tuple[Candidate, _Answer | None]:
+            return self._fetch(entry, context, cancel, earlier.get(key_of(entry["url"])))
 
         for candidate, answer in map_in_order(fetch, entries[len(done) :], threads=context.web.threads, size_of=_size):
             if isinstance(answer, Transient):
@@ -390,7 +392,9 @@ class ImageUrls(ListedSource):
     def _label_regex(self) -> re.Pattern[str]:
         return re.compile(self.label_pattern)
 
-    def _fetch(self, entry: Entry, context: Context, cancel: Event) -> tuple[Candidate, Fetched | Rejected | None]:
+    def _fetch(
+        self, entry: Entry, context: Context, cancel: Event, earlier: EarlierResponse | None = None
+    ) -> tuple[Candidate, _Answer | None]:
         """The candidate of an entry, and the response if its URL was fetched."""
         url = entry["url"]
         key = key_of(url)
@@ -411,7 +415,11 @@ class ImageUrls(ListedSource):
             record["label"] = next((group for group in match.groups() if group is not None), match[0])
         if context.is_forgotten({**record, "key": key}):
             return Candidate(bare, FORGOTTEN), None
-        answer = context.web.get(url, max_size=int(self.max_megabytes * 1e6), accept=ACCEPT, cancel=cancel)
+        web = context.web
+        get = partial(web.get, url) if earlier is None else partial(web.get_if_changed, url, earlier)
+        answer: _Answer = get(max_size=int(self.max_megabytes * 1e6), accept=ACCEPT, cancel=cancel)
+        if isinstance(answer, Unchanged):
+            return Candidate.unchanged(key, measures=measures_of(answer)), answer
         if isinstance(answer, Rejected):
             return Candidate(bare, answer if self.is_listed else as_final(answer)), answer
         record["sha256"] = answer.sha256
@@ -427,5 +435,5 @@ def _sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _size(result: tuple[Candidate, Fetched | Rejected | None]) -> int:
+def _size(result: tuple[Candidate, _Answer | None]) -> int:
     return sum(map(len, result[0].sample.fields.values()))

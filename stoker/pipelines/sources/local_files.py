@@ -84,6 +84,7 @@ class LocalFiles(ListedSource):
         label = "folder"
     """
 
+    stamps_tell_all: ClassVar[bool] = True
     path_options: ClassVar[frozenset[str] | None] = frozenset({"files"})
     planning: ClassVar[frozenset[str]] = frozenset({"files", "files_per_partition"})
     added: ClassVar[frozenset[str]] = frozenset({"encoding", "leave_out"})

@@ -261,7 +261,7 @@ def _read(
         reading.done.append(Done.of(candidate))
         omitted.add(candidate.omitted)
         if candidate.is_unchanged:
-            rows.append(_bare_row(recipe, partition, candidate, KNOWN))
+            rows.append(dict(candidate.sample.measures) | _bare_row(recipe, partition, candidate, KNOWN))
             progress(len(rows), kept)
             continue
         passed: list[str] = []

@@ -23,7 +23,7 @@ from stoker.pipelines.web.http.hosts import Cancelled, Hosts, sleep
 from stoker.pipelines.web.http.sinks import FileSink, MemorySink, Sink
 from stoker.pipelines.web.http.wire import Deadline
 from stoker.pipelines.web.links import host_of, normalise, redact
-from stoker.pipelines.web.policy import Earlier, Fetched, Transient, Unchanged, WebPolicy
+from stoker.pipelines.web.policy import EarlierResponse, Fetched, Transient, Unchanged, WebPolicy
 from stoker.pipelines.web.robots import Permission, Robots
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Client:
         return _as_fetched(self._fetch(url, MemorySink(max_size), accept, cancel))
 
     def get_if_changed(
-        self, url: str, earlier: Earlier, *, max_size: int, accept: str, cancel: threading.Event | None
+        self, url: str, earlier: EarlierResponse, *, max_size: int, accept: str, cancel: threading.Event | None
     ) -> Fetched | Unchanged | Rejected:
         """See Web."""
         answer = self._fetch(url, MemorySink(max_size), accept, cancel, earlier)
@@ -82,7 +82,7 @@ class Client:
         self._resolver.close()
 
     def _fetch(
-        self, text: str, sink: Sink, accept: str, cancel: threading.Event | None, earlier: Earlier | None = None
+        self, text: str, sink: Sink, accept: str, cancel: threading.Event | None, earlier: EarlierResponse | None = None
     ) -> Fetched | Unchanged | Rejected:
         """Normalise the text to a URL, fetch it, close the sink."""
         keep = False
@@ -250,7 +250,7 @@ class Web(WebPolicy):
     def get_if_changed(
         self,
         url: str,
-        earlier: Earlier,
+        earlier: EarlierResponse,
         *,
         max_size: int,
         accept: str = "*/*",

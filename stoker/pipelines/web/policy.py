@@ -48,7 +48,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class EarlierResponse:
     """A response of before, to ask whether it has changed."""
 
     validators: Validators

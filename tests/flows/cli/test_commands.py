@@ -53,6 +53,13 @@ def test_a_source_that_lists_nothing_cannot_be_made_anew(cli: Cli) -> None:
     assert "--refresh" in cli.refused("ingest", "a.toml", "--refresh=steps", code=2)
 
 
+def test_an_age_is_that_of_what_is_refreshed(cli: Cli) -> None:
+    (cli.folder / "a.toml").write_text('corpus = "a"\n[source]\nname = "image_urls"\nlists = "x.txt"\n')
+    assert "add --refresh" in cli.refused("ingest", "a.toml", "--older-than", "7d", code=2)
+    line = cli.refused("ingest", "a.toml", "--refresh", "--older-than", "soon", code=2)
+    assert line == "stoker: --older-than soon: expected an age like 90s, 30m, 24h or 7d"
+
+
 def test_check_says_what_a_recipe_is_made_of_and_fetches_nothing(cli: Cli) -> None:
     done = cli("check", cli.recipe(WORDS))
     assert done.returncode == 0, done.stderr

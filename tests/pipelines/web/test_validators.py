@@ -8,7 +8,7 @@ import pytest
 
 from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.headers import Headers
-from stoker.pipelines.web.policy import Earlier, Fetched, Unchanged
+from stoker.pipelines.web.policy import EarlierResponse, Fetched, Unchanged
 from stoker.pipelines.web.validators import Validators, validators_of
 from tests.site import Reply, Request, Site, get, reason
 
@@ -17,11 +17,11 @@ OLD = "Sun, 01 Mar 2026 00:00:00 GMT"
 BODY = b"a picture"
 
 
-def earlier(site: Site, path: str = "/a", *, etag: str = "", last_modified: str = "") -> Earlier:
-    return Earlier(Validators(etag, last_modified), site.url(path), hashlib.sha256(BODY).hexdigest())
+def earlier(site: Site, path: str = "/a", *, etag: str = "", last_modified: str = "") -> EarlierResponse:
+    return EarlierResponse(Validators(etag, last_modified), site.url(path), hashlib.sha256(BODY).hexdigest())
 
 
-def ask(web: Web, site: Site, before: Earlier, path: str = "/a") -> object:
+def ask(web: Web, site: Site, before: EarlierResponse, path: str = "/a") -> object:
     return web.get_if_changed(site.url(path), before, max_size=10**6)
 
 

@@ -26,7 +26,7 @@ from stoker.storage.versions.memory.outcomes import Outcome, from_table, hash_of
 from stoker.storage.versions.verified import verified_table
 
 _COLUMNS = (
-    *("key", IDENTITY, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "sha256", "fetched_at"),
+    *("key", IDENTITY, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "sha256", "final_url", "fetched_at"),
     *measured.COLUMNS,
 )
 _DEFINITE = (KEPT, OutcomeClass.RECIPE, OutcomeClass.BYTES, OutcomeClass.OWNER)

@@ -21,6 +21,7 @@ from stoker.pipelines.memory.known import COLUMNS, Known, Moment
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.remembering.outcomes import CurrentParts, Earlier, RecordReader, identity_in, setting_of
+from stoker.pipelines.stages.remembering.refreshing import Responses
 from stoker.storage.clock import timestamp
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageUnavailable
 from stoker.storage.versions import catalog, layout
@@ -108,6 +109,12 @@ class Recall:
     def known(self, moment: Moment) -> Known:
         """What is known of candidates. Raises StorageError."""
         return Known(self._source, self._tables(COLUMNS, self._before), moment, self._counting)
+
+    def responses(self, asked: Iterable[str], moment: Moment) -> Responses:
+        """What was fetched of candidates that are asked for again. Raises StorageError, DamagedParts among them."""
+        table = self._of_hashes(self._tables(SCHEMA.names, self._before), hashes_of(self._source, asked))
+        parts = {part.digest: part for part in self.parts}
+        return Responses.of(table, moment, lambda digest: self.reader.rows(parts[digest]) if digest in parts else [])
 
     # Writing
 

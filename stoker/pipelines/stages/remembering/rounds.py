@@ -22,11 +22,12 @@ from stoker.pipelines.memory.known import NOTHING_AGAIN, Again, Known, Moment
 from stoker.pipelines.partition import Partition, Partitions
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.source import AGAIN, Context, Cut, Listed, ListedSource, nothing_finished
+from stoker.pipelines.source import AGAIN, EARLIER, Context, Cut, Listed, ListedSource, nothing_finished
 from stoker.pipelines.stages.forgetting.matching import Forgotten
 from stoker.pipelines.stages.ingest import check_names, part_digest, plan
 from stoker.pipelines.stages.remembering.outcomes import RecordReader, setting_of
 from stoker.pipelines.stages.remembering.recall import Recall, Stamps
+from stoker.pipelines.stages.remembering.refreshing import AskedAgain
 from stoker.pipelines.stages.trust import check_paths
 from stoker.storage.clock import timestamp
 from stoker.storage.errors import AlreadyExists, NotFound, StorageUnavailable
@@ -53,6 +54,7 @@ class Rounds:
     """
 
     parts: Sequence[Part]
+    asked_again = AskedAgain()  # of the round
 
     def __init__(self, recipe: Recipe, context: Context, store: Store, *, again: Again = NOTHING_AGAIN) -> None:
         source = recipe.source
@@ -77,7 +79,7 @@ class Rounds:
         """
         if self._listed:
             partitions = self._listed.next()
-            self.parts = self._listed.recall.parts
+            self.parts, self.asked_again = self._listed.recall.parts, self._listed.asked_again
             return partitions
         if self._is_done:
             return None
@@ -103,11 +105,15 @@ class _ListedRounds:
         self.recall = Recall(RecordReader(recipe, source, store), context)
         self._recipe, self._source, self._context, self._store = recipe, source, context, store
         self._again = again
+        # A round of the same run changes nothing about what is old.
+        refreshes = again.kept and not source.stamps_tell_all
+        self._kept_before = context.now() - again.older_than if refreshes else None
         self._has_told = False
         self._has_asked = False  # what failed a moment ago is not asked for again at once
         self.restart()
 
     def restart(self) -> None:
+        self.asked_again = AskedAgain()
         self._cuts: _Cuts | None = None
         self._was_resumed = self._is_planned = False
 
@@ -185,7 +191,8 @@ class _ListedRounds:
 
     def _moment(self) -> Moment:
         recipe, setting = self._recipe.extraction_digest, setting_of(self._context)
-        return Moment(self._context.now(), setting, recipe, self._again, retries=not self._has_asked)
+        retries, before = not self._has_asked, self._kept_before
+        return Moment(self._context.now(), setting, recipe, self._again, retries=retries, kept_before=before)
 
     def _cut(self, known: Known, number: int) -> Iterator[Cut]:
         """Partitions of what is new, and then, by themselves, of what was asked for before; ``number``: of the head."""
@@ -205,9 +212,14 @@ class _ListedRounds:
     def _cut_asked(self, candidates: Iterator[Listed], known: Known, number: int) -> Iterator[Cut]:
         context, again = replace(self._context, is_finished=nothing_finished), list[Listed]()
         yield from self._source.cut(_asked(candidates, known, again), context)
+        self.asked_again = AskedAgain()
+        responses = self.recall.responses([one.identity for one in again], self._moment())
         for partition, stamps in self._source.cut(iter(again), context):
             # So that it is neither a partition nor a raw part of before.
             payload = {**partition.payload, AGAIN: number}
+            if earlier := responses.of_partition(stamps):
+                payload[EARLIER] = earlier
+                self.asked_again = self.asked_again.add(earlier)
             yield Cut(replace(partition, name=f"{partition.name} again {number}", payload=payload), stamps)
 
     def _first(self, known: Known) -> Iterator[Cut]:

@@ -24,7 +24,7 @@ from stoker.pipelines.web.http.response import Response
 from stoker.pipelines.web.http.sinks import Sink
 from stoker.pipelines.web.http.wire import Connection, Deadline, connect, send_get
 from stoker.pipelines.web.links import host_of, origin_of
-from stoker.pipelines.web.policy import Earlier, Fetched, Unchanged, WebPolicy
+from stoker.pipelines.web.policy import EarlierResponse, Fetched, Unchanged, WebPolicy
 from stoker.pipelines.web.validators import validators_of
 from stoker.storage.clock import timestamp
 
@@ -46,7 +46,7 @@ class FetchRequest:
     deadline: Deadline
     cancel: threading.Event | None
     is_robots_txt: bool = False  # it fetches robots.txt itself: needs no permission, cannot be opted out
-    earlier: Earlier | None = None  # a body is wanted only if it is another one
+    earlier: EarlierResponse | None = None  # a body is wanted only if it is another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class RequestSender:
                 connection.close()
 
     def _classify(
-        self, request: FetchRequest, url: str, host: Host, response: Response, earlier: Earlier | None
+        self, request: FetchRequest, url: str, host: Host, response: Response, earlier: EarlierResponse | None
     ) -> Outcome:
         """The outcome by status and headers; the body is read only if it is wanted."""
         status = response.status
