@@ -311,6 +311,12 @@ def _add_upkeep(add: _Add, store: Parser) -> None:
     forget.add_argument("--list", action="append", default=[], type=Path, metavar="FILE", help=text)
     forget.add_argument("--dry-run", action="store_true", help="only say how many samples of which versions are meant")
     forget.add_argument("--yes", action="store_true", help="do it; nothing takes it back")
+    text = "delete a version, or a whole corpus; its number is never used again, and gc frees what it alone needed"
+    delete = add("delete", text, store, run="stoker.flows.cli.upkeep.delete:delete")
+    delete.add_argument(
+        "corpus", metavar="CORPUS[@V]", help="version V of a corpus, or all versions and what it remembers"
+    )
+    delete.add_argument("--yes", action="store_true", help="do it; nothing takes it back")
     text = "read a whole version again and check every checksum and count"
     verify = add("verify", text, store, run="stoker.flows.cli.commands:verify")
     verify.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)

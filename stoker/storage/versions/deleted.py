@@ -4,6 +4,7 @@ The marker is written first, then the manifest goes. From the marker on the vers
 it. If the process dies between the two, `stoker gc` removes the manifest; beside a damaged marker it keeps it.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -46,6 +47,25 @@ def delete_version(store: Store, corpus: str, version: int, *, at: str) -> None:
         with suppress(AlreadyExists):
             store.create(layout.deleted(corpus, version), encode(Deleted(corpus, version, at)))
     store.delete(key)
+
+
+def delete_corpus(store: Store, corpus: str, versions: Sequence[int], *, at: str) -> None:
+    """Delete versions of a corpus, oldest first, and its ledger heads; what they named is then for `stoker gc`.
+
+    What was taken out of the corpus, and the numbers of its versions, stay known. May be repeated after a crash. Who
+    calls it holds the lease of a gc, so that no ingest relies on what goes.
+
+    Args:
+        store: the store that holds the corpus.
+        corpus: its name.
+        versions: the numbers of all its versions.
+        at: the time, ISO 8601 in UTC.
+    """
+    for version in sorted(versions):
+        delete_version(store, corpus, version, at=at)
+    for stored in list(store.list(layout.ledgers(corpus))):
+        if layout.number_of(stored.key) is not None:
+            store.delete(stored.key)
 
 
 def is_deleted(store: Store, corpus: str, version: int) -> bool:

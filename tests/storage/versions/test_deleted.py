@@ -1,5 +1,6 @@
 """A deleted version is gone for all readers, its number is never used again, and its neighbours are named."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, Storage
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout, orphans
-from stoker.storage.versions.deleted import Deleted, delete_version, encode, load_deleted
+from stoker.storage.versions.deleted import Deleted, delete_corpus, delete_version, encode, load_deleted
 from stoker.storage.versions.manifest import load_manifest, publish
 from stoker.storage.versions.orphans import ReferencedKeys
 from tests.fakes import FailingCalls, context, recipe
 from tests.storage.published import CORPUS, make_version
+from tests.storage.remembered import remember
 
 AT = "2026-11-27T03:04:05+00:00"
 GOLDEN = (
@@ -147,3 +149,18 @@ def test_gc_finds_the_rest_of_a_deletion_that_is_damaged(store: MemoryStore) -> 
     store.write(layout.version(CORPUS, 3), b"half")
     with pytest.raises(CorruptShard, match="restore it from a copy"):  # what this one needs is unknown
         ReferencedKeys(store).refresh()
+
+
+@pytest.mark.parametrize("place", range(1, 14))
+def test_a_killed_deletion_of_a_corpus_goes_on_with_the_same_call(place: int) -> None:
+    store = FailingCalls(after=bool(place % 2))
+    make_version(store)
+    make_version(store, 2)
+    remember(store)
+    store.left = place
+    with suppress(StorageUnavailable):
+        delete_corpus(store, CORPUS, [1, 2], at=AT)
+    store.left = 10**9
+    delete_corpus(store, CORPUS, catalog.numbers(store, CORPUS).manifests, at=AT)
+    assert (catalog.numbers(store, CORPUS).existing, catalog.numbers(store, CORPUS).last) == ([], 2)
+    assert list(store.list(layout.ledgers(CORPUS))) == []

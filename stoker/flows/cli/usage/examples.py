@@ -15,6 +15,7 @@ EXAMPLES = {
     "diff": ("stoker diff photos@1 photos@2",),
     "why": ("stoker why photos https://example.org/cat.jpg", "stoker why photos pictures/cat/1.jpg"),
     "gc": ("stoker gc", "stoker gc photos --delete --older-than 7d"),
+    "delete": ("stoker delete photos@2 --yes", "stoker delete photos"),
     "forget": (
         "stoker forget photos --url https://example.org/cat.jpg --dry-run",
         "stoker forget photos --host example.org --list takedown.txt --yes",
