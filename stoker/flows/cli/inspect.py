@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from stoker.flows.cli.output import print_json
+from stoker.flows.logs import note
 from stoker.flows.start import load_settings
 from stoker.storage.versions.manifest import load_manifest
 
@@ -30,15 +31,20 @@ def list_corpora(arguments: Namespace) -> int:
 def show(arguments: Namespace) -> int:
     """Print a version's report, for a person or as JSON."""
     from stoker.flows.cli.show import print_version, version_json
+    from stoker.flows.report.format import plural
+    from stoker.storage.versions.memory.taken_out import count_taken_out
 
     store = load_settings(arguments).open_store(reading=True)
     manifest = load_manifest(store, arguments.corpus)
     if arguments.rejected or arguments.reason:
         return _rejected(store, manifest, arguments)
+    withdrawn = count_taken_out(store, manifest.shards)
     if arguments.json:
-        print_json(version_json(manifest))
+        print_json(version_json(manifest) | {"withdrawn": withdrawn})
     else:
         print_version(manifest, Console())
+        if withdrawn:
+            note(f"{plural(withdrawn, 'sample')} of it taken out since by `stoker forget`: no reader gets them")
     return 0
 
 

@@ -45,6 +45,8 @@ def print_difference(a: Manifest, b: Manifest, store: Store, console: Console) -
         ("samples after", changes.samples_b),
     ]
     sheet.table(("", "samples>"), ((name, number_text(count)) for name, count in rows), heads=False)
+    if changes.withdrawn:
+        sheet.note(f"of those removed, {changes.withdrawn:,} were taken out by stoker forget")
     sheet.note(f"shards in both: {changes.shards_shared:,} of {len(a.shards):,} and {len(b.shards):,}")
     _examples(changes, sheet)
     if changes.refused:

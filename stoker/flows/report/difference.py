@@ -19,6 +19,7 @@ from stoker.storage.statistics.types import TypeChange, type_changes
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Shard
 from stoker.storage.versions.masks.mask import Masks
+from stoker.storage.versions.memory.tombstones import load_tombstones
 from stoker.storage.versions.verified import verified_table
 
 SCHEMA = 1  # of to_json()
@@ -81,6 +82,7 @@ class Difference:
     columns_added: tuple[str, ...]  # of the records: no sample of a has a value in them
     columns_removed: tuple[str, ...]
     columns_changed: tuple[TypeChange, ...] = ()  # in both, with values of another type
+    withdrawn: int = 0  # of those removed: taken out of the corpus by `stoker forget`; their titles are not shown
 
     @property
     def identical(self) -> bool:
@@ -120,6 +122,7 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
     read = read or read_live
     shared = {shard.identity for shard in a.shards} & {shard.identity for shard in b.shards}
     both = _joined(_samples(a, shared, read), _samples(b, shared, read))
+    withdrawn = _withdrawn(both, a.corpus, store)
     in_a, in_b = (pc.is_valid(both[f"split_{side}"]) for side in "ab")
     in_both = pc.and_(in_a, in_b)
     kinds = {
@@ -141,14 +144,24 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
         same=a.samples - counts["removed"],
         shards_shared=len(shared),
         same_shards=len(shared) == len(a.shards) == len(b.shards),
-        examples={kind: _examples(both, kind, mask) for kind, mask in kinds.items() if counts[kind]},
+        examples={kind: _examples(both, kind, mask, withdrawn) for kind, mask in kinds.items() if counts[kind]},
         refused=_refused(a, b),
         statistics=_statistics(a, b),
         recipe=_recipe(a.recipe, b.recipe),
         columns_added=tuple(sorted(columns_b - columns_a)),
         columns_removed=tuple(sorted(columns_a - columns_b)),
         columns_changed=type_changes(_summaries(a), _summaries(b)),
+        withdrawn=pc.sum(pc.and_(kinds["removed"], withdrawn)).as_py() or 0,
     )
+
+
+def _withdrawn(both: pa.Table, corpus: str, store: Store) -> pa.Array:
+    """Which of these samples were taken out of the corpus. Raises CorruptShard for damaged tombstones, StorageError."""
+    known = load_tombstones(store, corpus)
+    gone = known.is_withdrawn("key", both["key"].to_pylist())
+    for side in "ab":
+        gone |= known.is_withdrawn("sha256", both[f"content_sha256_{side}"].to_pylist())
+    return pa.array(gone)
 
 
 def _samples(manifest: Manifest, shared: set[str], read: ReadIndex) -> pa.Table:
@@ -174,14 +187,15 @@ def _differs(both: pa.Table, column: str) -> pa.ChunkedArray:
     return pc.fill_null(pc.not_equal(pc.fill_null(a, ""), pc.fill_null(b, "")), False)
 
 
-def _examples(both: pa.Table, kind: str, mask: pa.ChunkedArray) -> tuple[SampleChange, ...]:
+def _examples(both: pa.Table, kind: str, mask: pa.ChunkedArray, withdrawn: pa.Array) -> tuple[SampleChange, ...]:
     column = {"changed": "content_sha256", "relabelled": "label"}.get(kind, "split")
     examples = []
-    for row in both.filter(mask).slice(0, EXAMPLES).to_pylist():
+    for row in both.append_column("withdrawn", withdrawn).filter(mask).slice(0, EXAMPLES).to_pylist():
         before, after = (row[f"{column}_{side}"] or "" for side in "ab")
         if kind == "changed":
             before, after = before[:12], after[:12]
-        examples.append(SampleChange(row["key"], row["title_b"] or row["title_a"] or "", before, after))
+        title = "" if row["withdrawn"] else row["title_b"] or row["title_a"] or ""
+        examples.append(SampleChange(row["key"], title, before, after))
     return tuple(examples)
 
 

@@ -384,6 +384,7 @@ class ImageUrls(ListedSource):
             pages=self.pages,
             width=self.width,
             strict=self.unreachable == "retry",
+            is_forgotten=lambda url: context.is_forgotten({"url": url, "page_url": url}),
         )
         for result in crawl(context.web, self._starts(), scope):
             yield entry_of_result(result)

@@ -78,7 +78,8 @@ def plan(recipe: Recipe, context: Context, store: Store | None = None) -> Partit
     """
     check_paths(recipe, context)
     if store is not None:
-        context = replace(context, is_finished=_finished_in(store, recipe))
+        is_forgotten = Forgotten.load(store, recipe.corpus).of_record
+        context = replace(context, is_finished=_finished_in(store, recipe), is_forgotten=is_forgotten)
     partitions = Partitions(recipe.source.partitions(context))
     if not partitions:
         raise SourceBroken(f"source {name_of(recipe.source)!r}: it is empty; check its options in the recipe")

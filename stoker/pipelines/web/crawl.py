@@ -6,7 +6,7 @@ order. At most ``max_pages`` pages are fetched.
 
 import fnmatch
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Event
@@ -44,6 +44,7 @@ class CrawlScope:
     pages: Sequence[str] = ()  # pages that are followed: one must match, if there are any
     width: int = 0  # see srcset.choose
     strict: bool = True  # a site that stops answering ends the crawl
+    is_forgotten: Callable[[str], bool] = lambda url: False  # pages that are not asked for, start pages among them
 
     @cached_property
     def _compiled(self) -> tuple[list[re.Pattern[str]], ...]:
@@ -63,7 +64,7 @@ class CrawlScope:
         path = urlsplit(url).path
         if html.is_image_link(url) or _NOT_PAGES.fullmatch(path[path.rfind(".") :] if "." in path else ""):
             return False
-        return (not pages or _matches_any(pages, url)) and not _matches_any(exclude, url)
+        return (not pages or _matches_any(pages, url)) and not _matches_any(exclude, url) and not self.is_forgotten(url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def crawl(web: Web, starts: Sequence[str], scope: CrawlScope) -> Iterator[CrawlR
     Pages that cannot be fetched are results too, with the reason. Raises SourceUnavailable or SourceBroken when a
     start page cannot be fetched, SourceUnavailable when the site stops answering.
     """
-    level = list(dict.fromkeys(starts))
+    level = [url for url in dict.fromkeys(starts) if not scope.is_forgotten(url)]
     hosts = {host_of(url) for url in level}
     queued, reported = set(level), set[str]()
     pages_left = scope.max_pages

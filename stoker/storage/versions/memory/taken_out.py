@@ -4,7 +4,7 @@ Keys are compared, and contents, where there are tombstones of contents: `stoker
 versions are meant by a URL, a page, a host or an author.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from stoker.storage.shards.kinds import INDEX
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.listed.named import Shard
+from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.memory import numbered
 from stoker.storage.versions.verified import verified_table
 
@@ -87,3 +88,17 @@ class TakenOut:
 
     def _of_store(self, shard: Shard, columns: Sequence[str]) -> pa.Table:
         return verified_table(self._store, shard.index, INDEX, sha256=shard.index_sha256, columns=columns)
+
+
+def count_taken_out(store: Store, shards: Iterable[Shard]) -> int:
+    """How many samples of a version's shards were taken out of their corpus since. Raises as ``TakenOut.rows``.
+
+    Price: where the corpus has tombstones, a column of each index is read.
+    """
+    taken_out, masks = TakenOut(store), Masks(store)
+    count = 0
+    for shard in shards:
+        gone = taken_out.rows(shard)
+        masked = None if gone is None else masks.of(shard)
+        count += 0 if gone is None else int((gone if masked is None else gone & ~masked).sum())
+    return count

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import stoker
+from stoker.flows.report.difference import difference
 from stoker.flows.report.refusals import all_refusals, raw_member
 from stoker.flows.report.samples import SampleReader
 from stoker.pipelines.memory.known import Again
@@ -23,9 +24,10 @@ from stoker.storage.errors import NotFound, StorageRefused
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.manifest import Manifest, load_manifest
-from stoker.storage.versions.memory.tombstones import load_tombstones
+from stoker.storage.versions.memory.taken_out import count_taken_out
+from stoker.storage.versions.memory.tombstones import add_tombstones, load_tombstones
 from tests.pipelines.stages.remembering.world import World
-from tests.site import Site
+from tests.site import FAST, Reply, Site
 from tests.storage.external_tars import indexed, numbered, put, tar
 from tests.storage.published import CORPUS, make_version
 
@@ -193,6 +195,12 @@ def test_older_versions_do_not_show_it_any_more(world: World) -> None:
     assert (len(shown.entries), shown.total) == (9, 10)
     with pytest.raises(NotFound, match="was taken out"):
         reader.find(manifest, told.key)
+    newest = load_manifest(world.store, CORPUS_OF_WORLD)
+    changes = difference(manifest, newest, world.store)
+    assert (changes.removed, changes.withdrawn) == (1, 1)
+    assert [one.title for one in changes.examples["removed"]] == [""]
+    counts = [count_taken_out(world.store, one.shards) for one in (manifest, newest)]
+    assert counts == [1, 0]
     (refusal,) = all_refusals(reader, load_manifest(world.store, CORPUS_OF_WORLD))
     assert (refusal.reason, refusal.url, refusal.raw) == ("forgotten", "", False)
     with pytest.raises(NotFound, match="was taken out"):
@@ -217,3 +225,32 @@ def test_of_rows_with_numbers_as_keys_the_content_is_remembered(tmp_path: Path) 
     then = run([f"text of row {number}" for number in (0, 1, 2, 8, 3, 4, 5, 6, 7)])
     texts = sorted(one.fields["txt"].decode()[-1] for one in stoker.Version(store, then))
     assert texts == ["0", "1", "2", "4", "5", "6", "7", "8"]
+
+
+def test_a_crawl_asks_neither_for_pages_nor_for_images_that_were_taken_out(world: World) -> None:
+    pages = world.site.pages
+    for page, images in (("a", (0, 1)), ("b", (2, 3))):
+        text = "".join(f'<img src="/{number}.jpg">' for number in images)
+        pages[f"/{page}.html"] = Reply(f"<html>{text}</html>".encode(), headers={"Content-Type": "text/html"})
+    links = b'<html><a href="/a.html">a</a><a href="/b.html">b</a></html>'
+    pages["/index.html"] = Reply(links, headers={"Content-Type": "text/html"})
+
+    def crawled() -> tuple[list[str], Manifest]:
+        source = {"name": "image_urls", "start": world.site.url("/index.html")}
+        first = len(world.site.pages_asked)
+        context = Context(root=world.folder, web=FAST, scratch=world.folder / "scratch", now=lambda: world.now)
+        limits = {"rejected_percent": 100}
+        recipe = parse({"corpus": "crawled", "source": source, "limits": limits}, root=world.folder)
+        manifest = ingest(recipe, world.store, context).manifest
+        return sorted(world.site.pages_asked[first:]), manifest
+
+    add_tombstones(
+        world.store,
+        "crawled",
+        [("page", world.site.url("/b.html")), ("url", world.site.url("/1.jpg"))],
+        at=world.now,
+    )
+    asked, manifest = crawled()
+    assert asked == ["/0.jpg", "/a.html", "/index.html"]
+    assert (manifest.samples, manifest.rejected) == (1, {"forgotten": 1})
+    assert verify(world.store, manifest).problems == ()
