@@ -325,7 +325,7 @@ def _run_stages(context: TaskContext, lease: str) -> publishing.Published:
             publish = context.with_retries(publish_task)
             return _interruptibly(reporter, lambda: publish(context.run, parts, curation, packed, rounds.parts))
 
-        return publishing.healed(context.recipe, context.store, run)
+        return publishing.healed(context.recipe.corpus, context.store, run)
 
 
 def _run_rounds(context: TaskContext, runner: Any, rounds: Rounds, run: dict[str, Any]) -> None:  # Any: as below

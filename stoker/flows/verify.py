@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 from prefect import flow
@@ -14,7 +13,7 @@ from stoker.flows import artifacts, progress, runs, signals
 from stoker.flows.report.format import size_text
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.recipe import parse
+from stoker.pipelines.published import recipe_in
 from stoker.pipelines.repair import repair as repair_version
 from stoker.storage.errors import CorruptShard
 from stoker.storage.stores.store import Store
@@ -96,7 +95,7 @@ def _heal(store: Store, manifest: Manifest, result: Verified, settings: Settings
     if manifest.is_indexed:
         return repair_indexed(store, store_of_tars(store, manifest), manifest, result.damaged)
     try:
-        recipe = parse(manifest.recipe, root=Path())
+        recipe = recipe_in(manifest)
     except RecipeError as error:
         return [f"its recipe cannot be read here ({error}); install its plug-ins, and repair again"]
     return repair_version(recipe, manifest, result.damaged, store, settings.home / "scratch")

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -9,10 +10,15 @@ import pytest
 
 from stoker.pipelines import registry
 from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.published import recipe_in
 from stoker.pipelines.recipe import Limits, Schedule, Sharding, load, parse
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
+from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.step import Step
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.versions.manifest import load_manifest
+from tests.fakes import context
 
 GOOD: dict[str, Any] = {
     "corpus": "birds",
@@ -180,3 +186,24 @@ def test_an_option_that_came_later_counts_only_where_it_is_not_the_default() -> 
         return parse(changed(steps=[{"name": "image", **options}]), root=Path()).digest
 
     assert step_digest() == step_digest(animated="first") != step_digest(animated="reject")
+
+
+@pytest.mark.parametrize("names", list(permutations(("test", "train", "validation"))))
+def test_the_order_of_splits_survives_the_manifest(names: tuple[str, ...], tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text(f"text {number}")
+    written = parse(
+        {
+            "corpus": "texts",
+            "source": {"name": "local_files", "files": "*.txt"},
+            "splits": dict(zip(names, (60, 30, 10), strict=True)),
+        },
+        root=tmp_path,
+    )
+    store = MemoryStore()
+    ingest(written, store, context(tmp_path))
+    manifest = load_manifest(store, "texts")
+    assert tuple(manifest.recipe["splits"]) == ("test", "train", "validation")  # sorted: the case that is meant
+    found = recipe_in(manifest)
+    assert (tuple(found.splits), tuple(found.document["splits"])) == (names, names)
+    assert found.digest == manifest.recipe_digest

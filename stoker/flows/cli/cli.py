@@ -223,6 +223,10 @@ def _add_curation(add: _Add, store: Parser) -> None:
     curate.add_argument("--resplit", action="store_true", help=text)
     text = "of equal contents in several splits drop those in the larger ones"
     curate.add_argument("--mend-leaks", action="store_true", help=text)
+    text = "write a view's samples into shards of their own, for readers that know no masks: the next version"
+    pack = add("pack", text, store, run="stoker.flows.cli.curation.pack:pack")
+    pack.add_argument("corpus", metavar="CORPUS[@V]", help="the newest version of a corpus")
+    pack.add_argument("--compact", action="store_true", help="also where nothing is masked: into fewer, fuller shards")
 
 
 def _add_schedule(add: _Add, store: Parser) -> None:

@@ -23,4 +23,4 @@ def masked_text(manifest: Manifest) -> str:
     if masked_share(manifest) < _ADVISED or manifest.is_indexed:  # external tars are not ours to pack
         return text
     freed = sum(shard.size * shard.masked // shard.rows for shard in manifest.shards if shard.masked)
-    return f"{text}; packing its shards again would free about {size_text(freed)}"
+    return f"{text}; `stoker pack {manifest.corpus}` would spare readers about {size_text(freed)}"

@@ -203,7 +203,7 @@ def _warn_of_types(before: Manifest, now: Manifest) -> None:
             _log.warning("%s: column %s was of another type in %s: %s, now %s%s", *texts)
 
 
-def healed(recipe: Recipe, store: Store, run: Callable[[frozenset[str]], R]) -> R:
+def healed(corpus: str, store: Store, run: Callable[[frozenset[str]], R]) -> R:
     """What a run of the stages returns. It runs again if another writer was first, and after damage that is healed.
 
     ``run`` is called with the keys of damaged objects of groups, for ``pack``. A raw part whose marker is wrong gets
@@ -219,7 +219,7 @@ def healed(recipe: Recipe, store: Store, run: Callable[[frozenset[str]], R]) -> 
             lost += 1
             if lost > _MAX_LOST:
                 raise StorageUnavailable(
-                    f"{store.url}/{recipe.corpus}: {lost} other versions were published while this one was made; "
+                    f"{store.url}/{corpus}: {lost} other versions were published while this one was made; "
                     "nothing is lost: try again when fewer ingests of this corpus run at once"
                 ) from error
             _log.info("%s; it is decided again, against that", error)
@@ -229,7 +229,7 @@ def healed(recipe: Recipe, store: Store, run: Callable[[frozenset[str]], R]) -> 
                 raise
             _log.warning("%s; it is healed", error)
             for part in error.parts:
-                heal(store, recipe.corpus, part.digest, part.partition)
+                heal(store, corpus, part.digest, part.partition)
         except DamagedObjects as error:
             rounds -= 1
             if not rounds:
@@ -338,4 +338,4 @@ def ingest(
             check_limits(recipe, rounds.parts, packed)
             return publish(recipe, parts, curation, packed, store, now=context.now)
 
-        return healed(recipe, store, run)
+        return healed(recipe.corpus, store, run)

@@ -48,8 +48,8 @@ def test_the_masked_share_is_told_and_packing_from_a_fifth_on(store: MemoryStore
     assert report(little).view == "9.1 % masked: 1 of the 11 samples in its tars are left out"
     much = with_masks(store, little, ["s-007", "s-011"])
     text = report(much).view
-    assert text.startswith("27 % masked: 3 of the 11 samples in its tars are left out; packing its shards again would")
-    assert text.endswith("free about 10.1 kB")
+    assert text.startswith("27 % masked: 3 of the 11 samples in its tars are left out; `stoker pack digits` would")
+    assert text.endswith("spare readers about 10.1 kB")
     shown = printed(store, much)
     assert text in shown
     assert "27 % masked" in shown.splitlines()[-1]

@@ -68,6 +68,7 @@ def _is_file(text: str) -> bool:
 
 def _recipe(store: "Store", arguments: Namespace) -> "Recipe":
     """The recipe of the newest version with the rules that are asked for. Raises UsageError, RecipeError."""
+    from stoker.pipelines.published import recipe_in
     from stoker.pipelines.recipe import load
     from stoker.pipelines.stages.views.curate_again import recipe_of
     from stoker.storage.versions.catalog import parse_reference
@@ -81,7 +82,7 @@ def _recipe(store: "Store", arguments: Namespace) -> "Recipe":
         if version is not None:
             raise UsageError(f"curate {arguments.what}: the newest version is curated; name the corpus, {corpus!r}")
         manifest, root = load_manifest(store, corpus), Path.cwd()
-        document = dict(manifest.recipe)
+        document = dict(recipe_in(manifest, root=root).document)
     document["rules"] = _with_options(document.get("rules", []), arguments.set, arguments.without)
     return recipe_of(manifest, document, root)
 

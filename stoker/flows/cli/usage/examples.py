@@ -8,6 +8,7 @@ EXAMPLES = {
     "check": ("stoker check photos.toml", "stoker check photos.toml --sample 10"),
     "ingest": ("stoker ingest photos.toml", "stoker ingest photos.toml --runner processes --workers 8"),
     "curate": ("stoker curate photos --set near_duplicate_images.distance=20 --dry-run", "stoker curate photos.toml"),
+    "pack": ("stoker pack photos",),
     "schedule": ('stoker schedule photos.toml --cron "0 3 * * *" --train cnn', "stoker schedule --list"),
     "index": ("stoker index /data/laion --as laion", "stoker index s3://bucket/train-{000..127}.tar"),
     "list": ("stoker list", "stoker list --store s3://bucket/corpora --json"),

@@ -117,4 +117,4 @@ def curate_again(recipe: Recipe, store: Store, scratch: Path, *, judging: Judgin
         )
 
     with ingest_lease(store, recipe.corpus):
-        return healed(recipe, store, run)
+        return healed(recipe.corpus, store, run)

@@ -1,6 +1,8 @@
 """Curation of a version anew: a view holds what an ingest by the same rules would, and copies nothing."""
 
+import tarfile
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from unittest.mock import patch
 
@@ -21,6 +23,7 @@ from stoker.pipelines.stages.curate import Judging
 from stoker.pipelines.stages.elders import one_split
 from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.stages.views.curate_again import Curated, curate_again
+from stoker.pipelines.stages.views.pack_again import pack_again
 from stoker.storage.shards.kinds import INDEX
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
@@ -45,7 +48,14 @@ SETS: tuple[tuple[Rule, ...], ...] = (
 def by(rules: tuple[Rule, ...]) -> Recipe:
     made = recipe(Alike(60, 25), "alike", rules)
     made = replace(made, splits={"train": 60.0, "validation": 30.0, "test": 10.0})
-    return replace(made, document={**made.document, "rules": [{"name": name_of(rule), **vars(rule)} for rule in rules]})
+    document = {
+        "corpus": "alike",
+        "source": {"name": "local_files", "files": "*"},  # which is never read
+        "rules": [{"name": name_of(rule), **vars(rule)} for rule in rules],
+        "splits": made.splits,
+        "shards": {"samples": 16, "partitions": 2},
+    }
+    return replace(made, document=document)
 
 
 def held(store: Store, manifest: Manifest) -> dict[str, tuple[str, str]]:
@@ -156,3 +166,25 @@ def test_leaks_of_elders_are_mended_for_the_split_that_is_measured_on(tmp_path: 
     for key in gone:
         split, content = held(store, before)[key]
         assert order.index(contents[content]) > order.index(split)
+
+
+def test_a_view_is_packed_into_the_same_samples_without_masks(tmp_path: Path) -> None:
+    store = MemoryStore()
+    ingest(by(()), store, context(tmp_path))
+    assert not pack_again(store, "alike", tmp_path).new
+    again(SETS[3], store, tmp_path)
+    again(SETS[2], store, tmp_path)
+    view = again(SETS[1], store, tmp_path).published.manifest
+    packed = pack_again(store, "alike", tmp_path)
+    assert packed.new
+    assert (packed.manifest.masked, packed.manifest.version) == (0, view.version + 1)
+    assert held(store, packed.manifest) == held(store, view)
+    assert packed.manifest.splits.keys() == view.splits.keys()
+    names = []
+    for shard in packed.manifest.shards:
+        with tarfile.open(fileobj=BytesIO(store.read(shard.key))) as tar:
+            names += tar.getnames()
+    assert {name.partition(".")[0] for name in names} == held(store, view).keys()
+    assert not verify(store, load_manifest(store, "alike")).problems
+    assert not pack_again(store, "alike", tmp_path, compact=True).new
+    assert not again(SETS[1], store, tmp_path).published.new
