@@ -65,9 +65,10 @@ class ImageUrls(ListedSource):
 
     A sample's key is a hash of the image's URL, so it stays the same when a list is sorted anew or grows. Paths are
     relative to the recipe. Text lists may also end in .gz, .bz2 or .zst; in tsv quotes are characters like any other.
-    Each line of a list is a candidate: an empty or malformed one is rejected. With ``unreachable = "reject"`` images of
-    a dead site are rejected and the others are kept. Later ingests ask for them again, after waits that double; of the
-    pages of a site that is final: README says how to ask again ("What is asked again").
+    Each line of a list is a candidate: an empty or malformed one is rejected. Images of a
+    dead site are rejected and the others are kept; later ingests ask for them again, after waits that double. With
+    ``unreachable = "retry"`` new ones fail the run. That is so of the pages of a site, whose rejects are final, but for
+    "reject": README says how to ask again ("What is asked again").
 
     What vanished from a list stays in the corpus. A URL of which a list says other things than before is fetched again.
 
@@ -106,7 +107,7 @@ class ImageUrls(ListedSource):
         group ("url", "page" or "host", default "url"): images with the same one stay in the same split.
         max_megabytes (number, default 20): size of one image file, at most.
         partition_urls (number, default 500): about so many URLs are one partition.
-        unreachable ("retry" or "reject", default "retry"): a silent site: fail for a retry, or reject its images.
+        unreachable ("", "retry" or "reject", default ""): silent site: fail or reject its images; "": fails of a crawl.
 
     Example::
 
@@ -170,7 +171,7 @@ class ImageUrls(ListedSource):
     group: Literal["url", "page", "host"] = "url"
     max_megabytes: Annotated[float, Field(le=10**6)] = 20.0
     partition_urls: Annotated[int, Field(le=10**9)] = 500
-    unreachable: Literal["retry", "reject"] = "retry"
+    unreachable: Literal["", "retry", "reject"] = ""
 
     def __post_init__(self) -> None:
         if bool(self.lists) == bool(self.start):
@@ -236,7 +237,7 @@ class ImageUrls(ListedSource):
             not one.is_passing and one.reason not in ("no_label", FORGOTTEN.reason) and "refused" not in entry
             for one, entry in zip(done, entries, strict=False)
         )
-        is_strict = self.unreachable == "retry" and AGAIN not in partition.payload
+        is_strict = self._is_strict and AGAIN not in partition.payload
         earlier = {key: from_payload(texts) for key, texts in partition.payload.get(EARLIER, {}).items()}
 
         def fetch(entry: Entry, cancel: Event) -> tuple[Candidate, _Answer | None]:
@@ -362,6 +363,11 @@ class ImageUrls(ListedSource):
                 raise RecipeError(f"lists: {pattern!r}: no such file in {context.root}")
             yield from paths
 
+    @property
+    def _is_strict(self) -> bool:
+        """Whether a silent site fails the run. What a list names is asked for again by the next run, a page never."""
+        return self.unreachable == "retry" or (self.unreachable == "" and not self.lists)
+
     def _starts(self) -> list[str]:
         """The start pages' URLs in their normal form. Raises RecipeError."""
         urls = []
@@ -383,7 +389,7 @@ class ImageUrls(ListedSource):
             exclude=self.exclude,
             pages=self.pages,
             width=self.width,
-            strict=self.unreachable == "retry",
+            strict=self._is_strict,
             is_forgotten=lambda url: context.is_forgotten({"url": url, "page_url": url}),
         )
         for result in crawl(context.web, self._starts(), scope):

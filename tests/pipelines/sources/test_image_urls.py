@@ -338,8 +338,8 @@ def test_a_site_that_is_down_is_tried_again_later(context: Context) -> None:
         pass
     write(context.root / "a.txt", "\n".join(site.url(f"/{n}.png") for n in range(3)))
     with pytest.raises(SourceUnavailable, match=r'none of 3 URLs answered.*unreachable = "reject"'):
-        read(ImageUrls(lists="a.txt"), context)
-    rejects = [candidate.rejected for candidate in read(ImageUrls(lists="a.txt", unreachable="reject"), context)]
+        read(ImageUrls(lists="a.txt", unreachable="retry"), context)
+    rejects = [candidate.rejected for candidate in read(ImageUrls(lists="a.txt"), context)]
     assert [reject.reason for reject in rejects if reject] == ["unreachable"] * 3
     assert {reject.outcome_class for reject in rejects if reject} == {OutcomeClass.MOMENT}
 
@@ -348,7 +348,7 @@ def test_a_site_that_goes_down_midway_is_tried_again_later(site: Site, context: 
     site.pages |= {f"/{n}.png": png(n) if n < 10 else Reply(b"", 503) for n in range(40)}
     write(context.root / "a.txt", "\n".join(site.url(f"/{n}.png") for n in range(40)))
     with pytest.raises(SourceUnavailable, match="stopped answering"):
-        read(ImageUrls(lists="a.txt"), context)
+        read(ImageUrls(lists="a.txt", unreachable="retry"), context)
 
 
 def test_one_dead_host_among_others_costs_only_its_own_urls(site: Site, context: Context) -> None:

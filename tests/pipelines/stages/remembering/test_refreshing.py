@@ -161,3 +161,21 @@ def test_a_recipe_that_changed_gets_the_bytes(world: World) -> None:
     world.options |= {"group": "host"}
     world.run(again=REFRESH)
     assert conditions(world, 0) == ["", ""]
+
+
+def test_a_new_url_of_a_dead_host_is_rejected_for_now_and_stops_nothing(world: World) -> None:
+    world.serve(*range(3))
+    with Site() as dead:
+        pass
+    world.options |= {"partition_urls": 1}
+    world.names(0, 1)
+    world.run()
+    world.names(0, 1, 2)
+    world.list.append(dead.url("/9.jpg"))
+    second, asked = world.run()
+    assert (asked, second.manifest.samples) == ([2], 3)
+    (found,) = find_lineages(world.store, second.manifest, dead.url("/9.jpg"))
+    assert [attempt.reason for attempt in found.attempts.made] == ["unreachable"]
+    world.run(days=0)
+    (found,) = find_lineages(world.store, second.manifest, dead.url("/9.jpg"))
+    assert found.attempts.made[-1].tries == 2
