@@ -279,6 +279,18 @@ def _add_inspection(add: _Add, store: Parser) -> None:
     text = "list each candidate that was rejected: reason, key, URL and detail, with tabs between them"
     show.add_argument("--rejected", action="store_true", help=text)
     show.add_argument("--reason", metavar="REASON", default="", help="list those that were rejected for this reason")
+    text = 'only samples for which this is true: an SQL expression over their records, e.g. "width < 512"'
+    show.add_argument("--where", metavar="EXPR", default="", help=text)
+    show.add_argument("--by", metavar="COLUMN", default="", help="count samples by the values of this column")
+    text = "list samples by this column of their records, largest first; +COLUMN: smallest first"
+    show.add_argument("--sort", metavar="COLUMN", default="", help=text)
+    text = "ask a version in SQL: SELECT over the tables samples, rejected and outcomes"
+    sql = add("sql", text, store, run="stoker.flows.cli.query:sql")
+    sql.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)
+    sql.add_argument("query", metavar="SELECT", help="one SELECT of DuckDB's SQL; it has no access to files or network")
+    form = sql.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="all rows as CSV")
+    form.add_argument("--parquet", type=Path, metavar="FILE", help="write all rows to this file, which must be new")
     text = "what changed between two versions: stoker diff digits@1 digits@2"
     diff = add("diff", text, store, run="stoker.flows.cli.inspect:diff")
     diff.add_argument("older", metavar="CORPUS[@V]")

@@ -30,6 +30,7 @@ def list_corpora(arguments: Namespace) -> int:
 
 def show(arguments: Namespace) -> int:
     """Print a version's report, for a person or as JSON."""
+    from stoker.flows.cli.query import show_samples
     from stoker.flows.cli.show import print_version, version_json
     from stoker.flows.report.format import plural
     from stoker.storage.versions.memory.taken_out import count_taken_out
@@ -38,6 +39,8 @@ def show(arguments: Namespace) -> int:
     manifest = load_manifest(store, arguments.corpus)
     if arguments.rejected or arguments.reason:
         return _rejected(store, manifest, arguments)
+    if arguments.where or arguments.by or arguments.sort:
+        return show_samples(store, manifest, arguments)
     withdrawn = count_taken_out(store, manifest.shards)
     if arguments.json:
         print_json(version_json(manifest) | {"withdrawn": withdrawn})

@@ -25,7 +25,7 @@ from stoker.storage.shards.row_checksum import CHECKSUMS
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import open_store
-from stoker.storage.versions import catalog
+from stoker.storage.versions import catalog, querying
 from stoker.storage.versions.manifest import Manifest, Shard, SplitTotals, list_splits, load_manifest
 from stoker.storage.versions.masks.mask import BoolArray, Masks
 from stoker.storage.versions.memory.taken_out import TakenOut
@@ -148,6 +148,26 @@ class Version:
                     raise NotFound(f"{self._name}: no column is called {name!r}; {_hint(name, schema.names)}")
         selected = pa.schema([schema.field(name) for name in names])
         return pa.RecordBatchReader.from_batches(selected, self._batches(selected))
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all columns of records, those in HIDDEN among them."""
+        return list(self._schema.names)
+
+    def sql(self, query: str) -> pa.Table:
+        """The result of a SELECT of DuckDB's SQL: ``.to_pandas()``, ``.to_pylist()``.
+
+        Its tables: ``samples``, records with ``key`` and ``split``; ``rejected``: ``key``, ``reason``, ``detail``,
+        ``by`` (source, step or rule), ``witness``, ``similarity``, ``url``, ``page_url``, ``partition``; ``outcomes``:
+        all that the corpus remembers of each candidate. Only what the query names is read. It has no access to files or
+        the network, and changes nothing. Raises BadQuery, a StokerError, in one line; CorruptShard; StorageError.
+
+        >>> from stoker.testing import sample_corpus
+        >>> store, _ = sample_corpus(12)
+        >>> version(store, "numbers").sql("SELECT count(*) AS n FROM samples WHERE key > 'n0008'").to_pylist()
+        [{'n': 3}]
+        """
+        return querying.query(self, query)
 
     def __getitem__(self, key: str) -> Sample:
         """The sample with a key. Raises SampleNotFound, which is a KeyError; CorruptShard; StorageError."""

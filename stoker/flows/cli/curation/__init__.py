@@ -1,1 +1,1 @@
-"""Commands that decide which samples a corpus holds."""
+"""Commands that decide which samples a corpus holds, or ask which it does."""

@@ -27,6 +27,7 @@ _SHOWN = 8  # combinations of rules
 def curate(arguments: Namespace) -> int:
     """Make a view of the newest version by other rules, or tell what they would take."""
     from stoker.pipelines.stages.curate import Judging
+    from stoker.pipelines.stages.pinning import pinned
     from stoker.pipelines.stages.views.curate_again import curate_again
     from stoker.pipelines.stages.views.trial import trial
     from stoker.storage.versions.manifest import load_manifest
@@ -34,6 +35,7 @@ def curate(arguments: Namespace) -> int:
     settings = load_settings(arguments)
     store = settings.open_store(reading=arguments.dry_run)
     recipe = _recipe(store, arguments)
+    recipe = pinned(recipe, settings.context(recipe.root))
     scratch = settings.home / "scratch"
     judging = Judging(elders=True, resplit=arguments.resplit, mend_leaks=arguments.mend_leaks)
     if arguments.dry_run:

@@ -4,10 +4,14 @@ What is refused: functions that DuckDB does not call consistent (``random()``, `
 (``current_date``, ``ago()``), samples of a table, and a query whose last step has no ORDER BY.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from stoker.storage.duck import nodes, parse
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 # Called without parentheses, so that they look like columns.
 _BARE = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
@@ -16,14 +20,7 @@ _WORD = re.compile(r"\w+")
 _CHANGING: list[frozenset[str]] = []  # once they are known: that takes 0.1 s; ``cache`` would keep the connection
 
 
-class Database(Protocol):
-    """A connection to DuckDB."""
-
-    def execute(self, query: str, parameters: object = ..., /) -> Any:  # Any: the connection itself
-        """Run a query."""
-
-
-def fault(database: Database, query: str, columns: Collection[str]) -> str:
+def fault(database: "DuckDBPyConnection", query: str, columns: Collection[str]) -> str:
     """Why the result of a SELECT is not determined by its tables; "" if it is.
 
     Args:
@@ -31,8 +28,7 @@ def fault(database: Database, query: str, columns: Collection[str]) -> str:
         query: one SELECT.
         columns: names of the tables' columns, which stand before functions that are called without parentheses.
     """
-    ((text,),) = database.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
-    tree: Any = json.loads(text)  # Any: DuckDB's JSON
+    tree: Any = parse(database, query)  # Any: DuckDB's JSON
     if tree["error"]:  # its syntax is right; some statements that count as SELECT are none
         return f"its functions cannot be looked at ({tree.get('error_message')}); expected a plain SELECT"
     names = {name.lower() for name in columns}
@@ -50,17 +46,6 @@ def fault(database: Database, query: str, columns: Collection[str]) -> str:
     return ""
 
 
-def nodes(tree: Any) -> Iterator[dict[str, Any]]:  # Any: JSON
-    """All objects in the JSON of a query, outer ones first."""
-    if isinstance(tree, dict):
-        yield tree
-        for value in tree.values():
-            yield from nodes(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from nodes(value)
-
-
 def _called(tree: Any) -> Iterator[str]:  # Any: JSON
     """The names of functions, and of columns, which may be functions without parentheses."""
     for node in nodes(tree):
@@ -70,7 +55,7 @@ def _called(tree: Any) -> Iterator[str]:  # Any: JSON
             yield node["column_names"][0].lower()
 
 
-def _changing(database: Database) -> frozenset[str]:
+def _changing(database: "DuckDBPyConnection") -> frozenset[str]:
     """The functions whose value does not depend on their arguments alone, and the macros that call them."""
     if _CHANGING:
         return _CHANGING[0]

@@ -4,12 +4,15 @@ DuckDB's own parser tells. What is refused: subqueries, aggregates and windows, 
 not exist, or whose value is another one each time; and what is no single expression.
 """
 
-import json
 from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stoker.pipelines.tables.deciding.determined import Database, fault, nodes
+from stoker.pipelines.tables.deciding.determined import fault
+from stoker.storage.duck import nodes, parse
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 TABLE = "rows"
 _NO_PLACE = 2**64 - 1  # DuckDB's place of a name that stands nowhere as a column: the parameter of a lambda
@@ -22,7 +25,7 @@ _REFUSED = {
 _PLACES = ("query_location", "query_location_length")
 
 
-def columns_in(database: Database, expression: str) -> tuple[str, ...]:
+def columns_in(database: "DuckDBPyConnection", expression: str) -> tuple[str, ...]:
     """See ``sql.columns_in``. Raises ValueError in one line."""
     query = f"SELECT\n{expression}\nFROM {TABLE}"  # only parsed
     node, plain = _parsed(database, query), _parsed(database, f"SELECT 1 FROM {TABLE}")  # noqa: S608
@@ -41,9 +44,8 @@ def columns_in(database: Database, expression: str) -> tuple[str, ...]:
     return names
 
 
-def _parsed(database: Database, query: str) -> dict[str, Any]:  # Any: DuckDB's JSON
-    ((text,),) = database.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
-    tree = json.loads(text)
+def _parsed(database: "DuckDBPyConnection", query: str) -> dict[str, Any]:  # Any: DuckDB's JSON
+    tree = parse(database, query)
     if tree["error"]:
         raise ValueError(f"no SQL expression: {' '.join(str(tree.get('error_message')).split())}")
     if len(tree["statements"]) != 1 or tree["statements"][0]["node"]["type"] != "SELECT_NODE":
@@ -87,7 +89,7 @@ def _parameters(tree: Any) -> frozenset[str]:  # Any: JSON
     return frozenset(node["column_names"][0] for node in names if node["query_location"] == _NO_PLACE)
 
 
-def _check_functions(database: Database, tree: Any) -> None:  # Any: JSON
+def _check_functions(database: "DuckDBPyConnection", tree: Any) -> None:  # Any: JSON
     """Raise ValueError for a function that does not exist, or that sees more than its row."""
     called = {node["function_name"].lower() for node in nodes(tree) if node.get("class") == "FUNCTION"}
     for name in sorted(called):
@@ -103,7 +105,7 @@ def _check_functions(database: Database, tree: Any) -> None:  # Any: JSON
 _OPERATORS = frozenset({"!", "@", "between"})  # of the grammar, which DuckDB lists as no functions
 
 
-def _functions(database: Database) -> dict[str, frozenset[str]]:
+def _functions(database: "DuckDBPyConnection") -> dict[str, frozenset[str]]:
     if not _KINDS:
         rows = database.execute(
             "SELECT DISTINCT lower(function_name), function_type FROM duckdb_functions()"

@@ -1,27 +1,18 @@
-"""Queries of tables in memory by DuckDB, which is imported here alone, and by the first query.
+"""Queries of tables in memory by DuckDB, which is imported by the first one.
 
-The database sees the tables that it is given and nothing else: no files, no network, no extensions, no variables of
-Python. Its configuration is locked. Price: a database is made for each query, about 15 ms.
+Price: a database is made for each query, about 15 ms.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from stoker.pipelines.tables.deciding import expressions
 from stoker.pipelines.tables.deciding.determined import fault
-
-if TYPE_CHECKING:
-    import duckdb
-
-MEMORY = "40%"  # of the machine, or of what its container may use: the process that asks holds tables, too
-_MAX_TEXT = 300  # characters of DuckDB's message
-
-
-class BadQuery(ValueError):
-    """DuckDB refuses a query, or it is no single SELECT with an order. The message is one line."""
+from stoker.storage.duck import MEMORY as MEMORY
+from stoker.storage.duck import BadQuery as BadQuery
+from stoker.storage.duck import one_line, open_database
 
 
 def select(
@@ -46,7 +37,7 @@ def select(
     except BadQuery as error:
         message = str(error)
     except duckdb.Error as error:
-        message = _one_line(str(error))
+        message = one_line(str(error))
     # Raised here and from nothing: by the frames of its causes an error would keep DuckDB's objects until Python ends,
     # and the library prints a page about each that is still there then.
     raise BadQuery(message)
@@ -61,12 +52,12 @@ def columns_in(expression: str) -> tuple[str, ...]:
     import duckdb
 
     try:
-        with _database(Path(), MEMORY) as database:
+        with open_database(Path(), MEMORY) as database:
             return expressions.columns_in(database, expression)
     except ValueError as error:
         message = str(error)
     except duckdb.Error as error:
-        message = _one_line(str(error))
+        message = one_line(str(error))
     raise BadQuery(message)  # from nothing: see ``select``
 
 
@@ -76,38 +67,13 @@ def _answer(
     """See ``select``. Raises BadQuery, or DuckDB's own errors."""
     import duckdb
 
-    with _database(folder, memory) as database:
+    with open_database(folder, memory) as database:
         statements = database.extract_statements(query)
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
-            raise BadQuery(f"expected one SELECT, found {len(statements)} statements: {_one_line(query)}")
+            raise BadQuery(f"expected one SELECT, found {len(statements)} statements: {one_line(query)}")
         columns = {name for table in tables.values() for name in table.column_names}
         if wrong := fault(database, query, columns):
-            raise BadQuery(f"{wrong}: {_one_line(query)}")
+            raise BadQuery(f"{wrong}: {one_line(query)}")
         for name, table in tables.items():
             database.register(name, table)
         return database.sql(query, params=dict(values) or None).to_arrow_table()
-
-
-def _database(folder: Path, memory: str) -> "duckdb.DuckDBPyConnection":
-    import duckdb
-
-    config: dict[str, Any] = {  # Any: DuckDB's options are of several types
-        "threads": 1,  # the same order of work each time; a task has one processor
-        "memory_limit": memory,
-        "temp_directory": str(folder),
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "allow_community_extensions": False,
-        "python_enable_replacements": False,  # variables of Python are no tables
-    }
-    database = duckdb.connect(":memory:", config=config)
-    # Afterwards: without access to files DuckDB takes no temporary directory, which it still writes to when it has one.
-    database.execute(
-        "SET TimeZone = 'UTC'; "  # that of the machine would decide what day a time falls on
-        "SET enable_progress_bar = false; SET enable_external_access = false; SET lock_configuration = true"
-    )
-    return database
-
-
-def _one_line(text: str, most: int = _MAX_TEXT) -> str:
-    return " ".join(text.split())[:most]

@@ -1,0 +1,168 @@
+"""`stoker sql`, and `stoker show` with --where, --by or --sort: samples by an SQL query."""
+
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from stoker.flows.cli.output import print_json
+from stoker.flows.logs import note
+from stoker.flows.settings import UsageError
+from stoker.flows.start import load_settings
+from stoker.storage.duck import BadQuery
+from stoker.storage.errors import NotFound
+from stoker.storage.versions.manifest import load_manifest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from stoker.storage.stores.store import Store
+    from stoker.storage.versions.manifest import Manifest
+    from stoker.storage.versions.version import Version
+
+_MAX_ROWS = 100  # on a terminal
+_MAX_CELL = 60  # characters, there
+_SHOWN = ("url", "page_url", "title", "caption")  # columns that tell a sample, beside its key: those that there are
+
+
+def sql(arguments: Namespace) -> int:
+    """Print or write the rows of a query."""
+    from stoker.storage.versions.version import Version
+
+    if arguments.json and (arguments.csv or arguments.parquet):
+        raise UsageError("sql: --json, --csv and --parquet are three forms of the same rows; choose one")
+    if arguments.parquet and arguments.parquet.exists():
+        raise UsageError(f"sql: --parquet {arguments.parquet}: exists already; name a new file")
+    store = load_settings(arguments).open_store(reading=True)
+    manifest = load_manifest(store, arguments.corpus)
+    rows = Version(store, manifest).sql(arguments.query)
+    if arguments.parquet:
+        _write(rows, arguments.parquet)
+        print(f"{arguments.parquet}: {rows.num_rows:,} rows")
+    elif arguments.csv:
+        for line in _csv(rows):
+            sys.stdout.write(line)
+    elif arguments.json:
+        _print_json(manifest, rows)
+    else:
+        _print_rows(rows)
+    return 0
+
+
+def show_samples(store: "Store", manifest: "Manifest", arguments: Namespace) -> int:
+    """Print samples, or how many there are, of which an expression is true. Raises BadQuery, NotFound."""
+    from stoker.storage.versions.version import Version
+
+    version = Version(store, manifest)
+    rows = version.sql(_query(version, arguments))
+    if arguments.json:
+        _print_json(manifest, rows)
+        return 0
+    _print_rows(rows)
+    if not arguments.by:
+        counted = version.sql(f"SELECT count(*) AS n FROM samples{_where(arguments)}")["n"][0].as_py()  # noqa: S608
+        note(f"{manifest.reference}: {counted:,} of {manifest.samples:,} samples")
+    return 0
+
+
+def _query(version: "Version", arguments: Namespace) -> str:
+    by, sort = arguments.by, arguments.sort.lstrip("+-")
+    for name in filter(None, (by, sort)):
+        if name not in version.columns:
+            from stoker.plugins import suggestion
+
+            raise NotFound(f"{version.manifest.reference}: no column {name!r}; {suggestion(name, version.columns)}")
+    where = _where(arguments)
+    if by:
+        order = "samples DESC, 1" if not sort else f"{_direction(arguments.sort)}, 1"
+        if sort and sort != by:
+            raise UsageError(f"show: --by {by} counts by that column; --sort {by} lists its values in order")
+        share = "round(100.0 * count(*) / sum(count(*)) OVER (), 1) AS percent"
+        return f"SELECT {_name(by)}, count(*) AS samples, {share} FROM samples{where} GROUP BY 1 ORDER BY {order}"  # noqa: S608
+    told = [name for name in _SHOWN if name in version.columns][:1]
+    columns = dict.fromkeys(("key", "split", *([sort] if sort else ()), *told))
+    order = f"{_direction(arguments.sort)} NULLS LAST, key" if sort else "key"
+    return f"SELECT {', '.join(map(_name, columns))} FROM samples{where} ORDER BY {order}"  # noqa: S608
+
+
+def _where(arguments: Namespace) -> str:
+    """A WHERE clause, of an expression that is checked to be one."""
+    from stoker.pipelines.tables.deciding.sql import columns_in
+
+    if not arguments.where:
+        return ""
+    try:
+        columns_in(arguments.where)
+    except BadQuery as error:
+        raise BadQuery(f"--where: {error}") from None
+    return f" WHERE (\n{arguments.where}\n)"
+
+
+def _direction(sort: str) -> str:
+    return f"{_name(sort.lstrip('+-'))} {'ASC' if sort.startswith('+') else 'DESC'}"
+
+
+def _name(column: str) -> str:
+    quoted = column.replace('"', '""')
+    return f'"{quoted}"'
+
+
+def _print_json(manifest: "Manifest", rows: "pa.Table") -> None:
+    print_json({"reference": manifest.reference, "columns": rows.column_names, "rows": rows.to_pylist()})
+
+
+def _print_rows(rows: "pa.Table") -> None:
+    """A table on a terminal, of its first rows; all rows, with tabs between columns, elsewhere."""
+    from stoker.flows.report.format import visible
+    from stoker.flows.report.terminal import Sheet
+
+    if not sys.stdout.isatty():
+        print("\t".join(visible(name) for name in rows.column_names))
+        for batch in rows.to_batches(1024):
+            for row in batch.to_pylist():
+                print("\t".join(visible(_text(value)) for value in row.values()))
+        return
+    shown = rows.slice(0, _MAX_ROWS).to_pylist()
+    cells = [[_text(value)[:_MAX_CELL] for value in row.values()] for row in shown]
+    Sheet(Console()).table([f"{visible(name)}…" for name in rows.column_names], cells)
+    if rows.num_rows > _MAX_ROWS:
+        note(f"{rows.num_rows - _MAX_ROWS:,} more rows; in a pipe all are printed")
+
+
+def _text(value: object) -> str:
+    from stoker.flows.report.json_text import json_text
+
+    if value is None:
+        return ""
+    if isinstance(value, str | int | float):
+        return str(value)
+    return json_text(value, indent=None).strip('"')
+
+
+def _csv(rows: "pa.Table") -> "list[str]":
+    """The rows as CSV; nested values as JSON."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(rows.column_names)
+    writer.writerows([_text(value) for value in row.values()] for row in rows.to_pylist())
+    return [text.getvalue()]
+
+
+def _write(rows: "pa.Table", path: Path) -> None:
+    """Write a Parquet file at once, never half of one."""
+    import pyarrow.parquet as pq
+
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        pq.write_table(rows, part)
+        os.link(part, path)
+    except FileExistsError:
+        raise UsageError(f"sql: --parquet {path}: exists already; name a new file") from None
+    finally:
+        part.unlink(missing_ok=True)
