@@ -285,7 +285,7 @@ def _add_inspection(add: _Add, store: Parser) -> None:
     text = "list samples by this column of their records, largest first; +COLUMN: smallest first"
     show.add_argument("--sort", metavar="COLUMN", default="", help=text)
     text = "ask a version in SQL: SELECT over the tables samples, rejected and outcomes"
-    sql = add("sql", text, store, run="stoker.flows.cli.query:sql")
+    sql = add("sql", text, store, run="stoker.flows.cli.curation.query:sql")
     sql.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)
     sql.add_argument("query", metavar="SELECT", help="one SELECT of DuckDB's SQL; it has no access to files or network")
     form = sql.add_mutually_exclusive_group()

@@ -30,7 +30,7 @@ def list_corpora(arguments: Namespace) -> int:
 
 def show(arguments: Namespace) -> int:
     """Print a version's report, for a person or as JSON."""
-    from stoker.flows.cli.query import show_samples
+    from stoker.flows.cli.curation.query import show_samples
     from stoker.flows.cli.show import print_version, version_json
     from stoker.flows.report.format import plural
     from stoker.storage.versions.memory.taken_out import count_taken_out

@@ -25,10 +25,11 @@ from stoker.storage.shards.row_checksum import CHECKSUMS
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import open_store
-from stoker.storage.versions import catalog, querying
+from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Shard, SplitTotals, list_splits, load_manifest
 from stoker.storage.versions.masks.mask import BoolArray, Masks
 from stoker.storage.versions.memory.taken_out import TakenOut
+from stoker.storage.versions.queries.query import query as answer_of
 from stoker.storage.versions.tar_store import store_of_tars
 from stoker.storage.versions.verified import verified_bytes, verified_sample, verified_view
 
@@ -167,7 +168,7 @@ class Version:
         >>> version(store, "numbers").sql("SELECT count(*) AS n FROM samples WHERE key > 'n0008'").to_pylist()
         [{'n': 3}]
         """
-        return querying.query(self, query)
+        return answer_of(self, query)
 
     def __getitem__(self, key: str) -> Sample:
         """The sample with a key. Raises SampleNotFound, which is a KeyError; CorruptShard; StorageError."""

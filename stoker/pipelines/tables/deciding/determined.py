@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
-from stoker.storage.duck import nodes, parse
+from stoker.storage.versions.queries.duck import nodes, parse
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

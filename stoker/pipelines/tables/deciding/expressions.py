@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from stoker.pipelines.tables.deciding.determined import fault
-from stoker.storage.duck import nodes, parse
+from stoker.storage.versions.queries.duck import nodes, parse
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from stoker.pipelines.tables.deciding import expressions
 from stoker.pipelines.tables.deciding.determined import fault
-from stoker.storage.duck import MEMORY as MEMORY
-from stoker.storage.duck import BadQuery as BadQuery
-from stoker.storage.duck import one_line, open_database
+from stoker.storage.versions.queries.duck import MEMORY as MEMORY
+from stoker.storage.versions.queries.duck import BadQuery as BadQuery
+from stoker.storage.versions.queries.duck import one_line, open_database
 
 
 def select(

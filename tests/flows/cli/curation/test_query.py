@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from stoker.flows.cli import query
 from stoker.flows.cli.cli import main
+from stoker.flows.cli.curation import query
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.testing import sample_corpus
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.storage.duck import BadQuery, nodes, one_line, open_database, parse
 from stoker.storage.shards import records
 from stoker.storage.shards.kinds import DECISIONS, RECORDS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
 from stoker.storage.versions.memory import outcomes
 from stoker.storage.versions.memory.ledger import newest_head
+from stoker.storage.versions.queries.duck import BadQuery, nodes, one_line, open_database, parse
 from stoker.storage.versions.verified import verified_table
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from stoker.flows.cli.output import print_json
 from stoker.flows.logs import note
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
-from stoker.storage.duck import BadQuery
 from stoker.storage.errors import NotFound
 from stoker.storage.versions.manifest import load_manifest
+from stoker.storage.versions.queries.duck import BadQuery
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,0 +1,1 @@
+"""SQL over a version, and the databases of DuckDB that answer."""
