@@ -325,6 +325,21 @@ class ListedSource(Source):
         """
         return None
 
+    def bytes_of(self, stamp: str) -> str:
+        """What a stamp tells of a candidate's own bytes, the same for the same bytes; "": nothing.
+
+        Where it tells them, a new candidate with the bytes of one that the list does not name any more is that one
+        under another name: it takes its place in the corpus.
+        """
+        return ""
+
+    def owners(self, listed: Listed) -> Sequence[str]:
+        """Identities of what a candidate would describe if that was there, as a caption does an image.
+
+        Where the corpus has one of these, the candidate is not read by itself, also when that one is gone.
+        """
+        return ()
+
     def is_of_list(self, record: Mapping[str, Any]) -> bool:  # Any: Parquet values
         """Whether a record of a raw part is a fault of the list itself, for which there was no identity."""
         return False

@@ -116,7 +116,11 @@ class Known:
             self._due[row] = moment.is_due(*attempt)
         earlier = self._earlier()
         self._due[earlier] = False
-        kept, newest = _older(rows, earlier, moment.recipe)
+        self._seen, self._kept = np.zeros(rows.num_rows, np.bool_), np.zeros(rows.num_rows, np.bool_)
+        kept, newest = _kept(rows, earlier)
+        self._kept[newest] = True
+        is_older = pc.not_equal(rows["recipe"].take(pa.array(kept)), moment.recipe).to_numpy()
+        kept, newest = kept[is_older], newest[is_older]
         if moment.again.older_recipe:
             # What was asked for a moment ago, and failed, has a later row than the one that is kept.
             self._due[newest if moment.retries else newest[newest == kept]] = True
@@ -147,10 +151,22 @@ class Known:
         """Whether each candidate was asked for before."""
         return [row is not None for row in self._rows(identities)]
 
+    def keeps(self, identities: Sequence[str]) -> list[bool]:
+        """Whether each candidate is kept, whatever became of a later attempt."""
+        return [row is not None and bool(self._kept[row]) for row in self._rows(identities)]
+
+    def gone(self) -> list[tuple[str, str]]:
+        """Kept candidates that ``is_due`` was not asked for, with their stamps: once a list ended, those not in it."""
+        rows = pa.array(np.flatnonzero(self._kept & ~self._seen))
+        return list(
+            zip(self._ids.take(rows).to_pylist(), pc.fill_null(self._stamps.take(rows), "").to_pylist(), strict=True)
+        )
+
     def is_due(self, identities: Sequence[str], stamps: Sequence[str]) -> list[bool | None]:
         """Whether each candidate is due, or its list says other things of it than before. None: it is new."""
         rows = self._rows(identities)
         known = [row for row in rows if row is not None]
+        self._seen[known] = True
         stamp_of = dict(zip(known, self._stamps.take(pa.array(known, pa.int64())).to_pylist(), strict=True))
         return [
             None if row is None else bool(self._due[row]) or stamp_of[row] not in (None, stamp)
@@ -177,13 +193,12 @@ class Known:
         return result
 
 
-def _older(rows: pa.Table, earlier: Rows, recipe: str) -> tuple[Rows, Rows]:
-    """The rows by which candidates are kept that another recipe made, and the newest row of each of them.
+def _kept(rows: pa.Table, earlier: Rows) -> tuple[Rows, Rows]:
+    """The rows by which candidates are kept, and the newest row of each of them.
 
     Args:
         rows: outcomes, those of one candidate together and by time.
         earlier: those after which another one of the same candidate comes.
-        recipe: digest of the recipe that is not another one.
     """
     begins = np.ones(rows.num_rows, np.bool_)
     begins[earlier + 1] = False
@@ -191,6 +206,5 @@ def _older(rows: pa.Table, earlier: Rows, recipe: str) -> tuple[Rows, Rows]:
     newest = np.append(np.flatnonzero(begins)[1:], rows.num_rows) - 1
     definite = np.flatnonzero(rows["definite"].to_numpy())
     counting = definite[np.append(np.diff(candidates[definite]) != 0, True)[: len(definite)]]
-    is_older = pc.and_(pc.equal(rows["class"], KEPT), pc.not_equal(rows["recipe"], recipe)).to_numpy()
-    kept = counting[is_older[counting]]
+    kept = counting[pc.equal(rows["class"], KEPT).to_numpy()[counting]]
     return kept, newest[candidates[kept]]

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import os
+import re
 import stat
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ _IMAGES = frozenset(
 )
 _TEXTS = frozenset((".txt", ".text", ".md", ".rst"))
 _STAMP = 16  # hex digits
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_CHECKED = 10_000  # names of files that `stoker check` looks at
 
 Row = Sequence[Any]  # Any: JSON. The place of a table's row, and its values
@@ -63,7 +65,9 @@ class LocalFiles(ListedSource):
     its column ``file_name`` names, relative to the table: its other columns are as keys of a .json, and what a .json or
     .txt says goes before it. A row without its file is rejected (``bad_row``).
 
-    A file that is removed stays in the corpus; one that changed, or whose sidecars did, is read again.
+    A file that is removed stays in the corpus, and its sidecars are no samples; one that changed, or whose sidecars
+    did, is read again. One that is renamed, or moved to another folder, is the same sample under another key: it keeps
+    its split and gets the label of its new folder.
 
     A sidecar that is no UTF-8 or no JSON is rejected by itself, with the line; its image is kept.
 
@@ -166,6 +170,15 @@ class LocalFiles(ListedSource):
         """See ListedSource. Of a file without sidecars; others are read again, which costs no request."""
         return str(record.get("sha256") or "")
 
+    def bytes_of(self, stamp: str) -> str:
+        """See ListedSource. The file's checksum."""
+        state = stamp.partition(" ")[0]
+        return state if _SHA256.fullmatch(state) else ""
+
+    def owners(self, listed: Listed) -> Sequence[str]:
+        """See ListedSource. Images of the same name."""
+        return [_key(name) for name in self._images_beside(listed.payload.path)]
+
     def is_of_list(self, record: Mapping[str, Any]) -> bool:
         """See ListedSource. Rows of tables that describe no file."""
         return record.get("step") == name_of(self) and record["reason"] == "bad_row"
@@ -222,10 +235,14 @@ class LocalFiles(ListedSource):
 
     def _is_sidecar(self, base: Path, path: str) -> bool:
         """Whether an image of the same name lies beside a file, whose sidecar it then is."""
+        return any((base / name).is_file() for name in self._images_beside(path))
+
+    def _images_beside(self, path: str) -> list[str]:
+        """The names that images have which a file describes."""
         if not self.sidecars or PurePosixPath(path).suffix not in (".json", ".txt", ".JSON", ".TXT"):
-            return False
+            return []
         stem = PurePosixPath(path).with_suffix("")
-        return any((base / f"{stem}{suffix}").is_file() for name in _IMAGES for suffix in (name, name.upper()))
+        return [f"{stem}{suffix}" for name in sorted(_IMAGES) for suffix in (name, name.upper())]
 
     def _base(self, context: Context) -> tuple[Path, str]:
         """The folder, and the glob in it; "" for the whole folder. For a single file the glob is its name, escaped."""

@@ -26,7 +26,7 @@ from stoker.pipelines.rule import DECISIONS, Decision, decisions
 from stoker.pipelines.stages.elders import one_split
 from stoker.pipelines.stages.elders.history import remembered
 from stoker.pipelines.stages.elders.parent import Parent, decides_alike, has_rules_of, manifest_of, parent_of
-from stoker.pipelines.stages.elders.placing import UNKNOWN, Codes, Flags, Placed, place, sorted_by_age
+from stoker.pipelines.stages.elders.placing import FETCHED, UNKNOWN, Codes, Flags, Placed, place, sorted_by_age
 from stoker.pipelines.stages.forgetting.matching import Forgotten, holds_forgotten
 from stoker.pipelines.stages.raw_part import NOT_OF_SAMPLES, DamagedParts, kept_columns, read_sample
 from stoker.pipelines.stages.scratch import folder_in
@@ -200,7 +200,7 @@ def decide_about(
     judging: Judging = AS_INGEST,
 ) -> Decided:
     """Decide about all samples of the parts, and store nothing; see ``decide_against``. Raises as ``curate``."""
-    names = {name for rule in recipe.rules for name in columns_of(rule)}
+    names = {name for rule in recipe.rules for name in columns_of(rule)} | {*FETCHED}
     parts = [part for part in parts if part.grouped]
     samples, of_several_types, known = _load(parts, store, names | (forgotten.columns if forgotten else set()))
     taken_out = samples.slice(0, 0)

@@ -1,6 +1,6 @@
 """What the versions of a corpus held: the samples, their splits, and since when.
 
-Price: an ingest that finds other parts than its parent reads four columns of the indexes of all versions, each once.
+Price: an ingest that finds other parts than its parent reads five columns of the indexes of all versions, each once.
 """
 
 import logging
@@ -24,7 +24,7 @@ from stoker.storage.versions.verified import verified_table, verified_view
 
 _log = logging.getLogger(__name__)
 
-HELD = pa.schema([(name, pa.string()) for name in ("key", "group", "content_sha256", "split")])
+HELD = pa.schema([(name, pa.string()) for name in ("key", "group", "content_sha256", "sha256", "split")])
 REMEMBERED = pa.schema([*HELD, ("is_held", pa.bool_()), ("since", pa.int64())])
 _THREADS = 8  # that read indexes
 

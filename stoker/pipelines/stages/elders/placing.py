@@ -21,6 +21,7 @@ from stoker.storage.versions.memory.outcomes import hashes_of
 _log = logging.getLogger(__name__)
 
 NEVER = np.iinfo(np.int64).max  # of a sample that no version held
+FETCHED = ("sha256",)  # the column by which what was renamed is known if a changed step made other bytes of it
 UNKNOWN = -1  # of a split: the recipe has none of that name
 
 Codes = npt.NDArray[np.int64]
@@ -35,8 +36,8 @@ class Placed:
         samples: as they were given, in this order.
         repeated: those whose keys others have, too.
         is_elder: the parent holds the same content under the same key, or did so under one that is gone.
-        is_bound: the parent holds other content under this key, or a version before it held the key: it keeps the
-            split, and is judged as a newcomer.
+        is_bound: the parent holds other content under this key, or what a step made of the same fetched bytes under a
+            key that is gone, or a version before it held the key: it keeps the split, and is judged as a newcomer.
         since: the first version that held the sample; NEVER of others, which come last.
         split: index in the recipe's splits.
         by_name: the split that the hash of the group's name gives.
@@ -66,7 +67,7 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> Pla
     """Where samples are before rules: an elder in its split, any other with its group. The first of a key counts.
 
     Args:
-        samples: with key, group, content_sha256.
+        samples: with key, group, content_sha256, and FETCHED where they have it.
         held: what versions held, from ``remembered``.
         splits: the recipe's.
     """
@@ -86,13 +87,17 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> Pla
     repeated = samples.filter(pa.array(~is_chosen))
     origin = pc.fill_null(place_in_held, -1).to_numpy().astype(np.int64)
     origin[~is_elder] = -1
-    _add_renamed(origin, samples, held, is_chosen)
+    _add_renamed(origin, "content_sha256", samples, held, is_chosen)
     is_elder = origin >= 0
-    rank = np.where(is_elder, 0, np.where(known, 1, 2))
+    before = np.where(is_elder, origin, pc.fill_null(place_in_held, -1).to_numpy().astype(np.int64))
+    for name in FETCHED:
+        if name in samples.column_names and pa.types.is_string(samples.schema.field(name).type):
+            _add_renamed(before, name, samples, held, is_chosen)
+    is_bound = (before >= 0) & ~is_elder
+    rank = np.where(is_elder, 0, np.where(is_bound, 1, 2))
     order = np.argsort(rank, kind="stable")
     order = order[is_chosen[order]]
     by_name, split = _by_group(samples, held, splits)
-    before = np.where(is_elder, origin, pc.fill_null(place_in_held, -1).to_numpy())
     since = np.full(samples.num_rows, NEVER)
     if held.num_rows:
         split = np.where(before >= 0, held["code"].to_numpy()[before], split)
@@ -104,7 +109,7 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> Pla
         samples=_taken(samples, order),
         repeated=repeated,
         is_elder=is_elder[order],
-        is_bound=(known & ~is_elder)[order],
+        is_bound=is_bound[order],
         since=since[order],
         split=split[order],
         by_name=by_name[order],
@@ -120,20 +125,21 @@ def _taken(samples: pa.Table, order: Codes) -> pa.Table:
     return samples.take(pa.array(order))
 
 
-def _add_renamed(origin: Codes, samples: pa.Table, held: pa.Table, is_chosen: Flags) -> None:
-    """Give samples whose content the parent holds under a key that is gone the place of that one in ``held``.
+def _add_renamed(origin: Codes, name: str, samples: pa.Table, held: pa.Table, is_chosen: Flags) -> None:
+    """Give samples of which the parent holds an equal one under a key that is gone the place of that one in ``held``.
 
-    Of several of one content the first by key is the first one's, whatever the order of the source.
+    ``name`` is the column by which they are equal. Of several the first by key is the first one's, whatever the order
+    of the source.
     """
     there = ~held["is_held"].to_numpy()
     there[origin[is_chosen & (origin >= 0)]] = True
-    gone = np.flatnonzero(~there & pc.is_valid(held["content_sha256"]).to_numpy())
+    gone = np.flatnonzero(~there & pc.is_valid(held[name]).to_numpy())
     if not gone.size:
         return
-    contents = held["content_sha256"].take(pa.array(gone)).unique()
-    own = pc.fill_null(pc.index_in(samples["content_sha256"], value_set=contents), -1).to_numpy()
+    contents = held[name].take(pa.array(gone)).unique()
+    own = pc.fill_null(pc.index_in(samples[name], value_set=contents), -1).to_numpy()
     claims = np.flatnonzero(is_chosen & (origin < 0) & (own >= 0))
-    numbers = pc.index_in(held["content_sha256"].take(pa.array(gone)), value_set=contents).to_numpy()
+    numbers = pc.index_in(held[name].take(pa.array(gone)), value_set=contents).to_numpy()
     gone, numbers = _by_key(gone, numbers, held)
     claims, wanted = _by_key(claims, own[claims], samples)
     width = max(len(gone), len(claims)) + 1

@@ -1,6 +1,6 @@
 """What became of the candidates of raw parts: their outcomes, and which rows of the parts still count."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -30,6 +30,7 @@ _COLUMNS = (
     *measured.COLUMNS,
 )
 _DEFINITE = (KEPT, OutcomeClass.RECIPE, OutcomeClass.BYTES, OutcomeClass.OWNER)
+MOVED = "moved"
 _OPTIONAL_FORMATS = ("heic", "jxl")  # decoded if a package is there
 
 Row = Mapping[str, Any]  # Any: Parquet values
@@ -201,6 +202,26 @@ class Earlier:
         """The newest definite outcome of a candidate, else its newest attempt; None of one that is not known."""
         number = self._decisive.get((hash_of(self._source, identity), identity))
         return None if number is None else from_table(self._rows.slice(number, 1))[0]
+
+    def with_moved(self, made: Iterable[Outcome], moved: Mapping[str, str]) -> Iterator[Outcome]:
+        """Outcomes, and after each kept one in ``moved`` that of the candidate whose place it takes, which goes."""
+        for outcome in made:
+            yield outcome
+            former = self.outcome(moved[outcome.id]) if outcome.kind == KEPT and outcome.id in moved else None
+            if former is not None:
+                # Its stamp is none that a list tells: if it comes back, it is read again.
+                yield replace(
+                    former,
+                    kind=str(OutcomeClass.BYTES),
+                    definite=True,
+                    reason=MOVED,
+                    detail=f"now {outcome.key or outcome.id}",
+                    at=outcome.at,
+                    tries=1,
+                    stamp="",
+                    part=outcome.part,
+                    row=None,
+                )
 
 
 def _fetched_at(row: Row) -> datetime | None:

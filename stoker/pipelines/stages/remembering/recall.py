@@ -20,7 +20,14 @@ from stoker import __version__
 from stoker.pipelines.memory.known import COLUMNS, Known, Moment
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.source import Context
-from stoker.pipelines.stages.remembering.outcomes import CurrentParts, Earlier, RecordReader, identity_in, setting_of
+from stoker.pipelines.stages.remembering.outcomes import (
+    MOVED,
+    CurrentParts,
+    Earlier,
+    RecordReader,
+    identity_in,
+    setting_of,
+)
 from stoker.pipelines.stages.remembering.refreshing import Responses
 from stoker.storage.clock import timestamp
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageUnavailable
@@ -132,7 +139,13 @@ class Recall:
         self.load()
 
     def remember(
-        self, parts: Sequence[Part], stamps: Callable[[], Iterable[Stamps]], *, listing: str, is_whole: bool
+        self,
+        parts: Sequence[Part],
+        stamps: Callable[[], Iterable[Stamps]],
+        *,
+        listing: str,
+        is_whole: bool,
+        moved: Mapping[str, str],
     ) -> None:
         """Write the outcomes of new parts, and a head that counts them. Raises StorageError, DamagedParts among them.
 
@@ -141,10 +154,11 @@ class Recall:
             stamps: gives those of each.
             listing: digest of the list of which all candidates are known then; "": not known.
             is_whole: whether the round had all faults of the list, so that those of earlier ones no longer count.
+            moved: by the identity of a candidate, the one whose place it takes if it is kept.
         """
         at, plan = self._context.now(), self.head.plan if self.head else None
         for _ in range(_MAX_ATTEMPTS):
-            head = replace(self._with(parts, stamps(), at, is_whole=is_whole), listing=listing)
+            head = replace(self._with(parts, stamps(), at, is_whole=is_whole, moved=moved), listing=listing)
             try:
                 create_head(self._store, replace(head, plan=None) if head.plan == plan else head)
             except AlreadyExists:
@@ -164,10 +178,19 @@ class Recall:
         following = self.head.successor(created_at=now, stoker=__version__)
         return replace(following, source=self._source, extraction=self._extraction)
 
-    def _with(self, parts: Sequence[Part], stamps: Iterable[Stamps], at: datetime, *, is_whole: bool) -> Ledger:
+    def _with(
+        self,
+        parts: Sequence[Part],
+        stamps: Iterable[Stamps],
+        at: datetime,
+        *,
+        is_whole: bool,
+        moved: Mapping[str, str],
+    ) -> Ledger:
         """The next head with what became of a round's parts; its tables are in the store."""
         before = self._before_without({part.digest for part in parts})
         hashes, faults = self._look_at(parts)
+        hashes = np.concatenate([hashes, hashes_of(self._source, moved.values())])
         old = self._of_hashes(self._tables(SCHEMA.names, before), hashes)
         earlier, setting, told = Earlier(self._source, old), setting_of(self._context), [old]
 
@@ -175,11 +198,14 @@ class Recall:
             for part, of_part in zip(parts, stamps, strict=True):
                 is_adopted, read_at = part.digest in self._adopted, self._adopted.get(part.digest, at)
                 rows = self.reader.outcomes(part, of_part, earlier, at=read_at, setting=setting, is_adopted=is_adopted)
-                table = outcomes.to_table(rows)
+                table = outcomes.to_table(earlier.with_moved(rows, moved))
                 told.append(self._of_hashes([table], old["hash"].to_numpy()))
                 yield table
 
         stored = self._put(chain(before, made()))
+        if count := sum(pc.equal(table["reason"], MOVED).to_pylist().count(True) for table in told[1:]):
+            what = "1 file is under another name" if count == 1 else f"{count:,} files are under other names"
+            _log.warning("%s: %s now: the split stays, the label is that of the new place", self._corpus, what)
         if not is_whole and self.head is not None:
             faults = list(dict.fromkeys([*self.head.faults, *faults]))
         return replace(

@@ -132,7 +132,10 @@ class _ListedRounds:
 
     def finish(self, parts: Sequence[Part]) -> None:
         assert self._cuts is not None
-        self.recall.remember(parts, self._cuts.stamps, listing=self._cuts.listing, is_whole=self._is_planned)
+        moved = self._moved(self._cuts)
+        self.recall.remember(
+            parts, self._cuts.stamps, listing=self._cuts.listing, is_whole=self._is_planned, moved=moved
+        )
         self._was_resumed, self._has_asked = not self._is_planned, True
 
     def _unfinished(self) -> "_Cuts | None":
@@ -144,7 +147,7 @@ class _ListedRounds:
         except NotFound as error:
             _log.warning("%s; the list is planned anew", error)
             return None
-        known = self.recall.known(self._moment())
+        known = self._known = self.recall.known(self._moment())
         cut_now = self._cut(known, plan.ledger or 0)
         wanted = {part_digest(self._recipe, cut.partition): _packed(cut.stamps) for cut in cut_now}
 
@@ -159,7 +162,7 @@ class _ListedRounds:
     def _planned(self) -> "_Cuts | None":
         """What is to be asked for now, stored as a plan if something is; None if all is known."""
         recall, source = self.recall, self._source
-        known = recall.known(self._moment())
+        known = self._known = recall.known(self._moment())
         self._tell_older(known.made_by_older)
         listing = source.listing(self._context)
         if listing and recall.head and known.nothing_due and recall.is_whole(listing, recall.head.faults):
@@ -177,6 +180,20 @@ class _ListedRounds:
             except AlreadyExists as error:
                 raise StorageUnavailable(f"{error}; try again") from error
         return cuts
+
+    def _moved(self, cuts: "_Cuts") -> dict[str, str]:
+        """By the identity of what is asked for and not kept yet, that of a candidate of the same bytes that is gone."""
+        gone: dict[str, list[str]] = {}
+        for identity, said in sorted(self._known.gone(), reverse=True):
+            if content := self._source.bytes_of(said):
+                gone.setdefault(content, []).append(identity)
+        moved: dict[str, str] = {}
+        for stamps in cuts.stamps() if gone else ():
+            for (identity, stamp), is_kept in zip(stamps.items(), self._known.keeps(list(stamps)), strict=True):
+                former = gone.get(self._source.bytes_of(stamp or ""))
+                if former and not is_kept:
+                    moved[identity] = former.pop()
+        return moved
 
     def _tell_older(self, samples: int) -> None:
         if samples and not self._has_told:
@@ -211,7 +228,7 @@ class _ListedRounds:
 
     def _cut_asked(self, candidates: Iterator[Listed], known: Known, number: int) -> Iterator[Cut]:
         context, again = replace(self._context, is_finished=nothing_finished), list[Listed]()
-        yield from self._source.cut(_asked(candidates, known, again), context)
+        yield from self._source.cut(_asked(candidates, known, again, self._source), context)
         self.asked_again = AskedAgain()
         responses = self.recall.responses([one.identity for one in again], self._moment())
         for partition, stamps in self._source.cut(iter(again), context):
@@ -309,12 +326,12 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield some
 
 
-def _asked(candidates: Iterable[Listed], known: Known, again: list[Listed]) -> Iterator[Listed]:
+def _asked(candidates: Iterable[Listed], known: Known, again: list[Listed], source: ListedSource) -> Iterator[Listed]:
     """The candidates that are new, and the faults of the list; ``again`` gets those that are known and asked for."""
     for some in _batches(candidates, _BATCH):
         is_due = known.is_due([one.identity for one in some], [one.stamp for one in some])
         for one, due in zip(some, is_due, strict=True):
-            if not one.identity or due is None:
+            if not one.identity or (due is None and not (known and any(known.knows(source.owners(one))))):
                 yield one
             elif due:
                 again.append(one)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from stoker.pipelines.source import Context
 from stoker.pipelines.stages.ingest import IngestStopped
 from stoker.pipelines.stages.publish import Published, ingest
 from stoker.storage.shards.kinds import PACKED_INDEX
+from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.verified import verified_table
 from stoker.storage.versions.version import Version
 from tests.pipelines.stages.remembering.world import World as ListedWorld
 from tests.site import FAST, Reply, Site
+from tests.system.old_store.inputs import picture
 
 REMADE = Again(older_recipe=True)
 SMALL, SMALLER = ({"name": "image", "mode": "pad", "size": size, "format": "png"} for size in (32, 16))
@@ -120,6 +123,81 @@ def test_a_sample_that_the_new_recipe_rejects_goes_only_when_it_is_made_anew(wor
     world.limit = 100
     remade, asked = world.run(again=REMADE)
     assert (asked, remade.manifest.samples, remade.manifest.rejected) == ([0, 1, 2, 3, 4], 1, {"too_small": 5})
+
+
+class Folder:
+    """A folder of pictures whose folders are their labels."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.store, self.now = root, MemoryStore(), datetime(2026, 3, 2, tzinfo=UTC)
+        self.steps: Sequence[Mapping[str, object]] = ()
+        for number in range(20):
+            self.put(f"cats/{number:02d}.jpg", number)
+
+    def put(self, name: str, number: int) -> None:
+        path = self.root / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(number))
+
+    def move(self, old: str, new: str) -> None:
+        (self.root / "photos" / new).parent.mkdir(exist_ok=True)
+        (self.root / "photos" / old).rename(self.root / "photos" / new)
+
+    def run(self) -> tuple[Published, dict[str, tuple[str, str]]]:
+        """What was published, and label and split of each sample by its path."""
+        source = {"name": "local_files", "files": "photos", "label": "folder", "files_per_partition": 3}
+        splits = {"train": 50, "test": 50}
+        rules = [{"name": "exact_duplicates"}]
+        recipe = parse(
+            {"corpus": "photos", "source": source, "steps": [*self.steps], "splits": splits, "rules": rules},
+            root=self.root,
+        )
+        self.now += timedelta(days=1)
+        context = Context(root=self.root, web=FAST, scratch=self.root / "scratch", now=lambda: self.now)
+        published = ingest(recipe, self.store, context)
+        assert verify(self.store, published.manifest).problems == ()
+        rows = Version(self.store, published.manifest).records(columns=["url", "label", "split"]).read_all().to_pylist()
+        return published, {row["url"].removeprefix("file:"): (row["label"], row["split"]) for row in rows}
+
+
+@pytest.mark.parametrize("steps", [(), (SMALLER,)])
+def test_a_file_that_is_moved_keeps_its_split_and_gets_its_new_label(
+    tmp_path: Path, steps: Sequence[Mapping[str, object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Folder(tmp_path)
+    _, before = folder.run()
+    names = [f"{number:02d}.jpg" for number in range(12)]
+    for name in names:
+        folder.move(f"cats/{name}", f"dogs/{name}")
+    folder.steps = steps  # changed in the same night
+    moved, after = folder.run()
+    assert {after[f"dogs/{name}"] for name in names} == {("dogs", split) for split in ("train", "test")}
+    for name in names:
+        assert after[f"dogs/{name}"] == ("dogs", before[f"cats/{name}"][1])
+    assert (len(after), moved.manifest.rejected) == (20, {})
+    assert "12 files are under other names now" in caplog.text
+    assert not folder.run()[0].new
+    folder.move("dogs/00.jpg", "cats/00.jpg")
+    _, at_last = folder.run()
+    assert (len(at_last), at_last["cats/00.jpg"]) == (20, before["cats/00.jpg"])
+    assert not folder.run()[0].new
+
+
+def test_a_copy_of_a_file_that_is_still_there_is_no_move(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.run()
+    folder.put("dogs/copy.jpg", 3)
+    copied, after = folder.run()
+    assert (len(after), copied.manifest.decisions.dropped) == (20, {"label_conflict": 1})
+
+
+def test_the_caption_of_a_picture_that_was_removed_is_no_sample(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    (tmp_path / "photos" / "cats" / "03.txt").write_text("a cat")
+    _, before = folder.run()
+    (tmp_path / "photos" / "cats" / "03.jpg").unlink()
+    published, after = folder.run()
+    assert (published.new, after) == (False, before)
 
 
 def test_a_killed_run_of_an_older_recipe_is_not_finished_by_it(world: World) -> None:
