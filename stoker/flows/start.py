@@ -66,12 +66,21 @@ def run_ingest(
     """
     check_trust(settings, recipe, trusted=trusted)
     from stoker.storage.versions.manifest import load_manifest
+    from stoker.storage.versions.work import release_leases
 
     # An error of the source or the store is reported before any server is started.
-    check_source(recipe, settings.context(recipe.root, trusted=trusted))
+    context = settings.context(recipe.root, trusted=trusted)
+    check_source(recipe, context)
     make_private(settings.home)
     store = settings.open_store()
     store.probe()
+    if again is None and refresh is None:
+        from stoker.pipelines.stages.unchanged import find_unchanged
+
+        with signals.before_exit(release_leases):
+            unchanged = find_unchanged(recipe, store, context)
+        if unchanged is not None:  # without a run: Prefect costs more than seeing this
+            return unchanged, False
     with _flow_session(settings) as session:
         from stoker.flows.ingest import ingest
 

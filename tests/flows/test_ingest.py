@@ -1,7 +1,9 @@
 """The flow `ingest` on a real Prefect server: retries, failures, resumption, what it leaves in Prefect's UI."""
 
+import json
 import os
 import pickletools
+import resource
 import signal
 
 import cloudpickle  # type: ignore[import-untyped]  # it has no stubs
@@ -27,6 +29,23 @@ def test_a_recipe_becomes_a_version_and_a_second_run_reads_nothing(served: Cli) 
     assert second.returncode == 0, second.stderr
     assert "nothing changed" in second.stderr
     assert (served.journal(), served.objects()) == before
+
+
+def test_an_ingest_with_nothing_to_do_starts_no_prefect(served: Cli) -> None:
+    (served.folder / "notes.txt").write_text("a note")
+    (served.folder / "notes.toml").write_text('corpus = "notes"\n[source]\nname = "local_files"\nfiles = "notes.txt"\n')
+    assert served("ingest", "notes.toml").returncode == 0
+    served.variables["STOKER_PREFECT_URL"] = "http://127.0.0.1:9/api"  # where nothing answers
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    second = served("ingest", "notes.toml", "--json")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert second.returncode == 0, second.stderr
+    assert "nothing changed since this version" in second.stderr
+    assert (json.loads(second.stdout)["reference"], json.loads(second.stdout)["new"]) == ("notes@1", False)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    assert served("ingest", "notes.toml", "--retry-failed").returncode == 1, (
+        "a flow is asked for, and there is no Prefect"
+    )
 
 
 def test_only_what_is_unavailable_is_tried_again(served: Cli) -> None:

@@ -264,13 +264,19 @@ def _readable(store: Store, corpus: str, version: int) -> Manifest | None:
 _LOOK = "`stoker check RECIPE --sample 20` shows what becomes of the first candidates, and why"
 
 
+def has_too_many_rejects(recipe: Recipe, parts: Sequence[Part]) -> bool:
+    """Whether more of the parts' candidates were rejected than the recipe allows."""
+    candidates = Candidates.of(parts)
+    return sum(candidates.rejected.values()) * 100 > recipe.limits.rejected_percent * candidates.read
+
+
 def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]) -> None:
     """Raise RecipeError for a version that the recipe's limits do not allow."""
     candidates = Candidates.of(parts)
     read, reasons = candidates.read, Counter(candidates.rejected)
     rejected = sum(reasons.values())
     most = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
-    if read and rejected * 100 > recipe.limits.rejected_percent * read:
+    if has_too_many_rejects(recipe, parts):
         raise RecipeError(
             f"{recipe.corpus}: {rejected} of {read} candidates were rejected ({most}), more than the recipe's "
             f"limits.rejected_percent = {recipe.limits.rejected_percent:g}; nothing was published. {_LOOK}. Fix the "

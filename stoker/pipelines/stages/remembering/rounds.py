@@ -8,6 +8,7 @@ partitions are read, in one round, and nothing is remembered.
 
 import json
 import logging
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -39,6 +40,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _BATCH = 4096  # candidates that are looked up at a time
 _LEVEL = 1  # of compression: the fastest
+_LOOK_S = 5.0  # for seeing that nothing is to be done; what takes longer is seen by the run itself
+_LOOKED_AT = 64  # candidates between two looks at the clock: files are read for their checksums
 
 
 class Rounds:
@@ -86,6 +89,13 @@ class Rounds:
         self._all = self._all or plan(*self._arguments)
         return self._all
 
+    def known_parts(self) -> Sequence[Part] | None:
+        """The parts of the corpus, where nothing is to be asked for; None where that is not so, or takes long to see.
+
+        Nothing is written. Raises as ``next``.
+        """
+        return self._listed.recall.parts if self._listed and self._listed.is_all_known() else None
+
     def finish(self, parts: Sequence[Part]) -> None:
         """Remember what became of the candidates of a round. ``parts``: of its partitions, in their order.
 
@@ -96,6 +106,10 @@ class Rounds:
             self.parts = self._listed.recall.parts
         else:
             self.parts, self._is_done = parts, True
+
+
+class _NotAllKnown(Exception):
+    """Something is to be asked for, or it takes too long to see that nothing is."""
 
 
 class _ListedRounds:
@@ -120,9 +134,7 @@ class _ListedRounds:
     def next(self) -> Partitions | None:
         if self._is_planned:
             return None
-        check_paths(self._recipe, self._context)
-        self.recall.load()
-        self._forgotten = Forgotten.load(self._store, self._recipe.corpus)
+        self._load()
         self._cuts = None if self._was_resumed else self._unfinished()
         if self._cuts is not None:
             return self._cuts.partitions
@@ -137,6 +149,44 @@ class _ListedRounds:
             parts, self._cuts.stamps, listing=self._cuts.listing, is_whole=self._is_planned, moved=moved
         )
         self._was_resumed, self._has_asked = not self._is_planned, True
+
+    def _load(self) -> None:
+        check_paths(self._recipe, self._context)
+        self.recall.load()
+        self._forgotten = Forgotten.load(self._store, self._recipe.corpus)
+
+    def is_all_known(self) -> bool:
+        """Whether nothing is to be asked for, where that is seen without parsing a list, and soon."""
+        self._load()
+        if self.recall.is_first or self.recall.plan_key or self.recall.lost:
+            return False
+        known, listing = self.recall.known(self._moment()), self._source.listing(self._context)
+        if not known.nothing_due or (listing and not self._is_unchanged(known, listing)):
+            return False
+        self._tell_older(known.made_by_older)
+        if listing:
+            return True
+        context = replace(self._context, is_finished=nothing_finished)
+        try:
+            faults = [cut.partition for cut in self._source.cut(self._faults_alone(known), context)]
+        except _NotAllKnown:
+            return False
+        return self.recall.is_whole(listing, [part_digest(self._recipe, partition) for partition in faults])
+
+    def _faults_alone(self, known: Known) -> Iterator[Listed]:
+        """The faults of the list itself. Raises _NotAllKnown as soon as a candidate is to be asked for, or too late."""
+        until = time.monotonic() + _LOOK_S
+        for some in _batches(self._listed(self._context), _LOOKED_AT):
+            candidates = [one for one in some if one.identity]
+            due = known.is_due([one.identity for one in candidates], [one.stamp for one in candidates])
+            if time.monotonic() > until or not all(is_due is False for is_due in due):
+                raise _NotAllKnown
+            yield from (one for one in some if not one.identity)
+
+    def _is_unchanged(self, known: Known, listing: str) -> bool:
+        """Whether the list is the one of which all is known, and nothing of it is due."""
+        head = self.recall.head
+        return bool(listing and head and known.nothing_due and self.recall.is_whole(listing, head.faults))
 
     def _unfinished(self) -> "_Cuts | None":
         """Of a plan that was not finished the partitions that are done, or would be cut of the list as it is now."""
@@ -165,7 +215,7 @@ class _ListedRounds:
         known = self._known = recall.known(self._moment())
         self._tell_older(known.made_by_older)
         listing = source.listing(self._context)
-        if listing and recall.head and known.nothing_due and recall.is_whole(listing, recall.head.faults):
+        if self._is_unchanged(known, listing):
             return None
         cuts = _Cuts(self._first(known) if recall.is_first else self._cut(known, recall.number), listing)
         if not cuts and recall.is_empty:
