@@ -46,7 +46,7 @@ def print_difference(a: Manifest, b: Manifest, store: Store, console: Console) -
     ]
     sheet.table(("", "samples>"), ((name, number_text(count)) for name, count in rows), heads=False)
     if changes.withdrawn:
-        sheet.note(f"of those removed, {changes.withdrawn:,} were taken out by stoker forget")
+        sheet.note(f"taken out by stoker forget, of those removed: {changes.withdrawn:,}")
     sheet.note(f"shards in both: {changes.shards_shared:,} of {len(a.shards):,} and {len(b.shards):,}")
     _examples(changes, sheet)
     if changes.refused:
@@ -109,7 +109,7 @@ def print_lineages(lineages: Sequence[Lineage], reasons: Mapping[str, Reason], c
             sheet.say("")
         title = str(lineage.record.get("title") or "")
         sheet.title(lineage.key, title if title != lineage.key else "")
-        sheet.mark(*_OUTCOMES[lineage.state])
+        sheet.mark(*(("withdrawn", "red") if lineage.withdrawn else _OUTCOMES[lineage.state]))
         sheet.facts((line.title, line.text) for line in events_of(lineage, reasons))
         own = sorted(name for name in lineage.record if name not in _NAMED and name not in _TOLD)
         names = [*(name for name in _NAMED if name not in _LAST), *own, *_LAST]

@@ -59,21 +59,23 @@ def stream(arguments: Namespace) -> int:
 
 def _print(stream: "ShardStream", arguments: Namespace) -> int:
     """Print a line for each sample: position, key, shard and size; with --json, its record too."""
+    from stoker.training.stream.withdrawn import live_slots
+
     remaining = arguments.limit or stream.samples
-    position = 0
-    while remaining > 0 and position < stream.samples:
-        samples = stream.batch(0, position)
-        for row, (key, size, shard) in enumerate(zip(samples.keys, samples.sizes, samples.shards, strict=True)):
+    for start in range(0, stream.samples, stream.batch_size):
+        samples = stream.batch(0, start)
+        slots = live_slots(0, stream.locate(0, start, min(stream.samples, start + stream.batch_size)))
+        about = zip(slots, samples.keys, samples.sizes, samples.shards, strict=True)
+        for row, (slot, key, size, shard) in enumerate(about):
             if not remaining:
-                break
+                return 0
             remaining -= 1
             if arguments.json:
-                line: dict[str, Any] = {"position": position + row, "key": key, "shard": shard, "size": size}
+                line: dict[str, Any] = {"position": start + slot, "key": key, "shard": shard, "size": size}
                 print_json(line | {"record": samples[row].record}, line=True)
             else:
                 name = visible(key, most=60 if sys.stdout.isatty() else 0)
-                print(f"{position + row:>10,}  {name}  {shard.rpartition('/')[2]}  {size_text(size)}")
-        position += len(samples)
+                print(f"{start + slot:>10,}  {name}  {shard.rpartition('/')[2]}  {size_text(size)}")
     return 0
 
 

@@ -97,8 +97,10 @@ class Cnn:
         classes = _classes_of(corpus, split, found)
         manifest = usable(corpus.store, corpus.manifest, split, _NEEDS, left_out=found.left_out, cache=corpus.cache)
         stream = ShardStream(corpus.store, manifest, split, batch_size=_MEASURED_SAMPLES, cache=corpus.cache)
-        samples: Samples = stream.batch(0, 0)
+        samples: Samples | None = next((batch for batch in stream if len(batch)), None)
         stream.close()
+        if samples is None:
+            raise TrainingError(f"{manifest.reference}: every image of split {split!r} was taken out of the corpus")
         payloads = [payload for payload in samples.first(IMAGE_FIELDS)[:_COLOUR_SAMPLES] if payload is not None]
         grey = self.colour == "grey" or (self.colour == "auto" and all(map(_is_grey, payloads)))
         images = self._measured(samples, grey=grey).astype(np.float64) / 255

@@ -170,7 +170,7 @@ def _first_words(corpus: Corpus, split: str, left_out: Sequence[Mapping[str, Any
     manifest = usable(corpus.store, corpus.manifest, split, _NEEDS, left_out=left_out, cache=corpus.cache)
     stream = ShardStream(corpus.store, manifest, split, batch_size=1, shuffle=False, cache=corpus.cache)
     try:
-        (payload,) = stream.batch(0, 0).column(BYTES.field)
+        payload = next((one for batch in stream for one in batch.column(BYTES.field)), None)
         first = bytes(payload[: _START + 1]).decode("utf-8", "ignore") if payload is not None else ""
     finally:
         stream.close()

@@ -237,6 +237,8 @@ class Cache:
 
         Raises CorruptShard, StorageError.
         """
+        if epoch not in self._taken_out:
+            self._index(shard)  # needed in any case: it is read while tombstones are looked for
         with self._lock:
             taken_out = self._taken_out.get(epoch)
             if taken_out is None:

@@ -36,6 +36,16 @@ def without_withdrawn(epoch: int, located: Located) -> Located:
     ]
 
 
+def live_slots(epoch: int, located: Located) -> list[int]:
+    """The slots of the samples that were not taken out, ascending."""
+    slots: list[int] = []
+    for cache, shard_rows in located:
+        for shard, rows, own in shard_rows:
+            gone = cache.withdrawn(shard, epoch)
+            slots += (own if gone is None else own[~gone[rows]]).tolist()
+    return sorted(slots)
+
+
 def moved(located: Located, *, by: int) -> Located:
     """The same samples, their slots so many further on."""
     return [(cache, [(shard, rows, slots + by) for shard, rows, slots in of_cache]) for cache, of_cache in located]

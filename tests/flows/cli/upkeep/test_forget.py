@@ -44,6 +44,13 @@ def test_samples_of_external_tars_are_out_also_when_the_tars_are_indexed_again(t
     keys = [json.loads(line)["key"] for line in theirs("stream", "theirs", "--json").stdout.splitlines()]
     assert sorted(keys) == [f"{number:06d}" for number in (0, 1, 2, 4, 5, 6, 7, 16, 18)]
     assert theirs("verify", "theirs").returncode == 0
+    for flags in ((), ("--batch-size", "1"), ("--batch-size", "3")):
+        lines = theirs("stream", "theirs@1", "--json", "--stored-order", *flags).stdout.splitlines()
+        found = [(one["position"], one["key"]) for one in map(json.loads, lines)]
+        assert found == [(number, f"{number:06d}") for number in (0, 1, 2, 4, 5, 6, 7)]
+    assert "7 images" not in theirs("show", "theirs@1").stdout
+    assert "1 sample of it taken out since" in theirs("show", "theirs@1").stderr
+    assert "taken out by stoker forget, of those removed: 1" in theirs("diff", "theirs@1", "theirs@2").stdout
 
 
 def test_a_list_holds_urls_or_kinds_and_values(cli: Cli) -> None:
