@@ -3,7 +3,7 @@
 Held as arrays, about 70 bytes a candidate, and asked for many at a time.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -49,6 +49,11 @@ class Again:
 NOTHING_AGAIN = Again()
 
 
+def nothing_changed(refusals: Collection[str]) -> Collection[str]:
+    """The default of ``changed_robots``: none."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Moment:
     """What makes a candidate due that was asked for: the time, the run's settings and recipe, a person's word.
@@ -59,6 +64,7 @@ class Moment:
         recipe: digest of what makes samples.
         again: what is asked for again in any case.
         retries: False: nothing that failed is asked for again.
+        changed_robots: which of the robots.txt that refused candidates, as outcomes name them, have changed.
         kept_before: what is kept and was seen last before this is asked for again; None: nothing.
     """
 
@@ -67,6 +73,7 @@ class Moment:
     recipe: str
     again: Again = NOTHING_AGAIN
     retries: bool = True
+    changed_robots: Callable[[Collection[str]], Collection[str]] = nothing_changed
     kept_before: datetime | None = None
 
     def is_due(
@@ -124,12 +131,14 @@ class Known:
         if moment.again.older_recipe:
             # What was asked for a moment ago, and failed, has a later row than the one that is kept.
             self._due[newest if moment.retries else newest[newest == kept]] = True
+        newest_ones = np.ones(rows.num_rows, np.bool_)
+        newest_ones[earlier] = False
+        if moment.retries:
+            self._due |= newest_ones & _refused_by_what_changed(rows, newest_ones & ~self._due, moment)
         if moment.kept_before is not None:
             is_of_bytes = pc.is_in(rows["class"], pa.array([KEPT, OutcomeClass.BYTES]))
             is_old = pc.less(rows["at"], pa.scalar(moment.kept_before, rows["at"].type))
-            refreshed = pc.and_(is_of_bytes, is_old).to_numpy().copy()
-            refreshed[earlier] = False
-            self._due |= refreshed
+            self._due |= newest_ones & pc.and_(is_of_bytes, is_old).to_numpy()
         self.made_by_older = int((~self._due[newest]).sum())  # candidates that stay as an older recipe made them
 
     def __len__(self) -> int:
@@ -208,3 +217,18 @@ def _kept(rows: pa.Table, earlier: Rows) -> tuple[Rows, Rows]:
     counting = definite[np.append(np.diff(candidates[definite]) != 0, True)[: len(definite)]]
     kept = counting[pc.equal(rows["class"], KEPT).to_numpy()[counting]]
     return kept, newest[candidates[kept]]
+
+
+def _refused_by_what_changed(
+    rows: pa.Table, asked: npt.NDArray[np.bool_], moment: Moment
+) -> npt.NDArray[np.bool_] | bool:
+    """Which rows a robots.txt refused that has changed since, of those that refused any of the rows ``asked``."""
+    is_refused = pc.and_(pc.equal(rows["reason"], "robots"), pc.is_valid(rows["setting"]))
+    named = pc.unique(rows["setting"].filter(pc.and_(is_refused, pa.array(asked)))).to_pylist()
+    if not named:
+        return False
+    changed = pa.array(sorted(moment.changed_robots(named)), pa.string())
+    is_changed: npt.NDArray[np.bool_] = pc.fill_null(
+        pc.and_(is_refused, pc.is_in(rows["setting"], changed)), False
+    ).to_numpy()
+    return is_changed

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -44,7 +44,7 @@ from stoker.pipelines.tables.url_lists import (
 )
 from stoker.pipelines.web.crawl import CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise_listed, redact
-from stoker.pipelines.web.measured import from_payload, measures_of
+from stoker.pipelines.web.measured import from_payload, measures_of, measures_of_refusal
 from stoker.pipelines.web.ordered import map_in_order
 from stoker.pipelines.web.policy import EarlierResponse, Fetched, Transient, Unchanged, as_final
 from stoker.storage.plain_file import open_plain
@@ -428,7 +428,8 @@ class ImageUrls(ListedSource):
         if isinstance(answer, Unchanged):
             return Candidate.unchanged(key, measures=measures_of(answer)), answer
         if isinstance(answer, Rejected):
-            return Candidate(bare, answer if self.is_listed else as_final(answer)), answer
+            refused = replace(bare, measures=measures_of_refusal(answer, web))
+            return Candidate(refused, answer if self.is_listed else as_final(answer)), answer
         record["sha256"] = answer.sha256
         measures = {"final_url": answer.final_url, **measures_of(answer)}
         extension = extension_of(answer.content)

@@ -76,6 +76,10 @@ class Client:
         with self._hosts.lookup(name) as host:
             return host.is_down(self._web.failures_before_down, self._web.max_wait_s)
 
+    def robots_digest(self, url: str) -> str:
+        """See Web."""
+        return self._robots.digest(url) if self._web.robots else "none"
+
     def close(self) -> None:
         """Close idle connections and end the DNS threads."""
         self._hosts.close()
@@ -268,6 +272,10 @@ class Web(WebPolicy):
     def is_down(self, url: str) -> bool:
         """Whether the URL's host answered before, and now fails for many URLs in a row."""
         return client(self).is_down(url)
+
+    def robots_digest(self, url: str) -> str:
+        """A digest of the robots.txt of a URL's origin, "none" if there is none; "" if that cannot be known now."""
+        return client(self).robots_digest(url)
 
     def close(self) -> None:
         """Close idle connections and drop what is known of hosts; the next request starts anew."""

@@ -3,14 +3,18 @@
 Columns of raw parts alone, as the time is: records of shards have none of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.policy import EarlierResponse, Fetched, Unchanged
 from stoker.pipelines.web.validators import Validators
 
 ETAG, LAST_MODIFIED, SIZE = "response_etag", "response_last_modified", "response_size"
-COLUMNS = (ETAG, LAST_MODIFIED, SIZE)
+ROBOTS = "response_robots"  # URL and digest of the robots.txt that refused
+COLUMNS = (ETAG, LAST_MODIFIED, SIZE, ROBOTS)
 
 Row = Mapping[str, Any]  # Any: Parquet values
 
@@ -25,6 +29,26 @@ def measures_of(answer: Fetched | Unchanged) -> dict[str, str | int]:
     if answer.validators.last_modified:
         measures[LAST_MODIFIED] = answer.validators.last_modified
     return measures
+
+
+def measures_of_refusal(rejected: Rejected, web: Web) -> dict[str, str]:
+    """The measures of a candidate that robots.txt refused: which one, and as it was; else none."""
+    if rejected.reason != "robots":
+        return {}
+    url = rejected.detail.partition(" ")[0]
+    digest = web.robots_digest(url)
+    return {ROBOTS: f"{url} {digest}"} if digest else {}
+
+
+def changed_robots(refusals: Collection[str], web: Web) -> set[str]:
+    """Those of the values of ``ROBOTS`` whose robots.txt is another one now. Each is asked for once, on threads."""
+
+    def has_changed(refusal: str) -> bool:
+        url, _, before = refusal.rpartition(" ")
+        return web.robots_digest(url) not in ("", before)
+
+    with ThreadPoolExecutor(web.threads) as pool:
+        return {one for one, changed in zip(refusals, pool.map(has_changed, refusals), strict=True) if changed}
 
 
 def validators_in(row: Row) -> Validators:
@@ -48,3 +72,9 @@ def from_payload(texts: list[str]) -> EarlierResponse:
     """The response of before that ``as_payload`` wrote."""
     etag, last_modified, url, sha256 = texts
     return EarlierResponse(Validators(etag, last_modified), url, sha256)
+
+
+def robots_in(row: Row) -> str | None:
+    """The robots.txt that refused a candidate, see ``ROBOTS``, from its record."""
+    robots = row.get(ROBOTS) if row.get("reason") == "robots" else None
+    return robots if isinstance(robots, str) else None

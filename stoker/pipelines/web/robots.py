@@ -1,5 +1,6 @@
 """robots.txt rules (RFC 9309), fetched once per origin and cached."""
 
+import hashlib
 import re
 import threading
 import time
@@ -18,6 +19,7 @@ FAILURE_CACHE_S = 30.0  # an unreachable robots.txt forbids everything, but only
 MAX_SIZE = 4 << 20  # bytes; a larger file is taken for a mistake, and forbids everything
 MAX_PARSED = 512 << 10  # bytes; the RFC asks for at least 500 KiB
 MAX_ORIGINS = 4096
+DIGEST = 16  # hex digits
 _USER_AGENT = re.compile(r"^[ \t]*user-?agent[ \t]*:([^\r\n#]*)", re.IGNORECASE | re.MULTILINE)
 _TOKEN = re.compile(r"[A-Za-z_*-]+")
 
@@ -39,6 +41,7 @@ class _CachedRules:
     lock: threading.Lock = field(default_factory=threading.Lock)
     expires: float = 0.0  # time.monotonic()
     rules: Protego | Rejected | None = None
+    digest: str = ""  # of what was fetched
 
 
 class Robots:
@@ -50,20 +53,14 @@ class Robots:
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _CachedRules] = OrderedDict()
 
+    def digest(self, url: str) -> str:
+        """A digest of the robots.txt of a URL's origin, "none" if there is none; "" if that cannot be known now."""
+        return self._entry(origin_of(url), None).digest
+
     def permission(self, url: str, cancel: threading.Event | None) -> Permission:
-        """Whether a URL in normal form may be fetched. One thread fetches the rules, others wait for it."""
+        """Whether a URL in normal form may be fetched."""
         origin = origin_of(url)
-        with self._lock:
-            entry = self._entries.setdefault(origin, _CachedRules())
-            self._entries.move_to_end(origin)
-            if len(self._entries) > MAX_ORIGINS:
-                self._entries.popitem(last=False)
-        with entry.lock:
-            if time.monotonic() >= entry.expires:
-                entry.rules = _parse(self._fetch(f"{origin}/robots.txt", cancel))
-                cache_s = FAILURE_CACHE_S if isinstance(entry.rules, Rejected) else CACHE_S
-                entry.expires = time.monotonic() + cache_s
-            rules = entry.rules
+        rules = self._entry(origin, cancel).rules
         if rules is None:
             return Permission()
         if isinstance(rules, Rejected):
@@ -75,6 +72,28 @@ class Robots:
             detail = f"{origin}/robots.txt asks for {crawl_delay_s:g} s between requests, at most {self._max_delay_s:g}"
             return Permission(Rejected("robots", f"{detail} are waited for"))
         return Permission(None, crawl_delay_s)
+
+    def _entry(self, origin: str, cancel: threading.Event | None) -> _CachedRules:
+        """The rules of an origin as they are now. One thread fetches them, others wait for it."""
+        with self._lock:
+            entry = self._entries.setdefault(origin, _CachedRules())
+            self._entries.move_to_end(origin)
+            if len(self._entries) > MAX_ORIGINS:
+                self._entries.popitem(last=False)
+        with entry.lock:
+            if time.monotonic() >= entry.expires:
+                content = self._fetch(f"{origin}/robots.txt", cancel)
+                entry.rules = _parse(content)
+                entry.digest = _digest(content)
+                cache_s = FAILURE_CACHE_S if isinstance(entry.rules, Rejected) else CACHE_S
+                entry.expires = time.monotonic() + cache_s
+            return entry
+
+
+def _digest(content: bytes | Rejected | None) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()[:DIGEST]
+    return "none" if content is None else ""
 
 
 def _parse(content: bytes | Rejected | None) -> Protego | Rejected | None:

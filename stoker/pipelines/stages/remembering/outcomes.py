@@ -116,7 +116,7 @@ class RecordReader:
                 last_modified=validators.last_modified or None,
                 stamp=self.source.stamp_of(row) if stamp is None else stamp,
                 recipe=row.get("recipe") or self.recipe.extraction_digest,
-                setting=setting if kind == OutcomeClass.SETTING else None,
+                setting=setting if kind == OutcomeClass.SETTING else measured.robots_in(row),
                 part=part.digest,
                 row=number,
             )

@@ -30,6 +30,7 @@ from stoker.pipelines.stages.remembering.outcomes import RecordReader, setting_o
 from stoker.pipelines.stages.remembering.recall import Recall, Stamps
 from stoker.pipelines.stages.remembering.refreshing import AskedAgain
 from stoker.pipelines.stages.trust import check_paths
+from stoker.pipelines.web.measured import changed_robots
 from stoker.storage.clock import timestamp
 from stoker.storage.errors import AlreadyExists, NotFound, StorageUnavailable
 from stoker.storage.stores.store import Store
@@ -259,7 +260,15 @@ class _ListedRounds:
     def _moment(self) -> Moment:
         recipe, setting = self._recipe.extraction_digest, setting_of(self._context)
         retries, before = not self._has_asked, self._kept_before
-        return Moment(self._context.now(), setting, recipe, self._again, retries=retries, kept_before=before)
+        return Moment(
+            self._context.now(),
+            setting,
+            recipe,
+            self._again,
+            retries=retries,
+            changed_robots=lambda refusals: changed_robots(refusals, self._context.web),
+            kept_before=before,
+        )
 
     def _cut(self, known: Known, number: int) -> Iterator[Cut]:
         """Partitions of what is new, and then, by themselves, of what was asked for before; ``number``: of the head."""

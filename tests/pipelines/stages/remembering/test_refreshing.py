@@ -12,7 +12,7 @@ from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.version import Version
 from tests.pipelines.stages.remembering.world import World
-from tests.site import Reply, Request, Site
+from tests.site import FAST, Reply, Request, Site
 from tests.system.old_store.inputs import picture
 
 OLD = "Sun, 01 Feb 2026 00:00:00 GMT"
@@ -179,3 +179,37 @@ def test_a_new_url_of_a_dead_host_is_rejected_for_now_and_stops_nothing(world: W
     world.run(days=0)
     (found,) = find_lineages(world.store, second.manifest, dead.url("/9.jpg"))
     assert found.attempts.made[-1].tries == 2
+
+
+def test_what_robots_txt_refused_is_asked_for_at_once_when_that_changed_and_else_after_a_week(world: World) -> None:
+    world.site.pages["/robots.txt"] = Reply(b"User-agent: *\nDisallow: /1.jpg\n")
+    world.serve(*range(3))
+    world.names(*range(3))
+    first, _ = world.run()
+    assert first.manifest.rejected == {"robots": 1}
+
+    def nights(days: int) -> list[list[int]]:
+        asked = []
+        for _ in range(days):
+            FAST.close()
+            before = len(world.site.asked("/robots.txt"))
+            asked.append(world.run()[1])
+            assert len(world.site.asked("/robots.txt")) == before + 1, "a request to each host that refused"
+        return asked
+
+    assert nights(3) == [[], [], []]
+    world.site.pages["/robots.txt"] = Reply(b"User-agent: *\nDisallow: /2.jpg\n")
+    assert nights(1) == [[1]]
+    FAST.close()
+    requests = len(world.site.log)
+    assert world.run()[1] == []
+    assert len(world.site.log) == requests, "nothing is refused any more"
+
+
+@pytest.mark.parametrize(("status", "days"), [(403, [7, 21]), (410, [7, 21]), (404, [1, 2, 4, 8, 16])])
+def test_what_a_server_refuses_is_asked_for_after_a_week(status: int, days: list[int], world: World) -> None:
+    world.serve(0)
+    world.site.pages["/1.jpg"] = Reply(b"no", status)
+    world.names(0, 1)
+    world.run()
+    assert [day for day in range(1, 28) if world.run()[1]] == days
