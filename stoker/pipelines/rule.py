@@ -1,7 +1,7 @@
 """The base class of rules, what they are given and what they return: decisions that need the whole corpus."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Protocol
@@ -76,6 +76,14 @@ class RuleTools(Protocol):
 
         Newcomers are to be compared with all of them then. Otherwise rules judge elders, too, oldest first.
         """
+
+    @property
+    def splits(self) -> Mapping[str, float]:
+        """The recipe's splits: percent by name."""
+
+    @property
+    def bound_keys(self) -> Collection[str]:
+        """Keys of newcomers that an earlier version gave a split, which they keep: who wants another drops them."""
 
     def split_of(self, group: str, /) -> str:
         """The split that the recipe's percentages assign to a group's name."""

@@ -70,6 +70,7 @@ def decide(
             folder=lambda: nullcontext(Path(folder)),
             elders_stay=elders_stay,
             root=root,
+            splits=splits,
         )
         decided = decisions.decide(rule, records, tools, tuple(splits), records.column_names)
     return [Decision(**row) for row in decided.to_pylist()]

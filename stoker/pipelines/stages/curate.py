@@ -338,6 +338,7 @@ def _decide(
         is_kept[rows[is_drop]] = False
         return _as_stored(decided, samples["part"].take(pa.array(rows)), name)
 
+    bound_keys = samples["key"].filter(pa.array(placed.is_bound)).to_pylist()
     for rule in recipe.rules:
         kept = samples if is_kept.all() else samples.filter(pa.array(is_kept))
         kept = kept.append_column("split", splits.take(pa.array(split[is_kept])))
@@ -349,6 +350,8 @@ def _decide(
             folder=partial(folder_in, scratch),
             elders_stay=elders_stay,
             root=recipe.root,
+            splits=recipe.splits,
+            bound_keys=bound_keys,
         )
         tables.append(taken(decide(rule, kept, tools, tuple(recipe.splits), known), name_of(rule)))
     narrow = samples.select(["key", "group", "content_sha256"]).filter(pa.array(is_kept))

@@ -1,8 +1,8 @@
 """The tools of rules: SQL over their rows, search for near-duplicates, contents of samples."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import file_digest
 from itertools import islice
 from pathlib import Path
@@ -35,6 +35,7 @@ class Tools:
         folder: makes one, and removes it again, for what does not fit into memory; only a query needs it.
         elders_stay: see RuleTools.
         root: the recipe's folder.
+        splits, bound_keys: see RuleTools.
     """
 
     rule: str
@@ -44,6 +45,8 @@ class Tools:
     folder: Callable[[], AbstractContextManager[Path]]
     elders_stay: bool = False
     root: Path = Path()
+    splits: Mapping[str, float] = field(default_factory=dict)
+    bound_keys: Collection[str] = ()
 
     def split_of(self, group: str, /) -> str:
         """See RuleTools."""
