@@ -1,6 +1,7 @@
 """What is taken out of a corpus is out of the next version at once, and stays out, whatever is ingested."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,12 +21,14 @@ from stoker.pipelines.stages.pack import pack
 from stoker.pipelines.stages.publish import Published, ingest
 from stoker.pipelines.stages.why import find_lineages
 from stoker.pipelines.web.client import Web
-from stoker.storage.errors import NotFound, StorageRefused
+from stoker.storage.errors import NotFound, StorageRefused, StorageUnavailable
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
+from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.memory.taken_out import count_taken_out
 from stoker.storage.versions.memory.tombstones import add_tombstones, load_tombstones
+from tests.fakes import FailingCalls
 from tests.pipelines.stages.remembering.world import World
 from tests.site import FAST, Reply, Site
 from tests.storage.external_tars import indexed, numbered, put, tar
@@ -254,3 +257,49 @@ def test_a_crawl_asks_neither_for_pages_nor_for_images_that_were_taken_out(world
     assert asked == ["/0.jpg", "/a.html", "/index.html"]
     assert (manifest.samples, manifest.rejected) == (1, {"forgotten": 1})
     assert verify(world.store, manifest).problems == ()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("place", range(1, 40, 3))
+def test_a_killed_forgetting_goes_on_with_the_same_call_and_an_ingest_obeys_what_it_wrote(
+    place: int, after: bool
+) -> None:
+    store = FailingCalls(after=after)
+    make_version(store)
+    store.left = place
+    with suppress(StorageUnavailable):
+        forget(store, CORPUS, [("key", "s-000")])
+    store.left = 10**9
+    told = forget(store, CORPUS, [("key", "s-000"), ("key", "s-001")])
+    newest = load_manifest(store, CORPUS)
+    assert told.samples[1] == 2
+    assert (newest.samples, newest.rejected["forgotten"]) == (9, 2)
+    assert not {"s-000", "s-001"} & {one.key for one in stoker.Version(store, newest)}
+    assert verify(store, newest).problems == ()
+    assert not list(store.list(layout.leases(CORPUS)))
+
+
+def test_what_was_taken_out_is_written_down_by_no_ingest_after_it(world: World) -> None:
+    """Its URL and caption still stand in the list."""
+    world.options |= {"lists": "list.csv", "caption_column": "text"}
+    number_of_it, caption = 31415926535, "xyzzy plugh"
+    world.serve(number_of_it)
+    lines = ["url,text", *(f"{world.url(number)},caption {number}" for number in range(8))]
+    lines[4] = f"{world.url(number_of_it)},{caption}"
+    (world.folder / "list.csv").write_text("\n".join(lines))
+    world.run()
+    take_out(world, [("url", world.url(number_of_it))])
+    before = {stored.key for stored in world.store.list("")}
+    for number in (8, 9):
+        lines.append(f"{world.url(number)},caption {number}")
+        (world.folder / "list.csv").write_text("\n".join(lines))
+        assert world.run(again=Again(all=True))[1] == [number]
+    written = [stored.key for stored in world.store.list("") if stored.key not in before]
+    assert any(key.endswith(".tar") for key in written)
+    for key in written:
+        payload = world.store.read(key)
+        text = payload.decode("latin-1")
+        if key.endswith(".parquet"):
+            text += str(pq.read_table(pa.BufferReader(payload)).to_pylist())
+        assert caption not in text, key
+        assert str(number_of_it) not in text, key
