@@ -17,14 +17,15 @@ def size_of(located: Located) -> int:
 
 def without_withdrawn(epoch: int, located: Located) -> Located:
     """The same samples but for those that were taken out of their corpus, slots without gaps; if all stay, as given."""
+    gone = [[cache.withdrawn(shard, epoch) for shard, _, _ in shard_rows] for cache, shard_rows in located]
+    if all(rows is None for of_cache in gone for rows in of_cache):  # nearly always
+        return located
     left: Located = []
-    for cache, shard_rows in located:
+    for (cache, shard_rows), of_cache in zip(located, gone, strict=True):
         stay: list[ShardRows] = []
-        for shard, rows, slots in shard_rows:
-            gone = cache.withdrawn(shard, epoch)
-            kept = None if gone is None else ~gone[rows]
-            some = (shard, rows, slots) if kept is None else (shard, rows[kept], slots[kept])
-            stay += [some] if len(some[1]) else []
+        for (shard, rows, slots), lost in zip(shard_rows, of_cache, strict=True):
+            kept = np.ones(len(rows), np.bool_) if lost is None else ~lost[rows]
+            stay += [(shard, rows[kept], slots[kept])] if kept.any() else []
         left.append((cache, stay))
     if size_of(left) == size_of(located):
         return located
