@@ -133,6 +133,7 @@ class TaskContext:
             older_recipe=refresh == "recipe",
             kept=refresh == "kept",
             older_than=timedelta(seconds=self.run.get("older_than_s", 0.0)),
+            max_bytes=None if (megabytes := self.run.get("max_megabytes")) is None else megabytes * 10**6,
         )
 
     @cached_property
@@ -264,13 +265,15 @@ def ingest(
     again: list[str] | None = None,
     refresh: str | None = None,
     older_than_s: float = 0.0,
+    max_megabytes: int | None = None,
 ) -> "dict[str, Any] | State[Any]":  # Any: JSON values
     """Ingest a recipe's corpus and publish a version of it.
 
     ``recipe`` is the TOML document, ``root`` the folder its paths are relative to, ``token`` that of the progress
     reporter, if the run is watched, ``trusted`` whether paths of the recipe may leave ``root``, ``again`` the reasons
     whose rejected candidates are asked for in any case ([]: all of them; None: none), ``refresh`` which kept ones are
-    ("recipe": those that an older recipe made; "kept": what was seen last ``older_than_s`` ago; None: none).
+    ("recipe": those that an older recipe made; "kept": what was seen last ``older_than_s`` ago; None: none), of "kept"
+    about ``max_megabytes`` are received.
 
     Returns {"reference": "digits@2", "new": whether the version is new}, as the state Incomplete where pieces of the
     source were lost, or the state Cancelled when the run was asked to stop. Raises StokerError, IngestFailed when
@@ -282,7 +285,8 @@ def ingest(
         try:
             run = {"recipe": recipe, "root": root, "settings": settings, "token": own_token, "trusted": trusted}
             run |= {} if again is None else {"again": again}
-            run |= {} if refresh is None else {"refresh": refresh, "older_than_s": older_than_s}
+            refreshed = {"refresh": refresh, "older_than_s": older_than_s, "max_megabytes": max_megabytes}
+            run |= {} if refresh is None else refreshed
             context = TaskContext.from_json(run)
             run["recipe"] = dict(pinned(context.recipe, context.source_context()).document)
             return _ingest(TaskContext.from_json(run))

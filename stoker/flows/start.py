@@ -52,6 +52,7 @@ def run_ingest(
     again: list[str] | None = None,
     refresh: str | None = None,
     older_than_s: float = 0.0,
+    max_megabytes: int | None = None,
 ) -> "tuple[Manifest, bool]":
     """Run the flow `ingest`. Returns the manifest of the published version, and whether the version is new.
 
@@ -63,6 +64,7 @@ def run_ingest(
         refresh: which kept candidates are asked for again; "recipe": those that an older recipe made; "kept": all, to
             see whether they have changed; None: none.
         older_than_s: of "kept", those alone that were seen last so many seconds ago.
+        max_megabytes: of "kept", about so many bytes are received; None: any number.
     """
     check_trust(settings, recipe, trusted=trusted)
     from stoker.storage.versions.manifest import load_manifest
@@ -94,6 +96,7 @@ def run_ingest(
             again,
             refresh,
             older_than_s,
+            max_megabytes,
         )
         state = ingest(*arguments, return_state=True)
     result = session.result_of(state)

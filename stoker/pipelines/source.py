@@ -270,6 +270,7 @@ class Cut(NamedTuple):
 
 
 EARLIER = "earlier"  # in the payload of such a partition: responses of before by identity, see ``web.measured``
+BUDGET = "budget"  # in it too: bytes that bodies of candidates in EARLIER may have; once spent, the others are left out
 AGAIN = "again"  # in the payload of a partition whose candidates were all asked for before, see ``ListedSource``
 
 

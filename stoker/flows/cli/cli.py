@@ -203,6 +203,8 @@ def _add_recipes(add: _Add, store: Parser) -> None:
     ingest.add_argument("--retry-failed", nargs="?", const="", metavar="REASON,...", help=text)
     text = "ask again whether what is kept has changed; recipe: make what an older recipe made anew by this one"
     ingest.add_argument("--refresh", nargs="?", const="kept", choices=("kept", "recipe"), help=text)
+    text = "with --refresh: about so many are received of what is kept, the longest not seen first"
+    ingest.add_argument("--refresh-megabytes", type=whole_number(1, 10**9), metavar="N", help=text)
     ingest.add_argument(
         "--older-than", metavar="AGE", help="with --refresh: of what was seen last so long ago, e.g. 7d"
     )

@@ -69,8 +69,9 @@ def ingest(arguments: Namespace) -> int:
     again = _reasons(recipe, arguments.retry_failed)
     if arguments.refresh is not None:
         _check_remembers(recipe, "--refresh")
-    if arguments.older_than is not None and arguments.refresh != "kept":
-        raise UsageError("ingest: --older-than: it says which kept samples are asked for again; add --refresh")
+    for flag, value in (("--older-than", arguments.older_than), ("--refresh-megabytes", arguments.refresh_megabytes)):
+        if value is not None and arguments.refresh != "kept":
+            raise UsageError(f"ingest: {flag}: it says how kept samples are asked for again; add --refresh")
     manifest, new = start.run_ingest(
         settings,
         recipe,
@@ -78,6 +79,7 @@ def ingest(arguments: Namespace) -> int:
         again=again,
         refresh=arguments.refresh,
         older_than_s=seconds_of(arguments.older_than or "0s"),
+        max_megabytes=arguments.refresh_megabytes,
     )
     if arguments.json:
         print_json(published_json(manifest, new=new))

@@ -31,6 +31,7 @@ class Again:
         older_recipe: those that are kept as an older recipe made them.
         kept: those that are kept, or were rejected for what their bytes are.
         older_than: of these, those alone that were seen last so long ago.
+        max_bytes: of all bodies that are sent of them; None: any number. The longest not seen go first.
 
     What its owner keeps out is not asked for in either case.
     """
@@ -40,6 +41,7 @@ class Again:
     older_recipe: bool = False
     kept: bool = False
     older_than: timedelta = timedelta(0)
+    max_bytes: int | None = None
 
     def includes(self, kind: str, reason: str | None) -> bool:
         """Whether a reject of this class and reason is asked for again."""

@@ -17,7 +17,18 @@ from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.registry import name_of, suggestion
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.source import AGAIN, EARLIER, FORGOTTEN, Candidate, Context, Cut, Done, Listed, ListedSource
+from stoker.pipelines.source import (
+    AGAIN,
+    BUDGET,
+    EARLIER,
+    FORGOTTEN,
+    Candidate,
+    Context,
+    Cut,
+    Done,
+    Listed,
+    ListedSource,
+)
 from stoker.pipelines.tables.url_entries import (
     NO_URL,
     UNTYPED,
@@ -42,6 +53,7 @@ from stoker.pipelines.tables.url_lists import (
     json_names,
     read_list,
 )
+from stoker.pipelines.web.budget import Budget
 from stoker.pipelines.web.crawl import CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise_listed, redact
 from stoker.pipelines.web.measured import from_payload, measures_of, measures_of_refusal
@@ -240,10 +252,21 @@ class ImageUrls(ListedSource):
         is_strict = self._is_strict and AGAIN not in partition.payload
         earlier = {key: from_payload(texts) for key, texts in partition.payload.get(EARLIER, {}).items()}
 
-        def fetch(entry: Entry, cancel: Event) -> tuple[Candidate, _Answer | None]:
-            return self._fetch(entry, context, cancel, earlier.get(key_of(entry["url"])))
+        budget = Budget(partition.payload.get(BUDGET))
 
-        for candidate, answer in map_in_order(fetch, entries[len(done) :], threads=context.web.threads, size_of=_size):
+        def fetch(entry: Entry, cancel: Event) -> tuple[Candidate, _Answer | None] | None:
+            before = earlier.get(key_of(entry["url"]))
+            if before is not None and budget.is_spent:
+                return None
+            candidate, answer = self._fetch(entry, context, cancel, before)
+            if before is not None and isinstance(answer, Fetched | Unchanged):
+                budget.spend(answer.size or 0)
+            return candidate, answer
+
+        for fetched in map_in_order(fetch, entries[len(done) :], threads=context.web.threads, size_of=_size):
+            if fetched is None:
+                return  # only such come behind it: the next run asks for them
+            candidate, answer = fetched
             if isinstance(answer, Transient):
                 unanswered, last_detail = unanswered + 1, answer.detail
                 url = candidate.sample.record["url"]
@@ -443,5 +466,5 @@ def _sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _size(result: tuple[Candidate, _Answer | None]) -> int:
-    return sum(map(len, result[0].sample.fields.values()))
+def _size(result: tuple[Candidate, _Answer | None] | None) -> int:
+    return 0 if result is None else sum(map(len, result[0].sample.fields.values()))

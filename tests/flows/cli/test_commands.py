@@ -56,6 +56,7 @@ def test_a_source_that_lists_nothing_cannot_be_made_anew(cli: Cli) -> None:
 def test_an_age_is_that_of_what_is_refreshed(cli: Cli) -> None:
     (cli.folder / "a.toml").write_text('corpus = "a"\n[source]\nname = "image_urls"\nlists = "x.txt"\n')
     assert "add --refresh" in cli.refused("ingest", "a.toml", "--older-than", "7d", code=2)
+    assert "add --refresh" in cli.refused("ingest", "a.toml", "--refresh-megabytes", "7", code=2)
     line = cli.refused("ingest", "a.toml", "--refresh", "--older-than", "soon", code=2)
     assert line == "stoker: --older-than soon: expected an age like 90s, 30m, 24h or 7d"
 

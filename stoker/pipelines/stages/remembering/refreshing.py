@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 
 import pyarrow as pa
 
 from stoker.pipelines.memory.known import Moment
 from stoker.pipelines.rejected import OutcomeClass
-from stoker.pipelines.stages.remembering.outcomes import Row
+from stoker.pipelines.source import Listed
+from stoker.pipelines.stages.remembering.outcomes import Row, identity_in
 from stoker.pipelines.web.measured import as_payload
 from stoker.pipelines.web.policy import EarlierResponse
 from stoker.pipelines.web.validators import Validators
@@ -64,7 +66,7 @@ class Responses:
                 found[one.id] = one
         for identity in found:
             newest = last[identity]
-            if newest.kind == KEPT and (newest.etag or newest.last_modified):
+            if newest.kind == KEPT:
                 found[identity] = newest
         return cls(found, lru_cache(_MAX_PARTS)(rows))
 
@@ -75,15 +77,29 @@ class Responses:
         """
         told = {}
         for identity, stamp in stamps.items():
-            one = self.outcomes.get(identity)
-            if one is None or one.part is None or one.row is None or one.stamp not in (None, stamp):
+            one = self._find(identity, stamp)
+            if one is None or one.part is None or one.row is None:
                 continue
             rows = self.rows(one.part)
             row = rows[one.row] if one.row < len(rows) else {}
-            if row.get("final_url") and row.get("sha256"):
+            if row and identity_in(row) == identity and row.get("final_url") and row.get("sha256"):
                 validators = Validators(one.etag or "", one.last_modified or "")
                 told[identity] = as_payload(EarlierResponse(validators, row["final_url"], row["sha256"]))
         return told
+
+    def by_age(self, asked: Sequence[Listed]) -> tuple[list[Listed], int]:
+        """Candidates in the order in which a budget is spent, and how many it is spent for.
+
+        First those that cost it nothing, then those of which there is a response, the longest not seen before others.
+        """
+        found = [(one, self._find(one.identity, one.stamp)) for one in asked]
+        free = [one for one, before in found if before is None]
+        costly = sorted(((one, before.at) for one, before in found if before is not None), key=itemgetter(1))
+        return [*free, *(one for one, _ in costly)], len(costly)
+
+    def _find(self, identity: str, stamp: str | None) -> Outcome | None:
+        one = self.outcomes.get(identity)
+        return None if one is None or one.stamp not in (None, stamp) else one
 
 
 def _is_of_bytes(one: Outcome, moment: Moment) -> bool:

@@ -23,7 +23,7 @@ from stoker.pipelines.memory.known import NOTHING_AGAIN, Again, Known, Moment
 from stoker.pipelines.partition import Partition, Partitions
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.source import AGAIN, EARLIER, Context, Cut, Listed, ListedSource, nothing_finished
+from stoker.pipelines.source import AGAIN, BUDGET, EARLIER, Context, Cut, Listed, ListedSource, nothing_finished
 from stoker.pipelines.stages.forgetting.matching import Forgotten
 from stoker.pipelines.stages.ingest import check_names, part_digest, plan
 from stoker.pipelines.stages.remembering.outcomes import RecordReader, setting_of
@@ -290,11 +290,16 @@ class _ListedRounds:
         yield from self._source.cut(_asked(candidates, known, again, self._source), context)
         self.asked_again = AskedAgain()
         responses = self.recall.responses([one.identity for one in again], self._moment())
+        max_bytes, costly = self._again.max_bytes, 0
+        if max_bytes is not None:
+            again, costly = responses.by_age(again)
         for partition, stamps in self._source.cut(iter(again), context):
             # So that it is neither a partition nor a raw part of before.
             payload = {**partition.payload, AGAIN: number}
             if earlier := responses.of_partition(stamps):
                 payload[EARLIER] = earlier
+                if max_bytes is not None and costly:
+                    payload[BUDGET] = max(1, max_bytes * len(earlier) // costly)
                 self.asked_again = self.asked_again.add(earlier)
             yield Cut(replace(partition, name=f"{partition.name} again {number}", payload=payload), stamps)
 

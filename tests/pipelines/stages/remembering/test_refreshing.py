@@ -1,6 +1,7 @@
 """What is kept is asked for again, and a site that changes, heals or lies about it is obeyed or survived."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -213,3 +214,19 @@ def test_what_a_server_refuses_is_asked_for_after_a_week(status: int, days: list
     world.names(0, 1)
     world.run()
     assert [day for day in range(1, 28) if world.run()[1]] == days
+
+
+def test_a_budget_is_spent_for_what_was_longest_not_seen_and_the_rest_waits(world: World) -> None:
+    world.site.pages |= {f"/{n}.jpg": Reply(picture(n)) for n in range(12)}
+    world.options |= {"partition_urls": 100}
+    world.names(*range(8))
+    world.run(days=3)
+    world.names(*range(13))
+    world.run()
+    small = Again(kept=True, max_bytes=3 * len(picture(0)))
+    one_at_a_time = replace(FAST, threads=1)
+    seen = [world.run(again=small, web=one_at_a_time, days=40)[1] for _ in range(4)]
+    assert all(12 in asked for asked in seen), "what is due anyway costs no budget"
+    counts = [sum(number < 12 for number in asked) for asked in seen]
+    assert max(counts) <= 5
+    assert {number for asked in seen[:3] for number in asked} >= set(range(8)), "none starves"
