@@ -20,6 +20,9 @@ from stoker.storage.versions.memory.outcomes import SCHEMA, hashes_of
 Rows = npt.NDArray[np.int64]
 COLUMNS = ("hash", "source", "id", "definite", "class", "reason", "at", "tries", "stamp", "recipe", "setting", "part")
 
+_OF_DUE = ("class", "reason", "tries", "at", "setting", "recipe")  # the arguments of ``Moment.is_due``
+COLUMNS_OF_INTEREST = ("hash", "source", "part", *_OF_DUE)
+
 
 @dataclass(frozen=True)
 class Again:
@@ -94,6 +97,22 @@ class Moment:
         return due is not None and due <= self.now
 
 
+def hashes_of_interest(rows: pa.Table, moment: Moment) -> npt.NDArray[np.uint64]:
+    """The hashes of those rows by which a candidate may be due, or was made by an older recipe.
+
+    Of all others of their candidates no row alone tells that.
+    """
+    is_kept = pc.equal(rows["class"], KEPT)
+    older = pc.and_(is_kept, pc.fill_null(pc.not_equal(rows["recipe"], moment.recipe), True))
+    hashes = [rows["hash"].filter(older).to_numpy()]
+    # Many rows are alike in all that says when they are due: one run, one reason.
+    alike = rows.filter(pc.invert(is_kept)).group_by(list(_OF_DUE), use_threads=False).aggregate([("hash", "list")])
+    attempts = zip(*(alike[name].to_pylist() for name in _OF_DUE), strict=True)
+    due = [number for number, attempt in enumerate(attempts) if moment.is_due(*attempt)]
+    hashes += [alike["hash_list"][number].values.to_numpy() for number in due]
+    return np.unique(np.concatenate(hashes))
+
+
 class Known:
     """The newest attempt of each candidate of a source.
 
@@ -119,8 +138,7 @@ class Known:
         self._ids, self._stamps = rows["id"], rows["stamp"]
         self._due = np.zeros(rows.num_rows, np.bool_)
         rejected = np.flatnonzero(pc.not_equal(rows["class"], KEPT).to_numpy())
-        names = ("class", "reason", "tries", "at", "setting", "recipe")
-        columns = [rows[name].take(pa.array(rejected)).to_pylist() for name in names]
+        columns = [rows[name].take(pa.array(rejected)).to_pylist() for name in _OF_DUE]
         for row, attempt in zip(rejected, zip(*columns, strict=True), strict=True):
             self._due[row] = moment.is_due(*attempt)
         earlier = self._earlier()
@@ -128,7 +146,7 @@ class Known:
         self._seen, self._kept = np.zeros(rows.num_rows, np.bool_), np.zeros(rows.num_rows, np.bool_)
         kept, newest = _kept(rows, earlier)
         self._kept[newest] = True
-        is_older = pc.not_equal(rows["recipe"].take(pa.array(kept)), moment.recipe).to_numpy()
+        is_older = pc.fill_null(pc.not_equal(rows["recipe"].take(pa.array(kept)), moment.recipe), True).to_numpy()
         kept, newest = kept[is_older], newest[is_older]
         if moment.again.older_recipe:
             # What was asked for a moment ago, and failed, has a later row than the one that is kept.

@@ -1,9 +1,12 @@
 """URLs: one normal form, and no password in logs."""
 
+import re
+
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stoker.pipelines.web import links
 from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.links import normalise, normalise_listed, redact
 from tests.site import reason
@@ -103,3 +106,26 @@ def test_a_reference_to_a_bad_host_is_refused_without_its_password(reference: st
     with pytest.raises(ValueError, match=r"host|port|brackets|user") as failure:
         normalise(reference, "http://base.example/")
     assert "secret" not in str(failure.value)
+
+
+PIECES = ["http://", "https://", "a", "B", ".", "..", "/", "//", "?", "-", "_", "1", "0x1", "~", ":", "@", "|", "%41"]
+
+
+@settings(max_examples=3000)
+@given(
+    st.lists(st.sampled_from([*PIECES, "a.example", "#", "é", "\n", "=", "&", "'", "x" * 70, ";", "/./"]), max_size=12)
+)
+@example(["http://", "a.example", "/", ".."])
+@example(["http://", "a.example", "//", ".", "?", "a"])
+def test_what_is_seen_to_be_normal_is_so(pieces: list[str]) -> None:
+    text = "".join(["https://a.example/" if len(pieces) % 2 else "", *pieces])
+
+    def told(pattern: re.Pattern[str]) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(links, "_NORMAL", pattern)
+            try:
+                return normalise(text)
+            except ValueError as error:
+                return f"refused: {error}"
+
+    assert told(links._NORMAL) == told(re.compile(r"(?!)"))

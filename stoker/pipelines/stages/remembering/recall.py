@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker import __version__
-from stoker.pipelines.memory.known import COLUMNS, Known, Moment
+from stoker.pipelines.memory.known import COLUMNS, COLUMNS_OF_INTEREST, Known, Moment, hashes_of_interest
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.remembering.outcomes import (
@@ -116,6 +116,16 @@ class Recall:
     def known(self, moment: Moment) -> Known:
         """What is known of candidates. Raises StorageError."""
         return Known(self._source, self._tables(COLUMNS, self._before), moment, self._counting)
+
+    def known_of_interest(self, moment: Moment) -> Known:
+        """What is known of those candidates that may be due, or that an older recipe made. Raises StorageError.
+
+        In little memory, however many others there are.
+        """
+        tables = map(self._counting, self._tables(COLUMNS_OF_INTEREST, self._before))
+        hashes = [np.zeros(0, np.uint64), *(hashes_of_interest(table, moment) for table in tables)]
+        found = self._of_hashes(self._tables(SCHEMA.names, self._before), np.unique(np.concatenate(hashes)))
+        return Known(self._source, [found.select(COLUMNS)], moment, self._counting)
 
     def responses(self, asked: Iterable[str], moment: Moment) -> Responses:
         """What was fetched of candidates that are asked for again. Raises StorageError, DamagedParts among them."""

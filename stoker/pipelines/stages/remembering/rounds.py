@@ -161,8 +161,11 @@ class _ListedRounds:
         self._load()
         if self.recall.is_first or self.recall.plan_key or self.recall.lost:
             return False
-        known, listing = self.recall.known(self._moment()), self._source.listing(self._context)
-        if not known.nothing_due or (listing and not self._is_unchanged(known, listing)):
+        listing, moment = self._source.listing(self._context), self._moment()
+        if listing and not self._is_listing(listing):
+            return False
+        known = self.recall.known_of_interest(moment) if listing else self.recall.known(moment)
+        if not known.nothing_due:
             return False
         self._tell_older(known.made_by_older)
         if listing:
@@ -184,10 +187,10 @@ class _ListedRounds:
                 raise _NotAllKnown
             yield from (one for one in some if not one.identity)
 
-    def _is_unchanged(self, known: Known, listing: str) -> bool:
-        """Whether the list is the one of which all is known, and nothing of it is due."""
+    def _is_listing(self, listing: str) -> bool:
+        """Whether the list is the one of which all is known."""
         head = self.recall.head
-        return bool(listing and head and known.nothing_due and self.recall.is_whole(listing, head.faults))
+        return bool(listing and head and self.recall.is_whole(listing, head.faults))
 
     def _unfinished(self) -> "_Cuts | None":
         """Of a plan that was not finished the partitions that are done, or would be cut of the list as it is now."""
@@ -216,7 +219,7 @@ class _ListedRounds:
         known = self._known = recall.known(self._moment())
         self._tell_older(known.made_by_older)
         listing = source.listing(self._context)
-        if self._is_unchanged(known, listing):
+        if known.nothing_due and self._is_listing(listing):
             return None
         cuts = _Cuts(self._first(known) if recall.is_first else self._cut(known, recall.number), listing)
         if not cuts and recall.is_empty:
