@@ -288,7 +288,7 @@ def ingest(
             refreshed = {"refresh": refresh, "older_than_s": older_than_s, "max_megabytes": max_megabytes}
             run |= {} if refresh is None else refreshed
             context = TaskContext.from_json(run)
-            run["recipe"] = dict(pinned(context.recipe, context.source_context()).document)
+            run["recipe"] = dict(pinned(context.recipe, context.source_context(), context.store).document)
             return _ingest(TaskContext.from_json(run))
         except (IngestStopped, signals.Interrupted):
             return runs.stopped_state("stopped; finished partitions stay", scheduled=not token)

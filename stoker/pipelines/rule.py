@@ -14,6 +14,7 @@ from pydantic import AfterValidator
 
 from stoker.pipelines.rejected import REASONS, OutcomeClass, Reason, Rejected
 from stoker.storage.versions.memory.outcomes import hashes_of
+from stoker.storage.versions.version import Version
 
 # Columns of all rows that a rule is given. A column of the records by one of these names cannot be read by a rule.
 ALWAYS = ("key", "group", "split", "part", "is_elder", "age_rank")
@@ -133,6 +134,9 @@ class RuleTools(Protocol):
         whose estimated similarity is too near a threshold. Raises StorageError.
         """
 
+    def version(self, reference: str, /) -> Version:
+        """A version of this store that ``RuleInputs.version`` named: records, samples. Raises StorageError."""
+
     def path(self, name: str, sha256: str, /) -> Path:
         """A file that ``RuleInputs.files`` named, with the content that it had. Raises RecipeError if it changed."""
 
@@ -142,6 +146,9 @@ class RuleInputs(Protocol):
 
     def files(self, pattern: str, /) -> Mapping[str, str]:
         """The files that a path or a glob in the recipe's folder names, and the SHA-256 of each. Raises RecipeError."""
+
+    def version(self, reference: str, /) -> str:
+        """The version that a reference names, as in "digits@3"; without a number the newest. Raises RecipeError."""
 
 
 class Rule:

@@ -14,6 +14,7 @@ from stoker.pipelines.stages.splits import split_of
 from stoker.pipelines.tables.deciding import decisions
 from stoker.pipelines.tables.deciding.tools import Tools
 from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.store import Store
 
 SPLITS: Mapping[str, float] = {"train": 50, "validation": 50}
 
@@ -26,6 +27,7 @@ def decide(
     samples: Sequence[Sample] = (),
     elders_stay: bool = False,
     root: Path = Path(),
+    store: Store | None = None,
 ) -> list[Decision]:
     """What a rule decides about records, checked as an ingest checks it. Raises RecipeError.
 
@@ -34,6 +36,7 @@ def decide(
             they are missing: ``group`` is the key then, and each content is another one.
         splits: percent by name.
         samples: those that the rule may read contents of. Without any, all that it asks for have none.
+        store: that holds versions which it compares with.
         root: the folder of files that the rule reads.
         elders_stay: as in RuleTools. Which rows are elders the column ``is_elder`` says; without it none is.
 
@@ -71,6 +74,7 @@ def decide(
             elders_stay=elders_stay,
             root=root,
             splits=splits,
+            store=store,
         )
         decided = decisions.decide(rule, records, tools, tuple(splits), records.column_names)
     return [Decision(**row) for row in decided.to_pylist()]

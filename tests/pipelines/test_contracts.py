@@ -20,9 +20,12 @@ from stoker.pipelines.sources.local_files import LocalFiles
 from stoker.pipelines.sources.video_frames import VideoFrames
 from stoker.pipelines.sources.wikipedia_dump import WikipediaDump
 from stoker.pipelines.stages.measure import measure
+from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.step import Step
 from stoker.pipelines.web.client import Web
 from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.stores.store import Store
 from stoker.testing import RuleContract, SourceContract, StepContract
 from stoker.testing.contracts.component import example_of
 from tests.pipelines.films import film
@@ -128,6 +131,15 @@ class TestEveryRule(RuleContract):
     def rule(self, request: pytest.FixtureRequest) -> Rule:
         (rule,) = example(find(Rule, request.param)).rules
         return rule
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        """With a corpus ``benchmark`` that holds one of the texts."""
+        (tmp_path / "text.txt").write_text(PROSE)
+        document = {"corpus": "benchmark", "source": {"name": "local_files", "files": "text.txt"}}
+        store = MemoryStore()
+        ingest(parse(document, root=tmp_path), store, Context(tmp_path, Web(), tmp_path / "scratch"))
+        return store
 
     @pytest.fixture
     def records(self) -> pa.Table:

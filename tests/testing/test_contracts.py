@@ -134,14 +134,14 @@ class Unstable(Rule):
 def test_a_rule_that_decides_what_cannot_be_does_not_pass(decided: tuple[Decision, ...], fault: str) -> None:
     check = RuleContract().test_a_sample_is_dropped_once_for_a_known_reason_or_moved_once_to_a_split_of_the_recipe
     with pytest.raises((AssertionError, RecipeError), match=fault):
-        check(Deciding(decided), pa.table({"key": ["a", "b"]}))
+        check(Deciding(decided), pa.table({"key": ["a", "b"]}), None)
 
 
 def test_a_rule_that_depends_on_chunks_or_names_a_dropped_witness_does_not_pass() -> None:
     contract, records = RuleContract(), pa.table({"key": ["a", "b"]})
-    fails(contract.test_the_same_records_are_decided_the_same_however_they_are_stored, Unstable(), records)
+    fails(contract.test_the_same_records_are_decided_the_same_however_they_are_stored, Unstable(), records, None)
     both = Deciding(tuple(Decision(key, "drop", "near_duplicate", witness=other) for key, other in ("ab", "ba")))
-    fails(contract.test_a_witness_is_another_sample, both, records)
+    fails(contract.test_a_witness_is_another_sample, both, records, None)
 
 
 @dataclass(frozen=True)

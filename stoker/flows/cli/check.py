@@ -35,9 +35,10 @@ def check(arguments: Namespace) -> int:
     start.check_trust(settings, recipe, trusted=arguments.trust)
     context = settings.context(recipe.root, trusted=arguments.trust)
     start.check_source(recipe, context, str(arguments.recipe))
-    pinned(recipe, context)  # the files that rules name are there
     _check_schedule(recipe, str(arguments.recipe))
-    check_access(settings.open_store())
+    store = settings.open_store()
+    check_access(store)
+    pinned(recipe, context, store)  # the files and versions that rules name are there
     read = list(recipe.source.describe_input(context))
     steps, rules = [name_of(step) for step in recipe.steps], [name_of(rule) for rule in recipe.rules]
     if arguments.json:

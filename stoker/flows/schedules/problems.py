@@ -58,8 +58,8 @@ def _recipe_warning(file: str, resolved: Mapping[str, Any]) -> str:  # Any: what
 
     recipe, settings = parse(resolved["recipe"], root=Path(resolved["root"])), Settings.from_json(resolved["settings"])
     try:
-        recipe = pinned(recipe, settings.context(recipe.root, trusted=resolved.get("trusted") is True))
         store = settings.open_store()
+        recipe = pinned(recipe, settings.context(recipe.root, trusted=resolved.get("trusted") is True), store)
         newest = max(catalog.versions(store, recipe.corpus), default=None)
         if newest is None:
             return ""

@@ -215,7 +215,18 @@ def decide_about(
     if judging.resplit:
         placed = placed.as_newcomers()
     read = _reader(placed.samples, parts, store)
-    table, leaks, kept = _decide(recipe, placed, elders_stay, read, scratch, known, judging)
+    asking = partial(
+        Tools,
+        assign=lambda group: split_of(group, recipe.splits),
+        read=read,
+        folder=partial(folder_in, scratch),
+        elders_stay=elders_stay,
+        root=recipe.root,
+        splits=recipe.splits,
+        bound_keys=placed.samples["key"].filter(pa.array(placed.is_bound)).to_pylist(),
+        store=store,
+    )
+    table, leaks, kept = _decide(recipe, placed, elders_stay, asking, known, judging)
     if taken_out.num_rows:
         table = pa.concat_tables([_taken_out(taken_out), table])
     if not pc.any(table["verified"]).as_py():
@@ -308,8 +319,7 @@ def _decide(
     recipe: Recipe,
     placed: Placed,
     elders_stay: bool,
-    read: Callable[[Sequence[str]], Iterator[Sample]],
-    scratch: Path,
+    asking: Callable[..., Tools],  # ...: the rule's name and its rows
     known: Collection[str],
     judging: Judging,
 ) -> tuple[pa.Table, int, pa.Table]:
@@ -325,9 +335,6 @@ def _decide(
     split, is_kept = placed.split.copy(), np.ones(count, np.bool_)
     moved = np.zeros(count, np.bool_)
 
-    def assign(group: str) -> str:
-        return split_of(group, recipe.splits)
-
     def taken(decided: pa.Table, name: str) -> pa.Table:
         rows = pc.index_in(decided["key"], value_set=samples["key"]).to_numpy().astype(np.int64)
         codes = pc.fill_null(pc.index_in(decided["value"], value_set=splits), UNKNOWN).to_numpy()
@@ -338,21 +345,10 @@ def _decide(
         is_kept[rows[is_drop]] = False
         return _as_stored(decided, samples["part"].take(pa.array(rows)), name)
 
-    bound_keys = samples["key"].filter(pa.array(placed.is_bound)).to_pylist()
     for rule in recipe.rules:
         kept = samples if is_kept.all() else samples.filter(pa.array(is_kept))
         kept = kept.append_column("split", splits.take(pa.array(split[is_kept])))
-        tools = partial(
-            Tools,
-            name_of(rule),
-            assign=assign,
-            read=read,
-            folder=partial(folder_in, scratch),
-            elders_stay=elders_stay,
-            root=recipe.root,
-            splits=recipe.splits,
-            bound_keys=bound_keys,
-        )
+        tools = partial(asking, name_of(rule))
         tables.append(taken(decide(rule, kept, tools, tuple(recipe.splits), known), name_of(rule)))
     narrow = samples.select(["key", "group", "content_sha256"]).filter(pa.array(is_kept))
     fixed = placed.is_elder | placed.is_bound

@@ -17,15 +17,18 @@ from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Context
+from stoker.storage.errors import NotFound
 from stoker.storage.plain_file import open_plain
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import load_manifest
 
 
-def pinned(recipe: Recipe, context: Context) -> Recipe:
+def pinned(recipe: Recipe, context: Context, store: Store) -> Recipe:
     """The recipe with what its rules read pinned; itself where they read records alone. Raises RecipeError."""
     tables = list(recipe.document.get("rules", []))
     for place, rule in enumerate(recipe.rules):
         try:
-            fixed = rule.pinned(_Inputs(context))
+            fixed = rule.pinned(_Inputs(context, store))
         except RecipeError as error:
             raise type(error)(f"rule {name_of(rule)!r}: {error}") from None
         if fixed != rule:
@@ -48,6 +51,7 @@ class _Inputs:
     """What ``RuleInputs`` promises."""
 
     context: Context
+    store: Store
 
     def files(self, pattern: str, /) -> Mapping[str, str]:
         """See RuleInputs."""
@@ -62,3 +66,10 @@ class _Inputs:
             except OSError as error:
                 raise RecipeError(f"{path} cannot be read: {error.strerror}") from None
         return digests
+
+    def version(self, reference: str, /) -> str:
+        """See RuleInputs."""
+        try:
+            return load_manifest(self.store, reference).reference
+        except NotFound as error:
+            raise RecipeError(str(error)) from None

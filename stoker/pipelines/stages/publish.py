@@ -320,7 +320,7 @@ def ingest(
     ``stop`` and ``progress`` are those of ``ingest_partition``, ``again`` that of ``Rounds``. Raises IngestStopped,
     RecipeError, SourceError, StorageError.
     """
-    recipe = pinned(recipe, context)
+    recipe = pinned(recipe, context, store)
     with ingest_lease(store, recipe.corpus):
         rounds = Rounds(recipe, context, store, again=again)
 

@@ -27,7 +27,7 @@ def find_unchanged(recipe: Recipe, store: Store, context: Context) -> Manifest |
     names is there as an ingest proves it. Takes an ingest's lease, as an ingest does. Raises what ``Rounds`` raises,
     RecipeError, StorageError.
     """
-    recipe = pinned(recipe, context)
+    recipe = pinned(recipe, context, store)
     with ingest_lease(store, recipe.corpus):
         try:
             return _find(recipe, store, context)

@@ -93,9 +93,13 @@ def shingles(words: Hashes) -> Hashes:
     >>> shingles(word_hashes("a b c d")[0]).size, shingles(word_hashes("a")[0]).size, shingles(word_hashes("-")[0]).size
     (2, 1, 0)
     """
-    width = min(SHINGLE, words.size)
-    if width == 0:
-        return words
+    return runs_of(words, min(SHINGLE, words.size))
+
+
+def runs_of(words: Hashes, width: int) -> Hashes:
+    """The hashes of all runs of ``width`` consecutive words; none of a shorter text."""
+    if width == 0 or width > words.size:
+        return words[:0]
     runs = words.size - width + 1
     mixed = np.full(runs, width, np.uint64)
     for offset in range(width):

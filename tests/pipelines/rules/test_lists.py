@@ -43,7 +43,7 @@ def recipe(root: Path, **options: Any) -> Recipe:
 
 
 def decided(root: Path, **options: Any) -> list[Decision]:
-    return decide(pinned(recipe(root, **options), context(root)).rules[0], RECORDS, root=root)
+    return decide(pinned(recipe(root, **options), context(root), MemoryStore()).rules[0], RECORDS, root=root)
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_what_is_not_there_or_leaves_the_folder_is_refused_before_the_run(tmp_pa
     (tmp_path / "l.txt").write_text("a")
     (root / "link.txt").symlink_to(tmp_path / "l.txt")
     with pytest.raises(RecipeError, match=r"rule 'lists': 'l\.txt': no such file"):
-        pinned(recipe(root, by="key", files=["l.txt"]), context(root))
+        pinned(recipe(root, by="key", files=["l.txt"]), context(root), MemoryStore())
     for name in ("../l.txt", "link.txt"):
         with pytest.raises(OutsideRecipe):
-            pinned(recipe(root, by="key", files=[name]), context(root))
+            pinned(recipe(root, by="key", files=[name]), context(root), MemoryStore())
     with pytest.raises(RecipeError, match="expected files or values"):
         recipe(root, by="key")
     with pytest.raises(RecipeError, match="no column 'author'"):
@@ -124,7 +124,7 @@ def test_what_is_not_there_or_leaves_the_folder_is_refused_before_the_run(tmp_pa
 
 def test_a_list_that_changes_within_a_run_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text("a")
-    rule = pinned(recipe(tmp_path, by="key", files=["l.txt"]), context(tmp_path)).rules[0]
+    rule = pinned(recipe(tmp_path, by="key", files=["l.txt"]), context(tmp_path), MemoryStore()).rules[0]
     (tmp_path / "l.txt").write_text("b")
     with pytest.raises(RecipeError, match="run again"):
         decide(rule, RECORDS, root=tmp_path)

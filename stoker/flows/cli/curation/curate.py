@@ -35,7 +35,7 @@ def curate(arguments: Namespace) -> int:
     settings = load_settings(arguments)
     store = settings.open_store(reading=arguments.dry_run)
     recipe = _recipe(store, arguments)
-    recipe = pinned(recipe, settings.context(recipe.root))
+    recipe = pinned(recipe, settings.context(recipe.root), store)
     scratch = settings.home / "scratch"
     judging = Judging(elders=True, resplit=arguments.resplit, mend_leaks=arguments.mend_leaks)
     if arguments.dry_run:

@@ -1,15 +1,18 @@
 """`stoker delete`: a version, or a whole corpus, is gone for all readers; `stoker gc` frees its bytes."""
 
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from stoker.flows.cli.output import print_json
 from stoker.flows.logs import note
 from stoker.flows.start import load_settings
 from stoker.storage.clock import timestamp, utc_now
-from stoker.storage.errors import NotFound, StorageRefused
+from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.deleted import delete_corpus, delete_version
+from stoker.storage.versions.manifest import load_manifest
 from stoker.storage.versions.work import gc_lease
 
 _DEAD_S = 3600.0  # an ingest without a sign of life for so long was killed
@@ -24,6 +27,7 @@ def delete(arguments: Namespace) -> int:
     _check(store, corpus, version, numbers)
     gone = numbers.existing if version is None else [version]
     named = [f"{corpus}@{number}" for number in gone]
+    _refuse_named(store, gone, corpus)
     listed = ", ".join(["…"] * (len(named) > _SHOWN) + named[-_SHOWN:]) or f"{corpus}, which has no version left,"
     if not arguments.yes:
         raise StorageRefused(f"{listed} would be deleted for good, nothing was done; --yes does it")
@@ -41,6 +45,22 @@ def delete(arguments: Namespace) -> int:
         f"its bytes stay until `stoker gc {corpus} --delete`; a copy that training keeps on its own disk is not reached"
     )
     return 0
+
+
+def _refuse_named(store: Store, versions: Sequence[int], corpus: str) -> None:
+    """Raise StorageRefused for a version that the newest version of another corpus was compared with."""
+    named = {f"{corpus}@{version}" for version in versions}
+    for other, newest in catalog.newest_versions(store).items():
+        if other == corpus:
+            continue
+        with suppress(CorruptShard, NotFound):
+            manifest = load_manifest(store, other, newest)
+            rules = [rule for rule in manifest.recipe.get("rules", ()) if isinstance(rule, Mapping)]
+            if against := named.intersection(str(rule.get("against")) for rule in rules):
+                raise StorageRefused(
+                    f"{min(against)} is what {manifest.reference} was compared with (`against`); to delete it, make a "
+                    f"version of {other} without that rule first, or delete {other}"
+                )
 
 
 def _check(store: Store, corpus: str, version: int | None, numbers: catalog.Numbers) -> None:

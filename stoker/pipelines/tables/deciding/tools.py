@@ -18,6 +18,9 @@ from stoker.pipelines.text import verified
 from stoker.pipelines.text.signatures import near_duplicates, parse_signatures
 from stoker.storage.plain_file import open_plain
 from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import load_manifest
+from stoker.storage.versions.version import Version
 
 _TEXT = "txt"  # the field that texts are measured by
 _BATCH = 1024  # samples whose contents are looked up at a time
@@ -35,6 +38,7 @@ class Tools:
         folder: makes one, and removes it again, for what does not fit into memory; only a query needs it.
         elders_stay: see RuleTools.
         root: the recipe's folder.
+        store: of the corpus.
         splits, bound_keys: see RuleTools.
     """
 
@@ -47,6 +51,7 @@ class Tools:
     root: Path = Path()
     splits: Mapping[str, float] = field(default_factory=dict)
     bound_keys: Collection[str] = ()
+    store: Store | None = None
 
     def split_of(self, group: str, /) -> str:
         """See RuleTools."""
@@ -118,6 +123,12 @@ class Tools:
                 raise RecipeError(
                     f"rule {self.rule!r} asks for the content of {error.args[0]!r}, which the corpus does not hold"
                 ) from error
+
+    def version(self, reference: str, /) -> Version:
+        """See RuleTools."""
+        if self.store is None:
+            raise RecipeError(f"rule {self.rule!r}: there is no store here that could hold {reference}")
+        return Version(self.store, load_manifest(self.store, reference))
 
     def path(self, name: str, sha256: str, /) -> Path:
         """See RuleTools."""
