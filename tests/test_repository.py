@@ -21,6 +21,7 @@ WHOLE = (
     ".",
     "system",
     "system/kills",
+    "system/nights",
     "system/old_store",
     "pipelines",
     "training",

@@ -57,7 +57,9 @@ class Client:
         """See Web."""
         answer = self._fetch(url, MemorySink(max_size), accept, cancel, earlier)
         if isinstance(answer, Fetched) and answer.sha256 == earlier.sha256:
-            return Unchanged(answer.validators, answer.final_url, answer.sha256, answer.size, answer.fetched_at)
+            # Validators of another URL say nothing to the one that is asked by them the next time.
+            validators = answer.validators if answer.final_url == earlier.url else earlier.validators
+            return Unchanged(validators, answer.final_url, answer.sha256, answer.size, answer.fetched_at)
         return answer
 
     def download(
