@@ -65,3 +65,10 @@ def test_the_wikipedia_benchmark_reads_every_page_and_prints_the_ratios(tmp_path
     assert done.returncode == 0, done.stderr
     assert "3 pages, 30 characters" in done.stdout
     assert "Stoker / bz2 alone: median ratio" in done.stdout
+
+
+def test_the_curation_benchmark_asks_stoker_and_duckdb_the_same() -> None:
+    command = [sys.executable, str(FOLDER / "bench_curation.py"), "--records", "2000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANGS_S)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["where", "exact_duplicates"]
