@@ -42,6 +42,7 @@ from stoker.pipelines.stages.group import Packed
 from stoker.pipelines.stages.ingest import IngestStopped
 from stoker.pipelines.stages.pinning import pinned
 from stoker.pipelines.stages.raw_part import DamagedParts
+from stoker.pipelines.stages.remembering.read_rounds import known_samples
 from stoker.pipelines.stages.remembering.rounds import Rounds
 from stoker.storage.errors import StokerError, StorageUnavailable
 from stoker.storage.stores.store import Store
@@ -149,7 +150,10 @@ class TaskContext:
     def source_context(self) -> Context:
         """What sources read with."""
         settings = replace(self.settings, home=self.home)
-        return settings.context(self.recipe.root, trusted=self.run.get("trusted") is True)
+        context = settings.context(self.recipe.root, trusted=self.run.get("trusted") is True)
+        if "known" not in self.run:
+            return context
+        return replace(context, known=known_samples(self.recipe, self.store, context, *self.run["known"]))
 
     def raise_if_stopped(self) -> None:
         """Raise IngestStopped when the run was asked to stop."""
@@ -343,7 +347,9 @@ def _run_rounds(context: TaskContext, runner: Any, rounds: Rounds, run: dict[str
             return
         if rounds.asked_again.earlier:
             reporter.message(str(rounds.asked_again))
-        parts = _ingest_partitions(context, runner, partitions, run) if partitions else []
+        known = rounds.known.path
+        reading = run | {"known": [known.name, rounds.head]} if known else run
+        parts = _ingest_partitions(context, runner, partitions, reading) if partitions else []
         _interruptibly(reporter, lambda: context.with_retries(remember_task)(rounds, parts))  # noqa: B023  # called now
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from stoker.pipelines.errors import OutsideRecipe, SourceError
+from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import OutcomeClass, Reason, Rejected
 from stoker.pipelines.web.client import Web
@@ -43,6 +44,9 @@ class Context:
         is_forgotten: whether a candidate was taken out of the corpus (`stoker forget`), from what its record holds so
             far (``key``, ``url``, ``page_url``, ...). A source that asks servers for candidates gives FORGOTTEN in the
             place of one, and does not ask for it.
+        has_samples: whether the corpus holds candidates as this recipe makes them, for ``Source.partitions``.
+        known: its samples, for ``Source.read`` of a source that is no ``ListedSource``: what they
+            know it yields as ``Candidate.unchanged``, before any costly work. By default none is known.
 
     A source reads no file of a recipe, a list or a payload but by ``path`` or ``glob``, which check that.
     """
@@ -54,6 +58,8 @@ class Context:
     now: Clock = utc_now
     is_finished: Callable[[Partition], bool] = nothing_finished
     is_forgotten: Callable[[Mapping[str, Any]], bool] = nothing_forgotten  # Any: JSON values
+    has_samples: bool = False
+    known: KnownSamples = NOTHING_KNOWN
 
     def __post_init__(self) -> None:
         if self.web.now != self.now:
@@ -130,6 +136,7 @@ class Candidate:
     rejected: Rejected | None = None
     omitted: Mapping[str, int] = field(default_factory=dict)
     identity: str = ""  # "": the key
+    stamp: str = ""  # of all that the sample is made of: while it is the same, the sample would be
     is_unchanged: bool = False
 
     @classmethod
@@ -253,6 +260,24 @@ class Source:
         for partition in self.partitions(context):
             yield from self.read(partition, context)
 
+    def stamp_of(self, record: Mapping[str, Any]) -> str | None:  # Any: Parquet values
+        """The stamp of a candidate from its record in a raw part, where neither list nor ``Candidate.stamp`` told it.
+
+        None if that does not tell; the candidate is not read again for it then.
+        """
+        return None
+
+    def is_of_list(self, record: Mapping[str, Any]) -> bool:  # Any: Parquet values
+        """Whether a record of a raw part is a fault of the list itself, for which there was no identity."""
+        return False
+
+    def revision_of(self, record: Mapping[str, Any]) -> int | None:  # Any: Parquet values
+        """The revision of a candidate from its record, a number that grows; None: there is none.
+
+        Of several revisions of one candidate, in one run or over many, the newest is the sample.
+        """
+        return None
+
 
 class Listed(NamedTuple):
     """A candidate as a list names it, before anything of it is read."""
@@ -319,13 +344,6 @@ class ListedSource(Source):
         for cut in self.cut(self.identities(context), context):
             yield cut.partition
 
-    def stamp_of(self, record: Mapping[str, Any]) -> str | None:  # Any: Parquet values
-        """The stamp of a candidate from its record in a raw part that an earlier release made.
-
-        None if that does not tell; the candidate is not read again for it then.
-        """
-        return None
-
     def bytes_of(self, stamp: str) -> str:
         """What a stamp tells of a candidate's own bytes, the same for the same bytes; "": nothing.
 
@@ -340,10 +358,6 @@ class ListedSource(Source):
         Where the corpus has one of these, the candidate is not read by itself, also when that one is gone.
         """
         return ()
-
-    def is_of_list(self, record: Mapping[str, Any]) -> bool:  # Any: Parquet values
-        """Whether a record of a raw part is a fault of the list itself, for which there was no identity."""
-        return False
 
 
 class TooLargeForPreview(SourceError):

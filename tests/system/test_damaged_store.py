@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,10 @@ from tests.fakes import READS, Failing, context, recipe
 from tests.system.damage import KINDS, flip, keys
 
 WORDS = (*(f"word-{number}" for number in range(40)), "same one", "!gone", "!robots")
-OBJECTS = [kind for kind in KINDS if kind != "manifest"]
+# Of a part that the ledger has no ingest reads the marker; it only looks whether it is there.
+OBJECTS = [kind for kind in KINDS if kind not in ("manifest", "part marker")]
+HARMS = [*product(OBJECTS, ("flip", "cut", "lose")), ("part marker", "lose")]
+MEMORY = {"memory", "plans", "outcomes", "lists"}
 
 
 def made(words: tuple[str, ...] = WORDS, *, digest: str = "one") -> Recipe:
@@ -33,7 +37,8 @@ def run(store: Store, folder: Path, one: Recipe | None = None) -> Published:
 
 
 def objects(store: Store) -> dict[str, bytes]:
-    return {one.key: store.read(one.key) for one in store.list() if not {"versions", "work"} & set(one.key.split("/"))}
+    not_compared = {"versions", "work"} | MEMORY
+    return {one.key: store.read(one.key) for one in store.list() if not not_compared & set(one.key.split("/"))}
 
 
 @pytest.fixture
@@ -46,8 +51,7 @@ def first(store: MemoryStore, tmp_path: Path) -> Manifest:
     return run(store, tmp_path).manifest
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "lose"])
-@pytest.mark.parametrize("kind", OBJECTS)
+@pytest.mark.parametrize(("kind", "harm"), HARMS)
 def test_the_same_ingest_again_heals_what_is_damaged_and_says_so(
     store: MemoryStore, first: Manifest, tmp_path: Path, kind: str, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:

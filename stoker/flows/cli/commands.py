@@ -120,7 +120,7 @@ def _check_remembers(recipe: "Recipe", flag: str) -> None:
 
     if not (isinstance(recipe.source, ListedSource) and recipe.source.is_listed):
         raise UsageError(
-            f"ingest: {flag}: this recipe's source lists no candidates, so none is remembered; delete the "
+            f"ingest: {flag}: this recipe's source lists no candidates, so none is asked for by itself; delete the "
             "marker CORPUS/raw/PART/part.json of a part to read it again"
         )
 

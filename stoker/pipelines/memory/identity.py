@@ -14,6 +14,7 @@ All but the last make the sample's key of it, so that a key says which candidate
 
 from collections.abc import Mapping
 
+STAMP = "candidate_stamp"  # column of the records of raw parts: ``Candidate.stamp``
 IDENTITY = "candidate_identity"  # column of the records of raw parts, of candidates whose key does not identify them
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.images.formats import extension_of
+from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.rejected import Rejected
@@ -30,6 +31,8 @@ from stoker.storage.plain_file import describe_missing, open_plain
 from stoker.storage.shards.sample import Sample
 
 _IDENTITY_DIGITS = 32  # hex digits: 128 bits
+_STAMP_DIGITS = 16
+_OF_CONTENT = "content"
 _NO_CLASSES = Column("other")
 _MAX_FIELD = 64 << 20  # bytes
 _MAX_IMAGES = 1000  # of one row
@@ -104,7 +107,7 @@ class HuggingFace(Source):
                 rows, fingerprint = arrow_tables.count_rows(path), _fingerprint(path)
                 for start, stop in self._ranges(rows):
                     payload = {"file": name, "start": start, "stop": stop, "first": first_row} | mark
-                    yield Partition(f"{name}@{start:09d}", payload, fingerprint)
+                    yield self._with_keys(Partition(f"{name}@{start:09d}", payload, fingerprint), context)
                 first_row += rows
             return
         table = self._hub()
@@ -112,7 +115,14 @@ class HuggingFace(Source):
         count, fingerprint = table.count, table.fingerprint
         ranges: Sequence[tuple[int, int | None]] = self._ranges(count) if count is not None else [(0, None)]
         for first, end in ranges:
-            yield Partition(f"{self.split}@{first:09d}", {"start": first, "stop": end} | mark, fingerprint)
+            partition = Partition(f"{self.split}@{first:09d}", {"start": first, "stop": end} | mark, fingerprint)
+            yield self._with_keys(partition, context)
+
+    def _with_keys(self, partition: Partition, context: Context) -> Partition:
+        """In a table that grew the rows have other numbers than before: new ones get keys of their content."""
+        if self.key or not context.has_samples or context.is_finished(partition):
+            return partition
+        return replace(partition, payload={**partition.payload, "keys": _OF_CONTENT})
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -131,6 +141,7 @@ class HuggingFace(Source):
             converter = _RowConverter(self, self._choose(arrow_tables.columns(path)), self.licence, None)
             rows = _rows(path, start, stop, converter.choice)
             first_row = partition.payload["first"]
+        converter = replace(converter, known=context.known, keys=partition.payload.get("keys", ""))
         for index, row in enumerate(rows, start + first_row):
             yield converter.candidate(index, row)
 
@@ -229,12 +240,17 @@ class _RowConverter:
     choice: ColumnChoice
     licence: str
     hub: HubTable | None  # None: the rows are of local files
+    known: KnownSamples = NOTHING_KNOWN
+    keys: str = ""  # _OF_CONTENT: keys are made of the rows' content; else of their numbers, or the column ``key``
 
     def candidate(self, index: int, row: Row) -> Candidate:
         """The candidate of a row; ``index`` is its number in the split."""
         identity = f"{self._prefix}-{self._row_identity(row)}"
-        key = identity if self.choice.key else f"{self._prefix}-{index:09d}"
-        return replace(self._candidate(key, index, row), identity=identity)
+        key = identity if self.choice.key or self.keys == _OF_CONTENT else f"{self._prefix}-{index:09d}"
+        stamp = self._stamp(row)
+        if self.known.path is not None and self.known.has(identity, stamp=stamp):
+            return Candidate.unchanged(key, identity=identity)
+        return replace(self._candidate(key, index, row), identity=identity, stamp=stamp)
 
     @cached_property
     def _prefix(self) -> str:
@@ -253,6 +269,19 @@ class _RowConverter:
         if not isinstance(value, Unreadable) and (text := label_of(value, _NO_CLASSES)):
             return digest(["key", text])[:_IDENTITY_DIGITS]
         return payload_hash(row.get(name) for name in (choice.image, choice.text) if name)[:_IDENTITY_DIGITS]
+
+    def _stamp(self, row: Row) -> str:
+        """A hash of what a row is read for, where its identity is not of that: image, text, label, columns by name.
+
+        Others do not count, as above: their values stay those of the first time. "" where one cannot be read.
+        """
+        choice = self.choice
+        standard = () if choice.named else tuple(name for name in choice.extra if name in _STANDARD)
+        told = () if choice.key else (choice.image, choice.text)
+        values = [row.get(name) for name in dict.fromkeys((*choice.needed, *standard)) if name not in told]
+        if any(isinstance(value, Unreadable) for value in values):
+            return ""
+        return payload_hash(values)[:_STAMP_DIGITS]
 
     def _candidate(self, key: str, index: int, row: Row) -> Candidate:
         source = self.source

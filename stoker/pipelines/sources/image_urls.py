@@ -445,6 +445,8 @@ class ImageUrls(ListedSource):
             record["label"] = next((group for group in match.groups() if group is not None), match[0])
         if context.is_forgotten({**record, "key": key}):
             return Candidate(bare, FORGOTTEN), None
+        if context.known.has(key):  # of a site's pages; of a list only what is to be asked for is in a partition
+            return Candidate.unchanged(key), None
         web = context.web
         get = partial(web.get, url) if earlier is None else partial(web.get_if_changed, url, earlier)
         answer: _Answer = get(max_size=int(self.max_megabytes * 1e6), accept=ACCEPT, cancel=cancel)

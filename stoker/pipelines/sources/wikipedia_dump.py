@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
+from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
@@ -21,7 +22,7 @@ from stoker.pipelines.web.links import normalise_listed, redact
 from stoker.pipelines.web.policy import Transient
 from stoker.pipelines.wikipedia.dump_files import DumpFile, open_dump, scan_dump
 from stoker.pipelines.wikipedia.dump_index import check_index
-from stoker.pipelines.wikipedia.export_xml import DumpPage, base36_sha1, find_id_and_title, parse_page
+from stoker.pipelines.wikipedia.export_xml import DumpPage, base36_sha1, find_id_and_title, find_revision, parse_page
 from stoker.pipelines.wikipedia.page_cutter import RawPage
 from stoker.pipelines.wikipedia.page_record import page_record, page_structure
 from stoker.pipelines.wikipedia.pages import raw_pages
@@ -130,7 +131,7 @@ class WikipediaDump(Source):
             if dump.size != int(partition.fingerprint.partition("-")[0]):
                 raise SourceBroken(f"{path}: it has changed since the work was planned; run the same command again")
             raws = raw_pages(dump, payload["start"], payload["stop"], moved=payload.get("moved", False))
-            yield from self._candidates(dump, raws, self._site(dump, context))
+            yield from self._candidates(dump, raws, self._site(dump, context), context.known)
             return
         yield from self._download(payload["url"], partition.name, context, max_size=_MAX_DOWNLOAD)
 
@@ -147,7 +148,7 @@ class WikipediaDump(Source):
         try:
             dump = open_dump(path)
             site, measures = self._site(dump, context), {"fetched_at": fetched.fetched_at}
-            for candidate in self._candidates(dump, raw_pages(dump, 0, dump.size), site):
+            for candidate in self._candidates(dump, raw_pages(dump, 0, dump.size), site, context.known):
                 yield replace(candidate, sample=replace(candidate.sample, measures=measures))
         finally:
             path.unlink(missing_ok=True)
@@ -233,11 +234,22 @@ class WikipediaDump(Source):
         named = site_named(name)
         return _for_file(self.wiki, name) or (named.wiki if named.is_known else "")
 
-    def _candidates(self, dump: DumpFile, raws: Iterator[RawPage], info: SiteInfo) -> Iterator[Candidate]:
+    def revision_of(self, record: Mapping[str, Any]) -> int | None:
+        """See Source."""
+        return record.get("revision_id") or None
+
+    def _candidates(
+        self, dump: DumpFile, raws: Iterator[RawPage], info: SiteInfo, known: KnownSamples = NOTHING_KNOWN
+    ) -> Iterator[Candidate]:
         name = dump.path.name
         locale = info.locale(variant_named(self.variant))
         checked = Counter[bool]()  # texts by whether they match their checksums
         for raw in raws:
+            if known.path is not None and raw.fault is None and (found := find_revision(raw.xml)) is not None:
+                key = f"{info.wiki}-{found[0]}"
+                if known.has(key, revision=found[1]):
+                    yield Candidate.unchanged(key)
+                    continue
             yield self._candidate(raw, info, locale, checked)
         if checked[False] >= max(_WARNED_COUNT, _WARNED_SHARE * checked.total()):
             _log.warning(

@@ -17,7 +17,7 @@ from typing import Any
 from stoker import __version__
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import trim_images
-from stoker.pipelines.memory.identity import IDENTITY
+from stoker.pipelines.memory.identity import IDENTITY, STAMP
 from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
@@ -277,6 +277,8 @@ def _read(
         row: dict[str, Any] = {"key": sample.key, "partition": partition.name, CRC32C: None}  # Any: Parquet values
         if candidate.identity not in ("", sample.key):
             row[IDENTITY] = candidate.identity
+        if candidate.stamp:
+            row[STAMP] = candidate.stamp
         if rejected is None:
             seen.add(sample.key)
             placed = writer.add(sample)

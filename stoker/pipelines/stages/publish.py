@@ -7,7 +7,7 @@ not published. Whoever is not first decides again, against the version that was.
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from stoker import __version__
@@ -327,8 +327,9 @@ def ingest(
         def run(damaged: frozenset[str]) -> Published:
             rounds.restart()
             while (partitions := rounds.next()) is not None:
+                reading = replace(context, known=rounds.known)
                 ingested = (
-                    ingest_partition(recipe, partition, store, context, stop=stop, progress=progress)
+                    ingest_partition(recipe, partition, store, reading, stop=stop, progress=progress)
                     for partition in partitions
                 )
                 rounds.finish([one.part for one in ingested])

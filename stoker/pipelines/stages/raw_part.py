@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stoker.pipelines.memory.identity import IDENTITY
+from stoker.pipelines.memory.identity import IDENTITY, STAMP
 from stoker.pipelines.partition import digest as digest_of
 from stoker.pipelines.rejected import OUTCOME_CLASS
 from stoker.pipelines.stages.measure import hash_of_content
@@ -50,6 +50,7 @@ NOT_OF_SAMPLES = (
     OUTCOME_CLASS,
     IDENTITY,
     *measured.COLUMNS,
+    STAMP,
 )
 
 _MARKER_FORMAT = 1

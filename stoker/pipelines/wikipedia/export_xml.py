@@ -47,6 +47,22 @@ _PAGE_START = re.compile(
 )
 
 
+def find_revision(raw: bytes) -> tuple[str, int] | None:
+    """The ids of a page and of its only revision without parsing it; None where they are not intact, or it has several.
+
+    >>> find_revision(b"<page><title>Tin</title><ns>0</ns><id>7</id><revision><id>9</id>")
+    ('7', 9)
+    """
+    page_id, _ = find_id_and_title(raw)
+    if not page_id or raw.count(b"<revision>") != 1:
+        return None
+    found = _REVISION.search(raw)
+    return (page_id, int(found[1])) if found else None
+
+
+_REVISION = re.compile(rb"<revision>\s*<id>([1-9][0-9]{0,18})</id>")
+
+
 def parse_page(xml: bytes) -> DumpPage | Rejected:
     """The page in its XML, with the latest of its revisions; ``corrupt`` where the XML is at fault."""
     handlers = _PageHandlers()

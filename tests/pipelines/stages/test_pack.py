@@ -88,6 +88,8 @@ def test_what_an_older_release_packed_is_healed_as_it_was(
     store: MemoryStore, older: Manifest, tmp_path: Path, kind: str, by: str
 ) -> None:
     before = objects(store)
+    if (by, kind) == ("ingest", "part marker"):
+        pytest.skip("an ingest that has nothing to read reads no marker")
     for key in keys(older, kind):
         flip(store, key, 8 * (len(store.read(key)) // 2))
     if by == "repair":

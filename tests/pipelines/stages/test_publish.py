@@ -344,4 +344,4 @@ def test_a_column_that_changes_its_type_is_told_with_a_value_when_it_is_publishe
     [told] = warnings("1", "2", "bad\n")
     assert "column rating was of another type in words@2: number, now text, such as 'bad\\n'" in told
     assert warnings("1", "2", "3", "4") == []
-    assert len(warnings(1, 2)) == 1
+    assert len(warnings(1, 2, 3, 4)) == 1

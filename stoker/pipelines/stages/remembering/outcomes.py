@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 
 from stoker.pipelines.images.formats import can_decode
-from stoker.pipelines.memory.identity import IDENTITY
+from stoker.pipelines.memory.identity import IDENTITY, STAMP
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import OUTCOME_CLASS, OutcomeClass, class_of
-from stoker.pipelines.source import Context, ListedSource
+from stoker.pipelines.source import Context, Source
 from stoker.pipelines.stages.raw_part import DamagedParts
 from stoker.pipelines.web import measured
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
@@ -25,8 +25,10 @@ from stoker.storage.versions.memory.outcome_class import KEPT, KNOWN
 from stoker.storage.versions.memory.outcomes import Outcome, from_table, hash_of, hashes_of, merge
 from stoker.storage.versions.verified import verified_table
 
+_OF_SOURCES = ("sha256", "revision_id")  # that stamps and revisions are told by
 _COLUMNS = (
-    *("key", IDENTITY, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "sha256", "final_url", "fetched_at"),
+    *("key", IDENTITY, STAMP, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "final_url", "fetched_at"),
+    *_OF_SOURCES,
     *measured.COLUMNS,
 )
 _DEFINITE = (KEPT, OutcomeClass.RECIPE, OutcomeClass.BYTES, OutcomeClass.OWNER)
@@ -38,10 +40,10 @@ Row = Mapping[str, Any]  # Any: Parquet values
 
 @dataclass(frozen=True)
 class RecordReader:
-    """Reads what the records of raw parts say of candidates, for a recipe with a listed source."""
+    """Reads what the records of raw parts say of candidates, for a recipe."""
 
     recipe: Recipe
-    source: ListedSource
+    source: Source
     store: Store
 
     def rows(self, part: Part) -> list[Row]:
@@ -90,7 +92,9 @@ class RecordReader:
             if identity not in own or _order(row) < _order(own[identity][1]):
                 own[identity] = number, row
         for (identity, (number, row)), times in zip(own.items(), earlier.tries(list(own)), strict=True):
-            stamp, validators = stamps.get(identity), measured.validators_in(row)
+            stamp = stamps.get(identity)
+            stamp = row.get(STAMP) if stamp is None else stamp
+            validators = measured.validators_in(row)
             if row["reason"] == KNOWN:
                 if (before := earlier.outcome(identity)) is not None:
                     seen = replace(before, at=at, stamp=before.stamp if stamp is None else stamp)
@@ -115,19 +119,25 @@ class RecordReader:
                 etag=validators.etag or None,
                 last_modified=validators.last_modified or None,
                 stamp=self.source.stamp_of(row) if stamp is None else stamp,
+                revision=self.source.revision_of(row),
                 recipe=row.get("recipe") or self.recipe.extraction_digest,
                 setting=setting if kind == OutcomeClass.SETTING else measured.robots_in(row),
                 part=part.digest,
                 row=number,
             )
 
-    def superseded(self, part: Part, current: "CurrentParts", listed: Collection[str]) -> dict[str, tuple[int, ...]]:
+    def superseded(
+        self, part: Part, current: "CurrentParts", listed: Collection[str], *, is_read: bool | None = None
+    ) -> dict[str, tuple[int, ...]]:
         """The rows of a part that no longer count, by reason; those of unchanged candidates never do.
 
         Args:
             part: the part; rows that did not count before still do not, where ``current`` does not know better.
             current: where the outcome lies that counts.
             listed: digests of the parts whose faults are those of the list as it is.
+            is_read: of a source that lists nothing, whether it still has the partition. What was rejected there still
+                is then, and two samples of one identity are for rules to decide about, unless one is a newer revision.
+                None: the source lists its candidates.
         """
         rows, before = self.rows(part), part.not_counted
         places = current.parts_of([identity_in(row) for row in rows])
@@ -137,9 +147,11 @@ class RecordReader:
                 continue
             if self.is_fault(row):
                 counts = part.digest in listed
+            elif is_read and row["reason"] is None and self.source.revision_of(row) is None:
+                counts = True
             else:
                 counts = place == part.digest if place is not None else number not in before
-            if not counts:
+            if not counts or (row["reason"] is not None and is_read is False):
                 gone.setdefault(row["reason"] or "", []).append(number)
         return {reason: tuple(numbers) for reason, numbers in sorted(gone.items())}
 
@@ -156,11 +168,10 @@ class CurrentParts:
         self._source = source
         self._parts: dict[tuple[int, str], str] = {}
         rows = merge(table)
-        columns = [rows[name].to_pylist() for name in ("hash", "id", "definite", "part")]
-        for hashed, identity, definite, part in zip(*columns, strict=True):
-            # The newest attempt comes last: it counts only as long as nothing definite is known.
-            if definite or (hashed, identity) not in self._parts:
-                self._parts[hashed, identity] = part
+        columns = [rows[name].to_pylist() for name in ("hash", "id", "part")]
+        for hashed, identity, part in zip(*columns, strict=True):
+            # Of two rows the first is the definite outcome that counts, the second the newest attempt.
+            self._parts.setdefault((hashed, identity), part)
 
     def parts_of(self, identities: Sequence[str]) -> list[str | None]:
         """The digest of the part of each candidate; None: it is not known."""
@@ -189,8 +200,7 @@ class Earlier:
         for number, (hashed, one, definite, tries, reason) in enumerate(zip(*columns, strict=True)):
             # The newest attempt comes last.
             self._tries[hashed, one] = 0 if definite or reason == KNOWN else tries
-            if definite or (hashed, one) not in self._decisive:
-                self._decisive[hashed, one] = number
+            self._decisive.setdefault((hashed, one), number)
 
     def tries(self, identities: Sequence[str]) -> list[int | None]:
         """How many attempts in a row brought nothing definite, of many candidates; None of one that is not known."""

@@ -1,4 +1,4 @@
-"""What a corpus remembers of a listed source's candidates: read from the newest ledger head, and written as the next.
+"""What a corpus remembers of a source's candidates: read from the newest ledger head, and written as the next.
 
 A ledger belongs to a source, whatever its options and the steps are: each outcome names the recipe that made it. Where
 the recipe has another source than before, or where there is no ledger yet, memory begins with the parts of the newest
@@ -8,8 +8,9 @@ version, if those are of this source.
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 
 from stoker import __version__
 from stoker.pipelines.memory.known import COLUMNS, COLUMNS_OF_INTEREST, Known, Moment, hashes_of_interest
+from stoker.pipelines.memory.unchanged import KnownSamples, write
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.remembering.outcomes import (
@@ -29,13 +31,15 @@ from stoker.pipelines.stages.remembering.outcomes import (
     setting_of,
 )
 from stoker.pipelines.stages.remembering.refreshing import Responses
+from stoker.pipelines.stages.remembering.samples import newest_samples
 from stoker.storage.clock import timestamp
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageUnavailable
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.manifest import Part, load_manifest
 from stoker.storage.versions.memory import outcomes
-from stoker.storage.versions.memory.ledger import Ledger, create_head, newest_head
+from stoker.storage.versions.memory.ledger import Ledger, create_head, load_head, newest_head
 from stoker.storage.versions.memory.merging import merge_files
+from stoker.storage.versions.memory.outcome_class import KNOWN
 from stoker.storage.versions.memory.outcomes import SCHEMA, hashes_of
 from stoker.storage.versions.memory.plans import Plan
 from stoker.storage.versions.memory.sealed_parquet import StoredTable
@@ -70,9 +74,14 @@ class Recall:
         self._source, self._extraction = name_of(reader.source), reader.recipe.extraction_digest
         self._adopted: dict[str, datetime] = {}  # parts of before there was a ledger, by digest: when they were there
 
-    def load(self) -> None:
-        """Read the newest head, and see which parts are there. Raises StorageError, DamagedParts among them."""
-        self.head = newest_head(self._store, self._corpus)
+    def load(self, number: int | None = None) -> None:
+        """Read the newest head, or one by its number, and see which parts are there.
+
+        Raises StorageError, DamagedParts among them.
+        """
+        self.head = (
+            newest_head(self._store, self._corpus) if number is None else load_head(self._store, self._corpus, number)
+        )
         listed = (stored.key for stored in self._store.list(layout.raw(self._corpus)))
         self._markers = frozenset(key for key in listed if key.endswith(_MARKER))
         self.is_first = self.head is None or not self._is_ours(self.head)
@@ -84,6 +93,11 @@ class Recall:
 
     def _is_ours(self, head: Ledger) -> bool:
         return head.source == self._source if head.source else head.extraction == self._extraction
+
+    @property
+    def named(self) -> tuple[Part, ...]:
+        """The parts of the corpus, those that are lost among them."""
+        return self._all
 
     def is_finished(self, digest: str) -> bool:
         """Whether the raw part of this digest was there when the memory was loaded."""
@@ -156,6 +170,7 @@ class Recall:
         listing: str,
         is_whole: bool,
         moved: Mapping[str, str],
+        current: frozenset[str] | None = None,
     ) -> None:
         """Write the outcomes of new parts, and a head that counts them. Raises StorageError, DamagedParts among them.
 
@@ -165,10 +180,13 @@ class Recall:
             listing: digest of the list of which all candidates are known then; "": not known.
             is_whole: whether the round had all faults of the list, so that those of earlier ones no longer count.
             moved: by the identity of a candidate, the one whose place it takes if it is kept.
+            current: digests of the raw parts of all partitions that the source has; None: it is one that lists.
         """
         at, plan = self._context.now(), self.head.plan if self.head else None
         for _ in range(_MAX_ATTEMPTS):
-            head = replace(self._with(parts, stamps(), at, is_whole=is_whole, moved=moved), listing=listing)
+            head = replace(
+                self._with(parts, stamps(), at, is_whole=is_whole, moved=moved, current=current), listing=listing
+            )
             try:
                 create_head(self._store, replace(head, plan=None) if head.plan == plan else head)
             except AlreadyExists:
@@ -196,13 +214,17 @@ class Recall:
         *,
         is_whole: bool,
         moved: Mapping[str, str],
+        current: frozenset[str] | None,
     ) -> Ledger:
         """The next head with what became of a round's parts; its tables are in the store."""
         before = self._before_without({part.digest for part in parts})
-        hashes, faults = self._look_at(parts)
+        hashes, faults = self._look_at(parts, is_read=current is not None)
+        repeated = _repeated(hashes)
         hashes = np.concatenate([hashes, hashes_of(self._source, moved.values())])
         old = self._of_hashes(self._tables(SCHEMA.names, before), hashes)
         earlier, setting, told = Earlier(self._source, old), setting_of(self._context), [old]
+        # What is read now is newer than what was read before, whatever the clock of this machine says.
+        at = max([at, *(one + timedelta(microseconds=1) for one in [pc.max(old["at"]).as_py()] if one)])
 
         def made() -> Iterator[pa.Table]:
             for part, of_part in zip(parts, stamps, strict=True):
@@ -210,28 +232,35 @@ class Recall:
                 rows = self.reader.outcomes(part, of_part, earlier, at=read_at, setting=setting, is_adopted=is_adopted)
                 table = outcomes.to_table(earlier.with_moved(rows, moved))
                 told.append(self._of_hashes([table], old["hash"].to_numpy()))
+                told.append(self._of_hashes([table.filter(pc.is_valid(table["revision"]))], repeated))
                 yield table
 
         stored = self._put(chain(before, made()))
         if count := sum(pc.equal(table["reason"], MOVED).to_pylist().count(True) for table in told[1:]):
             what = "1 file is under another name" if count == 1 else f"{count:,} files are under other names"
             _log.warning("%s: %s now: the split stays, the label is that of the new place", self._corpus, what)
-        if not is_whole and self.head is not None:
+        if (not is_whole or current is not None) and self.head is not None:
             faults = list(dict.fromkeys([*self.head.faults, *faults]))
+        if current is not None:
+            faults = [digest for digest in faults if digest in current]
         return replace(
             self._next(),
-            parts=self._next_parts(parts, pa.concat_tables(told), frozenset(faults)),
+            parts=self._next_parts(parts, pa.concat_tables(told), frozenset(faults), current),
             outcomes=self._merged((*self._files(), *stored)),
             faults=tuple(faults),
         )
 
-    def _next_parts(self, parts: Sequence[Part], told: pa.Table, faults: frozenset[str]) -> tuple[Part, ...]:
+    def _next_parts(
+        self, parts: Sequence[Part], told: pa.Table, faults: frozenset[str], current: frozenset[str] | None
+    ) -> tuple[Part, ...]:
         """The raw parts of the corpus after a round: those of before in their places, then the new ones.
 
         ``told`` are the outcomes of candidates that were known before: which of their rows counts is seen again. A part
-        that was made to ask for known ones, and of which nothing counts, is left out.
+        that was made to ask for known ones, or whose partition the source no longer has, is left out if nothing of it
+        counts; those of ``current`` partitions never are, so that they are not read again. What was rejected of
+        partitions that the source no longer has does not count.
         """
-        current = CurrentParts(self._source, told)
+        places = CurrentParts(self._source, told)
         touched = {*told["part"].to_pylist()} | ({*self.head.faults} if self.head else set())
         given = {part.digest: part for part in parts}
         result = []
@@ -241,24 +270,69 @@ class Recall:
                 continue
             before = {} if is_lost else old.superseded  # rows that were read again may be others
             part = replace(given.pop(old.digest, old), superseded=before, grouped=old.grouped)
-            if self.is_first or is_lost or part.digest in touched:
-                part = replace(part, superseded=self.reader.superseded(part, current, faults))
-            result.append(part)
+            is_touched = self.is_first or is_lost or part.digest in touched
+            result.append(self._counted(part, places, faults, current, is_touched=is_touched))
         for part in given.values():
-            gone = self.reader.superseded(part, current, faults) if part.digest in touched else {}
-            result.append(replace(part, superseded=gone, grouped=self.is_empty or part.kept > 0))
-        return tuple(part for part in result if part.grouped or part.counted.read)
+            part = replace(part, superseded={}, grouped=self.is_empty or part.kept > 0)
+            result.append(self._counted(part, places, faults, current, is_touched=part.digest in touched))
+        if current is None:
+            return tuple(part for part in result if part.grouped or part.counted.read)
+        return tuple(part for part in result if part.digest in current or part.counted.read)
 
-    def _look_at(self, parts: Sequence[Part]) -> tuple[npt.NDArray[np.uint64], list[str]]:
-        """The hashes of the candidates of parts, and the digests of the parts in which faults of the list are."""
+    def _counted(
+        self,
+        part: Part,
+        places: CurrentParts,
+        faults: frozenset[str],
+        current: frozenset[str] | None,
+        *,
+        is_touched: bool,
+    ) -> Part:
+        """A part with the rows that no longer count, looked for only where they may be others than before."""
+        is_read = None if current is None else part.digest in current
+        if not is_touched and (is_read is not False or not part.counted.rejected):
+            return part
+        return replace(part, superseded=self.reader.superseded(part, places, faults, is_read=is_read))
+
+    def _look_at(self, parts: Sequence[Part], *, is_read: bool = False) -> tuple[npt.NDArray[np.uint64], list[str]]:
+        """The hashes of the candidates of parts, and the digests of the parts in which faults of the list are.
+
+        ``is_read``: without those that a source which lists nothing read once more and found unchanged. Of a whole dump
+        it would be as much as the dump's own memory to write down each time that they were seen.
+        """
         hashes, faults = [np.zeros(0, np.uint64)], []
         for part in parts:
             rows = self.reader.rows(part)
-            candidates = [identity_in(row) for row in rows if not self.reader.is_fault(row)]
-            hashes.append(hashes_of(self._source, candidates))
-            if len(candidates) < len(rows):
+            of_candidates = [row for row in rows if not self.reader.is_fault(row)]
+            if len(of_candidates) < len(rows):
                 faults.append(part.digest)
+            candidates = [identity_in(row) for row in of_candidates if not is_read or row["reason"] != KNOWN]
+            hashes.append(hashes_of(self._source, candidates))
         return np.concatenate(hashes), faults
+
+    def is_read(self, listing: str) -> bool:
+        """Whether the ledger knows all of a source that lists nothing, whose partitions make this digest."""
+        head = self.head
+        return not self.is_first and head is not None and not (head.plan or self.lost) and head.listing == listing
+
+    def has_samples(self) -> bool:
+        """Whether the corpus holds candidates as this recipe makes them. Raises StorageError."""
+        return any(
+            pc.any(pc.equal(self._counting(table)["recipe"], self._extraction)).as_py()
+            for table in self._tables(("source", "recipe", "part"), self._before)
+        )
+
+    def write_known(self, folder: Path) -> KnownSamples:
+        """The samples that the corpus holds as this recipe makes them, in a file of this folder. Raises StorageError.
+
+        Those that another recipe made are not among them: to read them again asks for nothing.
+        """
+        names = ("hash", "source", "definite", "class", "revision", "at", "stamp", "recipe", "part")
+        empty = pa.schema([SCHEMA.field(name) for name in names]).empty_table()
+        rows = pa.concat_tables([empty, *map(self._counting, self._tables(names, self._before))])
+        return KnownSamples(
+            self._source, write(folder, *newest_samples(rows.filter(rows["definite"]), self._extraction))
+        )
 
     # Tables of outcomes
 
@@ -349,3 +423,9 @@ class Recall:
         setting, none = setting_of(self._context), Earlier(self._source, SCHEMA.empty_table())
         at = self._adopted[part.digest]
         return outcomes.to_table(self.reader.outcomes(part, {}, none, at=at, setting=setting, is_adopted=True))
+
+
+def _repeated(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Those that are there more than once."""
+    values, counts = np.unique(hashes, return_counts=True)
+    return values[counts > 1]

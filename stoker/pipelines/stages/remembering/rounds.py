@@ -2,40 +2,31 @@
 
 A source that lists its candidates (``ListedSource``) is asked for those alone that are new, of which its list says
 other things than before, or that are due to be tried again. A plan is stored before it starts: after a kill its
-partitions are done first, in their order, so that the version is that of a run without one. Of any other source all
-partitions are read, in one round, and nothing is remembered.
+partitions are done first, in their order, so that the version is that of a run without one. Of any other source
+see ``ReadRounds``.
 """
 
-import json
 import logging
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import TypeVar
 
-import pyarrow as pa
-
-from stoker import __version__
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.memory.known import NOTHING_AGAIN, Again, Known, Moment
-from stoker.pipelines.partition import Partition, Partitions
+from stoker.pipelines.memory.unchanged import KnownSamples
+from stoker.pipelines.partition import Partitions
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.source import AGAIN, BUDGET, EARLIER, Context, Cut, Listed, ListedSource, nothing_finished
-from stoker.pipelines.stages.forgetting.matching import Forgotten
-from stoker.pipelines.stages.ingest import check_names, part_digest, plan
-from stoker.pipelines.stages.remembering.outcomes import RecordReader, setting_of
-from stoker.pipelines.stages.remembering.recall import Recall, Stamps
+from stoker.pipelines.stages.ingest import check_names, part_digest
+from stoker.pipelines.stages.remembering.outcomes import setting_of
+from stoker.pipelines.stages.remembering.planned import Cuts, PlannedRounds, batches
+from stoker.pipelines.stages.remembering.read_rounds import ReadRounds
 from stoker.pipelines.stages.remembering.refreshing import AskedAgain
-from stoker.pipelines.stages.trust import check_paths
 from stoker.pipelines.web.measured import changed_robots
-from stoker.storage.clock import timestamp
-from stoker.storage.errors import AlreadyExists, NotFound, StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
-from stoker.storage.versions.memory.plans import PARTITIONS, Plan, create_plan, iter_partitions, load_plan
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -62,33 +53,35 @@ class Rounds:
 
     def __init__(self, recipe: Recipe, context: Context, store: Store, *, again: Again = NOTHING_AGAIN) -> None:
         source = recipe.source
+        self._rounds: PlannedRounds = ReadRounds(recipe, context, store)
         self._listed: _ListedRounds | None = None
         if isinstance(source, ListedSource) and source.is_listed:
-            self._listed = _ListedRounds(recipe, source, context, store, again)
-        self._arguments = recipe, context, store
-        self._all: Partitions | None = None  # of a source that lists nothing: planned once
+            self._rounds = self._listed = _ListedRounds(recipe, source, context, store, again)
         self.restart()
 
     def restart(self) -> None:
         """Begin anew: what was found damaged is gone now, and is read again."""
         self.parts = ()
-        self._is_done = False
-        if self._listed:
-            self._listed.restart()
+        self._rounds.restart()
+
+    @property
+    def known(self) -> KnownSamples:
+        """What the partitions of the round are read with, see ``Context``."""
+        return self._rounds.known
+
+    @property
+    def head(self) -> int:
+        """The number of the newest ledger head."""
+        return self._rounds.recall.number
 
     def next(self) -> Partitions | None:
         """The partitions of the next round, finished ones among them; None: there is none.
 
         Raises what ``Source.partitions`` raises, and StorageError; then it may be called again.
         """
-        if self._listed:
-            partitions = self._listed.next()
-            self.parts, self.asked_again = self._listed.recall.parts, self._listed.asked_again
-            return partitions
-        if self._is_done:
-            return None
-        self._all = self._all or plan(*self._arguments)
-        return self._all
+        partitions = self._rounds.next()
+        self.parts, self.asked_again = self._rounds.recall.parts, self._rounds.asked_again
+        return partitions
 
     def known_parts(self) -> Sequence[Part] | None:
         """The parts of the corpus, where nothing is to be asked for; None where that is not so, or takes long to see.
@@ -102,59 +95,24 @@ class Rounds:
 
         Raises StorageError, DamagedParts among them.
         """
-        if self._listed:
-            self._listed.finish(parts)
-            self.parts = self._listed.recall.parts
-        else:
-            self.parts, self._is_done = parts, True
+        self._rounds.finish(parts)
+        self.parts = self._rounds.recall.parts
 
 
 class _NotAllKnown(Exception):
     """Something is to be asked for, or it takes too long to see that nothing is."""
 
 
-class _ListedRounds:
-    """The rounds of a source that lists its candidates: first a plan that was not finished, then what else there is."""
+class _ListedRounds(PlannedRounds):
+    """The rounds of a source that lists its candidates."""
 
     def __init__(self, recipe: Recipe, source: ListedSource, context: Context, store: Store, again: Again) -> None:
-        self.recall = Recall(RecordReader(recipe, source, store), context)
-        self._recipe, self._source, self._context, self._store = recipe, source, context, store
-        self._again = again
+        self._source, self._again = source, again
         # A round of the same run changes nothing about what is old.
         refreshes = again.kept and not source.stamps_tell_all
         self._kept_before = context.now() - again.older_than if refreshes else None
         self._has_told = False
-        self._has_asked = False  # what failed a moment ago is not asked for again at once
-        self.restart()
-
-    def restart(self) -> None:
-        self.asked_again = AskedAgain()
-        self._cuts: _Cuts | None = None
-        self._was_resumed = self._is_planned = False
-
-    def next(self) -> Partitions | None:
-        if self._is_planned:
-            return None
-        self._load()
-        self._cuts = None if self._was_resumed else self._unfinished()
-        if self._cuts is not None:
-            return self._cuts.partitions
-        self._cuts = self._planned()
-        self._is_planned = True
-        return None if self._cuts is None else self._cuts.partitions
-
-    def finish(self, parts: Sequence[Part]) -> None:
-        assert self._cuts is not None
-        moved = self._moved(self._cuts)
-        self.recall.remember(
-            parts, self._cuts.stamps, listing=self._cuts.listing, is_whole=self._is_planned, moved=moved
-        )
-        self._was_resumed, self._has_asked = not self._is_planned, True
-
-    def _load(self) -> None:
-        check_paths(self._recipe, self._context)
-        self.recall.load()
-        self._forgotten = Forgotten.load(self._store, self._recipe.corpus)
+        super().__init__(recipe, context, store)
 
     def is_all_known(self) -> bool:
         """Whether nothing is to be asked for, where that is seen without parsing a list, and soon."""
@@ -180,7 +138,7 @@ class _ListedRounds:
     def _faults_alone(self, known: Known) -> Iterator[Listed]:
         """The faults of the list itself. Raises _NotAllKnown as soon as a candidate is to be asked for, or too late."""
         until = time.monotonic() + _LOOK_S
-        for some in _batches(self._listed(self._context), _LOOKED_AT):
+        for some in batches(self._listed(self._context), _LOOKED_AT):
             candidates = [one for one in some if one.identity]
             due = known.is_due([one.identity for one in candidates], [one.stamp for one in candidates])
             if time.monotonic() > until or not all(is_due is False for is_due in due):
@@ -192,28 +150,7 @@ class _ListedRounds:
         head = self.recall.head
         return bool(listing and head and self.recall.is_whole(listing, head.faults))
 
-    def _unfinished(self) -> "_Cuts | None":
-        """Of a plan that was not finished the partitions that are done, or would be cut of the list as it is now."""
-        if not self.recall.plan_key:
-            return None
-        try:
-            plan = load_plan(self._store, self.recall.plan_key)
-        except NotFound as error:
-            _log.warning("%s; the list is planned anew", error)
-            return None
-        known = self._known = self.recall.known(self._moment())
-        cut_now = self._cut(known, plan.ledger or 0)
-        wanted = {part_digest(self._recipe, cut.partition): _packed(cut.stamps) for cut in cut_now}
-
-        def cuts() -> Iterator[Cut]:
-            for row in (row for table in iter_partitions(self._store, plan) for row in table.to_pylist()):
-                if row["part"] in wanted or self.recall.is_finished(row["part"]):
-                    partition = Partition(row["name"], json.loads(row["payload"]), row["fingerprint"])
-                    yield Cut(partition, _unpacked(wanted[row["part"]]) if row["part"] in wanted else {})
-
-        return _Cuts(cuts(), "") or None
-
-    def _planned(self) -> "_Cuts | None":
+    def _planned(self) -> "Cuts | None":
         """What is to be asked for now, stored as a plan if something is; None if all is known."""
         recall, source = self.recall, self._source
         known = self._known = recall.known(self._moment())
@@ -221,21 +158,17 @@ class _ListedRounds:
         listing = source.listing(self._context)
         if known.nothing_due and self._is_listing(listing):
             return None
-        cuts = _Cuts(self._first(known) if recall.is_first else self._cut(known, recall.number), listing)
+        cuts = Cuts(self._first(known) if recall.is_first else self._cut(known, recall.number), listing)
         if not cuts and recall.is_empty:
             raise SourceBroken(f"source {name_of(source)!r}: it is empty; check its options in the recipe")
         check_names(self._recipe, cuts.partitions)
         digests = [part_digest(self._recipe, partition) for partition in cuts.partitions]
         if recall.is_whole(listing, digests):
             return None
-        if not all(map(recall.is_finished, digests)):
-            try:
-                recall.begin(self._store_plan(cuts, digests), digests)
-            except AlreadyExists as error:
-                raise StorageUnavailable(f"{error}; try again") from error
+        self._begin(cuts, digests)
         return cuts
 
-    def _moved(self, cuts: "_Cuts") -> dict[str, str]:
+    def _moved(self, cuts: "Cuts") -> dict[str, str]:
         """By the identity of what is asked for and not kept yet, that of a candidate of the same bytes that is gone."""
         gone: dict[str, list[str]] = {}
         for identity, said in sorted(self._known.gone(), reverse=True):
@@ -272,6 +205,10 @@ class _ListedRounds:
             changed_robots=lambda refusals: changed_robots(refusals, self._context.web),
             kept_before=before,
         )
+
+    def _cut_now(self, number: int) -> Iterator[Cut]:
+        self._known = self.recall.known(self._moment())
+        return self._cut(self._known, number)
 
     def _cut(self, known: Known, number: int) -> Iterator[Cut]:
         """Partitions of what is new, and then, by themselves, of what was asked for before; ``number``: of the head."""
@@ -330,72 +267,10 @@ class _ListedRounds:
             left = (one for one in self._listed(context) if one.identity and one.identity not in taken)
             yield from self._cut_asked(left, known, 0)
 
-    def _store_plan(self, cuts: "_Cuts", digests: Sequence[str]) -> Plan:
-        def tables() -> Iterator[pa.Table]:
-            for some in _batches(zip(cuts.partitions, digests, strict=True), 128):
-                rows = [
-                    {
-                        "name": partition.name,
-                        "payload": json.dumps(partition.payload, separators=(",", ":")),
-                        "fingerprint": partition.fingerprint,
-                        "part": digest,
-                    }
-                    for partition, digest in some
-                ]
-                yield pa.Table.from_pylist(rows, schema=PARTITIONS)
-
-        self._context.scratch.mkdir(parents=True, exist_ok=True)
-        return create_plan(
-            self._store,
-            self._recipe.corpus,
-            tables(),
-            recipe_digest=self._recipe.extraction_digest,
-            ledger=self.recall.number or None,
-            created_at=timestamp(self._context.now()),
-            stoker=__version__,
-            folder=self._context.scratch,
-        )
-
-
-class _Cuts:
-    """Partitions and the stamps of their candidates, in little memory; ``listing``: of the list that they are of."""
-
-    def __init__(self, cuts: Iterable[Cut], listing: str) -> None:
-        self._packed: list[bytes] = []
-        self.partitions = Partitions(self._partitions(cuts))
-        self.listing = listing
-
-    def _partitions(self, cuts: Iterable[Cut]) -> Iterator[Partition]:
-        for partition, stamps in cuts:
-            self._packed.append(_packed(stamps))
-            yield partition
-
-    def __bool__(self) -> bool:
-        return bool(self._packed)
-
-    def stamps(self) -> Iterator[Stamps]:
-        """Those of each partition."""
-        return map(_unpacked, self._packed)
-
-
-def _packed(stamps: Stamps) -> bytes:
-    return zlib.compress(json.dumps(stamps).encode(), _LEVEL)
-
-
-def _unpacked(packed: bytes) -> Stamps:
-    stamps: Stamps = json.loads(zlib.decompress(packed))
-    return stamps
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    remaining = iter(items)
-    while some := list(islice(remaining, size)):
-        yield some
-
 
 def _asked(candidates: Iterable[Listed], known: Known, again: list[Listed], source: ListedSource) -> Iterator[Listed]:
     """The candidates that are new, and the faults of the list; ``again`` gets those that are known and asked for."""
-    for some in _batches(candidates, _BATCH):
+    for some in batches(candidates, _BATCH):
         is_due = known.is_due([one.identity for one in some], [one.stamp for one in some])
         for one, due in zip(some, is_due, strict=True):
             if not one.identity or (due is None and not (known and any(known.knows(source.owners(one))))):

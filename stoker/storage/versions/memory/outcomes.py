@@ -1,8 +1,8 @@
 """Outcomes: what became of each candidate, once for every identity, sorted by the hash of the identity.
 
-Two outcomes of an identity count: the newest *definite* one decides what the sample is, and the newest *attempt* tells
-when to ask again. Often they are the same row. Files of outcomes are never changed: new ones are laid beside them
-(deltas), and ``merge`` of all of them is what is known.
+Two outcomes of an identity count: the newest *definite* one decides what the sample is (that of the newest revision,
+where candidates have revisions), and the newest *attempt* tells when to ask again. Often they are the same row. Files
+of outcomes are never changed: new ones are laid beside them (deltas), and ``merge`` of all of them is what is known.
 """
 
 import hashlib
@@ -191,6 +191,8 @@ def _merge_repeated(rows: pa.Table) -> pa.Table:
     identity = np.cumsum(begins) - 1
     newest = np.append(starts[1:], rows.num_rows) - 1
     definite = np.flatnonzero(rows["definite"].to_numpy())
+    revisions = pc.fill_null(rows["revision"], -1).to_numpy()[definite]
+    definite = definite[np.lexsort((definite, revisions, identity[definite]))]
     last = np.append(identity[definite][1:] != identity[definite][:-1], True)[: len(definite)]
     counting = np.union1d(newest, definite[last])
     since, split_since, split = _carried(rows, starts, identity)

@@ -71,14 +71,23 @@ def expected(all_rows: Sequence[Outcome]) -> list[Outcome]:
         version = max((since for since, _ in given), default=0)
         split = min((split for since, split in given if since == version and split), default=None)
         since = min((one.since for one in those if one.since is not None), default=None)
-        newest, decided = those[-1], next((one for one in reversed(those) if one.definite), None)
+        newest, decided = (
+            those[-1],
+            max(
+                (one for one in those if one.definite),
+                key=lambda one: (-1 if one.revision is None else one.revision, those.index(one)),
+                default=None,
+            ),
+        )
         heads = [newest] if decided is None or order(decided) == order(newest) else [decided, newest]
         result += [replace(one, split=split, split_since=version or None, since=since) for one in heads]
     return result
 
 
 @given(histories)
-def test_merging_keeps_the_newest_definite_outcome_and_the_newest_attempt(history: list[list[Outcome]]) -> None:
+def test_merging_keeps_the_definite_outcome_of_the_newest_revision_and_the_newest_attempt(
+    history: list[list[Outcome]],
+) -> None:
     flat = [given_together(one) for run in history for one in run]
     merged = reduce(merge, map(table_of, [[one] for one in flat]), SCHEMA.empty_table())
     assert outcomes.from_table(merged) == expected(flat)

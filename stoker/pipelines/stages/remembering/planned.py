@@ -1,0 +1,189 @@
+"""Rounds whose partitions are stored as a plan before they start; after a kill the plan is finished first."""
+
+import json
+import logging
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import pyarrow as pa
+
+from stoker import __version__
+from stoker.pipelines.memory.unchanged import NOTHING_KNOWN
+from stoker.pipelines.partition import Partition, Partitions
+from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.source import Context, Cut
+from stoker.pipelines.stages.forgetting.matching import Forgotten
+from stoker.pipelines.stages.ingest import part_digest
+from stoker.pipelines.stages.remembering.outcomes import RecordReader
+from stoker.pipelines.stages.remembering.recall import Recall, Stamps
+from stoker.pipelines.stages.remembering.refreshing import AskedAgain
+from stoker.pipelines.stages.trust import check_paths
+from stoker.storage.clock import timestamp
+from stoker.storage.errors import AlreadyExists, NotFound, StorageUnavailable
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import Part
+from stoker.storage.versions.memory.plans import PARTITIONS, Plan, create_plan, iter_partitions, load_plan
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_LEVEL = 1  # of compression: the fastest
+_MAX_ATTEMPTS = 20  # plans that other ingests may store before this one gives up
+
+
+class PlannedRounds:
+    """The rounds of one source: first a plan that was not finished, then what else there is.
+
+    ``_cut`` and ``_planned`` are those of a kind of source.
+    """
+
+    known = NOTHING_KNOWN  # what the partitions are read with, see ``Context``
+    _current: frozenset[str] | None = None  # digests of the parts of all partitions, of a source that lists nothing
+    _forgotten: Forgotten
+
+    def __init__(self, recipe: Recipe, context: Context, store: Store) -> None:
+        self.recall = Recall(RecordReader(recipe, recipe.source, store), context)
+        self._recipe, self._context, self._store = recipe, context, store
+        self._has_asked = False  # what failed a moment ago is not asked for again at once
+        self.restart()
+
+    def _planned(self) -> "Cuts | None":
+        """What is to be read now, stored as a plan if something is; None if all is known."""
+        raise NotImplementedError
+
+    def _cut_now(self, number: int) -> Iterator[Cut]:
+        """The partitions that there would be now if the plan of this head were not."""
+        raise NotImplementedError
+
+    def _moved(self, cuts: "Cuts") -> dict[str, str]:
+        """By the identity of a candidate, the one whose place it takes if it is kept."""
+        return {}
+
+    def restart(self) -> None:
+        """See Rounds."""
+        self.asked_again = AskedAgain()
+        self._cuts: Cuts | None = None
+        self._was_resumed = self._is_planned = False
+
+    def next(self) -> Partitions | None:
+        """See Rounds."""
+        if self._is_planned:
+            return None
+        for _ in range(_MAX_ATTEMPTS):
+            self._load()
+            try:
+                self._cuts = None if self._was_resumed else self._unfinished()
+                if self._cuts is None:
+                    self._cuts = self._planned()
+                    self._is_planned = True
+            except AlreadyExists as error:  # another ingest has planned since: its plan is read, and done first
+                first = error
+                continue
+            return None if self._cuts is None else self._cuts.partitions
+        raise StorageUnavailable(f"{first}; try again") from first
+
+    def finish(self, parts: Sequence[Part]) -> None:
+        """See Rounds."""
+        assert self._cuts is not None
+        moved = self._moved(self._cuts)
+        is_whole, current = self._is_planned, self._current
+        self.recall.remember(
+            parts, self._cuts.stamps, listing=self._cuts.listing, is_whole=is_whole, moved=moved, current=current
+        )
+        self._was_resumed, self._has_asked = not self._is_planned, True
+
+    def _load(self) -> None:
+        check_paths(self._recipe, self._context)
+        self.recall.load()
+        self._forgotten = Forgotten.load(self._store, self._recipe.corpus)
+
+    def _unfinished(self) -> "Cuts | None":
+        """Of a plan that was not finished the partitions that are done, or would be cut of the list as it is now."""
+        if not self.recall.plan_key:
+            return None
+        try:
+            plan = load_plan(self._store, self.recall.plan_key)
+        except NotFound as error:
+            _log.warning("%s; the list is planned anew", error)
+            return None
+        cut_now = self._cut_now(plan.ledger or 0)
+        wanted = {part_digest(self._recipe, cut.partition): _packed(cut.stamps) for cut in cut_now}
+
+        def cuts() -> Iterator[Cut]:
+            for row in (row for table in iter_partitions(self._store, plan) for row in table.to_pylist()):
+                if row["part"] in wanted or self.recall.is_finished(row["part"]):
+                    partition = Partition(row["name"], json.loads(row["payload"]), row["fingerprint"])
+                    yield Cut(partition, _unpacked(wanted[row["part"]]) if row["part"] in wanted else {})
+
+        return Cuts(cuts(), "") or None
+
+    def _begin(self, cuts: "Cuts", digests: Sequence[str]) -> bool:
+        """Store the plan, if not all of it is done; whether it was stored. Raises AlreadyExists, StorageError."""
+        if all(map(self.recall.is_finished, digests)):
+            return False
+        self.recall.begin(self._store_plan(cuts, digests), digests)
+        return True
+
+    def _store_plan(self, cuts: "Cuts", digests: Sequence[str]) -> Plan:
+        def tables() -> Iterator[pa.Table]:
+            for some in batches(zip(cuts.partitions, digests, strict=True), 128):
+                rows = [
+                    {
+                        "name": partition.name,
+                        "payload": json.dumps(partition.payload, separators=(",", ":")),
+                        "fingerprint": partition.fingerprint,
+                        "part": digest,
+                    }
+                    for partition, digest in some
+                ]
+                yield pa.Table.from_pylist(rows, schema=PARTITIONS)
+
+        self._context.scratch.mkdir(parents=True, exist_ok=True)
+        return create_plan(
+            self._store,
+            self._recipe.corpus,
+            tables(),
+            recipe_digest=self._recipe.extraction_digest,
+            ledger=self.recall.number or None,
+            created_at=timestamp(self._context.now()),
+            stoker=__version__,
+            folder=self._context.scratch,
+        )
+
+
+class Cuts:
+    """Partitions and the stamps of their candidates, in little memory; ``listing``: of the list that they are of."""
+
+    def __init__(self, cuts: Iterable[Cut], listing: str) -> None:
+        self._packed: list[bytes] = []
+        self.partitions = Partitions(self._partitions(cuts))
+        self.listing = listing
+
+    def _partitions(self, cuts: Iterable[Cut]) -> Iterator[Partition]:
+        for partition, stamps in cuts:
+            self._packed.append(_packed(stamps))
+            yield partition
+
+    def __bool__(self) -> bool:
+        return bool(self._packed)
+
+    def stamps(self) -> Iterator[Stamps]:
+        """Those of each partition."""
+        return map(_unpacked, self._packed)
+
+
+def _packed(stamps: Stamps) -> bytes:
+    return zlib.compress(json.dumps(stamps).encode(), _LEVEL)
+
+
+def _unpacked(packed: bytes) -> Stamps:
+    stamps: Stamps = json.loads(zlib.decompress(packed))
+    return stamps
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items, so many at a time."""
+    remaining = iter(items)
+    while some := list(islice(remaining, size)):
+        yield some

@@ -1,0 +1,257 @@
+"""A corpus remembers what it read of a table or a dump, as these grow, shrink and are exported anew."""
+
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stoker.pipelines.recipe import parse
+from stoker.pipelines.source import Context
+from stoker.pipelines.stages.publish import Published, ingest
+from stoker.pipelines.stages.why import find_lineages
+from stoker.storage.errors import StorageUnavailable
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.stores.store import Store
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.version import Version
+from tests.fakes import FailingCalls
+from tests.pipelines.sources.test_wikipedia_dump import dump, page
+from tests.site import FAST, Reply, Site
+from tests.system.old_store.inputs import picture
+
+Row = tuple[str, str]  # text, label
+
+
+class World:
+    """A folder with tables or dumps, a store and a clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store = folder, MemoryStore()
+        self.now = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
+        self.source: dict[str, Any] = {"name": "hugging_face", "dataset": "table", "rows_per_partition": 10}
+        self.steps: list[dict[str, Any]] = []
+
+    def table(self, rows: Sequence[Row], *, name: str = "a", exported: str = "monday") -> None:
+        (self.folder / "table").mkdir(exist_ok=True)
+        columns = {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
+        table = pa.table(columns | {"exported": [exported] * len(rows)})
+        pq.write_table(table, self.folder / "table" / f"{name}.parquet")
+
+    def dump(self, name: str, *pages: tuple[int, int, str]) -> None:
+        """A dump of pages: number, revision, text."""
+        made = [
+            page(number, text).replace(f"<revision><id>{number + 1000}<", f"<revision><id>{revision}<")
+            for number, revision, text in pages
+        ]
+        (self.folder / name).write_bytes(dump(*made))
+
+    def run(self, store: Store | None = None, *, days: float = 1.0) -> Published:
+        self.now += timedelta(days=days)
+        limits, shards = {"rejected_percent": 100}, {"partitions": 1}
+        document = {"corpus": "rows", "source": self.source, "steps": self.steps, "limits": limits, "shards": shards}
+        recipe = parse(document, root=self.folder)
+        context = Context(root=self.folder, web=FAST, scratch=self.folder / "scratch", now=lambda: self.now)
+        return ingest(recipe, store or self.store, context)
+
+    def samples(self, manifest: Manifest) -> dict[str, tuple[str, str]]:
+        """The split and the text of each sample."""
+        columns = ["key", "split", "content_sha256"]
+        rows = Version(self.store, manifest).records(columns=columns).read_all().to_pylist()
+        return {row["key"]: (row["split"], row["content_sha256"]) for row in rows}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def rows(*numbers: int) -> list[Row]:
+    return [(f"text number {number}", "even" if number % 2 == 0 else "odd") for number in numbers]
+
+
+def test_of_a_table_that_grew_only_new_rows_are_written_and_no_shard_is_written_again(world: World) -> None:
+    world.table(rows(*range(200)))
+    first = world.run().manifest
+    before = world.samples(first)
+    written = {one.key for one in world.store.list("rows/shards")}
+    world.table([*rows(900), *rows(*reversed(range(100))), *rows(901), *rows(*range(100, 200))])
+    second = world.run().manifest
+    after = world.samples(second)
+    assert (second.samples, second.known, second.rejected) == (202, 200, {})
+    assert {key: after[key] for key in before} == before
+    assert written <= {one.key for one in world.store.list("rows/shards")}
+    assert set(first.shards) <= set(second.shards)
+    new = sum(shard.samples for shard in second.shards if shard not in first.shards)
+    assert new == 2
+    assert verify(world.store, second).problems == ()
+    assert not world.run().new
+
+
+def test_a_table_that_is_exported_again_in_another_order_with_other_times_makes_no_version(world: World) -> None:
+    world.table(rows(*range(50)))
+    first = world.run().manifest
+    world.table(rows(*reversed(range(50))), exported="tuesday")
+    assert world.run().manifest == first
+    world.table(rows(*range(0, 50, 2)), exported="wednesday")
+    again = world.run()
+    assert (again.new, again.manifest) == (False, first), "what the table no longer has stays"
+
+
+def test_a_label_that_was_corrected_arrives_and_its_sample_keeps_key_and_split(world: World) -> None:
+    world.source["key"] = "text"
+    world.table(rows(*range(30)))
+    before = world.samples(world.run().manifest)
+    world.table([*rows(*range(29)), ("text number 29", "none")])
+    second = world.run().manifest
+    assert world.samples(second) == before
+    labels = Version(world.store, second).records(columns=["label"]).read_all()["label"].to_pylist()
+    assert labels.count("none") == 1
+    assert second.known == 29
+    [lineage] = find_lineages(world.store, second, next(key for key in before if key))
+    assert [one.reason for one in lineage.attempts.made] == [""]
+
+
+def test_of_two_dumps_the_newest_revision_is_the_sample_in_whichever_order_they_come(tmp_path: Path) -> None:
+    found = []
+    for number, order in enumerate((["jan"], ["jan", "feb"], ["feb"], ["feb", "jan"])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        world = World(folder)
+        world.dump("jan.xml", (1, 11, "Tin"), (2, 12, "Zinc"), (3, 13, "Lead"))
+        world.dump("feb.xml", (1, 21, "Tin melts"), (2, 12, "Zinc"), (4, 24, "Iron"))
+        world.source = {"name": "wikipedia_dump", "dump": [f"{name}.xml" for name in order]}
+        first = world.run().manifest
+        world.source = {"name": "wikipedia_dump", "dump": ["feb.xml", "jan.xml"]}
+        second = world.run().manifest
+        assert verify(world.store, second).problems == ()
+        found.append(world.samples(second))
+        assert second.samples == 4
+        assert second.read == second.kept == 4
+        assert set(world.samples(first)) <= set(found[-1])
+        assert not world.run().new
+    assert all(one == found[0] for one in found)
+
+
+def test_what_a_dump_rejected_that_is_gone_counts_no_more(world: World) -> None:
+    world.source = {"name": "wikipedia_dump", "dump": "*.xml"}
+    world.dump("jan.xml", (1, 11, "Tin"), (2, 12, "#REDIRECT [[Tin]]"))
+    assert world.run().manifest.rejected == {"redirect": 1}
+    (world.folder / "jan.xml").unlink()
+    world.dump("feb.xml", (1, 11, "Tin"), (3, 13, "Lead"))
+    second = world.run().manifest
+    assert (second.samples, second.known, second.rejected) == (2, 1, {})
+
+
+def test_of_a_site_that_grew_only_new_pictures_are_asked_for(world: World) -> None:
+    with Site() as site:
+
+        def shows(*numbers: int) -> None:
+            for number in numbers:
+                site.pages[f"/{number}.jpg"] = Reply(picture(number))
+            images = "".join(f'<img src="/{number}.jpg">' for number in numbers)
+            site.pages["/"] = Reply(
+                f"<html><body>{images}</body></html>".encode(), headers={"Content-Type": "text/html"}
+            )
+
+        world.source = {"name": "image_urls", "start": site.url("/"), "partition_urls": 4}
+        shows(*range(20))
+        first = world.run().manifest
+        seen = len(site.pages_asked)
+        shows(*range(7), 20, *reversed(range(9, 20)))
+        second = world.run().manifest
+        assert sorted(site.pages_asked[seen:]) == ["/", "/20.jpg"]
+        assert (first.samples, second.samples) == (20, 21)
+
+
+def test_a_changed_recipe_reads_all_again_and_moves_nothing(world: World) -> None:
+    world.table(rows(*range(40)))
+    before = world.samples(world.run().manifest)
+    world.steps = [{"name": "text_length", "min_characters": 14}]
+    second = world.run().manifest
+    after = world.samples(second)
+    assert second.rejected == {"too_short": 10}
+    assert {key: before[key] for key in after} == after
+    assert second.known == 0
+
+
+def test_a_kill_at_any_write_ends_in_the_same_version(tmp_path: Path) -> None:
+    def grown(folder: Path, calls: int) -> tuple[Manifest, bool]:
+        folder.mkdir()
+        world, store = World(folder), FailingCalls()
+        world.table(rows(*range(30)))
+        world.run(store)
+        world.table(rows(*range(10), 90, *range(10, 30), 91))
+        store.left = calls
+        with suppress(StorageUnavailable):
+            world.run(store)
+        was_killed, store.left = store.left <= 0, 10**9
+        return world.run(store, days=0).manifest, was_killed
+
+    expected, _ = grown(tmp_path / "whole", 10**9)
+    for calls in range(1, 10**3, 7):
+        manifest, was_killed = grown(tmp_path / str(calls), calls)
+        assert (manifest.content, manifest.version) == (expected.content, 2)
+        if not was_killed:
+            break
+    assert calls > 20
+
+
+changes = st.lists(
+    st.tuples(st.sampled_from(["insert", "remove", "shuffle", "export", "split"]), st.integers(0, 10**6)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(changes, st.booleans())
+def test_whatever_happens_to_a_table_no_sample_moves_and_none_vanishes(
+    history: list[tuple[str, int]], keyed: bool
+) -> None:
+    with TemporaryDirectory() as name:
+        objects: list[dict[str, bytes]] = []
+        for store in (MemoryStore(), MemoryStore()):
+            folder = Path(name) / str(len(objects))
+            folder.mkdir()
+            world = World(folder)
+            world.store = store
+            world.source |= {"key": "text"} if keyed else {}
+            told = rows(*range(25))
+            world.table(told)
+            before = world.samples(world.run().manifest)
+            for number, (change, seed) in enumerate(history):
+                told = changed(world, told, change, seed, number)
+                manifest = world.run().manifest
+                after = world.samples(manifest)
+                assert {key: after.get(key) for key in before} == before
+                assert manifest.rejected == {}
+                assert len(after) == manifest.read
+                before = after
+            assert verify(store, manifest).problems == ()
+            objects.append({one.key: store.read(one.key) for one in store.list()})
+        assert objects[0] == objects[1]
+
+
+def changed(world: World, told: list[Row], change: str, seed: int, number: int) -> list[Row]:
+    place = seed % len(told)
+    if change == "insert":
+        told = [*told[:place], *rows(1000 + number), *told[place:]]
+    elif change == "remove" and len(told) > 1:
+        told = [*told[:place], *told[place + 1 :]]
+    elif change == "shuffle":
+        told = [*reversed(told[place:]), *told[:place]]
+    shutil.rmtree(world.folder / "table")
+    parts = [told[:place], told[place:]] if change == "split" and place else [told]
+    for name, part in zip("ab", parts, strict=False):
+        world.table(part, name=name, exported=f"day {number}")
+    return told
