@@ -116,3 +116,11 @@ def test_validators_are_sent_to_the_url_alone_that_gave_them(site: Site, web: We
 def test_an_opt_out_beside_not_modified_is_obeyed(site: Site, web: Web) -> None:
     site.pages["/a"] = Reply(b"", 304, {"X-Robots-Tag": "noai"})
     assert reason(ask(web, site, earlier(site, etag='"1"'))) == "opted_out"  # type: ignore[arg-type]  # as above
+
+
+def test_validators_of_where_a_url_leads_now_are_not_those_of_the_url(site: Site, web: Web) -> None:
+    site.pages["/a"] = Reply(b"", 302, {"Location": "/b"})
+    site.pages["/b"] = Reply(BODY, headers={"ETag": '"2"'})
+    answer = ask(web, site, earlier(site, etag='"1"'))
+    assert isinstance(answer, Unchanged)
+    assert (answer.validators, answer.final_url) == (Validators('"1"'), site.url("/b"))

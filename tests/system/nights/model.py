@@ -69,18 +69,14 @@ def _ask(known: Known, page: Page, night: Night, now: datetime, asked: Asked) ->
     etag, date = known.last if known.kind == "kept" else known.validators
     conditions = ("", "") if not compares else (etag, "") if etag else ("", date)
     path = path_of(page.number)
-    reply = Reply()
     if page.is_moved:
         asked[(path, *(conditions if known.path == path else ("", "")))] += 1
         path = moved_path_of(page.number)
     sent = conditions if known.path == path else ("", "")
     asked[(path, *sent)] += 1
     reply = page.answer(*sent)
-    if (
-        reply.status == 304
-        and sent[0]
-        and reply.headers.get("ETag", sent[0]).removeprefix("W/") != sent[0].removeprefix("W/")
-    ):
+    told = reply.headers.get("ETag", sent[0])
+    if reply.status == 304 and sent[0] and told.removeprefix("W/") != sent[0].removeprefix("W/"):
         sent = ("", "")
         asked[(path, *sent)] += 1
         reply = page.answer(*sent)

@@ -102,6 +102,7 @@ def run_nights(corpus: Corpus, nights: int) -> None:
         assert known.kind in ("kept", "bytes") or last.tries == known.tries
 
 
+@pytest.mark.slow
 def test_thirty_nights_make_the_requests_of_the_design_and_no_other(tmp_path: Path, site: Site) -> None:
     run_nights(Corpus(tmp_path, site, Script(pages=200, seed=1), MemoryStore()), 30)
 
@@ -111,6 +112,7 @@ def test_thirty_nights_of_2000_pages(tmp_path: Path, site: Site) -> None:
     run_nights(Corpus(tmp_path, site, Script(pages=2000, seed=2), MemoryStore()), 30)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), pages=st.integers(4, 60), nights=st.integers(2, 12))
 def test_any_script_makes_the_requests_of_the_design(
@@ -135,6 +137,7 @@ def test_two_stores_with_the_same_history_have_the_same_bytes(tmp_path: Path, si
     assert history() == history()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_crashes_lose_and_mix_nothing(tmp_path: Path, site: Site, seed: int) -> None:
     """All is asked for each night, so that the corpus holds what the site does, however often an ingest is cut off."""
