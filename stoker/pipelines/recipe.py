@@ -157,8 +157,9 @@ class Recipe:
 def _identity(component: Source | Step | Rule) -> dict[str, Any]:  # Any: JSON
     """Name, code version and options of a source, step or rule, and of a plug-in its distribution and class."""
     fields = dataclasses.fields(component)  # type: ignore[arg-type]  # sources, steps and rules are dataclasses
+    former = component.former_defaults if isinstance(component, Source) else {}
     options = {
-        field.name: value
+        field.name: former.get(field.name, value) if value == field.default else value
         for field in fields
         if (value := getattr(component, field.name)) != field.default or field.name not in component.added
     }

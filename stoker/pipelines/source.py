@@ -207,6 +207,9 @@ class Source:
     # Options that came later than the first release. While they have their default they do not count as part of the
     # recipe, so that partitions read before are not read again.
     added: ClassVar[frozenset[str]] = frozenset()
+    # Defaults of the first release, of options that have another default since. It counts in its place as part of the
+    # recipe, so that a recipe that never named the option is the same one.
+    former_defaults: ClassVar[Mapping[str, object]] = {}
     # Options that name files or folders. They are checked before anything is read, see ``Context.trusted``; None: any
     # option whose text is the path of something counts, but for mere dots and separators ("/", "..").
     path_options: ClassVar[frozenset[str] | None] = None

@@ -132,6 +132,7 @@ class ImageUrls(ListedSource):
     """
 
     added: ClassVar[frozenset[str]] = frozenset({"header", "encoding"})
+    former_defaults: ClassVar[Mapping[str, object]] = {"unreachable": "retry"}
     path_options: ClassVar[frozenset[str] | None] = frozenset({"lists"})
     # These options only decide which rows there are; each partition's payload holds its own rows. ``unreachable`` is
     # among them so that continuing without a dead site does not fetch all others again.
