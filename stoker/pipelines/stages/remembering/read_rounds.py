@@ -72,7 +72,8 @@ class ReadRounds(PlannedRounds):
             return made in named or finished(made)
 
         has_samples = self.recall.has_samples()
-        self._all = plan(self._recipe, replace(self._context, has_samples=has_samples, is_finished=is_finished))
+        context = replace(self._context, is_finished=is_finished, is_forgotten=self._forgotten.of_record)
+        self._all = plan(self._recipe, replace(context, has_samples=has_samples))
         return self._all
 
     def _unread(self, items: Iterable[T], digests: Iterable[str]) -> Iterator[T]:
