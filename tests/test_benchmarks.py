@@ -3,6 +3,7 @@
 import bz2
 import importlib.util
 import io
+import json
 import os
 import subprocess
 import sys
@@ -72,3 +73,15 @@ def test_the_curation_benchmark_asks_stoker_and_duckdb_the_same() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANGS_S)
     assert done.returncode == 0, done.stderr
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["where", "exact_duplicates"]
+
+
+@pytest.mark.parametrize("urls", [20_000, pytest.param(10**7, marks=pytest.mark.nightly)])
+def test_an_unchanged_list_is_seen_to_be_so_and_of_a_longer_one_the_new_url_alone_is_planned(
+    tmp_path: Path, urls: int
+) -> None:
+    words = [sys.executable, str(FOLDER / "bench_plan.py"), "--urls", str(urls), "--folder", str(tmp_path)]
+    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=HANGS_S if urls < 10**6 else 3600)
+    unchanged, longer = (json.loads(line[line.index("{") :]) for line in told.stdout.splitlines())
+    assert (unchanged["asked"], longer["asked"]) == (0, 1)
+    assert unchanged["seconds"] < 5
+    assert unchanged["megabytes"] < 300
