@@ -110,6 +110,8 @@ def hashes_of_interest(rows: pa.Table, moment: Moment) -> npt.NDArray[np.uint64]
     attempts = zip(*(alike[name].to_pylist() for name in _OF_DUE), strict=True)
     due = [number for number, attempt in enumerate(attempts) if moment.is_due(*attempt)]
     hashes += [alike["hash_list"][number].values.to_numpy() for number in due]
+    if moment.retries:
+        hashes.append(rows["hash"].filter(_is_by_robots(rows)).to_numpy())
     return np.unique(np.concatenate(hashes))
 
 
@@ -243,7 +245,7 @@ def _refused_by_what_changed(
     rows: pa.Table, asked: npt.NDArray[np.bool_], moment: Moment
 ) -> npt.NDArray[np.bool_] | bool:
     """Which rows a robots.txt refused that has changed since, of those that refused any of the rows ``asked``."""
-    is_refused = pc.and_(pc.equal(rows["reason"], "robots"), pc.is_valid(rows["setting"]))
+    is_refused = _is_by_robots(rows)
     named = pc.unique(rows["setting"].filter(pc.and_(is_refused, pa.array(asked)))).to_pylist()
     if not named:
         return False
@@ -252,3 +254,8 @@ def _refused_by_what_changed(
         pc.and_(is_refused, pc.is_in(rows["setting"], changed)), False
     ).to_numpy()
     return is_changed
+
+
+def _is_by_robots(rows: pa.Table) -> pa.ChunkedArray:
+    """Whether each row is of a candidate that a robots.txt refused which it names."""
+    return pc.and_(pc.fill_null(pc.equal(rows["reason"], "robots"), False), pc.is_valid(rows["setting"]))

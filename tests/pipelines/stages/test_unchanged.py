@@ -105,3 +105,16 @@ def test_a_folder_that_is_as_it_was_is_seen(tmp_path: Path, monkeypatch: pytest.
         assert find_unchanged(made, store, context) is None, "the ingest looks itself"
     (tmp_path / "3.txt").write_text("another text")
     assert find_unchanged(made, store, context) is None
+
+
+def test_an_ingest_runs_where_a_robots_txt_that_refused_changed(world: World) -> None:
+    world.site.pages["/12.jpg"] = world.site.pages["/13.jpg"] = Reply(b"", 401)
+    FAST.close()
+    world.site.pages["/robots.txt"] = Reply(b"User-agent: *\nDisallow: /14.jpg\n")
+    world.names(*range(15))
+    world.run(days=2)
+    FAST.close()
+    assert unchanged(world) == "birds@1"
+    world.site.pages["/robots.txt"] = Reply(b"User-agent: *\nDisallow: /0.jpg\n")
+    FAST.close()
+    assert unchanged(world) is None
