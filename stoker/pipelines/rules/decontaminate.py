@@ -1,6 +1,6 @@
 """Drop the samples that another corpus, such as a test set, holds too."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
@@ -11,8 +11,9 @@ from pydantic import Field
 from stoker.pipelines.images import hamming
 from stoker.pipelines.rejected import OutcomeClass, Reason
 from stoker.pipelines.rule import Decision, Rule, RuleInputs, RuleTools, decisions
-from stoker.pipelines.text.measures import SLOTS, Hashes, runs_of, word_hashes
-from stoker.pipelines.text.signatures import KeptTexts, parse_signatures
+from stoker.pipelines.text.measures import Hashes, runs_of, word_hashes
+from stoker.pipelines.text.signatures import parse_signatures
+from stoker.pipelines.text.verified import near_duplicates
 from stoker.storage.versions.version import Version
 
 _READ = ("sha256", "content_sha256", "image_hash", "image_hash_quality", "minhash")
@@ -33,7 +34,7 @@ class Decontaminate(Rule):
         against: a corpus of the same store, "digits" (its newest version when a run begins), or a version, "digits@3".
         near: true or false, default true: whether near-duplicates count.
         distance: bits, default 31: as in ``near_duplicate_images``.
-        similarity: 0.3 to 1, default 0.8: as in ``near_duplicate_texts``, estimated.
+        similarity: 0.3 to 1, default 0.8: as in ``near_duplicate_texts``.
         ngrams: words, default 13; 0: runs of words are not compared.
 
     Example::
@@ -68,7 +69,7 @@ class Decontaminate(Rule):
         found: dict[str, tuple[str, float | None]] = {}  # key → what was found, and how similar it is
         finders: list[_Found] = [_exact(rows, known, self.against)]
         if self.near:
-            finders += [self._images(rows, known), self._texts(rows, known)]
+            finders += [self._images(rows, known), self._texts(rows, known, other, tools)]
         if self.ngrams:
             finders.append(self._runs(rows, other, tools))
         for finder in finders:
@@ -90,18 +91,19 @@ class Decontaminate(Rule):
                 detail = f"like {theirs[near.representative][0]} of {self.against}"
                 yield ours[near.index - len(theirs)][0], detail, 1 - near.distance / hamming.BITS
 
-    def _texts(self, rows: pa.Table, known: pa.Table) -> _Found:
+    def _texts(self, rows: pa.Table, known: pa.Table, other: Version, tools: RuleTools) -> _Found:
         theirs, ours = (_measured(table, "minhash") for table in (known, rows))
         if not theirs or not ours:
             return
-        kept = KeptTexts(parse_signatures([value for _, value in (*theirs, *ours)]), self.similarity)
-        for row in kept.comparable().tolist():
-            if row < len(theirs):
-                kept.add(row)
-            elif similar := kept.similar_to(row):
-                best = max(similar, key=lambda one: (one.equal_slots, -one.row))
-                detail = f"like {theirs[best.row][0]} of {self.against}"
-                yield ours[row - len(theirs)][0], detail, best.equal_slots / SLOTS
+        signatures, first = parse_signatures([value for _, value in (*theirs, *ours)]), len(theirs)
+
+        def read(asked: Sequence[int]) -> Iterator[bytes | None]:
+            own = tools.contents([ours[row - first][0] for row in asked if row >= first], _TEXT)
+            return (next(own) if row >= first else other[theirs[row][0]].fields.get(_TEXT) for row in asked)
+
+        for near in near_duplicates(signatures, self.similarity, read, elders=first, among_elders=True):
+            detail = f"like {theirs[near.older][0]} of {self.against}"
+            yield ours[near.row - first][0], detail, near.similarity
 
     def _runs(self, rows: pa.Table, other: Version, tools: RuleTools) -> _Found:
         keys = [key for key, _ in _measured(rows, "minhash")]

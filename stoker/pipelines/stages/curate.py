@@ -432,6 +432,9 @@ def _reader(samples: pa.Table, parts: Sequence[Part], store: Store) -> Callable[
     def read(keys: Sequence[str]) -> Iterator[Sample]:
         rows = samples.select(read_by).take(pa.array(map(row_of, keys), pa.int64())).to_pylist()
         with ThreadPoolExecutor(_READS) as pool:  # each waits for the store
-            yield from pool.map(lambda row: read_sample(store, part_of[row["part"]], row), rows)
+            for start in range(0, len(rows), _READS):  # no more are in memory
+                yield from pool.map(
+                    lambda row: read_sample(store, part_of[row["part"]], row), rows[start : start + _READS]
+                )
 
     return read

@@ -20,6 +20,7 @@ from stoker.pipelines.source import Context
 from stoker.storage.errors import NotFound
 from stoker.storage.plain_file import open_plain
 from stoker.storage.stores.store import Store
+from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import load_manifest
 
 
@@ -28,7 +29,7 @@ def pinned(recipe: Recipe, context: Context, store: Store) -> Recipe:
     tables = list(recipe.document.get("rules", []))
     for place, rule in enumerate(recipe.rules):
         try:
-            fixed = rule.pinned(_Inputs(context, store))
+            fixed = rule.pinned(_Inputs(context, store, recipe.corpus))
         except RecipeError as error:
             raise type(error)(f"rule {name_of(rule)!r}: {error}") from None
         if fixed != rule:
@@ -52,6 +53,7 @@ class _Inputs:
 
     context: Context
     store: Store
+    corpus: str  # of the recipe
 
     def files(self, pattern: str, /) -> Mapping[str, str]:
         """See RuleInputs."""
@@ -70,6 +72,8 @@ class _Inputs:
     def version(self, reference: str, /) -> str:
         """See RuleInputs."""
         try:
+            if catalog.parse_reference(reference)[0] == self.corpus:
+                raise RecipeError(f"{reference!r} is the corpus of the recipe itself; expected another")
             return load_manifest(self.store, reference).reference
         except NotFound as error:
             raise RecipeError(str(error)) from None

@@ -34,8 +34,12 @@ class NearText(NamedTuple):
     verified: bool
 
 
-def near_duplicates(signatures: Signatures, similarity: float, read: Read, *, elders: int = 0) -> Iterator[NearText]:
+def near_duplicates(
+    signatures: Signatures, similarity: float, read: Read, *, elders: int = 0, among_elders: bool = False
+) -> Iterator[NearText]:
     """The rows that are similar to an earlier row that is kept; the first ``elders`` rows are kept.
+
+    With ``among_elders`` no others are, so that rows are compared with those alone.
 
     Estimates far above the threshold decide, and those near it where a text cannot be read.
     """
@@ -59,7 +63,7 @@ def near_duplicates(signatures: Signatures, similarity: float, read: Read, *, el
             ahead = max(1, ahead // 2)
         if found:
             yield found
-        else:
+        elif row < elders or not among_elders:
             kept.add(row)
 
 

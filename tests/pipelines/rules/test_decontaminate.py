@@ -104,6 +104,21 @@ def test_a_version_that_is_not_there_is_refused_before_the_run(root: Path) -> No
     store = DirectoryStore(root / "store")
     with pytest.raises(RecipeError, match=r"rule 'decontaminate': .*no corpus is called 'bench'"):
         made(root, store, recipe(root, "web", against="bench"))
+    with pytest.raises(RecipeError, match="'web@1' is the corpus of the recipe itself"):
+        made(root, store, recipe(root, "web", against="web@1"))
+
+
+def test_pages_of_the_template_of_another_corpus_stay(root: Path) -> None:
+    template = prose(9, 260)
+    for folder, numbers in (("bench", range(400)), ("web", range(400, 500))):
+        for number in numbers:
+            (root / folder / f"page{number}.txt").write_text(
+                " ".join(template[:130] + prose(number + 50, 45) + template[130:])
+            )
+    store = DirectoryStore(root / "store")
+    made(root, store, recipe(root, "bench"))
+    manifest = made(root, store, recipe(root, "web", against="bench", ngrams=0))
+    assert not any(name.startswith("page") for name in left(store, manifest))
 
 
 def test_a_version_that_another_was_compared_with_is_not_deleted(

@@ -56,6 +56,7 @@ def _answer(version: "Version", text: str, folder: Path) -> pa.Table:
             expected = "expected one SELECT over samples, rejected or outcomes"
             raise BadQuery(f"{version.manifest.reference}: {expected}: {why}")
         names = {node["table_name"].lower() for node in nodes(tree) if node.get("type") == "BASE_TABLE"}
+        names |= set(_VIEWS) if _asks_again(tree) else set()
         empty = {"samples": version.records(version.columns).schema, "rejected": _REJECTED, "outcomes": outcomes.SCHEMA}
         for name, schema in empty.items():
             database.register(name, schema.empty_table())
@@ -77,7 +78,22 @@ def _samples(version: "Version", tree: Any) -> pa.Table:  # Any: DuckDB's JSON
 
 def _takes_all(tree: Any) -> bool:  # Any: JSON
     """Whether a query may take columns that it does not name."""
-    return any(node.get("class") == "STAR" or node.get("ref_type") == "NATURAL" for node in nodes(tree))
+    found = list(nodes(tree))
+    tables = {
+        str(node.get(name, "")).lower() for node in found if "table_name" in node for name in ("table_name", "alias")
+    }
+    rows = (node["column_names"] for node in found if node.get("class") == "COLUMN_REF")
+    return (
+        _asks_again(tree)
+        or any(node.get("class") in ("STAR", "POSITIONAL_REFERENCE") for node in found)
+        or any(node.get("ref_type") == "NATURAL" for node in found)
+        or any(names[-1].lower() in tables for names in rows)  # all columns of a row as one value
+    )
+
+
+def _asks_again(tree: Any) -> bool:  # Any: JSON
+    """Whether a query holds another as a text, whose tables are not known."""
+    return any(str(node.get("function_name", "")).lower() in ("query", "query_table") for node in nodes(tree))
 
 
 def _texts(tree: Any) -> Iterator[str]:  # Any: JSON

@@ -42,6 +42,20 @@ def test_samples_are_those_of_the_version_with_key_and_split(version: stoker.Ver
     assert version.split("train").sql("select count(*) n from Samples").to_pylist() == [{"n": 3}]
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT s.words FROM (SELECT s FROM samples s) ORDER BY 1",
+        "SELECT samples.words FROM (SELECT samples FROM samples) ORDER BY 1",
+        "SELECT words FROM query('FROM samples') ORDER BY 1",
+        "SELECT words FROM query_table('samples') ORDER BY 1",
+        "SELECT words FROM samples NATURAL JOIN samples AS other ORDER BY 1",
+    ],
+)
+def test_columns_and_tables_that_are_not_named_are_there_as_well(query: str, version: stoker.Version) -> None:
+    assert [next(iter(row.values())) for row in version.sql(query).to_pylist()] == [30, 40, 50]
+
+
 def test_rejected_are_those_of_source_and_rules(version: stoker.Version) -> None:
     found = version.sql('SELECT reason, "by", url FROM rejected ORDER BY reason, key').to_pylist()
     assert [(row["reason"], row["by"]) for row in found] == [
