@@ -141,7 +141,14 @@ class _ListedRounds(PlannedRounds):
         for some in batches(self._listed(self._context), _LOOKED_AT):
             candidates = [one for one in some if one.identity]
             due = known.is_due([one.identity for one in candidates], [one.stamp for one in candidates])
-            if time.monotonic() > until or not all(is_due is False for is_due in due):
+            if (
+                time.monotonic() > until
+                or any(due)
+                or any(
+                    is_due is None and not _is_owned(one, known, self._source)
+                    for one, is_due in zip(candidates, due, strict=True)
+                )
+            ):
                 raise _NotAllKnown
             yield from (one for one in some if not one.identity)
 
@@ -186,11 +193,11 @@ class _ListedRounds(PlannedRounds):
         if samples and not self._has_told:
             self._has_told = True
             _log.warning(
-                "%s: %s made by an older recipe and %s; `stoker ingest RECIPE --refresh=recipe` makes %s anew",
+                "%s: %s made by an older recipe and %s; `stoker ingest RECIPE --refresh=recipe` makes anew what is "
+                "still listed",
                 self._recipe.corpus,
                 "1 sample was" if samples == 1 else f"{samples:,} samples were",
                 "stays" if samples == 1 else "stay",
-                "it" if samples == 1 else "them",
             )
 
     def _moment(self) -> Moment:
@@ -273,7 +280,12 @@ def _asked(candidates: Iterable[Listed], known: Known, again: list[Listed], sour
     for some in batches(candidates, _BATCH):
         is_due = known.is_due([one.identity for one in some], [one.stamp for one in some])
         for one, due in zip(some, is_due, strict=True):
-            if not one.identity or (due is None and not (known and any(known.knows(source.owners(one))))):
+            if not one.identity or (due is None and not _is_owned(one, known, source)):
                 yield one
             elif due:
                 again.append(one)
+
+
+def _is_owned(listed: Listed, known: Known, source: ListedSource) -> bool:
+    """Whether a candidate describes one that the corpus has: it is not read by itself."""
+    return bool(known) and any(known.knows(source.owners(listed)))

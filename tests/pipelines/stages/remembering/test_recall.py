@@ -13,9 +13,11 @@ from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.ingest import IngestStopped
 from stoker.pipelines.stages.publish import Published, ingest
+from stoker.pipelines.stages.unchanged import find_unchanged
 from stoker.storage.shards.kinds import PACKED_INDEX
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
+from stoker.storage.versions import layout
 from stoker.storage.versions.verified import verified_table
 from stoker.storage.versions.version import Version
 from tests.pipelines.stages.remembering.world import World as ListedWorld
@@ -143,18 +145,21 @@ class Folder:
         (self.root / "photos" / new).parent.mkdir(exist_ok=True)
         (self.root / "photos" / old).rename(self.root / "photos" / new)
 
-    def run(self) -> tuple[Published, dict[str, tuple[str, str]]]:
-        """What was published, and label and split of each sample by its path."""
+    @property
+    def recipe(self) -> Recipe:
         source = {"name": "local_files", "files": "photos", "label": "folder", "files_per_partition": 3}
         splits = {"train": 50, "test": 50}
         rules = [{"name": "exact_duplicates"}]
-        recipe = parse(
+        return parse(
             {"corpus": "photos", "source": source, "steps": [*self.steps], "splits": splits, "rules": rules},
             root=self.root,
         )
+
+    def run(self) -> tuple[Published, dict[str, tuple[str, str]]]:
+        """What was published, and label and split of each sample by its path."""
         self.now += timedelta(days=1)
         context = Context(root=self.root, web=FAST, scratch=self.root / "scratch", now=lambda: self.now)
-        published = ingest(recipe, self.store, context)
+        published = ingest(self.recipe, self.store, context)
         assert verify(self.store, published.manifest).problems == ()
         rows = Version(self.store, published.manifest).records(columns=["url", "label", "split"]).read_all().to_pylist()
         return published, {row["url"].removeprefix("file:"): (row["label"], row["split"]) for row in rows}
@@ -191,6 +196,18 @@ def test_a_copy_of_a_file_that_is_still_there_is_no_move(tmp_path: Path) -> None
     assert (len(after), copied.manifest.decisions.dropped) == (20, {"label_conflict": 1})
 
 
+def test_a_copy_is_no_move_where_there_was_no_ledger_either(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = Folder(tmp_path)
+    _, before = folder.run()
+    for stored in list(folder.store.list(layout.ledgers("photos"))):
+        folder.store.delete(stored.key)
+    for number in range(20):
+        folder.put(f"dogs/copy{number}.jpg", number)
+    copied, after = folder.run()
+    assert (after, copied.manifest.decisions.dropped) == (before, {"label_conflict": 20})
+    assert "another name" not in caplog.text
+
+
 def test_the_caption_of_a_picture_that_was_removed_is_no_sample(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     (tmp_path / "photos" / "cats" / "03.txt").write_text("a cat")
@@ -198,6 +215,8 @@ def test_the_caption_of_a_picture_that_was_removed_is_no_sample(tmp_path: Path) 
     (tmp_path / "photos" / "cats" / "03.jpg").unlink()
     published, after = folder.run()
     assert (published.new, after) == (False, before)
+    context = Context(root=tmp_path, web=FAST, scratch=tmp_path / "scratch", now=lambda: folder.now)
+    assert find_unchanged(folder.recipe, folder.store, context) == published.manifest
 
 
 def test_a_killed_run_of_an_older_recipe_is_not_finished_by_it(world: World) -> None:
