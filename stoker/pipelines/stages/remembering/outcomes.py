@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -79,7 +79,7 @@ class RecordReader:
             part: the part.
             stamps: by identity, where they are known.
             earlier: what was known of them before.
-            at: the time that they get.
+            at: the time that they get, or one after that of the last attempt where the clock was set back since.
             is_adopted: of a part that was read before there was a ledger: the time of its records goes before ``at``.
             setting: fingerprint of the settings of the run.
         """
@@ -97,7 +97,7 @@ class RecordReader:
             validators = measured.validators_in(row)
             if row["reason"] == KNOWN:
                 if (before := earlier.outcome(identity)) is not None:
-                    seen = replace(before, at=at, stamp=before.stamp if stamp is None else stamp)
+                    seen = replace(before, at=earlier.after(identity, at), stamp=before.stamp if stamp is None else stamp)
                     if validators:
                         seen = replace(
                             seen, etag=validators.etag or None, last_modified=validators.last_modified or None
@@ -113,7 +113,7 @@ class RecordReader:
                 kind=kind,
                 reason=row["reason"],
                 detail=row.get("detail") or None,
-                at=(_fetched_at(row) if is_adopted else None) or at,
+                at=(_fetched_at(row) or at) if is_adopted else earlier.after(identity, at),
                 tries=1 if kind in _DEFINITE else (times or 0) + 1,
                 size=measured.size_in(row),
                 etag=validators.etag or None,
@@ -194,11 +194,13 @@ class Earlier:
 
     def __init__(self, source: str, table: pa.Table) -> None:
         self._source, self._rows = source, merge(table)
-        columns = [self._rows[name].to_pylist() for name in ("hash", "id", "definite", "tries", "reason")]
+        columns = [self._rows[name].to_pylist() for name in ("hash", "id", "definite", "tries", "reason", "at")]
+        self._at: dict[tuple[int, str], datetime] = {}
         self._tries: dict[tuple[int, str], int] = {}
         self._decisive: dict[tuple[int, str], int] = {}  # number of the row that says what the candidate is
-        for number, (hashed, one, definite, tries, reason) in enumerate(zip(*columns, strict=True)):
+        for number, (hashed, one, definite, tries, reason, at) in enumerate(zip(*columns, strict=True)):
             # The newest attempt comes last.
+            self._at[hashed, one] = at
             self._tries[hashed, one] = 0 if definite or reason == KNOWN else tries
             self._decisive.setdefault((hashed, one), number)
 
@@ -207,6 +209,11 @@ class Earlier:
         return [
             self._tries.get(key) for key in zip(hashes_of(self._source, identities).tolist(), identities, strict=True)
         ]
+
+    def after(self, identity: str, now: datetime) -> datetime:
+        """The time of an attempt that is made now: the newest attempt counts, also where the clock was set back."""
+        last = self._at.get((hash_of(self._source, identity), identity))
+        return now if last is None or last <= now else last + timedelta(microseconds=1)
 
     def outcome(self, identity: str) -> Outcome | None:
         """The newest definite outcome of a candidate, else its newest attempt; None of one that is not known."""
@@ -226,7 +233,7 @@ class Earlier:
                     definite=True,
                     reason=MOVED,
                     detail=f"now {outcome.key or outcome.id}",
-                    at=outcome.at,
+                    at=self.after(former.id, outcome.at),
                     tries=1,
                     stamp="",
                     part=outcome.part,

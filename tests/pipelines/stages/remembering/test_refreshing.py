@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,18 @@ def test_a_budget_is_spent_for_what_was_longest_not_seen_and_the_rest_waits(worl
     counts = [sum(number < 12 for number in asked) for asked in seen]
     assert max(counts) <= 5
     assert {number for asked in seen[:3] for number in asked} >= set(range(8)), "none starves"
+
+
+def test_after_a_clock_was_set_back_the_newest_attempt_counts(world: World) -> None:
+    world.serve(*range(5))
+    world.names(*range(5))
+    world.run(days=400)
+    world.site.pages["/0.jpg"] = Reply(picture(70))
+    world.site.pages["/4.jpg"] = Reply(b"no picture")
+    all_of_them = Again(kept=True, older_than=timedelta(days=-400))
+    second, _ = world.run(days=-300, again=all_of_them)
+    hashes = Version(world.store, second.manifest).records(["url", "sha256"]).read_all().to_pylist()
+    assert len(hashes) == 4
+    assert {"url": world.url(0), "sha256": sha256(picture(70)).hexdigest()} in hashes
+    third, asked = world.run()
+    assert (third.new, asked) == (False, [])
