@@ -97,7 +97,9 @@ class RecordReader:
             validators = measured.validators_in(row)
             if row["reason"] == KNOWN:
                 if (before := earlier.outcome(identity)) is not None:
-                    seen = replace(before, at=earlier.after(identity, at), stamp=before.stamp if stamp is None else stamp)
+                    seen = replace(
+                        before, at=earlier.after(identity, at), stamp=before.stamp if stamp is None else stamp
+                    )
                     if validators:
                         seen = replace(
                             seen, etag=validators.etag or None, last_modified=validators.last_modified or None

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from stoker.storage.errors import CorruptShard
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.memory import numbered, sealed_parquet, sealed_writer
@@ -105,6 +106,11 @@ def add_tombstones(store: Store, corpus: str, values: Iterable[tuple[str, str]],
 def load_tombstones(store: Store, corpus: str) -> Tombstones:
     """All tombstones of a corpus. Raises CorruptShard: nobody may go on without one; StorageRefused, StorageError."""
     numbers = numbered.numbers(store, layout.tombstones_folder(corpus))
+    # None is ever removed: without one that was lost, what it takes out would come back.
+    if lost := next((number for number, there in enumerate(numbers, 1) if number != there), None):
+        raise CorruptShard(
+            f"{store.url}/{layout.tombstones(corpus, lost)}: it is lost, and {numbers[-1]} is there; {_REMEDY}"
+        )
     return Tombstones.of((load_file(store, corpus, number) for number in numbers), max(numbers, default=0))
 
 

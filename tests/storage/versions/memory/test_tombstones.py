@@ -89,3 +89,12 @@ def test_any_damage_is_found_and_nobody_goes_on_without() -> None:
         store.write(key, payload)
         with pytest.raises(CorruptShard, match=f"{key}: damaged: .*; restore it from a copy"):
             load_tombstones(store, CORPUS)
+
+
+def test_a_file_that_is_lost_before_another_one_is_damage() -> None:
+    store = MemoryStore()
+    for value in ("a", "b", "c"):
+        add_tombstones(store, CORPUS, [("key", value)], at=AT)
+    store.delete(layout.tombstones(CORPUS, 2))
+    with pytest.raises(CorruptShard, match=r"00000002\.parquet: it is lost"):
+        load_tombstones(store, CORPUS)
