@@ -66,7 +66,9 @@ class World:
         return {"videos": ["[ac].mp4", self.site.url("/b.mp4")]}
 
     def wikipedia_dump(self, night: int) -> dict[str, object]:
-        pages = [page(number, f"Text {number} of night {night}.") for number in range(1, 5)]
+        pages = [
+            page(number, f"Text {number} of night {night}.", revision=10 * night + number) for number in range(1, 5)
+        ]
         (self.folder / "x.xml").write_bytes(dump(*pages, page(9, "Talk", ns=1)))
         self.site.pages["/y.xml"] = Reply(dump(page(10, "From afar.")))
         return {"dump": ["x.xml", self.site.url("/y.xml")], "wiki": "dewiki"}

@@ -37,10 +37,19 @@ HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="
 TAIL = "</mediawiki>\n"
 
 
-def page(number: int, text: str, *, title: str = "", ns: int = 0, extra: str = "", sha1: str | None = None) -> str:
+def page(
+    number: int,
+    text: str,
+    *,
+    title: str = "",
+    ns: int = 0,
+    extra: str = "",
+    sha1: str | None = None,
+    revision: int | None = None,
+) -> str:
     return f"""  <page>
     <title>{escape(title or f"Seite {number}")}</title><ns>{ns}</ns><id>{number}</id>{extra}
-    <revision><id>{number + 1000}</id><timestamp>2026-01-01T00:00:00Z</timestamp>
+    <revision><id>{number + 1000 if revision is None else revision}</id><timestamp>2026-01-01T00:00:00Z</timestamp>
       <contributor><username>Ann</username><id>5</id></contributor><model>wikitext</model>
       <text bytes="{len(text.encode())}" xml:space="preserve">{escape(text)}</text>
       <sha1>{base36_sha1(text) if sha1 is None else sha1}</sha1></revision>
