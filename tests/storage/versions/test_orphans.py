@@ -57,6 +57,7 @@ def reachable(store: Store, *manifests: Manifest) -> set[str]:
         MemoryKeys().add(store, corpus, named)
         raw = {layout.folder_of(key) for key in named if "/raw/" in key}
         named |= {key for key in keys if "/raw/" in key and layout.folder_of(key) in raw}
+    named &= keys  # a plan also names parts that are not there yet
     for manifest in manifests:
         named |= {layout.version(manifest.corpus, manifest.version), manifest.decisions.key}
         named |= {file.key for file in load_manifest(store, manifest.corpus, manifest.version).lists}
