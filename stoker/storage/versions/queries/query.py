@@ -7,9 +7,9 @@ the query names, of the views that it names.
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,9 +23,6 @@ from stoker.storage.versions.memory.ledger import newest_head
 from stoker.storage.versions.queries.duck import BadQuery, nodes, one_line, open_database, parse
 from stoker.storage.versions.verified import verified_table
 
-if TYPE_CHECKING:
-    from stoker.storage.versions.version import Version
-
 _REJECTED = pa.schema(
     [
         *((name, pa.string()) for name in ("key", "reason", "detail", "by", "witness")),
@@ -35,7 +32,26 @@ _REJECTED = pa.schema(
 )
 
 
-def query(version: "Version", text: str) -> pa.Table:
+class Asked(Protocol):
+    """What is asked of a ``Version``."""
+
+    @property
+    def store(self) -> Store:
+        """Of its corpus."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its own."""
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns of records."""
+
+    def records(self, columns: Sequence[str] | None = None, /) -> pa.RecordBatchReader:
+        """Its records, with these columns; None: those that mean something to a person."""
+
+
+def query(version: Asked, text: str) -> pa.Table:
     """The result of one SELECT. Raises BadQuery in one line; StorageError, CorruptShard."""
     import duckdb  # not with this module, which all that opens a version imports
 
@@ -48,7 +64,7 @@ def query(version: "Version", text: str) -> pa.Table:
     raise BadQuery(f"{version.manifest.reference}: {message}")
 
 
-def _answer(version: "Version", text: str, folder: Path) -> pa.Table:
+def _answer(version: Asked, text: str, folder: Path) -> pa.Table:
     with open_database(folder, threads=os.cpu_count() or 1) as database:
         tree = parse(database, text.strip().rstrip(";"))
         if tree["error"] or len(tree["statements"]) != 1:
@@ -67,7 +83,7 @@ def _answer(version: "Version", text: str, folder: Path) -> pa.Table:
         return database.sql(text).to_arrow_table()
 
 
-def _samples(version: "Version", tree: Any) -> pa.Table:  # Any: DuckDB's JSON
+def _samples(version: Asked, tree: Any) -> pa.Table:  # Any: DuckDB's JSON
     whole = version.records()
     names = whole.schema.names if _takes_all(tree) else ["key"]
     hidden = [name for name in version.columns if name not in whole.schema.names]
@@ -106,7 +122,7 @@ def _texts(tree: Any) -> Iterator[str]:  # Any: JSON
             yield from _texts(value)
 
 
-def _rejected(version: "Version", tree: Any) -> pa.Table:  # Any: DuckDB's JSON
+def _rejected(version: Asked, tree: Any) -> pa.Table:  # Any: DuckDB's JSON
     store, manifest = version.store, version.manifest
     tables = [_typed(table) for table in _rejected_at_ingest(store, manifest)]
     if not manifest.is_indexed:
@@ -141,7 +157,7 @@ def _typed(table: pa.Table) -> pa.Table:
     return pa.table(columns, schema=_REJECTED)
 
 
-def _outcomes(version: "Version", tree: Any) -> pa.Table:  # Any: DuckDB's JSON
+def _outcomes(version: Asked, tree: Any) -> pa.Table:  # Any: DuckDB's JSON
     store, corpus = version.store, version.manifest.corpus
     head = newest_head(store, corpus)
     tables = []
@@ -151,7 +167,7 @@ def _outcomes(version: "Version", tree: Any) -> pa.Table:  # Any: DuckDB's JSON
     return outcomes.merge(*tables) if tables else outcomes.SCHEMA.empty_table()
 
 
-_VIEWS: Mapping[str, Callable[["Version", Any], pa.Table]] = {  # Any: DuckDB's JSON
+_VIEWS: Mapping[str, Callable[[Asked, Any], pa.Table]] = {  # Any: DuckDB's JSON
     "samples": _samples,
     "rejected": _rejected,
     "outcomes": _outcomes,
