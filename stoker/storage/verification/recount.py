@@ -79,7 +79,7 @@ def manifest_problems(store: Store, manifest: Manifest) -> Iterator[str]:
     earlier = None if parent is None else _of(store, manifest.corpus, parent)
     if manifest.parent != parent and not (manifest.parent in gone and manifest.parent in numbers.deleted):
         yield f"names {manifest.parent} as the version before it, but that is {parent}"
-    elif earlier is not None and manifest.parent_checksum not in (None, earlier.checksum):
+    elif earlier and manifest.parent == parent and manifest.parent_checksum not in (None, earlier.checksum):
         yield f"was made after another version {parent} than is in the store"
     made = _time(manifest.created_at)
     before = None if earlier is None else _time(earlier.created_at)

@@ -58,9 +58,8 @@ def remembered(store: Store, parent: Manifest | None) -> pa.Table:
 def _new_shards(store: Store, parent: Manifest) -> Iterator[tuple[int, list[Shard]]]:
     """The versions up to the parent, oldest first, each with its shards that the one before it has not."""
     before: set[str] = set()
-    for version in catalog.versions(store, parent.corpus):
-        if version > parent.version:
-            return
+    earlier = (version for version in catalog.versions(store, parent.corpus) if version < parent.version)
+    for version in (*earlier, parent.version):  # the parent also where it was deleted since it was loaded
         try:
             manifest = parent if version == parent.version else load_manifest(store, parent.corpus, version)
             shards = [] if manifest.is_indexed else list(manifest.shards)

@@ -8,6 +8,7 @@ import pytest
 
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.stages.curate import curate
+from stoker.pipelines.stages.elders.history import remembered
 from stoker.pipelines.stages.elders.parent import parent_of
 from stoker.pipelines.stages.ingest import ingest_partition, plan
 from stoker.pipelines.stages.pack import pack
@@ -18,6 +19,7 @@ from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Payload, Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout
+from stoker.storage.versions.deleted import delete_version
 from stoker.storage.versions.manifest import load_manifest
 from tests.fakes import READS, context, recipe
 
@@ -105,3 +107,11 @@ def test_versions_of_four_writers_follow_each_other(tmp_path: Path, request: pyt
         )
         assert verify(store, manifest).problems == ()
         before = manifest
+
+
+def test_a_version_whose_parent_is_deleted_is_decided_and_verified(tmp_path: Path) -> None:
+    store = MemoryStore()
+    _, second, third = (ingest(recipe(WORDS[:count]), store, context(tmp_path)).manifest for count in (20, 30, 40))
+    delete_version(store, "words", 2, at="2026-03-02T01:00:00+00:00")
+    assert verify(store, third).problems == ()
+    assert remembered(store, second).num_rows == second.samples
