@@ -73,8 +73,8 @@ class Difference:
     changed: int  # of those in both: with other content
     moved: int  # of those in both: in another split
     relabelled: int  # of those in both: with another label
-    shards_shared: int
-    same_shards: bool  # all shards of both are shared: the records are the same, too
+    shards_shared: int  # tars of both, whatever each masks of them
+    same_shards: bool  # all shards of both are shared, with their masks: the records are the same, too
     examples: Mapping[str, tuple[SampleChange, ...]]  # by kind of change, the first keys in order
     refused: tuple[MetricChange, ...]
     statistics: tuple[MetricChange, ...]
@@ -142,7 +142,7 @@ def difference(a: Manifest, b: Manifest, store: Store, *, read: ReadIndex | None
         samples_b=b.samples,
         **counts,
         same=a.samples - counts["removed"],
-        shards_shared=len(shared),
+        shards_shared=len({one.index_sha256 for one in a.shards} & {one.index_sha256 for one in b.shards}),
         same_shards=len(shared) == len(a.shards) == len(b.shards),
         examples={kind: _examples(both, kind, mask, withdrawn) for kind, mask in kinds.items() if counts[kind]},
         refused=_refused(a, b),

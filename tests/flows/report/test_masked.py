@@ -75,6 +75,8 @@ def test_pages_of_samples_and_searches_are_without_masked_ones(store: MemoryStor
 def test_a_difference_names_the_masked_samples(store: MemoryStore, base: Manifest, view: Manifest) -> None:
     found = difference(base, view, store)
     assert (found.removed, found.added, found.same) == (3, 0, 8)
+    assert found.shards_shared == len(base.shards) == len(view.shards)
+    assert not found.same_shards
     assert [change.key for change in found.examples["removed"]] == ["s-000", "s-007", "s-011"]
     back = difference(view, base, store, read=SampleReader(store).index)
     assert (back.added, back.removed) == (3, 0)

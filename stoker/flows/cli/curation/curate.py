@@ -2,7 +2,7 @@
 
 import tomllib
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +48,9 @@ def curate(arguments: Namespace) -> int:
     curated = curate_again(recipe, store, scratch, judging=judging)
     manifest = curated.published.manifest
     if arguments.json:
-        counts = {"before": curated.before.reference, "left": curated.dropped, "came": curated.added}
-        print_json(published_json(manifest, new=curated.published.new) | counts)
+        counts = {"left": curated.dropped, "came": curated.added, "moved": curated.moved}
+        told = published_json(manifest, new=curated.published.new)
+        print_json(told | {"before": curated.before.reference} | counts)
         return 0
     if not curated.published.new:
         print(f"{manifest.reference}: {manifest.samples:,} samples")
@@ -57,7 +58,8 @@ def curate(arguments: Namespace) -> int:
         return 0
     splits = ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
     print(f"{manifest.reference}: {manifest.samples:,} samples ({splits}), made of {curated.before.reference}")
-    print(f"{curated.dropped:,} left, {curated.added:,} came")
+    moved = f", {curated.moved:,} moved to another split" if curated.moved else ""
+    print(f"{curated.dropped:,} left, {curated.added:,} came{moved}")
     if arguments.set or not _is_file(arguments.what):
         note("write these rules into the recipe, too: the next ingest of it decides by its own")
     note(f"next: stoker diff {curated.before.reference} {manifest.reference}")
@@ -105,12 +107,16 @@ def _with_options(rules: list[dict[str, Any]], changes: list[str], without: list
         name, _, option = place.partition(".")
         if not (name and ((option and equals) or (not equals and not option))):
             raise UsageError(f"--set {text}: expected RULE.OPTION=VALUE, for example exact_duplicates.conflicts='keep'")
-        rule = next((one for one in made if one.get("name") == name), None)
-        if rule is None:
-            rule = {"name": name}
-            made.append(rule)
+        named = [one for one in made if one.get("name") == name]
+        if len(named) > 1:
+            raise UsageError(
+                f"--set {text}: there are {len(named)} rules {name}; change one in a recipe, and curate by it"
+            )
+        if not named:
+            named = [{"name": name}]
+            made += named
         if option:
-            rule[option] = _value(value)
+            named[0][option] = _value(value)
     return made
 
 
@@ -137,6 +143,7 @@ def _print(tried: "Trial", sheet: Sheet) -> None:
             ("samples now", f"{tried.samples:,}"),
             ("would leave", f"{tried.leaving:,}"),
             ("would come", f"{tried.returning:,}"),
+            *([("would move", f"{tried.moving:,} to another split")] if tried.moving else []),
             ("samples then", f"{tried.after:,}"),
         ]
     )
@@ -163,15 +170,19 @@ def _print(tried: "Trial", sheet: Sheet) -> None:
     for rule in tried.rules:
         for title, examples in (("worst", rule.worst), ("borderline", rule.borderline)):
             if examples:
-                sheet.heading(f"{rule.rule}: {title}")
-                sheet.table(("key…", "", "of…", "about…"), map(_example, examples), heads=False)
+                is_measured = examples[0].similarity is not None
+                sheet.heading(f"{rule.rule}: {title if is_measured else 'examples'}")
+                sheet.table(("", "", "…"), (row for one in examples for row in _example(one)), heads=False)
 
 
 def _reasons(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "–"
 
 
-def _example(example: "Example") -> tuple[str, str, str, str]:
+def _example(example: "Example") -> Iterator[tuple[str, str, str]]:
+    """A line, and one more for the sample because of which it goes: two keys leave no place for more in 80 columns."""
     similarity = "" if example.similarity is None else f"{example.similarity:.3f}"
     about = example.excerpt or " · ".join(str(value) for value in example.record.values())
-    return example.key, similarity or example.reason, example.witness, about
+    yield example.key, similarity or example.reason, about
+    if example.witness:
+        yield f"of {example.witness}", "", ""

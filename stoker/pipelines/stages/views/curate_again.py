@@ -38,8 +38,9 @@ class Curated:
 
     before: Manifest
     published: Published
-    dropped: int  # samples of the version before that the new one does not hold in that split
-    added: int  # samples that the one before does not hold in that split
+    dropped: int  # samples of the version before that the new one does not hold
+    added: int  # samples that the one before does not hold
+    moved: int  # samples of both, in another split
 
 
 def recipe_of(manifest: Manifest, changed: Mapping[str, Any], root: Path) -> Recipe:  # Any: TOML
@@ -81,7 +82,7 @@ def curate_again(recipe: Recipe, store: Store, scratch: Path, *, judging: Judgin
             raise RecipeError(f"{recipe.corpus}: the rules drop all {before.samples:,} samples; nothing was published")
         stored = view.compare(store, before, decided.kept)
         if stored.is_same:
-            return Curated(before, Published(before, new=False), 0, 0)
+            return Curated(before, Published(before, new=False), 0, 0, 0)
         packed = view.pack_missing(recipe, decided, stored.missing, store, scratch, damaged)
         shards, masks = view.shards_and_masks(store, before, stored, packed)
         made = Manifest(
@@ -112,9 +113,7 @@ def curate_again(recipe: Recipe, store: Store, scratch: Path, *, judging: Judgin
         if holds_forgotten(store, made, Forgotten.load(store, recipe.corpus)):
             raise ParentMoved(f"{made.reference}: it holds samples that were taken out while it was published")
         _log.info("%s: a view of %s, %d samples", made.reference, before.reference, made.samples)
-        return Curated(
-            before, Published(made, new=True), stored.masked_anew, stored.missing.num_rows + stored.live_again
-        )
+        return Curated(before, Published(made, new=True), stored.leaving, stored.coming, stored.moved)
 
     with ingest_lease(store, recipe.corpus):
         return healed(recipe.corpus, store, run)

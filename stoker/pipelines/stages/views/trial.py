@@ -42,7 +42,7 @@ class RuleTrial:
     """What one rule would take.
 
     Args:
-        rule: its name.
+        rule: its name; rules of the same name are told as one.
         dropped: samples by reason, of those that the rules before it leave.
         of_version: how many of these the version holds.
         alone: how many it would take if it were the only rule.
@@ -68,8 +68,9 @@ class Trial:
         reference: the version.
         samples: that it holds.
         after: samples that the view would hold.
-        leaving: samples of the version that would go, or lie in another split.
-        returning: samples that would come, or lie in another split.
+        leaving: samples of the version that would go.
+        returning: samples that would come.
+        moving: samples that would lie in another split.
         rules: in the recipe's order, and then Stoker's own.
         together: samples by the rules that would take them, each asked alone: most first.
         splits: percent of each split, asked and reached.
@@ -80,6 +81,7 @@ class Trial:
     after: int
     leaving: int
     returning: int
+    moving: int
     rules: tuple[RuleTrial, ...]
     together: tuple[tuple[tuple[str, ...], int], ...]
     splits: tuple[tuple[str, float, float], ...]
@@ -93,10 +95,10 @@ def trial(recipe: Recipe, before: Manifest, store: Store, scratch: Path, judging
     decided = decide(recipe, before, store, scratch, judging)
     stored = view.compare(store, before, decided.kept)
     held = list(view.keys_of(store, before))
-    alone = {
-        name_of(rule): _dropped(replace(recipe, rules=(rule,)), before, store, scratch, judging)
-        for rule in recipe.rules
-    }
+    alone: dict[str, frozenset[str]] = {}
+    for rule in recipe.rules:  # decisions name a rule, so that several of one name are told together
+        drops = _dropped(replace(recipe, rules=(rule,)), before, store, scratch, judging)
+        alone[name_of(rule)] = alone.get(name_of(rule), frozenset()) | drops
     hits = Counter[tuple[str, ...]]()
     for key in set().union(*alone.values()):
         hits[tuple(name for name, keys in alone.items() if key in keys)] += 1
@@ -108,8 +110,9 @@ def trial(recipe: Recipe, before: Manifest, store: Store, scratch: Path, judging
         reference=before.reference,
         samples=before.samples,
         after=decided.kept.num_rows,
-        leaving=stored.masked_anew,
-        returning=stored.missing.num_rows + stored.live_again,
+        leaving=stored.leaving,
+        returning=stored.coming,
+        moving=stored.moved,
         rules=tuple(
             _of_rule(name, decided.table.filter(pc.equal(decided.table["rule"], name)), held, alone.get(name), read)
             for name in names

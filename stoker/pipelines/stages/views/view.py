@@ -45,12 +45,24 @@ class Stored:
         missing: the wanted samples that no shard has: key, part, group, split.
         masked_anew: samples of the version that are masked now.
         live_again: samples that the version masks, and which are wanted.
+        moved: samples of the version that are masked now and wanted in another split: they neither leave nor come.
     """
 
     masked: Mapping[str, BoolArray]
     missing: pa.Table
     masked_anew: int
     live_again: int
+    moved: int
+
+    @property
+    def leaving(self) -> int:
+        """Samples of the version that are not wanted, in any split."""
+        return self.masked_anew - self.moved
+
+    @property
+    def coming(self) -> int:
+        """Wanted samples that the version does not hold, in any split."""
+        return int(self.missing.num_rows) + self.live_again - self.moved
 
     @property
     def is_same(self) -> bool:
@@ -61,9 +73,9 @@ class Stored:
 def compare(store: Store, before: Manifest, kept: pa.Table) -> Stored:
     """Compare the samples that are kept with what the shards of a version store. Raises StorageError."""
     masks, taken = Masks(store), np.zeros(kept.num_rows, np.bool_)
-    wanted = _places(kept)
+    wanted, keys = _places(kept), kept["key"].combine_chunks()
     masked: dict[str, BoolArray] = {}
-    anew = again = 0
+    anew = again = moved = 0
     for shard in before.shards:
         index = verified_table(store, shard.index, PACKED_INDEX, sha256=shard.index_sha256, columns=["key", "part"])
         index = index.append_column("split", pa.repeat(shard.split, index.num_rows))
@@ -75,9 +87,11 @@ def compare(store: Store, before: Manifest, kept: pa.Table) -> Stored:
         masked[shard.key] = ~is_live
         hidden = masks.of(shard)
         hidden = np.zeros(shard.rows, np.bool_) if hidden is None else hidden
-        anew += int((~hidden & ~is_live).sum())
+        goes = ~hidden & ~is_live
+        anew += int(goes.sum())
+        moved += pc.sum(pc.is_in(index["key"].filter(pa.array(goes)), value_set=keys)).as_py() or 0
         again += int((hidden & is_live).sum())
-    return Stored(masked, kept.filter(pa.array(~taken)), anew, again)
+    return Stored(masked, kept.filter(pa.array(~taken)), anew, again, moved)
 
 
 def keys_of(store: Store, version: Manifest) -> Iterator[str]:
@@ -175,7 +189,8 @@ def count(store: Store, view: Manifest, splits: Sequence[str], packed: Iterable[
             continue
         for shard in shards:
             index = masks.live(shard, verified_table(store, shard.index, INDEX, sha256=shard.index_sha256))
-            summaries[shard.split] = summaries[shard.split].merge(summarise(index))
+            # A shard that is masked as a whole may be of a split that the recipe does not have any more.
+            summaries[shard.split] = summaries.get(shard.split, Summary.empty()).merge(summarise(index))
             licences.update(count_licences(index))
     whole_version = with_top_values(with_one_kind(summaries, view.shards, store), view.shards, store)
     statistics = {split: summary.to_json() for split, summary in whole_version.items()}

@@ -47,6 +47,27 @@ def test_rules_are_tried_and_then_decide_and_give_back_what_they_took(notes: Cli
     assert (back["reference"], back["samples"], back["left"], back["came"]) == ("notes@3", 12, 0, 2)
 
 
+def test_samples_that_change_their_split_neither_leave_nor_come(notes: Cli) -> None:
+    (notes.folder / "notes.toml").write_text(f"{RECIPE}[splits]\ntrain = 10\ntest = 90\n")
+    tried = notes("curate", "notes.toml", "--resplit", "--dry-run")
+    ran = notes("curate", "notes.toml", "--resplit", "--json")
+    assert ran.returncode == 0, ran.stderr
+    done = json.loads(ran.stdout)
+    assert (done["samples"], done["left"], done["came"]) == (12, 0, 0)
+    assert done["moved"] > 0
+    assert notes("verify", "notes").returncode == 0  # validation, a split that the recipe has no more, is masked
+    assert f"would move    {done['moved']} to another split" in tried.stdout
+
+
+def test_rules_of_one_name_are_told_as_one_and_not_set(notes: Cli) -> None:
+    names = [f'[[rules]]\nname = "where"\nwhere = "url != \'file:{file}.txt\'"\n' for file in range(2)]
+    (notes.folder / "notes.toml").write_text(RECIPE + "".join(names))
+    told = json.loads(notes("curate", "notes.toml", "--dry-run", "--json").stdout)
+    (where,) = [rule for rule in told["rules"] if rule["rule"] == "where"]
+    assert (where["dropped"], where["alone"]) == ({"not_wanted": 2}, 2)
+    assert "there are 2 rules where" in notes("curate", "notes.toml", "--set", "where.reason=other").stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -140,8 +140,13 @@ def test_resplit_gives_splits_anew_and_back_again(tmp_path: Path) -> None:
     store = MemoryStore()
     before = held(store, ingest(by(()), store, context(tmp_path)).manifest)
     other = replace(by(()), splits={"train": 10.0, "validation": 30.0, "test": 60.0})
-    moved = curate_again(other, store, tmp_path, judging=replace(ELDERS, resplit=True)).published.manifest
+    anew = curate_again(other, store, tmp_path, judging=replace(ELDERS, resplit=True))
+    moved = anew.published.manifest
     assert moved.splits["test"].samples > moved.splits["train"].samples
+    of_both = held(store, moved)
+    assert anew.moved == sum(before[key][0] != split for key, (split, _) in of_both.items() if key in before) > 0
+    assert anew.dropped == len(before.keys() - of_both.keys())
+    assert anew.added == len(of_both.keys() - before.keys())
     back = curate_again(by(()), store, tmp_path, judging=replace(ELDERS, resplit=True)).published.manifest
     now = held(store, back)
     same = [key for key, place in before.items() if now.get(key) == place]
