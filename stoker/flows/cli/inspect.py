@@ -33,6 +33,10 @@ def show(arguments: Namespace) -> int:
     from stoker.flows.cli.curation.query import show_samples
     from stoker.flows.cli.show import print_version, version_json
     from stoker.flows.report.format import plural
+    from stoker.flows.report.remembered import memory_text
+    from stoker.pipelines.stages.remembering.counting import count_remembered
+    from stoker.storage.clock import utc_now
+    from stoker.storage.versions.catalog import versions
     from stoker.storage.versions.memory.taken_out import count_taken_out
 
     store = load_settings(arguments).open_store(reading=True)
@@ -42,10 +46,15 @@ def show(arguments: Namespace) -> int:
     if arguments.where or arguments.by or arguments.sort:
         return show_samples(store, manifest, arguments)
     withdrawn = count_taken_out(store, manifest.shards)
+    is_newest = manifest.version == max(versions(store, manifest.corpus), default=0)
+    remembered = count_remembered(store, manifest.corpus, utc_now()) if is_newest else None
     if arguments.json:
-        print_json(version_json(manifest) | {"withdrawn": withdrawn})
+        memory = {"memory": remembered.to_json()} if remembered else {}
+        print_json(version_json(manifest) | {"withdrawn": withdrawn} | memory)
     else:
         print_version(manifest, Console())
+        if remembered:
+            note(memory_text(remembered))
         if withdrawn:
             note(f"{plural(withdrawn, 'sample')} of it taken out since by `stoker forget`: no reader gets them")
     return 0
@@ -94,7 +103,9 @@ def diff(arguments: Namespace) -> int:
 def why(arguments: Namespace) -> int:
     """Print what became of a candidate."""
     from stoker.flows.cli.show import print_lineages
+    from stoker.flows.report.lineage import former_text
     from stoker.pipelines.registry import reasons_of
+    from stoker.pipelines.stages.former import find_former
     from stoker.pipelines.stages.why import find_lineages
     from stoker.storage.errors import NotFound
 
@@ -108,14 +119,18 @@ def why(arguments: Namespace) -> int:
     lineages = find_lineages(store, manifest, arguments.text) or _of_local_file(store, manifest, arguments.text)
     if not lineages and (day := _taken_out(store, manifest, arguments.text)):
         raise NotFound(f"{manifest.corpus}: {arguments.text!r} was taken out on {day}, and is not asked for")
-    if not lineages:
+    former = None if lineages else find_former(store, manifest, arguments.text)
+    if not lineages and former is None:
         raise NotFound(
             f"{manifest.reference}: its sources never offered {arguments.text!r}; "
             "expected a sample's key, URL, page's URL or SHA-256, or the path of a local file"
         )
     if arguments.json:
         stories = [lineage.to_json() for lineage in lineages]
-        print_json({"reference": manifest.reference, "asked": arguments.text, "stories": stories})
+        more = {"former": former.to_json()} if former else {}
+        print_json({"reference": manifest.reference, "asked": arguments.text, "stories": stories} | more)
+    elif former:
+        print(former_text(former, manifest, arguments.text))
     else:
         print_lineages(lineages, reasons_of(manifest.recipe), Console())
     return 0

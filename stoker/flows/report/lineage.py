@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from stoker.flows.report.format import listed, number_text, percent_text, size_text, time_text
+from stoker.flows.report.format import listed, number_text, percent_text, size_text, time_text, visible
 from stoker.pipelines.rejected import UNKNOWN, OutcomeClass, Reason
+from stoker.pipelines.stages.former import Former
 from stoker.pipelines.stages.why import Lineage
 from stoker.storage.clock import timestamp
+from stoker.storage.versions.manifest import Manifest
 from stoker.storage.versions.memory.outcome_class import KNOWN
 
 
@@ -62,6 +64,17 @@ def events_of(lineage: Lineage, reasons: Mapping[str, Reason]) -> list[LineageEv
         text = "No shard holds it: the store and the manifest disagree; run stoker verify."
     events.append(LineageEvent("kept", text, "kept" if lineage.shard else "lost"))
     return events
+
+
+def former_text(former: Former, manifest: Manifest, text: str) -> str:
+    """A candidate that only other versions know, as one line."""
+    lineage, last = former.lineage, former.versions[-1]
+    what = f"kept, in split {lineage.split}" if lineage.state == "kept" else f"{lineage.state} as {lineage.reason}"
+    versions = listed([f"{manifest.corpus}@{version}" for version in former.versions], most=5)
+    return visible(
+        f"{manifest.reference} does not have {text}: {former.because}. It was in {versions}; in the last of them "
+        f"{what}. More: stoker why {manifest.corpus}@{last} {lineage.key}"
+    )
 
 
 def _attempts(lineage: Lineage) -> list[LineageEvent]:

@@ -3,6 +3,7 @@
 Held as arrays, about 70 bytes a candidate, and asked for many at a time.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -65,7 +66,7 @@ class Moment:
 
     Args:
         now: the time.
-        setting: fingerprint of the settings.
+        setting: fingerprint of the settings; None: not known, and nothing is due by it.
         recipe: digest of what makes samples.
         again: what is asked for again in any case.
         retries: False: nothing that failed is asked for again.
@@ -74,7 +75,7 @@ class Moment:
     """
 
     now: datetime
-    setting: str
+    setting: str | None
     recipe: str
     again: Again = NOTHING_AGAIN
     retries: bool = True
@@ -92,7 +93,7 @@ class Moment:
         if self.again.includes(kind, reason):
             return True
         if kind == OutcomeClass.SETTING:
-            return setting != self.setting
+            return self.setting is not None and setting != self.setting
         due = next_try(OutcomeClass(kind), reason or "", max(tries, 1), at).at
         return due is not None and due <= self.now
 
@@ -148,6 +149,9 @@ class Known:
         self._seen, self._kept = np.zeros(rows.num_rows, np.bool_), np.zeros(rows.num_rows, np.bool_)
         kept, newest = _kept(rows, earlier)
         self._kept[newest] = True
+        self._last = np.ones(rows.num_rows, np.bool_)
+        self._last[earlier] = False
+        self._classes = rows["class"].dictionary_encode()
         is_older = pc.fill_null(pc.not_equal(rows["recipe"].take(pa.array(kept)), moment.recipe), True).to_numpy()
         kept, newest = kept[is_older], newest[is_older]
         if moment.again.older_recipe:
@@ -177,6 +181,19 @@ class Known:
     def nothing_due(self) -> bool:
         """Whether no candidate is asked for again while the list says of it what it said."""
         return not self._due.any()
+
+    @property
+    def due(self) -> int:
+        """How many candidates are asked for again while the list says of them what it said."""
+        return int(self._due.sum())
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """How many candidates there are by class, most first; that of one that is not kept is its last attempt's."""
+        others = pc.value_counts(self._classes.filter(pa.array(self._last & ~self._kept))).to_pylist()
+        counts = Counter({one["values"]: one["counts"] for one in others})
+        counts[KEPT] += int(self._kept.sum())
+        return {name: count for name, count in counts.most_common() if count}
 
     def knows(self, identities: Sequence[str]) -> list[bool]:
         """Whether each candidate was asked for before."""

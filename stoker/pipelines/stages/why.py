@@ -99,7 +99,7 @@ class Lineage:
 def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 100) -> list[Lineage]:
     """The lineages of all candidates whose key, URL, line of a list, page URL or SHA-256 equals the text.
 
-    At most ``most``. An empty list means that the version's sources never offered it. Raises StorageError.
+    At most ``most``. An empty list means that the version does not know it; see ``former``. Raises StorageError.
     """
     decided = verified_table(store, manifest.decisions.key, DECISIONS, sha256=manifest.decisions.sha256)
     drops = {
@@ -116,7 +116,7 @@ def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 10
     for part in _parts(store, manifest, head):
         gone = part.not_counted
         told = {lineage.key for lineage in lineages} if part.digest not in of_version else frozenset()
-        for row, record in _matches(verified_table(store, part.records, RECORDS, sha256=part.records_sha256), text):
+        for row, record in matches(verified_table(store, part.records, RECORDS, sha256=part.records_sha256), text):
             if row in gone or record["key"] in told or record["reason"] == KNOWN:
                 continue
             drop = drops.get((part.digest, record["key"]))
@@ -139,7 +139,7 @@ def _parts(store: Store, manifest: Manifest, head: Ledger | None) -> Iterator[Pa
         yield from (part for part in head.parts if not part.kept and part.digest not in of_version)
 
 
-def _matches(table: pa.Table, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def matches(table: pa.Table, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a table that a text names, each with its number."""
     mask: pa.ChunkedArray | None = None
     for column in _SEARCHED:
