@@ -71,7 +71,7 @@ def test_what_another_source_offered_is_told(corpus: Corpus) -> None:
     newest = corpus.run({"name": "hugging_face", "dataset": "rows.parquet", "text": "text"})
     text = corpus.told(newest, "file:a/3.txt")
     assert "the recipe's source is hugging_face now, and was local_files" in text
-    assert "It was in notes@1 and notes@2" in text
+    assert "It was in notes@1, notes@2" in text
     assert "its source offered it later" in corpus.told(load_manifest(corpus.store, "notes", 1), "file:a/5.txt")
     corpus.store.delete(second.parts[-1].records)
     assert "It was in notes@1" in corpus.told(newest, "file:a/3.txt")
