@@ -11,7 +11,8 @@ from stoker.flows.start import load_settings
 from stoker.storage.versions.manifest import load_manifest
 
 if TYPE_CHECKING:
-    from stoker.pipelines.stages.why import Lineage
+    from collections.abc import Iterator
+
     from stoker.storage.stores.store import Store
     from stoker.storage.versions.manifest import Manifest
 
@@ -116,10 +117,13 @@ def why(arguments: Namespace) -> int:
             f"{manifest.reference}: Stoker did not write its tars, so what became of a candidate is unknown; what is "
             f"in it: stoker stream {manifest.reference} --json"
         )
-    lineages = find_lineages(store, manifest, arguments.text) or _of_local_file(store, manifest, arguments.text)
+    names = list(dict.fromkeys(_names_of(manifest, arguments.text)))
+    lineages = next((found for name in names if (found := find_lineages(store, manifest, name))), [])
     if not lineages and (day := _taken_out(store, manifest, arguments.text)):
         raise NotFound(f"{manifest.corpus}: {arguments.text!r} was taken out on {day}, and is not asked for")
-    former = None if lineages else find_former(store, manifest, arguments.text)
+    former = None
+    if not lineages:
+        former = next(filter(None, (find_former(store, manifest, name) for name in names)), None)
     if not lineages and former is None:
         raise NotFound(
             f"{manifest.reference}: its sources never offered {arguments.text!r}; "
@@ -143,35 +147,37 @@ def _taken_out(store: "Store", manifest: "Manifest", text: str) -> str:
     return taken_out_on(store, manifest.corpus, {"url": text, "page_url": text, "key": text, "sha256": text.lower()})
 
 
-def _of_local_file(store: "Store", manifest: "Manifest", text: str) -> "list[Lineage]":
-    """The lineages of a file by its path, as it is typed: its URL in records is relative to the recipe's source.
+def _names_of(manifest: "Manifest", text: str) -> "Iterator[str]":
+    """What records may call a candidate: as it was typed, or a file by its path.
 
-    Also of its URL, in which the shell's user may have left spaces and the like as they are, or not.
+    A file's URL in records is relative to the folder that the recipe's source names. In a URL that was typed, spaces
+    and the like may be as they are, or not.
     """
     import os
-    import re
     import urllib.parse
+
+    yield text
+    if text.startswith("file:"):
+        path = text.removeprefix("file:").removeprefix("//")
+        typed = list(dict.fromkeys(filter(None, (path, urllib.parse.unquote(path)))))
+    else:
+        typed = [] if "://" in text else [text]
+    for name in typed:
+        for relative in _relative(manifest, name):
+            yield f"file:{urllib.parse.quote(os.fsencode(relative))}"
+
+
+def _relative(manifest: "Manifest", text: str) -> "Iterator[str]":
+    """The paths below its source's folder that a path may mean."""
+    import os
+    import re
     from pathlib import Path
 
-    from stoker.pipelines.stages.why import find_lineages
-
-    if text.startswith("file:"):
-        path_of_url = text.removeprefix("file:").removeprefix("//")
-        typed = dict.fromkeys((path_of_url, urllib.parse.unquote(path_of_url)))
-        return next((found for name in typed if name and (found := _of_local_file(store, manifest, name))), [])
-    if "://" in text:
-        return []
-    # As records have it, below the folder that the source names: `stoker show --rejected` prints it so.
-    if found := find_lineages(store, manifest, f"file:{urllib.parse.quote(os.fsencode(text))}"):
-        return found
+    yield text  # as records have it: `stoker show --rejected` prints it so
     path = Path(os.path.abspath(Path(text).expanduser()))
     # Records have paths below the folder that the source names: its name stands before them in the path.
     files = manifest.recipe.get("source", {}).get("files", "")
     folder = Path(re.split(r"[*?\[]", files)[0].rpartition("/")[0] if re.search(r"[*?\[]", files) else files).name
     for first in range(len(path.parts) - 1, 0, -1):
-        if folder and path.parts[first - 1] != folder:
-            continue
-        relative = "/".join(path.parts[first:])
-        if found := find_lineages(store, manifest, f"file:{urllib.parse.quote(os.fsencode(relative))}"):
-            return found
-    return []
+        if not folder or path.parts[first - 1] == folder:
+            yield "/".join(path.parts[first:])

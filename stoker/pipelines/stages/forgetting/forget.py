@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker import __version__
 from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.stages.forgetting.matching import Flags, Forgotten, normal_form, rows_of_shard
 from stoker.storage.clock import Clock, utc_now
@@ -118,7 +117,7 @@ def _obey(store: Store, corpus: str, now: Clock) -> Manifest | None:
         if not scan.samples:
             return None
         with suppress(AlreadyExists):  # of another writer's version, which holds them perhaps
-            return with_masks(store, newest, scan.keys, reason=REASON, code=__version__, now=now)
+            return with_masks(store, newest, scan.keys, reason=REASON, now=now)
     raise StorageUnavailable(
         f"{store.url}/{corpus}: {_MAX_LOST} other versions were published meanwhile; what was taken out is remembered, "
         "and the same command goes on"
