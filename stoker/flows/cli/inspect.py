@@ -106,7 +106,7 @@ def why(arguments: Namespace) -> int:
     from stoker.flows.cli.show import print_lineages
     from stoker.flows.report.lineage import former_text
     from stoker.pipelines.registry import reasons_of
-    from stoker.pipelines.stages.former import find_former
+    from stoker.pipelines.stages.remembering.former import find_former
     from stoker.pipelines.stages.why import find_lineages
     from stoker.storage.errors import NotFound
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from stoker.flows.report.format import listed, number_text, percent_text, size_text, time_text, visible
 from stoker.pipelines.rejected import UNKNOWN, OutcomeClass, Reason
-from stoker.pipelines.stages.former import Former
+from stoker.pipelines.stages.remembering.former import Former
 from stoker.pipelines.stages.why import Lineage
 from stoker.storage.clock import timestamp
 from stoker.storage.versions.manifest import Manifest

@@ -11,8 +11,8 @@ import pytest
 from stoker.flows.report.lineage import former_text
 from stoker.pipelines.recipe import parse
 from stoker.pipelines.source import Context
-from stoker.pipelines.stages.former import find_former
 from stoker.pipelines.stages.publish import ingest
+from stoker.pipelines.stages.remembering.former import find_former
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions.manifest import Manifest, load_manifest
