@@ -340,7 +340,10 @@ class Recall:
         """Outcomes of the ledger, a row group at a time, and then those of before there was one."""
         if not self.is_first:
             for stored in self._files():
-                yield from outcomes.open_outcomes(self._store, stored).scan(columns)
+                try:
+                    yield from outcomes.open_outcomes(self._store, stored).scan(columns)
+                except NotFound as error:
+                    raise CorruptShard(f"{self._store.url}/{stored.key}: it is lost; {outcomes.REMEDY}") from error
         yield from (table.select(columns) for table in before)
 
     def _counting(self, table: pa.Table) -> pa.Table:

@@ -22,7 +22,10 @@ from stoker.storage.versions.memory.outcome_class import CLASSES
 from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable
 from stoker.storage.versions.memory.sealed_writer import SealedWriter, Written
 
-REMEDY = "restore it from a copy; what it alone remembers is asked for again"
+REMEDY = (
+    "restore it from a copy; without one, remove all heads in the corpus' folder memory/: no sample is lost, the next "
+    "ingest begins with what the newest version holds, and asks for all else again"
+)
 SCHEMA = pa.schema(
     [
         ("hash", pa.uint64()),  # of source and id, see ``hash_of``

@@ -14,6 +14,7 @@ from stoker.pipelines.source import Context
 from stoker.pipelines.stages.ingest import IngestStopped
 from stoker.pipelines.stages.publish import Published, ingest
 from stoker.pipelines.stages.unchanged import find_unchanged
+from stoker.storage.errors import CorruptShard
 from stoker.storage.shards.kinds import PACKED_INDEX
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
@@ -232,3 +233,20 @@ def test_a_killed_run_of_an_older_recipe_is_not_finished_by_it(world: World) -> 
     second, asked = world.run()
     assert (asked, widths(world, second)) == ([4, 5, 6, 7], Counter({32: 4, 16: 4}))
     assert world.run()[1] == []
+
+
+def test_lost_outcomes_stop_an_ingest_until_the_memory_begins_anew_and_no_sample_is_lost(world: World) -> None:
+    world.serve(*range(4))
+    world.names(*range(4))
+    first, _ = world.run()
+    (lost,) = [one.key for one in world.store.list() if "/outcomes/" in one.key]
+    world.store.delete(lost)
+    world.names(*range(5))
+    world.serve(4)
+    with pytest.raises(CorruptShard, match=rf"{lost}: it is lost; restore .* remove all heads in .* memory/"):
+        world.run()
+    for head in [one.key for one in world.store.list() if "/memory/" in one.key]:
+        world.store.delete(head)
+    second, asked = world.run()
+    assert asked == [4]
+    assert splits(world, first).items() <= splits(world, second).items()

@@ -149,7 +149,7 @@ def test_a_file_of_outcomes_is_these_bytes_and_is_read() -> None:
 def test_any_damage_is_found() -> None:
     payload, _ = outcomes.encode(outcomes.to_table([KEPT, GONE]))
     for broken in damaged(payload, step=3):
-        with pytest.raises(CorruptShard, match=r"^outcomes/x: damaged: .*; restore it from a copy; what it alone"):
+        with pytest.raises(CorruptShard, match=r"^outcomes/x: damaged: .*; restore it from a copy; without one"):
             outcomes.decode(broken, "outcomes/x")
 
 
