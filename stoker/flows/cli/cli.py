@@ -282,7 +282,7 @@ def _add_inspection(add: _Add, store: Parser) -> None:
     show.add_argument("--rejected", action="store_true", help=text)
     show.add_argument("--reason", metavar="REASON", default="", help="list those that were rejected for this reason")
     text = 'only samples for which this is true: an SQL expression over their records, e.g. "width < 512"'
-    show.add_argument("--where", metavar="EXPR", default="", help=text)
+    show.add_argument("--where", metavar="EXPR", help=text)
     show.add_argument("--by", metavar="COLUMN", default="", help="count samples by the values of this column")
     text = "list samples by this column of their records, largest first; +COLUMN: smallest first"
     show.add_argument("--sort", metavar="COLUMN", default="", help=text)

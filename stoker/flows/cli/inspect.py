@@ -44,7 +44,7 @@ def show(arguments: Namespace) -> int:
     manifest = load_manifest(store, arguments.corpus)
     if arguments.rejected or arguments.reason:
         return _rejected(store, manifest, arguments)
-    if arguments.where or arguments.by or arguments.sort:
+    if arguments.where is not None or arguments.by or arguments.sort:
         return show_samples(store, manifest, arguments)
     withdrawn = count_taken_out(store, manifest.shards)
     is_newest = manifest.version == max(versions(store, manifest.corpus), default=0)

@@ -92,7 +92,7 @@ def _where(arguments: Namespace) -> str:
     """A WHERE clause, of an expression that is checked to be one."""
     from stoker.pipelines.tables.deciding.sql import columns_in
 
-    if not arguments.where:
+    if arguments.where is None:
         return ""
     try:
         columns_in(arguments.where)

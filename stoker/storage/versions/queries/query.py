@@ -20,6 +20,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
 from stoker.storage.versions.memory import outcomes
 from stoker.storage.versions.memory.ledger import newest_head
+from stoker.storage.versions.memory.outcome_class import KNOWN
 from stoker.storage.versions.queries.duck import BadQuery, nodes, one_line, open_database, parse
 from stoker.storage.versions.verified import verified_table
 
@@ -141,7 +142,8 @@ def _rejected_at_ingest(store: Store, manifest: Manifest) -> Iterator[pa.Table]:
         table = verified_table(store, part.records, RECORDS, sha256=part.records_sha256, columns=columns)
         gone = pa.array(sorted(part.not_counted), pa.int64())
         counts = pc.invert(pc.is_in(pa.array(range(table.num_rows), pa.int64()), value_set=gone))
-        yield _renamed(table.filter(pc.and_(counts, pc.is_valid(table["reason"]))), {"step": "by"})
+        rejected = pc.fill_null(pc.not_equal(table["reason"], KNOWN), False)  # null: kept
+        yield _renamed(table.filter(pc.and_(counts, rejected)), {"step": "by"})
 
 
 def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:

@@ -84,10 +84,11 @@ def test_of_a_table_that_grew_only_new_rows_are_written_and_no_shard_is_written_
     first = world.run().manifest
     before = world.samples(first)
     written = {one.key for one in world.store.list("rows/shards")}
-    world.table([*rows(900), *rows(*reversed(range(100))), *rows(901), *rows(*range(100, 200))])
+    world.table([*rows(900), *rows(*reversed(range(100))), *rows(901), *rows(*range(100, 200)), ("", "odd")])
     second = world.run().manifest
     after = world.samples(second)
-    assert (second.samples, second.known, second.rejected) == (202, 200, {})
+    assert (second.samples, second.known, second.rejected) == (202, 200, {"empty": 1})
+    assert Version(world.store, second).sql("SELECT reason FROM rejected").to_pylist() == [{"reason": "empty"}]
     assert {key: after[key] for key in before} == before
     assert written <= {one.key for one in world.store.list("rows/shards")}
     assert set(first.shards) <= set(second.shards)
