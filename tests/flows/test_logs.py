@@ -183,7 +183,7 @@ def test_an_ingest_logs_what_it_writes_uses_again_and_publishes(
         assert expected in first
     caplog.clear()
     make(store, tmp_path, Shapes(), "shapes")
-    assert "is there and is used again" in caplog.text
+    assert "is packed and is used again" in caplog.text
     assert "shapes@1 holds all this" in caplog.text
 
 

@@ -89,6 +89,7 @@ def _numeric_options() -> Iterator[tuple[str, str, str]]:
 NUMERIC = list(_numeric_options())
 # What cannot be left out of a source's table.
 NEEDED = {
+    "decontaminate": {"against": "a@1"},
     "caps": {"by": "label"},
     "hugging_face": {"dataset": "a/b"},
     "image_urls": {"lists": "a.txt"},

@@ -241,6 +241,9 @@ def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not
     store.allowed.set()
     assert payloads(living, first) == of(manifest, 0)
     assert payloads(other, second) == of(manifest, 1)
+    # What is read is whole; its name may follow a moment later.
+    while list(folder.glob("coming-*")) and time.monotonic() < until:
+        time.sleep(0.005)
     assert not list(folder.glob("coming-*"))
 
 
