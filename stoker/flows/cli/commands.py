@@ -142,9 +142,9 @@ def _loss(settings: "Settings", manifest: "Manifest") -> str:
 
 
 def _print_version(manifest: "Manifest") -> None:
-    from stoker.flows.report.format import size_text
+    from stoker.flows.report.format import size_text, splits_text
 
-    splits = ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
+    splits = splits_text(manifest.splits)
     print(f"{manifest.reference}: {manifest.samples:,} samples ({splits}), {size_text(manifest.size)}")
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(manifest.rejected.items()))
     if reasons:

@@ -9,7 +9,7 @@ from stoker.flows.cli.output import print_json, published_json
 from stoker.flows.logs import note
 from stoker.flows.private import make_private
 from stoker.flows.progress import terminal_progress
-from stoker.flows.report.format import plural, size_text
+from stoker.flows.report.format import plural, size_text, splits_text
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 
@@ -67,7 +67,7 @@ def index(arguments: Namespace) -> int:
         lists = {"losses": list(indexed.losses), "notes": list(indexed.notes)}
         print_json(published_json(indexed.manifest, new=indexed.new) | counts | more | lists)
     else:
-        splits = ", ".join(f"{name} {split.samples:,}" for name, split in indexed.manifest.splits.items())
+        splits = splits_text(indexed.manifest.splits)
         samples = f"{indexed.manifest.samples:,} samples"
         print(f"{indexed.manifest.reference}: {samples} ({splits}), {size_text(indexed.manifest.size)}")
     _print_notes(indexed, len(tars.objects))

@@ -195,6 +195,7 @@ def _print_summary(
     """Print what was kept and rejected, what the models learned, and where to look next."""
     from rich.console import Console
 
+    from stoker.flows.report.format import splits_text
     from stoker.flows.report.report import report
     from stoker.flows.report.terminal import Sheet
 
@@ -207,7 +208,7 @@ def _print_summary(
                 manifest.reference,
                 f"{manifest.read:,}",
                 f"{manifest.samples:,}",
-                ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items()),
+                splits_text(manifest.splits),
             )
             for manifest in manifests
         ],

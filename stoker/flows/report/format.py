@@ -1,9 +1,13 @@
 """Numbers and untrusted text for people: sizes, ages, bars and sparklines; control characters are replaced."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from stoker.storage.versions.manifest import SplitTotals
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _HEIGHTS = "▁▂▃▄▅▆▇█"
@@ -197,3 +201,13 @@ def listed(words: Iterable[str], *, most: int = 3) -> str:
     words = list(words)
     shown = ", ".join(words[:most])
     return shown if len(words) <= most else f"{shown} and {len(words) - most:,} more"
+
+
+def splits_text(splits: "Mapping[str, SplitTotals]") -> str:
+    """The samples of every split, in one line.
+
+    >>> from stoker.storage.versions.manifest import SplitTotals
+    >>> splits_text({"train": SplitTotals(1437, 3, 9), "test": SplitTotals(360, 1, 9)})
+    'train 1,437, test 360'
+    """
+    return ", ".join(f"{name} {split.samples:,}" for name, split in splits.items())

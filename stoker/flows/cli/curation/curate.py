@@ -11,7 +11,7 @@ from rich.console import Console
 
 from stoker.flows.cli.output import print_json, published_json
 from stoker.flows.logs import note
-from stoker.flows.report.format import percent_text
+from stoker.flows.report.format import percent_text, splits_text
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
@@ -56,7 +56,7 @@ def curate(arguments: Namespace) -> int:
         print(f"{manifest.reference}: {manifest.samples:,} samples")
         note("these rules change nothing, so no version was made")
         return 0
-    splits = ", ".join(f"{name} {split.samples:,}" for name, split in manifest.splits.items())
+    splits = splits_text(manifest.splits)
     print(f"{manifest.reference}: {manifest.samples:,} samples ({splits}), made of {curated.before.reference}")
     moved = f", {curated.moved:,} moved to another split" if curated.moved else ""
     print(f"{curated.dropped:,} left, {curated.added:,} came{moved}")

@@ -12,11 +12,11 @@ from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 from stoker.storage.errors import StorageRefused
 from stoker.storage.plain_file import open_plain
+from stoker.storage.versions.memory.tombstones import KINDS
 
 if TYPE_CHECKING:
     from stoker.pipelines.stages.forgetting.forget import Forgetting
 
-KINDS = ("url", "key", "page", "host", "author", "sha256")
 _MAX_LIST = 256 * 2**20  # bytes of a file of --list
 _SHOWN = 5
 
