@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from stoker.flows import artifacts, progress, runs, signals
-from stoker.flows.report.format import number_text
+from stoker.flows.report.format import number_text, percent_text
 from stoker.flows.settings import Settings
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import load_manifest
@@ -140,13 +140,24 @@ def left_out_text(entry: Mapping[str, Any]) -> str:  # Any: JSON values
 
 
 def _markdown(result: "Result", options: Mapping[str, str]) -> str:
-    rows = [(name, str(value)) for name, value in result.metrics.items()]
+    rows = [(name, str(value)) for name, value in result.metrics.items() if name not in ("confusion", "wrong")]
     rows += [(f"option {name}", value) for name, value in options.items()]
     rows += [(f"left out of {entry['split']}: {entry['reason']}", left_out_text(entry)) for entry in result.left_out]
     rows += [("held out of training", f"{result.held_out:,} samples")] * bool(result.held_out)
     lines = ["| what | value |", "| --- | --- |"]
     lines += [f"| {artifacts.escape(name)} | {artifacts.escape(value)} |" for name, value in rows]
     text = [f"# {result.run} on {result.reference}", f"{result.steps:,} steps", "\n".join(lines)]
+    if wrong := result.metrics.get("wrong"):
+        lines = [
+            "Most confidently wrong:",
+            "",
+            "| sample | is | predicted | probability |",
+            "| --- | --- | --- | --- |",
+        ]
+        for one in wrong:
+            cells = (one["key"], one["expected"], one["predicted"], percent_text(one["probability"]))
+            lines.append("| " + " | ".join(artifacts.escape(str(cell)) for cell in cells) + " |")
+        text.append("\n".join(lines))
     if result.sample:
         text.append("Written by the model:\n\n" + "\n".join(f"    {line}" for line in result.sample.splitlines()))
     return "\n\n".join(text)

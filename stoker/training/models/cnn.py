@@ -19,6 +19,7 @@ from stoker.training.pictures.crops import whole_image
 from stoker.training.pictures.jpeg import DamagedImage, Pixels
 from stoker.training.pictures.pictures import IMAGE_FIELDS, decode_crop, undecodable
 from stoker.training.reading.samples import Samples
+from stoker.training.results.classification import Classification, Source
 from stoker.training.run.initialise import initialise
 from stoker.training.run.model import Corpus, Schema, StepOutput
 from stoker.training.run.networks import Normalised, lenet5, resnet
@@ -114,7 +115,7 @@ class Cnn:
         }
 
     def data(self, corpus: Corpus, split: str, schema: Schema, *, batch_size: int, seed: int, training: bool) -> Stream:
-        """See Model. A batch: (B, H, W, C) uint8 images and (B,) int64 classes."""
+        """See Model. A batch: (B, H, W, C) uint8 images and (B,) int64 classes; for evaluation also their Sources."""
         left_out = schema.get("left_out", [])
         return ShardStream(
             corpus.store,
@@ -150,29 +151,16 @@ class Cnn:
     def evaluate(
         self, module: nn.Module, batches: Iterable[Any], schema: Schema, device: torch.device
     ) -> dict[str, Any]:
-        """``accuracy`` and ``loss`` over all samples, ``confusion[expected][predicted]`` and ``recall`` by class."""
-        names = schema["classes"]
-        confusion = torch.zeros(len(names), len(names), dtype=torch.int64)
-        loss, samples = 0.0, 0
-        for images, classes in batches:
+        """``loss`` over all samples, and what ``Classification.metrics`` says."""
+        found, loss, samples = Classification(schema["classes"]), 0.0, 0
+        for images, classes, *sources in batches:
             if not len(classes):
                 continue
             logits = module(images.to(device)).float().cpu()
             loss += float(F.cross_entropy(logits, classes, reduction="sum"))
             samples += int(classes.shape[0])
-            confusion += torch.bincount(classes * len(names) + logits.argmax(1), minlength=len(names) ** 2).reshape(
-                len(names), -1
-            )
-        accuracy = float(confusion.diagonal().sum()) / max(1, samples)
-        recall = confusion.diagonal() / confusion.sum(1).clamp(min=1)
-        return {
-            "score": accuracy,
-            "accuracy": accuracy,
-            "loss": loss / max(1, samples),
-            "samples": samples,
-            "recall": dict(zip(names, [round(value, 4) for value in recall.tolist()], strict=True)),
-            "confusion": confusion.tolist(),
-        }
+            found.add(classes.numpy(), logits.softmax(1).numpy(), sources[0] if sources else ())
+        return {**found.metrics(), "loss": loss / max(1, samples)}
 
     def generate(self, module: nn.Module, schema: Schema, device: torch.device, seed: int) -> str:
         """See Model: none."""
@@ -211,21 +199,24 @@ class Cnn:
 
 
 class _BatchMaker:
-    """Makes (B, H, W, C) uint8 images and (B,) int64 classes of samples; picklable, for worker processes."""
+    """Makes (B, H, W, C) uint8 images, (B,) int64 classes and, for evaluation, B Sources; picklable, for processes."""
 
     def __init__(self, model: Cnn, schema: Schema, training: bool) -> None:
         self._model, self._grey, self._memory = model, bool(schema["grey"]), BatchMemory()
         self._class_indices = {name: index for index, name in enumerate(schema["classes"])}
-        self._augments = training and bool(model.shift or model.flip)
+        self._training, self._augments = training, training and bool(model.shift or model.flip)
 
-    def __call__(self, samples: Samples, draws: Sequence[bytes]) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, samples: Samples, draws: Sequence[bytes]
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, list[Source]]:
         pixels = self._model.pixels
         out, images = self._memory.take((len(samples), pixels, pixels, 1 if self._grey else 3))
         self._model._images(samples, out=out)
         if self._augments:
             for index, drawn in enumerate(draws):
                 out[index] = self._model.augment(out[index], drawn)
-        return images, torch.tensor(self._classes(samples), dtype=torch.int64)
+        classes = torch.tensor(self._classes(samples), dtype=torch.int64)
+        return (images, classes) if self._training else (images, classes, _sources(samples))
 
     def _classes(self, samples: Samples) -> list[int]:
         classes = []
@@ -242,6 +233,11 @@ class _BatchMaker:
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # Any: attributes
         self.__dict__.update(state | {"_memory": BatchMemory()})
+
+
+def _sources(samples: Samples) -> list[Source]:
+    urls = (record.get("url") for record in samples.records())
+    return [(key, url if isinstance(url, str) else "") for key, url in zip(samples.keys, urls, strict=True)]
 
 
 def _classes_of(corpus: Corpus, split: str, found: Survey) -> list[str]:

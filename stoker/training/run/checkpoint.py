@@ -14,9 +14,8 @@ import io
 import json
 import logging
 import pickle
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -26,27 +25,13 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.verified import verified_bytes
 from stoker.training.errors import TrainingError
+from stoker.training.results.checkpoints import CheckpointInfo, best_of, infos, runs
+
+__all__ = ["Checkpoint", "CheckpointInfo", "infos", "load", "newest", "prune", "runs", "save"]
 
 _log = logging.getLogger(__name__)
 
 _STEP_DIGITS = 9
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointInfo:
-    """What a checkpoint's JSON file says of it; the fields are its keys."""
-
-    run: str
-    step: int
-    key: str  # of the tensors' file
-    size: int  # bytes
-    sha256: str
-    identity: dict[str, Any]  # Any: JSON values; model and options
-    version: str  # reference of the corpus, as digits@2
-    content: str  # digest of that version
-    done: bool  # the run has reached its last step
-    metrics: dict[str, Any]  # Any: JSON values; of the last evaluation
-    sample: str = ""  # a text that the model wrote at the end
 
 
 class Checkpoint(NamedTuple):
@@ -72,16 +57,6 @@ def save(
     about = {"run": info.run, "step": info.step, "checkpoint": info.key, "size": info.size}
     _log.info("%s: checkpoint of step %d saved, %d bytes", info.run, info.step, info.size, extra=about)
     return info
-
-
-def infos(store: Store, corpus: str, run: str) -> Iterator[CheckpointInfo]:
-    """The checkpoints of a run, newest first; an info that cannot be read is skipped."""
-    folder = layout.run(corpus, run)
-    for entry in sorted(store.list(folder), key=lambda entry: entry.key, reverse=True):
-        name = entry.key.removeprefix(folder)
-        if name.endswith(".json") and name[:-5].isdecimal():
-            with suppress(ValueError, TypeError, NotFound):
-                yield CheckpointInfo(**json.loads(store.read(entry.key)))
 
 
 def load(store: Store, info: CheckpointInfo) -> dict[str, Any] | None:  # Any: tensors and plain values
@@ -118,14 +93,8 @@ def prune(store: Store, corpus: str, run: str, *, keep: int) -> None:
     The score of a checkpoint is that of its own weights: later ones hold the last evaluation too, and other weights.
     """
     newest_first = list(infos(store, corpus, run))
-    evaluated = [info for info in newest_first if info.metrics.get("step") == info.step]
-    best = max(evaluated, key=lambda info: info.metrics.get("score", float("-inf")), default=None)
+    best = best_of(newest_first)
     for info in newest_first[keep:]:
         if best is None or info.step != best.step:
             store.delete(f"{layout.run(corpus, run)}{info.step:0{_STEP_DIGITS}d}.json")
             store.delete(info.key)
-
-
-def runs(store: Store, corpus: str) -> list[str]:
-    """The names of a corpus's runs, sorted."""
-    return list(store.folders(layout.runs(corpus)))

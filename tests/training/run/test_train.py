@@ -124,3 +124,16 @@ def test_a_run_that_ended_with_its_last_epoch_goes_on_with_the_next(digits: Smal
     whole = run(digits, "cnn", {**CNN, "epochs": 2, "schedule": "constant", "warmup": 0})
     assert (more.run, more.resumed_at, more.steps) == (first.run, first.step, whole.steps)
     assert equal(weights(digits, more.run), weights(digits, whole.run))
+
+
+def test_a_classifiers_metrics_name_its_most_confident_mistakes_by_key(digits: Small) -> None:
+    metrics = run(digits, "cnn", CNN).metrics
+    wrong = metrics["wrong"]
+    mistakes = metrics["samples"] - sum(row[number] for number, row in enumerate(metrics["confusion"]))
+    assert 0 < len(wrong) == min(24, mistakes)
+    labels = {sample.key: sample.record["label"] for sample in corpora.digits()[150:200]}
+    for one in wrong:
+        assert one["expected"] == labels[one["key"]] != one["predicted"]
+        assert 0 < one["probability"] <= 1
+    probabilities = [one["probability"] for one in wrong]
+    assert probabilities == sorted(probabilities, reverse=True)

@@ -1,0 +1,1 @@
+"""What runs leave in a store beside weights: descriptions of checkpoints, and evaluations. Imports no torch."""
