@@ -24,6 +24,7 @@
     <corpus>/withdrawn/00000007.json                what a purge wrote anew, and where it lies now
     <corpus>/proofs.parquet                         when the newest version's objects were last proven, by change token
     <corpus>/runs/<run>/...                         training runs
+    <corpus>/runs/<run>/evaluations/...             what they came to: <reference>-<split>-<step>.json
     <corpus>/work/ingest-<random>.json              lease of a running ingest (or gc)
 """
 
@@ -309,6 +310,20 @@ def runs(corpus: str) -> str:
 def run(corpus: str, name: str) -> str:
     """The folder of one training run's checkpoints and metrics, with a slash at its end."""
     return f"{runs(corpus)}{name}/"
+
+
+def evaluations(corpus: str, name: str) -> str:
+    """The folder of what a training run came to on splits of versions, with a slash at its end."""
+    return f"{run(corpus, name)}evaluations/"
+
+
+def evaluation(corpus: str, name: str, reference: str, split: str, step: int) -> str:
+    """What the checkpoint of a step came to on a split of a version.
+
+    >>> evaluation("digits", "cnn-0001", "digits@2", "test", 120)
+    'digits/runs/cnn-0001/evaluations/digits@2-test-000000120.json'
+    """
+    return f"{evaluations(corpus, name)}{reference}-{split}-{step:09d}.json"
 
 
 def leases(corpus: str) -> str:

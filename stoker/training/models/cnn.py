@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -31,6 +31,7 @@ _CLASS_FIELD = "cls"  # where WebDataset tars written by others may have the cla
 _MEASURED_SAMPLES = 512  # for means and deviations
 _COLOUR_SAMPLES = 64  # that are looked at for colour
 _MAX_CLASSES = 100_000
+_SHOWN_CLASSES = 8  # in a message
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,25 @@ class Cnn:
             **({"left_out": found.left_out} if found.left_out else {}),
         }
 
+    def adapt(self, schema: Schema, corpus: Corpus, split: str) -> Schema:
+        """See Model: samples of classes that the model does not know are left out; ``unknown`` counts them by class."""
+        needs = replace(_NEEDS, labels=frozenset(schema["classes"]))
+        manifest = replace(corpus.manifest, shards=tuple(split_shards(corpus.manifest, split)))
+        found = survey(corpus.store, manifest, needs, cache=corpus.cache)
+        if not found.usable.get(split):
+            theirs = f"its classes: {_listed(sorted(found.unknown))}" if found.unknown else "it has no labelled images"
+            raise TrainingError(
+                f"{manifest.reference}: no sample of split {split!r} has an image and a class that the model knows "
+                f"({_listed(schema['classes'])}); {theirs}"
+            )
+        return {**schema, "left_out": found.left_out, "unknown": dict(found.unknown)}
+
     def data(self, corpus: Corpus, split: str, schema: Schema, *, batch_size: int, seed: int, training: bool) -> Stream:
         """See Model. A batch: (B, H, W, C) uint8 images and (B,) int64 classes; for evaluation also their Sources."""
-        left_out = schema.get("left_out", [])
+        left_out, needs = schema.get("left_out", []), replace(_NEEDS, labels=frozenset(schema["classes"]))
         return ShardStream(
             corpus.store,
-            usable(corpus.store, corpus.manifest, split, _NEEDS, left_out=left_out, cache=corpus.cache),
+            usable(corpus.store, corpus.manifest, split, needs, left_out=left_out, cache=corpus.cache),
             split,
             batch_size=batch_size,
             seed=seed,
@@ -255,6 +269,11 @@ def _classes_of(corpus: Corpus, split: str, found: Survey) -> list[str]:
     if len(classes) > _MAX_CLASSES:
         raise TrainingError(f"{reference}: {len(classes)} classes; is `label` a class?")
     return sorted(classes)
+
+
+def _listed(classes: Sequence[str]) -> str:
+    more = len(classes) - _SHOWN_CLASSES
+    return ", ".join(name[:40] for name in classes[:_SHOWN_CLASSES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _class_of(label: object, indices: Mapping[str, int]) -> int | None:

@@ -48,6 +48,9 @@ class Model(Protocol):
 
     An epoch is: ``state = ()``, then ``output = compute_loss(module, batch, state, device)`` and
     ``state = output.state`` for each batch of ``data``.
+
+    A model may also have ``adapt(schema, corpus, split)``: the schema of a trained model for evaluating on a split of
+    another version; what the model cannot use of that split is in its ``left_out``. Without it ``prepare`` says that.
     """
 
     def prepare(self, corpus: Corpus, split: str) -> Schema:

@@ -6,6 +6,7 @@ the columns of all indexes that decide are read when it is made.
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,6 +31,7 @@ from stoker.training.stream.stream import split_shards, version_of
 
 HELD_OUT = "held_out"  # the split that ``hold_out`` makes
 LABEL = "label"
+UNKNOWN_CLASS = "a class that the model does not know"
 _AT_ONCE = 16  # indexes that are read at the same time
 _SHOWN_KEYS = 5
 _MIN_QUALITY = 50  # of image hashes: below, equal ones prove little
@@ -114,6 +116,7 @@ class Needs:
     fields: tuple[str, ...]
     what: str  # the fields, in words: "image"
     label: bool = False
+    labels: frozenset[str] | None = None  # the only ones that can be used; None: all
 
 
 @dataclass
@@ -124,9 +127,11 @@ class Survey:
         labels: that occur among samples that can be used.
         usable: samples of each split that can be used.
         left_out: JSON values: for each split and reason ``samples`` and the first ``keys``.
+        unknown: samples by their label, where it is none of those that can be used.
     """
 
     labels: set[str] = field(default_factory=set)
+    unknown: Counter[str] = field(default_factory=Counter)
     usable: dict[str, int] = field(default_factory=dict)
     left_out: list[dict[str, Any]] = field(default_factory=list)  # Any: JSON values
 
@@ -148,12 +153,16 @@ def survey(store: Store, manifest: Manifest, needs: Needs, *, cache: Path | str 
     for shard, table in _tables(store, manifest.shards, ("key", LABEL, "members"), cache, _masks(store, cache)):
         has_field, labels = _has_field(table, needs.fields), _labels(table)
         has_label = np.array([label is not None for label in labels], bool) | (not needs.label)
-        usable, keys = has_field & has_label, table["key"]
+        is_known = np.array([needs.labels is None or label in needs.labels for label in labels], bool)
+        usable, keys = has_field & has_label & is_known, table["key"]
         result.usable[shard.split] = result.usable.get(shard.split, 0) + int(usable.sum())
         result.labels.update(label for label, use in zip(labels, usable.tolist(), strict=True) if use and label)
         if not usable.all():
             result.add(shard.split, f"no {needs.what}", keys.filter(pa.array(~has_field)).to_pylist())
             result.add(shard.split, "no label", keys.filter(pa.array(has_field & ~has_label)).to_pylist())
+            unknown = has_field & has_label & ~is_known
+            result.add(shard.split, UNKNOWN_CLASS, keys.filter(pa.array(unknown)).to_pylist())
+            result.unknown.update(str(labels[row]) for row in np.flatnonzero(unknown).tolist())
     return result
 
 
@@ -177,7 +186,10 @@ def usable(
     for shard, table in _tables(store, split_shards(manifest, split), ("key", LABEL, "members"), cache, masks):
         kept = _has_field(table, needs.fields)
         if needs.label:
-            kept &= np.array([label is not None for label in _labels(table)], bool)
+            known = needs.labels
+            kept &= np.array(
+                [label is not None and (known is None or label in known) for label in _labels(table)], bool
+            )
         shards.append(part_of(shard, kept, masks))
     if not any(shard.samples for shard in shards):
         wanted = f"{needs.what} and label" if needs.label else needs.what

@@ -1,0 +1,1 @@
+"""What to do with a trained model: evaluate it on a split, ask it about files, hand it on."""
