@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from stoker.flows.private import write_private
+from stoker.storage.boot import boot_id
 from stoker.storage.errors import StokerError
 
 _SCHEMA = 1
@@ -91,10 +92,9 @@ def start_time(pid: int) -> str:
         try:
             # proc(5): the name in parentheses may hold anything: count behind it. Field 3: state, 22: start time.
             fields = status.read_text(errors="replace").rpartition(")")[2].split()
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except OSError:
             return ""
-        return "" if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+        return "" if fields[0] in "ZX" else f"{boot_id()}/{fields[19]}"
     command = ["/bin/ps", "-o", "lstart=", "-p", str(pid)]
     completed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # a number, no shell
     return " ".join(completed.stdout.split())

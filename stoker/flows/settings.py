@@ -112,7 +112,9 @@ class Settings:
         from stoker.pipelines.web.client import Web
 
         web = Web(contact=self.contact, allow_private=self.allow_private, requests_per_second=self.requests_per_second)
-        return Context(root=root, web=web, scratch=self.home / "scratch", trusted=trusted)
+        return Context(
+            root=root, web=web, scratch=self.home / "scratch", trusted=trusted, downloads=self.home / "downloads"
+        )
 
     @property
     def cluster(self) -> str:

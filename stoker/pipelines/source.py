@@ -47,6 +47,7 @@ class Context:
         has_samples: whether the corpus holds candidates as this recipe makes them, for ``Source.partitions``.
         known: its samples, for ``Source.read`` of a source that is no ``ListedSource``: what they
             know it yields as ``Candidate.unchanged``, before any costly work. By default none is known.
+        downloads: a folder that outlasts the run, for ``web.downloads.claim``; by default one in ``scratch``.
 
     A source reads no file of a recipe, a list or a payload but by ``path`` or ``glob``, which check that.
     """
@@ -60,8 +61,11 @@ class Context:
     is_forgotten: Callable[[Mapping[str, Any]], bool] = nothing_forgotten  # Any: JSON values
     has_samples: bool = False
     known: KnownSamples = NOTHING_KNOWN
+    downloads: Path = Path()  # set at once
 
     def __post_init__(self) -> None:
+        if self.downloads == Path():
+            object.__setattr__(self, "downloads", self.scratch / "downloads")
         if self.web.now != self.now:
             object.__setattr__(self, "web", replace(self.web, now=self.now))
 

@@ -29,6 +29,7 @@ from stoker.pipelines.video.names import (
     video_key,
 )
 from stoker.pipelines.video.picture import Hdr, PictureOptions
+from stoker.pipelines.web.downloads import claim
 from stoker.pipelines.web.measured import measures_of
 from stoker.pipelines.web.pages.licences import spdx_id
 from stoker.pipelines.web.policy import Transient, as_final
@@ -164,10 +165,9 @@ class VideoFrames(Source):
                 yield candidate
 
     def _fetch(self, url: str, bare: Sample, context: Context) -> Iterator[Candidate]:
-        path = context.scratch / f"{bare.key}.video"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            answer = context.web.download(url, path, max_size=int(self.max_megabytes * 1e6), accept=_ACCEPT)
+        with claim(context.downloads, url) as path:
+            limit = int(self.max_megabytes * 1e6)
+            answer = context.web.download(url, path, max_size=limit, accept=_ACCEPT, outlasts=True)
             if isinstance(answer, Transient) and self.unreachable == "retry":
                 raise SourceUnavailable(
                     f"{url}: {answer.reason} ({answer.detail}); try again later, "
@@ -178,8 +178,6 @@ class VideoFrames(Source):
             else:
                 record = {**bare.record, "sha256": answer.sha256}
                 yield from self._frames(path, bare.key, record, measures_of(answer))
-        finally:
-            path.unlink(missing_ok=True)
 
     def _frames(self, path: Path, key: str, record: Record, measures: Record) -> Iterator[Candidate]:
         video = VideoReader(path, PictureOptions(hdr=self.hdr, deinterlace=self.deinterlace))

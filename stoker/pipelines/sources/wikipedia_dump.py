@@ -18,6 +18,7 @@ from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
+from stoker.pipelines.web.downloads import claim
 from stoker.pipelines.web.links import normalise_listed, redact
 from stoker.pipelines.web.policy import Transient
 from stoker.pipelines.wikipedia.dump_files import DumpFile, open_dump, scan_dump
@@ -133,25 +134,23 @@ class WikipediaDump(Source):
             raws = raw_pages(dump, payload["start"], payload["stop"], moved=payload.get("moved", False))
             yield from self._candidates(dump, raws, self._site(dump, context), context.known)
             return
-        yield from self._download(payload["url"], partition.name, context, max_size=_MAX_DOWNLOAD)
+        yield from self._download(payload["url"], context, max_size=_MAX_DOWNLOAD)
 
-    def _download(self, url: str, name: str, context: Context, *, max_size: int) -> Iterator[Candidate]:
-        """The candidates of the dump at a URL; ``name`` is that of its file in the scratch folder."""
-        context.scratch.mkdir(parents=True, exist_ok=True)
-        path = context.scratch / (re.sub(r"[^A-Za-z0-9._-]", "_", name)[-100:] or "dump")
-        fetched = context.web.download(url, path, max_size=max_size)
-        if isinstance(fetched, Rejected):
-            if fetched.reason == "too_large" and max_size < _MAX_DOWNLOAD:
-                raise TooLargeForPreview(f"{url}: more than {max_size >> 20} MiB; download it first to see a sample")
-            error = SourceUnavailable if isinstance(fetched, Transient) else SourceBroken
-            raise error(f"{url}: {fetched.reason}: {fetched.detail}")
-        try:
+    def _download(self, url: str, context: Context, *, max_size: int) -> Iterator[Candidate]:
+        """The candidates of the dump at a URL."""
+        with claim(context.downloads, url) as path:
+            fetched = context.web.download(url, path, max_size=max_size, outlasts=True)
+            if isinstance(fetched, Rejected):
+                if fetched.reason == "too_large" and max_size < _MAX_DOWNLOAD:
+                    raise TooLargeForPreview(
+                        f"{url}: more than {max_size >> 20} MiB; download it first to see a sample"
+                    )
+                error = SourceUnavailable if isinstance(fetched, Transient) else SourceBroken
+                raise error(f"{url}: {fetched.reason}: {fetched.detail}")
             dump = open_dump(path)
             site, measures = self._site(dump, context), {"fetched_at": fetched.fetched_at}
             for candidate in self._candidates(dump, raw_pages(dump, 0, dump.size), site, context.known):
                 yield replace(candidate, sample=replace(candidate.sample, measures=measures))
-        finally:
-            path.unlink(missing_ok=True)
 
     def check(self, context: Context) -> None:
         """See Source."""
@@ -176,7 +175,7 @@ class WikipediaDump(Source):
             dump = open_dump(path)
             yield from self._candidates(dump, raw_pages(dump, 0, dump.size), self._site(dump, context))
         for url in self._urls():
-            yield from self._download(url, url.rpartition("/")[2], context, max_size=MAX_PREVIEW)
+            yield from self._download(url, context, max_size=MAX_PREVIEW)
 
     @property
     def _dumps(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def preview(recipe: Recipe, context: Context, count: int) -> Iterator[Outcome]:
     seen: set[str] = set()
     web = replace(context.web, threads=1)  # nothing is fetched far ahead of what is shown
     with tempfile.TemporaryDirectory(prefix="stoker-") as scratch, ExitStack() as stack:
-        candidates = recipe.source.preview(replace(context, web=web, scratch=Path(scratch)))
+        candidates = recipe.source.preview(replace(context, web=web, scratch=Path(scratch), downloads=Path(scratch)))
         stack.callback(getattr(candidates, "close", lambda: None))  # a generator still has files of the scratch folder
         for candidate in islice(candidates, count):
             sample, rejected, by = apply_steps(recipe, candidate)

@@ -20,7 +20,7 @@ from stoker.pipelines.web.http.allowed import AllowedPrivate
 from stoker.pipelines.web.http.allowed import normalise as normalise_allowed
 from stoker.pipelines.web.http.exchange import FetchFailure, FetchRequest, Redirect, RequestSender, Unconfirmed
 from stoker.pipelines.web.http.hosts import Cancelled, Hosts, sleep
-from stoker.pipelines.web.http.sinks import FileSink, MemorySink, Sink
+from stoker.pipelines.web.http.sinks import Ended, FileSink, MemorySink, Sink
 from stoker.pipelines.web.http.wire import Deadline
 from stoker.pipelines.web.links import host_of, normalise, redact
 from stoker.pipelines.web.policy import EarlierResponse, Fetched, Transient, Unchanged, WebPolicy
@@ -63,10 +63,10 @@ class Client:
         return answer
 
     def download(
-        self, url: str, path: Path, *, max_size: int, accept: str, cancel: threading.Event | None
+        self, url: str, path: Path, *, max_size: int, accept: str, cancel: threading.Event | None, outlasts: bool
     ) -> Fetched | Rejected:
         """See Web."""
-        sink = FileSink(path, max_size, bytes_per_second=self._web.bytes_per_second)
+        sink = FileSink(path, max_size, bytes_per_second=self._web.bytes_per_second, outlasts=outlasts)
         return _as_fetched(self._fetch(url, sink, accept, cancel))
 
     def is_down(self, url: str) -> bool:
@@ -91,20 +91,22 @@ class Client:
         self, text: str, sink: Sink, accept: str, cancel: threading.Event | None, earlier: EarlierResponse | None = None
     ) -> Fetched | Unchanged | Rejected:
         """Normalise the text to a URL, fetch it, close the sink."""
-        keep = False
+        ended = Ended.BROKEN_OFF
         try:
             try:
                 url = normalise(text)
             except ValueError as error:
+                ended = Ended.REFUSED
                 return Rejected("bad_url", f"{error}: {redact(text)[:200]}")
             request = FetchRequest(url, sink, accept, self._deadline(), cancel, earlier=earlier)
             outcome = self._attempt_until_answered(request)
-            keep = isinstance(outcome, Fetched)
+            if not isinstance(outcome, Transient):
+                ended = Ended.WHOLE if isinstance(outcome, Fetched) else Ended.REFUSED
             return outcome
         except Cancelled:
             return Transient("unreachable", "no longer wanted")
         finally:
-            sink.close(keep=keep)
+            sink.close(ended)
 
     def _deadline(self) -> Deadline:
         return Deadline(self._web.deadline_s, self._web.timeout_s)
@@ -266,10 +268,21 @@ class Web(WebPolicy):
         return client(self).get_if_changed(url, earlier, max_size=max_size, accept=accept, cancel=cancel)
 
     def download(
-        self, url: str, path: Path, *, max_size: int, accept: str = "*/*", cancel: threading.Event | None = None
+        self,
+        url: str,
+        path: Path,
+        *,
+        max_size: int,
+        accept: str = "*/*",
+        cancel: threading.Event | None = None,
+        outlasts: bool = False,
     ) -> Fetched | Rejected:
-        """``get`` into a file; a broken transfer is resumed if the server can. No file is left after a reject."""
-        return client(self).download(url, path, max_size=max_size, accept=accept, cancel=cancel)
+        """``get`` into a file; a broken transfer is resumed if the server can. No file is left after a reject.
+
+        ``outlasts``: what did not come to its end stays, and the next download to the same path goes on there, if the
+        server still has the same. See ``downloads.claim``.
+        """
+        return client(self).download(url, path, max_size=max_size, accept=accept, cancel=cancel, outlasts=outlasts)
 
     def is_down(self, url: str) -> bool:
         """Whether the URL's host answered before, and now fails for many URLs in a row."""

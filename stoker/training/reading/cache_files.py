@@ -15,9 +15,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO
+
+from stoker.storage.boot import boot_id
 
 # Names on disk, which other versions of this package read and write too.
 _INCOMPLETE = "coming-"  # prefix of a file that is being written
@@ -114,7 +115,7 @@ class CacheFiles:
 
     def commit(self, sha256: str, size: int, file: int) -> None:
         """Give a verified file its name. Close it after that: a process that waits for the lock then finds it."""
-        if not _boot_id():
+        if not boot_id():
             os.fsync(file)
         os.replace(self._incomplete_path(sha256, size), self.path / sha256)
         self.mark_verified(sha256, self.identity_of(sha256, os.fstat(file)))
@@ -138,7 +139,7 @@ class CacheFiles:
 
     def identity_of(self, sha256: str, stat: os.stat_result) -> Identity:
         """Identity of a file of this folder, in this run of the machine."""
-        return (*identity(self.path / sha256, stat), _boot_id())
+        return (*identity(self.path / sha256, stat), boot_id())
 
     def is_verified(self, sha256: str, file: Identity) -> bool:
         """Whether a file was found to have this content, and was not touched since."""
@@ -258,11 +259,3 @@ def _remove_if_abandoned(path: Path) -> bool:
         finally:
             os.close(file)
     return False
-
-
-@cache
-def _boot_id() -> str:
-    """An identifier of this run of the machine; empty where the system has none."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return ""

@@ -505,7 +505,7 @@ def test_cached_files_are_verified_again_where_they_may_have_changed(
     if how == "altered":
         kept.write_bytes(bytes(shard.size))
     else:  # what had not reached the disk is lost, and the times of the file are as they were
-        monkeypatch.setattr(cache_files, "_boot_id", lambda: "another")
+        monkeypatch.setattr(cache_files, "boot_id", lambda: "another")
         times = kept.stat()
         kept.write_bytes(bytes(shard.size))
         os.utime(kept, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -1,14 +1,29 @@
-"""Where a response's body is written: memory, or a file that a later attempt can resume."""
+"""Where a response's body is written: memory, or a file that a later attempt or run can resume."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from stoker.pipelines.web.http.codings import codings_of
 from stoker.pipelines.web.http.faults import ProtocolError
 from stoker.pipelines.web.http.response import Response
+from stoker.storage.boot import boot_id
+
+_LONGEST_NOTE = 2**16  # bytes
+_HASHED_AT_ONCE = 2**23  # bytes
+
+
+class Ended(Enum):
+    """How a fetch ended, as far as what was written is concerned."""
+
+    WHOLE = 1
+    REFUSED = 2  # the server, or a rule, wants no such download
+    BROKEN_OFF = 3  # a later one may go on
 
 
 class Sink(Protocol):
@@ -37,7 +52,7 @@ class Sink(Protocol):
     def sha256(self) -> str:
         """Hex digest of the whole body."""
 
-    def close(self, *, keep: bool) -> None:
+    def close(self, ended: Ended) -> None:
         """End writing; keep or delete what was written."""
 
 
@@ -82,7 +97,7 @@ class MemorySink:
         """See Sink."""
         return hashlib.sha256(self.content()).hexdigest()
 
-    def close(self, *, keep: bool) -> None:
+    def close(self, ended: Ended) -> None:
         """See Sink."""
 
 
@@ -91,20 +106,26 @@ class FileSink:
 
     Unchanged means: the server answers ``If-Range`` with a 206 for the same validator (RFC 9110, 13.1.5).
     A file may have any size, so the time allowed grows with the bytes received, at ``bytes_per_second``.
+
+    ``outlasts``: what a run left unfinished is kept, with a note beside it that says of which state of the resource it
+    is, and the next sink of the same path goes on there. Even of a whole file, the last byte is asked for once more: so
+    the server says whether it is still the same.
     """
 
     resumes = True
 
-    def __init__(self, path: Path, limit: int, *, bytes_per_second: float) -> None:
+    def __init__(self, path: Path, limit: int, *, bytes_per_second: float, outlasts: bool = False) -> None:
         self.limit = limit
         self.seconds_per_byte = 1 / bytes_per_second
         self.size = 0
         self._path = path
+        self._note = note_of(path) if outlasts else None
         # A link that somebody put there is not written through.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o600), "wb")
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o600), "r+b")
         self._hash = hashlib.sha256()
-        self._validator = ""  # a strong ETag or a date; "": cannot be resumed
+        self._validator = self._noted()  # a strong ETag or a date; "": cannot be resumed
+        self._take_up(os.fstat(self._file.fileno()).st_size - 1 if self._validator else 0)
 
     def headers(self) -> Mapping[str, str]:
         """See Sink."""
@@ -126,6 +147,10 @@ class FileSink:
         self.restart()
         compressed = bool(codings_of(response.headers.get("content-encoding", "")))
         self._validator = "" if compressed else _validator(response)
+        if self._note is not None and self._validator:
+            written = self._note.with_name(f"{self._note.name}.new")
+            written.write_text(json.dumps({"validator": self._validator, "boot": boot_id()}), encoding="utf-8")
+            written.replace(self._note)
 
     def write(self, piece: bytes) -> None:
         """See Sink."""
@@ -141,6 +166,8 @@ class FileSink:
             self._hash = hashlib.sha256()
             self.size = 0
         self._validator = ""
+        if self._note is not None:
+            self._note.unlink(missing_ok=True)
 
     def content(self) -> bytes:
         """See Sink."""
@@ -150,11 +177,42 @@ class FileSink:
         """See Sink."""
         return self._hash.hexdigest()
 
-    def close(self, *, keep: bool) -> None:
+    def close(self, ended: Ended) -> None:
         """See Sink."""
         self._file.close()
-        if not keep:
-            self._path.unlink(missing_ok=True)
+        goes_on = self._note is not None and self._validator and self.size
+        if ended is Ended.WHOLE or (ended is Ended.BROKEN_OFF and goes_on):
+            return
+        self._path.unlink(missing_ok=True)
+        if self._note is not None:
+            self._note.unlink(missing_ok=True)
+
+    def _noted(self) -> str:
+        """The validator of what an earlier run left, "" if it left nothing to go on from."""
+        if self._note is None:
+            return ""
+        with suppress(OSError, ValueError), self._note.open("rb") as file:
+            note = json.loads(file.read(_LONGEST_NOTE))
+            # A machine that went down may have lost bytes in the middle of the file.
+            if isinstance(note, dict) and note.get("boot") == boot_id():
+                return str(note.get("validator", ""))
+        return ""
+
+    def _take_up(self, size: int) -> None:
+        """Go on behind the file's first bytes."""
+        while self.size < size:
+            piece = self._file.read(min(_HASHED_AT_ONCE, size - self.size))
+            if not piece:
+                break
+            self._hash.update(piece)
+            self.size += len(piece)
+        self._file.seek(self.size)
+        self._file.truncate()
+
+
+def note_of(path: Path) -> Path:
+    """Where it stands what state of its resource a download is of."""
+    return path.with_name(f"{path.name}.json")
 
 
 def _validator(response: Response) -> str:
