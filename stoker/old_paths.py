@@ -23,7 +23,7 @@ _ROOMS = {
     "stoker.training.loader": "batches",
     "stoker.training.pictures": "crops jpeg",
     "stoker.training.reading": "cache samples",
-    "stoker.training.run": "checkpoint devices distributed initialise metrics model networks optimisers options",
+    "stoker.training.run": "checkpoint devices distributed metrics model optimisers options",
     "stoker.training.stream": "documents mixing order text tokens",
 }
 MOVED = {
@@ -36,6 +36,7 @@ MOVED = {
     "stoker.pipelines.image_format": "stoker.pipelines.images.formats",
     "stoker.pipelines.image_hash": "stoker.pipelines.images.perceptual_hash",
     "stoker.pipelines.web.html": "stoker.pipelines.web.pages.html",
+    "stoker.training.initialise": "stoker.training.networks.initialisation",
     "stoker.pipelines.web.licences": "stoker.pipelines.web.pages.licences",
 }
 

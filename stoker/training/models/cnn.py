@@ -1,4 +1,4 @@
-"""Convolutional networks that tell classes of images apart: LeNet-5 and a pre-activation residual net."""
+"""Networks that tell classes of images apart: LeNet, residual and plain nets of any depth, MobileNet, perceptrons."""
 
 import io
 import json
@@ -14,15 +14,17 @@ from torch import Tensor, nn
 
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader.loader import Stream
+from stoker.training.networks.classifiers import NETWORKS, Normalised
+from stoker.training.networks.initialisation import initialise, scale_to_unit_variance
+from stoker.training.networks.pretraining import pretrain
+from stoker.training.networks.resnet import fixup
 from stoker.training.pictures.batch_memory import BatchMemory
 from stoker.training.pictures.crops import whole_image
 from stoker.training.pictures.jpeg import DamagedImage, Pixels
 from stoker.training.pictures.pictures import IMAGE_FIELDS, decode_crop, undecodable
 from stoker.training.reading.samples import Samples
 from stoker.training.results.classification import Classification, Source
-from stoker.training.run.initialise import initialise
 from stoker.training.run.model import Corpus, Schema, StepOutput
-from stoker.training.run.networks import Normalised, lenet5, resnet
 from stoker.training.stream.stream import ShardStream, split_shards
 from stoker.training.stream.subset import Needs, Survey, describe_left_out, survey, usable
 
@@ -31,6 +33,19 @@ _CLASS_FIELD = "cls"  # where WebDataset tars written by others may have the cla
 _MEASURED_SAMPLES = 512  # for means and deviations
 _COLOUR_SAMPLES = 64  # that are looked at for colour
 _MAX_CLASSES = 100_000
+_MAX_CHANNELS = 16_384
+_PRETRAINING_BYTES = 64 << 20  # of images
+_BOUNDS = {
+    "pixels": (8, 1024),
+    "depth": (2, 10_001),
+    "width": (1, 1024),
+    "stages": (1, 6),
+    "blocks": (1, 5000),
+    "pretrain_epochs": (1, 1000),
+    "dropout": (0, 0.99),
+    "stochastic_depth": (0, 0.99),
+    "label_smoothing": (0, 0.99),
+}
 _SHOWN_CLASSES = 8  # in a message
 
 
@@ -40,22 +55,36 @@ class Cnn:
 
     So are images that do not decode, up to the option ``skip_budget``.
 
-    ``lenet5``: LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998.
-    ``resnet``: He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016: three stages of ``blocks`` blocks,
-    ``width``, 2 and 4 times ``width`` channels. ``batch_norm``: Ioffe and Szegedy, ICML 2015. ``separable``: depthwise
-    separable convolutions: Chollet, "Xception", CVPR 2017.
+    ``lenet1989``: LeCun et al., Neural Computation 1989. ``lenet5``: LeCun et al., Proc. IEEE 1998. ``plain``: Xiao et
+    al., ICML 2018: 3 x 3 convolutions alone. ``resnet``: He et al., ECCV 2016 (without ``preactivation``: CVPR 2016):
+    6 * blocks + 2 layers, if of three stages. ``mobilenet``: Howard et al., arXiv 2017; ``mobilenet_dense``: its twin.
+    ``mlp``: fully connected. ``branch_scale``: ReZero, Bachlechner et al., UAI 2021; Fixup, Zhang et al., ICLR 2019.
+    ``initialisation``: He et al., ICCV 2015; Glorot and Bengio, AISTATS 2010; Saxe et al., ICLR 2014; LSUV, Mishkin and
+    Matas, ICLR 2016; Xiao et al., ICML 2018. ``pretrain``: Vincent et al., JMLR 2010; Hinton et al., 2006.
+    ``label_smoothing``: Szegedy et al., CVPR 2016. Sources of all parts are in the files of training/networks.
 
     Args:
         net: the network.
         pixels: images become squares of this side.
         colour: channels; auto: rgb if any of the first images has colour.
-        width: channels of the first stage of resnet.
-        blocks: of each stage of resnet; depth = 6 * blocks + 2.
-        residual: add what enters a block to what it returns.
-        batch_norm: normalise activations over each batch.
-        separable: depthwise separable convolutions.
+        depth: layers with weights, of plain and mlp.
+        width: channels of the first stage of resnet and mobilenet, of all layers of plain; units of mlp.
+        stages: of resnet and mobilenet; each after the first has half the size and twice the channels.
+        blocks: of each stage of resnet and mobilenet.
+        residual: add what enters a block of resnet to what it returns.
+        preactivation: norms and activations before the convolutions of a block of resnet, not after.
+        norm: of activations: over each batch, each layer (a sample), or none.
+        batch_norm: old name; false is norm none.
+        branch_scale: of resnet's blocks: one; zero: times a learned number, at first 0 (ReZero, SkipInit); fixup, with
+            norm none.
+        separable: depthwise separable convolutions in lenet5, plain and resnet.
         activation: between layers.
-        initialisation: of the weights.
+        initialisation: of the weights; lsuv looks at the first batch.
+        pretrain: layers of mlp one by one, without labels, on the first images; norm none; rbm: activation sigmoid.
+        pretrain_epochs: passes over these images for each layer.
+        dropout: share of units left out before the last layer, of mlp and lenet5 after each hidden layer.
+        stochastic_depth: share of samples that leave out the last block of resnet; fewer leave out earlier ones.
+        label_smoothing: share of a label that is spread over all classes.
         shift: pixels that training images are moved by, at most, in each direction.
         flip: mirror half of the training images: not for digits and letters.
 
@@ -64,31 +93,57 @@ class Cnn:
         stoker train cnn digits --epochs 20 --set net=lenet5
     """
 
-    net: Literal["lenet5", "resnet"] = "resnet"
+    net: Literal["lenet1989", "lenet5", "plain", "resnet", "mobilenet", "mobilenet_dense", "mlp"] = "resnet"
     pixels: int = 32
     colour: Literal["auto", "grey", "rgb"] = "auto"
+    depth: int = 6
     width: int = 16
+    stages: int = 3
     blocks: int = 1
     residual: bool = True
+    preactivation: bool = True
+    norm: Literal["batch", "layer", "none"] = "batch"
     batch_norm: bool = True
+    branch_scale: Literal["one", "zero", "fixup"] = "one"
     separable: bool = False
-    activation: Literal["relu", "tanh", "gelu", "sigmoid", "silu"] = "relu"
-    initialisation: Literal["he", "glorot", "orthogonal", "default"] = "he"
+    activation: Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"] = "relu"
+    initialisation: Literal["he", "glorot", "orthogonal", "normal", "lsuv", "delta_orthogonal", "default"] = "he"
+    pretrain: Literal["none", "denoising", "rbm"] = "none"
+    pretrain_epochs: int = 5
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    label_smoothing: float = 0.0
     shift: int = 2
     flip: bool = False
 
+    added: ClassVar[tuple[str, ...]] = (
+        *("depth", "stages", "preactivation", "norm", "branch_scale", "pretrain", "pretrain_epochs"),
+        *("dropout", "stochastic_depth", "label_smoothing"),
+    )
     defaults: ClassVar[dict[str, Any]] = {"epochs": 12, "batch_size": 64, "learning_rate": 0.004}
 
     def __post_init__(self) -> None:
-        if not 8 <= self.pixels <= 1024 or not 1 <= self.width <= 1024 or not 1 <= self.blocks <= 2000:
-            raise TrainingError(
-                f"cnn: pixels {self.pixels}, width {self.width}, blocks {self.blocks}; expected pixels 8 to 1024, "
-                "width 1 to 1024, blocks 1 to 2000"
-            )
+        for name, (lowest, highest) in _BOUNDS.items():
+            if not lowest <= getattr(self, name) <= highest:  # NaN is refused too
+                raise TrainingError(f"cnn: {name} = {getattr(self, name)}; expected {lowest} to {highest}")
         if self.net == "lenet5" and self.pixels < 28:
             raise TrainingError(f"cnn: net lenet5 needs pixels = 28 or more, found {self.pixels}")
         if not 0 <= self.shift < self.pixels // 2:
             raise TrainingError(f"cnn: shift {self.shift}; expected 0 to {self.pixels // 2 - 1}")
+        if self.width << self.stages > _MAX_CHANNELS and self.net in ("resnet", "mobilenet", "mobilenet_dense"):
+            raise TrainingError(f"cnn: width {self.width} doubled in {self.stages} stages; at most {_MAX_CHANNELS}")
+        if self.branch_scale == "fixup" and (self._norm != "none" or not self.residual):
+            raise TrainingError("cnn: branch_scale fixup stands for norms, in a residual net; set norm=none")
+        if self.pretrain != "none" and (self.net != "mlp" or self._norm != "none"):
+            raise TrainingError(
+                f"cnn: pretrain {self.pretrain} is for net mlp without norms; set net=mlp and norm=none"
+            )
+        if self.pretrain == "rbm" and self.activation != "sigmoid":
+            raise TrainingError(f"cnn: pretrain rbm needs activation sigmoid, found {self.activation}")
+
+    @property
+    def _norm(self) -> Literal["batch", "layer", "none"]:
+        return "none" if self.norm == "batch" and not self.batch_norm else self.norm
 
     def prepare(self, corpus: Corpus, split: str) -> Schema:
         """See Model: classes from the indexes of all splits; channels, means and deviations from the first images.
@@ -147,9 +202,27 @@ class Cnn:
     def build(self, schema: Schema) -> nn.Module:
         """See Model."""
         channels, classes = (1 if schema["grey"] else 3), len(schema["classes"])
-        network = lenet5(self, channels, classes) if self.net == "lenet5" else resnet(self, channels, classes)
-        initialise(network, self.initialisation)
+        network = NETWORKS[self.net](replace(self, norm=self._norm), channels, classes)
+        initialise(network, self.initialisation, self.activation)
+        if self.branch_scale == "fixup":
+            fixup(network)
         return Normalised(network, schema["mean"], schema["deviation"])
+
+    def prepare_weights(self, module: nn.Module, batches: Iterable[Any], device: torch.device) -> None:
+        """See Model: pretraining on the first images, LSUV on the first batch."""
+        assert isinstance(module, Normalised)
+        if self.pretrain != "none":
+            assert isinstance(module.network, nn.Sequential)
+            images = _first_images(batches)
+            if len(images):
+                planes = torch.cat(
+                    [module.normalise(some.to(device)) for some in torch.split(images, _MEASURED_SAMPLES)]
+                )
+                pretrain(module.network, self.pretrain, planes, epochs=self.pretrain_epochs)
+        elif self.initialisation == "lsuv":
+            first = next((images for images, _ in batches if len(images)), None)
+            if first is not None:
+                scale_to_unit_variance(module, first.to(device))
 
     def compute_loss(
         self, module: nn.Module, batch: Any, state: tuple[Tensor, ...], device: torch.device
@@ -160,7 +233,8 @@ class Cnn:
             return StepOutput(
                 0 * sum((weights.sum() for weights in module.parameters()), torch.zeros((), device=device)), 0
             )
-        return StepOutput(F.cross_entropy(module(images), classes), int(classes.shape[0]))
+        loss = F.cross_entropy(module(images), classes, label_smoothing=self.label_smoothing)
+        return StepOutput(loss, int(classes.shape[0]))
 
     def evaluate(
         self, module: nn.Module, batches: Iterable[Any], schema: Schema, device: torch.device
@@ -252,6 +326,17 @@ class _BatchMaker:
 def _sources(samples: Samples) -> list[Source]:
     urls = (record.get("url") for record in samples.records())
     return [(key, url if isinstance(url, str) else "") for key, url in zip(samples.keys, urls, strict=True)]
+
+
+def _first_images(batches: Iterable[Any]) -> Tensor:  # Any: as data gives them
+    """So many of the first images, (B, H, W, C), as fit into the memory for pretraining."""
+    images, size = [torch.empty(0, dtype=torch.uint8)], 0
+    for some, _ in batches:
+        images.append(some.clone())  # its memory is used again
+        size += some.numel()
+        if size >= _PRETRAINING_BYTES:
+            break
+    return torch.cat(images)
 
 
 def _classes_of(corpus: Corpus, split: str, found: Survey) -> list[str]:

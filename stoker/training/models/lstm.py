@@ -1,18 +1,17 @@
-"""A language model of bytes: long short-term memory, trained by truncated back-propagation through time."""
+"""A language model of bytes: LSTM, GRU or a plain recurrent net, by truncated back-propagation through time."""
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own habit
-from torch import Tensor, nn
+from torch import nn
 
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Stream
-from stoker.training.run.initialise import open_forget_gates
+from stoker.training.networks.recurrent import Recurrent, State
 from stoker.training.run.model import Corpus, Schema, StepOutput
 from stoker.training.stream.stream import ShardStream, split_shards
 from stoker.training.stream.subset import Needs, survey, usable
@@ -22,21 +21,29 @@ from stoker.training.stream.tokens import BYTES
 _MAX_PROMPT = 100_000  # characters
 _START = 32  # bytes of a text that a written one begins with
 _NEEDS = Needs((BYTES.field,), "text")
-State = tuple[Tensor, ...]  # h and c of each layer, (1, B, hidden)
 
 
 @dataclass(frozen=True)
 class Lstm:
-    """Predicts the next byte of a text (Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997).
+    """Predicts the next byte of a text by recurrent layers (LSTM: Hochreiter and Schmidhuber, Neural Computation 1997).
 
     The state goes from window to window, without gradients. Evaluated in bits per byte and bits per character of
     held-out text; a character may be up to four bytes of UTF-8.
 
+    ``cell``: gru: Cho et al., EMNLP 2014; rnn: Elman, 1990. ``mogrifier``: Melis, Kočiský and Blunsom, "Mogrifier
+    LSTM", ICLR 2020, whose best had 5 rounds. ``variational``: Gal and Ghahramani, NeurIPS 2016. ``tied``: Press and
+    Wolf, EACL 2017. ``forget_bias``: Jozefowicz, Zaremba and Sutskever, ICML 2015.
+
     Args:
+        cell: of the layers: lstm, gru, or rnn for a plain one.
         hidden: units of each layer.
         layers: stacked on each other.
         embedding: numbers that stand for a byte.
         dropout: share of units left out between layers and before the output.
+        variational: leave the same units out at all times of a window.
+        forget_bias: of the forget gates at the start, cell lstm.
+        tied: the output has the embedding's weights; embedding must be hidden then.
+        mogrifier: rounds in which input and state gate each other before each step, cell lstm; 0: none.
         window: tokens that gradients reach back.
         sample_length: bytes of the text that is written at the end.
         temperature: of that text; lower is more predictable.
@@ -47,16 +54,22 @@ class Lstm:
         stoker train lstm handbook --set hidden=512 --set window=128
     """
 
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"
     hidden: int = 256
     layers: int = 1
     embedding: int = 64
     dropout: float = 0.1
+    variational: bool = False
+    forget_bias: float = 1.0
+    tied: bool = False
+    mogrifier: int = 0
     window: int = 64
     sample_length: int = 400
     temperature: float = 0.7
     prompt: str = ""
 
     shown: ClassVar[tuple[str, ...]] = ("prompt",)  # options that change no weights
+    added: ClassVar[tuple[str, ...]] = ("cell", "variational", "forget_bias", "tied", "mogrifier")
     defaults: ClassVar[dict[str, Any]] = {"epochs": 4, "batch_size": 32, "learning_rate": 0.004, "weight_decay": 0.0}
 
     def __post_init__(self) -> None:
@@ -65,6 +78,17 @@ class Lstm:
                 raise TrainingError(f"lstm: {name} = {getattr(self, name)}; expected {minimum} or more")
         if not 0 <= self.dropout < 1 or not self.temperature > 0:
             raise TrainingError("lstm: expected dropout from 0 to below 1, and temperature above 0")
+        if self.tied and self.embedding != self.hidden:
+            raise TrainingError(
+                f"lstm: tied needs embedding = hidden, found {self.embedding} and {self.hidden}; "
+                f"set embedding={self.hidden}"
+            )
+        if not 0 <= self.mogrifier <= 16 or (self.mogrifier and self.cell != "lstm"):
+            raise TrainingError(
+                f"lstm: mogrifier = {self.mogrifier} with cell {self.cell}; expected 0 to 16 rounds, and cell lstm"
+            )
+        if not math.isfinite(self.forget_bias):
+            raise TrainingError(f"lstm: forget_bias = {self.forget_bias}; expected a finite number")
         if len(self.prompt) > _MAX_PROMPT:
             raise TrainingError(f"lstm: a prompt of {len(self.prompt):,} characters; at most {_MAX_PROMPT:,} are read")
 
@@ -107,7 +131,7 @@ class Lstm:
 
     def build(self, schema: Schema) -> nn.Module:
         """See Model."""
-        return _Network(self, schema["vocabulary"])
+        return Recurrent(self, schema["vocabulary"])
 
     def compute_loss(self, module: nn.Module, batch: Any, state: State, device: torch.device) -> StepOutput:
         """See Model: cross-entropy in nats a token."""
@@ -175,43 +199,3 @@ def _first_words(corpus: Corpus, split: str, left_out: Sequence[Mapping[str, Any
     finally:
         stream.close()
     return first.rsplit(maxsplit=1)[0] if len(first.encode()) > _START and len(first.split()) > 1 else first
-
-
-class _Network(nn.Module):
-    """Embedding, one nn.LSTM a layer with dropout between, a linear output.
-
-    One nn.LSTM a layer, not one of several layers: on Apple's MPS the latter's gradients are wrong with dropout
-    (pytorch/pytorch#190056).
-    """
-
-    def __init__(self, options: Lstm, vocabulary: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocabulary, options.embedding)
-        sizes = [options.embedding] + [options.hidden] * options.layers
-        self.layers = nn.ModuleList(
-            nn.LSTM(input_size, size, batch_first=True) for input_size, size in itertools.pairwise(sizes)
-        )
-        for layer in self.layers:
-            assert isinstance(layer, nn.LSTM)
-            open_forget_gates(layer)
-        self.dropout = nn.Dropout(options.dropout)
-        self.output = nn.Linear(options.hidden, vocabulary)
-
-    def forward(self, tokens: Tensor, state: State = ()) -> tuple[Tensor, State]:
-        """Logits of the next token at every position.
-
-        Args:
-            tokens: (B, T) int64 in [0, vocabulary).
-            state: what the call for the preceding T tokens returned; zeros if empty.
-
-        Returns:
-            (B, T, vocabulary) logits, and the state after the last token: h and c of each layer, (1, B, hidden).
-        """
-        values: Tensor = self.embedding(tokens)
-        next_state: list[Tensor] = []
-        for number, layer in enumerate(self.layers):
-            layer_state = (state[2 * number], state[2 * number + 1]) if state else None
-            values, (hidden, cell) = layer(values, layer_state)
-            values = self.dropout(values)
-            next_state += [hidden, cell]
-        return self.output(values), tuple(next_state)

@@ -6,8 +6,8 @@ seconds, and every epoch ends with an evaluation on the held-out split; the best
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,9 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     torch.manual_seed(options.seed)
     schema = saved["facts"] if saved else model.prepare(corpus, options.split)
     module = model.build(schema).to(device)
+    if saved is None and (prepare_weights := getattr(model, "prepare_weights", None)):
+        with closing(_first_batches(corpus, model, schema, options)) as first_batches:
+            prepare_weights(module, first_batches, device)
     optimiser = build_optimiser(module, options)
     batches = {"batch_size": options.batch_size, "seed": options.seed}
     train_stream, eval_stream = (
@@ -193,6 +196,24 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         position=train_stream.state_dict(),
         loader=Loader(train_stream, workers=options.workers, pin_memory=device.type == "cuda"),
     )
+
+
+def _first_batches(
+    corpus: Corpus, model: Model, schema: Schema, options: TrainOptions
+) -> Generator[Any]:  # Any: as data
+    """The batches of a first epoch, read by a stream of their own, which is opened when the first one is asked for."""
+    stream = model.data(
+        _with_skip_budget(corpus, options, options.split),
+        options.split,
+        schema,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        training=True,
+    )
+    try:
+        yield from Loader(stream)
+    finally:
+        stream.close()
 
 
 def _with_skip_budget(corpus: Corpus, options: TrainOptions, split: str) -> Corpus:

@@ -46,6 +46,11 @@ class StepOutput:
 class Model(Protocol):
     """A frozen dataclass in ``training/models/<name>.py``; its fields are the options.
 
+    It may have a method ``prepare_weights(module, batches, device)``, too: called once, before the first step of a run
+    and not when it is resumed, with the network and an iterator over the first batches, to set weights by what the
+    network makes of them. ``added``: names of options that leave a run's identity as it was while they have their
+    default, so that runs from before they were there go on.
+
     An epoch is: ``state = ()``, then ``output = compute_loss(module, batch, state, device)`` and
     ``state = output.state`` for each batch of ``data``.
 

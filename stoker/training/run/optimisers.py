@@ -1,4 +1,10 @@
-"""Optimisers and learning-rate schedules by name."""
+"""Optimisers and learning-rate schedules by name.
+
+Momentum: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964. Nesterov: Sutskever et al.,
+"On the importance of initialization and momentum in deep learning", ICML 2013. Adagrad: Duchi, Hazan and Singer,
+"Adaptive subgradient methods", JMLR 2011. RMSProp: Tieleman and Hinton, Coursera lecture 6.5, 2012. Adam: Kingma and
+Ba, ICLR 2015. AdamW: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019. Muon: see ``muon``.
+"""
 
 import math
 from collections.abc import Iterable
@@ -6,6 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from stoker.training.run.muon import Muon, groups_of
 from stoker.training.run.options import TrainOptions
 
 
@@ -16,13 +23,20 @@ def build_optimiser(module: nn.Module, options: TrainOptions) -> torch.optim.Opt
         {"params": [tensor for tensor in parameters if tensor.dim() > 1], "weight_decay": options.weight_decay},
         {"params": [tensor for tensor in parameters if tensor.dim() <= 1], "weight_decay": 0.0},
     ]
-    lr = options.learning_rate
-    if options.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=options.momentum, nesterov=options.momentum > 0)
+    lr, momentum = options.learning_rate, options.momentum
+    if options.optimiser in ("sgd", "momentum", "nesterov"):
+        momentum = 0.0 if options.optimiser == "sgd" else momentum
+        return torch.optim.SGD(
+            groups, lr=lr, momentum=momentum, nesterov=options.optimiser == "nesterov" and momentum > 0
+        )
+    if options.optimiser == "adagrad":
+        return torch.optim.Adagrad(groups, lr=lr)
     if options.optimiser == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=lr, momentum=options.momentum)
+        return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
     if options.optimiser == "adam":
         return torch.optim.Adam(groups, lr=lr)
+    if options.optimiser == "muon":
+        return Muon(groups_of(module, options.weight_decay), lr=lr)
     return torch.optim.AdamW(groups, lr=lr)
 
 

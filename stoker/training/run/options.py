@@ -20,9 +20,10 @@ class TrainOptions:
     Args:
         epochs: how often the training split is read.
         batch_size: samples, or rows of text, in a batch.
-        optimiser: adamw, adam, rmsprop or sgd.
+        optimiser: adamw, adam, rmsprop, adagrad; sgd without momentum, with momentum, with Nesterov's; muon for inner
+            matrices and convolutions with adamw for all else.
         learning_rate: the highest; the schedule begins and ends below it.
-        momentum: of sgd and rmsprop.
+        momentum: of momentum, nesterov and rmsprop.
         weight_decay: of matrices; vectors (biases, gains) do not decay.
         schedule: how the learning rate falls after the warmup: cosine, linear, or constant for not at all.
         warmup: share of all steps in which the learning rate rises from 0.
@@ -45,7 +46,7 @@ class TrainOptions:
 
     epochs: int = 10
     batch_size: int = 64
-    optimiser: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw"
+    optimiser: Literal["adamw", "adam", "rmsprop", "adagrad", "sgd", "momentum", "nesterov", "muon"] = "adamw"
     learning_rate: float = 0.003
     momentum: float = 0.9
     weight_decay: float = 0.01
@@ -160,9 +161,14 @@ def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str
         training["hold_out"] = share_of(options.hold_out)
     else:
         del training["hold_out"]
+    if options.optimiser in ("sgd", "nesterov"):  # sgd was nesterov, and without momentum plain
+        training |= {"optimiser": "sgd", "momentum": options.momentum if options.optimiser == "nesterov" else 0.0}
     own = dataclasses.asdict(model)
     for name in getattr(model, "shown", ()):  # options that change what a model writes, and no weights
         own.pop(name, None)
+    for option in dataclasses.fields(model):
+        if option.name in getattr(model, "added", ()) and own[option.name] == option.default:
+            del own[option.name]
     identity = {"model": model_name, "options": own, "training": training}
     return identity | plugin_identity(model)
 

@@ -30,7 +30,10 @@ from tests.training.run.small_runs import CNN, LSTM, Interrupt, after, equal, ru
         ("cnn", CNN),
         ("cnn", CNN | {"net": "lenet5", "pixels": 28, "optimiser": "rmsprop", "learning_rate": 0.001}),
         ("cnn", CNN | {"separable": True, "activation": "gelu", "optimiser": "adam"}),
-        ("cnn", CNN | {"batch_norm": False, "initialisation": "orthogonal", "optimiser": "sgd", "learning_rate": 0.01}),
+        (
+            "cnn",
+            CNN | {"batch_norm": False, "initialisation": "orthogonal", "optimiser": "nesterov", "learning_rate": 0.01},
+        ),
     ],
     ids=["resnet", "lenet5", "separable", "plain sgd"],
 )

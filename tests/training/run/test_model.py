@@ -119,10 +119,10 @@ def test_gradients_of_narrow_networks_stay_in_their_buffers() -> None:
     """oneDNN's of a strided 1 x 1 convolution did not, which ended the process."""
     code = (
         "import torch\n"
-        "from stoker.training.run.networks import _Projection\n"
+        "from stoker.training.networks.convolutions import Projection\n"
         "for channels in (4, 8, 16):\n"
         "    for batch in (45, 64):\n"
         "        images = torch.rand(batch, 32, 32, channels).permute(0, 3, 1, 2).requires_grad_()\n"
-        "        _Projection(channels, 2 * channels, 2)(images).sum().backward()\n"
+        "        Projection(channels, 2 * channels, 2)(images).sum().backward()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=HANGS_S)

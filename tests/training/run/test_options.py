@@ -17,7 +17,7 @@ from tests.training.run.small_runs import CNN, run
         ("cnn", {"epoch": 3}, "no.* option 'epoch'; did you mean 'epochs'?"),
         ("cnn", {"epochs": "many"}, "epochs = 'many'; expected int"),
         ("cnn", {"epochs": 0}, "epochs = 0; expected 1 or more"),
-        ("cnn", {"net": "vgg"}, "net = 'vgg'; expected one of: lenet5, resnet"),
+        ("cnn", {"net": "vgg"}, "net = 'vgg'; expected one of: lenet1989, lenet5,"),
         ("cnn", {"device": "gpu7"}, "device 'gpu7': .* there are: "),
         ("cnn", {"split": "test"}, "no samples in split 'test'"),
         ("cnn", {"eval_split": "train"}, "split 'train' cannot be trained on and evaluated on; .*--hold-out 10%"),

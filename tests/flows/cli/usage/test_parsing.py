@@ -48,7 +48,7 @@ WRONG = {
     "train cnn d --set width": "--set width: expected NAME=VALUE",
     "train cnn d --set widht=3": "did you mean 'width'?",
     "train cnn d --set width=wide": "width = 'wide'; expected int",
-    "train cnn d --set width=0": "expected pixels 8 to 1024",
+    "train cnn d --set width=0": "width = 0; expected 1 to 1024",
     "train cnn d --epochs 0": "expected 1 or more",
     "train cnn d --epochs x": "epochs = 'x'; expected int",
     "train cnn d --optimiser adamm": "did you mean 'adam'?",

@@ -48,5 +48,5 @@ def test_neither_torch_nor_a_source_is_imported_for_the_help_of_a_training() -> 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "set()"
     assert "options of cnn, by --set NAME=VALUE:" in done.stdout
-    assert '"lenet5" or "resnet"' in done.stdout
+    assert '"mobilenet_dense" or "mlp"' in done.stdout
     assert "highest; the schedule begins and ends below it (0.003)" in " ".join(done.stdout.split())
