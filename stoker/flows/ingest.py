@@ -153,7 +153,10 @@ class TaskContext:
         context = settings.context(self.recipe.root, trusted=self.run.get("trusted") is True)
         if "known" not in self.run:
             return context
-        return replace(context, known=known_samples(self.recipe, self.store, context, *self.run["known"]))
+        name, number = self.run["known"]
+        is_remade = self.again.older_recipe
+        known = known_samples(self.recipe, self.store, context, name, number, is_remade=is_remade)
+        return replace(context, known=known)
 
     def raise_if_stopped(self) -> None:
         """Raise IngestStopped when the run was asked to stop."""

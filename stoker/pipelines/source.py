@@ -44,9 +44,10 @@ class Context:
         is_forgotten: whether a candidate was taken out of the corpus (`stoker forget`), from what its record holds so
             far (``key``, ``url``, ``page_url``, ...). A source that asks servers for candidates gives FORGOTTEN in the
             place of one, and does not ask for it.
-        has_samples: whether the corpus holds candidates as this recipe makes them, for ``Source.partitions``.
+        has_samples: whether the corpus holds samples, for ``Source.partitions``.
         known: its samples, for ``Source.read`` of a source that is no ``ListedSource``: what they
             know it yields as ``Candidate.unchanged``, before any costly work. By default none is known.
+            A recipe that changed leaves them as they are, unless they are made anew on demand.
         downloads: a folder that outlasts the run, for ``web.downloads.claim``; by default one in ``scratch``.
 
     A source reads no file of a recipe, a list or a payload but by ``path`` or ``glob``, which check that.
@@ -273,6 +274,14 @@ class Source:
         None if that does not tell; the candidate is not read again for it then.
         """
         return None
+
+    def stamp_of_whole(self, partition: Partition) -> str:
+        """The stamp of all candidates of a partition that are one thing together, as the frames of a video are.
+
+        Where a part of before has it, of whatever recipe, and no reject that another recipe may decide otherwise, the
+        partition is not read. "": its candidates are things of their own.
+        """
+        return ""
 
     def is_of_list(self, record: Mapping[str, Any]) -> bool:  # Any: Parquet values
         """Whether a record of a raw part is a fault of the list itself, for which there was no identity."""

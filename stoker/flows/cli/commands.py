@@ -67,7 +67,7 @@ def ingest(arguments: Namespace) -> int:
     settings = load_settings(arguments, arguments.recipe)
     recipe = load(arguments.recipe)
     again = _reasons(recipe, arguments.retry_failed)
-    if arguments.refresh is not None:
+    if arguments.refresh == "kept":
         _check_remembers(recipe, "--refresh")
     for flag, value in (("--older-than", arguments.older_than), ("--refresh-megabytes", arguments.refresh_megabytes)):
         if value is not None and arguments.refresh != "kept":

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from stoker.pipelines.errors import SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import Format, encode
-from stoker.pipelines.partition import Partition
+from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.rejected import Rejected
-from stoker.pipelines.source import FORGOTTEN, MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
+from stoker.pipelines.source import AGAIN, FORGOTTEN, MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
 from stoker.pipelines.video.decoding.selection import FrameTimes
 from stoker.pipelines.video.frames import VideoFrame, VideoReader, check_library
 from stoker.pipelines.video.names import (
@@ -36,6 +36,7 @@ from stoker.pipelines.web.policy import Transient, as_final
 from stoker.storage.clock import timestamp
 from stoker.storage.shards.sample import Sample
 
+_STAMP_DIGITS = 32  # hex digits: 128 bits
 _ACCEPT = "video/*, */*;q=0.5"
 
 
@@ -119,8 +120,21 @@ class VideoFrames(Source):
                 seen.add(partition.name)
                 yield partition
 
+    def stamp_of_whole(self, partition: Partition) -> str:
+        """See Source. Of the video's bytes, or its URL, and of what a list says of it."""
+        payload = {name: value for name, value in partition.payload.items() if name != AGAIN}
+        return digest([payload, partition.fingerprint])[:_STAMP_DIGITS]
+
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
-        """See Source."""
+        """See Source. Of a video that is read again the frames that are known are not."""
+        stamp = self.stamp_of_whole(partition)
+        for candidate in self._read(partition, context):
+            if candidate.rejected is None and context.known.has(candidate.sample.key, stamp=stamp, always_stamped=True):
+                yield replace(Candidate.unchanged(candidate.sample.key), omitted=candidate.omitted)
+            else:
+                yield replace(candidate, stamp=stamp)
+
+    def _read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         payload = partition.payload
         key = video_key(payload["identity"])
         record: Record = {

@@ -265,6 +265,8 @@ def _read(
             rows.append(dict(candidate.sample.measures) | _bare_row(recipe, partition, candidate, KNOWN))
             progress(len(rows), kept)
             continue
+        if key := context.known.key_of(candidate.identity or candidate.sample.key):
+            candidate = _with_key(candidate, key)
         passed: list[str] = []
         sample, rejected, step = apply_steps(recipe, candidate, passed)
         if rejected == FORGOTTEN or context.is_forgotten(_told(candidate, sample)):
@@ -297,6 +299,12 @@ def _read(
                 _log.warning("%s: %s", partition.name, rejected.detail)
         rows.append(dict(sample.record) | dict(sample.measures) | row)
         progress(len(rows), kept)
+
+
+def _with_key(candidate: Candidate, key: str) -> Candidate:
+    """The candidate as a sample that is made anew: it keeps its key."""
+    sample = candidate.sample
+    return replace(candidate, sample=replace(sample, key=key), identity=candidate.identity or sample.key)
 
 
 def _bare_row(

@@ -45,6 +45,7 @@ class PlannedRounds:
     def __init__(self, recipe: Recipe, context: Context, store: Store) -> None:
         self.recall = Recall(RecordReader(recipe, recipe.source, store), context)
         self._recipe, self._context, self._store = recipe, context, store
+        self._has_told = False
         self._has_asked = False  # what failed a moment ago is not asked for again at once
         self.restart()
 
@@ -59,6 +60,18 @@ class PlannedRounds:
     def _moved(self, cuts: "Cuts") -> dict[str, str]:
         """By the identity of a candidate, the one whose place it takes if it is kept."""
         return {}
+
+    def _tell_older(self, samples: int) -> None:
+        """Log how many samples stay as an older recipe made them, once: by the run that finds the recipe changed."""
+        if samples and self.recall.is_made_by_another() and not self._has_told:
+            self._has_told = True
+            _log.warning(
+                "%s: %s made by an older recipe and %s; `stoker ingest RECIPE --refresh=recipe` makes anew what the "
+                "source still has",
+                self._recipe.corpus,
+                "1 sample was" if samples == 1 else f"{samples:,} samples were",
+                "stays" if samples == 1 else "stay",
+            )
 
     def restart(self) -> None:
         """See Rounds."""

@@ -1,32 +1,45 @@
 """The rounds of a source that lists nothing: what it holds is known only by reading.
 
 The partitions are read whose parts the ledger does not have, with the samples that are known: what the source finds as
-it was is ``Candidate.unchanged``. Parts of partitions that it no longer has stay in the corpus.
+it was is ``Candidate.unchanged``. Parts of partitions that it no longer has stay in the corpus. With another recipe all
+partitions are read, and samples stay as the older one made them; to make these anew, partitions are read once more.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from functools import cached_property
+from pathlib import Path
 
-from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples
+import pyarrow.compute as pc
+
+from stoker.pipelines.memory.known import Again
+from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples, write
 from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.source import Context, Cut
+from stoker.pipelines.rejected import UNKNOWN, OutcomeClass
+from stoker.pipelines.source import AGAIN, Context, Cut
 from stoker.pipelines.stages.ingest import part_digest, plan
 from stoker.pipelines.stages.remembering.outcomes import RecordReader
 from stoker.pipelines.stages.remembering.planned import Cuts, PlannedRounds
 from stoker.pipelines.stages.remembering.recall import Recall
+from stoker.pipelines.stages.remembering.samples import told_by
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
 
-T = TypeVar("T")
+_NAME_AGAIN = re.compile(r"(.+) again (\d+)", re.DOTALL)
+_SETTLED = (OutcomeClass.BYTES, OutcomeClass.OWNER)  # rejects that no recipe decides otherwise
 
 
 class ReadRounds(PlannedRounds):
     """A plan that was not finished, and then the other partitions whose parts the ledger does not have."""
 
     _all: Partitions | None = None
+
+    def __init__(self, recipe: Recipe, context: Context, store: Store, again: Again) -> None:
+        self._again = again
+        super().__init__(recipe, context, store)
 
     def restart(self) -> None:
         """See PlannedRounds."""
@@ -35,31 +48,54 @@ class ReadRounds(PlannedRounds):
 
     def finish(self, parts: Sequence[Part]) -> None:
         """See PlannedRounds."""
+        self._current = (self._current or frozenset()) | {part.digest for part in parts}
         super().finish(parts)
-        if self.known.path is not None:
-            self.known.path.unlink(missing_ok=True)
+        self.known.remove()
 
     def _planned(self) -> Cuts | None:
-        partitions = self._partitions()
-        digests = [part_digest(self._recipe, partition) for partition in partitions]
-        self._current = frozenset(digests)
-        listing = digest(sorted(digests))
-        if self.recall.is_read(listing):
+        have = _Have(self._recipe, self.recall)
+        wanted, found = [], set[str]()
+        is_remade = self._again.older_recipe and not self._has_asked and self._count_older() > 0
+        for partition in self._partitions():
+            made = have.parts_of(partition)
+            found.update(made)
+            if not made:
+                wanted.append(partition)
+            elif is_remade:
+                wanted.append(_again(partition, self.recall.number))
+        digests = [part_digest(self._recipe, partition) for partition in wanted]
+        self._current = frozenset(found.union(digests))
+        listing = digest(sorted(self._current))
+        if self.recall.is_read(listing) and not self.recall.is_made_by_another():
             return None
-        cuts = Cuts((Cut(one, {}) for one in self._unread(partitions, digests)), listing)
-        if self._begin(cuts, list(self._unread(digests, digests))):
+        cuts = Cuts((Cut(one, {}) for one in wanted), listing)
+        if self.recall.is_made_by_another() and not self._again.older_recipe:
+            self._tell_older(self._count_older())
+        if self._begin(cuts, digests):
             self._write_known()
         return cuts
 
     def _cut_now(self, number: int) -> Iterator[Cut]:
-        partitions = self._partitions()
-        self._current = frozenset(part_digest(self._recipe, partition) for partition in partitions)
+        have, found = _Have(self._recipe, self.recall), set[str]()
+        is_remade = self._again.older_recipe
         self._write_known()
-        yield from (Cut(partition, {}) for partition in partitions)
+        for partition in self._partitions():
+            made = have.parts_of(partition)
+            found.update(made or [part_digest(self._recipe, partition)])
+            yield Cut(partition, {})
+            if is_remade:
+                yield Cut(_again(partition, number), {})
+        self._current = frozenset(found)
+
+    def _count_older(self) -> int:
+        """How many samples another recipe made."""
+        made_by = self.recall.kept("recipe")["recipe"]
+        return len(made_by) - int(pc.sum(pc.equal(made_by, self._recipe.extraction_digest)).as_py() or 0)
 
     def _write_known(self) -> None:
         if not self.recall.is_empty:
-            self.known = self.recall.write_known(self._context.scratch)
+            is_remade = self._again.older_recipe
+            self.known = write_known(self._recipe, self.recall, self._context.scratch, is_remade=is_remade)
 
     def _partitions(self) -> Partitions:
         """All partitions of the source as it is now; a site is crawled once in a run."""
@@ -76,20 +112,72 @@ class ReadRounds(PlannedRounds):
         self._all = plan(self._recipe, replace(context, has_samples=has_samples))
         return self._all
 
-    def _unread(self, items: Iterable[T], digests: Iterable[str]) -> Iterator[T]:
-        """Those whose part the ledger does not have; all where there is no ledger, which is made of them then."""
-        have = frozenset[str]() if self.recall.is_first else {part.digest for part in self.recall.parts}
-        return (item for item, made in zip(items, digests, strict=True) if made not in have)
+
+class _Have:
+    """The parts of the ledger by partition; none where there is no ledger, which is made of them then."""
+
+    def __init__(self, recipe: Recipe, recall: Recall) -> None:
+        self._recipe, self._recall = recipe, recall
+        self._parts = {} if recall.is_first else {part.digest: part for part in recall.parts}
+        self._numbers: dict[str, list[int]] = {}
+        for part in self._parts.values():
+            if named := _NAME_AGAIN.fullmatch(part.partition):
+                self._numbers.setdefault(named[1], []).append(int(named[2]))
+
+    def parts_of(self, partition: Partition) -> list[str]:
+        """Digests of the parts that hold a partition: as it was read first, and each time that it was read again.
+
+        Or the one of another recipe that this one does not decide otherwise.
+        """
+        read = [partition, *(_again(partition, number) for number in self._numbers.get(partition.name, ()))]
+        made = [one for one in (part_digest(self._recipe, one) for one in read) if one in self._parts]
+        stamp = "" if made else self._recipe.source.stamp_of_whole(partition)
+        return made if not stamp or stamp not in self._settled else [self._settled[stamp]]
+
+    @cached_property
+    def _settled(self) -> dict[str, str]:
+        """By stamp, the last part of before whose candidates have it, if none of its rejects is for a recipe."""
+        stamps = self._recall.definite("stamp").group_by(["stamp", "part"]).aggregate([])
+        last: dict[str, tuple[int, str]] = {}
+        places = {made: place for place, made in enumerate(self._parts)}
+        for stamp, made in zip(stamps["stamp"].to_pylist(), stamps["part"].to_pylist(), strict=True):
+            if stamp and made in places:
+                last[stamp] = max(last.get(stamp, (-1, "")), (places[made], made))
+        return {stamp: made for stamp, (_, made) in last.items() if self._is_settled(self._parts[made])}
+
+    def _is_settled(self, part: Part) -> bool:
+        reasons = (self._recipe.reasons.get(reason, UNKNOWN) for reason in part.counted.rejected)
+        return all(reason.outcome_class in _SETTLED for reason in reasons)
 
 
-def known_samples(recipe: Recipe, store: Store, context: Context, name: str, number: int) -> KnownSamples:
+def _again(partition: Partition, number: int) -> Partition:
+    """The partition to be read once more; ``number``: of the ledger head."""
+    return replace(partition, name=f"{partition.name} again {number}", payload={**partition.payload, AGAIN: number})
+
+
+def write_known(recipe: Recipe, recall: Recall, folder: Path, *, is_remade: bool) -> KnownSamples:
+    """The samples that the corpus holds, in a file of a folder. Raises StorageError.
+
+    ``is_remade``: those alone that this recipe made, and the keys of the others, which are made anew.
+    """
+    kept, keys = recall.kept("stamp", "recipe", *(("id", "key") if is_remade else ())), None
+    if is_remade:
+        is_ours = pc.fill_null(pc.equal(kept["recipe"], recipe.extraction_digest), False)
+        is_named = pc.and_(pc.invert(is_ours), pc.fill_null(pc.not_equal(kept["key"], kept["id"]), False))
+        keys, kept = kept.filter(is_named).select(["hash", "key"]), kept.filter(is_ours)
+    return KnownSamples(name_of(recipe.source), write(folder, *told_by(kept), keys=keys))
+
+
+def known_samples(
+    recipe: Recipe, store: Store, context: Context, name: str, number: int, *, is_remade: bool
+) -> KnownSamples:
     """The samples that ``Rounds.known`` has: in the file of this name, on another machine made again of a ledger head.
 
-    Raises StorageError.
+    ``is_remade``: see ``write_known``. Raises StorageError.
     """
     path = context.scratch / name
     if path.exists():
         return KnownSamples(name_of(recipe.source), path)
     recall = Recall(RecordReader(recipe, recipe.source, store), context)
     recall.load(number)
-    return recall.write_known(context.scratch)
+    return write_known(recipe, recall, context.scratch, is_remade=is_remade)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,6 @@ import pyarrow.compute as pc
 
 from stoker import __version__
 from stoker.pipelines.memory.known import COLUMNS, COLUMNS_OF_INTEREST, Known, Moment, hashes_of_interest
-from stoker.pipelines.memory.unchanged import KnownSamples, write
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.remembering.outcomes import (
@@ -31,7 +29,7 @@ from stoker.pipelines.stages.remembering.outcomes import (
     setting_of,
 )
 from stoker.pipelines.stages.remembering.refreshing import Responses
-from stoker.pipelines.stages.remembering.samples import newest_samples
+from stoker.pipelines.stages.remembering.samples import newest_rows
 from stoker.storage.clock import timestamp
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageUnavailable
 from stoker.storage.versions import catalog, layout
@@ -39,7 +37,7 @@ from stoker.storage.versions.manifest import Part, load_manifest
 from stoker.storage.versions.memory import outcomes
 from stoker.storage.versions.memory.ledger import Ledger, create_head, load_head, newest_head
 from stoker.storage.versions.memory.merging import merge_files
-from stoker.storage.versions.memory.outcome_class import KNOWN
+from stoker.storage.versions.memory.outcome_class import KEPT, KNOWN
 from stoker.storage.versions.memory.outcomes import SCHEMA, hashes_of
 from stoker.storage.versions.memory.plans import Plan
 from stoker.storage.versions.memory.sealed_parquet import StoredTable
@@ -316,23 +314,24 @@ class Recall:
         return not self.is_first and head is not None and not (head.plan or self.lost) and head.listing == listing
 
     def has_samples(self) -> bool:
-        """Whether the corpus holds candidates as this recipe makes them. Raises StorageError."""
-        return any(
-            pc.any(pc.equal(self._counting(table)["recipe"], self._extraction)).as_py()
-            for table in self._tables(("source", "recipe", "part"), self._before)
-        )
+        """Whether the corpus holds samples, whatever recipe made them. Raises StorageError."""
+        tables = self._tables(("source", "class", "part"), self._before)
+        return any(pc.any(pc.equal(self._counting(table)["class"], KEPT)).as_py() for table in tables)
 
-    def write_known(self, folder: Path) -> KnownSamples:
-        """The samples that the corpus holds as this recipe makes them, in a file of this folder. Raises StorageError.
+    def kept(self, *columns: str) -> pa.Table:
+        """The rows by which candidates are kept, sorted by hash, with these columns. Raises StorageError."""
+        return newest_rows(self.definite("hash", "class", "revision", "at", *columns))
 
-        Those that another recipe made are not among them: to read them again asks for nothing.
-        """
-        names = ("hash", "source", "definite", "class", "revision", "at", "stamp", "recipe", "part")
+    def definite(self, *columns: str) -> pa.Table:
+        """All definite outcomes, with their parts and these columns. Raises StorageError."""
+        names = ("source", "definite", "part", *columns)
         empty = pa.schema([SCHEMA.field(name) for name in names]).empty_table()
-        rows = pa.concat_tables([empty, *map(self._counting, self._tables(names, self._before))])
-        return KnownSamples(
-            self._source, write(folder, *newest_samples(rows.filter(rows["definite"]), self._extraction))
-        )
+        tables = map(self._counting, self._tables(names, self._before))
+        return pa.concat_tables([empty, *(table.filter(table["definite"]) for table in tables)])
+
+    def is_made_by_another(self) -> bool:
+        """Whether the ledger was written by another recipe's ingest, of this source."""
+        return not self.is_first and self.head is not None and self.head.extraction != self._extraction
 
     # Tables of outcomes
 

@@ -53,7 +53,7 @@ class Rounds:
 
     def __init__(self, recipe: Recipe, context: Context, store: Store, *, again: Again = NOTHING_AGAIN) -> None:
         source = recipe.source
-        self._rounds: PlannedRounds = ReadRounds(recipe, context, store)
+        self._rounds: PlannedRounds = ReadRounds(recipe, context, store, again)
         self._listed: _ListedRounds | None = None
         if isinstance(source, ListedSource) and source.is_listed:
             self._rounds = self._listed = _ListedRounds(recipe, source, context, store, again)
@@ -111,7 +111,6 @@ class _ListedRounds(PlannedRounds):
         # A round of the same run changes nothing about what is old.
         refreshes = again.kept and not source.stamps_tell_all
         self._kept_before = context.now() - again.older_than if refreshes else None
-        self._has_told = False
         super().__init__(recipe, context, store)
 
     def is_all_known(self) -> bool:
@@ -125,7 +124,6 @@ class _ListedRounds(PlannedRounds):
         known = self.recall.known_of_interest(moment) if listing else self.recall.known(moment)
         if not known.nothing_due:
             return False
-        self._tell_older(known.made_by_older)
         if listing:
             return True
         context = replace(self._context, is_finished=nothing_finished)
@@ -188,17 +186,6 @@ class _ListedRounds(PlannedRounds):
                 if former and not is_kept:
                     moved[identity] = former.pop()
         return moved
-
-    def _tell_older(self, samples: int) -> None:
-        if samples and not self._has_told:
-            self._has_told = True
-            _log.warning(
-                "%s: %s made by an older recipe and %s; `stoker ingest RECIPE --refresh=recipe` makes anew what is "
-                "still listed",
-                self._recipe.corpus,
-                "1 sample was" if samples == 1 else f"{samples:,} samples were",
-                "stays" if samples == 1 else "stay",
-            )
 
     def _moment(self) -> Moment:
         recipe, setting = self._recipe.extraction_digest, setting_of(self._context)

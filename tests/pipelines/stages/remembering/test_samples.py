@@ -1,82 +1,29 @@
 """A corpus remembers what it read of a table or a dump, as these grow, shrink and are exported anew."""
 
 import shutil
-from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoker.pipelines.recipe import parse
-from stoker.pipelines.source import Context
-from stoker.pipelines.stages.publish import Published, ingest
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.stores.memory import MemoryStore
-from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.manifest import Manifest
 from stoker.storage.versions.version import Version
 from tests.fakes import FailingCalls
-from tests.pipelines.sources.test_wikipedia_dump import dump, page
-from tests.site import FAST, Reply, Site
+from tests.pipelines.stages.remembering.read_world import Row, World, rows
+from tests.site import Reply, Site
 from tests.system.old_store.inputs import picture
-
-Row = tuple[str, str]  # text, label
-
-
-class World:
-    """A folder with tables or dumps, a store and a clock."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.store = folder, MemoryStore()
-        self.now = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
-        self.source: dict[str, Any] = {"name": "hugging_face", "dataset": "table", "rows_per_partition": 10}
-        self.steps: list[dict[str, Any]] = []
-
-    def table(self, rows: Sequence[Row], *, name: str = "a", exported: str = "monday") -> None:
-        (self.folder / "table").mkdir(exist_ok=True)
-        columns = {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
-        table = pa.table(columns | {"exported": [exported] * len(rows)})
-        pq.write_table(table, self.folder / "table" / f"{name}.parquet")
-
-    def dump(self, name: str, *pages: tuple[int, int, str]) -> None:
-        """A dump of pages: number, revision, text."""
-        made = [
-            page(number, text).replace(f"<revision><id>{number + 1000}<", f"<revision><id>{revision}<")
-            for number, revision, text in pages
-        ]
-        (self.folder / name).write_bytes(dump(*made))
-
-    def run(self, store: Store | None = None, *, days: float = 1.0) -> Published:
-        self.now += timedelta(days=days)
-        limits, shards = {"rejected_percent": 100}, {"partitions": 1}
-        document = {"corpus": "rows", "source": self.source, "steps": self.steps, "limits": limits, "shards": shards}
-        recipe = parse(document, root=self.folder)
-        context = Context(root=self.folder, web=FAST, scratch=self.folder / "scratch", now=lambda: self.now)
-        return ingest(recipe, store or self.store, context)
-
-    def samples(self, manifest: Manifest) -> dict[str, tuple[str, str]]:
-        """The split and the text of each sample."""
-        columns = ["key", "split", "content_sha256"]
-        rows = Version(self.store, manifest).records(columns=columns).read_all().to_pylist()
-        return {row["key"]: (row["split"], row["content_sha256"]) for row in rows}
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-def rows(*numbers: int) -> list[Row]:
-    return [(f"text number {number}", "even" if number % 2 == 0 else "odd") for number in numbers]
 
 
 def test_of_a_table_that_grew_only_new_rows_are_written_and_no_shard_is_written_again(world: World) -> None:
@@ -172,17 +119,6 @@ def test_of_a_site_that_grew_only_new_pictures_are_asked_for(world: World) -> No
         second = world.run().manifest
         assert sorted(site.pages_asked[seen:]) == ["/", "/20.jpg"]
         assert (first.samples, second.samples) == (20, 21)
-
-
-def test_a_changed_recipe_reads_all_again_and_moves_nothing(world: World) -> None:
-    world.table(rows(*range(40)))
-    before = world.samples(world.run().manifest)
-    world.steps = [{"name": "text_length", "min_characters": 14}]
-    second = world.run().manifest
-    after = world.samples(second)
-    assert second.rejected == {"too_short": 10}
-    assert {key: before[key] for key in after} == after
-    assert second.known == 0
 
 
 def test_a_kill_at_any_write_ends_in_the_same_version(tmp_path: Path) -> None:
