@@ -1,8 +1,9 @@
 """Small corpora made by the real engine, with captions, URLs and titles that try to get out of a page."""
 
 import io
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -18,6 +19,8 @@ from stoker.pipelines.web.client import Web
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
+from stoker.training.results.checkpoints import CheckpointInfo
+from stoker.training.results.evaluations import Evaluation, keep
 
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 ESCAPE = "\x1b[31mred\x1b]0;owned\x07 \u202egnp.exe"
@@ -132,8 +135,52 @@ def make(store: Store, folder: Path, source: Source, corpus: str) -> Manifest:
     return ingest(recipe(source, corpus), store, context).manifest
 
 
+def add_runs(store: Store) -> None:
+    """Two training runs on the pictures, one of them of a deleted version; hostile text in both."""
+    wrong = [
+        {"key": "shape-4", "expected": "0", "predicted": "1", "probability": 0.91},
+        {"key": "shape-3", "expected": SCRIPT, "predicted": "0", "probability": 0.52, "url": "javascript:alert(1)"},
+    ]
+    confusion = [[7, 1, 0], [0, 4, 2], [1, 0, 0]]
+    metrics = {"score": 0.7, "accuracy": 0.7333, "samples": 15, "classes": ["0", "1", SCRIPT], "confusion": confusion}
+    metrics |= {"recall": {"0": 0.875, "1": 0.6667, SCRIPT: 0.0}, "wrong": wrong, "loss": 0.5}
+    for number, version in ((1, "shapes@2"), (2, "shapes@99")):
+        run = f"cnn-{number:04d}"
+        info = CheckpointInfo(
+            run=run,
+            step=40,
+            key="",
+            size=0,
+            sha256="",
+            identity={"model": "cnn", "options": {"net": SCRIPT}, "training": {"epochs": 2}},
+            version=version,
+            content="0",
+            done=True,
+            metrics=metrics | {"split": "validation", "epochs": 2, "step": 40},
+            sample=SCRIPT,
+        )
+        store.write(f"shapes/runs/{run}/000000040.json", json.dumps(asdict(info)).encode())
+    evaluation = Evaluation(
+        run="cnn-0001",
+        corpus="shapes",
+        model="cnn",
+        step=40,
+        trained_on="shapes@2",
+        reference="shapes@1",
+        content="1",
+        split="train",
+        at="2026-01-01T00:00:00+00:00",
+        metrics=metrics,
+        unknown={SCRIPT: 3},
+        absent=["4"],
+        seen=True,
+    )
+    keep(store, evaluation)
+
+
 def make_all(store: Store, folder: Path) -> None:
     """Pictures in two versions, and texts in one."""
     make(store, folder, Shapes(), "shapes")
     make(store, folder, Shapes(count=80), "shapes")
     make(store, folder, Pages(), "pages")
+    add_runs(store)

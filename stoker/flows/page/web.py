@@ -16,6 +16,7 @@ from stoker.flows.page.pictures import ImageRenderer
 from stoker.flows.page.security import HEADERS, HEALTH, LOGIN, LOGIN_POLICY, LOOPBACK, SIGNED_IN, RequestGuard
 from stoker.flows.page.site import HtmlPages, Schedules
 from stoker.flows.page.template import PAGES, Templates
+from stoker.flows.page.trainings import RunPages
 from stoker.flows.page.webapi import JsonApi, failure
 from stoker.flows.report.format import visible
 from stoker.flows.report.samples import SampleReader
@@ -60,8 +61,9 @@ def make_app(
     app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.add_middleware(RequestGuard, token=token, hosts=frozenset(hosts), refuse=_refuse_with(templates))
     _add_login(app, templates)
-    _add_pages(app, pages)
-    _add_api(app, JsonApi(reader, pages))
+    runs = RunPages(reader, pages)
+    _add_pages(app, pages, runs)
+    _add_api(app, JsonApi(reader, pages, runs))
     _add_errors(app, pages)
     return app
 
@@ -92,7 +94,7 @@ def _refuse_with(templates: Templates) -> Callable[[Scope, int, str], Response]:
     return refuse
 
 
-def _add_pages(app: FastAPI, pages: HtmlPages) -> None:
+def _add_pages(app: FastAPI, pages: HtmlPages, runs: RunPages) -> None:
     handlers: dict[str, Callable[..., Response]] = {
         "/": pages.corpora,
         "/c/{reference}": pages.corpus,
@@ -102,6 +104,8 @@ def _add_pages(app: FastAPI, pages: HtmlPages) -> None:
         "/c/{reference}/thumb/{key:path}": pages.thumb,
         "/c/{reference}/picture/{key:path}": pages.picture,
         "/c/{reference}/raw/{part}/{key}": pages.raw,
+        "/c/{corpus}/runs": runs.runs,
+        "/c/{corpus}/runs/{run}": runs.run,
         "/c/{corpus}/diff": pages.diff_form,
         "/c/{corpus}/diff/{a}/{b}": pages.diff,
         "/static/{name}": _asset,
@@ -135,6 +139,8 @@ def _add_api(app: FastAPI, api: JsonApi) -> None:
         "/api/c/{reference}/sample/{key:path}": api.sample,
         "/api/c/{reference}/rejects": api.rejects,
         "/api/c/{reference}/why": api.why,
+        "/api/c/{corpus}/runs": api.runs,
+        "/api/c/{corpus}/runs/{run}": api.run,
         "/api/c/{corpus}/diff/{a}/{b}": api.diff,
     }
     # For the schema alone: RequestGuard has checked the token already.

@@ -10,12 +10,16 @@ from fastapi.responses import Response
 
 from stoker.flows.page.gallery import memberships
 from stoker.flows.page.site import MAX_LINEAGES, Asked, HtmlPages, Key, Number, Place, Reference, Version, Word
+from stoker.flows.page.trainings import Run, RunPages
 from stoker.flows.report.json_text import plain
 from stoker.flows.report.refusals import refusals
 from stoker.flows.report.samples import SampleEntry, SampleReader
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.versions import catalog
+from stoker.storage.versions.catalog import parse_reference
 from stoker.storage.versions.manifest import Manifest
+from stoker.training.results.checkpoints import CheckpointInfo
+from stoker.training.results.evaluations import evaluations
 
 Size = Annotated[int, Query(ge=1, le=200)]
 
@@ -26,9 +30,10 @@ class JsonApi:
     A response is an object with ``ok``: true; an error has ``ok``: false, ``error`` and ``status``.
     """
 
-    def __init__(self, reader: SampleReader, pages: HtmlPages) -> None:
+    def __init__(self, reader: SampleReader, pages: HtmlPages, runs: RunPages) -> None:
         self._reader = reader
         self._pages = pages
+        self._runs = runs
 
     def corpora(self) -> Response:
         """The corpora and their newest versions; ``error`` of the newest one, ``errors`` also of those before it."""
@@ -116,6 +121,23 @@ class JsonApi:
         """What changed from version ``a`` to ``b``."""
         older, newer = self._pages.manifest(f"{corpus}@{a}"), self._pages.manifest(f"{corpus}@{b}")
         return _success(self._pages.difference(older, newer).to_json())
+
+    def runs(self, corpus: Reference) -> Response:
+        """The newest training runs of a corpus, each with its last checkpoint."""
+        name, _ = parse_reference(corpus)
+        found, total = self._runs.newest(name)
+        return _success({"corpus": name, "total": total, "runs": [_run(info) for info in found]})
+
+    def run(self, corpus: Reference, run: Run) -> Response:
+        """One training run: its last checkpoint, and what `stoker evaluate` kept."""
+        info, (name, _) = self._runs.find(corpus, run), parse_reference(corpus)
+        kept = [one.to_json() for one in evaluations(self._reader.store, name, run)]
+        return _success({"corpus": name, **_run(info), "evaluations": kept})
+
+
+def _run(info: CheckpointInfo) -> dict[str, Any]:  # Any: JSON
+    names = ("run", "step", "done", "version", "identity", "metrics", "sample")
+    return {name: getattr(info, name) for name in names}
 
 
 def _success(content: Mapping[str, Any]) -> Response:  # Any: JSON

@@ -52,7 +52,8 @@ class Classification:
     def metrics(self) -> dict[str, Any]:  # Any: JSON values
         """``score`` and ``accuracy``, ``samples``, ``recall`` by class, ``confusion[expected][predicted]``, ``wrong``.
 
-        ``recall`` has no entry for a class without samples. ``wrong``: the most confidently wrong samples first.
+        The rows and columns of ``confusion`` are those of ``classes``. ``recall`` has no entry for a class without
+        samples. ``wrong``: the most confidently wrong samples first.
         """
         correct, totals = self._confusion.diagonal(), self._confusion.sum(1)
         accuracy = float(correct.sum()) / max(1, self._samples)
@@ -61,6 +62,7 @@ class Classification:
             "score": accuracy,
             "accuracy": accuracy,
             "samples": self._samples,
+            "classes": list(self._classes),
             "recall": {name: round(right / total, 4) for name, right, total in recall if total},
             "confusion": self._confusion.tolist(),
             "wrong": [wrong for _, _, wrong in sorted(self._wrong, key=lambda entry: entry[:2], reverse=True)],

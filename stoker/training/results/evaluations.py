@@ -31,7 +31,6 @@ class Evaluation:
     split: str
     at: str  # ISO time
     metrics: dict[str, Any]  # Any: JSON values; see ``Model.evaluate``
-    classes: list[str] = field(default_factory=list)  # of a classifier, in the order of ``metrics["confusion"]``
     unknown: dict[str, int] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
     left_out: Sequence[dict[str, Any]] = ()  # Any: JSON values

@@ -76,7 +76,7 @@ def evaluate(
     finally:
         loader.close()
         stream.close()
-    classes, confusion = list(schema.get("classes", ())), metrics.get("confusion", ())
+    classes, confusion = metrics.get("classes", ()), metrics.get("confusion", ())
     left_out = [dict(entry) for entry in schema.get("left_out", ()) if entry["split"] == split]
     return Evaluation(
         run=trained.info.run,
@@ -89,7 +89,6 @@ def evaluate(
         split=split,
         at=timestamp(utc_now()),
         metrics=metrics,
-        classes=classes,
         unknown=dict(schema.get("unknown", {})),
         absent=[name for name, row in zip(classes, confusion, strict=False) if not sum(row)],
         left_out=[*left_out, *(left_out_entry(split, reason, keys) for reason, keys in by_reason.items())],

@@ -50,6 +50,10 @@ PAGES = [
     "/c/shapes/sample/shape-4",
     "/c/pages/sample/page-5",
     "/c/pages/sample/page-6",
+    "/c/shapes/runs",
+    "/c/shapes/runs/cnn-0001",
+    "/c/shapes/runs/cnn-0002",
+    "/c/pages/runs",
     "/c/nothing",
     "/nowhere",
 ]
@@ -150,7 +154,13 @@ def test_every_link_within_the_pages_leads_somewhere(site: httpx.Client) -> None
 
 
 def test_every_picture_of_a_page_is_one(site: httpx.Client) -> None:
-    for path in ("/c/shapes", "/c/shapes/rejects?page=1", "/c/shapes/why?q=shape-5", "/c/shapes/diff/1/2"):
+    for path in (
+        "/c/shapes",
+        "/c/shapes/rejects?page=1",
+        "/c/shapes/why?q=shape-5",
+        "/c/shapes/diff/1/2",
+        "/c/shapes/runs/cnn-0001",
+    ):
         pictures = [one["src"] or "" for tag, one in Tags(site.get(path).text).found if tag == "img"]
         assert pictures
         for address in pictures:

@@ -78,8 +78,8 @@ def _print(found: "Evaluation", console: Console) -> None:
     )
     numbers = [(name, value) for name, value in metrics.items() if isinstance(value, int | float) and name != "score"]
     sheet.facts([(name.replace("_", " "), _number(name, value)) for name, value in numbers])
-    if found.classes:
-        _print_classes(sheet, found.classes, metrics, width=min(console.width, WIDTH))
+    if "confusion" in metrics:
+        _print_classes(sheet, metrics["classes"], metrics, width=min(console.width, WIDTH))
 
 
 def _number(name: str, value: float) -> str:

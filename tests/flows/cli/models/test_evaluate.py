@@ -23,7 +23,7 @@ def test_a_program_gets_one_document(trained: Cli) -> None:
     found = json.loads(done.stdout)
     assert (found["run"], found["corpus"], found["reference"]) == ("cnn-0001", "digits", "digits@1")
     assert found["metrics"]["samples"] == 50
-    assert len(found["metrics"]["confusion"]) == len(found["classes"]) == 10
+    assert len(found["metrics"]["confusion"]) == len(found["metrics"]["classes"]) == 10
     assert set(found["metrics"]["wrong"][0]) == {"key", "expected", "predicted", "probability"}
 
 
