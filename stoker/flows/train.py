@@ -109,6 +109,9 @@ class _TrainingProgress:
             self._reporter.advance_to(event.step, detail)
         elif event.kind == "evaluate":
             self._reporter.message(f"step {event.step:,}: {metrics_text(event.metrics)}")
+        elif event.kind == "note":
+            for note in event.notes:
+                self._reporter.message(f"{event.run}: {note}")
         percent = 100.0 * event.step / max(event.steps, 1)
         if percent - self._shown_percent >= 1 or event.kind == "end":  # at most a hundred calls of the API in a run
             self._shown_percent = percent

@@ -1,34 +1,35 @@
 """One training run: build all of its parts, restore a checkpoint, then train, evaluate and save to the end.
 
 Each batch is one optimiser step. Progress is reported every half second, a checkpoint is saved every ``checkpoint_s``
-seconds, and every epoch ends with an evaluation on the held-out split; the best so far is saved, too.
+seconds, and every epoch ends with an evaluation on the held-out split; the best so far is saved, too. The parts of it
+are in ``steps``.
 """
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stoker.storage.versions import layout
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Loader, Stream
 from stoker.training.loader.monitor import StreamMonitor
-from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo
 from stoker.training.run.devices import device_of
 from stoker.training.run.metrics import MetricsLog
-from stoker.training.run.model import Corpus, Model, Schema, StepOutput
+from stoker.training.run.model import Corpus, Model, Schema
 from stoker.training.run.optimisers import build_optimiser, learning_rate_at
-from stoker.training.run.options import TrainOptions, skip_budget_of
-from stoker.training.stream.skipped import SkippedSamples
-from stoker.training.stream.stream import split_shards
-from stoker.training.stream.subset import HELD_OUT, describe_left_out, hold_out, left_out_entry
+from stoker.training.run.options import TrainOptions, skips_of
+from stoker.training.run.steps.nonfinite import NonFiniteSteps, Place
+from stoker.training.run.steps.saver import Saver
+from stoker.training.run.steps.step import Stepper, StepResult
+from stoker.training.run.steps.streams import divided, first_batches_of, left_out_of, skipped_of, with_skip_budget
+from stoker.training.stream.subset import HELD_OUT, describe_left_out
 
 _PROGRESS_INTERVAL_S = 0.5  # seconds between two "step" events
 _EPOCH_ENDED = object()
@@ -36,7 +37,7 @@ _EPOCH_ENDED = object()
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Progress of a run. ``kind``: new (no run to resume), start, step, evaluate, checkpoint or end."""
+    """Progress of a run. ``kind``: new (no run to resume), start, step, evaluate, checkpoint, note or end."""
 
     kind: str
     run: str
@@ -47,7 +48,8 @@ class Event:
     rate: float = math.nan  # samples or tokens a second
     stall: float = math.nan  # share of the time since the last step event that was spent waiting for data
     metrics: dict[str, Any] = field(default_factory=dict)  # Any: JSON values; of the last evaluation
-    notes: tuple[str, ...] = ()  # of "start": what is not trained on; of "new": what is other in the nearest run
+    # of "start": what is not trained on; of "new": what is other in the nearest run; of "note": what happened
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,30 +88,6 @@ class RunConfig:
     interrupts: Callable[[], AbstractContextManager[None]]  # see ``train.train``
 
 
-def divided(corpus: Corpus, options: TrainOptions) -> tuple[Corpus, str]:
-    """The corpus as it is trained on, a share of it held out if asked for, and the split to evaluate on.
-
-    Raises TrainingError if only the training split has samples, and none of them is to be held out.
-    """
-    manifest = corpus.manifest
-    if options.hold_out:
-        manifest = hold_out(corpus.store, manifest, options.hold_out, split=options.split, cache=corpus.cache)
-        return replace(corpus, manifest=manifest), HELD_OUT
-    splits = [name for name, totals in manifest.splits.items() if totals.samples]
-    chosen = options.eval_split or ("validation" if "validation" in splits else "")
-    chosen = chosen or next((name for name in splits if name != options.split), "")
-    if chosen not in splits or chosen == options.split:
-        split_shards(manifest, options.split)
-        missing = f"no split {chosen!r} to evaluate on" if chosen else f"no split to evaluate on beside {options.split}"
-        if chosen == options.split:
-            missing = f"split {chosen!r} cannot be trained on and evaluated on"
-        raise TrainingError(
-            f"{manifest.reference}: {missing}; it has: {', '.join(splits)}. Hold a share of the training split out "
-            "(`hold_out`: --hold-out 10%), name a split (`eval_split`), or give the recipe a validation split"
-        )
-    return corpus, chosen
-
-
 def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
     """Train from a checkpoint, or from the start, to the last step or until stopped.
 
@@ -129,6 +107,7 @@ def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
             trainer.log_left_out()
         if not stopped or trainer.saved != (trainer.step, trainer.position):
             trainer.save(done=not stopped, text=text)
+        trainer.wait_saved()
     finally:
         trainer.close()
     trainer.report("end")
@@ -157,12 +136,12 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     schema = saved["facts"] if saved else model.prepare(corpus, options.split)
     module = model.build(schema).to(device)
     if saved is None and (prepare_weights := getattr(model, "prepare_weights", None)):
-        with closing(_first_batches(corpus, model, schema, options)) as first_batches:
+        with closing(first_batches_of(corpus, model, schema, options)) as first_batches:
             prepare_weights(module, first_batches, device)
     optimiser = build_optimiser(module, options)
     batches = {"batch_size": options.batch_size, "seed": options.seed}
     train_stream, eval_stream = (
-        model.data(_with_skip_budget(corpus, options, split), split, schema, **batches, training=split == options.split)
+        model.data(with_skip_budget(corpus, options, split), split, schema, **batches, training=split == options.split)
         for split in (options.split, eval_split)
     )
     epoch_steps = len(train_stream)
@@ -173,10 +152,19 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         module.load_state_dict(saved["module"])
         optimiser.load_state_dict(saved["optimiser"])
         train_stream.load_state_dict(saved["stream"])
-        if (skipped := _skipped_of(eval_stream)) is not None:
+        if (skipped := skipped_of(eval_stream)) is not None:
             skipped.load(saved.get("eval_skipped", {}))
         _restore_random_state(saved)
     step = saved["step"] if saved else 0
+    steps = min(steps, options.max_steps) if options.max_steps else steps
+    log = MetricsLog(config.folder, step=step)
+    nonfinite = NonFiniteSteps(
+        config.name,
+        steps,
+        config.folder,
+        allowed=skips_of(options.on_nan),
+        skipped=saved.get("nonfinite", 0) if saved else 0,
+    )
     return _Trainer(
         config=config,
         eval_split=eval_split,
@@ -184,11 +172,14 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         device=device,
         schema=schema,
         module=module,
-        optimiser=optimiser,
+        stepper=Stepper(
+            model=model, module=module, optimiser=optimiser, options=options, device=device, nonfinite=nonfinite
+        ),
         train_stream=train_stream,
         eval_stream=eval_stream,
-        log=MetricsLog(config.folder, step=step),
-        steps=min(steps, options.max_steps) if options.max_steps else steps,
+        log=log,
+        saver=Saver(corpus.store, corpus.manifest.corpus, config.name, keep=options.keep, metrics=log.path),
+        steps=steps,
         step=step,
         state=tuple(tensor.to(device) for tensor in saved["carried"]) if saved else (),
         metrics=saved["metrics"] if saved else {},
@@ -196,35 +187,6 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         position=train_stream.state_dict(),
         loader=Loader(train_stream, workers=options.workers, pin_memory=device.type == "cuda"),
     )
-
-
-def _first_batches(
-    corpus: Corpus, model: Model, schema: Schema, options: TrainOptions
-) -> Generator[Any]:  # Any: as data
-    """The batches of a first epoch, read by a stream of their own, which is opened when the first one is asked for."""
-    stream = model.data(
-        _with_skip_budget(corpus, options, options.split),
-        options.split,
-        schema,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        training=True,
-    )
-    try:
-        yield from Loader(stream)
-    finally:
-        stream.close()
-
-
-def _with_skip_budget(corpus: Corpus, options: TrainOptions, split: str) -> Corpus:
-    totals = corpus.manifest.splits.get(split)
-    return replace(corpus, skip_budget=skip_budget_of(options.skip_budget, totals.samples if totals else 0))
-
-
-def _skipped_of(stream: Stream) -> SkippedSamples | None:
-    """The samples that a stream left out because they do not decode; None for streams that leave none out."""
-    skipped = getattr(stream, "skipped", None)
-    return skipped if isinstance(skipped, SkippedSamples) else None
 
 
 def _restore_random_state(saved: dict[str, Any]) -> None:  # Any: tensors and plain values
@@ -243,10 +205,11 @@ class _Trainer:
     device: torch.device
     schema: Schema
     module: nn.Module
-    optimiser: torch.optim.Optimizer
+    stepper: Stepper
     train_stream: Stream
     eval_stream: Stream
     log: MetricsLog
+    saver: Saver
     steps: int  # of the whole run
     step: int  # steps done
     state: tuple[Tensor, ...]  # of a recurrent model, between two batches of an epoch
@@ -287,63 +250,58 @@ class _Trainer:
         monitor = StreamMonitor(self.train_stream.counters)
         losses: list[Tensor] = []
         examples, since, reported_at = 0, time.monotonic(), -math.inf
-        for batch in self._batches():
-            output = self._train_step(batch)
-            losses.append(output.loss.detach())
-            examples += output.examples
+        for batch, place in self._batches():
+            result = self._train_step(batch, place)
+            if result.applied:
+                losses.append(result.loss)
+            examples += result.examples
             now = time.monotonic()
-            if now - reported_at >= _PROGRESS_INTERVAL_S:
-                self._report_step(self._mean(losses), examples / max(1e-9, now - since), monitor.report())
+            if losses and now - reported_at >= _PROGRESS_INTERVAL_S:
+                self.stepper.nonfinite.check(self.train_stream)
+                mean = float(torch.stack(losses).mean())
+                self._report_step(mean, examples / max(1e-9, now - since), monitor.report())
                 losses, examples, since, reported_at = [], 0, now, now
-            if now - self.saved_at >= self.config.options.checkpoint_s:
+            self._report_saved(self.saver.poll())
+            if now - self.saved_at >= self.config.options.checkpoint_s and not self.saver.busy:
                 self.save(done=False)
             if self.config.stop():
                 return True
             if self.step >= self.steps and len(self.train_stream):
                 break  # max_steps ends the run inside an epoch
-        if losses:
-            self._mean(losses)
+        self.stepper.nonfinite.check(self.train_stream)
         if not self.train_stream.delivered:  # else max_steps ended it, and a longer run goes on there
             self.state = ()
         return False
 
-    def _batches(self) -> Iterator[Any]:  # Any: the model's own
+    def _batches(self) -> Iterator[tuple[Any, Place]]:  # Any: the model's own
         batches = iter(self.loader)
         while True:
+            place = Place(self.step, self.train_stream.epoch, self.train_stream.delivered)
             with self.config.interrupts():
                 batch = next(batches, _EPOCH_ENDED)
             if batch is _EPOCH_ENDED:
                 return
-            yield batch
+            yield batch, place
             del batch  # its memory is used again
 
-    def _train_step(self, batch: Any) -> StepOutput:  # Any: the model's own
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._learning_rate()
-        self.optimiser.zero_grad(set_to_none=True)
-        output = self.config.model.compute_loss(self.module, batch, self.state, self.device)
-        output.loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
-        if self.config.options.clip:
-            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.config.options.clip)
-        self.optimiser.step()
-        self.state = output.state
+    def _train_step(self, batch: Any, place: Place) -> StepResult:  # Any: the model's own
+        result = self.stepper.step(batch, self.state, self._learning_rate())
+        if not result.applied:
+            self._tell(self.stepper.nonfinite.skip(place, float(result.loss), self.train_stream))
+        else:
+            self.stepper.nonfinite.later(place, result.numbers)
+        self.state = result.state
         self.step += 1
         self.position = self.train_stream.state_dict()
-        return output
+        return result
+
+    def _tell(self, text: str) -> None:
+        """Tell of something that happened, and write it down."""
+        self.log.write("note", self.step, {"text": text})
+        self.report("note", notes=(text,))
 
     def _learning_rate(self) -> float:
         return learning_rate_at(self.step, self.steps, self.config.options)
-
-    def _mean(self, losses: list[Tensor]) -> float:
-        """The mean of losses. Raises TrainingError if it is not finite."""
-        mean = float(torch.stack(losses).mean())
-        if not math.isfinite(mean):
-            raise TrainingError(
-                f"{self.config.name}: the loss is {mean} at step {self.step} of {self.steps} (epoch "
-                f"{self.train_stream.epoch}, position {self.train_stream.delivered}); lower learning_rate; "
-                "the last checkpoint is from before"
-            )
-        return mean
 
     @torch.no_grad()
     def _evaluate(self) -> None:
@@ -372,8 +330,9 @@ class _Trainer:
     def save(self, *, done: bool, text: str = "") -> None:
         """Save a checkpoint and the metrics into the store, and delete checkpoints that are not kept."""
         self.best = max(self.best, self.metrics.get("score", -math.inf))
+        self.stepper.nonfinite.check(self.train_stream)
         self.train_stream.wait_verified()  # no checkpoint may depend on data that is not verified yet
-        store, manifest = self.config.corpus.store, self.config.corpus.manifest
+        manifest = self.config.corpus.manifest
         info = CheckpointInfo(
             run=self.config.name,
             step=self.step,
@@ -387,26 +346,32 @@ class _Trainer:
             metrics=self.metrics,
             sample=text,
         )
-        checkpoints.save(store, manifest.corpus, info, self._state())
-        store.write(f"{layout.run(manifest.corpus, self.config.name)}metrics.jsonl", self.log.path)
-        checkpoints.prune(store, manifest.corpus, self.config.name, keep=self.config.options.keep)
+        self._report_saved(self.saver.save(info, self._state()))
         self.saved, self.saved_at = (self.step, self.position), time.monotonic()
-        self.report("checkpoint")
+
+    def wait_saved(self) -> None:
+        """Wait until the last checkpoint is in the store. Raises what writing it raised."""
+        self._report_saved(self.saver.wait())
+
+    def _report_saved(self, step: int | None) -> None:
+        if step is not None:
+            self.report("checkpoint", step=step)
 
     def _state(self) -> dict[str, Any]:  # Any: tensors and plain values
         """What a checkpoint holds; the keys are persistent."""
         return {
             "facts": dict(self.schema),
             "module": self.module.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.stepper.optimiser.state_dict(),
             "stream": self.position,
-            "eval_skipped": skipped.whole_state() if (skipped := _skipped_of(self.eval_stream)) else {},
+            "eval_skipped": skipped.whole_state() if (skipped := skipped_of(self.eval_stream)) else {},
             "left_out": [dict(entry) for entry in self.left_out],
-            "carried": [tensor.cpu() for tensor in self.state],
+            "carried": list(self.state),
             "step": self.step,
             "steps": self.steps,
             "metrics": self.metrics,
             "best": self.best,
+            "nonfinite": self.stepper.nonfinite.skipped,
             "random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -419,12 +384,8 @@ class _Trainer:
     @property
     def left_out(self) -> Sequence[Mapping[str, Any]]:  # Any: JSON values
         """See Result."""
-        left_out: list[Mapping[str, Any]] = list(self.schema.get("left_out", ()))
-        for split, stream in ((self.config.options.split, self.train_stream), (self.eval_split, self.eval_stream)):
-            skipped = _skipped_of(stream)
-            for reason, keys in skipped.by_reason().items() if skipped else ():
-                left_out.append(left_out_entry(split, reason, keys))
-        return left_out
+        streams = {self.config.options.split: self.train_stream, self.eval_split: self.eval_stream}
+        return left_out_of(self.schema, streams)
 
     def log_left_out(self) -> None:
         """Write what is left out until now into the metrics."""
@@ -449,14 +410,17 @@ class _Trainer:
         rate: float = math.nan,
         stall: float = math.nan,
         notes: tuple[str, ...] = (),
+        step: int | None = None,
     ) -> None:
-        """Tell whoever shows progress."""
+        """Tell whoever shows progress; ``step``: another than that of now."""
         epoch, metrics = self.train_stream.epoch, dict(self.metrics)
-        event = Event(kind, self.config.name, self.step, self.steps, epoch, loss, rate, stall, metrics, notes)
+        step = self.step if step is None else step
+        event = Event(kind, self.config.name, step, self.steps, epoch, loss, rate, stall, metrics, notes)
         self.config.progress(event)
 
     def close(self) -> None:
-        """Write out the metrics and end what reads ahead."""
+        """Write out the metrics and the last checkpoint, and end what reads ahead."""
+        self.saver.close()
         self.log.close()
         self.loader.close()
         self.train_stream.close()

@@ -28,6 +28,8 @@ class TrainOptions:
         schedule: how the learning rate falls after the warmup: cosine, linear, or constant for not at all.
         warmup: share of all steps in which the learning rate rises from 0.
         clip: greatest norm of the gradient; 0: no limit.
+        on_nan: what to do when a loss or gradient is not finite: stop and name the samples of the batch, or skip:N to
+            leave out up to N such batches of the run, and name them.
         split: split to train on.
         eval_split: split to evaluate on; "": validation, or else any other split. Its old name is held_out.
         hold_out: share of the training split that is not trained on but evaluated on, such as 10%, for a version of one
@@ -53,6 +55,7 @@ class TrainOptions:
     schedule: Literal["cosine", "constant", "linear"] = "cosine"
     warmup: float = 0.05
     clip: float = 1.0
+    on_nan: str = "stop"
     split: str = "train"
     eval_split: str = ""
     hold_out: str = ""
@@ -75,6 +78,7 @@ class TrainOptions:
         if self.learning_rate == 0 or self.warmup > 1:
             raise TrainingError("option learning_rate must be above 0, and warmup a share of at most 1")
         skip_budget_of(self.skip_budget, 0)
+        skips_of(self.on_nan)
         if self.hold_out:
             from stoker.training.stream.subset import share_of
 
@@ -102,6 +106,20 @@ def skip_budget_of(text: str, samples: int) -> int:
     if not value >= 0 or (percent and value > 100):
         raise TrainingError(f"option skip_budget = {text!r}; expected a number of samples, or a share such as 2%")
     return int(value * samples / 100) if percent else int(value)
+
+
+def skips_of(on_nan: str) -> int:
+    """How many batches may be skipped because their loss or gradient is not finite. Raises TrainingError.
+
+    >>> skips_of("stop"), skips_of("skip:20")
+    (0, 20)
+    """
+    word, _, number = on_nan.partition(":")
+    if on_nan == "stop":
+        return 0
+    if word != "skip" or not number.isascii() or not number.isdecimal() or not 0 < int(number) < 10**9:
+        raise TrainingError(f"option on_nan = {on_nan!r}; expected stop, or skip:N with a number of batches")
+    return int(number)
 
 
 def parse_options(
@@ -150,7 +168,7 @@ def _renamed(values: Mapping[str, Any], model_options: Mapping[str, Any]) -> dic
 
 def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str, Any]:  # Any: a Model; JSON values
     """What two runs must share to give the same weights: not where they compute, nor how often they save."""
-    ignored = ("device", "threads", "workers", "checkpoint_s", "keep", "skip_budget")
+    ignored = ("device", "threads", "workers", "checkpoint_s", "keep", "skip_budget", "on_nan")
     training = {name: value for name, value in dataclasses.asdict(options).items() if name not in ignored}
     from stoker.training.run.model import plugin_identity
     from stoker.training.stream.subset import share_of

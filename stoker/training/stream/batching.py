@@ -220,6 +220,11 @@ class BatchStream(EpochStream):
             slot += count
         return located
 
+    def samples_at(self, epoch: int, start: int) -> Samples:
+        """The samples of the global batch at a position, over all ranks, as they are stored: to name them."""
+        located = self.locate(epoch, start, min(self.samples, start + self.batch_size))
+        return self.fetch_samples(without_withdrawn(epoch, located))
+
     def _without_withdrawn(self, epoch: int, located: Located) -> Located:
         """The same without what was taken out of the corpus: others move up, and ``last="pad"`` fills the batch."""
         left = without_withdrawn(epoch, located)

@@ -48,9 +48,27 @@ class EpochText:
 
     def fill(self, starts: Sequence[int], out: npt.NDArray[np.int64]) -> None:
         """Fill row i of ``out`` with the tokens from ``starts[i]`` on."""
-        length = out.shape[1]
-        pieces: list[tuple[int, int, int]] = []  # row, column, first token of the document
-        located: dict[int, tuple[int, int]] = {}  # shard and row of a document, by its first token
+        pieces, located = self._pieces(starts, out.shape[1])
+        documents = self._read(located)
+        for row, column, first in pieces:
+            self._copy(documents[first], out[row, column:], starts[row] + column - first)
+
+    def documents(self, spans: Sequence[tuple[int, int]]) -> Samples:
+        """The documents that are read for the tokens of these spans: their first ones, and how many."""
+        located: dict[int, tuple[int, int]] = {}
+        for start, length in spans:
+            located |= self._pieces([start], length)[1]
+        places = list(dict.fromkeys(place for place in located.values() if not self._is_withdrawn(*place)))
+        rows = np.array(places, np.int64).reshape(-1, 2)
+        shard_rows = group_by_shard(self._shards, (rows[:, 0], rows[:, 1]), np.arange(len(rows)))
+        return Samples(self._cache.slices(shard_rows), len(rows))
+
+    def _pieces(
+        self, starts: Sequence[int], length: int
+    ) -> tuple[list[tuple[int, int, int]], dict[int, tuple[int, int]]]:
+        """Row, column and first token of each piece of a document; shard and row of a document, by its first token."""
+        pieces: list[tuple[int, int, int]] = []
+        located: dict[int, tuple[int, int]] = {}
         for row, start in enumerate(starts):
             position = start
             while position < start + length:
@@ -61,9 +79,7 @@ class EpochText:
                 pieces.append((row, position - start, first))
                 located[first] = int(shards[number]), int(rows[number])
                 position = int(firsts[number + 1]) if number + 1 < len(firsts) else int(self._windows[window + 1])
-        documents = self._read(located)
-        for row, column, first in pieces:
-            self._copy(documents[first], out[row, column:], starts[row] + column - first)
+        return pieces, located
 
     def _copy(self, document: Ids, out: npt.NDArray[np.int64], skip: int) -> None:
         """Copy a document's tokens from ``skip`` on into ``out``, as far as there is room. Token 0 is the boundary."""

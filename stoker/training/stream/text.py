@@ -13,6 +13,7 @@ from stoker.storage.versions.manifest import Manifest
 from stoker.storage.versions.tar_store import store_of_tars
 from stoker.training.errors import TrainingError
 from stoker.training.reading.cache import MEGABYTES, Cache, CacheOptions
+from stoker.training.reading.samples import Samples
 from stoker.training.stream.batching import EpochStream, check_same_order, position_of
 from stoker.training.stream.corpus_text import EpochText, totals_of
 from stoker.training.stream.options import check_options
@@ -145,6 +146,14 @@ class TextStream(EpochStream):
         if number + 1 >= self.batches:
             self._cache.wait_verified()
         return torch.from_numpy(tokens), torch.from_numpy(targets)
+
+    def samples_at(self, epoch: int, start: int) -> Samples:
+        """The documents that the window reads of, over all ranks: to name them."""
+        lane, begin = self._lane(), start // self.batch_size * self.window
+        starts = [row * lane + begin for row in range(self.batch_size)]
+        length = min(self.window, lane - begin)
+        spans = [(first, min(length, self.tokens - first)) for first in starts if first < self.tokens]
+        return self._text(epoch).documents(spans)
 
     def _padded(
         self,

@@ -14,9 +14,9 @@ from stoker.storage.versions.manifest import Manifest
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Loader
 from stoker.training.results.evaluations import Evaluation
-from stoker.training.run.loop import divided
 from stoker.training.run.model import Corpus, Schema
 from stoker.training.run.options import skip_budget_of
+from stoker.training.run.steps.streams import divided
 from stoker.training.stream.skipped import SkippedSamples
 from stoker.training.stream.stream import split_shards
 from stoker.training.stream.subset import HELD_OUT, left_out_entry
