@@ -226,8 +226,11 @@ class _Session:
             raise StokerError(f"{self.address}: the Prefect server failed ({error}); {signals.RESUMES}") from error
 
     def lost(self) -> StokerError:
-        """The error to raise when the Prefect server ended in the middle of the run."""
-        return StokerError(f"{self.address}: the Prefect server does not answer any more; {signals.RESUMES}")
+        """The error to raise when the Prefect server ended in the middle of the run; a full disk ends it, too."""
+        from stoker.flows.services import prefect_server
+
+        reason = prefect_server.full_disk(self.home) or f"{self.address}: the Prefect server does not answer any more"
+        return StokerError(f"{reason}; {signals.RESUMES}")
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from stoker.flows import start
+from stoker.flows.progress import ProgressReporter
 from stoker.flows.services import prefect_server, seaweed
 from tests.conftest import BUCKET, HANGS_S
 from tests.flows.conftest import Cli, until
@@ -119,6 +121,13 @@ def fill(disk: Path) -> Path:
         while True:
             file.write(bytes(65536))
     return disk / "filling"
+
+
+def test_a_prefect_server_that_a_full_disk_ended_is_told_as_a_full_disk(cli: Cli, small_disk: Path) -> None:
+    session = start._Session(ProgressReporter(), "http://127.0.0.1:9/api", small_disk)
+    assert "does not answer any more" in str(session.lost())
+    fill(small_disk)
+    assert "is full: free some space" in str(session.lost())
 
 
 @pytest.mark.slow
