@@ -26,6 +26,7 @@ _PUBLIC = {
     "hold_out": "stoker.training.stream.subset",
     "padded": "stoker.training.run.distributed",
     "rank_and_world": "stoker.training.run.distributed",
+    "study": "stoker.training.studies.study",
     "train": "stoker.training.run.train",
 }
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "hold_out",
     "padded",
     "rank_and_world",
+    "study",
     "train",
 ]
 
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from stoker.training.stream.subset import hold_out
     from stoker.training.stream.text import TextStream
     from stoker.training.stream.tokens import Tokens
+    from stoker.training.studies.study import study
 
 
 def __getattr__(name: str) -> object:

@@ -18,6 +18,7 @@ from typing import Protocol
 from stoker import __version__
 from stoker.flows import logs, signals
 from stoker.flows.cli.models.arguments import add_model_commands
+from stoker.flows.cli.studies.arguments import add_study
 from stoker.flows.cli.usage.examples import EXAMPLES
 from stoker.flows.cli.usage.parsing import Parser, positive_number, whole_number
 from stoker.flows.settings import RUNNERS, UsageError, asks_for_completion, prepare_environment
@@ -157,6 +158,7 @@ def parser() -> Parser:
     _add_inspection(add, store)
     _add_upkeep(add, store)
     _add_train(add, store)
+    add_study(add, store)
     add_model_commands(add, store)
     _add_stream(add, store)
     text = "all names, or every option of a source, step, rule, model or command"

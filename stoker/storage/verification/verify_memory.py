@@ -1,4 +1,4 @@
-"""Verifies what a corpus remembers beside its versions: ledger heads, outcomes, plans, tombstones, purges, deletions.
+"""Verifies what lies beside versions: ledger heads, outcomes, plans, tombstones, purges, deletions, studies.
 
 No version needs any of it to be read. Every object that is there is read whole and compared with its checksums.
 """
@@ -14,6 +14,7 @@ from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.verification.reread import ObjectChecker
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.deleted import load_deleted
+from stoker.storage.versions.measured.studies import load_study
 from stoker.storage.versions.memory import lookup, numbered, outcomes, tombstones
 from stoker.storage.versions.memory.ledger import KEPT, Ledger, heads, load_head
 from stoker.storage.versions.memory.plans import load_plan, open_partitions
@@ -45,6 +46,9 @@ def verify_memory(objects: ObjectChecker, corpus: str) -> None:
         check.plan(layout.plan(corpus, number))
     for number in catalog.numbers(store, corpus).deleted:
         check.one(layout.deleted(corpus, number), load_deleted, store, corpus, number)
+    for stored in store.list(layout.studies(corpus)):
+        if (named := layout.study_of(stored.key)) is not None:
+            check.one(stored.key, load_study, store, corpus, *named)
 
 
 @dataclass

@@ -24,6 +24,7 @@
     <corpus>/withdrawn/00000007.json                what a purge wrote anew, and where it lies now
     <corpus>/proofs.parquet                         when the newest version's objects were last proven, by change token
     <corpus>/runs/<run>/...                         training runs
+    <corpus>/studies/00000007-quick.json            what methods of learning reach on a version
     <corpus>/runs/<run>/evaluations/...             what they came to: <reference>-<split>-<step>.json
     <corpus>/work/ingest-<random>.json              lease of a running ingest (or gc)
 """
@@ -33,6 +34,7 @@ import re
 DIGEST = 32  # hex digits of a digest in keys: 128 bits, so none collide
 _SHORT = 16  # hex digits of a content hash, for different outputs of one digest
 _MAX_DIGITS = 18  # of a shard's number: what 64 bits hold
+STUDIES = ("quick", "full")
 _VERSION = 8  # digits, so that the order of keys is that of versions up to 99,999,999
 
 
@@ -312,6 +314,30 @@ def run(corpus: str, name: str) -> str:
     return f"{runs(corpus)}{name}/"
 
 
+def studies(corpus: str) -> str:
+    """The folder of studies of a corpus' versions, with a slash at its end."""
+    return f"{corpus}/studies/"
+
+
+def study(corpus: str, number: int, kind: str) -> str:
+    """A study of a version, of a kind in ``STUDIES``.
+
+    >>> study("digits", 2, "quick")
+    'digits/studies/00000002-quick.json'
+    """
+    return f"{studies(corpus)}{number:0{_VERSION}d}-{kind}.json"
+
+
+def study_of(key: str) -> tuple[int, str] | None:
+    """The version and the kind of the study with this key; None for other keys.
+
+    >>> study_of("digits/studies/00000002-quick.json"), study_of("digits/studies/readme.txt")
+    ((2, 'quick'), None)
+    """
+    match = _STUDY.search(key)
+    return (int(match[1]), match[2]) if match else None
+
+
 def evaluations(corpus: str, name: str) -> str:
     """The folder of what a training run came to on splits of versions, with a slash at its end."""
     return f"{run(corpus, name)}evaluations/"
@@ -340,6 +366,7 @@ def lease(corpus: str, kind: str, name: str) -> str:
     return f"{leases(corpus)}{kind}-{name}.json"
 
 
+_STUDY = re.compile(rf"/studies/([0-9]{{{_VERSION},}})-({'|'.join(STUDIES)})\.json\Z")
 _CONTENT_NAME = re.compile(rf"-[0-9a-f]{{{_SHORT}}}\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _OURS = re.compile(
@@ -349,6 +376,7 @@ _OURS = re.compile(
     rf"|masks/[0-9a-f]{{{DIGEST}}}-[0-9a-f]{{{_SHORT}}}\.mask|lists/[a-z]+-[0-9a-f]{{{_SHORT}}}\.parquet"
     rf"|decisions/[0-9a-f]{{{_SHORT}}}\.parquet|work/(?:ingest|gc)-[0-9a-f]{{{DIGEST}}}\.json"
     rf"|memory/[0-9]{{{_VERSION},}}\.json|outcomes/(?:lookup-)?[0-9a-f]{{{_SHORT}}}\.parquet"
+    rf"|studies/[0-9]{{{_VERSION},}}-(?:{'|'.join(STUDIES)})\.json"
     rf"|plans/(?:[0-9]{{{_VERSION},}}\.json|partitions-[0-9a-f]{{{_SHORT}}}\.parquet))"
 )
 _PERMANENT = re.compile(

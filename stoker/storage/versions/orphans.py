@@ -26,7 +26,7 @@ from stoker.storage.versions.work import GcLease
 # The values stand in the JSON output of `stoker gc`.
 PART, INCOMPLETE_PART, GROUP, INCOMPLETE_GROUP = "part", "half part", "group", "half group"
 DECISIONS, MASK, LIST, DELETED = "decisions", "mask", "list", "deleted version"
-LEDGER, OUTCOMES, PLAN = "ledger head", "outcomes", "plan"
+LEDGER, OUTCOMES, PLAN, STUDY = "ledger head", "outcomes", "plan", "study"
 LEASE, INCOMPLETE_UPLOAD = "note", "write"
 KINDS = {
     PART: "complete raw parts of no version",
@@ -40,6 +40,7 @@ KINDS = {
     LEDGER: f"ledger heads before the last {KEPT}",
     OUTCOMES: "outcomes that no ledger head names",
     PLAN: "plans that no ledger head names",
+    STUDY: "studies of no version",
     LEASE: "leases of processes that died",
     INCOMPLETE_UPLOAD: "incomplete uploads",
 }
@@ -51,6 +52,7 @@ _SINGLE = {
     LEDGER: "memory",
     OUTCOMES: "outcomes",
     PLAN: "plans",
+    STUDY: "studies",
 }
 _FOLDERS = {"raw", "shards", "versions", "work", "tombstones", "withdrawn", *_SINGLE.values()}
 _MARKERS = ("/part.json", "/group.json")
@@ -228,6 +230,7 @@ def _delete(lease: GcLease, orphan: Orphan, until: float) -> bool:
 def _referenced_keys(manifest: Manifest, store: Store) -> set[str]:
     """The keys in this store that a version names, and those of their groups' markers."""
     keys = {manifest.decisions.key, *(file.key for file in manifest.lists), *(mask.key for mask in manifest.masks)}
+    keys |= {layout.study(manifest.corpus, manifest.version, kind) for kind in layout.STUDIES}
     keys |= keys_of_tars(store, manifest)
     for shard in manifest.shards:
         keys |= {shard.index, layout.group(manifest.corpus, shard.group)}

@@ -1,0 +1,1 @@
+"""Studies: claims about methods of learning, each measured on a version."""
