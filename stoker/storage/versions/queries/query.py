@@ -6,6 +6,7 @@ the query names, of the views that it names.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def query(version: Asked, text: str) -> pa.Table:
         with tempfile.TemporaryDirectory(prefix="stoker-") as folder:
             return _answer(version, text, Path(folder))
     except duckdb.Error as error:
-        message = one_line(str(error))
+        message = re.sub(r"^\w+ Error: ", "", one_line(str(error)))
     # From nothing: by the frames of its causes an error would keep DuckDB's objects until Python ends.
     raise BadQuery(f"{version.manifest.reference}: {message}")
 
@@ -70,6 +71,8 @@ def _answer(version: Asked, text: str, folder: Path) -> pa.Table:
         tree = parse(database, text.strip().rstrip(";"))
         if tree["error"] or len(tree["statements"]) != 1:
             why = tree.get("error_message") or f"{len(tree.get('statements', []))} statements"
+            if tree.get("error_type") == "not implemented":  # DuckDB's words are about JSON
+                why = f"found {text.split()[0].upper()[:20]}, and nothing is changed by a query"
             expected = "expected one SELECT over samples, rejected or outcomes"
             raise BadQuery(f"{version.manifest.reference}: {expected}: {why}")
         names = {node["table_name"].lower() for node in nodes(tree) if node.get("type") == "BASE_TABLE"}
