@@ -112,8 +112,14 @@ class Settings:
         from stoker.pipelines.web.client import Web
 
         web = Web(contact=self.contact, allow_private=self.allow_private, requests_per_second=self.requests_per_second)
+        home = self.home
         return Context(
-            root=root, web=web, scratch=self.home / "scratch", trusted=trusted, downloads=self.home / "downloads"
+            root=root,
+            web=web,
+            scratch=home / "scratch",
+            trusted=trusted,
+            downloads=home / "downloads",
+            notes=home / "notes",
         )
 
     @property

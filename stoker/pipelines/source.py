@@ -49,6 +49,7 @@ class Context:
             know it yields as ``Candidate.unchanged``, before any costly work. By default none is known.
             A recipe that changed leaves them as they are, unless they are made anew on demand.
         downloads: a folder that outlasts the run, for ``web.downloads.claim``; by default one in ``scratch``.
+        notes: a folder that outlasts the run, for ``memory.file_notes``; by default one in ``scratch``.
 
     A source reads no file of a recipe, a list or a payload but by ``path`` or ``glob``, which check that.
     """
@@ -63,10 +64,13 @@ class Context:
     has_samples: bool = False
     known: KnownSamples = NOTHING_KNOWN
     downloads: Path = Path()  # set at once
+    notes: Path = Path()  # set at once
 
     def __post_init__(self) -> None:
         if self.downloads == Path():
             object.__setattr__(self, "downloads", self.scratch / "downloads")
+        if self.notes == Path():
+            object.__setattr__(self, "notes", self.scratch / "notes")
         if self.web.now != self.now:
             object.__setattr__(self, "web", replace(self.web, now=self.now))
 
@@ -274,6 +278,13 @@ class Source:
         None if that does not tell; the candidate is not read again for it then.
         """
         return None
+
+    def plans_from_files(self, context: Context) -> bool:
+        """Whether ``partitions`` looks at local files alone, and reads none twice that is as it was.
+
+        Then whether an ingest has anything to do is seen before a server is started.
+        """
+        return False
 
     def stamp_of_whole(self, partition: Partition) -> str:
         """The stamp of all candidates of a partition that are one thing together, as the frames of a video are.

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.images.formats import extension_of
+from stoker.pipelines.memory.file_notes import file_notes
 from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.registry import suggestion
@@ -102,13 +103,14 @@ class HuggingFace(Source):
         files = self._files(context)
         if files is not None:
             first_row = 0
-            for name, path in files.items():
-                mark = self._choose(arrow_tables.columns(path)).mark
-                rows, fingerprint = arrow_tables.count_rows(path), _fingerprint(path)
-                for start, stop in self._ranges(rows):
-                    payload = {"file": name, "start": start, "stop": stop, "first": first_row} | mark
-                    yield self._with_keys(Partition(f"{name}@{start:09d}", payload, fingerprint), context)
-                first_row += rows
+            with file_notes(context.notes, f"hugging_face {self.dataset} {self.split}") as notes:
+                for name, path in files.items():
+                    mark = self._choose(arrow_tables.columns(path)).mark
+                    rows, fingerprint = notes.of("rows and fingerprint", [path], partial(_counted, path))
+                    for start, stop in self._ranges(rows):
+                        payload = {"file": name, "start": start, "stop": stop, "first": first_row} | mark
+                        yield self._with_keys(Partition(f"{name}@{start:09d}", payload, fingerprint), context)
+                    first_row += rows
             return
         table = self._hub()
         mark = self._choose(table.columns).mark
@@ -117,6 +119,10 @@ class HuggingFace(Source):
         for first, end in ranges:
             partition = Partition(f"{self.split}@{first:09d}", {"start": first, "stop": end} | mark, fingerprint)
             yield self._with_keys(partition, context)
+
+    def plans_from_files(self, context: Context) -> bool:
+        """See Source. The hub is asked."""
+        return self._files(context) is not None
 
     def _with_keys(self, partition: Partition, context: Context) -> Partition:
         """In a table that grew the rows have other numbers than before: new ones get keys of their content."""
@@ -409,7 +415,8 @@ def _split_of(name: str, split: str) -> str:
     return ""
 
 
-def _fingerprint(path: Path) -> str:
-    """Changes with the file's size or content."""
+def _counted(path: Path) -> tuple[int, str]:
+    """The number of rows of a file, and a fingerprint that changes with its size or content."""
+    rows = arrow_tables.count_rows(path)
     with open_plain(path) as file:
-        return digest([path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()])
+        return rows, digest([path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()])

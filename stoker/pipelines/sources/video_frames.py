@@ -13,6 +13,7 @@ from pydantic import Field
 
 from stoker.pipelines.errors import SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import Format, encode
+from stoker.pipelines.memory.file_notes import file_notes
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import AGAIN, FORGOTTEN, MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
@@ -112,13 +113,18 @@ class VideoFrames(Source):
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
         seen: set[str] = set()
-        for partition in chain(
-            partitions_from_names(_as_tuple(self.videos), context),
-            partitions_from_lists(_as_tuple(self.lists), context, column=self.url_column),
-        ):
-            if partition.name not in seen:
-                seen.add(partition.name)
-                yield partition
+        with file_notes(context.notes, f"video_frames {self.videos} {self.lists}") as notes:
+            for partition in chain(
+                partitions_from_names(_as_tuple(self.videos), context, notes),
+                partitions_from_lists(_as_tuple(self.lists), context, notes, column=self.url_column),
+            ):
+                if partition.name not in seen:
+                    seen.add(partition.name)
+                    yield partition
+
+    def plans_from_files(self, context: Context) -> bool:
+        """See Source. A URL is one partition, and is not asked for."""
+        return True
 
     def stamp_of_whole(self, partition: Partition) -> str:
         """See Source. Of the video's bytes, or its URL, and of what a list says of it."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
+from stoker.pipelines.memory.file_notes import file_notes
 from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import Rejected
@@ -22,7 +24,7 @@ from stoker.pipelines.web.downloads import claim
 from stoker.pipelines.web.links import normalise_listed, redact
 from stoker.pipelines.web.policy import Transient
 from stoker.pipelines.wikipedia.dump_files import DumpFile, open_dump, scan_dump
-from stoker.pipelines.wikipedia.dump_index import check_index
+from stoker.pipelines.wikipedia.dump_index import check_index, find_index
 from stoker.pipelines.wikipedia.export_xml import DumpPage, base36_sha1, find_id_and_title, find_revision, parse_page
 from stoker.pipelines.wikipedia.page_cutter import RawPage
 from stoker.pipelines.wikipedia.page_record import page_record, page_structure
@@ -112,14 +114,28 @@ class WikipediaDump(Source):
         files = self._files(context)
         for url in self._urls():
             yield Partition(url.rpartition("/")[2] or url, {"url": url})
-        for name, path in files.items():
-            dump = scan_dump(path)
-            moved = {} if check_index(dump) else {"moved": True}
-            ranges = dump.byte_ranges(self.partition_megabytes << 20)
-            for start, stop in ranges:
-                partition_name = f"{name}@{start:012d}" if len(ranges) > 1 else name
-                payload = {"file": name, "start": start, "stop": stop} | moved
-                yield Partition(partition_name, payload, f"{dump.size}-{dump.sha256}")
+        with file_notes(context.notes, f"wikipedia_dump {self.dump}") as notes:
+            for name, path in files.items():
+                read = [path, *([index] if (index := find_index(path)) else [])]
+                scanned = notes.of(f"ranges of {self.partition_megabytes}", read, partial(self._scanned, path))
+                moved, ranges = scanned["moved"], scanned["ranges"]
+                for start, stop in ranges:
+                    partition_name = f"{name}@{start:012d}" if len(ranges) > 1 else name
+                    payload = {"file": name, "start": start, "stop": stop} | moved
+                    yield Partition(partition_name, payload, scanned["fingerprint"])
+
+    def plans_from_files(self, context: Context) -> bool:
+        """See Source. A URL is one partition, and is not asked for."""
+        return True
+
+    def _scanned(self, path: Path) -> dict[str, Any]:  # Any: JSON values
+        """What the partitions of a file are made of."""
+        dump = scan_dump(path)
+        return {
+            "moved": {} if check_index(dump) else {"moved": True},
+            "ranges": dump.byte_ranges(self.partition_megabytes << 20),
+            "fingerprint": f"{dump.size}-{dump.sha256}",
+        }
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""

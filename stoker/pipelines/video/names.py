@@ -3,11 +3,13 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.memory.file_notes import FileNotes
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.source import Context
 from stoker.pipelines.tables.url_lists import MAX_CHECKED_FILES, ListRow, read_list
@@ -31,7 +33,7 @@ def video_key(identity: str) -> str:
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS]
 
 
-def partitions_from_names(texts: tuple[str, ...], context: Context) -> Iterator[Partition]:
+def partitions_from_names(texts: tuple[str, ...], context: Context, notes: FileNotes) -> Iterator[Partition]:
     """The partitions of URLs, paths and globs, in order. Raises RecipeError for a path or glob without a file.
 
     A partition's payload holds ``identity``, ``url``, ``record`` (from a list), and ``path`` for a file or
@@ -42,7 +44,7 @@ def partitions_from_names(texts: tuple[str, ...], context: Context) -> Iterator[
             yield _remote(text, {})
             continue
         for path in _files(text, context):
-            yield _local(path, {}, context.root)
+            yield _local(path, {}, context.root, notes)
 
 
 def check_names(texts: tuple[str, ...], context: Context) -> None:
@@ -83,14 +85,16 @@ def _list_files(patterns: tuple[str, ...], context: Context) -> Iterator[Path]:
         yield from paths
 
 
-def partitions_from_lists(patterns: tuple[str, ...], context: Context, *, column: str) -> Iterator[Partition]:
+def partitions_from_lists(
+    patterns: tuple[str, ...], context: Context, notes: FileNotes, *, column: str
+) -> Iterator[Partition]:
     """The partitions of the rows of list files; a bad row gives a refused one. Raises RecipeError, SourceBroken."""
     for path in _list_files(patterns, context):
         for row in read_list(path, required=[column], optional=_RECORD_COLUMNS):
-            yield _from_row(row, path.name, column, context)
+            yield _from_row(row, path.name, column, context, notes)
 
 
-def _from_row(row: ListRow, name: str, column: str, context: Context) -> Partition:
+def _from_row(row: ListRow, name: str, column: str, context: Context, notes: FileNotes) -> Partition:
     text = str(row.values.get(column) or "").strip()
     record = {key: clean_name(str(row.values[key]))[:MAX_TEXT] for key in _RECORD_COLUMNS if row.values.get(key)}
     if "license" in record:
@@ -105,7 +109,7 @@ def _from_row(row: ListRow, name: str, column: str, context: Context) -> Partiti
     path = context.path(text)
     if not os.path.isfile(path):
         return _refused(redact(text), record, "no URL and no file")
-    return _local(path, record, context.root)
+    return _local(path, record, context.root, notes)
 
 
 def _remote(text: str, record: Record) -> Partition:
@@ -121,11 +125,10 @@ def _refused(text: str, record: Record, detail: str, *, reason: str = "bad_url")
     return Partition(_name(text), payload, fingerprint=text)
 
 
-def _local(path: Path, record: Record, root: Path) -> Partition:
+def _local(path: Path, record: Record, root: Path, notes: FileNotes) -> Partition:
     """A file's partition. Its URL, which goes into records, names no folder outside the recipe's."""
     try:
-        with open_plain(path) as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = notes.of("sha256", [path], partial(_sha256, path))
     except OSError as error:
         raise RecipeError(f"videos: {path}: {error.strerror or error}; check its permissions") from None
     within = Path(os.path.relpath(os.path.abspath(path), os.path.abspath(root)))
@@ -137,6 +140,11 @@ def _local(path: Path, record: Record, root: Path) -> Partition:
         identity = url
     payload = {"identity": identity, "url": url, "path": location, "record": record}
     return Partition(_name(identity), payload, fingerprint=sha256)
+
+
+def _sha256(path: Path) -> str:
+    with open_plain(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _name(identity: str) -> str:

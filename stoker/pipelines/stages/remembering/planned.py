@@ -53,6 +53,10 @@ class PlannedRounds:
         """What is to be read now, stored as a plan if something is; None if all is known."""
         raise NotImplementedError
 
+    def is_all_known(self) -> bool:
+        """Whether nothing is to be asked for, where that is seen soon. Nothing is written."""
+        raise NotImplementedError
+
     def _cut_now(self, number: int) -> Iterator[Cut]:
         """The partitions that there would be now if the plan of this head were not."""
         raise NotImplementedError

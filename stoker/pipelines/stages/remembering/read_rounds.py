@@ -52,6 +52,21 @@ class ReadRounds(PlannedRounds):
         super().finish(parts)
         self.known.remove()
 
+    def is_all_known(self) -> bool:
+        """See PlannedRounds. Seen where the partitions are those of files on this machine."""
+        self._load()
+        recall = self.recall
+        if recall.is_empty or recall.is_first or recall.is_made_by_another():
+            return False
+        if not self._recipe.source.plans_from_files(self._context):
+            return False
+        have, found = _Have(self._recipe, recall), set[str]()
+        for partition in self._partitions():
+            if not (made := have.parts_of(partition)):
+                return False
+            found.update(made)
+        return recall.is_read(digest(sorted(found)))
+
     def _planned(self) -> Cuts | None:
         have = _Have(self._recipe, self.recall)
         wanted, found = [], set[str]()

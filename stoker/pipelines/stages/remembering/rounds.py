@@ -54,9 +54,8 @@ class Rounds:
     def __init__(self, recipe: Recipe, context: Context, store: Store, *, again: Again = NOTHING_AGAIN) -> None:
         source = recipe.source
         self._rounds: PlannedRounds = ReadRounds(recipe, context, store, again)
-        self._listed: _ListedRounds | None = None
         if isinstance(source, ListedSource) and source.is_listed:
-            self._rounds = self._listed = _ListedRounds(recipe, source, context, store, again)
+            self._rounds = _ListedRounds(recipe, source, context, store, again)
         self.restart()
 
     def restart(self) -> None:
@@ -88,7 +87,7 @@ class Rounds:
 
         Nothing is written. Raises as ``next``.
         """
-        return self._listed.recall.parts if self._listed and self._listed.is_all_known() else None
+        return self._rounds.recall.parts if self._rounds.is_all_known() else None
 
     def finish(self, parts: Sequence[Part]) -> None:
         """Remember what became of the candidates of a round. ``parts``: of its partitions, in their order.
@@ -114,7 +113,7 @@ class _ListedRounds(PlannedRounds):
         super().__init__(recipe, context, store)
 
     def is_all_known(self) -> bool:
-        """Whether nothing is to be asked for, where that is seen without parsing a list, and soon."""
+        """See PlannedRounds. Seen without parsing a list."""
         self._load()
         if self.recall.is_first or self.recall.plan_key or self.recall.lost:
             return False

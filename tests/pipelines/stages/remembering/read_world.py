@@ -53,8 +53,10 @@ class World:
 
     def run(self, store: Store | None = None, *, days: float = 1.0, again: Again = NOTHING_AGAIN) -> Published:
         self.now += timedelta(days=days)
-        context = Context(root=self.folder, web=FAST, scratch=self.folder / "scratch", now=lambda: self.now)
-        return ingest(self.recipe, store or self.store, context, again=again)
+        return ingest(self.recipe, store or self.store, self.context(), again=again)
+
+    def context(self) -> Context:
+        return Context(root=self.folder, web=FAST, scratch=self.folder / "scratch", now=lambda: self.now)
 
     def samples(self, manifest: Manifest) -> dict[str, tuple[str, str]]:
         """The split and the text of each sample."""

@@ -1,12 +1,18 @@
-"""A source that lists nothing, whose recipe changed: what older recipes made stays, and is made anew on demand."""
+"""A source that lists nothing: of a changed recipe, what older ones made stays; nothing to do is seen without a run."""
 
+import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from stoker.pipelines.memory import file_notes
 from stoker.pipelines.memory.known import Again
+from stoker.pipelines.sources import hugging_face, wikipedia_dump
 from stoker.pipelines.stages.remembering.counting import count_remembered
+from stoker.pipelines.stages.unchanged import find_unchanged
+from stoker.pipelines.video import names
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.shards.shard import iter_samples
 from stoker.storage.verification.verify import verify
@@ -189,3 +195,56 @@ def test_a_kill_while_rows_are_made_anew_ends_in_the_same_version(tmp_path: Path
         if not was_killed:
             break
     assert calls > 90
+
+
+def of_table(world: World, number: int) -> None:
+    world.table(rows(*range(20 + number)))
+
+
+def of_dump(world: World, number: int) -> None:
+    world.source = {"name": "wikipedia_dump", "dump": "*.xml"}
+    world.dump("jan.xml", *((one, one, f"Text {one:04}") for one in range(1, 20 + number)))
+
+
+def of_video(world: World, number: int) -> None:
+    world.source = {"name": "video_frames", "videos": "*.mp4"}
+    film(world.folder / "film.mp4", list(range(0, 10_000 + 1000 * number, 500)))
+
+
+def refused(path: Path) -> None:
+    raise AssertionError(f"{path} is read")
+
+
+@pytest.mark.parametrize("make", [of_table, of_dump, of_video])
+def test_nothing_is_read_of_files_that_are_as_they_were(
+    world: World, make: Callable[[World, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_notes, "SETTLED_S", 0)
+    make(world, 0)
+    published = world.run()
+    before = {one.key for one in world.store.list()}
+    with monkeypatch.context() as patched:
+        patched.setattr(hugging_face, "_counted", refused)
+        patched.setattr(wikipedia_dump, "scan_dump", refused)
+        patched.setattr(names, "_sha256", refused)
+        assert find_unchanged(world.recipe, world.store, world.context()) == published.manifest
+    for path in world.folder.rglob("*.*"):
+        os.utime(path)  # touched, and of the same bytes: they are read, and nothing is to be done
+    assert find_unchanged(world.recipe, world.store, world.context()) == published.manifest
+    assert {one.key for one in world.store.list()} == before
+    make(world, 1)
+    assert find_unchanged(world.recipe, world.store, world.context()) is None
+    assert world.run().new
+    world.steps = [{"name": "text_length"}]
+    assert find_unchanged(world.recipe, world.store, world.context()) is None
+
+
+def test_a_site_is_not_crawled_for_it(world: World) -> None:
+    with Site() as site:
+        site.pages["/1.jpg"] = Reply(picture(1))
+        site.pages["/"] = Reply(b"<img src='/1.jpg'>", headers={"Content-Type": "text/html"})
+        world.source = {"name": "image_urls", "start": site.url("/")}
+        world.run()
+        seen = len(site.pages_asked)
+        assert find_unchanged(world.recipe, world.store, world.context()) is None
+        assert len(site.pages_asked) == seen
