@@ -16,7 +16,10 @@ _FEATURE_SCALE = 10.0  # tanh shrinks the features of 1,000 layers about tenfold
 
 
 def plain(options: NetworkOptions, channels: int, classes: int) -> nn.Module:
-    """``depth - 1`` convolutions of 3 x 3, the mean over the plane, and a linear layer."""
+    """``depth - 1`` convolutions of 3 x 3, and a linear layer of all that they give.
+
+    Not of the mean over the plane: at the start a delta-orthogonal net looks at each pixel by itself.
+    """
     layers: list[nn.Module] = []
     side, before = options.pixels, channels
     for _ in range(options.depth - 1):
@@ -27,8 +30,8 @@ def plain(options: NetworkOptions, channels: int, classes: int) -> nn.Module:
             layers.append(norm_planes(options, options.width))
         layers.append(ACTIVATIONS[options.activation]())
         before = options.width
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), _Scaled(_FEATURE_SCALE), *dropout(options)]
-    return nn.Sequential(*layers, *head, nn.Linear(options.width, classes))
+    head = [nn.Flatten(), _Scaled(_FEATURE_SCALE), *dropout(options), nn.Linear(options.width * side**2, classes)]
+    return nn.Sequential(*layers, *head)
 
 
 class _Scaled(nn.Module):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 _BATCH = 128
 _CORRUPTION = 0.25  # share of an autoencoder's inputs that are set to 0
 _AUTOENCODER_RATE = 0.002  # of Adam
+_SIGMOID_GAIN = 4.0  # its slope is 1/4 at most; as in the deep learning tutorials of Vincent's group
 _BINARY_RATE, _GAUSSIAN_RATE = 0.1, 0.01  # of the guide, for contrastive divergence
 _MOMENTUM = 0.9
 
@@ -49,23 +50,27 @@ def pretrain(network: nn.Sequential, method: str, inputs: Tensor, *, epochs: int
 
 
 def train_autoencoder(layer: nn.Linear, activation: nn.Module, inputs: Tensor, *, epochs: int) -> tuple[float, float]:
-    """Learn to restore inputs of which a share is 0, by a decoder of the same weights; the mean error of first and last
-    epoch.
+    """Learn to restore inputs of which a share is 0, by a decoder of the same weights, transposed.
+
+    Probabilities, which a layer of sigmoid units gives, are compared by their cross-entropy, other inputs by the mean
+    squared error. Returns: the mean squared error of reconstruction in the first and in the last epoch.
     """
-    visible_bias = nn.Parameter(inputs.mean(0))
+    binary = bool(inputs.min() >= 0 and inputs.max() <= 1)
+    nn.init.xavier_uniform_(layer.weight, gain=_SIGMOID_GAIN if isinstance(activation, nn.Sigmoid) else 1.0)
+    visible_bias = nn.Parameter(torch.logit(inputs.mean(0), eps=0.01) if binary else inputs.mean(0))
     optimiser = torch.optim.Adam([layer.weight, layer.bias, visible_bias], lr=_AUTOENCODER_RATE)
     means = []
     for _ in range(epochs):
-        losses = []
+        errors = []
         for batch in _batches(inputs):
             corrupted = batch * (torch.rand_like(batch) >= _CORRUPTION)
             restored = F.linear(activation(layer(corrupted)), layer.weight.T, visible_bias)
-            loss = F.mse_loss(restored, batch)
+            loss = F.binary_cross_entropy_with_logits(restored, batch) if binary else F.mse_loss(restored, batch)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
             optimiser.step()
-            losses.append(loss.detach())
-        means.append(float(torch.stack(losses).mean()))
+            errors.append(F.mse_loss(torch.sigmoid(restored.detach()), batch) if binary else loss.detach())
+        means.append(float(torch.stack(errors).mean()))
     layer.zero_grad()
     return means[0], means[-1]
 
@@ -101,7 +106,7 @@ def train_rbm(layer: nn.Linear, inputs: Tensor, *, epochs: int, gaussian: bool) 
                 (batch - visible).mean(0),
             )
             for values, step, gradient in zip(learned, steps, gradients, strict=True):
-                step.mul_(_MOMENTUM).add_(gradient, alpha=rate * (1 - _MOMENTUM))
+                step.mul_(_MOMENTUM).add_(gradient, alpha=rate)
                 values += step
             errors.append(F.mse_loss(visible, batch))
         means.append(float(torch.stack(errors).mean()))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Loader, Stream
 from stoker.training.loader.monitor import StreamMonitor
+from stoker.training.run.averaging import Average
 from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo
 from stoker.training.run.devices import device_of
 from stoker.training.run.metrics import MetricsLog
@@ -139,6 +140,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         with closing(first_batches_of(corpus, model, schema, options)) as first_batches:
             prepare_weights(module, first_batches, device)
     optimiser = build_optimiser(module, options)
+    average = Average(module, options.ema) if options.ema else None
     batches = {"batch_size": options.batch_size, "seed": options.seed}
     train_stream, eval_stream = (
         model.data(with_skip_budget(corpus, options, split), split, schema, **batches, training=split == options.split)
@@ -151,6 +153,8 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     if saved:
         module.load_state_dict(saved["module"])
         optimiser.load_state_dict(saved["optimiser"])
+        if average:
+            average.load_state_dict(saved["average"])
         train_stream.load_state_dict(saved["stream"])
         if (skipped := skipped_of(eval_stream)) is not None:
             skipped.load(saved.get("eval_skipped", {}))
@@ -175,6 +179,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         stepper=Stepper(
             model=model, module=module, optimiser=optimiser, options=options, device=device, nonfinite=nonfinite
         ),
+        average=average,
         train_stream=train_stream,
         eval_stream=eval_stream,
         log=log,
@@ -206,6 +211,7 @@ class _Trainer:
     schema: Schema
     module: nn.Module
     stepper: Stepper
+    average: Average | None  # of the weights
     train_stream: Stream
     eval_stream: Stream
     log: MetricsLog
@@ -290,6 +296,8 @@ class _Trainer:
             self._tell(self.stepper.nonfinite.skip(place, float(result.loss), self.train_stream))
         else:
             self.stepper.nonfinite.later(place, result.numbers)
+            if self.average:
+                self.average.update_parameters(self.module)
         self.state = result.state
         self.step += 1
         self.position = self.train_stream.state_dict()
@@ -308,10 +316,11 @@ class _Trainer:
         """Compute the metrics over the held-out split."""
         random_state = torch.get_rng_state()  # restored after: evaluating more or less often changes no training
         self.eval_stream.epoch = self.eval_stream.delivered = 0
-        self.module.eval()
         try:
             with self.config.interrupts():
-                metrics = self.config.model.evaluate(self.module, Loader(self.eval_stream), self.schema, self.device)
+                metrics = self.config.model.evaluate(
+                    self._evaluated(), Loader(self.eval_stream), self.schema, self.device
+                )
         finally:
             torch.set_rng_state(random_state)
         self.metrics = {**metrics, "split": self.eval_split, "epochs": self.train_stream.epoch, "step": self.step}
@@ -319,10 +328,14 @@ class _Trainer:
         self.log.write("evaluate", self.step, self.metrics)
         self.position = self.train_stream.state_dict()  # a run that stops before is evaluated when it goes on
 
+    def _evaluated(self) -> nn.Module:
+        """The network in evaluation mode; of its averaged weights if they are kept."""
+        module: nn.Module = self.average.module if self.average else self.module
+        return module.eval()
+
     def generate(self) -> str:
         """A text that the trained model writes; empty for models that write none."""
-        self.module.eval()
-        text = self.config.model.generate(self.module, self.schema, self.device, self.config.options.seed)
+        text = self.config.model.generate(self._evaluated(), self.schema, self.device, self.config.options.seed)
         if text:
             self.log.add_text("sample", self.step, text)
         return text
@@ -363,6 +376,7 @@ class _Trainer:
             "facts": dict(self.schema),
             "module": self.module.state_dict(),
             "optimiser": self.stepper.optimiser.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
             "stream": self.position,
             "eval_skipped": skipped.whole_state() if (skipped := skipped_of(self.eval_stream)) else {},
             "left_out": [dict(entry) for entry in self.left_out],

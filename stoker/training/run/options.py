@@ -28,6 +28,7 @@ class TrainOptions:
         schedule: how the learning rate falls after the warmup: cosine, linear, or constant for not at all.
         warmup: share of all steps in which the learning rate rises from 0.
         clip: greatest norm of the gradient; 0: no limit.
+        ema: decay of a moving average of the weights, such as 0.999, which is evaluated in their place; 0: none.
         on_nan: what to do when a loss or gradient is not finite: stop and name the samples of the batch, or skip:N to
             leave out up to N such batches of the run, and name them.
         split: split to train on.
@@ -55,6 +56,7 @@ class TrainOptions:
     schedule: Literal["cosine", "constant", "linear"] = "cosine"
     warmup: float = 0.05
     clip: float = 1.0
+    ema: float = 0.0
     on_nan: str = "stop"
     split: str = "train"
     eval_split: str = ""
@@ -75,6 +77,8 @@ class TrainOptions:
         for name, bound in minimum.items():
             if not getattr(self, name) >= bound:  # so that NaN is refused too
                 raise TrainingError(f"option {name} = {getattr(self, name)!r}; expected {bound:g} or more")
+        if not 0 <= self.ema < 1:
+            raise TrainingError(f"option ema = {self.ema}; expected a decay from 0 to below 1, such as 0.999")
         if self.learning_rate == 0 or self.warmup > 1:
             raise TrainingError("option learning_rate must be above 0, and warmup a share of at most 1")
         skip_budget_of(self.skip_budget, 0)
@@ -166,6 +170,10 @@ def _renamed(values: Mapping[str, Any], model_options: Mapping[str, Any]) -> dic
     return renamed
 
 
+# Options that leave a run's identity as it was while they have their default: runs from before they were there go on.
+_ADDED = ("ema",)
+
+
 def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str, Any]:  # Any: a Model; JSON values
     """What two runs must share to give the same weights: not where they compute, nor how often they save."""
     ignored = ("device", "threads", "workers", "checkpoint_s", "keep", "skip_budget", "on_nan")
@@ -179,6 +187,9 @@ def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str
         training["hold_out"] = share_of(options.hold_out)
     else:
         del training["hold_out"]
+    for name in _ADDED:
+        if training[name] == getattr(TrainOptions, name):
+            del training[name]
     if options.optimiser in ("sgd", "nesterov"):  # sgd was nesterov, and without momentum plain
         training |= {"optimiser": "sgd", "momentum": options.momentum if options.optimiser == "nesterov" else 0.0}
     own = dataclasses.asdict(model)

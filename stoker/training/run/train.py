@@ -20,6 +20,7 @@ from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest
 from stoker.training.errors import TrainingError
 from stoker.training.run import checkpoint as checkpoints
+from stoker.training.run.averaging import weights_of
 from stoker.training.run.checkpoint import Checkpoint
 from stoker.training.run.devices import device_of
 from stoker.training.run.loop import Event, Result, RunConfig, run
@@ -159,7 +160,7 @@ def _written_again(checkpoint: Checkpoint, model: Model, options: TrainOptions) 
     """What the model of a finished run writes with the options of now."""
     device, schema = device_of(options.device), checkpoint.state["facts"]
     module = model.build(schema).to(device)
-    module.load_state_dict(checkpoint.state["module"])
+    module.load_state_dict(weights_of(checkpoint.state))
     return model.generate(module.eval(), schema, device, options.seed)
 
 

@@ -12,6 +12,7 @@ from stoker.storage.stores.store import Store
 from stoker.training.errors import TrainingError
 from stoker.training.results.checkpoints import CheckpointInfo, best_of, infos, runs
 from stoker.training.run import checkpoint as checkpoints
+from stoker.training.run.averaging import weights_of
 from stoker.training.run.checkpoint import Checkpoint
 from stoker.training.run.devices import device_of
 from stoker.training.run.model import Model, Schema
@@ -64,7 +65,7 @@ def load_trained(
     place, schema = device_of(device), state["facts"]
     with torch.random.fork_rng(devices=[]):  # building draws weights
         module = model.build(schema)
-    module.load_state_dict(state["module"])
+    module.load_state_dict(weights_of(state))
     return Trained(corpus, info, model, options, schema, module.to(place).eval(), place)
 
 
