@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -64,6 +64,20 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What becomes of samples that the source has no more: the recipe's table ``[memory]``.
+
+    Args:
+        vanished: "keep" them, or "drop" them from the next version on, until the source has them again.
+        vanished_percent: the most that one run drops of what the corpus holds: a source that lost more is more likely
+            broken, and nothing of it is dropped.
+    """
+
+    vanished: Literal["keep", "drop"] = "keep"
+    vanished_percent: Annotated[float, Field(ge=0, le=100)] = 50.0
+
+
+@dataclass(frozen=True)
 class Schedule:
     """When `stoker schedule` starts an ingest, unless its flags say another time: the recipe's table ``[schedule]``.
 
@@ -96,6 +110,7 @@ class Recipe:
         schedule: when to ingest.
         document: the TOML that it was read from.
         root: the folder that its paths are relative to.
+        memory: what becomes of samples that vanished at the source.
     """
 
     corpus: str
@@ -109,6 +124,7 @@ class Recipe:
     schedule: Schedule
     document: Mapping[str, Any] = field(repr=False)  # Any: TOML
     root: Path = field(repr=False, default=Path())
+    memory: Memory = Memory()
 
     @cached_property
     def extraction(self) -> Mapping[str, Any]:
@@ -151,6 +167,8 @@ class Recipe:
                 "shards": dataclasses.asdict(self.shards),
                 "limits": dataclasses.asdict(self.limits),
             }
+            # Tables that came later count where they say something, so that recipes without them stay the same.
+            | ({"memory": dataclasses.asdict(self.memory)} if self.memory != Memory() else {})
         )
 
 
@@ -210,7 +228,7 @@ def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> 
     >>> parse(numbers, root=Path()).splits
     {'train': 90, 'validation': 10}
     """
-    known = ["corpus", "source", "steps", "rules", "splits", "shards", "limits", "provenance", "schedule"]
+    known = ["corpus", "source", "steps", "rules", "splits", "shards", "limits", "memory", "provenance", "schedule"]
     for key in document:
         if key not in known:
             raise RecipeError(f"{where}: unknown key {key!r}; {suggestion(key, known)}")
@@ -229,6 +247,7 @@ def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> 
         splits=_parse_splits(document.get("splits", DEFAULT_SPLITS), where),
         shards=_validated(Sharding, document.get("shards", {}), f"{where}: shards"),
         limits=_validated(Limits, document.get("limits", {}), f"{where}: limits"),
+        memory=_validated(Memory, document.get("memory", {}), f"{where}: memory"),
         provenance=_validated(Provenance, document.get("provenance", {}), f"{where}: provenance"),
         schedule=_validated(Schedule, document.get("schedule", {}), f"{where}: schedule"),
         document=document,

@@ -90,6 +90,7 @@ REASONS: Mapping[str, Reason] = {
     "too_short": Reason("less text or video than asked for", OutcomeClass.RECIPE),
     "too_long": Reason("more text or video than asked for", OutcomeClass.RECIPE),
     "wrong_language": Reason("another language than asked for", OutcomeClass.RECIPE),
+    "vanished": Reason("the source does not have it any more", OutcomeClass.SLOW_MOMENT),
     "moved": Reason("it lies under another name now", OutcomeClass.BYTES),
     "no_label": Reason("no label was found", OutcomeClass.RECIPE),
     # wiki pages

@@ -222,6 +222,9 @@ class Source:
     # Options that name files or folders. They are checked before anything is read, see ``Context.trusted``; None: any
     # option whose text is the path of something counts, but for mere dots and separators ("/", "..").
     path_options: ClassVar[frozenset[str] | None] = None
+    # Whether all that the source has is in its partitions, one by one, once all are read: a sample that none of them
+    # has any more has vanished. Of a ``ListedSource`` its list tells that.
+    tells_all: ClassVar[bool] = False
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         """The partitions, the same ones in the same order for the same input.
@@ -330,7 +333,7 @@ class ListedSource(Source):
     """A source that knows its candidates before it reads them: from a list, or the names in a folder.
 
     A corpus remembers what became of each: only those that are new, or are due to be asked for again, are cut into
-    partitions. What vanished from the list stays in the corpus.
+    partitions. What vanished from the list stays in the corpus, unless the recipe drops it.
 
     Candidates that were asked for before get partitions of their own, whose payload also has ``AGAIN``: that none of
     them can be read is to be expected there.

@@ -10,7 +10,7 @@ from stoker.pipelines.stages.remembering.former import Former
 from stoker.pipelines.stages.why import Lineage
 from stoker.storage.clock import timestamp
 from stoker.storage.versions.manifest import Manifest
-from stoker.storage.versions.memory.outcome_class import KNOWN
+from stoker.storage.versions.memory.outcome_class import KNOWN, VANISHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,14 @@ def former_text(former: Former, manifest: Manifest, text: str) -> str:
 
 def _attempts(lineage: Lineage) -> list[LineageEvent]:
     """Each attempt that the ledger remembers, where there were several."""
-    events = []
+    events, before = [], ""
     for one in lineage.attempts.made if len(lineage.attempts.made) > 1 else ():
         what = f"{one.reason} ({one.detail})" if one.detail else one.reason or "kept"
-        what = "unchanged" if one.reason == KNOWN else what
+        if one.reason == KNOWN:
+            what = "there again" if before == VANISHED else "unchanged"
+        elif one.reason == VANISHED:
+            what = "its source has it no more"
+        before = one.reason
         times = f", attempt {one.tries} in a row without a lasting answer" if one.tries > 1 else ""
         events.append(LineageEvent("tried", f"{time_text(timestamp(one.at))}: {what}{times}."))
     return events

@@ -7,7 +7,9 @@ STAGES = {
     "fit": "not what was asked for",
     "corpus": "rejected by rules",
 }
-_FETCH = "robots opted_out gone forbidden unreachable timeout too_large redirects private_address bad_url outside"
+_FETCH = (
+    "robots opted_out gone forbidden unreachable timeout too_large redirects private_address bad_url outside vanished"
+)
 _DECODE = (
     "empty bad_row unreadable not_an_image not_a_video unsupported_format truncated corrupt lost too_many_pixels "
     "not_utf8 sha1_mismatch"

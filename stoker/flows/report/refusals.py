@@ -13,6 +13,7 @@ from stoker.pipelines.rejected import UNKNOWN, OutcomeClass, Reason, class_of
 from stoker.storage.errors import NotFound
 from stoker.storage.shards.kinds import DECISIONS, RECORDS
 from stoker.storage.shards.shard import Member
+from stoker.storage.versions.listed.vanished import tell_vanished
 from stoker.storage.versions.manifest import Manifest, Part
 from stoker.storage.versions.memory.outcome_class import KNOWN
 
@@ -118,7 +119,7 @@ def _count(counts: Mapping[str, int], reason: str) -> int:
 def _rows(
     reader: SampleReader, part: Part, reason: str, skip: int = 0, most: int | None = None
 ) -> Iterator[dict[str, Any]]:  # Any: Parquet
-    table = reader.table(part.records, RECORDS, part.records_sha256)
+    table = tell_vanished(reader.table(part.records, RECORDS, part.records_sha256), part)
     mask = pc.equal(table["reason"], reason) if reason else pc.not_equal(table["reason"], KNOWN)
     if part.superseded:
         gone = part.not_counted

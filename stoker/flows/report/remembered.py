@@ -6,7 +6,7 @@ from stoker.storage.versions.memory.outcome_class import KEPT
 
 
 def memory_text(remembered: Remembered) -> str:
-    """The candidates by what their outcome depends on, those due again, and those that an older recipe made.
+    """The candidates by what their outcome depends on, those due again, of an older recipe, or gone at the source.
 
     >>> memory_text(Remembered({"kept": 7, "moment": 2, "recipe": 1}, due=2, older_recipe=3))
     'remembered: 7 kept; rejected by the moment 2, the recipe 1; due again: 2; made by an older recipe: 3'
@@ -19,4 +19,8 @@ def memory_text(remembered: Remembered) -> str:
     parts += [f"rejected by {rejected}"] if rejected else []
     parts += [f"due again: {remembered.due:,}"]
     parts += [f"made by an older recipe: {remembered.older_recipe:,}"] if remembered.older_recipe else []
+    if remembered.vanished:
+        days = dict.fromkeys((remembered.vanished_first[:10], remembered.vanished_last[:10]))
+        parts += [f"no more at the source: {remembered.vanished:,}, since {' to '.join(days)}"]
+    parts += [f"answered with 404 or 410 last: {remembered.unanswered:,}"] if remembered.unanswered else []
     return "remembered: " + "; ".join(parts)

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.memory.backoff import next_try
+from stoker.pipelines.memory.missing import LASTING, Missing
 from stoker.pipelines.rejected import OutcomeClass
-from stoker.storage.versions.memory.outcome_class import KEPT
+from stoker.storage.versions.memory.outcome_class import GONE, KEPT, VANISHED
 from stoker.storage.versions.memory.outcomes import SCHEMA, hashes_of
 
 Rows = npt.NDArray[np.int64]
@@ -149,6 +150,11 @@ class Known:
         self._seen, self._kept = np.zeros(rows.num_rows, np.bool_), np.zeros(rows.num_rows, np.bool_)
         kept, newest = _kept(rows, earlier)
         self._kept[newest] = True
+        self._unlisted = self._kept & _is(rows, VANISHED)  # since the time of their newest attempt
+        since = pc.min_max(rows["at"].filter(pa.array(self._unlisted))).as_py()
+        self.unlisted_since: tuple[datetime | None, datetime | None] = since["min"], since["max"]
+        self._unanswered = self._kept & _is(rows, GONE)
+        self._tries = rows["tries"].to_numpy()
         self._last = np.ones(rows.num_rows, np.bool_)
         self._last[earlier] = False
         self._classes = rows["class"].dictionary_encode()
@@ -188,6 +194,16 @@ class Known:
         return int(self._due.sum())
 
     @property
+    def unlisted(self) -> int:
+        """How many kept candidates the source had no more when it was listed last."""
+        return int(self._unlisted.sum())
+
+    @property
+    def unanswered(self) -> int:
+        """How many kept candidates there are of which their server said last that they do not exist."""
+        return int(self._unanswered.sum())
+
+    @property
     def classes(self) -> dict[str, int]:
         """How many candidates there are by class, most first; that of one that is not kept is its last attempt's."""
         others = pc.value_counts(self._classes.filter(pa.array(self._last & ~self._kept))).to_pylist()
@@ -202,6 +218,25 @@ class Known:
     def keeps(self, identities: Sequence[str]) -> list[bool]:
         """Whether each candidate is kept, whatever became of a later attempt."""
         return [row is not None and bool(self._kept[row]) for row in self._rows(identities)]
+
+    def see(self, identities: Sequence[str]) -> None:
+        """Tell that the source has these candidates; ``is_due`` does so, too."""
+        self._seen[[row for row in self._rows(identities) if row is not None]] = True
+
+    def missing(self) -> Missing | None:
+        """The kept candidates that the source has no more, once it was seen to its end; None if it had none at all."""
+        if len(self) and not self._seen.any():
+            return None
+        gone = self._kept & ~self._seen
+        lasting = self._unanswered & (self._tries >= LASTING)
+        return Missing(
+            new=self._named(gone & ~self._unlisted),
+            returned=self._named(self._unlisted & self._seen),
+            before=self._named((gone & self._unlisted) | lasting),
+        )
+
+    def _named(self, rows: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+        return tuple(self._ids.take(pa.array(np.flatnonzero(rows))).to_pylist())
 
     def gone(self) -> list[tuple[str, str]]:
         """Kept candidates that ``is_due`` was not asked for, with their stamps: once a list ended, those not in it."""
@@ -271,6 +306,12 @@ def _refused_by_what_changed(
         pc.and_(is_refused, pc.is_in(rows["setting"], changed)), False
     ).to_numpy()
     return is_changed
+
+
+def _is(rows: pa.Table, reason: str) -> npt.NDArray[np.bool_]:
+    """Which rows have this reason."""
+    flags: npt.NDArray[np.bool_] = pc.fill_null(pc.equal(rows["reason"], reason), False).to_numpy()
+    return flags
 
 
 def _is_by_robots(rows: pa.Table) -> pa.ChunkedArray:

@@ -82,6 +82,7 @@ class HuggingFace(Source):
 
     path_options: ClassVar[frozenset[str] | None] = frozenset({"dataset"})
     planning: ClassVar[frozenset[str]] = frozenset({"rows_per_partition"})
+    tells_all: ClassVar[bool] = True
     added: ClassVar[frozenset[str]] = frozenset({"leave_out", "key"})
 
     dataset: str

@@ -88,6 +88,7 @@ class WikipediaDump(Source):
     version: ClassVar[int] = 2
     path_options: ClassVar[frozenset[str] | None] = frozenset({"dump"})
     planning: ClassVar[frozenset[str]] = frozenset({"dump", "partition_megabytes"})
+    tells_all: ClassVar[bool] = True
 
     dump: str | tuple[str, ...]
     namespaces: tuple[int, ...] = (0,)

@@ -35,6 +35,7 @@ from stoker.storage.versions.content import content_of
 from stoker.storage.versions.listed.named import Candidates
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.manifest import publish as put
+from stoker.storage.versions.memory.outcome_class import VANISHED
 from stoker.storage.versions.memory.tombstones import newest_number
 from stoker.storage.versions.proof import claims, find_damaged
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
@@ -267,7 +268,10 @@ _LOOK = "`stoker check RECIPE --sample 20` shows what becomes of the first candi
 def has_too_many_rejects(recipe: Recipe, parts: Sequence[Part]) -> bool:
     """Whether more of the parts' candidates were rejected than the recipe allows."""
     candidates = Candidates.of(parts)
-    return sum(candidates.rejected.values()) * 100 > recipe.limits.rejected_percent * candidates.read
+    # What vanished was kept once: it says nothing against the source and the steps.
+    vanished = candidates.rejected.get(VANISHED, 0)
+    rejected = sum(candidates.rejected.values()) - vanished
+    return rejected * 100 > recipe.limits.rejected_percent * (candidates.read - vanished)
 
 
 def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]) -> None:

@@ -127,7 +127,7 @@ def kept_columns(store: Store, part: Part, names: Collection[str] | None) -> tup
         raise DamagedParts(
             f"{store.url}/{part.records}: its {table.num_rows} rows are not what the part's marker counts", [part]
         )
-    if gone := part.superseded.get(""):
+    if gone := part.left_out:
         live = np.ones(table.num_rows, np.bool_)
         live[list(gone)] = False
         samples = samples.filter(pa.array(live).filter(pc.is_null(table["reason"]).combine_chunks()))

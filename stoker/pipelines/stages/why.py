@@ -22,6 +22,7 @@ from stoker.storage.shards.kinds import DECISIONS, PACKED_INDEX, RECORDS
 from stoker.storage.shards.row_checksum import CHECKSUMS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
+from stoker.storage.versions.listed.vanished import tell_vanished
 from stoker.storage.versions.manifest import Manifest, Part
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.memory.ledger import Ledger, newest_head
@@ -116,7 +117,8 @@ def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 10
     for part in _parts(store, manifest, head):
         gone = part.not_counted
         told = {lineage.key for lineage in lineages} if part.digest not in of_version else frozenset()
-        for row, record in matches(verified_table(store, part.records, RECORDS, sha256=part.records_sha256), text):
+        table = tell_vanished(verified_table(store, part.records, RECORDS, sha256=part.records_sha256), part)
+        for row, record in matches(table, text):
             if row in gone or record["key"] in told or record["reason"] == KNOWN:
                 continue
             drop = drops.get((part.digest, record["key"]))

@@ -22,6 +22,7 @@ from stoker.storage.versions import layout
 from stoker.storage.versions.content import checksum_of
 from stoker.storage.versions.manifest import Manifest, Part, Shard
 from stoker.storage.versions.masks.mask import BoolArray
+from stoker.storage.versions.memory.outcome_class import VANISHED
 from stoker.storage.versions.tar_store import store_of_tars
 
 _Progress = Callable[[int, int], None]
@@ -135,14 +136,15 @@ class _Check:
                 f"{part.read}, {part.kept}, {dict(part.rejected)}",
             )
         for reason, gone in part.superseded.items():
-            if any(row >= table.num_rows or (table["reason"][row].as_py() or "") != reason for row in gone):
+            stated = "" if reason == VANISHED else reason
+            if any(row >= table.num_rows or (table["reason"][row].as_py() or "") != stated for row in gone):
                 self.objects.add_problem(
                     part.records, f"has other rows than the manifest says no longer count: {reason}"
                 )
         rows = table.filter(pc.is_null(table["reason"]))
         if samples is not None and (wrong := _first_difference(records.spans(rows), samples)):
             self.objects.add_problem(part.records, f"does not say where the samples of {part.tar} lie: {wrong}")
-        no_longer = frozenset(part.superseded.get("", ()))
+        no_longer = frozenset(part.left_out)
         kept_rows = pc.indices_nonzero(pc.is_null(table["reason"])).to_pylist()
         for row, key in zip(kept_rows, rows["key"].to_pylist(), strict=True):
             if row not in no_longer:

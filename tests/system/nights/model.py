@@ -36,6 +36,7 @@ class Model:
     """All URLs of a corpus."""
 
     known: dict[int, Known] = field(default_factory=dict)
+    drops: bool = False  # what vanished is no sample
 
     def night(self, script: Script, night: Night, now: datetime) -> Asked:
         """The requests of a night; what is known is then as it is after it."""
@@ -44,12 +45,33 @@ class Model:
             known = self.known.setdefault(number, Known())
             if _is_due(known, night, now):
                 _ask(known, script.all[number], night, now, asked)
+            elif known.reason == "vanished":
+                known.reason, known.at = "known", now
+        for number in set(self.known) - set(script.listed):
+            _miss(self.known[number], now)
         return asked
 
     @property
     def kept(self) -> dict[str, bytes]:
         """The bytes of the samples, by path."""
-        return {path_of(number): one.body for number, one in self.known.items() if one.definite == "kept"}
+        return {
+            path_of(number): one.body
+            for number, one in self.known.items()
+            if one.definite == "kept" and not (self.drops and _has_vanished(one))
+        }
+
+
+def _has_vanished(known: Known) -> bool:
+    return known.reason == "vanished" or (known.reason == "gone" and known.tries >= 2)
+
+
+def _miss(known: Known, now: datetime) -> None:
+    """The list has it no more."""
+    if known.definite != "kept" or known.reason == "vanished":
+        return
+    if known.kind != "kept":
+        known.last = known.validators
+    known.kind, known.reason, known.at, known.tries = "kept", "vanished", now, 0
 
 
 def _is_due(known: Known, night: Night, now: datetime) -> bool:

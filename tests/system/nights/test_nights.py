@@ -42,7 +42,8 @@ def site() -> Iterator[Site]:
 class Corpus:
     """A corpus of a site, ingested night after night."""
 
-    def __init__(self, folder: Path, site: Site, script: Script, store: Store) -> None:
+    def __init__(self, folder: Path, site: Site, script: Script, store: Store, vanished: str = "keep") -> None:
+        self.vanished = vanished
         self.folder, self.site, self.script, self.store = folder, site, script, store
         self.now = FIRST
         site.pages = dict(script.handlers())
@@ -52,7 +53,8 @@ class Corpus:
         urls = (self.site.url(path_of(number)) for number in self.script.listed)
         (self.folder / "list.txt").write_text("".join(f"{url}\n" for url in urls))
         source = {"name": "image_urls", "lists": "list.txt", "partition_urls": 40}
-        return parse({"corpus": "birds", "source": source, "limits": {"rejected_percent": 100}}, root=self.folder)
+        tables = {"limits": {"rejected_percent": 100}, "memory": {"vanished": self.vanished, "vanished_percent": 100}}
+        return parse({"corpus": "birds", "source": source, **tables}, root=self.folder)
 
     def ingest(self, night: Night) -> Published:
         again = Again(all=night.retry_failed, kept=night.refresh, older_than=timedelta(days=night.older_than_days))
@@ -77,7 +79,8 @@ class Corpus:
 
 def run_nights(corpus: Corpus, nights: int) -> None:
     """Compare each night with the model."""
-    model, splits, before, night = Model(), dict[str, str](), dict[str, bytes](), Night(False, 0, False)
+    model = Model(drops=corpus.vanished == "drop")
+    splits, before, night = dict[str, str](), dict[str, bytes](), Night(False, 0, False)
     for number in range(nights):
         expected = model.night(corpus.script, night, corpus.now)
         published = corpus.ingest(night)
@@ -103,8 +106,9 @@ def run_nights(corpus: Corpus, nights: int) -> None:
 
 
 @pytest.mark.slow
-def test_thirty_nights_make_the_requests_of_the_design_and_no_other(tmp_path: Path, site: Site) -> None:
-    run_nights(Corpus(tmp_path, site, Script(pages=200, seed=1), MemoryStore()), 30)
+@pytest.mark.parametrize("vanished", ["keep", "drop"])
+def test_thirty_nights_make_the_requests_of_the_design_and_no_other(tmp_path: Path, site: Site, vanished: str) -> None:
+    run_nights(Corpus(tmp_path, site, Script(pages=200, seed=1), MemoryStore(), vanished), 30)
 
 
 @pytest.mark.nightly
@@ -114,13 +118,18 @@ def test_thirty_nights_of_2000_pages(tmp_path: Path, site: Site) -> None:
 
 @pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 10**6), pages=st.integers(4, 60), nights=st.integers(2, 12))
+@given(
+    seed=st.integers(0, 10**6),
+    pages=st.integers(4, 60),
+    nights=st.integers(2, 12),
+    vanished=st.sampled_from(["keep", "drop"]),
+)
 def test_any_script_makes_the_requests_of_the_design(
-    tmp_path_factory: pytest.TempPathFactory, site: Site, seed: int, pages: int, nights: int
+    tmp_path_factory: pytest.TempPathFactory, site: Site, seed: int, pages: int, nights: int, vanished: str
 ) -> None:
     site.log.clear()
     folder = tmp_path_factory.mktemp("nights")
-    run_nights(Corpus(folder, site, Script(pages=pages, seed=seed), MemoryStore()), nights)
+    run_nights(Corpus(folder, site, Script(pages=pages, seed=seed), MemoryStore(), vanished), nights)
 
 
 def test_two_stores_with_the_same_history_have_the_same_bytes(tmp_path: Path, site: Site) -> None:

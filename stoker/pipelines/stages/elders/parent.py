@@ -52,11 +52,7 @@ def decides_alike(recipe: Recipe, parts: Sequence[Part], before: Manifest) -> bo
 
 def _bytes_of(parts: Sequence[Part]) -> list[tuple[str, str, str, tuple[int, ...]]]:
     """What determines the samples of parts that are in groups of shards."""
-    return [
-        (part.digest, part.tar_sha256, part.records_sha256, tuple(part.superseded.get("", ())))
-        for part in parts
-        if part.grouped
-    ]
+    return [(part.digest, part.tar_sha256, part.records_sha256, part.left_out) for part in parts if part.grouped]
 
 
 def has_rules_of(recipe: Recipe, before: Manifest) -> bool:

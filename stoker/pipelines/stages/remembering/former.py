@@ -17,6 +17,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Part, load_manifest
 from stoker.storage.versions.memory.ledger import newest_head
+from stoker.storage.versions.memory.outcome_class import VANISHED
 from stoker.storage.versions.verified import verified_table
 
 
@@ -91,6 +92,8 @@ def _because(store: Store, manifest: Manifest, last: Manifest, lineage: Lineage)
     attempts = find_attempts(store, head, *identity_of(lineage.record)).made if head else ()
     if attempts and attempts[-1].reason == "moved":
         return f"it lies under another name, {attempts[-1].detail}"
+    if attempts and attempts[-1].reason == VANISHED:
+        return f"its source has it no more, seen first on {attempts[-1].at:%Y-%m-%d}"
     before, source = (str(one.recipe.get("source", {}).get("name")) for one in (last, manifest))
     if before != source:
         return f"the recipe's source is {source} now, and was {before}"

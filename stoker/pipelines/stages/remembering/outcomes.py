@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from stoker.pipelines.images.formats import can_decode
 from stoker.pipelines.memory.identity import IDENTITY, STAMP
+from stoker.pipelines.memory.missing import lasts, with_day
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
@@ -21,7 +22,7 @@ from stoker.storage.shards.kinds import RECORDS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part
-from stoker.storage.versions.memory.outcome_class import KEPT, KNOWN
+from stoker.storage.versions.memory.outcome_class import GONE, KEPT, KNOWN, VANISHED
 from stoker.storage.versions.memory.outcomes import Outcome, from_table, hash_of, hashes_of, merge
 from stoker.storage.versions.verified import verified_table
 
@@ -46,14 +47,19 @@ class RecordReader:
     source: Source
     store: Store
 
-    def rows(self, part: Part) -> list[Row]:
-        """The records of a part, with the columns that tell of candidates. Raises DamagedParts."""
+    def rows(self, part: Part, columns: Sequence[str] = _COLUMNS) -> list[Row]:
+        """The records of a part, by default with the columns that tell of candidates. Raises DamagedParts."""
         try:
-            table = verified_table(self.store, part.records, RECORDS, sha256=part.records_sha256, columns=_COLUMNS)
+            table = verified_table(self.store, part.records, RECORDS, sha256=part.records_sha256, columns=columns)
             rows: list[Row] = table.to_pylist()
         except (CorruptObject, CorruptShard, NotFound, pa.ArrowException, ValueError) as error:
             raise DamagedParts(f"{self.store.url}/{part.records}: {error}", [part]) from error
         return rows
+
+    def identities(self, part: Part) -> list[str]:
+        """Those of the candidates of a part. Raises DamagedParts."""
+        rows = self.rows(part, ("key", IDENTITY, "reason", "detail", "step"))
+        return [identity_in(row) for row in rows if not self.is_fault(row)]
 
     def is_fault(self, row: Row) -> bool:
         """Whether a row is of the list and not of a candidate: a row without a URL, or another one of a candidate."""
@@ -107,6 +113,9 @@ class RecordReader:
                     yield replace(seen, definite=False, reason=KNOWN) if before.kind == KEPT else seen
                 continue
             kind = KEPT if row["reason"] is None else str(class_of(row, self.recipe.reasons))
+            detail = row.get("detail") or None
+            if row["reason"] == GONE and earlier.last_kept(identity):
+                detail = with_day(detail or "", earlier.detail_of_gone(identity), at.date().isoformat())
             yield Outcome(
                 source=name_of(self.source),
                 id=identity,
@@ -114,7 +123,7 @@ class RecordReader:
                 definite=kind in _DEFINITE,
                 kind=kind,
                 reason=row["reason"],
-                detail=row.get("detail") or None,
+                detail=detail,
                 at=(_fetched_at(row) or at) if is_adopted else earlier.after(identity, at),
                 tries=1 if kind in _DEFINITE else (times or 0) + 1,
                 size=measured.size_in(row),
@@ -129,7 +138,13 @@ class RecordReader:
             )
 
     def superseded(
-        self, part: Part, current: "CurrentParts", listed: Collection[str], *, is_read: bool | None = None
+        self,
+        part: Part,
+        current: "CurrentParts",
+        listed: Collection[str],
+        *,
+        is_read: bool | None = None,
+        spared: bool = False,
     ) -> dict[str, tuple[int, ...]]:
         """The rows of a part that no longer count, by reason; those of unchanged candidates never do.
 
@@ -140,13 +155,20 @@ class RecordReader:
             is_read: of a source that lists nothing, whether it still has the partition. What was rejected there still
                 is then, and two samples of one identity are for rules to decide about, unless one is a newer revision.
                 None: the source lists its candidates.
+            spared: what vanished counts all the same, unless it did not before.
         """
-        rows, before = self.rows(part), part.not_counted
+        rows, before, left_out = self.rows(part), part.not_counted, part.vanished
         places = current.parts_of([identity_in(row) for row in rows])
         gone: dict[str, list[int]] = {}
         for number, (row, place) in enumerate(zip(rows, places, strict=True)):
             if row["reason"] == KNOWN:
                 continue
+            if row["reason"] is None and number not in before:
+                is_out = number in left_out
+                has_vanished = current.has_vanished(identity_in(row))
+                if is_out if has_vanished is None else has_vanished and (is_out or not spared):
+                    gone.setdefault(VANISHED, []).append(number)
+                    continue
             if self.is_fault(row):
                 counts = part.digest in listed
             elif is_read and row["reason"] is None and self.source.revision_of(row) is None:
@@ -164,21 +186,29 @@ class CurrentParts:
     Args:
         source: name of the source.
         table: outcomes, in any order; they alone are known.
+        drops: whether a kept candidate that the source has no more is left out; None: nothing changes about that.
     """
 
-    def __init__(self, source: str, table: pa.Table) -> None:
-        self._source = source
+    def __init__(self, source: str, table: pa.Table, *, drops: bool | None = None) -> None:
+        self._source, self._drops = source, drops
         self._parts: dict[tuple[int, str], str] = {}
+        self._vanished: dict[tuple[int, str], bool] = {}
         rows = merge(table)
-        columns = [rows[name].to_pylist() for name in ("hash", "id", "part")]
-        for hashed, identity, part in zip(*columns, strict=True):
+        columns = [rows[name].to_pylist() for name in ("hash", "id", "part", "reason", "tries")]
+        for hashed, identity, part, reason, tries in zip(*columns, strict=True):
             # Of two rows the first is the definite outcome that counts, the second the newest attempt.
             self._parts.setdefault((hashed, identity), part)
+            self._vanished[hashed, identity] = reason == VANISHED or lasts(reason, tries)
 
     def parts_of(self, identities: Sequence[str]) -> list[str | None]:
         """The digest of the part of each candidate; None: it is not known."""
         hashes = hashes_of(self._source, identities).tolist()
         return [self._parts.get(key) for key in zip(hashes, identities, strict=True)]
+
+    def has_vanished(self, identity: str) -> bool | None:
+        """Whether a kept candidate is left out, as the source has it no more; None: as it was before."""
+        found = self._vanished.get((hash_of(self._source, identity), identity))
+        return None if found is None or self._drops is None else found and self._drops
 
 
 def identity_in(row: Row) -> str:
@@ -196,14 +226,18 @@ class Earlier:
 
     def __init__(self, source: str, table: pa.Table) -> None:
         self._source, self._rows = source, merge(table)
-        columns = [self._rows[name].to_pylist() for name in ("hash", "id", "definite", "tries", "reason", "at")]
+        names = ("hash", "id", "definite", "tries", "reason", "at", "detail")
+        columns = [self._rows[name].to_pylist() for name in names]
         self._at: dict[tuple[int, str], datetime] = {}
         self._tries: dict[tuple[int, str], int] = {}
+        self._newest: dict[tuple[int, str], int] = {}  # number of the row
+        self._gone: dict[tuple[int, str], str] = {}  # details of newest attempts that met GONE
         self._decisive: dict[tuple[int, str], int] = {}  # number of the row that says what the candidate is
-        for number, (hashed, one, definite, tries, reason, at) in enumerate(zip(*columns, strict=True)):
+        for number, (hashed, one, definite, tries, reason, at, detail) in enumerate(zip(*columns, strict=True)):
             # The newest attempt comes last.
-            self._at[hashed, one] = at
-            self._tries[hashed, one] = 0 if definite or reason == KNOWN else tries
+            self._at[hashed, one], self._newest[hashed, one] = at, number
+            self._tries[hashed, one] = 0 if definite or reason in (KNOWN, VANISHED) else tries
+            self._gone[hashed, one] = (detail or "") if reason == GONE else ""
             self._decisive.setdefault((hashed, one), number)
 
     def tries(self, identities: Sequence[str]) -> list[int | None]:
@@ -221,6 +255,19 @@ class Earlier:
         """The newest definite outcome of a candidate, else its newest attempt; None of one that is not known."""
         number = self._decisive.get((hash_of(self._source, identity), identity))
         return None if number is None else from_table(self._rows.slice(number, 1))[0]
+
+    def last_kept(self, identity: str) -> Outcome | None:
+        """Of a kept candidate its newest attempt, if that found it as it was, else the outcome that kept it."""
+        before = self.outcome(identity)
+        if before is None or before.kind != KEPT:
+            return None
+        newest = self._newest[hash_of(self._source, identity), identity]
+        last = from_table(self._rows.slice(newest, 1))[0]
+        return last if last.kind == KEPT else before
+
+    def detail_of_gone(self, identity: str) -> str:
+        """The detail of a candidate's newest attempt, if that met GONE; else ""."""
+        return self._gone.get((hash_of(self._source, identity), identity), "")
 
     def with_moved(self, made: Iterable[Outcome], moved: Mapping[str, str]) -> Iterator[Outcome]:
         """Outcomes, and after each kept one in ``moved`` that of the candidate whose place it takes, which goes."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from stoker import __version__
+from stoker.pipelines.memory.missing import Missing
 from stoker.pipelines.memory.unchanged import NOTHING_KNOWN
 from stoker.pipelines.partition import Partition, Partitions
 from stoker.pipelines.recipe import Recipe
@@ -77,6 +78,10 @@ class PlannedRounds:
                 "stays" if samples == 1 else "stay",
             )
 
+    def _missing(self, parts: Sequence[Part]) -> Missing | None:
+        """What the source has no more, once it was listed or read to its end; ``parts``: of the round."""
+        raise NotImplementedError
+
     def restart(self) -> None:
         """See Rounds."""
         self.asked_again = AskedAgain()
@@ -103,10 +108,14 @@ class PlannedRounds:
     def finish(self, parts: Sequence[Part]) -> None:
         """See Rounds."""
         assert self._cuts is not None
-        moved = self._moved(self._cuts)
-        is_whole, current = self._is_planned, self._current
         self.recall.remember(
-            parts, self._cuts.stamps, listing=self._cuts.listing, is_whole=is_whole, moved=moved, current=current
+            parts,
+            self._cuts.stamps,
+            listing=self._cuts.listing,
+            is_whole=self._is_planned,
+            moved=self._moved(self._cuts),
+            current=self._current,
+            missing=self._missing(parts) if self._is_planned else None,
         )
         self._was_resumed, self._has_asked = not self._is_planned, True
 

@@ -13,18 +13,20 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from stoker.pipelines.memory.known import Again
+from stoker.pipelines.memory.known import Again, Moment
+from stoker.pipelines.memory.missing import Missing
 from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples, write
 from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.rejected import UNKNOWN, OutcomeClass
+from stoker.pipelines.rejected import LOSS, UNKNOWN, OutcomeClass
 from stoker.pipelines.source import AGAIN, Context, Cut
 from stoker.pipelines.stages.ingest import part_digest, plan
 from stoker.pipelines.stages.remembering.outcomes import RecordReader
 from stoker.pipelines.stages.remembering.planned import Cuts, PlannedRounds
 from stoker.pipelines.stages.remembering.recall import Recall
 from stoker.pipelines.stages.remembering.samples import told_by
+from stoker.pipelines.stages.remembering.vanishing import tell_nothing_there
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
 
@@ -89,6 +91,21 @@ class ReadRounds(PlannedRounds):
         if self._begin(cuts, digests):
             self._write_known()
         return cuts
+
+    def _missing(self, parts: Sequence[Part]) -> Missing | None:
+        if self.recall.is_empty or not self._recipe.source.tells_all:
+            return Missing()
+        held = {part.digest: part for part in (*self.recall.parts, *parts)}
+        current = [held[digest] for digest in sorted(self._current or ()) if digest in held]
+        if any(LOSS in part.rejected for part in current):
+            return Missing()  # what the lost pieces held is there, or is not: nobody knows
+        known = self.recall.known(Moment(self._context.now(), None, self._recipe.extraction_digest))
+        for part in current:
+            known.see(self.recall.reader.identities(part))
+        missing = known.missing()
+        if missing is None:
+            tell_nothing_there(self._recipe.corpus)
+        return missing
 
     def _cut_now(self, number: int) -> Iterator[Cut]:
         have, found = _Have(self._recipe, self.recall), set[str]()

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from stoker import __version__
 from stoker.pipelines.memory.known import COLUMNS, COLUMNS_OF_INTEREST, Known, Moment, hashes_of_interest
+from stoker.pipelines.memory.missing import Missing
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.remembering.outcomes import (
@@ -30,6 +31,7 @@ from stoker.pipelines.stages.remembering.outcomes import (
 )
 from stoker.pipelines.stages.remembering.refreshing import Responses
 from stoker.pipelines.stages.remembering.samples import newest_rows
+from stoker.pipelines.stages.remembering.vanishing import Vanishing
 from stoker.storage.clock import timestamp
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageUnavailable
 from stoker.storage.versions import catalog, layout
@@ -156,7 +158,7 @@ class Recall:
         if self.is_first:
             before = self._put(self._before_without(digests))
             faults = self._look_at([part for part in self.parts if part.digest not in digests])[1]
-            head = replace(head, outcomes=(*self._files(), *before), listing="", faults=tuple(faults))
+            head = replace(head, outcomes=(*self._files(), *before), listing="", faults=tuple(faults), vanished="")
         create_head(self._store, head)
         self.load()
 
@@ -169,6 +171,7 @@ class Recall:
         is_whole: bool,
         moved: Mapping[str, str],
         current: frozenset[str] | None = None,
+        missing: Missing | None = None,
     ) -> None:
         """Write the outcomes of new parts, and a head that counts them. Raises StorageError, DamagedParts among them.
 
@@ -179,12 +182,13 @@ class Recall:
             is_whole: whether the round had all faults of the list, so that those of earlier ones no longer count.
             moved: by the identity of a candidate, the one whose place it takes if it is kept.
             current: digests of the raw parts of all partitions that the source has; None: it is one that lists.
+            missing: what the source has no more; None: that is not known.
         """
         at, plan = self._context.now(), self.head.plan if self.head else None
         for _ in range(_MAX_ATTEMPTS):
-            head = replace(
-                self._with(parts, stamps(), at, is_whole=is_whole, moved=moved, current=current), listing=listing
-            )
+            vanishing = Vanishing(self._corpus, self.reader.recipe.memory, missing, self.word)
+            head = self._with(parts, stamps(), at, is_whole=is_whole, moved=moved, current=current, vanishing=vanishing)
+            head = replace(head, listing=listing)
             try:
                 create_head(self._store, replace(head, plan=None) if head.plan == plan else head)
             except AlreadyExists:
@@ -213,14 +217,17 @@ class Recall:
         is_whole: bool,
         moved: Mapping[str, str],
         current: frozenset[str] | None,
+        vanishing: Vanishing,
     ) -> Ledger:
         """The next head with what became of a round's parts; its tables are in the store."""
         before = self._before_without({part.digest for part in parts})
         hashes, faults = self._look_at(parts, is_read=current is not None)
         repeated = _repeated(hashes)
-        hashes = np.concatenate([hashes, hashes_of(self._source, moved.values())])
+        again = hashes_of(self._source, [*moved.values(), *vanishing.counted_again])
+        hashes = np.concatenate([hashes, again])
         old = self._of_hashes(self._tables(SCHEMA.names, before), hashes)
         earlier, setting, told = Earlier(self._source, old), setting_of(self._context), [old]
+        asked: set[str] = set()
         # What is read now is newer than what was read before, whatever the clock of this machine says.
         at = max([at, *(one + timedelta(microseconds=1) for one in [pc.max(old["at"]).as_py()] if one)])
 
@@ -231,6 +238,12 @@ class Recall:
                 table = outcomes.to_table(earlier.with_moved(rows, moved))
                 told.append(self._of_hashes([table], old["hash"].to_numpy()))
                 told.append(self._of_hashes([table.filter(pc.is_valid(table["revision"]))], repeated))
+                asked.update(table["id"].to_pylist() if vanishing.marked else ())
+                yield table
+            if vanishing.marked:
+                marked = self._of_hashes(self._tables(SCHEMA.names, before), hashes_of(self._source, vanishing.marked))
+                table = outcomes.to_table(vanishing.outcomes(Earlier(self._source, marked), at, asked))
+                told.append(self._of_hashes([table], again))
                 yield table
 
         stored = self._put(chain(before, made()))
@@ -241,24 +254,47 @@ class Recall:
             faults = list(dict.fromkeys([*self.head.faults, *faults]))
         if current is not None:
             faults = [digest for digest in faults if digest in current]
+        vanishing.tell()
+        word, counted = vanishing.word, frozenset(faults)
+        following = self._next_parts(parts, pa.concat_tables(told), counted, current, vanishing.drops)
+        if vanishing.drops and vanishing.are_too_many(self._all, following):
+            word, following = "", self._next_parts(parts, pa.concat_tables(told), counted, current, True, spared=True)
         return replace(
             self._next(),
-            parts=self._next_parts(parts, pa.concat_tables(told), frozenset(faults), current),
+            parts=following,
             outcomes=self._merged((*self._files(), *stored)),
             faults=tuple(faults),
+            vanished=word,
         )
 
+    @property
+    def word(self) -> str:
+        """The recipe's word by which candidates that vanished are counted; "": not all of them are."""
+        return self.head.vanished if self.head and not self.is_first else ""
+
+    @property
+    def knows_vanished(self) -> bool:
+        """Whether candidates that vanished are counted as this recipe wants it, as far as the list is known."""
+        return self.word == self.reader.recipe.memory.vanished
+
     def _next_parts(
-        self, parts: Sequence[Part], told: pa.Table, faults: frozenset[str], current: frozenset[str] | None
+        self,
+        parts: Sequence[Part],
+        told: pa.Table,
+        faults: frozenset[str],
+        current: frozenset[str] | None,
+        drops: bool | None,
+        *,
+        spared: bool = False,
     ) -> tuple[Part, ...]:
         """The raw parts of the corpus after a round: those of before in their places, then the new ones.
 
         ``told`` are the outcomes of candidates that were known before: which of their rows counts is seen again. A part
         that was made to ask for known ones, or whose partition the source no longer has, is left out if nothing of it
         counts; those of ``current`` partitions never are, so that they are not read again. What was rejected of
-        partitions that the source no longer has does not count.
+        partitions that the source no longer has does not count. ``drops`` and ``spared``: see ``Vanishing``.
         """
-        places = CurrentParts(self._source, told)
+        places = CurrentParts(self._source, told, drops=drops)
         touched = {*told["part"].to_pylist()} | ({*self.head.faults} if self.head else set())
         given = {part.digest: part for part in parts}
         result = []
@@ -269,10 +305,11 @@ class Recall:
             before = {} if is_lost else old.superseded  # rows that were read again may be others
             part = replace(given.pop(old.digest, old), superseded=before, grouped=old.grouped)
             is_touched = self.is_first or is_lost or part.digest in touched
-            result.append(self._counted(part, places, faults, current, is_touched=is_touched))
+            result.append(self._counted(part, places, faults, current, is_touched=is_touched, spared=spared))
         for part in given.values():
             part = replace(part, superseded={}, grouped=self.is_empty or part.kept > 0)
-            result.append(self._counted(part, places, faults, current, is_touched=part.digest in touched))
+            is_touched = part.digest in touched
+            result.append(self._counted(part, places, faults, current, is_touched=is_touched, spared=spared))
         if current is None:
             return tuple(part for part in result if part.grouped or part.counted.read)
         return tuple(part for part in result if part.digest in current or part.counted.read)
@@ -285,12 +322,14 @@ class Recall:
         current: frozenset[str] | None,
         *,
         is_touched: bool,
+        spared: bool,
     ) -> Part:
         """A part with the rows that no longer count, looked for only where they may be others than before."""
         is_read = None if current is None else part.digest in current
         if not is_touched and (is_read is not False or not part.counted.rejected):
             return part
-        return replace(part, superseded=self.reader.superseded(part, places, faults, is_read=is_read))
+        gone = self.reader.superseded(part, places, faults, is_read=is_read, spared=spared)
+        return replace(part, superseded=gone)
 
     def _look_at(self, parts: Sequence[Part], *, is_read: bool = False) -> tuple[npt.NDArray[np.uint64], list[str]]:
         """The hashes of the candidates of parts, and the digests of the parts in which faults of the list are.
@@ -311,7 +350,8 @@ class Recall:
     def is_read(self, listing: str) -> bool:
         """Whether the ledger knows all of a source that lists nothing, whose partitions make this digest."""
         head = self.head
-        return not self.is_first and head is not None and not (head.plan or self.lost) and head.listing == listing
+        is_whole = not self.is_first and head is not None and not (head.plan or self.lost)
+        return is_whole and self.knows_vanished and head is not None and head.listing == listing
 
     def has_samples(self) -> bool:
         """Whether the corpus holds samples, whatever recipe made them. Raises StorageError."""

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.memory.known import NOTHING_AGAIN, Again, Known, Moment
+from stoker.pipelines.memory.missing import Missing
 from stoker.pipelines.memory.unchanged import KnownSamples
 from stoker.pipelines.partition import Partitions
 from stoker.pipelines.recipe import Recipe
@@ -24,6 +25,7 @@ from stoker.pipelines.stages.remembering.outcomes import setting_of
 from stoker.pipelines.stages.remembering.planned import Cuts, PlannedRounds, batches
 from stoker.pipelines.stages.remembering.read_rounds import ReadRounds
 from stoker.pipelines.stages.remembering.refreshing import AskedAgain
+from stoker.pipelines.stages.remembering.vanishing import tell_nothing_there
 from stoker.pipelines.web.measured import changed_robots
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
@@ -105,6 +107,8 @@ class _NotAllKnown(Exception):
 class _ListedRounds(PlannedRounds):
     """The rounds of a source that lists its candidates."""
 
+    _gone: Missing | None = None  # what the list of the round has no more
+
     def __init__(self, recipe: Recipe, source: ListedSource, context: Context, store: Store, again: Again) -> None:
         self._source, self._again = source, again
         # A round of the same run changes nothing about what is old.
@@ -116,6 +120,8 @@ class _ListedRounds(PlannedRounds):
         """See PlannedRounds. Seen without parsing a list."""
         self._load()
         if self.recall.is_first or self.recall.plan_key or self.recall.lost:
+            return False
+        if not self.recall.knows_vanished:
             return False
         listing, moment = self._source.listing(self._context), self._moment()
         if listing and not self._is_listing(listing):
@@ -130,12 +136,15 @@ class _ListedRounds(PlannedRounds):
             faults = [cut.partition for cut in self._source.cut(self._faults_alone(known), context)]
         except _NotAllKnown:
             return False
+        missing = known.missing()
+        if missing is not None and missing.has_changed:
+            return False
         return self.recall.is_whole(listing, [part_digest(self._recipe, partition) for partition in faults])
 
     def _faults_alone(self, known: Known) -> Iterator[Listed]:
         """The faults of the list itself. Raises _NotAllKnown as soon as a candidate is to be asked for, or too late."""
         until = time.monotonic() + _LOOK_S
-        for some in batches(self._listed(self._context), _LOOKED_AT):
+        for some in batches(self._listed(self._context, known), _LOOKED_AT):
             candidates = [one for one in some if one.identity]
             due = known.is_due([one.identity for one in candidates], [one.stamp for one in candidates])
             if (
@@ -152,7 +161,7 @@ class _ListedRounds(PlannedRounds):
     def _is_listing(self, listing: str) -> bool:
         """Whether the list is the one of which all is known."""
         head = self.recall.head
-        return bool(listing and head and self.recall.is_whole(listing, head.faults))
+        return bool(listing and head and self.recall.is_whole(listing, head.faults) and self.recall.knows_vanished)
 
     def _planned(self) -> "Cuts | None":
         """What is to be asked for now, stored as a plan if something is; None if all is known."""
@@ -167,10 +176,19 @@ class _ListedRounds(PlannedRounds):
             raise SourceBroken(f"source {name_of(source)!r}: it is empty; check its options in the recipe")
         check_names(self._recipe, cuts.partitions)
         digests = [part_digest(self._recipe, partition) for partition in cuts.partitions]
-        if recall.is_whole(listing, digests):
+        # Of the corpus of an earlier release it is seen the next time.
+        self._gone = (Missing() if recall.is_empty else None) if recall.is_first else known.missing()
+        if self._gone is None and not recall.is_first:
+            tell_nothing_there(self._recipe.corpus)
+        if recall.is_whole(listing, digests) and (
+            self._gone is None or (recall.knows_vanished and not self._gone.has_changed)
+        ):
             return None
         self._begin(cuts, digests)
         return cuts
+
+    def _missing(self, parts: Sequence[Part]) -> Missing | None:
+        return self._gone
 
     def _moved(self, cuts: "Cuts") -> dict[str, str]:
         """By the identity of what is asked for and not kept yet, that of a candidate of the same bytes that is gone."""
@@ -205,12 +223,19 @@ class _ListedRounds(PlannedRounds):
 
     def _cut(self, known: Known, number: int) -> Iterator[Cut]:
         """Partitions of what is new, and then, by themselves, of what was asked for before; ``number``: of the head."""
-        yield from self._cut_asked(self._listed(self._context), known, number)
+        yield from self._cut_asked(self._listed(self._context, known), known, number)
 
-    def _listed(self, context: Context) -> Iterator[Listed]:
+    def _listed(self, context: Context, known: Known) -> Iterator[Listed]:
         """What the source lists, but for what was taken out of the corpus: nothing of that is written down."""
         listed = self._source.identities(context)
-        return (one for one in listed if not self._is_forgotten(one)) if self._forgotten else listed
+        return self._without_forgotten(listed, known) if self._forgotten else listed
+
+    def _without_forgotten(self, listed: Iterator[Listed], known: Known) -> Iterator[Listed]:
+        for one in listed:
+            if not self._is_forgotten(one):
+                yield one
+            elif one.identity:
+                known.see([one.identity])  # it is there
 
     def _is_forgotten(self, listed: Listed) -> bool:
         payload = listed.payload if isinstance(listed.payload, Mapping) else {}
@@ -257,7 +282,7 @@ class _ListedRounds(PlannedRounds):
             else:
                 is_cut_again = True
         if is_cut_again:
-            left = (one for one in self._listed(context) if one.identity and one.identity not in taken)
+            left = (one for one in self._listed(context, known) if one.identity and one.identity not in taken)
             yield from self._cut_asked(left, known, 0)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stoker.storage.versions.document import Document
-from stoker.storage.versions.memory.outcome_class import KNOWN
+from stoker.storage.versions.memory.outcome_class import KNOWN, VANISHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Part:
     rejected: Mapping[str, int]  # by reason; KNOWN among them, which is none
     omitted: Mapping[str, int] = field(default_factory=dict)  # what was read and left out, most frequent names
     # Rows of its records that no longer count, because a later part tells what became of the candidate: by reason, ""
-    # those that were kept.
+    # those that were kept. Under VANISHED kept ones that count as rejected: the source has the candidate no more.
     superseded: Mapping[str, Sequence[int]] = field(default_factory=dict)
     grouped: bool = True  # False: nothing of it was kept, and it is in no group of shards
 
@@ -119,13 +119,26 @@ class Part:
     def counted(self) -> "Candidates":
         """Its candidates that count: all but those that an earlier or a later part tells of."""
         gone = {reason: len(rows) for reason, rows in self.superseded.items()} | {KNOWN: self.known}
+        vanished = gone.pop(VANISHED, 0)
         rejected = {reason: left for reason, count in self.rejected.items() if (left := count - gone.get(reason, 0))}
-        return Candidates(self.read - sum(gone.values()), self.kept - gone.get("", 0), rejected, self.known)
+        rejected |= {VANISHED: vanished} if vanished else {}
+        kept = self.kept - gone.get("", 0) - vanished
+        return Candidates(self.read - sum(gone.values()), kept, rejected, self.known)
 
     @property
     def not_counted(self) -> frozenset[int]:
         """The rows of its records that no longer count, because a later part tells of them."""
-        return frozenset(row for rows in self.superseded.values() for row in rows)
+        return frozenset(row for reason, rows in self.superseded.items() if reason != VANISHED for row in rows)
+
+    @property
+    def vanished(self) -> frozenset[int]:
+        """The rows of kept samples that are left out, because the source has them no more."""
+        return frozenset(self.superseded.get(VANISHED, ()))
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """The rows of kept samples that are none of the corpus: no longer counted, or vanished."""
+        return tuple(sorted((*self.superseded.get("", ()), *self.superseded.get(VANISHED, ()))))
 
     def as_read(self) -> "Part":
         """The part as its marker says it: whatever later parts tell."""

@@ -27,6 +27,7 @@ from stoker.storage.versions.verified import put, second_read
 SCHEMA = 1
 KEPT = 30  # newest heads that gc keeps with all that they name
 _MAX_SIZE = 16 * 2**20  # bytes: of 60,000 tables
+_TEXTS = ("source", "extraction", "listing", "vanished")  # left out where they are empty
 _REMEDY = "restore it from a copy, or remove {}: the head before it counts then, and what was done since is done again"
 
 
@@ -49,6 +50,7 @@ class Ledger:
     extraction: str = ""  # digest of the source and steps of the recipe that ran last
     listing: str = ""  # digest of the list whose candidates are all known; "": not known
     faults: tuple[str, ...] = ()  # digests of the parts with faults of that list itself
+    vanished: str = ""  # the recipe's word by which candidates that vanished are counted; "": not all of them are
 
     @property
     def checksum(self) -> str:
@@ -80,7 +82,7 @@ class Ledger:
         }
         plain = ("corpus", "number", "created_at", "stoker", "parent", "parent_checksum", "plan")
         rest: dict[str, Any] = {name: getattr(self, name) for name in plain}
-        rest |= {name: getattr(self, name) for name in ("source", "extraction", "listing") if getattr(self, name)}
+        rest |= {name: getattr(self, name) for name in _TEXTS if getattr(self, name)}
         rest |= {"faults": list(self.faults)} if self.faults else {}
         return rest | tables | {"parts": asdict(self.parts_list[0]), "schema": SCHEMA}
 
@@ -105,10 +107,8 @@ class Ledger:
             parts=LazyList(parts, partial(read_parts, store, corpus, parts, partial(_REMEDY.format, head))),
             tombstones=tables("tombstones"),
             plan=None if document.is_null("plan") else document.text("plan"),
-            source=document.text("source") if document.has("source") else "",
-            extraction=document.text("extraction") if document.has("extraction") else "",
-            listing=document.text("listing") if document.has("listing") else "",
             faults=tuple(document.texts("faults")) if document.has("faults") else (),
+            **{name: document.text(name) for name in _TEXTS if document.has(name)},
         )
 
 

@@ -4,6 +4,10 @@ from enum import StrEnum
 
 KEPT = "kept"  # the class of an outcome that is no reject
 KNOWN = "known"  # the reason in a raw part of what was known, and was found as it was: it is no reject
+# The reason of the newest attempt of a kept candidate that its source does not have any more, since the time of that
+# attempt; and of those that a version leaves out for it.
+VANISHED = "vanished"
+GONE = "gone"  # the reason where a server says that there is nothing (404, 410)
 
 
 class OutcomeClass(StrEnum):

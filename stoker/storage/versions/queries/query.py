@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from stoker.storage.shards import records
 from stoker.storage.shards.kinds import DECISIONS, RECORDS
 from stoker.storage.stores.store import Store
+from stoker.storage.versions.listed.vanished import tell_vanished
 from stoker.storage.versions.manifest import Manifest
 from stoker.storage.versions.memory import outcomes
 from stoker.storage.versions.memory.ledger import newest_head
@@ -138,11 +139,13 @@ def _rejected(version: Asked, tree: Any) -> pa.Table:  # Any: DuckDB's JSON
 
 
 def _rejected_at_ingest(store: Store, manifest: Manifest) -> Iterator[pa.Table]:
-    columns = ["key", "reason", "detail", "step", "url", "page_url", "partition"]
+    columns = ["key", "reason", "detail", "step", "source", "url", "page_url", "partition"]
     for part in manifest.parts:
         if not part.counted.rejected:
             continue
-        table = verified_table(store, part.records, RECORDS, sha256=part.records_sha256, columns=columns)
+        table = tell_vanished(
+            verified_table(store, part.records, RECORDS, sha256=part.records_sha256, columns=columns), part
+        )
         gone = pa.array(sorted(part.not_counted), pa.int64())
         counts = pc.invert(pc.is_in(pa.array(range(table.num_rows), pa.int64()), value_set=gone))
         rejected = pc.fill_null(pc.not_equal(table["reason"], KNOWN), False)  # null: kept

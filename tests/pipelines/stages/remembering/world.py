@@ -22,6 +22,7 @@ class World:
         self.now = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
         self.list: list[str] = []
         self.options: dict[str, object] = {"partition_urls": 4}
+        self.memory: dict[str, object] = {}
         self.limit, self.partitions = 90.0, 2
         self.seen = 0
 
@@ -34,10 +35,8 @@ class World:
         (self.folder / "list.txt").write_text("".join(f"{line}\n" for line in self.list))
         source = {"name": "image_urls", "lists": "list.txt"} | self.options
         limits = {"rejected_percent": self.limit}
-        return parse(
-            {"corpus": "birds", "source": source, "limits": limits, "shards": {"partitions": self.partitions}},
-            root=self.folder,
-        )
+        tables = {"limits": limits, "shards": {"partitions": self.partitions}, "memory": self.memory}
+        return parse({"corpus": "birds", "source": source, **tables}, root=self.folder)
 
     def url(self, number: int) -> str:
         return self.site.url(f"/{number}.jpg")
