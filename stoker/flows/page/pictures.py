@@ -55,10 +55,11 @@ class ImageRenderer:
         if member.size > _MAX_SIZE:
             raise NotFound(f"{tar}: a picture of {member.size} bytes, more than is shown")
         payload = self._reader.read(tar, member, most=_MAX_SIZE, of=of, proof=proof)
-        return self._decoders.submit(_shrink, payload, side, tar).result()
+        return self._decoders.submit(shrink, payload, side, tar).result()
 
 
-def _shrink(payload: bytes, side: int, tar: str) -> bytes:
+def shrink(payload: bytes, side: int, tar: str) -> bytes:
+    """A picture as WebP or PNG, its longer side at most ``side``; ``tar``: where it is from. Raises NotFound."""
     picture = decode(payload, colour="rgb", at_least=side, max_pixels=_MAX_PIXELS)
     if isinstance(picture, Rejected):
         raise NotFound(f"{tar}: a picture that does not decode: {picture.reason}")

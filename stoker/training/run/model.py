@@ -56,6 +56,8 @@ class Model(Protocol):
 
     A model may also have ``adapt(schema, corpus, split)``: the schema of a trained model for evaluating on a split of
     another version; what the model cannot use of that split is in its ``left_out``. Without it ``prepare`` says that.
+    And ``predict(module, payloads, schema, device)`` for `stoker predict`: for the bytes of each file a dictionary of
+    probabilities by class, or a text that says why it has none.
     """
 
     def prepare(self, corpus: Corpus, split: str) -> Schema:

@@ -1,8 +1,9 @@
 """The arguments of the commands about trained models."""
 
+from pathlib import Path
 from typing import Protocol
 
-from stoker.flows.cli.usage.parsing import Parser, whole_number
+from stoker.flows.cli.usage.parsing import Parser, positive_number, whole_number
 
 _RUN_HELP = "a run, as cnn-0001; or a model, for its newest run; CORPUS/RUN where several corpora have one"
 
@@ -28,6 +29,21 @@ def add_model_commands(add: Add, store: Parser) -> None:
     _add_checkpoint_and_device(evaluate)
     evaluate.add_argument("--batch-size", type=whole_number(1), default=0, metavar="N", help="(that of training)")
     evaluate.add_argument("--skip-budget", default="", metavar="N", help="as of stoker train (1%%, and at least 100)")
+    text = "a trained model's answers for images of yours, or for a prompt"
+    predict = add("predict", text, store, run="stoker.flows.cli.models.predict:predict")
+    predict.add_argument("run_name", metavar="RUN", help=_RUN_HELP)
+    text = "images, whatever their names, and folders of images"
+    predict.add_argument("files", metavar="FILE", nargs="*", help=text)
+    predict.add_argument("--top", type=whole_number(1, 1000), default=3, metavar="N", help="classes of each file (3)")
+    predict.add_argument(
+        "--page", type=Path, metavar="OUT.html", help="also as one HTML file with small pictures in it"
+    )
+    predict.add_argument("--prompt", metavar="TEXT", help="of a model of texts: what it writes on from")
+    text = "of that text; lower is more predictable (that of training)"
+    predict.add_argument("--temperature", type=positive_number, metavar="X", help=text)
+    predict.add_argument("--length", type=whole_number(1, 1_000_000), metavar="N", help="its bytes (those of training)")
+    predict.add_argument("--seed", type=whole_number(0), metavar="N", help="another one writes another text (0)")
+    _add_checkpoint_and_device(predict)
 
 
 def _add_checkpoint_and_device(command: Parser) -> None:

@@ -26,6 +26,7 @@ EXAMPLES = {
     "train": ("stoker train cnn photos --epochs 5 --set width=32", "stoker train cnn photos@2 --resume"),
     "study": ("stoker study photos --quick", "stoker study photos --only shallow --only depth --seeds 5"),
     "evaluate": ("stoker evaluate cnn photos", "stoker evaluate cnn-0003 photos@2 --split test --json"),
+    "predict": ("stoker predict cnn pictures/ --page answers.html", 'stoker predict lstm --prompt "The "'),
     "stream": ("stoker stream photos --limit 10", "stoker stream photos --bench --rate 5000"),
     "demo": ("stoker demo",),
     "help": ("stoker help", "stoker help image_urls", "stoker help train"),

@@ -26,6 +26,7 @@ _FOLDERS = {
 _OPTION = re.compile(r"([a-z]\w*(?:, [a-z]\w*)*)(?: \([^)]*\))?: (.*)")
 _PLAIN = {"bool": bool, "int": int, "float": float, "str": str}
 _NAMES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+_WITHOUT_FIELDS = {"ImageClassifier"}  # classes that models extend, and which have no options
 _BOUNDS = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
 
 
@@ -135,7 +136,7 @@ def _from_source(path: Path, class_name: str) -> Part | None:
     """A part from its source text; None where that does not tell all."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     classes = [node for node in body if isinstance(node, ast.ClassDef) and _is_meant(node, class_name)]
-    if len(classes) != 1 or classes[0].bases:
+    if len(classes) != 1 or not {ast.unparse(base) for base in classes[0].bases} <= _WITHOUT_FIELDS:
         return None
     fields: list[tuple[str, Any, object]] = []  # Any: types
     defaults: dict[str, object] = {}
@@ -159,7 +160,7 @@ def _from_source(path: Path, class_name: str) -> Part | None:
 
 def _is_meant(node: ast.ClassDef, class_name: str) -> bool:
     methods = {inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)}
-    return node.name == class_name if class_name else "compute_loss" in methods
+    return node.name == class_name if class_name else bool(methods & {"compute_loss", "build"})
 
 
 def _type_of(annotation: ast.expr) -> Any:  # Any: a type; None: not told by the text alone
