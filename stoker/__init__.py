@@ -22,6 +22,7 @@ _PUBLIC = {
     "forget": "stoker.pipelines.stages.forgetting.forget",
     "load_manifest": "stoker.storage.versions.manifest",
     "open_store": "stoker.storage",
+    "purge": "stoker.pipelines.stages.forgetting.purge",
     "version": "stoker.storage.versions.version",
 }
 __all__ = [
@@ -36,11 +37,13 @@ __all__ = [
     "forget",
     "load_manifest",
     "open_store",
+    "purge",
     "version",
 ]
 
 if TYPE_CHECKING:
     from stoker.pipelines.stages.forgetting.forget import forget
+    from stoker.pipelines.stages.forgetting.purge import purge
     from stoker.storage import open_store
     from stoker.storage.errors import StokerError
     from stoker.storage.shards.sample import Sample

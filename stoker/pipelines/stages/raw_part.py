@@ -25,6 +25,7 @@ from stoker.pipelines.stages.measure import hash_of_content
 from stoker.pipelines.web import measured
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
 from stoker.storage.shards import records, row_checksum
+from stoker.storage.shards.blank import blank_rows_of
 from stoker.storage.shards.kinds import INDEX, RECORDS
 from stoker.storage.shards.row_checksum import CRC32C, crc32c
 from stoker.storage.shards.sample import Sample
@@ -78,6 +79,17 @@ class DamagedParts(CorruptShard):
 def write_marker(store: Store, corpus: str, part: Part) -> None:
     """Write the marker of a part, whose objects are there. Raises AlreadyExists, when another run was first."""
     store.create(layout.raw_part(corpus, part.digest), _marker(part))
+
+
+def move_marker(store: Store, corpus: str, old: Part, new: Part) -> None:
+    """Let the marker of a part, if it is there, name what a purge wrote in the place of the part's objects."""
+    key = layout.raw_part(corpus, old.digest)
+    with suppress(
+        NotFound, ValueError, TypeError, KeyError, AttributeError, RecursionError
+    ):  # what is damaged is healed
+        stated = _parse(store.read(key), corpus, old.digest, old.partition)
+        if (stated.tar, stated.records) == (old.tar, old.records):
+            store.write(key, _marker(new.as_read()))
 
 
 def read_marker(store: Store, corpus: str, digest: str, partition: str) -> Part | None:
@@ -254,7 +266,8 @@ def _sha256(store: Store, key: str) -> str:
 
 def _fits(store: Store, tar: str, sha256: str, size: int, table: pa.Table) -> bool:
     """Whether the records say where the samples of a tar lie."""
-    stated = records.spans(table.filter(pc.is_null(table["reason"])))
+    kept = table.filter(pc.is_null(table["reason"]))
+    stated = records.spans(kept.filter(pa.array(~blank_rows_of(kept))))
     try:
         actual = list(iter_spans(verified_view(store, tar, sha256=sha256, size=size)))
     except CorruptShard:

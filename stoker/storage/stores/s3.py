@@ -146,6 +146,24 @@ class S3Store(DeprecatedNames):
         with suppress(NotFound):
             self._try(key, lambda client: client.delete_object(**address))
 
+    def keeps_versions(self) -> bool:
+        """Whether the bucket keeps old versions of objects, or did: what is deleted stays there then."""
+        status = self._try("", lambda client: dict(client.get_bucket_versioning(Bucket=self.bucket)))
+        return "Status" in status
+
+    def delete_old_versions(self, prefix: str) -> None:
+        """Remove the old versions of all objects under a prefix, and all of objects that were deleted."""
+        request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": self._base + check_prefix(prefix)}
+        while True:
+            page = self._try(prefix, partial(_page_of_versions, request))
+            for old in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                if not old["IsLatest"] or "Size" not in old:
+                    address = {"Bucket": self.bucket, "Key": old["Key"], "VersionId": old["VersionId"]}
+                    self._try(prefix, partial(_delete_version, address))
+            if not page.get("IsTruncated"):
+                return
+            request |= {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
+
     def pending_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
         """The incomplete multipart uploads under a prefix."""
         call = partial(self._try, prefix)
@@ -337,6 +355,14 @@ class S3Store(DeprecatedNames):
     @cached_property
     def _connection(self) -> S3Connection:
         return S3Connection(self.endpoint, self.access_key, self.secret_key, self.region)
+
+
+def _page_of_versions(request: dict[str, Any], client: "S3Client") -> dict[str, Any]:  # Any: boto3
+    return dict(client.list_object_versions(**request))
+
+
+def _delete_version(address: dict[str, Any], client: "S3Client") -> None:  # Any: keywords of boto3
+    client.delete_object(**address)
 
 
 def _page(request: dict[str, Any], client: "S3Client") -> dict[str, Any]:  # Any: boto3

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.shards.blank import blank_rows_of
 from stoker.storage.statistics.licences import count_licences
 from stoker.storage.statistics.summary import Summary, summarise
 from stoker.storage.stores.store import Store
@@ -16,6 +17,7 @@ from stoker.storage.versions import catalog
 from stoker.storage.versions.content import content_of, content_with_rejects
 from stoker.storage.versions.listed.named import Candidates
 from stoker.storage.versions.manifest import WITH_LISTS, Manifest, load_manifest
+from stoker.storage.versions.memory.withdrawn import load_redirects
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
 
 _CLOCKS = timedelta(days=1)  # by which the clocks of machines may differ
@@ -29,15 +31,21 @@ class Recount:
 
     summaries: dict[str, Summary] = field(default_factory=dict)
     licences: Counter[str] = field(default_factory=Counter)
+    blank: int = 0  # rows of samples that were purged
 
     def add(self, split: str, index: pa.Table) -> None:
         """Count the samples of one shard, from its index without those that are masked."""
         self.summaries[split] = self.summaries.get(split, Summary.empty()).merge(summarise(index))
-        self.licences.update(count_licences(index))
+        blank = blank_rows_of(index)
+        self.blank += int(blank.sum())
+        self.licences.update(count_licences(index.filter(pa.array(~blank))))
 
     def problems(self, manifest: Manifest, store: Store) -> Iterator[str]:
         """Where the manifest counts otherwise. Call it only when all indexes were added."""
-        if dict(self.licences) != dict(manifest.licences):
+        # The manifest still counts those of samples that were purged.
+        lacking = {name: count - self.licences[name] for name, count in manifest.licences.items()}
+        is_right = self.licences.keys() <= lacking.keys() and min(lacking.values(), default=0) >= 0
+        if not is_right or sum(lacking.values()) != self.blank:
             counted = dict(sorted(self.licences.items()))
             yield f"counts licences {dict(manifest.licences)}, but its indexes {counted}"
         # As they are published now, and as older releases did.
@@ -85,7 +93,7 @@ def manifest_problems(store: Store, manifest: Manifest) -> Iterator[str]:
     before = None if earlier is None else _time(earlier.created_at)
     if made is None or made > datetime.now(UTC) + _CLOCKS or (before is not None and made < before - _CLOCKS):
         yield f"was made at {manifest.created_at!r}, which cannot be"
-    content = _content(manifest)
+    content = _content(store, manifest)
     if content not in (manifest.content, None) and not _has_content_of(manifest, earlier):
         yield f"says that its content is {manifest.content}, but what it names makes {content}"
     yield from _wrong_totals(manifest)
@@ -116,9 +124,12 @@ def _has_content_of(manifest: Manifest, parent: Manifest | None) -> bool:
         return True  # it cannot be told
 
 
-def _content(manifest: Manifest) -> str | None:
-    """The digest that its content has; None of external tars, where names and versions of formats count too."""
-    if manifest.is_indexed:
+def _content(store: Store, manifest: Manifest) -> str | None:
+    """The digest that its content has; None of external tars, where names and versions of formats count too.
+
+    Also of an earlier release's version whose records or decisions were purged: its digest is of these too.
+    """
+    if manifest.is_indexed or (manifest.schema < WITH_LISTS and load_redirects(store, manifest.corpus)):
         return None
     if manifest.schema < WITH_LISTS:
         return content_with_rejects(manifest.shards, manifest.parts, manifest.decisions.sha256)

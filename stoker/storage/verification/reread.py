@@ -16,8 +16,12 @@ import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.shards import records
+from stoker.storage.shards.blank import FILLER, filler_crc32c
 from stoker.storage.shards.kinds import Kind
+from stoker.storage.shards.row_checksum import crc32c
 from stoker.storage.shards.shard import RECORD, Member, SampleSpan, iter_spans
+from stoker.storage.shards.tar import BLOCK, END
+from stoker.storage.shards.tar_headers import iter_files
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.verified import second_read
 
@@ -42,7 +46,7 @@ class ObjectChecker:
     def tar(self, key: str, sha256: str, size: int) -> list[SampleSpan] | None:
         """Every sample of a tar; None if it is missing, or has another checksum: it tells nothing of its index then.
 
-        A damaged tar is read as well, to name the places of the damage.
+        One that was purged has no key and no members. A damaged tar is read as well, to name the places of the damage.
         """
         with self._mapped(key, sha256, size) as (payload, is_right):
             samples = None if payload is None else self._samples(key, payload)
@@ -102,9 +106,22 @@ class ObjectChecker:
                 if not _is_record(sample.key, last, payload) and wrong < MAX_EXAMPLES:
                     wrong += 1
                     self.add_problem(key, f"at byte {last.offset}: sample {sample.key!r} has no record of its own")
+            if sum(sample.stop - sample.start for sample in samples) + len(END) != len(payload):
+                samples = sorted([*samples, *self._fillers(key, payload)], key=lambda sample: sample.start)
         except CorruptShard as error:
             self.add_problem(key, str(error))
         return samples
+
+    def _fillers(self, key: str, payload: memoryview) -> Iterator[SampleSpan]:
+        """Where samples lay that were purged, as samples without a key; reports what is not empty."""
+        for name, offset, size in iter_files(payload):
+            if name != FILLER:
+                continue
+            start, stop = offset - BLOCK, offset + size
+            checksum = crc32c(payload[start:stop])
+            if checksum != filler_crc32c(stop - start):
+                self.add_problem(key, f"at byte {start}: what is in the place of a purged sample is not empty")
+            yield SampleSpan("", start, stop, (), checksum)
 
     @contextmanager
     def _mapped(self, key: str, sha256: str, size: int) -> Iterator[tuple[memoryview | None, bool]]:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from stoker.storage.errors import CorruptObject, CorruptShard
 from stoker.storage.shards import records
+from stoker.storage.shards.blank import is_blank
 from stoker.storage.shards.kinds import DECISIONS, PACKED_INDEX, RECORDS
 from stoker.storage.shards.shard import SampleSpan
 from stoker.storage.statistics.summary import Summary
@@ -142,7 +143,7 @@ class _Check:
                     part.records, f"has other rows than the manifest says no longer count: {reason}"
                 )
         rows = table.filter(pc.is_null(table["reason"]))
-        if samples is not None and (wrong := _first_difference(records.spans(rows), samples)):
+        if samples is not None and (wrong := _first_difference(_spans(rows), samples)):
             self.objects.add_problem(part.records, f"does not say where the samples of {part.tar} lie: {wrong}")
         no_longer = frozenset(part.left_out)
         kept_rows = pc.indices_nonzero(pc.is_null(table["reason"])).to_pylist()
@@ -238,7 +239,7 @@ class _Check:
 
     def _compare(self, shard: Shard, index: pa.Table, samples: list[SampleSpan]) -> None:
         """Compare the index with the tar, row by row."""
-        if wrong := _first_difference(records.spans(index), samples[: index.num_rows]):
+        if wrong := _first_difference(_spans(index), samples[: index.num_rows]):
             self.objects.add_problem(shard.index, wrong)
         starts, stops = index["start"].to_pylist(), index["stop"].to_pylist()
         if starts != [0, *stops[:-1]][: len(starts)] or (stops and stops[-1] + 1024 != shard.size):
@@ -253,6 +254,11 @@ class _Check:
             if key in self.packed and (repeated := repeated + 1) <= MAX_EXAMPLES:
                 self.objects.add_problem(shard.index, f"sample {key!r} is in {self.packed[key][1]} too")
             self.packed[key] = (part, shard.key)
+
+
+def _spans(table: pa.Table) -> list[SampleSpan]:
+    """Where the samples of a table lie; those of blank rows without key and members, as a tar has them."""
+    return [span._replace(key="", members=()) if is_blank(span.key) else span for span in records.spans(table)]
 
 
 def _first_difference(stated: list[SampleSpan], actual: list[SampleSpan]) -> str:

@@ -9,6 +9,7 @@ from stoker.storage.errors import CorruptShard, NotFound, StorageRefused
 from stoker.storage.indexed.indexer import MOVED_TO, IndexedTar, tar_name
 from stoker.storage.indexed.scan import Scanned, scan
 from stoker.storage.indexed.tars import command_again, recipe_digest
+from stoker.storage.shards.blank import blank_rows_of
 from stoker.storage.shards.kinds import DECISIONS, INDEX
 from stoker.storage.shards.row_checksum import MEMBERS_CRC32C, has_checksums
 from stoker.storage.statistics.summary import Summary
@@ -39,14 +40,16 @@ def verify_indexed(
         scanned = _scan_again(objects, tars, shard, manifest)
         if index is None or scanned is None:
             continue
-        samples += max(0, scanned.num_rows - shard.masked)
-        if (scanned.num_rows, index.num_rows) != (shard.rows, shard.rows):
+        blank = blank_rows_of(index)
+        count = scanned.num_rows + int(blank.sum())
+        samples += max(0, count - shard.masked)
+        if (count, index.num_rows) != (shard.rows, shard.rows):
             objects.add_problem(
                 shard.key,
-                f"holds {scanned.num_rows} samples and its index {index.num_rows}, but the manifest says {shard.rows}",
+                f"holds {count} samples and its index {index.num_rows}, but the manifest says {shard.rows}",
             )
             continue
-        _compare(objects, shard, index, scanned)
+        _compare(objects, shard, index.filter(pa.array(~blank)), scanned)
         live = without_masked(masks, shard, index)
         keys = [] if live is None else live["key"].to_pylist()
         repeated = next((key for key in keys if key in tar_of), None)

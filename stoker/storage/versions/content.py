@@ -13,7 +13,8 @@ def content_of(shards: Iterable[Shard], masks: Iterable[Mask] = ()) -> str:
 
     Of the tars in their order, which hold all that a sample has: two versions of one content are the same to a stream.
     """
-    content: dict[str, object] = {"shards": [(shard.split, shard.sha256) for shard in shards]}
+    # Also of shards that a purge wrote anew: those that were published.
+    content: dict[str, object] = {"shards": [(shard.split, (shard.before or shard).sha256) for shard in shards]}
     if masked := sorted((mask.group, mask.sha256) for mask in masks):
         content["masks"] = masked
     return checksum_of(content)[: layout.DIGEST]

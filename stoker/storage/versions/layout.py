@@ -279,15 +279,18 @@ def withdrawn(corpus: str, number: int) -> str:
 
 
 def purged(key: str, sha256: str) -> str:
-    """What a purge writes in the place of a tar, an index or records: beside it, and named by its content.
+    """What a purge writes in the place of an object: beside it, and named by its content.
 
     >>> purged("digits/shards/0123/train-00007.tar", "89abcdef" * 8)
     'digits/shards/0123/train-00007-89abcdef89abcdef.tar'
     >>> purged("digits/raw/0123/part-0123456789abcdef.tar", "89abcdef" * 8)
     'digits/raw/0123/part-89abcdef89abcdef.tar'
+    >>> purged(decisions("digits", "01234567" * 8), "89abcdef" * 8) == decisions("digits", "89abcdef" * 8)
+    True
     """
     stem, _, suffix = key.rpartition(".")
-    return f"{_CONTENT_NAME.sub('', stem)}-{sha256[:_SHORT]}.{suffix}"
+    folder, slash, name = _CONTENT_NAME.sub("", stem).rpartition("/")
+    return f"{folder}{slash}{name}{'-' * bool(name)}{sha256[:_SHORT]}.{suffix}"
 
 
 def number_of(key: str) -> int | None:
@@ -367,7 +370,7 @@ def lease(corpus: str, kind: str, name: str) -> str:
 
 
 _STUDY = re.compile(rf"/studies/([0-9]{{{_VERSION},}})-({'|'.join(STUDIES)})\.json\Z")
-_CONTENT_NAME = re.compile(rf"-[0-9a-f]{{{_SHORT}}}\Z")
+_CONTENT_NAME = re.compile(rf"(?:-|(?<=/))[0-9a-f]{{{_SHORT}}}\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _OURS = re.compile(
     rf"{_NAME.pattern}/(?:raw/[0-9a-f]{{{DIGEST}}}/(?:(?:part|records)-[0-9a-f]{{{_SHORT}}}\.(?:tar|parquet)|part\.json"

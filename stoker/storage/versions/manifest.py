@@ -20,6 +20,8 @@ from stoker.storage.versions.listed import checks, lists, names
 from stoker.storage.versions.listed.lists import LazyList, LazyStatistics, ListFile, PartList, ShardList
 from stoker.storage.versions.listed.named import Candidates, Decisions, Mask, MaskPlace, Part, Shard, SplitTotals
 from stoker.storage.versions.listed.names import TAR
+from stoker.storage.versions.listed.redirected import Redirects, decisions_now, list_now, part_now, shard_now
+from stoker.storage.versions.memory.withdrawn import load_redirects
 from stoker.storage.versions.sealed import CHECKSUM, checksum, refuse_newer, seal
 from stoker.storage.versions.verified import put
 
@@ -234,7 +236,7 @@ def load_manifest(store: Store, corpus: str, version: int | None = None) -> Mani
 
 def _load(store: Store, key: str, corpus: str, version: int) -> Manifest:
     """The manifest in an object. Raises NotFound, CorruptShard, StorageRefused."""
-    reader = _Lists(store, f"{store.url}/{key}", corpus, version)
+    reader = _Lists(store, f"{store.url}/{key}", corpus, version, load_redirects(store, corpus))
     try:
         return _parsed(_read(store, key, reader.where), reader)
     except CorruptShard as error:
@@ -280,6 +282,7 @@ class _Lists:
     where: str
     corpus: str
     version: int
+    redirects: Redirects  # of objects that purges wrote anew
 
     def read(self, kind: str, file: ListFile, make: Callable[[Iterator[Document]], T]) -> T:
         return lists.read_list(self.store, kind, file, make, partial(remedy, self.store, self.corpus, self.version))
@@ -295,10 +298,13 @@ class _Lists:
                 raise CorruptShard(
                     f"its shards hold {list_splits(made)}, but the manifest counts {list_splits(totals)}"
                 )
-            return _placed(shards, masks) if masks else shards
+            return self.now(_placed(shards, masks) if masks else shards)
 
         masks = tuple(masks)
         return self.read(lists.SHARDS, file, make)
+
+    def now(self, shards: Iterable[Shard]) -> tuple[Shard, ...]:
+        return tuple(shard_now(shard, self.redirects) for shard in shards)
 
     def masks(self, file: ListFile) -> tuple[Mask, ...]:
         def made(rows: Iterator[Document]) -> tuple[Mask, ...]:
@@ -309,7 +315,8 @@ class _Lists:
         return self.read(lists.MASKS, file, made)
 
     def parts(self, file: ListFile) -> tuple[Part, ...]:
-        return lists.read_parts(self.store, self.corpus, file, partial(remedy, self.store, self.corpus, self.version))
+        parts = lists.read_parts(self.store, self.corpus, file, partial(remedy, self.store, self.corpus, self.version))
+        return tuple(part_now(part, self.redirects) for part in parts)
 
     def statistics(self, file: ListFile) -> dict[str, Any]:  # Any: JSON of a Summary
         def made(rows: Iterator[Document]) -> dict[str, Any]:  # as here
@@ -333,6 +340,8 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
         statistics = document.mapping("statistics")
         names.check_shards(reader.corpus, shards, reader.where, indexed=not parts)
         names.check_parts(reader.corpus, parts, reader.where)
+        shards = reader.now(shards)
+        parts = tuple(part_now(part, reader.redirects) for part in parts)
     else:
         named, totals = document.document("lists"), document.document("totals")
         files = {kind: ListFile.from_document(named.document(kind), reader.corpus, kind) for kind in lists.KINDS}
@@ -342,6 +351,7 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
         candidates = Candidates.from_document(totals.document("candidates"))
         masks = LazyList(files[lists.MASKS], partial(reader.masks, files[lists.MASKS]))
         parts = PartList(files[lists.PARTS], partial(reader.parts, files[lists.PARTS]), candidates)
+        files[lists.STATISTICS] = list_now(files[lists.STATISTICS], reader.redirects)
         read_shards = partial(reader.shards, files[lists.SHARDS], masks, by_split, indexed=not parts)
         shards = ShardList(files[lists.SHARDS], read_shards, by_split)
         statistics = LazyStatistics(files[lists.STATISTICS], partial(reader.statistics, files[lists.STATISTICS]))
@@ -363,7 +373,7 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
         content=document.text("content"),
         parts=parts,
         shards=shards,
-        decisions=decisions,
+        decisions=decisions_now(decisions, reader.redirects),
         statistics=statistics,
         licences=document.counts("licences"),
         tars=tars,

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stoker.storage.errors import CorruptShard
+from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.shards import records
 from stoker.storage.shards.index import Int64Array, ShardIndex
 from stoker.storage.shards.row_checksum import REMEDY
@@ -42,6 +42,7 @@ from stoker.training.reading.early import EarlyReader
 from stoker.training.reading.fetching import FetchKey, FetchState, ShardFetch, key_of
 from stoker.training.reading.first_pieces import FirstPieces
 from stoker.training.reading.partial import index_bytes, is_whole, masks_of, rows_of
+from stoker.training.reading.purged import PurgedMeanwhile, PurgedShards
 from stoker.training.reading.samples import ShardSlice
 from stoker.training.reading.threads import ThreadPool, register_fork_reset
 from stoker.training.reading.transfer_rate import TransferRate
@@ -113,6 +114,7 @@ class Cache:
         self._index_bytes = 0
         self._masks = masks_of(self._store, self._files)
         self._taken_out: dict[int, TakenOut] = {}  # by epoch, the last few
+        self._purged = PurgedShards(self._store, self._taken_out.clear)
         self._ready: dict[FetchKey, tuple[str, ShardIndex, memoryview]] = {}  # open and VERIFIED: URL, index, bytes
         self._steady = False  # whether samples were read from whole shards by now
         self._corrupt: dict[FetchKey, str] = {}  # of shards that are left out: the error's message
@@ -143,8 +145,16 @@ class Cache:
         """The samples of these rows, one slice a shard.
 
         ``verified``: wait until the shards are verified; a corrupt one is not fetched again. Raises CorruptShard, also
-        of a shard whose samples were handed out before; StorageError.
+        of a shard whose samples were handed out before; PurgedMeanwhile; StorageError.
         """
+        try:
+            return self._slices([(self._purged.now(shard), rows, slots) for shard, rows, slots in shard_rows], verified)
+        except NotFound as error:
+            if self._purged.look(shard for shard, _, _ in shard_rows):
+                raise PurgedMeanwhile(f"{error}; it was purged while it was read: read again") from error
+            raise
+
+    def _slices(self, shard_rows: Sequence[ShardRows], verified: bool) -> list[ShardSlice]:
         if not verified:  # else ``check_mapped`` is called by itself: what it raises is no reason to skip these rows
             self.check_mapped()
         with self._telling():
@@ -226,17 +236,23 @@ class Cache:
 
     def index(self, shard: Shard) -> ShardIndex:
         """A shard's index alone. Raises CorruptShard, StorageError."""
-        return self._index(shard).result()
+        return self._purged.read(shard, lambda now: self._index(now).result())
 
     def indexes(self, shards: Iterable[Shard]) -> list[ShardIndex]:
         """The indexes of shards, read at the same time. Raises CorruptShard, StorageError."""
-        return [future.result() for future in [self._index(shard) for shard in shards]]
+        shards = list(shards)
+        for shard in shards:
+            self._index(self._purged.now(shard))
+        return [self.index(shard) for shard in shards]
 
     def withdrawn(self, shard: Shard, epoch: int) -> BoolArray | None:
         """Which of a shard's samples were taken out of its corpus when an epoch began here; None: none.
 
         Raises CorruptShard, StorageError.
         """
+        return self._purged.read(shard, partial(self._withdrawn, epoch))
+
+    def _withdrawn(self, epoch: int, shard: Shard) -> BoolArray | None:
         if epoch not in self._taken_out:
             self._index(shard)  # needed in any case: it is read while tombstones are looked for
         with self._lock:
@@ -253,7 +269,7 @@ class Cache:
 
     def prefetch(self, shards: Sequence[Shard]) -> None:
         """Start fetching shards that are read next."""
-        for shard in shards:
+        for shard in map(self._purged.now, shards):
             if shard.samples and key_of(shard) not in self._corrupt:
                 self._index(shard)
                 self._fetch(shard)

@@ -20,6 +20,7 @@ from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.reading.cache import Cache, ShardRows
 from stoker.training.reading.counters import Counters
+from stoker.training.reading.purged import PurgedMeanwhile
 from stoker.training.reading.samples import Samples, ShardSlice
 from stoker.training.stream.deprecated import renamed
 from stoker.training.stream.options import check_options
@@ -190,7 +191,12 @@ class BatchStream(EpochStream):
 
     def batch(self, epoch: int, start: int) -> Batch:
         """This rank's share of the global batch that begins at a position of an epoch. Does not move the stream."""
-        samples = self.fetch_samples(self._without_withdrawn(epoch, self.locate_share(epoch, start)))
+        while True:
+            try:
+                samples = self.fetch_samples(self._without_withdrawn(epoch, self.locate_share(epoch, start)))
+                break
+            except PurgedMeanwhile:  # what is left of these samples
+                continue
         stop = start + self.batch_size
         self.prefetch(epoch, min(stop, self.samples))
         if stop >= self.samples:

@@ -14,6 +14,7 @@ from stoker.storage.shards.index import Int64Array
 from stoker.storage.versions.manifest import Shard
 from stoker.training.errors import TrainingError
 from stoker.training.reading.cache import Cache
+from stoker.training.reading.purged import PurgedMeanwhile
 from stoker.training.reading.samples import Samples
 from stoker.training.stream.batching import group_by_shard
 from stoker.training.stream.order import EpochOrder
@@ -111,6 +112,13 @@ class EpochText:
 
     def _read(self, located: dict[int, tuple[int, int]]) -> dict[int, Ids]:
         """The tokens of documents by their first token; ``located``: their shards and rows."""
+        while True:
+            try:
+                return self._read_once(located)
+            except PurgedMeanwhile:  # what is left of these documents
+                continue
+
+    def _read_once(self, located: dict[int, tuple[int, int]]) -> dict[int, Ids]:
         with self._lock:
             documents = {first: self._documents[first] for first in located if first in self._documents}
         missing = [first for first in located if first not in documents]

@@ -427,3 +427,25 @@ def test_a_profile_of_the_environment_has_no_say_where_keys_are_given(
     unkeyed = replace(made_now, access_key=None, secret_key=None)
     with pytest.raises(StorageRefused, match=r"profile \(gone\)"):
         unkeyed.read("profile/a")
+
+
+def test_old_versions_of_objects_are_told_and_removed(s3_server: seaweed.Server, s3_store: S3Store) -> None:
+    assert not s3_store.keeps_versions()
+    administrator = _as_administrator(s3_store, s3_server)
+    bucket = f"{administrator.bucket}-kept"
+    client = administrator._connection.client()
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    kept = replace(administrator, bucket=bucket)
+    for payload in (b"first", b"second"):
+        kept.write("digits/a", payload)
+    kept.write("digits/b", b"gone")
+    kept.delete("digits/b")
+    kept.write("other/c", b"1")
+    kept.write("other/c", b"2")
+    assert kept.keeps_versions()
+    kept.delete_old_versions("digits/")
+    listed = client.list_object_versions(Bucket=bucket)
+    left = [one["Key"] for one in (*listed.get("Versions", ()), *listed.get("DeleteMarkers", ()))]
+    assert sorted(left) == [f"{kept.prefix}/digits/a".lstrip("/"), *[f"{kept.prefix}/other/c".lstrip("/")] * 2]
+    assert kept.read("digits/a") == b"second"

@@ -124,6 +124,4 @@ def test_what_a_purge_wrote_has_the_name_of_its_content() -> None:
     old, new = layout.shard(CORPUS, "d" * 32, "train", 0), layout.shard(CORPUS, "d" * 32, "train", 1)
     record_withdrawn(store, CORPUS, [replace(REPLACED, old=old, new=new)], at=TIME)
     expected = layout.purged(old, REPLACED.sha256)
-    assert problems(store) == (
-        f"{layout.withdrawn(CORPUS, 2)}: names {new!r} in the place of {old}, expected {expected}",
-    )
+    assert f"{layout.withdrawn(CORPUS, 2)}: names {new!r} in the place of {old}, expected {expected}" in problems(store)

@@ -16,6 +16,8 @@ from stoker.storage.versions.memory.tombstones import KINDS
 
 if TYPE_CHECKING:
     from stoker.pipelines.stages.forgetting.forget import Forgetting
+    from stoker.pipelines.stages.forgetting.purge import Purge
+    from stoker.storage.stores.store import Store
 
 _MAX_LIST = 256 * 2**20  # bytes of a file of --list
 _SHOWN = 5
@@ -24,17 +26,27 @@ _SHOWN = 5
 def forget(arguments: Namespace) -> int:
     """Take samples out, or tell which would be. Exit code 1 where --yes is missing."""
     from stoker.pipelines.stages.forgetting.forget import forget as take_out
+    from stoker.pipelines.stages.forgetting.purge import purge
 
     asked = [*_flags(arguments), *(one for path in arguments.list for one in read_list(path))]
-    if not asked:
+    if not asked and not arguments.purge:
         raise UsageError(f"forget: nothing is named; give one of {', '.join(f'--{kind}' for kind in KINDS)} or --list")
     only_tell = arguments.dry_run or not arguments.yes
-    store = load_settings(arguments).open_store(reading=only_tell)
-    told = take_out(store, arguments.corpus, asked, dry_run=only_tell)
+    settings = load_settings(arguments)
+    store = settings.open_store(reading=only_tell)
+    told = take_out(store, arguments.corpus, asked, dry_run=only_tell) if asked else None
+    if told and not arguments.json:
+        _print(told, done=not only_tell, purged=arguments.purge)
+    purged = None
+    if arguments.purge and only_tell:
+        note("the bytes of all that was ever taken out would be removed from the store, of all versions")
+    elif arguments.purge:
+        purged = purge(store, arguments.corpus, all_versions=arguments.versions, scratch=settings.home / "scratch")
     if arguments.json:
-        print_json(_json(told, done=not only_tell))
-    else:
-        _print(told, done=not only_tell)
+        content = _json(told, done=not only_tell) if told else {"corpus": arguments.corpus, "done": not only_tell}
+        print_json(content | ({"purge": _purge_json(purged)} if purged else {}))
+    elif purged:
+        _print_purge(store, purged)
     if only_tell and not arguments.dry_run:
         raise StorageRefused(f"{arguments.corpus}: nothing was done; --yes does it, and nothing takes it back")
     return 0
@@ -72,7 +84,7 @@ def read_list(path: Path) -> Iterator[tuple[str, str]]:
             )
 
 
-def _print(told: "Forgetting", *, done: bool) -> None:
+def _print(told: "Forgetting", *, done: bool, purged: bool) -> None:
     verb = "taken out" if done else "would be taken out"
     if told.samples:
         counts = ", ".join(
@@ -87,8 +99,28 @@ def _print(told: "Forgetting", *, done: bool) -> None:
         print(f"no sample has {kind} {value}; it {'stays' if done else 'would stay'} out in future")
     if len(told.unknown) > _SHOWN:
         print(f"and {len(told.unknown) - _SHOWN:,} more that no sample has")
-    if done and told.samples:
-        note("their bytes are still in the store: in shards, raw parts and older versions")
+    if done and told.samples and not purged:
+        note("their bytes are still in the store, in shards, raw parts and older versions: --purge removes them")
+
+
+def _print_purge(store: "Store", purged: "Purge") -> None:
+    receipt = purged.receipt
+    if not purged.new:
+        print(f"{purged.corpus}: the store holds nothing any more of what was taken out")
+    if not purged.key:
+        return
+    versions = ", ".join(f"{version} {count:,}" for version, count in receipt["versions"].items())
+    print(f"purged: {plural(receipt['candidates'], 'candidate')}; samples by version: {versions or 'none'}")
+    print(f"written anew without them: {plural(len(receipt['objects']), 'object')}")
+    if receipt["runs"]:
+        print(f"training runs that read these versions: {', '.join(receipt['runs'])}")
+    print(f"receipt: {store.url}/{purged.key}")
+    for place in receipt["unreached"]:
+        note(f"not reached: {place}")
+
+
+def _purge_json(purged: "Purge") -> dict[str, object]:  # JSON values
+    return {"new": purged.new, "record": purged.key, "receipt": purged.receipt}
 
 
 def _json(told: "Forgetting", *, done: bool) -> dict[str, object]:  # JSON values

@@ -51,6 +51,8 @@ class Shard:
     place: MaskPlace | None = field(
         default=None, repr=False, compare=False
     )  # set by the manifest where some are masked
+    # Where a purge wrote tar or index anew: as the manifest names them.
+    before: "Shard | None" = field(default=None, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
@@ -67,8 +69,9 @@ class Shard:
         return self if not self.masked else dataclasses.replace(self, samples=self.rows, masked=0, place=None)
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """The shard as JSON values; ``masked`` only where some are."""
-        return {name: getattr(self, name) for name in _OF_SHARDS} | ({"masked": self.masked} if self.masked else {})
+        """The shard as JSON values, as manifests name it; ``masked`` only where some are."""
+        own = {"samples": self.samples} | ({"masked": self.masked} if self.masked else {})
+        return {name: getattr(self.before or self, name) for name in _OF_SHARDS} | own
 
     @classmethod
     def from_document(cls, document: Document) -> "Shard":
@@ -87,7 +90,7 @@ class Shard:
         )
 
 
-_OF_SHARDS = tuple(name for name in Shard.__slots__ if name not in ("masked", "place"))
+_OF_SHARDS = tuple(name for name in Shard.__slots__ if name not in ("masked", "place", "before"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,10 +137,10 @@ def _masked(store: Store, manifest: Manifest, masked: Mapping[str, BoolArray], d
         masks=in_order,
         decisions=decisions,
     )
-    return _counted_again(store, view)
+    return counted_again(store, view)
 
 
-def _counted_again(store: Store, manifest: Manifest) -> Manifest:
+def counted_again(store: Store, manifest: Manifest) -> Manifest:
     """The version with the statistics and licences of the samples that it holds."""
     masks, licences, shards = Masks(store), Counter[str](), manifest.shards
     summaries = {split: Summary.empty() for split in (*manifest.statistics, *manifest.splits)}

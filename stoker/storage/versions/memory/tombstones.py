@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stoker.storage.errors import CorruptShard
+from stoker.storage.shards.blank import is_blank
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.memory import numbered, sealed_parquet, sealed_writer
@@ -65,13 +66,14 @@ class Tombstones:
         known = sorted({digest for table in tables for digest in table["sha256"].to_pylist()})
         hashes = np.frombuffer(b"".join(known), np.uint8).reshape(-1, 32)
         kinds = frozenset(kind for table in tables for kind in table["kind"].unique().to_pylist())
+        kinds |= {"key"} if kinds else set()  # in any case: a purge tells by it which rows are blank
         return cls(hashes, _places(b"".join(digest[:8] for digest in known)), kinds, number)
 
     def __len__(self) -> int:
         return len(self.places)
 
     def is_withdrawn(self, kind: str, values: Sequence[str | None]) -> npt.NDArray[np.bool_]:
-        """Whether each value was taken out; None never is. One binary search for each."""
+        """Whether each value was taken out, also the key of a blank row; None never is. One binary search for each."""
         if kind not in KINDS:
             raise ValueError(f"tombstones of {kind!r}: expected one of {', '.join(KINDS)}")
         if kind not in self.kinds:
@@ -85,6 +87,8 @@ class Tombstones:
         for index in np.flatnonzero(ends > found):
             alike = self.hashes[found[index] : ends[index]]
             result[index] = any(known.tobytes() == digests[index] for known in alike)
+        if kind == "key":
+            result |= np.fromiter(map(is_blank, values), np.bool_, len(values))
         return result
 
 

@@ -4,17 +4,21 @@ The old object is gone. Every version that names it reads the new one in its pla
 and the rows that were blanked hold nothing. The record of a purge is never changed or removed.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
-from stoker.storage.errors import CorruptShard
+from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.document import Document
 from stoker.storage.versions.memory import numbered
 from stoker.storage.versions.sealed import read_sealed, seal
 from stoker.storage.versions.verified import second_read
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = 1
 _MAX_SIZE = 512 * 2**20  # bytes
@@ -50,11 +54,13 @@ class Withdrawn:
     corpus: str
     number: int  # from 1
     at: str  # ISO 8601, UTC
-    objects: tuple[Replaced, ...]
+    objects: tuple[Replaced, ...]  # also those of all purges before: the newest record alone is needed
+    receipt: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON values; for people: what it reached
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
-        """The record as JSON values."""
-        return asdict(self) | {"schema": SCHEMA}
+        """The record as JSON values; the receipt only where there is one."""
+        content = {name: value for name, value in asdict(self).items() if name != "receipt" or value}
+        return content | {"schema": SCHEMA}
 
     @classmethod
     def from_document(cls, document: Document) -> "Withdrawn":
@@ -64,10 +70,18 @@ class Withdrawn:
             number=document.whole("number"),
             at=document.text("at"),
             objects=tuple(Replaced.from_document(one) for one in document.documents("objects")),
+            receipt=document.mapping("receipt") if document.has("receipt") else {},
         )
 
 
-def record_withdrawn(store: Store, corpus: str, objects: Iterable[Replaced], *, at: str) -> Withdrawn:
+def record_withdrawn(
+    store: Store,
+    corpus: str,
+    objects: Iterable[Replaced],
+    *,
+    at: str,
+    receipt: Mapping[str, Any] = MappingProxyType({}),  # Any: JSON values
+) -> Withdrawn:
     """Record a purge under the next free number: before the old objects are deleted. Raises StorageError.
 
     Args:
@@ -75,15 +89,36 @@ def record_withdrawn(store: Store, corpus: str, objects: Iterable[Replaced], *, 
         corpus: its name.
         objects: what was written anew.
         at: the time, ISO 8601 in UTC.
+        receipt: for people.
     """
     listed = tuple(objects)
+
+    def record(number: int) -> Withdrawn:
+        """Made when the number is known: another purge may have taken the one before just now."""
+        before = [load_record(store, corpus, number - 1)] if number > 1 else []
+        merged = redirects([*before, Withdrawn(corpus, number, at, listed)])
+        return Withdrawn(corpus, number, at, tuple(merged[old] for old in sorted(merged)), dict(receipt))
+
     number = numbered.create_next(
         store,
         layout.withdrawn_folder(corpus),
         lambda number: layout.withdrawn(corpus, number),
-        lambda number: encode(Withdrawn(corpus, number, at, listed)),
+        lambda number: encode(record(number)),
     )
-    return Withdrawn(corpus, number, at, listed)
+    return load_record(store, corpus, number)
+
+
+def load_redirects(store: Store, corpus: str) -> Mapping[str, Replaced]:
+    """What to read in the place of each object that is gone, by its key. One listing, and a read if there was a purge.
+
+    A damaged record does not keep anybody from what it does not name: the one before it counts then. StorageError.
+    """
+    for number in reversed(numbered.numbers(store, layout.withdrawn_folder(corpus))):
+        try:
+            return {one.old: one for one in load_record(store, corpus, number).objects}
+        except (CorruptShard, NotFound) as error:
+            _log.warning("%s", error)
+    return {}
 
 
 def load_withdrawn(store: Store, corpus: str) -> list[Withdrawn]:

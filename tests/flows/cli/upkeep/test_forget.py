@@ -6,6 +6,8 @@ import pytest
 
 from stoker.flows.cli.upkeep.forget import read_list
 from stoker.flows.settings import UsageError
+from stoker.storage import open_store
+from stoker.testing import sample_corpus
 from tests.flows.conftest import Cli
 from tests.storage.external_tars import numbered, tar
 
@@ -79,3 +81,28 @@ def test_what_cannot_be_is_one_line(theirs: Cli) -> None:
         done = theirs(*words)
         assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
         assert text in done.stderr
+
+
+def test_a_purge_prints_its_receipt_and_refuses_what_it_cannot_do(theirs: Cli) -> None:
+    store = open_store(str(theirs.folder / "mine"))
+    for stored in sample_corpus(12)[0].list(""):
+        store.write(stored.key, sample_corpus(12)[0].read(stored.key))
+    asked = ("forget", "numbers", "--store", "mine", "--key", "n0003", "--purge")
+    told = theirs(*asked)
+    assert told.returncode == 1
+    assert "the bytes of all that was ever taken out would be removed" in told.stderr
+    done = theirs(*asked, "--yes")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[2:4] == [
+        "purged: 1 candidate; samples by version: numbers@1 1",
+        "written anew without them: 3 objects",
+    ]
+    assert lines[4].endswith("/numbers/withdrawn/00000001.json")
+    assert "not reached: copies on machines that trained" in done.stderr
+    again = theirs(*asked[:4], "--purge", "--yes", "--json")
+    assert json.loads(again.stdout)["purge"]["receipt"]["versions"] == {"numbers@1": 1}
+    assert theirs("verify", "numbers@1", "--store", "mine").returncode == 0
+    assert theirs("forget", "theirs", "--key", "000003", "--yes").returncode == 0
+    refused = theirs("forget", "theirs", "--purge", "--yes")
+    assert (refused.returncode, "its tars are not Stoker's" in refused.stderr) == (1, True)

@@ -1,0 +1,216 @@
+"""Writes objects of versions anew without the samples that were taken out; the old ones stay until a purge is recorded.
+
+Only objects that hold such a sample are written. What is written depends on the old object and the rows alone, so that
+a killed purge writes the same objects again.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stoker.pipelines.memory.identity import IDENTITY
+from stoker.pipelines.stages.forgetting.matching import Forgotten
+from stoker.storage.errors import CorruptObject, NotFound, StorageRefused
+from stoker.storage.shards import records
+from stoker.storage.shards.blank import blank_key, blank_rows_of, iter_filler, with_blanks
+from stoker.storage.shards.kinds import DECISIONS, INDEX, RECORDS
+from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
+from stoker.storage.versions.listed import lists
+from stoker.storage.versions.listed.redirected import part_now, shard_now
+from stoker.storage.versions.manifest import WITH_LISTS, Manifest, Part, Shard
+from stoker.storage.versions.masks.mask import Masks
+from stoker.storage.versions.masks.view import counted_again
+from stoker.storage.versions.memory.withdrawn import Replaced
+from stoker.storage.versions.verified import put, second_read, verified_table
+
+_Flags = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Rewriting:
+    """What is written anew, and what of it later steps need.
+
+    Args:
+        store: that holds the corpus.
+        corpus: its name.
+        forgotten: what was taken out.
+        folder: for temporary files.
+    """
+
+    store: Store
+    corpus: str
+    forgotten: Forgotten
+    folder: Path
+    replaced: dict[str, Replaced] = field(default_factory=dict)  # by the key of the old object
+    keys: set[str] = field(default_factory=set)  # of the samples and candidates that were found
+    identities: set[str] = field(default_factory=set)  # of the same, in their source
+    versions: Counter[int] = field(default_factory=Counter)  # samples that each version holds of them
+    unreached: list[str] = field(default_factory=list)
+    _rows: dict[str, _Flags] = field(default_factory=dict)  # that are blanked, by key of an index or of records
+    _of_parts: set[tuple[str, str]] = field(default_factory=set)  # digest of the part and key of each
+
+    def write(self, manifests: Iterable[Manifest], parts: Iterable[Part]) -> None:
+        """Write all objects anew that hold a sample that was taken out. Raises StorageError, CorruptShard among them.
+
+        Args:
+            manifests: of all versions whose tars are the corpus' own.
+            parts: all raw parts of the corpus.
+        """
+        manifests = list(manifests)
+        for part in {part.records: part for part in parts}.values():
+            self._part(part)
+        for manifest in manifests:
+            for shard in manifest.shards:
+                self._shard(shard)
+        for manifest in manifests:
+            self._decisions(manifest)
+            self._statistics(manifest)
+
+    def _part(self, part: Part) -> None:
+        try:
+            table = verified_table(self.store, part.records, RECORDS, sha256=part.records_sha256)
+        except NotFound:
+            self.unreached.append(f"raw part {layout.folder_of(part.records)}, which is not there")
+            return
+        flags = self.forgotten.rows(table) & ~blank_rows_of(table)
+        if not flags.any():
+            return
+        gone = table.filter(pa.array(flags))
+        self.identities.update(gone["key"].to_pylist())
+        if IDENTITY in gone.column_names:
+            self.identities.update(gone[IDENTITY].drop_null().to_pylist())
+        placed = flags & np.asarray(pc.is_valid(table["start"]).to_pylist(), np.bool_)
+        self._note(part.records, flags, ((part.digest, key) for key in gone["key"].to_pylist()))
+        if placed.any():
+            self._tar(part.tar, part.tar_sha256, part.tar_size, table, placed)
+        self._table(part.records, with_blanks(table, flags), flags)
+
+    def _shard(self, shard: Shard) -> None:
+        if shard.index in self._rows:
+            return
+        table = verified_table(self.store, shard.index, INDEX, sha256=shard.index_sha256)
+        flags = self.forgotten.rows(table) & ~blank_rows_of(table)
+        gone = table.filter(pa.array(flags))
+        parts = gone["part"].to_pylist() if "part" in gone.column_names else [""] * gone.num_rows
+        self._note(shard.index, flags, zip(parts, gone["key"].to_pylist(), strict=True))
+        if flags.any():
+            self._tar(shard.key, shard.sha256, shard.size, table, flags)
+            self._table(shard.index, with_blanks(table, flags), flags)
+
+    def _note(self, key: str, flags: _Flags, samples: Iterable[tuple[str, str]]) -> None:
+        self._rows[key] = flags
+        samples = list(samples)
+        self._of_parts.update(samples)
+        self.keys.update(sample for _, sample in samples)
+
+    def _decisions(self, manifest: Manifest) -> None:
+        """The decisions about samples, without the keys of those that were taken out."""
+        old = manifest.decisions
+        if old.key in self.replaced or not self.keys:
+            return
+        table = verified_table(self.store, old.key, DECISIONS, sha256=old.sha256)
+        about = np.fromiter(
+            map(self._of_parts.__contains__, zip(table["part"].to_pylist(), table["key"].to_pylist(), strict=True)),
+            np.bool_,
+            table.num_rows,
+        )
+        names = pa.array(sorted(self.keys), pa.string())
+        flags = pa.array(about)
+        if "witness" in table.column_names:
+            flags = pc.or_(flags, pc.fill_null(pc.is_in(table["witness"], value_set=names), False))
+        if not pc.any(flags, min_count=0).as_py():
+            return
+        changed = {"key": (about, table["key"].to_pylist())}
+        if "witness" in table.column_names:
+            is_witness = np.asarray(pc.is_in(table["witness"], value_set=names).to_pylist(), np.bool_)
+            changed["witness"] = is_witness, table["witness"].to_pylist()
+        for name, (blanked, values) in changed.items():
+            column = [blank_key(value) if gone else value for value, gone in zip(values, blanked, strict=True)]
+            table = table.set_column(table.column_names.index(name), name, pa.array(column, pa.string()))
+        if "detail" in table.column_names:
+            detail = pc.if_else(flags, pa.scalar(None, pa.string()), table["detail"])
+            table = table.set_column(table.column_names.index("detail"), "detail", detail)
+        self._table(old.key, table, np.zeros(0, np.bool_))
+
+    def _statistics(self, manifest: Manifest) -> None:
+        """The statistics of a version, counted again where it holds a sample that was taken out."""
+        masks = Masks(self.store)
+        count = 0
+        for shard in manifest.shards:
+            masked, flags = masks.of(shard), self._rows[shard.index]
+            count += int((flags if masked is None else flags & ~masked).sum())
+        if not count:
+            return
+        self.versions[manifest.version] = count
+        if manifest.schema < WITH_LISTS:
+            self.unreached.append(
+                f"the most frequent values that the manifest of {manifest.reference} holds itself, as earlier releases "
+                f"wrote it; `stoker delete {manifest.reference}` removes them"
+            )
+            return
+        new = counted_again(self.store, self.now(manifest))
+        rows = ({"split": split, "summary": one} for split, one in new.statistics.items())
+        file, payload = lists.encode_list(self.corpus, lists.STATISTICS, rows)
+        old = next((one for one in manifest.lists if one.key.startswith(_STATISTICS.format(self.corpus))), None)
+        if old is not None and old.key != file.key:
+            put(self.store, file.key, payload, sha256=file.sha256)
+            self.replaced[old.key] = Replaced(old.key, file.key, file.size, file.sha256, ())
+
+    def now(self, manifest: Manifest) -> Manifest:
+        """A version with what was written anew."""
+        shards = tuple(shard_now(shard, self.replaced) for shard in manifest.shards)
+        return replace(manifest, shards=shards, parts=tuple(part_now(part, self.replaced) for part in manifest.parts))
+
+    def _table(self, key: str, table: pa.Table, blank: _Flags) -> None:
+        payload = records.encode(table)
+        sha256 = records.sha256(payload)
+        rows = tuple(np.flatnonzero(blank).tolist())
+        new = Replaced(key, layout.purged(key, sha256), len(payload), sha256, rows)
+        put(self.store, new.new, payload, sha256=sha256)
+        self.replaced[key] = new
+
+    def _tar(self, key: str, sha256: str, size: int, table: pa.Table, blank: _Flags) -> None:
+        """Write a tar anew, with a filler in the place of each of these rows' samples."""
+        path = self.folder / "anew.tar"
+        try:
+            second_read(lambda: _download(self.store, key, sha256, path))
+            with path.open("r+b") as file:
+                chosen = table.filter(pa.array(blank))
+                for start, stop in zip(chosen["start"].to_pylist(), chosen["stop"].to_pylist(), strict=True):
+                    file.seek(start)
+                    file.writelines(iter_filler(stop - start))
+            with path.open("rb") as file:
+                now = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise StorageRefused(
+                f"{self.folder}: {error.strerror or error}; {size:,} bytes of {key} are written there"
+            ) from error
+        new = Replaced(key, layout.purged(key, now), size, now, tuple(np.flatnonzero(blank).tolist()))
+        put(self.store, new.new, path, sha256=now)
+        path.unlink()
+        self.replaced[key] = new
+
+
+_STATISTICS = "{}/lists/" + lists.STATISTICS + "-"
+
+
+def _download(store: Store, key: str, sha256: str, path: Path) -> None:
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for chunk in store.iter_bytes(key):
+            digest.update(chunk)
+            file.write(chunk)
+    if digest.hexdigest() != sha256:
+        raise CorruptObject(
+            f"{store.url}/{key}: sha256 {digest.hexdigest()[:12]}, expected {sha256[:12]}; `stoker verify --repair` of "
+            "its version heals it, and then the same purge goes on",
+            key,
+        )

@@ -1,0 +1,288 @@
+"""A purge leaves no byte of what was taken out, and everything else as it was."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+
+import stoker
+from stoker.flows.report.difference import difference
+from stoker.pipelines.memory.known import Again
+from stoker.pipelines.recipe import parse
+from stoker.pipelines.source import Context
+from stoker.pipelines.stages.forgetting.forget import forget
+from stoker.pipelines.stages.forgetting.purge import Purge, purge
+from stoker.pipelines.stages.publish import Published, ingest
+from stoker.storage.errors import StorageRefused, StorageUnavailable
+from stoker.storage.shards.blank import FILLER, blank_key, is_blank
+from stoker.storage.stores.directory import DirectoryStore
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.stores.store import Store, StoredObject
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions import catalog, layout, orphans
+from stoker.storage.versions.manifest import load_manifest
+from stoker.storage.versions.memory.ledger import heads
+from stoker.storage.versions.work import CorpusBusy, gc_lease, ingest_lease
+from stoker.testing import sample_corpus
+from stoker.training import ShardStream, TextStream
+from tests.fakes import FailingCalls
+from tests.site import FAST
+from tests.system.old_store.inputs import picture
+
+CORPUS = "stories"
+TOKEN = "zyxgone{:03d}"  # in caption and record of each sample
+GONE = (3, 17, 18, 39)
+
+
+class World:
+    """A folder of pictures with captions, and the versions that are made of it."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder, self.store = folder, store
+        self.gone: list[str] = []  # keys
+        (folder / "files").mkdir(parents=True)
+
+    def put(self, *numbers: int) -> None:
+        for number in numbers:
+            token, stem = TOKEN.format(number), self.folder / "files" / f"{number:03d}"
+            stem.with_suffix(".jpg").write_bytes(picture(number))
+            stem.with_suffix(".txt").write_text(f"a picture of {token}")
+            about = {"title": f"about {token}", "mood": token if number % 2 else "calm", "author": f"author{number}"}
+            stem.with_suffix(".json").write_text(json.dumps(about))
+
+    def run(self, *, again: bool = False) -> Published:
+        recipe = parse(
+            {
+                "corpus": CORPUS,
+                "source": {"name": "local_files", "files": "files/*.jpg", "files_per_partition": 8},
+                "splits": {"train": 80, "test": 20},
+                "shards": {"partitions": 2},
+                "limits": {"rejected_percent": 90.0},
+            },
+            root=self.folder,
+        )
+        context = Context(root=self.folder, web=FAST, scratch=self.folder / "scratch")
+        return ingest(recipe, self.store, context, again=Again(all=again))
+
+    def take_out(self, *numbers: int) -> None:
+        manifest = load_manifest(self.store, CORPUS)
+        rows = stoker.Version(self.store, manifest).records(["key", "author"]).read_all().to_pylist()
+        wanted = {f"author{number}" for number in numbers}
+        keys = [("key", row["key"]) for row in rows if row["author"] in wanted]
+        assert len(keys) == len(numbers)
+        forget(self.store, CORPUS, keys)
+        self.gone += [key for _, key in keys]
+
+    def purge(self) -> Purge:
+        return purge(self.store, CORPUS, scratch=self.folder / "scratch")
+
+
+def made(folder: Path, store: Store) -> World:
+    """Three versions: of 32 pictures, of 40, and of those without some, which were taken out."""
+    world = World(folder, store)
+    world.put(*range(32))
+    world.run()
+    world.put(*range(32, 40))
+    world.run()
+    world.take_out(*GONE)
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return made(tmp_path, MemoryStore())
+
+
+def texts_in(key: str, payload: bytes) -> Iterator[bytes]:
+    """All that an object says: its bytes, and those that are packed in it."""
+    yield payload
+    if key.endswith(".parquet"):
+        yield repr(pq.read_table(io.BytesIO(payload)).to_pylist()).encode()
+        yield repr(pq.read_metadata(io.BytesIO(payload)).to_dict()).encode()
+    if key.endswith(".tar"):
+        with tarfile.open(fileobj=io.BytesIO(payload)) as tar:
+            for member in tar:
+                yield member.name.encode()
+                if file := tar.extractfile(member):
+                    yield file.read()
+
+
+def found(store: Store, *numbers: int) -> list[str]:
+    """The objects in which the token of one of these samples is, by whatever name."""
+    tokens = [TOKEN.format(number).encode() for number in numbers]
+    return [
+        stored.key
+        for stored in store.list("")
+        if any(token in text for text in texts_in(stored.key, store.read(stored.key)) for token in tokens)
+    ]
+
+
+def problems(store: Store) -> list[str]:
+    manifests = [load_manifest(store, CORPUS, number) for number in catalog.versions(store, CORPUS)]
+    return [problem for manifest in manifests for problem in verify(store, manifest).problems]
+
+
+def test_nothing_of_a_sample_is_left_and_it_does_not_come_back(world: World) -> None:
+    before = {stored.key for stored in found_all(world.store)}
+    held = set(found(world.store, *GONE))
+    assert len(held) > 8  # raw parts, shards, indexes, statistics
+    told = world.purge()
+    assert told.receipt["versions"] == {f"{CORPUS}@1": 3, f"{CORPUS}@2": 4}
+    assert found(world.store, *GONE) == []
+    assert problems(world.store) == []
+    written = {stored.key for stored in found_all(world.store)} - before
+    kinds = sorted({layout.folder_of(key) for key in written if "/raw/" in key or "/shards/" in key})
+    assert kinds == sorted({layout.folder_of(key) for key in held if "/raw/" in key or "/shards/" in key})
+    assert len(found(world.store, 4)) > 3  # others are where they were
+    again = world.run()
+    assert (again.new, again.manifest.samples, found(world.store, *GONE)) == (False, 36, [])
+    world.put(40)
+    assert world.run(again=True).manifest.samples == 37
+    assert (found(world.store, *GONE), problems(world.store)) == ([], [])
+    assert load_manifest(world.store, CORPUS).is_packed
+    assert not world.run().new
+
+
+def found_all(store: Store) -> list[StoredObject]:
+    return list(store.list(""))
+
+
+def test_the_receipt_names_what_was_reached_and_what_was_not(world: World) -> None:
+    checkpoint = {"version": f"{CORPUS}@2", "sample": "what a model wrote", "metrics": {}}
+    world.store.write(f"{layout.run(CORPUS, 'lstm-0001')}000000010.json", json.dumps(checkpoint).encode())
+    world.store.write(f"{layout.run(CORPUS, 'lstm-0002')}000000010.json", json.dumps({"version": "x@1"}).encode())
+    metrics = f"{layout.run(CORPUS, 'cnn-0001')}metrics.jsonl"
+    mistakes: list[dict[str, Any]] = [{"mistakes": [{"key": world.gone[0]}, {"key": "a"}]}, {"loss": 1.5}]  # Any: JSON
+    world.store.write(metrics, "".join(f"{json.dumps(line)}\n" for line in mistakes).encode())
+    world.store.write(layout.study(CORPUS, 2, "quick"), b"{}")
+    shards = [shard.key for shard in load_manifest(world.store, CORPUS, 1).shards]
+    told = world.purge()
+    assert told.receipt["runs"] == ["lstm-0001"]
+    assert set(told.receipt["objects"]) & set(shards)
+    assert any("machines that trained" in text for text in told.receipt["unreached"])
+    assert json.loads(world.store.read(told.key))["receipt"] == told.receipt
+    left = json.loads(world.store.read(f"{layout.run(CORPUS, 'lstm-0001')}000000010.json"))
+    assert left == checkpoint | {"sample": ""}
+    mistakes[0]["mistakes"][0]["key"] = blank_key(world.gone[0])
+    assert [json.loads(line) for line in world.store.read(metrics).splitlines()] == mistakes
+    assert not list(world.store.list(f"{CORPUS}/studies/"))
+    assert len(heads(world.store, CORPUS)) == 1
+
+
+def test_a_second_purge_does_nothing_and_a_third_of_more_does_the_rest(world: World) -> None:
+    first = world.purge()
+    objects = {stored.key: stored.change_token for stored in found_all(world.store)}
+    again = world.purge()
+    assert (again.new, again.receipt) == (False, first.receipt)
+    assert {stored.key: stored.change_token for stored in found_all(world.store)} == objects
+    world.take_out(4, 19)
+    assert world.purge().receipt["candidates"] == 2
+    assert (found(world.store, *GONE, 4, 19), problems(world.store)) == ([], [])
+
+
+def test_gc_takes_nothing_of_it_away(world: World) -> None:
+    world.purge()
+    before = {stored.key for stored in found_all(world.store)}
+    with gc_lease(world.store, CORPUS, older_than_s=0) as lease:
+        referenced = orphans.ReferencedKeys(world.store)
+        referenced.refresh()
+        listed = list(orphans.find(world.store, CORPUS, referenced.of(CORPUS), own_lease=lease.key))
+        assert list(orphans.remove(lease, referenced, [one for one in listed if one.kind != orphans.PART])) == []
+    assert {stored.key for stored in found_all(world.store)} == before
+
+
+def test_a_difference_counts_what_is_withdrawn(world: World) -> None:
+    world.purge()
+    first, last = (load_manifest(world.store, CORPUS, number) for number in (2, 3))
+    told = difference(first, last, world.store)
+    assert (told.removed, told.withdrawn, told.added, told.changed) == (4, 4, 0, 0)
+    assert all(is_blank(change.key) and not change.title for change in told.examples["removed"])
+    assert difference(load_manifest(world.store, CORPUS, 1), first, world.store).removed == 0
+
+
+def test_it_waits_for_no_ingest_and_no_ingest_waits_for_ever(world: World) -> None:
+    with ingest_lease(world.store, CORPUS), pytest.raises(CorpusBusy, match="an ingest is under way"):
+        world.purge()
+    assert found(world.store, *GONE)
+    world.purge()
+    assert found(world.store, *GONE) == []
+
+
+def test_what_was_never_taken_out_is_not_purged() -> None:
+    store, _ = sample_corpus(12)
+    with pytest.raises(StorageRefused, match="nothing was taken out of it"):
+        purge(store, "numbers")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("points", [4, pytest.param(10**6, marks=pytest.mark.slow)])
+def test_a_purge_that_fails_at_any_call_is_finished_by_the_next(world: World, after: bool, points: int) -> None:
+    objects = {stored.key: world.store.read(stored.key) for stored in world.store.list("")}
+
+    def copied() -> FailingCalls:
+        store = FailingCalls(after=after)
+        for key, payload in objects.items():
+            store.write(key, payload)
+        return store
+
+    whole = copied()
+    whole.left = 10**9
+    purge(whole, CORPUS, scratch=world.folder / "scratch")
+    calls = 10**9 - whole.left
+    for number in range(1, calls, max(1, calls // points)):
+        store = copied()
+        store.left = number
+        with suppress(StorageUnavailable):  # none where it is the lease that could not be given back
+            purge(store, CORPUS, scratch=world.folder / "scratch")
+        assert store.left <= 0
+        store.left = 10**9
+        assert problems(store) == [], number
+        purge(store, CORPUS, scratch=world.folder / "scratch")
+        assert (found(store, *GONE), problems(store)) == ([], []), number
+        left = {stored.key for stored in found_all(store)} - {stored.key for stored in found_all(whole)}
+        assert all(key.startswith(layout.leases(CORPUS)) for key in left), number
+
+
+def test_webdataset_and_datasets_pass_over_the_fillers(tmp_path: Path) -> None:
+    world = made(tmp_path / "world", DirectoryStore(tmp_path / "store"))
+    world.purge()
+    manifest = load_manifest(world.store, CORPUS, 2)
+    paths = [str(world.store.path(shard.key)) for shard in manifest.shards]
+    fillers = 0
+    for path in paths:
+        with tarfile.open(path) as tar:
+            fillers += tar.getnames().count(FILLER)
+    assert fillers == 4
+    keys = [sample["__key__"] for sample in webdataset.WebDataset(paths, shardshuffle=False)]
+    assert len(keys) == len(set(keys)) == 36
+    datasets = pytest.importorskip("datasets")
+    streamed = datasets.load_dataset("webdataset", data_files=paths, split="train", streaming=True)
+    assert sorted(row["__key__"] for row in streamed) == sorted(keys)
+    plain = datasets.load_dataset("webdataset", data_files=paths, split="train", cache_dir=str(tmp_path / "cache"))
+    assert sorted(plain["__key__"]) == sorted(keys)
+
+
+@pytest.mark.parametrize("on_corrupt", ["stop", "skip"])
+def test_a_stream_that_runs_meanwhile_goes_on_with_holes(on_corrupt: Literal["stop", "skip"]) -> None:
+    store, manifest = sample_corpus(1200)
+    manifest.read_lists()
+    samples = ShardStream(
+        store, manifest, batch_size=30, shuffle=False, decode=lambda one: int(one.key[1:]), on_corrupt=on_corrupt
+    )
+    texts = TextStream(store, manifest, batch_size=4, window=32, shuffle=False)
+    gone = range(105, 1200, 100)
+    forget(store, "numbers", [("key", f"n{number:04d}") for number in gone])
+    purge(store, "numbers")
+    wanted = [[number for number in range(start, start + 30) if number not in gone] for start in range(0, 1200, 30)]
+    assert list(samples) == wanted
+    new = TextStream(store, load_manifest(store, "numbers", 1), batch_size=4, window=32, shuffle=False)
+    assert all((one[0] == other[0]).all() for one, other in zip(texts, new, strict=True))
+    for stream in (samples, texts, new):
+        stream.close()
