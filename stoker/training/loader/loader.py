@@ -46,6 +46,7 @@ class Loader:
         kind: "threads" or "processes".
         ahead: batches that each worker makes ahead; threads make those of the next epoch, too.
         pin_memory: hand tensors over in pinned memory, if there is CUDA.
+        once: make no batch of the next epoch ahead: for evaluation.
     """
 
     def __init__(
@@ -56,14 +57,17 @@ class Loader:
         kind: Literal["threads", "processes"] = "threads",
         ahead: int = 2,
         pin_memory: bool = False,
+        once: bool = False,
     ) -> None:
         options = {"stream": stream, "workers": workers, "kind": kind, "ahead": ahead, "pin_memory": pin_memory}
+        options["once"] = once
         check_types("Loader", get_type_hints(Loader.__init__), options)
         if workers < 0 or ahead < 1:
             raise TrainingError(f"workers {workers}, ahead {ahead}: expected workers 0 or more, ahead 1 or more")
         self.stream = stream
         self._workers, self._kind, self._ahead = workers, kind, ahead
         self._pin = pin_memory and torch.cuda.is_available()
+        self._once = once
         self._fresh = True  # no state was loaded, and no batch asked for
         self._pool: ThreadPool | None = None
         self._ending: list[ThreadPool] = []  # of loops that were left
@@ -186,7 +190,7 @@ class Loader:
         for number in range(self._workers * self._ahead + 1):
             if number < left:
                 positions.append((stream.epoch, stream.delivered + number * stream.batch_size))
-            elif number - left < stream.batches:
+            elif number - left < stream.batches and not self._once:
                 positions.append((stream.epoch + 1, (number - left) * stream.batch_size))
         return positions
 

@@ -137,7 +137,7 @@ class Lstm:
         """See Model: cross-entropy in nats a token."""
         tokens, targets = batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
         logits, state = module(tokens, state)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
         return StepOutput(loss, targets.numel(), tuple(tensor.detach() for tensor in state))
 
     def evaluate(

@@ -131,7 +131,7 @@ class ImageClassifier(ABC):
             return StepOutput(
                 0 * sum((weights.sum() for weights in module.parameters()), torch.zeros((), device=device)), 0
             )
-        loss = F.cross_entropy(module(images), classes, label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(module(images).float(), classes, label_smoothing=self.label_smoothing)
         return StepOutput(loss, int(classes.shape[0]))
 
     def evaluate(

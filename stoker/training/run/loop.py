@@ -24,9 +24,10 @@ from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo
 from stoker.training.run.devices import device_of
 from stoker.training.run.metrics import MetricsLog
 from stoker.training.run.model import Corpus, Model, Schema
-from stoker.training.run.optimisers import build_optimiser, learning_rate_at
+from stoker.training.run.optimisers import build_optimiser, learning_rate_at, load_optimiser
 from stoker.training.run.options import TrainOptions, skips_of
 from stoker.training.run.steps.nonfinite import NonFiniteSteps, Place
+from stoker.training.run.steps.precision import Compiled, precision_of
 from stoker.training.run.steps.saver import Saver
 from stoker.training.run.steps.step import Stepper, StepResult
 from stoker.training.run.steps.streams import divided, first_batches_of, left_out_of, skipped_of, with_skip_budget
@@ -49,7 +50,7 @@ class Event:
     rate: float = math.nan  # samples or tokens a second
     stall: float = math.nan  # share of the time since the last step event that was spent waiting for data
     metrics: dict[str, Any] = field(default_factory=dict)  # Any: JSON values; of the last evaluation
-    # of "start": what is not trained on; of "new": what is other in the nearest run; of "note": what happened
+    # of "start": what is not trained on, and how it computes; of "new": what is other in the nearest run
     notes: tuple[str, ...] = ()
 
 
@@ -98,6 +99,7 @@ def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
         trainer = _build(config, checkpoint)
     resumed_at = trainer.step
     trainer.report("start", notes=trainer.notes())
+    trainer.tell_notes()
     if trainer.left_out and not resumed_at:
         trainer.log_left_out()
     told = trainer.left_out
@@ -136,10 +138,11 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     torch.manual_seed(options.seed)
     schema = saved["facts"] if saved else model.prepare(corpus, options.split)
     module = model.build(schema).to(device)
+    if options.channels_last:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it alone
     if saved is None and (prepare_weights := getattr(model, "prepare_weights", None)):
         with closing(first_batches_of(corpus, model, schema, options)) as first_batches:
             prepare_weights(module, first_batches, device)
-    optimiser = build_optimiser(module, options)
     average = Average(module, options.ema) if options.ema else None
     batches = {"batch_size": options.batch_size, "seed": options.seed}
     train_stream, eval_stream = (
@@ -152,7 +155,6 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     steps = options.epochs * epoch_steps
     if saved:
         module.load_state_dict(saved["module"])
-        optimiser.load_state_dict(saved["optimiser"])
         if average:
             average.load_state_dict(saved["average"])
         train_stream.load_state_dict(saved["stream"])
@@ -162,13 +164,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     step = saved["step"] if saved else 0
     steps = min(steps, options.max_steps) if options.max_steps else steps
     log = MetricsLog(config.folder, step=step)
-    nonfinite = NonFiniteSteps(
-        config.name,
-        steps,
-        config.folder,
-        allowed=skips_of(options.on_nan),
-        skipped=saved.get("nonfinite", 0) if saved else 0,
-    )
+    stepper = _stepper(config, module, device, steps, saved)
     return _Trainer(
         config=config,
         eval_split=eval_split,
@@ -176,9 +172,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         device=device,
         schema=schema,
         module=module,
-        stepper=Stepper(
-            model=model, module=module, optimiser=optimiser, options=options, device=device, nonfinite=nonfinite
-        ),
+        stepper=stepper,
         average=average,
         train_stream=train_stream,
         eval_stream=eval_stream,
@@ -189,8 +183,32 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         state=tuple(tensor.to(device) for tensor in saved["carried"]) if saved else (),
         metrics=saved["metrics"] if saved else {},
         best=saved.get("best", -math.inf) if saved else -math.inf,
+        stale=saved.get("stale", 0) if saved else 0,
         position=train_stream.state_dict(),
         loader=Loader(train_stream, workers=options.workers, pin_memory=device.type == "cuda"),
+    )
+
+
+def _stepper(
+    config: RunConfig, module: nn.Module, device: torch.device, steps: int, saved: dict[str, Any] | None
+) -> Stepper:  # Any: tensors and plain values
+    """What does the steps, at the start of a run or at a checkpoint."""
+    options, saved = config.options, saved or {}
+    precision = precision_of(options, module, device)
+    optimiser = build_optimiser(module, options)
+    if saved:
+        load_optimiser(optimiser, saved["optimiser"], device)
+        precision.load_state_dict(saved.get("scaler", {}))
+    allowed, skipped = skips_of(options.on_nan), saved.get("nonfinite", 0)
+    return Stepper(
+        model=config.model,
+        module=module,
+        optimiser=optimiser,
+        options=options,
+        device=device,
+        nonfinite=NonFiniteSteps(config.name, steps, config.folder, allowed=allowed, skipped=skipped),
+        precision=precision,
+        compiled=Compiled(module, wanted=options.compile),
     )
 
 
@@ -221,6 +239,7 @@ class _Trainer:
     state: tuple[Tensor, ...]  # of a recurrent model, between two batches of an epoch
     metrics: dict[str, Any]  # Any: JSON values; of the last evaluation
     best: float  # score of all evaluations whose weights were saved
+    stale: int  # evaluations since that with the best score
     position: dict[str, Any]  # Any: plain values; the stream's state after the last step, or after the evaluation
     loader: Loader  # of the training split
     saved: tuple[int, dict[str, Any]] | None = None  # Any: as above; step and position of the last checkpoint
@@ -233,9 +252,10 @@ class _Trainer:
                 if self._train_epoch():
                     return True
                 if self.step < self.steps:
-                    self._evaluate()
-                    if self.metrics.get("score", -math.inf) > self.best:
+                    if self._evaluate():
                         self.save(done=False)  # or the weights that were evaluated would be lost in the next epoch
+                    elif self._is_stale():
+                        return False
             if not len(self.train_stream):  # stopped after the very last batch
                 self.train_stream.next_epoch()
             self.loader.close()
@@ -245,6 +265,15 @@ class _Trainer:
                 raise
             return True
         return False
+
+    def _is_stale(self) -> bool:
+        """Whether the run ends here because its score has not become better for long; it is told."""
+        if not 0 < self.config.options.patience <= self.stale:
+            return False
+        self._tell(f"ends at step {self.step} of {self.steps}: no better score in {self.stale} evaluations (patience)")
+        self.steps = self.step
+        self.loader.close()
+        return True
 
     def _train_epoch(self) -> bool:
         """Train to the end of the epoch; True if stopped before."""
@@ -301,7 +330,14 @@ class _Trainer:
         self.state = result.state
         self.step += 1
         self.position = self.train_stream.state_dict()
+        self.tell_notes()
         return result
+
+    def tell_notes(self) -> None:
+        """Tell what could not be compiled."""
+        notes = self.stepper.compiled.notes
+        while notes:
+            self._tell(notes.pop())
 
     def _tell(self, text: str) -> None:
         """Tell of something that happened, and write it down."""
@@ -312,21 +348,25 @@ class _Trainer:
         return learning_rate_at(self.step, self.steps, self.config.options)
 
     @torch.no_grad()
-    def _evaluate(self) -> None:
-        """Compute the metrics over the held-out split."""
+    def _evaluate(self) -> bool:
+        """Compute the metrics over the held-out split; whether the score is the best of the run."""
         random_state = torch.get_rng_state()  # restored after: evaluating more or less often changes no training
         self.eval_stream.epoch = self.eval_stream.delivered = 0
+        workers, cuda = self.config.options.workers, self.device.type == "cuda"
+        loader = Loader(self.eval_stream, workers=workers, pin_memory=cuda, once=True)
         try:
             with self.config.interrupts():
-                metrics = self.config.model.evaluate(
-                    self._evaluated(), Loader(self.eval_stream), self.schema, self.device
-                )
+                metrics = self.stepper.evaluate(self._evaluated(), loader, self.schema)
         finally:
+            loader.close()
             torch.set_rng_state(random_state)
         self.metrics = {**metrics, "split": self.eval_split, "epochs": self.train_stream.epoch, "step": self.step}
         self.report("evaluate")
         self.log.write("evaluate", self.step, self.metrics)
         self.position = self.train_stream.state_dict()  # a run that stops before is evaluated when it goes on
+        improved: bool = metrics.get("score", -math.inf) > self.best
+        self.stale = 0 if improved else self.stale + 1
+        return improved
 
     def _evaluated(self) -> nn.Module:
         """The network in evaluation mode; of its averaged weights if they are kept."""
@@ -385,6 +425,8 @@ class _Trainer:
             "steps": self.steps,
             "metrics": self.metrics,
             "best": self.best,
+            "stale": self.stale,
+            "scaler": self.stepper.precision.state_dict(),
             "nonfinite": self.stepper.nonfinite.skipped,
             "random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -407,13 +449,15 @@ class _Trainer:
         self.log.write("left_out", self.step, {"samples": samples, "reasons": list(self.left_out)})
 
     def notes(self) -> tuple[str, ...]:
-        """What is not trained on, in words."""
+        """What is not trained on, and how the run computes, in words."""
         notes = describe_left_out(self.left_out)
         if self.held_out:
             split = self.config.options.split
             totals = self.config.corpus.manifest.splits[split].samples
             share = f"{self.held_out:,} of {totals:,} samples of {split} ({self.held_out / totals:.1%})"
             notes.append(f"held out: {share}")
+        how = "deterministic" if self.config.options.deterministic else "not deterministic"
+        notes.append(f"computes on {self.device} in {self.config.options.precision}, {how}")
         return tuple(notes)
 
     def report(

@@ -40,7 +40,8 @@ class StepOutput:
 
     loss: Tensor  # mean over the examples, a scalar
     examples: int  # samples or tokens in the batch
-    state: tuple[Tensor, ...] = ()  # of a recurrent model, for the next batch of the same epoch; detached
+    # Of a recurrent model, for the next batch of the same epoch; detached. Rows are along dimension 1, as in nn.LSTM.
+    state: tuple[Tensor, ...] = ()
 
 
 class Model(Protocol):

@@ -8,12 +8,15 @@ Ba, ICLR 2015. AdamW: Loshchilov and Hutter, "Decoupled weight decay regularizat
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 from stoker.training.run.muon import Muon, groups_of
 from stoker.training.run.options import TrainOptions
+
+FUSED = {"cpu", "cuda"}  # devices on which one kernel updates all weights, for SGD, Adam and AdamW
 
 
 def build_optimiser(module: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
@@ -24,20 +27,31 @@ def build_optimiser(module: nn.Module, options: TrainOptions) -> torch.optim.Opt
         {"params": [tensor for tensor in parameters if tensor.dim() <= 1], "weight_decay": 0.0},
     ]
     lr, momentum = options.learning_rate, options.momentum
+    fused = True if {tensor.device.type for tensor in parameters} <= FUSED else None
     if options.optimiser in ("sgd", "momentum", "nesterov"):
         momentum = 0.0 if options.optimiser == "sgd" else momentum
-        return torch.optim.SGD(
-            groups, lr=lr, momentum=momentum, nesterov=options.optimiser == "nesterov" and momentum > 0
-        )
+        nesterov = options.optimiser == "nesterov" and momentum > 0
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
     if options.optimiser == "adagrad":
         return torch.optim.Adagrad(groups, lr=lr)
     if options.optimiser == "rmsprop":
         return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
     if options.optimiser == "adam":
-        return torch.optim.Adam(groups, lr=lr)
+        return torch.optim.Adam(groups, lr=lr, fused=fused)
     if options.optimiser == "muon":
         return Muon(groups_of(module, options.weight_decay), lr=lr)
-    return torch.optim.AdamW(groups, lr=lr)
+    return torch.optim.AdamW(groups, lr=lr, fused=fused)
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any], device: torch.device) -> None:
+    """Go on from a state, which may be of another device. Any: tensors and plain values.
+
+    A run from before optimisers were fused goes on unfused, with the same bits.
+    """
+    optimiser.load_state_dict(state)
+    for group in optimiser.param_groups:
+        if group.get("fused") and device.type not in FUSED:
+            group["fused"] = None
 
 
 def learning_rate_at(step: int, steps: int, options: TrainOptions) -> float:

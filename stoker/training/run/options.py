@@ -28,6 +28,8 @@ class TrainOptions:
         schedule: how the learning rate falls after the warmup: cosine, linear, or constant for not at all.
         warmup: share of all steps in which the learning rate rises from 0.
         clip: greatest norm of the gradient; 0: no limit.
+        accumulate: parts that a batch is divided into, one after the other on the device: for batches that are too
+            large for its memory. The gradient is that of the whole batch; batch normalisation sees each part alone.
         ema: decay of a moving average of the weights, such as 0.999, which is evaluated in their place; 0: none.
         on_nan: what to do when a loss or gradient is not finite: stop and name the samples of the batch, or skip:N to
             leave out up to N such batches of the run, and name them.
@@ -45,6 +47,13 @@ class TrainOptions:
         checkpoint_s: seconds between checkpoints.
         keep: newest checkpoints to keep, besides the best.
         max_steps: end after so many steps; 0: after all epochs.
+        patience: end after so many evaluations in a row without a better score; 0: never before the last step.
+        precision: of the network's activations: float32, or bfloat16 or float16 where torch deems them safe; weights
+            and the optimiser stay in float32, and the loss of float16 is scaled.
+        channels_last: store images and filters channel by channel of each pixel, which convolutions on a GPU prefer.
+        compile: let torch compile the network (never one with an LSTM); it says so if it cannot.
+        deterministic: torch's algorithms that give the same bits each time, where there are any; false may be faster on
+            a GPU, and a run that was resumed then ends with other weights than one that was not.
     """
 
     epochs: int = 10
@@ -56,6 +65,7 @@ class TrainOptions:
     schedule: Literal["cosine", "constant", "linear"] = "cosine"
     warmup: float = 0.05
     clip: float = 1.0
+    accumulate: int = 1
     ema: float = 0.0
     on_nan: str = "stop"
     split: str = "train"
@@ -69,9 +79,14 @@ class TrainOptions:
     checkpoint_s: float = 30.0
     keep: int = 2
     max_steps: int = 0
+    patience: int = 0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
-        minimum: dict[str, float] = {"epochs": 1, "batch_size": 1, "keep": 1}
+        minimum: dict[str, float] = {"epochs": 1, "batch_size": 1, "keep": 1, "accumulate": 1, "patience": 0}
         for name in ("learning_rate", "momentum", "weight_decay", "warmup", "clip", "workers", "threads", "max_steps"):
             minimum[name] = 0
         for name, bound in minimum.items():
@@ -171,7 +186,7 @@ def _renamed(values: Mapping[str, Any], model_options: Mapping[str, Any]) -> dic
 
 
 # Options that leave a run's identity as it was while they have their default: runs from before they were there go on.
-_ADDED = ("ema",)
+ADDED = ("ema", "accumulate", "patience", "precision", "channels_last", "compile", "deterministic")
 
 
 def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str, Any]:  # Any: a Model; JSON values
@@ -187,7 +202,7 @@ def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str
         training["hold_out"] = share_of(options.hold_out)
     else:
         del training["hold_out"]
-    for name in _ADDED:
+    for name in ADDED:
         if training[name] == getattr(TrainOptions, name):
             del training[name]
     if options.optimiser in ("sgd", "nesterov"):  # sgd was nesterov, and without momentum plain
@@ -202,7 +217,7 @@ def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str
     return identity | plugin_identity(model)
 
 
-_LENGTH = ("epochs", "max_steps")  # options that say how long a run is, and nothing of its beginning
+_LENGTH = ("epochs", "max_steps", "patience")  # options that say how long a run is, and nothing of its beginning
 
 
 def without_length(identity: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON values

@@ -94,7 +94,7 @@ def _lengthened(corpus: Corpus, identity: dict[str, Any]) -> Checkpoint | None: 
     return None
 
 
-def _length(identity: Mapping[str, Any]) -> tuple[float, float]:  # Any: JSON values
-    """Epochs, and steps at most."""
+def _length(identity: Mapping[str, Any]) -> tuple[float, ...]:  # Any: JSON values
+    """Epochs, steps at most, and evaluations without a better score at most."""
     training = identity["training"]
-    return training["epochs"], training["max_steps"] or math.inf
+    return training["epochs"], training["max_steps"] or math.inf, training.get("patience", 0) or math.inf

@@ -183,7 +183,7 @@ def _torch_settings(options: TrainOptions) -> Iterator[None]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         if options.threads:
             torch.set_num_threads(options.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.use_deterministic_algorithms(options.deterministic, warn_only=True)
         try:
             yield
         finally:

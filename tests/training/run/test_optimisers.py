@@ -103,7 +103,7 @@ def test_the_other_weights_step_as_those_of_adamw() -> None:
     step(module, muon)
     step(other, adamw)
     ours, theirs = module.state_dict(), other.state_dict()
-    differ = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    differ = [name for name in ours if not torch.allclose(ours[name], theirs[name])]  # AdamW is fused
     assert differ == ["1.weight", "3.weight"]
 
 

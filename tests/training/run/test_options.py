@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stoker.training.errors import TrainingError
-from stoker.training.run.options import parse_options, run_identity
+from stoker.training.run.options import ADDED, parse_options, run_identity
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, run
 
@@ -55,3 +55,16 @@ def test_new_options_that_are_not_used_leave_the_identity_of_a_run_as_it_was() -
     assert not {"hold_out", "eval_split"} & training.keys()
     shares = [run_identity("cnn", *parse_options("cnn", {"hold_out": share})) for share in ("10%", "0.1", 0.1, "20 %")]
     assert shares[0] == shares[1] == shares[2] != shares[3]
+
+
+def test_options_that_were_added_leave_the_identity_of_a_run_as_it_was_until_they_are_used() -> None:
+    plain = run_identity("cnn", *parse_options("cnn", {}))
+    assert not set(ADDED) & plain["training"].keys()
+    assert run_identity("cnn", *parse_options("cnn", {"on_nan": "skip:3"})) == plain
+    assert run_identity("cnn", *parse_options("cnn", {"accumulate": 2}))["training"]["accumulate"] == 2
+
+
+@pytest.mark.parametrize("text", ["skip", "skip:", "skip:0", "skip:-1", "skip:many", "go", "stop:1"])
+def test_a_wrong_policy_for_what_is_not_finite_is_refused(text: str) -> None:
+    with pytest.raises(TrainingError, match="expected stop, or skip:N with a number of batches"):
+        parse_options("cnn", {"on_nan": text})

@@ -137,3 +137,30 @@ def test_a_classifiers_metrics_name_its_most_confident_mistakes_by_key(digits: S
         assert 0 < one["probability"] <= 1
     probabilities = [one["probability"] for one in wrong]
     assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_a_run_whose_score_gets_no_better_ends_early_and_goes_on_with_more_patience(digits: Small) -> None:
+    options = {**CNN, "epochs": 9, "learning_rate": 1e-9, "warmup": 0, "patience": 2}
+    events: list[Event] = []
+    first = run(digits, "cnn", options, progress=events.append)
+    scores = [event.metrics["score"] for event in events if event.kind == "evaluate"]
+    best = scores.index(max(scores))
+    assert len(scores) == best + 3 < 9
+    assert (first.stopped, first.step, first.steps) == (False, 10 * len(scores), 10 * len(scores))
+    notes = [note for event in events if event.kind == "note" for note in event.notes]
+    assert [note.partition(":")[2] for note in notes] == [" no better score in 2 evaluations (patience)"]
+    again = run(digits, "cnn", options, resume=True)
+    assert (again.run, again.resumed_at, again.step) == (first.run, first.step, first.step)
+    more = run(digits, "cnn", {**options, "patience": 0}, resume=True)
+    assert (more.run, more.resumed_at, more.step) == (first.run, first.step, 90)
+
+
+def test_a_run_says_how_it_computes(digits: Small) -> None:
+    for deterministic, told in (
+        (True, "computes on cpu in float32, deterministic"),
+        (False, "computes on cpu in float32, not deterministic"),
+    ):
+        events: list[Event] = []
+        run(digits, "cnn", {**CNN, "max_steps": 1, "deterministic": deterministic}, progress=events.append)
+        assert events[0].notes[-1] == told
+        assert not torch.are_deterministic_algorithms_enabled()

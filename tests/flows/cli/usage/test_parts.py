@@ -36,7 +36,8 @@ def test_training_options_are_those_of_the_class() -> None:
     assert all(option.meaning for option in found)
     for option in found:
         value = getattr(default, option.name)
-        assert option.default == (f'"{value}"' if isinstance(value, str) else str(value))
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        assert option.default == (f'"{value}"' if isinstance(value, str) else text)
 
 
 def test_neither_torch_nor_a_source_is_imported_for_the_help_of_a_training() -> None:
