@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from stoker.pipelines.errors import OutsideRecipe, SourceError
+from stoker.pipelines.memory.rows_read import Settled, Unsettled
 from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.rejected import OutcomeClass, Reason, Rejected
@@ -36,7 +37,8 @@ class Context:
     Args:
         root: the recipe's folder; relative paths in the recipe start there.
         web: the client for all HTTP requests.
-        scratch: a folder for files that are too large for memory. The source deletes the files that it creates.
+        scratch: a folder for files that are too large for memory. The source deletes the files that it creates, but
+            for caches, of which it keeps one for each recipe.
         trusted: whether paths may leave ``root``. A recipe may come from a stranger, and what it reads is published.
         now: the clock (UTC) of every time that is written down, ``fetched_at`` of ``web`` included; a test may set it.
         is_finished: whether a partition was ingested before, for ``Source.partitions``. A source that cuts its
@@ -360,6 +362,14 @@ class ListedSource(Source):
         "": there is none, and the list is read each time.
         """
         return ""
+
+    def unsettled(self, context: Context, settled: Settled) -> Unsettled[Listed] | None:
+        """Those of ``identities`` that are not settled, and all of which there are several.
+
+        For lists so long that most of their rows are only compared with what they were. None: the source cannot tell
+        them more quickly, or they are too many to be held in memory. Raises what ``identities`` raises.
+        """
+        return None
 
     def cut(self, listed: Iterator[Listed], context: Context) -> Iterator[Cut]:
         """Partitions of some of the candidates that ``identities`` gives, in their order.

@@ -1,9 +1,9 @@
-"""Planning an ingest of a long list of URLs of which all is known: unchanged, and with one URL more.
+"""Planning an ingest of a long list of URLs: the first one, then with all known, unchanged and with one URL more.
 
     python tests/benchmarks/bench_plan.py [--urls 1000000] [--folder FOLDER]
 
-Writes a list and a ledger that knows all of it (every tenth URL was gone), and prints for each of both the processor
-time in seconds and the peak memory in megabytes, each of a process of its own. Nothing is fetched.
+Writes a list and a ledger that knows all of it (every tenth URL was gone), and prints for each of the three the
+processor time in seconds and the peak memory in megabytes, each of a process of its own. Nothing is fetched.
 """
 
 import argparse
@@ -92,14 +92,13 @@ def _put(store: Store, numbers: range, extraction: str) -> StoredTable:
     return stored
 
 
-def measure(folder: Path) -> dict[str, float]:
+def measure(folder: Path, store: str) -> dict[str, float]:
     """Plan an ingest of the list in this process."""
-    rounds = Rounds(recipe_in(folder), context(folder), DirectoryStore(folder / "store"))
+    rounds = Rounds(recipe_in(folder), context(folder), DirectoryStore(folder / store))
     started = time.process_time()
-    asked = 0
-    if rounds.known_parts() is None:
-        asked = sum(len(partition.payload["urls"]) for partition in rounds.next() or ())
+    partitions = rounds.next() if rounds.known_parts() is None else None
     seconds = time.process_time() - started
+    asked = sum(len(partition.payload["urls"]) for partition in partitions or ())
     # Not by getrusage: there a process begins with the peak of the one that started it.
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return {"asked": asked, "seconds": seconds, "megabytes": int(peak.split()[1]) / 1e3}
@@ -109,19 +108,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--urls", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(arguments.folder)))
+        print(json.dumps(measure(arguments.folder, arguments.measure)))
         return
     with tempfile.TemporaryDirectory(prefix="stoker-", dir=arguments.folder) as name:
         folder = Path(name) / "plan"
         make(folder, arguments.urls)
-        for what in ("unchanged", "one more"):
+        (folder / "empty").mkdir()
+        for what in ("first", "unchanged", "one more"):
             if what == "one more":
                 with (folder / LIST).open("a") as file:
                     file.write("https://new.example.org/picture.jpg\n")
-            words = [sys.executable, __file__, "--measure", "--folder", str(folder)]
+            store = "empty" if what == "first" else "store"
+            words = [sys.executable, __file__, "--measure", store, "--folder", str(folder)]
             print(what, subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip(), flush=True)
 
 

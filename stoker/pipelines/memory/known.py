@@ -223,9 +223,12 @@ class Known:
         """Tell that the source has these candidates; ``is_due`` does so, too."""
         self._seen[[row for row in self._rows(identities) if row is not None]] = True
 
-    def missing(self) -> Missing | None:
-        """The kept candidates that the source has no more, once it was seen to its end; None if it had none at all."""
-        if len(self) and not self._seen.any():
+    def missing(self, *, is_there: bool = False) -> Missing | None:
+        """The kept candidates that the source has no more, once it was seen to its end; None if it had none at all.
+
+        ``is_there``: it has others that the corpus holds.
+        """
+        if len(self) and not is_there and not self._seen.any():
             return None
         gone = self._kept & ~self._seen
         lasting = self._unanswered & (self._tries >= LASTING)

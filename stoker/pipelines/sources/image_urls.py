@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -14,6 +15,7 @@ from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceUnavailable
 from stoker.pipelines.images.formats import extension_of
+from stoker.pipelines.memory.rows_read import Look, RowsRead, Settled, Unsettled, read_unsettled
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.registry import name_of, suggestion
 from stoker.pipelines.rejected import Rejected
@@ -66,6 +68,7 @@ ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
 _MAX_NAMES = 1000  # of columns, that a suggestion is looked for in
 _PREVIEWED = 2000  # entries by which a preview decides on types
 _Answer = Fetched | Unchanged | Rejected
+_MAX_UNSETTLED = 100_000  # rows of a list that are held in memory
 _READING = 1  # raise it when lists are read in another way than before
 _NOT_OF_LISTS = ("start", "follow", "max_pages", "other_hosts", "include", "exclude", "pages", "width", "unreachable")
 _REMEDY = 'or set unreachable = "reject" in the recipe to go on without it'
@@ -206,9 +209,44 @@ class ImageUrls(ListedSource):
 
     def identities(self, context: Context) -> Iterator[Listed]:
         """See ListedSource. A crawl happens here; the images are fetched by ``read``."""
-        for entry in reject_repeats(self._listed(context) if self.lists else self._crawled(context)):
-            is_fault = "refused" in entry
-            yield Listed("" if is_fault else key_of(entry["url"]), "" if is_fault else stamp_of(entry), entry)
+        if not self.lists:
+            yield from (_as_listed(entry) for entry in reject_repeats(self._crawled(context)))
+            return
+        with RowsRead(self._cache(context), name_of(self)) as rows_read:
+            yield from self._listed_by(rows_read, context)
+            rows_read.write()
+
+    def unsettled(self, context: Context, settled: Settled) -> Unsettled[Listed] | None:
+        """See ListedSource. A line that was there before is known by its bytes, but for those of .json and Parquet."""
+        read = partial(self._listed_by, context=context)
+        return read_unsettled(read, self._cache(context), name_of(self), settled, most=_MAX_UNSETTLED)
+
+    def _listed_by(self, rows_read: RowsRead, context: Context) -> Iterator[Listed]:
+        """What the rows of the lists are that are not passed over, each noted."""
+        written = deque[int]()
+
+        def entries() -> Iterator[Entry]:
+            for line, entry in self._listed(context, rows_read):
+                written.append(line)
+                yield entry
+
+        for entry in reject_repeats(entries()):
+            listed, line = _as_listed(entry), written.popleft()
+            if listed.identity:
+                rows_read.note(line, listed.identity, listed.stamp)
+            yield listed
+
+    def _cache(self, context: Context) -> Path:
+        """The file of the lines of these lists that were read before."""
+        return context.scratch / f"lines-{digest([str(context.root.absolute()), self.lists])[:32]}"
+
+    def _how(self, path: Path) -> int:
+        """Hash of all that tells what a line of a list means."""
+        options = {name: getattr(self, name) for name in sorted(self.planning) if name not in _NOT_OF_LISTS}
+        del options["lists"], options["partition_urls"]
+        names = column_names(path, ListSyntax(self.header, self.encoding))
+        kind = [suffix.lower() for suffix in path.suffixes[-2:]]
+        return int(digest([options, names, kind, _READING])[:16], 16)
 
     def listing(self, context: Context) -> str:
         """See ListedSource. The bytes of the list files, and the options by which they are read."""
@@ -313,29 +351,31 @@ class ImageUrls(ListedSource):
 
     def preview(self, context: Context) -> Iterator[Candidate]:
         """See Source. One image after the other; of a site the pages that are needed."""
-        entries = reject_repeats(self._listed(context) if self.lists else self._crawled(context))
+        listed = (entry for _, entry in self._listed(context)) if self.lists else self._crawled(context)
+        entries = reject_repeats(listed)
         size = _PREVIEWED if self._to_type else 1
         while group := list(islice(entries, size)):
             for entry in typed_entries(group, self._to_type):
                 candidate, _ = self._fetch(entry, context, Event())
                 yield candidate
 
-    def _listed(self, context: Context) -> Iterator[Entry]:
-        """The entries of the list files; the values of text lists are text yet."""
+    def _listed(self, context: Context, rows_read: RowsRead | None = None) -> Iterator[tuple[int, Entry]]:
+        """The entries of the list files, with the hashes of their lines; the values of text lists are text yet."""
         carried = self._carried
         self._check_columns(context)
         for path in self._list_files(context):
             untyped = {UNTYPED: True} if self._to_type and not has_types(path) else {}
-            for row in self._rows(path):
-                yield {**entry_of_row(row, path.name, self.url_column, carried), **untyped}
+            look = None if rows_read is None else rows_read.of_list(self._how(path))
+            for row in self._rows(path, look):
+                yield row.written, {**entry_of_row(row, path.name, self.url_column, carried), **untyped}
 
-    def _rows(self, path: Path) -> Iterator[ListRow]:
+    def _rows(self, path: Path, look: Look | None = None) -> Iterator[ListRow]:
         """The rows of a list file with the columns that are used."""
         named = self._named_columns
         required = [self.url_column, *(column for column in named.values() if column)]
         optional = [*(name for name, column in named.items() if not column), "license", *self.columns]
         syntax = ListSyntax(self.header, self.encoding)
-        return read_list(path, required=list(dict.fromkeys(required)), optional=optional, syntax=syntax)
+        return read_list(path, required=list(dict.fromkeys(required)), optional=optional, syntax=syntax, look=look)
 
     def _check_columns(self, context: Context) -> None:
         """Raise RecipeError for one of ``columns`` that no list has. Of JSON any row may have it: it is read last."""
@@ -462,6 +502,11 @@ class ImageUrls(ListedSource):
         if isinstance(extension, Rejected):
             return Candidate(Sample(key, {}, record, measures), extension), answer
         return Candidate(Sample(key, {extension: answer.content}, record, measures)), answer
+
+
+def _as_listed(entry: Entry) -> Listed:
+    is_fault = "refused" in entry
+    return Listed("" if is_fault else key_of(entry["url"]), "" if is_fault else stamp_of(entry), entry)
 
 
 def _sha256_of(path: Path) -> str:

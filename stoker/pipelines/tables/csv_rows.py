@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from stoker.pipelines.memory.rows_read import Look
 from stoker.pipelines.tables.list_lines import Line
 
 MAX_SPAN = 1000  # lines of one row: of a longer one a quote is missing
@@ -20,13 +21,14 @@ class CsvRow:
     number: int  # of its first line
     fields: Sequence[str]
     fault: str = ""
+    written: int = 0  # hash of its line; 0: not looked up, or it has several
 
 
 def tsv_rows(lines: Iterator[Line]) -> Iterator[CsvRow]:
     """A row a line. Quotes are characters like any other: captions begin with them, and no field holds a tab."""
     for line in lines:
         blank = line.fault or not line.text.strip()
-        yield CsvRow(line.number, () if blank else line.text.split("\t"), line.fault)
+        yield CsvRow(line.number, () if blank else line.text.split("\t"), line.fault, line.written)
 
 
 class CsvRows:
@@ -37,10 +39,11 @@ class CsvRows:
     with a URL in its column: then a quote is missing. The lines behind the first are then read as rows of their own.
 
     ``columns``, the number of the header's, and ``url_index``, the URL's, are set when the header is known. No line of
-    URLs is part of a header.
+    URLs is part of a header. Known lines are passed over where they would be rows of their own.
     """
 
-    def __init__(self, lines: Iterator[Line], *, header: bool = True) -> None:
+    def __init__(self, lines: Iterator[Line], *, header: bool = True, look: Look | None = None) -> None:
+        self._look = look
         self.columns = 0
         self.url_index = 0
         self._header = header
@@ -50,16 +53,22 @@ class CsvRows:
     def __iter__(self) -> Iterator[CsvRow]:
         while (following := self._next()) is not None:
             line, tries = following
+            if line.is_known:
+                continue
             if line.fault or '"' not in line.text:
                 blank = line.fault or not line.text.strip()
-                yield CsvRow(line.number, () if blank else line.text.split(","), line.fault)
+                yield CsvRow(line.number, () if blank else line.text.split(","), line.fault, line.written)
                 continue
             inside: list[tuple[Line, int]] = []
             fault = self._swallow(line, inside, most=MAX_SPAN if tries < _MAX_TRIES else 0)
             if not fault:
                 try:
                     texts = [f"{part.text}\n" for part in (line, *(part for part, _ in inside))]
-                    yield CsvRow(line.number, next(csv.reader(texts, strict=True)))
+                    fields = next(csv.reader(texts, strict=True))
+                    for part, _ in inside:
+                        if part.is_known and self._look is not None:
+                            self._look.inside(part.written)
+                    yield CsvRow(line.number, fields, written=0 if inside else line.written)
                     continue
                 except csv.Error as error:
                     fault = f"not CSV: {error}"

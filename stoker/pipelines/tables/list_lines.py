@@ -6,18 +6,22 @@ import gzip
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, compress, islice
+from operator import not_
 from pathlib import Path
 from typing import AnyStr, BinaryIO, NamedTuple, Protocol
 
 import zstandard
 
 from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.memory.rows_read import LINES, Look
 from stoker.storage.plain_file import open_plain
 
 COMPRESSIONS = (".gz", ".bz2", ".zst")
 MAX_LINE = 1 << 20  # bytes
 _READ_SIZE = 1 << 16  # bytes
+_MAX_BATCH = 1 << 24  # bytes of lines that are looked up at a time
+_FEW = 64  # lines of the greatest length that may be in memory besides
 _FEED = 1 << 10  # compressed bytes at once: zstd can make 32 MB of them
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SYNTAX = b'\t\r\n ",.:/?&={}[]0aZ'  # bytes that must mean the same in an encoding as in ASCII
@@ -29,6 +33,8 @@ class Line(NamedTuple):  # quicker to make than a dataclass
     number: int  # from 1
     text: str
     fault: str = ""
+    written: int = 0  # hash of its bytes; 0: not looked up
+    is_known: bool = False  # it is passed over, unless it lies inside a row
 
 
 @contextmanager
@@ -57,25 +63,56 @@ def check_encoding(name: str) -> None:
         raise RecipeError(f"encoding {name!r}: expected one that extends ASCII, such as 'utf-8', 'cp1252' or 'gb18030'")
 
 
-def read_lines(file: BinaryIO, *, encoding: str) -> Iterator[Line]:
-    """All lines, also empty ones; LF, CR LF and CR end a line. A byte order mark decides over ``encoding``."""
+def read_lines(file: BinaryIO, *, encoding: str, look: Look | None = None, keeps_known: bool = False) -> Iterator[Line]:
+    """All lines, also empty ones; LF, CR LF and CR end a line. A byte order mark decides over ``encoding``.
+
+    Args:
+        file: the list's bytes.
+        encoding: of its text.
+        look: is given many lines at a time, and says which are known: they are left out. Not of a file in another
+            encoding than that.
+        keeps_known: known lines are given as well, and say so.
+    """
     start = file.read(_READ_SIZE)
     if start[:2] in _UTF16:
         yield from _utf16_lines(start, file)
         return
     if start.startswith(codecs.BOM_UTF8):
+        if codecs.lookup(encoding) != codecs.lookup("utf-8"):
+            look = None  # the same bytes mean something else in other files
         start, encoding = start[len(codecs.BOM_UTF8) :], "utf-8"
     pieces = chain([start], iter(lambda: file.read(_READ_SIZE), b""))
-    for number, (line, complete) in enumerate(_cut_lines(pieces, b"\n", b"\r"), 1):
-        if not complete:
-            yield Line(number, "", f"longer than {MAX_LINE} bytes")
-        elif b"\0" in line:
-            yield Line(number, "", "it holds a NUL character")
-        else:
-            try:
-                yield Line(number, line.decode(encoding))
-            except UnicodeDecodeError:
-                yield Line(number, "", f"not {encoding.upper()}; if the list has another encoding, set encoding")
+    lines = _cut_lines(pieces, b"\n", b"\r")
+    if look is None:
+        yield from (_line(number, line, complete, encoding) for number, (line, complete) in enumerate(lines, 1))
+        return
+    before = 0
+    while some := _many(lines):
+        hashes, known = look([line for line, _ in some])
+        for place in range(len(some)) if keeps_known else compress(range(len(some)), map(not_, known)):
+            yield _line(before + place + 1, *some[place], encoding, hashes[place], known[place])
+        before += len(some)
+
+
+def _many(lines: Iterator[tuple[bytes, bool]]) -> list[tuple[bytes, bool]]:
+    """The next lines, of about so many bytes at most."""
+    some: list[tuple[bytes, bool]] = []
+    size = 0
+    while len(some) < LINES and size < _MAX_BATCH and (more := list(islice(lines, _FEW))):
+        some += more
+        size += sum(len(line) for line, _ in more)
+    return some
+
+
+def _line(number: int, line: bytes, complete: bool, encoding: str, written: int = 0, is_known: bool = False) -> Line:
+    if not complete:
+        return Line(number, "", f"longer than {MAX_LINE} bytes")
+    if b"\0" in line:
+        return Line(number, "", "it holds a NUL character")
+    try:
+        return Line(number, line.decode(encoding), "", written, is_known)
+    except UnicodeDecodeError:
+        return Line(number, "", f"not {encoding.upper()}; if the list has another encoding, set encoding")
 
 
 def _cut_lines(pieces: Iterable[AnyStr], lf: AnyStr, cr: AnyStr) -> Iterator[tuple[AnyStr, bool]]:
@@ -90,7 +127,7 @@ def _cut_lines(pieces: Iterable[AnyStr], lf: AnyStr, cr: AnyStr) -> Iterator[tup
         lines = (pending + piece).split(lf)
         pending = lines.pop()
         for line in lines:
-            for part in line.rstrip(cr).split(cr):
+            for part in line.rstrip(cr).split(cr) if cr in line else (line,):
                 yield part, complete and len(part) <= MAX_LINE
                 complete = True
         lines = pending.rstrip(cr).split(cr)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stoker.pipelines.errors import RecipeError, SourceBroken, as_broken_source, one_line
+from stoker.pipelines.memory.rows_read import Look
 from stoker.pipelines.registry import suggestion
 from stoker.pipelines.tables.csv_rows import CsvRow, CsvRows, header_indexes, tsv_rows
 from stoker.pipelines.tables.json_array import NotAnArray, json_elements
@@ -34,6 +35,7 @@ class ListRow(NamedTuple):  # quicker to make than a dataclass
     number: int  # from 1: of a text file the line, of json and parquet the element or row
     values: Mapping[str, Any]  # Any: JSON values, dates and bytes as Parquet has them
     fault: str = ""  # why the row cannot be read
+    written: int = 0  # hash of its line; 0: not looked up, or it has not one line of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,18 @@ class ListSyntax:
 
 
 def read_list(
-    path: Path, *, required: Sequence[str], optional: Sequence[str], syntax: ListSyntax = ListSyntax()
+    path: Path,
+    *,
+    required: Sequence[str],
+    optional: Sequence[str],
+    syntax: ListSyntax = ListSyntax(),
+    look: Look | None = None,
 ) -> Iterator[ListRow]:
     """The rows of a list, with the required columns and the optional ones that it has; the first is that of the URL.
 
     Each line is a row, also an empty one, but for the header and for lines inside a quoted field. A text list has one
-    column, which gets the first required name. A row that cannot be read has a ``fault``. Raises RecipeError for an
+    column, which gets the first required name. A row that cannot be read has a ``fault``. Of text lists, but for .json,
+    ``look`` says which lines are known: these are passed over, see ``read_lines``. Raises RecipeError for an
     unknown format, encoding or column, SourceBroken for a damaged file and for one of 0 bytes: most likely it was never
     written.
     """
@@ -75,18 +83,22 @@ def read_list(
                 values = _json_array(path, file, syntax)
                 yield from (_json_row(number, value, required, optional) for number, value in values)
                 return
-            lines = _not_empty(path, read_lines(file, encoding=syntax.encoding), kind, syntax)
+            lines = read_lines(file, encoding=syntax.encoding, look=look, keeps_known=kind == ".csv")
+            lines = _not_empty(path, lines, kind, syntax)
             if kind == ".txt":
-                yield from (ListRow(line.number, {required[0]: line.text.strip()}, line.fault) for line in lines)
+                yield from (
+                    ListRow(line.number, {required[0]: line.text.strip()}, line.fault, line.written) for line in lines
+                )
             elif kind in (".csv", ".tsv"):
-                yield from _table(path, lines, kind, required, optional, syntax)
+                yield from _table(path, lines, kind, required, optional, syntax, look)
             else:
                 for line in lines:
                     value, fault = _json_line(line)
                     blank = fault or value is _BLANK
-                    yield (
-                        ListRow(line.number, {}, fault) if blank else _json_row(line.number, value, required, optional)
-                    )
+                    if blank:
+                        yield ListRow(line.number, {}, fault)
+                    else:
+                        yield _json_row(line.number, value, required, optional)._replace(written=line.written)
 
 
 def _broken_source_errors(path: Path) -> AbstractContextManager[None]:
@@ -135,10 +147,16 @@ def json_names(path: Path, syntax: ListSyntax) -> Iterator[Iterable[str]]:
 
 
 def _table(
-    path: Path, lines: Iterator[Line], kind: str, required: Sequence[str], optional: Sequence[str], syntax: ListSyntax
+    path: Path,
+    lines: Iterator[Line],
+    kind: str,
+    required: Sequence[str],
+    optional: Sequence[str],
+    syntax: ListSyntax,
+    look: Look | None,
 ) -> Iterator[ListRow]:
     """The rows of a csv or tsv list."""
-    quoted = CsvRows(lines, header=syntax.header) if kind == ".csv" else None
+    quoted = CsvRows(lines, header=syntax.header, look=look) if kind == ".csv" else None
     indexes: dict[str, int] | None = None
     columns = 0
     for row in quoted if quoted is not None else tsv_rows(lines):
@@ -157,7 +175,7 @@ def _table(
         values = {name: row.fields[index] for name, index in indexes.items() if index < len(row.fields)}
         matches = len(row.fields) <= columns and len(values) == len(indexes)
         fault = "" if matches else f"{len(row.fields)} columns, but the first line has {columns}"
-        yield ListRow(row.number, values, fault)
+        yield ListRow(row.number, values, fault, row.written)
 
 
 def _not_empty(path: Path, lines: Iterator[Line], kind: str, syntax: ListSyntax) -> Iterator[Line]:

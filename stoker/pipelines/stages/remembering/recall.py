@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from stoker import __version__
 from stoker.pipelines.memory.known import COLUMNS, COLUMNS_OF_INTEREST, Known, Moment, hashes_of_interest
 from stoker.pipelines.memory.missing import Missing
+from stoker.pipelines.memory.rows_read import NONE, Settled, is_among
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.remembering.outcomes import (
@@ -137,13 +138,41 @@ class Recall:
         In little memory, however many others there are.
         """
         tables = map(self._counting, self._tables(COLUMNS_OF_INTEREST, self._before))
-        hashes = [np.zeros(0, np.uint64), *(hashes_of_interest(table, moment) for table in tables)]
-        found = self._of_hashes(self._tables(SCHEMA.names, self._before), np.unique(np.concatenate(hashes)))
-        return Known(self._source, [found.select(COLUMNS)], moment, self._counting)
+        return self._known_of(np.concatenate([NONE, *(hashes_of_interest(table, moment) for table in tables)]), moment)
+
+    def settled(self, moment: Moment) -> Settled:
+        """The candidates that are not due, as far as one row tells all that is known of them. Raises StorageError."""
+        most = sum(stored.rows for stored in self._files()) + sum(table.num_rows for table in self._before)
+        return Settled.of(
+            self._source, lambda names: map(self._counting, self._tables(names, self._before)), moment, most=most
+        )
+
+    def known_beside(
+        self, seen: npt.NDArray[np.uint64], identities: Iterable[str], moment: Moment, *, most: int
+    ) -> Known | None:
+        """What is known of these candidates, and of all but those seen already. Raises StorageError.
+
+        Args:
+            seen: hashes of identities, sorted.
+            identities: of more candidates.
+            moment: of the run that asks.
+            most: rows of others than these; None is returned if there are more.
+        """
+        others, count = [hashes_of(self._source, identities)], 0
+        for table in map(self._counting, self._tables(("hash", "source", "part"), self._before)):
+            hashes = table["hash"].to_numpy()
+            others.append(hashes[~is_among(hashes, seen)])
+            count += len(others[-1])
+            if count > most:
+                return None
+        return self._known_of(np.concatenate(others), moment)
+
+    def _known_of(self, hashes: npt.NDArray[np.uint64], moment: Moment) -> Known:
+        return Known(self._source, [self._of_hashes(hashes, self._before, COLUMNS)], moment, self._counting)
 
     def responses(self, asked: Iterable[str], moment: Moment) -> Responses:
         """What was fetched of candidates that are asked for again. Raises StorageError, DamagedParts among them."""
-        table = self._of_hashes(self._tables(SCHEMA.names, self._before), hashes_of(self._source, asked))
+        table = self._of_hashes(hashes_of(self._source, asked), self._before)
         parts = {part.digest: part for part in self.parts}
         return Responses.of(table, moment, lambda digest: self.reader.rows(parts[digest]) if digest in parts else [])
 
@@ -225,7 +254,7 @@ class Recall:
         repeated = _repeated(hashes)
         again = hashes_of(self._source, [*moved.values(), *vanishing.counted_again])
         hashes = np.concatenate([hashes, again])
-        old = self._of_hashes(self._tables(SCHEMA.names, before), hashes)
+        old = self._of_hashes(hashes, before)
         earlier, setting, told = Earlier(self._source, old), setting_of(self._context), [old]
         asked: set[str] = set()
         # What is read now is newer than what was read before, whatever the clock of this machine says.
@@ -236,14 +265,14 @@ class Recall:
                 is_adopted, read_at = part.digest in self._adopted, self._adopted.get(part.digest, at)
                 rows = self.reader.outcomes(part, of_part, earlier, at=read_at, setting=setting, is_adopted=is_adopted)
                 table = outcomes.to_table(earlier.with_moved(rows, moved))
-                told.append(self._of_hashes([table], old["hash"].to_numpy()))
-                told.append(self._of_hashes([table.filter(pc.is_valid(table["revision"]))], repeated))
+                told.append(self._rows_of(old["hash"].to_numpy(), [table]))
+                told.append(self._rows_of(repeated, [table.filter(pc.is_valid(table["revision"]))]))
                 asked.update(table["id"].to_pylist() if vanishing.marked else ())
                 yield table
             if vanishing.marked:
-                marked = self._of_hashes(self._tables(SCHEMA.names, before), hashes_of(self._source, vanishing.marked))
+                marked = self._of_hashes(hashes_of(self._source, vanishing.marked), before)
                 table = outcomes.to_table(vanishing.outcomes(Earlier(self._source, marked), at, asked))
-                told.append(self._of_hashes([table], again))
+                told.append(self._rows_of(again, [table]))
                 yield table
 
         stored = self._put(chain(before, made()))
@@ -375,12 +404,17 @@ class Recall:
 
     # Tables of outcomes
 
-    def _tables(self, columns: Sequence[str], before: Sequence[pa.Table]) -> Iterator[pa.Table]:
-        """Outcomes of the ledger, a row group at a time, and then those of before there was one."""
+    def _tables(
+        self, columns: Sequence[str], before: Sequence[pa.Table], hashes: npt.NDArray[np.uint64] | None = None
+    ) -> Iterator[pa.Table]:
+        """Outcomes of the ledger, a row group at a time, and then those of before there was one.
+
+        ``hashes``, sorted: of the ledger only row groups that may have one of them.
+        """
         if not self.is_first:
             for stored in self._files():
                 try:
-                    yield from outcomes.open_outcomes(self._store, stored).scan(columns)
+                    yield from outcomes.open_outcomes(self._store, stored).scan(columns, hashes=hashes)
                 except NotFound as error:
                     raise CorruptShard(f"{self._store.url}/{stored.key}: it is lost; {outcomes.REMEDY}") from error
         yield from (table.select(columns) for table in before)
@@ -390,11 +424,20 @@ class Recall:
         ours = pc.equal(table["source"], self._source)
         return table.filter(pc.and_(ours, pc.invert(pc.is_in(table["part"], pa.array(self.lost, pa.string())))))
 
-    def _of_hashes(self, tables: Iterable[pa.Table], hashes: npt.NDArray[np.uint64]) -> pa.Table:
+    def _of_hashes(
+        self, hashes: npt.NDArray[np.uint64], before: Sequence[pa.Table], columns: Sequence[str] = SCHEMA.names
+    ) -> pa.Table:
+        """The rows that count of all that is known and have one of these hashes."""
+        hashes = np.unique(hashes)
+        return self._rows_of(hashes, self._tables(columns, before, hashes) if len(hashes) else (), columns)
+
+    def _rows_of(
+        self, hashes: npt.NDArray[np.uint64], tables: Iterable[pa.Table], columns: Sequence[str] = SCHEMA.names
+    ) -> pa.Table:
         """The rows that count of tables and have one of these hashes."""
-        wanted = pa.array(hashes, pa.uint64())
+        wanted, empty = pa.array(hashes, pa.uint64()), SCHEMA.empty_table().select(columns)
         found = (table.filter(pc.is_in(table["hash"], wanted)) for table in tables) if len(hashes) else ()
-        return pa.concat_tables([SCHEMA.empty_table(), *map(self._counting, found)])
+        return pa.concat_tables([empty, *map(self._counting, found)])
 
     def _before_without(self, digests: Collection[str]) -> list[pa.Table]:
         gone = pa.array(digests, pa.string())

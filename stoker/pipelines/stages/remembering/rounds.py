@@ -15,6 +15,7 @@ from typing import TypeVar
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.memory.known import NOTHING_AGAIN, Again, Known, Moment
 from stoker.pipelines.memory.missing import Missing
+from stoker.pipelines.memory.rows_read import Unsettled
 from stoker.pipelines.memory.unchanged import KnownSamples
 from stoker.pipelines.partition import Partitions
 from stoker.pipelines.recipe import Recipe
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 _BATCH = 4096  # candidates that are looked up at a time
 _LEVEL = 1  # of compression: the fastest
 _LOOK_S = 5.0  # for seeing that nothing is to be done; what takes longer is seen by the run itself
+_MAX_OTHERS = 100_000  # outcomes of candidates that a list does not name, beside which it is read line by line
 _LOOKED_AT = 64  # candidates between two looks at the clock: files are read for their checksums
 
 
@@ -166,18 +168,25 @@ class _ListedRounds(PlannedRounds):
     def _planned(self) -> "Cuts | None":
         """What is to be asked for now, stored as a plan if something is; None if all is known."""
         recall, source = self.recall, self._source
-        known = self._known = recall.known(self._moment())
-        self._tell_older(known.made_by_older)
         listing = source.listing(self._context)
+        known, unsettled = None, None
+        if listing and not self._is_listing(listing):
+            known, unsettled = self._look_at_lines()
+        known = self._known = recall.known(self._moment()) if known is None else known
+        self._tell_older(known.made_by_older)
         if known.nothing_due and self._is_listing(listing):
             return None
-        cuts = Cuts(self._first(known) if recall.is_first else self._cut(known, recall.number), listing)
+        cuts = Cuts(self._first(known) if recall.is_first else self._cut(known, recall.number, unsettled), listing)
         if not cuts and recall.is_empty:
             raise SourceBroken(f"source {name_of(source)!r}: it is empty; check its options in the recipe")
         check_names(self._recipe, cuts.partitions)
         digests = [part_digest(self._recipe, partition) for partition in cuts.partitions]
         # Of the corpus of an earlier release it is seen the next time.
-        self._gone = (Missing() if recall.is_empty else None) if recall.is_first else known.missing()
+        self._gone = (
+            (Missing() if recall.is_empty else None)
+            if recall.is_first
+            else known.missing(is_there=unsettled is not None)
+        )
         if self._gone is None and not recall.is_first:
             tell_nothing_there(self._recipe.corpus)
         if recall.is_whole(listing, digests) and (
@@ -189,6 +198,18 @@ class _ListedRounds(PlannedRounds):
 
     def _missing(self, parts: Sequence[Part]) -> Missing | None:
         return self._gone
+
+    def _look_at_lines(self) -> tuple[Known | None, Unsettled[Listed] | None]:
+        """What the list names but for settled candidates, and what is known of it; None where that is not quicker."""
+        moment = self._moment()
+        if self.recall.is_first or moment.kept_before is not None or moment.again != NOTHING_AGAIN:
+            return None, None
+        unsettled = self._source.unsettled(self._context, self.recall.settled(moment))
+        if unsettled is None:
+            return None, None
+        identities = (one.identity for one in unsettled.listed if one.identity)
+        known = self.recall.known_beside(unsettled.passed, identities, moment, most=_MAX_OTHERS)
+        return known, unsettled if known is not None else None
 
     def _moved(self, cuts: "Cuts") -> dict[str, str]:
         """By the identity of what is asked for and not kept yet, that of a candidate of the same bytes that is gone."""
@@ -221,13 +242,13 @@ class _ListedRounds(PlannedRounds):
         self._known = self.recall.known(self._moment())
         return self._cut(self._known, number)
 
-    def _cut(self, known: Known, number: int) -> Iterator[Cut]:
+    def _cut(self, known: Known, number: int, unsettled: Unsettled[Listed] | None = None) -> Iterator[Cut]:
         """Partitions of what is new, and then, by themselves, of what was asked for before; ``number``: of the head."""
-        yield from self._cut_asked(self._listed(self._context, known), known, number)
+        yield from self._cut_asked(self._listed(self._context, known, unsettled), known, number)
 
-    def _listed(self, context: Context, known: Known) -> Iterator[Listed]:
+    def _listed(self, context: Context, known: Known, unsettled: Unsettled[Listed] | None = None) -> Iterator[Listed]:
         """What the source lists, but for what was taken out of the corpus: nothing of that is written down."""
-        listed = self._source.identities(context)
+        listed = self._source.identities(context) if unsettled is None else iter(unsettled.listed)
         return self._without_forgotten(listed, known) if self._forgotten else listed
 
     def _without_forgotten(self, listed: Iterator[Listed], known: Known) -> Iterator[Listed]:

@@ -14,6 +14,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -146,9 +148,16 @@ class SealedReader:
             return self.schema.empty_table()
         return self._decode(groups, payload, None).filter(equal)
 
-    def scan(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of one group after the other."""
+    def scan(
+        self, columns: Sequence[str] | None = None, *, hashes: npt.NDArray[np.uint64] | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of one group after the other; ``hashes``, sorted: of groups alone that may have one of them."""
         for group in self.groups:
+            if hashes is not None:
+                least, greatest = self.bounds(group, "hash")
+                place = np.searchsorted(hashes, np.uint64(least))
+                if place == len(hashes) or hashes[place] > greatest:
+                    continue
             yield self.table([group], columns)
 
     def _fetch(self, groups: Sequence[Group]) -> bytes:
