@@ -11,8 +11,8 @@ from torch import nn
 
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Stream
-from stoker.training.networks.recurrent import Recurrent, State
-from stoker.training.run.model import Corpus, Schema, StepOutput
+from stoker.training.networks.recurrent import OneStep, Recurrent, State
+from stoker.training.run.model import Corpus, Schema, StepOutput, Traceable
 from stoker.training.stream.stream import ShardStream, split_shards
 from stoker.training.stream.subset import Needs, survey, usable
 from stoker.training.stream.text import BOUNDARY, VOCABULARY, TextStream, text_of
@@ -169,6 +169,20 @@ class Lstm:
             "perplexity": math.exp(min(50.0, loss)),
             "tokens": tokens,
         }
+
+    def traceable(self, module: nn.Module, schema: Schema) -> Traceable:
+        """See Model: one step, because torch.export fixes the length of a sequence."""
+        with torch.no_grad():
+            _, state = module(torch.zeros(2, 1, dtype=torch.int64))
+        names = tuple(f"state_{number}" for number in range(len(state)))
+        tokens = torch.zeros(2, dtype=torch.int64)
+        return Traceable(
+            OneStep(module),
+            (tokens, *(torch.zeros_like(tensor) for tensor in state)),
+            (0, *(1 for _ in state)),
+            ("tokens", *names),
+            ("logits", *(f"next_{name}" for name in names)),
+        )
 
     @torch.no_grad()
     def generate(self, module: nn.Module, schema: Schema, device: torch.device, seed: int) -> str:

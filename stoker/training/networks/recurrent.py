@@ -114,6 +114,19 @@ def _layer(options: RecurrentOptions, before: int, after: int) -> nn.Module:
     return lstm
 
 
+class OneStep(nn.Module):
+    """A recurrent network for one token of each row: (B,) tokens and the state in, (B, vocabulary) logits and state."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Logits of the next token, and the state after this one; zeros are the state before the first."""
+        logits, after = self.network(tokens[:, None], state)
+        return (logits[:, 0], *after)
+
+
 class LockedDropout(nn.Module):
     """Leaves the same units out at all times of a window, others in each row (variational dropout)."""
 

@@ -21,7 +21,7 @@ from stoker.training.pictures.jpeg import DamagedImage, Pixels
 from stoker.training.pictures.pictures import IMAGE_FIELDS, decode_crop, undecodable
 from stoker.training.reading.samples import Samples
 from stoker.training.results.classification import Classification, Source
-from stoker.training.run.model import Corpus, Schema, StepOutput
+from stoker.training.run.model import Corpus, Schema, StepOutput, Traceable
 from stoker.training.stream.stream import ShardStream, split_shards
 from stoker.training.stream.subset import Needs, Survey, describe_left_out, survey, usable
 
@@ -166,6 +166,11 @@ class ImageClassifier(ABC):
             for row, probabilities in zip(rows, logits.softmax(1).tolist(), strict=True):
                 answers[row] = dict(zip(schema["classes"], probabilities, strict=True))
         return answers
+
+    def traceable(self, module: nn.Module, schema: Schema) -> Traceable:
+        """See Model: (B, H, W, C) uint8 images in, (B, classes) logits out."""
+        images = torch.zeros(2, self.pixels, self.pixels, 1 if schema["grey"] else 3, dtype=torch.uint8)
+        return Traceable(module, (images,), (0,), ("images",), ("logits",))
 
     def generate(self, module: nn.Module, schema: Schema, device: torch.device, seed: int) -> str:
         """See Model: none."""

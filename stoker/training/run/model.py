@@ -44,6 +44,21 @@ class StepOutput:
     state: tuple[Tensor, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Traceable:
+    """A network as it is exported: examples of its inputs, and names for those who run it.
+
+    ``module`` takes the first input by position and any others as ``*state``, and returns a tensor, or a tuple of the
+    output and the state after it.
+    """
+
+    module: nn.Module
+    inputs: tuple[Tensor, ...]  # of a batch of two or more
+    batch_dimensions: tuple[int, ...]  # of each input
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+
 class Model(Protocol):
     """A frozen dataclass in ``training/models/<name>.py``; its fields are the options.
 
@@ -58,7 +73,7 @@ class Model(Protocol):
     A model may also have ``adapt(schema, corpus, split)``: the schema of a trained model for evaluating on a split of
     another version; what the model cannot use of that split is in its ``left_out``. Without it ``prepare`` says that.
     And ``predict(module, payloads, schema, device)`` for `stoker predict`: for the bytes of each file a dictionary of
-    probabilities by class, or a text that says why it has none.
+    probabilities by class, or a text that says why it has none. And ``traceable(module, schema)`` for `stoker export`.
     """
 
     def prepare(self, corpus: Corpus, split: str) -> Schema:

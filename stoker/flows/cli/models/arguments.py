@@ -44,9 +44,21 @@ def add_model_commands(add: Add, store: Parser) -> None:
     predict.add_argument("--length", type=whole_number(1, 1_000_000), metavar="N", help="its bytes (those of training)")
     predict.add_argument("--seed", type=whole_number(0), metavar="N", help="another one writes another text (0)")
     _add_checkpoint_and_device(predict)
+    text = "a trained model as a file for other programs; none of the formats is a pickle"
+    export = add("export", text, store, run="stoker.flows.cli.models.export:export")
+    export.add_argument("run_name", metavar="RUN", help=_RUN_HELP)
+    text = "safetensors: the weights; onnx, torch (torch.export): the network too, for batches of any size"
+    export.add_argument("--format", choices=("safetensors", "onnx", "torch"), default="safetensors", help=text)
+    text = "must be new (CORPUS-RUN with the format's suffix, in this folder)"
+    export.add_argument("-o", "--output", type=Path, metavar="FILE", help=text)
+    _add_checkpoint(export)
+
+
+def _add_checkpoint(command: Parser) -> None:
+    text = "the one with the best score of all evaluations, or the last (best)"
+    command.add_argument("--checkpoint", choices=("best", "last"), default="best", help=text)
 
 
 def _add_checkpoint_and_device(command: Parser) -> None:
-    text = "the one with the best score of all evaluations, or the last (best)"
-    command.add_argument("--checkpoint", choices=("best", "last"), default="best", help=text)
+    _add_checkpoint(command)
     command.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, mps, or the best there is (auto)")

@@ -27,6 +27,7 @@ EXAMPLES = {
     "study": ("stoker study photos --quick", "stoker study photos --only shallow --only depth --seeds 5"),
     "evaluate": ("stoker evaluate cnn photos", "stoker evaluate cnn-0003 photos@2 --split test --json"),
     "predict": ("stoker predict cnn pictures/ --page answers.html", 'stoker predict lstm --prompt "The "'),
+    "export": ("stoker export cnn", "stoker export photos/cnn-0003 --format onnx -o model.onnx"),
     "stream": ("stoker stream photos --limit 10", "stoker stream photos --bench --rate 5000"),
     "demo": ("stoker demo",),
     "help": ("stoker help", "stoker help image_urls", "stoker help train"),
