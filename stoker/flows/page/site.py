@@ -17,15 +17,19 @@ from stoker.flows.report.difference import Difference, difference
 from stoker.flows.report.format import percent_text
 from stoker.flows.report.lineage import LineageEvent, events_of
 from stoker.flows.report.refusals import refusals
+from stoker.flows.report.remembered import memory_text
 from stoker.flows.report.report import Report, redacted, report
 from stoker.flows.report.samples import SampleReader
 from stoker.flows.schedules.overview import Overview
 from stoker.pipelines.registry import reasons_of
 from stoker.pipelines.rejected import Reason
+from stoker.pipelines.stages.remembering.counting import Remembered, count_remembered
 from stoker.pipelines.stages.why import Lineage, find_lineages
+from stoker.storage.clock import utc_now
 from stoker.storage.errors import NotFound, StokerError, StorageUnavailable
 from stoker.storage.versions.catalog import parse_reference
 from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.memory.ledger import heads
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +96,7 @@ class HtmlPages:
         self._pictures = pictures
         self._templates = templates
         self._reports: LruCache[Report] = LruCache(_REPORTS, lambda report: 1)
+        self._memories: LruCache[Remembered | None] = LruCache(_REPORTS, lambda remembered: 1)
 
     def manifest(self, reference: str) -> Manifest:
         """The version that a reference in an address names. Raises NotFound."""
@@ -101,6 +106,27 @@ class HtmlPages:
         """The report of a version, cached."""
         key = (manifest.reference, manifest.content, manifest.created_at)
         return self._reports.get(key, lambda: report(manifest))
+
+    def remembered(self, manifest: Manifest) -> Remembered | None:
+        """What the corpus remembers of its candidates; None of any version but the newest.
+
+        Counted anew when an ingest has written to memory, and every hour: how many are due depends on the time.
+        """
+        store, corpus, now = self._reader.store, manifest.corpus, utc_now()
+        if manifest.version != max(self._reader.versions(corpus), default=0):
+            return None
+        key = (corpus, *heads(store, corpus)[-1:], now.replace(minute=0, second=0, microsecond=0))
+        return self._memories.get(key, lambda: count_remembered(store, corpus, now))
+
+    def _memory_text(self, manifest: Manifest) -> str:
+        """``remembered`` as a sentence. What is damaged of it hides no samples. Raises StorageUnavailable."""
+        try:
+            remembered = self.remembered(manifest)
+        except StorageUnavailable:
+            raise
+        except StokerError as error:
+            return f"What is remembered cannot be read: {error}"
+        return memory_text(remembered).capitalize() if remembered else ""
 
     def page(self, name: str, *, status_code: int = 200, **values: object) -> HTMLResponse:
         """A response with a rendered template."""
@@ -172,6 +198,7 @@ class HtmlPages:
         return self.page(
             "corpus.html",
             r=summary,
+            memory=self._memory_text(manifest),
             versions=versions[-_LISTED_VERSIONS:],
             newest=max(versions, default=manifest.version),
             page=samples,

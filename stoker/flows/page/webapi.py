@@ -59,7 +59,9 @@ class JsonApi:
 
     def report(self, reference: Reference) -> Response:
         """A version: what `stoker show --json` prints."""
-        return _success(self._pages.report(self._pages.manifest(reference)).to_json())
+        manifest = self._pages.manifest(reference)
+        memory = self._pages.remembered(manifest)
+        return _success(self._pages.report(manifest).to_json() | ({"memory": memory.to_json()} if memory else {}))
 
     def samples(
         self,

@@ -1,4 +1,4 @@
-"""What a corpus remembers of its candidates, as one line."""
+"""What a corpus remembers of its candidates, as one line for the terminal and the web page."""
 
 from stoker.pipelines.rejected import OutcomeClass
 from stoker.pipelines.stages.remembering.counting import Remembered

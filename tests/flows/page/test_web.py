@@ -31,6 +31,8 @@ from stoker.storage.versions.manifest import load_manifest, publish
 from tests.flows.conftest import until
 from tests.flows.inspected_corpus import SCRIPT, make_all
 from tests.flows.page.serving import TOKEN, serve, visit
+from tests.pipelines.stages.remembering.world import World
+from tests.site import Site
 
 PAGES = [
     "/",
@@ -442,6 +444,29 @@ def test_a_bug_is_500_without_a_traceback_on_the_page() -> None:
 def test_an_empty_store_says_what_to_do_first() -> None:
     with serve(make_app(MemoryStore(), token=TOKEN)) as address, visit(address) as client:
         assert "stoker ingest" in client.get("/").text
+
+
+def test_the_newest_version_tells_what_the_corpus_remembers(tmp_path: Path) -> None:
+    with Site() as pictures:
+        world = World(tmp_path, pictures)
+        world.serve(*range(6))
+        world.names(*range(7))
+        world.run()
+        with serve(make_app(world.store, token=TOKEN)) as address, visit(address) as client:
+            words = "Remembered: 6 kept; rejected by the moment 1; due again: 1."
+            assert words in client.get("/c/birds").text
+            assert client.get("/api/c/birds").json()["memory"]["classes"] == {"kept": 6, "moment": 1}
+            world.serve(6, 7)
+            world.names(*range(8))
+            world.run()
+            assert "Remembered: 8 kept; due again: 0." in client.get("/c/birds").text
+            assert "Remembered" not in client.get("/c/birds@1").text
+            assert "memory" not in client.get("/api/c/birds@1").json()
+            for stored in list(world.store.list("birds/outcomes/")):
+                world.store.delete(stored.key)
+        with serve(make_app(world.store, token=TOKEN)) as address, visit(address) as client:
+            text = client.get("/c/birds").text
+            assert "What is remembered cannot be read: memory:birds/outcomes/" in text
 
 
 def test_a_damaged_manifest_hides_no_other_corpus(store: MemoryStore) -> None:

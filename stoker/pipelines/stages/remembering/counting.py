@@ -1,8 +1,9 @@
 """What a corpus remembers, counted: candidates by what became of them, and how many are asked for again.
 
-Price: the outcomes of the ledger are read, about 100 bytes a candidate.
+Price: the outcomes of the ledger are read, about 100 bytes and 3 microseconds a candidate, some at a time.
 """
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from stoker.storage.clock import timestamp
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.memory import outcomes
 from stoker.storage.versions.memory.ledger import newest_head
+from stoker.storage.versions.memory.merging import in_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,20 @@ def count_remembered(store: Store, corpus: str, now: datetime) -> Remembered | N
     def of_source(table: pa.Table) -> pa.Table:
         return table.filter(pc.equal(table["source"], head.source))
 
-    tables = (one for stored in head.outcomes for one in outcomes.open_outcomes(store, stored).scan(COLUMNS))
-    known = Known(head.source, tables, Moment(now, None, head.extraction), of_source)
-    if not known:
+    files = [outcomes.open_outcomes(store, stored) for stored in head.outcomes]
+    classes, numbers, days = Counter[str](), Counter[str](), list[datetime]()
+    for rows in in_windows(files, COLUMNS):
+        known = Known(head.source, [rows], Moment(now, None, head.extraction), of_source)
+        classes.update(known.classes)
+        for name, count in (
+            ("due", known.due),
+            ("older_recipe", known.made_by_older),
+            ("vanished", known.unlisted),
+            ("unanswered", known.unanswered),
+        ):
+            numbers[name] += count
+        days += [at for at in known.unlisted_since if at]
+    if not classes:
         return None
-    first, last = (timestamp(at) if at else "" for at in known.unlisted_since)
-    return Remembered(
-        known.classes, known.due, known.made_by_older, known.unlisted, first, last, unanswered=known.unanswered
-    )
+    first, last = (timestamp(at) for at in (min(days), max(days))) if days else ("", "")
+    return Remembered(dict(classes.most_common()), vanished_first=first, vanished_last=last, **numbers)

@@ -25,14 +25,30 @@ def merge_files(
         writer: gets the rows. It is not closed.
         by: a column of uint64.
     """
-    cursors = [_Cursor(file, by) for file in files]
+    for rows in in_windows(files, by=by):
+        writer.write(combine(rows))
+
+
+def in_windows(
+    files: Sequence[SealedReader], columns: Sequence[str] | None = None, *, by: str = "hash"
+) -> Iterator[pa.Table]:
+    """The rows of all files, some at a time: of each value of ``by`` all are in one table, of greater ones in later.
+
+    Raises CorruptShard for a damaged file, StorageError.
+
+    Args:
+        files: each sorted by ``by``.
+        columns: that are read, ``by`` among them; None: all.
+        by: a column of uint64.
+    """
+    cursors = [_Cursor(file, columns, by) for file in files]
     while cursors := [cursor for cursor in cursors if cursor.fill()]:
         # Up to the least of the greatest values that are in memory no file can have more rows.
         limit = min((cursor.greatest for cursor in cursors if not cursor.ended), default=None)
         pieces = [cursor.take_below(limit) for cursor in cursors]
         rows = pa.concat_tables(pieces)
         if rows.num_rows:
-            writer.write(combine(rows))
+            yield rows
             continue
         for cursor in cursors:  # a value that fills whole row groups
             if not cursor.ended and cursor.greatest == limit:
@@ -42,8 +58,8 @@ def merge_files(
 class _Cursor:
     """The rows of a sorted file that are read and not yet written."""
 
-    def __init__(self, file: SealedReader, by: str) -> None:
-        self._tables: Iterator[pa.Table] = file.scan()
+    def __init__(self, file: SealedReader, columns: Sequence[str] | None, by: str) -> None:
+        self._tables: Iterator[pa.Table] = file.scan(columns)
         self._by = by
         self._rows: pa.Table | None = None
         self.ended = False
