@@ -346,10 +346,10 @@ def _run_rounds(context: TaskContext, runner: Any, rounds: Rounds, run: dict[str
     while True:
         reporter.start_phase("planning")
         partitions = _interruptibly(reporter, lambda: context.with_retries(plan_task)(rounds))
-        if partitions is None:
-            return
         if rounds.asked_again.earlier:
             reporter.message(str(rounds.asked_again))
+        if partitions is None:
+            return
         known = rounds.known.path
         reading = run | {"known": [known.name, rounds.head]} if known else run
         parts = _ingest_partitions(context, runner, partitions, reading) if partitions else []

@@ -299,6 +299,13 @@ class Source:
         """
         return ""
 
+    def url_of_whole(self, partition: Partition) -> str:
+        """The URL whose body a partition is, to ask whether it has changed; "": there is none.
+
+        Its candidates have the measures that ``web.measured.measures_of`` gives.
+        """
+        return ""
+
     def is_of_list(self, record: Mapping[str, Any]) -> bool:  # Any: Parquet values
         """Whether a record of a raw part is a fault of the list itself, for which there was no identity."""
         return False
@@ -328,6 +335,7 @@ class Cut(NamedTuple):
 
 EARLIER = "earlier"  # in the payload of such a partition: responses of before by identity, see ``web.measured``
 BUDGET = "budget"  # in it too: bytes that bodies of candidates in EARLIER may have; once spent, the others are left out
+CHANGED = "changed"  # in the payload of a partition whose bytes changed at their URL, see ``Source.url_of_whole``
 AGAIN = "again"  # in the payload of a partition whose candidates were all asked for before, see ``ListedSource``
 
 

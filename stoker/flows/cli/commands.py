@@ -67,8 +67,10 @@ def ingest(arguments: Namespace) -> int:
     settings = load_settings(arguments, arguments.recipe)
     recipe = load(arguments.recipe)
     again = _reasons(recipe, arguments.retry_failed)
-    if arguments.refresh == "kept":
+    if arguments.refresh == "kept" and not _asks_whole(recipe):
         _check_remembers(recipe, "--refresh")
+    if arguments.refresh_megabytes is not None:
+        _check_remembers(recipe, "--refresh-megabytes")
     for flag, value in (("--older-than", arguments.older_than), ("--refresh-megabytes", arguments.refresh_megabytes)):
         if value is not None and arguments.refresh != "kept":
             raise UsageError(f"ingest: {flag}: it says how kept samples are asked for again; add --refresh")
@@ -113,6 +115,13 @@ def _reasons(recipe: "Recipe", text: str | None) -> list[str] | None:
             hint = nearest(word, known) or "; write --retry-failed=REASON,... with reasons of `stoker show CORPUS`"
             raise UsageError(f"ingest: --retry-failed: no reason is called {word!r}{hint}")
     return words
+
+
+def _asks_whole(recipe: "Recipe") -> bool:
+    """Whether partitions of the source may be bodies of URLs, which are asked whether they have changed."""
+    from stoker.pipelines.source import Source
+
+    return type(recipe.source).url_of_whole is not Source.url_of_whole
 
 
 def _check_remembers(recipe: "Recipe", flag: str) -> None:

@@ -131,12 +131,17 @@ class VideoFrames(Source):
         payload = {name: value for name, value in partition.payload.items() if name != AGAIN}
         return digest([payload, partition.fingerprint])[:_STAMP_DIGITS]
 
+    def url_of_whole(self, partition: Partition) -> str:
+        """See Source."""
+        return "" if {"path", "refused"} & set(partition.payload) else str(partition.payload["url"])
+
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source. Of a video that is read again the frames that are known are not."""
         stamp = self.stamp_of_whole(partition)
         for candidate in self._read(partition, context):
             if candidate.rejected is None and context.known.has(candidate.sample.key, stamp=stamp, always_stamped=True):
-                yield replace(Candidate.unchanged(candidate.sample.key), omitted=candidate.omitted)
+                unchanged = Candidate.unchanged(candidate.sample.key, measures=candidate.sample.measures)
+                yield replace(unchanged, omitted=candidate.omitted)
             else:
                 yield replace(candidate, stamp=stamp)
 

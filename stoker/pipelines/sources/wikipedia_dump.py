@@ -22,6 +22,7 @@ from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
 from stoker.pipelines.web.downloads import claim
 from stoker.pipelines.web.links import normalise_listed, redact
+from stoker.pipelines.web.measured import measures_of
 from stoker.pipelines.web.policy import Transient
 from stoker.pipelines.wikipedia.dump_files import DumpFile, open_dump, scan_dump
 from stoker.pipelines.wikipedia.dump_index import check_index, find_index
@@ -129,6 +130,10 @@ class WikipediaDump(Source):
         """See Source. A URL is one partition, and is not asked for."""
         return True
 
+    def url_of_whole(self, partition: Partition) -> str:
+        """See Source."""
+        return str(partition.payload.get("url", ""))
+
     def _scanned(self, path: Path) -> dict[str, Any]:  # Any: JSON values
         """What the partitions of a file are made of."""
         dump = scan_dump(path)
@@ -165,7 +170,7 @@ class WikipediaDump(Source):
                 error = SourceUnavailable if isinstance(fetched, Transient) else SourceBroken
                 raise error(f"{url}: {fetched.reason}: {fetched.detail}")
             dump = open_dump(path)
-            site, measures = self._site(dump, context), {"fetched_at": fetched.fetched_at}
+            site, measures = self._site(dump, context), measures_of(fetched)
             for candidate in self._candidates(dump, raw_pages(dump, 0, dump.size), site, context.known):
                 yield replace(candidate, sample=replace(candidate.sample, measures=measures))
 

@@ -20,11 +20,12 @@ from stoker.pipelines.web.http.allowed import AllowedPrivate
 from stoker.pipelines.web.http.allowed import normalise as normalise_allowed
 from stoker.pipelines.web.http.exchange import FetchFailure, FetchRequest, Redirect, RequestSender, Unconfirmed
 from stoker.pipelines.web.http.hosts import Cancelled, Hosts, sleep
-from stoker.pipelines.web.http.sinks import Ended, FileSink, MemorySink, Sink
+from stoker.pipelines.web.http.sinks import Ended, FileSink, MemorySink, NoSink, Sink
 from stoker.pipelines.web.http.wire import Deadline
 from stoker.pipelines.web.links import host_of, normalise, redact
 from stoker.pipelines.web.policy import EarlierResponse, Fetched, Transient, Unchanged, WebPolicy
 from stoker.pipelines.web.robots import Permission, Robots
+from stoker.pipelines.web.validators import validators_of
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,17 @@ class Client:
             validators = answer.validators if answer.final_url == earlier.url else earlier.validators
             return Unchanged(validators, answer.final_url, answer.sha256, answer.size, answer.fetched_at)
         return answer
+
+    def has_changed(self, url: str, earlier: EarlierResponse, *, size: int | None, accept: str) -> bool | Rejected:
+        """See Web."""
+        sink = NoSink()
+        answer = self._fetch(url, sink, accept, None, earlier)
+        if sink.response is None:
+            return answer if isinstance(answer, Rejected) else False
+        now = validators_of(sink.response.headers, self._web.now())
+        if earlier.validators and now:
+            return now != earlier.validators
+        return size is None or sink.response.headers.get("content-length", "") != str(size)
 
     def download(
         self, url: str, path: Path, *, max_size: int, accept: str, cancel: threading.Event | None, outlasts: bool
@@ -266,6 +278,15 @@ class Web(WebPolicy):
     ) -> Fetched | Unchanged | Rejected:
         """``get`` of what was fetched before: ``Unchanged`` where the server says so, or sends the same bytes."""
         return client(self).get_if_changed(url, earlier, max_size=max_size, accept=accept, cancel=cancel)
+
+    def has_changed(
+        self, url: str, earlier: EarlierResponse, *, size: int | None = None, accept: str = "*/*"
+    ) -> bool | Rejected:
+        """Whether a URL has another body than before, in one request and without the body.
+
+        Told by ETag and Last-Modified, else by the length: where there is none or none was known, it has changed.
+        """
+        return client(self).has_changed(url, earlier, size=size, accept=accept)
 
     def download(
         self,

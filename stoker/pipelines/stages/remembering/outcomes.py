@@ -33,6 +33,7 @@ _COLUMNS = (
     *measured.COLUMNS,
 )
 _DEFINITE = (KEPT, OutcomeClass.RECIPE, OutcomeClass.BYTES, OutcomeClass.OWNER)
+_LOOKED_AT = 1000  # rows: those of a file that was fetched whole all say when
 MOVED = "moved"
 _OPTIONAL_FORMATS = ("heic", "jxl")  # decoded if a package is there
 
@@ -47,11 +48,11 @@ class RecordReader:
     source: Source
     store: Store
 
-    def rows(self, part: Part, columns: Sequence[str] = _COLUMNS) -> list[Row]:
+    def rows(self, part: Part, columns: Sequence[str] = _COLUMNS, *, most: int | None = None) -> list[Row]:
         """The records of a part, by default with the columns that tell of candidates. Raises DamagedParts."""
         try:
             table = verified_table(self.store, part.records, RECORDS, sha256=part.records_sha256, columns=columns)
-            rows: list[Row] = table.to_pylist()
+            rows: list[Row] = table.slice(0, most).to_pylist()
         except (CorruptObject, CorruptShard, NotFound, pa.ArrowException, ValueError) as error:
             raise DamagedParts(f"{self.store.url}/{part.records}: {error}", [part]) from error
         return rows
@@ -60,6 +61,11 @@ class RecordReader:
         """Those of the candidates of a part. Raises DamagedParts."""
         rows = self.rows(part, ("key", IDENTITY, "reason", "detail", "step"))
         return [identity_in(row) for row in rows if not self.is_fault(row)]
+
+    def first_fetched(self, part: Part) -> Row:
+        """The first record of a part that says when it was fetched; {} if none does. Raises DamagedParts."""
+        rows = self.rows(part, ("fetched_at", *measured.COLUMNS), most=_LOOKED_AT)
+        return next((row for row in rows if row.get("fetched_at")), {})
 
     def is_fault(self, row: Row) -> bool:
         """Whether a row is of the list and not of a candidate: a row without a URL, or another one of a candidate."""
@@ -124,7 +130,7 @@ class RecordReader:
                 kind=kind,
                 reason=row["reason"],
                 detail=detail,
-                at=(_fetched_at(row) or at) if is_adopted else earlier.after(identity, at),
+                at=(fetched_at(row) or at) if is_adopted else earlier.after(identity, at),
                 tries=1 if kind in _DEFINITE else (times or 0) + 1,
                 size=measured.size_in(row),
                 etag=validators.etag or None,
@@ -290,7 +296,7 @@ class Earlier:
                 )
 
 
-def _fetched_at(row: Row) -> datetime | None:
+def fetched_at(row: Row) -> datetime | None:
     """When a candidate was fetched, if its record tells that as a time with a zone."""
     try:
         at = datetime.fromisoformat(str(row.get("fetched_at")))

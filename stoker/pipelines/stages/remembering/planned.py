@@ -91,6 +91,7 @@ class PlannedRounds:
     def next(self) -> Partitions | None:
         """See Rounds."""
         if self._is_planned:
+            self.asked_again = AskedAgain()  # told already
             return None
         for _ in range(_MAX_ATTEMPTS):
             self._load()

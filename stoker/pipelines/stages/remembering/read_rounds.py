@@ -3,6 +3,8 @@
 The partitions are read whose parts the ledger does not have, with the samples that are known: what the source finds as
 it was is ``Candidate.unchanged``. Parts of partitions that it no longer has stay in the corpus. With another recipe all
 partitions are read, and samples stay as the older one made them; to make these anew, partitions are read once more.
+What is at a URL is asked on demand whether it has changed: then the partition is read under another name, and what was
+read of it before is no partition of the source any more.
 """
 
 import re
@@ -20,16 +22,19 @@ from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import LOSS, UNKNOWN, OutcomeClass
-from stoker.pipelines.source import AGAIN, Context, Cut
+from stoker.pipelines.source import AGAIN, CHANGED, Context, Cut
 from stoker.pipelines.stages.ingest import part_digest, plan
+from stoker.pipelines.stages.remembering.asking_whole import ask_whole
 from stoker.pipelines.stages.remembering.outcomes import RecordReader
 from stoker.pipelines.stages.remembering.planned import Cuts, PlannedRounds
 from stoker.pipelines.stages.remembering.recall import Recall
+from stoker.pipelines.stages.remembering.refreshing import AskedAgain
 from stoker.pipelines.stages.remembering.samples import told_by
 from stoker.pipelines.stages.remembering.vanishing import tell_nothing_there
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
 
+_NAME_CHANGED = re.compile(r"(.+) changed (\d+)", re.DOTALL)
 _NAME_AGAIN = re.compile(r"(.+) again (\d+)", re.DOTALL)
 _SETTLED = (OutcomeClass.BYTES, OutcomeClass.OWNER)  # rejects that no recipe decides otherwise
 
@@ -63,7 +68,7 @@ class ReadRounds(PlannedRounds):
         if not self._recipe.source.plans_from_files(self._context):
             return False
         have, found = _Have(self._recipe, recall), set[str]()
-        for partition in self._partitions():
+        for partition in map(have.newest, self._partitions()):
             if not (made := have.parts_of(partition)):
                 return False
             found.update(made)
@@ -73,13 +78,19 @@ class ReadRounds(PlannedRounds):
         have = _Have(self._recipe, self.recall)
         wanted, found = [], set[str]()
         is_remade = self._again.older_recipe and not self._has_asked and self._count_older() > 0
-        for partition in self._partitions():
+        changed = self._changed(have) if self._again.kept and not self._has_asked else frozenset()
+        for original in self._partitions():
+            if original.name in changed:
+                wanted.append(_changed(original, self.recall.number))
+                continue
+            partition = have.newest(original)
             made = have.parts_of(partition)
-            found.update(made)
             if not made:
                 wanted.append(partition)
             elif is_remade:
                 wanted.append(_again(partition, self.recall.number))
+                made = have.parts_of_recipe(partition)  # another recipe's is made anew: both would count else
+            found.update(made)
         digests = [part_digest(self._recipe, partition) for partition in wanted]
         self._current = frozenset(found.union(digests))
         listing = digest(sorted(self._current))
@@ -91,6 +102,17 @@ class ReadRounds(PlannedRounds):
         if self._begin(cuts, digests):
             self._write_known()
         return cuts
+
+    def _changed(self, have: "_Have") -> frozenset[str]:
+        """The names of partitions whose bodies are others now at their URLs."""
+        source, read = self._recipe.source, list[tuple[str, str, Part]]()
+        for partition in self._partitions():
+            url, made = source.url_of_whole(partition), have.parts_of(have.newest(partition))
+            if url and made and not self._forgotten.of_record({"url": url}):
+                read.append((partition.name, url, have.part(made[-1])))
+        names, asked = ask_whole(read, self.recall.reader, self._context, older_than=self._again.older_than)
+        self.asked_again = AskedAgain(asked)
+        return names
 
     def _missing(self, parts: Sequence[Part]) -> Missing | None:
         if self.recall.is_empty or not self._recipe.source.tells_all:
@@ -111,10 +133,13 @@ class ReadRounds(PlannedRounds):
         have, found = _Have(self._recipe, self.recall), set[str]()
         is_remade = self._again.older_recipe
         self._write_known()
-        for partition in self._partitions():
-            made = have.parts_of(partition)
+        for original in self._partitions():
+            partition = have.newest(original)
+            made = have.parts_of_recipe(partition) if is_remade else have.parts_of(partition)
             found.update(made or [part_digest(self._recipe, partition)])
             yield Cut(partition, {})
+            if self._again.kept:
+                yield Cut(_changed(original, number), {})
             if is_remade:
                 yield Cut(_again(partition, number), {})
         self._current = frozenset(found)
@@ -152,19 +177,37 @@ class _Have:
         self._recipe, self._recall = recipe, recall
         self._parts = {} if recall.is_first else {part.digest: part for part in recall.parts}
         self._numbers: dict[str, list[int]] = {}
+        self._changes: dict[str, int] = {}  # the last one by name
         for part in self._parts.values():
-            if named := _NAME_AGAIN.fullmatch(part.partition):
-                self._numbers.setdefault(named[1], []).append(int(named[2]))
+            name = part.partition
+            if named := _NAME_AGAIN.fullmatch(name):
+                name = named[1]
+                self._numbers.setdefault(name, []).append(int(named[2]))
+            if named := _NAME_CHANGED.fullmatch(name):
+                self._changes[named[1]] = max(int(named[2]), self._changes.get(named[1], 0))
+
+    def part(self, made: str) -> Part:
+        """The part of a digest."""
+        return self._parts[made]
+
+    def newest(self, partition: Partition) -> Partition:
+        """The partition as it is since its bytes changed last."""
+        number = self._changes.get(partition.name)
+        return partition if number is None else _changed(partition, number)
 
     def parts_of(self, partition: Partition) -> list[str]:
         """Digests of the parts that hold a partition: as it was read first, and each time that it was read again.
 
         Or the one of another recipe that this one does not decide otherwise.
         """
-        read = [partition, *(_again(partition, number) for number in self._numbers.get(partition.name, ()))]
-        made = [one for one in (part_digest(self._recipe, one) for one in read) if one in self._parts]
+        made = self.parts_of_recipe(partition)
         stamp = "" if made else self._recipe.source.stamp_of_whole(partition)
         return made if not stamp or stamp not in self._settled else [self._settled[stamp]]
+
+    def parts_of_recipe(self, partition: Partition) -> list[str]:
+        """Those of them that this recipe made."""
+        read = [partition, *(_again(partition, number) for number in self._numbers.get(partition.name, ()))]
+        return [one for one in (part_digest(self._recipe, one) for one in read) if one in self._parts]
 
     @cached_property
     def _settled(self) -> dict[str, str]:
@@ -180,6 +223,11 @@ class _Have:
     def _is_settled(self, part: Part) -> bool:
         reasons = (self._recipe.reasons.get(reason, UNKNOWN) for reason in part.counted.rejected)
         return all(reason.outcome_class in _SETTLED for reason in reasons)
+
+
+def _changed(partition: Partition, number: int) -> Partition:
+    """The partition, whose bytes are others since the ledger head ``number``."""
+    return replace(partition, name=f"{partition.name} changed {number}", payload={**partition.payload, CHANGED: number})
 
 
 def _again(partition: Partition, number: int) -> Partition:

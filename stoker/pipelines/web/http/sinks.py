@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from stoker.pipelines.web.http.codings import codings_of
-from stoker.pipelines.web.http.faults import ProtocolError
+from stoker.pipelines.web.http.faults import BodyTooLarge, ProtocolError
 from stoker.pipelines.web.http.response import Response
 from stoker.storage.boot import boot_id
 
@@ -99,6 +99,25 @@ class MemorySink:
 
     def close(self, ended: Ended) -> None:
         """See Sink."""
+
+
+class NoSink(MemorySink):
+    """Takes no body: what the server would send is described, and the connection closed."""
+
+    resumes = True  # on a connection of its own
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.response: Response | None = None  # that has a body
+
+    def headers(self) -> Mapping[str, str]:
+        """See Sink."""
+        return {"Accept-Encoding": "identity"}  # as a download asks
+
+    def begin(self, response: Response) -> None:
+        """See Sink."""
+        self.response = response
+        raise BodyTooLarge("no body is wanted")
 
 
 class FileSink:
