@@ -331,6 +331,8 @@ def _add_upkeep(add: _Add, store: Parser) -> None:
         forget.add_argument(f"--{kind}", action="append", default=[], metavar=kind.upper(), help=text)
     text = 'a file with a URL, or a kind and a value ("host example.org"), in each line'
     forget.add_argument("--list", action="append", default=[], type=Path, metavar="FILE", help=text)
+    text = "why, such as the number of a request; it is kept with the record, which holds hashes alone"
+    forget.add_argument("--reason", default="", metavar="TEXT", help=text)
     text = "also remove the bytes of all that was ever taken out of the corpus, from all of its versions and raw parts"
     forget.add_argument("--purge", action="store_true", help=text)
     text = "with --purge, in a bucket that keeps old versions of objects: remove those too, of the whole corpus"

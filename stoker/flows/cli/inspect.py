@@ -120,7 +120,7 @@ def why(arguments: Namespace) -> int:
     names = list(dict.fromkeys(_names_of(manifest, arguments.text)))
     lineages = next((found for name in names if (found := find_lineages(store, manifest, name))), [])
     if not lineages and (day := _taken_out(store, manifest, arguments.text)):
-        raise NotFound(f"{manifest.corpus}: {arguments.text!r} was taken out on {day}, and is not asked for")
+        raise NotFound(f"{manifest.corpus}: {arguments.text!r} was taken out on {day}, and is not asked for any more")
     former = None
     if not lineages:
         former = next(filter(None, (find_former(store, manifest, name) for name in names)), None)
@@ -141,10 +141,12 @@ def why(arguments: Namespace) -> int:
 
 
 def _taken_out(store: "Store", manifest: "Manifest", text: str) -> str:
-    """The day on which this URL, key or SHA-256 was taken out of the corpus; "" if it was not."""
-    from stoker.pipelines.stages.forgetting.matching import taken_out_on
+    """The day on which this URL, key or SHA-256 was taken out of the corpus, and why; "" if it was not."""
+    from stoker.pipelines.stages.forgetting.matching import taken_out_for
 
-    return taken_out_on(store, manifest.corpus, {"url": text, "page_url": text, "key": text, "sha256": text.lower()})
+    record = {"url": text, "page_url": text, "key": text, "sha256": text.lower()}
+    day, reason = taken_out_for(store, manifest.corpus, record)
+    return f"{day} ({reason})" if reason else day
 
 
 def _names_of(manifest: "Manifest", text: str) -> "Iterator[str]":

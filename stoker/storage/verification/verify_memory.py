@@ -20,6 +20,7 @@ from stoker.storage.versions.memory.ledger import KEPT, Ledger, heads, load_head
 from stoker.storage.versions.memory.plans import load_plan, open_partitions
 from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable
 from stoker.storage.versions.memory.withdrawn import load_record
+from stoker.storage.versions.memory.witness import load_witness
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -36,10 +37,7 @@ def verify_memory(objects: ObjectChecker, corpus: str) -> None:
         if head is not None:
             check.head(key, head, previous)
         previous = head
-    for number in numbered.numbers(store, layout.tombstones_folder(corpus)):
-        key = layout.tombstones(corpus, number)
-        if key not in check.seen:  # by way of a head
-            check.one(key, tombstones.load_file, store, corpus, number)
+    check.tombstones()
     for number in numbered.numbers(store, layout.withdrawn_folder(corpus)):
         check.purge(number)
     for number in numbered.numbers(store, layout.plans(corpus)):
@@ -88,6 +86,22 @@ class _Check:
             self.seen.add(file.key)
             if self.one(file.key, tuple, head.parts) is not None:
                 self.objects.count(file.size)
+
+    def tombstones(self) -> None:
+        """All files of tombstones, and their witnesses."""
+        store = self.objects.store
+        numbers = numbered.numbers(store, layout.tombstones_folder(self.corpus))
+        keys = {stored.key for stored in store.list(layout.tombstones_folder(self.corpus))}
+        files: dict[int, str] = {}
+        for number in numbers:
+            if (key := layout.witness(self.corpus, number)) in keys:
+                witness = self.one(key, load_witness, store, self.corpus, number)
+                files |= witness.files if witness else {}
+        for number in sorted({*numbers, *files}):
+            key = layout.tombstones(self.corpus, number)
+            if key in self.seen:  # by way of a head
+                continue
+            self.one(key, tombstones.load_file, store, self.corpus, number, sha256=files.get(number))
 
     def purge(self, number: int) -> None:
         """A record of a purge: what it wrote has the name of its content."""

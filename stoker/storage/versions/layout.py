@@ -21,6 +21,7 @@
     <corpus>/plans/partitions-<sha16>.parquet       the partitions of a run
     <corpus>/plans/00000007.json                    written after them: the plan is complete
     <corpus>/tombstones/00000007.parquet            hashes of what the owner took out
+    <corpus>/tombstones/00000007.json               its witness: checksums of all files so far
     <corpus>/withdrawn/00000007.json                what a purge wrote anew, and where it lies now
     <corpus>/proofs.parquet                         when the newest version's objects were last proven, by change token
     <corpus>/runs/<run>/...                         training runs
@@ -264,6 +265,15 @@ def tombstones(corpus: str, number: int) -> str:
     return f"{tombstones_folder(corpus)}{number:0{_VERSION}d}.parquet"
 
 
+def witness(corpus: str, number: int) -> str:
+    """The witness of a file of tombstones, beside it.
+
+    >>> witness("digits", 2)
+    'digits/tombstones/00000002.json'
+    """
+    return f"{tombstones_folder(corpus)}{number:0{_VERSION}d}.json"
+
+
 def withdrawn_folder(corpus: str) -> str:
     """The folder of what purges did, with a slash at its end."""
     return f"{corpus}/withdrawn/"
@@ -383,7 +393,7 @@ _OURS = re.compile(
     rf"|plans/(?:[0-9]{{{_VERSION},}}\.json|partitions-[0-9a-f]{{{_SHORT}}}\.parquet))"
 )
 _PERMANENT = re.compile(
-    rf"{_NAME.pattern}/(?:versions/[0-9]{{{_VERSION},}}\.(?:json|deleted)|tombstones/[0-9]{{{_VERSION},}}\.parquet"
+    rf"{_NAME.pattern}/(?:versions/[0-9]{{{_VERSION},}}\.(?:json|deleted)|tombstones/[0-9]{{{_VERSION},}}\.(?:parquet|json)"
     rf"|withdrawn/[0-9]{{{_VERSION},}}\.json)"
 )
 

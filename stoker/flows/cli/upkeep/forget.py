@@ -34,7 +34,7 @@ def forget(arguments: Namespace) -> int:
     only_tell = arguments.dry_run or not arguments.yes
     settings = load_settings(arguments)
     store = settings.open_store(reading=only_tell)
-    told = take_out(store, arguments.corpus, asked, dry_run=only_tell) if asked else None
+    told = take_out(store, arguments.corpus, asked, dry_run=only_tell, reason=arguments.reason) if asked else None
     if told and not arguments.json:
         _print(told, done=not only_tell, purged=arguments.purge)
     purged = None

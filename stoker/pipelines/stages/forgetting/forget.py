@@ -34,6 +34,7 @@ from stoker.storage.versions.verified import verified_table
 from stoker.storage.versions.work import ingest_lease
 
 REASON = "forgotten"
+_MAX_REASON, _LONG = 500, 4  # characters: of a reason; of a value that may not be part of it
 _MAX_LOST = 20  # versions of other writers that may come first before this gives up
 
 
@@ -62,6 +63,7 @@ def forget(
     asked: Iterable[tuple[str, str]],
     *,
     dry_run: bool = False,
+    reason: str = "",
     now: Clock = utc_now,
 ) -> Forgetting:
     """Take samples out of a corpus, and keep them out of it.
@@ -74,6 +76,7 @@ def forget(
         corpus: its name, without a version.
         asked: kind ("url", "key", "page", "host", "author" or "sha256") and value.
         dry_run: only tell what would be taken out.
+        reason: why; it is kept, so that it must name nothing of what is taken out. At most 500 characters.
         now: the clock.
 
     >>> from stoker import forget, version
@@ -88,12 +91,21 @@ def forget(
     _check_corpus(store, corpus)
     if not values:
         raise StorageRefused(f"{corpus}: nothing is named that should be taken out")
+    _check_reason(reason, values)
     if dry_run:
         return _found(store, corpus, values, now).told(corpus, values)
     with ingest_lease(store, corpus):
         found = _found(store, corpus, values, now)
-        add_tombstones(store, corpus, [*(one for one in values if one not in found.numbers), *found.own], at=now())
-        return found.told(corpus, values, _obey(store, corpus, now))
+        tombstones = [*(one for one in values if one not in found.numbers), *found.own]
+        add_tombstones(store, corpus, tombstones, at=now(), reason=reason)
+        try:
+            view = _obey(store, corpus, now)
+        except (StorageRefused, StorageUnavailable) as error:  # such as a full disk
+            raise type(error)(
+                f"{error}; what was named is remembered and no reader gets it any more, but the version without it is "
+                "not there yet: the same command goes on"
+            ) from error
+        return found.told(corpus, values, view)
 
 
 def obey(store: Store, corpus: str, *, now: Clock = utc_now) -> Manifest | None:
@@ -131,6 +143,17 @@ def _normal(kind: str, value: str) -> str:
         return normal_form(kind, value)
     except ValueError as error:
         raise StorageRefused(f"{kind} {value[:200]!r}: {error}") from None
+
+
+def _check_reason(reason: str, values: Iterable[tuple[str, str]]) -> None:
+    if len(reason) > _MAX_REASON:
+        raise StorageRefused(f"the reason has {len(reason)} characters, expected at most {_MAX_REASON}")
+    named = next((value for _, value in values if len(value) >= _LONG and value.lower() in reason.lower()), None)
+    if named is not None:
+        raise StorageRefused(
+            f"the reason names {named[:80]!r}, and it is kept for ever; say it without what is taken out, such as by "
+            "the number of a request"
+        )
 
 
 def _check_corpus(store: Store, corpus: str) -> None:

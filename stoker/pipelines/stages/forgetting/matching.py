@@ -28,6 +28,7 @@ from stoker.storage.versions.manifest import Manifest, Shard
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.memory import numbered
 from stoker.storage.versions.memory.tombstones import Tombstones, load_file, load_tombstones
+from stoker.storage.versions.memory.witness import load_witness
 from stoker.storage.versions.verified import verified_table
 
 Flags = npt.NDArray[np.bool_]
@@ -133,11 +134,19 @@ class Forgotten:
 
 def taken_out_on(store: Store, corpus: str, record: Mapping[str, Any]) -> str:  # Any: JSON values
     """The day on which a candidate with this record was taken out; "" if it was not. Raises as ``Forgotten.load``."""
+    return taken_out_for(store, corpus, record)[0]
+
+
+def taken_out_for(store: Store, corpus: str, record: Mapping[str, Any]) -> tuple[str, str]:  # Any: JSON values
+    """The same day, and the reason if one was given."""
+    keys = {stored.key for stored in store.list(layout.tombstones_folder(corpus))}
     for number in numbered.numbers(store, layout.tombstones_folder(corpus)):
         table = load_file(store, corpus, number)
         if Forgotten(Tombstones.of([table])).of_record(record):
-            return str(min(table["at"].to_pylist()))[:10]
-    return ""
+            has_witness = layout.witness(corpus, number) in keys
+            reason = load_witness(store, corpus, number).reason if has_witness else ""
+            return str(min(table["at"].to_pylist()))[:10], reason
+    return "", ""
 
 
 def rows_of_shard(store: Store, shard: Shard, forgotten: Forgotten, more: Sequence[str] = ()) -> tuple[pa.Table, Flags]:

@@ -21,6 +21,7 @@ from stoker.storage.versions import layout
 from stoker.storage.versions.memory import numbered, sealed_parquet, sealed_writer
 from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable
 from stoker.storage.versions.memory.sealed_writer import Written
+from stoker.storage.versions.memory.witness import newest_witness, write_witness
 from stoker.storage.versions.verified import second_read
 
 KINDS = ("url", "key", "page", "host", "author", "sha256")
@@ -92,8 +93,10 @@ class Tombstones:
         return result
 
 
-def add_tombstones(store: Store, corpus: str, values: Iterable[tuple[str, str]], *, at: datetime) -> StoredTable:
-    """Take values (kind, value) out, in a file of the next free number. Raises StorageError.
+def add_tombstones(
+    store: Store, corpus: str, values: Iterable[tuple[str, str]], *, at: datetime, reason: str = ""
+) -> StoredTable:
+    """Take values (kind, value) out, in a file of the next free number, for a reason. Raises StorageError.
 
     Raises ValueError for an unknown kind.
     """
@@ -104,18 +107,26 @@ def add_tombstones(store: Store, corpus: str, values: Iterable[tuple[str, str]],
         lambda number: layout.tombstones(corpus, number),
         lambda _: payload,
     )
+    write_witness(store, corpus, number, reason=reason)  # it counts already
     return written.stored_as(layout.tombstones(corpus, number))
 
 
 def load_tombstones(store: Store, corpus: str) -> Tombstones:
     """All tombstones of a corpus. Raises CorruptShard: nobody may go on without one; StorageRefused, StorageError."""
-    numbers = numbered.numbers(store, layout.tombstones_folder(corpus))
+    keys = {stored.key for stored in store.list(layout.tombstones_folder(corpus))}
+    last = max((number for number in map(layout.number_of, keys) if number is not None), default=0)
+    witness = newest_witness(store, corpus, last) if last else None
+    numbers = range(1, max(last, *witness.files if witness else (0,)) + 1)
     # None is ever removed: without one that was lost, what it takes out would come back.
-    if lost := next((number for number, there in enumerate(numbers, 1) if number != there), None):
+    if lost := next((number for number in numbers if layout.tombstones(corpus, number) not in keys), None):
         raise CorruptShard(
-            f"{store.url}/{layout.tombstones(corpus, lost)}: it is lost, and {numbers[-1]} is there; {_REMEDY}"
+            f"{store.url}/{layout.tombstones(corpus, lost)}: it is lost, and there is something of {numbers[-1]}; "
+            f"{_REMEDY}"
         )
-    return Tombstones.of((load_file(store, corpus, number) for number in numbers), max(numbers, default=0))
+    files = witness.files if witness else {}
+    return Tombstones.of(
+        (load_file(store, corpus, one, sha256=files.get(one)) for one in numbers), max(numbers, default=0)
+    )
 
 
 def newest_number(store: Store, corpus: str) -> int:
@@ -123,10 +134,21 @@ def newest_number(store: Store, corpus: str) -> int:
     return max(numbered.numbers(store, layout.tombstones_folder(corpus)), default=0)
 
 
-def load_file(store: Store, corpus: str, number: int) -> pa.Table:
-    """The tombstones of one file. Raises NotFound, CorruptShard, StorageRefused."""
+def load_file(store: Store, corpus: str, number: int, *, sha256: str | None = None) -> pa.Table:
+    """The tombstones of one file, which has this checksum if it is known.
+
+    Raises NotFound, CorruptShard, StorageRefused.
+    """
     key = layout.tombstones(corpus, number)
-    return second_read(lambda: decode(store.read(key), f"{store.url}/{key}"))
+
+    def read() -> pa.Table:
+        payload = store.read(key)
+        table = decode(payload, f"{store.url}/{key}")
+        if sha256 not in (None, hashlib.sha256(payload).hexdigest()):
+            raise CorruptShard(f"{store.url}/{key}: it is another file than was written; {_REMEDY}")
+        return table
+
+    return second_read(read)
 
 
 def open_file(store: Store, stored: StoredTable) -> SealedReader:

@@ -17,12 +17,14 @@ from stoker.pipelines.memory.known import Again
 from stoker.pipelines.recipe import parse
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.forgetting.forget import Forgetting, forget
+from stoker.pipelines.stages.forgetting.matching import taken_out_for
 from stoker.pipelines.stages.pack import pack
 from stoker.pipelines.stages.publish import Published, ingest
 from stoker.pipelines.stages.why import find_lineages
 from stoker.pipelines.web.client import Web
 from stoker.storage.errors import NotFound, StorageRefused, StorageUnavailable
 from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.stores.store import Payload
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest, load_manifest
@@ -303,3 +305,27 @@ def test_what_was_taken_out_is_written_down_by_no_ingest_after_it(world: World) 
             text += str(pq.read_table(pa.BufferReader(payload)).to_pylist())
         assert caption not in text, key
         assert str(number_of_it) not in text, key
+
+
+def test_a_reason_is_kept_unless_it_names_what_goes(world: World) -> None:
+    with pytest.raises(StorageRefused, match="it is kept for ever"):
+        forget(world.store, CORPUS_OF_WORLD, [("author", "A. Nonymous")], reason="a. nonymous asked")
+    forget(world.store, CORPUS_OF_WORLD, [("url", world.url(3))], reason="request 17", now=lambda: world.now)
+    day, reason = taken_out_for(world.store, CORPUS_OF_WORLD, {"url": world.url(3)})
+    assert (day, reason) == ("2026-03-03", "request 17")
+
+
+def test_a_disk_that_is_full_before_the_view_is_told_as_it_is(tmp_path: Path) -> None:
+    class Full(MemoryStore):
+        def create(self, key: str, payload: Payload) -> None:
+            if "/masks/" in key:
+                raise StorageRefused(f"{self.url}/{key}: the disk is full; free some space and run again")
+            super().create(key, payload)
+
+    store, sound = Full(), MemoryStore()
+    make_version(sound)
+    for stored in sound.list(""):
+        store.write(stored.key, sound.read(stored.key))
+    with pytest.raises(StorageRefused, match=r"disk is full.*is remembered.*the same command goes on"):
+        forget(store, CORPUS, [("key", "s-003")])
+    assert "s-003" not in stoker.version(store, CORPUS)

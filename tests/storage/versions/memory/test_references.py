@@ -61,7 +61,8 @@ def test_what_no_head_names_goes_and_what_is_for_ever_stays() -> None:
     kinds = [one.kind for one in found(store)]
     assert (kinds.count(orphans.OUTCOMES), kinds.count(orphans.PLAN), kinds.count(orphans.LIST)) == (4, 4, 1)
     clear(store)
-    assert of_memory(store) == {layout.tombstones(CORPUS, 1), layout.withdrawn(CORPUS, 1)}
+    for_ever = {layout.tombstones(CORPUS, 1), layout.witness(CORPUS, 1), layout.withdrawn(CORPUS, 1)}
+    assert of_memory(store) == for_ever
 
 
 def test_heads_before_the_last_thirty_go_with_what_they_alone_name() -> None:

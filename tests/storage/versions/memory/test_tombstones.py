@@ -23,6 +23,7 @@ from stoker.storage.versions.memory.tombstones import (
     open_file,
     to_table,
 )
+from stoker.storage.versions.memory.witness import load_witness
 from tests.storage.published import CORPUS
 from tests.storage.remembered import AT, TAKEN_OUT
 from tests.storage.versions.memory.damage import damaged
@@ -98,3 +99,42 @@ def test_a_file_that_is_lost_before_another_one_is_damage() -> None:
     store.delete(layout.tombstones(CORPUS, 2))
     with pytest.raises(CorruptShard, match=r"00000002\.parquet: it is lost"):
         load_tombstones(store, CORPUS)
+
+
+def test_the_last_file_is_missed_where_it_is_lost_or_replaced() -> None:
+    store = MemoryStore()
+    for kind, value in (("url", "a"), ("url", "b"), ("url", "c")):
+        add_tombstones(store, CORPUS, [(kind, value)], at=AT, reason=f"by {value}")
+    first, last = (layout.tombstones(CORPUS, number) for number in (1, 3))
+    payload = store.read(last)
+    store.write(last, store.read(first))
+    with pytest.raises(CorruptShard, match=f"{last}: it is another file than was written; restore it"):
+        load_tombstones(store, CORPUS)
+    store.delete(last)
+    with pytest.raises(CorruptShard, match=f"{last}: it is lost"):
+        load_tombstones(store, CORPUS)
+    store.write(last, payload)
+    assert load_tombstones(store, CORPUS).number == 3
+    assert load_witness(store, CORPUS, 3).reason == "by c"
+
+
+def test_files_of_earlier_releases_have_no_witness_until_something_more_is_taken_out() -> None:
+    store = MemoryStore()
+    for number in (1, 2):
+        add_tombstones(store, CORPUS, [("url", f"{number}")], at=AT)
+        store.delete(layout.witness(CORPUS, number))
+    assert len(load_tombstones(store, CORPUS)) == 2
+    add_tombstones(store, CORPUS, [("url", "3")], at=AT)
+    store.write(layout.tombstones(CORPUS, 1), store.read(layout.tombstones(CORPUS, 2)))
+    with pytest.raises(CorruptShard, match="another file"):
+        load_tombstones(store, CORPUS)
+
+
+def test_a_damaged_witness_is_told() -> None:
+    store = MemoryStore()
+    add_tombstones(store, CORPUS, TAKEN_OUT, at=AT)
+    key = layout.witness(CORPUS, 1)
+    for payload in damaged(store.read(key)):
+        store.write(key, payload)
+        with pytest.raises(CorruptShard, match=f"{key}: .*restore it from a copy"):
+            load_tombstones(store, CORPUS)
