@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.pipelines.partition import cut
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rule import DECISIONS, Decision, decisions
 from stoker.pipelines.stages.elders import one_split
+from stoker.pipelines.stages.elders.grouping import groups_of
 from stoker.pipelines.stages.elders.history import remembered
 from stoker.pipelines.stages.elders.parent import Parent, decides_alike, has_rules_of, manifest_of, parent_of
 from stoker.pipelines.stages.elders.placing import FETCHED, UNKNOWN, Codes, Flags, Placed, place, sorted_by_age
@@ -263,7 +263,7 @@ def _grouped(
     parent: Parent | None,
 ) -> Curation:
     """The decisions of a table by groups of parts."""
-    groups = tuple(map(tuple, cut(parts, lambda part: part.digest, target=recipe.shards.partitions)))
+    groups = tuple(map(tuple, groups_of(recipe, parts)))
     return Curation(stored, groups, by_group(table, groups, types_by_group(groups, parts, of_several_types)), parent)
 
 

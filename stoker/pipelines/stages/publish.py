@@ -13,10 +13,11 @@ from typing import TypeVar
 from stoker import __version__
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.memory.known import NOTHING_AGAIN, Again
-from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.recipe import Recipe, Sharding
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.curate import Curation, curate
-from stoker.pipelines.stages.elders.parent import Parent, decides_alike, parent_of
+from stoker.pipelines.stages.elders.grouping import with_groups_of
+from stoker.pipelines.stages.elders.parent import Parent, decides_alike, manifest_of, parent_of
 from stoker.pipelines.stages.forgetting.matching import Forgotten, holds_forgotten
 from stoker.pipelines.stages.group import DamagedObjects, Packed
 from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition, never_stop, no_progress
@@ -151,13 +152,21 @@ def _tell(recipe: Recipe, manifest: Manifest, before: Manifest | None) -> None:
 
 
 def parts_to_publish(recipe: Recipe, parts: Sequence[Part], store: Store) -> Sequence[Part]:
-    """The parts of a corpus, or those of its newest version if they make the same samples.
+    """The parts of a corpus in groups, or those of its newest version if they make the same samples.
 
     So a run that changed no sample publishes nothing, though candidates were rejected once more, or for other reasons.
     """
     newest = max(catalog.versions(store, recipe.corpus), default=None)
     latest = None if newest is None else _readable(store, recipe.corpus, newest)
-    return latest.parts if latest and decides_alike(recipe, parts, latest) else parts
+    if latest and decides_alike(recipe, parts, latest):
+        return latest.parts
+    before = manifest_of(store, recipe.corpus, parent_of(store, recipe.corpus))
+    if (
+        before is None
+        or before.recipe.get("shards", {}).get("partitions", Sharding.partitions) != recipe.shards.partitions
+    ):
+        return parts  # all are grouped anew
+    return with_groups_of(recipe, parts, before.parts)
 
 
 def _same_samples(latest: Manifest, shards: Sequence[Shard]) -> bool:

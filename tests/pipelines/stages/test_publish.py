@@ -310,9 +310,6 @@ def test_a_column_has_one_type_in_all_indexes_of_a_version(
     assert verify(store, whole.manifest).problems == verify(store, first.manifest).problems == ()
     again = published(values)
     assert (again.new, again.manifest) == (False, whole.manifest)
-    alone = MemoryStore()  # the same bytes without the version before
-    made = replace(recipe(()), source=Tables(values), shards=Sharding(samples=1, partitions=partitions))
-    assert shas(run(replace(made, splits={"train": 100}), alone, tmp_path).manifest) == shas(whole.manifest)
 
 
 @dataclass(frozen=True)

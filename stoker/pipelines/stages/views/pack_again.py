@@ -40,11 +40,12 @@ def pack_again(store: Store, corpus: str, scratch: Path, *, compact: bool = Fals
             recipe = recipe_in(before)
         except RecipeError as error:
             raise RecipeError(f"{error}; it is packed by the release, and with the plug-ins, that made it") from error
-        curation = restored(recipe, before.parts, before.decisions, store, parent)
+        parts = [replace(part, ends_group=False) for part in before.parts] if compact else before.parts
+        curation = restored(recipe, parts, before.decisions, store, parent)
         curation = replace(curation, tombstones=tombstones)
         groups = zip(curation.groups, curation.by_group, strict=True)
         packed = [pack(recipe, group, decisions, store, scratch, damaged=damaged) for group, decisions in groups]
-        return publish(recipe, before.parts, curation, packed, store, now=now)
+        return publish(recipe, parts, curation, packed, store, now=now)
 
     with ingest_lease(store, corpus):
         return healed(corpus, store, run)

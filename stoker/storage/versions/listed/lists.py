@@ -70,7 +70,7 @@ _SCHEMAS = {
 }
 
 # Columns that are there if one row of a list says something in them.
-_LATER = {PARTS: pa.schema([("superseded", pa.string()), ("grouped", pa.bool_())])}
+_LATER = {PARTS: pa.schema([("superseded", pa.string()), ("grouped", pa.bool_()), ("ends_group", pa.bool_())])}
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,7 @@ class Part:
     # those that were kept. Under VANISHED kept ones that count as rejected: the source has the candidate no more.
     superseded: Mapping[str, Sequence[int]] = field(default_factory=dict)
     grouped: bool = True  # False: nothing of it was kept, and it is in no group of shards
+    ends_group: bool = False  # whether no part behind it is in its group, where another run read that
 
     @property
     def known(self) -> int:
@@ -145,7 +146,7 @@ class Part:
 
     def as_read(self) -> "Part":
         """The part as its marker says it: whatever later parts tell."""
-        return dataclasses.replace(self, superseded={}, grouped=True) if self.superseded or not self.grouped else self
+        return dataclasses.replace(self, superseded={}, grouped=True, ends_group=False)
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
         """The part as JSON values; those of fields that came later only where they say something."""
@@ -174,10 +175,11 @@ class Part:
             omitted=document.counts("omitted") if document.has("omitted") else {},
             superseded=_superseded(document) if document.has("superseded") else {},
             grouped=document.flag("grouped") if document.has("grouped") else True,
+            ends_group=document.flag("ends_group") if document.has("ends_group") else False,
         )
 
 
-_LATER: Mapping[str, Any] = {"omitted": {}, "superseded": {}, "grouped": True}  # Any: JSON values
+_LATER: Mapping[str, Any] = {"omitted": {}, "superseded": {}, "grouped": True, "ends_group": False}  # Any: JSON values
 
 
 def _superseded(document: Document) -> dict[str, tuple[int, ...]]:
