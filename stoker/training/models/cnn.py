@@ -61,7 +61,8 @@ class Cnn(ImageClassifier):
             norm none.
         separable: depthwise separable convolutions in lenet5, plain and resnet.
         activation: between layers.
-        initialisation: of the weights; lsuv looks at the first batch.
+        initialisation: of the weights; lsuv looks at the first batch; delta_orthogonal wants activation tanh, norm
+            none, weight_decay 0 and optimiser nesterov or sgd.
         pretrain: layers of mlp one by one, without labels, on the first images; norm none; rbm: activation sigmoid.
         pretrain_epochs: passes over these images for each layer.
         dropout: share of units left out before the last layer, of mlp and lenet5 after each hidden layer.
