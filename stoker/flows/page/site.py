@@ -29,6 +29,7 @@ from stoker.storage.clock import utc_now
 from stoker.storage.errors import NotFound, StokerError, StorageUnavailable
 from stoker.storage.versions.catalog import parse_reference
 from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.measured.studies import has_studies
 from stoker.storage.versions.memory.ledger import heads
 
 _log = logging.getLogger(__name__)
@@ -208,6 +209,7 @@ class HtmlPages:
             tables=tables,
             shards=manifest.shards[:_SHARDS],
             recipe=_toml(redacted(manifest.recipe)),
+            studied=has_studies(self._reader.store, manifest.corpus, manifest.version),
             address=lambda page: f"/c/{manifest.reference}?{query({'split': split, **where, 'page': page})}#samples",
         )
 

@@ -15,6 +15,7 @@ from stoker import __version__
 from stoker.flows.page.pictures import ImageRenderer
 from stoker.flows.page.security import HEADERS, HEALTH, LOGIN, LOGIN_POLICY, LOOPBACK, SIGNED_IN, RequestGuard
 from stoker.flows.page.site import HtmlPages, Schedules
+from stoker.flows.page.studies import StudyPages
 from stoker.flows.page.template import PAGES, Templates
 from stoker.flows.page.trainings import RunPages
 from stoker.flows.page.webapi import JsonApi, failure
@@ -62,8 +63,9 @@ def make_app(
     app.add_middleware(RequestGuard, token=token, hosts=frozenset(hosts), refuse=_refuse_with(templates))
     _add_login(app, templates)
     runs = RunPages(reader, pages)
-    _add_pages(app, pages, runs)
-    _add_api(app, JsonApi(reader, pages, runs))
+    studies = StudyPages(reader, pages)
+    _add_pages(app, pages, runs, studies)
+    _add_api(app, JsonApi(reader, pages, runs, studies))
     _add_errors(app, pages)
     return app
 
@@ -94,7 +96,7 @@ def _refuse_with(templates: Templates) -> Callable[[Scope, int, str], Response]:
     return refuse
 
 
-def _add_pages(app: FastAPI, pages: HtmlPages, runs: RunPages) -> None:
+def _add_pages(app: FastAPI, pages: HtmlPages, runs: RunPages, studies: StudyPages) -> None:
     handlers: dict[str, Callable[..., Response]] = {
         "/": pages.corpora,
         "/c/{reference}": pages.corpus,
@@ -104,6 +106,7 @@ def _add_pages(app: FastAPI, pages: HtmlPages, runs: RunPages) -> None:
         "/c/{reference}/thumb/{key:path}": pages.thumb,
         "/c/{reference}/picture/{key:path}": pages.picture,
         "/c/{reference}/raw/{part}/{key}": pages.raw,
+        "/c/{reference}/study": studies.study,
         "/c/{corpus}/runs": runs.runs,
         "/c/{corpus}/runs/{run}": runs.run,
         "/c/{corpus}/diff": pages.diff_form,
@@ -139,6 +142,7 @@ def _add_api(app: FastAPI, api: JsonApi) -> None:
         "/api/c/{reference}/sample/{key:path}": api.sample,
         "/api/c/{reference}/rejects": api.rejects,
         "/api/c/{reference}/why": api.why,
+        "/api/c/{reference}/study": api.study,
         "/api/c/{corpus}/runs": api.runs,
         "/api/c/{corpus}/runs/{run}": api.run,
         "/api/c/{corpus}/diff/{a}/{b}": api.diff,

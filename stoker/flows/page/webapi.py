@@ -10,10 +10,12 @@ from fastapi.responses import Response
 
 from stoker.flows.page.gallery import memberships
 from stoker.flows.page.site import MAX_LINEAGES, Asked, HtmlPages, Key, Number, Place, Reference, Version, Word
+from stoker.flows.page.studies import StudyPages
 from stoker.flows.page.trainings import Run, RunPages
 from stoker.flows.report.json_text import plain
 from stoker.flows.report.refusals import refusals
 from stoker.flows.report.samples import SampleEntry, SampleReader
+from stoker.flows.report.studies import study_json
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.versions import catalog
 from stoker.storage.versions.catalog import parse_reference
@@ -30,10 +32,11 @@ class JsonApi:
     A response is an object with ``ok``: true; an error has ``ok``: false, ``error`` and ``status``.
     """
 
-    def __init__(self, reader: SampleReader, pages: HtmlPages, runs: RunPages) -> None:
+    def __init__(self, reader: SampleReader, pages: HtmlPages, runs: RunPages, studies: StudyPages) -> None:
         self._reader = reader
         self._pages = pages
         self._runs = runs
+        self._studies = studies
 
     def corpora(self) -> Response:
         """The corpora and their newest versions; ``error`` of the newest one, ``errors`` also of those before it."""
@@ -123,6 +126,10 @@ class JsonApi:
         """What changed from version ``a`` to ``b``."""
         older, newer = self._pages.manifest(f"{corpus}@{a}"), self._pages.manifest(f"{corpus}@{b}")
         return _success(self._pages.difference(older, newer).to_json())
+
+    def study(self, reference: Reference) -> Response:
+        """The studies of a version, as `stoker study --json` prints them."""
+        return _success({"studies": [study_json(study) for study in self._studies.find(reference)]})
 
     def runs(self, corpus: Reference) -> Response:
         """The newest training runs of a corpus, each with its last checkpoint."""

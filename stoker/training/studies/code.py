@@ -10,7 +10,14 @@ _TRAINING = _HERE.parent
 _FILES = {
     "shallow": ("studies/data.py", "studies/measure.py", "studies/shallow.py"),
     "ngram": ("studies/data.py", "studies/measure.py", "studies/ngrams.py"),
-    "cnn": ("studies/data.py", "studies/measure.py", "studies/networks.py", "models/*.py", "networks/*.py", "run/*.py"),
+    "cnn": (
+        "studies/data.py",
+        "studies/measure.py",
+        "studies/networks.py",
+        "models/*.py",
+        "networks/*.py",
+        "run/**/*.py",
+    ),
     "lstm": (
         "studies/data.py",
         "studies/measure.py",

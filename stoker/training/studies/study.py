@@ -32,12 +32,12 @@ from stoker.training.stream.stream import version_of
 from stoker.training.stream.subset import Needs, survey
 from stoker.training.stream.tokens import BYTES
 from stoker.training.studies import data as study_data
+from stoker.training.studies.claims.image_claims import image_claims
+from stoker.training.studies.claims.text_claims import text_claims
 from stoker.training.studies.code import code_of
-from stoker.training.studies.image_claims import image_claims
 from stoker.training.studies.measure import measure
 from stoker.training.studies.plan import Claim, Row, Scale, judge
 from stoker.training.studies.pool import Task, Workers
-from stoker.training.studies.text_claims import text_claims
 from stoker.training.studies.threads import one_thread
 
 _MAX_WORKERS = 8

@@ -7,8 +7,9 @@ from rich.console import Console
 
 from stoker.flows import progress, signals
 from stoker.flows.cli.output import print_json
-from stoker.flows.cli.studies.tables import print_study, study_json
+from stoker.flows.cli.studies.tables import print_study
 from stoker.flows.private import make_private
+from stoker.flows.report.studies import study_json
 from stoker.flows.start import load_settings, require_torch
 
 if TYPE_CHECKING:

@@ -1,26 +1,19 @@
-"""A study on the terminal, in 80 columns, and as JSON."""
+"""A study on the terminal: a table for each claim, in 80 columns."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from statistics import mean, stdev
-from typing import Any
+from collections.abc import Mapping
 
 from rich.console import Console
 
+from stoker.flows.report.studies import data_text, machine_text, row_texts, score_name, verdicts_text
 from stoker.flows.report.terminal import Sheet
 from stoker.storage.versions.measured.studies import Study
 
-Values = Mapping[str, Any]  # Any: JSON values
-_STYLES = {"held": "green", "not held": "red", "not applicable": "yellow", "unfinished": "yellow"}
-_UNITS = ("", "k", "M", "G", "T")
-
-
-def study_json(study: Study) -> dict[str, Any]:  # Any: JSON values
-    """What `stoker study --json` prints."""
-    verdicts = Counter(claim["verdict"] for claim in study.claims)
-    rows = [{**row, "score": mean(scores(row)), "spread": spread(row)} for row in study.rows]
-    reference = f"{study.corpus}@{study.version}"
-    return {"reference": reference, **study.to_json(), "rows": rows, "verdicts": dict(sorted(verdicts.items()))}
+_STYLES: Mapping[str, str] = {
+    "held": "green",
+    "not held": "red",
+    "not applicable": "yellow",
+    "unfinished": "yellow",
+}
 
 
 def print_study(study: Study, console: Console) -> None:
@@ -33,84 +26,6 @@ def print_study(study: Study, console: Console) -> None:
         sheet.heading(claim["title"])
         found = [rows[name] for name in claim["rows"] if name in rows]
         if found:
-            sheet.table([claim["name"], f"{heads[0]}>", *heads[1:]], [_cells(study, row) for row in found])
+            sheet.table([claim["name"], f"{heads[0]}>", *heads[1:]], [row_texts(study, row) for row in found])
         sheet.mark(f"  {claim['verdict']}{': ' * bool(claim['reason'])}{claim['reason']}", _STYLES[claim["verdict"]])
     sheet.heading(verdicts_text(study))
-
-
-def verdicts_text(study: Study) -> str:
-    """How many claims held."""
-    verdicts = Counter(claim["verdict"] for claim in study.claims)
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
-    return f"{len(study.rows)} rows; of {len(study.claims)} claims: {counts}"
-
-
-def data_text(study: Study) -> str:
-    """What was trained and tested on."""
-    data, what = study.about["data"], "images" if study.measure == "accuracy" else "bytes"
-    totals = list(data["totals"].values()) if what == "images" else []
-    sampled = (
-        f" (sampled of {totals[0]:,} and {totals[1]:,})" if totals and [data["train"], data["test"]] < totals else ""
-    )
-    return f"{data['train']:,} {what} to train on, {data['test']:,} held out{sampled}"
-
-
-def machine_text(study: Study) -> str:
-    """Where the seconds were measured."""
-    machine = study.about["machine"]
-    return ", ".join(text for text in (machine["processor"], machine["gpu"], f"torch {machine['torch']}") if text)
-
-
-def score_name(study: Study) -> str:
-    """The head of the column of scores."""
-    return "accuracy" if study.measure == "accuracy" else "bits/char"
-
-
-def _cells(study: Study, row: Values) -> list[str]:
-    runs = row["runs"]
-    return [
-        row["name"],
-        score_text(study, row),
-        seconds_text(run["cpu_s"] for run in runs),
-        seconds_text(run["test_cpu_s"] for run in runs),
-        short_number(row["parameters"]),
-        short_number(row["multiplications"]) if row["multiplications"] else "",
-    ]
-
-
-def scores(row: Values) -> list[float]:
-    """The score of each run."""
-    return [run["score"] for run in row["runs"]]
-
-
-def spread(row: Values) -> float | None:
-    """The standard deviation over seeds; None for one run."""
-    return stdev(scores(row)) if len(row["runs"]) > 1 else None
-
-
-def score_text(study: Study, row: Values) -> str:
-    """The mean score with its spread."""
-    deviation = spread(row)
-    if study.measure == "accuracy":
-        more = "" if deviation is None else f" ±{100 * deviation:.1f}"
-        return f"{100 * mean(scores(row)):.1f} %{more}"
-    return f"{mean(scores(row)):.3f}" + ("" if deviation is None else f" ±{deviation:.3f}")
-
-
-def seconds_text(values: Iterable[float]) -> str:
-    """The mean of seconds."""
-    value = mean(values)
-    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
-
-
-def short_number(value: float) -> str:
-    """A number in three digits.
-
-    >>> short_number(61706), short_number(12206720), short_number(24)
-    ('61.7k', '12.2M', '24')
-    """
-    for unit in _UNITS:
-        if abs(value) < 999.5 or unit == _UNITS[-1]:
-            return f"{value:.3g}{unit}"
-        value /= 1000
-    raise AssertionError("the last unit takes any number")

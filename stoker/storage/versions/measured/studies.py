@@ -80,9 +80,19 @@ def load_study(store: Store, corpus: str, version: int, kind: str) -> Study | No
 
 def studies_of(store: Store, corpus: str, version: int) -> list[Study]:
     """The studies of a version. Raises as load_study does."""
-    listed = [layout.study_of(stored.key) for stored in store.list(f"{layout.studies(corpus)}{version:08d}-")]
-    kinds = [named[1] for named in listed if named is not None and named[0] == version]
-    return [study for kind in kinds if (study := load_study(store, corpus, version, kind)) is not None]
+    found = (load_study(store, corpus, version, kind) for kind in _kinds(store, corpus, version))
+    return [study for study in found if study is not None]
+
+
+def has_studies(store: Store, corpus: str, version: int) -> bool:
+    """Whether a version has any study, whole or damaged."""
+    return bool(_kinds(store, corpus, version))
+
+
+def _kinds(store: Store, corpus: str, version: int) -> list[str]:
+    prefix = layout.study(corpus, version, "").removesuffix(".json")
+    named = (layout.study_of(stored.key) for stored in store.list(prefix))
+    return [kind for number, kind in filter(None, named) if number == version]
 
 
 def encode(study: Study) -> bytes:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from stoker.training.studies.claims.depth_claims import depth_claims
+from stoker.training.studies.claims.sizes import Sizes
 from stoker.training.studies.plan import Claim, Expect, Row
 
 _ONE_PERCENT = 500  # training samples, below which one percent is too few to learn anything from
@@ -15,39 +17,12 @@ _ONE_PERCENT = 500  # training samples, below which one percent is too few to le
 
 def image_claims(about: Mapping[str, Any], *, quick: bool) -> list[Claim]:  # Any: JSON values
     """The claims for a corpus of images with labels, ``about`` as ``data.describe`` has it."""
-    sizes = _Sizes(quick)
-    return [_shallow(sizes), _separable(sizes), _more_data(sizes, about), _gpu(sizes)]
+    sizes = Sizes(quick)
+    others = [_optimisers(sizes), _separable(sizes), _more_data(sizes, about), _gpu(sizes)]
+    return [_shallow(sizes), *depth_claims(sizes), *others]
 
 
-class _Sizes:
-    """How much each row trains: less in a quick study."""
-
-    def __init__(self, quick: bool) -> None:
-        self.quick = quick
-        self.seeds = 2 if quick else 3
-
-    def of(self, quick: int, full: int) -> int:
-        """A number of steps or samples."""
-        return quick if self.quick else full
-
-    def net(self, name: str, options: dict[str, Any], *, steps: int, rate: float = 0.003, **more: Any) -> Row:
-        """A row of a network."""
-        training = {"max_steps": steps, "learning_rate": rate, "batch_size": 64, **more.pop("training", {})}
-        return Row(name, "cnn", {"pixels": 32, "shift": 0, **options}, training, seeds=self.seeds, **more)
-
-    @property
-    def lenet(self) -> Row:
-        """LeNet-5 with rectifiers."""
-        options = {"net": "lenet5", "shift": 2, "batch_norm": False}
-        return self.net("LeNet-5", options, steps=self.of(600, 2800), weight=self.of(5, 30))
-
-    def residual(self, name: str = "residual net", **more: Any) -> Row:
-        """A small residual net."""
-        options = {"net": "resnet", "shift": 2, "blocks": 1, "width": 16, **more.pop("options", {})}
-        return self.net(name, options, steps=self.of(300, 1400), weight=self.of(15, 90), **more)
-
-
-def _shallow(sizes: _Sizes) -> Claim:
+def _shallow(sizes: Sizes) -> Claim:
     shallow = [
         Row("random forest", "shallow", {"model": "forest"}, seeds=sizes.seeds),
         Row("linear SVM", "shallow", {"model": "linear_svm"}, random=False, weight=9),
@@ -67,7 +42,41 @@ def _shallow(sizes: _Sizes) -> Claim:
     )
 
 
-def _separable(sizes: _Sizes) -> Claim:
+_RATES = {
+    "sgd": 0.05,
+    "momentum": 0.05,
+    "nesterov": 0.05,
+    "adagrad": 0.01,
+    "rmsprop": 0.001,
+    "adam": 0.003,
+    "adamw": 0.003,
+    "muon": 0.01,
+}
+
+
+def _optimisers(sizes: Sizes) -> Claim:
+    """Few steps: with many all of them arrive."""
+    options = {"net": "lenet5", "norm": "none"}
+    rows = {
+        name: sizes.net(
+            f"LeNet-5 by {name}",
+            options,
+            steps=sizes.of(100, 400),
+            rate=rate,
+            training={"optimiser": name, "momentum": 0.0 if name == "rmsprop" else 0.9},
+        )
+        for name, rate in _RATES.items()
+    }
+    sgd = rows["sgd"].name
+    return Claim(
+        "optimisers",
+        "Momentum, RMSProp, Adam and Muon arrive in fewer steps than plain gradient descent",
+        list(rows.values()),
+        [Expect("above", rows[name].name, sgd, 0.03) for name in ("momentum", "rmsprop", "adam", "adamw", "muon")],
+    )
+
+
+def _separable(sizes: Sizes) -> Claim:
     separable = sizes.residual("separable residual net", options={"separable": True})
     return Claim(
         "separable",
@@ -81,7 +90,7 @@ def _separable(sizes: _Sizes) -> Claim:
     )
 
 
-def _more_data(sizes: _Sizes, about: Mapping[str, Any]) -> Claim:  # Any: JSON values
+def _more_data(sizes: Sizes, about: Mapping[str, Any]) -> Claim:  # Any: JSON values
     title = "Data is the coal: the same network learns more from more of it"
     if about["train"] < _ONE_PERCENT:
         reason = f"{about['train']} samples to train on; one percent of them is too few"
@@ -98,7 +107,7 @@ def _more_data(sizes: _Sizes, about: Mapping[str, Any]) -> Claim:  # Any: JSON v
     )
 
 
-def _gpu(sizes: _Sizes) -> Claim:
+def _gpu(sizes: Sizes) -> Claim:
     title = "A GPU trains the same network faster than a processor's core"
     if not torch.cuda.is_available():
         return Claim("gpu", title, inapplicable="this machine has no GPU that torch can use")
