@@ -233,6 +233,12 @@ def _add_curation(add: _Add, store: Parser) -> None:
     pack = add("pack", text, store, run="stoker.flows.cli.curation.pack:pack")
     pack.add_argument("corpus", metavar="CORPUS[@V]", help="the newest version of a corpus")
     pack.add_argument("--compact", action="store_true", help="also where nothing is masked: into fewer, fuller shards")
+    text = "print where the tars of a packed version are, for webdataset and other loaders"
+    urls = add("urls", text, store, run="stoker.flows.cli.curation.urls:urls")
+    urls.add_argument("corpus", metavar="CORPUS[@V]", help=_CORPUS_HELP)
+    urls.add_argument("--split", metavar="SPLIT", help="of this split alone")
+    text = "of a store in S3: URLs that anybody can read for so long, such as 12h; at most 7d"
+    urls.add_argument("--presign", metavar="AGE", help=text)
 
 
 def _add_schedule(add: _Add, store: Parser) -> None:

@@ -101,7 +101,7 @@ def gc(arguments: Namespace) -> int:
     return 1 if any(corpus.refused for corpus in collected) else 0
 
 
-def seconds_of(text: str) -> float:
+def seconds_of(text: str, option: str = "--older-than") -> float:
     """An age. Raises UsageError.
 
     >>> seconds_of("24h"), seconds_of("1.5m"), seconds_of("0s")
@@ -109,7 +109,7 @@ def seconds_of(text: str) -> float:
     """
     match = _AGE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"--older-than {text}: expected an age like 90s, 30m, 24h or 7d")
+        raise UsageError(f"{option} {text}: expected an age like 90s, 30m, 24h or 7d")
     return float(match[1]) * _SECONDS[match[2]]
 
 

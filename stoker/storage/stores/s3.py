@@ -146,6 +146,13 @@ class S3Store(DeprecatedNames):
         with suppress(NotFound):
             self._try(key, lambda client: client.delete_object(**address))
 
+    def presigned(self, key: str, *, valid_s: int) -> str:
+        """A URL by which anybody can read an object for so many seconds. Nothing is asked of the server."""
+        address = self._bucket_and_key(key)
+        return self._try(
+            key, lambda client: str(client.generate_presigned_url("get_object", Params=address, ExpiresIn=valid_s))
+        )
+
     def keeps_versions(self) -> bool:
         """Whether the bucket keeps old versions of objects, or did: what is deleted stays there then."""
         status = self._try("", lambda client: dict(client.get_bucket_versioning(Bucket=self.bucket)))

@@ -9,6 +9,7 @@ EXAMPLES = {
     "ingest": ("stoker ingest photos.toml", "stoker ingest photos.toml --runner processes --workers 8"),
     "curate": ("stoker curate photos --set near_duplicate_images.distance=20 --dry-run", "stoker curate photos.toml"),
     "pack": ("stoker pack photos",),
+    "urls": ("stoker urls photos@2 --split train",),
     "schedule": ('stoker schedule photos.toml --cron "0 3 * * *" --train cnn', "stoker schedule --list"),
     "index": ("stoker index /data/laion --as laion", "stoker index s3://bucket/train-{000..127}.tar"),
     "list": ("stoker list", "stoker list --store s3://bucket/corpora --json"),
