@@ -248,6 +248,11 @@ def _add_schedule(add: _Add, store: Parser) -> None:
     schedule.add_argument("--cron", metavar="LINE", help='minute hour day month weekday, e.g. "0 3 * * *"')
     schedule.add_argument("--interval", metavar="TIME", help="e.g. 90s, 15m, 6h, 1d")
     schedule.add_argument("--timezone", metavar="NAME", help="of the cron line, e.g. Europe/Berlin (UTC)")
+    text = "each run asks whether what is kept has changed, as ingest --refresh does"
+    schedule.add_argument("--refresh", action="store_true", help=text)
+    schedule.add_argument(
+        "--older-than", metavar="AGE", help="with --refresh: of what was seen last so long ago, e.g. 7d"
+    )
     schedule.add_argument("--train", metavar="MODEL", help="also train this model on every new version of the corpus")
     schedule.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of that training")
     schedule.add_argument("--trust", action="store_true", help=_TRUST_HELP)

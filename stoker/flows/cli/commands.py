@@ -67,8 +67,8 @@ def ingest(arguments: Namespace) -> int:
     settings = load_settings(arguments, arguments.recipe)
     recipe = load(arguments.recipe)
     again = _reasons(recipe, arguments.retry_failed)
-    if arguments.refresh == "kept" and not _asks_whole(recipe):
-        _check_remembers(recipe, "--refresh")
+    if arguments.refresh == "kept":
+        check_can_refresh(recipe, "ingest")
     if arguments.refresh_megabytes is not None:
         _check_remembers(recipe, "--refresh-megabytes")
     for flag, value in (("--older-than", arguments.older_than), ("--refresh-megabytes", arguments.refresh_megabytes)):
@@ -117,19 +117,21 @@ def _reasons(recipe: "Recipe", text: str | None) -> list[str] | None:
     return words
 
 
-def _asks_whole(recipe: "Recipe") -> bool:
-    """Whether partitions of the source may be bodies of URLs, which are asked whether they have changed."""
+def check_can_refresh(recipe: "Recipe", command: str) -> None:
+    """Raise UsageError where nothing of the recipe's source can be asked whether it has changed."""
     from stoker.pipelines.source import Source
 
-    return type(recipe.source).url_of_whole is not Source.url_of_whole
+    # Partitions may be the bodies of URLs.
+    if type(recipe.source).url_of_whole is Source.url_of_whole:
+        _check_remembers(recipe, "--refresh", command)
 
 
-def _check_remembers(recipe: "Recipe", flag: str) -> None:
+def _check_remembers(recipe: "Recipe", flag: str, command: str = "ingest") -> None:
     from stoker.pipelines.source import ListedSource
 
     if not (isinstance(recipe.source, ListedSource) and recipe.source.is_listed):
         raise UsageError(
-            f"ingest: {flag}: this recipe's source lists no candidates, so none is asked for by itself; delete the "
+            f"{command}: {flag}: this recipe's source lists no candidates, so none is asked for by itself; delete the "
             "marker CORPUS/raw/PART/part.json of a part to read it again"
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stoker.flows import start
-from stoker.flows.cli.commands import training_options
+from stoker.flows.cli.commands import check_can_refresh, training_options
 from stoker.flows.logs import note
 from stoker.flows.report.format import plural
 from stoker.flows.schedules import environment
@@ -46,6 +46,7 @@ def schedule(arguments: Namespace) -> int:
             trusted=arguments.trust,
             retries=plan.retries,
             notify=notify,
+            refresh_older_s=plan.refresh_older_s,
         )
         _print_scheduled(result, str(plan.timetable))
     if arguments.train:
@@ -73,6 +74,7 @@ class _Plan:
     notify: tuple[str, ...] | None  # None: as before
     timetable: Timetable | None  # None: no ingest
     options: dict[str, str]  # of the training
+    refresh_older_s: int | None = None  # see ``parameters.for_ingest``
 
 
 def _check(arguments: Namespace, settings: Settings) -> _Plan:
@@ -92,6 +94,7 @@ def _check(arguments: Namespace, settings: Settings) -> _Plan:
     if cron or arguments.interval:
         timezone = arguments.timezone or recipe.schedule.timezone
         timetable = parse_timetable(cron=cron, interval=arguments.interval or "", timezone=timezone)
+    refreshed = _refresh_older_s(arguments, recipe, timetable)
     if arguments.train:
         start.check_training(arguments.train, options)
     start.check_trust(settings, recipe, trusted=arguments.trust)
@@ -99,7 +102,21 @@ def _check(arguments: Namespace, settings: Settings) -> _Plan:
     _check_services(settings)
     _check_store(settings, recipe.corpus)
     path = Path(os.path.abspath(arguments.recipe))  # a link stays one: the owner may point it elsewhere
-    return _Plan(path, recipe, _retries(arguments, recipe), _notify(arguments), timetable, options)
+    return _Plan(path, recipe, _retries(arguments, recipe), _notify(arguments), timetable, options, refreshed)
+
+
+def _refresh_older_s(arguments: Namespace, recipe: "Recipe", timetable: Timetable | None) -> int | None:
+    """What --refresh and --older-than say. Raises UsageError."""
+    from stoker.flows.cli.gc import seconds_of
+
+    if not arguments.refresh:
+        if arguments.older_than is not None:
+            raise UsageError("schedule: --older-than: it says how kept samples are asked for again; add --refresh")
+        return None
+    if timetable is None:
+        raise UsageError("schedule: --refresh: it goes with a schedule of ingests; say when with --cron or --interval")
+    check_can_refresh(recipe, "schedule")
+    return round(seconds_of(arguments.older_than or "0s"))
 
 
 def _notify(arguments: Namespace) -> tuple[str, ...] | None:

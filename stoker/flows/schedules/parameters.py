@@ -33,12 +33,13 @@ _COMMON: dict[str, type] = {
     seal.SEAL: str,
 }
 _KINDS = {
-    "ingest": _COMMON | {"recipe": str, "corpus": str, "source": str, "trusted": bool},
+    "ingest": _COMMON
+    | {"recipe": str, "corpus": str, "source": str, "trusted": bool, "refresh": str, "older_than_s": int},
     "train": _COMMON | {"model": str, "corpus": str, "options": dict, "resume": bool},
 }
-_OPTIONAL = {"token", "resume", seal.SEAL}  # a missing seal is a wrong one
+_OPTIONAL = {"token", "resume", "refresh", "older_than_s", seal.SEAL}  # a missing seal is a wrong one
 _FOR_FLOW = {
-    "ingest": ("trusted",),
+    "ingest": ("trusted", "refresh", "older_than_s"),
     "train": ("model", "corpus", "options", "resume"),
 }
 _TITLES = {
@@ -47,6 +48,8 @@ _TITLES = {
     "source": "Source of its candidates",
     "when": "When it runs",
     "trusted": "Trusted: whether the recipe's paths may leave its folder",
+    "refresh": "Refresh: each run asks whether what is kept has changed",
+    "older_than_s": "Refresh of what was seen last so many seconds ago",
     "model": "Model",
     "options": "Options of the training",
     "retries": "Retries of a failed run",
@@ -68,12 +71,30 @@ class Retries:
 
 
 def for_ingest(
-    settings: Settings, path: Path, recipe: "Recipe", *, when: str, trusted: bool, retries: Retries, nonce: str
+    settings: Settings,
+    path: Path,
+    recipe: "Recipe",
+    *,
+    when: str,
+    trusted: bool,
+    retries: Retries,
+    nonce: str,
+    refresh_older_s: int | None = None,
 ) -> dict[str, Any]:  # Any: JSON values
-    """The sealed parameters of the schedule of a recipe's file. Raises StokerError when the home has no key."""
+    """The sealed parameters of the schedule of a recipe's file. Raises StokerError when the home has no key.
+
+    ``refresh_older_s``: each run asks whether what is kept and was seen last so long ago has changed; None: none does.
+    """
     from stoker.pipelines.registry import name_of
 
-    own = {"recipe": str(path), "corpus": recipe.corpus, "source": name_of(recipe.source), "trusted": trusted}
+    own: dict[str, Any] = {
+        "recipe": str(path),
+        "corpus": recipe.corpus,
+        "source": name_of(recipe.source),
+        "trusted": trusted,
+    }
+    if refresh_older_s is not None:
+        own |= {"refresh": "kept", "older_than_s": refresh_older_s}
     return _sealed(settings, "ingest", recipe.corpus, own, when, retries, nonce)
 
 

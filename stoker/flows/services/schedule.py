@@ -115,15 +115,24 @@ def add_ingest(
     trusted: bool,
     retries: Retries,
     notify: Notify,
+    refresh_older_s: int | None = None,
 ) -> Scheduled:
     """Schedule the ingest of a recipe's file, or update the schedule of its corpus.
 
-    The file is read when a run starts. ``trusted``: its paths may leave its folder.
+    The file is read when a run starts. ``trusted``: its paths may leave its folder. ``refresh_older_s``: see
+    ``parameters.for_ingest``.
     """
     name, nonce = recipe.corpus, secrets.token_hex(16)
     with _connect(settings) as client:
         parameters = scheduling.for_ingest(
-            settings, path, recipe, when=str(timetable), trusted=trusted, retries=retries, nonce=nonce
+            settings,
+            path,
+            recipe,
+            when=str(timetable),
+            trusted=trusted,
+            retries=retries,
+            nonce=nonce,
+            refresh_older_s=refresh_older_s,
         )
         text = f"Ingests {recipe.corpus} ({parameters['source']}) by the recipe {path}, {timetable}"
         with _new_record(settings, name, nonce, notify):

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,18 @@ def path(tmp_path: Path) -> Path:
     path.write_text(TEXT)
     path.chmod(0o644)
     return path
+
+
+def test_a_schedule_carries_what_its_runs_ask_for_again(settings: Settings, path: Path) -> None:
+    for_one = partial(for_ingest, settings, path, load(path), when="1h", trusted=False, retries=RETRIES, nonce="1")
+    record.save(settings.home, "pages", record.Record(nonces=("1",)))
+    for older_s, expected in ((None, {}), (604800, {"refresh": "kept", "older_than_s": 604800})):
+        given = json.loads(json.dumps(for_one(refresh_older_s=older_s)))
+        verify("ingest", "pages", given, settings)
+        resolved = resolve("ingest", "pages", given, settings)
+        assert {name: resolved[name] for name in ("refresh", "older_than_s") if name in resolved} == expected
+    with pytest.raises(RunRefused, match="are not those that"):
+        verify("ingest", "pages", given | {"older_than_s": 0}, settings)
 
 
 def planned(settings: Settings, path: Path, *, trusted: bool = False, nonce: str = "1") -> dict[str, Any]:
