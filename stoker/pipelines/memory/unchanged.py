@@ -40,7 +40,7 @@ class KnownSamples:
 
         Args:
             identity: of the candidate.
-            stamp: of all that the sample is made of, where it has no revision.
+            stamp: of all that the sample is made of; of a revision what tells that it was altered, "": nothing does.
             revision: its number, where candidates have one that grows.
             always_stamped: whether a sample without a stamp, of an earlier release, counts as another one.
         """
@@ -51,10 +51,11 @@ class KnownSamples:
         place = int(np.searchsorted(hashes, hashed))
         if place == len(hashes) or hashes[place] != hashed:
             return False
-        if revision != NO_REVISION:
-            return int(revisions[place]) >= revision
         told = int(stamps[place].view(np.uint64))
-        return told == hash_of("", stamp) or (told == 0 and not always_stamped)
+        is_same = told == hash_of("", stamp) or (told == 0 and not always_stamped)
+        if revision != NO_REVISION:
+            return int(revisions[place]) > revision or (int(revisions[place]) == revision and (is_same or not stamp))
+        return is_same
 
     def key_of(self, identity: str) -> str:
         """The key that the sample of a candidate has which is made anew; "": that of its identity, or there is none."""

@@ -26,7 +26,14 @@ from stoker.pipelines.web.measured import measures_of
 from stoker.pipelines.web.policy import Transient
 from stoker.pipelines.wikipedia.dump_files import DumpFile, open_dump, scan_dump
 from stoker.pipelines.wikipedia.dump_index import check_index, find_index
-from stoker.pipelines.wikipedia.export_xml import DumpPage, base36_sha1, find_id_and_title, find_revision, parse_page
+from stoker.pipelines.wikipedia.export_xml import (
+    DumpPage,
+    base36_sha1,
+    find_id_and_title,
+    find_revision,
+    find_sha1,
+    parse_page,
+)
 from stoker.pipelines.wikipedia.page_cutter import RawPage
 from stoker.pipelines.wikipedia.page_record import page_record, page_structure
 from stoker.pipelines.wikipedia.pages import raw_pages
@@ -259,6 +266,10 @@ class WikipediaDump(Source):
         """See Source."""
         return record.get("revision_id") or None
 
+    def stamp_of(self, record: Mapping[str, Any]) -> str | None:
+        """See Source. A revision that a wiki hides, or whose text it alters, has another checksum in the next dump."""
+        return record.get("revision_sha1") or None
+
     def _candidates(
         self, dump: DumpFile, raws: Iterator[RawPage], info: SiteInfo, known: KnownSamples = NOTHING_KNOWN
     ) -> Iterator[Candidate]:
@@ -268,7 +279,7 @@ class WikipediaDump(Source):
         for raw in raws:
             if known.path is not None and raw.fault is None and (found := find_revision(raw.xml)) is not None:
                 key = f"{info.wiki}-{found[0]}"
-                if known.has(key, revision=found[1]):
+                if known.has(key, revision=found[1], stamp=find_sha1(raw.xml)):
                     yield Candidate.unchanged(key)
                     continue
             yield self._candidate(raw, info, locale, checked)

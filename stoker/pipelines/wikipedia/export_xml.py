@@ -60,6 +60,26 @@ def find_revision(raw: bytes) -> tuple[str, int] | None:
     return (page_id, int(found[1])) if found else None
 
 
+def find_sha1(raw: bytes) -> str:
+    """The checksum of the text of a page's only revision without parsing it; HIDDEN where that text was taken out.
+
+    >>> find_sha1(b'<text bytes="5" sha1="phoiac9h4m842xq45sp7s6u21eteeq1" xml:space="preserve">')
+    'phoiac9h4m842xq45sp7s6u21eteeq1'
+    >>> find_sha1(b'<text bytes="5" deleted="deleted" /><sha1 />'), find_sha1(b'<text>Tin</text>')
+    ('hidden', '')
+    """
+    if (text := _TEXT.search(raw)) is None:
+        return ""
+    if b'deleted="' in text[1]:
+        return HIDDEN
+    found = _TEXT_SHA1.search(text[1]) or _SHA1.search(raw, text.end())
+    return found[1].decode() if found else ""
+
+
+HIDDEN = "hidden"
+_TEXT = re.compile(rb"<text\b([^>]{0,1000})>")
+_TEXT_SHA1 = re.compile(rb'sha1="([0-9a-z]{31})"')
+_SHA1 = re.compile(rb"<sha1>([0-9a-z]{31})</sha1>")
 _REVISION = re.compile(rb"<revision>\s*<id>([1-9][0-9]{0,18})</id>")
 
 

@@ -26,7 +26,7 @@ from stoker.storage.versions.memory.outcome_class import GONE, KEPT, KNOWN, VANI
 from stoker.storage.versions.memory.outcomes import Outcome, from_table, hash_of, hashes_of, merge
 from stoker.storage.versions.verified import verified_table
 
-_OF_SOURCES = ("sha256", "revision_id")  # that stamps and revisions are told by
+_OF_SOURCES = ("sha256", "revision_id", "revision_sha1")  # that stamps and revisions are told by
 _COLUMNS = (
     *("key", IDENTITY, STAMP, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "final_url", "fetched_at"),
     *_OF_SOURCES,

@@ -1,5 +1,6 @@
 """A corpus remembers what it read of a table or a dump, as these grow, shrink and are exported anew."""
 
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.fakes import FailingCalls
 from tests.pipelines.stages.remembering.read_world import Row, World, rows
 from tests.site import Reply, Site
 from tests.system.old_store.inputs import picture
+
+DELETED = '<text bytes="4" deleted="deleted" /><sha1 />'
 
 
 @pytest.fixture
@@ -88,6 +91,30 @@ def test_of_two_dumps_the_newest_revision_is_the_sample_in_whichever_order_they_
         assert set(world.samples(first)) <= set(found[-1])
         assert not world.run().new
     assert all(one == found[0] for one in found)
+
+
+def test_a_text_that_the_wiki_hides_or_alters_under_the_same_revision_is_seen(world: World) -> None:
+    world.source = {"name": "wikipedia_dump", "dump": "*.xml"}
+    world.dump("jan.xml", (1, 11, "Tin"), (2, 12, "Zinc"), (3, 13, "Lead"), (4, 14, "Iron"))
+    first = world.samples(world.run().manifest)
+    (world.folder / "jan.xml").unlink()
+    world.dump("feb.xml", (1, 11, "Tin"), (2, 12, "Zinc"), (3, 13, "Led"), (4, 14, "Iron"))
+    path = world.folder / "feb.xml"
+    hidden = re.sub(
+        r'<text bytes="4" xml:space="preserve">Zinc</text>.*?</sha1>', DELETED, path.read_text(), flags=re.S
+    )
+    without = re.sub(
+        r"<sha1>[^<]*</sha1></revision>\s*</page>\s*</mediawiki>", "</revision></page></mediawiki>", hidden
+    )
+    assert without != hidden != path.read_text()
+    path.write_text(without)
+    second = world.run().manifest
+    after = world.samples(second)
+    assert (second.known, second.rejected) == (2, {"empty": 1})
+    assert set(first) - set(after) == {"dewiki-2"}
+    assert {key for key in after if after[key] != first[key]} == {"dewiki-3"}
+    assert verify(world.store, second).problems == ()
+    assert not world.run().new
 
 
 def test_what_a_dump_rejected_that_is_gone_counts_no_more(world: World) -> None:
