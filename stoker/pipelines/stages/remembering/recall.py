@@ -421,8 +421,10 @@ class Recall:
 
     def _counting(self, table: pa.Table) -> pa.Table:
         """The rows of this source whose raw part is not lost."""
-        ours = pc.equal(table["source"], self._source)
-        return table.filter(pc.and_(ours, pc.invert(pc.is_in(table["part"], pa.array(self.lost, pa.string())))))
+        counts = pc.equal(table["source"], self._source)
+        if self.lost:
+            counts = pc.and_(counts, pc.invert(pc.is_in(table["part"], pa.array(self.lost, pa.string()))))
+        return table if pc.all(counts).as_py() else table.filter(counts)
 
     def _of_hashes(
         self, hashes: npt.NDArray[np.uint64], before: Sequence[pa.Table], columns: Sequence[str] = SCHEMA.names

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.stages.curate import Judging
+from stoker.pipelines.rule import Rule
+from stoker.pipelines.stages.curate import Decided, Judging
 from stoker.pipelines.stages.raw_part import kept_columns, read_sample
 from stoker.pipelines.stages.views import view
 from stoker.pipelines.stages.views.curate_again import decide
@@ -90,14 +91,15 @@ class Trial:
 def trial(recipe: Recipe, before: Manifest, store: Store, scratch: Path, judging: Judging) -> Trial:
     """What a recipe's rules would make of a version; ``recipe`` is that of ``recipe_of``. Raises StorageError.
 
-    Each rule is asked twice, in its place and alone.
+    Each rule is asked twice, in its place and alone; the only one once.
     """
     decided = decide(recipe, before, store, scratch, judging)
     stored = view.compare(store, before, decided.kept)
     held = list(view.keys_of(store, before))
     alone: dict[str, frozenset[str]] = {}
     for rule in recipe.rules:  # decisions name a rule, so that several of one name are told together
-        drops = _dropped(replace(recipe, rules=(rule,)), before, store, scratch, judging)
+        by_rule = replace(recipe, rules=(rule,))
+        drops = _dropped(rule, decided if by_rule == recipe else decide(by_rule, before, store, scratch, judging))
         alone[name_of(rule)] = alone.get(name_of(rule), frozenset()) | drops
     hits = Counter[tuple[str, ...]]()
     for key in set().union(*alone.values()):
@@ -122,10 +124,10 @@ def trial(recipe: Recipe, before: Manifest, store: Store, scratch: Path, judging
     )
 
 
-def _dropped(recipe: Recipe, before: Manifest, store: Store, scratch: Path, judging: Judging) -> frozenset[str]:
-    """The keys that the recipe's only rule drops, and no rule of Stoker's own."""
-    table = decide(recipe, before, store, scratch, judging).table
-    is_drop = pc.and_(pc.equal(table["action"], "drop"), pc.equal(table["rule"], name_of(recipe.rules[0])))
+def _dropped(rule: Rule, decided: Decided) -> frozenset[str]:
+    """The keys that a recipe's only rule drops, and no rule of Stoker's own."""
+    table = decided.table
+    is_drop = pc.and_(pc.equal(table["action"], "drop"), pc.equal(table["rule"], name_of(rule)))
     return frozenset(table["key"].filter(is_drop).to_pylist())
 
 
