@@ -97,7 +97,7 @@ def test_a_schedule_without_services_says_to_start_them(cli: Cli) -> None:
     assert "`stoker up` is not running" in cli.refused("schedule", "--list")
     assert "expected five fields" in cli.refused("schedule", recipe, "--cron", "at three")
     assert "for example 90s" in cli.refused("schedule", recipe, "--interval", "soon")
-    assert "add --refresh" in cli.refused("schedule", recipe, "--interval", "1d", "--older-than", "7d")
+    assert "add --refresh" in cli.refused("schedule", recipe, "--interval", "1d", "--older-than", "7d", code=2)
     assert "Europe/Berlin" in cli.refused("schedule", recipe, "--cron", "0 3 * * *", "--timezone", "Berlin")
 
 
