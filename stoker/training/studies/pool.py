@@ -57,7 +57,7 @@ class _Process:
     def __init__(self, folder: Path) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close
         self._process = subprocess.Popen(  # noqa: S603  # this Python, and a folder that was made here
-            [sys.executable, "-m", "stoker.training.studies.worker", str(folder)],
+            [sys.executable, "-P", "-m", "stoker.training.studies.worker", str(folder)],  # -P: not of this folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -101,7 +101,7 @@ def _drawn(activation: str) -> str:
 
 def _initialisation(sizes: Sizes) -> Claim:
     rows = {
-        name: _plain(sizes, f"{name}, 30 layers", layers=30, steps=sizes.of(150, 400), rate=0.02, initialisation=name)
+        name: _plain(sizes, f"{name}, 30 layers", layers=30, steps=sizes.of(150, 400), width=32, initialisation=name)
         for name in ("normal", "default", "glorot", "he", "orthogonal", "lsuv")
     }
     return Claim(
