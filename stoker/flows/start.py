@@ -111,6 +111,41 @@ def run_training(
 
     check_training(model, options)
     manifest = load_manifest(settings.open_store(reading=True), corpus)
+    from stoker.training.run.steps.ranks import joined
+
+    with joined() as ranks:
+        if not ranks.first:  # of `torchrun`: rank 0 alone has a run in Prefect, and reports
+            return _train_beside(settings, model, manifest, options, resume=resume)
+        return _train_in_flow(settings, model, manifest, options, resume=resume)
+
+
+def _train_beside(
+    settings: Settings, model: str, manifest: "Manifest", options: "dict[str, str]", *, resume: bool
+) -> "dict[str, Any]":  # Any: JSON values
+    """Train as another rank than the first: a signal stops all ranks after the same step."""
+    from stoker.storage.stores.urls import with_patience
+    from stoker.training.run.train import train
+
+    home, asked = settings.home, list[int]()
+    with signals.on_signal(asked.append):
+        result = train(
+            with_patience(settings.open_store(), settings.patience_s),
+            manifest,
+            model,
+            dict(options),
+            resume=resume,
+            folder=home / "training",
+            cache=home / "cache",
+            stop=lambda: bool(asked),
+        )
+    if result.stopped:
+        raise signals.Interrupted
+    return {}
+
+
+def _train_in_flow(
+    settings: Settings, model: str, manifest: "Manifest", options: "dict[str, str]", *, resume: bool
+) -> "dict[str, Any]":  # Any: JSON values
     with _flow_session(settings) as session:
         from stoker.flows.train import train
 

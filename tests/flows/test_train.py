@@ -5,6 +5,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -146,3 +148,44 @@ def test_broken_images_of_external_tars_are_left_out_and_told_or_end_the_run(pic
     assert len(lines) == 1
     assert "skip_budget" in lines[0]
     assert "Traceback" not in refused.stderr
+
+
+def torchrun(cli: Cli, *words: str) -> subprocess.Popen[str]:
+    """`torchrun --nproc-per-node 2 -m stoker ...`."""
+    ranks = ("--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1")
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", "stoker", *words],
+        cwd=cli.folder,
+        env=cli.environment() | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_two_ranks_train_by_the_command_line_and_one_goes_on_with_what_they_saved(texts: Cli) -> None:
+    process = torchrun(texts, "train", "lstm", "words", *SMALL)
+    stdout, stderr = process.communicate(timeout=HANGS_S)
+    assert process.returncode == 0, stderr
+    (line,) = stdout.splitlines()[:1]
+    assert line.startswith("lstm-0001: lstm on words@1, ")
+    assert stdout.count("lstm-0001: ") == 1  # rank 0 alone reports
+    assert "deterministic, on 2 ranks" in stderr
+    more = texts("train", "lstm", "words", "--epochs", "3", *SMALL[2:], "--resume", timeout=HANGS_S)
+    assert more.returncode == 0, more.stderr
+    assert "lstm-0001: goes on at step " in more.stderr
+
+
+def test_ranks_that_are_asked_to_stop_save_together(texts: Cli) -> None:
+    words = ("train", "lstm", "words", "--epochs", "30", *SMALL[2:])
+    process = torchrun(texts, *words)
+    assert process.stderr is not None
+    while "step " not in (line := process.stderr.readline()):
+        assert line, "it ended by itself"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    stderr = process.communicate(timeout=HANGS_S)[1]
+    assert "stoker: interrupted; the same command with --resume goes on" in stderr
+    done = texts(*words, "--resume", timeout=HANGS_S)
+    assert done.returncode == 0, done.stderr
+    assert "lstm-0001: goes on at step " in done.stderr

@@ -189,6 +189,8 @@ def train(arguments: Namespace) -> int:
     settings, options = load_settings(arguments), training_options(arguments)
     signals.set_next_step("the same command with --resume goes on")
     result = start.run_training(settings, arguments.model, arguments.corpus, options, resume=arguments.resume)
+    if not result:
+        return 0  # another rank than the first of `torchrun`, which tells all
     if arguments.json:
         print_json({"model": arguments.model, **result})
         return 0

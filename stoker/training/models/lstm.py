@@ -119,6 +119,8 @@ class Lstm:
             seed=seed,
             shuffle=training,
             cache=corpus.cache,
+            rank=corpus.rank,
+            world_size=corpus.world_size,
         )
 
     def _fitting_batch_size(self, corpus: Corpus, split: str, rows: int) -> int:

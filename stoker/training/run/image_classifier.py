@@ -21,6 +21,7 @@ from stoker.training.pictures.jpeg import DamagedImage, Pixels
 from stoker.training.pictures.pictures import IMAGE_FIELDS, decode_crop, undecodable
 from stoker.training.reading.samples import Samples
 from stoker.training.results.classification import Classification, Source
+from stoker.training.run.distributed import rank_and_world
 from stoker.training.run.model import Corpus, Schema, StepOutput, Traceable
 from stoker.training.stream.stream import ShardStream, split_shards
 from stoker.training.stream.subset import Needs, Survey, describe_left_out, survey, usable
@@ -120,6 +121,8 @@ class ImageClassifier(ABC):
             make=_BatchMaker(self, schema, training),
             on_corrupt="skip_samples",
             skip_budget=corpus.skip_budget,
+            rank=corpus.rank,
+            world_size=corpus.world_size,
         )
 
     def compute_loss(
@@ -127,6 +130,8 @@ class ImageClassifier(ABC):
     ) -> StepOutput:
         """See Model: cross-entropy in nats."""
         images, classes = batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
+        if not len(classes) and rank_and_world()[1] > 1:  # an empty share: the other ranks wait for this pass
+            return StepOutput(0 * module(images).float().sum(), 0)
         if not len(classes):  # no image of the batch decodes: a step without a gradient
             return StepOutput(
                 0 * sum((weights.sum() for weights in module.parameters()), torch.zeros((), device=device)), 0

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from stoker.training.run.optimisers import build_optimiser, learning_rate_at, lo
 from stoker.training.run.options import TrainOptions, skips_of
 from stoker.training.run.steps.nonfinite import NonFiniteSteps, Place
 from stoker.training.run.steps.precision import Compiled, precision_of
+from stoker.training.run.steps.ranks import Ranks
 from stoker.training.run.steps.saver import Saver
 from stoker.training.run.steps.step import Stepper, StepResult
 from stoker.training.run.steps.streams import divided, first_batches_of, left_out_of, skipped_of, with_skip_budget
@@ -88,6 +89,7 @@ class RunConfig:
     progress: Callable[[Event], None]
     stop: Callable[[], bool]  # asked after every step
     interrupts: Callable[[], AbstractContextManager[None]]  # see ``train.train``
+    ranks: Ranks = field(default_factory=Ranks)
 
 
 def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
@@ -136,7 +138,8 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     corpus, eval_split = divided(corpus, options)
     device = device_of(options.device)
     torch.manual_seed(options.seed)
-    schema = saved["facts"] if saved else model.prepare(corpus, options.split)
+    ranks = config.ranks
+    schema = saved["facts"] if saved else ranks.from_first(model.prepare(corpus, options.split) if ranks.first else {})
     module = model.build(schema).to(device)
     if options.channels_last:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it alone
@@ -145,10 +148,13 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
             prepare_weights(module, first_batches, device)
     average = Average(module, options.ema) if options.ema else None
     batches = {"batch_size": options.batch_size, "seed": options.seed}
+    shared = replace(corpus, rank=ranks.rank, world_size=ranks.world_size)
     train_stream, eval_stream = (
-        model.data(with_skip_budget(corpus, options, split), split, schema, **batches, training=split == options.split)
-        for split in (options.split, eval_split)
+        model.data(with_skip_budget(part, options, split), split, schema, **batches, training=split == options.split)
+        for part, split in ((shared, options.split), (corpus, eval_split))
     )
+    if getattr(train_stream, "world_size", 1) != ranks.world_size:
+        raise TrainingError(f"{config.name}: the model's method data gives its stream no rank and world_size of corpus")
     epoch_steps = len(train_stream)
     if epoch_steps < 1:
         raise TrainingError(f"{corpus.manifest.reference}: an epoch has no batch of {options.batch_size}")
@@ -160,7 +166,9 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         train_stream.load_state_dict(saved["stream"])
         if (skipped := skipped_of(eval_stream)) is not None:
             skipped.load(saved.get("eval_skipped", {}))
-        _restore_random_state(saved)
+        _restore_random_state(saved, ranks)
+    elif not ranks.first:
+        torch.manual_seed(options.seed + (ranks.rank << 32))  # or all ranks would drop out the same units
     step = saved["step"] if saved else 0
     steps = min(steps, options.max_steps) if options.max_steps else steps
     log = MetricsLog(config.folder, step=step)
@@ -180,7 +188,9 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         saver=Saver(corpus.store, corpus.manifest.corpus, config.name, keep=options.keep, metrics=log.path),
         steps=steps,
         step=step,
-        state=tuple(tensor.to(device) for tensor in saved["carried"]) if saved else (),
+        state=ranks.share_of_state(
+            tuple(tensor.to(device) for tensor in saved["carried"]) if saved else (), options.batch_size
+        ),
         metrics=saved["metrics"] if saved else {},
         best=saved.get("best", -math.inf) if saved else -math.inf,
         stale=saved.get("stale", 0) if saved else 0,
@@ -200,6 +210,7 @@ def _stepper(
         load_optimiser(optimiser, saved["optimiser"], device)
         precision.load_state_dict(saved.get("scaler", {}))
     allowed, skipped = skips_of(options.on_nan), saved.get("nonfinite", 0)
+    compiled = Compiled(module, wanted=options.compile)
     return Stepper(
         model=config.model,
         module=module,
@@ -208,12 +219,18 @@ def _stepper(
         device=device,
         nonfinite=NonFiniteSteps(config.name, steps, config.folder, allowed=allowed, skipped=skipped),
         precision=precision,
-        compiled=Compiled(module, wanted=options.compile),
+        compiled=compiled,
+        ranks=config.ranks,
+        wrapped=config.ranks.wrap(module),
     )
 
 
-def _restore_random_state(saved: dict[str, Any]) -> None:  # Any: tensors and plain values
-    torch.set_rng_state(saved["random"])
+def _restore_random_state(saved: dict[str, Any], ranks: Ranks) -> None:  # Any: tensors and plain values
+    states = [saved["random"], *saved.get("random_of_others", [])]
+    if ranks.rank < len(states):
+        torch.set_rng_state(states[ranks.rank])
+    else:  # there were fewer ranks before
+        torch.manual_seed(saved["step"] + (ranks.rank << 32))
     if saved["cuda_random"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(saved["cuda_random"])
 
@@ -297,9 +314,10 @@ class _Trainer:
                 self._report_step(mean, examples / max(1e-9, now - since), monitor.report())
                 losses, examples, since, reported_at = [], 0, now, now
             self._report_saved(self.saver.poll())
-            if now - self.saved_at >= self.config.options.checkpoint_s and not self.saver.busy:
+            stop, save = result.asked if result.asked else (self.config.stop(), self._save_is_due())
+            if save:
                 self.save(done=False)
-            if self.config.stop():
+            if stop:
                 return True
             if self.step >= self.steps and len(self.train_stream):
                 break  # max_steps ends the run inside an epoch
@@ -320,7 +338,8 @@ class _Trainer:
             del batch  # its memory is used again
 
     def _train_step(self, batch: Any, place: Place) -> StepResult:  # Any: the model's own
-        result = self.stepper.step(batch, self.state, self._learning_rate())
+        ask = (float(self.config.stop()), float(self._save_is_due())) if self.config.ranks.world_size > 1 else ()
+        result = self.stepper.step(batch, self.state, self._learning_rate(), ask)
         if not result.applied:
             self._tell(self.stepper.nonfinite.skip(place, float(result.loss), self.train_stream))
         else:
@@ -332,6 +351,10 @@ class _Trainer:
         self.position = self.train_stream.state_dict()
         self.tell_notes()
         return result
+
+    def _save_is_due(self) -> bool:
+        due = time.monotonic() - self.saved_at >= self.config.options.checkpoint_s
+        return due and self.config.ranks.first and not self.saver.busy
 
     def tell_notes(self) -> None:
         """Tell what could not be compiled."""
@@ -354,9 +377,12 @@ class _Trainer:
         self.eval_stream.epoch = self.eval_stream.delivered = 0
         workers, cuda = self.config.options.workers, self.device.type == "cuda"
         loader = Loader(self.eval_stream, workers=workers, pin_memory=cuda, once=True)
+        metrics: dict[str, Any] = {}  # Any: JSON values
         try:
-            with self.config.interrupts():
-                metrics = self.stepper.evaluate(self._evaluated(), loader, self.schema)
+            if self.config.ranks.first:
+                with self.config.interrupts():
+                    metrics = self.stepper.evaluate(self._evaluated(), loader, self.schema)
+            metrics = self.config.ranks.from_first(metrics)
         finally:
             loader.close()
             torch.set_rng_state(random_state)
@@ -375,6 +401,8 @@ class _Trainer:
 
     def generate(self) -> str:
         """A text that the trained model writes; empty for models that write none."""
+        if not self.config.ranks.first:
+            return ""
         text = self.config.model.generate(self._evaluated(), self.schema, self.device, self.config.options.seed)
         if text:
             self.log.add_text("sample", self.step, text)
@@ -399,7 +427,9 @@ class _Trainer:
             metrics=self.metrics,
             sample=text,
         )
-        self._report_saved(self.saver.save(info, self._state()))
+        state = self._state()
+        if self.config.ranks.first:
+            self._report_saved(self.saver.save(info, state))
         self.saved, self.saved_at = (self.step, self.position), time.monotonic()
 
     def wait_saved(self) -> None:
@@ -412,6 +442,8 @@ class _Trainer:
 
     def _state(self) -> dict[str, Any]:  # Any: tensors and plain values
         """What a checkpoint holds; the keys are persistent."""
+        ranks = self.config.ranks
+        random = ranks.gather(torch.get_rng_state())
         return {
             "facts": dict(self.schema),
             "module": self.module.state_dict(),
@@ -420,7 +452,7 @@ class _Trainer:
             "stream": self.position,
             "eval_skipped": skipped.whole_state() if (skipped := skipped_of(self.eval_stream)) else {},
             "left_out": [dict(entry) for entry in self.left_out],
-            "carried": list(self.state),
+            "carried": list(ranks.gather_state(self.state, self.config.options.batch_size)),
             "step": self.step,
             "steps": self.steps,
             "metrics": self.metrics,
@@ -428,7 +460,8 @@ class _Trainer:
             "stale": self.stale,
             "scaler": self.stepper.precision.state_dict(),
             "nonfinite": self.stepper.nonfinite.skipped,
-            "random": torch.get_rng_state(),
+            "random": random[0],
+            "random_of_others": random[1:],
             "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
@@ -457,6 +490,8 @@ class _Trainer:
             share = f"{self.held_out:,} of {totals:,} samples of {split} ({self.held_out / totals:.1%})"
             notes.append(f"held out: {share}")
         how = "deterministic" if self.config.options.deterministic else "not deterministic"
+        if self.config.ranks.world_size > 1:
+            how += f", on {self.config.ranks.world_size} ranks"
         notes.append(f"computes on {self.device} in {self.config.options.precision}, {how}")
         return tuple(notes)
 

@@ -25,13 +25,17 @@ class Corpus:
     """The pinned version to train on, and where its shards may be cached.
 
     ``skip_budget``: samples that a stream of ``data`` may leave out because they do not decode:
-    ``ShardStream(..., on_corrupt="skip_samples", skip_budget=corpus.skip_budget)``.
+    ``ShardStream(..., on_corrupt="skip_samples", skip_budget=corpus.skip_budget)``. ``rank``, ``world_size``: the share
+    of each batch that this process trains on, for the stream. An empty share is given to ``compute_loss`` as it is,
+    which then calls the network with it: the ranks exchange gradients, and norms, at each pass.
     """
 
     store: Store
     manifest: Manifest
     cache: Path | None = None
     skip_budget: int = 0
+    rank: int = 0
+    world_size: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -27,6 +27,7 @@ from stoker.training.run.loop import Event, Result, RunConfig, run
 from stoker.training.run.model import Corpus, Model
 from stoker.training.run.options import TrainOptions, parse_options, run_identity
 from stoker.training.run.resume import checkpoint_of, describe_nearest
+from stoker.training.run.steps.ranks import Ranks, joined
 from stoker.training.run.steps.streams import divided
 from stoker.training.stream.subset import HELD_OUT
 
@@ -99,14 +100,49 @@ def train(
         warnings.warn("train(given=...) is now called train(options=...)", DeprecationWarning, stacklevel=2)
         options = given
     built, train_options = parse_options(model, options or {})
-    store = with_patience(store)
-    corpus = Corpus(store, version, cache)
+    corpus = Corpus(with_patience(store), version, cache)
+    with joined() as ranks:
+        if ranks.world_size > 1:  # an interrupt of one rank would leave the others waiting: ``stop`` is asked together
+            interrupts = nullcontext
+        if not ranks.first:
+            progress = _no_progress
+        calls = _Calls(progress, stop, interrupts)
+        return _train(corpus, model, built, train_options, ranks, calls, folder=folder, resume=resume)
+
+
+class _Calls(NamedTuple):
+    """See ``train``."""
+
+    progress: Callable[[Event], None]
+    stop: Callable[[], bool]
+    interrupts: Callable[[], AbstractContextManager[None]]
+
+
+def _train(
+    corpus: Corpus,
+    model: str,
+    built: Model,
+    train_options: TrainOptions,
+    ranks: Ranks,
+    calls: _Calls,
+    *,
+    folder: Path | None,
+    resume: bool,
+) -> Result:
+    store, version = corpus.store, corpus.manifest
     identity = run_identity(model, built, train_options)
-    checkpoint = checkpoint_of(corpus, identity) if resume else None
-    name = checkpoint.info.run if checkpoint else _new_run(store, version.corpus, model, identity)
-    if resume and not checkpoint:
-        progress(Event("new", name, 0, 0, 0, notes=(describe_nearest(corpus, identity),)))
+    checkpoint = checkpoint_of(corpus, identity) if resume and ranks.first else None
+    name = ""
+    if ranks.first:
+        name = checkpoint.info.run if checkpoint else _new_run(store, version.corpus, model, identity)
+    if resume and not checkpoint and ranks.first:
+        calls.progress(Event("new", name, 0, 0, 0, notes=(describe_nearest(corpus, identity),)))
+    name, key = ranks.from_first([name, checkpoint.info.key if checkpoint else ""])
+    if key and not ranks.first:
+        checkpoint = _of_key(corpus, name, key)
     run_folder = (folder or _default_folder()) / version.corpus / name
+    if not ranks.first:
+        run_folder /= f"rank-{ranks.rank}"
     if checkpoint and checkpoint.info.done and checkpoint.info.identity == json.loads(json.dumps(identity)):
         result = _finished(checkpoint, corpus, run_folder, train_options)
         if any(getattr(built, name) for name in getattr(built, "shown", ())):
@@ -120,12 +156,22 @@ def train(
         options=train_options,
         identity=identity,
         folder=run_folder,
-        progress=progress,
-        stop=stop,
-        interrupts=interrupts,
+        progress=calls.progress,
+        stop=calls.stop,
+        interrupts=calls.interrupts,
+        ranks=ranks,
     )
     with _torch_settings(train_options):
         return run(config, checkpoint)
+
+
+def _of_key(corpus: Corpus, run: str, key: str) -> Checkpoint:
+    """The checkpoint that rank 0 has chosen. Raises TrainingError."""
+    for info in checkpoints.infos(corpus.store, corpus.manifest.corpus, run):
+        state = checkpoints.load(corpus.store, info) if info.key == key else None
+        if state is not None:
+            return Checkpoint(info, state)
+    raise TrainingError(f"{corpus.store.url}/{key}: a checkpoint that rank 0 has read, and this rank cannot")
 
 
 def _default_folder() -> Path:

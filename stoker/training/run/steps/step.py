@@ -1,6 +1,7 @@
 """One optimiser step: the loss of a batch, its gradient, clipped and looked at, and the update of the weights."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from stoker.training.run.options import TrainOptions
 from stoker.training.run.steps import microbatches
 from stoker.training.run.steps.nonfinite import Buffers, NonFiniteSteps, norm_of
 from stoker.training.run.steps.precision import LEAST_SCALE, Compiled, Precision
+from stoker.training.run.steps.ranks import Ranks, no_exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class StepResult:
     state: tuple[Tensor, ...]  # see StepOutput
     numbers: Tensor  # the loss and the norm of the gradient
     applied: bool  # False: one of them was not finite, and the weights are as they were
+    asked: tuple[float, ...] = ()  # sums over the ranks of what each asked for
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,13 +40,21 @@ class Stepper:
     nonfinite: NonFiniteSteps
     precision: Precision
     compiled: Compiled
+    ranks: Ranks
+    wrapped: nn.Module  # the network that exchanges gradients with the other ranks; alone the network itself
 
-    def step(self, batch: Any, state: tuple[Tensor, ...], learning_rate: float) -> StepResult:  # Any: the model's own
+    def step(
+        self,
+        batch: Any,  # Any: the model's own
+        state: tuple[Tensor, ...],
+        learning_rate: float,
+        ask: tuple[float, ...] = (),
+    ) -> StepResult:
         """Train on a batch."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         buffers = Buffers(self.module) if self.nonfinite.allowed else None
-        output = self.compiled.call(lambda: self._backward(batch, state))
+        output, asked = self.compiled.call(lambda: self._backward(batch, state, ask))
         loss = output.loss
         numbers = self._numbers(loss)
         if self.nonfinite.must_wait(self.device) and not bool(numbers.isfinite().all()):
@@ -51,13 +62,13 @@ class Stepper:
                 buffers.restore()
             if self.precision.scaler is not None:
                 self.precision.scaler.update()
-            return StepResult(loss, output.examples, state, numbers, applied=False)
+            return StepResult(loss, output.examples, state, numbers, False, asked)
         if self.precision.scaler is not None:
             self.precision.scaler.step(self.optimiser)  # does nothing where the gradient overflowed: the scale falls
             self.precision.scaler.update()
         else:
             self.optimiser.step()
-        return StepResult(loss, output.examples, output.state, numbers, applied=True)
+        return StepResult(loss, output.examples, output.state, numbers, True, asked)
 
     def evaluate(
         self, module: nn.Module, batches: Iterable[Any], schema: Schema
@@ -66,33 +77,55 @@ class Stepper:
         with self.precision.autocast():
             return self.model.evaluate(module, batches, schema, self.device)
 
-    def _backward(self, batch: Any, state: tuple[Tensor, ...]) -> StepOutput:  # Any: the model's own
-        """The gradient of the mean loss over the batch, and that loss, detached."""
+    def _backward(
+        self,
+        batch: Any,  # Any: the model's own
+        state: tuple[Tensor, ...],
+        ask: tuple[float, ...],
+    ) -> tuple[StepOutput, tuple[float, ...]]:
+        """The gradient of the mean loss over the global batch; that loss, detached, and what the ranks asked for."""
         self.optimiser.zero_grad(set_to_none=True)
-        if self.options.accumulate == 1:
+        if self.options.accumulate == 1 and self.ranks.world_size == 1:
             output = self._loss(batch, state)
             self._scaled(output.loss).backward()  # type: ignore[no-untyped-call]  # torch has no types here
-            return StepOutput(output.loss.detach(), output.examples, output.state)
-        parts = microbatches.split(batch, self.options.accumulate)
-        sizes = [microbatches.rows_of(part) or 0 for part in parts]
+            return StepOutput(output.loss.detach(), output.examples, output.state), ask
+        parts, states = self._parts(batch, state)
         outputs: list[StepOutput] = []
-        for part, part_state in zip(parts, microbatches.split_state(state, sizes), strict=True):
-            output = self._loss(part, part_state)
-            # A part weighs what it has of the batch's examples. How many these are is known behind the last part, so
-            # the weights are examples a row until then.
-            weighted = output.loss * (output.examples / max(1, sum(sizes)))
-            self._scaled(weighted).backward()  # type: ignore[no-untyped-call]  # as above
+        for number, (part, part_state) in enumerate(zip(parts, states, strict=True)):
+            last = number == len(parts) - 1
+            with nullcontext() if last else no_exchange(self.wrapped):
+                output = self._loss(part, part_state)
+                # A part weighs what it has of the global batch's examples. How many these are is known behind the last
+                # part, so that it is divided by a number of that size until then.
+                weighted = output.loss * (output.examples / self.options.batch_size)
+                self._scaled(weighted).backward()  # type: ignore[no-untyped-call]  # as above
             outputs.append(StepOutput(output.loss.detach(), output.examples, output.state))
-        examples = sum(output.examples for output in outputs)
-        self._scale_gradients(sum(sizes) / max(1, examples))
-        total = torch.stack([output.loss * output.examples for output in outputs]).sum()
-        return StepOutput(
-            total / max(1, examples), examples, microbatches.join_state([output.state for output in outputs])
-        )
+        return self._joined(outputs, ask)
+
+    def _parts(
+        self, batch: Any, state: tuple[Tensor, ...]
+    ) -> tuple[list[Any], list[tuple[Tensor, ...]]]:  # Any: as above
+        """The parts of a batch, as many on all ranks, and of the recurrent state."""
+        if self.options.accumulate == 1:
+            return [batch], [state]
+        rows = microbatches.rows_of(batch) or 0
+        parts = microbatches.split(batch, min(self.options.accumulate, self.ranks.least(rows)))
+        return parts, microbatches.split_state(state, [microbatches.rows_of(part) or 0 for part in parts])
+
+    def _joined(self, outputs: list[StepOutput], ask: tuple[float, ...]) -> tuple[StepOutput, tuple[float, ...]]:
+        """The output of the whole batch, and its gradient: what was summed up is divided by the number of examples."""
+        own = sum(output.examples for output in outputs)
+        loss = torch.stack([output.loss.float() * output.examples for output in outputs]).sum()
+        known = self.nonfinite.must_wait(self.device)  # else asking a GPU for the loss would hold it up
+        examples, total, *asked = self.ranks.sum([own, float(loss) if known else 0.0, *ask])
+        loss = loss.new_tensor(total / max(1, examples)) if known else loss / max(1, own)
+        self._scale_gradients(self.options.batch_size * self.ranks.world_size / max(1, examples))
+        state = microbatches.join_state([output.state for output in outputs])
+        return StepOutput(loss, int(examples), state), tuple(asked)
 
     def _loss(self, batch: Any, state: tuple[Tensor, ...]) -> StepOutput:  # Any: the model's own
         with self.precision.autocast():
-            return self.model.compute_loss(self.module, batch, state, self.device)
+            return self.model.compute_loss(self.wrapped, batch, state, self.device)
 
     def _scaled(self, loss: Tensor) -> Tensor:
         return loss if self.precision.scaler is None else self.precision.scaler.scale(loss)

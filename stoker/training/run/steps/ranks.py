@@ -1,0 +1,215 @@
+"""The processes that train one network together under torchrun: what they share, and what rank 0 alone does.
+
+Each rank has its share of every global batch, so a step gives the weights that one process would. Rank 0 saves,
+evaluates and reports; the others wait for it. What all of them must agree on (to stop, to save) goes with every step,
+by a group of its own for the CPU: a question to a GPU would hold it up.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from stoker.training.errors import TrainingError
+from stoker.training.run.steps.microbatches import ROWS
+from stoker.training.stream.order import share
+
+TIMEOUT = timedelta(hours=1)  # rank 0 evaluates alone; a rank that ended is seen at once
+
+
+@dataclass(slots=True)
+class Ranks:
+    """This process among those that train together; alone it asks nobody."""
+
+    rank: int = 0
+    world_size: int = 1
+    control: Any = None  # Any: a process group for the CPU, without a type of its own
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank saves and reports."""
+        return self.rank == 0
+
+    def sum(self, numbers: list[float]) -> list[float]:
+        """The sums of some numbers over all ranks."""
+        if self.world_size == 1:
+            return numbers
+        total = torch.tensor(numbers, dtype=torch.float64)
+        with _explained():
+            dist.all_reduce(total, group=self.control)
+        return total.tolist()
+
+    def least(self, number: int) -> int:
+        """The smallest of a number over all ranks."""
+        if self.world_size == 1:
+            return number
+        total = torch.tensor([number])
+        with _explained():
+            dist.all_reduce(total, dist.ReduceOp.MIN, group=self.control)
+        return int(total)
+
+    def from_first(self, value: Any) -> Any:  # Any: a JSON value
+        """The value of rank 0. What the others give is not looked at."""
+        if self.world_size == 1:
+            return value
+        payload = json.dumps(value).encode() if self.first else b""
+        size = torch.tensor([len(payload)])
+        with _explained():
+            dist.broadcast(size, 0, group=self.control)
+            content = (
+                torch.tensor(list(payload), dtype=torch.uint8)
+                if self.first
+                else torch.empty(int(size), dtype=torch.uint8)
+            )
+            dist.broadcast(content, 0, group=self.control)
+        return json.loads(bytes(content.tolist()))
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors of all ranks, of the same shape, on the CPU."""
+        own = tensor.detach().cpu().contiguous()
+        if self.world_size == 1:
+            return [own]
+        gathered = [torch.empty_like(own) for _ in range(self.world_size)]
+        with _explained():
+            dist.all_gather(gathered, own, group=self.control)
+        return gathered
+
+    def gather_state(self, state: tuple[Tensor, ...], rows: int) -> tuple[Tensor, ...]:
+        """A recurrent state of all of a global batch's ``rows``, from the shares of the ranks."""
+        if self.world_size == 1 or not state:
+            return state
+        sizes = [
+            stop - start for start, stop in (share(rows, rank, self.world_size) for rank in range(self.world_size))
+        ]
+        whole = []
+        for tensor in state:
+            padded = tensor.new_zeros((*tensor.shape[:ROWS], max(sizes), *tensor.shape[ROWS + 1 :]))
+            padded.narrow(ROWS, 0, tensor.shape[ROWS]).copy_(tensor)
+            parts = [part.narrow(ROWS, 0, size) for part, size in zip(self.gather(padded), sizes, strict=True)]
+            whole.append(torch.cat(parts, ROWS))
+        return tuple(whole)
+
+    def share_of_state(self, state: tuple[Tensor, ...], rows: int) -> tuple[Tensor, ...]:
+        """This rank's share of a recurrent state."""
+        if self.world_size == 1:
+            return state
+        start, stop = share(rows, self.rank, self.world_size)
+        return tuple(tensor.narrow(ROWS, start, stop - start).contiguous() for tensor in state)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The network whose gradients are the mean over all ranks, for training."""
+        if self.world_size == 1:
+            return module
+        synchronise_norms(module)
+        with _explained():
+            # Buffers are not sent around at each pass: norms of all ranks see the same batch.
+            return DistributedDataParallel(module, broadcast_buffers=False)
+
+
+def no_exchange(module: nn.Module) -> AbstractContextManager[None]:
+    """A context in which gradients are summed up on each rank alone."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """The ranks of this torchrun, or of the group that the caller has made; alone otherwise."""
+    if not dist.is_available():
+        yield Ranks()
+        return
+    own = not dist.is_initialized() and dist.is_torchelastic_launched()
+    if own:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(dist.get_node_local_rank())
+        with _explained():
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    if not dist.is_initialized():
+        yield Ranks()
+        return
+    try:
+        control = dist.new_group(backend="gloo", timeout=TIMEOUT) if dist.get_backend() != "gloo" else None
+        yield Ranks(dist.get_rank(), dist.get_world_size(), control)
+    finally:
+        if own:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what a group raises when another rank has ended into a line."""
+    try:
+        yield
+    except (dist.DistBackendError, dist.DistNetworkError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise TrainingError(f"another rank has ended, or cannot be reached ({reason}); it has said why") from error
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all ranks; its gradient is summed, too."""
+
+    @staticmethod
+    def forward(context: Any, tensor: Tensor) -> Tensor:  # Any: torch has no type for it
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # Any: as above
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _sum(tensor: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]  # torch has no types here
+    return total
+
+
+class _SynchronisedNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation over the batches of all ranks together, on any device, with empty shares too.
+
+    torch's SyncBatchNorm does the same on GPUs alone.
+    """
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """See nn.BatchNorm2d."""
+        if not self.training:
+            return super().forward(planes)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        axes = [axis for axis in range(planes.dim()) if axis != 1]
+        shape = [1, -1] + [1] * (planes.dim() - 2)
+        values = planes.float()
+        # In two passes, as batch normalisation itself: the mean of squares alone loses digits.
+        count = _sum(torch.full((1,), float(values.numel() / values.shape[1]), device=values.device))
+        mean = _sum(values.sum(axes)) / count
+        centred = values - mean.view(shape)
+        variance = _sum(centred.square().sum(axes)) / count
+        with torch.no_grad():
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked += 1
+            factor = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean.detach(), factor)
+            self.running_var.lerp_(variance.detach() * (count / (count - 1).clamp(min=1)), factor)
+        normalised = centred * (variance.view(shape) + self.eps).rsqrt()
+        if self.affine:
+            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
+        output: Tensor = normalised.to(planes.dtype)
+        return output
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's name
+        """Any number of dimensions."""
+
+
+def synchronise_norms(module: nn.Module) -> None:
+    """Let the batch normalisations of a network see the batches of all ranks; names of weights stay."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            layer.__class__ = _SynchronisedNorm  # type: ignore[assignment]  # the same state: a subclass of their base

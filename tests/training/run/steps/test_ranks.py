@@ -1,0 +1,137 @@
+"""Trainings under torchrun, on CPUs by gloo, give the weights of one process, and stop and resume together."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from stoker.storage import open_store
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.manifest import load_manifest
+from stoker.training.run import checkpoint as checkpoints
+from stoker.training.run.steps.ranks import Ranks, joined
+from stoker.training.run.train import train
+from tests.conftest import HANGS_S
+from tests.training import corpora
+from tests.training.run import training_rank
+from tests.training.run.small_runs import CNN, LSTM, after
+
+STEADY = {"optimiser": "nesterov", "learning_rate": 0.01, "device": "cpu", "workers": 1}
+RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "an empty share of the last batch": ("cnn", "digits", CNN | STEADY | {"batch_size": 49, "epochs": 3}),
+    "in parts": ("cnn", "digits", CNN | STEADY | {"batch_size": 20, "accumulate": 3, "norm": "none"}),
+    "rows that do not divide": ("lstm", "texts", LSTM | STEADY | {"batch_size": 5, "dropout": 0.0, "max_steps": 12}),
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = open_store(str(tmp_path / "store"))
+    digits, texts = corpora.digits(), corpora.texts()
+    splits = {"train": digits[:99], "validation": digits[150:180]}  # 49, 49 and 1
+    corpora.version(store, tmp_path, splits, corpus="digits", per_shard=40)
+    splits = {"train": texts[:12], "validation": texts[12:16]}
+    corpora.version(store, tmp_path, splits, corpus="texts", per_shard=5)
+    return store
+
+
+def part(name: str, *, resume: bool = False, stop: int = 0, who: int = 0) -> dict[str, Any]:
+    model, corpus, options = RUNS[name]
+    return {"model": model, "corpus": corpus, "options": options, "resume": resume, "stop": stop, "who": who}
+
+
+def torchrun(folder: Path, world_size: int, parts: list[dict[str, Any]]) -> list[list[str]]:
+    """Run, step that it began at, last step, and whether it was stopped, of each part."""
+    (folder / "parts.json").write_text(json.dumps(parts))
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={world_size}", "--rdzv-backend=c10d"),
+            *("--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", training_rank.__file__),
+            *(str(folder), str(folder / "parts.json")),
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.getcwd()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=HANGS_S)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == 0, output
+    return [line.split()[1:] for line in output.splitlines() if line.startswith("RESULT ")]
+
+
+def alone(folder: Path, store: Store, one: dict[str, Any]) -> Any:
+    return train(
+        store,
+        load_manifest(store, one["corpus"]),
+        one["model"],
+        one["options"],
+        resume=one["resume"],
+        folder=folder / "runs",
+        cache=folder / "cache",
+        stop=after(one["stop"] or 10**6),
+    )
+
+
+def state_of(store: Store, corpus: str, run: str) -> dict[str, Any]:
+    newest = checkpoints.newest(store, corpus, run)
+    assert newest is not None
+    assert newest.info.done
+    return newest.state
+
+
+@pytest.mark.slow
+def test_two_ranks_train_as_one_process_does_and_resume_what_another_number_began(store: Store, tmp_path: Path) -> None:
+    expected, begun = {}, {}
+    for name in RUNS:
+        expected[name] = alone(tmp_path, store, part(name))
+    for name in list(RUNS)[1:]:
+        begun[name] = alone(tmp_path, store, part(name, stop=4))
+    parts = [part(name, resume=True) for name in begun] + [part(name) for name in RUNS]
+    first = next(iter(RUNS))
+    parts += [part(first, stop=5, who=1)]  # another rank than the first is asked to stop
+    results = torchrun(tmp_path, 2, parts)
+    stopped = results.pop()
+    assert stopped[1:] == ["0", "5", "True"]
+    rest = alone(tmp_path, store, part(first, resume=True))
+    assert (rest.run, rest.resumed_at) == (stopped[0], 5)
+    results.append([rest.run, "5", str(rest.step), "False"])
+    for name, (run, *_) in zip([*begun, *RUNS, first], results, strict=True):
+        corpus = RUNS[name][1]
+        whole, got = (state_of(store, corpus, one) for one in (expected[name].run, run))
+        assert got["stream"] == whole["stream"], name
+        assert got["step"] == whole["step"], name
+        assert got["metrics"]["loss"] == pytest.approx(whole["metrics"]["loss"], abs=1e-4)
+        assert whole["module"].keys() == got["module"].keys()
+        for weights, tensor in whole["module"].items():
+            torch.testing.assert_close(got["module"][weights], tensor, atol=1e-5, rtol=0, msg=f"{name} {weights}")
+    assert [int(result[1]) for result in results] == [4, 4, 0, 0, 0, 5]
+
+
+def test_a_process_alone_asks_nobody() -> None:
+    with joined() as ranks:
+        assert (ranks.first, ranks.world_size) == (True, 1)
+        assert ranks.sum([1.0, 2.0]) == [1.0, 2.0]
+        assert ranks.least(3) == 3
+        assert ranks.from_first({"a": [1]}) == {"a": [1]}
+        module = nn.Linear(1, 1)
+        assert ranks.wrap(module) is module
+
+
+def test_a_recurrent_state_is_shared_by_rows() -> None:
+    state = (torch.arange(10.0).reshape(1, 5, 2),)
+    shares = [Ranks(rank, 2).share_of_state(state, 5)[0] for rank in range(2)]
+    assert torch.equal(torch.cat(shares, 1), state[0])
+    assert sorted(share.shape[1] for share in shares) == [2, 3]
