@@ -48,6 +48,8 @@ class Recount:
         if not is_right or sum(lacking.values()) != self.blank:
             counted = dict(sorted(self.licences.items()))
             yield f"counts licences {dict(manifest.licences)}, but its indexes {counted}"
+        if self.blank and manifest.schema < WITH_LISTS:
+            return  # a purge cannot count them again: they stand in the manifest itself
         # As they are published now, and as older releases did.
         published = with_top_values(with_one_kind(self.summaries, manifest.shards, store), manifest.shards, store)
         for split in sorted(manifest.statistics.keys() | self.summaries.keys()):

@@ -18,6 +18,7 @@ from stoker.pipelines.source import Context, Source
 from stoker.pipelines.stages.raw_part import DamagedParts
 from stoker.pipelines.web import measured
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
+from stoker.storage.shards.blank import is_blank
 from stoker.storage.shards.kinds import RECORDS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
@@ -97,7 +98,7 @@ class RecordReader:
         """
         own: dict[str, tuple[int, Row]] = {}
         for number, row in enumerate(self.rows(part)):
-            if self.is_fault(row):
+            if self.is_fault(row) or is_blank(row["key"]):
                 continue
             identity = identity_in(row)
             # Beside a candidate there may be rejects of what belongs to it, such as a file that describes an image.
