@@ -34,9 +34,10 @@ class Lists(Rule):
     judges all samples by it.
 
     Args:
-        by: what the lists name. "url": of the fetched bytes; "page": the page that it stood on (``page_url``); "host":
-            of the URL, with all hosts below it, so that ``example.org`` names ``img.example.org``, too; "sha256": of
-            the fetched bytes or of the content after all steps; "key", "author": exactly as records have it.
+        by: what the lists name. "url": of the fetched bytes, or ``file:cat/1.jpg`` as `stoker why` writes a file's;
+            "page": the page that it stood on (``page_url``); "host": of the URL, with all hosts below it, so that
+            ``example.org`` names ``img.example.org``, too; "sha256": of the fetched bytes or of the content after all
+            steps; "key", "author": exactly as records have it.
         action: "exclude" or "keep", default "exclude": "exclude" drops what is listed (``excluded``), "keep" what is
             not (``not_listed``).
         files: lists in the recipe's folder, or globs: txt with a value a line (empty lines and those that begin with #
@@ -138,7 +139,7 @@ class Lists(Rule):
     def _forms(self, text: str) -> tuple[str, ...]:
         """How records may write an entry. Raises ValueError for one that names nothing."""
         if self.by in ("url", "page"):
-            return text, normalise_listed(text)
+            return (text,) if text.startswith("file:") else (text, normalise_listed(text))
         if self.by == "host":
             host = ascii_host(text.removeprefix("*.").strip("."))
             if not host or set(host) & set("/:@ *"):

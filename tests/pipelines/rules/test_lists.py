@@ -148,3 +148,9 @@ def test_a_changed_list_is_a_changed_rule_and_an_unchanged_one_makes_no_version(
     (lineage,) = find_lineages(store, second, key)
     assert (lineage.reason, lineage.detail, lineage.rejected_by) == ("excluded", "l.txt, line 2", "lists")
     assert not ingest(words, store, context(tmp_path)).new
+
+
+def test_a_file_of_a_folder_is_named_as_records_have_it() -> None:
+    rows = pa.table({"key": ["a", "b"], "url": ["file:cat/1%20a.jpg", "file:cat/2.jpg"]})
+    (found,) = decide(Lists(by="url", values=("file:cat/1%20a.jpg",)), rows)
+    assert (found.key, found.value) == ("a", "excluded")
