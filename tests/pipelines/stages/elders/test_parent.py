@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from stoker.storage.versions.deleted import delete_version
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.verified import verified_table
+from tests.conftest import HANGS_S
 from tests.fakes import READS, Words, context, recipe
 
 WORDS = tuple(f"word-{number}" for number in range(40))
@@ -166,29 +168,25 @@ def test_each_version_of_four_writers_and_a_curate_is_decided_against_the_parent
         return replace(recipe(tuple(words), rules=rules), source=Copies(tuple(words)))
 
     ingest(made(["z-1-first"]), store, context(tmp_path))
-    start, ended = threading.Barrier(5), list[str]()
+    start = threading.Barrier(5, timeout=HANGS_S)
 
     def write(writer: str) -> None:
         for number in range(rounds):
             start.wait()
             ingest(made(words[writer][: 6 * (number + 1)]), store, context(tmp_path / writer))
-        ended.append(writer)
 
     def judge() -> None:
         for number in range(rounds):
             start.wait()
-            curate_again(
-                made([], (once, fewer)[number % 2 == 0]), store, tmp_path / "rules", judging=Judging(elders=True)
-            )
-        ended.append("rules")
+            rules = made([], (once, fewer)[number % 2 == 0])
+            curate_again(rules, store, tmp_path / "rules", judging=Judging(elders=True))
 
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in words]
-    threads.append(threading.Thread(target=judge))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(ended) == [*words, "rules"]
+    with ThreadPoolExecutor(5) as pool:
+        work = [*(pool.submit(write, writer) for writer in words), pool.submit(judge)]
+        for done in as_completed(work):
+            if (error := done.exception()) is not None:
+                start.abort()  # the others wait for it
+                raise error
     ingest(made(["z-1-first"]), store, context(tmp_path))
     versions = catalog.versions(store, "words")
     assert versions == list(range(1, len(versions) + 1))
