@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
@@ -116,11 +118,11 @@ def texts_in(key: str, payload: bytes) -> Iterator[bytes]:
 
 def found(store: Store, *numbers: int) -> list[str]:
     """The objects in which the token of one of these samples is, by whatever name."""
-    tokens = [TOKEN.format(number).encode() for number in numbers]
+    tokens = re.compile(b"|".join(TOKEN.format(number).encode() + rb"(?![0-9])" for number in numbers))
     return [
         stored.key
         for stored in store.list("")
-        if any(token in text for text in texts_in(stored.key, store.read(stored.key)) for token in tokens)
+        if any(tokens.search(text) for text in texts_in(stored.key, store.read(stored.key)))
     ]
 
 
@@ -286,3 +288,42 @@ def test_a_stream_that_runs_meanwhile_goes_on_with_holes(on_corrupt: Literal["st
     assert all((one[0] == other[0]).all() for one, other in zip(texts, new, strict=True))
     for stream in (samples, texts, new):
         stream.close()
+
+
+@pytest.mark.parametrize("rows", [400, pytest.param(100_000, marks=pytest.mark.nightly)])
+def test_of_a_table_only_objects_with_such_rows_are_written(tmp_path: Path, rows: int) -> None:
+    world = World(tmp_path, MemoryStore())
+    gone = range(rows // 2, rows // 2 + rows // 100)
+    texts = [f"row {number} of the table tells of {TOKEN.format(number)} at length" for number in range(rows)]
+    table = pa.table({"text": texts, "serial": [f"s{number}" for number in range(rows)]})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=rows // 20)
+    recipe = parse(
+        {
+            "corpus": CORPUS,
+            "source": {
+                "name": "hugging_face",
+                "dataset": "rows.parquet",
+                "key": "serial",
+                "rows_per_partition": rows // 20,
+            },
+            "splits": {"train": 100},
+            "shards": {"partitions": 2, "samples": rows // 20},
+        },
+        root=tmp_path,
+    )
+    context = Context(root=tmp_path, web=FAST, scratch=tmp_path / "scratch")
+    first = ingest(recipe, world.store, context).manifest
+    keys = stoker.Version(world.store, first).records(["key", "row_serial"]).read_all().to_pylist()
+    wanted = {f"s{number}" for number in gone}
+    forget(world.store, CORPUS, [("key", row["key"]) for row in keys if row["row_serial"] in wanted])
+    held = {key for key in found(world.store, *gone) if "/raw/" in key or "/shards/" in key}
+    before = {stored.key for stored in found_all(world.store)}
+    told = world.purge()
+    assert told.receipt["versions"] == {f"{CORPUS}@1": rows // 100}
+    assert found(world.store, *gone) == []
+    assert problems(world.store) == []
+    parts = {key for key in told.receipt["objects"] if "/raw/" in key or "/shards/" in key}
+    assert held <= parts < before
+    assert {layout.folder_of(key) for key in parts} == {layout.folder_of(key) for key in held}
+    ingest(recipe, world.store, context)
+    assert found(world.store, *gone) == []
