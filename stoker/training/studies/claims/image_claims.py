@@ -32,7 +32,7 @@ def _shallow(sizes: Sizes) -> Claim:
     ]
     return Claim(
         "shallow",
-        "Convolutional networks leave shallow methods behind",
+        "Convolutional networks pass forests and linear machines, and come up to the best shallow method",
         [*shallow, sizes.lenet, sizes.residual()],
         [
             Expect("above", "residual net", "random forest", 0.0),

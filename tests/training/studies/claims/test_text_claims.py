@@ -1,9 +1,14 @@
-"""The claims about texts: every row can be built."""
+"""The claims about texts: every row can be built, and all of them hold on a real text."""
+
+from pathlib import Path
 
 import pytest
 
+from stoker.storage.stores.memory import MemoryStore
 from stoker.training.run.options import parse_options
 from stoker.training.studies.claims.text_claims import text_claims
+from stoker.training.studies.study import study
+from tests.training import corpora
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -19,3 +24,12 @@ def test_every_row_is_one_that_can_be_measured(quick: bool) -> None:
     for claim in claims:
         names = {row.name for row in claim.rows}
         assert all({expect.row, expect.other} - {""} <= names for expect in claim.expects)
+
+
+@pytest.mark.nightly
+def test_every_claim_holds_on_the_handbook_of_python_in_minutes(tmp_path: Path) -> None:
+    store, topics = MemoryStore(), corpora.texts()
+    splits = {"train": [topic for number, topic in enumerate(topics) if number % 5], "validation": topics[::5]}
+    manifest = corpora.version(store, tmp_path, splits, corpus="handbook", per_shard=50)
+    found = study(store, manifest, quick=True, cache=tmp_path / "cache")
+    assert [(claim["name"], claim["reason"]) for claim in found.claims if claim["verdict"] != "held"] == []
