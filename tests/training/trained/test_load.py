@@ -1,5 +1,8 @@
 """A run is found by its name, or that of its model, and its checkpoint read."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 
@@ -79,3 +82,15 @@ def test_loading_leaves_torchs_random_numbers_alone(handbook: Small) -> None:
     torch.manual_seed(3)
     load_trained(handbook.store, name, device="cpu")
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_weights_that_do_not_fit_what_the_model_builds_now_are_told_in_one_line(digits: Small) -> None:
+    name = run(digits, "cnn", CNN | {"epochs": 1}).run
+    for info in infos(digits.store, "small", name):
+        other = asdict(info) | {"identity": {**info.identity, "options": {**info.identity["options"], "width": 5}}}
+        digits.store.write(f"small/runs/{name}/{info.step:09d}.json", json.dumps(other).encode())
+    with pytest.raises(
+        TrainingError, match=f"small/{name}: its weights do not fit what model cnn builds now"
+    ) as caught:
+        load_trained(digits.store, name, device="cpu")
+    assert "\n" not in str(caught.value)
