@@ -1,23 +1,18 @@
 """A corpus remembers what it read of a table or a dump, as these grow, shrink and are exported anew."""
 
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.errors import StorageUnavailable
-from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.manifest import Manifest
 from stoker.storage.versions.version import Version
 from tests.fakes import FailingCalls
-from tests.pipelines.stages.remembering.read_world import Row, World, rows
+from tests.pipelines.stages.remembering.read_world import World, rows
 from tests.site import Reply, Site
 from tests.system.old_store.inputs import picture
 
@@ -168,54 +163,3 @@ def test_a_kill_at_any_write_ends_in_the_same_version(tmp_path: Path) -> None:
         if not was_killed:
             break
     assert calls > 20
-
-
-changes = st.lists(
-    st.tuples(st.sampled_from(["insert", "remove", "shuffle", "export", "split"]), st.integers(0, 10**6)),
-    min_size=1,
-    max_size=4,
-)
-
-
-@settings(max_examples=25, deadline=None)
-@given(changes, st.booleans())
-def test_whatever_happens_to_a_table_no_sample_moves_and_none_vanishes(
-    history: list[tuple[str, int]], keyed: bool
-) -> None:
-    with TemporaryDirectory() as name:
-        objects: list[dict[str, bytes]] = []
-        for store in (MemoryStore(), MemoryStore()):
-            folder = Path(name) / str(len(objects))
-            folder.mkdir()
-            world = World(folder)
-            world.store = store
-            world.source |= {"key": "text"} if keyed else {}
-            told = rows(*range(25))
-            world.table(told)
-            before = world.samples(world.run().manifest)
-            for number, (change, seed) in enumerate(history):
-                told = changed(world, told, change, seed, number)
-                manifest = world.run().manifest
-                after = world.samples(manifest)
-                assert {key: after.get(key) for key in before} == before
-                assert manifest.rejected == {}
-                assert len(after) == manifest.read
-                before = after
-            assert verify(store, manifest).problems == ()
-            objects.append({one.key: store.read(one.key) for one in store.list()})
-        assert objects[0] == objects[1]
-
-
-def changed(world: World, told: list[Row], change: str, seed: int, number: int) -> list[Row]:
-    place = seed % len(told)
-    if change == "insert":
-        told = [*told[:place], *rows(1000 + number), *told[place:]]
-    elif change == "remove" and len(told) > 1:
-        told = [*told[:place], *told[place + 1 :]]
-    elif change == "shuffle":
-        told = [*reversed(told[place:]), *told[:place]]
-    shutil.rmtree(world.folder / "table")
-    parts = [told[:place], told[place:]] if change == "split" and place else [told]
-    for name, part in zip("ab", parts, strict=False):
-        world.table(part, name=name, exported=f"day {number}")
-    return told
