@@ -205,3 +205,27 @@ def killed(command: list[str], events: int, after_s: float) -> int:
         process.kill()
         process.communicate(timeout=HANGS_S)
     return int(step)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"net": "plain", "norm": "none", "initialisation": "lsuv"},
+        {"net": "mlp", "norm": "none", "activation": "sigmoid", "initialisation": "orthogonal", "pretrain": "rbm"},
+    ],
+    ids=["lsuv", "pretraining"],
+)
+def test_weights_are_set_by_the_first_batches_once_and_a_resumed_run_goes_on_from_them(
+    digits: Small, values: dict[str, Any]
+) -> None:
+    values = CNN | {"epochs": 1, "depth": 4} | values
+    still = values | {"learning_rate": 1e-12, "max_steps": 1}
+    drawn = run(digits, "cnn", still | {"initialisation": "orthogonal", "pretrain": "none"})
+    first = next(name for name in weights(digits, drawn.run) if name.endswith("weight"))
+    set_by_data = run(digits, "cnn", still)
+    assert not torch.allclose(weights(digits, set_by_data.run)[first], weights(digits, drawn.run)[first])
+    stopped = run(digits, "cnn", values, stop=after(4))
+    resumed = run(digits, "cnn", values, resume=True)
+    assert (resumed.run, resumed.resumed_at) == (stopped.run, 4)
+    whole = run(digits, "cnn", values)
+    assert equal(weights(digits, resumed.run), weights(digits, whole.run))
