@@ -237,10 +237,12 @@ class BatchStream(EpochStream):
         if left is located:
             return located
         wanted, position = size_of(located), 0
-        while self.last == "pad" and (lacking := wanted - size_of(left)) and position < self.samples:
-            stop = min(self.samples, position + lacking)
-            more = without_withdrawn(epoch, self.locate(epoch, position, stop))
-            left, position = [*left, *moved(more, by=size_of(left))], stop
+        # Again and again, where fewer are left than a batch has.
+        while self.last == "pad" and (lacking := wanted - size_of(left)) and (position < self.samples or size_of(left)):
+            first = position % self.samples
+            stop = min(self.samples, first + lacking)
+            more = without_withdrawn(epoch, self.locate(epoch, first, stop))
+            left, position = [*left, *moved(more, by=size_of(left))], position + stop - first
         return left
 
     def padding(self, start: int) -> int:
