@@ -75,6 +75,19 @@ def test_the_curation_benchmark_asks_stoker_and_duckdb_the_same() -> None:
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["where", "exact_duplicates"]
 
 
+@pytest.mark.nightly
+def test_the_trainer_costs_little_beside_a_bare_loop_and_a_plain_script() -> None:
+    """Bounds for a busy machine; the benchmark itself is for a quiet one."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(FOLDER.parent.parent)}
+    command = [sys.executable, str(FOLDER / "bench_train.py"), "--rounds", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=3600)
+    assert done.returncode == 0, done.stderr
+    lenet, lstm = map(json.loads, done.stdout.splitlines())
+    assert lenet["ratio"] < 1.1
+    assert lstm["ratio"] < 1.1
+    assert lstm["loss"] < 1.02
+
+
 @pytest.mark.parametrize("urls", [20_000, pytest.param(10**7, marks=pytest.mark.nightly)])
 def test_an_unchanged_list_is_seen_to_be_so_and_of_a_longer_one_the_new_url_alone_is_planned(
     tmp_path: Path, urls: int

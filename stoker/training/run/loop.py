@@ -7,10 +7,9 @@ are in ``steps``.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,73 +22,17 @@ from stoker.training.run.averaging import Average
 from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo
 from stoker.training.run.devices import device_of
 from stoker.training.run.metrics import MetricsLog
-from stoker.training.run.model import Corpus, Model, Schema
-from stoker.training.run.optimisers import build_optimiser, learning_rate_at, load_optimiser
-from stoker.training.run.options import TrainOptions, skips_of
-from stoker.training.run.steps.nonfinite import NonFiniteSteps, Place
-from stoker.training.run.steps.precision import Compiled, precision_of
-from stoker.training.run.steps.ranks import Ranks
+from stoker.training.run.model import Schema
+from stoker.training.run.optimisers import learning_rate_at
+from stoker.training.run.steps.events import Event, Result, RunConfig
+from stoker.training.run.steps.nonfinite import Place
 from stoker.training.run.steps.saver import Saver
-from stoker.training.run.steps.step import Stepper, StepResult
+from stoker.training.run.steps.step import Stepper, StepResult, stepper_of
 from stoker.training.run.steps.streams import divided, first_batches_of, left_out_of, skipped_of, with_skip_budget
 from stoker.training.stream.subset import HELD_OUT, describe_left_out
 
 _PROGRESS_INTERVAL_S = 0.5  # seconds between two "step" events
 _EPOCH_ENDED = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Progress of a run. ``kind``: new (no run to resume), start, step, evaluate, checkpoint, note or end."""
-
-    kind: str
-    run: str
-    step: int
-    steps: int  # of the whole run
-    epoch: int
-    loss: float = math.nan  # mean since the last step event
-    rate: float = math.nan  # samples or tokens a second
-    stall: float = math.nan  # share of the time since the last step event that was spent waiting for data
-    metrics: dict[str, Any] = field(default_factory=dict)  # Any: JSON values; of the last evaluation
-    # of "start": what is not trained on, and how it computes; of "new": what is other in the nearest run
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a run ended. ``stopped``: before its last step, to be resumed; ``resumed_at``: the step that it began at.
-
-    ``left_out``: the samples that the model could not use, or that did not decode, for each split and reason
-    ``samples`` and some ``keys``.
-    """
-
-    run: str
-    reference: str
-    step: int
-    steps: int
-    metrics: dict[str, Any]  # Any: JSON values; of the last evaluation
-    sample: str
-    folder: Path  # of metrics.jsonl and TensorBoard's events
-    resumed_at: int
-    stopped: bool
-    left_out: Sequence[Mapping[str, Any]] = ()  # Any: JSON values
-    held_out: int = 0  # samples of the training split, by the option hold_out
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunConfig:
-    """What a run trains, with which options, and where it reports."""
-
-    name: str
-    corpus: Corpus
-    model: Model
-    options: TrainOptions
-    identity: dict[str, Any]  # Any: JSON values; saved with each checkpoint, see run_identity
-    folder: Path  # for metrics
-    progress: Callable[[Event], None]
-    stop: Callable[[], bool]  # asked after every step
-    interrupts: Callable[[], AbstractContextManager[None]]  # see ``train.train``
-    ranks: Ranks = field(default_factory=Ranks)
 
 
 def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
@@ -166,13 +109,13 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         train_stream.load_state_dict(saved["stream"])
         if (skipped := skipped_of(eval_stream)) is not None:
             skipped.load(saved.get("eval_skipped", {}))
-        _restore_random_state(saved, ranks)
+        ranks.restore_random(saved)
     elif not ranks.first:
         torch.manual_seed(options.seed + (ranks.rank << 32))  # or all ranks would drop out the same units
     step = saved["step"] if saved else 0
     steps = min(steps, options.max_steps) if options.max_steps else steps
     log = MetricsLog(config.folder, step=step)
-    stepper = _stepper(config, module, device, steps, saved)
+    stepper = stepper_of(config, module, device, steps, saved)
     return _Trainer(
         config=config,
         eval_split=eval_split,
@@ -197,42 +140,6 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         position=train_stream.state_dict(),
         loader=Loader(train_stream, workers=options.workers, pin_memory=device.type == "cuda"),
     )
-
-
-def _stepper(
-    config: RunConfig, module: nn.Module, device: torch.device, steps: int, saved: dict[str, Any] | None
-) -> Stepper:  # Any: tensors and plain values
-    """What does the steps, at the start of a run or at a checkpoint."""
-    options, saved = config.options, saved or {}
-    precision = precision_of(options, module, device)
-    optimiser = build_optimiser(module, options)
-    if saved:
-        load_optimiser(optimiser, saved["optimiser"], device)
-        precision.load_state_dict(saved.get("scaler", {}))
-    allowed, skipped = skips_of(options.on_nan), saved.get("nonfinite", 0)
-    compiled = Compiled(module, wanted=options.compile)
-    return Stepper(
-        model=config.model,
-        module=module,
-        optimiser=optimiser,
-        options=options,
-        device=device,
-        nonfinite=NonFiniteSteps(config.name, steps, config.folder, allowed=allowed, skipped=skipped),
-        precision=precision,
-        compiled=compiled,
-        ranks=config.ranks,
-        wrapped=config.ranks.wrap(module),
-    )
-
-
-def _restore_random_state(saved: dict[str, Any], ranks: Ranks) -> None:  # Any: tensors and plain values
-    states = [saved["random"], *saved.get("random_of_others", [])]
-    if ranks.rank < len(states):
-        torch.set_rng_state(states[ranks.rank])
-    else:  # there were fewer ranks before
-        torch.manual_seed(saved["step"] + (ranks.rank << 32))
-    if saved["cuda_random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(saved["cuda_random"])
 
 
 @dataclass(slots=True, kw_only=True)

@@ -23,10 +23,11 @@ from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.averaging import weights_of
 from stoker.training.run.checkpoint import Checkpoint
 from stoker.training.run.devices import device_of
-from stoker.training.run.loop import Event, Result, RunConfig, run
+from stoker.training.run.loop import run
 from stoker.training.run.model import Corpus, Model
 from stoker.training.run.options import TrainOptions, parse_options, run_identity
 from stoker.training.run.resume import checkpoint_of, describe_nearest
+from stoker.training.run.steps.events import Event, Result, RunConfig
 from stoker.training.run.steps.ranks import Ranks, joined
 from stoker.training.run.steps.streams import divided
 from stoker.training.stream.subset import HELD_OUT

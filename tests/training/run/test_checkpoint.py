@@ -13,7 +13,7 @@ import torch
 from stoker.storage.errors import CorruptShard
 from stoker.training.errors import TrainingError
 from stoker.training.run import checkpoint as checkpoints
-from stoker.training.run.loop import Event
+from stoker.training.run.train import Event
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, after, equal, run, weights
 

@@ -3,9 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from stoker.training.run.train import Event
 from tests.training.conftest import Small
-from tests.training.run.small_runs import CNN, after, run
+from tests.training.run.small_runs import CNN, LSTM, after, equal, run, weights
 
 
 def test_a_new_run_names_the_nearest_one_and_the_options_that_differ(digits: Small) -> None:
@@ -33,3 +35,33 @@ def notes(small: Small, values: dict[str, Any]) -> tuple[str, ...]:
     events: list[Event] = []
     run(small, "cnn", values, resume=True, stop=after(1), progress=events.append)
     return events[0].notes if events and events[0].kind == "new" else ()
+
+
+DROPPING = CNN | {"dropout": 0.2, "ema": 0.9}
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "parts": ("cnn", DROPPING | {"accumulate": 3}),
+    "bfloat16": ("cnn", DROPPING | {"precision": "bfloat16", "channels_last": True}),
+    "float16": ("cnn", DROPPING | {"precision": "float16", "optimiser": "nesterov"}),
+    "policies": ("cnn", DROPPING | {"on_nan": "skip:2", "patience": 1, "deterministic": False}),
+    "text in parts": ("lstm", LSTM | {"accumulate": 3, "dropout": 0.2, "precision": "bfloat16", "max_steps": 20}),
+    "compiled": ("cnn", DROPPING | {"net": "mlp", "width": 8, "depth": 2, "compile": True}),
+}
+SLOW = {"compiled"}  # torch starts a compiler
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in OPTIONS]
+)
+def test_with_every_option_a_run_that_was_stopped_ends_with_the_same_bits(
+    digits: Small, handbook: Small, name: str
+) -> None:
+    model, options = OPTIONS[name]
+    small = digits if model == "cnn" else handbook
+    whole = run(small, model, options)
+    first = run(small, model, options, stop=after(3))
+    second = run(small, model, options, resume=True, stop=after(9))
+    rest = run(small, model, options, resume=True)
+    assert [one.run for one in (second, rest)] == [first.run] * 2
+    assert [first.step, second.step, rest.step] == [3, 12, whole.step]
+    assert equal(weights(small, whole.run), weights(small, rest.run))
+    assert rest.metrics == whole.metrics

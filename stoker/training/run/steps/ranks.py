@@ -103,6 +103,16 @@ class Ranks:
         start, stop = share(rows, self.rank, self.world_size)
         return tuple(tensor.narrow(ROWS, start, stop - start).contiguous() for tensor in state)
 
+    def restore_random(self, saved: dict[str, Any]) -> None:  # Any: tensors and plain values
+        """Go on with the random numbers of a checkpoint, each rank with its own."""
+        states = [saved["random"], *saved.get("random_of_others", [])]
+        if self.rank < len(states):
+            torch.set_rng_state(states[self.rank])
+        else:  # there were fewer ranks before
+            torch.manual_seed(saved["step"] + (self.rank << 32))
+        if saved["cuda_random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(saved["cuda_random"])
+
     def wrap(self, module: nn.Module) -> nn.Module:
         """The network whose gradients are the mean over all ranks, for training."""
         if self.world_size == 1:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from stoker.training.run.model import Model, Schema, StepOutput
-from stoker.training.run.options import TrainOptions
+from stoker.training.run.optimisers import build_optimiser, load_optimiser
+from stoker.training.run.options import TrainOptions, skips_of
 from stoker.training.run.steps import microbatches
+from stoker.training.run.steps.events import RunConfig
 from stoker.training.run.steps.nonfinite import Buffers, NonFiniteSteps, norm_of
-from stoker.training.run.steps.precision import LEAST_SCALE, Compiled, Precision
+from stoker.training.run.steps.precision import LEAST_SCALE, Compiled, Precision, precision_of
 from stoker.training.run.steps.ranks import Ranks, no_exchange
 
 
@@ -145,3 +147,29 @@ class Stepper:
             return
         gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
         torch._foreach_mul_(gradients, factor)
+
+
+def stepper_of(
+    config: RunConfig, module: nn.Module, device: torch.device, steps: int, saved: dict[str, Any] | None
+) -> Stepper:  # Any: tensors and plain values
+    """What does the steps, at the start of a run or at a checkpoint."""
+    options, saved = config.options, saved or {}
+    precision = precision_of(options, module, device)
+    optimiser = build_optimiser(module, options)
+    if saved:
+        load_optimiser(optimiser, saved["optimiser"], device)
+        precision.load_state_dict(saved.get("scaler", {}))
+    allowed, skipped = skips_of(options.on_nan), saved.get("nonfinite", 0)
+    compiled = Compiled(module, wanted=options.compile)
+    return Stepper(
+        model=config.model,
+        module=module,
+        optimiser=optimiser,
+        options=options,
+        device=device,
+        nonfinite=NonFiniteSteps(config.name, steps, config.folder, allowed=allowed, skipped=skipped),
+        precision=precision,
+        compiled=compiled,
+        ranks=config.ranks,
+        wrapped=config.ranks.wrap(module),
+    )
