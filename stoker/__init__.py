@@ -7,8 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from stoker import old_paths
-
-__version__ = "0.1.0"
+from stoker.release import __version__
 
 # public name → its module, imported by __getattr__ (PEP 562)
 _PUBLIC = {

@@ -15,13 +15,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from stoker import __version__
 from stoker.flows import logs, signals
 from stoker.flows.cli.models.arguments import add_model_commands
 from stoker.flows.cli.studies.arguments import add_study
 from stoker.flows.cli.usage.examples import EXAMPLES
 from stoker.flows.cli.usage.parsing import Parser, positive_number, whole_number
 from stoker.flows.settings import RUNNERS, UsageError, asks_for_completion, prepare_environment
+from stoker.release import __version__
 from stoker.storage.errors import StokerError
 
 DONE, REFUSED, USAGE = 0, 1, 2

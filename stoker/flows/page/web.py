@@ -11,7 +11,6 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from stoker import __version__
 from stoker.flows.page.pictures import ImageRenderer
 from stoker.flows.page.security import HEADERS, HEALTH, LOGIN, LOGIN_POLICY, LOOPBACK, SIGNED_IN, RequestGuard
 from stoker.flows.page.site import HtmlPages, Schedules
@@ -22,6 +21,7 @@ from stoker.flows.page.webapi import JsonApi, failure
 from stoker.flows.report.format import visible
 from stoker.flows.report.samples import SampleReader
 from stoker.pipelines.errors import RecipeError, SourceUnavailable
+from stoker.release import __version__
 from stoker.storage.errors import AlreadyExists, NotFound, StokerError, StorageUnavailable
 from stoker.storage.stores.store import Store
 

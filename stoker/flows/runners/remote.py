@@ -15,7 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from stoker import __version__
 from stoker.flows import private
 from stoker.flows.settings import Settings
 from stoker.pipelines.recipe import Recipe
@@ -23,6 +22,7 @@ from stoker.pipelines.registry import plugin_identity
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.source import Source
 from stoker.pipelines.step import Step
+from stoker.release import __version__
 from stoker.storage.errors import NotFound, StokerError
 from stoker.storage.stores.store import Store
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stoker import __version__
 from stoker.pipelines.partition import digest
+from stoker.release import __version__
 
 T = TypeVar("T")  # a JSON value
 SETTLED_S = 3.0  # since a file's last change; the coarsest file systems count every second one

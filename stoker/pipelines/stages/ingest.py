@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from stoker import __version__
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import trim_images
 from stoker.pipelines.memory.identity import IDENTITY, STAMP
@@ -30,6 +29,7 @@ from stoker.pipelines.stages.reading.omitted import PASSED
 from stoker.pipelines.stages.reading.segments import Reading, Segments
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.trust import check_paths
+from stoker.release import __version__
 from stoker.storage.errors import AlreadyExists, StokerError, StorageError
 from stoker.storage.shards import records
 from stoker.storage.shards.row_checksum import CRC32C

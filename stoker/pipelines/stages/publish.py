@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from stoker import __version__
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.memory.known import NOTHING_AGAIN, Again
 from stoker.pipelines.recipe import Recipe, Sharding
@@ -26,6 +25,7 @@ from stoker.pipelines.stages.pinning import pinned
 from stoker.pipelines.stages.raw_part import DamagedParts, heal
 from stoker.pipelines.stages.remembering.rounds import Rounds
 from stoker.pipelines.stages.splits import missed_shares
+from stoker.release import __version__
 from stoker.storage.clock import Clock, timestamp, utc_now
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StokerError, StorageUnavailable
 from stoker.storage.statistics.summary import Summary

@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stoker import __version__
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web import robots
 from stoker.pipelines.web.http.addresses import Resolver
@@ -26,6 +25,7 @@ from stoker.pipelines.web.links import host_of, normalise, redact
 from stoker.pipelines.web.policy import EarlierResponse, Fetched, Transient, Unchanged, WebPolicy
 from stoker.pipelines.web.robots import Permission, Robots
 from stoker.pipelines.web.validators import validators_of
+from stoker.release import __version__
 
 _log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker import __version__
 from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.stages.forgetting.rewriting import Rewriting
+from stoker.release import __version__
 from stoker.storage.clock import Clock, timestamp
 from stoker.storage.versions import layout
 from stoker.storage.versions.listed.redirected import part_now

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from stoker import __version__
 from stoker.pipelines.memory.missing import Missing
 from stoker.pipelines.memory.unchanged import NOTHING_KNOWN
 from stoker.pipelines.partition import Partition, Partitions
@@ -21,6 +20,7 @@ from stoker.pipelines.stages.remembering.outcomes import RecordReader
 from stoker.pipelines.stages.remembering.recall import Recall, Stamps
 from stoker.pipelines.stages.remembering.refreshing import AskedAgain
 from stoker.pipelines.stages.trust import check_paths
+from stoker.release import __version__
 from stoker.storage.clock import timestamp
 from stoker.storage.errors import AlreadyExists, NotFound, StorageUnavailable
 from stoker.storage.stores.store import Store

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker import __version__
 from stoker.pipelines.memory.known import COLUMNS, COLUMNS_OF_INTEREST, Known, Moment, hashes_of_interest
 from stoker.pipelines.memory.missing import Missing
 from stoker.pipelines.memory.rows_read import NONE, Settled, is_among
@@ -33,6 +32,7 @@ from stoker.pipelines.stages.remembering.outcomes import (
 from stoker.pipelines.stages.remembering.refreshing import Responses
 from stoker.pipelines.stages.remembering.samples import newest_rows
 from stoker.pipelines.stages.remembering.vanishing import Vanishing
+from stoker.release import __version__
 from stoker.storage.clock import timestamp
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageUnavailable
 from stoker.storage.versions import catalog, layout

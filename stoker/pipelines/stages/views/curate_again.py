@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stoker import __version__
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.stages.curate import Decided, Judging, decide_about, put_decisions
@@ -18,6 +17,7 @@ from stoker.pipelines.stages.elders.parent import parent_of
 from stoker.pipelines.stages.forgetting.matching import Forgotten, holds_forgotten
 from stoker.pipelines.stages.publish import ParentMoved, Published, healed
 from stoker.pipelines.stages.views import view
+from stoker.release import __version__
 from stoker.storage.clock import Clock, timestamp, utc_now
 from stoker.storage.errors import AlreadyExists
 from stoker.storage.stores.store import Store
