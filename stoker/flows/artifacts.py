@@ -103,5 +103,10 @@ def escape(text: str) -> str:
 
 
 def key(corpus: str, kind: str) -> str:
-    """An artifact's key; Prefect takes lower-case letters, digits and dashes."""
-    return f"{corpus.replace('_', '-')}-{kind}"
+    """An artifact's key; Prefect takes lower-case letters, digits and dashes.
+
+    >>> key("my_digits-./Net.py:build", "trained")
+    'my-digits-net-py-build-trained'
+    """
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in corpus.lower())
+    return f"{'-'.join(filter(None, name.split('-')))}-{kind}"

@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from stoker.flows import artifacts, progress, runs, signals
 from stoker.flows.report.format import number_text, percent_text
 from stoker.flows.settings import Settings
+from stoker.storage.errors import StokerError
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import load_manifest
 
@@ -35,6 +36,8 @@ def train(
     """
     from stoker.training.run.train import train as run_training
 
+    if not token and ":" in model:  # code of a file that may be another by then
+        raise StokerError(f"{model}: networks of your own are trained by `stoker train`, not by a schedule")
     parsed_settings = Settings.from_json(settings)
     home = parsed_settings.home
     runs.record(home, token, flow_run.id)

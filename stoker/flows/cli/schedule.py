@@ -94,6 +94,8 @@ def _check(arguments: Namespace, settings: Settings) -> _Plan:
     if cron or arguments.interval:
         timezone = arguments.timezone or recipe.schedule.timezone
         timetable = parse_timetable(cron=cron, interval=arguments.interval or "", timezone=timezone)
+    if arguments.train and ":" in arguments.train:
+        raise UsageError(f"schedule: --train {arguments.train}: networks of your own are trained by `stoker train`")
     refreshed = _refresh_older_s(arguments, recipe, timetable)
     if arguments.train:
         start.check_training(arguments.train, options)

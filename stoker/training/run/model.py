@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args, get_origin, get_type_hints
 
@@ -119,8 +120,23 @@ def names() -> list[str]:
 
 
 def find(name: str) -> type[Model]:
-    """The class of a model. Raises TrainingError with the nearest right name, or what is wrong with it."""
+    """The class of a model; ``module:function`` and ``file.py:function`` name a network of the user's own.
+
+    Raises TrainingError with the nearest right name, or what is wrong with it.
+    """
+    if is_own(name):
+        return cast(type[Model], import_module(_OWN).model_class(name))
     return cast(type[Model], _LOOKUP.find(name))  # it has the methods that Model asks for
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is that of a function that builds a network: code of the user's own."""
+    return ":" in name
+
+
+def run_name(name: str) -> str:
+    """What the names of a model's runs begin with."""
+    return str(import_module(_OWN).run_name(name)) if is_own(name) else name
 
 
 def name_of(model: Model) -> str:
@@ -130,7 +146,8 @@ def name_of(model: Model) -> str:
 
 def plugin_identity(model: Model) -> dict[str, str]:
     """Distribution and class of a plug-in's model, which tell its runs from those of another; empty if built-in."""
-    return _LOOKUP.identity(type(model))
+    own: Mapping[str, str] | None = getattr(type(model), "own_identity", None)
+    return dict(own) if own is not None else _LOOKUP.identity(type(model))
 
 
 def _is_model(value: object) -> bool:
@@ -161,6 +178,7 @@ def _option_problem(part: Any) -> str:  # Any: a dataclass
     return ""
 
 
+_OWN = "stoker.training.own.network"  # imported where it is used: it stands on this module
 _METHODS = ("prepare", "data", "build", "compute_loss", "evaluate", "generate")
 _LOOKUP = Lookup(
     kind="model",

@@ -24,7 +24,7 @@ from stoker.training.run.averaging import weights_of
 from stoker.training.run.checkpoint import Checkpoint
 from stoker.training.run.devices import device_of
 from stoker.training.run.loop import run
-from stoker.training.run.model import Corpus, Model
+from stoker.training.run.model import Corpus, Model, run_name
 from stoker.training.run.options import TrainOptions, parse_options, run_identity
 from stoker.training.run.resume import checkpoint_of, describe_nearest
 from stoker.training.run.steps.events import Event, Result, RunConfig
@@ -135,7 +135,7 @@ def _train(
     checkpoint = checkpoint_of(corpus, identity) if resume and ranks.first else None
     name = ""
     if ranks.first:
-        name = checkpoint.info.run if checkpoint else _new_run(store, version.corpus, model, identity)
+        name = checkpoint.info.run if checkpoint else _new_run(store, version.corpus, run_name(model), identity)
     if resume and not checkpoint and ranks.first:
         calls.progress(Event("new", name, 0, 0, 0, notes=(describe_nearest(corpus, identity),)))
     name, key = ranks.from_first([name, checkpoint.info.key if checkpoint else ""])

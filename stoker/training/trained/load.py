@@ -100,11 +100,9 @@ def _run_in(store: Store, corpus: str, text: str) -> str:
     names = runs(store, corpus)
     if text in names:
         return text if next(infos(store, corpus, text), None) else ""
-    for name in reversed(names):
-        if not name.startswith(f"{text}-"):
-            continue
-        info = next(infos(store, corpus, name), None)
-        if info is not None and info.identity.get("model") == text:
+    for name in reversed(names):  # a run is called after its model
+        model, _, number = name.rpartition("-")
+        if model == text and number.isdecimal() and next(infos(store, corpus, name), None):
             return name
     return ""
 
