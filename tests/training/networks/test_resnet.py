@@ -1,11 +1,15 @@
 """Residual blocks: what enters them, what they add, and what is left out."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from stoker.training.networks.norms import StochasticDepth
 from stoker.training.networks.resnet import Block
+from tests.training.networks.deep_runs import accuracy
 from tests.training.networks.small_networks import build, images
 
 
@@ -80,3 +84,16 @@ def test_later_blocks_are_left_out_more_often() -> None:
     network = build(blocks=2, stochastic_depth=0.6)
     shares = [block.drop.share for block in network.modules() if isinstance(block, Block)]
     assert shares == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("values", "least"),
+    [
+        ({"epochs": 4, "learning_rate": 0.05, "clip": 0}, 0.95),
+        ({"norm": "none", "branch_scale": "zero", "optimiser": "adam", "learning_rate": 0.003}, 0.93),
+    ],
+    ids=["pre-activation", "ReZero"],
+)
+def test_a_residual_net_of_1004_layers_learns(tmp_path: Path, values: dict[str, Any], least: float) -> None:
+    assert accuracy(tmp_path, {"net": "resnet", "blocks": 167, "batch_size": 32} | values) >= least
