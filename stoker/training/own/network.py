@@ -25,6 +25,19 @@ from stoker.training.run.options import TrainOptions
 
 _KINDS = (bool, int, float, str)  # of options that --set can give
 _OURS = ("num_classes", "channels", "pixels")  # arguments that we give, where the function takes them
+_TAKEN = (
+    "colour",
+    "shift",
+    "flip",
+    "label_smoothing",
+    "function",
+    "name",
+    "own_options",
+    "own_identity",
+    "added",
+    "shown",
+    "defaults",
+)
 _EXAMPLE = "def build(num_classes, channels, **options) -> nn.Module"
 
 
@@ -139,8 +152,8 @@ def _fields(text: str, function: Callable[..., Any]) -> list[tuple[Any, ...]]:  
     for one in parameters:
         if one.name in _OURS or one.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
             continue
-        if one.name in (*training, "colour", "shift", "flip", "label_smoothing", "function", "name"):
-            raise TrainingError(f"{text}: its parameter {one.name!r} is the name of an option of training; rename it")
+        if one.name in (*training, *_TAKEN) or hasattr(OwnClassifier, one.name):
+            raise TrainingError(f"{text}: its parameter {one.name!r} is a name that training uses; rename it")
         kind = type(one.default) if one.annotation not in _KINDS else one.annotation
         if one.default is inspect.Parameter.empty:
             found.append((one.name, kind if kind in _KINDS else str))

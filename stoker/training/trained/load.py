@@ -1,7 +1,7 @@
 """The trained model of a run, found by the run's name and read from one of its checkpoints."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.averaging import weights_of
 from stoker.training.run.checkpoint import Checkpoint
 from stoker.training.run.devices import device_of
-from stoker.training.run.model import Model, Schema
+from stoker.training.run.model import Model, Schema, is_own, plugin_identity
 from stoker.training.run.options import TrainOptions, parse_options
 
 Which = Literal["best", "last"]
@@ -42,7 +42,13 @@ class Trained:
 
 
 def load_trained(
-    store: Store, run: str, *, near: str = "", checkpoint: Which = "best", device: str = "auto"
+    store: Store,
+    run: str,
+    *,
+    near: str = "",
+    checkpoint: Which = "best",
+    device: str = "auto",
+    network: str = "",
 ) -> Trained:
     """The model of a run.
 
@@ -53,6 +59,8 @@ def load_trained(
         near: the corpus that is searched first.
         checkpoint: ``best``: the one whose weights had the greatest score in an evaluation; ``last``: the newest.
         device: to compute on.
+        network: of a run of a network of the user's own, where that is: ``my_net.py:build``. What a store names is
+            not imported: whoever can write there could name any code.
 
     Raises TrainingError, StorageError.
     """
@@ -61,7 +69,8 @@ def load_trained(
     if found is None:
         raise TrainingError(f"{corpus}/{name}: none of its checkpoints is whole; train it anew")
     info, state = found
-    model, options = parse_options(info.identity["model"], _options(info.identity))
+    model, options = parse_options(_model_name(f"{corpus}/{name}", info.identity, network), _options(info.identity))
+    _refuse_other_code(f"{corpus}/{name}", info.identity, model)
     place, schema = device_of(device), state["facts"]
     with torch.random.fork_rng(devices=[]):  # building draws weights
         module = model.build(schema)
@@ -74,6 +83,29 @@ def load_trained(
             "train it anew, or install the code that it was trained with"
         ) from None
     return Trained(corpus, info, model, options, schema, module.to(place).eval(), place)
+
+
+def _model_name(run: str, identity: Mapping[str, Any], network: str) -> str:  # Any: JSON values
+    """The name of the model that is imported: of code of the user's own as the caller names it."""
+    saved = str(identity["model"])
+    if is_own(saved) and not is_own(network):
+        raise TrainingError(
+            f"{run}: its network is code of its own, {saved[:200]!r}, which is not run because a store names it; "
+            "name it yourself: --network FILE.py:FUNCTION (in Python: network=...)"
+        )
+    if network and not is_own(saved):
+        raise TrainingError(f"{run}: its model is {saved!r}, no network of one's own; leave --network out")
+    return network or saved
+
+
+def _refuse_other_code(run: str, identity: Mapping[str, Any], model: Model) -> None:  # Any: JSON values
+    """Raise TrainingError if a network of one's own is not the code that was trained."""
+    now = plugin_identity(model)
+    if is_own(str(identity["model"])) and now["sha256"] != identity.get("sha256"):
+        raise TrainingError(
+            f"{run}: {now['class']} is not the code that it was trained with (its file's SHA-256 differs); give the "
+            "file as it was, or train it anew"
+        )
 
 
 def find_run(store: Store, text: str, *, near: str = "") -> tuple[str, str]:

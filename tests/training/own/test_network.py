@@ -34,6 +34,7 @@ def wrong_shape(num_classes): return nn.Sequential(nn.Flatten(), nn.LazyLinear(7
 def wrong_layers(num_classes): return nn.Linear(3, num_classes)
 def raises(num_classes): raise ValueError("no\\nway")
 def seeded(num_classes, seed=1): return nn.Identity()
+def augments(num_classes, augment=True): return nn.Identity()
 """
 OPTIONS = {"pixels": 16, "epochs": 2, "batch_size": 16, "threads": 1, "device": "cpu"}
 
@@ -55,7 +56,7 @@ def test_a_function_of_a_file_is_trained_resumed_and_evaluated(digits: Small, ne
     rest = run(digits, model, OPTIONS | {"width": 6, "deep": True}, resume=True)
     assert (first.run, first.step, rest.run, rest.resumed_at) == ("my_net-0002", 7, "my_net-0002", 7)
     assert equal(weights(digits, whole.run), weights(digits, rest.run))
-    trained = load_trained(digits.store, "my_net", checkpoint="last", device="cpu")
+    trained = load_trained(digits.store, "my_net", checkpoint="last", device="cpu", network=model)
     assert trained.info.run == "my_net-0002"
     found = evaluate(trained, digits.store, digits.manifest, cache=digits.cache)
     assert found.metrics["accuracy"] == rest.metrics["accuracy"]
@@ -71,10 +72,17 @@ def test_an_edited_file_is_another_model_and_old_weights_say_so(digits: Small, n
     network.write_text(NETWORK.replace("AdaptiveAvgPool2d(3)", "AdaptiveAvgPool2d(2)"))
     model_class.cache_clear()
     assert run(digits, model, OPTIONS | {"epochs": 1}, resume=True).run != first.run
-    with pytest.raises(
-        TrainingError, match=r"small/my_net-0001: its weights do not fit what model .*my_net\.py:build builds now"
-    ):
+    with pytest.raises(TrainingError, match=r"small/my_net-0001: .*:build is not the code that it was trained with"):
+        load_trained(digits.store, first.run, device="cpu", network=model)
+
+
+def test_no_code_is_run_because_a_store_names_it(digits: Small, network: Path, tmp_path: Path) -> None:
+    first = run(digits, f"{network}:build", OPTIONS | {"epochs": 1})
+    model_class.cache_clear()
+    network.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n{NETWORK}")
+    with pytest.raises(TrainingError, match=r"small/my_net-0001: its network is code of its own.*--network FILE"):
         load_trained(digits.store, first.run, device="cpu")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_module_is_found_in_the_current_folder(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +112,8 @@ def test_a_module_is_found_in_the_current_folder(network: Path, monkeypatch: pyt
         ("wrong_shape", r"its module makes \(2, 7\) of \(2, 1, 16, 16\) floats, expected \(2, 10\)"),
         ("wrong_layers", r"its module fails on \(2, 1, 16, 16\) floats: RuntimeError"),
         ("raises", "it fails with num_classes=10: ValueError: no way"),
-        ("seeded", "its parameter 'seed' is the name of an option of training; rename it"),
+        ("augments", "its parameter 'augment' is a name that training uses; rename it"),
+        ("seeded", "its parameter 'seed' is a name that training uses; rename it"),
         ("bulid", "has no function 'bulid'; did you mean 'build'"),
     ],
 )

@@ -57,6 +57,8 @@ def add_model_commands(add: Add, store: Parser) -> None:
 def _add_checkpoint(command: Parser) -> None:
     text = "the one with the best score of all evaluations, or the last (best)"
     command.add_argument("--checkpoint", choices=("best", "last"), default="best", help=text)
+    text = "of a network of your own: where it is (a store is not trusted to name code)"
+    command.add_argument("--network", default="", metavar="FILE.py:FUNCTION", help=text)
 
 
 def _add_checkpoint_and_device(command: Parser) -> None:

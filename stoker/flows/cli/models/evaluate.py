@@ -44,6 +44,7 @@ def evaluate(arguments: Namespace) -> int:
             near=manifest.corpus,
             checkpoint=arguments.checkpoint,
             device=arguments.device,
+            network=arguments.network,
         )
 
         def show(samples: int, of: int) -> None:

@@ -24,7 +24,9 @@ def export(arguments: Namespace) -> int:
         from stoker.training.trained.export import SUFFIXES
         from stoker.training.trained.export import export as write
         from stoker.training.trained.load import load_trained
-    trained = load_trained(store, arguments.run_name, checkpoint=arguments.checkpoint, device="cpu")
+    trained = load_trained(
+        store, arguments.run_name, checkpoint=arguments.checkpoint, device="cpu", network=arguments.network
+    )
     path = arguments.output or Path(f"{trained.corpus}-{trained.info.run}{SUFFIXES[arguments.format]}")
     about = write(trained, arguments.format, path)
     if arguments.json:

@@ -40,7 +40,13 @@ def predict(arguments: Namespace) -> int:
     files = files_of([Path(path) for path in arguments.files]) if arguments.files else []
     with terminal_progress(settings.home) as reporter, reporter.interrupts():
         reporter.start_phase("reading the model")
-        trained = load_trained(store, arguments.run_name, checkpoint=arguments.checkpoint, device=arguments.device)
+        trained = load_trained(
+            store,
+            arguments.run_name,
+            checkpoint=arguments.checkpoint,
+            device=arguments.device,
+            network=arguments.network,
+        )
         if not files:
             return _write(trained, arguments)
         reporter.start_phase(f"{trained.name}", len(files))
