@@ -339,7 +339,7 @@ def _find(path: Path, hashes: Hashes) -> tuple[npt.NDArray[np.intp], Hashes]:
             some = np.frombuffer(read, np.uint64, len(read) // _ROW * _COLUMNS).reshape(-1, _COLUMNS)
             here = np.ascontiguousarray(some[:, 0])
             end = int(np.searchsorted(wanted, here[-1], side="right"))
-            at = np.searchsorted(here, wanted[begin:end])
+            at = np.minimum(np.searchsorted(here, wanted[begin:end]), len(here) - 1)  # a damaged file may be unsorted
             found = here[at] == wanted[begin:end]
             places.append(order[begin:end][found])
             rows.append(some[at[found]])

@@ -104,7 +104,9 @@ class HuggingFace(Source):
         files = self._files(context)
         if files is not None:
             first_row = 0
-            with file_notes(context.notes, f"hugging_face {self.dataset} {self.split}") as notes:
+            with file_notes(
+                context.notes, f"hugging_face {context.root.absolute()} {self.dataset} {self.split}"
+            ) as notes:
                 for name, path in files.items():
                     mark = self._choose(arrow_tables.columns(path)).mark
                     rows, fingerprint = notes.of("rows and fingerprint", [path], partial(_counted, path))

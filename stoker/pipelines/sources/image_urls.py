@@ -61,6 +61,7 @@ from stoker.pipelines.web.links import host_of, normalise_listed, redact
 from stoker.pipelines.web.measured import from_payload, measures_of, measures_of_refusal
 from stoker.pipelines.web.ordered import map_in_order
 from stoker.pipelines.web.policy import EarlierResponse, Fetched, Transient, Unchanged, as_final
+from stoker.release import __version__
 from stoker.storage.plain_file import open_plain
 from stoker.storage.shards.sample import Sample
 
@@ -246,7 +247,7 @@ class ImageUrls(ListedSource):
         del options["lists"], options["partition_urls"]
         names = column_names(path, ListSyntax(self.header, self.encoding))
         kind = [suffix.lower() for suffix in path.suffixes[-2:]]
-        return int(digest([options, names, kind, _READING])[:16], 16)
+        return int(digest([options, names, kind, _READING, __version__])[:16], 16)
 
     def listing(self, context: Context) -> str:
         """See ListedSource. The bytes of the list files, and the options by which they are read."""

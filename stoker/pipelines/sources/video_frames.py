@@ -113,7 +113,7 @@ class VideoFrames(Source):
     def partitions(self, context: Context) -> Iterator[Partition]:
         """See Source."""
         seen: set[str] = set()
-        with file_notes(context.notes, f"video_frames {self.videos} {self.lists}") as notes:
+        with file_notes(context.notes, f"video_frames {context.root.absolute()} {self.videos} {self.lists}") as notes:
             for partition in chain(
                 partitions_from_names(_as_tuple(self.videos), context, notes),
                 partitions_from_lists(_as_tuple(self.lists), context, notes, column=self.url_column),

@@ -123,7 +123,9 @@ class WikipediaDump(Source):
         files = self._files(context)
         for url in self._urls():
             yield Partition(url.rpartition("/")[2] or url, {"url": url})
-        with file_notes(context.notes, f"wikipedia_dump {self.dump}") as notes:
+        with file_notes(
+            context.notes, f"wikipedia_dump {context.root.absolute()} {self.dump} {self.partition_megabytes}"
+        ) as notes:
             for name, path in files.items():
                 read = [path, *([index] if (index := find_index(path)) else [])]
                 scanned = notes.of(f"ranges of {self.partition_megabytes}", read, partial(self._scanned, path))

@@ -221,3 +221,10 @@ def test_known_lines_change_neither_plan_nor_outcomes(
             columns = chance.sample(columns, 3) if day and chance.random() < 0.2 else columns
             carried = [] if day and chance.random() < 0.2 else carried
     assert (sum(told) > 0) == (name in QUIET), told
+
+
+def test_a_file_of_lines_that_was_damaged_ends_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    np.array([[9, 1, 1], [3, 1, 1]], np.uint64).tofile(path)
+    places, rows = rows_read._find(path, np.array([3, 5, 9], np.uint64))
+    assert len(places) == len(rows)

@@ -19,10 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
+from stoker.pipelines.memory import file_notes
 from stoker.pipelines.source import Candidate
+from stoker.pipelines.sources import wikipedia_dump
 from stoker.pipelines.sources.wikipedia_dump import WikipediaDump
 from stoker.pipelines.web.client import Web
-from stoker.pipelines.wikipedia.dump_files import scan_dump
+from stoker.pipelines.wikipedia.dump_files import DumpFile, scan_dump
 from stoker.pipelines.wikipedia.export_xml import base36_sha1
 from stoker.pipelines.wikipedia.page_cutter import PageCutter
 from tests.data import SHARED, needs_shared
@@ -614,3 +616,25 @@ def test_a_wiki_with_variants_is_read_in_the_one_that_the_recipe_names(tmp_path:
 def test_a_variant_that_no_wiki_has_is_refused() -> None:
     with pytest.raises(ValueError, match="expected one that MediaWiki converts"):
         WikipediaDump("x.xml", variant="klingon")
+
+
+def test_recipes_of_two_folders_that_name_their_dump_alike_keep_their_notes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_notes, "SETTLED_S", 0.0)
+    scanned: list[Path] = []
+
+    def scan(path: Path) -> DumpFile:
+        scanned.append(path)
+        return scan_dump(path)
+
+    monkeypatch.setattr(wikipedia_dump, "scan_dump", scan)
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "wiki.xml.bz2").write_bytes(PACKED)
+    for _ in range(2):
+        for folder in folders:
+            where = replace(context(folder), notes=tmp_path / "notes")
+            assert list(WikipediaDump("wiki.xml.bz2").partitions(where))
+    assert scanned == [folder / "wiki.xml.bz2" for folder in folders]

@@ -64,11 +64,13 @@ def test_without_a_validator_nothing_stays(site: Site, web: Web, tmp_path: Path)
     assert "range" not in site.asked("/film.mp4")[-1].headers
 
 
-def test_another_start_of_the_machine_trusts_nothing(
-    site: Site, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("before", "after"), [("one", "another"), ("", "")])
+def test_another_start_of_the_machine_or_perhaps_another_trusts_nothing(
+    before: str, after: str, site: Site, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sinks, "boot_id", lambda: before)
     break_off(web, site, tmp_path, Reply(BODY, cut=400_000, etag='"v1"'))
-    monkeypatch.setattr(sinks, "boot_id", lambda: "another")
+    monkeypatch.setattr(sinks, "boot_id", lambda: after)
     site.pages["/film.mp4"] = Reply(BODY, etag='"v1"')
     assert download(web, site.url("/film.mp4"), tmp_path)[1] == BODY
     assert "range" not in site.asked("/film.mp4")[-1].headers

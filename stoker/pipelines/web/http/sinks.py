@@ -212,8 +212,8 @@ class FileSink:
             return ""
         with suppress(OSError, ValueError), self._note.open("rb") as file:
             note = json.loads(file.read(_LONGEST_NOTE))
-            # A machine that went down may have lost bytes in the middle of the file.
-            if isinstance(note, dict) and note.get("boot") == boot_id():
+            # A machine that went down may have lost bytes in the middle of the file, and one may not be able to tell.
+            if isinstance(note, dict) and boot_id() and note.get("boot") == boot_id():
                 return str(note.get("validator", ""))
         return ""
 
