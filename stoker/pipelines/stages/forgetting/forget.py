@@ -217,8 +217,9 @@ def _found(store: Store, corpus: str, values: tuple[tuple[str, str], ...], now: 
         manifest = load_manifest(store, corpus, version)
         first = len(scan.met)
         scan.add(manifest)
-        for key, content in _own(store, manifest.parts, scan.met[first:]):
-            own.add(("sha256", content) if content else ("key", key))
+        for key, content, identity in _own(store, manifest.parts, scan.met[first:]):
+            # By the identity another recipe's row is told, whose content is another; by the content, an index' row.
+            own |= {("sha256", content), ("key", identity)} if content else {("key", key)}
             numbers |= {("key", key)} if content else set()
     known = load_tombstones(store, corpus)
     more = tuple(one for one in sorted(own - set(values)) if not known.is_withdrawn(one[0], [one[1]])[0])
@@ -230,21 +231,23 @@ def _found(store: Store, corpus: str, values: tuple[tuple[str, str], ...], now: 
     return _Found(scan.samples, more, frozenset(numbers), tuple(unknown))
 
 
-def _own(store: Store, parts: Iterable[Part], met: Iterable[pa.Table]) -> Iterator[tuple[str, str]]:
-    """The key of each sample, and its content where the key is only the number of a row; else ""."""
+def _own(store: Store, parts: Iterable[Part], met: Iterable[pa.Table]) -> Iterator[tuple[str, str, str]]:
+    """The key of each sample; its content and identity where the key is only the number of a row, else ""."""
     part_of = {part.digest: part for part in parts}
     for table in met:
         digests = table["part"].to_pylist() if "part" in table.column_names else [None] * table.num_rows
         contents = table["content_sha256"].to_pylist() if "content_sha256" in table.column_names else None
         keyless = {digest: _keyless(store, part_of[digest]) for digest in set(digests) if digest in part_of}
         for row, (key, digest) in enumerate(zip(table["key"].to_pylist(), digests, strict=True)):
-            content = contents[row] if contents else None
-            yield key, content if content and key in keyless.get(digest, ()) else ""
+            identity = keyless.get(digest, {}).get(key, "")
+            content = contents[row] if contents and identity else None
+            yield (key, content, identity) if content else (key, "", "")
 
 
-def _keyless(store: Store, part: Part) -> frozenset[str]:
-    """The keys of a part that do not tell which candidate they are of: another run may give them to others."""
+def _keyless(store: Store, part: Part) -> Mapping[str, str]:
+    """The identities of a part's candidates whose keys do not tell which they are: another run may give them others."""
     table = verified_table(store, part.records, RECORDS, sha256=part.records_sha256, columns=["key", IDENTITY])
     if IDENTITY not in table.column_names:
-        return frozenset()
-    return frozenset(table["key"].filter(pc.is_valid(table[IDENTITY])).to_pylist())
+        return {}
+    table = table.filter(pc.is_valid(table[IDENTITY]))
+    return dict(zip(table["key"].to_pylist(), table[IDENTITY].to_pylist(), strict=True))

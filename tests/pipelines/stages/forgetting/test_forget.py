@@ -18,6 +18,7 @@ from stoker.pipelines.recipe import parse
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.forgetting.forget import Forgetting, forget
 from stoker.pipelines.stages.forgetting.matching import taken_out_for
+from stoker.pipelines.stages.forgetting.purge import purge
 from stoker.pipelines.stages.pack import pack
 from stoker.pipelines.stages.publish import Published, ingest
 from stoker.pipelines.stages.why import find_lineages
@@ -230,6 +231,27 @@ def test_of_rows_with_numbers_as_keys_the_content_is_remembered(tmp_path: Path) 
     then = run([f"text of row {number}" for number in (0, 1, 2, 8, 3, 4, 5, 6, 7)])
     texts = sorted(one.fields["txt"].decode()[-1] for one in stoker.Version(store, then))
     assert texts == ["0", "1", "2", "4", "5", "6", "7", "8"]
+
+
+@pytest.mark.parametrize("purged", [False, True])
+def test_a_row_without_a_key_does_not_come_back_under_another_recipe(tmp_path: Path, purged: bool) -> None:
+    """The steps make another text of it."""
+    store, scratch = MemoryStore(), tmp_path / "scratch"
+    pq.write_table(pa.table({"text": [f"the  row  {number}" for number in range(8)]}), tmp_path / "rows.parquet")
+    source = {"name": "hugging_face", "dataset": "rows.parquet", "split": "train"}
+
+    def run(steps: list[dict[str, str]], again: Again) -> Manifest:
+        recipe = parse({"corpus": "rows", "source": source, "steps": steps}, root=tmp_path)
+        return ingest(recipe, store, Context(root=tmp_path, web=Web(), scratch=scratch), again=again).manifest
+
+    first = run([{"name": "text_normalise"}], Again())
+    (key,) = [one.key for one in stoker.Version(store, first) if one.fields["txt"] == b"the row 3"]
+    forget(store, "rows", [("key", key)])
+    if purged:
+        purge(store, "rows", scratch=scratch)
+    then = run([], Again(older_recipe=not purged))
+    texts = sorted(one.fields["txt"].decode()[-1] for one in stoker.Version(store, then))
+    assert texts == ["0", "1", "2", "4", "5", "6", "7"]
 
 
 def test_a_crawl_asks_neither_for_pages_nor_for_images_that_were_taken_out(world: World) -> None:
