@@ -13,6 +13,7 @@ from stoker.storage.shards.sample import Sample
 from stoker.training.loader.loader import Loader
 from stoker.training.reading.samples import Samples
 from stoker.training.run.devices import device_of
+from stoker.training.run.steps.ranks import Ranks
 from stoker.training.run.train import Event
 from stoker.training.stream.stream import ShardStream
 from tests.training import corpora
@@ -54,6 +55,18 @@ def test_a_run_stopped_on_a_gpu_goes_on_there_and_on_a_cpu(
     expected, got = weights(small, whole.run), weights(small, rest.run)
     for name, tensor in expected.items():  # close, not equal: sums on a GPU have no fixed order
         torch.testing.assert_close(got[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+def test_a_checkpoint_of_more_gpus_goes_on_on_one() -> None:
+    device = device_of("cuda")
+    torch.manual_seed(5)
+    state, others = torch.cuda.get_rng_state(), [torch.zeros(16, dtype=torch.uint8)] * 64
+    expected = torch.rand(4, device=device)
+    saved = {"random": torch.get_rng_state(), "cuda_random": [state, *others], "step": 5}
+    Ranks().restore_random(saved, device)
+    assert torch.equal(torch.rand(4, device=device), expected)
+    Ranks(1, 2).restore_random(saved, device)
+    assert not torch.equal(torch.rand(4, device=device), expected)
 
 
 def ones(samples: Samples, draws: Sequence[bytes]) -> torch.Tensor:

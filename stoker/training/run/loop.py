@@ -109,9 +109,9 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         train_stream.load_state_dict(saved["stream"])
         if (skipped := skipped_of(eval_stream)) is not None:
             skipped.load(saved.get("eval_skipped", {}))
-        ranks.restore_random(saved)
+        ranks.restore_random(saved, device)
     elif not ranks.first:
-        torch.manual_seed(options.seed + (ranks.rank << 32))  # or all ranks would drop out the same units
+        ranks.seed_random(options.seed)
     step = saved["step"] if saved else 0
     steps = min(steps, options.max_steps) if options.max_steps else steps
     log = MetricsLog(config.folder, step=step)
@@ -350,7 +350,6 @@ class _Trainer:
     def _state(self) -> dict[str, Any]:  # Any: tensors and plain values
         """What a checkpoint holds; the keys are persistent."""
         ranks = self.config.ranks
-        random = ranks.gather(torch.get_rng_state())
         return {
             "facts": dict(self.schema),
             "module": self.module.state_dict(),
@@ -367,9 +366,7 @@ class _Trainer:
             "stale": self.stale,
             "scaler": self.stepper.precision.state_dict(),
             "nonfinite": self.stepper.nonfinite.skipped,
-            "random": random[0],
-            "random_of_others": random[1:],
-            "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            **ranks.random_states(self.device),
         }
 
     def _report_step(self, loss: float, rate: float, stream_rates: dict[str, float]) -> None:

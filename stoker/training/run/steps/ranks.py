@@ -5,6 +5,7 @@ evaluates and reports; the others wait for it. What all of them must agree on (t
 by a group of its own for the CPU: a question to a GPU would hold it up.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -103,15 +104,48 @@ class Ranks:
         start, stop = share(rows, self.rank, self.world_size)
         return tuple(tensor.narrow(ROWS, start, stop - start).contiguous() for tensor in state)
 
-    def restore_random(self, saved: dict[str, Any]) -> None:  # Any: tensors and plain values
+    def seed_random(self, seed: int) -> None:
+        """Begin random numbers that are this rank's own, or all ranks would drop out the same units."""
+        torch.manual_seed(seed if self.first else _seed_of(seed, self.rank))
+
+    def random_states(self, device: torch.device) -> dict[str, Any]:  # Any: tensors
+        """Where the random numbers of all ranks are, for a checkpoint; the keys are persistent."""
+        random = self.gather(torch.get_rng_state())
+        cuda = self.gather(torch.cuda.get_rng_state(device)) if device.type == "cuda" else []
+        return {
+            "random": random[0],
+            "random_of_others": random[1:],
+            "cuda_random": cuda[:1],
+            "cuda_random_of_others": cuda[1:],
+        }
+
+    def restore_random(self, saved: dict[str, Any], device: torch.device) -> None:  # Any: tensors and plain values
         """Go on with the random numbers of a checkpoint, each rank with its own."""
         states = [saved["random"], *saved.get("random_of_others", [])]
         if self.rank < len(states):
             torch.set_rng_state(states[self.rank])
         else:  # there were fewer ranks before
-            torch.manual_seed(saved["step"] + (self.rank << 32))
-        if saved["cuda_random"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(saved["cuda_random"])
+            self.seed_random(saved["step"])
+        if device.type != "cuda":
+            return
+        index = torch.cuda.current_device() if device.index is None else device.index
+        state = self.cuda_state_of(saved, index)
+        if state is not None:
+            torch.cuda.set_rng_state(state, device)
+        elif not self.first:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(_seed_of(saved["step"], self.rank))
+
+    def cuda_state_of(self, saved: dict[str, Any], index: int) -> Tensor | None:  # Any: as above
+        """This rank's state on a GPU in a checkpoint; None where it has none.
+
+        Older checkpoints hold the states of all GPUs as rank 0 saw them, and none of other ranks.
+        """
+        states: list[Tensor] = saved["cuda_random"]
+        if self.first:
+            return states[index if index < len(states) else 0] if states else None
+        others: list[Tensor] = saved.get("cuda_random_of_others", [])
+        return others[self.rank - 1] if self.rank <= len(others) else None
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The network whose gradients are the mean over all ranks, for training."""
@@ -121,6 +155,11 @@ class Ranks:
         with _explained():
             # Buffers are not sent around at each pass: norms of all ranks see the same batch.
             return DistributedDataParallel(module, broadcast_buffers=False)
+
+
+def _seed_of(seed: int, rank: int) -> int:
+    """A seed for one rank: torch's generator for the CPU looks at 32 bits of it."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {rank}".encode()).digest()[:4], "big")
 
 
 def no_exchange(module: nn.Module) -> AbstractContextManager[None]:

@@ -135,3 +135,35 @@ def test_a_recurrent_state_is_shared_by_rows() -> None:
     shares = [Ranks(rank, 2).share_of_state(state, 5)[0] for rank in range(2)]
     assert torch.equal(torch.cat(shares, 1), state[0])
     assert sorted(share.shape[1] for share in shares) == [2, 3]
+
+
+def test_each_rank_draws_numbers_of_its_own() -> None:
+    draws = []
+    for rank in range(4):
+        Ranks(rank, 4).seed_random(7)
+        draws.append(torch.rand(8))
+    torch.manual_seed(7)
+    assert torch.equal(draws[0], torch.rand(8))  # as a process alone
+    assert all(not torch.equal(draws[a], draws[b]) for a in range(4) for b in range(a))
+
+
+def test_ranks_that_a_checkpoint_has_no_random_numbers_of_draw_their_own() -> None:
+    torch.manual_seed(7)
+    saved = {"random": torch.get_rng_state(), "random_of_others": [], "cuda_random": [], "step": 7}
+    draws = []
+    for rank in range(3):
+        Ranks(rank, 3).restore_random(saved, torch.device("cpu"))
+        draws.append(torch.rand(8))
+    assert all(not torch.equal(draws[a], draws[b]) for a in range(3) for b in range(a))
+
+
+def test_each_rank_goes_on_with_its_own_state_of_a_gpu() -> None:
+    states = [torch.full((16,), number, dtype=torch.uint8) for number in range(8)]
+    saved = {"cuda_random": states[:1], "cuda_random_of_others": states[1:]}
+    assert [Ranks(rank, 8).cuda_state_of(saved, rank) for rank in range(8)] == states
+    assert Ranks(8, 9).cuda_state_of(saved, 8) is None
+    older = {"cuda_random": states}  # of all GPUs, by rank 0
+    assert Ranks().cuda_state_of(older, 0) is states[0]
+    assert Ranks().cuda_state_of(older, 3) is states[3]
+    assert Ranks(1, 2).cuda_state_of(older, 1) is None
+    assert Ranks().cuda_state_of({"cuda_random": []}, 0) is None
