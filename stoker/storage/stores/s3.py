@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -161,15 +161,22 @@ class S3Store(DeprecatedNames):
     def delete_old_versions(self, prefix: str) -> None:
         """Remove the old versions of all objects under a prefix, and all of objects that were deleted."""
         request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": self._base + check_prefix(prefix)}
+        markers: list[dict[str, Any]] = []  # a marker that is gone makes the version before it the latest
         while True:
             page = self._try(prefix, partial(_page_of_versions, request))
-            for old in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-                if not old["IsLatest"] or "Size" not in old:
-                    address = {"Bucket": self.bucket, "Key": old["Key"], "VersionId": old["VersionId"]}
-                    self._try(prefix, partial(_delete_version, address))
+            for old in page.get("Versions", ()):
+                if not old["IsLatest"]:
+                    self._delete_version(prefix, old)
+            markers += page.get("DeleteMarkers", ())
             if not page.get("IsTruncated"):
-                return
+                break
             request |= {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
+        for marker in markers:
+            self._delete_version(prefix, marker)
+
+    def _delete_version(self, prefix: str, version: Mapping[str, Any]) -> None:  # Any: boto3
+        address = {"Bucket": self.bucket, "Key": version["Key"], "VersionId": version["VersionId"]}
+        self._try(prefix, partial(_delete_version, address))
 
     def pending_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
         """The incomplete multipart uploads under a prefix."""

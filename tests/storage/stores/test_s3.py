@@ -429,10 +429,16 @@ def test_a_profile_of_the_environment_has_no_say_where_keys_are_given(
         unkeyed.read("profile/a")
 
 
-def test_old_versions_of_objects_are_told_and_removed(s3_server: seaweed.Server, s3_store: S3Store) -> None:
+@pytest.mark.parametrize("most", [1, 2, 1000])
+def test_old_versions_of_objects_are_told_and_removed(
+    s3_server: seaweed.Server, s3_store: S3Store, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Also where a listing's page ends between what was deleted and its versions."""
+    page = s3._page_of_versions
+    monkeypatch.setattr(s3, "_page_of_versions", lambda asked, client: page(asked | {"MaxKeys": most}, client))
     assert not s3_store.keeps_versions()
     administrator = _as_administrator(s3_store, s3_server)
-    bucket = f"{administrator.bucket}-kept"
+    bucket = f"{administrator.bucket}-kept-{most}"
     client = administrator._connection.client()
     client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
