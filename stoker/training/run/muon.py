@@ -69,26 +69,39 @@ class Muon(torch.optim.AdamW):
                 weights.copy_(matrix.view(weights.shape))
 
 
+def matrices_and_vectors(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that decay, and gains, biases and other vectors: whatever is named ``bias``, of any shape."""
+    named = [(name, weights) for name, weights in module.named_parameters() if weights.requires_grad]
+    is_vector = {name: weights.dim() <= 1 or name.rpartition(".")[2] == "bias" for name, weights in named}
+    return (
+        [weights for name, weights in named if not is_vector[name]],
+        [weights for name, weights in named if is_vector[name]],
+    )
+
+
 def groups_of(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:  # Any: torch's
-    """The parameters by what optimises them: Muon all matrices but the first, the last and embeddings.
+    """The parameters by what optimises them: Muon all matrices but the first, the head and embeddings.
 
     So does the reference of its authors (KellerJordan/Muon): first convolution, head, embeddings, gains and biases are
-    AdamW's; vectors do not decay.
+    AdamW's; vectors do not decay. The head is the last linear layer or convolution, also where it has an embedding's
+    weights.
     """
-    embeddings = {id(layer.weight) for layer in module.modules() if isinstance(layer, nn.Embedding)}
-    parameters = [weights for weights in module.parameters() if weights.requires_grad]
-    matrices = [weights for weights in parameters if weights.dim() > 1]
-    inner = {id(weights) for weights in matrices[1:-1]} - embeddings
+    layers = list(module.modules())
+    others = {id(layer.weight) for layer in layers if isinstance(layer, nn.Embedding)}
+    heads = [layer for layer in layers if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)]
+    others |= {id(head.weight) for head in heads[-1:]}
+    matrices, vectors = matrices_and_vectors(module)
+    others |= {id(weights) for weights in matrices[:1]}
     return [
         {
-            "params": [weights for weights in matrices if id(weights) in inner],
+            "params": [weights for weights in matrices if id(weights) not in others],
             "weight_decay": weight_decay,
             "muon": True,
         },
         {
-            "params": [weights for weights in matrices if id(weights) not in inner],
+            "params": [weights for weights in matrices if id(weights) in others],
             "weight_decay": weight_decay,
             "muon": False,
         },
-        {"params": [weights for weights in parameters if weights.dim() <= 1], "weight_decay": 0.0, "muon": False},
+        {"params": vectors, "weight_decay": 0.0, "muon": False},
     ]

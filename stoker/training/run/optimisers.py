@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from stoker.training.run.muon import Muon, groups_of
+from stoker.training.errors import TrainingError
+from stoker.training.run.muon import Muon, groups_of, matrices_and_vectors
 from stoker.training.run.options import TrainOptions
 
 FUSED = {"cpu", "cuda"}  # devices on which one kernel updates all weights, for SGD, Adam and AdamW
@@ -21,13 +22,13 @@ FUSED = {"cpu", "cuda"}  # devices on which one kernel updates all weights, for 
 
 def build_optimiser(module: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
     """The optimiser of the options; biases, gains and other vectors do not decay."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    matrices, vectors = matrices_and_vectors(module)
     groups: Iterable[dict[str, object]] = [
-        {"params": [tensor for tensor in parameters if tensor.dim() > 1], "weight_decay": options.weight_decay},
-        {"params": [tensor for tensor in parameters if tensor.dim() <= 1], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": options.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
     ]
     lr, momentum = options.learning_rate, options.momentum
-    fused = True if {tensor.device.type for tensor in parameters} <= FUSED else None
+    fused = True if {tensor.device.type for tensor in (*matrices, *vectors)} <= FUSED else None
     if options.optimiser in ("sgd", "momentum", "nesterov"):
         momentum = 0.0 if options.optimiser == "sgd" else momentum
         nesterov = options.optimiser == "nesterov" and momentum > 0
@@ -46,8 +47,17 @@ def build_optimiser(module: nn.Module, options: TrainOptions) -> torch.optim.Opt
 def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any], device: torch.device) -> None:
     """Go on from a state, which may be of another device. Any: tensors and plain values.
 
-    A run from before optimisers were fused goes on unfused, with the same bits.
+    A run from before optimisers were fused goes on unfused, with the same bits. Raises TrainingError for one that had
+    other weights decay.
     """
+    theirs, ours = (
+        [len(group["params"]) for group in some["param_groups"]] for some in (state, optimiser.state_dict())
+    )
+    if theirs != ours:
+        raise TrainingError(
+            f"the checkpoint's optimiser has groups of {theirs} weights, expected {ours}: other weights "
+            "decay now; begin the run anew, without --resume"
+        )
     optimiser.load_state_dict(state)
     for group in optimiser.param_groups:
         if group.get("fused") and device.type not in FUSED:

@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stoker.training.errors import TrainingError
+from stoker.training.models.cnn import Cnn
+from stoker.training.models.lstm import Lstm
+from stoker.training.networks.recurrent import Recurrent
 from stoker.training.run.muon import Muon, groups_of
-from stoker.training.run.optimisers import build_optimiser
+from stoker.training.run.optimisers import build_optimiser, load_optimiser
 from stoker.training.run.options import TrainOptions, parse_options, run_identity
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, after, equal, run, weights
@@ -94,6 +98,37 @@ def test_muon_leaves_the_first_convolution_the_head_vectors_and_embeddings_to_ad
     assert none["params"] == []
     assert [group["muon"] for group in rest] == [False, False]
     assert rest[1]["weight_decay"] == 0
+
+
+def shapes(module: nn.Module, group: int) -> list[list[int]]:
+    return [list(weights.shape) for weights in groups_of(module, 0.1)[group]["params"]]
+
+
+def test_muon_takes_the_inner_matrices_of_lenet1989_and_leaves_biases_of_every_pixel() -> None:
+    module = Cnn(net="lenet1989", pixels=16, norm="none").build(
+        {"grey": True, "classes": list("0123456789"), "mean": [0.5], "deviation": [0.5]}
+    )
+    assert shapes(module, 0) == [[4, 8, 5, 5]] * 3 + [[30, 192]]
+    assert shapes(module, 1) == [[12, 1, 5, 5], [10, 30]]
+    assert shapes(module, 2) == [[12, 8, 8], [12, 4, 4], [30], [10]]
+    decay, others = build_optimiser(module, TrainOptions(weight_decay=0.1)).param_groups
+    assert (decay["weight_decay"], others["weight_decay"]) == (0.1, 0)
+    assert [list(weights.shape) for weights in others["params"]] == [[12, 8, 8], [12, 4, 4], [30], [10]]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_muon_takes_all_recurrent_matrices_whether_or_not_the_head_is_the_embedding(tied: bool) -> None:
+    module = Recurrent(Lstm(hidden=6, embedding=6, layers=1, tied=tied), 9)
+    assert shapes(module, 0) == [[24, 6], [24, 6]]
+    assert shapes(module, 1) == [[9, 6]] * (1 if tied else 2)
+
+
+def test_a_checkpoint_whose_optimiser_let_other_weights_decay_is_refused_in_one_line() -> None:
+    optimiser = build_optimiser(network(), TrainOptions())
+    state = optimiser.state_dict()
+    state["param_groups"][0]["params"].append(state["param_groups"][1]["params"].pop())
+    with pytest.raises(TrainingError, match=r"groups of \[.*\] weights, expected \[.*\]: .* begin the run anew"):
+        load_optimiser(optimiser, state, torch.device("cpu"))
 
 
 def test_the_other_weights_step_as_those_of_adamw() -> None:
