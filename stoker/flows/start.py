@@ -113,7 +113,7 @@ def run_training(
     manifest = load_manifest(settings.open_store(reading=True), corpus)
     from stoker.training.run.steps.ranks import joined
 
-    with joined() as ranks:
+    with joined(options.get("device", "auto")) as ranks:
         if not ranks.first:  # of `torchrun`: rank 0 alone has a run in Prefect, and reports
             return _train_beside(settings, model, manifest, options, resume=resume)
         return _train_in_flow(settings, model, manifest, options, resume=resume)

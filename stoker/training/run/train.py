@@ -102,7 +102,7 @@ def train(
         options = given
     built, train_options = parse_options(model, options or {})
     corpus = Corpus(with_patience(store), version, cache)
-    with joined() as ranks:
+    with joined(train_options.device) as ranks:
         if ranks.world_size > 1:  # an interrupt of one rank would leave the others waiting: ``stop`` is asked together
             interrupts = nullcontext
         if not ranks.first:

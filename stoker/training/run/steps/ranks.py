@@ -22,6 +22,7 @@ from stoker.training.errors import TrainingError
 from stoker.training.run.steps.microbatches import ROWS
 from stoker.training.stream.order import share
 
+_LONGEST_REASON = 160  # characters of torch's error
 TIMEOUT = timedelta(hours=1)  # rank 0 evaluates alone; a rank that ended is seen at once
 
 
@@ -152,7 +153,7 @@ class Ranks:
         if self.world_size == 1:
             return module
         synchronise_norms(module)
-        with _explained():
+        with _explained(otherwise="this network cannot be trained on several ranks"):
             # Buffers are not sent around at each pass: norms of all ranks see the same batch.
             return DistributedDataParallel(module, broadcast_buffers=False)
 
@@ -168,17 +169,22 @@ def no_exchange(module: nn.Module) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """The ranks of this torchrun, or of the group that the caller has made; alone otherwise."""
+def joined(device: str = "auto") -> Iterator[Ranks]:
+    """The ranks of this torchrun, or of the group that the caller has made; alone otherwise.
+
+    ``device``: the option of that name. Raises TrainingError.
+    """
     if not dist.is_available():
         yield Ranks()
         return
     own = not dist.is_initialized() and dist.is_torchelastic_launched()
     if own:
-        if torch.cuda.is_available():
-            torch.cuda.set_device(dist.get_node_local_rank())
+        gpus = torch.cuda.device_count()
+        backend = backend_of(device, gpus)
+        if backend == "nccl":
+            torch.cuda.set_device(gpu_of(dist.get_node_local_rank(), gpus))
         with _explained():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+            dist.init_process_group(backend, timeout=TIMEOUT)
     if not dist.is_initialized():
         yield Ranks()
         return
@@ -190,13 +196,34 @@ def joined() -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
+def backend_of(device: str, gpus: int) -> str:
+    """What exchanges gradients: NCCL does so between GPUs alone."""
+    return "nccl" if gpus and (device == "auto" or device.startswith("cuda")) else "gloo"
+
+
+def gpu_of(local_rank: int, gpus: int) -> int:
+    """The GPU of a rank of this machine. Raises TrainingError where there are fewer than ranks."""
+    if local_rank >= gpus:
+        raise TrainingError(
+            f"local rank {local_rank} has no GPU of its own, found {gpus}; start torchrun with "
+            f"--nproc-per-node {gpus}, or take device cpu"
+        )
+    return local_rank
+
+
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what a group raises when another rank has ended into a line."""
+def _explained(otherwise: str = "") -> Iterator[None]:
+    """Turn what a group raises when another rank has ended into a line.
+
+    ``otherwise``: begins the line about errors that are of neither a connection nor a group.
+    """
     try:
         yield
-    except (dist.DistBackendError, dist.DistNetworkError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        # gloo raises a plain RuntimeError, with the place in its source where a connection ended
+        if otherwise and not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise TrainingError(f"{otherwise}: {reason}") from error
         raise TrainingError(f"another rank has ended, or cannot be reached ({reason}); it has said why") from error
 
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from stoker.storage import open_store
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import load_manifest
+from stoker.training.errors import TrainingError
 from stoker.training.run import checkpoint as checkpoints
-from stoker.training.run.steps.ranks import Ranks, joined
+from stoker.training.run.steps.ranks import Ranks, backend_of, gpu_of, joined
 from stoker.training.run.train import train
 from tests.conftest import HANGS_S
 from tests.training import corpora
@@ -167,3 +169,24 @@ def test_each_rank_goes_on_with_its_own_state_of_a_gpu() -> None:
     assert Ranks().cuda_state_of(older, 3) is states[3]
     assert Ranks(1, 2).cuda_state_of(older, 1) is None
     assert Ranks().cuda_state_of({"cuda_random": []}, 0) is None
+
+
+def test_ranks_that_train_on_cpus_do_not_meet_by_what_wants_a_gpu_of_each() -> None:
+    assert [backend_of(device, 8) for device in ("auto", "cuda", "cuda:1", "cpu")] == ["nccl", "nccl", "nccl", "gloo"]
+    assert [backend_of(device, 0) for device in ("auto", "cpu")] == ["gloo", "gloo"]
+    assert gpu_of(1, 2) == 1
+    with pytest.raises(TrainingError, match=r"^local rank 2 has no GPU of its own, found 2; .*--nproc-per-node 2"):
+        gpu_of(2, 2)
+
+
+def test_a_network_that_ranks_cannot_train_together_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        with pytest.raises(
+            TrainingError, match=r"^this network cannot be trained on several ranks: .*parameter"
+        ) as told:
+            Ranks(0, 2).wrap(nn.Flatten())
+    finally:
+        dist.destroy_process_group()
+    assert "\n" not in str(told.value)
