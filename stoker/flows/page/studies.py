@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from stoker.flows.page.site import HtmlPages, Reference
 from stoker.flows.report.samples import SampleReader
-from stoker.flows.report.studies import data_text, machine_text, row_texts, score_name, verdicts_text
+from stoker.flows.report.studies import data_text, machine_text, row_notes, row_texts, score_name, verdicts_text
 from stoker.storage.errors import NotFound
 from stoker.storage.versions.measured.studies import Study, studies_of
 
@@ -87,9 +87,9 @@ class StudyPages:
 def _view(study: Study, claim: Mapping[str, Any]) -> ClaimView:  # Any: JSON values
     by_name = {row["name"]: row for row in study.rows}
     rows = [by_name[name] for name in claim["rows"] if name in by_name]
-    notes = [f"{row['name']}: {run['note']}" for row in rows for run in row["runs"] if run.get("note")]
+    notes = [note for row in rows for note in row_notes(row)]
     charts = [chart for chart in (_curves(rows), _gradients(rows)) if chart]
-    return ClaimView(claim, [row_texts(study, row) for row in rows], charts, list(dict.fromkeys(notes)))
+    return ClaimView(claim, [row_texts(study, row) for row in rows], charts, notes)
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> Chart | None:  # Any: JSON values

@@ -23,7 +23,17 @@ def verdicts_text(study: Study) -> str:
     """How many claims held."""
     verdicts = Counter(claim["verdict"] for claim in study.claims)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
-    return f"{len(study.rows)} rows; of {len(study.claims)} claims: {counts}"
+    outdated = sum(row.get("outdated", False) for row in study.rows)
+    more = f" and {outdated} outdated" if outdated else ""
+    return f"{len(study.rows) - outdated} rows{more}; of {len(study.claims)} claims: {counts}"
+
+
+def row_notes(row: Values) -> list[str]:
+    """What is to be said below a table of one of its rows."""
+    notes = [run["note"] for run in row["runs"] if run.get("note")]
+    if row.get("outdated"):
+        notes.append("outdated, measured by other code or on other data; no claim is judged by it")
+    return [f"{row['name']}: {note}" for note in dict.fromkeys(notes)]
 
 
 def data_text(study: Study) -> str:

@@ -78,8 +78,9 @@ def study(
 ) -> Study:
     """Measure the claims that apply to a version, and save what was measured beside it.
 
-    It may be interrupted anywhere: what is done is saved, and the same call measures the rest. What was measured under
-    other options or by other code stays in the study only where this call measures no row of the same name.
+    It may be interrupted anywhere: what is done is saved, and the same call measures the rest. What was measured by
+    other code or on other data stays in the study, marked as outdated and not judged, until a row of the same name is
+    measured.
 
     >>> from dataclasses import replace
     >>> from stoker.testing import sample_corpus
@@ -267,6 +268,8 @@ class _Board:
         """All that is known now."""
         rows = [told for row in self.rows.values() if (told := self._row(row))["runs"]]
         by_name = {row["name"]: row for row in rows}
+        gone = by_name.keys() | set(self.wanted)
+        kept = [{**row, "outdated": True} for row in (self.saved.rows if self.saved else ()) if row["name"] not in gone]
         return Study(
             corpus=self.manifest.corpus,
             version=self.manifest.version,
@@ -276,7 +279,7 @@ class _Board:
             updated_at=timestamp(utc_now()),
             about={"data": dict(self.about), "data_key": self.plan.data_key, "machine": _machine()},
             claims=[judge(claim, by_name, self.scale) for claim in self.claims],
-            rows=rows,
+            rows=rows + kept,
         )
 
     def _row(self, row: Row) -> dict[str, Any]:  # Any: JSON values
@@ -290,8 +293,8 @@ class _Board:
 
     def save(self) -> None:
         """Write what is known, with runs that another call has saved meanwhile."""
-        other, _ = _saved(self.store, self.manifest, self.plan)
-        for run in (run for row in (other.rows if other else ()) for run in row["runs"]):
+        self.saved, _ = _saved(self.store, self.manifest, self.plan)
+        for run in (run for row in (self.saved.rows if self.saved else ()) for run in row["runs"]):
             self.found.setdefault(run["digest"], run)
         save_study(self.store, self.study())
 

@@ -33,6 +33,7 @@ def study(manifest: Manifest) -> Study:
     other = {"name": "gpu", "title": "GPU", "rows": [], "expects": [], "reason": "no GPU", "verdict": "not applicable"}
     data = {"kind": "images", "train": 100, "test": 20, "totals": {"train": 200, "validation": 20}, "chance": 0.1}
     machine = {"processor": "a processor", "gpu": "", "torch": "2.13"}
+    rows[0]["outdated"] = True
     return Study(
         corpus=manifest.corpus,
         version=manifest.version,
@@ -65,6 +66,8 @@ def test_a_study_is_shown_with_its_drawings_and_nothing_of_it_is_markup(store: M
     assert "style=" not in page.text  # the policy allows none
     assert "100 images to train on, 20 held out (sampled of 200 and 20)" in page.text
     assert "61.7k" in page.text
+    assert "plain: outdated, measured by other code or on other data" in page.text
+    assert "1 rows and 1 outdated; of 2 claims" in page.text
     lines = re.findall(r'<polyline class="line-\d" points="([^"]+)"', page.text)
     assert len(lines) == 4  # two losses, two gradients
     for x, y in (map(float, point.split(",")) for line in lines for point in line.split()):

@@ -68,6 +68,25 @@ def test_more_seeds_measure_only_the_new_ones(digits: Small) -> None:
     assert {row["name"]: len(row["runs"]) for row in found.rows}["random forest"] == 3
 
 
+def test_rows_of_other_code_or_data_are_kept_and_not_judged(digits: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {row["name"]: row for row in measured(digits).rows}
+    monkeypatch.setattr("stoker.training.studies.study.code_of", lambda method: "newer")
+    found = {row["name"]: row for row in measured(digits, "linear SVM").rows}
+    assert found.keys() == before.keys()
+    assert "outdated" not in found["linear SVM"]
+    for name in ("random forest", "3 nearest neighbours"):
+        assert found[name] == {**before[name], "outdated": True}
+    again = measured(digits, "linear SVM")
+    shallow = next(claim for claim in again.claims if claim["name"] == "shallow")
+    assert "random forest" in shallow["reason"]  # not measured
+    assert not shallow["reason"].startswith("not measured: random forest, linear SVM")
+    held_out = {row["name"]: row for row in measured(digits, "linear SVM", hold_out="20%").rows}
+    assert held_out["random forest"] == found["random forest"]
+    monkeypatch.undo()
+    back = {row["name"]: row for row in measured(digits, "random forest").rows}
+    assert back["random forest"] == before["random forest"]
+
+
 def test_a_damaged_study_is_measured_again(digits: Small) -> None:
     measured(digits)
     key = layout.study("small", 1, "quick")

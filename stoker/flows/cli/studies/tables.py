@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from stoker.flows.report.studies import data_text, machine_text, row_texts, score_name, verdicts_text
+from stoker.flows.report.studies import data_text, machine_text, row_notes, row_texts, score_name, verdicts_text
 from stoker.flows.report.terminal import Sheet
 from stoker.storage.versions.measured.studies import Study
 
@@ -27,5 +27,7 @@ def print_study(study: Study, console: Console) -> None:
         found = [rows[name] for name in claim["rows"] if name in rows]
         if found:
             sheet.table([claim["name"], f"{heads[0]}>", *heads[1:]], [row_texts(study, row) for row in found])
+        for note in (note for row in found for note in row_notes(row)):
+            sheet.mark(f"  {note}", "yellow")
         sheet.mark(f"  {claim['verdict']}{': ' * bool(claim['reason'])}{claim['reason']}", _STYLES[claim["verdict"]])
     sheet.heading(verdicts_text(study))
