@@ -178,6 +178,26 @@ def test_the_receipt_names_what_was_reached_and_what_was_not(world: World) -> No
     assert len(heads(world.store, CORPUS)) == 1
 
 
+def test_runs_tell_neither_key_nor_url_of_it_also_those_of_other_corpora(world: World) -> None:
+    stays = {"key": "a", "url": "https://example.org/a.jpg", "expected": "cat"}
+    goes = {"key": world.gone[0], "url": f"https://example.org/{TOKEN.format(GONE[0])}.jpg", "expected": "cat"}
+    evaluation = {"reference": f"{CORPUS}@2", "metrics": {"wrong": [stays, goes]}}
+    keys = {
+        "own": layout.evaluation(CORPUS, "cnn-0001", f"{CORPUS}@2", "test", 7),
+        "of another": layout.evaluation("birds", "cnn-0002", f"{CORPUS}@2", "test", 7),
+        "about another": layout.evaluation("birds", "cnn-0003", f"{CORPUS}-more@2", "test", 7),
+    }
+    for name, key in keys.items():
+        told = evaluation if name != "about another" else evaluation | {"reference": f"{CORPUS}-more@2"}
+        world.store.write(key, json.dumps(told).encode())
+    receipt = world.purge().receipt
+    assert receipt["runs"] == ["birds/cnn-0002", "cnn-0001"]
+    blank = {"key": blank_key(world.gone[0]), "expected": "cat"}
+    for name in ("own", "of another"):
+        assert json.loads(world.store.read(keys[name]))["metrics"]["wrong"] == [stays, blank]
+    assert json.loads(world.store.read(keys["about another"]))["metrics"]["wrong"] == [stays, goes]
+
+
 def test_a_second_purge_does_nothing_and_a_third_of_more_does_the_rest(world: World) -> None:
     first = world.purge()
     objects = {stored.key: stored.change_token for stored in found_all(world.store)}
