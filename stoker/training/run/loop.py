@@ -310,7 +310,8 @@ class _Trainer:
         """A text that the trained model writes; empty for models that write none."""
         if not self.config.ranks.first:
             return ""
-        text = self.config.model.generate(self._evaluated(), self.schema, self.device, self.config.options.seed)
+        with self.stepper.compiled.left_out():
+            text = self.config.model.generate(self._evaluated(), self.schema, self.device, self.config.options.seed)
         if text:
             self.log.add_text("sample", self.step, text)
         return text

@@ -1,7 +1,7 @@
 """How a network computes: in which precision, memory format, and whether compiled."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -91,3 +91,12 @@ class Compiled:
             reason = " ".join(str(error).split())[:_LONGEST_REASON]
             self.notes.append(f"compile: not used, since it fails here: {reason}")
             return work()
+
+    @contextmanager
+    def left_out(self) -> Iterator[None]:
+        """The network as it is, uncompiled: where compiling fails amid an evaluation, its batches are used up."""
+        compiled, self._module._compiled_call_impl = self._module._compiled_call_impl, None
+        try:
+            yield
+        finally:
+            self._module._compiled_call_impl = compiled

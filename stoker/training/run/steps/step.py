@@ -76,7 +76,7 @@ class Stepper:
         self, module: nn.Module, batches: Iterable[Any], schema: Schema
     ) -> dict[str, Any]:  # Any: the model's own; JSON values
         """The metrics over held-out batches."""
-        with self.precision.autocast():
+        with self.compiled.left_out(), self.precision.autocast():
             return self.model.evaluate(module, batches, schema, self.device)
 
     def _backward(
