@@ -127,12 +127,27 @@ def _write_new(path: Path, payload: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_bytes(payload)
-        os.link(part, path)  # fails if the name was taken meanwhile
+        try:
+            os.link(part, path)  # fails if the name was taken meanwhile
+        except FileExistsError:
+            raise
+        except OSError:  # exFAT, SMB and others have no links
+            _write_exclusively(path, payload)
     except OSError as error:
         raise TrainingError(f"{path}: {error.strerror}; name another file") from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _write_exclusively(path: Path, payload: bytes) -> None:
+    with path.open("xb") as file:
+        try:
+            file.write(payload)
+            file.flush()
+        except BaseException:  # an interrupt too: half a file would be taken for a model
+            path.unlink()
+            raise
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """A trained model as a file: loaded again it gives the same numbers, and holds no pickle."""
 
+import errno
 import io
 import json
+import os
 import pickletools
 import zipfile
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from stoker.training.errors import TrainingError
-from stoker.training.trained.export import export
+from stoker.training.trained.export import _write_new, export
 from stoker.training.trained.load import Trained, load_trained
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, LSTM, run
@@ -131,3 +133,19 @@ def test_a_file_that_is_there_stays_and_a_folder_that_is_not_is_named(digits: Sm
     with pytest.raises(TrainingError, match="No such file or directory; name another file"):
         export(trained, "torch", tmp_path / "nowhere" / "model.pt2")
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_links_gets_the_file_too_and_keeps_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(source: Path, target: Path) -> None:  # as exFAT and SMB do
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "model.onnx"
+    _write_new(path, b"weights")
+    with pytest.raises(TrainingError, match="File exists; name another file"):
+        _write_new(path, b"other weights")
+    assert path.read_bytes() == b"weights"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,6 +1,7 @@
 """`stoker predict`: a trained model's answers for images of the user's own, or for a prompt."""
 
 import base64
+import os
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,6 +77,10 @@ def _check(arguments: Namespace) -> None:
         raise UsageError("predict: --page shows files; name them")
     if arguments.page and arguments.page.exists():
         raise UsageError(f"predict: --page {arguments.page}: exists already; name a new file")
+    if arguments.page and not arguments.page.parent.is_dir():
+        raise UsageError(f"predict: --page {arguments.page}: {arguments.page.parent} is no folder; make it first")
+    if arguments.page and not os.access(arguments.page.parent, os.W_OK):
+        raise UsageError(f"predict: --page {arguments.page}: {arguments.page.parent} cannot be written to")
 
 
 def _write(trained: "Trained", arguments: Namespace) -> int:
@@ -121,8 +126,11 @@ def _write_page(path: Path, trained: "Trained", found: "Sequence[Prediction]") -
         answers=[(answer, pictures.get(answer.path, "")) for answer in found],
         problems=sum(bool(answer.problem) for answer in found),
     )
-    with path.open("x", encoding="utf-8") as file:
-        file.write(page)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(page)
+    except OSError as error:
+        raise UsageError(f"predict: --page {path}: {error.strerror}; name another file") from None
     logs.note(f"page: {path}")
 
 

@@ -52,6 +52,7 @@ def test_what_is_wrong_is_one_line(trained: Cli, pictures: Path) -> None:
         (("cnn",), 2, "name files or folders, or give a --prompt"),
         (("cnn", str(pictures), "--prompt", "x"), 2, "files and --prompt"),
         (("cnn", "--prompt", "x"), 1, "model cnn writes no texts; name files for it"),
+        (("cnn", str(pictures), "--page", "missing/answers.html"), 2, "missing is no folder; make it first"),
         (("cnn", "nowhere"), 1, "nowhere: no such file or folder"),
         (("resnet", str(pictures)), 1, "no run with a checkpoint is called 'resnet'"),
     ):
