@@ -32,6 +32,7 @@ from stoker.storage.versions.memory.witness import load_witness
 from stoker.storage.versions.verified import verified_table
 
 Flags = npt.NDArray[np.bool_]
+_TAIL = 60  # characters of a video's URL or path that its partition's name begins with
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "url": ("url", "final_url"),
@@ -118,6 +119,20 @@ class Forgotten:
                 if name in table.column_names and pa.types.is_string(table.schema.field(name).type):
                     result |= self._of_column(kind, table[name])
         return result
+
+    def are_told_by(self, name: str, table: pa.Table) -> bool:
+        """Whether a partition's name tells a file, the end of a URL or a forgotten host of rows that were taken out."""
+        urls: set[str] = set()
+        for column in COLUMNS["host"]:
+            if column in table.column_names and pa.types.is_string(table.schema.field(column).type):
+                urls.update(table[column].drop_null().to_pylist())
+        hosts = {_host(url) for url in urls if self._tells("host", [url])[0]}
+        if any(host is not None and name.startswith(f"{host}-") for host in hosts):  # as lists of URLs are cut
+            return True
+        paths = {url.removeprefix("file:") for url in urls}
+        paths |= {path.partition("#")[0].partition("?")[0].rstrip("/") for path in paths}
+        tails = {tail for path in paths if (tail := path.rpartition("/")[2])}
+        return name.rpartition("/")[2] in tails or any(name.startswith(f"{tail[:_TAIL]}-") for tail in tails)
 
     def _of_column(self, kind: str, column: pa.ChunkedArray) -> Flags:
         values = column.unique()

@@ -84,6 +84,11 @@ class Rewriting:
         if not flags.any():
             return
         gone = table.filter(pa.array(flags))
+        if self.forgotten.are_told_by(part.partition, gone):
+            self.unreached.append(
+                f"the name of the partition of {layout.folder_of(part.records)}, in lists, statistics and tables: it "
+                "tells a file, the end of a URL or a host that was taken out"
+            )
         self.identities.update(gone["key"].to_pylist())
         if IDENTITY in gone.column_names:
             self.identities.update(gone[IDENTITY].drop_null().to_pylist())

@@ -6,6 +6,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from stoker.pipelines.memory.known import Again
 from stoker.pipelines.recipe import parse
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.forgetting.forget import forget
+from stoker.pipelines.stages.forgetting.matching import Forgotten
 from stoker.pipelines.stages.forgetting.purge import Purge, purge
 from stoker.pipelines.stages.publish import Published, ingest
 from stoker.storage.errors import StorageRefused, StorageUnavailable
@@ -31,6 +33,7 @@ from stoker.storage.verification.verify import verify
 from stoker.storage.versions import catalog, layout, orphans
 from stoker.storage.versions.manifest import load_manifest
 from stoker.storage.versions.memory.ledger import heads
+from stoker.storage.versions.memory.tombstones import Tombstones, to_table
 from stoker.storage.versions.work import CorpusBusy, gc_lease, ingest_lease
 from stoker.testing import sample_corpus
 from stoker.training import ShardStream, TextStream
@@ -196,6 +199,34 @@ def test_runs_tell_neither_key_nor_url_of_it_also_those_of_other_corpora(world: 
     for name in ("own", "of another"):
         assert json.loads(world.store.read(keys[name]))["metrics"]["wrong"] == [stays, blank]
     assert json.loads(world.store.read(keys["about another"]))["metrics"]["wrong"] == [stays, goes]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_receipt_says_where_a_partition_is_named_by_a_file_that_went(tmp_path: Path, told: bool) -> None:
+    """By the first of its files."""
+    world = World(tmp_path, MemoryStore())
+    world.put(*range(16))
+    parts = world.run().manifest.parts
+    named = {int(Path(part.partition).stem): layout.folder_of(part.records) for part in parts}
+    number = next(number for number in range(16) if (number in named) == told)
+    world.take_out(number)
+    lines = [line for line in world.purge().receipt["unreached"] if "partition" in line]
+    assert [named[number] in line for line in lines] == [True] * told
+    assert not any(f"{number:03d}.jpg" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("asked", "url", "name", "told"),
+    [
+        (("host", "example.org"), "https://example.org/a.jpg", "example.org-0123456789", True),
+        (("url", "https://example.org/a.jpg"), "https://example.org/a.jpg", "example.org-0123456789", False),
+        (("url", "https://example.org/a.mp4"), "https://example.org/a.mp4?x=1#t=2", "a.mp4-0123456789", True),
+        (("url", "https://example.org/a.mp4"), "https://example.org/a.mp4", "aa.mp4-0123456789", False),
+    ],
+)
+def test_names_of_partitions_that_tell_what_went(asked: tuple[str, str], url: str, name: str, told: bool) -> None:
+    forgotten = Forgotten(Tombstones.of([to_table([asked], at=datetime(2026, 3, 2, tzinfo=UTC))]))
+    assert forgotten.are_told_by(name, pa.table({"url": [url]})) == told
 
 
 def test_a_second_purge_does_nothing_and_a_third_of_more_does_the_rest(world: World) -> None:
