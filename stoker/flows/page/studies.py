@@ -87,7 +87,7 @@ class StudyPages:
 def _view(study: Study, claim: Mapping[str, Any]) -> ClaimView:  # Any: JSON values
     by_name = {row["name"]: row for row in study.rows}
     rows = [by_name[name] for name in claim["rows"] if name in by_name]
-    notes = [note for row in rows for note in row_notes(row)]
+    notes = [note for row in rows for note in row_notes(study, row)]
     charts = [chart for chart in (_curves(rows), _gradients(rows)) if chart]
     return ClaimView(claim, [row_texts(study, row) for row in rows], charts, notes)
 

@@ -28,9 +28,11 @@ def verdicts_text(study: Study) -> str:
     return f"{len(study.rows) - outdated} rows{more}; of {len(study.claims)} claims: {counts}"
 
 
-def row_notes(row: Values) -> list[str]:
+def row_notes(study: Study, row: Values) -> list[str]:
     """What is to be said below a table of one of its rows."""
     notes = [run["note"] for run in row["runs"] if run.get("note")]
+    machines = {_machine_text(run["machine"]) for run in row["runs"] if "machine" in run}
+    notes += [f"seconds of another machine: {other}" for other in sorted(machines - {machine_text(study)})]
     if row.get("outdated"):
         notes.append("outdated, measured by other code or on other data; no claim is judged by it")
     return [f"{row['name']}: {note}" for note in dict.fromkeys(notes)]
@@ -48,7 +50,10 @@ def data_text(study: Study) -> str:
 
 def machine_text(study: Study) -> str:
     """Where the seconds were measured."""
-    machine = study.about["machine"]
+    return _machine_text(study.about["machine"])
+
+
+def _machine_text(machine: Values) -> str:
     return ", ".join(text for text in (machine["processor"], machine["gpu"], f"torch {machine['torch']}") if text)
 
 

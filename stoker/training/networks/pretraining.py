@@ -16,7 +16,6 @@ from torch import Tensor, nn
 _BATCH = 128
 _CORRUPTION = 0.25  # share of an autoencoder's inputs that are set to 0
 _AUTOENCODER_RATE = 0.002  # of Adam
-_SIGMOID_GAIN = 4.0  # its slope is 1/4 at most; as in the deep learning tutorials of Vincent's group
 _BINARY_RATE, _GAUSSIAN_RATE = 0.1, 0.01  # of the guide, for contrastive divergence
 _MOMENTUM = 0.9
 
@@ -52,11 +51,12 @@ def pretrain(network: nn.Sequential, method: str, inputs: Tensor, *, epochs: int
 def train_autoencoder(layer: nn.Linear, activation: nn.Module, inputs: Tensor, *, epochs: int) -> tuple[float, float]:
     """Learn to restore inputs of which a share is 0, by a decoder of the same weights, transposed.
 
+    It begins with the layer's weights as they are: what it gains is then not the gain of another draw.
+
     Probabilities, which a layer of sigmoid units gives, are compared by their cross-entropy, other inputs by the mean
     squared error. Returns: the mean squared error of reconstruction in the first and in the last epoch.
     """
     binary = bool(inputs.min() >= 0 and inputs.max() <= 1)
-    nn.init.xavier_uniform_(layer.weight, gain=_SIGMOID_GAIN if isinstance(activation, nn.Sigmoid) else 1.0)
     visible_bias = nn.Parameter(torch.logit(inputs.mean(0), eps=0.01) if binary else inputs.mean(0))
     optimiser = torch.optim.Adam([layer.weight, layer.bias, visible_bias], lr=_AUTOENCODER_RATE)
     means = []

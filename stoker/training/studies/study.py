@@ -262,7 +262,7 @@ class _Board:
     def add(self, row: Row, seed: int, run: dict[str, Any]) -> None:  # Any: JSON values
         """Take in what a run reached."""
         digest = self.digest(row, seed)
-        self.found[digest] = {**run, "seed": seed, "digest": digest}
+        self.found[digest] = {**run, "seed": seed, "digest": digest, "machine": _machine()}
 
     def study(self) -> Study:
         """All that is known now."""

@@ -34,6 +34,7 @@ def study(manifest: Manifest) -> Study:
     data = {"kind": "images", "train": 100, "test": 20, "totals": {"train": 200, "validation": 20}, "chance": 0.1}
     machine = {"processor": "a processor", "gpu": "", "torch": "2.13"}
     rows[0]["outdated"] = True
+    rows[0]["runs"][0]["machine"] = {"processor": "a slow one", "gpu": "", "torch": "2.12"}  # type: ignore[index]
     return Study(
         corpus=manifest.corpus,
         version=manifest.version,
@@ -67,6 +68,7 @@ def test_a_study_is_shown_with_its_drawings_and_nothing_of_it_is_markup(store: M
     assert "100 images to train on, 20 held out (sampled of 200 and 20)" in page.text
     assert "61.7k" in page.text
     assert "plain: outdated, measured by other code or on other data" in page.text
+    assert "plain: seconds of another machine: a slow one, torch 2.12" in page.text
     assert "1 rows and 1 outdated; of 2 claims" in page.text
     lines = re.findall(r'<polyline class="line-\d" points="([^"]+)"', page.text)
     assert len(lines) == 4  # two losses, two gradients

@@ -44,6 +44,7 @@ def test_rows_are_measured_once_and_kept_in_the_store(digits: Small) -> None:
     again: list[str] = []
     assert measured(digits, told=again).rows == found.rows
     assert again == []
+    assert all(run["machine"]["torch"] == found.about["machine"]["torch"] for row in found.rows for run in row["runs"])
     assert layout.study("small", 1, "quick") in {stored.key for stored in digits.store.list("small/studies/")}
 
 

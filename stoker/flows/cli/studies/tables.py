@@ -27,7 +27,7 @@ def print_study(study: Study, console: Console) -> None:
         found = [rows[name] for name in claim["rows"] if name in rows]
         if found:
             sheet.table([claim["name"], f"{heads[0]}>", *heads[1:]], [row_texts(study, row) for row in found])
-        for note in (note for row in found for note in row_notes(row)):
+        for note in (note for row in found for note in row_notes(study, row)):
             sheet.mark(f"  {note}", "yellow")
         sheet.mark(f"  {claim['verdict']}{': ' * bool(claim['reason'])}{claim['reason']}", _STYLES[claim["verdict"]])
     sheet.heading(verdicts_text(study))

@@ -26,9 +26,10 @@ class Study:
 
     A row has ``name``, ``method``, ``options``, ``training``, ``parameters``, ``multiplications`` and ``runs``, one for
     each seed: ``digest`` (what the run depends on), ``seed``, ``score`` and ``metrics``, ``cpu_s`` and ``seconds`` of
-    training, ``test_cpu_s``, ``curve`` (step, loss), ``gradients`` (norm of each layer's at the first step) and
-    ``note``. A row that other code measured, or on other data, is ``outdated``: no claim is judged by it. A claim has
-    ``name``, ``title``, ``rows``, ``verdict``, ``reason`` and ``expects``, each with ``text``, ``found`` and ``held``.
+    training, ``test_cpu_s``, ``curve`` (step, loss), ``gradients`` (norm of each layer's at the first step),
+    ``note`` and, of newer runs, ``machine``. A row that other code measured, or on other data, is ``outdated``: no
+    claim is judged by it. A claim has ``name``, ``title``, ``rows``, ``verdict``, ``reason`` and ``expects``, each with
+    ``text``, ``found`` and ``held``.
     """
 
     corpus: str

@@ -1,6 +1,7 @@
 """The claims about classifiers of images, with networks small enough for one core.
 
-Learning rates were chosen for these networks; each method within a claim has the same number of steps.
+Learning rates were chosen for these networks. Those of a claim have the same number of steps, but for the two beside
+the shallow methods.
 """
 
 from collections.abc import Mapping
@@ -42,15 +43,15 @@ def _shallow(sizes: Sizes) -> Claim:
     )
 
 
-_RATES = {
-    "sgd": 0.05,
-    "momentum": 0.05,
-    "nesterov": 0.05,
-    "adagrad": 0.01,
-    "rmsprop": 0.001,
-    "adam": 0.003,
-    "adamw": 0.003,
-    "muon": 0.01,
+_RATES = {  # the best of a few, for each
+    "sgd": 0.5,
+    "momentum": 0.1,
+    "nesterov": 0.1,
+    "adagrad": 0.03,
+    "rmsprop": 0.003,
+    "adam": 0.006,
+    "adamw": 0.006,
+    "muon": 0.03,
 }
 
 
@@ -70,9 +71,9 @@ def _optimisers(sizes: Sizes) -> Claim:
     sgd = rows["sgd"].name
     return Claim(
         "optimisers",
-        "Momentum, RMSProp, Adam and Muon arrive in fewer steps than plain gradient descent",
+        "Each at a rate of its own, plain gradient descent keeps up with later optimisers on a small net",
         list(rows.values()),
-        [Expect("above", rows[name].name, sgd, 0.03) for name in ("momentum", "rmsprop", "adam", "adamw", "muon")],
+        [Expect("above", sgd, row.name, -0.03) for name, row in rows.items() if name != "sgd"],
     )
 
 

@@ -15,7 +15,7 @@ def text_claims(about: Mapping[str, Any], *, quick: bool) -> list[Claim]:  # Any
     return [
         Claim(
             "memory",
-            "A network with a long memory predicts text better than counts of short contexts",
+            "A network with a long memory predicts text better than counts after two characters",
             [*counts, lstm],
             [
                 Expect("above", "3-gram", "1-gram", 0.2),
