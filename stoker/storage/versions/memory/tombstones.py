@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stoker.storage.errors import CorruptShard
+from stoker.storage.errors import CorruptShard, StorageRefused, StorageUnavailable
 from stoker.storage.shards.blank import is_blank
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
@@ -107,7 +107,13 @@ def add_tombstones(
         lambda number: layout.tombstones(corpus, number),
         lambda _: payload,
     )
-    write_witness(store, corpus, number, reason=reason)  # it counts already
+    try:
+        write_witness(store, corpus, number, reason=reason)
+    except (StorageRefused, StorageUnavailable) as error:  # such as a full disk; the file counts already
+        raise type(error)(
+            f"{error}; what was named is remembered and no reader gets it any more, but its witness, and a version "
+            "without it, are not there yet: the same command goes on"
+        ) from error
     return written.stored_as(layout.tombstones(corpus, number))
 
 

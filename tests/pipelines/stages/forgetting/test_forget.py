@@ -337,12 +337,20 @@ def test_a_reason_is_kept_unless_it_names_what_goes(world: World) -> None:
     assert (day, reason) == ("2026-03-03", "request 17")
 
 
-def test_a_disk_that_is_full_before_the_view_is_told_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["/masks/", "/tombstones/00000001.json"])
+def test_a_disk_that_is_full_before_the_view_is_told_as_it_is(place: str) -> None:
     class Full(MemoryStore):
         def create(self, key: str, payload: Payload) -> None:
-            if "/masks/" in key:
-                raise StorageRefused(f"{self.url}/{key}: the disk is full; free some space and run again")
+            self._check(key)
             super().create(key, payload)
+
+        def write(self, key: str, payload: Payload) -> None:
+            self._check(key)
+            super().write(key, payload)
+
+        def _check(self, key: str) -> None:
+            if place in key:
+                raise StorageRefused(f"{self.url}/{key}: the disk is full; free some space and run again")
 
     store, sound = Full(), MemoryStore()
     make_version(sound)
