@@ -146,9 +146,8 @@ def left_out_text(entry: Mapping[str, Any]) -> str:  # Any: JSON values
 
 
 def _markdown(result: "Result", options: Mapping[str, str]) -> str:
-    rows = [
-        (name, str(value)) for name, value in result.metrics.items() if name not in ("classes", "confusion", "wrong")
-    ]
+    lists = ("classes", "confusion", "confused", "wrong")
+    rows = [(name, str(value)) for name, value in result.metrics.items() if name not in lists]
     rows += [(f"option {name}", value) for name, value in options.items()]
     rows += [(f"left out of {entry['split']}: {entry['reason']}", left_out_text(entry)) for entry in result.left_out]
     rows += [("held out of training", f"{result.held_out:,} samples")] * bool(result.held_out)

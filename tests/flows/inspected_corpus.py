@@ -144,7 +144,9 @@ def add_runs(store: Store) -> None:
     confusion = [[7, 1, 0], [0, 4, 2], [1, 0, 0]]
     metrics = {"score": 0.7, "accuracy": 0.7333, "samples": 15, "classes": ["0", "1", SCRIPT], "confusion": confusion}
     metrics |= {"recall": {"0": 0.875, "1": 0.6667, SCRIPT: 0.0}, "wrong": wrong, "loss": 0.5}
-    for number, version in ((1, "shapes@2"), (2, "shapes@99")):
+    many = {name: value for name, value in metrics.items() if name != "confusion"}  # as of many classes
+    many["confused"] = [["0", "1", 9], [SCRIPT, "0", 2]]
+    for number, version, found in ((1, "shapes@2", metrics), (2, "shapes@99", many)):
         run = f"cnn-{number:04d}"
         info = CheckpointInfo(
             run=run,
@@ -156,7 +158,7 @@ def add_runs(store: Store) -> None:
             version=version,
             content="0",
             done=True,
-            metrics=metrics | {"split": "validation", "epochs": 2, "step": 40},
+            metrics=found | {"split": "validation", "epochs": 2, "step": 40},
             sample=SCRIPT,
         )
         store.write(f"shapes/runs/{run}/000000040.json", json.dumps(asdict(info)).encode())

@@ -130,7 +130,7 @@ class RunPages:
             numbers=_numbers(metrics),
             classes=classes if few else (),
             rows=list(_rows(classes, confusion)) if few else [],
-            pairs=[] if few else confused_pairs(classes, confusion)[:_MAX_PAIRS],
+            pairs=confused_pairs(metrics)[:_MAX_PAIRS] if "confused" in metrics or not few else [],
             wrong=[_wrong(entry, reference if there else "") for entry in metrics.get("wrong", ())],
             remarks=one.remarks() if one else [],
         )

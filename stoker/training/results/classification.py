@@ -1,6 +1,7 @@
 """What a classifier answered over a split: accuracy, confusion, recall by class, and its most confident mistakes."""
 
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 WRONG = 24  # samples that are kept
+MOST_IN_MATRIX = 200  # classes: of more the matrix would be most of a checkpoint's description
+CONFUSED = 100  # pairs of so many classes that are kept
 
 Source = tuple[str, str]  # key and URL of a sample; the URL may be ""
 
 
 class Classification:
-    """Counts the answers of a classifier, batch by batch; its memory depends on the number of classes alone.
+    """Counts the answers of a classifier, batch by batch; its memory depends on the classes, and what it confuses.
 
     >>> found = Classification(["cat", "dog"])
     >>> found.add(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]), [("a", ""), ("b", "https://example.org/b")])
@@ -23,7 +26,7 @@ class Classification:
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = classes
-        self._confusion = np.zeros((len(classes), len(classes)), np.int64)
+        self._counts = Counter[int]()  # of expected * classes + predicted, where there is any
         self._wrong: list[tuple[float, int, dict[str, Any]]] = []  # Any: JSON values; a heap, the least confident first
         self._samples = 0
 
@@ -38,7 +41,8 @@ class Classification:
             sources: of the B samples; without them no mistake is named.
         """
         predicted = probabilities.argmax(1)
-        np.add.at(self._confusion, (expected, predicted), 1)
+        pairs, counts = np.unique(expected.astype(np.int64) * len(self._classes) + predicted, return_counts=True)
+        self._counts.update(dict(zip(pairs.tolist(), counts.tolist(), strict=True)))
         for row in np.flatnonzero(predicted != expected).tolist() if sources else ():
             key, url = sources[row]
             probability = float(probabilities[row, predicted[row]])
@@ -53,17 +57,33 @@ class Classification:
         """``score`` and ``accuracy``, ``samples``, ``recall`` by class, ``confusion[expected][predicted]``, ``wrong``.
 
         The rows and columns of ``confusion`` are those of ``classes``. ``recall`` has no entry for a class without
-        samples. ``wrong``: the most confidently wrong samples first.
+        samples. ``wrong``: the most confidently wrong samples first. Of more than 200 classes ``confused`` stands for
+        ``confusion``: class, what it was taken for, how often; the most frequent first.
         """
-        correct, totals = self._confusion.diagonal(), self._confusion.sum(1)
-        accuracy = float(correct.sum()) / max(1, self._samples)
-        recall = zip(self._classes, correct.tolist(), totals.tolist(), strict=True)
+        size = len(self._classes)
+        correct, totals = [self._counts[number * size + number] for number in range(size)], [0] * size
+        for pair, count in self._counts.items():
+            totals[pair // size] += count
+        accuracy = sum(correct) / max(1, self._samples)
+        recall = zip(self._classes, correct, totals, strict=True)
         return {
             "score": accuracy,
             "accuracy": accuracy,
             "samples": self._samples,
             "classes": list(self._classes),
             "recall": {name: round(right / total, 4) for name, right, total in recall if total},
-            "confusion": self._confusion.tolist(),
+            **({"confusion": self._matrix()} if size <= MOST_IN_MATRIX else {"confused": self._confused()}),
             "wrong": [wrong for _, _, wrong in sorted(self._wrong, key=lambda entry: entry[:2], reverse=True)],
         }
+
+    def _matrix(self) -> list[list[int]]:
+        numbers = range(len(self._classes))
+        return [[self._counts[row * len(numbers) + column] for column in numbers] for row in numbers]
+
+    def _confused(self) -> list[tuple[str, str, int]]:
+        size = len(self._classes)
+        wrong = ((-count, pair) for pair, count in self._counts.items() if pair // size != pair % size)
+        return [
+            (self._classes[pair // size], self._classes[pair % size], -count)
+            for count, pair in heapq.nsmallest(CONFUSED, wrong)
+        ]

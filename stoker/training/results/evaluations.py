@@ -1,7 +1,7 @@
 """What a run's model came to on a split of a version, as a JSON file beside its checkpoints. Imports no torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -55,12 +55,15 @@ class Evaluation:
         return asdict(self)
 
 
-def confused_pairs(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[tuple[str, str, int]]:
+def confused_pairs(metrics: Mapping[str, Any]) -> list[tuple[str, str, int]]:  # Any: JSON values
     """Class, what it was taken for, and how often: the most frequent first.
 
-    >>> confused_pairs(["cat", "dog"], [[5, 1], [2, 5]])
+    >>> confused_pairs({"classes": ["cat", "dog"], "confusion": [[5, 1], [2, 5]]})
     [('dog', 'cat', 2), ('cat', 'dog', 1)]
     """
+    if "confused" in metrics:  # of many classes
+        return [(str(name), str(other), int(count)) for name, other, count in metrics["confused"]]
+    classes, confusion = metrics["classes"], metrics["confusion"]
     pairs = [
         (classes[row], classes[column], count)
         for row, counts in enumerate(confusion)

@@ -76,7 +76,6 @@ def evaluate(
     finally:
         loader.close()
         stream.close()
-    classes, confusion = metrics.get("classes", ()), metrics.get("confusion", ())
     left_out = [dict(entry) for entry in schema.get("left_out", ()) if entry["split"] == split]
     return Evaluation(
         run=trained.info.run,
@@ -90,7 +89,7 @@ def evaluate(
         at=timestamp(utc_now()),
         metrics=metrics,
         unknown=dict(schema.get("unknown", {})),
-        absent=[name for name, row in zip(classes, confusion, strict=False) if not sum(row)],
+        absent=[name for name in metrics.get("classes", ()) if name not in metrics.get("recall", metrics["classes"])],
         left_out=[*left_out, *(left_out_entry(split, reason, keys) for reason, keys in by_reason.items())],
         seen=trained.info.version.partition("@")[0] == manifest.corpus and split == trained.options.split,
     )

@@ -51,6 +51,12 @@ def test_a_run_shows_its_confusion_and_links_its_mistakes_to_their_lineage(site:
     assert "it has seen these samples" in text
 
 
+def test_of_a_run_with_many_classes_the_pairs_are_listed(site: httpx.Client) -> None:
+    text = text_of(site.get("/c/shapes/runs/cnn-0002").text)
+    assert "Taken for another class, most often class taken for samples 0 1 9 " in text
+    assert "Confusion" not in text
+
+
 def test_mistakes_on_a_version_that_is_gone_are_named_without_a_link(site: httpx.Client) -> None:
     page = site.get("/c/shapes/runs/cnn-0002").text
     assert "shape-4" in page

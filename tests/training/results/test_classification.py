@@ -1,9 +1,12 @@
 """What a classifier answered over a split."""
 
+import json
+
 import numpy as np
 import pytest
 
-from stoker.training.results.classification import WRONG, Classification
+from stoker.training.results.classification import CONFUSED, MOST_IN_MATRIX, WRONG, Classification
+from stoker.training.results.evaluations import confused_pairs
 
 
 def test_the_most_confidently_wrong_samples_are_kept_whatever_the_batches() -> None:
@@ -47,3 +50,21 @@ def test_counts_agree_with_scikit_learn() -> None:
 def test_an_empty_split_has_no_accuracy_and_no_mistake() -> None:
     metrics = Classification(["a", "b"]).metrics()
     assert (metrics["accuracy"], metrics["recall"], metrics["wrong"]) == (0.0, {}, [])
+
+
+def test_of_many_classes_the_most_confused_pairs_stand_for_the_matrix() -> None:
+    classes = [f"class {number}" for number in range(MOST_IN_MATRIX + 1)]
+    few, many = Classification(classes[:-1]), Classification(classes)
+    generator = np.random.default_rng(2)
+    expected = generator.integers(0, 30, 3000)
+    predicted = np.where(generator.random(3000) < 0.5, expected, generator.integers(0, 30, 3000))
+    for found, size in ((few, len(classes) - 1), (many, len(classes))):
+        for some in np.split(np.arange(3000), 6):
+            found.add(expected[some], np.eye(size, dtype=np.float32)[predicted[some]])
+    dense, sparse = few.metrics(), many.metrics()
+    assert "confused" not in dense
+    assert "confusion" not in sparse
+    assert confused_pairs(sparse) == confused_pairs(dense)[:CONFUSED]
+    assert len(json.dumps(sparse)) < 20_000 < len(json.dumps(dense))
+    same = ("accuracy", "samples", "recall", "wrong")
+    assert [dense[name] for name in same] == [sparse[name] for name in same]

@@ -79,7 +79,7 @@ def _print(found: "Evaluation", console: Console) -> None:
     )
     numbers = [(name, value) for name, value in metrics.items() if isinstance(value, int | float) and name != "score"]
     sheet.facts([(name.replace("_", " "), _number(name, value)) for name, value in numbers])
-    if "confusion" in metrics:
+    if "recall" in metrics:
         _print_classes(sheet, metrics["classes"], metrics, width=min(console.width, WIDTH))
 
 
@@ -91,21 +91,21 @@ def _print_classes(
     sheet: Sheet, classes: Sequence[str], metrics: Mapping[str, Any], *, width: int
 ) -> None:  # Any: JSON values
     """Recall by class, worst first; the confusion matrix where it fits, else the pairs; confident mistakes."""
-    confusion, recall = metrics["confusion"], metrics["recall"]
-    totals = dict(zip(classes, map(sum, confusion), strict=True))
+    confusion, recall = metrics.get("confusion", ()), metrics["recall"]  # no matrix of many classes
+    totals = {name: number_text(sum(row)) for name, row in zip(classes, confusion, strict=False)}
     sheet.heading("Recall by class")
     worst = sorted(recall, key=lambda name: (recall[name], name))
     rows = [
-        (name, percent_text(recall[name]), number_text(totals[name]), sheet.bar(recall[name], 20))
+        (name, percent_text(recall[name]), totals.get(name, ""), sheet.bar(recall[name], 20))
         for name in worst[:_MAX_CLASSES]
     ]
-    sheet.table(("class…", "recall>", "samples>", ""), rows)
+    sheet.table(("class…", "recall>", "samples>" if totals else ">", ""), rows)
     if len(worst) > _MAX_CLASSES:
         sheet.note(f"and {len(worst) - _MAX_CLASSES:,} classes with greater recall")
-    pairs = confused_pairs(classes, confusion)
+    pairs = confused_pairs(metrics)
     if pairs:
         cells = [[str(count) if count else "·" for count in row] for row in confusion]
-        if matrix_width(classes, cells) <= width:
+        if cells and matrix_width(classes, cells) <= width:
             sheet.heading("Confusion: rows are the class, columns what the model said")
             heads = ("", *(f"{name}>" for name in classes))
             sheet.table(heads, [(name, *row) for name, row in zip(classes, cells, strict=True)])

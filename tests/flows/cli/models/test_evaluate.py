@@ -1,7 +1,12 @@
 """`stoker evaluate` through the real command line."""
 
+import io
 import json
 
+from rich.console import Console
+
+from stoker.flows.cli.models.evaluate import _print_classes
+from stoker.flows.report.terminal import Sheet
 from tests.flows.conftest import Cli
 
 
@@ -25,6 +30,15 @@ def test_a_program_gets_one_document(trained: Cli) -> None:
     assert found["metrics"]["samples"] == 50
     assert len(found["metrics"]["confusion"]) == len(found["metrics"]["classes"]) == 10
     assert set(found["metrics"]["wrong"][0]) == {"key", "expected", "predicted", "probability"}
+
+
+def test_of_many_classes_a_person_sees_recall_and_the_pairs() -> None:
+    text = io.StringIO()
+    metrics = {"recall": {"cat": 0.25, "dog": 1.0}, "confused": [["cat", "dog", 12]], "wrong": []}
+    _print_classes(Sheet(Console(file=text, width=80)), ["cat", "dog", "owl"], metrics, width=80)
+    words = text.getvalue().split()
+    assert " ".join(words).startswith("Recall by class class recall cat 25 %")
+    assert " ".join(words).endswith("Taken for another class, most often class taken for samples cat dog 12")
 
 
 def test_what_is_wrong_is_one_line(trained: Cli) -> None:
