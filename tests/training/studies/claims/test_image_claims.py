@@ -32,6 +32,14 @@ def test_every_row_is_one_that_can_be_measured(quick: bool) -> None:
         assert claim.expects or claim.inapplicable
 
 
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("name", ["pretraining", "thousand", "depth-20", "depth-110", "depth-1001"])
+def test_rows_that_are_to_fail_have_the_steps_and_the_rate_of_those_that_are_to_learn(name: str, quick: bool) -> None:
+    claim = next(claim for claim in image_claims(ABOUT, quick=quick) if claim.name == name)
+    assert len(claim.rows) > 1
+    assert all(row.training == claim.rows[0].training for row in claim.rows)
+
+
 def test_where_one_percent_is_too_few_to_learn_from_that_claim_does_not_apply() -> None:
     data = next(claim for claim in image_claims({"train": 150, "test": 50}, quick=True) if claim.name == "data")
     assert data.inapplicable.startswith("150 samples to train on")
