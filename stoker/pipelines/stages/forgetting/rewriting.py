@@ -89,9 +89,8 @@ class Rewriting:
                 f"the name of the partition of {layout.folder_of(part.records)}, in lists, statistics and tables: it "
                 "tells a file, the end of a URL or a host that was taken out"
             )
-        self.identities.update(gone["key"].to_pylist())
-        if IDENTITY in gone.column_names:
-            self.identities.update(gone[IDENTITY].drop_null().to_pylist())
+        own = pc.coalesce(gone[IDENTITY], gone["key"]) if IDENTITY in gone.column_names else gone["key"]
+        self.identities.update(own.to_pylist())
         placed = flags & np.asarray(pc.is_valid(table["start"]).to_pylist(), np.bool_)
         self._note(part.records, flags, ((part.digest, key) for key in gone["key"].to_pylist()))
         if placed.any():

@@ -23,6 +23,7 @@ from stoker.pipelines.source import Context
 from stoker.pipelines.stages.forgetting.forget import forget
 from stoker.pipelines.stages.forgetting.matching import Forgotten
 from stoker.pipelines.stages.forgetting.purge import Purge, purge
+from stoker.pipelines.stages.forgetting.rewriting import Rewriting
 from stoker.pipelines.stages.publish import Published, ingest
 from stoker.storage.errors import StorageRefused, StorageUnavailable
 from stoker.storage.shards.blank import FILLER, blank_key, is_blank
@@ -339,6 +340,22 @@ def test_a_stream_that_runs_meanwhile_goes_on_with_holes(on_corrupt: Literal["st
     assert all((one[0] == other[0]).all() for one, other in zip(texts, new, strict=True))
     for stream in (samples, texts, new):
         stream.close()
+
+
+def test_the_number_of_a_row_is_no_identity_of_what_went(tmp_path: Path) -> None:
+    """Another candidate of the corpus may have it."""
+    store = MemoryStore()
+    pq.write_table(pa.table({"text": [f"the row {number}" for number in range(8)]}), tmp_path / "rows.parquet")
+    source = {"name": "hugging_face", "dataset": "rows.parquet", "split": "train"}
+    recipe = parse({"corpus": "rows", "source": source}, root=tmp_path)
+    manifest = ingest(recipe, store, Context(root=tmp_path, web=FAST, scratch=tmp_path / "scratch")).manifest
+    key = next(iter(stoker.Version(store, manifest))).key
+    forget(store, "rows", [("key", key)])
+    rewriting = Rewriting(store, "rows", Forgotten.load(store, "rows"), tmp_path)
+    rewriting.write([manifest], manifest.parts)
+    assert rewriting.keys == {key}
+    assert len(rewriting.identities) == 1
+    assert key not in rewriting.identities
 
 
 @pytest.mark.parametrize("rows", [400, pytest.param(100_000, marks=pytest.mark.nightly)])
