@@ -80,10 +80,10 @@ class Classification:
         numbers = range(len(self._classes))
         return [[self._counts[row * len(numbers) + column] for column in numbers] for row in numbers]
 
-    def _confused(self) -> list[tuple[str, str, int]]:
+    def _confused(self) -> list[list[Any]]:  # Any: two names and a number, as JSON has them
         size = len(self._classes)
         wrong = ((-count, pair) for pair, count in self._counts.items() if pair // size != pair % size)
         return [
-            (self._classes[pair // size], self._classes[pair % size], -count)
+            [self._classes[pair // size], self._classes[pair % size], -count]
             for count, pair in heapq.nsmallest(CONFUSED, wrong)
         ]

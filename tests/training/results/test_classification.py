@@ -64,6 +64,7 @@ def test_of_many_classes_the_most_confused_pairs_stand_for_the_matrix() -> None:
     dense, sparse = few.metrics(), many.metrics()
     assert "confused" not in dense
     assert "confusion" not in sparse
+    assert json.loads(json.dumps(sparse)) == sparse  # a resumed run has what the first one had
     assert confused_pairs(sparse) == confused_pairs(dense)[:CONFUSED]
     assert len(json.dumps(sparse)) < 20_000 < len(json.dumps(dense))
     same = ("accuracy", "samples", "recall", "wrong")
