@@ -11,6 +11,7 @@ import io
 import os
 import tempfile
 import zlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ Flags = npt.NDArray[np.bool_]
 NONE: Hashes = np.zeros(0, np.uint64)
 LINES = 1 << 16  # that are looked up at a time: each look reads the whole file
 _STAMP = 16  # hex digits
+_WAITING = 1 << 14  # rows in memory that are still to be written
+_FEW = 1 << 10  # lines, where none is looked up
 _COLUMNS = 3
 _ROW = 8 * _COLUMNS  # bytes
 _SLICE = 1 << 16  # rows of the file that are in memory
@@ -150,7 +153,7 @@ class RowsRead:
         self._path, self._source, self._settled, self._repeated = path, source, settled, repeated
         self._noted: list[Hashes] = []  # identities
         self._inside: list[int] = []
-        self._new: list[tuple[int, int, int]] = []
+        self._new = array("Q")  # rows of the file, one behind the other
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
@@ -162,6 +165,11 @@ class RowsRead:
     def of_list(self, how: int) -> "Look":
         """What looks up the lines of one list. ``how``: hash of how it is read."""
         return Look(self, how)
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether lines may be passed over."""
+        return self._settled is not None
 
     def look_up(self, hashes: Hashes, *, is_first: bool) -> Flags:
         """Which lines are passed over; ``is_first``: but for the first one."""
@@ -188,8 +196,8 @@ class RowsRead:
             identity: of the candidate.
             stamp: of it.
         """
-        self._new.append((line, hash_of(self._source, identity), stamp_code(stamp)))
-        if len(self._new) >= LINES:
+        self._new.extend((line, hash_of(self._source, identity), stamp_code(stamp)))
+        if len(self._new) >= _WAITING * _COLUMNS:
             self._spool_new()
 
     def also_passed(self) -> Hashes:
@@ -213,7 +221,7 @@ class RowsRead:
 
     def write(self) -> None:
         """Keep what was noted of all lists, for the next time. Of short lists it is not worth a file."""
-        if self._settled is None and len(self._new) + sum(map(len, self._noted)) < FEWEST:
+        if self._settled is None and len(self._new) // _COLUMNS + sum(map(len, self._noted)) < FEWEST:
             return
         self._spool_new()
         whole = self._folder / "whole"
@@ -225,7 +233,7 @@ class RowsRead:
 
     def _spool_new(self) -> None:
         rows = np.array(self._new, np.uint64).reshape(-1, _COLUMNS)
-        self._new.clear()
+        self._new = array("Q")
         self._noted.append(rows[:, 1].copy())
         self._spool[0].add(rows[rows[:, 0] != 0])
 
@@ -282,6 +290,11 @@ class Look:
 
     def __init__(self, rows_read: RowsRead, how: int) -> None:
         self._rows_read, self._how, self._is_first = rows_read, how, True
+
+    @property
+    def at_once(self) -> int:
+        """How many lines to look up at a time: many where a file of them is read for it."""
+        return LINES if self._rows_read.looks_up else _FEW
 
     def __call__(self, lines: Sequence[bytes]) -> tuple[Sequence[int], Sequence[bool]]:
         """The hashes of lines, and which are passed over."""

@@ -14,7 +14,7 @@ from typing import AnyStr, BinaryIO, NamedTuple, Protocol
 import zstandard
 
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.memory.rows_read import LINES, Look
+from stoker.pipelines.memory.rows_read import Look
 from stoker.storage.plain_file import open_plain
 
 COMPRESSIONS = (".gz", ".bz2", ".zst")
@@ -87,18 +87,18 @@ def read_lines(file: BinaryIO, *, encoding: str, look: Look | None = None, keeps
         yield from (_line(number, line, complete, encoding) for number, (line, complete) in enumerate(lines, 1))
         return
     before = 0
-    while some := _many(lines):
+    while some := _many(lines, look.at_once):
         hashes, known = look([line for line, _ in some])
         for place in range(len(some)) if keeps_known else compress(range(len(some)), map(not_, known)):
             yield _line(before + place + 1, *some[place], encoding, hashes[place], known[place])
         before += len(some)
 
 
-def _many(lines: Iterator[tuple[bytes, bool]]) -> list[tuple[bytes, bool]]:
-    """The next lines, of about so many bytes at most."""
+def _many(lines: Iterator[tuple[bytes, bool]], most: int) -> list[tuple[bytes, bool]]:
+    """The next lines, about so many at most, and not much more than ``_MAX_BATCH`` bytes."""
     some: list[tuple[bytes, bool]] = []
     size = 0
-    while len(some) < LINES and size < _MAX_BATCH and (more := list(islice(lines, _FEW))):
+    while len(some) < most and size < _MAX_BATCH and (more := list(islice(lines, _FEW))):
         some += more
         size += sum(len(line) for line, _ in more)
     return some

@@ -34,16 +34,17 @@ def test_a_sample_of_an_old_version_is_taken_out(own_store: Store, corpus: str) 
 
 @pytest.mark.parametrize("corpus", ["plain", "films", "wiki"])
 def test_its_bytes_are_purged_from_old_versions(own_store: Store, corpus: str) -> None:
-    before = load_manifest(own_store, corpus)
+    before = load_manifest(own_store, corpus, 1)  # other tests may have taken samples out, and made versions of it
     split = next(name for name, totals in before.splits.items() if totals.samples > 1)
-    key = next(iter(stoker.Version(own_store, before).split(split))).key
+    live = [sample.key for sample in stoker.Version(own_store, before).split(split)]
+    key = live[0]
     forget(own_store, corpus, [("key", key)])
     told = purge(own_store, corpus)
-    assert told.receipt["versions"] == {before.reference: 1}
+    assert told.receipt["versions"][before.reference] >= 1
     assert any(f"`stoker delete {before.reference}` removes them" in text for text in told.receipt["unreached"])
-    for version in (before.version, before.version + 1):
+    for version in (1, None):
         assert verify(own_store, load_manifest(own_store, corpus, version)).problems == ()
     stream = ShardStream(own_store, load_manifest(own_store, corpus, before.version), split=split, batch_size=4)
     keys = [one for batch in stream for one in batch.keys]
     stream.close()
-    assert (key in keys, len(keys)) == (False, before.splits[split].samples - 1)
+    assert sorted(keys) == sorted(live[1:])

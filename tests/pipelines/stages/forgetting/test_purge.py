@@ -276,7 +276,7 @@ def test_what_was_never_taken_out_is_not_purged() -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("points", [4, pytest.param(10**6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("points", [4, pytest.param(10**6, marks=pytest.mark.nightly)])
 def test_a_purge_that_fails_at_any_call_is_finished_by_the_next(world: World, after: bool, points: int) -> None:
     objects = {stored.key: world.store.read(stored.key) for stored in world.store.list("")}
 
