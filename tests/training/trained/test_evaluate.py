@@ -90,7 +90,8 @@ def test_a_run_that_held_a_share_out_is_evaluated_on_it(digits: Small) -> None:
     found = evaluated(digits, result.run, digits.manifest, split="held_out")
     trained = load_trained(digits.store, result.run, device="cpu")
     assert found.metrics["samples"] == result.held_out
-    assert (found.metrics["loss"], found.seen) == (trained.info.metrics["loss"], False)
+    assert found.metrics["loss"] == pytest.approx(trained.info.metrics["loss"], rel=1e-5)  # sums of other threads
+    assert not found.seen
 
 
 def test_evaluations_are_kept_beside_the_run_the_newest_first(digits: Small, tmp_path: Path) -> None:

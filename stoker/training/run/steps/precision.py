@@ -74,7 +74,7 @@ class Compiled:
         if wanted and has_recurrent_layers(module):
             self.notes.append("compile: not used, since the network has recurrent layers, which it does not help")
         elif wanted:
-            module.compile()
+            module.compile(dynamic=False)  # of each size of batch by itself: a resumed run begins with another one
             self._compiled = True
 
     def call(self, work: Callable[[], Result]) -> Result:
