@@ -132,12 +132,7 @@ def load_record(store: Store, corpus: str, number: int) -> Withdrawn:
     found = Withdrawn.from_document(
         second_read(lambda: read_sealed(store, key, newest=SCHEMA, remedy=_REMEDY, most=_MAX_SIZE))
     )
-    if (found.corpus, found.number) != (corpus, number):
-        raise CorruptShard(
-            f"{store.url}/{key}: it is number {found.number} of {found.corpus[:80]}; was it copied or renamed? "
-            f"{_REMEDY}"
-        )
-    return found
+    return numbered.in_its_place(found, store, key, corpus, number, remedy=_REMEDY)
 
 
 def redirects(purges: Iterable[Withdrawn]) -> Mapping[str, Replaced]:

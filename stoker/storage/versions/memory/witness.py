@@ -8,10 +8,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stoker.storage.errors import CorruptShard
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.document import Document
+from stoker.storage.versions.memory import numbered
 from stoker.storage.versions.sealed import read_sealed, seal
 from stoker.storage.versions.verified import second_read
 
@@ -59,12 +59,7 @@ def load_witness(store: Store, corpus: str, number: int) -> Witness:
     found = Witness.from_document(
         second_read(lambda: read_sealed(store, key, newest=SCHEMA, remedy=_REMEDY, most=_MAX_SIZE))
     )
-    if (found.corpus, found.number) != (corpus, number):
-        raise CorruptShard(
-            f"{store.url}/{key}: it is number {found.number} of {found.corpus[:80]}; was it copied or renamed? "
-            f"{_REMEDY}"
-        )
-    return found
+    return numbered.in_its_place(found, store, key, corpus, number, remedy=_REMEDY)
 
 
 def encode(witness: Witness) -> bytes:
