@@ -2,10 +2,6 @@
 
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +13,11 @@ from stoker.storage.shards.sample import Sample
 from stoker.training.errors import TrainingError
 from stoker.training.run.distributed import gradient_scale, padded
 from stoker.training.stream.stream import ShardStream
-from tests.conftest import HANGS_S
 from tests.training import corpora
 from tests.training.conftest import Small
 from tests.training.run import ddp_rank
 from tests.training.run.ddp_rank import CASES, corpus, learn
+from tests.training.run.launching import launch
 
 EPOCHS = 3
 WORLDS = (3, 1, 4, 2)  # each resumes the training of the one before
@@ -32,25 +28,14 @@ def torchrun(folder: Path, world_size: int, parts: dict[str, list[dict[str, Any]
     reports = folder / f"reports-{world_size}"
     reports.mkdir()
     (reports / "parts.json").write_text(json.dumps(parts))
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={world_size}", "--rdzv-backend=c10d"),
-            *("--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", ddp_rank.__file__),
-            *(str(folder / "store"), str(folder / "cache"), str(reports / "parts.json"), str(reports)),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.getcwd()},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
+    launch(
+        ddp_rank.__file__,
+        world_size,
+        str(folder / "store"),
+        str(folder / "cache"),
+        str(reports / "parts.json"),
+        str(reports),
     )
-    try:
-        output, _ = process.communicate(timeout=HANGS_S)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    assert process.returncode == 0, output
     return [json.loads((reports / f"{rank}.json").read_text()) for rank in range(world_size)]
 
 

@@ -1,10 +1,6 @@
 """Trainings under torchrun, on CPUs by gloo, give the weights of one process, and stop and resume together."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +16,9 @@ from stoker.training.errors import TrainingError
 from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.steps.ranks import Ranks, backend_of, gpu_of, joined
 from stoker.training.run.train import train
-from tests.conftest import HANGS_S
 from tests.training import corpora
 from tests.training.run import training_rank
+from tests.training.run.launching import launch
 from tests.training.run.small_runs import CNN, LSTM, after
 
 STEADY = {"optimiser": "nesterov", "learning_rate": 0.01, "device": "cpu", "workers": 1}
@@ -52,25 +48,7 @@ def part(name: str, *, resume: bool = False, stop: int = 0, who: int = 0) -> dic
 def torchrun(folder: Path, world_size: int, parts: list[dict[str, Any]]) -> list[list[str]]:
     """Run, step that it began at, last step, and whether it was stopped, of each part."""
     (folder / "parts.json").write_text(json.dumps(parts))
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={world_size}", "--rdzv-backend=c10d"),
-            *("--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", training_rank.__file__),
-            *(str(folder), str(folder / "parts.json")),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.getcwd()},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=HANGS_S)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    assert process.returncode == 0, output
+    output = launch(training_rank.__file__, world_size, str(folder), str(folder / "parts.json"))
     return [line.split()[1:] for line in output.splitlines() if line.startswith("RESULT ")]
 
 
