@@ -12,6 +12,7 @@ from stoker.training.networks.classifiers import NETWORKS, Normalised
 from stoker.training.networks.initialisation import initialise, scale_to_unit_variance
 from stoker.training.networks.pretraining import pretrain
 from stoker.training.networks.resnet import fixup
+from stoker.training.pictures import augmentation
 from stoker.training.run.image_classifier import ImageClassifier
 from stoker.training.run.model import Schema
 
@@ -28,6 +29,7 @@ _BOUNDS = {
     "dropout": (0, 0.99),
     "stochastic_depth": (0, 0.99),
     "label_smoothing": (0, 0.99),
+    **augmentation.BOUNDS,
 }
 
 
@@ -43,7 +45,8 @@ class Cnn(ImageClassifier):
     ``mlp``: fully connected. ``branch_scale``: ReZero, Bachlechner et al., UAI 2021; Fixup, Zhang et al., ICLR 2019.
     ``initialisation``: He et al., ICCV 2015; Glorot and Bengio, AISTATS 2010; Saxe et al., ICLR 2014; LSUV, Mishkin and
     Matas, ICLR 2016; Xiao et al., ICML 2018. ``pretrain``: Vincent et al., JMLR 2010; Hinton et al., 2006.
-    ``label_smoothing``: Szegedy et al., CVPR 2016. Sources of all parts are in the files of training/networks.
+    ``label_smoothing``: Szegedy et al., CVPR 2016. Random crops: Szegedy et al., CVPR 2015. Sources of all parts are in
+    the files of training/networks.
 
     Args:
         net: the network.
@@ -68,7 +71,10 @@ class Cnn(ImageClassifier):
         dropout: share of units left out before the last layer, of mlp and lenet5 after each hidden layer.
         stochastic_depth: share of samples that leave out the last block of resnet; fewer leave out earlier ones.
         label_smoothing: share of a label that is spread over all classes.
-        shift: pixels that training images are moved by, at most, in each direction.
+        crop: of images that are no squares, or larger than pixels: squeeze them; center, the largest square; random, a
+            part of another size, shape and place in each epoch, and the center when evaluated.
+        crop_area: the least share of an image's area that a random crop has.
+        shift: pixels that training images are moved by, at most, in each direction; not in random crops.
         flip: mirror half of the training images: not for digits and letters.
 
     Example::
@@ -96,12 +102,14 @@ class Cnn(ImageClassifier):
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     label_smoothing: float = 0.0
+    crop: Literal["squeeze", "center", "random"] = "squeeze"
+    crop_area: float = 0.08
     shift: int = 2
     flip: bool = False
 
     added: ClassVar[tuple[str, ...]] = (
         *("depth", "stages", "preactivation", "norm", "branch_scale", "pretrain", "pretrain_epochs"),
-        *("dropout", "stochastic_depth", "label_smoothing"),
+        *("dropout", "stochastic_depth", "label_smoothing", "crop", "crop_area"),
     )
     defaults: ClassVar[dict[str, Any]] = {"epochs": 12, "batch_size": 64, "learning_rate": 0.004}
 

@@ -19,6 +19,7 @@ from torch import nn
 from stoker.plugins import one_line, suggestion
 from stoker.training.errors import TrainingError
 from stoker.training.networks.classifiers import Normalised
+from stoker.training.pictures import augmentation
 from stoker.training.run.image_classifier import ImageClassifier
 from stoker.training.run.model import Schema
 from stoker.training.run.options import TrainOptions
@@ -57,6 +58,9 @@ class OwnClassifier(ImageClassifier):
             raise TrainingError(f"{self.name}: shift {self.shift}; expected 0 to {self.pixels // 2 - 1}")
         if not 0 <= self.label_smoothing < 1:
             raise TrainingError(f"{self.name}: label_smoothing = {self.label_smoothing}; expected 0 to below 1")
+        for option, (lowest, highest) in augmentation.BOUNDS.items():
+            if not lowest <= getattr(self, option) <= highest:
+                raise TrainingError(f"{self.name}: {option} = {getattr(self, option)}; expected {lowest} to {highest}")
 
     def build(self, schema: Schema) -> nn.Module:
         """See Model: the function's module, tried on a batch of two, behind the normalisation of images."""
@@ -113,11 +117,14 @@ def model_class(text: str) -> type[OwnClassifier]:
         "name": text,
         "own_options": tuple(name for name, *_ in fields),
         "own_identity": {"class": f"{module.__name__}:{attribute}", "sha256": _digest(module)},
+        "added": ("crop", "crop_area"),
         "__doc__": inspect.getdoc(function) or "A network of the user's own.",
     }
     ours: list[tuple[str, Any, Any]] = [  # Any: types, fields
         ("pixels", int, dataclasses.field(default=32)),
         ("colour", Literal["auto", "grey", "rgb"], dataclasses.field(default="auto")),
+        ("crop", Literal["squeeze", "center", "random"], dataclasses.field(default="squeeze")),
+        ("crop_area", float, dataclasses.field(default=0.08)),
         ("shift", int, dataclasses.field(default=2)),
         ("flip", bool, dataclasses.field(default=False)),
         ("label_smoothing", float, dataclasses.field(default=0.0)),

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader.loader import Stream
+from stoker.training.pictures.augmentation import CropName, crop_of
 from stoker.training.pictures.batch_memory import BatchMemory
-from stoker.training.pictures.crops import whole_image
+from stoker.training.pictures.crops import is_mirrored
 from stoker.training.pictures.jpeg import DamagedImage, Pixels
 from stoker.training.pictures.pictures import IMAGE_FIELDS, decode_crop, undecodable
 from stoker.training.reading.samples import Samples
@@ -51,9 +52,19 @@ class ImageClassifier(ABC):
         """Channels: auto, grey or rgb."""
 
     @property
+    def crop(self) -> CropName:
+        """How an image becomes a square; of ``random``, evaluations and predictions see the middle."""
+        return "squeeze"
+
+    @property
+    def crop_area(self) -> float:
+        """The least share of an image's area that a random crop has."""
+        return 0.08
+
+    @property
     @abstractmethod
     def shift(self) -> int:
-        """Pixels that training images are moved by, at most."""
+        """Pixels that training images are moved by, at most; not in random crops."""
 
     @property
     @abstractmethod
@@ -157,11 +168,12 @@ class ImageClassifier(ABC):
         self, module: nn.Module, payloads: Sequence[bytes], schema: Schema, device: torch.device
     ) -> list[dict[str, float] | str]:
         """See Model: the probability of each class for each encoded image; a text for one that does not decode."""
+        crop = crop_of(self.crop, area=self.crop_area, training=False)
         pixels = np.empty((len(payloads), self.pixels, self.pixels, 1 if schema["grey"] else 3), np.uint8)
         problems = [""] * len(payloads)
         for index, payload in enumerate(payloads):
             try:
-                decode_crop(payload, pixels[index], whole_image, b"")
+                decode_crop(payload, pixels[index], crop, b"")
             except DamagedImage as error:
                 problems[index] = str(error) or "an image that does not decode"
         rows = [index for index, problem in enumerate(problems) if not problem]
@@ -204,11 +216,16 @@ class ImageClassifier(ABC):
                 failure, samples = error, samples.without(error.index)
         raise TrainingError(f"none of the first {number} images decodes; the last one: {failure}")
 
-    def _images(self, samples: Samples, *, out: Pixels) -> None:
-        """Fill ``out``, (B, H, W, C), with whole images squeezed into squares. Raises CorruptSample."""
+    def _images(self, samples: Samples, *, out: Pixels, draws: Sequence[bytes] | None = None) -> None:
+        """Fill ``out``, (B, H, W, C), with squares, random ones where there are draws. Raises CorruptSample."""
+        random = draws is not None and self.crop == "random"
+        crop = crop_of(self.crop, area=self.crop_area, training=random)
         for index, payload in enumerate(samples.first(IMAGE_FIELDS)):
+            drawn = draws[index] if draws is not None else b""
             try:
-                decode_crop(payload, out[index], whole_image, b"")
+                decode_crop(payload, out[index], crop, drawn, mirror=random and self.flip and is_mirrored(drawn))
+                if draws is not None and not random and (self.shift or self.flip):
+                    out[index] = self.augment(out[index], drawn)
             except DamagedImage as error:
                 raise undecodable(samples, index, error) from error
 
@@ -219,17 +236,14 @@ class _BatchMaker:
     def __init__(self, model: ImageClassifier, schema: Schema, training: bool) -> None:
         self._model, self._grey, self._memory = model, bool(schema["grey"]), BatchMemory()
         self._class_indices = {name: index for index, name in enumerate(schema["classes"])}
-        self._training, self._augments = training, training and bool(model.shift or model.flip)
+        self._training = training
 
     def __call__(
         self, samples: Samples, draws: Sequence[bytes]
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, list[Source]]:
         pixels = self._model.pixels
         out, images = self._memory.take((len(samples), pixels, pixels, 1 if self._grey else 3))
-        self._model._images(samples, out=out)
-        if self._augments:
-            for index, drawn in enumerate(draws):
-                out[index] = self._model.augment(out[index], drawn)
+        self._model._images(samples, out=out, draws=draws if self._training else None)
         classes = torch.tensor(self._classes(samples), dtype=torch.int64)
         return (images, classes) if self._training else (images, classes, _sources(samples))
 
