@@ -15,7 +15,7 @@ from stoker.training.loader.processes import batches_of_processes
 from stoker.training.reading.threads import ThreadPool, register_fork_reset
 from stoker.training.stream.options import check_types
 
-_CLOSE_S = 60.0  # that ``close`` waits at most for threads, which may be reading from a slow store
+_CLOSE_S = 60.0  # that a pool's threads are waited for, which may be reading from a slow store
 __all__ = ["Batches", "Loader", "Stream"]
 
 
@@ -141,12 +141,12 @@ class Loader:
         if self._fresh and not self.stream.delivered:
             self.stream.epoch = max(self.stream.epoch, epoch)
 
-    def close(self) -> None:
-        """End the threads; what they made ahead is dropped."""
+    def close(self, longest_s: float = _CLOSE_S) -> None:
+        """End the threads, waiting at most so long; what they made ahead is dropped."""
         self._pause()
         self._pending.clear()
         for pool in self._ending:
-            pool.close(wait_s=_CLOSE_S)
+            pool.close(wait_s=longest_s)
         self._ending.clear()
 
     def _pause(self) -> None:

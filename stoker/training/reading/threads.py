@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread, current_thread
 from typing import Any, Protocol
 
-_END_S = 5.0  # that the exit of the process waits for tasks that are running
+END_S = 5.0  # that the exit of the process waits for tasks that are running
 _Task = tuple[Future[Any], Callable[[], Any]]  # Any: the result
 
 
@@ -66,7 +66,7 @@ class ThreadPool:
             future.cancel()  # it may be queued behind the end marks, where no thread would get to it
         return future
 
-    def close(self, wait_s: float = _END_S) -> None:
+    def close(self, wait_s: float = END_S) -> None:
         """Begin no other task; wait at most so long for the running ones."""
         with self._lock:
             self._closed.set()
@@ -85,7 +85,7 @@ class ThreadPool:
             self._threads = threads
             # The threads do not refer to the pool, so it is closed when its last user lets go of it, and at the exit.
             # Registered here, not in the constructor: at the exit the pool that was started last is ended first.
-            weakref.finalize(self, _end, self._queue, self._closed, threads, _END_S)
+            weakref.finalize(self, _end, self._queue, self._closed, threads, END_S)
 
 
 def _work(queue: "SimpleQueue[_Task | None]", closed: Event) -> None:

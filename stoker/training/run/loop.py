@@ -32,6 +32,7 @@ from stoker.training.run.steps.streams import divided, first_batches_of, left_ou
 from stoker.training.stream.subset import HELD_OUT, describe_left_out
 
 _PROGRESS_INTERVAL_S = 0.5  # seconds between two "step" events
+_INTERRUPTED_S = 5.0  # that an interrupted run waits for a checkpoint, and for batches that are being made
 _EPOCH_ENDED = object()
 
 
@@ -56,6 +57,10 @@ def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
         if not stopped or trainer.saved != (trainer.step, trainer.position):
             trainer.save(done=not stopped, text=text)
         trainer.wait_saved()
+    except KeyboardInterrupt:  # neither a checkpoint nor a batch that waits for the store is worth minutes now
+        trainer.saver.close(_INTERRUPTED_S)
+        trainer.loader.close(_INTERRUPTED_S)
+        raise
     finally:
         trainer.close()
     trainer.report("end")

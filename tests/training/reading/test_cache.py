@@ -209,10 +209,10 @@ def test_the_least_recently_used_go_when_it_is_full(tmp_path: Path) -> None:
     manifest = put(store, tmp_path)
     cache = Cache(store, CacheOptions(folder=tmp_path / "cache", megabytes=2))  # each shard has one
     first, second, third = manifest.shards
-    payloads(cache, first)
-    payloads(cache, second)
+    verified(cache, first)
+    verified(cache, second)
     assert (tmp_path / "cache" / first.sha256).exists() is False
-    payloads(cache, third)
+    verified(cache, third)
     left = {path.name for path in (tmp_path / "cache").iterdir() if len(path.name) == 64}
     assert left == {third.sha256}
     assert payloads(cache, first) == of(manifest, 0)  # still mapped

@@ -1,6 +1,8 @@
 """Checkpoints written beside the training: the loop copies the state to the CPU, a thread writes it to the store."""
 
 import logging
+import math
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -11,7 +13,7 @@ import torch
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.training.errors import TrainingError
-from stoker.training.reading.threads import ThreadPool
+from stoker.training.reading.threads import END_S, ThreadPool
 from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.checkpoint import CheckpointInfo
 
@@ -58,9 +60,10 @@ class Saver:
         future.result()
         return step
 
-    def wait(self) -> int | None:
-        """Wait until what is being written is there; its step."""
-        while self.busy:
+    def wait(self, longest_s: float = math.inf) -> int | None:
+        """Wait until what is being written is there; its step, None if it takes longer."""
+        until = time.monotonic() + longest_s
+        while self.busy and time.monotonic() < until:
             assert self._writing is not None
             try:
                 self._writing[1].exception(timeout=_WAIT_S)  # a bounded wait lets signals through
@@ -68,13 +71,19 @@ class Saver:
                 continue
         return self.poll()
 
-    def close(self) -> None:
-        """Let the last write end. What it raises is logged: the loop has ended, perhaps by another error."""
+    def close(self, longest_s: float = math.inf) -> None:
+        """Let the last write end, or leave it after so long. What it raises is logged: the loop may tell another error.
+
+        A store that is out of reach is waited for as long as a training waits, which who interrupts one does not want.
+        """
         try:
-            self.wait()
+            self.wait(longest_s)
         except Exception as error:  # noqa: BLE001  # the error of the loop is the one to tell
             _log.warning("%s: the last checkpoint was not saved: %s", self._run, error)
-        self._pool.close()
+        if self._writing is not None:
+            _log.warning("%s: the checkpoint of step %d was not saved: interrupted", self._run, self._writing[0])
+            self._writing, longest_s = None, 0.0
+        self._pool.close(min(longest_s, END_S))
 
     def _write(self, info: CheckpointInfo, state: dict[str, Any]) -> None:  # Any: tensors and plain values
         refuse_non_finite(info, state["module"])
