@@ -45,8 +45,8 @@ class Cnn(ImageClassifier):
     ``mlp``: fully connected. ``branch_scale``: ReZero, Bachlechner et al., UAI 2021; Fixup, Zhang et al., ICLR 2019.
     ``initialisation``: He et al., ICCV 2015; Glorot and Bengio, AISTATS 2010; Saxe et al., ICLR 2014; LSUV, Mishkin and
     Matas, ICLR 2016; Xiao et al., ICML 2018. ``pretrain``: Vincent et al., JMLR 2010; Hinton et al., 2006.
-    ``label_smoothing``: Szegedy et al., CVPR 2016. Random crops: Szegedy et al., CVPR 2015. Sources of all parts are in
-    the files of training/networks.
+    ``label_smoothing``: Szegedy et al., CVPR 2016. Random crops: Szegedy et al., CVPR 2015. ``mixup``: Zhang et al.,
+    ICLR 2018; ``cutmix``: Yun et al., ICCV 2019. Sources of all parts are in the files of training/networks.
 
     Args:
         net: the network.
@@ -76,6 +76,10 @@ class Cnn(ImageClassifier):
         crop_area: the least share of an image's area that a random crop has.
         shift: pixels that training images are moved by, at most, in each direction; not in random crops.
         flip: mirror half of the training images: not for digits and letters.
+        mixup: blend each training image with another one, and their classes; the share of each is drawn from
+            Beta(mixup, mixup): 0.2 or 1; 0: none.
+        cutmix: put a box of another image into each training image, its share of the class drawn in the same way; with
+            mixup too, half of the images are mixed in each way.
 
     Example::
 
@@ -106,10 +110,12 @@ class Cnn(ImageClassifier):
     crop_area: float = 0.08
     shift: int = 2
     flip: bool = False
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     added: ClassVar[tuple[str, ...]] = (
         *("depth", "stages", "preactivation", "norm", "branch_scale", "pretrain", "pretrain_epochs"),
-        *("dropout", "stochastic_depth", "label_smoothing", "crop", "crop_area"),
+        *("dropout", "stochastic_depth", "label_smoothing", "crop", "crop_area", "mixup", "cutmix"),
     )
     defaults: ClassVar[dict[str, Any]] = {"epochs": 12, "batch_size": 64, "learning_rate": 0.004}
 
@@ -157,7 +163,7 @@ class Cnn(ImageClassifier):
                 )
                 pretrain(module.network, self.pretrain, planes, epochs=self.pretrain_epochs)
         elif self.initialisation == "lsuv":
-            first = next((images for images, _ in batches if len(images)), None)
+            first = next((images for images, *_ in batches if len(images)), None)
             if first is not None:
                 scale_to_unit_variance(module, first.to(device))
 
@@ -165,7 +171,7 @@ class Cnn(ImageClassifier):
 def _first_images(batches: Iterable[Any]) -> Tensor:  # Any: as data gives them
     """So many of the first images, (B, H, W, C), as fit into the memory for pretraining."""
     images, size = [torch.empty(0, dtype=torch.uint8)], 0
-    for some, _ in batches:
+    for some, *_ in batches:
         images.append(some.clone())  # its memory is used again
         size += some.numel()
         if size >= _PRETRAINING_BYTES:

@@ -39,6 +39,13 @@ _TAKEN = (
     "shown",
     "defaults",
 )
+# Options that leave a run's identity as it was while they have their default.
+_ADDED: tuple[tuple[str, Any, Any], ...] = (  # Any: types, fields
+    ("crop", augmentation.CropName, dataclasses.field(default="squeeze")),
+    ("crop_area", float, dataclasses.field(default=0.08)),
+    ("mixup", float, dataclasses.field(default=0.0)),
+    ("cutmix", float, dataclasses.field(default=0.0)),
+)
 _EXAMPLE = "def build(num_classes, channels, **options) -> nn.Module"
 
 
@@ -117,14 +124,13 @@ def model_class(text: str) -> type[OwnClassifier]:
         "name": text,
         "own_options": tuple(name for name, *_ in fields),
         "own_identity": {"class": f"{module.__name__}:{attribute}", "sha256": _digest(module)},
-        "added": ("crop", "crop_area"),
+        "added": tuple(name for name, *_ in _ADDED),
         "__doc__": inspect.getdoc(function) or "A network of the user's own.",
     }
     ours: list[tuple[str, Any, Any]] = [  # Any: types, fields
         ("pixels", int, dataclasses.field(default=32)),
         ("colour", Literal["auto", "grey", "rgb"], dataclasses.field(default="auto")),
-        ("crop", Literal["squeeze", "center", "random"], dataclasses.field(default="squeeze")),
-        ("crop_area", float, dataclasses.field(default=0.08)),
+        *_ADDED,
         ("shift", int, dataclasses.field(default=2)),
         ("flip", bool, dataclasses.field(default=False)),
         ("label_smoothing", float, dataclasses.field(default=0.0)),

@@ -5,6 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from stoker.training.pictures.augmentation import CropName, crop_of
 from stoker.training.pictures.batch_memory import BatchMemory
 from stoker.training.pictures.crops import is_mirrored
 from stoker.training.pictures.jpeg import DamagedImage, Pixels
+from stoker.training.pictures.mixed import MixedPictures
 from stoker.training.pictures.pictures import IMAGE_FIELDS, decode_crop, undecodable
 from stoker.training.reading.samples import Samples
 from stoker.training.results.classification import Classification, Source
@@ -60,6 +62,16 @@ class ImageClassifier(ABC):
     def crop_area(self) -> float:
         """The least share of an image's area that a random crop has."""
         return 0.08
+
+    @property
+    def mixup(self) -> float:
+        """a of the shares Beta(a, a) by which training images are blended; 0: they are not."""
+        return 0.0
+
+    @property
+    def cutmix(self) -> float:
+        """a of the shares Beta(a, a) of training images that keep their place from a box of another; 0: all do."""
+        return 0.0
 
     @property
     @abstractmethod
@@ -119,9 +131,14 @@ class ImageClassifier(ABC):
         return {**schema, "left_out": found.left_out, "unknown": dict(found.unknown)}
 
     def data(self, corpus: Corpus, split: str, schema: Schema, *, batch_size: int, seed: int, training: bool) -> Stream:
-        """See Model. A batch: (B, H, W, C) uint8 images and (B,) int64 classes; for evaluation also their Sources."""
+        """See Model. A batch: (B, H, W, C) uint8 images and (B,) int64 classes; for evaluation also their Sources.
+
+        Of mixed images also the (B,) classes that are mixed in, and the (B,) share of each first class.
+        """
         left_out, needs = schema.get("left_out", []), replace(_NEEDS, labels=frozenset(schema["classes"]))
-        return ShardStream(
+        mixes = training and bool(self.mixup or self.cutmix)
+        kind = partial(MixedPictures, mixup=self.mixup, cutmix=self.cutmix) if mixes else ShardStream
+        return kind(
             corpus.store,
             usable(corpus.store, corpus.manifest, split, needs, left_out=left_out, cache=corpus.cache),
             split,
@@ -129,7 +146,7 @@ class ImageClassifier(ABC):
             seed=seed,
             shuffle=training,
             cache=corpus.cache,
-            make=_BatchMaker(self, schema, training),
+            make=_BatchMaker(self, schema, training, mixes),
             on_corrupt="skip_samples",
             skip_budget=corpus.skip_budget,
             rank=corpus.rank,
@@ -147,7 +164,15 @@ class ImageClassifier(ABC):
             return StepOutput(
                 0 * sum((weights.sum() for weights in module.parameters()), torch.zeros((), device=device)), 0
             )
-        loss = F.cross_entropy(module(images).float(), classes, label_smoothing=self.label_smoothing)
+        logits, smooth = module(images).float(), self.label_smoothing
+        if len(batch) == 2:
+            loss = F.cross_entropy(logits, classes, label_smoothing=smooth)
+        else:
+            others, shares = batch[2].to(device, non_blocking=True), batch[3].to(device, non_blocking=True)
+            own, other = (
+                F.cross_entropy(logits, of, label_smoothing=smooth, reduction="none") for of in (classes, others)
+            )
+            loss = (shares * own + (1 - shares) * other).mean()
         return StepOutput(loss, int(classes.shape[0]))
 
     def evaluate(
@@ -231,21 +256,26 @@ class ImageClassifier(ABC):
 
 
 class _BatchMaker:
-    """Makes (B, H, W, C) uint8 images, (B,) int64 classes and, for evaluation, B Sources; picklable, for processes."""
+    """Makes (B, H, W, C) uint8 images, (B,) int64 classes and, for evaluation, B Sources; picklable, for processes.
 
-    def __init__(self, model: ImageClassifier, schema: Schema, training: bool) -> None:
+    ``mixes``: the draws of each image are the third, for MixedPictures.
+    """
+
+    def __init__(self, model: ImageClassifier, schema: Schema, training: bool, mixes: bool) -> None:
         self._model, self._grey, self._memory = model, bool(schema["grey"]), BatchMemory()
         self._class_indices = {name: index for index, name in enumerate(schema["classes"])}
-        self._training = training
+        self._training, self._mixes = training, mixes
 
     def __call__(
         self, samples: Samples, draws: Sequence[bytes]
-    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, list[Source]]:
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, list[Source] | Sequence[bytes]]:
         pixels = self._model.pixels
         out, images = self._memory.take((len(samples), pixels, pixels, 1 if self._grey else 3))
         self._model._images(samples, out=out, draws=draws if self._training else None)
         classes = torch.tensor(self._classes(samples), dtype=torch.int64)
-        return (images, classes) if self._training else (images, classes, _sources(samples))
+        if self._training:
+            return (images, classes, draws) if self._mixes else (images, classes)
+        return images, classes, _sources(samples)
 
     def _classes(self, samples: Samples) -> list[int]:
         classes = []

@@ -191,12 +191,7 @@ class BatchStream(EpochStream):
 
     def batch(self, epoch: int, start: int) -> Batch:
         """This rank's share of the global batch that begins at a position of an epoch. Does not move the stream."""
-        while True:
-            try:
-                samples = self.fetch_samples(self._without_withdrawn(epoch, self.locate_share(epoch, start)))
-                break
-            except PurgedMeanwhile:  # what is left of these samples
-                continue
+        samples = self.read_samples(epoch, self.locate_share(epoch, start))
         stop = start + self.batch_size
         self.prefetch(epoch, min(stop, self.samples))
         if stop >= self.samples:
@@ -207,6 +202,14 @@ class BatchStream(EpochStream):
             except CorruptSample as error:
                 self._skip_sample(error, samples)
                 samples = samples.without(error.index)
+
+    def read_samples(self, epoch: int, located: Located) -> Samples:
+        """The samples that are there and were not taken out of the corpus. Raises as ``fetch_samples``."""
+        while True:
+            try:
+                return self.fetch_samples(self._without_withdrawn(epoch, located))
+            except PurgedMeanwhile:  # what is left of these samples
+                continue
 
     def locate_share(self, epoch: int, start: int) -> Located:
         """Where the samples of this rank's share of the global batch at a position are."""

@@ -13,6 +13,7 @@ from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
 from stoker.training.errors import TrainingError
 from stoker.training.own.network import model_class
+from stoker.training.pictures.augmentation import mix
 from stoker.training.run.model import Corpus
 from stoker.training.run.options import parse_options, run_identity
 from tests.training import corpora
@@ -88,13 +89,61 @@ def test_half_of_the_images_are_mirrored_and_none_when_evaluated(flags: Small) -
     assert 4 < sum(opposite) < 24
 
 
+def plain_images(count: int) -> np.ndarray:
+    """Images of one colour each: 0, 10, 20, ..."""
+    return np.ones((count, 16, 16, 3), np.uint8) * (10 * np.arange(count, dtype=np.uint8))[:, None, None, None]
+
+
+DRAWS = [bytes([number]) * 32 for number in range(20)]
+
+
+def test_mixup_is_the_mean_of_an_image_and_the_one_before_weighted_by_the_share() -> None:
+    images = plain_images(20)
+    shares = mix(images, DRAWS, mixup=1.0, cutmix=0.0)
+    before = np.roll(plain_images(20), 1, axis=0)
+    expected = shares[:, None, None, None] * plain_images(20) + (1 - shares)[:, None, None, None] * before
+    np.testing.assert_allclose(images, expected, atol=0.51)
+    assert len(set(shares.tolist())) > 15
+    assert 0.3 < shares.mean() < 0.7
+    extreme = mix(plain_images(20), DRAWS, mixup=0.05, cutmix=0.0)
+    assert np.abs(extreme - 0.5).mean() > np.abs(shares - 0.5).mean()
+
+
+def test_cutmix_puts_a_box_of_the_image_before_and_the_share_is_the_area_that_is_left() -> None:
+    images = plain_images(20)
+    shares = mix(images, DRAWS, mixup=0.0, cutmix=1.0)
+    for number, (image, share) in enumerate(zip(images, shares, strict=True)):
+        other = (image[..., 0] == 10 * ((number - 1) % 20)).astype(int)
+        assert ((image[..., 0] == 10 * number) | (other == 1)).all()
+        assert share == pytest.approx(1 - other.mean())
+        rows, columns = other.any(1).sum(), other.any(0).sum()
+        assert other.sum() == rows * columns
+    assert len(set(shares.tolist())) > 10
+
+
+def test_with_both_half_of_the_images_are_mixed_in_each_way() -> None:
+    images = plain_images(20)
+    mix(images, DRAWS, mixup=1.0, cutmix=1.0)
+    blended = [len(np.unique(image)) == 1 and int(image[0, 0, 0]) % 10 != 0 for image in images]
+    assert 5 < sum(blended) < 15
+
+
+def test_a_mixture_depends_on_its_own_draws_and_the_image_before_it_alone() -> None:
+    whole, part = plain_images(20), plain_images(20)[5:12]
+    shares = mix(whole, DRAWS, mixup=0.4, cutmix=0.4)
+    own = mix(part, DRAWS[5:12], mixup=0.4, cutmix=0.4, before=plain_images(20)[4])
+    np.testing.assert_array_equal(part, whole[5:12])
+    np.testing.assert_array_equal(own, shares[5:12])
+    assert len(mix(whole[:0], [], mixup=1.0, cutmix=0.0)) == 0
+
+
 def test_augmentation_that_is_not_used_leaves_the_identity_of_a_run_as_it_was() -> None:
     own = run_identity("cnn", *parse_options("cnn", {}))["options"]
-    assert not {"crop", "crop_area"} & own.keys()
+    assert not {"crop", "crop_area", "mixup", "cutmix"} & own.keys()
     assert run_identity("cnn", *parse_options("cnn", {"crop": "random"}))["options"]["crop"] == "random"
 
 
-@pytest.mark.parametrize("option", ["crop_area"])
+@pytest.mark.parametrize("option", ["crop_area", "mixup", "cutmix"])
 def test_a_wrong_option_of_augmentation_is_refused(option: str, tmp_path: Path) -> None:
     network = tmp_path / "net.py"
     network.write_text("def build(num_classes): pass\n")

@@ -44,7 +44,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "float16": ("cnn", DROPPING | {"precision": "float16", "optimiser": "nesterov"}),
     "policies": ("cnn", DROPPING | {"on_nan": "skip:2", "patience": 1, "deterministic": False}),
     "text in parts": ("lstm", LSTM | {"accumulate": 3, "dropout": 0.2, "precision": "bfloat16", "max_steps": 20}),
-    "random crops": ("cnn", DROPPING | {"crop": "random", "flip": True}),
+    "augmented": ("cnn", DROPPING | {"crop": "random", "flip": True, "mixup": 0.4, "cutmix": 1.0, "accumulate": 2}),
     "compiled": ("cnn", DROPPING | {"net": "mlp", "width": 8, "depth": 2, "compile": True}),
 }
 SLOW = {"compiled"}  # torch starts a compiler
