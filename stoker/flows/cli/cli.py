@@ -19,7 +19,7 @@ from stoker.flows import logs, signals
 from stoker.flows.cli.models.arguments import add_model_commands
 from stoker.flows.cli.studies.arguments import add_study
 from stoker.flows.cli.usage.examples import EXAMPLES
-from stoker.flows.cli.usage.parsing import Parser, positive_number, whole_number
+from stoker.flows.cli.usage.parsing import Parser, network_like, positive_number, whole_number
 from stoker.flows.settings import RUNNERS, UsageError, asks_for_completion, prepare_environment
 from stoker.release import __version__
 from stoker.storage.errors import StokerError
@@ -410,6 +410,8 @@ def _add_stream(add: _Add, store: Parser) -> None:
     stream.add_argument("--limit", type=whole_number(0), default=0, metavar="N", help="samples to print (all)")
     stream.add_argument("--bench", action="store_true", help="measure reading, decoding and both, and name the limit")
     stream.add_argument("--rate", type=positive_number, metavar="N", help="can it feed N samples/s? exit code 1: no")
+    text = "can it feed this network on a GPU, as resnet50@h100, or here, as lenet@here? exit code 1: no"
+    stream.add_argument("--like", type=network_like, metavar="NETWORK[@GPU]", help=text)
     stream.add_argument("--batch-size", type=count, default=128, metavar="N", help="(128)")
     stream.add_argument(
         "--size", type=whole_number(1, 16384), default=224, metavar="N", help="pixels of the random crops (224)"

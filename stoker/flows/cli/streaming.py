@@ -1,4 +1,4 @@
-"""`stoker stream`: print samples in the order of training, or measure how fast they can be fed."""
+"""`stoker stream`: print samples in the order of training, or measure how fast they can be fed, and to what."""
 
 import math
 import sys
@@ -19,6 +19,7 @@ from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import load_manifest
 
 if TYPE_CHECKING:
+    from stoker.training.feeding.compare import Comparison
     from stoker.training.loader.bench import BenchResult, Stage
     from stoker.training.stream.stream import ShardStream
 
@@ -30,7 +31,7 @@ _LIMITS = {
 
 
 def stream(arguments: Namespace) -> int:
-    """Print samples in their order, or measure. Exit code 1 when --rate cannot be reached."""
+    """Print samples in their order, or measure. Exit code 1 when --rate or --like cannot be fed."""
     settings = load_settings(arguments)
     store = with_patience(settings.open_store(reading=True), settings.patience_s)  # for manifest and lists too
     manifest = load_manifest(store, arguments.corpus)
@@ -50,7 +51,7 @@ def stream(arguments: Namespace) -> int:
             cache=settings.home / "cache",
         )
     try:
-        if arguments.bench or arguments.rate:
+        if arguments.bench or arguments.rate or arguments.like:
             return _bench(shards, settings.home, arguments)
         return _print(shards, arguments)
     finally:
@@ -80,7 +81,8 @@ def _print(stream: "ShardStream", arguments: Namespace) -> int:
 
 
 def _bench(stream: "ShardStream", home: Path, arguments: Namespace) -> int:
-    """Measure, print the result and, with --rate, the verdict."""
+    """Measure, print the result and, with --rate or --like, the verdict."""
+    from stoker.training.feeding.compare import Comparison
     from stoker.training.loader.bench import measure
 
     images = _decodes_images(stream)
@@ -99,19 +101,54 @@ def _bench(stream: "ShardStream", home: Path, arguments: Namespace) -> int:
             on_stage=lambda stage: reporter.start_phase(f"{stream.manifest.reference}: {stage}"),
             stop=reporter.stop_requested.is_set,
         )
+        compared: list[Comparison] = []
+        if arguments.like and not reporter.stop_requested.is_set():
+            from stoker.training.feeding.compare import compare
+
+            reporter.start_phase(f"{stream.manifest.reference}: like {arguments.like}")
+            compared = compare(
+                stream,
+                arguments.like,
+                rate=measured.rate,
+                size=arguments.size,
+                workers=arguments.workers,
+                seconds=arguments.seconds / 3,
+                stop=reporter.stop_requested.is_set,
+            )
         if reporter.stop_requested.is_set():
             raise KeyboardInterrupt("no measurement was completed")
     if arguments.json:
-        print_json(_json(measured, arguments.rate))
+        print_json(_json(measured, arguments.rate, compared))
     else:
         _print_measured(measured, Console(), f"random crops of {arguments.size} px" if images else "fields as they are")
-    if not arguments.rate:
-        return 0
-    if measured.rate >= arguments.rate:
+    for one in compared:
+        _tell_comparison(one, measured)
+    refused = not all(one.feeds for one in compared)
+    if arguments.rate and measured.rate >= arguments.rate:
         logs.note(f"feeds {arguments.rate:,.0f} samples/s: yes, up to {measured.rate:,.0f}")
-        return 0
-    logs.error(f"cannot feed {arguments.rate:,.0f} samples/s: {_shortage(measured, arguments.rate)}")
-    return 1
+    elif arguments.rate:
+        logs.error(f"cannot feed {arguments.rate:,.0f} samples/s: {_shortage(measured, arguments.rate)}")
+        refused = True
+    return int(refused)
+
+
+def _tell_comparison(compared: "Comparison", measured: "BenchResult") -> None:
+    """Tell whether a network is fed, the ratio, and the stall that it would have, or had."""
+    consumer = compared.consumption
+    text = f"{consumer.network} on {consumer.device} ({consumer.samples_per_s:,.4g} samples/s; {consumer.source})"
+    if compared.feeds:
+        logs.note(f"feeds {text}: yes, {compared.ratio:,.3g} times as fast")
+    else:
+        logs.error(
+            f"cannot feed {text}: {compared.ratio:.3g} of it, and it would wait {percent_text(compared.stall)} of its "
+            f"time; {_shortage(measured, consumer.samples_per_s)}"
+        )
+    if compared.fed is not None and compared.fed_stall is not None:
+        idle = "not known" if compared.fed.idle is None else percent_text(compared.fed.idle)
+        logs.note(
+            f"fed to it here: {compared.fed.samples_per_s:,.0f} samples/s; it was idle {idle} of the time by its own "
+            f"events, and {percent_text(compared.fed_stall)} by its rate on one batch again and again"
+        )
 
 
 def _decodes_images(stream: "ShardStream") -> bool:
@@ -154,8 +191,11 @@ def _row(stage: "Stage") -> tuple[str, str, str, str]:
     return names[stage.name], f"{stage.samples_per_s:,.0f}", f"{size_text(stage.bytes_per_s)}/s", f"{stage.cpu_ms:,.1f}"
 
 
-def _json(measured: "BenchResult", rate: float | None) -> dict[str, Any]:  # Any: JSON values
+def _json(
+    measured: "BenchResult", rate: float | None, compared: list["Comparison"]
+) -> dict[str, Any]:  # Any: JSON values
     import dataclasses
 
     content = dataclasses.asdict(measured) | {"rate": measured.rate, "limit": measured.limit}
-    return content | ({"asked_rate": rate, "feeds": measured.rate >= rate} if rate else {})
+    content |= {"asked_rate": rate, "feeds": measured.rate >= rate} if rate else {}
+    return content | ({"like": [dataclasses.asdict(one) for one in compared]} if compared else {})

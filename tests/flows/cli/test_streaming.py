@@ -81,6 +81,22 @@ def test_a_rate_that_cannot_be_fed_is_refused_with_what_it_would_take(digits: Cl
     assert "cores" in line
 
 
+def test_it_says_whether_a_network_is_fed_by_a_published_figure_and_by_one_measured_here(digits: Cli) -> None:
+    words = ("stream", "digits", "--seconds", "0.5", "--size", "28")
+    shown = digits(*words, "--like", "resnet50@h100")
+    feeds = shown.returncode == 0
+    (line,) = [one for one in shown.stderr.splitlines() if "resnet50 on h100" in one]
+    assert ("cannot feed " in line) != feeds
+    assert "1,786 samples/s; mlcommons/storage, " in line
+    assert ("yes, " in line) == feeds
+    assert ("it would wait " in line) != feeds
+    found = json.loads(digits(*words, "--like", "lenet@here", "--json").stdout)
+    (like,) = found["like"]
+    assert like["ratio"] == pytest.approx(found["rate"] / like["consumption"]["samples_per_s"])
+    assert like["stall"] == pytest.approx(max(0, 1 - like["ratio"]), abs=1e-5)
+    assert "synthetic batches" in like["consumption"]["source"]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -151,3 +151,19 @@ def positive_number(text: str) -> float:
     if not (value > 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
     return value
+
+
+def network_like(text: str) -> str:
+    """The type of a flag: a network, or one on a device, of which the consumption is known.
+
+    >>> network_like("resnet50@h100")
+    'resnet50@h100'
+    """
+    from stoker.storage.errors import StokerError
+    from stoker.training.feeding.consumption import parse_like
+
+    try:
+        parse_like(text)
+    except StokerError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text

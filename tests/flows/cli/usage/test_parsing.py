@@ -42,6 +42,8 @@ WRONG = {
     "stream d --workers 0": "'0': expected a whole number from 1",
     "stream d --seconds nan": "'nan': expected a number above 0",
     "stream d --rate 0": "'0': expected a number above 0",
+    "stream d --like resnt50": "no network is called 'resnt50'; did you mean 'resnet50'?",
+    "stream d --like resnet18@h100": "resnet18 on 'h100': no figure is known; there are: rtx3090, here",
     "stream d --size 0": "'0': expected a whole number from 1",
     "train": "required: MODEL, CORPUS[@V]",
     "train cnm d": "no model is called 'cnm'; did you mean 'cnn'?",
