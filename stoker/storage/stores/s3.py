@@ -17,6 +17,7 @@ from stoker.storage.stores.key import check_key, check_prefix, is_key
 from stoker.storage.stores.payload import read_payload, read_slice, size_of
 from stoker.storage.stores.probe import check_create_only
 from stoker.storage.stores.s3_client import ATTEMPTS, PATIENCE_S, TIMEOUT_S, Retries, S3Connection
+from stoker.storage.stores.s3_get import GetsObjects
 from stoker.storage.stores.s3_reading import ResumableRead
 from stoker.storage.stores.store import Payload, PendingUpload, StoredObject
 
@@ -225,7 +226,7 @@ class S3Store(DeprecatedNames):
     def _pages(self, prefix: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:  # Any: boto3
         request = {"Bucket": self.bucket, "Prefix": self._base + check_prefix(prefix), **options}
         while True:
-            page = self._try(prefix, partial(_page, request))
+            page = self._try(prefix, partial(_page, request), by_url=True)
             yield page
             if not page["IsTruncated"]:
                 return
@@ -355,16 +356,19 @@ class S3Store(DeprecatedNames):
     def _try(
         self,
         key: str,
-        request: "Callable[[S3Client], T]",
+        request: "Callable[[Any], T]",  # Any: boto3's client, or what lists by URL
         *,
         attempts: int | None = None,
         timeout_s: float | None = None,
+        by_url: bool = False,
     ) -> T:
-        """The result of a request; with ``attempts`` without patience."""
+        """The result of a request; with ``attempts`` without patience; ``by_url``: see ``S3Connection.getter``."""
         where = f"{self.url}/{key}" if key else self.url
         patience_s = (self.patience_s or 0.0) if attempts is None else 0.0
         most = attempts or self.attempts
-        return self._connection.call(where, request, attempts=most, patience_s=patience_s, timeout_s=timeout_s)
+        bucket = self.bucket if by_url else None
+        limits: dict[str, Any] = {"attempts": most, "patience_s": patience_s, "timeout_s": timeout_s}  # Any: numbers
+        return self._connection.call(where, request, **limits, bucket=bucket)
 
     @cached_property
     def _connection(self) -> S3Connection:
@@ -379,7 +383,7 @@ def _delete_version(address: dict[str, Any], client: "S3Client") -> None:  # Any
     client.delete_object(**address)
 
 
-def _page(request: dict[str, Any], client: "S3Client") -> dict[str, Any]:  # Any: boto3
+def _page(request: dict[str, Any], client: GetsObjects) -> dict[str, Any]:  # Any: boto3
     """A page of a listing. Raises BadAnswer for what is none: it must not be taken for an empty one, or for the last.
 
     AWS, SeaweedFS, MinIO, Ceph and R2 send ``IsTruncated`` with each page, and ``NextContinuationToken`` with each but

@@ -65,24 +65,30 @@ class S3Connection:
     @property
     def is_aws(self) -> bool:
         """Whether the server is AWS. Others differ from its documentation, for example in the order of listings."""
-        return is_aws(self.client().meta.endpoint_url)
+        return is_aws(self.endpoint or self.client().meta.endpoint_url)  # else an environment or profile names it
 
     def call(
         self,
         where: str,
-        request: "Callable[[S3Client], T]",
+        request: "Callable[[Any], T]",  # Any: boto3's client, or what asks by URL
         *,
         attempts: int = ATTEMPTS,
         patience_s: float = 0.0,
         timeout_s: float | None = None,
+        bucket: str | None = None,
     ) -> T:
         """The result of a request, which is repeated while the server is busy or out of reach. Raises StorageError.
 
         ``where`` is the object or bucket that messages name; see Retries for ``attempts`` and ``patience_s``, and for
-        ``timeout_s`` if it is None.
+        ``timeout_s`` if it is None. With a ``bucket`` it is asked by ``getter``.
         """
         retries = Retries(self, attempts, patience_s)
-        return self._repeat(where, lambda: _readable(request, self.client(timeout_s or retries.timeout_s)), retries)
+
+        def ask() -> "T":
+            longest_s = timeout_s or retries.timeout_s
+            return _readable(request, self.client(longest_s) if bucket is None else self.getter(bucket, longest_s))
+
+        return self._repeat(where, ask, retries)
 
     def once(self, where: str, request: "Callable[[], T]") -> T:
         """The result of a request that needs no client, or chooses one. Raises StorageError."""
@@ -129,7 +135,7 @@ class S3Connection:
         return client
 
     def getter(self, bucket: str, timeout_s: float = TIMEOUT_S) -> GetsObjects:
-        """What reads objects of a bucket: boto3's client only where no lighter one can. All threads share it."""
+        """What reads and lists a bucket: boto3's client only where no lighter one can. All threads share it."""
         if self.endpoint is None or not can_get(self.endpoint, bucket):
             return self.client(timeout_s)
         with _lock:
@@ -195,7 +201,7 @@ class Retries:
         _log.warning("%s (tried for %.0f s by now, %s)", error, waited, most)
 
 
-def _readable(request: "Callable[[S3Client], T]", client: "S3Client") -> T:
+def _readable(request: "Callable[[Any], T]", client: Any) -> T:  # Any: boto3's client, or what asks by URL
     """The result of a request. Raises BadAnswer, EndlessRedirect for answers that botocore cannot read."""
     from botocore.parsers import ResponseParserError
 

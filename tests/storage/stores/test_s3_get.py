@@ -9,6 +9,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,6 +21,8 @@ from stoker.storage.stores import s3_client
 from stoker.storage.stores.s3 import S3Store
 from stoker.storage.stores.s3_get import can_get
 from stoker.storage.stores.s3_reading import ResumableRead
+from stoker.training.stream.stream import ShardStream
+from tests.training import corpora
 
 
 @pytest.mark.parametrize("key", ["a/b c/ü+%41&=~.tar", "quote'(1)!*,;:@$", "日本/語"])
@@ -31,6 +34,44 @@ def test_an_object_is_read_by_its_url_and_no_client_is_made(s3_store: S3Store, k
     assert store.read(key, start=3, size=4) == b"3456"
     assert store.read(key, start=10) == b""
     assert b"".join(store.iter_bytes(key, start=8)) == b"89"
+    assert [stored.key for stored in store.list(key.rpartition("/")[0])] == [key]
+    assert set(s3_client._clients) == before
+
+
+def test_a_listing_by_url_says_what_the_client_says(s3_store: S3Store) -> None:
+    for number in range(7):
+        s3_store.write(f"folder {number % 3}/ü+%41&=~ {number}", bytes(number))
+    clients = s3_store._connection
+    asked: dict[str, Any] = {"Bucket": s3_store.bucket, "Prefix": f"{s3_store.prefix}/folder", "MaxKeys": 2}
+    others: list[dict[str, Any]] = [
+        {},
+        {"StartAfter": f"{s3_store.prefix}/folder 1/ü+"},
+        {"Delimiter": "/", "Prefix": f"{s3_store.prefix}/"},
+    ]
+    for more in others:
+        pages = [
+            lister.list_objects_v2(**asked | more) for lister in (clients.client(), clients.getter(s3_store.bucket))
+        ]
+        while pages[0]["IsTruncated"]:
+            expected, page = pages
+            assert page["IsTruncated"]
+            assert page.get("CommonPrefixes", []) == expected.get("CommonPrefixes", [])
+            for entry, other in zip(expected.get("Contents", []), page.get("Contents", []), strict=True):
+                assert other == {name: entry[name] for name in ("Key", "Size", "ETag", "LastModified")}
+            token = {"ContinuationToken": expected["NextContinuationToken"]}
+            pages = [
+                lister.list_objects_v2(**asked | more | token)
+                for lister in (clients.client(), clients.getter(s3_store.bucket))
+            ]
+        assert not pages[1]["IsTruncated"]
+
+
+def test_a_version_is_opened_and_streamed_without_a_client(s3_store: S3Store, tmp_path: Path) -> None:
+    manifest = corpora.version(s3_store, tmp_path, {"train": corpora.digits()[:64]})
+    before = set(s3_client._clients)
+    store = replace(s3_store, region="eu-west-3")  # a connection that no other test has
+    with closing(ShardStream(store, manifest.reference, batch_size=16, cache=tmp_path / "cache")) as stream:
+        assert len(list(stream)) == 4
     assert set(s3_client._clients) == before
 
 
