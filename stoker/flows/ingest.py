@@ -346,7 +346,7 @@ def _run_rounds(context: TaskContext, runner: Any, rounds: Rounds, run: dict[str
     while True:
         reporter.start_phase("planning")
         partitions = _interruptibly(reporter, lambda: context.with_retries(plan_task)(rounds))
-        if rounds.asked_again.earlier:
+        if rounds.asked_again:
             reporter.message(str(rounds.asked_again))
         if partitions is None:
             return

@@ -78,6 +78,17 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Storing:
+    """What is kept beside samples: the recipe's table ``[store]``.
+
+    Args:
+        originals: of each candidate also the bytes as they were fetched, so that another recipe asks no server.
+    """
+
+    originals: bool = False
+
+
+@dataclass(frozen=True)
 class Schedule:
     """When `stoker schedule` starts an ingest, unless its flags say another time: the recipe's table ``[schedule]``.
 
@@ -111,6 +122,7 @@ class Recipe:
         document: the TOML that it was read from.
         root: the folder that its paths are relative to.
         memory: what becomes of samples that vanished at the source.
+        store: what is kept beside samples; no part of what a version is.
     """
 
     corpus: str
@@ -125,6 +137,7 @@ class Recipe:
     document: Mapping[str, Any] = field(repr=False)  # Any: TOML
     root: Path = field(repr=False, default=Path())
     memory: Memory = Memory()
+    store: Storing = Storing()
 
     @cached_property
     def extraction(self) -> Mapping[str, Any]:
@@ -228,7 +241,8 @@ def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> 
     >>> parse(numbers, root=Path()).splits
     {'train': 90, 'validation': 10}
     """
-    known = ["corpus", "source", "steps", "rules", "splits", "shards", "limits", "memory", "provenance", "schedule"]
+    known = ["corpus", "source", "steps", "rules", "splits", "shards", "limits", "memory", "store", "provenance"]
+    known.append("schedule")
     for key in document:
         if key not in known:
             raise RecipeError(f"{where}: unknown key {key!r}; {suggestion(key, known)}")
@@ -239,20 +253,32 @@ def parse(document: Mapping[str, Any], *, root: Path, where: str = "recipe") -> 
     corpus = document["corpus"]
     if not isinstance(corpus, str) or not _CORPUS.fullmatch(corpus):
         raise RecipeError(f"{where}: corpus {corpus!r}; expected 1 to 63 of a-z 0-9 _ -, beginning with a-z or 0-9")
+    source = _component(Source, document["source"], f"{where}: source")
     return Recipe(
         corpus=corpus,
-        source=_component(Source, document["source"], f"{where}: source"),
+        source=source,
         steps=_components(Step, document.get("steps", []), f"{where}: steps"),
         rules=rules_in(document, where),
         splits=_parse_splits(document.get("splits", DEFAULT_SPLITS), where),
         shards=_validated(Sharding, document.get("shards", {}), f"{where}: shards"),
         limits=_validated(Limits, document.get("limits", {}), f"{where}: limits"),
         memory=_validated(Memory, document.get("memory", {}), f"{where}: memory"),
+        store=_storing(document.get("store", {}), source, where),
         provenance=_validated(Provenance, document.get("provenance", {}), f"{where}: provenance"),
         schedule=_validated(Schedule, document.get("schedule", {}), f"{where}: schedule"),
         document=document,
         root=root,
     )
+
+
+def _storing(table: object, source: Source, where: str) -> Storing:
+    storing = _validated(Storing, table, f"{where}: store")
+    if storing.originals and not source.keeps_originals:
+        raise RecipeError(
+            f"{where}: store.originals: source {name_of(source)!r} keeps none with these options; images by their URLs "
+            "do (image_urls), and files, tables and dumps are read again where they lie: leave it out"
+        )
+    return storing
 
 
 def rules_in(document: Mapping[str, Any], where: str) -> tuple[Rule, ...]:  # Any: TOML

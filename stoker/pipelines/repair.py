@@ -60,6 +60,8 @@ def repair(recipe: Recipe, manifest: Manifest, damaged: Collection[str], store: 
 
 def _heal_part(part: Part, manifest: Manifest, damaged: Collection[str], store: Store, scratch: Path) -> bool:
     """Whether a part is whole, or is now; one that is not loses its marker."""
+    for key in set(part.originals).intersection(damaged):
+        store.delete(key)  # what needs one of them asks its server
     if part.tar in damaged and part.records not in damaged:
         _tar_from_shards(part, manifest, damaged, store, scratch)
     marker = layout.raw_part(manifest.corpus, part.digest)

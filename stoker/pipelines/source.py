@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from stoker.pipelines.errors import OutsideRecipe, SourceError
+from stoker.pipelines.memory.originals import Original
 from stoker.pipelines.memory.rows_read import Settled, Unsettled
 from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples
 from stoker.pipelines.partition import Partition
@@ -28,6 +29,11 @@ def nothing_finished(partition: Partition) -> bool:
 def nothing_forgotten(record: Mapping[str, Any]) -> bool:  # Any: JSON values
     """The default of ``is_forgotten``: false."""
     return False
+
+
+def nothing_kept(original: Original) -> bytes | None:
+    """The default of ``read_original``: None."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class Context:
         known: its samples, for ``Source.read`` of a source that is no ``ListedSource``: what they
             know it yields as ``Candidate.unchanged``, before any costly work. By default none is known.
             A recipe that changed leaves them as they are, unless they are made anew on demand.
+        read_original: the bytes of an original that a partition's payload names under ORIGINALS, None where they are
+            lost. A source that keeps originals asks for it before it asks a server.
         downloads: a folder that outlasts the run, for ``web.downloads.claim``; by default one in ``scratch``.
         notes: a folder that outlasts the run, for ``memory.file_notes``; by default one in ``scratch``.
 
@@ -65,6 +73,7 @@ class Context:
     is_forgotten: Callable[[Mapping[str, Any]], bool] = nothing_forgotten  # Any: JSON values
     has_samples: bool = False
     known: KnownSamples = NOTHING_KNOWN
+    read_original: Callable[[Original], bytes | None] = nothing_kept
     downloads: Path = Path()  # set at once
     notes: Path = Path()  # set at once
 
@@ -228,6 +237,14 @@ class Source:
     # has any more has vanished. Of a ``ListedSource`` its list tells that.
     tells_all: ClassVar[bool] = False
 
+    @property
+    def keeps_originals(self) -> bool:
+        """Whether these options fetch each candidate as one file, and make it anew of ORIGINALS in a payload.
+
+        The file is the one field of its sample then, and ``sha256`` in its record that of the file.
+        """
+        return False
+
     def partitions(self, context: Context) -> Iterator[Partition]:
         """The partitions, the same ones in the same order for the same input.
 
@@ -333,6 +350,7 @@ class Cut(NamedTuple):
     stamps: Mapping[str, str | None]
 
 
+ORIGINALS = "originals"  # in the payload of a partition: ``Original`` by identity, of which samples are made anew
 EARLIER = "earlier"  # in the payload of such a partition: responses of before by identity, see ``web.measured``
 BUDGET = "budget"  # in it too: bytes that bodies of candidates in EARLIER may have; once spent, the others are left out
 CHANGED = "changed"  # in the payload of a partition whose bytes changed at their URL, see ``Source.url_of_whole``

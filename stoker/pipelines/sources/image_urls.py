@@ -9,12 +9,14 @@ from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from stoker.pipelines.errors import RecipeError, SourceUnavailable
 from stoker.pipelines.images.formats import extension_of
+from stoker.pipelines.memory.originals import ORIGINAL, Original
 from stoker.pipelines.memory.rows_read import Look, RowsRead, Settled, Unsettled, read_unsettled
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.registry import name_of, suggestion
@@ -24,6 +26,7 @@ from stoker.pipelines.source import (
     BUDGET,
     EARLIER,
     FORGOTTEN,
+    ORIGINALS,
     Candidate,
     Context,
     Cut,
@@ -58,7 +61,7 @@ from stoker.pipelines.tables.url_lists import (
 from stoker.pipelines.web.budget import Budget
 from stoker.pipelines.web.crawl import CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise_listed, redact
-from stoker.pipelines.web.measured import from_payload, measures_of, measures_of_refusal
+from stoker.pipelines.web.measured import fetched_before, from_payload, measures_of, measures_of_refusal
 from stoker.pipelines.web.ordered import map_in_order
 from stoker.pipelines.web.policy import EarlierResponse, Fetched, Transient, Unchanged, as_final
 from stoker.release import __version__
@@ -208,6 +211,11 @@ class ImageUrls(ListedSource):
         """See ListedSource. The pages of a site are no list: what they name is known when they are read."""
         return bool(self.lists)
 
+    @property
+    def keeps_originals(self) -> bool:
+        """See Source."""
+        return bool(self.lists)
+
     def identities(self, context: Context) -> Iterator[Listed]:
         """See ListedSource. A crawl happens here; the images are fetched by ``read``."""
         if not self.lists:
@@ -291,14 +299,16 @@ class ImageUrls(ListedSource):
         )
         is_strict = self._is_strict and AGAIN not in partition.payload
         earlier = {key: from_payload(texts) for key, texts in partition.payload.get(EARLIER, {}).items()}
+        originals = {key: Original(*texts) for key, texts in partition.payload.get(ORIGINALS, {}).items()}
 
         budget = Budget(partition.payload.get(BUDGET))
 
         def fetch(entry: Entry, cancel: Event) -> tuple[Candidate, _Answer | None] | None:
-            before = earlier.get(key_of(entry["url"]))
+            key = key_of(entry["url"])
+            before = earlier.get(key)
             if before is not None and budget.is_spent:
                 return None
-            candidate, answer = self._fetch(entry, context, cancel, before)
+            candidate, answer = self._fetch(entry, context, cancel, before, originals.get(key))
             if before is not None and isinstance(answer, Fetched | Unchanged):
                 budget.spend(answer.size or 0)
             return candidate, answer
@@ -465,7 +475,12 @@ class ImageUrls(ListedSource):
         return re.compile(self.label_pattern)
 
     def _fetch(
-        self, entry: Entry, context: Context, cancel: Event, earlier: EarlierResponse | None = None
+        self,
+        entry: Entry,
+        context: Context,
+        cancel: Event,
+        earlier: EarlierResponse | None = None,
+        original: Original | None = None,
     ) -> tuple[Candidate, _Answer | None]:
         """The candidate of an entry, and the response if its URL was fetched."""
         url = entry["url"]
@@ -489,20 +504,31 @@ class ImageUrls(ListedSource):
             return Candidate(bare, FORGOTTEN), None
         if context.known.has(key):  # of a site's pages; of a list only what is to be asked for is in a partition
             return Candidate.unchanged(key), None
+        max_size = int(self.max_megabytes * 1e6)
+        if original is not None and (content := context.read_original(original)) is not None:
+            before = fetched_before(url, original, content)
+            if before.size > max_size:
+                return Candidate(bare, Rejected("too_large", f"{before.size} bytes")), before
+            return _candidate(bare, before, {ORIGINAL: original.place}), before
         web = context.web
         get = partial(web.get, url) if earlier is None else partial(web.get_if_changed, url, earlier)
-        answer: _Answer = get(max_size=int(self.max_megabytes * 1e6), accept=ACCEPT, cancel=cancel)
+        answer: _Answer = get(max_size=max_size, accept=ACCEPT, cancel=cancel)
         if isinstance(answer, Unchanged):
             return Candidate.unchanged(key, measures=measures_of(answer)), answer
         if isinstance(answer, Rejected):
             refused = replace(bare, measures=measures_of_refusal(answer, web))
             return Candidate(refused, answer if self.is_listed else as_final(answer)), answer
-        record["sha256"] = answer.sha256
-        measures = {"final_url": answer.final_url, **measures_of(answer)}
-        extension = extension_of(answer.content)
-        if isinstance(extension, Rejected):
-            return Candidate(Sample(key, {}, record, measures), extension), answer
-        return Candidate(Sample(key, {extension: answer.content}, record, measures)), answer
+        return _candidate(bare, answer), answer
+
+
+def _candidate(bare: Sample, answer: Fetched, measures: Mapping[str, str] = MappingProxyType({})) -> Candidate:
+    """The candidate of a response."""
+    record = {**bare.record, "sha256": answer.sha256}
+    measured = {"final_url": answer.final_url, **measures_of(answer), **measures}
+    extension = extension_of(answer.content)
+    if isinstance(extension, Rejected):
+        return Candidate(Sample(bare.key, {}, record, measured), extension)
+    return Candidate(Sample(bare.key, {extension: answer.content}, record, measured))
 
 
 def _as_listed(entry: Entry) -> Listed:

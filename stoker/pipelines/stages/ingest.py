@@ -9,14 +9,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import trim_images
 from stoker.pipelines.memory.identity import IDENTITY, STAMP
+from stoker.pipelines.memory.originals import ORIGINAL, read_original, tars_in
 from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
@@ -26,6 +27,7 @@ from stoker.pipelines.stages.forgetting.matching import Forgotten
 from stoker.pipelines.stages.measure import measure
 from stoker.pipelines.stages.raw_part import read_marker, write_marker
 from stoker.pipelines.stages.reading.omitted import PASSED
+from stoker.pipelines.stages.reading.originals import Originals
 from stoker.pipelines.stages.reading.segments import Reading, Segments
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.trust import check_paths
@@ -143,9 +145,12 @@ def ingest_partition(
         )
         return Ingested(existing, True, time.monotonic() - started)
     name = part_digest(recipe, partition)
-    context = replace(context, is_forgotten=Forgotten.load(store, recipe.corpus).of_record)
+    is_forgotten = Forgotten.load(store, recipe.corpus).of_record
+    context = replace(context, is_forgotten=is_forgotten, read_original=partial(read_original, store))
     with folder_in(context.scratch) as folder, Segments(store, recipe.corpus, name, folder) as segments:
-        reading, tar = _read_whole(recipe, partition, replace(context, scratch=folder), segments, stop, progress)
+        originals = Originals(store, recipe.corpus, name, folder) if recipe.store.originals else None
+        context = replace(context, scratch=folder)
+        reading, tar = _read_whole(recipe, partition, context, segments, originals, stop, progress)
         tar_key = layout.raw_tar(recipe.corpus, name, tar.sha256)
         put(store, tar_key, reading.writer.path, sha256=tar.sha256)
     rejected = Counter(row["reason"] for row in reading.rows if row["reason"] is not None)
@@ -165,6 +170,7 @@ def ingest_partition(
         kept=tar.samples,
         rejected=dict(sorted(rejected.items())),
         omitted=reading.omitted.most(),
+        originals=tars_in(row.get(ORIGINAL) for row in reading.rows),
     )
     try:
         write_marker(store, recipe.corpus, part)
@@ -194,17 +200,20 @@ def _read_whole(
     partition: Partition,
     context: Context,
     segments: Segments,
+    originals: Originals | None,
     stop: Callable[[], bool],
     progress: Callable[[int, int], None],
 ) -> tuple[Reading, TarSummary]:
     """All candidates of a partition, those of its segments first, and the tar of the kept ones, in ``scratch``."""
-    with TarWriter(context.scratch / "part.tar") as writer:
-        reading = Reading(writer)
+    with TarWriter(context.scratch / "part.tar") as writer, originals or nullcontext():
+        reading = Reading(writer, originals=originals)
         segments.restore(reading)
         try:
             if any(row["reason"] != FORGOTTEN.reason and context.is_forgotten(row) for row in reading.rows):
                 raise _ReadOtherwise("a candidate was forgotten since")
             _read(recipe, partition, context, reading, segments, stop, progress)
+            if originals is not None:
+                originals.seal()
         except SourceUnavailable:
             segments.remove_passing()
             raise
@@ -213,7 +222,7 @@ def _read_whole(
         else:
             return reading, writer.close()
     segments.remove()
-    return _read_whole(recipe, partition, context, segments, stop, progress)
+    return _read_whole(recipe, partition, context, segments, originals, stop, progress)
 
 
 def _unread(
@@ -298,6 +307,8 @@ def _read(
             if rejected.reason == LOSS:
                 _log.warning("%s: %s", partition.name, rejected.detail)
         rows.append(dict(sample.record) | dict(sample.measures) | row)
+        if reading.originals is not None:
+            reading.originals.add(candidate.sample, rows[-1])
         progress(len(rows), kept)
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stoker.pipelines.memory.identity import IDENTITY, STAMP
+from stoker.pipelines.memory.originals import ORIGINAL, tars_in
 from stoker.pipelines.partition import digest as digest_of
 from stoker.pipelines.rejected import OUTCOME_CLASS
 from stoker.pipelines.stages.measure import hash_of_content
@@ -52,6 +53,7 @@ NOT_OF_SAMPLES = (
     IDENTITY,
     *measured.COLUMNS,
     STAMP,
+    ORIGINAL,
 )
 
 _MARKER_FORMAT = 1
@@ -193,7 +195,7 @@ def _as_published(store: Store, corpus: str, found: Sequence[Part]) -> Part:
 
 def _marker(part: Part) -> bytes:
     content = {"schema": _MARKER_FORMAT} | part.to_json()
-    if part.omitted:  # otherwise it would not be read by earlier releases, which know no other fields
+    if part.omitted or part.originals:  # otherwise it would not be read by earlier releases, which know no other fields
         content[_CHECKSUM] = digest_of(content)
     return json.dumps(content, sort_keys=True).encode()
 
@@ -206,7 +208,9 @@ def _parse(payload: bytes, corpus: str, digest: str, partition: str) -> Part:
         raise ValueError("its checksum differs")
     if marker.pop("schema") != _MARKER_FORMAT:
         raise ValueError("of an unknown format")
-    part = Part(**marker)
+    part = Part(**marker | {"originals": tuple(marker.get("originals", ()))})
+    if not all(map(layout.is_originals, part.originals)):
+        raise ValueError("it names originals that are none")
     texts = [getattr(part, field.name) for field in fields(part) if field.type is str]
     counts = [part.tar_size, part.read, part.kept, *part.rejected.values(), *part.omitted.values()]
     if not all(isinstance(text, str) for text in texts) or not all(type(count) is int for count in counts):
@@ -227,7 +231,7 @@ def _parse(payload: bytes, corpus: str, digest: str, partition: str) -> Part:
 def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Iterator[Part]:
     """The parts whose tar and records lie in the folder, undamaged and alike; two ingests may have left two."""
     listed = store.list(layout.raw_folder(corpus, digest))
-    stored = {one.key: one.size for one in listed if not layout.is_segment(one.key)}
+    stored = {one.key: one.size for one in listed if not (layout.is_segment(one.key) or layout.is_originals(one.key))}
     tars = {key: sha256 for key in stored if key.endswith(".tar") and (sha256 := _sha256(store, key))}
     tars = {key: sha256 for key, sha256 in tars.items() if key == layout.raw_tar(corpus, digest, sha256)}
     for key in (key for key in stored if key.endswith(".parquet")):
@@ -254,6 +258,7 @@ def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Ite
                     read=table.num_rows,
                     kept=kept,
                     rejected=dict(sorted(reasons.items())),
+                    originals=tars_in(table.column(ORIGINAL).to_pylist() if ORIGINAL in table.column_names else ()),
                 )
 
 

@@ -21,7 +21,7 @@ _OWN_NAMES = (
     # of every sample, and of an index
     "split part fields size content_sha256 source recipe code url final_url fetched_at sha256 witness similarity"
     " outcome_class candidate_identity response_etag response_last_modified response_size"
-    " response_robots"
+    " response_robots response_original"
     # of images and frames
     " format mode width height frames brightness contrast sharpness image_hash image_hash_quality pixels_sha256"
     # of texts

@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from stoker.pipelines.memory.originals import ORIGINAL, Original, Place
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.client import Web
+from stoker.pipelines.web.headers import Headers
 from stoker.pipelines.web.policy import EarlierResponse, Fetched, Unchanged
 from stoker.pipelines.web.validators import Validators
 
@@ -72,6 +74,22 @@ def from_payload(texts: list[str]) -> EarlierResponse:
     """The response of before that ``as_payload`` wrote."""
     etag, last_modified, url, sha256 = texts
     return EarlierResponse(Validators(etag, last_modified), url, sha256)
+
+
+def original_in(row: Row) -> Original | None:
+    """The original of a candidate, from its record; None if none was kept."""
+    place, validators = Place.of(row.get(ORIGINAL)), validators_in(row)
+    sha256, final_url, fetched_at = (str(row.get(name) or "") for name in ("sha256", "final_url", "fetched_at"))
+    if place is None or "" in (sha256, final_url, fetched_at):
+        return None
+    return Original(str(place), sha256, final_url, fetched_at, validators.etag, validators.last_modified)
+
+
+def fetched_before(url: str, original: Original, content: bytes) -> Fetched:
+    """The response whose body was kept."""
+    validators = Validators(original.etag, original.last_modified)
+    final_url, fetched_at, sha256 = original.final_url, original.fetched_at, original.sha256
+    return Fetched(url, final_url, content, len(content), sha256, "", Headers({}), fetched_at, validators)
 
 
 def robots_in(row: Row) -> str | None:

@@ -23,6 +23,7 @@ from stoker.storage.shards.shard import RECORD, Member, SampleSpan, iter_spans
 from stoker.storage.shards.tar import BLOCK, END
 from stoker.storage.shards.tar_headers import iter_files
 from stoker.storage.stores.store import Store
+from stoker.storage.versions import layout
 from stoker.storage.versions.verified import second_read
 
 _CHUNK = 16 * 2**20  # bytes read at a time
@@ -51,6 +52,24 @@ class ObjectChecker:
         with self._mapped(key, sha256, size) as (payload, is_right):
             samples = None if payload is None else self._samples(key, payload)
         return samples if is_right else None
+
+    def originals(self, key: str) -> None:
+        """A tar of originals, which has the name of its content. One that is lost is no damage of a version."""
+
+        def read() -> None:
+            digest = hashlib.sha256()
+            for chunk in self.store.iter_bytes(key):
+                digest.update(chunk)
+                self.count(len(chunk))
+            if layout.purged(key, digest.hexdigest()) != key:
+                raise CorruptShard(f"sha256 {digest.hexdigest()[:16]}, but its name says another one")
+
+        try:
+            second_read(read)
+        except NotFound:
+            return
+        except CorruptShard as error:
+            self.add_problem(key, f"{error}; a repair removes it, and what it held is asked for again when needed")
 
     def table(self, key: str, sha256: str, size: int | None, kind: Kind | None) -> pa.Table | None:
         """The rows of a Parquet file; None if it is missing, differs from its checksum or size, or is of another kind.

@@ -93,6 +93,7 @@ class _Check:
     samples: int = 0
     packed: dict[str, tuple[str, str]] = field(default_factory=dict)  # key → digest of its part, key of its shard
     kept: dict[tuple[str, str], str] = field(default_factory=dict)  # (part, key) → partition
+    originals: set[str] = field(default_factory=set)  # keys of those that were read
     recount: Recount = field(default_factory=Recount)
     counted: int = 0  # shards in it
 
@@ -124,6 +125,10 @@ class _Check:
             self.objects.add_problem(
                 part.records, f"read {part.read}, but kept {part.kept} and rejected {part.rejected}"
             )
+        for key in part.originals:
+            if key not in self.originals:
+                self.originals.add(key)
+                self.objects.originals(key)
         samples = self.objects.tar(part.tar, part.tar_sha256, part.tar_size)
         table = self.objects.table(part.records, part.records_sha256, None, RECORDS)
         if table is None:

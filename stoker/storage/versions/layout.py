@@ -5,6 +5,7 @@
     <corpus>/raw/<digest>/part-<sha16>.tar          what was fetched and kept
     <corpus>/raw/<digest>/records-<sha16>.parquet   one row per candidate, kept or rejected
     <corpus>/raw/<digest>/part.json                 written last: the part is complete
+    <corpus>/raw/<digest>/originals-<sha16>.tar     its candidates' bytes as they were fetched, if they are kept
     <corpus>/raw/<digest>/segment-00000-<sha16>.tar  what a part that is not complete has so far
     <corpus>/decisions/<sha16>.parquet              what the rules decided
     <corpus>/shards/<digest>/train-00000.tar        samples for training
@@ -66,6 +67,20 @@ def raw_tar(corpus: str, digest: str, sha256: str) -> str:
 def raw_records(corpus: str, digest: str, sha256: str) -> str:
     """The records of a raw part, named by their content."""
     return f"{raw_folder(corpus, digest)}records-{sha256[:_SHORT]}.parquet"
+
+
+def raw_originals(corpus: str, digest: str, sha256: str) -> str:
+    """Bytes of a raw part's candidates as they were fetched, named by the content of the tar that holds them."""
+    return f"{raw_folder(corpus, digest)}originals-{sha256[:_SHORT]}.tar"
+
+
+def is_originals(key: str) -> bool:
+    """Whether the key is that of a tar of originals.
+
+    >>> is_originals(raw_originals("digits", "01234567" * 4, "89abcdef" * 8)), is_originals("digits/raw/0123/part.json")
+    (True, False)
+    """
+    return key[key.rfind("/") + 1 :].startswith("originals-") and is_ours(key)
 
 
 def raw_part(corpus: str, digest: str) -> str:
@@ -383,7 +398,7 @@ _STUDY = re.compile(rf"/studies/([0-9]{{{_VERSION},}})-({'|'.join(STUDIES)})\.js
 _CONTENT_NAME = re.compile(rf"(?:-|(?<=/))[0-9a-f]{{{_SHORT}}}\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _OURS = re.compile(
-    rf"{_NAME.pattern}/(?:raw/[0-9a-f]{{{DIGEST}}}/(?:(?:part|records)-[0-9a-f]{{{_SHORT}}}\.(?:tar|parquet)|part\.json"
+    rf"{_NAME.pattern}/(?:raw/[0-9a-f]{{{DIGEST}}}/(?:(?:part|records|originals)-[0-9a-f]{{{_SHORT}}}\.(?:tar|parquet)|part\.json"
     rf"|segment-[0-9]{{5,}}-[0-9a-f]{{{_SHORT}}}\.tar)"
     rf"|shards/[0-9a-f]{{{DIGEST}}}/(?:[a-z0-9_-]+-[0-9]{{5,}}(?:-[0-9a-f]{{{_SHORT}}})?\.(?:tar|parquet)|group\.json)"
     rf"|masks/[0-9a-f]{{{DIGEST}}}-[0-9a-f]{{{_SHORT}}}\.mask|lists/[a-z]+-[0-9a-f]{{{_SHORT}}}\.parquet"

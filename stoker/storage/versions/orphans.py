@@ -235,7 +235,7 @@ def _referenced_keys(manifest: Manifest, store: Store) -> set[str]:
     for shard in manifest.shards:
         keys |= {shard.index, layout.group(manifest.corpus, shard.group)}
     for part in manifest.parts:
-        keys |= {part.tar, part.records}
+        keys |= {part.tar, part.records, *part.originals}
     return keys
 
 
@@ -247,7 +247,7 @@ def _in_folder(
     marker = next((stored for stored in objects if stored.key.endswith(_MARKERS)), None)
     free = [stored for stored in objects if stored is not marker and stored.key not in referenced]
     if marker is None and f"{folder}part.json" in referenced:  # of a plan that is not finished: it goes on behind them
-        free = [stored for stored in free if not layout.is_segment(stored.key)]
+        free = [one for one in free if not (layout.is_segment(one.key) or layout.is_originals(one.key))]
     if marker is not None and (free or len(objects) == 1):
         listed = _keys_in_marker(store, marker.key, folder)
         if marker.key not in referenced and not (listed and all(key in referenced for key in listed)):
@@ -265,7 +265,7 @@ def _keys_in_marker(store: Store, key: str, folder: str) -> set[str] | None:
     try:
         content = json.loads(store.read(key, size=_MAX_MARKER))
         if key.endswith("/part.json"):
-            names = [content["tar"], content["records"]]
+            names = [content["tar"], content["records"], *content.get("originals", ())]
         else:  # "shard": the index of one external tar
             shards = content["shards"] if "shards" in content else [content["shard"]]
             names = [name for shard in shards for name in (shard["key"], shard["index"])]

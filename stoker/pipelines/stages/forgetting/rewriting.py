@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.memory.identity import IDENTITY
+from stoker.pipelines.memory.originals import ORIGINAL, Place
 from stoker.pipelines.stages.forgetting.matching import Forgotten
 from stoker.storage.errors import CorruptObject, NotFound, StorageRefused
 from stoker.storage.shards import records
@@ -24,11 +25,11 @@ from stoker.storage.shards.kinds import DECISIONS, INDEX, RECORDS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.listed import lists
-from stoker.storage.versions.listed.redirected import part_now, shard_now
+from stoker.storage.versions.listed.redirected import originals_now, part_now, shard_now
 from stoker.storage.versions.manifest import WITH_LISTS, Manifest, Part, Shard
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.masks.view import counted_again
-from stoker.storage.versions.memory.withdrawn import Replaced
+from stoker.storage.versions.memory.withdrawn import Replaced, load_redirects
 from stoker.storage.versions.verified import put, second_read, verified_table
 
 _Flags = npt.NDArray[np.bool_]
@@ -55,6 +56,7 @@ class Rewriting:
     versions: Counter[int] = field(default_factory=Counter)  # samples that each version holds of them
     unreached: list[str] = field(default_factory=list)
     _rows: dict[str, _Flags] = field(default_factory=dict)  # that are blanked, by key of an index or of records
+    _originals: dict[str, set[tuple[int, int]]] = field(default_factory=dict)  # to be blanked, by key of their tar
     _of_parts: set[tuple[str, str]] = field(default_factory=set)  # digest of the part and key of each
 
     def write(self, manifests: Iterable[Manifest], parts: Iterable[Part]) -> None:
@@ -67,6 +69,7 @@ class Rewriting:
         manifests = list(manifests)
         for part in {part.records: part for part in parts}.values():
             self._part(part)
+        self._write_originals()
         for manifest in manifests:
             for shard in manifest.shards:
                 self._shard(shard)
@@ -94,7 +97,10 @@ class Rewriting:
         placed = flags & np.asarray(pc.is_valid(table["start"]).to_pylist(), np.bool_)
         self._note(part.records, flags, ((part.digest, key) for key in gone["key"].to_pylist()))
         if placed.any():
-            self._tar(part.tar, part.tar_sha256, part.tar_size, table, placed)
+            spans = _spans(table, placed)
+            self._tar(part.tar, part.tar_size, spans, np.flatnonzero(placed), part.tar_sha256)
+        if ORIGINAL in table.column_names:
+            self._note_originals(gone[ORIGINAL].to_pylist())
         self._table(part.records, with_blanks(table, flags), flags)
 
     def _shard(self, shard: Shard) -> None:
@@ -106,7 +112,7 @@ class Rewriting:
         parts = gone["part"].to_pylist() if "part" in gone.column_names else [""] * gone.num_rows
         self._note(shard.index, flags, zip(parts, gone["key"].to_pylist(), strict=True))
         if flags.any():
-            self._tar(shard.key, shard.sha256, shard.size, table, flags)
+            self._tar(shard.key, shard.size, _spans(table, flags), np.flatnonzero(flags), shard.sha256)
             self._table(shard.index, with_blanks(table, flags), flags)
 
     def _note(self, key: str, flags: _Flags, samples: Iterable[tuple[str, str]]) -> None:
@@ -181,14 +187,34 @@ class Rewriting:
         put(self.store, new.new, payload, sha256=sha256)
         self.replaced[key] = new
 
-    def _tar(self, key: str, sha256: str, size: int, table: pa.Table, blank: _Flags) -> None:
-        """Write a tar anew, with a filler in the place of each of these rows' samples."""
+    def _note_originals(self, values: Iterable[object]) -> None:
+        for place in map(Place.of, values):
+            if place is not None:
+                self._originals.setdefault(place.tar, set()).add((place.start, place.stop))
+
+    def _write_originals(self) -> None:
+        """Write the tars of originals anew, in whichever part they lie: each is of one candidate alone."""
+        before = load_redirects(self.store, self.corpus)
+        for tar, spans in sorted(self._originals.items()):
+            key = originals_now(tar, before)
+            try:
+                size = self.store.size(key)
+            except NotFound:
+                continue  # lost, or removed with the last part that named it
+            self._tar(key, size, sorted(spans), ())
+
+    def _tar(
+        self, key: str, size: int, spans: Iterable[tuple[int, int]], blank: Iterable[int], sha256: str = ""
+    ) -> None:
+        """Write a tar anew, with a filler in each of these spans; ``blank``: the rows that hold nothing then.
+
+        Compared with its checksum first, if that is given.
+        """
         path = self.folder / "anew.tar"
         try:
             second_read(lambda: _download(self.store, key, sha256, path))
             with path.open("r+b") as file:
-                chosen = table.filter(pa.array(blank))
-                for start, stop in zip(chosen["start"].to_pylist(), chosen["stop"].to_pylist(), strict=True):
+                for start, stop in spans:
                     file.seek(start)
                     file.writelines(iter_filler(stop - start))
             with path.open("rb") as file:
@@ -197,10 +223,15 @@ class Rewriting:
             raise StorageRefused(
                 f"{self.folder}: {error.strerror or error}; {size:,} bytes of {key} are written there"
             ) from error
-        new = Replaced(key, layout.purged(key, now), size, now, tuple(np.flatnonzero(blank).tolist()))
+        new = Replaced(key, layout.purged(key, now), size, now, tuple(map(int, blank)))
         put(self.store, new.new, path, sha256=now)
         path.unlink()
         self.replaced[key] = new
+
+
+def _spans(table: pa.Table, rows: _Flags) -> list[tuple[int, int]]:
+    chosen = table.filter(pa.array(rows))
+    return list(zip(chosen["start"].to_pylist(), chosen["stop"].to_pylist(), strict=True))
 
 
 _STATISTICS = "{}/lists/" + lists.STATISTICS + "-"
@@ -212,7 +243,7 @@ def _download(store: Store, key: str, sha256: str, path: Path) -> None:
         for chunk in store.iter_bytes(key):
             digest.update(chunk)
             file.write(chunk)
-    if digest.hexdigest() != sha256:
+    if sha256 and digest.hexdigest() != sha256:
         raise CorruptObject(
             f"{store.url}/{key}: sha256 {digest.hexdigest()[:12]}, expected {sha256[:12]}; `stoker verify --repair` of "
             "its version heals it, and then the same purge goes on",

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Self
 
 from stoker.pipelines.source import Done
 from stoker.pipelines.stages.reading.omitted import OmittedCounts
+from stoker.pipelines.stages.reading.originals import Originals
 from stoker.storage.errors import NotFound, StorageError
 from stoker.storage.shards.shard import TarWriter
 from stoker.storage.shards.tar import BLOCK, END, header, padding
@@ -48,6 +49,7 @@ class Reading:
     rows: list[dict[str, Any]] = field(default_factory=list)  # Any: Parquet values; the records
     done: list[Done] = field(default_factory=list)  # of each record
     omitted: OmittedCounts = field(default_factory=OmittedCounts)
+    originals: Originals | None = None  # of the records; None: they are not kept
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,8 @@ class Segments:
         self._since = self._clock()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="stoker-seal")
+        if reading.originals is not None:
+            reading.originals.seal()
         counts = reading.omitted.counts
         self._job = self._pool.submit(self._seal, reading, len(reading.rows), reading.writer.flush(), counts)
         return self._job

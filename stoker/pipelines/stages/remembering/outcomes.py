@@ -10,6 +10,7 @@ import pyarrow as pa
 from stoker.pipelines.images.formats import can_decode
 from stoker.pipelines.memory.identity import IDENTITY, STAMP
 from stoker.pipelines.memory.missing import lasts, with_day
+from stoker.pipelines.memory.originals import ORIGINAL
 from stoker.pipelines.partition import digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
@@ -32,6 +33,7 @@ _COLUMNS = (
     *("key", IDENTITY, STAMP, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "final_url", "fetched_at"),
     *_OF_SOURCES,
     *measured.COLUMNS,
+    ORIGINAL,
 )
 _DEFINITE = (KEPT, OutcomeClass.RECIPE, OutcomeClass.BYTES, OutcomeClass.OWNER)
 _LOOKED_AT = 1000  # rows: those of a file that was fetched whole all say when

@@ -20,7 +20,17 @@ from stoker.pipelines.memory.unchanged import KnownSamples
 from stoker.pipelines.partition import Partitions
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.source import AGAIN, BUDGET, EARLIER, Context, Cut, Listed, ListedSource, nothing_finished
+from stoker.pipelines.source import (
+    AGAIN,
+    BUDGET,
+    EARLIER,
+    ORIGINALS,
+    Context,
+    Cut,
+    Listed,
+    ListedSource,
+    nothing_finished,
+)
 from stoker.pipelines.stages.ingest import check_names, part_digest
 from stoker.pipelines.stages.remembering.outcomes import setting_of
 from stoker.pipelines.stages.remembering.planned import Cuts, PlannedRounds, batches
@@ -280,6 +290,9 @@ class _ListedRounds(PlannedRounds):
                 if max_bytes is not None and costly:
                     payload[BUDGET] = max(1, max_bytes * len(earlier) // costly)
                 self.asked_again = self.asked_again.add(earlier)
+            if originals := responses.originals_of_partition(stamps):
+                payload[ORIGINALS] = originals
+                self.asked_again = replace(self.asked_again, originals=self.asked_again.originals + len(originals))
             yield Cut(replace(partition, name=f"{partition.name} again {number}", payload=payload), stamps)
 
     def _first(self, known: Known) -> Iterator[Cut]:

@@ -31,7 +31,7 @@ KINDS = SHARDS, PARTS, STATISTICS, MASKS = "shards", "parts", "statistics", "mas
 _MAX_SIZE = 2**30  # bytes of a list that is read: of ten million shards
 _TEXTS: Mapping[str, tuple[str, ...]] = {
     SHARDS: (),
-    PARTS: ("rejected", "omitted", "superseded"),
+    PARTS: ("rejected", "omitted", "superseded", "originals"),
     STATISTICS: ("summary",),
     MASKS: (),
 }  # columns of JSON
@@ -70,7 +70,16 @@ _SCHEMAS = {
 }
 
 # Columns that are there if one row of a list says something in them.
-_LATER = {PARTS: pa.schema([("superseded", pa.string()), ("grouped", pa.bool_()), ("ends_group", pa.bool_())])}
+_LATER = {
+    PARTS: pa.schema(
+        [
+            ("superseded", pa.string()),
+            ("grouped", pa.bool_()),
+            ("ends_group", pa.bool_()),
+            ("originals", pa.string()),
+        ]
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)

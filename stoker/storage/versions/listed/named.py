@@ -113,6 +113,9 @@ class Part:
     superseded: Mapping[str, Sequence[int]] = field(default_factory=dict)
     grouped: bool = True  # False: nothing of it was kept, and it is in no group of shards
     ends_group: bool = False  # whether no part behind it is in its group, where another run read that
+    # Keys of the tars with the bytes of its candidates as they were fetched, also of earlier parts, where the recipe
+    # keeps them. No part is another one for it: nothing that it says depends on them.
+    originals: Sequence[str] = field(default=(), compare=False)
 
     @property
     def known(self) -> int:
@@ -156,7 +159,7 @@ class Part:
                 del content[name]
         if self.superseded:
             content["superseded"] = {reason: list(rows) for reason, rows in sorted(self.superseded.items())}
-        return content
+        return content | ({"originals": list(self.originals)} if self.originals else {})
 
     @classmethod
     def from_document(cls, document: Document) -> "Part":
@@ -176,10 +179,17 @@ class Part:
             superseded=_superseded(document) if document.has("superseded") else {},
             grouped=document.flag("grouped") if document.has("grouped") else True,
             ends_group=document.flag("ends_group") if document.has("ends_group") else False,
+            originals=tuple(document.texts("originals")) if document.has("originals") else (),
         )
 
 
-_LATER: Mapping[str, Any] = {"omitted": {}, "superseded": {}, "grouped": True, "ends_group": False}  # Any: JSON values
+_LATER: Mapping[str, Any] = {
+    "omitted": {},
+    "superseded": {},
+    "grouped": True,
+    "ends_group": False,
+    "originals": (),
+}  # Any: JSON
 
 
 def _superseded(document: Document) -> dict[str, tuple[int, ...]]:

@@ -58,6 +58,9 @@ def _check(names: _Names, where: str) -> None:
 def _part(corpus: str, part: Part) -> _Names:
     yield "a raw tar", part.tar, layout.raw_tar(corpus, part.digest, part.tar_sha256)
     yield "raw records", part.records, layout.raw_records(corpus, part.digest, part.records_sha256)
+    for key in part.originals:
+        is_one = layout.is_originals(key) and key.startswith(layout.raw(corpus))
+        yield "originals", key, key if is_one else layout.raw_originals(corpus, part.digest, "<sha256>")
 
 
 def _indexes(corpus: str, shards: Iterable[Shard]) -> _Names:

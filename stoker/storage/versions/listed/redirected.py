@@ -26,7 +26,14 @@ def part_now(part: Part, redirects: Redirects) -> Part:
     tar, records = redirects.get(part.tar), redirects.get(part.records)
     if tar is not None:
         part = replace(part, tar=tar.new, tar_sha256=tar.sha256)
+    if any(key in redirects for key in part.originals):
+        part = replace(part, originals=tuple(originals_now(key, redirects) for key in part.originals))
     return part if records is None else replace(part, records=records.new, records_sha256=records.sha256)
+
+
+def originals_now(key: str, redirects: Redirects) -> str:
+    """The key of a tar of originals that is there now."""
+    return redirects[key].new if key in redirects else key
 
 
 def decisions_now(decisions: Decisions, redirects: Redirects) -> Decisions:

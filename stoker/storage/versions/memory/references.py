@@ -47,7 +47,7 @@ class MemoryKeys:
         if not file.rows or file.key in self.lists:
             return set()
         self.lists.add(file.key)
-        return {file.key, *(key for part in head.parts for key in (part.tar, part.records))}
+        return {file.key, *(key for part in head.parts for key in (part.tar, part.records, *part.originals))}
 
 
 def _named_by(store: Store, head: Ledger, *, is_newest: bool) -> Iterator[str]:
