@@ -4,7 +4,8 @@ An ingest relies on objects that no version names yet, and gc removes such objec
 first and then looks for leases of the other kind, so that of two that begin at once at least one sees the other. A
 lease is renewed by a heartbeat as long as its process lives; an old one belongs to a dead process. All ages are by the
 store's own clock: they are counted from the time that it gives to the caller's own lease, which was just renewed. After
-the clock was set back a dead process's lease may lie in the future.
+the clock was set back a dead process's lease may lie in the future. The lease of a process that works alone counts only
+as long as that process lives, where this can be told: on its own machine.
 """
 
 import json
@@ -18,7 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from stoker.storage.errors import StorageError, StorageUnavailable
+from stoker.storage.boot import is_alive, process_space
+from stoker.storage.errors import NotFound, StorageError, StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 
@@ -28,9 +30,10 @@ HEARTBEAT_S = 30.0  # between renewals of a lease
 _GC_EXPIRES_S = 120.0  # a gc whose lease is older is dead
 _POLL_S = 1.0  # between checks of an ingest that waits for a gc
 _MAX_WAIT_S = 150.0  # for a gc
+_MAX_SIZE = 4096  # bytes of a lease
 _INGEST, _GC = "ingest", "gc"
 
-_held: dict[str, Store] = {}  # the leases of this process, by their keys
+_held: dict[str, tuple[Store, bytes]] = {}  # the leases of this process and what they hold, by their keys
 
 
 class CorpusBusy(StorageUnavailable):
@@ -51,13 +54,13 @@ class GcLease:
         now, ages = _ages(self.store, self.corpus, self.key, _INGEST)
         active = [(age, key) for age, key in ages if age < self.older_than_s]
         if active:
-            raise CorpusBusy(_under_way(self.store, self.corpus, *active[0]))
+            raise CorpusBusy(_under_way(self, *active[0]))
         return now
 
 
-def _under_way(store: Store, corpus: str, age: float, key: str) -> str:
+def _under_way(lease: GcLease, age: float, key: str) -> str:
     """The message for an ingest that is under way, or may be."""
-    where = f"{store.url}/{corpus}: an ingest is under way"
+    where = f"{lease.store.url}/{lease.corpus}: an ingest is under way"
     if age < 0:
         return (
             f"{where}, or the clock was set back: its lease {key} is from {-age / 60:.0f} minutes in the future. Run "
@@ -66,14 +69,20 @@ def _under_way(store: Store, corpus: str, age: float, key: str) -> str:
     since = "just now" if age < 120 else f"{age / 60:.0f} minutes ago"
     return (
         f"{where} (last sign of life {since}), and may rely on what no version names yet; run again when it has ended. "
-        "If it was killed, give an --older-than below that, or ingest again"
+        f"If it was killed, ingest again, or wait until that is {lease.older_than_s / 60:.0f} minutes ago (`stoker gc` "
+        "--older-than)"
     )
 
 
 @contextmanager
-def ingest_lease(store: Store, corpus: str, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
-    """A lease for making a version; yields its key. Waits for a gc to stop, and raises CorpusBusy when it does not."""
-    with _lease(store, corpus, _INGEST) as key:
+def ingest_lease(
+    store: Store, corpus: str, *, alone: bool = False, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[str]:
+    """A lease for making a version; yields its key. Waits for a gc to stop, and raises CorpusBusy when it does not.
+
+    ``alone``: no other process works under this lease, so that it ends with this one.
+    """
+    with _lease(store, corpus, _INGEST, alone=alone) as key:
         for _ in range(round(_MAX_WAIT_S / _POLL_S)):
             # A gc that lives renews its lease: one from the future was written before the clock was set back.
             if all(abs(age) >= _GC_EXPIRES_S for age, _ in _ages(store, corpus, key, _GC)[1]):
@@ -88,7 +97,7 @@ def ingest_lease(store: Store, corpus: str, *, sleep: Callable[[float], None] = 
 @contextmanager
 def gc_lease(store: Store, corpus: str, *, older_than_s: float) -> Iterator[GcLease]:
     """A lease for removing objects that no version needs. Raises CorpusBusy while an ingest is active."""
-    with _lease(store, corpus, _GC) as key:
+    with _lease(store, corpus, _GC, alone=True) as key:
         lease = GcLease(store, corpus, key, older_than_s)
         lease.check()
         yield lease
@@ -96,7 +105,7 @@ def gc_lease(store: Store, corpus: str, *, older_than_s: float) -> Iterator[GcLe
 
 def release_leases() -> None:
     """Give back all leases of this process: it is about to end in the middle of what it does. Raises StorageError."""
-    for key, store in list(_held.items()):
+    for key, (store, _) in list(_held.items()):
         store.delete(key)
 
 
@@ -105,30 +114,34 @@ def _ages(store: Store, corpus: str, own_key: str, kind: str) -> tuple[float, li
 
     Negative ages are of leases from the future.
     """
-    store.write(own_key, _payload())  # what is the time? And it may have expired, where the process was suspended
+    store.write(
+        own_key, _held[own_key][1]
+    )  # what is the time? And it may have expired, where the process was suspended
     renewed = {stored.key: stored.modified or 0.0 for stored in store.list(layout.leases(corpus))}
     if own_key not in renewed:
         raise CorpusBusy(f"{store.url}/{own_key}: another process removed this lease; run again")
     prefix = layout.lease(corpus, kind, "").removesuffix(".json")
     now = renewed[own_key]
-    ages = ((now - moment, key) for key, moment in renewed.items() if key.startswith(prefix))
+    others = [key for key in renewed if key.startswith(prefix) and not _is_dead(store, key)]
+    ages = ((now - renewed[key], key) for key in others)
     # One that was renewed since ours was, or by a machine whose clock differs a little, is as young as can be.
     return now, sorted((0.0 if -HEARTBEAT_S < age < 0 else age, key) for age, key in ages)
 
 
 @contextmanager
-def _lease(store: Store, corpus: str, kind: str) -> Iterator[str]:
+def _lease(store: Store, corpus: str, kind: str, *, alone: bool) -> Iterator[str]:
     """The key of a lease object that a thread renews until the end."""
     key = layout.lease(corpus, kind, uuid.uuid4().hex)
-    store.create(key, _payload())
-    _held[key] = store
+    payload = _payload(alone=alone)
+    store.create(key, payload)
+    _held[key] = store, payload
     _log.debug("%s/%s: lease taken", store.url, key, extra={"lease": key})
     ended = threading.Event()
 
     def renew() -> None:
         while not ended.wait(HEARTBEAT_S):
             try:
-                store.write(key, _payload())
+                store.write(key, payload)
             except StorageError as error:  # out of reach for a while: the next heartbeat may succeed
                 _log.warning("%s/%s: the lease was not renewed: %s", store.url, key, error, extra={"lease": key})
 
@@ -144,5 +157,17 @@ def _lease(store: Store, corpus: str, kind: str) -> Iterator[str]:
         del _held[key]
 
 
-def _payload() -> bytes:
-    return json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
+def _payload(*, alone: bool) -> bytes:
+    where = {"alone_in": process_space()} if alone and process_space() else {}
+    return json.dumps({"host": socket.gethostname(), "pid": os.getpid()} | where).encode()
+
+
+def _is_dead(store: Store, key: str) -> bool:
+    """Whether a lease is of a process that worked alone and here, and is no more."""
+    with suppress(
+        NotFound, ValueError, AttributeError, RecursionError, OverflowError
+    ):  # whatever is in it: its age counts
+        content = json.loads(store.read(key, size=_MAX_SIZE))
+        here = content.get("alone_in") == process_space() != ""
+        return here and type(pid := content.get("pid")) is int and pid > 0 and not is_alive(pid)
+    return False

@@ -1,13 +1,19 @@
 """Leases: an ingest and a garbage collection never work on a corpus at the same time."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 
+from stoker.storage.boot import process_space
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions import work
 from stoker.storage.versions.work import CorpusBusy, gc_lease, ingest_lease, release_leases
+from tests.conftest import HANGS_S
 from tests.storage.published import CORPUS
 from tests.storage.versions.test_orphans import A, clear
 
@@ -94,3 +100,40 @@ def test_a_process_that_ends_in_the_middle_gives_its_leases_back() -> None:
         release_leases()
         assert list(store.list()) == []
     release_leases()  # there is nothing left
+
+
+@pytest.fixture(scope="module")
+def dead_pid() -> int:
+    """That of a process which is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait(HANGS_S)
+    return process.pid
+
+
+@pytest.mark.parametrize("kind", ["ingest", "gc"])
+@pytest.mark.parametrize("counts", ["alive", "elsewhere", "not alone", "damaged", ""])
+def test_the_lease_of_a_process_that_worked_alone_ends_with_it(kind: str, counts: str, dead_pid: int) -> None:
+    store, other = MemoryStore(), f"{CORPUS}/work/{kind}-{A}.json"
+    content: dict[str, object] = {"pid": dead_pid, "alone_in": process_space()}
+    changes: dict[str, dict[str, object]] = {
+        "alive": {"pid": os.getpid()},
+        "elsewhere": {"alone_in": "another"},
+        "not alone": {"alone_in": None},
+    }
+    content |= changes.get(counts, {})
+    store.write(other, b"[1" if counts == "damaged" else json.dumps(content).encode())
+    wanted = pytest.raises(CorpusBusy) if counts else nullcontext()
+    with wanted:
+        if kind == "gc":
+            with ingest_lease(store, CORPUS, sleep=lambda _: None):
+                pass
+        else:
+            with gc_lease(store, CORPUS, older_than_s=3600):
+                pass
+
+
+def test_a_process_says_where_it_works_alone() -> None:
+    store = MemoryStore()
+    with ingest_lease(store, CORPUS, alone=True), ingest_lease(store, CORPUS):
+        told = [json.loads(store.read(one.key)).get("alone_in", "") for one in store.list()]
+        assert sorted(told) == ["", process_space()]

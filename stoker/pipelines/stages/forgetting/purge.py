@@ -28,7 +28,7 @@ from stoker.storage.versions import catalog, layout, orphans
 from stoker.storage.versions.listed.redirected import part_now
 from stoker.storage.versions.manifest import Manifest, Part, load_manifest
 from stoker.storage.versions.memory import numbered
-from stoker.storage.versions.memory.ledger import newest_head
+from stoker.storage.versions.memory.ledger import heads, load_head
 from stoker.storage.versions.memory.withdrawn import load_record, load_redirects, record_withdrawn
 from stoker.storage.versions.orphans import Orphan, ReferencedKeys
 from stoker.storage.versions.tar_store import keys_of_tars
@@ -131,9 +131,12 @@ def _write_anew(rewriting: Rewriting, manifests: Iterable[Manifest], now: Clock)
         for manifest in manifests
         if not _is_ours(manifest)
     ]
-    head = newest_head(rewriting.store, rewriting.corpus)
     parts: list[Part] = [part for manifest in ours for part in manifest.parts]
-    parts += head.parts if head else ()
+    redirects = load_redirects(rewriting.store, rewriting.corpus)
+    # A purge that was killed before its record may have made the newest: the old parts are in the one before.
+    for number in heads(rewriting.store, rewriting.corpus)[-2:]:
+        head = load_head(rewriting.store, rewriting.corpus, number)
+        parts += (part_now(part, redirects) for part in head.parts)
     rewriting.write(ours, parts)
     for part in {part.records: part for part in parts}.values():
         if (new := part_now(part, rewriting.replaced)) is not part:

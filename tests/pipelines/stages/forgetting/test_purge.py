@@ -1,10 +1,7 @@
 """A purge leaves no byte of what was taken out, and everything else as it was."""
 
-import io
 import json
-import re
 import tarfile
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,21 +14,18 @@ import webdataset
 
 import stoker
 from stoker.flows.report.difference import difference
-from stoker.pipelines.memory.known import Again
 from stoker.pipelines.recipe import parse
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.forgetting.forget import forget
 from stoker.pipelines.stages.forgetting.matching import Forgotten
-from stoker.pipelines.stages.forgetting.purge import Purge, purge
+from stoker.pipelines.stages.forgetting.purge import purge
 from stoker.pipelines.stages.forgetting.rewriting import Rewriting
-from stoker.pipelines.stages.publish import Published, ingest
+from stoker.pipelines.stages.publish import ingest
 from stoker.storage.errors import StorageRefused, StorageUnavailable
 from stoker.storage.shards.blank import FILLER, blank_key, is_blank
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
-from stoker.storage.stores.store import Store, StoredObject
-from stoker.storage.verification.verify import verify
-from stoker.storage.versions import catalog, layout, orphans
+from stoker.storage.versions import layout, orphans
 from stoker.storage.versions.manifest import load_manifest
 from stoker.storage.versions.memory.ledger import heads
 from stoker.storage.versions.memory.tombstones import Tombstones, to_table
@@ -39,100 +33,13 @@ from stoker.storage.versions.work import CorpusBusy, gc_lease, ingest_lease
 from stoker.testing import sample_corpus
 from stoker.training import ShardStream, TextStream
 from tests.fakes import FailingCalls
+from tests.pipelines.stages.forgetting.world import CORPUS, GONE, TOKEN, World, found, found_all, made, problems
 from tests.site import FAST
-from tests.system.old_store.inputs import picture
-
-CORPUS = "stories"
-TOKEN = "zyxgone{:03d}"  # in caption and record of each sample
-GONE = (3, 17, 18, 39)
-
-
-class World:
-    """A folder of pictures with captions, and the versions that are made of it."""
-
-    def __init__(self, folder: Path, store: Store) -> None:
-        self.folder, self.store = folder, store
-        self.gone: list[str] = []  # keys
-        (folder / "files").mkdir(parents=True)
-
-    def put(self, *numbers: int) -> None:
-        for number in numbers:
-            token, stem = TOKEN.format(number), self.folder / "files" / f"{number:03d}"
-            stem.with_suffix(".jpg").write_bytes(picture(number))
-            stem.with_suffix(".txt").write_text(f"a picture of {token}")
-            about = {"title": f"about {token}", "mood": token if number % 2 else "calm", "author": f"author{number}"}
-            stem.with_suffix(".json").write_text(json.dumps(about))
-
-    def run(self, *, again: bool = False) -> Published:
-        recipe = parse(
-            {
-                "corpus": CORPUS,
-                "source": {"name": "local_files", "files": "files/*.jpg", "files_per_partition": 8},
-                "splits": {"train": 80, "test": 20},
-                "shards": {"partitions": 2},
-                "limits": {"rejected_percent": 90.0},
-            },
-            root=self.folder,
-        )
-        context = Context(root=self.folder, web=FAST, scratch=self.folder / "scratch")
-        return ingest(recipe, self.store, context, again=Again(all=again))
-
-    def take_out(self, *numbers: int) -> None:
-        manifest = load_manifest(self.store, CORPUS)
-        rows = stoker.Version(self.store, manifest).records(["key", "author"]).read_all().to_pylist()
-        wanted = {f"author{number}" for number in numbers}
-        keys = [("key", row["key"]) for row in rows if row["author"] in wanted]
-        assert len(keys) == len(numbers)
-        forget(self.store, CORPUS, keys)
-        self.gone += [key for _, key in keys]
-
-    def purge(self) -> Purge:
-        return purge(self.store, CORPUS, scratch=self.folder / "scratch")
-
-
-def made(folder: Path, store: Store) -> World:
-    """Three versions: of 32 pictures, of 40, and of those without some, which were taken out."""
-    world = World(folder, store)
-    world.put(*range(32))
-    world.run()
-    world.put(*range(32, 40))
-    world.run()
-    world.take_out(*GONE)
-    return world
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return made(tmp_path, MemoryStore())
-
-
-def texts_in(key: str, payload: bytes) -> Iterator[bytes]:
-    """All that an object says: its bytes, and those that are packed in it."""
-    yield payload
-    if key.endswith(".parquet"):
-        yield repr(pq.read_table(io.BytesIO(payload)).to_pylist()).encode()
-        yield repr(pq.read_metadata(io.BytesIO(payload)).to_dict()).encode()
-    if key.endswith(".tar"):
-        with tarfile.open(fileobj=io.BytesIO(payload)) as tar:
-            for member in tar:
-                yield member.name.encode()
-                if file := tar.extractfile(member):
-                    yield file.read()
-
-
-def found(store: Store, *numbers: int) -> list[str]:
-    """The objects in which the token of one of these samples is, by whatever name."""
-    tokens = re.compile(b"|".join(TOKEN.format(number).encode() + rb"(?![0-9])" for number in numbers))
-    return [
-        stored.key
-        for stored in store.list("")
-        if any(tokens.search(text) for text in texts_in(stored.key, store.read(stored.key)))
-    ]
-
-
-def problems(store: Store) -> list[str]:
-    manifests = [load_manifest(store, CORPUS, number) for number in catalog.versions(store, CORPUS)]
-    return [problem for manifest in manifests for problem in verify(store, manifest).problems]
 
 
 def test_nothing_of_a_sample_is_left_and_it_does_not_come_back(world: World) -> None:
@@ -154,10 +61,6 @@ def test_nothing_of_a_sample_is_left_and_it_does_not_come_back(world: World) -> 
     assert (found(world.store, *GONE), problems(world.store)) == ([], [])
     assert load_manifest(world.store, CORPUS).is_packed
     assert not world.run().new
-
-
-def found_all(store: Store) -> list[StoredObject]:
-    return list(store.list(""))
 
 
 def test_the_receipt_names_what_was_reached_and_what_was_not(world: World) -> None:
