@@ -28,7 +28,7 @@ FIND_PYTHON = found=""; \
 	fi
 comma := ,
 
-.PHONY: help demo demo-stop test check nightly test-lowest dev docs bench-stream format clean
+.PHONY: help demo demo-stop test check nightly test-lowest dev docs bench-stream bench-gpu format clean
 
 help:  ## this list
 	@echo "Stoker: scrapes, curates and streams training data. Targets:"
@@ -75,6 +75,11 @@ docs: $(VENV)/.installed-dev  ## web pages from README and docstrings, in docs/_
 
 bench-stream: .venv-peers/.installed  ## the stream beside other loaders on the same samples; about an hour
 	.venv-peers/bin/python tests/benchmarks/bench_stream.py $(BENCH_ARGS)
+
+# On a machine with a GPU there may be no package index: whatever Python has torch will do, and nothing is installed.
+bench-gpu:  ## whether the stream keeps a GPU busy: ResNet-18 and 50, fed and on synthetic batches; skips without a GPU
+	@if [ -n "$(PYTHON)" ]; then found="$(PYTHON)"; elif [ -x $(BIN)/python ]; then found=$(BIN)/python; else found=python3; fi; \
+	exec "$$found" -m tests.benchmarks.gpu.bench_gpu $(BENCH_ARGS)
 
 # The peers' own requirements exclude each other (numpy, transformers): each is installed by itself, and then what they
 # import. They never meet Stoker's own environment.
