@@ -11,8 +11,10 @@ import torch
 from stoker.storage import open_store
 from stoker.storage.shards.sample import Sample
 from stoker.training.loader.loader import Loader
+from stoker.training.pictures.pictures import PictureMaker
 from stoker.training.reading.samples import Samples
 from stoker.training.run.devices import device_of
+from stoker.training.run.image_classifier import ImageClassifier
 from stoker.training.run.steps.ranks import Ranks
 from stoker.training.run.train import Event
 from stoker.training.stream.stream import ShardStream
@@ -108,3 +110,24 @@ def test_the_gpus_own_clock_tells_how_long_it_waited_for_batches(letters: Small)
         shares.append(sums["idle_s"] / sums["device_s"])
     assert shares[0] > 0.5
     assert shares[1] < 0.2
+
+
+def test_batches_that_are_copied_ahead_are_those_of_the_loop_and_train_the_same(
+    digits: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = ShardStream(digits.store, digits.manifest, batch_size=32, make=PictureMaker(16), cache=digits.cache)
+    expected = [batch.images for batch in Loader(stream)]
+    stream.epoch = 0
+    loader = Loader(stream, workers=2, pin_memory=True, device=torch.device("cuda"))
+    for epoch in range(1, 4):
+        found = [batch.images for batch in loader]
+        assert {images.device.type for images in found} == {"cuda"}
+        if epoch == 1:
+            assert all(torch.equal(one.cpu(), other) for one, other in zip(found, expected, strict=True))
+        assert stream.epoch == epoch
+    loader.close()
+    ahead = run(digits, "cnn", CNN | {"device": "cuda"})
+    monkeypatch.setattr(ImageClassifier, "takes_device_batches", False)
+    plain = run(digits, "cnn", CNN | {"device": "cuda"})
+    for name, weights_of in weights(digits, ahead.run).items():
+        torch.testing.assert_close(weights(digits, plain.run)[name], weights_of, rtol=1e-2, atol=1e-3)

@@ -1,7 +1,7 @@
 """What a loader reads: batches by their position, which any thread or process can make."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
 import torch
@@ -97,13 +97,18 @@ class Batches(Dataset[Any]):
 
 def pin_memory(batch: Any) -> Any:  # Any: tensors in tuples, lists and mappings
     """The same batch in pinned memory."""
+    return of_tensors(batch, lambda tensor: tensor.pin_memory())
+
+
+def of_tensors(batch: Any, work: Callable[[torch.Tensor], torch.Tensor]) -> Any:  # Any: as above
+    """The same batch, with what ``work`` makes of each tensor in its place."""
     if isinstance(batch, torch.Tensor):
-        return batch.pin_memory()
+        return work(batch)
     if isinstance(batch, tuple):
-        parts = [pin_memory(part) for part in batch]
+        parts = [of_tensors(part, work) for part in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
     if isinstance(batch, list):
-        return [pin_memory(part) for part in batch]
+        return [of_tensors(part, work) for part in batch]
     if isinstance(batch, Mapping):
-        return {name: pin_memory(part) for name, part in batch.items()}
+        return {name: of_tensors(part, work) for name, part in batch.items()}
     return batch

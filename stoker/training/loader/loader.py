@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import closing
 from functools import partial
 from typing import Any, Literal, NoReturn, get_type_hints
 
@@ -10,6 +11,7 @@ import torch
 
 from stoker.training.errors import TrainingError
 from stoker.training.loader.batches import Batches, Stream, pin_memory
+from stoker.training.loader.copies import Copied, DeviceCopies
 from stoker.training.loader.gpu_idle import DeviceIdle
 from stoker.training.loader.processes import batches_of_processes
 from stoker.training.reading.threads import ThreadPool, register_fork_reset
@@ -47,6 +49,8 @@ class Loader:
         ahead: batches that each worker makes ahead; threads make those of the next epoch, too.
         pin_memory: hand tensors over in pinned memory, if there is CUDA.
         once: make no batch of the next epoch ahead: for evaluation.
+        device: hand tensors over on this device; to a GPU the next batch is copied while the loop computes on this one,
+            if it is in pinned memory and threads have made it. None: where they are.
     """
 
     def __init__(
@@ -58,9 +62,10 @@ class Loader:
         ahead: int = 2,
         pin_memory: bool = False,
         once: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         options = {"stream": stream, "workers": workers, "kind": kind, "ahead": ahead, "pin_memory": pin_memory}
-        options["once"] = once
+        options |= {"once": once, "device": device}
         check_types("Loader", get_type_hints(Loader.__init__), options)
         if workers < 0 or ahead < 1:
             raise TrainingError(f"workers {workers}, ahead {ahead}: expected workers 0 or more, ahead 1 or more")
@@ -72,12 +77,14 @@ class Loader:
         self._pool: ThreadPool | None = None
         self._ending: list[ThreadPool] = []  # of loops that were left
         self._pending: dict[tuple[int, int], Future[Any]] = {}  # by epoch and position
+        self._copies = None if device is None else DeviceCopies(device)
+        self._copied: dict[tuple[int, int], Copied] = {}  # at most the batch that comes next, by epoch and position
         self._idle = DeviceIdle(stream.counters)
         register_fork_reset(self)
 
     def reset_after_fork(self) -> None:
         """Drop the threads: in a forked process they are those of the parent."""
-        self._pool, self._ending, self._pending = None, [], {}
+        self._pool, self._ending, self._pending, self._copied = None, [], {}, {}
 
     def __len__(self) -> int:
         """Batches of a whole epoch, also in the middle of one, as Lightning counts; ``len(stream)`` are left."""
@@ -126,6 +133,7 @@ class Loader:
         """Set the stream's state; before iterating."""
         self.stream.load_state_dict(state)
         self._pending.clear()  # what was made ahead may be of another order
+        self._copied.clear()
         self._fresh = False
 
     @property
@@ -145,6 +153,7 @@ class Loader:
         """End the threads, waiting at most so long; what they made ahead is dropped."""
         self._pause()
         self._pending.clear()
+        self._copied.clear()
         for pool in self._ending:
             pool.close(wait_s=longest_s)
         self._ending.clear()
@@ -158,21 +167,30 @@ class Loader:
             self._ending = [pool, *(old for old in self._ending if old.alive)]
 
     def _batches(self) -> Generator[Any, None, None]:
-        if not self._workers:
-            return self._made_by_loop()
-        if self._kind == "threads":
+        if self._workers and self._kind == "threads":
             return self._made_by_threads()
-        return batches_of_processes(self.stream, workers=self._workers, ahead=self._ahead, pin=self._pin)
+        if not self._workers:
+            batches = self._made_by_loop()
+        else:
+            batches = batches_of_processes(self.stream, workers=self._workers, ahead=self._ahead, pin=self._pin)
+        return batches if self._copies is None else self._moved(batches, self._copies)
 
     def _made_by_loop(self) -> Generator[Any, None, None]:
         while True:
             yield _make_batch(self.stream, self._pin, self.stream.epoch, self.stream.delivered)
+
+    def _moved(self, batches: Generator[Any, None, None], copies: DeviceCopies) -> Generator[Any, None, None]:
+        with closing(batches):
+            for batch in batches:
+                yield copies.finish(copies.start(batch))
+                del batch
 
     def _made_by_threads(self) -> Generator[Any, None, None]:
         while True:
             positions = self._next_positions()
             for old in [position for position in self._pending if position not in positions]:
                 self._pending.pop(old).cancel()  # the state was set, or another epoch was begun
+                self._copied.pop(old, None)
             if self._pool is None:
                 self._pool = ThreadPool(self._workers, "stoker-loader")
             for position in positions:
@@ -181,7 +199,18 @@ class Loader:
                     self._pending[position] = self._pool.submit(task)
             self.stream.counters.add(depth=sum(future.done() for future in self._pending.values()))
             self._pending[positions[0]].exception()  # waits; an interrupt leaves it there for the next loop
-            yield self._pending.pop(positions[0]).result()
+            if self._copies is None:
+                yield self._pending.pop(positions[0]).result()
+            else:
+                yield self._on_device(positions, self._copies)
+
+    def _on_device(self, positions: list[tuple[int, int]], copies: DeviceCopies) -> Any:  # Any: the stream's batch
+        """The batch of the first position, which is made, on the device; the copy of the next one has begun."""
+        made, copied = self._pending.pop(positions[0]), self._copied.pop(positions[0], None)
+        batch = copies.finish(copied or copies.start(made.result()))
+        if len(positions) > 1 and self._pending[positions[1]].done() and not self._pending[positions[1]].exception():
+            self._copied[positions[1]] = copies.start(self._pending[positions[1]].result())
+        return batch
 
     def _next_positions(self) -> list[tuple[int, int]]:
         """Epoch and position of the next batch and of those that are made ahead."""

@@ -68,6 +68,7 @@ class Lstm:
     temperature: float = 0.7
     prompt: str = ""
 
+    takes_device_batches: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("prompt",)  # options that change no weights
     added: ClassVar[tuple[str, ...]] = ("cell", "variational", "forget_bias", "tied", "mogrifier")
     defaults: ClassVar[dict[str, Any]] = {"epochs": 4, "batch_size": 32, "learning_rate": 0.004, "weight_decay": 0.0}

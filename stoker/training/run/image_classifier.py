@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class ImageClassifier(ABC):
 
     The network takes (B, H, W, C) uint8 images, squares of ``pixels``, and returns (B, classes) logits.
     """
+
+    takes_device_batches: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -262,7 +264,9 @@ class _BatchMaker:
     """
 
     def __init__(self, model: ImageClassifier, schema: Schema, training: bool, mixes: bool) -> None:
-        self._model, self._grey, self._memory = model, bool(schema["grey"]), BatchMemory()
+        self._model, self._grey = model, bool(schema["grey"])
+        # Pinned where a network is on a GPU: decoded straight into memory that is copied from there.
+        self._memory = BatchMemory(pinned=torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch
         self._class_indices = {name: index for index, name in enumerate(schema["classes"])}
         self._training, self._mixes = training, mixes
 

@@ -121,6 +121,8 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     steps = min(steps, options.max_steps) if options.max_steps else steps
     log = MetricsLog(config.folder, step=step)
     stepper = stepper_of(config, module, device, steps, saved)
+    on_gpu = device.type == "cuda"
+    ahead = on_gpu and getattr(model, "takes_device_batches", False)
     return _Trainer(
         config=config,
         eval_split=eval_split,
@@ -143,7 +145,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         best=saved.get("best", -math.inf) if saved else -math.inf,
         stale=saved.get("stale", 0) if saved else 0,
         position=train_stream.state_dict(),
-        loader=Loader(train_stream, workers=options.workers, pin_memory=device.type == "cuda"),
+        loader=Loader(train_stream, workers=options.workers, pin_memory=on_gpu, device=device if ahead else None),
     )
 
 

@@ -70,7 +70,8 @@ class Model(Protocol):
     It may have a method ``prepare_weights(module, batches, device)``, too: called once, before the first step of a run
     and not when it is resumed, with the network and an iterator over the first batches, to set weights by what the
     network makes of them. ``added``: names of options that leave a run's identity as it was while they have their
-    default, so that runs from before they were there go on.
+    default, so that runs from before they were there go on. ``takes_device_batches = True``: ``compute_loss`` does not
+    mind if the tensors of a batch are on the device already; to a GPU they are copied while it computes then.
 
     An epoch is: ``state = ()``, then ``output = compute_loss(module, batch, state, device)`` and
     ``state = output.state`` for each batch of ``data``.
