@@ -182,6 +182,8 @@ class ShardStream(BatchStream):
             counters=self.counters,
             tars=store_of_tars(self.store, self.manifest),
         )
+        if self.world_size == 1:
+            self._cache.expect(self._shards)
         self.shard_order = ShardOrder(
             self._cache,
             self._shards,
