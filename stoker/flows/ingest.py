@@ -192,7 +192,11 @@ def _disk_errors(context: TaskContext) -> Iterator[None]:
 
 # "State[Any]" in quotes: tasks are sent to other processes with their annotations, and pydantic makes that class when
 # it is first named; with most versions other processes cannot look it up.
-def _partition(run: dict[str, Any], partition: dict[str, Any]) -> "dict[str, Any] | State[Any]":  # Any: JSON values
+def _partition(
+    run: dict[str, Any],  # Any: JSON values
+    partition: dict[str, Any],  # Any: JSON values
+    stretches: Sequence[dict[str, Any]] = (),  # Any: JSON values
+) -> "dict[str, Any] | State[Any]":  # Any: JSON values
     context = TaskContext.from_json(run)
     reporter, name = context.reporter, str(partition["name"])
     try:
@@ -206,6 +210,7 @@ def _partition(run: dict[str, Any], partition: dict[str, Any]) -> "dict[str, Any
                 context.source_context(),
                 stop=context.stop_requested,
                 progress=lambda read, kept: reporter.update(name, read, kept),
+                stretches=[Partition(**stretch) for stretch in stretches],
             )
     except IngestStopped as error:
         return Cancelled(message=str(error))
@@ -214,6 +219,36 @@ def _partition(run: dict[str, Any], partition: dict[str, Any]) -> "dict[str, Any
     known = f", known {part.known}" if part.known else ""
     get_run_logger().info("read %s, kept %s%s, rejected: %s", part.read, part.kept, known, rejected)
     return asdict(part)
+
+
+def _stretch(
+    run: dict[str, Any],  # Any: JSON values
+    partition: dict[str, Any],  # Any: JSON values
+    stretches: Sequence[dict[str, Any]],  # Any: JSON values
+    number: int,
+) -> "bool | State[Any]":
+    context = TaskContext.from_json(run)
+    reporter, name = context.reporter, _stretch_name(str(partition["name"]), number)
+    try:
+        if context.stop_requested():
+            raise IngestStopped("stopped before it began")
+        with _disk_errors(context):
+            return ingesting.ingest_stretch(
+                context.recipe,
+                Partition(**partition),
+                [Partition(**stretch) for stretch in stretches],
+                number,
+                context.store,
+                context.source_context(),
+                stop=context.stop_requested,
+                progress=lambda read, kept: reporter.update(name, read, kept),
+            )
+    except IngestStopped as error:
+        return Cancelled(message=str(error))
+
+
+def _stretch_name(partition: str, number: int) -> str:
+    return f"{partition} stretch {number}"
 
 
 def _curate(run: dict[str, Any], parts: Sequence[Part]) -> curating.Curation:  # Any: JSON values
@@ -251,6 +286,7 @@ def _publish(
 plan_task = _define_task(_plan, "plan")
 remember_task = _define_task(_remember, "remember")
 partition_task = _define_task(_partition, "partition", "{partition[name]}")
+stretch_task = _define_task(_stretch, "stretch", "{partition[name]} stretch {number}")
 curate_task = _define_task(_curate, "curate")
 pack_task = _define_task(_pack, "pack")
 publish_task = _define_task(_publish, "publish")
@@ -388,8 +424,10 @@ def _ingest_partitions(
         reporter.message(f"{len(done)} of {total} partitions are done already")
     artifact = artifacts.PartitionProgress(corpus, total, len(done), every_s=_ARTIFACT_INTERVAL_S)
     remaining = [number for number, name in enumerate(partitions.names) if name not in done]
+    cut = _read_stretches(context, runner, (partitions[number] for number in remaining), run)
     calls = (
-        (partitions.names[number], {"run": run, "partition": partitions[number].as_json()}) for number in remaining
+        (one.name, {"run": run, "partition": one.as_json(), "stretches": cut.get(one.name, ())})
+        for one in (partitions[number] for number in remaining)
     )
     for name, result in _run_tasks(context, runner, partition_task, calls):
         if isinstance(result, WorkerUnfit):
@@ -407,6 +445,39 @@ def _ingest_partitions(
     if failed:
         raise _failure(corpus, failed, total)
     return [done[name] for name in partitions.names]
+
+
+def _read_stretches(
+    context: TaskContext,
+    runner: Any,  # Any: as in _ingest_partitions
+    partitions: Iterable[Partition],
+    run: dict[str, Any],  # Any: JSON values, for workers
+) -> dict[str, list[dict[str, Any]]]:  # Any: JSON values
+    """The stretches of each long partition, by its name, that were all read. Raises IngestStopped, WorkerUnfit."""
+    if not context.recipe.source.cuts_long:
+        return {}
+    source_context, cut, names = context.source_context(), dict[str, list[dict[str, Any]]](), dict[str, str]()
+
+    def calls() -> Iterator[tuple[str, dict[str, Any]]]:
+        for partition in partitions:
+            with contextlib.suppress(StokerError):  # reading the whole tells it
+                if stretches := ingesting.cut(context.recipe, partition, context.store, source_context):
+                    cut[partition.name] = [stretch.as_json() for stretch in stretches]
+            for number, _ in enumerate(cut.get(partition.name, ()), start=1):
+                if partition.name in cut:  # none of the others was found to be unfit so far
+                    names[name := _stretch_name(partition.name, number)] = partition.name
+                    given = {"partition": partition.as_json(), "stretches": cut[partition.name], "number": number}
+                    yield name, {"run": run} | given
+
+    for name, result in _run_tasks(context, runner, stretch_task, calls()):
+        if isinstance(result, WorkerUnfit):
+            raise result
+        if result is not True:  # as above
+            cut.pop(names[name], None)
+    context.raise_if_stopped()
+    for name in names:
+        context.reporter.drop(name)
+    return cut
 
 
 def _pack_groups(

@@ -73,6 +73,11 @@ class ProgressReporter:
             self._kept += kept
         self._show()
 
+    def drop(self, partition: str) -> None:
+        """Count no sample of this any more: they are part of another unit, which counts them when it is done."""
+        with self._lock:
+            self._running.pop(partition, None)
+
     def advance_to(self, done: int, detail: str = "") -> None:
         """Set how many units of the phase are done."""
         if done != self._done:

@@ -30,6 +30,10 @@ class DecoderUnavailable(SourceUnavailable):
     """No image decoder can be started: this machine lacks files, processes or memory. No fault of an image."""
 
 
+class NotAlone(SourceError):
+    """A stretch of a partition may not be what it is in the whole partition, which is to be read at once."""
+
+
 class SourceBroken(SourceError):
     """The source is missing or malformed as a whole; a retry cannot help."""
 

@@ -236,6 +236,8 @@ class Source:
     # Whether all that the source has is in its partitions, one by one, once all are read: a sample that none of them
     # has any more has vanished. Of a ``ListedSource`` its list tells that.
     tells_all: ClassVar[bool] = False
+    # Whether ``stretches`` may cut a partition.
+    cuts_long: ClassVar[bool] = False
 
     @property
     def keeps_originals(self) -> bool:
@@ -269,6 +271,15 @@ class Source:
         partition's payload says what they are, overrides it. Raises what ``read`` raises.
         """
         yield from self.read(partition, context)
+
+    def stretches(self, partition: Partition, context: Context) -> Sequence[Partition]:
+        """A long partition cut into stretches, which several workers read at the same time; none if it is not cut.
+
+        Each has the partition's name, and a payload of its own. All their candidates in order are those that ``read``
+        gives of the whole partition, with the same stamps. Of a stretch of which that is not sure, ``read`` raises
+        NotAlone when it finds out, at its end at the latest; then the partition is read as a whole.
+        """
+        return ()
 
     def check(self, context: Context) -> None:
         """Raise RecipeError or SourceBroken for what can be seen to be wrong before anything is read or fetched.

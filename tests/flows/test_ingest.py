@@ -10,10 +10,17 @@ import cloudpickle  # type: ignore[import-untyped]  # it has no stubs
 import pytest
 
 from stoker.flows import ingest
+from stoker.pipelines.recipe import parse
+from stoker.pipelines.stages import publish
+from stoker.storage.stores.directory import DirectoryStore
+from stoker.storage.versions import layout
 from tests.conftest import HANGS_S
+from tests.fakes import context
 from tests.flows.conftest import Cli, shards, until, versions
+from tests.pipelines.films import film
 
 pytestmark = pytest.mark.slow
+AT_ONCE = (100_000, 200_000)  # first segments of the two stretches of a film of twelve minutes
 WORDS = [f"word-{number}" for number in range(12)]
 
 
@@ -114,5 +121,37 @@ def test_a_thousand_partitions_are_handed_over_a_few_at_a_time(served: Cli) -> N
 
 def test_tasks_take_no_class_along_that_other_processes_lack() -> None:
     """Pydantic makes State[Any] when it is first named; with some versions others then look it up, and find nothing."""
-    for task in (ingest.plan_task, ingest.partition_task, ingest.curate_task, ingest.pack_task, ingest.publish_task):
+    for task in (
+        ingest.plan_task,
+        ingest.stretch_task,
+        ingest.partition_task,
+        ingest.curate_task,
+        ingest.pack_task,
+        ingest.publish_task,
+    ):
         assert "State[Any]" not in {argument for _, argument, _ in pickletools.genops(cloudpickle.dumps(task))}
+
+
+def test_a_long_film_is_read_in_stretches_after_a_kill_too_and_has_the_bytes_of_one_reading(served: Cli) -> None:
+    film(served.folder / "long.mp4", list(range(0, 700_000, 1000)), size=(160, 120), g="20", qp="8", sc_threshold="0")
+    recipe = {"corpus": "films", "source": {"name": "video_frames", "videos": "long.mp4"}}
+    (served.folder / "films.toml").write_text(
+        'corpus = "films"\n[source]\nname = "video_frames"\nvideos = "long.mp4"\n'
+    )
+    store = DirectoryStore(served.folder / "whole")
+    (served.folder / "whole").mkdir()
+    publish.ingest(parse(recipe, root=served.folder), store, context(served.folder))
+    whole = [store.read(one.key) for one in store.list("films/shards/") if one.key.endswith(".tar")]
+
+    served.variables["STOKER_WORKERS"] = "1"
+    process = served.start("ingest", "films.toml")
+    assert until(
+        lambda: {layout.segment_number(key) for key in served.objects() if layout.is_segment(key)} & {*AT_ONCE}
+    )
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = served("ingest", "films.toml")
+    assert done.returncode == 0, done.stderr
+    found = served.objects()
+    assert [found[key] for key in sorted(found) if "/shards/" in key and key.endswith(".tar")] == whole
+    assert not [key for key in found if layout.is_segment(key)]

@@ -1,6 +1,6 @@
 """Frames of videos: of local files, or of URLs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
@@ -11,14 +11,15 @@ from urllib.parse import unquote, urlsplit
 from PIL import Image
 from pydantic import Field
 
-from stoker.pipelines.errors import SourceBroken, SourceUnavailable
+from stoker.pipelines.errors import NotAlone, SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import Format, encode
 from stoker.pipelines.memory.file_notes import file_notes
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.source import AGAIN, FORGOTTEN, MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
+from stoker.pipelines.video.containers import check_library
 from stoker.pipelines.video.decoding.selection import FrameTimes
-from stoker.pipelines.video.frames import VideoFrame, VideoReader, check_library
+from stoker.pipelines.video.frames import VideoFrame, VideoReader
 from stoker.pipelines.video.names import (
     MAX_TEXT,
     Record,
@@ -30,6 +31,7 @@ from stoker.pipelines.video.names import (
     video_key,
 )
 from stoker.pipelines.video.picture import Hdr, PictureOptions
+from stoker.pipelines.video.stretches import Stretch, cut_film
 from stoker.pipelines.web.downloads import claim
 from stoker.pipelines.web.measured import measures_of
 from stoker.pipelines.web.pages.licences import spdx_id
@@ -38,6 +40,8 @@ from stoker.storage.clock import timestamp
 from stoker.storage.shards.sample import Sample
 
 _STAMP_DIGITS = 32  # hex digits: 128 bits
+_STRETCH = "stretch"  # in the payload of a stretch of a film
+_LEAST_CUT = 1 << 18  # bytes of a film that may be cut: a smaller one is read soon
 _ACCEPT = "video/*, */*;q=0.5"
 
 
@@ -46,8 +50,9 @@ class VideoFrames(Source):
     """Frames of videos at a chosen rate: for each time the frame that is shown then, each frame at most once.
 
     A video is a partition, and its frames are one group, which stays in one split. The key of a local file is a hash of
-    its path. A damaged video gives the frames that can be decoded, and one reject. Of a list, the columns title,
-    licence, author, attribution, label, caption and page_url go to the record.
+    its path. A long one (mp4, mov, mkv, webm) is read in stretches of about five minutes at the same time, unless its
+    frames might be others then. A damaged video gives the frames that can be decoded, and one reject. Of a list, the
+    columns title, licence, author, attribution, label, caption and page_url go to the record.
 
     A record's ``time_s`` counts from the file's start, as players show it; ``offset_s`` is the time of the video's
     first frame. ``pts`` is the file's own time stamp in units of ``time_base``, a fraction of a second, on a clock that
@@ -87,6 +92,8 @@ class VideoFrames(Source):
     path_options: ClassVar[frozenset[str] | None] = frozenset({"videos", "lists"})
     planning: ClassVar[frozenset[str]] = frozenset({"videos", "lists", "url_column"})
     added: ClassVar[frozenset[str]] = frozenset({"hdr", "deinterlace"})
+    cuts_long: ClassVar[bool] = True
+    stretch_s: ClassVar[float] = 300.0  # seconds of a long film that are read at one time, about
 
     videos: str | tuple[str, ...] = ()
     lists: str | tuple[str, ...] = ()
@@ -128,12 +135,23 @@ class VideoFrames(Source):
 
     def stamp_of_whole(self, partition: Partition) -> str:
         """See Source. Of the video's bytes, or its URL, and of what a list says of it."""
-        payload = {name: value for name, value in partition.payload.items() if name != AGAIN}
+        payload = {name: value for name, value in partition.payload.items() if name not in (AGAIN, _STRETCH)}
         return digest([payload, partition.fingerprint])[:_STAMP_DIGITS]
 
     def url_of_whole(self, partition: Partition) -> str:
         """See Source."""
         return "" if {"path", "refused"} & set(partition.payload) else str(partition.payload["url"])
+
+    def stretches(self, partition: Partition, context: Context) -> Sequence[Partition]:
+        """See Source."""
+        if "path" not in partition.payload:
+            return ()  # a URL is one download
+        path = context.path(partition.payload["path"])
+        if not path.is_file() or not _LEAST_CUT <= path.stat().st_size <= self.max_megabytes * 1e6:
+            return ()
+        stretches = cut_film(path, self._times, seconds=self.stretch_s)
+        payloads = ({**partition.payload, _STRETCH: stretch.to_json()} for stretch in stretches)
+        return [replace(partition, payload=payload) for payload in payloads]
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source. Of a video that is read again the frames that are known are not."""
@@ -164,8 +182,9 @@ class VideoFrames(Source):
             if path.stat().st_size > self.max_megabytes * 1e6:
                 yield Candidate(bare, Rejected("too_large", f"{path.stat().st_size} bytes"))
                 return
-            fetched_at = timestamp(context.now())
-            yield from self._frames(path, key, record | {"sha256": partition.fingerprint}, {"fetched_at": fetched_at})
+            measures = {"fetched_at": timestamp(context.now())}
+            stretch = Stretch.from_json(payload[_STRETCH]) if _STRETCH in payload else None
+            yield from self._frames(path, key, record | {"sha256": partition.fingerprint}, measures, stretch)
         elif context.is_forgotten({**record, "key": key}):
             yield Candidate(bare, FORGOTTEN)
         else:
@@ -204,17 +223,22 @@ class VideoFrames(Source):
                 record = {**bare.record, "sha256": answer.sha256}
                 yield from self._frames(path, bare.key, record, measures_of(answer))
 
-    def _frames(self, path: Path, key: str, record: Record, measures: Record) -> Iterator[Candidate]:
-        video = VideoReader(path, PictureOptions(hdr=self.hdr, deinterlace=self.deinterlace))
-        times = FrameTimes(
+    @property
+    def _times(self) -> FrameTimes:
+        return FrameTimes(
             per_second=Fraction(str(self.frames_per_second)),
             start=Fraction(str(self.start_s)),
             end=Fraction(str(self.end_s)) if self.end_s else None,
             limit=self.max_frames,
         )
+
+    def _frames(
+        self, path: Path, key: str, record: Record, measures: Record, stretch: Stretch | None = None
+    ) -> Iterator[Candidate]:
+        video = VideoReader(path, PictureOptions(hdr=self.hdr, deinterlace=self.deinterlace), stretch)
         frames = 0
         last: Candidate | None = None
-        for frame in video.frames(times):
+        for frame in video.frames(self._times):
             if last is not None:
                 yield last
             frames += 1
@@ -223,6 +247,8 @@ class VideoFrames(Source):
         if last is not None:
             yield replace(last, omitted=_omitted(video, frames))
         fault = video.fault
+        if stretch is not None and (fault is not None or not frames):
+            raise NotAlone(f"it has {fault or 'no frame'}")
         if fault is None and not frames:
             fault = Rejected("too_short", _describe_span(video, self))
         if fault is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
+from stoker.pipelines.errors import NotAlone, RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import trim_images
 from stoker.pipelines.memory.identity import IDENTITY, STAMP
 from stoker.pipelines.memory.originals import ORIGINAL, read_original, tars_in
@@ -29,6 +29,7 @@ from stoker.pipelines.stages.raw_part import read_marker, write_marker
 from stoker.pipelines.stages.reading.omitted import PASSED
 from stoker.pipelines.stages.reading.originals import Originals
 from stoker.pipelines.stages.reading.segments import Reading, Segments
+from stoker.pipelines.stages.reading.stretches import Stretch
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.trust import check_paths
 from stoker.release import __version__
@@ -125,6 +126,7 @@ def ingest_partition(
     *,
     stop: Callable[[], bool] = never_stop,
     progress: Callable[[int, int], None] = no_progress,
+    stretches: Sequence[Partition] = (),
 ) -> Ingested:
     """Read a partition into its raw part, or skip it if the part exists.
 
@@ -134,6 +136,7 @@ def ingest_partition(
     Args:
         stop: asked before every candidate; true ends the ingest with IngestStopped.
         progress: called after every candidate with how many of this partition were read and kept.
+        stretches: all of ``Source.stretches``, if ``ingest_stretch`` read them: they are joined.
 
     Raises IngestStopped, SourceError, StorageError.
     """
@@ -149,8 +152,8 @@ def ingest_partition(
     context = replace(context, is_forgotten=is_forgotten, read_original=partial(read_original, store))
     with folder_in(context.scratch) as folder, Segments(store, recipe.corpus, name, folder) as segments:
         originals = Originals(store, recipe.corpus, name, folder) if recipe.store.originals else None
-        context = replace(context, scratch=folder)
-        reading, tar = _read_whole(recipe, partition, context, segments, originals, stop, progress)
+        context, named = replace(context, scratch=folder), _named(recipe, stretches)
+        reading, tar = _read_whole(recipe, partition, context, segments, originals, stop, progress, named)
         tar_key = layout.raw_tar(recipe.corpus, name, tar.sha256)
         put(store, tar_key, reading.writer.path, sha256=tar.sha256)
     rejected = Counter(row["reason"] for row in reading.rows if row["reason"] is not None)
@@ -186,6 +189,51 @@ def ingest_partition(
     return Ingested(part, False, time.monotonic() - started)
 
 
+def cut(recipe: Recipe, partition: Partition, store: Store, context: Context) -> Sequence[Partition]:
+    """The stretches in which to read a partition, see ``ingest_stretch``; none if it is to be read as a whole.
+
+    One that an ingest has begun as a whole is also finished so. Raises SourceError, StorageError.
+    """
+    stretches = recipe.source.stretches(partition, context) if recipe.source.cuts_long else ()
+    if stretches and Segments(store, recipe.corpus, part_digest(recipe, partition), context.scratch).is_begun():
+        return ()
+    return stretches
+
+
+def ingest_stretch(
+    recipe: Recipe,
+    partition: Partition,
+    stretches: Sequence[Partition],
+    number: int,
+    store: Store,
+    context: Context,
+    *,
+    stop: Callable[[], bool] = never_stop,
+    progress: Callable[[int, int], None] = no_progress,
+) -> bool:
+    """Read one of a partition's stretches into segments, unless it was; whether all of it is there to be joined.
+
+    ``number``: counted from 1. For the others see ``ingest_partition``; raises what that does.
+    """
+    stretch, named = stretches[number - 1], _named(recipe, stretches)[number - 1]
+    context = replace(context, is_forgotten=Forgotten.load(store, recipe.corpus).of_record)
+    with (
+        folder_in(context.scratch) as folder,
+        Segments(store, recipe.corpus, part_digest(recipe, partition), folder, stretch=named) as segments,
+    ):
+        try:
+            context = replace(context, scratch=folder)
+            _read_whole(recipe, stretch, context, segments, None, stop, progress, is_stretch=True)
+        except NotAlone as error:
+            _log.info("%s: it is read at once: in stretch %d %s", partition.name, number, error)
+            segments.remove()
+        return segments.is_whole
+
+
+def _named(recipe: Recipe, stretches: Sequence[Partition]) -> list[Stretch]:
+    return [Stretch(number, part_digest(recipe, stretch)) for number, stretch in enumerate(stretches, start=1)]
+
+
 def _fields(part: Part) -> dict[str, object]:
     """What a log says of a part."""
     return {"partition": part.partition, "part": part.digest, "read": part.read, "kept": part.kept}
@@ -203,16 +251,26 @@ def _read_whole(
     originals: Originals | None,
     stop: Callable[[], bool],
     progress: Callable[[int, int], None],
+    stretches: Sequence[Stretch] = (),
+    *,
+    is_stretch: bool = False,
 ) -> tuple[Reading, TarSummary]:
     """All candidates of a partition, those of its segments first, and the tar of the kept ones, in ``scratch``."""
     with TarWriter(context.scratch / "part.tar") as writer, originals or nullcontext():
         reading = Reading(writer, originals=originals)
-        segments.restore(reading)
         try:
+            if not stretches:
+                segments.restore(reading)
+            elif not segments.join(stretches, reading):
+                raise _ReadOtherwise("not all of its stretches are there")
             if any(row["reason"] != FORGOTTEN.reason and context.is_forgotten(row) for row in reading.rows):
                 raise _ReadOtherwise("a candidate was forgotten since")
-            _read(recipe, partition, context, reading, segments, stop, progress)
-            if originals is not None:
+            if not reading.is_whole:
+                _read(recipe, partition, context, reading, segments, stop, progress)
+            if is_stretch:
+                reading.is_whole = True
+                segments.seal(reading)
+            elif originals is not None:
                 originals.seal()
         except SourceUnavailable:
             segments.remove_passing()
@@ -222,7 +280,7 @@ def _read_whole(
         else:
             return reading, writer.close()
     segments.remove()
-    return _read_whole(recipe, partition, context, segments, originals, stop, progress)
+    return _read_whole(recipe, partition, context, segments, originals, stop, progress, is_stretch=is_stretch)
 
 
 def _unread(

@@ -4,12 +4,14 @@ FFmpeg never opens a file with a demuxer that is not on the list: it knows forma
 that make it open other files and URLs.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from stoker.pipelines.images.formats import extension_of
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video.transport_stream import find_packets, read_head
+from stoker.storage.errors import StokerError
 from stoker.storage.plain_file import open_plain
 
 WEBP = "webp"  # animated: no demuxer of FFmpeg's, Pillow reads it
@@ -49,6 +51,20 @@ _UNSUPPORTED = (
     (b"ffconcat", "a playlist"),
     (b"<?xml", "XML, maybe a playlist"),
 )
+
+
+def check_library() -> None:
+    """Raise StokerError if PyAV is not installed. Does not import it."""
+    if find_spec("av") is None:
+        raise StokerError('videos need PyAV, which is not installed: pip install "stoker[video]"')
+
+
+def import_av() -> Any:  # Any: PyAV is untyped to us
+    """PyAV, so that recipes can be parsed without it. Raises StokerError if it is not installed."""
+    check_library()
+    import av
+
+    return av
 
 
 def demuxer_of(path: Path, av: Any) -> str | Rejected:  # Any: PyAV is untyped to us

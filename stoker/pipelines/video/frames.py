@@ -1,14 +1,12 @@
 """Frames of a video file at chosen times, exact at any frame rate.
 
-The file is read once from its beginning; what no wanted frame needs is not decoded. PyAV is
-imported when a file is opened, so that recipes can be parsed without it.
+The file, or a stretch of it, is read once from its beginning; what no wanted frame needs is not decoded.
 """
 
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
-from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from PIL import Image
 
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.video.animation import animated_frames
-from stoker.pipelines.video.containers import SAFE_OPTIONS, WEBP, demuxer_of, describe_head, is_probed
+from stoker.pipelines.video.containers import SAFE_OPTIONS, WEBP, demuxer_of, describe_head, import_av, is_probed
 from stoker.pipelines.video.decoding.bitstream import SEEKABLE_CODECS, coding_reader
 from stoker.pipelines.video.decoding.packet_runs import Packet, PacketRuns
 from stoker.pipelines.video.decoding.run_decoder import RunDecoder
@@ -36,8 +34,8 @@ from stoker.pipelines.video.streams import (
     select_stream,
     time_line,
 )
+from stoker.pipelines.video.stretches import Stretch
 from stoker.pipelines.video.truncation.detect import describe_truncation
-from stoker.storage.errors import StokerError
 
 _MAX_PACKETS = 20_000_000  # days of video; bounds a file that would never end
 # Containers whose duration is announced, and whose end may be missing without another sign of it.
@@ -62,6 +60,7 @@ class VideoReader:
 
     path: Path
     pictures: PictureOptions = field(default_factory=PictureOptions)
+    stretch: Stretch | None = None  # None: the whole film
     metadata: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)  # columns of all frames' records, Any: JSON
     packets: int = 0
@@ -80,9 +79,10 @@ class VideoReader:
         """The frame that is on screen at each of the times, each frame once. Before the first frame, that one is.
 
         With ``skip``, what no wanted frame needs is read and not decoded; the result is the same.
-        Raises StokerError when PyAV is not installed. A fault of the file does not raise: it is in ``fault``.
+        Raises StokerError when PyAV is not installed, and NotAlone when the frames of a stretch may be others than
+        those of the whole film. A fault of the file does not raise: it is in ``fault``.
         """
-        av = _import_av()
+        av = import_av()
         demuxer = demuxer_of(self.path, av)
         if isinstance(demuxer, Rejected):
             self.fault = demuxer
@@ -92,7 +92,7 @@ class VideoReader:
         except (av.FFmpegError, ValueError, OSError, ArithmeticError, SyntaxError) as error:
             self.fault = self._rejection_for(error, demuxer)
             return
-        if self.fault is None:
+        if self.fault is None and (self.stretch is None or self.stretch.end is None):
             self.fault = self._check_end(demuxer)
 
     def _frames(
@@ -119,26 +119,32 @@ class VideoReader:
                 return context
 
             line = time_line(container, stream, demuxer)
+            begin_s = None if self.stretch is None else self.stretch.seek(container, stream, line)
             packets = line.forward(self._packets(av, container, stream))
             runs = PacketRuns(
                 packets,
                 seekable=seekable,
                 read_coding=coding_reader(codec.name, codec.extradata or b""),
+                knows_first=begin_s is not None,
             )
+            end = None if self.stretch is None or self.stretch.end is None else self.stretch.end.pts
             decoder = RunDecoder(
-                codec, (av.FFmpegError, ValueError), runs, line, times, concealing if seekable else None
+                codec, (av.FFmpegError, ValueError), runs, line, times, concealing if seekable else None, end
             )
             aspect = stream.sample_aspect_ratio
-            for shown in self._select(stream, decoder, Selection(times)):
+            for shown in self._select(stream, decoder, Selection(times, begin=begin_s)):
                 yield _to_video_frame(shown, aspect, self.pictures, line.note(shown.time))
             self.decoded, self.damaged = decoder.decoded, self.damaged + decoder.damaged
+            if self.stretch is not None:
+                self.stretch.check(decoder, line, times, damaged=self.damaged)
+                self.packets = decoder.packets
             self.left_out, self.moved = self.packets - decoder.sent, line.moved
-            end = announced_end(container, stream, line)
+            announced = announced_end(container, stream, line)
             if self._cut_at is not None:
-                of = f" of {float(end):.1f}" if end is not None and end > self._cut_at else ""
+                of = f" of {float(announced):.1f}" if announced is not None and announced > self._cut_at else ""
                 self.fault = Rejected("too_long", f"stopped at {float(self._cut_at):.1f} s{of}: max_frames is reached")
             elif self._finished and not line.steps and demuxer in _ANNOUNCING:
-                self._shortfall = describe_shortfall(line.end, end)
+                self._shortfall = describe_shortfall(line.end, announced)
                 if not self.packets and stream.frames:
                     self._shortfall = f"0 of {stream.frames} frames"
 
@@ -185,7 +191,8 @@ class VideoReader:
     def _select(
         self, stream: Any, decoder: RunDecoder, selection: Selection[Frame]
     ) -> Iterator[TimedFrame[Frame]]:  # Any: as above
-        runs, line = iter(decoder.runs), decoder.line
+        name, line = stream.codec_context.name, decoder.line
+        runs = iter(decoder.runs) if self.stretch is None else self.stretch.runs(decoder.runs, name)
         first = next(runs, None)
         if first is None:
             return
@@ -207,6 +214,8 @@ class VideoReader:
         else:
             if frame is not None:
                 left = None if decoder.end is None else decoder.end - self.length
+                if decoder.until is not None:
+                    left = line.seconds(decoder.until) - self.length
                 shown = _duration(frame, self.length, stream, line) if left is None else left
                 self.length += left or 0
                 if (last := selection.finish(shown)) is not None:
@@ -236,19 +245,6 @@ class VideoReader:
         if not self.packets:
             return Rejected("not_a_video", "its video stream holds no frame")
         return None if self.decoded else Rejected("corrupt", "no frame decodes")
-
-
-def check_library() -> None:
-    """Raise StokerError if PyAV is not installed. Does not import it."""
-    if find_spec("av") is None:
-        raise StokerError('videos need PyAV, which is not installed: pip install "stoker[video]"')
-
-
-def _import_av() -> Any:  # Any: PyAV is untyped to us
-    check_library()
-    import av
-
-    return av
 
 
 def _set_options(codec: Any, options: dict[str, str]) -> None:  # Any: PyAV is untyped to us

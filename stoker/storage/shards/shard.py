@@ -143,7 +143,7 @@ class TarWriter:
         return crc32c(encoded)
 
     def add_region(self, chunks: Iterable[bytes], *, samples: int) -> None:
-        """Append the bytes of ``samples`` encoded samples, as they were in another tar at this offset."""
+        """Append the bytes of ``samples`` encoded samples, as they were in another tar."""
         self._flush()
         for chunk in chunks:
             self._put(chunk)

@@ -98,6 +98,15 @@ def raw_segments(corpus: str, digest: str) -> str:
     return f"{raw_folder(corpus, digest)}segment-"
 
 
+def segment_number(key: str) -> int:
+    """The number of a segment.
+
+    >>> segment_number(raw_segment("digits", "01234567" * 4, 7, "89abcdef" * 8))
+    7
+    """
+    return int(key[key.rfind("/") + 1 :].split("-")[1])
+
+
 def is_segment(key: str) -> bool:
     """Whether the key is that of a segment.
 

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Self
 from stoker.pipelines.source import Done
 from stoker.pipelines.stages.reading.omitted import OmittedCounts
 from stoker.pipelines.stages.reading.originals import Originals
+from stoker.pipelines.stages.reading.stretches import WHOLE, Stretch
 from stoker.storage.errors import NotFound, StorageError
 from stoker.storage.shards.shard import TarWriter
 from stoker.storage.shards.tar import BLOCK, END, header, padding
@@ -50,6 +51,7 @@ class Reading:
     done: list[Done] = field(default_factory=list)  # of each record
     omitted: OmittedCounts = field(default_factory=OmittedCounts)
     originals: Originals | None = None  # of the records; None: they are not kept
+    is_whole: bool = False  # nothing is left to be read
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,27 @@ class Segments:
         corpus: its name.
         digest: of the partition's part.
         folder: for temporary files.
+        stretch: what they are of; by default the whole partition.
         clock: in seconds; a test may set it.
     """
 
     def __init__(
-        self, store: Store, corpus: str, digest: str, folder: Path, *, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        corpus: str,
+        digest: str,
+        folder: Path,
+        *,
+        stretch: Stretch = WHOLE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._corpus, self._digest, self._folder, self._clock = store, corpus, digest, folder, clock
         self._keys: list[str] = []  # of all that are in the store
         self._chain: list[tuple[str, bool]] = []  # key, and whether a passing fault is in it, of those that count
-        self._last = ""  # checksum of the last of these
+        self._stretch = stretch
+        self._last = stretch.digest  # checksum of the last of these
         self._rows = self._stop = 0  # records and bytes of the tar that they hold
+        self._is_whole = False  # all that there is
         self._since, self._wait_s = clock(), INTERVAL_S
         self._pool: ThreadPoolExecutor | None = None  # made when it is first needed: most partitions are short
         self._job: Future[None] | None = None
@@ -101,9 +113,11 @@ class Segments:
 
     def restore(self, reading: Reading) -> None:
         """Add what the segments hold to a reading that is at its beginning. Raises StorageError."""
-        self._keys = [one.key for one in self._store.list(layout.raw_segments(self._corpus, self._digest))]
+        listed = self._list()
+        own = list(filter(self._stretch.owns, listed))
+        self._keys = listed if self._stretch == WHOLE else own
         found: dict[str, list[_Segment]] = {}
-        for number, key in enumerate(self._keys):
+        for number, key in enumerate(own):
             try:
                 segment = self._load(key, self._folder / f"restored-{number}.tar")
                 found.setdefault(segment.head["previous"], []).append(segment)
@@ -120,6 +134,27 @@ class Segments:
         if reading.rows:
             _log.info("part %s: %d candidates were finished before", self._digest, len(reading.rows))
 
+    def join(self, stretches: Sequence[Stretch], reading: Reading) -> bool:
+        """Add what the segments of all stretches hold to a reading of the whole that is at its beginning.
+
+        False if a stretch is not whole, or two have a sample of one key: the reading is of no use then. Raises
+        StorageError.
+        """
+        self._keys = self._list()
+        for stretch in stretches:
+            path = self._folder / "stretch.tar"
+            segments = Segments(self._store, self._corpus, self._digest, self._folder, stretch=stretch)
+            with TarWriter(path) as writer:
+                part = Reading(writer)
+                segments.restore(part)
+                if not part.is_whole:
+                    return False
+                _join(reading, part)
+            path.unlink()
+        kept = [row["key"] for row in reading.rows if row["reason"] is None]
+        reading.is_whole = len(set(kept)) == len(kept)
+        return reading.is_whole
+
     def seal_if_due(self, reading: Reading) -> None:
         """Begin to write what was finished since the last segment, if that took long enough."""
         if self._clock() - self._since < self._wait_s or (self._job is not None and not self._job.done()):
@@ -129,22 +164,36 @@ class Segments:
             self._begin(reading)
 
     def seal(self, reading: Reading) -> None:
-        """Write what was finished since the last segment: the ingest is about to stop."""
+        """Write what was finished since the last segment: the ingest is about to stop, or the stretch ends."""
         self._wait()
-        if len(reading.rows) > self._rows:
+        if len(reading.rows) > self._rows or (reading.is_whole and not self._is_whole):
             self._begin(reading).result()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether they hold all of what they are of."""
+        return self._is_whole
+
     def remove(self) -> None:
-        """Remove all segments: their part is written, or they are of no use."""
+        """Remove all segments, with those of all stretches of the whole: the part is written, or they are of no use."""
         self._wait()
         self._delete(self._keys)
-        self._keys, self._chain, self._last, self._rows, self._stop = [], [], "", 0, 0
+        self._keys, self._chain, self._last, self._rows, self._stop = [], [], self._stretch.digest, 0, 0
+        self._is_whole = False
 
     def remove_passing(self) -> None:
         """Remove those from the first with a passing fault on: the source is out of reach, and asks again later."""
         self._wait()
         first = next((number for number, (_, is_passing) in enumerate(self._chain) if is_passing), len(self._chain))
         self._delete([key for key, _ in self._chain[first:]])
+
+    def is_begun(self) -> bool:
+        """Whether there is a segment of the whole. Raises StorageError."""
+        return any(map(WHOLE.owns, self._list()))
+
+    def _list(self) -> list[str]:
+        """The keys of all segments of the part, those of its stretches among them."""
+        return [one.key for one in self._store.list(layout.raw_segments(self._corpus, self._digest))]
 
     def _wait(self) -> None:
         if self._job is not None:
@@ -160,11 +209,11 @@ class Segments:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="stoker-seal")
         if reading.originals is not None:
             reading.originals.seal()
-        counts = reading.omitted.counts
-        self._job = self._pool.submit(self._seal, reading, len(reading.rows), reading.writer.flush(), counts)
+        counts, is_whole = reading.omitted.counts, reading.is_whole
+        self._job = self._pool.submit(self._seal, reading, len(reading.rows), reading.writer.flush(), counts, is_whole)
         return self._job
 
-    def _seal(self, reading: Reading, rows: int, stop: int, omitted: dict[str, int]) -> None:
+    def _seal(self, reading: Reading, rows: int, stop: int, omitted: dict[str, int], is_whole: bool) -> None:
         """Write a segment up to this number of records and this size of the tar; a failure is told, and waited out."""
         started = time.thread_time()
         path, wait_s = self._folder / "segment.tar", INTERVAL_S
@@ -176,10 +225,10 @@ class Segments:
             "rows": reading.rows[self._rows : rows],
             "done": done,
             "omitted": omitted,
-        }
+        } | ({"is_whole": True} if is_whole else {})
         try:
             sha256 = _write(path, head, reading.writer.path, self._stop, stop)
-            key = layout.raw_segment(self._corpus, self._digest, len(self._chain), sha256)
+            key = layout.raw_segment(self._corpus, self._digest, self._stretch.segment(len(self._chain)), sha256)
             put(self._store, key, path, sha256=sha256)
         except (StorageError, OSError) as error:
             _log.warning("%s: a segment was not written: %s", self._store.url, error)
@@ -189,7 +238,7 @@ class Segments:
         else:
             self._keys.append(key)
             self._chain.append((key, any(one.is_passing for one in done)))
-            self._last, self._rows, self._stop = sha256, rows, stop
+            self._last, self._rows, self._stop, self._is_whole = sha256, rows, stop, is_whole
         finally:
             path.unlink(missing_ok=True)
             self._wait_s = max(wait_s, _MOST * (time.thread_time() - started))
@@ -222,6 +271,23 @@ class Segments:
         segment.path.unlink()
         self._chain.append((segment.key, any(one.is_passing for one in done)))
         self._last, self._rows, self._stop = segment.sha256, len(reading.rows), self._stop + segment.size
+        reading.is_whole = self._is_whole = segment.head.get("is_whole", False)
+
+
+def _join(reading: Reading, part: Reading) -> None:
+    """Add a reading behind another one, as if that had gone on with these candidates."""
+    begin, size = reading.writer.flush(), part.writer.flush()
+    with part.writer.path.open("rb") as file:
+        reading.writer.add_region(_region(file, 0, size), samples=sum(row["reason"] is None for row in part.rows))
+    reading.rows += (_moved(row, begin) if row["reason"] is None else row for row in part.rows)
+    reading.done += part.done
+    reading.omitted.add(part.omitted.counts)
+
+
+def _moved(row: dict[str, Any], begin: int) -> dict[str, Any]:  # Any: Parquet values
+    """The record of a kept sample whose tar begins at this offset of another one."""
+    members = [member | {"offset": begin + member["offset"]} for member in row["members"]]
+    return row | {"start": begin + row["start"], "stop": begin + row["stop"], "members": members}
 
 
 def _write(path: Path, head: dict[str, Any], tar: Path, start: int, stop: int) -> str:  # Any: JSON values, bytes

@@ -43,13 +43,15 @@ class PacketRuns:
         packets: in the order of decoding.
         seekable: whether the decoder can begin at key frames.
         read_coding: what reads a packet's headers, None if only the container tells of key frames.
+        knows_first: the parameter sets of the first packet are those of packets before it, so they are not new.
     """
 
     packets: Iterator[Packet]
     seekable: bool
     read_coding: Callable[[Packet], Coding] | None = None
+    knows_first: bool = False
     highest_layer: int = 0  # temporal, of all packets that were read
-    _parameters: dict[int, list[bytes]] = field(default_factory=dict)  # kind → units of the last packet with any
+    parameters: dict[int, list[bytes]] = field(default_factory=dict)  # kind → units of the last packet with any
 
     def __iter__(self) -> Iterator[Run]:
         run: list[Packet] = []
@@ -94,6 +96,8 @@ class PacketRuns:
                 coding = self.read_coding(packet) if packet.size else Coding()
                 codings.append(coding)
                 self.highest_layer = max(self.highest_layer, coding.layer)
+                if self.knows_first:
+                    self.parameters, self.knows_first = by_kind(coding.parameters), False
                 if coding.parameters and self._are_new(coding.parameters):
                     required = place + 1
             if packet.size and packet.has_sidedata("new_extradata"):
@@ -101,9 +105,15 @@ class PacketRuns:
         return codings, required
 
     def _are_new(self, parameters: tuple[bytes, ...]) -> bool:
-        kinds: dict[int, list[bytes]] = {}
-        for unit in parameters:
-            kinds.setdefault(unit[0], []).append(unit)
-        new = any(self._parameters.get(kind) != units for kind, units in kinds.items())
-        self._parameters |= kinds
+        kinds = by_kind(parameters)
+        new = any(self.parameters.get(kind) != units for kind, units in kinds.items())
+        self.parameters |= kinds
         return new
+
+
+def by_kind(parameters: tuple[bytes, ...]) -> dict[int, list[bytes]]:
+    """Parameter sets by their first byte, which says of what kind they are."""
+    kinds: dict[int, list[bytes]] = {}
+    for unit in parameters:
+        kinds.setdefault(unit[0], []).append(unit)
+    return kinds

@@ -39,6 +39,7 @@ class RunDecoder:
         line: the stream's time line.
         times: the wanted times.
         concealing: makes a codec context that conceals damage.
+        until: time stamp of the key frame before which decoding ends; its run is only looked at.
     """
 
     codec: Any  # av.VideoCodecContext
@@ -47,7 +48,10 @@ class RunDecoder:
     line: TimeLine
     times: FrameTimes
     concealing: Callable[[], Any] | None = None  # None as soon as ``codec`` conceals damage
+    until: int | None = None
     decoded: int = 0  # frames
+    packets: int = 0  # of the runs
+    is_plain: bool = True  # each run was decoded by itself, and all frames came as expected
     damaged: int = 0  # packets that do not decode
     sent: int = 0  # packets that were given to the decoder, each counted once
     end: Fraction | None = None  # seconds of the last frame, if it was left out
@@ -65,6 +69,10 @@ class RunDecoder:
         whole = False  # decode all, until a run is without a fault
         for run, after in pairwise(chain(runs, [None])):
             assert run is not None  # only the last one of the pairs ends with None
+            if self.until is not None and run.packets[0].pts == self.until:
+                yield from self._finish()
+                return
+            self.packets += sum(packet.size > 0 for packet in run.packets)
             can_redo = self._find_base()
             if self._parted:
                 self._begun = run.first
@@ -75,6 +83,7 @@ class RunDecoder:
                 yield from self._decode_again(run)
                 whole = True
             elif whole or not run.restarts or not can_redo:
+                self.is_plain = False
                 if not self._before:
                     self._conceal()
                 self._clean = True
@@ -168,8 +177,17 @@ class RunDecoder:
                     yield frame
                 is_behind = is_behind or frame.pts == given
 
+    def _finish(self) -> Iterator[Frame]:
+        """The frames that the decoder holds back at the end of the last run."""
+        try:
+            yield from [] if self._parted else self._check(self._drain(), strict=True)
+        except _UnexpectedFrames:
+            self.is_plain = False
+        self.is_plain = self.is_plain and not self._expected
+
     def _conceal(self) -> None:
         """Decode by the codec context that conceals damage, from a key frame or the beginning on."""
+        self.is_plain = False
         if self.concealing is not None:
             self.codec, self.concealing = self.concealing(), None
 
@@ -206,7 +224,7 @@ class RunDecoder:
                 self._count_damage(run.first + place)
                 if strict:
                     raise _UnexpectedFrames from None
-                self._clean = False
+                self._clean = self.is_plain = False
                 continue
             yield from self._check(frames, strict=strict and bool(run.codings))
         self._parted = self._parted and not decoding
@@ -218,7 +236,7 @@ class RunDecoder:
             if frame.pts != expected or frame.is_corrupt:
                 if strict:
                     raise _UnexpectedFrames
-                self._clean = False
+                self._clean = self.is_plain = False
                 while self._expected and frame.pts is not None and self._expected[0] <= frame.pts:
                     heappop(self._expected)
             self._given = frame.pts

@@ -69,11 +69,12 @@ class Selection(Generic[Frame]):
     The first frame counts as shown before its time, so that a video that begins late loses no wanted time.
     """
 
-    def __init__(self, times: FrameTimes) -> None:
+    def __init__(self, times: FrameTimes, *, begin: Fraction | None = None) -> None:
+        """``begin``: seconds of the first frame offered, if wanted times before it are those of earlier frames."""
         self.done = False  # no later frame is wanted
         self.cut_at: Fraction | None = None  # seconds of the first wanted frame beyond the limit
         self._times = times
-        self._number = 0  # of the next wanted time
+        self._number = 0 if begin is None else times.first_from(begin)  # of the next wanted time
         self._picked = 0  # frames
         self._previous: TimedFrame[Frame] | None = None  # on screen until the next frame's time is known
 

@@ -135,6 +135,10 @@ class TimeLine:
             self.start += max(0, min(stamp - self._first_dts, held)) * self.base
         self.first = self.seconds(stamp)
 
+    def begin_at(self, stamp: int) -> None:
+        """Set the time of the first frame, which is not read: it has this stamp, and none is taken from decoding."""
+        self._begin(stamp)
+
     @property
     def frame_s(self) -> Fraction:
         """Seconds of a frame by the stream's rate, at least a millisecond."""
