@@ -351,7 +351,11 @@ class Listed(NamedTuple):
 
     identity: str  # see ``Candidate``; "": a fault of the list itself, which is told anew by each run
     stamp: str  # of all that the list says of it, the bytes of a file among it; another one: it is read again
-    payload: Any  # Any: whatever ``cut`` makes partitions of
+    payload: Any  # Any: whatever ``cut`` makes partitions of; of a source that is crawled JSON values
+    is_withheld: bool = False  # its owner does not give it: one that is kept is read again
+
+
+MORE = Listed("", "", None)  # among ``identities``: there may be others, so that none counts as vanished
 
 
 class Cut(NamedTuple):
@@ -386,8 +390,13 @@ class ListedSource(Source):
         """Whether these options name a list. If not, it is as any other source, and ``partitions`` tells them all."""
         return True
 
+    @property
+    def is_crawled(self) -> bool:
+        """Whether ``identities`` asks servers: it is called once in a run then, and not to see that all is known."""
+        return False
+
     def identities(self, context: Context) -> Iterator[Listed]:
-        """All candidates, in the same order for the same input. Lazy, and it asks no network.
+        """All candidates, in the same order for the same input. Lazy; it asks no network unless ``is_crawled``.
 
         Raises what ``partitions`` raises.
         """

@@ -26,6 +26,7 @@ from stoker.pipelines.source import (
     BUDGET,
     EARLIER,
     FORGOTTEN,
+    MORE,
     ORIGINALS,
     Candidate,
     Context,
@@ -36,7 +37,9 @@ from stoker.pipelines.source import (
 )
 from stoker.pipelines.tables.url_entries import (
     NO_URL,
+    OF_PAGE,
     UNTYPED,
+    WITHHELD,
     Entry,
     columns_for_record,
     columns_to_type,
@@ -59,11 +62,11 @@ from stoker.pipelines.tables.url_lists import (
     read_list,
 )
 from stoker.pipelines.web.budget import Budget
-from stoker.pipelines.web.crawl import CrawlScope, crawl
+from stoker.pipelines.web.crawl import CrawlReport, CrawlScope, crawl
 from stoker.pipelines.web.links import host_of, normalise_listed, redact
 from stoker.pipelines.web.measured import fetched_before, from_payload, measures_of, measures_of_refusal
 from stoker.pipelines.web.ordered import map_in_order
-from stoker.pipelines.web.policy import EarlierResponse, Fetched, Transient, Unchanged, as_final
+from stoker.pipelines.web.policy import EarlierResponse, Fetched, Transient, Unchanged
 from stoker.release import __version__
 from stoker.storage.plain_file import open_plain
 from stoker.storage.shards.sample import Sample
@@ -86,10 +89,11 @@ class ImageUrls(ListedSource):
     relative to the recipe. Text lists may also end in .gz, .bz2 or .zst; in tsv quotes are characters like any other.
     Each line of a list is a candidate: an empty or malformed one is rejected. Images of a
     dead site are rejected and the others are kept; later ingests ask for them again, after waits that double. With
-    ``unreachable = "retry"`` new ones fail the run. That is so of the pages of a site, whose rejects are final, but for
-    "reject": README says how to ask again ("What is asked again").
+    ``unreachable = "retry"`` new ones fail the run, as those of a site's pages do, but for "reject". README says more
+    ("What is asked again").
 
-    What vanished from a list stays in the corpus. A URL of which a list says other things than before is fetched again.
+    What vanished from a list or a site stays in the corpus. A URL of which a list says other things than before is
+    fetched again.
 
     In csv and tsv the values of one of ``columns`` are numbers, or true and false, where that loses nothing in any row
     of the partition, else text. Names with a meaning of their own, such as ``group``, are always text; and so is a
@@ -207,19 +211,21 @@ class ImageUrls(ListedSource):
             raise ValueError(f"label_pattern {self.label_pattern!r} is not a regular expression: {error}") from None
 
     @property
-    def is_listed(self) -> bool:
-        """See ListedSource. The pages of a site are no list: what they name is known when they are read."""
-        return bool(self.lists)
+    def is_crawled(self) -> bool:
+        """See ListedSource. The pages of a site tell their images."""
+        return not self.lists
 
     @property
     def keeps_originals(self) -> bool:
         """See Source."""
-        return bool(self.lists)
+        return True
 
     def identities(self, context: Context) -> Iterator[Listed]:
         """See ListedSource. A crawl happens here; the images are fetched by ``read``."""
         if not self.lists:
-            yield from (_as_listed(entry) for entry in reject_repeats(self._crawled(context)))
+            report = CrawlReport()
+            yield from (_as_listed(entry) for entry in reject_repeats(self._crawled(context, report)))
+            yield from [MORE] * report.is_cut_short
             return
         with RowsRead(self._cache(context), name_of(self)) as rows_read:
             yield from self._listed_by(rows_read, context)
@@ -259,6 +265,8 @@ class ImageUrls(ListedSource):
 
     def listing(self, context: Context) -> str:
         """See ListedSource. The bytes of the list files, and the options by which they are read."""
+        if not self.lists:
+            return ""
         try:
             files = [[path.name, _sha256_of(path)] for path in self._list_files(context)]
         except OSError:
@@ -268,17 +276,18 @@ class ImageUrls(ListedSource):
 
     def cut(self, listed: Iterator[Listed], context: Context) -> Iterator[Cut]:
         """See ListedSource."""
-        entries: Iterator[Entry] = (candidate.payload for candidate in listed)
+        entries: Iterator[Entry] = (candidate.payload for candidate in listed if candidate != MORE)
         target, is_finished = self.partition_urls, context.is_finished
         for partition, stamps in cut_entries(entries, self._to_type, target=target, is_finished=is_finished):
             yield Cut(partition, stamps)
 
     def is_of_list(self, record: Mapping[str, Any]) -> bool:
-        """See ListedSource. Rows without a URL, those that cannot be read, and repeated ones."""
+        """See ListedSource. Rows without a URL, those that cannot be read, repeated ones, and pages of a site."""
         if record.get("step") != name_of(self):
             return False
         reason, detail = record["reason"], str(record.get("detail") or "")
-        return reason in ("bad_row", "bad_url", "duplicate_key") or (reason == "empty" and detail.endswith(NO_URL))
+        is_empty = reason == "empty" and detail.endswith(NO_URL)
+        return is_empty or reason in ("bad_row", "bad_url", "duplicate_key") or detail.startswith(OF_PAGE)
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source."""
@@ -294,7 +303,9 @@ class ImageUrls(ListedSource):
         entries = partition.payload["urls"]
         unanswered, last_detail = sum(one.is_passing for one in done), "before"
         any_answered = any(
-            not one.is_passing and one.reason not in ("no_label", FORGOTTEN.reason) and "refused" not in entry
+            not one.is_passing
+            and one.reason not in ("no_label", FORGOTTEN.reason)
+            and not {"refused", WITHHELD} & set(entry)
             for one, entry in zip(done, entries, strict=False)
         )
         is_strict = self._is_strict and AGAIN not in partition.payload
@@ -454,7 +465,7 @@ class ImageUrls(ListedSource):
                 raise RecipeError(f"{where}: {error}; expected http(s) URLs such as https://example.org/") from None
         return urls
 
-    def _crawled(self, context: Context) -> Iterator[Entry]:
+    def _crawled(self, context: Context, report: CrawlReport | None = None) -> Iterator[Entry]:
         """The entries of the pages' images."""
         scope = CrawlScope(
             follow=self.follow,
@@ -467,7 +478,7 @@ class ImageUrls(ListedSource):
             strict=self._is_strict,
             is_forgotten=lambda url: context.is_forgotten({"url": url, "page_url": url}),
         )
-        for result in crawl(context.web, self._starts(), scope):
+        for result in crawl(context.web, self._starts(), scope, report):
             yield entry_of_result(result)
 
     @cached_property
@@ -502,8 +513,8 @@ class ImageUrls(ListedSource):
             record["label"] = next((group for group in match.groups() if group is not None), match[0])
         if context.is_forgotten({**record, "key": key}):
             return Candidate(bare, FORGOTTEN), None
-        if context.known.has(key):  # of a site's pages; of a list only what is to be asked for is in a partition
-            return Candidate.unchanged(key), None
+        if WITHHELD in entry:
+            return Candidate(bare, Rejected(*entry[WITHHELD])), None
         max_size = int(self.max_megabytes * 1e6)
         if original is not None and (content := context.read_original(original)) is not None:
             before = fetched_before(url, original, content)
@@ -517,7 +528,7 @@ class ImageUrls(ListedSource):
             return Candidate.unchanged(key, measures=measures_of(answer)), answer
         if isinstance(answer, Rejected):
             refused = replace(bare, measures=measures_of_refusal(answer, web))
-            return Candidate(refused, answer if self.is_listed else as_final(answer)), answer
+            return Candidate(refused, answer), answer
         return _candidate(bare, answer), answer
 
 
@@ -532,8 +543,9 @@ def _candidate(bare: Sample, answer: Fetched, measures: Mapping[str, str] = Mapp
 
 
 def _as_listed(entry: Entry) -> Listed:
-    is_fault = "refused" in entry
-    return Listed("" if is_fault else key_of(entry["url"]), "" if is_fault else stamp_of(entry), entry)
+    if "refused" in entry:
+        return Listed("", "", entry)
+    return Listed(key_of(entry["url"]), stamp_of(entry), entry, is_withheld=WITHHELD in entry)
 
 
 def _sha256_of(path: Path) -> str:

@@ -23,6 +23,9 @@ _MAX_BLANK_LINES = 1_000  # that wait for the partition around them
 MAX_TEXT = 10_000  # characters of a caption or another column of a list
 
 Entry = Mapping[str, Any]  # Any: JSON. {"url", "line"?, "record"?, "refused"?: [reason, detail]}
+WITHHELD = "withheld"  # in an entry: why its owner does not give it, [reason, detail]; and the stamp of such a one
+STAMP = "stamp"  # in an entry of a site: see ``stamp_of``
+OF_PAGE = "page: "  # begins the detail of a page of a site that was rejected: it is no image
 NO_URL = "no URL"  # ends the detail of a row without one
 UNTYPED = "untyped"  # in an entry until its partition is there: its list has no types, its record may get some
 
@@ -38,6 +41,8 @@ def key_of(url: str) -> str:
 
 def stamp_of(entry: Entry) -> str:
     """What tells that a list says other things of a URL than before; "" where it says nothing but the URL."""
+    if STAMP in entry:
+        return str(entry[STAMP])
     record = entry.get("record")
     return digest(record)[:_STAMP] if record else ""
 
@@ -153,7 +158,11 @@ def _record_of(row: ListRow, url_column: str, carried: Mapping[str, str]) -> dic
 
 
 def entry_of_result(result: CrawlResult) -> Entry:
-    """The entry of a crawl's result."""
+    """The entry of a crawl's result.
+
+    What a page says of an image is taken once, so that a caption that changes makes no image be fetched again; whether
+    the image may be taken is obeyed each time.
+    """
     record = {
         "page_url": result.page_url,
         "title": result.title,
@@ -162,10 +171,13 @@ def entry_of_result(result: CrawlResult) -> Entry:
         "author": result.author,
     }
     entry: dict[str, Any] = {"url": redact(result.url), "record": {name: text for name, text in record.items() if text}}
+    if result.is_page and result.rejected is not None:
+        return entry | {"refused": [result.rejected.reason, f"{OF_PAGE}{result.rejected.detail}"]}
+    told: dict[str, Any] = {STAMP: ""}
     if result.rejected is not None:  # Any: JSON
-        return entry | {"refused": [result.rejected.reason, result.rejected.detail]}
+        told = {STAMP: WITHHELD, WITHHELD: [result.rejected.reason, result.rejected.detail]}
     try:
-        return entry | {"url": normalise(result.url)}
+        return entry | {"url": normalise(result.url)} | told
     except ValueError as error:
         return entry | {"refused": ["bad_url", str(error)]}
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from stoker.pipelines.errors import SourceBroken, SourceUnavailable
 from stoker.pipelines.images.formats import extension_of
-from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.rejected import REASONS, UNKNOWN, OutcomeClass, Rejected
 from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.links import host_of
 from stoker.pipelines.web.opt_out import directives
@@ -78,6 +78,21 @@ class CrawlResult:
     licence: str = ""
     author: str = ""
     rejected: Rejected | None = None
+    is_page: bool = False  # a page that was rejected
+
+
+@dataclass(slots=True)
+class CrawlReport:
+    """What a crawl has not seen: ``is_cut_short`` if pages are left, or failed for a reason that may pass."""
+
+    is_cut_short: bool = False
+
+    def note(self, rejected: Rejected | None) -> None:
+        """Note what became of a page. One that is gone, or leads elsewhere, hides nothing."""
+        if rejected is None or rejected.reason in ("gone", "redirects"):
+            return
+        of_reason = rejected.outcome_class or REASONS.get(rejected.reason, UNKNOWN).outcome_class
+        self.is_cut_short |= of_reason in (OutcomeClass.MOMENT, OutcomeClass.SETTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +106,10 @@ class _Visit:
     rejected: Rejected | None = None
 
 
-def crawl(web: Web, starts: Sequence[str], scope: CrawlScope) -> Iterator[CrawlResult]:
-    """Every image of the pages in scope once, in breadth-first order.
+def crawl(
+    web: Web, starts: Sequence[str], scope: CrawlScope, report: CrawlReport | None = None
+) -> Iterator[CrawlResult]:
+    """Every image of the pages in scope once, in breadth-first order; at its end ``report`` tells what was not seen.
 
     Pages that cannot be fetched are results too, with the reason. Raises SourceUnavailable or SourceBroken when a
     start page cannot be fetched, SourceUnavailable when the site stops answering.
@@ -100,7 +117,8 @@ def crawl(web: Web, starts: Sequence[str], scope: CrawlScope) -> Iterator[CrawlR
     level = [url for url in dict.fromkeys(starts) if not scope.is_forgotten(url)]
     hosts = {host_of(url) for url in level}
     queued, reported = set(level), set[str]()
-    pages_left = scope.max_pages
+    pages_left, report = scope.max_pages, report or CrawlReport()
+    report.is_cut_short |= len(level) > pages_left
     for depth in range(scope.follow + 1):
         level, pages_left = level[:pages_left], pages_left - len(level[:pages_left])
         next_level: list[str] = []
@@ -115,16 +133,21 @@ def crawl(web: Web, starts: Sequence[str], scope: CrawlScope) -> Iterator[CrawlR
             on_other_host = not scope.other_hosts and host_of(visit.final_url) not in hosts
             if on_other_host and visit.rejected is None:
                 visit = replace(visit, page=None, rejected=Rejected("redirects", f"to another host: {visit.final_url}"))
+            report.note(visit.rejected)
             for result in _results(visit, opt_out=web.opt_out):
                 if result.url not in reported and (result.rejected is not None or scope.includes_image(result.url)):
                     reported.add(result.url)
                     yield result
             if visit.page is not None and not visit.page.nofollow:
-                for link in visit.page.links if len(next_level) < pages_left else ():
+                for link in visit.page.links if depth < scope.follow else ():
                     allowed_host = scope.other_hosts or host_of(link) in hosts
-                    if allowed_host and link not in queued and scope.follows_page(link):
-                        queued.add(link)
-                        next_level.append(link)
+                    if not allowed_host or link in queued or not scope.follows_page(link):
+                        continue
+                    if len(next_level) == pages_left:
+                        report.is_cut_short = True
+                        break
+                    queued.add(link)
+                    next_level.append(link)
         level = next_level
 
 
@@ -155,7 +178,7 @@ def _check_start(visit: _Visit) -> None:
 
 def _results(visit: _Visit, *, opt_out: bool) -> Iterator[CrawlResult]:
     if visit.rejected is not None:
-        yield CrawlResult(visit.url, visit.url, rejected=visit.rejected)
+        yield CrawlResult(visit.url, visit.url, rejected=visit.rejected, is_page=True)
     elif visit.is_image:
         yield CrawlResult(visit.url, visit.url)
     elif visit.page is not None:

@@ -47,7 +47,7 @@ def test_reasons_that_cannot_be_asked_again_are_wrong_usage(reason: str, expecte
 
 
 def test_of_a_source_that_lists_nothing_no_candidate_is_asked_for_by_itself(cli: Cli) -> None:
-    (cli.folder / "a.toml").write_text('corpus = "a"\n[source]\nname = "image_urls"\nstart = "http://127.0.0.1:9/"\n')
+    (cli.folder / "a.toml").write_text('corpus = "a"\n[source]\nname = "hugging_face"\ndataset = "a/b"\n')
     line = cli.refused("ingest", "a.toml", "--refresh", code=2)
     assert "ingest: --refresh: this recipe's source lists no candidates" in line
     assert "--refresh" in cli.refused("ingest", "a.toml", "--refresh=steps", code=2)

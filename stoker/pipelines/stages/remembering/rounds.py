@@ -32,6 +32,7 @@ from stoker.pipelines.source import (
     nothing_finished,
 )
 from stoker.pipelines.stages.ingest import check_names, part_digest
+from stoker.pipelines.stages.remembering.listing import Listing
 from stoker.pipelines.stages.remembering.outcomes import setting_of
 from stoker.pipelines.stages.remembering.planned import Cuts, PlannedRounds, batches
 from stoker.pipelines.stages.remembering.read_rounds import ReadRounds
@@ -126,12 +127,13 @@ class _ListedRounds(PlannedRounds):
         # A round of the same run changes nothing about what is old.
         refreshes = again.kept and not source.stamps_tell_all
         self._kept_before = context.now() - again.older_than if refreshes else None
+        self._listing = Listing(source)
         super().__init__(recipe, context, store)
 
     def is_all_known(self) -> bool:
         """See PlannedRounds. Seen without parsing a list."""
         self._load()
-        if self.recall.is_first or self.recall.plan_key or self.recall.lost:
+        if self._source.is_crawled or self.recall.is_first or self.recall.plan_key or self.recall.lost:
             return False
         if not self.recall.knows_vanished:
             return False
@@ -197,6 +199,8 @@ class _ListedRounds(PlannedRounds):
             if recall.is_first
             else known.missing(is_there=unsettled is not None)
         )
+        if self._listing.is_cut_short:
+            self._gone = Missing()
         if self._gone is None and not recall.is_first:
             tell_nothing_there(self._recipe.corpus)
         if recall.is_whole(listing, digests) and (
@@ -258,8 +262,11 @@ class _ListedRounds(PlannedRounds):
 
     def _listed(self, context: Context, known: Known, unsettled: Unsettled[Listed] | None = None) -> Iterator[Listed]:
         """What the source lists, but for what was taken out of the corpus: nothing of that is written down."""
-        listed = self._source.identities(context) if unsettled is None else iter(unsettled.listed)
+        listed = self._identities(context) if unsettled is None else iter(unsettled.listed)
         return self._without_forgotten(listed, known) if self._forgotten else listed
+
+    def _identities(self, context: Context) -> Iterator[Listed]:
+        return self._listing.identities(replace(context, is_forgotten=self._forgotten.of_record))
 
     def _without_forgotten(self, listed: Iterator[Listed], known: Known) -> Iterator[Listed]:
         for one in listed:
@@ -304,11 +311,9 @@ class _ListedRounds(PlannedRounds):
         context = replace(self._context, is_finished=lambda one: finished(part_digest(self._recipe, one)))
         taken, is_cut_again = set[str](), False
         out = (
-            {one.identity for one in self._source.identities(context) if self._is_forgotten(one)}
-            if self._forgotten
-            else set()
+            {one.identity for one in self._identities(context) if self._is_forgotten(one)} if self._forgotten else set()
         )
-        for cut in self._source.cut(self._source.identities(context), context):
+        for cut in self._source.cut(self._identities(context), context):
             is_new = not len(known) or not any(known.knows(list(cut.stamps)))
             if (is_new and out.isdisjoint(cut.stamps)) or context.is_finished(cut.partition):
                 taken.update(cut.stamps if len(known) or out else ())
@@ -327,7 +332,7 @@ def _asked(candidates: Iterable[Listed], known: Known, again: list[Listed], sour
         for one, due in zip(some, is_due, strict=True):
             if not one.identity or (due is None and not _is_owned(one, known, source)):
                 yield one
-            elif due:
+            elif due or (one.is_withheld and known.keeps([one.identity])[0]):
                 again.append(one)
 
 
