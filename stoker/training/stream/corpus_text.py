@@ -73,9 +73,9 @@ class EpochText:
         for row, start in enumerate(starts):
             position = start
             while position < start + length:
-                window = int(np.searchsorted(self._windows, position, side="right")) - 1
+                window = int(self._windows.searchsorted(position, side="right")) - 1
                 shards, rows, firsts = self._layout(window)
-                number = int(np.searchsorted(firsts, position, side="right")) - 1
+                number = int(firsts.searchsorted(position, side="right")) - 1
                 first = int(firsts[number])
                 pieces.append((row, position - start, first))
                 located[first] = int(shards[number]), int(rows[number])

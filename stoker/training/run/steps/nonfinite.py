@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,9 +125,9 @@ def _what(loss: float) -> str:
     return "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
 
 
-def norm_of(module: nn.Module, clip: float) -> torch.Tensor:
+def norm_of(parameters: Iterable[nn.Parameter], clip: float) -> torch.Tensor:
     """The norm of the whole gradient, before it is clipped."""
-    parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
+    parameters = [parameter for parameter in parameters if parameter.grad is not None]
     if clip:
         return torch.nn.utils.clip_grad_norm_(parameters, clip)
     return torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])

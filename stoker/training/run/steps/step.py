@@ -1,6 +1,7 @@
 """One optimiser step: the loss of a batch, its gradient, clipped and looked at, and the update of the weights."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ class Stepper:
 
     model: Model
     module: nn.Module
+    parameters: Sequence[nn.Parameter]  # of the module: to find them anew in each step takes long in a deep one
     optimiser: torch.optim.Optimizer
     options: TrainOptions
     device: torch.device
@@ -59,7 +61,7 @@ class Stepper:
         output, asked = self.compiled.call(lambda: self._backward(batch, state, ask))
         loss = output.loss
         numbers = self._numbers(loss)
-        if self.nonfinite.must_wait(self.device) and not bool(numbers.isfinite().all()):
+        if self.nonfinite.must_wait(self.device) and not all(map(math.isfinite, numbers.tolist())):
             if buffers is not None:
                 buffers.restore()
             if self.precision.scaler is not None:
@@ -137,7 +139,7 @@ class Stepper:
         scaler = self.precision.scaler
         if scaler is not None:
             scaler.unscale_(self.optimiser)
-        norm = norm_of(self.module, self.options.clip).float()
+        norm = norm_of(self.parameters, self.options.clip).float()
         if scaler is not None and scaler.get_scale() > LEAST_SCALE:
             norm = torch.zeros_like(norm)  # an overflow, which a smaller scale of the next steps mends
         return torch.stack([loss.float(), norm])
@@ -145,7 +147,7 @@ class Stepper:
     def _scale_gradients(self, factor: float) -> None:
         if factor == 1:
             return
-        gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         torch._foreach_mul_(gradients, factor)
 
 
@@ -164,6 +166,7 @@ def stepper_of(
     return Stepper(
         model=config.model,
         module=module,
+        parameters=tuple(module.parameters()),
         optimiser=optimiser,
         options=options,
         device=device,
