@@ -98,3 +98,28 @@ def test_an_unchanged_list_is_seen_to_be_so_and_of_a_longer_one_the_new_url_alon
     assert (first["asked"] > 0, unchanged["asked"], longer["asked"]) == (True, 0, 1)
     assert unchanged["seconds"] < 5
     assert unchanged["megabytes"] < 300
+
+
+@pytest.mark.parametrize("records", [10_000, pytest.param(10**6, marks=pytest.mark.nightly)])
+def test_one_candidate_of_many_is_found_by_few_requests_in_a_fifth_of_a_second(tmp_path: Path, records: int) -> None:
+    words = [
+        sys.executable,
+        str(FOLDER / "million" / "bench_why.py"),
+        "--records",
+        str(records),
+        "--folder",
+        str(tmp_path),
+    ]
+    told = subprocess.run(
+        words, capture_output=True, text=True, check=True, timeout=HANGS_S if records < 10**6 else 3600
+    )
+    *lines, _ = map(json.loads, told.stdout.splitlines())
+    asked = {line["what"]: line for line in lines if line["how"] == "with lookups"}
+    assert {what: line["found"] for what, line in asked.items()} == {
+        "kept": ["kept"], "refused": ["rejected"], "dropped": ["dropped"], "unknown": []
+    }  # fmt: skip
+    assert all(line["cpu_s"] < 0.2 and line["requests"] < 20 for line in asked.values()), asked
+    anew, more = (line for line in lines if line["what"] == "publish")
+    assert anew["written"] < 30 * records
+    assert anew["cpu_s"] < 20 * records / 10**6 + 1
+    assert more["written"] < anew["written"] / 50

@@ -30,6 +30,7 @@ from stoker.storage.shards.kinds import PACKED_INDEX
 from stoker.storage.shards.row_checksum import CRC32C
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.repair_masks import packed_version, repair_masks
+from stoker.storage.verification.verify_lookups import repair_lookups
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Manifest, Part
 from stoker.storage.versions.verified import verified_sample, verified_table
@@ -55,7 +56,8 @@ def repair(recipe: Recipe, manifest: Manifest, damaged: Collection[str], store: 
             if not _heal_part(part, manifest, damaged, store, scratch)
         ]
         advice += repair_masks(store, manifest, damaged)
-        return advice + list(_heal_groups(recipe, manifest, damaged, store, scratch))
+        advice += _heal_groups(recipe, manifest, damaged, store, scratch)
+        return advice + repair_lookups(store, manifest, damaged)
 
 
 def _heal_part(part: Part, manifest: Manifest, damaged: Collection[str], store: Store, scratch: Path) -> bool:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part
-from stoker.storage.versions.memory import lookup, outcomes
+from stoker.storage.versions.memory import outcomes
 from stoker.storage.versions.memory.ledger import Ledger, create_head, newest_head
 from stoker.storage.versions.memory.merging import merge_files
 from stoker.storage.versions.memory.outcomes import Outcome
@@ -33,7 +33,6 @@ GONE = Outcome(
     detail="404", tries=2, setting="s" * 32,
 )  # fmt: skip
 AGAIN = replace(GONE, at=AT + timedelta(days=1), tries=3)
-ENTRIES = [("key", "example.org/a", "digits/outcomes/0123456789abcdef.parquet", 1), ("page", "https://e.org", "x", 0)]
 TAKEN_OUT = [("host", "example.net"), ("url", "https://example.org/c.jpg")]
 PART = Part(
     "first", "a" * 32, f"{CORPUS}/raw/{'a' * 32}/part-{'1' * 16}.tar", "1" * 64, 2048,
@@ -50,13 +49,6 @@ def partitions(*names: str) -> pa.Table:
 def put_outcomes(store: Store, *rows: Outcome) -> StoredTable:
     payload, written = outcomes.encode(outcomes.to_table(rows))
     stored = written.stored_as(layout.outcomes(CORPUS, written.sha256))
-    put(store, stored.key, payload, sha256=stored.sha256)
-    return stored
-
-
-def put_lookup(store: Store) -> StoredTable:
-    payload, written = lookup.encode(lookup.to_table(ENTRIES))
-    stored = written.stored_as(layout.lookup(CORPUS, written.sha256))
     put(store, stored.key, payload, sha256=stored.sha256)
     return stored
 
@@ -88,7 +80,6 @@ def end_night(store: Store, before: Ledger, *rows: Outcome) -> Ledger:
     head = replace(
         before.successor(created_at=TIME, stoker="0.1.0"),
         outcomes=(*before.outcomes, put_outcomes(store, *rows)),
-        lookups=(put_lookup(store),),
         parts=(PART,),
         plan=None,
     )

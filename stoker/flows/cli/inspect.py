@@ -107,7 +107,7 @@ def why(arguments: Namespace) -> int:
     from stoker.flows.report.lineage import former_text
     from stoker.pipelines.registry import reasons_of
     from stoker.pipelines.stages.remembering.former import find_former
-    from stoker.pipelines.stages.why import find_lineages
+    from stoker.pipelines.stages.why import Search
     from stoker.storage.errors import NotFound
 
     store = load_settings(arguments).open_store(reading=True)
@@ -118,12 +118,13 @@ def why(arguments: Namespace) -> int:
             f"in it: stoker stream {manifest.reference} --json"
         )
     names = list(dict.fromkeys(_names_of(manifest, arguments.text)))
-    lineages = next((found for name in names if (found := find_lineages(store, manifest, name))), [])
+    search = Search(store, manifest)
+    lineages = next((found for name in names if (found := search.lineages(name))), [])
     if not lineages and (day := _taken_out(store, manifest, arguments.text)):
         raise NotFound(f"{manifest.corpus}: {arguments.text!r} was taken out on {day}, and is not asked for any more")
     former = None
     if not lineages:
-        former = next(filter(None, (find_former(store, manifest, name) for name in names)), None)
+        former = next(filter(None, (find_former(store, manifest, name, search.finder) for name in names)), None)
     if not lineages and former is None:
         raise NotFound(
             f"{manifest.reference}: its sources never offered {arguments.text!r}; "

@@ -34,6 +34,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.content import content_of
 from stoker.storage.versions.listed.named import Candidates
+from stoker.storage.versions.lookups.building import with_lookups
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.manifest import publish as put
 from stoker.storage.versions.memory.outcome_class import VANISHED
@@ -105,6 +106,7 @@ def publish(
         statistics=_statistics(recipe, packed, shards, store),
         licences=_licences(packed),
     )
+    manifest = with_lookups(store, manifest, latest.lookups if latest else ())
     try:
         put(store, manifest)
     except AlreadyExists as error:

@@ -1,11 +1,12 @@
 """The lineage of a candidate: looked up by its key, URL, line of a list, page or hash.
 
-A full scan: every part's records and, for a kept sample, the indexes of shards are read. Price: one lookup reads all
-records of the version; in return an ingest has no index to maintain.
+The version's lookups tell which records and indexes may have it, and these are read. A version that an earlier release
+made has no lookups: the records of all its parts are read then.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -23,13 +24,14 @@ from stoker.storage.shards.row_checksum import CHECKSUMS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.listed.vanished import tell_vanished
+from stoker.storage.versions.lookups.finding import Finder
+from stoker.storage.versions.lookups.table import SEARCHED
 from stoker.storage.versions.manifest import Manifest, Part
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.memory.ledger import Ledger, newest_head
 from stoker.storage.versions.memory.outcome_class import KNOWN
 from stoker.storage.versions.verified import verified_table
 
-_SEARCHED = ("key", "url", "line", "page_url", "sha256", "content_sha256")
 # Columns that mean nothing to a person.
 _HIDDEN = ("start", "stop", "members", *CHECKSUMS, "minhash", "image_hash", OUTCOME_CLASS)
 _JSON_NAMES = {"rejected_by": "by", "duplicate_of": "witness"}  # as the API has called them since its schema 1
@@ -97,54 +99,121 @@ class Lineage:
         }
 
 
+class _Drops:
+    """What the rules of a version dropped, looked up in the table of their decisions."""
+
+    def __init__(self, decided: pa.Table) -> None:
+        self._table = decided.filter(pc.equal(decided["action"], "drop"))
+
+    def of(self, part: str, key: str) -> Mapping[str, Any] | None:  # Any: Parquet values
+        """The drop of a sample, the last if there are several."""
+        found = [row for row in self._of_key(key) if row["part"] == part]
+        return found[-1] if found else None
+
+    def follow(self, dropped: str, witness: str) -> tuple[tuple[str, ...], str]:
+        """The samples after a witness because of which each one before was dropped, and the one that is kept, or ""."""
+        chain: list[str] = []
+        key = witness
+        # A sample dropped for its key has a namesake that the later rules decided about.
+        while drops := [row for row in self._of_key(key) if row["rule"] != FIRST_RULE]:
+            key = drops[-1].get("witness") or ""
+            if not key or key in (dropped, witness, *chain):  # samples that contradict each other name each other
+                return tuple(chain), ""
+            chain.append(key)
+        return tuple(chain), key
+
+    def _of_key(self, key: str) -> list[Mapping[str, Any]]:  # Any: Parquet values
+        rows: list[Mapping[str, Any]] = self._table.filter(pc.equal(self._table["key"], key)).to_pylist()
+        return rows
+
+
 def find_lineages(store: Store, manifest: Manifest, text: str, *, most: int = 100) -> list[Lineage]:
     """The lineages of all candidates whose key, URL, line of a list, page URL or SHA-256 equals the text.
 
     At most ``most``. An empty list means that the version does not know it; see ``former``. Raises StorageError.
     """
-    decided = verified_table(store, manifest.decisions.key, DECISIONS, sha256=manifest.decisions.sha256)
-    drops = {
-        (decision["part"], decision["key"]): decision
-        for decision in decided.to_pylist()
-        if decision["action"] == "drop"
-    }
-    # A sample dropped for its key has a namesake that the later rules decided about.
-    drop_of = {key: drop for (_, key), drop in drops.items() if drop["rule"] != FIRST_RULE}
-    reasons = reasons_of(manifest.recipe)
-    lineages: list[Lineage] = []
-    head = newest_head(store, manifest.corpus)
-    of_version = {part.digest for part in manifest.parts}
-    for part in _parts(store, manifest, head):
-        gone = part.not_counted
-        told = {lineage.key for lineage in lineages} if part.digest not in of_version else frozenset()
-        table = tell_vanished(verified_table(store, part.records, RECORDS, sha256=part.records_sha256), part)
-        for row, record in matches(table, text):
-            if row in gone or record["key"] in told or record["reason"] == KNOWN:
-                continue
-            drop = drops.get((part.digest, record["key"]))
-            lineage = _lineage(store, manifest, part, record, drop, drop_of, reasons)
-            if withdrawn := taken_out_on(store, manifest.corpus, record):
-                lineage = replace(lineage, record={}, detail="", withdrawn=withdrawn)
-            if head is not None:
-                lineage = replace(lineage, attempts=find_attempts(store, head, *identity_of(record)))
-            lineages.append(lineage)
-            if len(lineages) >= most:
-                return lineages
-    return lineages
+    return Search(store, manifest).lineages(text, most=most)
 
 
-def _parts(store: Store, manifest: Manifest, head: Ledger | None) -> Iterator[Part]:
-    """The raw parts of a version; of the newest one also those, of rejects alone, that were read since."""
-    yield from manifest.parts
-    if head is not None and manifest.version == max(catalog.versions(store, manifest.corpus), default=0):
+class Search:
+    """Finds the candidates of a version that texts name; what several searches need is read once.
+
+    Args:
+        store: that holds the version.
+        manifest: of the version.
+        finder: asks the lookups, also those of other versions.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest, finder: Finder | None = None) -> None:
+        self._store, self._manifest = store, manifest
+        self.finder = finder or Finder(store)
+
+    def lineages(self, text: str, *, most: int = 100) -> list[Lineage]:
+        """See ``find_lineages``."""
+        store, manifest = self._store, self._manifest
+        may_hold = self.finder.may_hold(manifest, text)
+        lineages: list[Lineage] = []
         of_version = {part.digest for part in manifest.parts}
-        yield from (part for part in head.parts if not part.kept and part.digest not in of_version)
+        for part in self._parts:
+            if not may_hold(part.records):
+                continue
+            gone = part.not_counted
+            told = {lineage.key for lineage in lineages} if part.digest not in of_version else frozenset()
+            table = tell_vanished(verified_table(store, part.records, RECORDS, sha256=part.records_sha256), part)
+            for row, record in matches(table, text):
+                if row in gone or record["key"] in told or record["reason"] == KNOWN:
+                    continue
+                lineages.append(self._lineage(part, record))
+                if len(lineages) >= most:
+                    return lineages
+        return lineages
+
+    @cached_property
+    def _head(self) -> Ledger | None:
+        return newest_head(self._store, self._manifest.corpus)
+
+    @cached_property
+    def _parts(self) -> Sequence[Part]:
+        """The raw parts of a version; of the newest one also those, of rejects alone, that were read since."""
+        parts, head = [*self._manifest.parts], self._head
+        if head is not None and self._manifest.version == max(
+            catalog.versions(self._store, self._manifest.corpus), default=0
+        ):
+            of_version = {part.digest for part in parts}
+            parts += (part for part in head.parts if not part.kept and part.digest not in of_version)
+        return parts
+
+    @cached_property
+    def _drops(self) -> _Drops:
+        decisions = self._manifest.decisions
+        return _Drops(verified_table(self._store, decisions.key, DECISIONS, sha256=decisions.sha256))
+
+    @cached_property
+    def _reasons(self) -> Mapping[str, Reason]:
+        return reasons_of(self._manifest.recipe)
+
+    def _lineage(self, part: Part, record: Mapping[str, Any]) -> Lineage:  # Any: Parquet values
+        """The lineage of a candidate from its record in a part, what rules decided, and what the ledger remembers."""
+        store, manifest = self._store, self._manifest
+        drop = self._drops.of(part.digest, record["key"]) if record["reason"] is None else None
+        lineage = _lineage(part, record, drop, self._reasons)
+        if drop is not None and drop.get("witness"):
+            chain, stays = self._drops.follow(record["key"], drop["witness"])
+            lineage = replace(lineage, chain=chain, stays=stays)
+        if lineage.state == "kept":
+            split, shard = _find_shard(store, manifest, part, record["key"], self.finder)
+            lineage = replace(lineage, split=split, shard=shard)
+        if withdrawn := taken_out_on(store, manifest.corpus, record):
+            lineage = replace(lineage, record={}, detail="", withdrawn=withdrawn)
+        if self._head is not None:
+            lineage = replace(lineage, attempts=find_attempts(store, self._head, *identity_of(record)))
+        return lineage
 
 
 def matches(table: pa.Table, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a table that a text names, each with its number."""
     mask: pa.ChunkedArray | None = None
-    for column in _SEARCHED:
+    for column in SEARCHED:
         if column in table.column_names and pa.types.is_string(table.schema.field(column).type):
             equal = pc.fill_null(pc.equal(table[column], text), False)
             mask = equal if mask is None else pc.or_(mask, equal)
@@ -152,35 +221,15 @@ def matches(table: pa.Table, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from zip(pc.indices_nonzero(mask).to_pylist(), table.filter(mask).to_pylist(), strict=True)
 
 
-def _follow(
-    dropped: str,
-    witness: str,
-    drop_of: Mapping[str, Mapping[str, Any]],  # Any: Parquet values
-) -> tuple[tuple[str, ...], str]:
-    """The samples after a witness because of which each one before was dropped, and the one that is kept, or ""."""
-    chain: list[str] = []
-    key = witness
-    while key in drop_of:
-        key = drop_of[key].get("witness") or ""
-        if not key or key in (dropped, witness, *chain):  # samples that contradict each other name each other
-            return tuple(chain), ""
-        chain.append(key)
-    return tuple(chain), key
-
-
 def _lineage(
-    store: Store,
-    manifest: Manifest,
     part: Part,
     record: Mapping[str, Any],  # Any: Parquet values
     drop: Mapping[str, Any] | None,
-    drop_of: Mapping[str, Mapping[str, Any]],
     reasons: Mapping[str, Reason],
 ) -> Lineage:
-    """The lineage of a candidate from its record in a part, and from the rule's decision that dropped it, if any."""
+    """What a record and the rule's decision that dropped it, if any, tell of a candidate."""
     state: State = "kept"
-    chain, stays = _follow(record["key"], drop["witness"], drop_of) if drop and drop.get("witness") else ((), "")
-    reason, detail, rejected_by, split, shard = "", "", "", "", ""
+    reason, detail, rejected_by = "", "", ""
     outcome_class: OutcomeClass | None = None
     if record["reason"] is not None:
         state, reason = "rejected", record["reason"]
@@ -190,8 +239,6 @@ def _lineage(
         state, reason, rejected_by = "dropped", drop["value"], drop["rule"]
         detail = drop.get("detail") or ""
         outcome_class = reasons.get(reason, UNKNOWN).outcome_class
-    else:
-        split, shard = _find_shard(store, manifest, part, record["key"])
     return Lineage(
         key=record["key"],
         state=state,
@@ -200,11 +247,9 @@ def _lineage(
         rejected_by=rejected_by,
         partition=part.partition,
         part=part.digest,
-        split=split,
-        shard=shard,
+        split="",
+        shard="",
         duplicate_of=(drop.get("witness") or "") if drop else "",
-        chain=chain,
-        stays=stays,
         outcome_class=outcome_class,
         similarity=drop.get("similarity") if drop else None,
         verified=bool(drop and drop.get("verified")),  # a column of decisions of which one at least is
@@ -212,10 +257,12 @@ def _lineage(
     )
 
 
-def _find_shard(store: Store, manifest: Manifest, part: Part, key: str) -> tuple[str, str]:
+def _find_shard(store: Store, manifest: Manifest, part: Part, key: str, finder: Finder) -> tuple[str, str]:
     """The split and the tar of a kept sample, from the shards' indexes; two empty strings if none holds it."""
-    masks = Masks(store)
+    masks, may_hold = Masks(store), finder.may_hold(manifest, key)
     for shard in manifest.shards:
+        if not may_hold(shard.index):
+            continue
         index = verified_table(store, shard.index, PACKED_INDEX, sha256=shard.index_sha256, columns=["key", "part"])
         index = masks.live(shard, index)
         if pc.any(pc.and_(pc.equal(index["key"], key), pc.equal(index["part"], part.digest))).as_py():

@@ -17,6 +17,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.verification.recount import Recount, manifest_problems
 from stoker.storage.verification.reread import MAX_EXAMPLES, ObjectChecker
 from stoker.storage.verification.verify_indexed import verify_indexed
+from stoker.storage.verification.verify_lookups import LookupCheck
 from stoker.storage.verification.verify_masks import read_masks, without_masked
 from stoker.storage.verification.verify_memory import verify_memory
 from stoker.storage.versions import layout
@@ -69,6 +70,7 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
         return Verified(len(manifest.shards), samples, objects.size, tuple(objects.problems))
     total = sum(shard.size + shard.index_size for shard in manifest.shards)
     total += sum(part.tar_size for part in manifest.parts) + manifest.decisions.size
+    total += sum(file.size for file in manifest.lookups)
     objects = ObjectChecker(store, total, progress)
     check = _Check(objects, read_masks(objects, manifest))
     for shard in manifest.shards:
@@ -78,6 +80,7 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
     check.decisions(manifest)
     check.markers(manifest)
     check.totals(manifest)
+    check.lookups.compare(objects, manifest)
     for problem in manifest_problems(store, manifest):
         check.objects.add_problem(manifest.reference, problem)
     verify_memory(check.objects, manifest.corpus)
@@ -96,6 +99,7 @@ class _Check:
     originals: set[str] = field(default_factory=set)  # keys of those that were read
     recount: Recount = field(default_factory=Recount)
     counted: int = 0  # shards in it
+    lookups: LookupCheck = field(default_factory=LookupCheck)
 
     def shard(self, shard: Shard) -> None:
         """The tar against its checksum, and sample by sample against its index."""
@@ -106,6 +110,7 @@ class _Check:
         self.samples += max(0, len(samples or ()) - shard.masked)
         if index is None:
             return
+        self.lookups.add(shard.index, index.select(["key"]))
         if index.num_rows != shard.rows:
             self.objects.add_problem(
                 shard.index, f"has {index.num_rows} rows, but the manifest says {shard.rows} samples"
@@ -133,6 +138,7 @@ class _Check:
         table = self.objects.table(part.records, part.records_sha256, None, RECORDS)
         if table is None:
             return
+        self.lookups.add(part.records, table)
         reasons = Counter(table["reason"].to_pylist())
         kept = reasons.pop(None, 0)
         if (table.num_rows, kept, dict(reasons)) != (part.read, part.kept, dict(part.rejected)):

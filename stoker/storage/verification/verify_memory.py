@@ -15,7 +15,7 @@ from stoker.storage.verification.reread import ObjectChecker
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.deleted import load_deleted
 from stoker.storage.versions.measured.studies import load_study
-from stoker.storage.versions.memory import lookup, numbered, outcomes, tombstones
+from stoker.storage.versions.memory import numbered, outcomes, tombstones
 from stoker.storage.versions.memory.ledger import KEPT, Ledger, heads, load_head
 from stoker.storage.versions.memory.plans import load_plan, open_partitions
 from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable
@@ -72,8 +72,6 @@ class _Check:
         self.parts(head)
         for stored in head.outcomes:
             self.table(stored, outcomes.open_outcomes(self.objects.store, stored))
-        for stored in head.lookups:
-            self.table(stored, lookup.open_lookup(self.objects.store, stored))
         for stored in head.tombstones:
             self.table(stored, tombstones.open_file(self.objects.store, stored))
         if head.plan is not None and head.plan not in self.seen:

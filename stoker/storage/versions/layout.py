@@ -14,11 +14,11 @@
     <corpus>/shards/<digest>/group.json             written last: the group is complete
     <corpus>/masks/<digest>-<sha16>.mask            which rows of a group of shards a version leaves out
     <corpus>/lists/shards-<sha16>.parquet           what a manifest or ledger head names: shards, raw parts, ...
+    <corpus>/lists/lookup-<sha16>.parquet           which records and indexes have a key, URL or checksum
     <corpus>/versions/00000007.json                 a manifest: the version exists
     <corpus>/versions/00000007.deleted              the version is gone, and its number is never used again
     <corpus>/memory/00000007.json                   a ledger head: what of the following counts
     <corpus>/outcomes/<sha16>.parquet               what became of each candidate, sorted by its hash
-    <corpus>/outcomes/lookup-<sha16>.parquet        where outcomes lie by other values, such as keys
     <corpus>/plans/partitions-<sha16>.parquet       the partitions of a run
     <corpus>/plans/00000007.json                    written after them: the plan is complete
     <corpus>/tombstones/00000007.parquet            hashes of what the owner took out
@@ -242,18 +242,13 @@ def ledger(corpus: str, number: int) -> str:
 
 
 def outcomes_folder(corpus: str) -> str:
-    """The folder of files of outcomes and of lookups, with a slash at its end."""
+    """The folder of files of outcomes, with a slash at its end."""
     return f"{corpus}/outcomes/"
 
 
 def outcomes(corpus: str, sha256: str) -> str:
     """A file of outcomes, named by its content."""
     return f"{outcomes_folder(corpus)}{sha256[:_SHORT]}.parquet"
-
-
-def lookup(corpus: str, sha256: str) -> str:
-    """Where the rows with a value lie, for values by which outcomes are not sorted; named by its content."""
-    return f"{outcomes_folder(corpus)}lookup-{sha256[:_SHORT]}.parquet"
 
 
 def plans(corpus: str) -> str:
@@ -412,7 +407,7 @@ _OURS = re.compile(
     rf"|shards/[0-9a-f]{{{DIGEST}}}/(?:[a-z0-9_-]+-[0-9]{{5,}}(?:-[0-9a-f]{{{_SHORT}}})?\.(?:tar|parquet)|group\.json)"
     rf"|masks/[0-9a-f]{{{DIGEST}}}-[0-9a-f]{{{_SHORT}}}\.mask|lists/[a-z]+-[0-9a-f]{{{_SHORT}}}\.parquet"
     rf"|decisions/[0-9a-f]{{{_SHORT}}}\.parquet|work/(?:ingest|gc)-[0-9a-f]{{{DIGEST}}}\.json"
-    rf"|memory/[0-9]{{{_VERSION},}}\.json|outcomes/(?:lookup-)?[0-9a-f]{{{_SHORT}}}\.parquet"
+    rf"|memory/[0-9]{{{_VERSION},}}\.json|outcomes/[0-9a-f]{{{_SHORT}}}\.parquet"
     rf"|studies/[0-9]{{{_VERSION},}}-(?:{'|'.join(STUDIES)})\.json"
     rf"|plans/(?:[0-9]{{{_VERSION},}}\.json|partitions-[0-9a-f]{{{_SHORT}}}\.parquet))"
 )

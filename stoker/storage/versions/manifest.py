@@ -83,6 +83,7 @@ class Manifest:
     tars: str | None = None  # URL of the store that holds the shards' tars; None: the corpus's own
     masks: Sequence[Mask] = ()  # of groups, of some of whose rows the version is without
     parent_checksum: str | None = None  # of the parent's manifest; None: there is none, or it could not be read
+    lookups: tuple[ListFile, ...] = ()  # which records and indexes may have a candidate, oldest first; see ``lookups``
     schema: int = field(default=SCHEMA, compare=False, repr=False)  # of its object
     checksum: str = field(default="", compare=False, repr=False)  # of its object; "": it was not read from a store
 
@@ -378,12 +379,19 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
         licences=document.counts("licences"),
         tars=tars,
         masks=masks,
+        lookups=_lookups(document, reader) if document.has("lookups") else (),
         schema=schema,
         parent_checksum=None
         if schema < WITH_LISTS or document.is_null("parent_checksum")
         else document.text("parent_checksum"),
         checksum=document.text(CHECKSUM) if document.has(CHECKSUM) else checksum(document.content),
     )
+
+
+def _lookups(document: Document, reader: _Lists) -> tuple[ListFile, ...]:
+    """The lookups as they are now. Raises CorruptShard."""
+    files = (ListFile.from_document(one, reader.corpus, lists.LOOKUP) for one in document.documents("lookups"))
+    return tuple(list_now(file, reader.redirects) for file in files)
 
 
 def remedy(store: Store, corpus: str, version: int) -> str:
@@ -444,6 +452,8 @@ def encode(manifest: Manifest) -> tuple[bytes, list[tuple[ListFile, bytes]]]:
         "licences": manifest.licences,
         "tars": manifest.tars,
     }
+    if manifest.lookups:
+        written["lookups"] = [asdict(file) for file in manifest.lookups]
     return seal(written), list(objects.values())
 
 

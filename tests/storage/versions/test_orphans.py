@@ -60,7 +60,8 @@ def reachable(store: Store, *manifests: Manifest) -> set[str]:
     named &= keys  # a plan also names parts that are not there yet
     for manifest in manifests:
         named |= {layout.version(manifest.corpus, manifest.version), manifest.decisions.key}
-        named |= {file.key for file in load_manifest(store, manifest.corpus, manifest.version).lists}
+        loaded = load_manifest(store, manifest.corpus, manifest.version)
+        named |= {file.key for file in (*loaded.lists, *loaded.lookups)}
         for part in manifest.parts:
             named |= {part.tar, part.records} | {layout.raw_part(manifest.corpus, part.digest)} & keys
         for shard in manifest.shards:

@@ -31,10 +31,9 @@ def write_head(rewriting: Rewriting, sources: set[str], *, now: Clock) -> None:
     if (changed.parts, changed.outcomes, changed.plan) == (tuple(head.parts), head.outcomes, head.plan):
         return
     following = head.successor(created_at=timestamp(now()), stoker=__version__)
-    # Rows in files of outcomes are others now; `stoker why` finds candidates without lookups.
     create_head(
         rewriting.store,
-        replace(following, parts=changed.parts, outcomes=changed.outcomes, lookups=(), plan=None),
+        replace(following, parts=changed.parts, outcomes=changed.outcomes, plan=None),
     )
 
 

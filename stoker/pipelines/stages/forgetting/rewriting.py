@@ -6,7 +6,7 @@ a killed purge writes the same objects again.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.memory.originals import ORIGINAL, Place
 from stoker.pipelines.stages.forgetting.matching import Forgotten
-from stoker.storage.errors import CorruptObject, NotFound, StorageRefused
+from stoker.storage.errors import CorruptObject, CorruptShard, NotFound, StorageRefused
 from stoker.storage.shards import records
 from stoker.storage.shards.blank import blank_key, blank_rows_of, iter_filler, with_blanks
 from stoker.storage.shards.kinds import DECISIONS, INDEX, RECORDS
@@ -26,6 +26,8 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.listed import lists
 from stoker.storage.versions.listed.redirected import originals_now, part_now, shard_now
+from stoker.storage.versions.lookups.building import files_of, hashes_of_file, put_lookup
+from stoker.storage.versions.lookups.table import Entries, Lookup
 from stoker.storage.versions.manifest import WITH_LISTS, Manifest, Part, Shard
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.masks.view import counted_again
@@ -76,6 +78,7 @@ class Rewriting:
         for manifest in manifests:
             self._decisions(manifest)
             self._statistics(manifest)
+        self._lookups(manifests)
 
     def _part(self, part: Part) -> None:
         try:
@@ -173,6 +176,23 @@ class Rewriting:
         if old is not None and old.key != file.key:
             put(self.store, file.key, payload, sha256=file.sha256)
             self.replaced[old.key] = Replaced(old.key, file.key, file.size, file.sha256, ())
+
+    def _lookups(self, manifests: Sequence[Manifest]) -> None:
+        """The lookups, without values that no version's records and indexes have now; damaged ones are emptied."""
+        sources = {key: source for manifest in manifests for key, source in files_of(self.now(manifest)).items()}
+        for file in {file.key: file for manifest in manifests for file in manifest.lookups}.values():
+            lookup = Lookup.of_object(self.store, file)
+            try:
+                changed = [self.replaced[key].new for key in lookup.files if key in self.replaced]
+                if not changed and all(key in sources for key in lookup.files):
+                    continue
+                entries = lookup.entries().only(sources)
+            except (CorruptShard, NotFound):
+                entries, changed = Entries.of(()), []
+            anew = ((key, hashes_of_file(self.store, key, sources[key])) for key in changed if key in sources)
+            new = put_lookup(self.store, self.corpus, entries.joined(Entries.of(anew)))
+            if new.key != file.key:
+                self.replaced[file.key] = Replaced(file.key, new.key, new.size, new.sha256, ())
 
     def now(self, manifest: Manifest) -> Manifest:
         """A version with what was written anew."""

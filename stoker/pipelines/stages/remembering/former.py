@@ -1,6 +1,6 @@
 """What versions of before tell of a candidate that a version does not know any more, and why it does not.
 
-Price: the records of all raw parts of these versions are read, each once.
+Price: the lookups of these versions are asked; where they have none, the records of all their raw parts are read, once.
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,12 @@ from typing import Any
 
 from stoker.pipelines.memory.identity import identity_of
 from stoker.pipelines.stages.remembering.attempts import find_attempts
-from stoker.pipelines.stages.why import Lineage, find_lineages, matches
+from stoker.pipelines.stages.why import Lineage, Search, find_lineages, matches
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.shards.kinds import RECORDS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
+from stoker.storage.versions.lookups.finding import Finder
 from stoker.storage.versions.manifest import Manifest, Part, load_manifest
 from stoker.storage.versions.memory.ledger import newest_head
 from stoker.storage.versions.memory.outcome_class import VANISHED
@@ -40,17 +41,23 @@ class Former:
         return {"versions": list(self.versions), "because": self.because, "story": self.lineage.to_json()}
 
 
-def find_former(store: Store, manifest: Manifest, text: str) -> Former | None:
-    """What other versions tell of the candidate that a text names; None if none does. Raises StorageError."""
+def find_former(store: Store, manifest: Manifest, text: str, finder: Finder | None = None) -> Former | None:
+    """What other versions tell of the candidate that a text names; None if none does. Raises StorageError.
+
+    ``finder``: of a search in the version itself, if there was one.
+    """
+    finder = finder or Finder(store)
     found: list[tuple[Manifest, Lineage]] = []
     holding: dict[str, bool] = {}  # by raw part: whether it has the candidate
     for other in _others(store, manifest):
-        for part in other.parts:
+        may_hold = finder.may_hold(other, text)
+        parts = [part for part in other.parts if may_hold(part.records)]
+        for part in parts:
             if part.digest not in holding:
                 holding[part.digest] = _holds(store, part, text)
-        if any(holding[part.digest] for part in other.parts):
+        if any(holding[part.digest] for part in parts):
             with suppress(CorruptShard, NotFound):
-                found += [(other, lineage) for lineage in find_lineages(store, other, text, most=1)]
+                found += [(other, lineage) for lineage in Search(store, other, finder).lineages(text, most=1)]
     if not found:
         return None
     last, lineage = found[-1]

@@ -23,6 +23,7 @@ from stoker.storage.errors import AlreadyExists
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.content import content_of
+from stoker.storage.versions.lookups.building import with_lookups
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.manifest import publish as put
 from stoker.storage.versions.work import ingest_lease
@@ -104,6 +105,7 @@ def curate_again(recipe: Recipe, store: Store, scratch: Path, *, judging: Judgin
         )
         counts = view.count(store, made, list(recipe.splits), packed)
         made = replace(made, statistics=counts.statistics, licences=counts.licences)
+        made = with_lookups(store, made, before.lookups)
         if parent_of(store, recipe.corpus) != parent:
             raise ParentMoved(f"{recipe.corpus}: another version was published meanwhile")
         try:

@@ -42,7 +42,6 @@ class Ledger:
     parent: int | None = None  # the head before; None for the first
     parent_checksum: str = ""  # ``Ledger.checksum`` of the parent
     outcomes: tuple[StoredTable, ...] = ()  # the base and its deltas, oldest first
-    lookups: tuple[StoredTable, ...] = ()
     parts: Sequence[Part] = ()  # every raw part that counts; of a head that was loaded they are read when first used
     tombstones: tuple[StoredTable, ...] = ()  # obeyed by what this head tells
     plan: str | None = None  # key of the plan that is not finished; None if there is none
@@ -77,9 +76,8 @@ class Ledger:
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON values
         """The head as JSON values."""
-        tables = {
-            name: [asdict(stored) for stored in getattr(self, name)] for name in ("outcomes", "lookups", "tombstones")
-        }
+        tables = {name: [asdict(stored) for stored in getattr(self, name)] for name in ("outcomes", "tombstones")}
+        tables |= {"lookups": []}  # of versions now; earlier releases expect the name
         plain = ("corpus", "number", "created_at", "stoker", "parent", "parent_checksum", "plan")
         rest: dict[str, Any] = {name: getattr(self, name) for name in plain}
         rest |= {name: getattr(self, name) for name in _TEXTS if getattr(self, name)}
@@ -103,7 +101,6 @@ class Ledger:
             parent=None if document.is_null("parent") else document.whole("parent"),
             parent_checksum=document.text("parent_checksum"),
             outcomes=tables("outcomes"),
-            lookups=tables("lookups"),
             parts=LazyList(parts, partial(read_parts, store, corpus, parts, partial(_REMEDY.format, head))),
             tombstones=tables("tombstones"),
             plan=None if document.is_null("plan") else document.text("plan"),

@@ -53,7 +53,7 @@ class MemoryKeys:
 def _named_by(store: Store, head: Ledger, *, is_newest: bool) -> Iterator[str]:
     """A head and what it names but for its parts. The plan of the newest is not finished: its parts are needed too."""
     yield layout.ledger(head.corpus, head.number)
-    for stored in (*head.outcomes, *head.lookups, *head.tombstones):
+    for stored in (*head.outcomes, *head.tombstones):
         yield stored.key
     if head.plan is None:
         return

@@ -31,6 +31,7 @@ _MAGIC = b"PAR1"
 METADATA = b"stoker"  # in the footer: {"groups": [[end, crc32], ...], "schema": ..., "seal": ...}
 SEAL, HEX = b'"seal":"', 64  # what stands before the seal, and its length
 _MAX_TAIL = 256 * 2**20  # bytes
+_GUESS = 256 * 2**10  # bytes at the end that are read where the footer's size is not known
 _MAX_GROUP = 2**30  # bytes of a row group, unpacked
 
 
@@ -72,7 +73,7 @@ class SealedReader:
     Args:
         read: the bytes from a start to a stop.
         size: bytes of the file.
-        tail: bytes of its footer; None: it says itself how many, which costs one more read.
+        tail: bytes of its footer; None: it says itself how many, which costs one more read if they are many.
         schema: the columns that it must have.
         where: its address, for messages.
         remedy: what to do about a damaged one.
@@ -118,6 +119,11 @@ class SealedReader:
     def groups(self) -> list[Group]:
         """The row groups, in order."""
         return self._footer[1]
+
+    @property
+    def said(self) -> Mapping[str, Any]:  # Any: JSON values
+        """What its writer put into the footer's metadata."""
+        return self._footer[2]
 
     @property
     def rows(self) -> int:
@@ -199,16 +205,17 @@ class SealedReader:
             raise self._damaged(f"{name} {str(foreign[0])[:60]!r}, expected one of {', '.join(known)}")
 
     @cached_property
-    def _footer(self) -> tuple[pq.FileMetaData, list[Group]]:
+    def _footer(self) -> tuple[pq.FileMetaData, list[Group], Mapping[str, Any]]:  # Any: JSON values
         return second_read(self._read_footer)
 
-    def _read_footer(self) -> tuple[pq.FileMetaData, list[Group]]:
-        size = self._tail
+    def _read_footer(self) -> tuple[pq.FileMetaData, list[Group], Mapping[str, Any]]:  # Any: JSON values
+        size, end = self._tail, b""
         if size is None:
-            size = int.from_bytes(self._read(max(0, self._size - 8), self._size)[:4], "little") + 8
+            end = self._read(max(0, self._size - _GUESS), self._size)
+            size = int.from_bytes(end[-8:-4], "little") + 8
         if not 0 < size <= min(self._size, _MAX_TAIL):
             raise self._damaged("it has no footer")
-        tail = self._read(self._size - size, self._size)
+        tail = end[-size:] if size <= len(end) else self._read(self._size - size, self._size)
         place = tail.rfind(SEAL) + len(SEAL)
         blank = tail[:place] + b"0" * HEX + tail[place + HEX :]
         if place < len(SEAL) or hashlib.sha256(blank).hexdigest().encode() != tail[place : place + HEX]:
@@ -226,7 +233,7 @@ class SealedReader:
             raise self._damaged("its row groups do not lie end to end")
         if metadata.schema.to_arrow_schema().names != self.schema.names:
             raise self._damaged(f"columns {', '.join(metadata.schema.names)[:200]}")
-        return metadata, groups
+        return metadata, groups, content
 
     def _damaged(self, what: str) -> CorruptShard:
         return CorruptShard(f"{self._where}: damaged: {what}; {self._remedy}")

@@ -3,10 +3,11 @@
 import hashlib
 import io
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -44,6 +45,7 @@ class SealedWriter:
         dictionaries: those of few different values.
         statistics: those by which readers choose row groups.
         group: rows of a row group; None: ROW_GROUP.
+        more: JSON values in the footer's metadata, see ``SealedReader.said``.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class SealedWriter:
         dictionaries: Sequence[str] = (),
         statistics: Sequence[str] = (),
         group: int | None = None,
+        more: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._group = group or ROW_GROUP
+        self._more = more
         self._sink = _Sink(file)
         self._schema = schema
         # Without Arrow's own schema: it differs between tables of the same values that were built in different ways.
@@ -87,7 +91,7 @@ class SealedWriter:
         rest = pa.concat_tables([*self._waiting, self._schema.empty_table()])
         if rest.num_rows:
             self._write_group(rest)
-        content = {"groups": self._groups, "schema": SCHEMA, "seal": "0" * HEX}
+        content = {**self._more, "groups": self._groups, "schema": SCHEMA, "seal": "0" * HEX}
         self._sink.footer = bytearray()
         self._parquet.add_key_value_metadata({METADATA: canonical(content)})
         self._parquet.close()

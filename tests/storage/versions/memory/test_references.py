@@ -59,7 +59,7 @@ def test_what_no_head_names_goes_and_what_is_for_ever_stays() -> None:
     for number in heads(store, CORPUS):
         store.delete(layout.ledger(CORPUS, number))
     kinds = [one.kind for one in found(store)]
-    assert (kinds.count(orphans.OUTCOMES), kinds.count(orphans.PLAN), kinds.count(orphans.LIST)) == (4, 4, 1)
+    assert (kinds.count(orphans.OUTCOMES), kinds.count(orphans.PLAN), kinds.count(orphans.LIST)) == (3, 4, 1)
     clear(store)
     for_ever = {layout.tombstones(CORPUS, 1), layout.witness(CORPUS, 1), layout.withdrawn(CORPUS, 1)}
     assert of_memory(store) == for_ever
