@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.memory.identity import IDENTITY
-from stoker.pipelines.stages.forgetting.matching import Flags, Forgotten, normal_form, rows_of_shard
+from stoker.pipelines.stages.forgetting.matching import Flags, Forgotten, normal_form, rows_of_shard, values_of
 from stoker.storage.clock import Clock, utc_now
 from stoker.storage.errors import AlreadyExists, NotFound, StorageRefused, StorageUnavailable
+from stoker.storage.shards.blank import blank_rows_of
 from stoker.storage.shards.kinds import RECORDS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
@@ -170,6 +171,7 @@ class _Scan:
 
     store: Store
     forgotten: Forgotten
+    blanks: bool = True  # find the rows of those that were purged, too
     samples: dict[int, int] = field(default_factory=dict)  # by version
     keys: set[str] = field(default_factory=set)
     met: list[pa.Table] = field(default_factory=list)  # rows of samples that are meant, of each shard
@@ -182,6 +184,8 @@ class _Scan:
             if shard.index_sha256 not in self._rows:
                 more = ("part", "content_sha256")
                 index, told = rows_of_shard(self.store, shard, self.forgotten, more)
+                if not self.blanks:
+                    told &= ~blank_rows_of(index)
                 meant = index.filter(pa.array(told))
                 self._rows[shard.index_sha256] = meant, told
                 self.met += [meant] if meant.num_rows else []
@@ -210,7 +214,7 @@ class _Found:
 
 
 def _found(store: Store, corpus: str, values: tuple[tuple[str, str], ...], now: Clock) -> _Found:
-    scan = _Scan(store, Forgotten(Tombstones.of([to_table(values, at=now())])))
+    scan = _Scan(store, Forgotten(Tombstones.of([to_table(values, at=now())])), blanks=False)
     own: set[tuple[str, str]] = set()
     numbers: set[tuple[str, str]] = set()
     for version in catalog.versions(store, corpus):
@@ -223,12 +227,10 @@ def _found(store: Store, corpus: str, values: tuple[tuple[str, str], ...], now: 
             numbers |= {("key", key)} if content else set()
     known = load_tombstones(store, corpus)
     more = tuple(one for one in sorted(own - set(values)) if not known.is_withdrawn(one[0], [one[1]])[0])
-    unknown = []
-    for kind, value in values:
-        alone = Forgotten(Tombstones.of([to_table([(kind, value)], at=now())]))
-        if not any(alone.rows(table).any() for table in scan.met):
-            unknown.append((kind, value))
-    return _Found(scan.samples, more, frozenset(numbers), tuple(unknown))
+    kinds = {kind for kind, _ in values}
+    told = {kind: {value for table in scan.met for value in values_of(kind, table)} for kind in kinds}
+    unknown = tuple((kind, value) for kind, value in values if value not in told[kind])
+    return _Found(scan.samples, more, frozenset(numbers), unknown)
 
 
 def _own(store: Store, parts: Iterable[Part], met: Iterable[pa.Table]) -> Iterator[tuple[str, str, str]]:

@@ -83,6 +83,18 @@ def _host(value: str) -> str | None:
 _FORMS: Mapping[str, Callable[[str], str | None]] = {"url": _of_url, "page": _of_url, "host": _host}
 
 
+def values_of(kind: str, table: pa.Table) -> frozenset[str]:
+    """What rows of a table of records have of a kind, in the form in which it is compared."""
+    form = _FORMS.get(kind, str)
+    columns = [table[name] for name in COLUMNS[kind] if _has(table, name)]
+    forms = {form(value) for column in columns for value in column.unique().to_pylist() if value is not None}
+    return frozenset(one for one in forms if one is not None)
+
+
+def _has(table: pa.Table, name: str) -> bool:
+    return name in table.column_names and pa.types.is_string(table.schema.field(name).type)
+
+
 @dataclass(frozen=True, slots=True)
 class Forgotten:
     """Tells samples and candidates that were taken out. Picklable."""
@@ -116,7 +128,7 @@ class Forgotten:
         result = np.zeros(table.num_rows, np.bool_)
         for kind in self.tombstones.kinds:
             for name in COLUMNS[kind]:
-                if name in table.column_names and pa.types.is_string(table.schema.field(name).type):
+                if _has(table, name):
                     result |= self._of_column(kind, table[name])
         return result
 
@@ -124,7 +136,7 @@ class Forgotten:
         """Whether a partition's name tells a file, the end of a URL or a forgotten host of rows that were taken out."""
         urls: set[str] = set()
         for column in COLUMNS["host"]:
-            if column in table.column_names and pa.types.is_string(table.schema.field(column).type):
+            if _has(table, column):
                 urls.update(table[column].drop_null().to_pylist())
         hosts = {_host(url) for url in urls if self._tells("host", [url])[0]}
         if any(host is not None and name.startswith(f"{host}-") for host in hosts):  # as lists of URLs are cut

@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -139,6 +139,8 @@ def test_a_second_purge_does_nothing_and_a_third_of_more_does_the_rest(world: Wo
     again = world.purge()
     assert (again.new, again.receipt) == (False, first.receipt)
     assert {stored.key: stored.change_token for stored in found_all(world.store)} == objects
+    told = forget(world.store, CORPUS, [("key", "nobody")], dry_run=True)
+    assert (told.unknown, told.samples) == ((("key", "nobody"),), {})  # no blank row has it
     world.take_out(4, 19)
     assert world.purge().receipt["candidates"] == 2
     assert (found(world.store, *GONE, 4, 19), problems(world.store)) == ([], [])
@@ -263,7 +265,8 @@ def test_the_number_of_a_row_is_no_identity_of_what_went(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("rows", [400, pytest.param(100_000, marks=pytest.mark.nightly)])
 def test_of_a_table_only_objects_with_such_rows_are_written(tmp_path: Path, rows: int) -> None:
-    world = World(tmp_path, MemoryStore())
+    store = DirectoryStore(tmp_path / "store")
+    world = World(tmp_path, store)
     gone = range(rows // 2, rows // 2 + rows // 100)
     texts = [f"row {number} of the table tells of {TOKEN.format(number)} at length" for number in range(rows)]
     table = pa.table({"text": texts, "serial": [f"s{number}" for number in range(rows)]})
@@ -289,12 +292,24 @@ def test_of_a_table_only_objects_with_such_rows_are_written(tmp_path: Path, rows
     forget(world.store, CORPUS, [("key", row["key"]) for row in keys if row["row_serial"] in wanted])
     held = {key for key in found(world.store, *gone) if "/raw/" in key or "/shards/" in key}
     before = {stored.key for stored in found_all(world.store)}
-    told = world.purge()
+    with closing(ShardStream(store, first, batch_size=10, decode=lambda one: one.key)) as stream:
+        meanwhile = iter(stream)
+        read = list(next(meanwhile))
+        told = world.purge()
+        read += [key for batch in meanwhile for key in batch]
+    left = {row["key"] for row in keys if row["row_serial"] not in wanted}
+    assert (len(read), set(read) - left) == (len(set(read)), set(read[:10]) - left)
+    assert left <= set(read)
     assert told.receipt["versions"] == {f"{CORPUS}@1": rows // 100}
     assert found(world.store, *gone) == []
     assert problems(world.store) == []
     parts = {key for key in told.receipt["objects"] if "/raw/" in key or "/shards/" in key}
     assert held <= parts < before
     assert {layout.folder_of(key) for key in parts} == {layout.folder_of(key) for key in held}
-    ingest(recipe, world.store, context)
+    paths = [str(store.path(shard.key)) for shard in load_manifest(store, CORPUS, 1).shards]
+    assert sorted(one["__key__"] for one in webdataset.WebDataset(paths, shardshuffle=False)) == sorted(left)
+    datasets = pytest.importorskip("datasets")
+    streamed = datasets.load_dataset("webdataset", data_files=paths, split="train", streaming=True)
+    assert sorted(row["__key__"] for row in streamed) == sorted(left)
+    assert not ingest(recipe, world.store, context).new
     assert found(world.store, *gone) == []
