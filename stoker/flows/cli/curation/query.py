@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from stoker.flows.cli.output import print_json
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from stoker.storage.versions.version import Version
 
 _MAX_ROWS = 100  # on a terminal
-_MAX_CELL = 60  # characters, there
+_LEAST, _GAP, _MARGIN = 8, 2, 4  # characters: of a column there, between two, beside the table
 _SHOWN = ("url", "page_url", "title", "caption")  # columns that tell a sample, beside its key: those that there are
 
 
@@ -116,8 +117,8 @@ def _print_json(manifest: "Manifest", rows: "pa.Table") -> None:
 
 def _print_rows(rows: "pa.Table") -> None:
     """A table on a terminal, of its first rows; all rows, with tabs between columns, elsewhere."""
-    from stoker.flows.report.format import visible
-    from stoker.flows.report.terminal import Sheet
+    from stoker.flows.report.format import plural, visible
+    from stoker.flows.report.terminal import WIDTH, Sheet
 
     if not sys.stdout.isatty():
         print("\t".join(visible(name) for name in rows.column_names))
@@ -125,11 +126,38 @@ def _print_rows(rows: "pa.Table") -> None:
             for row in batch.to_pylist():
                 print("\t".join(visible(_text(value)) for value in row.values()))
         return
-    shown = rows.slice(0, _MAX_ROWS).to_pylist()
-    cells = [[_text(value)[:_MAX_CELL] for value in row.values()] for row in shown]
-    Sheet(Console()).table([f"{visible(name)}…" for name in rows.column_names], cells)
+    names = [visible(name) for name in rows.column_names]
+    cells = [[visible(_text(value)) for value in row.values()] for row in rows.slice(0, _MAX_ROWS).to_pylist()]
+    console = Console()
+    widths = _widths(names, cells, min(console.width, WIDTH) - _MARGIN)
+    Sheet(console).table([f"{name}…" for name in names[: len(widths)]], [_cut(row, widths) for row in cells])
     if rows.num_rows > _MAX_ROWS:
         note(f"{rows.num_rows - _MAX_ROWS:,} more rows; in a pipe all are printed")
+    if left := names[len(widths) :]:
+        note(f"{plural(len(left), 'more column')}: {', '.join(left)}; a pipe, --csv and --json have all")
+    if any(cell_len(cell) > width for row in cells for cell, width in zip(row, widths, strict=False)):
+        note("values that end in … are longer; a pipe, --csv and --json have them whole")
+
+
+def _widths(names: list[str], cells: list[list[str]], width: int) -> list[int]:
+    """How wide each column is printed, of the first ones that fit side by side: values are cut, names are not."""
+    most = max(width // 3, 1)
+    wanted = [min(most, max(map(cell_len, column))) for column in zip(names, *cells, strict=True)]
+    least = [min(one, max(_LEAST, cell_len(name))) for one, name in zip(wanted, names, strict=True)]
+    while len(least) > 1 and sum(least) + _GAP * len(least) > width:
+        least.pop()
+    for limit in range(most, _LEAST, -1):
+        widths = [max(low, min(one, limit)) for one, low in zip(wanted, least, strict=False)]
+        if sum(widths) + _GAP * len(widths) <= width:
+            return widths
+    return least
+
+
+def _cut(row: list[str], widths: list[int]) -> list[str]:
+    return [
+        cell if cell_len(cell) <= width else f"{set_cell_size(cell, width - 1)}…"
+        for cell, width in zip(row, widths, strict=False)
+    ]
 
 
 def _text(value: object) -> str:

@@ -54,6 +54,28 @@ def test_on_a_terminal_only_the_first_rows_are_shown(
     assert "9 more rows" in error
 
 
+def test_on_a_narrow_terminal_what_is_cut_or_left_out_is_told(
+    store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")  # of 80 columns
+    wide = ", ".join(f"repeat('{number % 10}', 40) AS column_{number:02d}" for number in range(12))
+    assert main(["sql", "numbers", f"select key, {wide} from samples limit 1", "--store", store]) == 0
+    out, error = capsys.readouterr()
+    head, row = out.splitlines()
+    assert all(len(line) <= 80 for line in (head, row))
+    shown = head.split()
+    assert shown == ["key", *(f"column_{number:02d}" for number in range(len(shown) - 1))]
+    assert len(shown) > 4
+    assert all(cell.endswith("…") and len(cell) >= 8 for cell in row.split()[1:])
+    left = ", ".join(f"column_{number:02d}" for number in range(len(shown) - 1, 12))
+    assert f"{13 - len(shown)} more columns: {left}; a pipe" in error
+    assert "values that end in … are longer" in error
+    assert main(["sql", "numbers", "select key, 'whole' as told from samples limit 1", "--store", store]) == 0
+    out, error = capsys.readouterr()
+    assert (out.split(), error) == (["key", "told", "n0000", "whole"], "")
+
+
 def test_errors_are_one_line_and_refused(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     for select in ("drop table samples", "select nope from samples", "select * from '/etc/passwd'"):
         assert main(["sql", "numbers", select, "--store", store]) == 1
