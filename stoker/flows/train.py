@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from stoker.flows import artifacts, progress, runs, signals
-from stoker.flows.report.format import number_text, percent_text
+from stoker.flows.report.format import number_text, percent_text, plural
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
 from stoker.storage.stores.urls import with_patience
@@ -150,10 +150,10 @@ def _markdown(result: "Result", options: Mapping[str, str]) -> str:
     rows = [(name, str(value)) for name, value in result.metrics.items() if name not in lists]
     rows += [(f"option {name}", value) for name, value in options.items()]
     rows += [(f"left out of {entry['split']}: {entry['reason']}", left_out_text(entry)) for entry in result.left_out]
-    rows += [("held out of training", f"{result.held_out:,} samples")] * bool(result.held_out)
+    rows += [("held out of training", plural(result.held_out, "sample"))] * bool(result.held_out)
     lines = ["| what | value |", "| --- | --- |"]
     lines += [f"| {artifacts.escape(name)} | {artifacts.escape(value)} |" for name, value in rows]
-    text = [f"# {result.run} on {result.reference}", f"{result.steps:,} steps", "\n".join(lines)]
+    text = [f"# {result.run} on {result.reference}", plural(result.steps, "step"), "\n".join(lines)]
     if wrong := result.metrics.get("wrong"):
         lines = [
             "Most confidently wrong:",

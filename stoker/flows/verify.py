@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from stoker.flows import artifacts, progress, runs, signals
-from stoker.flows.report.format import size_text
+from stoker.flows.report.format import plural, size_text
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.published import recipe_in
@@ -125,5 +125,7 @@ def _report(manifest: Manifest, result: Verified, repaired: Repaired) -> dict[st
 
 def _markdown(reference: str, result: Verified) -> str:
     head = f"# {reference} is {'damaged' if result.problems else 'intact'}"
-    counts = f"{result.shards:,} shards, {result.samples:,} samples, {size_text(result.size)} read again"
+    counts = (
+        f"{plural(result.shards, 'shard')}, {plural(result.samples, 'sample')}, {size_text(result.size)} read again"
+    )
     return "\n\n".join([head, counts, *(f"- {artifacts.escape(problem)}" for problem in result.problems)])

@@ -153,10 +153,10 @@ def _loss(settings: "Settings", manifest: "Manifest") -> str:
 
 
 def _print_version(manifest: "Manifest") -> None:
-    from stoker.flows.report.format import size_text, splits_text
+    from stoker.flows.report.format import plural, size_text, splits_text
 
     splits = splits_text(manifest.splits)
-    print(f"{manifest.reference}: {manifest.samples:,} samples ({splits}), {size_text(manifest.size)}")
+    print(f"{manifest.reference}: {plural(manifest.samples, 'sample')} ({splits}), {size_text(manifest.size)}")
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(manifest.rejected.items()))
     if reasons:
         print(f"rejected {sum(manifest.rejected.values()):,} of {manifest.read:,}: {reasons}")

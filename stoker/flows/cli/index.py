@@ -53,7 +53,7 @@ def index(arguments: Namespace) -> int:
             workers=settings.slots,
             code=__version__,
             progress=lambda size, samples: reporter.advance_to(
-                100 * size // max(total_size, 1), f"{samples:,} samples"
+                100 * size // max(total_size, 1), plural(samples, "sample")
             ),
             stop=reporter.stop_requested.is_set,
         )
@@ -68,7 +68,7 @@ def index(arguments: Namespace) -> int:
         print_json(published_json(indexed.manifest, new=indexed.new) | counts | more | lists)
     else:
         splits = splits_text(indexed.manifest.splits)
-        samples = f"{indexed.manifest.samples:,} samples"
+        samples = plural(indexed.manifest.samples, "sample")
         print(f"{indexed.manifest.reference}: {samples} ({splits}), {size_text(indexed.manifest.size)}")
     _print_notes(indexed, len(tars.objects))
     return 0

@@ -12,7 +12,7 @@ from stoker.flows import logs
 from stoker.flows.cli.output import print_json
 from stoker.flows.private import make_private
 from stoker.flows.progress import terminal_progress
-from stoker.flows.report.format import number_text, percent_text, size_text, visible
+from stoker.flows.report.format import number_text, percent_text, plural, size_text, visible
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.start import load_settings, require_torch
 from stoker.storage.stores.urls import with_patience
@@ -171,7 +171,7 @@ def _print_measured(measured: "BenchResult", console: Console, fed: str) -> None
     sheet = Sheet(console)
     sheet.title(
         f"{measured.reference}, split {measured.split}",
-        f"{measured.samples:,} samples of {size_text(measured.sample_bytes)}",
+        f"{plural(measured.samples, 'sample')} of {size_text(measured.sample_bytes)}",
     )
     sheet.say(
         f"batches of {measured.batch_size}, {fed}; {measured.workers} workers on {measured.cores} cores; first batch "

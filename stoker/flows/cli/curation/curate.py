@@ -11,7 +11,7 @@ from rich.console import Console
 
 from stoker.flows.cli.output import print_json, published_json
 from stoker.flows.logs import note
-from stoker.flows.report.format import percent_text, splits_text
+from stoker.flows.report.format import percent_text, plural, splits_text
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
@@ -53,11 +53,11 @@ def curate(arguments: Namespace) -> int:
         print_json(told | {"before": curated.before.reference} | counts)
         return 0
     if not curated.published.new:
-        print(f"{manifest.reference}: {manifest.samples:,} samples")
+        print(f"{manifest.reference}: {plural(manifest.samples, 'sample')}")
         note("these rules change nothing, so no version was made")
         return 0
     splits = splits_text(manifest.splits)
-    print(f"{manifest.reference}: {manifest.samples:,} samples ({splits}), made of {curated.before.reference}")
+    print(f"{manifest.reference}: {plural(manifest.samples, 'sample')} ({splits}), made of {curated.before.reference}")
     moved = f", {curated.moved:,} moved to another split" if curated.moved else ""
     print(f"{curated.dropped:,} left, {curated.added:,} came{moved}")
     if arguments.set or not _is_file(arguments.what):

@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from stoker.flows.cli.output import print_json, published_json
 from stoker.flows.logs import note
-from stoker.flows.report.format import size_text
+from stoker.flows.report.format import plural, size_text
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 
@@ -28,7 +28,7 @@ def pack(arguments: Namespace) -> int:
     if arguments.json:
         print_json(published_json(manifest, new=published.new))
         return 0
-    print(f"{manifest.reference}: {manifest.samples:,} samples, {size_text(manifest.size)}")
+    print(f"{manifest.reference}: {plural(manifest.samples, 'sample')}, {size_text(manifest.size)}")
     if not published.new:
         note("it is packed already, so no version was made")
     return 0

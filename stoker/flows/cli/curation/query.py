@@ -31,6 +31,7 @@ _SHOWN = ("url", "page_url", "title", "caption")  # columns that tell a sample, 
 
 def sql(arguments: Namespace) -> int:
     """Print or write the rows of a query."""
+    from stoker.flows.report.format import plural
     from stoker.storage.versions.version import Version
 
     if arguments.json and (arguments.csv or arguments.parquet):
@@ -42,7 +43,7 @@ def sql(arguments: Namespace) -> int:
     rows = Version(store, manifest).sql(arguments.query)
     if arguments.parquet:
         _write(rows, arguments.parquet)
-        print(f"{arguments.parquet}: {rows.num_rows:,} rows")
+        print(f"{arguments.parquet}: {plural(rows.num_rows, 'row')}")
     elif arguments.csv:
         for line in _csv(rows):
             sys.stdout.write(line)
@@ -55,6 +56,7 @@ def sql(arguments: Namespace) -> int:
 
 def show_samples(store: "Store", manifest: "Manifest", arguments: Namespace) -> int:
     """Print samples, or how many there are, of which an expression is true. Raises BadQuery, NotFound."""
+    from stoker.flows.report.format import plural
     from stoker.storage.versions.version import Version
 
     version = Version(store, manifest)
@@ -65,7 +67,7 @@ def show_samples(store: "Store", manifest: "Manifest", arguments: Namespace) -> 
     _print_rows(rows)
     if not arguments.by:
         counted = version.sql(f"SELECT count(*) AS n FROM samples{_where(arguments)}")["n"][0].as_py()  # noqa: S608
-        note(f"{manifest.reference}: {counted:,} of {manifest.samples:,} samples")
+        note(f"{manifest.reference}: {counted:,} of {plural(manifest.samples, 'sample')}")
     return 0
 
 
