@@ -234,7 +234,8 @@ class Source:
     # option whose text is the path of something counts, but for mere dots and separators ("/", "..").
     path_options: ClassVar[frozenset[str] | None] = None
     # Whether all that the source has is in its partitions, one by one, once all are read: a sample that none of them
-    # has any more has vanished. Of a ``ListedSource`` its list tells that.
+    # has any more has vanished; of a partition with a ``stamp_of_whole`` only when that is gone. Of a ``ListedSource``
+    # its list tells that.
     tells_all: ClassVar[bool] = False
     # Whether ``stretches`` may cut a partition.
     cuts_long: ClassVar[bool] = False

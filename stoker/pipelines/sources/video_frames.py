@@ -89,6 +89,7 @@ class VideoFrames(Source):
         frames_per_second = 1
     """
 
+    tells_all: ClassVar[bool] = True
     path_options: ClassVar[frozenset[str] | None] = frozenset({"videos", "lists"})
     planning: ClassVar[frozenset[str]] = frozenset({"videos", "lists", "url_column"})
     added: ClassVar[frozenset[str]] = frozenset({"hdr", "deinterlace"})

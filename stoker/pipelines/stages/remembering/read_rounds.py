@@ -122,12 +122,19 @@ class ReadRounds(PlannedRounds):
         if any(LOSS in part.rejected for part in current):
             return Missing()  # what the lost pieces held is there, or is not: nobody knows
         known = self.recall.known(Moment(self._context.now(), None, self._recipe.extraction_digest))
-        for part in current:
+        whole = self._wholes()
+        of_wholes = (part for made, part in held.items() if made not in (self._current or ()))
+        for part in (*current, *(part for part in of_wholes if _name_of(part) in whole)):
             known.see(self.recall.reader.identities(part))
         missing = known.missing()
         if missing is None:
             tell_nothing_there(self._recipe.corpus)
         return missing
+
+    def _wholes(self) -> frozenset[str]:
+        """The names of partitions that are one thing: all that was ever read of one is there as long as it is."""
+        is_whole = self._recipe.source.stamp_of_whole
+        return frozenset(partition.name for partition in self._partitions() if is_whole(partition))
 
     def _cut_now(self, number: int) -> Iterator[Cut]:
         have, found = _Have(self._recipe, self.recall), set[str]()
@@ -168,6 +175,14 @@ class ReadRounds(PlannedRounds):
         context = replace(self._context, is_finished=is_finished, is_forgotten=self._forgotten.of_record)
         self._all = plan(self._recipe, replace(context, has_samples=has_samples))
         return self._all
+
+
+def _name_of(part: Part) -> str:
+    """The name of the partition that a part was read of, however often it was read again."""
+    name = part.partition
+    for pattern in (_NAME_AGAIN, _NAME_CHANGED):
+        name = named[1] if (named := pattern.fullmatch(name)) else name
+    return name
 
 
 class _Have:

@@ -1,7 +1,8 @@
 """The pictures of a site are remembered one by one, as those of a list are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -20,11 +21,24 @@ from tests.system.old_store.inputs import picture
 class Crawled(World):
     """A site whose pages show pictures by their numbers; the first page links the others."""
 
+    steps: Sequence[dict[str, object]] = ()
+    store_options: Mapping[str, object] = MappingProxyType({})
+
     @property
     def recipe(self) -> Recipe:
         source = {"name": "image_urls", "start": self.site.url("/"), "partition_urls": 4} | self.options
         limits = {"rejected_percent": 100}
-        return parse({"corpus": "birds", "source": source, "limits": limits, "memory": self.memory}, root=self.folder)
+        return parse(
+            {
+                "corpus": "birds",
+                "source": source,
+                "limits": limits,
+                "memory": self.memory,
+                "steps": list(self.steps),
+                "store": dict(self.store_options),
+            },
+            root=self.folder,
+        )
 
     def asked(self) -> list[int]:
         """The numbers of the pictures that were asked for, without pages."""
@@ -180,3 +194,12 @@ def test_a_site_is_crawled_once_in_a_run(world: Crawled) -> None:
     seen = len(world.site.pages_asked)
     world.run()
     assert sorted(world.site.pages_asked[seen:]) == ["/", "/10.jpg", "/more"]
+
+
+def test_another_recipe_makes_its_pictures_of_the_originals_and_asks_for_pages_alone(world: Crawled) -> None:
+    world.store_options = {"originals": True}
+    world.run()
+    world.steps = [{"name": "image", "mode": "center_crop", "size": 16}]
+    second, asked = world.run(again=Again(older_recipe=True))
+    rows = Version(world.store, second.manifest).records(["width"]).read_all().to_pylist()
+    assert (asked, [row["width"] for row in rows]) == ([], [16] * 10)

@@ -29,6 +29,7 @@ from stoker.storage.versions.manifest import Manifest
 from stoker.storage.versions.memory.ledger import create_head, newest_head
 from stoker.storage.versions.version import Version
 from tests.fakes import FailingCalls
+from tests.pipelines.films import film
 from tests.pipelines.stages.remembering.world import World
 from tests.site import FAST, Site
 from tests.system.old_store.inputs import picture
@@ -286,3 +287,30 @@ def test_any_history_of_a_table_keeps_or_drops_what_the_word_says_also_after_a_c
         assert held.items() >= {row: split for row, split in splits.items() if row in held}.items()
         splits |= held
     assert verify(store, published.manifest).problems == ()
+
+
+@pytest.mark.parametrize("word", ["keep", "drop"])
+def test_frames_vanish_with_their_video_and_stay_while_it_is_another_one(tmp_path: Path, word: str) -> None:
+    store, now = MemoryStore(), datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
+
+    def run() -> tuple[Manifest, int]:
+        nonlocal now
+        now += timedelta(days=1)
+        context = Context(root=tmp_path, web=FAST, scratch=tmp_path / "scratch", now=lambda: now)
+        source = {"name": "video_frames", "videos": "*.mp4", "format": "png"}
+        memory = {"vanished": word, "vanished_percent": 70}
+        manifest = ingest(parse({"corpus": "films", "source": source, "memory": memory}, root=tmp_path), store, context)
+        remembered = count_remembered(store, "films", now)
+        assert remembered is not None
+        assert verify(store, manifest.manifest).problems == ()
+        return manifest.manifest, remembered.vanished
+
+    for name, title in (("a", "one"), ("b", "two")):
+        film(tmp_path / f"{name}.mp4", list(range(0, 4000, 500)), title=title)
+    assert (run()[0].samples, run()[1]) == (8, 0)
+    film(tmp_path / "a.mp4", list(range(0, 2000, 500)), title="shorter now")
+    assert (run()[0].samples, run()[1]) == (8, 0)
+    (tmp_path / "b.mp4").rename(tmp_path / "b.away")
+    assert [(manifest.samples, gone) for manifest, gone in (run(), run())] == [(8 if word == "keep" else 4, 4)] * 2
+    (tmp_path / "b.away").rename(tmp_path / "b.mp4")
+    assert [(manifest.samples, gone) for manifest, gone in (run(), run())] == [(8, 0)] * 2
