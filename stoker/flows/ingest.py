@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from prefect.tasks import exponential_backoff
 from stoker.flows import artifacts, logs, progress, runs, signals
 from stoker.flows.runners import clusters, remote, tasks
 from stoker.flows.runners.remote import WorkerUnfit
+from stoker.flows.runners.stretches import ReadingCalls, stretch_name
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import SourceUnavailable
 from stoker.pipelines.memory.known import Again
@@ -196,14 +197,18 @@ def _partition(
     run: dict[str, Any],  # Any: JSON values
     partition: dict[str, Any],  # Any: JSON values
     stretches: Sequence[dict[str, Any]] = (),  # Any: JSON values
-) -> "dict[str, Any] | State[Any]":  # Any: JSON values
+    number: int = 0,
+) -> "dict[str, Any] | bool | State[Any]":  # Any: JSON values
+    """The part of a partition, its stretches joined; or whether stretch ``number``, counted from 1, can be joined."""
     context = TaskContext.from_json(run)
     reporter, name = context.reporter, str(partition["name"])
+    name = stretch_name(name, number) if number else name
     try:
         if context.stop_requested():
             raise IngestStopped("stopped before it began")
         with _disk_errors(context):
-            result = ingesting.ingest_partition(
+            read_it = partial(ingesting.ingest_stretch, number=number) if number else ingesting.ingest_partition
+            result = read_it(
                 context.recipe,
                 Partition(**partition),
                 context.store,
@@ -214,41 +219,13 @@ def _partition(
             )
     except IngestStopped as error:
         return Cancelled(message=str(error))
+    if isinstance(result, bool):
+        return result
     part = result.part
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(part.counted.rejected.items())) or "none"
     known = f", known {part.known}" if part.known else ""
     get_run_logger().info("read %s, kept %s%s, rejected: %s", part.read, part.kept, known, rejected)
     return asdict(part)
-
-
-def _stretch(
-    run: dict[str, Any],  # Any: JSON values
-    partition: dict[str, Any],  # Any: JSON values
-    stretches: Sequence[dict[str, Any]],  # Any: JSON values
-    number: int,
-) -> "bool | State[Any]":
-    context = TaskContext.from_json(run)
-    reporter, name = context.reporter, _stretch_name(str(partition["name"]), number)
-    try:
-        if context.stop_requested():
-            raise IngestStopped("stopped before it began")
-        with _disk_errors(context):
-            return ingesting.ingest_stretch(
-                context.recipe,
-                Partition(**partition),
-                [Partition(**stretch) for stretch in stretches],
-                number,
-                context.store,
-                context.source_context(),
-                stop=context.stop_requested,
-                progress=lambda read, kept: reporter.update(name, read, kept),
-            )
-    except IngestStopped as error:
-        return Cancelled(message=str(error))
-
-
-def _stretch_name(partition: str, number: int) -> str:
-    return f"{partition} stretch {number}"
 
 
 def _curate(run: dict[str, Any], parts: Sequence[Part]) -> curating.Curation:  # Any: JSON values
@@ -286,7 +263,6 @@ def _publish(
 plan_task = _define_task(_plan, "plan")
 remember_task = _define_task(_remember, "remember")
 partition_task = _define_task(_partition, "partition", "{partition[name]}")
-stretch_task = _define_task(_stretch, "stretch", "{partition[name]} stretch {number}")
 curate_task = _define_task(_curate, "curate")
 pack_task = _define_task(_pack, "pack")
 publish_task = _define_task(_publish, "publish")
@@ -424,14 +400,9 @@ def _ingest_partitions(
         reporter.message(f"{len(done)} of {total} partitions are done already")
     artifact = artifacts.PartitionProgress(corpus, total, len(done), every_s=_ARTIFACT_INTERVAL_S)
     remaining = [number for number, name in enumerate(partitions.names) if name not in done]
-    cut = _read_stretches(context, runner, (partitions[number] for number in remaining), run)
-    calls = (
-        (one.name, {"run": run, "partition": one.as_json(), "stretches": cut.get(one.name, ())})
-        for one in (partitions[number] for number in remaining)
-    )
-    for name, result in _run_tasks(context, runner, partition_task, calls):
-        if isinstance(result, WorkerUnfit):
-            raise result
+    source_context = context.source_context()
+    calls = ReadingCalls(lambda one: ingesting.cut(context.recipe, one, context.store, source_context))
+    for name, result in _read(context, runner, calls, (partitions[number] for number in remaining), run):
         if isinstance(result, BaseException):
             failed[name] = result
             reporter.finish(name)
@@ -447,37 +418,26 @@ def _ingest_partitions(
     return [done[name] for name in partitions.names]
 
 
-def _read_stretches(
+def _read(
     context: TaskContext,
     runner: Any,  # Any: as in _ingest_partitions
+    calls: ReadingCalls,
     partitions: Iterable[Partition],
     run: dict[str, Any],  # Any: JSON values, for workers
-) -> dict[str, list[dict[str, Any]]]:  # Any: JSON values
-    """The stretches of each long partition, by its name, that were all read. Raises IngestStopped, WorkerUnfit."""
-    if not context.recipe.source.cuts_long:
-        return {}
-    source_context, cut, names = context.source_context(), dict[str, list[dict[str, Any]]](), dict[str, str]()
-
-    def calls() -> Iterator[tuple[str, dict[str, Any]]]:
-        for partition in partitions:
-            with contextlib.suppress(StokerError):  # reading the whole tells it
-                if stretches := ingesting.cut(context.recipe, partition, context.store, source_context):
-                    cut[partition.name] = [stretch.as_json() for stretch in stretches]
-            for number, _ in enumerate(cut.get(partition.name, ()), start=1):
-                if partition.name in cut:  # none of the others was found to be unfit so far
-                    names[name := _stretch_name(partition.name, number)] = partition.name
-                    given = {"partition": partition.as_json(), "stretches": cut[partition.name], "number": number}
-                    yield name, {"run": run} | given
-
-    for name, result in _run_tasks(context, runner, stretch_task, calls()):
-        if isinstance(result, WorkerUnfit):
-            raise result
-        if result is not True:  # as above
-            cut.pop(names[name], None)
-    context.raise_if_stopped()
-    for name in names:
-        context.reporter.drop(name)
-    return cut
+) -> Iterator[tuple[str, object]]:
+    """(name, result or exception) of each partition, in the order of completion. Raises WorkerUnfit."""
+    stretches = list[str]()
+    for some in (calls.of(partitions), calls.joining()):
+        given = ((name, {"run": run} | values) for name, values in some)
+        for name, result in _run_tasks(context, runner, partition_task, given):
+            if isinstance(result, WorkerUnfit):
+                raise result
+            if calls.note(name, result):
+                stretches.append(name)
+            else:
+                yield name, result
+        for name in stretches:
+            context.reporter.drop(name)
 
 
 def _pack_groups(

@@ -41,7 +41,7 @@ from stoker.storage.shards.sample import Sample
 
 _STAMP_DIGITS = 32  # hex digits: 128 bits
 _STRETCH = "stretch"  # in the payload of a stretch of a film
-_LEAST_CUT = 1 << 18  # bytes of a film that may be cut: a smaller one is read soon
+_LEAST_CUT = 4 << 20  # bytes of a film that may be cut: a smaller one is read soon
 _ACCEPT = "video/*, */*;q=0.5"
 
 

@@ -203,11 +203,11 @@ def cut(recipe: Recipe, partition: Partition, store: Store, context: Context) ->
 def ingest_stretch(
     recipe: Recipe,
     partition: Partition,
-    stretches: Sequence[Partition],
-    number: int,
     store: Store,
     context: Context,
     *,
+    stretches: Sequence[Partition],
+    number: int,
     stop: Callable[[], bool] = never_stop,
     progress: Callable[[int, int], None] = no_progress,
 ) -> bool:

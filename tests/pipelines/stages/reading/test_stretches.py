@@ -55,7 +55,7 @@ def films(folder: Path, *, is_open: bool = False, **options: Any) -> tuple[Recip
 def read_stretches(recipe: Recipe, partition: Partition, store: Store, folder: Path) -> list[Partition]:
     stretches = list(cut(recipe, partition, store, context(folder)))
     for number in range(1, len(stretches) + 1):
-        assert ingest_stretch(recipe, partition, stretches, number, store, context(folder))
+        assert ingest_stretch(recipe, partition, store, context(folder), stretches=stretches, number=number)
     return stretches
 
 
@@ -77,7 +77,7 @@ def test_stretches_in_any_order_become_the_part_of_the_whole_film(options: dict[
     numbers = list(range(1, len(stretches) + 1))
     assert len(numbers) == (3 if "start_s" in options else STRETCHES)
     for number in numbers[1::2] + numbers[::2]:
-        assert ingest_stretch(recipe, partition, stretches, number, store, context(tmp_path))
+        assert ingest_stretch(recipe, partition, store, context(tmp_path), stretches=stretches, number=number)
     part = ingest_partition(recipe, partition, store, context(tmp_path), stretches=stretches).part
     assert (part, objects_in(store)) == whole(recipe, partition, tmp_path)
 
@@ -94,7 +94,9 @@ def test_after_a_kill_only_stretches_in_flight_are_read_again(tmp_path: Path) ->
 
     def go_on() -> None:
         for number in range(1, STRETCHES + 1):
-            assert ingest_stretch(recipe, partition, stretches, number, store, context(tmp_path), progress=progress)
+            assert ingest_stretch(
+                recipe, partition, store, context(tmp_path), stretches=stretches, number=number, progress=progress
+            )
 
     with pytest.raises(Killed):
         go_on()
@@ -135,7 +137,7 @@ def test_a_film_that_is_damaged_or_cannot_be_cut_is_read_at_once(tmp_path: Path)
     store = MemoryStore()
     stretches = cut(recipe, partition, store, context(tmp_path))
     told = [
-        ingest_stretch(recipe, partition, stretches, number + 1, store, context(tmp_path))
+        ingest_stretch(recipe, partition, store, context(tmp_path), stretches=stretches, number=number + 1)
         for number in range(len(stretches))
     ]
     assert not all(told)
