@@ -21,10 +21,11 @@ from stoker.training.loader.monitor import StreamMonitor
 from stoker.training.run.averaging import Average
 from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo
 from stoker.training.run.devices import device_of
+from stoker.training.run.loggers.trackers import check_installed
 from stoker.training.run.metrics import MetricsLog
 from stoker.training.run.model import Schema
 from stoker.training.run.optimisers import learning_rate_at
-from stoker.training.run.steps.events import Event, Result, RunConfig
+from stoker.training.run.steps.events import Event, Result, RunConfig, trackers_of
 from stoker.training.run.steps.nonfinite import Place
 from stoker.training.run.steps.saver import Saver
 from stoker.training.run.steps.step import Stepper, StepResult, stepper_of
@@ -85,6 +86,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     saved = checkpoint.state if checkpoint else None
     corpus, eval_split = divided(corpus, options)
     device = device_of(options.device)
+    check_installed(options.loggers)  # before what takes long
     torch.manual_seed(options.seed)
     ranks = config.ranks
     schema = saved["facts"] if saved else ranks.from_first(model.prepare(corpus, options.split) if ranks.first else {})
@@ -119,7 +121,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         ranks.seed_random(options.seed)
     step = saved["step"] if saved else 0
     steps = min(steps, options.max_steps) if options.max_steps else steps
-    log = MetricsLog(config.folder, step=step)
+    log = MetricsLog(config.folder, step=step, trackers=trackers_of(config))
     stepper = stepper_of(config, module, device, steps, saved)
     on_gpu = device.type == "cuda"
     ahead = on_gpu and getattr(model, "takes_device_batches", False)

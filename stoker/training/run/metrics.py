@@ -1,11 +1,13 @@
-"""A run's metrics as JSON lines, and as TensorBoard's events where that is installed."""
+"""A run's metrics as JSON lines, as TensorBoard's events where that is installed, and to trackers that it names."""
 
 import importlib.util
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from stoker.training.run.loggers.trackers import Tracker
 
 FILE = "metrics.jsonl"
 
@@ -16,13 +18,14 @@ class MetricsLog:
     A resumed run writes no step twice: lines of steps after ``step``, which will be done again, are removed first.
     """
 
-    def __init__(self, folder: Path, *, step: int = 0) -> None:
+    def __init__(self, folder: Path, *, step: int = 0, trackers: Sequence[Tracker] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE
         kept = [line for line in self._lines() if line["step"] <= step] if step else []
         self.path.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in kept), encoding="utf-8")
         self._file = self.path.open("a", encoding="utf-8")
         self._tensorboard = _tensorboard_writer(folder, step)
+        self._trackers = trackers
 
     def _lines(self) -> list[dict[str, Any]]:  # Any: JSON values
         lines = []
@@ -34,23 +37,34 @@ class MetricsLog:
         return lines
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:  # Any: JSON values
-        """Write one line; each number in it is also a TensorBoard curve."""
+        """Write one line; each number in it is also a curve of TensorBoard and of the trackers."""
         self._file.write(json.dumps({"kind": kind, "step": step, **values}, sort_keys=True) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if self._tensorboard is not None and isinstance(value, int | float) and not isinstance(value, bool):
+        numbers = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        if self._tensorboard is not None:
+            for name, value in numbers.items():
                 self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+        for tracker in self._trackers if numbers else ():
+            tracker.write(kind, step, numbers)
 
     def add_text(self, name: str, step: int, text: str) -> None:
-        """Show a text in TensorBoard."""
+        """Show a text in TensorBoard and the trackers."""
         if self._tensorboard is not None:
             self._tensorboard.add_text(name, text, step)
+        for tracker in self._trackers:
+            tracker.add_text(name, step, text)
 
     def close(self) -> None:
         """Write out what is buffered."""
         self._file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def _tensorboard_writer(folder: Path, step: int) -> Any:  # Any: a SummaryWriter, or None

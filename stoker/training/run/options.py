@@ -48,6 +48,8 @@ class TrainOptions:
         keep: newest checkpoints to keep, besides the best.
         max_steps: end after so many steps; 0: after all epochs.
         patience: end after so many evaluations in a row without a better score; 0: never before the last step.
+        loggers: trackers that get the metrics too: wandb, mlflow, or both (wandb,mlflow); see their own settings,
+            WANDB_MODE and MLFLOW_TRACKING_URI. "": none.
         precision: of the network's activations: float32, or bfloat16 or float16 where torch deems them safe; weights
             and the optimiser stay in float32, and the loss of float16 is scaled.
         channels_last: store images and filters channel by channel of each pixel, which convolutions on a GPU prefer.
@@ -80,6 +82,7 @@ class TrainOptions:
     keep: int = 2
     max_steps: int = 0
     patience: int = 0
+    loggers: str = ""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     compile: bool = False
@@ -98,6 +101,10 @@ class TrainOptions:
             raise TrainingError("option learning_rate must be above 0, and warmup a share of at most 1")
         skip_budget_of(self.skip_budget, 0)
         skips_of(self.on_nan)
+        if self.loggers:
+            from stoker.training.run.loggers.trackers import names_of
+
+            names_of(self.loggers)
         if self.hold_out:
             from stoker.training.stream.subset import share_of
 
@@ -191,7 +198,7 @@ ADDED = ("ema", "accumulate", "patience", "precision", "channels_last", "compile
 
 def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str, Any]:  # Any: a Model; JSON values
     """What two runs must share to give the same weights: not where they compute, nor how often they save."""
-    ignored = ("device", "threads", "workers", "checkpoint_s", "keep", "skip_budget", "on_nan")
+    ignored = ("device", "threads", "workers", "checkpoint_s", "keep", "skip_budget", "on_nan", "loggers")
     training = {name: value for name, value in dataclasses.asdict(options).items() if name not in ignored}
     from stoker.training.run.model import plugin_identity
     from stoker.training.stream.subset import share_of

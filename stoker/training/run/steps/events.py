@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stoker.training.run.loggers.trackers import Tracked, Tracker, open_trackers
 from stoker.training.run.model import Corpus, Model
 from stoker.training.run.options import TrainOptions
 from stoker.training.run.steps.ranks import Ranks
@@ -64,3 +65,15 @@ class RunConfig:
     stop: Callable[[], bool]  # asked after every step
     interrupts: Callable[[], AbstractContextManager[None]]  # see ``train.train``
     ranks: Ranks = field(default_factory=Ranks)
+
+
+def trackers_of(config: RunConfig) -> Sequence[Tracker]:
+    """The trackers that a run's options name; none on other ranks than the first. Raises TrainingError."""
+    if not config.ranks.first or not config.options.loggers:
+        return ()
+    config.folder.mkdir(parents=True, exist_ok=True)
+    options = {**config.identity["options"], **config.identity["training"]}
+    manifest = config.corpus.manifest
+    return open_trackers(
+        config.options.loggers, Tracked(config.name, manifest.corpus, manifest.reference, options, config.folder)
+    )

@@ -1,0 +1,92 @@
+"""A run in MLflow: on the server of MLFLOW_TRACKING_URI, or in a folder beside the metrics."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from stoker.plugins import one_line
+from stoker.training.errors import TrainingError
+from stoker.training.run.loggers.trackers import Tracked
+
+_ID_FILE = "mlflow-run"  # in the run's folder
+_LONGEST_PARAMETER = 500  # characters that every server takes
+_log = logging.getLogger(__name__)
+
+
+def open_tracker(tracked: Tracked) -> "MlflowRun":
+    """The run's entry, a new one or that of before, in the experiment of the corpus' name. Raises TrainingError."""
+    import mlflow
+    from mlflow.entities import Param
+
+    if mlflow.is_tracking_uri_set():
+        address = mlflow.get_tracking_uri()
+    else:
+        address = f"sqlite:///{(tracked.folder.parent / 'mlflow.db').resolve()}"
+    id_file = tracked.folder / _ID_FILE
+    try:
+        client = mlflow.MlflowClient(address)
+        before = id_file.read_text().strip() if id_file.exists() else ""
+        if before:
+            client.update_run(before, status="RUNNING")
+            return MlflowRun(client, before, resumed=True)
+        name = mlflow.environment_variables.MLFLOW_EXPERIMENT_NAME.get() or tracked.corpus
+        experiment = client.get_experiment_by_name(name)
+        number = experiment.experiment_id if experiment else client.create_experiment(name)
+        run: str = client.create_run(number, run_name=tracked.run, tags={"version": tracked.version}).info.run_id
+        parameters = [Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in tracked.options.items()]
+        client.log_batch(run, params=parameters)
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        raise TrainingError(f"loggers = mlflow: {address}: {one_line(error)}; see MLFLOW_TRACKING_URI") from error
+    id_file.write_text(run)
+    return MlflowRun(client, run, resumed=False)
+
+
+class MlflowRun:
+    """A Tracker. A server that fails ends no training: it is told once, and gets nothing more."""
+
+    def __init__(self, client: Any, run: str, *, resumed: bool) -> None:  # Any: mlflow is not always there
+        self._client, self._run, self._resumed = client, run, resumed
+        self._last: dict[str, int] = {}  # the last step that is there already, by metric; of resumed runs
+        self._failed = False
+
+    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """See Tracker."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        named = {f"{kind}/{name}": value for name, value in values.items()}
+        self._send(
+            lambda: self._client.log_batch(
+                self._run,
+                metrics=[
+                    Metric(name, value, now, step) for name, value in named.items() if step > self._last_step(name)
+                ],
+            )
+        )
+
+    def add_text(self, name: str, step: int, text: str) -> None:
+        """See Tracker."""
+        self._send(lambda: self._client.set_tag(self._run, name, text))
+
+    def close(self) -> None:
+        """See Tracker."""
+        self._send(lambda: self._client.set_terminated(self._run))
+
+    def _last_step(self, name: str) -> int:
+        """The last step of a metric from before this run was resumed; what is done again has the same numbers."""
+        if not self._resumed:
+            return -1
+        if name not in self._last:
+            history = self._client.get_metric_history(self._run, name)
+            self._last[name] = max((one.step for one in history), default=-1)
+        return self._last[name]
+
+    def _send(self, request: Any) -> None:  # Any: what a request returns is not looked at
+        if self._failed:
+            return
+        try:
+            request()
+        except Exception as error:  # noqa: BLE001  # its stores raise anything, a plain Exception too; it is told
+            self._failed = True
+            _log.warning("MLflow gets no more of run %s: %s; metrics.jsonl has all", self._run, one_line(error))
