@@ -123,3 +123,17 @@ def test_one_candidate_of_many_is_found_by_few_requests_in_a_fifth_of_a_second(t
     assert anew["written"] < 30 * records
     assert anew["cpu_s"] < 20 * records / 10**6 + 1
     assert more["written"] < anew["written"] / 50
+
+
+@pytest.mark.parametrize("records", [10_000, pytest.param(10**6, marks=pytest.mark.nightly)])
+def test_many_samples_are_curated_again_in_seconds_and_few_bytes_are_written(tmp_path: Path, records: int) -> None:
+    script = FOLDER / "million" / "bench_curate.py"
+    words = [sys.executable, str(script), "--records", str(records), "--folder", str(tmp_path)]
+    told = subprocess.run(
+        words, capture_output=True, text=True, check=True, timeout=HANGS_S if records < 10**6 else 3600
+    )
+    made, curated, _ = map(json.loads, told.stdout.splitlines())
+    assert curated["samples"] == made["samples"] - curated["dropped"]
+    assert 0 < curated["dropped"] < records / 50
+    assert curated["cpu_s"] < 25 * records / 10**6 + 2
+    assert curated["written"] < 10**7

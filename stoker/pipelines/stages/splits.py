@@ -5,7 +5,10 @@ rules such as ``leak_free_split`` may move a newcomer afterwards.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
 
 _MISSED_POINTS = 2.0  # percentage points, and
 _MISSED_SHARE = 0.2  # share of the asked percentage, by which a split's size may differ without a warning
@@ -27,6 +30,23 @@ def split_of(group: str, splits: Mapping[str, float]) -> str:
         if position < upper:
             return name
     return [name for name, percent in splits.items() if percent > 0][-1]  # rounding errors at 100 %
+
+
+def codes_of(groups: Iterable[str], splits: Mapping[str, float]) -> npt.NDArray[np.int64]:
+    """The numbers of the splits of many groups, see ``split_of``.
+
+    >>> codes_of(["page-4", "page-6"], {"train": 50, "validation": 50}).tolist()
+    [0, 1]
+    """
+    begun, digests = hashlib.sha256(b"split\0"), bytearray()
+    for group in groups:
+        digest = begun.copy()
+        digest.update(group.encode("utf-8", "surrogatepass"))
+        digests += digest.digest()[:8]
+    positions = np.frombuffer(bytes(digests), ">u8").astype(np.float64) / 2**64 * 100
+    codes = np.searchsorted(np.cumsum(list(splits.values())), positions, side="right")
+    last = max(code for code, percent in enumerate(splits.values()) if percent > 0)
+    return np.where(codes < len(splits), codes, last)
 
 
 def missed_shares(asked: Mapping[str, float], samples: Mapping[str, int]) -> list[str]:

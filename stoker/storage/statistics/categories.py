@@ -7,14 +7,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+Hashes = npt.NDArray[np.uint64]
+
 MAX_CATEGORIES = 1024  # with a count of their own
 MAX_LENGTH = 100  # characters of a category; longer texts are counted among the others
 _EXACT = 256  # different values up to which their number is exact
 _INDEX = 12  # bits: 4096 registers, standard error 1.04 / sqrt(4096) = 1.6 %
 
 
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+def hashes_of(texts: Iterable[str]) -> Hashes:
+    """The hashes of texts, by which ``Categories`` and ``Distinct`` choose."""
+    blake = hashlib.blake2b
+    digests = b"".join([blake(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts])
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,11 @@ class Categories:
     most_frequent: bool = False  # those with a count are the most frequent ones of a version, in all of its splits
 
     @classmethod
-    def of(cls, counts: Mapping[str, int]) -> "Categories":
-        """From texts and how often each occurs."""
+    def of(cls, counts: Mapping[str, int], hashes: Hashes | None = None) -> "Categories":
+        """From texts and how often each occurs. ``hashes``: of the texts in this order, where they are known."""
         short = {text: count for text, count in counts.items() if count and len(text) <= MAX_LENGTH}
-        return _cut(short, sum(counts.values()) - sum(short.values()))
+        others = sum(counts.values()) - sum(short.values())
+        return _cut(short, others, hashes if len(short) == len(counts) else None)
 
     def most_common(self, limit: int | None = None) -> list[tuple[str, int]]:
         """Texts and their counts, the most frequent first, equal ones in order of the text."""
@@ -64,10 +73,13 @@ class Categories:
         return cls(counts, int(content["others"]), most_frequent=content.get("most_frequent") is True)
 
 
-def _cut(counts: Mapping[str, int], others: int) -> Categories:
+def _cut(counts: Mapping[str, int], others: int, hashes: Hashes | None = None) -> Categories:
     if len(counts) <= MAX_CATEGORIES:
         return Categories(counts, others)
-    kept = sorted(counts, key=lambda text: (_hash(text), text))[:MAX_CATEGORIES]
+    texts, hashes = list(counts), hashes_of(counts) if hashes is None else hashes
+    limit = np.partition(hashes, MAX_CATEGORIES - 1)[MAX_CATEGORIES - 1]
+    least = sorted((int(hashes[place]), texts[place]) for place in np.flatnonzero(hashes <= limit).tolist())
+    kept = [text for _, text in least[:MAX_CATEGORIES]]
     return Categories(
         {text: counts[text] for text in kept}, others + sum(counts.values()) - sum(counts[text] for text in kept)
     )
@@ -87,7 +99,12 @@ class Distinct:
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Distinct":
         """From texts, repeated or not."""
-        return _counted({_hash(text) for text in texts}, b"")
+        return cls.of_hashes(np.unique(hashes_of(texts)))
+
+    @classmethod
+    def of_hashes(cls, hashes: Hashes) -> "Distinct":
+        """From the hashes of different texts, see ``hashes_of``."""
+        return _counted(hashes, b"")
 
     @property
     def estimate(self) -> int:
@@ -101,7 +118,7 @@ class Distinct:
 
     def merge(self, other: "Distinct") -> "Distinct":
         """The statistics of both sets of texts."""
-        both = (self.hashes or frozenset()) | (other.hashes or frozenset())
+        both = np.array(sorted((self.hashes or frozenset()) | (other.hashes or frozenset())), np.uint64)
         if self.hashes is not None and other.hashes is not None:
             return _counted(both, b"")
         return _counted(both, _higher(self.registers, other.registers))
@@ -127,17 +144,16 @@ class Distinct:
         return cls(frozenset(int.from_bytes(packed[offset : offset + 8], "big") for offset in range(0, len(packed), 8)))
 
 
-def _counted(hashes: "set[int] | frozenset[int]", registers: bytes) -> Distinct:
+def _counted(hashes: Hashes, registers: bytes) -> Distinct:
+    """From different hashes, and registers of others."""
     if not registers and len(hashes) <= _EXACT:
-        return Distinct(frozenset(hashes))
-    ranks = bytearray(registers or bytes(2**_INDEX))
-    rest = 64 - _INDEX
-    for value in hashes:
-        register = value >> rest
-        rank = rest - (value & (2**rest - 1)).bit_length() + 1
-        if rank > ranks[register]:
-            ranks[register] = rank
-    return Distinct(None, bytes(ranks))
+        return Distinct(frozenset(hashes.tolist()))
+    ranks = np.frombuffer(registers or bytes(2**_INDEX), np.uint8).copy()
+    rest = np.uint64(64 - _INDEX)
+    # The exponent of a number is the place of its first bit: exact, as 52 bits fit into a float.
+    first_bit = np.frexp((hashes & np.uint64(2 ** (64 - _INDEX) - 1)).astype(np.float64))[1]
+    np.maximum.at(ranks, (hashes >> rest).astype(np.intp), (64 - _INDEX - first_bit + 1).astype(np.uint8))
+    return Distinct(None, ranks.tobytes())
 
 
 def _higher(left: bytes, right: bytes) -> bytes:

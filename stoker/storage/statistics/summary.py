@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from stoker.storage.errors import CorruptShard
 from stoker.storage.shards.row_checksum import CHECKSUMS
-from stoker.storage.statistics.categories import Categories, Distinct
+from stoker.storage.statistics.categories import Categories, Distinct, hashes_of
 from stoker.storage.statistics.numbers import Moments, Quantiles
 
 # Columns that identify samples: only the number of distinct values is of interest.
@@ -180,13 +180,22 @@ def _column(name: str, values: pa.ChunkedArray) -> Column | None:
         true = int(pc.sum(present).as_py() or 0)
         return Column(count, nulls, categories=Categories.of({"false": count - true, "true": true}))
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(present).to_pylist()}
-        nested = sum(times for text, times in counts.items() if _is_nested(text))
-        categories = None if name in IDENTITIES else Categories.of(counts)
-        return Column(count, nulls, categories=categories, distinct=Distinct.of(counts), nested=nested)
+        counted = pc.value_counts(present)
+        counts = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+        hashes = hashes_of(counts)
+        categories = None if name in IDENTITIES else Categories.of(counts, hashes)
+        nested = _count_nested(counted)
+        return Column(count, nulls, categories=categories, distinct=Distinct.of_hashes(hashes), nested=nested)
     if pa.types.is_null(kind):
         return Column(0, nulls)
     return None
+
+
+def _count_nested(counted: pa.StructArray) -> int:
+    """How many of the values, of which each comes with its count, are a list or an object in JSON."""
+    texts = counted.field("values")
+    likely = counted.filter(pc.or_(pc.starts_with(texts, "["), pc.starts_with(texts, "{")))
+    return sum(one["counts"] for one in likely.to_pylist() if _is_nested(one["values"]))
 
 
 def _is_nested(text: str) -> bool:

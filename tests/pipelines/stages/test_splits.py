@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stoker.flows.report.report import report
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.stages.publish import ingest
-from stoker.pipelines.stages.splits import missed_shares
+from stoker.pipelines.stages.splits import codes_of, missed_shares, split_of
 from stoker.pipelines.web.client import Web
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
@@ -74,3 +76,13 @@ def test_small_differences_are_not_told(samples: dict[str, int], splits: list[st
 
 def test_a_split_of_no_percent_may_be_empty() -> None:
     assert missed_shares({"train": 100.0, "test": 0.0}, {"train": 5}) == []
+
+
+@given(
+    st.lists(st.text(max_size=4), max_size=50),
+    st.sampled_from(
+        [{"a": 100}, {"a": 90, "b": 10}, {"a": 33.3, "b": 33.3, "c": 33.4}, {"a": 0, "b": 50, "c": 50, "d": 0}]
+    ),
+)
+def test_the_splits_of_many_groups_are_those_of_each(groups: list[str], splits: dict[str, float]) -> None:
+    assert [list(splits)[code] for code in codes_of(groups, splits)] == [split_of(group, splits) for group in groups]

@@ -1,5 +1,6 @@
 """Statistics: exact whatever the order of merging, the same after JSON, and close to the truth."""
 
+import hashlib
 import json
 import math
 import random
@@ -294,3 +295,15 @@ def test_a_column_null_in_one_part_has_the_kind_that_it_has_in_the_others() -> N
     empty_text["distinct"] = {"estimate": 0, "hashes": ""}
     read = Summary.from_json({"samples": 3, "columns": {"a": empty_text}})
     assert read.merge(numbers) == numbers.merge(nulls)
+
+
+@given(st.sets(st.text(max_size=3), max_size=600) | st.integers(0, 3000).map(lambda count: set(map(str, range(count)))))
+def test_distinct_texts_and_categories_are_chosen_by_their_hashes_one_by_one(texts: set[str]) -> None:
+    hashed = {text: int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") for text in texts}
+    ranks = bytearray(4096)
+    for value in hashed.values():
+        ranks[value >> 52] = max(ranks[value >> 52], 52 - (value & (2**52 - 1)).bit_length() + 1)
+    exact = Distinct(frozenset(hashed.values())) if len(texts) <= 256 else Distinct(None, bytes(ranks))
+    assert Distinct.of(texts) == exact
+    least = sorted(texts, key=lambda text: (hashed[text], text))[:MAX_CATEGORIES]
+    assert Categories.of(dict.fromkeys(texts, 2)) == Categories(dict.fromkeys(least, 2), 2 * (len(texts) - len(least)))

@@ -50,7 +50,8 @@ def remembered(store: Store, parent: Manifest | None) -> pa.Table:
     numbers, count = numbered(all_rows["key"])
     since = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(since, numbers, rows)
-    first = np.sort(np.unique(numbers, return_index=True)[1])
+    # Numbers rise from the first row on: a key's first row is where its number is greater than all before it.
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0)
     columns = [all_rows[name].take(pa.array(first)) for name in HELD.names]
     return pa.table([*columns, pa.array(is_held[first]), pa.array(since[numbers[first]])], schema=REMEMBERED)
 

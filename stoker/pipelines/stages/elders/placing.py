@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.rule import numbered
-from stoker.pipelines.stages.splits import split_of
+from stoker.pipelines.stages.splits import codes_of
 from stoker.storage.versions.memory.outcomes import hashes_of
 
 _log = logging.getLogger(__name__)
@@ -79,11 +79,11 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> Pla
     same = pc.equal(held["content_sha256"].take(place_in_held), samples["content_sha256"])
     is_elder = pc.fill_null(pc.and_(same, held["is_held"].take(place_in_held)), False).to_numpy()
     # Of one key the elder, or else the first.
-    numbers, _ = numbered(samples["key"])
-    by_claim = np.argsort(~is_elder, kind="stable")
-    chosen = by_claim[np.unique(numbers[by_claim], return_index=True)[1]]
-    is_chosen = np.zeros(samples.num_rows, np.bool_)
-    is_chosen[chosen] = True
+    numbers, different = numbered(samples["key"])
+    is_chosen = np.full(samples.num_rows, different == samples.num_rows)
+    if different < samples.num_rows:
+        by_claim = np.argsort(~is_elder, kind="stable")
+        is_chosen[by_claim[np.unique(numbers[by_claim], return_index=True)[1]]] = True
     repeated = samples.filter(pa.array(~is_chosen))
     origin = pc.fill_null(place_in_held, -1).to_numpy().astype(np.int64)
     origin[~is_elder] = -1
@@ -165,16 +165,15 @@ def _rank(numbers: Codes) -> Codes:
 
 def _by_group(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> tuple[Codes, Codes]:
     """Of each sample the split by its group's name, and that of the group's elders, where it has any."""
-    numbers, count = numbered(samples["group"])
-    codes = {name: code for code, name in enumerate(splits)}
     groups = samples["group"].unique()
-    by_name = np.array([codes[split_of(group, splits)] for group in groups.to_pylist()], np.int64)
+    by_name = codes_of(groups.to_pylist(), splits)
+    numbers = pc.index_in(samples["group"], value_set=groups).to_numpy().astype(np.int64)
     own = pc.fill_null(pc.index_in(held["group"], value_set=groups), -1).to_numpy()
     of_elders = by_name.copy()
     # Written last to first, so that the first elder's is what remains.
     members = np.flatnonzero(own >= 0)[::-1]
     of_elders[own[members]] = held["code"].to_numpy()[members]
-    return (by_name[numbers], of_elders[numbers]) if count else (numbers, numbers)
+    return (by_name[numbers], of_elders[numbers]) if len(groups) else (numbers, numbers)
 
 
 def sorted_by_age(placed: Placed) -> Placed:

@@ -73,25 +73,36 @@ class Stored:
 def compare(store: Store, before: Manifest, kept: pa.Table) -> Stored:
     """Compare the samples that are kept with what the shards of a version store. Raises StorageError."""
     masks, taken = Masks(store), np.zeros(kept.num_rows, np.bool_)
-    wanted, keys = _places(kept), kept["key"].combine_chunks()
+    indexes = [_index_of(store, shard) for shard in before.shards]
+    stored = pa.concat_tables([kept.select(_PLACE).slice(0, 0), *indexes])
+    # Of all shards at once: for each the wanted keys would be made a table to look them up in. No two have one key.
+    rows_by_key = pc.index_in(stored["key"], value_set=kept["key"])
+    same = pc.and_(*(pc.equal(kept[name].take(rows_by_key), stored[name]) for name in ("part", "split")))
+    is_wanted = pc.fill_null(same, False).to_numpy()
+    rows = pc.fill_null(rows_by_key, -1).to_numpy().astype(np.int64)
     masked: dict[str, BoolArray] = {}
-    anew = again = moved = 0
-    for shard in before.shards:
-        index = verified_table(store, shard.index, PACKED_INDEX, sha256=shard.index_sha256, columns=["key", "part"])
-        index = index.append_column("split", pa.repeat(shard.split, index.num_rows))
-        rows = pc.fill_null(pc.index_in(_places(index), value_set=wanted), -1).to_numpy().astype(np.int64)
+    start = anew = again = moved = 0
+    for shard, index in zip(before.shards, indexes, strict=True):
+        here = slice(start, start + index.num_rows)
+        start = here.stop
         # A sample that two groups store is live in the first.
-        is_live = rows >= 0
-        is_live[is_live] = ~taken[rows[is_live]]
-        taken[rows[is_live]] = True
+        is_live = is_wanted[here].copy()
+        is_live[is_live] = ~taken[rows[here][is_live]]
+        taken[rows[here][is_live]] = True
         masked[shard.key] = ~is_live
         hidden = masks.of(shard)
         hidden = np.zeros(shard.rows, np.bool_) if hidden is None else hidden
         goes = ~hidden & ~is_live
         anew += int(goes.sum())
-        moved += pc.sum(pc.is_in(index["key"].filter(pa.array(goes)), value_set=keys)).as_py() or 0
+        moved += int((rows[here][goes] >= 0).sum())
         again += int((hidden & is_live).sum())
     return Stored(masked, kept.filter(pa.array(~taken)), anew, again, moved)
+
+
+def _index_of(store: Store, shard: Shard) -> pa.Table:
+    """What places the samples of a shard."""
+    index = verified_table(store, shard.index, PACKED_INDEX, sha256=shard.index_sha256, columns=["key", "part"])
+    return index.select(["key", "part"]).append_column("split", pa.repeat(shard.split, index.num_rows))
 
 
 def keys_of(store: Store, version: Manifest) -> Iterator[str]:
