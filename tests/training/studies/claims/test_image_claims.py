@@ -40,6 +40,13 @@ def test_rows_that_are_to_fail_have_the_steps_and_the_rate_of_those_that_are_to_
     assert all(row.training == claim.rows[0].training for row in claim.rows)
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_optimisers_are_compared_without_decay_which_means_another_thing_to_each(quick: bool) -> None:
+    claim = next(claim for claim in image_claims(ABOUT, quick=quick) if claim.name == "optimisers")
+    assert {row.training["weight_decay"] for row in claim.rows} == {0.0}
+    assert len({row.training["max_steps"] for row in claim.rows}) == 1
+
+
 def test_where_one_percent_is_too_few_to_learn_from_that_claim_does_not_apply() -> None:
     data = next(claim for claim in image_claims({"train": 150, "test": 50}, quick=True) if claim.name == "data")
     assert data.inapplicable.startswith("150 samples to train on")
