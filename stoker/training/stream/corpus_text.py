@@ -70,16 +70,19 @@ class EpochText:
         """Row, column and first token of each piece of a document; shard and row of a document, by its first token."""
         pieces: list[tuple[int, int, int]] = []
         located: dict[int, tuple[int, int]] = {}
+        begin = end = 0  # of the window that was last looked at: mostly the next piece lies in it, too
         for row, start in enumerate(starts):
             position = start
             while position < start + length:
-                window = int(self._windows.searchsorted(position, side="right")) - 1
-                shards, rows, firsts = self._layout(window)
+                if not begin <= position < end:
+                    window = int(self._windows.searchsorted(position, side="right")) - 1
+                    begin, end = self._windows[window : window + 2].tolist()
+                    shards, rows, firsts = self._layout(window)
                 number = int(firsts.searchsorted(position, side="right")) - 1
                 first = int(firsts[number])
                 pieces.append((row, position - start, first))
                 located[first] = int(shards[number]), int(rows[number])
-                position = int(firsts[number + 1]) if number + 1 < len(firsts) else int(self._windows[window + 1])
+                position = int(firsts[number + 1]) if number + 1 < len(firsts) else end
         return pieces, located
 
     def _copy(self, document: Ids, out: npt.NDArray[np.int64], skip: int) -> None:
