@@ -225,6 +225,8 @@ def _add_curation(add: _Add, store: Parser) -> None:
     curate.add_argument("--without", action="append", default=[], metavar="RULE", help="leave this rule out")
     text = "tell what each rule would take, with examples, and write nothing"
     curate.add_argument("--dry-run", action="store_true", help=text)
+    text = "its examples as one HTML file, too, with small pictures in it"
+    curate.add_argument("--page", type=Path, metavar="OUT.html", help=text)
     text = "give splits anew: samples that were trained on may come into another one"
     curate.add_argument("--resplit", action="store_true", help=text)
     text = "of equal contents in several splits drop those in the larger ones"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from stoker.flows.cli.curation.trial_page import check_page, write_page
 from stoker.flows.cli.output import print_json, published_json
 from stoker.flows.logs import note
 from stoker.flows.report.format import percent_text, plural, splits_text
@@ -32,6 +33,10 @@ def curate(arguments: Namespace) -> int:
     from stoker.pipelines.stages.views.trial import trial
     from stoker.storage.versions.manifest import load_manifest
 
+    if arguments.page and not arguments.dry_run:
+        raise UsageError("curate: --page shows what --dry-run tells; give both")
+    if arguments.page:
+        check_page(arguments.page)
     settings = load_settings(arguments)
     store = settings.open_store(reading=arguments.dry_run)
     recipe = _recipe(store, arguments)
@@ -44,6 +49,8 @@ def curate(arguments: Namespace) -> int:
             print_json(asdict(tried))
         else:
             _print(tried, Sheet(Console()))
+        if arguments.page:
+            write_page(arguments.page, tried, store)
         return 0
     curated = curate_again(recipe, store, scratch, judging=judging)
     manifest = curated.published.manifest

@@ -1,11 +1,13 @@
 """`stoker curate` as people run it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.flows.conftest import Cli
+from tests.system.old_store.inputs import picture
 
 RECIPE = 'corpus = "notes"\n[source]\nname = "local_files"\nfiles = "notes/*.txt"\n'
 TEXT = " ".join(f"word{number}" for number in range(60))
@@ -45,6 +47,35 @@ def test_rules_are_tried_and_then_decide_and_give_back_what_they_took(notes: Cli
     assert "nothing changed" in notes("ingest", "notes.toml").stderr
     back = json.loads(notes("curate", "notes", "--without", "near_duplicate_texts", "--json").stdout)
     assert (back["reference"], back["samples"], back["left"], back["came"]) == ("notes@3", 12, 0, 2)
+
+
+def test_examples_of_what_rules_would_take_are_shown_on_a_page(notes: Cli) -> None:
+    near = ("curate", "notes", "--set", "near_duplicate_texts.similarity=0.8", "--dry-run", "--page", "tried.html")
+    done = notes(*near)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "page: tried.html"
+    text = (notes.folder / "tried.html").read_text()
+    (rule,) = [one for one in json.loads(notes(*near[:-2], "--json").stdout)["rules"] if one["worst"]]
+    for example in rule["worst"]:
+        assert f"<b>{example['key']}</b> of {example['witness']}, near_duplicate" in text
+        assert f"{example['similarity']:.3f}" in text
+    assert "word1 word2" in text
+    assert not re.search(r"<script|https?://|url\(", text)
+    assert "exists already" in notes(*near).stderr
+    assert "give both" in notes("curate", "notes", "--page", "other.html").stderr
+
+
+def test_pictures_of_what_rules_would_take_are_on_the_page(cli: Cli) -> None:
+    (cli.folder / "pictures").mkdir()
+    for number in range(3):
+        (cli.folder / "pictures" / f"{number}.jpg").write_bytes(picture(number))
+        (cli.folder / "pictures" / f"{number}-again.jpg").write_bytes(picture(number))
+    (cli.folder / "p.toml").write_text('corpus = "p"\n[source]\nname = "local_files"\nfiles = "pictures/*.jpg"\n')
+    assert cli("ingest", "p.toml").returncode == 0
+    done = cli("curate", "p", "--set", "exact_duplicates", "--dry-run", "--page", "tried.html")
+    assert done.returncode == 0, done.stderr
+    text = (cli.folder / "tried.html").read_text()
+    assert text.count('src="data:image/png;base64,') == text.count("<img ") == 6  # three, each beside what stays
 
 
 def test_samples_that_change_their_split_neither_leave_nor_come(notes: Cli) -> None:
