@@ -1,10 +1,13 @@
 """`stoker sql`, and `stoker show` with --where, --by or --sort: samples by an SQL query."""
 
+import contextlib
+import itertools
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -41,17 +44,34 @@ def sql(arguments: Namespace) -> int:
     store = load_settings(arguments).open_store(reading=True)
     manifest = load_manifest(store, arguments.corpus)
     rows = Version(store, manifest).sql(arguments.query)
-    if arguments.parquet:
-        _write(rows, arguments.parquet)
-        print(f"{arguments.parquet}: {plural(rows.num_rows, 'row')}")
-    elif arguments.csv:
-        for line in _csv(rows):
-            sys.stdout.write(line)
-    elif arguments.json:
-        _print_json(manifest, rows)
-    else:
-        _print_rows(rows)
+    with _values_of(manifest, rows):
+        if arguments.parquet:
+            _write(rows, arguments.parquet)
+            print(f"{arguments.parquet}: {plural(rows.num_rows, 'row')}")
+        elif arguments.csv:
+            for line in _csv(rows):
+                sys.stdout.write(line)
+        elif arguments.json:
+            _print_json(manifest, rows)
+        else:
+            _print_rows(rows)
     return 0
+
+
+@contextlib.contextmanager
+def _values_of(manifest: "Manifest", rows: "pa.Table") -> Iterator[None]:
+    """Refuse values that Python or Parquet has no form for, such as dates of the year 20000. Raises BadQuery."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OverflowError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_string, pa.types.is_boolean)
+        doubted = [field.name for field in rows.schema if not any(is_plain(field.type) for is_plain in plain)]
+        asked = ", ".join(f"CAST({name} AS VARCHAR)" for name in doubted[:3])
+        raise BadQuery(
+            f"{manifest.reference}: a value cannot be written: {error}; ask for it as text: {asked}"
+        ) from None
 
 
 def show_samples(store: "Store", manifest: "Manifest", arguments: Namespace) -> int:
@@ -61,10 +81,11 @@ def show_samples(store: "Store", manifest: "Manifest", arguments: Namespace) -> 
 
     version = Version(store, manifest)
     rows = version.sql(_query(version, arguments))
-    if arguments.json:
-        _print_json(manifest, rows)
-        return 0
-    _print_rows(rows)
+    with _values_of(manifest, rows):
+        if arguments.json:
+            _print_json(manifest, rows)
+            return 0
+        _print_rows(rows)
     if not arguments.by:
         counted = version.sql(f"SELECT count(*) AS n FROM samples{_where(arguments)}")["n"][0].as_py()  # noqa: S608
         note(f"{manifest.reference}: {counted:,} of {plural(manifest.samples, 'sample')}")
@@ -123,9 +144,11 @@ def _print_rows(rows: "pa.Table") -> None:
     from stoker.flows.report.terminal import WIDTH, Sheet
 
     if not sys.stdout.isatty():
+        batches = (batch.to_pylist() for batch in rows.to_batches(1024))
+        first: list[dict[str, Any]] = next(batches, [])  # Any: values; before the heads: an error stands alone
         print("\t".join(visible(name) for name in rows.column_names))
-        for batch in rows.to_batches(1024):
-            for row in batch.to_pylist():
+        for batch in itertools.chain([first], batches):
+            for row in batch:
                 print("\t".join(visible(_text(value)) for value in row.values()))
         return
     names = [visible(name) for name in rows.column_names]

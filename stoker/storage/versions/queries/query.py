@@ -5,6 +5,7 @@ rule) and ``outcomes`` (what the corpus remembers of each candidate, in all runs
 the query names, of the views that it names.
 """
 
+import itertools
 import os
 import re
 import tempfile
@@ -55,7 +56,10 @@ class Asked(Protocol):
 
 
 def query(version: Asked, text: str) -> pa.Table:
-    """The result of one SELECT. Raises BadQuery in one line; StorageError, CorruptShard."""
+    """The result of one SELECT; of columns with one name the second has a number.
+
+    Raises BadQuery in one line; StorageError, CorruptShard.
+    """
     import duckdb  # not with this module, which all that opens a version imports
 
     try:
@@ -85,7 +89,27 @@ def _answer(version: Asked, text: str, folder: Path) -> pa.Table:
         for name, read in _VIEWS.items():
             if name in names:
                 database.register(name, read(version, tree))
-        return database.sql(text).to_arrow_table()
+        table = database.sql(text).to_arrow_table()
+        return table.rename_columns(_told_apart(table.column_names))
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """The names, each once: a row as a dictionary would have but the last of several columns of one name.
+
+    >>> _told_apart(["key", "key", "Key", "key_2"])
+    ['key', 'key_3', 'Key_4', 'key_2']
+    """
+    taken = {name.lower() for name in names}
+    seen: set[str] = set()
+    found = []
+    for name in names:
+        chosen = name
+        if name.lower() in seen:
+            chosen = next(other for n in itertools.count(2) if (other := f"{name}_{n}").lower() not in taken)
+        seen.add(name.lower())
+        taken.add(chosen.lower())
+        found.append(chosen)
+    return found
 
 
 def _samples(version: Asked, tree: Any) -> pa.Table:  # Any: DuckDB's JSON

@@ -1,6 +1,7 @@
 """`stoker sql`, and `stoker show --where --by --sort`: what is printed and written."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -40,6 +41,18 @@ def test_rows_are_printed_with_tabs_as_csv_as_json_or_written(
     assert pq.read_table(file)["key"].to_pylist() == ["n0010", "n0011"]
     assert main(["sql", "numbers", select, "--parquet", str(file), "--store", store]) == 2
     assert [path.name for path in tmp_path.glob("*.parquet*")] == ["rows.parquet"]
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"], ["--parquet", "rows.parquet"]])
+def test_values_that_have_no_such_form_are_refused_in_one_line(
+    form: list[str], store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = "interval 1 month" if "--parquet" in form else "date '20000-01-01'"
+    assert main(["sql", "numbers", f"select {value} as d", "--store", store, *form]) == 1
+    out, error = capsys.readouterr()
+    assert not out
+    assert re.fullmatch("stoker: numbers@1: .*CAST\\(d AS VARCHAR\\)\n", error)
+    assert not list(Path().glob("rows.parquet*"))
 
 
 def test_on_a_terminal_only_the_first_rows_are_shown(

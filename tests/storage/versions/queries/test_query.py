@@ -101,6 +101,12 @@ def test_what_is_no_query_of_these_tables_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_columns_of_one_name_are_told_apart(version: stoker.Version) -> None:
+    joined = version.sql("SELECT a.key, b.key, 1 AS KEY, 2 AS key_1 FROM samples a, samples b ORDER BY 1, 2 LIMIT 1")
+    assert joined.column_names == ["key", "key_2", "KEY_3", "key_1"]
+    assert len(joined.to_pylist()[0]) == 4
+
+
 def test_variables_of_python_are_no_tables(version: stoker.Version, tmp_path: Path) -> None:
     import pyarrow as pa
 
