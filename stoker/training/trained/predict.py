@@ -4,7 +4,6 @@ import dataclasses
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from stoker.training.errors import TrainingError
 from stoker.training.trained.load import Trained
 
 _MAX_SIZE = 256 * 2**20  # bytes of a file that is read
-_BATCH = 32
+_BATCH = 32  # files that are answered at a time, at most
+_BATCH_SIZE = 64 * 2**20  # bytes of them, unless a single one is larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ def predict(
         kind = trained.info.identity["model"]
         writes = "; it writes texts: --prompt TEXT" if hasattr(model, "prompt") else ""
         raise TrainingError(f"{trained.name}: model {kind} has no answer for files{writes}")
-    remaining, done = iter(files), 0
-    while batch := list(islice(remaining, _BATCH)):
+    done = 0
+    for batch in _batches(files):
         payloads = [_read(path) for path in batch]
         readable = [payload for payload in payloads if isinstance(payload, bytes)]
         with torch.inference_mode():
@@ -93,6 +93,24 @@ def write(trained: Trained, prompt: str, *, seed: int = 0, **options: Any) -> st
     with torch.inference_mode():
         text: str = chosen.generate(trained.module, trained.schema, trained.device, seed)
     return text
+
+
+def _batches(files: Iterable[Path]) -> Iterator[list[Path]]:
+    """The files in their order, so many at a time as memory may hold at once."""
+    batch: list[Path] = []
+    held = 0
+    for path in files:
+        try:
+            size = min(path.stat().st_size, _MAX_SIZE)
+        except OSError:  # ``_read`` says so
+            size = 0
+        if batch and (len(batch) == _BATCH or held + size > _BATCH_SIZE):
+            yield batch
+            batch, held = [], 0
+        batch.append(path)
+        held += size
+    if batch:
+        yield batch
 
 
 def _read(path: Path) -> bytes | str:

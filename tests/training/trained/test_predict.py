@@ -53,6 +53,17 @@ def test_what_is_no_image_has_its_reason_and_stops_nothing(digits: Small, tmp_pa
     assert len(answers[5].classes) == 3
 
 
+def test_large_files_are_not_in_memory_all_at_once(digits: Small, tmp_path: Path) -> None:
+    trained = load_trained(digits.store, run(digits, "cnn", CNN | {"epochs": 1}).run, device="cpu")
+    for name, size in (("a", 40), ("b", 40), ("c", 100), ("d", 300), ("e", 1), ("f", 1)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size * 2**20)
+    done: list[int] = []
+    answers = list(predict(trained, [tmp_path / name for name in "abcdef"], progress=done.append))
+    assert [answer.path.name for answer in answers] == list("abcdef")
+    assert done == [1, 2, 3, 4, 6]  # 64 MiB at once, unless a single file is larger
+
+
 def test_folders_are_walked_in_order_and_hidden_files_are_passed_over(tmp_path: Path) -> None:
     for name in ("b/2", "b/1", "a", ".hidden", "b/.git/x", "c/d/e"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
