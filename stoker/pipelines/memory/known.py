@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from stoker.pipelines.memory.backoff import next_try
 from stoker.pipelines.memory.missing import LASTING, Missing
 from stoker.pipelines.rejected import OutcomeClass
-from stoker.storage.versions.memory.outcome_class import GONE, KEPT, VANISHED
+from stoker.storage.versions.memory.outcome_class import GONE, KEPT, MOVED, VANISHED
 from stoker.storage.versions.memory.outcomes import SCHEMA, hashes_of
 
 Rows = npt.NDArray[np.int64]
@@ -157,6 +157,7 @@ class Known:
         self._tries = rows["tries"].to_numpy()
         self._last = np.ones(rows.num_rows, np.bool_)
         self._last[earlier] = False
+        self._moved = _is(rows, MOVED)
         self._classes = rows["class"].dictionary_encode()
         is_older = pc.fill_null(pc.not_equal(rows["recipe"].take(pa.array(kept)), moment.recipe), True).to_numpy()
         kept, newest = kept[is_older], newest[is_older]
@@ -205,8 +206,11 @@ class Known:
 
     @property
     def classes(self) -> dict[str, int]:
-        """How many candidates there are by class, most first; that of one that is not kept is its last attempt's."""
-        others = pc.value_counts(self._classes.filter(pa.array(self._last & ~self._kept))).to_pylist()
+        """How many candidates there are by class, most first; that of one that is not kept is its last attempt's.
+
+        A file that moved is counted under its new name alone.
+        """
+        others = pc.value_counts(self._classes.filter(pa.array(self._last & ~self._kept & ~self._moved))).to_pylist()
         counts = Counter({one["values"]: one["counts"] for one in others})
         counts[KEPT] += int(self._kept.sum())
         return {name: count for name, count in counts.most_common() if count}

@@ -24,7 +24,7 @@ from stoker.storage.shards.kinds import RECORDS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part
-from stoker.storage.versions.memory.outcome_class import GONE, KEPT, KNOWN, VANISHED
+from stoker.storage.versions.memory.outcome_class import GONE, KEPT, KNOWN, MOVED, VANISHED
 from stoker.storage.versions.memory.outcomes import Outcome, from_table, hash_of, hashes_of, merge
 from stoker.storage.versions.verified import verified_table
 
@@ -37,7 +37,6 @@ _COLUMNS = (
 )
 _DEFINITE = (KEPT, OutcomeClass.RECIPE, OutcomeClass.BYTES, OutcomeClass.OWNER)
 _LOOKED_AT = 1000  # rows: those of a file that was fetched whole all say when
-MOVED = "moved"
 _OPTIONAL_FORMATS = ("heic", "jxl")  # decoded if a package is there
 
 Row = Mapping[str, Any]  # Any: Parquet values

@@ -22,7 +22,6 @@ from stoker.pipelines.memory.rows_read import NONE, Settled, is_among
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.remembering.outcomes import (
-    MOVED,
     CurrentParts,
     Earlier,
     RecordReader,
@@ -40,7 +39,7 @@ from stoker.storage.versions.manifest import Part, load_manifest
 from stoker.storage.versions.memory import outcomes
 from stoker.storage.versions.memory.ledger import Ledger, create_head, load_head, newest_head
 from stoker.storage.versions.memory.merging import merge_files
-from stoker.storage.versions.memory.outcome_class import KEPT, KNOWN
+from stoker.storage.versions.memory.outcome_class import KEPT, KNOWN, MOVED
 from stoker.storage.versions.memory.outcomes import SCHEMA, hashes_of
 from stoker.storage.versions.memory.plans import Plan
 from stoker.storage.versions.memory.sealed_parquet import StoredTable
@@ -283,7 +282,7 @@ class Recall:
             faults = list(dict.fromkeys([*self.head.faults, *faults]))
         if current is not None:
             faults = [digest for digest in faults if digest in current]
-        vanishing.tell()
+        vanishing.tell(asked.intersection(moved.values()))
         word, counted = vanishing.word, frozenset(faults)
         following = self._next_parts(parts, pa.concat_tables(told), counted, current, vanishing.drops)
         if vanishing.drops and vanishing.are_too_many(self._all, following):

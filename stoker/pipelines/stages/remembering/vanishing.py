@@ -75,12 +75,13 @@ class Vanishing:
                 if before is not None:
                     yield replace(before, definite=False, reason=reason, at=earlier.after(identity, at), tries=1)
 
-    def tell(self) -> None:
-        """Log what changed."""
+    def tell(self, moved: Collection[str]) -> None:
+        """Log what changed, but for candidates that ``moved``: those are there under other names."""
         if self.missing is None:
             return
+        new = [identity for identity in self.missing.new if identity not in moved]
         for identities, text in (
-            (self.missing.new, "not there any more at the source, and " + self._stay(len(self.missing.new))),
+            (new, "not there any more at the source, and " + self._stay(len(new))),
             (self.missing.returned, "there again at the source"),
         ):
             if identities:

@@ -7,6 +7,7 @@ KNOWN = "known"  # the reason in a raw part of what was known, and was found as 
 # The reason of the newest attempt of a kept candidate that its source does not have any more, since the time of that
 # attempt; and of those that a version leaves out for it.
 VANISHED = "vanished"
+MOVED = "moved"  # the reason of the last outcome of a file whose sample goes by another name now
 GONE = "gone"  # the reason where a server says that there is nothing (404, 410)
 
 

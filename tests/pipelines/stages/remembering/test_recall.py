@@ -13,6 +13,7 @@ from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.ingest import IngestStopped
 from stoker.pipelines.stages.publish import Published, ingest
+from stoker.pipelines.stages.remembering.counting import count_remembered
 from stoker.pipelines.stages.unchanged import find_unchanged
 from stoker.storage.errors import CorruptShard
 from stoker.storage.shards.kinds import PACKED_INDEX
@@ -182,6 +183,10 @@ def test_a_file_that_is_moved_keeps_its_split_and_gets_its_new_label(
         assert after[f"dogs/{name}"] == ("dogs", before[f"cats/{name}"][1])
     assert (len(after), moved.manifest.rejected) == (20, {})
     assert "12 files are under other names now" in caplog.text
+    assert "not there any more" not in caplog.text
+    told = count_remembered(folder.store, "photos", folder.now)
+    assert told is not None
+    assert (told.classes, told.vanished) == ({"kept": 20}, 0)
     assert not folder.run()[0].new
     folder.move("dogs/00.jpg", "cats/00.jpg")
     _, at_last = folder.run()
