@@ -23,7 +23,7 @@ _TITLES = {
 }
 _UNITS = {"size": "bytes", "width": "px", "height": "px"}
 # The same for every sample of a version, shown elsewhere, or of no interest to people.
-_NOT_LISTED = frozenset({"code", "recipe", "partition", "step", "reason", "licence"})
+_NOT_LISTED = frozenset({"code", "recipe", "partition", "step", "reason", "licence", "final_url"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.memory.known import NOTHING_AGAIN, Again
 from stoker.pipelines.recipe import Recipe, Sharding
+from stoker.pipelines.rejected import REASONS, UNKNOWN
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.curate import Curation, curate
 from stoker.pipelines.stages.elders.grouping import with_groups_of
@@ -37,7 +38,7 @@ from stoker.storage.versions.listed.named import Candidates
 from stoker.storage.versions.lookups.building import with_lookups
 from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.manifest import publish as put
-from stoker.storage.versions.memory.outcome_class import VANISHED
+from stoker.storage.versions.memory.outcome_class import VANISHED, OutcomeClass
 from stoker.storage.versions.memory.tombstones import newest_number
 from stoker.storage.versions.proof import claims, find_damaged
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
@@ -294,15 +295,23 @@ def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]
     if has_too_many_rejects(recipe, parts):
         raise RecipeError(
             f"{recipe.corpus}: {rejected} of {read} candidates were rejected ({most}), more than the recipe's "
-            f"limits.rejected_percent = {recipe.limits.rejected_percent:g}; nothing was published. {_LOOK}. Fix the "
-            "source or the steps, or raise the limit"
+            f"limits.rejected_percent = {recipe.limits.rejected_percent:g}; nothing was published. {_LOOK}"
+            f"{_setting(reasons)}. Fix the source or the steps, or raise the limit"
             + ("; with 100, `stoker show --rejected` lists them all" if rejected < read else "")
         )
     if not any(shard.samples for group in packed for shard in group.shards):
         by_rules = f"by rules {read - rejected}" if read > rejected else ""
         counts = ", ".join(filter(None, (most, by_rules)))
         what = f"all {read} candidates were rejected ({counts})" if read else "the source offered no candidate"
-        raise RecipeError(f"{recipe.corpus}: {what}; nothing was published. To see them: {_LOOK}")
+        raise RecipeError(f"{recipe.corpus}: {what}; nothing was published. To see them: {_LOOK}{_setting(reasons)}")
+
+
+def _setting(reasons: Counter[str]) -> str:
+    """What the most frequent reason means, if that depends on a setting: then the recipe is not what to change."""
+    for name, _ in reasons.most_common(1):
+        reason = REASONS.get(name, UNKNOWN)
+        return f"; {name}: {reason.meaning}" if reason.outcome_class == OutcomeClass.SETTING else ""
+    return ""
 
 
 def _statistics(recipe: Recipe, packed: Sequence[Packed], shards: Sequence[Shard], store: Store) -> dict[str, object]:

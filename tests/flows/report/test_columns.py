@@ -191,3 +191,9 @@ def test_kinds_of_samples_in_external_tars_are_counted(fields: list[str], holds:
     manifest = replace(manifest_of(pa.table({"fields": fields, "width": [1, 2, 3]})), parts=())
     assert version_json(manifest)["holds"] == holds
     assert words in shown(manifest)
+
+
+def test_the_address_after_redirects_is_no_table_of_categories() -> None:
+    urls = pa.array([f"https://example.org/{number}.jpg" for number in range(4)])
+    columns = read_columns(manifest_of(pa.table({"final_url": urls, "author": urls})).statistics)
+    assert [column.column for column in columns.categories] == ["author"]

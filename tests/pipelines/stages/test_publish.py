@@ -240,6 +240,13 @@ def test_a_version_with_too_many_rejects_is_not_published(tmp_path: Path) -> Non
     assert catalog.versions(store, "words") == []
 
 
+def test_the_setting_that_rejected_nearly_all_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"\(private_address 20\).*private_address: .*STOKER_ALLOW_PRIVATE"):
+        run(recipe(("good", *("!private_address",) * 20)), MemoryStore(), tmp_path)
+    with pytest.raises(RecipeError, match=r"\(private_address 2\).*private_address: .*STOKER_ALLOW_PRIVATE"):
+        run(recipe(("!private_address",) * 2), MemoryStore(), tmp_path)
+
+
 def test_reasons_are_short_lower_case_words() -> None:
     with pytest.raises(ValueError, match="lower_snake"):
         Rejected("Not Good")
