@@ -217,5 +217,9 @@ def _write(rows: "pa.Table", path: Path) -> None:
         os.link(part, path)
     except FileExistsError:
         raise UsageError(f"sql: --parquet {path}: exists already; name a new file") from None
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        reason = os.strerror(error.errno or 0)
+        raise UsageError(f"sql: --parquet {path}: {path.parent}: {reason}; name a file in another folder") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()

@@ -126,12 +126,22 @@ def _write_page(path: Path, trained: "Trained", found: "Sequence[Prediction]") -
         answers=[(answer, pictures.get(answer.path, "")) for answer in found],
         problems=sum(bool(answer.problem) for answer in found),
     )
+    _write_new(path, page)
+    logs.note(f"page: {path}")
+
+
+def _write_new(path: Path, page: str) -> None:
+    """Create a file with this text, whole or not at all. Raises UsageError."""
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(page)
+            try:
+                file.write(page)
+                file.flush()
+            except BaseException:  # an interrupt too: half a page would stand in the way of the next one
+                path.unlink()
+                raise
     except OSError as error:
         raise UsageError(f"predict: --page {path}: {error.strerror}; name another file") from None
-    logs.note(f"page: {path}")
 
 
 def _picture(path: Path) -> str:

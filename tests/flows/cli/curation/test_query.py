@@ -55,6 +55,16 @@ def test_values_that_have_no_such_form_are_refused_in_one_line(
     assert not list(Path().glob("rows.parquet*"))
 
 
+@pytest.mark.parametrize("folder", ["nowhere", "file"])
+def test_a_file_in_no_folder_is_refused_in_one_line(
+    folder: str, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / folder / "rows.parquet"
+    assert main(["sql", "numbers", "select 1", "--store", store, "--parquet", str(path)]) == 2
+    assert re.fullmatch(f"stoker: sql: --parquet {path}: .*; name a file in another folder\n", capsys.readouterr().err)
+
+
 def test_on_a_terminal_only_the_first_rows_are_shown(
     store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

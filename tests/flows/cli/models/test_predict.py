@@ -2,10 +2,13 @@
 
 import json
 import re
+import resource
 from pathlib import Path
 
 import pytest
 
+from stoker.flows.cli.models.predict import _write_new
+from stoker.flows.settings import UsageError
 from tests.flows.conftest import Cli
 from tests.training import corpora
 
@@ -33,6 +36,17 @@ def test_a_person_gets_a_table_and_a_page_and_is_told_of_what_is_no_image(traine
     again = trained("predict", "cnn", str(pictures), "--page", str(page), "-q")
     assert (again.returncode, again.stdout) == (2, "")
     assert "exists already" in again.stderr
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UsageError, match="File too large; name another file"):
+            _write_new(tmp_path / "answers.html", "x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_program_gets_an_object_a_line(trained: Cli, pictures: Path) -> None:
