@@ -44,8 +44,25 @@ def infos(store: Store, corpus: str, run: str) -> Iterator[CheckpointInfo]:
     for entry in sorted(store.list(folder), key=lambda entry: entry.key, reverse=True):
         name = entry.key.removeprefix(folder)
         if name.endswith(".json") and name[:-5].isdecimal():
-            with suppress(ValueError, TypeError, NotFound):
-                yield CheckpointInfo(**json.loads(store.read(entry.key)))
+            with suppress(ValueError, TypeError, RecursionError, NotFound):
+                info = CheckpointInfo(**json.loads(store.read(entry.key)))
+                if _is_sound(info):
+                    yield info
+
+
+def _is_sound(info: CheckpointInfo) -> bool:
+    """Whether its values are of the types that are written: a store may have been edited by hand."""
+    texts = (info.run, info.key, info.sha256, info.version, info.content, info.sample)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(info.metrics, dict):
+        return False
+    score, identity = info.metrics.get("score", 0.0), info.identity
+    return (
+        all(isinstance(number, int) for number in (info.step, info.size))
+        and isinstance(score, int | float | None)
+        and isinstance(identity, dict)
+        and isinstance(identity.get("model"), str)
+        and all(isinstance(identity.get(name, {}), dict) for name in ("options", "training"))
+    )
 
 
 def best_of(found: Iterable[CheckpointInfo]) -> CheckpointInfo | None:

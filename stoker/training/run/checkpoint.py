@@ -75,6 +75,8 @@ def load(store: Store, info: CheckpointInfo) -> dict[str, Any] | None:  # Any: t
         raise TrainingError(
             f"{store.url}/{info.key}: no checkpoint of tensors and plain values ({reason}); delete it"
         ) from None
+    if not isinstance(state, dict) or not isinstance(state.get("facts"), dict):
+        raise TrainingError(f"{store.url}/{info.key}: no checkpoint that Stoker wrote: expected facts in it; delete it")
     return state
 
 

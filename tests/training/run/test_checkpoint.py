@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from stoker.storage.errors import CorruptShard
+from stoker.storage.stores.memory import MemoryStore
 from stoker.training.errors import TrainingError
+from stoker.training.results.checkpoints import CheckpointInfo, infos
 from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.train import Event
+from stoker.training.trained.load import load_trained
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, after, equal, run, weights
 
@@ -48,6 +51,44 @@ def test_a_checkpoint_that_holds_code_is_refused(digits: Small) -> None:
     assert not (digits.folder / "owned").exists()
     torch.load(io.BytesIO(file.getvalue()), weights_only=False)
     assert (digits.folder / "owned").exists()  # the file does hold code that a plain unpickler runs
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"metrics": []},
+        {"metrics": {"step": 4, "score": "x"}},
+        {"identity": None},
+        {"identity": {}},
+        {"identity": {"model": "cnn", "options": [1]}},
+        {"key": 3},
+        {"sha256": 3},
+        {"step": "x"},
+        "[" * 100_000,
+    ],
+)
+def test_what_a_checkpoint_says_is_passed_over_if_it_was_edited(edited: dict[str, Any] | str) -> None:
+    store = MemoryStore()
+    info = CheckpointInfo("cnn-0001", 4, "s/x.pt", 1, "0" * 64, {"model": "cnn"}, "s@1", "", True, {"step": 4})
+    store.write("s/runs/cnn-0001/000000004.json", json.dumps(asdict(info)).encode())
+    assert list(infos(store, "s", "cnn-0001")) == [info]
+    text = edited if isinstance(edited, str) else json.dumps(asdict(info) | edited)
+    store.write("s/runs/cnn-0001/000000004.json", text.encode())
+    assert not list(infos(store, "s", "cnn-0001"))
+    with pytest.raises(TrainingError, match="no run with a checkpoint"):
+        load_trained(store, "cnn")
+
+
+@pytest.mark.parametrize("state", [[1], {"module": {}}, {"facts": None}, torch.zeros(3)])
+def test_tensors_that_are_no_checkpoint_are_refused_in_one_line(state: Any) -> None:
+    store = MemoryStore()
+    file = io.BytesIO()
+    torch.save(state, file)
+    sha256 = hashlib.sha256(file.getvalue()).hexdigest()
+    store.write("s/x.pt", file.getvalue())
+    info = CheckpointInfo("cnn-0001", 4, "s/x.pt", 1, sha256, {"model": "cnn"}, "s@1", "", True, {"step": 4})
+    with pytest.raises(TrainingError, match="no checkpoint that Stoker wrote"):
+        checkpoints.load(store, info)
 
 
 def test_no_checkpoint_is_saved_after_batches_of_a_damaged_shard(digits: Small) -> None:
