@@ -18,9 +18,7 @@ POOL_CONNECTIONS = 64
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}")  # else it may be an ARN, or an error that the client tells
 _LONGEST_ERROR = 2**16  # bytes of an answer that says what is wrong
-_LONGEST_PAGE = (
-    2**24
-)  # bytes of a page of a listing: 1,000 keys of 1,024 bytes, each quoted as three characters, and more
+_LONGEST_PAGE = 2**24  # bytes of a page of a listing: 1,000 keys of 1,024 bytes, each quoted as three characters
 # What a listing is read for, as botocore describes answers; that of all of S3 takes as long to read as the client.
 _ENTRIES = {"Contents": ("Key", "Size", "ETag", "LastModified"), "CommonPrefixes": ("Prefix",)}
 _PAGE_TEXTS = ("NextContinuationToken", "EncodingType")
