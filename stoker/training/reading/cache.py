@@ -149,13 +149,14 @@ class Cache:
         return _open_cache, (self._store, options, self._counters, self._tars)
 
     def expect(self, shards: Iterable[Shard]) -> None:
-        """Tell the shards of an epoch, if no other process of this machine wants them.
+        """Tell the shards of an epoch, if no other process of this machine wants them; else none.
 
         If they are more than the folder may hold, the least recently used are never those that are read next: each
         would be written and removed before it is read again. So the same ones are kept for all epochs, and the others
         are held in memory while they are open, if that is not much.
         """
         sizes = {shard.sha256: shard.size for shard in shards}
+        self._passing = frozenset()
         if sum(sizes.values()) <= self._files.limit:
             return
         names = sorted(sizes)

@@ -254,7 +254,9 @@ class ShardStream(BatchStream):
     def reopen(self) -> Self:
         """The same stream at the beginning, with connections, locks and threads of its own: for a forked process."""
         # By its manifest: its name may mean another version by now.
-        return replace(self, store=self.store.reopen(), version=self.manifest)
+        stream = replace(self, store=self.store.reopen(), version=self.manifest)
+        stream._cache.expect(())  # the processes of a machine share what is on its disk
+        return stream
 
     def close(self) -> None:
         """End the threads that read ahead. Raises CorruptShard if delivered samples are known to be corrupt."""

@@ -245,9 +245,12 @@ def test_of_more_shards_than_the_folder_may_hold_the_same_are_kept_and_the_other
     assert all(2 <= fetched[shard.key] <= 3 for shard in others)  # one that is open when an epoch ends is read on
 
 
-def test_ranks_share_what_is_on_the_disk(tmp_path: Path) -> None:
+def test_ranks_and_forked_workers_share_what_is_on_the_disk(tmp_path: Path) -> None:
     with closing(passing(tmp_path, Slow(), world_size=2)) as stream:
         assert not stream._cache._passing
+    with closing(passing(tmp_path, Slow())) as stream, closing(stream.reopen()) as forked:
+        assert stream._cache._passing
+        assert not forked._cache._passing
 
 
 @pytest.mark.parametrize("older", [False, True])

@@ -1,10 +1,12 @@
 """Segments: what an ingest has finished of a partition, in the store while the rest of the partition is read.
 
 A killed ingest goes on behind them. Once the part is written they are removed; its bytes are those of an ingest that
-was not killed. A segment is a tar: ``segment.json``, with the records, and then the samples as they are in the part.
+was not killed, but for the tars in which originals lie. A segment is a tar: ``segment.json``, with the records, and
+then the samples as they are in the part.
 
 Segments follow each other: each names the checksum of the one before it, so that those of two ingests at once, or what
-lies behind a damaged one, are never mixed. Sealing is a help, not a duty: a store that refuses it stops no ingest.
+lies behind a damaged one, are never mixed. Sealing is a help, not a duty: a store that refuses it stops no ingest that
+keeps no originals.
 """
 
 import base64
