@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from stoker.pipelines.stages.forgetting.forget import forget
 from stoker.pipelines.stages.forgetting.purge import purge
 from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition
 from stoker.pipelines.stages.publish import Published
+from stoker.storage.errors import StorageUnavailable
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout, orphans
 from stoker.storage.versions.manifest import load_manifest
 from stoker.storage.versions.version import Version
+from tests.fakes import FailingCalls
 from tests.pipelines.stages.remembering.world import World
 from tests.site import FAST, Reply, Site
 from tests.system.old_store.inputs import picture
@@ -211,3 +214,28 @@ def test_they_are_no_part_of_what_a_version_is(world: Keeping) -> None:
     world.keeps = False
     assert world.recipe.digest == with_them.digest
     assert replace(with_them, store=world.recipe.store).extraction_digest == world.recipe.extraction_digest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [False, True])
+def test_wherever_the_store_fails_no_original_is_missed(tmp_path: Path, after: bool) -> None:
+    for calls in range(1, 10**3, 6):
+        (tmp_path / str(calls)).mkdir()
+        with Site() as site:
+            world, store = Keeping(tmp_path / str(calls), site), FailingCalls(after=after)
+            world.store = store
+            world.serve(*range(4))
+            world.names(*range(4))
+            store.left = calls
+            with suppress(StorageUnavailable):
+                world.run()
+            was_killed, store.left = store.left <= 0, 10**9
+            world.run(days=0)
+            world.side = 24
+            world.site.pages.clear()
+            second, asked = world.run(again=ANEW)
+            assert (asked, set(world.sides(second).values())) == ([], {24})
+            assert verify(store, second.manifest).problems == ()
+        if not was_killed:
+            break
+    assert calls > 12
