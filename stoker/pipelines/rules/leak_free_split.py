@@ -27,7 +27,8 @@ class LeakFreeSplit(Rule):
     Args:
         distance: bits, default 31: the most in which the 256-bit hashes of near-duplicate images may differ.
         min_quality: 0 to 100, default 50: images whose hash has a lower quality are not compared.
-        similarity: 0.3 to 1, default 0.8: the least similarity of near-duplicate texts.
+        similarity: 0.3 to 1, default 0.8: the least similarity of near-duplicate texts. It is estimated by their
+            MinHash signatures, with an error of a few percent, and not verified by the texts.
 
     Example::
 
