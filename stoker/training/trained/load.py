@@ -120,7 +120,7 @@ def find_run(store: Store, text: str, *, near: str = "") -> tuple[str, str]:
     if found:
         named = ", ".join(f"{one}/{name}" for one, name in found[:_MAX_NAMED])
         raise TrainingError(f"run {text!r} is in {len(found)} corpora; say which: {named}")
-    known = [f"{one}/{name}" for one in corpora for name in runs(store, one)]
+    known = [f"{one}/{name}" for one in corpora for name in runs(store, one) if _run_in(store, one, name)]
     close = difflib.get_close_matches(text, [*known, *(one.rpartition("/")[2] for one in known)], n=1)
     there = f"there are: {', '.join(known[-_MAX_NAMED:])}" if known else "there is none yet; `stoker train` makes one"
     hint = f"did you mean {close[0]!r}?" if close else there

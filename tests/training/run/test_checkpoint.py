@@ -75,8 +75,9 @@ def test_what_a_checkpoint_says_is_passed_over_if_it_was_edited(edited: dict[str
     text = edited if isinstance(edited, str) else json.dumps(asdict(info) | edited)
     store.write("s/runs/cnn-0001/000000004.json", text.encode())
     assert not list(infos(store, "s", "cnn-0001"))
-    with pytest.raises(TrainingError, match="no run with a checkpoint"):
-        load_trained(store, "cnn")
+    for name in ("cnn", "cnn-0001"):  # the run is there, and of no use
+        with pytest.raises(TrainingError, match=f"no run with a checkpoint is called '{name}'; there is none yet"):
+            load_trained(store, name)
 
 
 @pytest.mark.parametrize("state", [[1], {"module": {}}, {"facts": None}, torch.zeros(3)])
