@@ -21,8 +21,9 @@ def process_space() -> str:
     """Where process ids mean the same: this run of the machine, and this container on it; empty if it is unknown."""
     if sys.platform != "linux":
         return f"{uuid.getnode():012x}"
-    with suppress(OSError):
-        return f"{boot_id()}/{os.readlink('/proc/self/ns/pid')}"
+    if boot := boot_id():  # without it: outside of containers the other part is the same on all machines
+        with suppress(OSError):
+            return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
     return ""
 
 

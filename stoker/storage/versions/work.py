@@ -168,6 +168,6 @@ def _is_dead(store: Store, key: str) -> bool:
         NotFound, ValueError, AttributeError, RecursionError, OverflowError
     ):  # whatever is in it: its age counts
         content = json.loads(store.read(key, size=_MAX_SIZE))
-        here = content.get("alone_in") == process_space() != ""
+        here = content.get("alone_in") == process_space() != "" and content.get("host") == socket.gethostname()
         return here and type(pid := content.get("pid")) is int and pid > 0 and not is_alive(pid)
     return False

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -111,13 +112,14 @@ def dead_pid() -> int:
 
 
 @pytest.mark.parametrize("kind", ["ingest", "gc"])
-@pytest.mark.parametrize("counts", ["alive", "elsewhere", "not alone", "damaged", ""])
+@pytest.mark.parametrize("counts", ["alive", "elsewhere", "another host", "not alone", "damaged", ""])
 def test_the_lease_of_a_process_that_worked_alone_ends_with_it(kind: str, counts: str, dead_pid: int) -> None:
     store, other = MemoryStore(), f"{CORPUS}/work/{kind}-{A}.json"
-    content: dict[str, object] = {"pid": dead_pid, "alone_in": process_space()}
+    content: dict[str, object] = {"host": socket.gethostname(), "pid": dead_pid, "alone_in": process_space()}
     changes: dict[str, dict[str, object]] = {
         "alive": {"pid": os.getpid()},
         "elsewhere": {"alone_in": "another"},
+        "another host": {"host": "another"},
         "not alone": {"alone_in": None},
     }
     content |= changes.get(counts, {})
