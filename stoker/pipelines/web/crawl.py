@@ -30,6 +30,7 @@ _NOT_PAGES = re.compile(
     r"json|xml|rss|atom|woff2?|ttf|csv|docx?|xlsx?|pptx?|epub)",
     re.IGNORECASE,
 )
+_MAY_PASS = (OutcomeClass.MOMENT, OutcomeClass.SLOW_MOMENT, OutcomeClass.SETTING)
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,11 @@ class CrawlReport:
     is_cut_short: bool = False
 
     def note(self, rejected: Rejected | None) -> None:
-        """Note what became of a page. One that is gone, or leads elsewhere, hides nothing."""
-        if rejected is None or rejected.reason in ("gone", "redirects"):
+        """Note what became of a page. One that is gone hides nothing."""
+        if rejected is None or rejected.reason == "gone":
             return
         of_reason = rejected.outcome_class or REASONS.get(rejected.reason, UNKNOWN).outcome_class
-        self.is_cut_short |= of_reason in (OutcomeClass.MOMENT, OutcomeClass.SETTING)
+        self.is_cut_short |= of_reason in _MAY_PASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +131,10 @@ def crawl(
                 raise SourceUnavailable(
                     f"{host_of(visit.url)} stopped answering: {visit.rejected.detail}; try again later"
                 )
+            report.note(visit.rejected)  # not of a page that leads to another host: it is none of the site's any more
             on_other_host = not scope.other_hosts and host_of(visit.final_url) not in hosts
             if on_other_host and visit.rejected is None:
                 visit = replace(visit, page=None, rejected=Rejected("redirects", f"to another host: {visit.final_url}"))
-            report.note(visit.rejected)
             for result in _results(visit, opt_out=web.opt_out):
                 if result.url not in reported and (result.rejected is not None or scope.includes_image(result.url)):
                     reported.add(result.url)

@@ -173,7 +173,13 @@ class Recall:
         """What was fetched of candidates that are asked for again. Raises StorageError, DamagedParts among them."""
         table = self._of_hashes(hashes_of(self._source, asked), self._before)
         parts = {part.digest: part for part in self.parts}
-        return Responses.of(table, moment, lambda digest: self.reader.rows(parts[digest]) if digest in parts else [])
+        drops_gone = self.reader.recipe.memory.vanished == "drop"
+        return Responses.of(
+            table,
+            moment,
+            lambda digest: self.reader.rows(parts[digest]) if digest in parts else [],
+            drops_gone=drops_gone,
+        )
 
     # Writing
 

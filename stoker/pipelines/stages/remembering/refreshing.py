@@ -16,7 +16,7 @@ from stoker.pipelines.web.measured import as_payload, original_in
 from stoker.pipelines.web.policy import EarlierResponse
 from stoker.pipelines.web.validators import Validators
 from stoker.storage.versions.memory import outcomes
-from stoker.storage.versions.memory.outcome_class import KEPT
+from stoker.storage.versions.memory.outcome_class import GONE, KEPT
 from stoker.storage.versions.memory.outcomes import Outcome
 
 _MAX_PARTS = 64  # whose records are held: candidates of one partition lie in few of them
@@ -69,8 +69,13 @@ class Responses:
     remade: Mapping[str, Outcome] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, table: pa.Table, moment: Moment, rows: Callable[[str], list[Row]]) -> "Responses":
-        """Those in a table of outcomes that still say what a candidate would be, were its bytes the same."""
+    def of(
+        cls, table: pa.Table, moment: Moment, rows: Callable[[str], list[Row]], *, drops_gone: bool = False
+    ) -> "Responses":
+        """Those in a table of outcomes that still say what a candidate would be, were its bytes the same.
+
+        ``drops_gone``: what the server has no more leaves the corpus, so that its original does not bring it back.
+        """
         found: dict[str, Outcome] = {}
         last: dict[str, Outcome] = {}
         remade: dict[str, Outcome] = {}
@@ -84,6 +89,8 @@ class Responses:
             newest = last[identity]
             if newest.kind == KEPT:
                 found[identity] = newest
+        if drops_gone:
+            remade = {identity: one for identity, one in remade.items() if last[identity].reason != GONE}
         return cls(found, lru_cache(_MAX_PARTS)(rows), remade)
 
     def of_partition(self, stamps: Mapping[str, str | None]) -> dict[str, list[str]]:

@@ -120,6 +120,24 @@ def test_what_the_older_recipe_rejected_is_decided_anew_of_its_original(world: K
     assert sorted(world.sides(second).values()) == [24, *[32] * 9]
 
 
+@pytest.mark.parametrize(("word", "samples"), [("drop", 9), ("keep", 10)])
+def test_what_vanished_by_404_is_not_made_anew_unless_it_is_kept(world: Keeping, word: str, samples: int) -> None:
+    world.memory = {"vanished": word}
+    world.run()
+    del world.site.pages["/3.jpg"]
+    for _ in range(2):
+        refreshed, _ = world.run(again=Again(kept=True))
+    assert refreshed.manifest.samples == samples
+    world.side = 24
+    second, asked = world.run(again=ANEW, days=0)
+    assert (asked, len(world.sides(second))) == ([3] if word == "drop" else [], samples)
+    assert set(world.sides(second).values()) == {24}
+    if word == "drop":
+        world.serve(3)
+        third, _ = world.run(days=31)
+        assert list(world.sides(third).values()) == [24] * 10
+
+
 def test_a_refresh_asks_the_server_all_the_same(world: Keeping) -> None:
     world.run()
     assert world.run(again=Again(kept=True))[1] == list(range(10))

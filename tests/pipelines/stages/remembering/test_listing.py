@@ -155,13 +155,23 @@ def test_a_page_that_is_gone_takes_its_pictures_with_it(world: Crawled) -> None:
     assert world.kept() == files(*range(6))
 
 
-def test_nothing_vanishes_behind_a_page_that_fails_for_the_moment_or_pages_that_are_left(world: Crawled) -> None:
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(b"", 503), Reply(b"", 401), Reply(b"", 403), Reply(b"", 302, {"Location": "/more"})],
+    ids=["503", "401", "403", "loop"],
+)
+def test_nothing_vanishes_behind_a_page_that_fails_for_the_moment_or_pages_that_are_left(
+    world: Crawled, reply: Reply
+) -> None:
     world.memory = {"vanished": "drop"}
     world.options = {"unreachable": "reject"}
     world.run()
-    world.site.pages["/more"] = Reply(b"", 503)
+    world.site.pages["/more"] = reply
     world.run()
     assert world.kept() == files(*range(10))
+    counted = count_remembered(world.store, "birds", world.now)
+    assert counted is not None
+    assert counted.vanished == 0
     world.page("/more", *range(6, 10))
     world.options = {"max_pages": 1}
     world.run()
@@ -169,6 +179,25 @@ def test_nothing_vanishes_behind_a_page_that_fails_for_the_moment_or_pages_that_
     world.options = {"follow": 0}
     world.run()
     assert world.kept() == files(*range(6))
+
+
+def test_nothing_vanishes_behind_a_page_that_robots_txt_forbids(world: Crawled) -> None:
+    world.memory = {"vanished": "drop"}
+    world.run()
+    world.site.pages["/robots.txt"] = Reply(b"User-agent: *\nDisallow: /more\n")
+    world.run()
+    assert world.kept() == files(*range(10))
+
+
+def test_a_page_that_leads_to_another_host_takes_its_pictures_with_it(world: Crawled) -> None:
+    world.memory = {"vanished": "drop"}
+    world.run()
+    with Site() as other:
+        other.pages["/"] = Reply(b"<html></html>", headers={"Content-Type": "text/html"})
+        elsewhere = other.url("/").replace("127.0.0.1", "localhost")
+        world.site.pages["/more"] = Reply(b"", 302, {"Location": elsewhere})
+        world.run()
+        assert world.kept() == files(*range(6))
 
 
 def test_what_a_release_remembers_that_read_whole_partitions_is_remembered_further(
