@@ -24,6 +24,9 @@ from stoker.storage.errors import StokerError
 
 _VALUE = re.compile(r"\s*([\w.]+)\s*(?::\s*([\w.]+)\s*)?(?:\[.*\]\s*)?")
 _MAX_TEXT = 300  # characters of another library's message
+_MAX_SEARCHED = 4096  # characters of it that are searched for passwords
+# User name and password of an address; a password may hold a "/" where no port stands before it.
+_USER = re.compile(r"(?<=://)(?:[^/?#\s:]*:(?![0-9]{0,5}[/?#])\S*|[^/?#\s]*)@")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -209,8 +212,25 @@ def _checked(lookup: Lookup, part: type) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's type and message."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:_MAX_TEXT]}".rstrip(": ")
+    """An exception's type and message, without user names and passwords of addresses in it.
+
+    >>> one_line(OSError("no route to https://me:secret@example.org/a"))
+    'OSError: no route to https://…@example.org/a'
+    """
+    return f"{type(error).__name__}: {without_user(' '.join(str(error).split())[:_MAX_SEARCHED])[:_MAX_TEXT]}".rstrip(
+        ": "
+    )
+
+
+def without_user(text: str) -> str:
+    """A text without the user names and passwords of the addresses in it, also of those that hold an unescaped @ or /.
+
+    >>> without_user("mysql://me:p@ss/word@example.org/a")
+    'mysql://…@example.org/a'
+    >>> without_user("http://example.org:80/i@2.png http://example.org/i@2.png")
+    'http://example.org:80/i@2.png http://example.org/i@2.png'
+    """
+    return _USER.sub("…@", text)
 
 
 def _import_problem(plugin: Plugin, error: BaseException) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from stoker.plugins import one_line
+from stoker.plugins import one_line, without_user
 from stoker.training.errors import TrainingError
 from stoker.training.run.loggers.trackers import Tracked
 
@@ -37,7 +37,8 @@ def open_tracker(tracked: Tracked) -> "MlflowRun":
         parameters = [Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in tracked.options.items()]
         client.log_batch(run, params=parameters)
     except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise TrainingError(f"loggers = mlflow: {address}: {one_line(error)}; see MLFLOW_TRACKING_URI") from error
+        where = without_user(address)
+        raise TrainingError(f"loggers = mlflow: {where}: {one_line(error)}; see MLFLOW_TRACKING_URI") from error
     id_file.write_text(run)
     return MlflowRun(client, run, resumed=False)
 

@@ -2,18 +2,24 @@
 
 import importlib.util
 import json
+import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from stoker.training.errors import TrainingError
-from stoker.training.run.loggers import trackers
+from stoker.training.run.loggers import mlflow_runs, trackers
+from stoker.training.run.loggers.trackers import Tracked
 from stoker.training.run.metrics import MetricsLog
 from stoker.training.run.options import parse_options, run_identity
 from tests.training.conftest import Small
 from tests.training.run.small_runs import CNN, run
+
+ADDRESS = "https://me:secret@tracking.example:5000"
 
 
 class Recorded:
@@ -58,3 +64,53 @@ def test_a_wrong_name_is_refused_and_right_ones_change_nothing_of_what_is_traine
     plain, tracked = (run_identity("cnn", *parse_options("cnn", {"loggers": text})) for text in ("", "wandb,mlflow"))
     assert plain == tracked
     assert trackers.names_of("mlflow, wandb,mlflow") == ["mlflow", "wandb"]
+
+
+class MlflowError(Exception):
+    """An MlflowException."""
+
+
+class Failing:
+    """A client or run, all of whose methods raise."""
+
+    def __getattr__(self, name: str) -> Any:  # Any: of any arguments
+        def fails(*args: object, **options: object) -> None:
+            raise MlflowError(f"no answer from {ADDRESS}/api/2.0 to {name}")
+
+        return fails
+
+
+def use_mlflow(monkeypatch: pytest.MonkeyPatch, client: object) -> None:
+    """Let ``import mlflow`` give one whose client is this."""
+    module, entities = ModuleType("mlflow"), ModuleType("mlflow.entities")
+    names = {
+        "is_tracking_uri_set": lambda: True,
+        "get_tracking_uri": lambda: ADDRESS,
+        "MlflowClient": lambda address: client,
+        "exceptions": SimpleNamespace(MlflowException=MlflowError),
+        "environment_variables": SimpleNamespace(MLFLOW_EXPERIMENT_NAME=SimpleNamespace(get=lambda: None)),
+        "entities": entities,
+    }
+    vars(module).update(names)
+    vars(entities).update(Param=tuple, Metric=lambda *values: values)
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+
+
+def tracked(folder: Path) -> Tracked:
+    return Tracked("cnn-0001", "small", "small@1", {}, folder)
+
+
+def test_no_message_holds_the_password_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    use_mlflow(monkeypatch, Failing())
+    with pytest.raises(
+        TrainingError, match=r"mlflow: https://…@tracking\.example:5000: MlflowError: no answer"
+    ) as told:
+        mlflow_runs.open_tracker(tracked(tmp_path))
+    assert "secret" not in str(told.value)
+    with caplog.at_level(logging.WARNING):
+        mlflow_runs.MlflowRun(Failing(), "1", resumed=False).write("train", 1, {"loss": 1.0})
+    assert "https://…@tracking.example:5000/api/2.0 to log_batch" in caplog.text
+    assert "secret" not in caplog.text
