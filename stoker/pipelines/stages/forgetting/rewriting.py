@@ -5,8 +5,10 @@ a killed purge writes the same objects again.
 """
 
 import hashlib
+import logging
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from stoker.storage.errors import CorruptObject, CorruptShard, NotFound, Storage
 from stoker.storage.shards import records
 from stoker.storage.shards.blank import blank_key, blank_rows_of, iter_filler, with_blanks
 from stoker.storage.shards.kinds import DECISIONS, INDEX, RECORDS
+from stoker.storage.shards.tar import BLOCK, END
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.listed import lists
@@ -33,6 +36,8 @@ from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.masks.view import counted_again
 from stoker.storage.versions.memory.withdrawn import Replaced, load_redirects
 from stoker.storage.versions.verified import put, second_read, verified_table
+
+_log = logging.getLogger(__name__)
 
 _Flags = npt.NDArray[np.bool_]
 
@@ -58,7 +63,8 @@ class Rewriting:
     versions: Counter[int] = field(default_factory=Counter)  # samples that each version holds of them
     unreached: list[str] = field(default_factory=list)
     _rows: dict[str, _Flags] = field(default_factory=dict)  # that are blanked, by key of an index or of records
-    _originals: dict[str, set[tuple[int, int]]] = field(default_factory=dict)  # to be blanked, by key of their tar
+    _forgotten: dict[str, set[tuple[int, int]]] = field(default_factory=dict)  # originals, by key of their tar
+    _named: dict[str, "array[int]"] = field(default_factory=dict)  # the same of all others: start, stop, start, ...
     _of_parts: set[tuple[str, str]] = field(default_factory=set)  # digest of the part and key of each
 
     def write(self, manifests: Iterable[Manifest], parts: Iterable[Part]) -> None:
@@ -68,10 +74,10 @@ class Rewriting:
             manifests: of all versions whose tars are the corpus' own.
             parts: all raw parts of the corpus.
         """
-        manifests = list(manifests)
+        manifests, parts = list(manifests), list(parts)
         for part in {part.records: part for part in parts}.values():
             self._part(part)
-        self._write_originals()
+        self._write_originals({key for part in parts for key in part.originals})
         for manifest in manifests:
             for shard in manifest.shards:
                 self._shard(shard)
@@ -87,6 +93,8 @@ class Rewriting:
             self.unreached.append(f"raw part {layout.folder_of(part.records)}, which is not there")
             return
         flags = self.forgotten.rows(table) & ~blank_rows_of(table)
+        if ORIGINAL in table.column_names:
+            self._note_originals(table[ORIGINAL].to_pylist(), flags)
         if not flags.any():
             return
         gone = table.filter(pa.array(flags))
@@ -102,8 +110,6 @@ class Rewriting:
         if placed.any():
             spans = _spans(table, placed)
             self._tar(part.tar, part.tar_size, spans, np.flatnonzero(placed), part.tar_sha256)
-        if ORIGINAL in table.column_names:
-            self._note_originals(gone[ORIGINAL].to_pylist())
         self._table(part.records, with_blanks(table, flags), flags)
 
     def _shard(self, shard: Shard) -> None:
@@ -207,28 +213,53 @@ class Rewriting:
         put(self.store, new.new, payload, sha256=sha256)
         self.replaced[key] = new
 
-    def _note_originals(self, values: Iterable[object]) -> None:
-        for place in map(Place.of, values):
-            if place is not None:
-                self._originals.setdefault(place.tar, set()).add((place.start, place.stop))
+    def _note_originals(self, values: Iterable[object], flags: _Flags) -> None:
+        for place, is_forgotten in zip(map(Place.of, values), flags.tolist(), strict=True):
+            if place is not None and is_forgotten:
+                self._forgotten.setdefault(place.tar, set()).add((place.start, place.stop))
+            elif place is not None:
+                self._named.setdefault(place.tar, array("q")).extend((place.start, place.stop))
 
-    def _write_originals(self) -> None:
-        """Write the tars of originals anew, in whichever part they lie: each is of one candidate alone."""
+    def _write_originals(self, keys: set[str]) -> None:
+        """Write the tars of originals anew, in whichever part they lie.
+
+        What no record names goes too: its record went with its part, so that nobody can tell whether it was forgotten.
+        """
         before = load_redirects(self.store, self.corpus)
-        for tar, spans in sorted(self._originals.items()):
-            key = originals_now(tar, before)
-            try:
-                size = self.store.size(key)
-            except NotFound:
-                continue  # lost, or removed with the last part that named it
-            self._tar(key, size, sorted(spans), ())
+        sizes = {stored.key: stored.size for stored in self.store.list(layout.raw(self.corpus))}
+        tars: dict[str, list[str]] = {}  # what records and parts call a tar, by its key now
+        # Those in records come first: parts may also name what a purge wrote that was killed before its record.
+        for name in [*sorted(self._forgotten.keys() | self._named.keys()), *sorted(keys)]:
+            tars.setdefault(originals_now(name, before), []).append(name)
+        written: set[str] = set()
+        for key, names in tars.items():
+            if key not in sizes or key in written:  # lost, or removed with the last part that named it
+                continue
+            forgotten = {span for name in names for span in self._forgotten.get(name, ())}
+            kept = {span for name in names for span in _pairs(self._named.get(name, ()))} - forgotten
+            end = max([sizes[key] - len(END), *(stop for _, stop in forgotten)])  # one that was cut short is damaged
+            spans = list(_gaps(kept, end))
+            if not all(self._is_filler(key, start, stop) for start, stop in spans):
+                self._original(key, sizes[key], spans)
+                written.update(one.new for one in [self.replaced.get(key)] if one is not None)
+
+    def _is_filler(self, key: str, start: int, stop: int) -> bool:
+        size = stop - start
+        return size >= BLOCK and self.store.read(key, start=start, size=BLOCK) == next(iter_filler(size))
+
+    def _original(self, key: str, size: int, spans: Sequence[tuple[int, int]]) -> None:
+        try:
+            self._tar(key, size, spans, ())
+        except CorruptObject as error:
+            _log.warning("%s; it is removed, and what it held is asked for again when needed", error)
+            self.store.delete(key)
 
     def _tar(
         self, key: str, size: int, spans: Iterable[tuple[int, int]], blank: Iterable[int], sha256: str = ""
     ) -> None:
         """Write a tar anew, with a filler in each of these spans; ``blank``: the rows that hold nothing then.
 
-        Compared with its checksum first, if that is given.
+        Compared with its checksum first, or with its name if none is given.
         """
         path = self.folder / "anew.tar"
         try:
@@ -254,6 +285,21 @@ def _spans(table: pa.Table, rows: _Flags) -> list[tuple[int, int]]:
     return list(zip(chosen["start"].to_pylist(), chosen["stop"].to_pylist(), strict=True))
 
 
+def _pairs(ends: Sequence[int]) -> Iterator[tuple[int, int]]:
+    return zip(ends[::2], ends[1::2], strict=True)
+
+
+def _gaps(spans: Iterable[tuple[int, int]], end: int) -> Iterator[tuple[int, int]]:
+    """What lies between spans, from 0 to ``end``."""
+    at = 0
+    for start, stop in sorted(spans):
+        if start > at:
+            yield at, start
+        at = max(at, stop)
+    if at < end:
+        yield at, end
+
+
 _STATISTICS = "{}/lists/" + lists.STATISTICS + "-"
 
 
@@ -263,6 +309,8 @@ def _download(store: Store, key: str, sha256: str, path: Path) -> None:
         for chunk in store.iter_bytes(key):
             digest.update(chunk)
             file.write(chunk)
+    if not sha256 and layout.purged(key, digest.hexdigest()) != key:
+        raise CorruptObject(f"{store.url}/{key}: sha256 {digest.hexdigest()[:16]}, but its name says another one", key)
     if sha256 and digest.hexdigest() != sha256:
         raise CorruptObject(
             f"{store.url}/{key}: sha256 {digest.hexdigest()[:12]}, expected {sha256[:12]}; `stoker verify --repair` of "

@@ -220,6 +220,58 @@ def test_a_purge_takes_them_too(world: Keeping) -> None:
     assert verify(world.store, third.manifest).problems == ()
 
 
+def test_a_purge_takes_them_where_no_record_of_theirs_is_left(world: Keeping) -> None:
+    world.options["partition_urls"] = 40
+    world.least = 20
+    world.names(*range(5))
+    world.run()
+    bad = picture(6)[:-40]
+    world.site.pages |= {"/5.jpg": Reply(picture(5, size=(16, 16))), "/6.jpg": Reply(bad)}
+    world.names(*range(7))
+    world.run()  # a part without samples: both are rejected
+    world.least = 8
+    world.site.pages["/6.jpg"] = Reply(picture(60))
+    world.run(again=Again(reasons=("truncated",)))  # a new part names the tar for 5.jpg, and replaces the old one
+    world.names(*range(8))
+    last, _ = world.run()
+
+    def found(secret: bytes) -> list[str]:
+        stored = world.store.list("birds/")
+        return [one.key for one in stored if secret[-150:-50] in world.store.read(one.key)]
+
+    (tar,) = found(bad)
+    parts = last.manifest.parts
+    assert any(tar in part.originals for part in parts)
+    assert layout.folder_of(tar) not in {layout.folder_of(part.records) for part in parts}
+    forget(world.store, "birds", [("url", world.url(6))], now=lambda: world.now)
+    done = purge(world.store, "birds", scratch=world.folder / "scratch", now=lambda: world.now)
+    assert tar in done.receipt["objects"]
+    assert (found(bad), found(picture(60))) == ([], [])
+    assert purge(world.store, "birds", scratch=world.folder / "scratch", now=lambda: world.now).new is False
+    assert verify(world.store, load_manifest(world.store, "birds")).problems == ()
+    world.side = 24
+    world.site.pages.clear()
+    last, asked = world.run(again=ANEW)  # the others are still there
+    assert (asked, set(world.sides(last).values()), len(world.sides(last))) == ([], {24}, 7)
+
+
+@pytest.mark.parametrize("cut", [0, 300, 1024, 2000, 10**9])
+def test_a_purge_removes_a_tar_of_them_that_is_damaged(
+    world: Keeping, caplog: pytest.LogCaptureFixture, cut: int
+) -> None:
+    world.options["partition_urls"] = 40
+    world.run()
+    (tar,) = world.originals()
+    payload = world.store.read(tar)
+    damaged = payload[:600] + bytes([payload[600] ^ 1]) + payload[601:]
+    world.store.write(tar, damaged[: max(0, len(damaged) - cut)])
+    forget(world.store, "birds", [("url", world.url(3))], now=lambda: world.now)
+    purge(world.store, "birds", scratch=world.folder / "scratch", now=lambda: world.now)
+    assert world.originals() == {}
+    assert f"{tar}: sha256" in caplog.text
+    assert verify(world.store, load_manifest(world.store, "birds")).problems == ()
+
+
 def test_a_source_that_keeps_none_is_refused(tmp_path: Path) -> None:
     document = {"corpus": "pets", "source": {"name": "local_files", "files": "pets"}}
     with pytest.raises(RecipeError, match=r"store\.originals: source 'local_files' keeps none"):
