@@ -1,17 +1,15 @@
 """A run in MLflow: on the server of MLFLOW_TRACKING_URI, or in a folder beside the metrics."""
 
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from stoker.plugins import one_line, without_user
 from stoker.training.errors import TrainingError
-from stoker.training.run.loggers.trackers import Tracked
+from stoker.training.run.loggers.trackers import Sending, Tracked
 
 _ID_FILE = "mlflow-run"  # in the run's folder
 _LONGEST_PARAMETER = 500  # characters that every server takes
-_log = logging.getLogger(__name__)
 
 
 def open_tracker(tracked: Tracked) -> "MlflowRun":
@@ -49,7 +47,7 @@ class MlflowRun:
     def __init__(self, client: Any, run: str, *, resumed: bool) -> None:  # Any: mlflow is not always there
         self._client, self._run, self._resumed = client, run, resumed
         self._last: dict[str, int] = {}  # the last step that is there already, by metric; of resumed runs
-        self._failed = False
+        self._send = Sending("MLflow", run)
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """See Tracker."""
@@ -82,12 +80,3 @@ class MlflowRun:
             history = self._client.get_metric_history(self._run, name)
             self._last[name] = max((one.step for one in history), default=-1)
         return self._last[name]
-
-    def _send(self, request: Any) -> None:  # Any: what a request returns is not looked at
-        if self._failed:
-            return
-        try:
-            request()
-        except Exception as error:  # noqa: BLE001  # its stores raise anything, a plain Exception too; it is told
-            self._failed = True
-            _log.warning("MLflow gets no more of run %s: %s; metrics.jsonl has all", self._run, one_line(error))

@@ -1,19 +1,21 @@
 """The experiment trackers that a run may name in its option ``loggers``. Imports none of them."""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from stoker.plugins import suggestion
+from stoker.plugins import one_line, suggestion
 from stoker.training.errors import TrainingError
 
 _MODULES = {
     "wandb": "stoker.training.run.loggers.weights_and_biases",
     "mlflow": "stoker.training.run.loggers.mlflow_runs",
 }
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,31 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """Send what is buffered."""
+
+
+class Sending:
+    """Sends to a tracker until that fails, which ends no training: it is told once, and the tracker gets nothing more.
+
+    Args:
+        where: the tracker's name, for people.
+        run: of the tracker.
+    """
+
+    def __init__(self, where: str, run: str) -> None:
+        self._where, self._run = where, run
+        self._failed = False
+
+    def __call__(self, request: Callable[[], object]) -> None:
+        """Make a request; what it returns is not looked at."""
+        if self._failed:
+            return
+        try:
+            request()
+        except Exception as error:  # noqa: BLE001  # trackers raise anything, a plain Exception too; it is told
+            self._failed = True
+            _log.warning(
+                "%s gets no more of run %s: %s; metrics.jsonl has all", self._where, self._run, one_line(error)
+            )
 
 
 def names_of(text: str) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from stoker.plugins import one_line
 from stoker.training.errors import TrainingError
-from stoker.training.run.loggers.trackers import Tracked
+from stoker.training.run.loggers.trackers import Sending, Tracked
 
 _ID_FILE = "wandb-id"  # in the run's folder
 
@@ -42,19 +42,24 @@ def open_tracker(tracked: Tracked) -> "WandbRun":
 
 
 class WandbRun:
-    """A Tracker. W&B takes steps in their order alone, so what a resumed run does again is not there twice."""
+    """A Tracker. W&B takes steps in their order alone, so what a resumed run does again is not there twice.
+
+    A service that fails ends no training.
+    """
 
     def __init__(self, run: Any) -> None:  # Any: wandb is not always there
         self._run = run
+        self._send = Sending("W&B", run.id)
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """See Tracker."""
-        self._run.log({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+        named = {f"{kind}/{name}": value for name, value in values.items()}
+        self._send(lambda: self._run.log(named, step=step))
 
     def add_text(self, name: str, step: int, text: str) -> None:
         """See Tracker."""
-        self._run.summary[name] = text
+        self._send(lambda: self._run.summary.update({name: text}))
 
     def close(self) -> None:
         """See Tracker."""
-        self._run.finish()
+        self._send(lambda: self._run.finish())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stoker.training.errors import TrainingError
-from stoker.training.run.loggers import mlflow_runs, trackers
+from stoker.training.run.loggers import mlflow_runs, trackers, weights_and_biases
 from stoker.training.run.loggers.trackers import Tracked
 from stoker.training.run.metrics import MetricsLog
 from stoker.training.run.options import parse_options, run_identity
@@ -73,6 +73,12 @@ class MlflowError(Exception):
 class Failing:
     """A client or run, all of whose methods raise."""
 
+    id = "run-1"
+
+    @property
+    def summary(self) -> "Failing":
+        return self
+
     def __getattr__(self, name: str) -> Any:  # Any: of any arguments
         def fails(*args: object, **options: object) -> None:
             raise MlflowError(f"no answer from {ADDRESS}/api/2.0 to {name}")
@@ -114,3 +120,26 @@ def test_no_message_holds_the_password_of_the_server(
         mlflow_runs.MlflowRun(Failing(), "1", resumed=False).write("train", 1, {"loss": 1.0})
     assert "https://…@tracking.example:5000/api/2.0 to log_batch" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("where", ["W&B", "MLflow"])
+def test_a_tracker_that_fails_is_told_once_and_ends_no_training(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    use_mlflow(monkeypatch, Failing())
+    for first in ("write", "add_text", "close"):
+        caplog.clear()
+        tracker: trackers.Tracker = (
+            weights_and_biases.WandbRun(Failing())
+            if where == "W&B"
+            else mlflow_runs.MlflowRun(Failing(), "run-1", resumed=False)
+        )
+        if first == "write":
+            log = MetricsLog(tmp_path, trackers=[tracker])
+            log.write("train", 1, {"loss": 1.0})
+            log.write("train", 2, {"loss": 0.5})
+            log.close()
+        elif first == "add_text":
+            tracker.add_text("sample", 2, "words")
+        tracker.close()
+        assert caplog.text.count(f"{where} gets no more of run run-1: MlflowError: no answer") == 1
