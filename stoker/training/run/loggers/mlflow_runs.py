@@ -1,5 +1,6 @@
 """A run in MLflow: on the server of MLFLOW_TRACKING_URI, or in a folder beside the metrics."""
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +11,14 @@ from stoker.training.run.loggers.trackers import Sending, Tracked
 
 _ID_FILE = "mlflow-run"  # in the run's folder
 _LONGEST_PARAMETER = 500  # characters that every server takes
+_log = logging.getLogger(__name__)
 
 
 def open_tracker(tracked: Tracked) -> "MlflowRun":
-    """The run's entry, a new one or that of before, in the experiment of the corpus' name. Raises TrainingError."""
+    """The run's entry in the experiment of the corpus' name: that of before, or a new one if there is none (any more).
+
+    Raises TrainingError.
+    """
     import mlflow
     from mlflow.entities import Param
 
@@ -25,9 +30,11 @@ def open_tracker(tracked: Tracked) -> "MlflowRun":
     try:
         client = mlflow.MlflowClient(address)
         before = id_file.read_text().strip() if id_file.exists() else ""
-        if before:
+        if before and _is_there(client, before):
             client.update_run(before, status="RUNNING")
             return MlflowRun(client, before, resumed=True)
+        if before:
+            _log.warning("MLflow's run %s was deleted; %s goes on in a new one", before, tracked.run)
         name = mlflow.environment_variables.MLFLOW_EXPERIMENT_NAME.get() or tracked.corpus
         experiment = client.get_experiment_by_name(name)
         number = experiment.experiment_id if experiment else client.create_experiment(name)
@@ -39,6 +46,19 @@ def open_tracker(tracked: Tracked) -> "MlflowRun":
         raise TrainingError(f"loggers = mlflow: {where}: {one_line(error)}; see MLFLOW_TRACKING_URI") from error
     id_file.write_text(run)
     return MlflowRun(client, run, resumed=False)
+
+
+def _is_there(client: Any, run: str) -> bool:  # Any: mlflow is not always there
+    """Whether the server has a run, and it is not deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        there: bool = client.get_run(run).info.lifecycle_stage == "active"
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return there
 
 
 class MlflowRun:

@@ -1,5 +1,6 @@
 """MLflow's own file store: one entry for a resumed run, each step once; its failure ends no training."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,24 @@ def test_what_is_done_again_after_a_kill_is_not_there_twice(tmp_path: Path, uri:
     history = mlflow.MlflowClient(uri).get_metric_history(entry.info.run_id, "train/loss")
     assert [one.step for one in history] == [1, 2, 3, 4]
     assert entry.data.tags["sample"] == "words"
+
+
+@pytest.mark.parametrize("purged", [False, True])
+def test_a_run_whose_entry_was_deleted_goes_on_in_a_new_one(tmp_path: Path, uri: str, purged: bool) -> None:
+    tracked = Tracked("cnn-0001", "small", "small@1", {"width": 4}, tmp_path)
+    open_tracker(tracked).close()
+    (deleted,) = runs_of(uri, "small")
+    if purged:
+        (folder,) = (tmp_path / "tracking").glob(f"*/{deleted.info.run_id}")
+        shutil.rmtree(folder)
+    else:
+        mlflow.MlflowClient(uri).delete_run(deleted.info.run_id)
+    again = open_tracker(tracked)
+    again.write("train", 3, {"loss": 1.0})
+    again.close()
+    (entry,) = runs_of(uri, "small")
+    assert entry.info.run_id != deleted.info.run_id
+    assert entry.data.metrics == {"train/loss": 1.0}
 
 
 def test_a_store_that_fails_is_told_once_and_ends_no_training(

@@ -69,6 +69,14 @@ def test_a_wrong_name_is_refused_and_right_ones_change_nothing_of_what_is_traine
 class MlflowError(Exception):
     """An MlflowException."""
 
+    error_code = "INTERNAL_ERROR"
+
+
+class NotThereError(MlflowError):
+    """That of a run which the server does not have."""
+
+    error_code = "RESOURCE_DOES_NOT_EXIST"
+
 
 class Failing:
     """A client or run, all of whose methods raise."""
@@ -93,14 +101,17 @@ def use_mlflow(monkeypatch: pytest.MonkeyPatch, client: object) -> None:
         "is_tracking_uri_set": lambda: True,
         "get_tracking_uri": lambda: ADDRESS,
         "MlflowClient": lambda address: client,
-        "exceptions": SimpleNamespace(MlflowException=MlflowError),
         "environment_variables": SimpleNamespace(MLFLOW_EXPERIMENT_NAME=SimpleNamespace(get=lambda: None)),
         "entities": entities,
     }
     vars(module).update(names)
+    errors = ModuleType("mlflow.exceptions")
+    vars(errors).update(MlflowException=MlflowError)
     vars(entities).update(Param=tuple, Metric=lambda *values: values)
     monkeypatch.setitem(sys.modules, "mlflow", module)
+    vars(module).update(exceptions=errors)
     monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+    monkeypatch.setitem(sys.modules, "mlflow.exceptions", errors)
 
 
 def tracked(folder: Path) -> Tracked:
@@ -143,3 +154,50 @@ def test_a_tracker_that_fails_is_told_once_and_ends_no_training(
             tracker.add_text("sample", 2, "words")
         tracker.close()
         assert caplog.text.count(f"{where} gets no more of run run-1: MlflowError: no answer") == 1
+
+
+class Server(Failing):
+    """A client of a server whose runs are these, by their stage."""
+
+    def __init__(self, **stages: str) -> None:
+        self.stages = stages
+
+    def get_run(self, run: str) -> Any:
+        if run not in self.stages:
+            raise NotThereError(run)
+        return SimpleNamespace(info=SimpleNamespace(lifecycle_stage=self.stages[run]))
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return SimpleNamespace(experiment_id="1")
+
+    def create_run(self, *_: object, **__: object) -> Any:
+        self.stages["new"] = "active"
+        return SimpleNamespace(info=SimpleNamespace(run_id="new"))
+
+    def update_run(self, run: str, status: str) -> None:
+        pass
+
+    def log_batch(self, run: str, **_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("stages", "goes_on_in"), [({"old": "active"}, "old"), ({"old": "deleted"}, "new"), ({}, "new")]
+)
+def test_a_run_whose_entry_was_deleted_goes_on_in_a_new_one(
+    stages: dict[str, str], goes_on_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlflow-run").write_text("old")
+    server = Server(**stages)
+    use_mlflow(monkeypatch, server)
+    mlflow_runs.open_tracker(tracked(tmp_path))
+    assert (tmp_path / "mlflow-run").read_text() == goes_on_in
+    assert ("new" in server.stages) == (goes_on_in == "new")
+
+
+def test_a_server_out_of_reach_makes_no_new_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mlflow-run").write_text("old")
+    use_mlflow(monkeypatch, Failing())
+    with pytest.raises(TrainingError, match="to get_run"):
+        mlflow_runs.open_tracker(tracked(tmp_path))
+    assert (tmp_path / "mlflow-run").read_text() == "old"
