@@ -6,15 +6,19 @@ length of a partition varies, up to four times the target.
 
 import hashlib
 import json
+import os
+import tempfile
 import zlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, overload
+from typing import IO, Any, TypeVar, overload
 
 from stoker.storage.versions.content import checksum_of
 
 T = TypeVar("T")
 _LEVEL = 1  # of compression: the fastest
+_IN_MEMORY = 2**24  # bytes of packed texts that are kept there
 
 
 def digest(value: object) -> str:
@@ -46,6 +50,54 @@ class Partition:
         return {"name": self.name, "payload": self.payload, "fingerprint": self.fingerprint}
 
 
+class PackedTexts(Sequence[bytes]):
+    """Compressed texts: in memory while they are few, else in a temporary file without a name.
+
+    Safe to read from many threads, and in processes that are forked from this one. Raises OSError where the folder for
+    temporary files takes no more.
+    """
+
+    def __init__(self) -> None:
+        self._few: list[bytes] = []
+        self._bytes = 0  # of ``_few``
+        self._ends = array("Q", [0])  # in the file, of each text that is there
+        self._file: IO[bytes] | None = None
+
+    def append(self, text: str) -> None:
+        """Add a text at the end."""
+        packed = zlib.compress(text.encode(), _LEVEL)
+        self._few.append(packed)
+        self._bytes += len(packed)
+        if self._bytes > _IN_MEMORY:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115  # as long as these texts
+            for packed in self._few:
+                self._file.write(packed)
+                self._ends.append(self._ends[-1] + len(packed))
+            self._file.flush()
+            self._few, self._bytes = [], 0
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1 + len(self._few)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        """A text as it was added, encoded."""
+        if isinstance(index, slice):
+            return list(map(self.__getitem__, range(*index.indices(len(self)))))
+        index = range(len(self))[index]
+        filed = len(self._ends) - 1
+        if index >= filed or self._file is None:
+            return zlib.decompress(self._few[index - filed])
+        start, stop = self._ends[index], self._ends[index + 1]
+        return zlib.decompress(os.pread(self._file.fileno(), stop - start, start))
+
+
 class Partitions(Sequence[Partition]):
     """Partitions in little memory: each is compressed JSON until it is asked for.
 
@@ -58,11 +110,10 @@ class Partitions(Sequence[Partition]):
 
     def __init__(self, partitions: Iterable[Partition]) -> None:
         self.names: list[str] = []
-        self._packed: list[bytes] = []
+        self._packed = PackedTexts()
         for partition in partitions:
             self.names.append(partition.name)
-            text = json.dumps(partition.as_json(), separators=(",", ":"))
-            self._packed.append(zlib.compress(text.encode(), _LEVEL))
+            self._packed.append(json.dumps(partition.as_json(), separators=(",", ":")))
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -76,7 +127,7 @@ class Partitions(Sequence[Partition]):
     def __getitem__(self, index: int | slice) -> Partition | list[Partition]:
         if isinstance(index, slice):
             return list(map(self.__getitem__, range(*index.indices(len(self)))))
-        return Partition(**json.loads(zlib.decompress(self._packed[index])))
+        return Partition(**json.loads(self._packed[index]))
 
 
 def cut(items: Iterable[T], identity: Callable[[T], str], *, target: int) -> Iterator[list[T]]:

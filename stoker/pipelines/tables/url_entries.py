@@ -5,8 +5,10 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import islice
 from typing import Any
 
+from stoker.pipelines.memory.seen import Seen
 from stoker.pipelines.partition import Partition, digest, ends_run
 from stoker.pipelines.tables.record_names import KNOWN_NAMES, record_name
 from stoker.pipelines.tables.text_types import TextTypes
@@ -27,6 +29,7 @@ WITHHELD = "withheld"  # in an entry: why its owner does not give it, [reason, d
 STAMP = "stamp"  # in an entry of a site: see ``stamp_of``
 OF_PAGE = "page: "  # begins the detail of a page of a site that was rejected: it is no image
 NO_URL = "no URL"  # ends the detail of a row without one
+_BATCH = 4096  # entries that are compared with those before at a time
 UNTYPED = "untyped"  # in an entry until its partition is there: its list has no types, its record may get some
 
 
@@ -52,15 +55,29 @@ def reject_repeats(entries: Iterator[Entry]) -> Iterator[Entry]:
 
     ``line`` is taken out of the others: a line that is moved must not make its picture be fetched again.
     """
-    seen: set[bytes] = set()
-    for entry in entries:
-        if "refused" not in entry:
-            url_hash = hashlib.blake2b(entry["url"].encode(), digest_size=12).digest()
-            if url_hash in seen:
+    seen = Seen()
+    for some in _batches(entries):
+        offered = [entry for entry in some if "refused" not in entry]
+        repeats = iter(seen.add([entry["url"] for entry in offered]).tolist())
+        for entry in some:
+            if "refused" not in entry and next(repeats):
                 where = f"{entry['line']}: " if "line" in entry else ""
                 entry = {**entry, "refused": ["duplicate_key", f"{where}an earlier row has the same URL"]}
-            seen.add(url_hash)
-        yield entry if "refused" in entry else {name: value for name, value in entry.items() if name != "line"}
+            yield entry if "refused" in entry else {name: value for name, value in entry.items() if name != "line"}
+
+
+def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    """The entries, some at a time; those before an error, and then the error."""
+    while True:
+        some: list[Entry] = []
+        try:
+            some.extend(islice(entries, _BATCH))
+        except Exception:
+            yield some
+            raise
+        if not some:
+            return
+        yield some
 
 
 def columns_for_record(

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
@@ -11,7 +10,7 @@ import pyarrow as pa
 
 from stoker.pipelines.memory.missing import Missing
 from stoker.pipelines.memory.unchanged import NOTHING_KNOWN
-from stoker.pipelines.partition import Partition, Partitions
+from stoker.pipelines.partition import PackedTexts, Partition, Partitions
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.source import Context, Cut
 from stoker.pipelines.stages.forgetting.matching import Forgotten
@@ -29,7 +28,6 @@ from stoker.storage.versions.memory.plans import PARTITIONS, Plan, create_plan, 
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_LEVEL = 1  # of compression: the fastest
 _MAX_ATTEMPTS = 20  # plans that other ingests may store before this one gives up
 
 
@@ -135,13 +133,17 @@ class PlannedRounds:
             _log.warning("%s; the list is planned anew", error)
             return None
         cut_now = self._cut_now(plan.ledger or 0)
-        wanted = {part_digest(self._recipe, cut.partition): _packed(cut.stamps) for cut in cut_now}
+        wanted: dict[str, int] = {}
+        stamps = PackedTexts()
+        for cut in cut_now:
+            wanted[part_digest(self._recipe, cut.partition)] = len(stamps)
+            stamps.append(json.dumps(cut.stamps))
 
         def cuts() -> Iterator[Cut]:
             for row in (row for table in iter_partitions(self._store, plan) for row in table.to_pylist()):
                 if row["part"] in wanted or self.recall.is_finished(row["part"]):
                     partition = Partition(row["name"], json.loads(row["payload"]), row["fingerprint"])
-                    yield Cut(partition, _unpacked(wanted[row["part"]]) if row["part"] in wanted else {})
+                    yield Cut(partition, json.loads(stamps[wanted[row["part"]]]) if row["part"] in wanted else {})
 
         return Cuts(cuts(), "") or None
 
@@ -183,13 +185,13 @@ class Cuts:
     """Partitions and the stamps of their candidates, in little memory; ``listing``: of the list that they are of."""
 
     def __init__(self, cuts: Iterable[Cut], listing: str) -> None:
-        self._packed: list[bytes] = []
+        self._packed = PackedTexts()
         self.partitions = Partitions(self._partitions(cuts))
         self.listing = listing
 
     def _partitions(self, cuts: Iterable[Cut]) -> Iterator[Partition]:
         for partition, stamps in cuts:
-            self._packed.append(_packed(stamps))
+            self._packed.append(json.dumps(stamps))
             yield partition
 
     def __bool__(self) -> bool:
@@ -197,16 +199,7 @@ class Cuts:
 
     def stamps(self) -> Iterator[Stamps]:
         """Those of each partition."""
-        return map(_unpacked, self._packed)
-
-
-def _packed(stamps: Stamps) -> bytes:
-    return zlib.compress(json.dumps(stamps).encode(), _LEVEL)
-
-
-def _unpacked(packed: bytes) -> Stamps:
-    stamps: Stamps = json.loads(zlib.decompress(packed))
-    return stamps
+        return map(json.loads, self._packed)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
