@@ -22,7 +22,7 @@ from stoker.training.run.averaging import Average
 from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo
 from stoker.training.run.devices import device_of
 from stoker.training.run.loggers.trackers import check_installed
-from stoker.training.run.metrics import MetricsLog
+from stoker.training.run.metrics import FILE, MetricsLog
 from stoker.training.run.model import Schema
 from stoker.training.run.optimisers import learning_rate_at
 from stoker.training.run.steps.events import Event, Result, RunConfig, trackers_of
@@ -121,7 +121,6 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         ranks.seed_random(options.seed)
     step = saved["step"] if saved else 0
     steps = min(steps, options.max_steps) if options.max_steps else steps
-    log = MetricsLog(config.folder, step=step, trackers=trackers_of(config))
     stepper = stepper_of(config, module, device, steps, saved)
     on_gpu = device.type == "cuda"
     ahead = on_gpu and getattr(model, "takes_device_batches", False)
@@ -136,8 +135,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         average=average,
         train_stream=train_stream,
         eval_stream=eval_stream,
-        log=log,
-        saver=Saver(corpus.store, corpus.manifest.corpus, config.name, keep=options.keep, metrics=log.path),
+        saver=Saver(corpus.store, corpus.manifest.corpus, config.name, keep=options.keep, metrics=config.folder / FILE),
         steps=steps,
         step=step,
         state=ranks.share_of_state(
@@ -148,6 +146,8 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         stale=saved.get("stale", 0) if saved else 0,
         position=train_stream.state_dict(),
         loader=Loader(train_stream, workers=options.workers, pin_memory=on_gpu, device=device if ahead else None),
+        # Last: where another part cannot be built, no tracker is left open.
+        log=MetricsLog(config.folder, step=step, trackers=trackers_of(config)),
     )
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -89,4 +90,10 @@ def check_installed(text: str) -> None:
 
 def open_trackers(text: str, tracked: Tracked) -> Sequence[Tracker]:
     """Those that an option names, with a run's entry in each. Raises TrainingError."""
-    return [import_module(_MODULES[name]).open_tracker(tracked) for name in names_of(text)]
+    with ExitStack() as opened:  # those before one that cannot be opened are closed
+        trackers: list[Tracker] = []
+        for name in names_of(text):
+            trackers.append(import_module(_MODULES[name]).open_tracker(tracked))
+            opened.callback(trackers[-1].close)
+        opened.pop_all()
+    return trackers

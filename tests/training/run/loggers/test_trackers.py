@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from stoker.training.errors import TrainingError
+from stoker.training.run import loop
 from stoker.training.run.loggers import mlflow_runs, trackers, weights_and_biases
 from stoker.training.run.loggers.trackers import Tracked
 from stoker.training.run.metrics import MetricsLog
@@ -56,6 +57,32 @@ def test_a_tracker_that_is_not_installed_is_named_with_what_to_install_before_th
     for name in ("wandb", "mlflow"):
         with pytest.raises(TrainingError, match=rf'{name} is not installed; pip install "stoker\[{name}\]"'):
             run(digits, "cnn", CNN | {"loggers": name})
+
+
+def test_no_tracker_is_left_open_where_another_one_or_a_part_of_the_run_cannot_be_built(
+    digits: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Recorded] = []
+
+    def open_one(_: Tracked) -> Recorded:
+        opened.append(Recorded())
+        return opened[-1]
+
+    def fails(*_: object) -> Any:
+        raise TrainingError("no GPU")
+
+    def module_of(name: str) -> Any:
+        return SimpleNamespace(open_tracker=open_one if name.endswith("mlflow_runs") else fails)
+
+    monkeypatch.setattr(trackers, "import_module", module_of)
+    with pytest.raises(TrainingError, match="no GPU"):
+        trackers.open_trackers("mlflow,wandb", tracked(tmp_path))
+    assert [one.lines for one in opened] == [["closed"]]
+    monkeypatch.setattr(loop, "check_installed", lambda _: None)
+    monkeypatch.setattr(loop, "stepper_of", fails)
+    with pytest.raises(TrainingError, match="no GPU"):
+        run(digits, "cnn", CNN | {"loggers": "mlflow"})
+    assert len(opened) == 1
 
 
 def test_a_wrong_name_is_refused_and_right_ones_change_nothing_of_what_is_trained() -> None:
