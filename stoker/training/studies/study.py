@@ -4,6 +4,7 @@ Each run of a row is saved as soon as it is done, under a digest of all that it 
 splits, the row's options, the seed and the code. The same call measures what is missing, and nothing twice.
 """
 
+import difflib
 import json
 import os
 import platform
@@ -202,10 +203,9 @@ class _Plan:
         rows = {row.name for claim in found for row in claim.rows}
         for name in self.only:
             if name not in names | rows:
-                raise TrainingError(
-                    f"study: no claim or row is called {name!r}; claims: {', '.join(sorted(names))}; rows: "
-                    f"{', '.join(sorted(rows))}"
-                )
+                near = difflib.get_close_matches(name, sorted(names | rows), n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"claims: {', '.join(sorted(names))}"
+                raise TrainingError(f"study: no claim or row is called {name!r}; {hint}")
         return found
 
     def seeds_of(self, row: Row) -> range:

@@ -124,9 +124,9 @@ def _onnx(traceable: Traceable, about: dict[str, Any]) -> bytes:  # Any: as abov
 
 def _write_new(path: Path, payload: bytes) -> None:
     """Create a file with these bytes, whole or not at all. Raises TrainingError."""
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")  # another export may be writing this name, too
     try:
-        part.write_bytes(payload)
+        _write_exclusively(part, payload)
         try:
             os.link(part, path)  # fails if the name was taken meanwhile
         except FileExistsError:

@@ -161,5 +161,7 @@ def test_a_corpus_that_is_neither_is_refused(tmp_path: Path, letters: Small) -> 
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are(digits: Small) -> None:
-    with pytest.raises(TrainingError, match=r"no claim or row is called 'depht'; claims: .*shallow"):
+    with pytest.raises(TrainingError, match=r"no claim or row is called 'depht'; did you mean 'depth"):
         measured(digits, "depht")
+    with pytest.raises(TrainingError, match=r"no claim or row is called '\?'; claims: .*shallow"):
+        measured(digits, "?")

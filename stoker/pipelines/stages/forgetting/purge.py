@@ -38,7 +38,7 @@ _DEAD_S = 3600.0  # an ingest without a sign of life for so long was killed
 _ALWAYS_UNREACHED = (
     "copies on machines that trained, and in checkpoints and logs there",
     "copies of the store, and of its disks, that others made",
-    "space that SeaweedFS frees at its next vacuum",
+    "space that an S3 server frees later, as SeaweedFS does at its next vacuum",
 )
 
 
