@@ -27,11 +27,11 @@ class Tracked:
     corpus: str
     version: str  # corpus@version
     options: Mapping[str, Any]  # Any: JSON values, by name
-    folder: Path  # of the run; what finds its entry in the tracker again is kept there
+    folder: Path  # of the run; what finds its entry in the tracker again is kept there, on this machine
 
 
 class Tracker(Protocol):
-    """Takes what metrics.jsonl takes. A resumed run has one entry, and no step of it twice."""
+    """Takes what metrics.jsonl takes. A run resumed on the same machine has one entry, and no step of it twice."""
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Take numbers of a step."""
