@@ -69,8 +69,8 @@ def _under_way(lease: GcLease, age: float, key: str) -> str:
     since = "just now" if age < 120 else f"{age / 60:.0f} minutes ago"
     return (
         f"{where} (last sign of life {since}), and may rely on what no version names yet; run again when it has ended. "
-        f"If it was killed, ingest again, or wait until that is {lease.older_than_s / 60:.0f} minutes ago (`stoker gc` "
-        "--older-than)"
+        f"If it was killed, wait until that is {lease.older_than_s / 60:.0f} minutes ago (`stoker gc` --older-than), "
+        f"or, if no ingest works on this corpus, remove its lease {key}"
     )
 
 
