@@ -10,7 +10,7 @@ handler: Prefect does around each flow, Ray when it connects.
 import _thread
 import contextlib
 import os
-import select
+import selectors
 import signal
 import sys
 import threading
@@ -180,9 +180,11 @@ def _handle(number: int, frame: FrameType | None) -> None:
 def _watch(pipe: int) -> None:
     """End the process at the second signal, or when its time is over."""
     first: float | None = None
+    waiting = selectors.DefaultSelector()  # not select.select, which knows no file above number 1,023
+    waiting.register(pipe, selectors.EVENT_READ)
     while True:
         left_s = None if first is None else max(0.0, first + _signals.grace_s - time.monotonic())
-        if not select.select([pipe], [], [], left_s)[0]:
+        if not waiting.select(left_s):
             end_now(_signals.received or signal.SIGTERM)
         for number in os.read(pipe, 64):
             if number == _OVER[0]:

@@ -37,6 +37,11 @@ def letters_of(small: Small, **options: Any) -> ShardStream:
     return ShardStream(small.store, small.manifest, cache=small.cache, seed=1, **every)
 
 
+def place(loader: Loader) -> dict[str, Any]:
+    """The state without what was skipped: that is known as soon as a thread has made the batch ahead."""
+    return {name: value for name, value in loader.state_dict().items() if not name.startswith("skipped")}
+
+
 def test_tensors_are_moved_and_all_else_of_a_batch_stays() -> None:
     batch = {"pair": Pair(torch.ones(3), ["a", "b"]), "more": [(torch.zeros(2), 5), None]}
     copies = DeviceCopies(META)
@@ -63,7 +68,7 @@ def test_the_batches_are_those_without_a_device_also_after_a_stop_and_across_epo
                 if number == stop:
                     break
         assert seen[0] == seen[1]
-        assert plain.state_dict() == moved.state_dict()
+        assert place(plain) == place(moved)
     state = moved.state_dict() | {"epoch": 0, "delivered": 8}
     moved.load_state_dict(state)
     plain.load_state_dict(state)
