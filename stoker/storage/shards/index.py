@@ -210,23 +210,6 @@ class ShardIndex:
         if self.checksums is not None and (actual := self._checksum(row, region)) != self.checksums[row]:
             row_checksum.check(int(self.checksums[row]), actual, self.keys[row].as_py(), tar)
 
-    def check_all(self, tar: memoryview, where: str) -> bool:
-        """Compare the samples of a whole tar with their checksums. Raises CorruptShard as ``check``.
-
-        False if that does not tell all there is: there are no checksums of rows, or something lies between the rows, or
-        after them anything but zeros.
-        """
-        if self.checksums is None or self.by_members:
-            return False
-        spans = zip(self.starts.tolist(), self.stops.tolist(), self.checksums.tolist(), strict=True)
-        for row, (start, stop, stated) in enumerate(spans):
-            if row_checksum.crc32c(tar[start:stop]) != stated:
-                self.check(row, tar[start:stop], where)
-        if self.numbers is not None:  # rows that are masked lie between
-            return True
-        edges = np.concatenate([[0], self.stops])
-        return bool((self.starts == edges[:-1]).all()) and not np.frombuffer(tar[int(edges[-1]) :], np.uint8).any()
-
     def _checksum(self, row: int, region: "Region") -> int:
         if isinstance(region, memoryview) and not self.by_members:
             return row_checksum.crc32c(region)

@@ -44,7 +44,6 @@ from stoker.training.reading.first_pieces import FirstPieces
 from stoker.training.reading.partial import index_bytes, is_whole, masks_of, rows_of
 from stoker.training.reading.purged import PurgedMeanwhile, PurgedShards
 from stoker.training.reading.samples import ShardSlice
-from stoker.training.reading.shard_memory import ShardMemory
 from stoker.training.reading.threads import ThreadPool, register_fork_reset
 from stoker.training.reading.transfer_rate import TransferRate
 from stoker.training.reading.unverified import UnverifiedReads
@@ -63,9 +62,6 @@ _LOOK_INTERVAL_S = 0.1  # between two looks at whether files that are mapped hav
 _LONGEST_BEGINNING = 4 * 2**20  # bytes of a shard that are downloaded first for a batch
 _MARGIN, _TAR_BLOCKS = 1.1, 20 * 512  # samples differ in size; headers
 _INDEX_BYTES = 128 * 2**20  # of indexes that are kept in memory, besides those of open shards
-
-_PASSING_BYTES = 512 * 2**20  # of memory for shards that the folder cannot keep until they are read again
-_KEPT_SHARE = 0.8  # of the folder, for shards that it keeps then
 
 _EPOCHS = 3  # that batches are made of at the same time, at most
 
@@ -106,7 +102,6 @@ class Cache:
         self._counters = counters or Counters()
         self._store, self._tars = with_patience(store), with_patience(tars or store)
         self._files = self._options.files()
-        self._passing: frozenset[str] = frozenset()  # SHA-256 of shards that are held in memory alone
         self._start()
         register_fork_reset(self)
 
@@ -129,7 +124,6 @@ class Cache:
         self._unverified = UnverifiedReads()
         self._rate = TransferRate()
         self._first_pieces = FirstPieces()
-        self._memory = ShardMemory()
         self._shard_pool = ThreadPool(_SHARD_THREADS, "stoker-shards")
         self._range_pool = ThreadPool(_RANGE_THREADS, "stoker-ranges")
         # One thread: the first Parquet file that a thread decodes takes 1 to 10 ms longer, for memory of its own.
@@ -140,30 +134,12 @@ class Cache:
         """Start again: in a forked process threads, locks and open files are those of the parent."""
         for fetch in self._open.values():
             fetch.close_after_fork()
-        self._passing = frozenset()  # the processes of a machine share what is on its disk
         self._start()
 
     def __reduce__(self) -> tuple[Any, ...]:  # Any: what pickle wants
         # Another process has connections and threads of its own.
         options = replace(self._options, folder=self._files.path)
         return _open_cache, (self._store, options, self._counters, self._tars)
-
-    def expect(self, shards: Iterable[Shard]) -> None:
-        """Tell the shards of an epoch, if no other process of this machine wants them; else none.
-
-        If they are more than the folder may hold, the least recently used are never those that are read next: each
-        would be written and removed before it is read again. So the same ones are kept for all epochs, and the others
-        are held in memory while they are open, if that is not much.
-        """
-        sizes = {shard.sha256: shard.size for shard in shards}
-        self._passing = frozenset()
-        if sum(sizes.values()) <= self._files.limit:
-            return
-        names = sorted(sizes)
-        kept = np.cumsum([sizes[name] for name in names]) <= _KEPT_SHARE * self._files.limit
-        passing = [name for name, keep in zip(names, kept.tolist(), strict=True) if not keep]
-        if self._options.open_shards * max(map(sizes.__getitem__, passing)) <= _PASSING_BYTES:
-            self._passing = frozenset(passing)
 
     def slices(self, shard_rows: Sequence[ShardRows], *, verified: bool = False) -> list[ShardSlice]:
         """The samples of these rows, one slice a shard.
@@ -392,10 +368,7 @@ class Cache:
             fetch = self._open.pop(key, None)
             if fetch is None or fetch.state is FetchState.FAILED:  # a corrupt one is kept: it is yet to be reported
                 also = self._files, self._stopped, self._first_pieces, self._lost
-                compare = partial(self._compare, shard) if shard.sha256 in self._passing else None
-                memory = self._memory
-                fetch = ShardFetch(self._tars, shard, *also, beginning=beginning, compare=compare, memory=memory)
-                self._begin(fetch)
+                fetch = self._begin(ShardFetch(self._tars, shard, *also, beginning=beginning))
             self._open[key] = fetch
             excess = len(self._open) - self._options.open_shards
             if excess > 0:
@@ -406,9 +379,6 @@ class Cache:
                         self._lost.append(evicted.url)
                     self._ready.pop(old, None)
         return fetch
-
-    def _compare(self, shard: Shard, tar: memoryview) -> bool:
-        return self._index(shard).result().check_all(tar, self.url_of(shard))
 
     def _begin(self, fetch: ShardFetch) -> ShardFetch:
         view = fetch.verified_view()

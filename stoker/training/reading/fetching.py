@@ -5,9 +5,8 @@
         └───────────────────> FAILED      the store or the stream ended the fetch; the next use starts another one
 
 In FETCHING the bytes [0, bytes_available) can be read, in COMPLETE and VERIFIED all of them. A file on this machine is
-COMPLETE as soon as it is mapped, and is hashed then; a download is hashed while it arrives; one that is held in memory
-alone is compared with the checksums of its samples, which takes a sixth of the time. What differs is downloaded once
-more before it is CORRUPT, because bytes may be altered or cut off on the way.
+COMPLETE as soon as it is mapped, and is hashed then; a download is hashed while it arrives. What differs is downloaded
+once more before it is CORRUPT, because bytes may be altered or cut off on the way.
 """
 
 import hashlib
@@ -32,7 +31,6 @@ from stoker.training.errors import TrainingError
 from stoker.training.reading.cache_files import CacheFiles, CacheFull, Identity, identity
 from stoker.training.reading.first_pieces import FirstPieces
 from stoker.training.reading.partial import PartialShard
-from stoker.training.reading.shard_memory import ShardMemory
 
 _log = logging.getLogger(__name__)
 
@@ -74,14 +72,10 @@ class ShardFetch:
         lost: list[str] | None = None,
         *,
         beginning: int = 0,
-        compare: Callable[[memoryview], bool] | None = None,
-        memory: ShardMemory | None = None,
     ) -> None:
         """``lost``: where a file's name is added whose bytes were gone when they were read; see ``mapped``.
 
         ``beginning``: bytes that a batch waits for, downloaded by a request of their own; 0: no such request.
-        ``compare``: the shard is held in ``memory``, unless the cache has it; compares its samples with their
-        checksums, or returns False if they have none.
         """
         self.shard = shard
         self.key = key_of(shard)
@@ -89,11 +83,10 @@ class ShardFetch:
         self.verified: Future[memoryview] = Future()
         self.bytes_available = 0  # that ``read`` has, while it is downloaded
         self.bytes_downloaded = 0  # from the store, by this fetch
-        self.in_memory = False  # held in memory, because the disk would not have it, or should not
+        self.in_memory = False  # held in memory, because the disk would not have it
         self.local = tars.path(shard.key)  # the file, if the tar is one on this machine
         self.beginning = beginning
         self._tars, self._files, self._stopped, self._lost = tars, files, stopped, lost
-        self._compare, self._pool = compare, memory or ShardMemory()
         self._first_pieces = first_pieces or FirstPieces()
         self._guard = Lock()  # else ``read`` could use a file that was closed, and whose number is another file's now
         self._file: int | None = None
@@ -242,7 +235,7 @@ class ShardFetch:
             view = self._open_cached(hash_if_needed=True)
             if view is not None:
                 return view
-            if size > self._files.limit or self._compare is not None:
+            if size > self._files.limit:
                 return None
             try:
                 file = self._files.start_write(sha256, size)
@@ -294,7 +287,7 @@ class ShardFetch:
 
     def _fetch_to_memory(self) -> memoryview:
         self.in_memory = True
-        memory = self._pool.take(self.shard.size) if self.shard.size else memoryview(bytearray())
+        memory = memoryview(bytearray(self.shard.size))
         with self._guard:
             self.bytes_available, self._memory = 0, memory
 
@@ -318,7 +311,7 @@ class ShardFetch:
             self._download_once(write, begin)
 
     def _download_once(self, write: Callable[[bytes], None], begin: Callable[[], None]) -> None:
-        sha256 = None if self.in_memory and self._compare else hashlib.sha256()
+        sha256 = hashlib.sha256()
         with self._guard:  # ``read`` must not see a mixture
             self.bytes_available = 0
             begin()
@@ -329,16 +322,12 @@ class ShardFetch:
                 if self.bytes_available + len(piece) > self.shard.size:
                     raise self._corrupt(f"more than the {self.shard.size:,} bytes that the manifest says")
                 write(piece)
-                if sha256 is not None:
-                    sha256.update(piece)
+                sha256.update(piece)
                 self.bytes_available += len(piece)
                 has_begun()
         if self.bytes_available != self.shard.size:
             raise self._corrupt(f"{self.bytes_available:,} bytes, but the manifest says {self.shard.size:,}")
-        if sha256 is not None:
-            self._check_sha256(sha256.hexdigest())
-        elif self._compare and self._memory is not None and not self._compare(self._memory):
-            self._check_sha256(self._hash(self._memory))
+        self._check_sha256(sha256.hexdigest())
 
     def _pieces(self) -> Iterator[bytes]:
         """The shard as it is in the store, its beginning first.

@@ -182,8 +182,6 @@ class ShardStream(BatchStream):
             counters=self.counters,
             tars=store_of_tars(self.store, self.manifest),
         )
-        if self.world_size == 1:
-            self._cache.expect(self._shards)
         self.shard_order = ShardOrder(
             self._cache,
             self._shards,
@@ -254,9 +252,7 @@ class ShardStream(BatchStream):
     def reopen(self) -> Self:
         """The same stream at the beginning, with connections, locks and threads of its own: for a forked process."""
         # By its manifest: its name may mean another version by now.
-        stream = replace(self, store=self.store.reopen(), version=self.manifest)
-        stream._cache.expect(())  # the processes of a machine share what is on its disk
-        return stream
+        return replace(self, store=self.store.reopen(), version=self.manifest)
 
     def close(self) -> None:
         """End the threads that read ahead. Raises CorruptShard if delivered samples are known to be corrupt."""

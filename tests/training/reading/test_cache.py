@@ -14,10 +14,8 @@ import sys
 import threading
 import time
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -220,53 +218,6 @@ def test_the_least_recently_used_go_when_it_is_full(tmp_path: Path) -> None:
     assert payloads(cache, first) == of(manifest, 0)  # still mapped
 
 
-def passing(tmp_path: Path, store: MemoryStore, *, older: bool = False, world_size: int = 1) -> ShardStream:
-    """A stream of three shards of a megabyte through a cache that keeps one of them."""
-    manifest = put(store, tmp_path, older=older)
-    cache = {"cache": tmp_path / "cache", "cache_megabytes": 2}
-    return ShardStream(store, manifest, batch_size=10, window=1, world_size=world_size, **cache)  # type: ignore[arg-type]  # a folder, a number
-
-
-@pytest.mark.parametrize("older", [False, True])
-def test_of_more_shards_than_the_folder_may_hold_the_same_are_kept_and_the_others_pass_through_memory(
-    tmp_path: Path, older: bool
-) -> None:
-    store = Slow()
-    with closing(passing(tmp_path, store, older=older)) as stream:
-        for _ in range(3):
-            found = sorted(bytes(payload)[0] for batch in stream for payload in batch.column("bin"))
-            assert found == list(range(60))
-        stream.wait_verified()
-        fetched = Counter(key for key in store.whole if key.endswith(".tar"))
-        kept = {path.name for path in (tmp_path / "cache").iterdir() if len(path.name) == 64}
-    first, *others = sorted(stream.manifest.shards, key=lambda shard: shard.sha256)
-    assert kept == {first.sha256}
-    assert fetched[first.key] == 1
-    assert all(2 <= fetched[shard.key] <= 3 for shard in others)  # one that is open when an epoch ends is read on
-
-
-def test_ranks_and_forked_workers_share_what_is_on_the_disk(tmp_path: Path) -> None:
-    with closing(passing(tmp_path, Slow(), world_size=2)) as stream:
-        assert not stream._cache._passing
-    with closing(passing(tmp_path, Slow())) as stream, closing(stream.reopen()) as forked:
-        assert stream._cache._passing
-        assert not forked._cache._passing
-
-
-@pytest.mark.parametrize("older", [False, True])
-def test_damage_of_a_shard_that_is_held_in_memory_is_told(tmp_path: Path, older: bool) -> None:
-    store = Slow()
-    stream = passing(tmp_path, store, older=older)
-    shard = max(stream.manifest.shards, key=lambda shard: shard.sha256)
-    tar = bytearray(store.read(shard.key))
-    tar[len(tar) // 2] ^= 1
-    store.write(shard.key, bytes(tar))
-    with pytest.raises(CorruptShard, match=rf"{shard.key}: {'sha256' if older else 'sample .* CRC-32C'}"):
-        list(stream)
-    with suppress(CorruptShard):  # told once more, or not
-        stream.close()
-
-
 def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
     store = Slow()
     manifest = put(store, tmp_path)
@@ -336,7 +287,6 @@ def test_a_disk_that_is_full_or_not_ours_is_done_without(tmp_path: Path) -> None
 
 _FULL = """
 import resource, sys, warnings
-from contextlib import closing, suppress
 from pathlib import Path
 from tests.training.reading.test_cache import NUMBERS, Slow, put
 from stoker.training import ShardStream
