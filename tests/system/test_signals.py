@@ -258,5 +258,15 @@ def test_a_command_ends_after_its_time_wherever_it_is() -> None:
     assert run_program(ENDS) == (143, "", "stoker: ended by SIGTERM; the same command resumes\n")
 
 
+def test_a_process_with_more_than_a_thousand_open_files_ends_after_its_time() -> None:
+    many = """
+import os, resource
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], min(2048, limits[1])), limits[1]))
+held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+"""
+    assert run_program(many + ENDS) == (143, "", "stoker: ended by SIGTERM; the same command resumes\n")
+
+
 def test_the_end_is_reached_while_the_interpreter_shuts_down() -> None:
     assert run_program(ENDING) == (143, "", "stoker: ended by SIGTERM; the same command resumes\n")
