@@ -1,13 +1,12 @@
 """What a source lists: read each time that it is asked for, or, of a site, crawled once in a run and held packed."""
 
 import json
-import zlib
 from collections.abc import Iterator
 
+from stoker.pipelines.partition import PackedTexts
 from stoker.pipelines.source import MORE, Context, Listed, ListedSource
 from stoker.pipelines.stages.remembering.planned import batches
 
-_LEVEL = 1  # of compression: the fastest
 _BATCH = 1024  # candidates that are packed together
 
 
@@ -18,7 +17,7 @@ class Listing:
 
     def __init__(self, source: ListedSource) -> None:
         self._source = source
-        self._packed: list[bytes] | None = None
+        self._packed: PackedTexts | None = None
 
     def identities(self, context: Context) -> Iterator[Listed]:
         """See ListedSource. Raises what that raises."""
@@ -26,10 +25,12 @@ class Listing:
             yield from self._source.identities(context)
             return
         if self._packed is None:
-            listed = self._source.identities(context)
-            self._packed = [zlib.compress(json.dumps(some).encode(), _LEVEL) for some in batches(listed, _BATCH)]
-        for packed in self._packed:
-            for one in (Listed(*values) for values in json.loads(zlib.decompress(packed))):
+            packed = PackedTexts()
+            for some in batches(self._source.identities(context), _BATCH):
+                packed.append(json.dumps(some))
+            self._packed = packed
+        for text in self._packed:
+            for one in (Listed(*values) for values in json.loads(text)):
                 if one == MORE:
                     self.is_cut_short = True
                 else:
