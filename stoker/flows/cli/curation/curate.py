@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from stoker.flows.cli.curation.trial_page import check_page, write_page
-from stoker.flows.cli.output import print_json, published_json
+from stoker.flows.cli.curation.trial_page import pictures_of
+from stoker.flows.cli.output import check_new_page, print_json, published_json, write_page
 from stoker.flows.logs import note
 from stoker.flows.report.format import percent_text, plural, splits_text
 from stoker.flows.report.terminal import Sheet
@@ -36,7 +36,7 @@ def curate(arguments: Namespace) -> int:
     if arguments.page and not arguments.dry_run:
         raise UsageError("curate: --page shows what --dry-run tells; give both")
     if arguments.page:
-        check_page(arguments.page)
+        check_new_page("curate", arguments.page)
     settings = load_settings(arguments)
     store = settings.open_store(reading=arguments.dry_run)
     recipe = _recipe(store, arguments)
@@ -50,7 +50,7 @@ def curate(arguments: Namespace) -> int:
         else:
             _print(tried, Sheet(Console()))
         if arguments.page:
-            write_page(arguments.page, tried, store)
+            write_page("curate", arguments.page, "trial.html", tried=tried, pictures=pictures_of(tried, store))
         return 0
     curated = curate_again(recipe, store, scratch, judging=judging)
     manifest = curated.published.manifest

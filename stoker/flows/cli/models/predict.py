@@ -1,7 +1,6 @@
 """`stoker predict`: a trained model's answers for images of the user's own, or for a prompt."""
 
 import base64
-import os
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from stoker.flows import logs
-from stoker.flows.cli.output import print_json
+from stoker.flows.cli.output import check_new_page, print_json, write_page
 from stoker.flows.private import make_private
 from stoker.flows.progress import terminal_progress
 from stoker.flows.report.format import paragraphs, percent_text, plural
@@ -75,12 +74,8 @@ def _check(arguments: Namespace) -> None:
         raise UsageError("predict: name files or folders, or give a --prompt")
     if arguments.page and not arguments.files:
         raise UsageError("predict: --page shows files; name them")
-    if arguments.page and arguments.page.exists():
-        raise UsageError(f"predict: --page {arguments.page}: exists already; name a new file")
-    if arguments.page and not arguments.page.parent.is_dir():
-        raise UsageError(f"predict: --page {arguments.page}: {arguments.page.parent} is no folder; make it first")
-    if arguments.page and not os.access(arguments.page.parent, os.W_OK):
-        raise UsageError(f"predict: --page {arguments.page}: {arguments.page.parent} cannot be written to")
+    if arguments.page:
+        check_new_page("predict", arguments.page)
 
 
 def _write(trained: "Trained", arguments: Namespace) -> int:
@@ -113,35 +108,18 @@ def _print(found: "Sequence[Prediction]", console: Console) -> None:
 
 def _write_page(path: Path, trained: "Trained", found: "Sequence[Prediction]") -> None:
     """One HTML file with everything in it: it loads nothing, and runs nothing."""
-    from stoker.flows.page.template import PAGES, Templates
-
     answered = [answer.path for answer in found if not answer.problem][:_MAX_PICTURES]
     pictures = {path: _picture(path) for path in answered}
-    page = Templates(title="Stoker").render(
+    write_page(
+        "predict",
+        path,
         "predictions.html",
-        style=(PAGES / "style.css").read_text(encoding="utf-8"),
         run=trained.name,
         model=trained.info.identity["model"],
         version=trained.info.version,
         answers=[(answer, pictures.get(answer.path, "")) for answer in found],
         problems=sum(bool(answer.problem) for answer in found),
     )
-    _write_new(path, page)
-    logs.note(f"page: {path}")
-
-
-def _write_new(path: Path, page: str) -> None:
-    """Create a file with this text, whole or not at all. Raises UsageError."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            try:
-                file.write(page)
-                file.flush()
-            except BaseException:  # an interrupt too: half a page would stand in the way of the next one
-                path.unlink()
-                raise
-    except OSError as error:
-        raise UsageError(f"predict: --page {path}: {error.strerror}; name another file") from None
 
 
 def _picture(path: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.flows.cli.models.predict import _write_new
+from stoker.flows.cli.output import write_new
 from stoker.flows.settings import UsageError
 from tests.flows.conftest import Cli
 from tests.training import corpora
@@ -43,7 +43,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(UsageError, match="File too large; name another file"):
-            _write_new(tmp_path / "answers.html", "x" * 100_000)
+            write_new("predict", tmp_path / "answers.html", "x" * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
