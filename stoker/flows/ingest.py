@@ -315,7 +315,8 @@ def ingest(
 
 def _ingest(context: TaskContext) -> "dict[str, Any] | State[Any]":  # Any: JSON values
     context.store.probe()
-    with ingest_lease(context.store, context.recipe.corpus) as lease:
+    ends_with_us = context.settings.runner in ("threads", "processes")  # all that works for this run, if it is killed
+    with ingest_lease(context.store, context.recipe.corpus, alone=ends_with_us) as lease:
         published = _run_stages(context, lease)
     artifacts.create_version_artifacts(published.manifest, context.settings, new=published.new)
     reference = published.manifest.reference

@@ -7,7 +7,6 @@ must not be ended.
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from stoker.flows.private import write_private
-from stoker.storage.boot import boot_id
+from stoker.storage.boot import start_time
 from stoker.storage.errors import StokerError
 
 _SCHEMA = 1
@@ -83,21 +82,6 @@ def save(home: Path, services: Services) -> None:
     """Replace services.json atomically, readable by its owner alone."""
     content = {"schema": _SCHEMA} | asdict(services)
     write_private(_path(home), json.dumps(content, indent=1))
-
-
-def start_time(pid: int) -> str:
-    """The start time of a process as text that is only good for comparison; "" if there is no such process."""
-    status = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():  # Linux
-        try:
-            # proc(5): the name in parentheses may hold anything: count behind it. Field 3: state, 22: start time.
-            fields = status.read_text(errors="replace").rpartition(")")[2].split()
-        except OSError:
-            return ""
-        return "" if fields[0] in "ZX" else f"{boot_id()}/{fields[19]}"
-    command = ["/bin/ps", "-o", "lstart=", "-p", str(pid)]
-    completed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # a number, no shell
-    return " ".join(completed.stdout.split())
 
 
 def this_process(url: str = "") -> Process:

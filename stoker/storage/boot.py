@@ -1,6 +1,7 @@
 """Which run of the machine this is: what was written in another one may be incomplete; and its processes."""
 
 import os
+import subprocess
 import sys
 import uuid
 from contextlib import suppress
@@ -27,12 +28,27 @@ def process_space() -> str:
     return ""
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process with this id is alive here."""
+def start_time(pid: int) -> str:
+    """The start time of a process as text that is only good for comparison; "" if there is no such process."""
+    status = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():  # Linux
+        try:
+            # proc(5): the name in parentheses may hold anything: count behind it. Field 3: state, 22: start time.
+            fields = status.read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return ""
+        return "" if fields[0] in "ZX" else f"{boot_id()}/{fields[19]}"
+    command = ["/bin/ps", "-o", "lstart=", "-p", str(pid)]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # a number, no shell
+    return " ".join(completed.stdout.split())
+
+
+def is_alive(pid: int, started: str = "") -> bool:
+    """Whether a process with this id is alive here; with ``started``, from ``start_time``: whether that very one is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # a process of another user
-    return True
+        return True  # a process of another user, of which no more may be visible
+    return not started or start_time(pid) == started

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stoker.flows import running
+from stoker.storage.boot import start_time
 from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, until
 
@@ -22,10 +23,10 @@ def test_a_process_number_that_was_given_to_another_process_is_not_ours() -> Non
 
 def test_a_process_that_ended_is_not_alive_even_if_nobody_asked_for_its_end() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
-    process = running.Process(child.pid, running.start_time(child.pid))
+    process = running.Process(child.pid, start_time(child.pid))
     assert until(lambda: not process.alive)  # a zombie by now
     child.wait()
-    assert running.start_time(child.pid) == ""
+    assert start_time(child.pid) == ""
 
 
 @pytest.mark.slow
@@ -57,13 +58,13 @@ def test_services_end_in_an_order_in_which_runs_can_save_and_leave_nothing(tmp_p
     for process in started.values():
         assert process.stdout is not None
         children.append(int(process.stdout.readline()))
-    services = {name: running.Process(each.pid, running.start_time(each.pid)) for name, each in started.items()}
+    services = {name: running.Process(each.pid, start_time(each.pid)) for name, each in started.items()}
     services["gone"] = running.Process(started["s3"].pid, "another start")
     assert set(running.end_services(services)) == set(slow)
     codes = {name: process.wait(HANGS_S) for name, process in started.items()}
     assert codes == {"s3": 0, "prefect": 0, "web": 0, "schedule": 0, "demo": -signal.SIGKILL}
     assert log.read_text().split() == ["web", "schedule", "s3", "prefect"]
-    assert until(lambda: not any(running.start_time(pid) for pid in children))
+    assert until(lambda: not any(start_time(pid) for pid in children))
     assert running.end_services(services) == []
 
 

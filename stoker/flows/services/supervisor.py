@@ -23,6 +23,7 @@ from stoker.flows.running import Process, Services
 from stoker.flows.services import prefect_server, seaweed
 from stoker.flows.services.probe import http_status
 from stoker.flows.settings import Settings
+from stoker.storage.boot import start_time
 from stoker.storage.errors import StokerError, StorageError
 
 READY_S = 300.0  # for a service to answer after its start; the first takes minutes on a machine that is busy
@@ -224,7 +225,7 @@ class Supervisor:
     def _processes(self) -> dict[str, Process]:
         """The services that run."""
         return {
-            service.name: Process(service.process.pid, running.start_time(service.process.pid), service.url)
+            service.name: Process(service.process.pid, start_time(service.process.pid), service.url)
             for service in self._services
             if service.process is not None and service.process.poll() is None
         }

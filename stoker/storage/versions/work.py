@@ -4,8 +4,8 @@ An ingest relies on objects that no version names yet, and gc removes such objec
 first and then looks for leases of the other kind, so that of two that begin at once at least one sees the other. A
 lease is renewed by a heartbeat as long as its process lives; an old one belongs to a dead process. All ages are by the
 store's own clock: they are counted from the time that it gives to the caller's own lease, which was just renewed. After
-the clock was set back a dead process's lease may lie in the future. The lease of a process that works alone counts only
-as long as that process lives, where this can be told: on its own machine.
+the clock was set back a dead process's lease may lie in the future. The lease of a process that works alone, or with
+processes that end with it, counts only as long as it lives, where this can be told: on its own machine.
 """
 
 import json
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from stoker.storage.boot import is_alive, process_space
+from stoker.storage.boot import is_alive, process_space, start_time
 from stoker.storage.errors import NotFound, StorageError, StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
@@ -76,11 +76,11 @@ def _under_way(lease: GcLease, age: float, key: str) -> str:
 
 @contextmanager
 def ingest_lease(
-    store: Store, corpus: str, *, alone: bool = False, sleep: Callable[[float], None] = time.sleep
+    store: Store, corpus: str, *, alone: bool = True, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[str]:
     """A lease for making a version; yields its key. Waits for a gc to stop, and raises CorpusBusy when it does not.
 
-    ``alone``: no other process works under this lease, so that it ends with this one.
+    ``alone``: no process that may outlive this one works under this lease, so that it ends with this one.
     """
     with _lease(store, corpus, _INGEST, alone=alone) as key:
         for _ in range(round(_MAX_WAIT_S / _POLL_S)):
@@ -158,16 +158,17 @@ def _lease(store: Store, corpus: str, kind: str, *, alone: bool) -> Iterator[str
 
 
 def _payload(*, alone: bool) -> bytes:
-    where = {"alone_in": process_space()} if alone and process_space() else {}
+    where = {"alone_in": process_space(), "started": start_time(os.getpid())} if alone and process_space() else {}
     return json.dumps({"host": socket.gethostname(), "pid": os.getpid()} | where).encode()
 
 
 def _is_dead(store: Store, key: str) -> bool:
-    """Whether a lease is of a process that worked alone and here, and is no more."""
+    """Whether a lease is of a process that worked alone and here, and is no more: the id may be another one's now."""
     with suppress(
         NotFound, ValueError, AttributeError, RecursionError, OverflowError
     ):  # whatever is in it: its age counts
         content = json.loads(store.read(key, size=_MAX_SIZE))
         here = content.get("alone_in") == process_space() != "" and content.get("host") == socket.gethostname()
-        return here and type(pid := content.get("pid")) is int and pid > 0 and not is_alive(pid)
+        pid, started = content.get("pid"), content.get("started", "")  # releases before did not write the latter
+        return here and type(pid) is int and pid > 0 and isinstance(started, str) and not is_alive(pid, started)
     return False

@@ -18,7 +18,7 @@ from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import load_manifest
 from stoker.storage.versions.sealed import seal
 from tests.conftest import HANGS_S
-from tests.flows.conftest import Cli
+from tests.flows.conftest import Cli, until
 from tests.storage.published import CORPUS, make_version
 from tests.storage.versions.test_orphans import litter, reachable
 from tests.system.kills.test_crash import LINES, RECIPE, run_and_kill
@@ -252,6 +252,21 @@ def test_after_kills_only_what_versions_need_is_left_and_the_same_ingest_gives_t
     assert shaken("ingest", shaken.recipe(LINES, RECIPE)).returncode == 0
     assert shas(shaken) == expected
     assert shaken("verify", "words").returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["threads", "processes"])
+def test_a_killed_ingest_of_this_machine_keeps_no_other_command_waiting(served: Cli, runner: str) -> None:
+    served.variables["STOKER_RUNNER"] = runner
+    process = served.start("ingest", served.recipe(["a", "wait 900", "b", "wait 900"]))
+    assert until(served.journal, 60)
+    busy = served("gc", "words", "--delete")
+    assert busy.returncode == 1
+    assert "an ingest is under way" in flat(busy.stderr)
+    process.kill()  # its workers, if it has some, end by themselves
+    process.communicate(timeout=HANGS_S)
+    done = served("gc", "words", "--delete")
+    assert done.returncode == 0, done.stderr
 
 
 def _named(cli: Cli, versions: list[str]) -> set[str]:

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from stoker.storage.boot import process_space
+from stoker.storage.boot import process_space, start_time
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions import work
 from stoker.storage.versions.work import CorpusBusy, gc_lease, ingest_lease, release_leases
@@ -93,7 +93,8 @@ def test_a_lease_is_renewed_while_its_process_lives(monkeypatch: pytest.MonkeyPa
         while store._modified[key] == 0.0 and time.monotonic() < deadline:
             time.sleep(0.005)
         assert store._modified[key] > 0
-        assert set(json.loads(store.read(key))) == {"host", "pid"}
+        told = {"host": socket.gethostname(), "pid": os.getpid(), "started": start_time(os.getpid())}
+        assert json.loads(store.read(key)) == told | {"alone_in": process_space()}
     assert list(store.list()) == []
 
 
@@ -115,19 +116,24 @@ def dead_pid() -> int:
 
 
 @pytest.mark.parametrize("kind", ["ingest", "gc"])
-@pytest.mark.parametrize("counts", ["alive", "elsewhere", "another host", "not alone", "damaged", ""])
+@pytest.mark.parametrize(
+    "counts",
+    ["alive", "alive, and of a release before", "elsewhere", "another host", "not alone", "damaged", "", "reused"],
+)
 def test_the_lease_of_a_process_that_worked_alone_ends_with_it(kind: str, counts: str, dead_pid: int) -> None:
     store, other = MemoryStore(), f"{CORPUS}/work/{kind}-{A}.json"
     content: dict[str, object] = {"host": socket.gethostname(), "pid": dead_pid, "alone_in": process_space()}
     changes: dict[str, dict[str, object]] = {
-        "alive": {"pid": os.getpid()},
+        "alive": {"pid": os.getpid(), "started": start_time(os.getpid())},
+        "alive, and of a release before": {"pid": os.getpid()},
+        "reused": {"pid": os.getpid(), "started": "before"},
         "elsewhere": {"alone_in": "another"},
         "another host": {"host": "another"},
         "not alone": {"alone_in": None},
     }
     content |= changes.get(counts, {})
     store.write(other, b"[1" if counts == "damaged" else json.dumps(content).encode())
-    wanted = pytest.raises(CorpusBusy) if counts else nullcontext()
+    wanted = nullcontext() if counts in ("", "reused") else pytest.raises(CorpusBusy)
     with wanted:
         if kind == "gc":
             with ingest_lease(store, CORPUS, sleep=lambda _: None):
@@ -139,6 +145,6 @@ def test_the_lease_of_a_process_that_worked_alone_ends_with_it(kind: str, counts
 
 def test_a_process_says_where_it_works_alone() -> None:
     store = MemoryStore()
-    with ingest_lease(store, CORPUS, alone=True), ingest_lease(store, CORPUS):
+    with ingest_lease(store, CORPUS), ingest_lease(store, CORPUS, alone=False):
         told = [json.loads(store.read(one.key)).get("alone_in", "") for one in store.list()]
         assert sorted(told) == ["", process_space()]

@@ -95,7 +95,7 @@ def forget(
     _check_reason(reason, values)
     if dry_run:
         return _found(store, corpus, values, now).told(corpus, values)
-    with ingest_lease(store, corpus, alone=True):
+    with ingest_lease(store, corpus):
         found = _found(store, corpus, values, now)
         tombstones = [*(one for one in values if one not in found.numbers), *found.own]
         add_tombstones(store, corpus, tombstones, at=now(), reason=reason)
@@ -116,7 +116,7 @@ def obey(store: Store, corpus: str, *, now: Clock = utc_now) -> Manifest | None:
     """
     if not newest_number(store, corpus):
         return None
-    with ingest_lease(store, corpus, alone=True):
+    with ingest_lease(store, corpus):
         return _obey(store, corpus, now)
 
 

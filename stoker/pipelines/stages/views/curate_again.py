@@ -117,5 +117,5 @@ def curate_again(recipe: Recipe, store: Store, scratch: Path, *, judging: Judgin
         _log.info("%s: a view of %s, %d samples", made.reference, before.reference, made.samples)
         return Curated(before, Published(made, new=True), stored.leaving, stored.coming, stored.moved)
 
-    with ingest_lease(store, recipe.corpus, alone=True):
+    with ingest_lease(store, recipe.corpus):
         return healed(recipe.corpus, store, run)

@@ -47,5 +47,5 @@ def pack_again(store: Store, corpus: str, scratch: Path, *, compact: bool = Fals
         packed = [pack(recipe, group, decisions, store, scratch, damaged=damaged) for group, decisions in groups]
         return publish(recipe, parts, curation, packed, store, now=now)
 
-    with ingest_lease(store, corpus, alone=True):
+    with ingest_lease(store, corpus):
         return healed(corpus, store, run)
