@@ -129,10 +129,10 @@ class TerminalProgress(ProgressReporter):
         super().__init__()
         self._display = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # names of others' files may stand in it
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[count]}"),
-            TextColumn("[dim]{task.fields[counts]}"),
+            TextColumn("{task.fields[count]}", markup=False),
+            TextColumn("{task.fields[counts]}", style="dim", markup=False),
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
@@ -141,7 +141,7 @@ class TerminalProgress(ProgressReporter):
         self._display.start()
 
     def message(self, text: str) -> None:  # noqa: D102  # as in ProgressReporter
-        self._display.console.print(text, highlight=False, markup=False)
+        self._display.console.print(logs.escaped(text), highlight=False, markup=False)
 
     def close(self) -> None:  # noqa: D102  # as in ProgressReporter
         self._display.stop()
@@ -150,11 +150,11 @@ class TerminalProgress(ProgressReporter):
         count = f"{self._done}/{self._total}" if self._total is not None else ""
         self._display.update(
             self._bar,
-            description=self._phase,
+            description=logs.escaped(self._phase),
             total=self._total,
             completed=self._done,
             count=count,
-            counts=self._counts(),
+            counts=logs.escaped(self._counts()),
         )
 
 

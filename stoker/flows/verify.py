@@ -128,4 +128,6 @@ def _markdown(reference: str, result: Verified) -> str:
     counts = (
         f"{plural(result.shards, 'shard')}, {plural(result.samples, 'sample')}, {size_text(result.size)} read again"
     )
-    return "\n\n".join([head, counts, *(f"- {artifacts.escape(problem)}" for problem in result.problems)])
+    problems = [f"- {artifacts.escape(problem)}" for problem in result.problems]
+    lost = [f"- lost, and asked for again when needed: {artifacts.escape(key)}" for key in result.lost_originals]
+    return "\n\n".join([head, counts, *problems, *lost])

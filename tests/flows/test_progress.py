@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from stoker.flows.progress import TerminalProgress
 from tests.conftest import HANGS_S
 from tests.flows.conftest import Cli, until
 
@@ -36,6 +37,22 @@ def test_a_second_ctrl_c_ends_at_once(served: Cli) -> None:
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(HANGS_S) == 130
     process.communicate()
+
+
+def test_a_terminal_does_not_obey_names_of_others(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    name = "[red]a\x1b[2Jb"
+    reporter = TerminalProgress()
+    reporter.message(name)
+    reporter.start_phase(name, 2)
+    reporter.advance_to(1, name)
+    reporter.close()
+    shown = capfd.readouterr().err
+    assert "[red]a\\x1b[2Jb" in shown
+    assert "\x1b[2J" not in shown
 
 
 def test_a_terminal_gets_a_bar_and_not_prefects_log(served: Cli) -> None:

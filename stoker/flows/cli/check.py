@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stoker.flows import start
-from stoker.flows.cli.output import print_json
+from stoker.flows.cli.output import print_json, print_text
 from stoker.flows.logs import note
 from stoker.flows.schedules.timetable import check_cron, check_timezone, parse_interval
 from stoker.flows.start import load_settings
@@ -48,9 +48,9 @@ def check(arguments: Namespace) -> int:
             content["candidates"] = _sample_json(recipe, context, arguments.sample)
         print_json(content)
         return 0
-    print(f"{arguments.recipe}: corpus {recipe.corpus}, source {name_of(recipe.source)}")
+    print_text(f"{arguments.recipe}: corpus {recipe.corpus}, source {name_of(recipe.source)}")
     for line in read:
-        print(line if line.startswith("not read: ") else f"reads {line}")
+        print_text(line if line.startswith("not read: ") else f"reads {line}")
     print(f"steps: {', '.join(steps) or 'none'}")
     print(f"rules: {', '.join(rules) or 'none'}")
     print(f"splits: {', '.join(f'{name} {percent:g} %' for name, percent in recipe.splits.items())}")

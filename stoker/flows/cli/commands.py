@@ -175,8 +175,9 @@ def verify(arguments: Namespace) -> int:
     if arguments.json:
         problems = list(result.problems)
         counts = {"shards": result.shards, "samples": result.samples, "size": result.size}
+        lost = {"lost_originals": list(result.lost_originals)} if result.lost_originals else {}
         done = {name: list(keys) for name, keys in vars(repaired).items()} if arguments.repair else {}
-        print_json({"reference": reference, "intact": not problems, **counts, "problems": problems} | done)
+        print_json({"reference": reference, "intact": not problems, **counts, "problems": problems} | lost | done)
     else:
         print_verification(result, reference, Console(), repaired)
     return 1 if result.problems else 0

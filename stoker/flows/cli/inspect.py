@@ -105,6 +105,7 @@ def why(arguments: Namespace) -> int:
     """Print what became of a candidate."""
     from stoker.flows.cli.show import print_lineages
     from stoker.flows.report.lineage import former_text
+    from stoker.flows.report.terminal import Sheet
     from stoker.pipelines.registry import reasons_of
     from stoker.pipelines.stages.remembering.former import find_former
     from stoker.pipelines.stages.why import Search
@@ -135,7 +136,7 @@ def why(arguments: Namespace) -> int:
         more = {"former": former.to_json()} if former else {}
         print_json({"reference": manifest.reference, "asked": arguments.text, "stories": stories} | more)
     elif former:
-        print(former_text(former, manifest, arguments.text))
+        Sheet(Console()).say(former_text(former, manifest, arguments.text))
     else:
         print_lineages(lineages, reasons_of(manifest.recipe), Console())
     return 0

@@ -1,6 +1,7 @@
-"""Results as JSON for programs, on standard output, and as HTML files for people."""
+"""Results as text and as JSON, on standard output, and as HTML files."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 def print_json(value: object, *, line: bool = False) -> None:
     """Print a JSON document; ``line``: in one line, as one of several."""
     print(json_text(value, indent=None if line else 1), flush=line)
+
+
+def print_text(text: str, *, end: str = "\n") -> None:
+    """Print lines that hold what others wrote: exact in a file or a pipe, and on a terminal nothing that it obeys."""
+    from stoker.flows.report.format import paragraphs
+
+    print(paragraphs(text) if sys.stdout.isatty() else text, end=end)
 
 
 def published_json(manifest: "Manifest", *, new: bool) -> dict[str, Any]:  # Any: JSON values

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from stoker.flows.report.difference import Difference, MetricChange, difference
-from stoker.flows.report.format import change_text, number_text, plural, size_text, time_text
+from stoker.flows.report.format import change_text, listed, number_text, plural, size_text, time_text
 from stoker.flows.report.lineage import events_of
 from stoker.flows.report.terminal import Sheet
 from stoker.pipelines.rejected import Reason
@@ -149,6 +149,11 @@ def print_verification(result: "Verified", reference: str, console: Console, rep
         sheet.note(f"written again: {key}")
     for key in repaired.removed:
         sheet.note(f"removed, the next run makes it again: {key}")
+    if lost := result.lost_originals:
+        sheet.note(
+            f"{plural(len(lost), 'tar')} of originals lost, which is no damage of {reference}: what they held is asked "
+            f"for again when a recipe needs it: {listed(lost, most=3)}"
+        )
     counts = f"{plural(result.shards, 'shard')}, {plural(result.samples, 'sample')}, {size_text(result.size)}"
     if not result.problems:
         sheet.mark(f"{reference} is whole: {counts} read again; every checksum and count is right.", "green")

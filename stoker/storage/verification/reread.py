@@ -53,8 +53,8 @@ class ObjectChecker:
             samples = None if payload is None else self._samples(key, payload)
         return samples if is_right else None
 
-    def originals(self, key: str) -> None:
-        """A tar of originals, which has the name of its content. One that is lost is no damage of a version."""
+    def originals(self, key: str) -> bool:
+        """Whether a tar of originals is there, which has the name of its content. That it is lost is no problem."""
 
         def read() -> None:
             digest = hashlib.sha256()
@@ -67,9 +67,10 @@ class ObjectChecker:
         try:
             second_read(read)
         except NotFound:
-            return
+            return False
         except CorruptShard as error:
             self.add_problem(key, f"{error}; a repair removes it, and what it held is asked for again when needed")
+        return True
 
     def table(self, key: str, sha256: str, size: int | None, kind: Kind | None) -> pa.Table | None:
         """The rows of a Parquet file; None if it is missing, differs from its checksum or size, or is of another kind.

@@ -38,6 +38,7 @@ class Verified:
     samples: int
     size: int  # bytes read
     problems: tuple[str, ...]
+    lost_originals: tuple[str, ...] = ()  # keys of tars that are not there any more, which is no damage of the version
 
     @property
     def damaged(self) -> frozenset[str]:
@@ -84,7 +85,8 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
     for problem in manifest_problems(store, manifest):
         check.objects.add_problem(manifest.reference, problem)
     verify_memory(check.objects, manifest.corpus)
-    return Verified(len(manifest.shards), check.samples, check.objects.size, tuple(check.objects.problems))
+    problems, lost = tuple(check.objects.problems), tuple(check.lost_originals)
+    return Verified(len(manifest.shards), check.samples, check.objects.size, problems, lost)
 
 
 @dataclass
@@ -97,6 +99,7 @@ class _Check:
     packed: dict[str, tuple[str, str]] = field(default_factory=dict)  # key → digest of its part, key of its shard
     kept: dict[tuple[str, str], str] = field(default_factory=dict)  # (part, key) → partition
     originals: set[str] = field(default_factory=set)  # keys of those that were read
+    lost_originals: list[str] = field(default_factory=list)
     recount: Recount = field(default_factory=Recount)
     counted: int = 0  # shards in it
     lookups: LookupCheck = field(default_factory=LookupCheck)
@@ -133,7 +136,8 @@ class _Check:
         for key in part.originals:
             if key not in self.originals:
                 self.originals.add(key)
-                self.objects.originals(key)
+                if not self.objects.originals(key):
+                    self.lost_originals.append(key)
         samples = self.objects.tar(part.tar, part.tar_sha256, part.tar_size)
         table = self.objects.table(part.records, part.records_sha256, None, RECORDS)
         if table is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
-from stoker.flows.cli.output import print_json
+from stoker.flows.cli.output import print_json, print_text
 from stoker.flows.logs import note
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
@@ -49,8 +49,7 @@ def sql(arguments: Namespace) -> int:
             _write(rows, arguments.parquet)
             print(f"{arguments.parquet}: {plural(rows.num_rows, 'row')}")
         elif arguments.csv:
-            for line in _csv(rows):
-                sys.stdout.write(line)
+            print_text(_csv(rows), end="")
         elif arguments.json:
             _print_json(manifest, rows)
         else:
@@ -195,7 +194,7 @@ def _text(value: object) -> str:
     return json_text(value, indent=None).strip('"')
 
 
-def _csv(rows: "pa.Table") -> "list[str]":
+def _csv(rows: "pa.Table") -> str:
     """The rows as CSV; nested values as JSON."""
     import csv
     import io
@@ -204,7 +203,7 @@ def _csv(rows: "pa.Table") -> "list[str]":
     writer = csv.writer(text)
     writer.writerow(rows.column_names)
     writer.writerows([_text(value) for value in row.values()] for row in rows.to_pylist())
-    return [text.getvalue()]
+    return text.getvalue()
 
 
 def _write(rows: "pa.Table", path: Path) -> None:

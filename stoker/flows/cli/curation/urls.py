@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from stoker.flows.cli.gc import seconds_of
-from stoker.flows.cli.output import print_json
+from stoker.flows.cli.output import print_json, print_text
 from stoker.flows.logs import note
 from stoker.flows.report.format import plural
 from stoker.flows.settings import UsageError
@@ -39,7 +39,7 @@ def urls(arguments: Namespace) -> int:
         ]
         print_json({"reference": manifest.reference, "tars": rows})
     else:
-        print("\n".join(url for _, url in found))
+        print_text("\n".join(url for _, url in found))
     if gone := count_taken_out(store, shards):
         note(
             f"{plural(gone, 'sample')} of it taken out since by `stoker forget`: whoever reads tars gets them, unless "

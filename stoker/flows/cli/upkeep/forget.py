@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stoker.flows.cli.output import print_json
+from stoker.flows.cli.output import print_json, print_text
 from stoker.flows.logs import note
 from stoker.flows.report.format import plural
 from stoker.flows.settings import UsageError
@@ -96,7 +96,7 @@ def _print(told: "Forgetting", *, done: bool, purged: bool) -> None:
     if told.view:
         print(f"{told.view.reference}: {plural(told.view.samples, 'sample')}, without them")
     for kind, value in told.unknown[:_SHOWN]:
-        print(f"no sample has {kind} {value}; it {'stays' if done else 'would stay'} out in future")
+        print_text(f"no sample has {kind} {value}; it {'stays' if done else 'would stay'} out in future")
     if len(told.unknown) > _SHOWN:
         print(f"and {len(told.unknown) - _SHOWN:,} more that no sample has")
     if done and told.samples and not purged:

@@ -77,6 +77,21 @@ def test_on_a_terminal_only_the_first_rows_are_shown(
     assert "9 more rows" in error
 
 
+@pytest.mark.parametrize("form", [[], ["--csv"]])
+def test_a_terminal_does_not_obey_what_is_in_the_rows(
+    form: list[str], store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sql", "numbers", "select key, chr(27) || '[2J' AS told from samples limit 1", "--store", store]
+    assert main([*words, "--csv"]) == 0
+    assert capsys.readouterr().out == "key,told\r\nn0000,\x1b[2J\r\n", "a pipe is exact"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    assert main([*words, *form]) == 0
+    out = capsys.readouterr().out
+    assert "[2J" in out
+    assert [line for line in out.splitlines() if not line.isprintable()] == []
+
+
 def test_on_a_narrow_terminal_what_is_cut_or_left_out_is_told(
     store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -152,8 +152,9 @@ def test_a_damaged_or_lost_original_is_asked_for_again_and_told(
     payload = world.store.read(damaged)
     world.store.write(damaged, payload[:600] + bytes([payload[600] ^ 1]) + payload[601:])
     world.store.delete(lost)
-    problems = verify(world.store, first.manifest).problems
-    assert [problem.partition(": ")[0] for problem in problems] == [damaged]
+    verified = verify(world.store, first.manifest)
+    assert [problem.partition(": ")[0] for problem in verified.problems] == [damaged]
+    assert verified.lost_originals == (lost,)
     world.side = 24
     second, asked = world.run(again=ANEW)
     assert len(asked) == 1 + len([name for name in tars[lost] if not name.endswith(".json")])

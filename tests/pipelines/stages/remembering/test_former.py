@@ -8,12 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stoker.flows.cli.cli import main
 from stoker.flows.report.lineage import former_text
 from stoker.pipelines.recipe import parse
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.stages.remembering.former import find_former
 from stoker.pipelines.stages.why import find_lineages
+from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from tests.site import FAST
@@ -50,7 +52,9 @@ def corpus(tmp_path: Path) -> Corpus:
     return made
 
 
-def test_a_file_that_was_moved_is_told_by_its_former_name(corpus: Corpus) -> None:
+def test_a_file_that_was_moved_is_told_by_its_former_name(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     corpus.run()
     (corpus.root / "photos/b").mkdir()
     (corpus.root / "photos/a/3.txt").rename(corpus.root / "photos/b/3.txt")
@@ -61,6 +65,18 @@ def test_a_file_that_was_moved_is_told_by_its_former_name(corpus: Corpus) -> Non
     assert "It was in notes@1; in the last of them kept, in split" in text
     assert "the recipe has changed" not in text
     assert corpus.told(newest, "file:a/9.txt") == ""
+    for stored in corpus.store.list():
+        DirectoryStore(corpus.root / "store").write(stored.key, corpus.store.read(stored.key))
+    monkeypatch.chdir(corpus.root)
+    command = ["why", "notes", "file:a/3.txt", "--store", "store"]
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{text}\n", "a pipe has one line"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")  # of 80 columns
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert " ".join(map(str.strip, lines)) == text
 
 
 def test_what_another_source_offered_is_told(corpus: Corpus) -> None:
