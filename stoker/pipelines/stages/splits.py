@@ -53,7 +53,7 @@ def missed_shares(asked: Mapping[str, float], samples: Mapping[str, int]) -> lis
     """Sentences about splits that are empty, or far from their percentage: groups are few, or of unequal size.
 
     >>> missed_shares({"train": 98, "test": 2}, {"train": 30, "test": 0})
-    ['split test is empty; asked were 2 %: the corpus has too few groups, or too unequal ones, to reach it']
+    ['split test is empty; asked were 2 %: its groups are too few, or too unequal; add samples, or change [splits]']
     >>> missed_shares({"train": 80, "test": 20}, {"train": 81, "test": 19})
     []
     """
@@ -65,7 +65,7 @@ def missed_shares(asked: Mapping[str, float], samples: Mapping[str, int]) -> lis
         if total and (percent > 0) and (not reached or missed > max(_MISSED_POINTS, _MISSED_SHARE * percent)):
             state = f"has {reached:.3g} % of the samples" if reached else "is empty"
             sentences.append(
-                f"split {name} {state}; asked were {percent:g} %: the corpus has too few groups, or too unequal ones, "
-                "to reach it"
+                f"split {name} {state}; asked were {percent:g} %: its groups are too few, or too unequal; add samples, "
+                "or change [splits]"
             )
     return sentences

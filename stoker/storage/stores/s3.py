@@ -17,7 +17,7 @@ from stoker.storage.stores.key import check_key, check_prefix, is_key
 from stoker.storage.stores.payload import read_payload, read_slice, size_of
 from stoker.storage.stores.probe import check_create_only
 from stoker.storage.stores.s3_client import ATTEMPTS, PATIENCE_S, TIMEOUT_S, Retries, S3Connection
-from stoker.storage.stores.s3_get import GetsObjects
+from stoker.storage.stores.s3_get import ENTRIES, GetsObjects
 from stoker.storage.stores.s3_reading import ResumableRead
 from stoker.storage.stores.store import Payload, PendingUpload, StoredObject
 
@@ -28,8 +28,6 @@ T = TypeVar("T")
 PART = 16 * 2**20  # bytes of one part of a multipart upload
 _LOOK_S = 5.0  # that a server which failed all the time is given to say whether the object is there
 _SMALL = 2**20  # bytes that a server has written in seconds
-# What botocore gives of each entry of a listing.
-_ENTRIES = {"Contents": ("Key", "Size", "LastModified"), "CommonPrefixes": ("Prefix",)}
 _NONCE = "stoker-write"  # metadata by which a writer recognises its own object
 
 
@@ -397,7 +395,7 @@ def _page(request: dict[str, Any], client: GetsObjects) -> dict[str, Any]:  # An
         raise BadAnswer("no listing: without IsTruncated")
     if page["IsTruncated"] != bool(page.get("NextContinuationToken")):
         raise BadAnswer("a listing that says both that there is more and that there is not")
-    for kind, names in _ENTRIES.items():
+    for kind, names in ENTRIES.items():
         for entry in page.get(kind, ()):
             for name in names:
                 if name not in entry:

@@ -19,8 +19,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}")  # else it may be an ARN, or an error that the client tells
 _LONGEST_ERROR = 2**16  # bytes of an answer that says what is wrong
 _LONGEST_PAGE = 2**24  # bytes of a page of a listing: 1,000 keys of 1,024 bytes, each quoted as three characters
-# What a listing is read for, as botocore describes answers; that of all of S3 takes as long to read as the client.
-_ENTRIES = {"Contents": ("Key", "Size", "ETag", "LastModified"), "CommonPrefixes": ("Prefix",)}
+# What each entry of a listing must have, by kind.
+ENTRIES = {"Contents": ("Key", "Size", "LastModified"), "CommonPrefixes": ("Prefix",)}
+# What else is read, as botocore describes answers; its description of all of S3 takes as long to read as the client.
+_MAY_HAVE = {"Contents": ("ETag",), "CommonPrefixes": ()}
 _PAGE_TEXTS = ("NextContinuationToken", "EncodingType")
 _SPELLED = {"MaxKeys": "max-keys", "StartAfter": "start-after", "ContinuationToken": "continuation-token"}
 _TYPES = {"Size": "long", "LastModified": "timestamp", "IsTruncated": "boolean"}
@@ -115,7 +117,7 @@ class ObjectGetter:
             raise ResponseParserError(f"a listing of more than {_LONGEST_PAGE:,} bytes")
         answer = {"status_code": response.status_code, "headers": response.headers, "body": body}
         page: dict[str, Any] = RestXMLParser().parse(answer, _page_shape())
-        for kind, names in _ENTRIES.items() if page.get("EncodingType") == "url" else ():
+        for kind, names in ENTRIES.items() if page.get("EncodingType") == "url" else ():
             for entry in page.get(kind, ()):
                 if names[0] in entry:
                     entry[names[0]] = unquote_plus(entry[names[0]])
@@ -144,10 +146,10 @@ def _page_shape() -> Any:  # Any: botocore's shape
     scalars = {kind: {"type": kind} for kind in ("string", "long", "timestamp", "boolean")}
     shapes: dict[str, Any] = dict(scalars)
     members = {name: {"shape": _TYPES.get(name, "string")} for name in ("IsTruncated", *_PAGE_TEXTS)}
-    for kind, names in _ENTRIES.items():
+    for kind, names in ENTRIES.items():
         shapes[f"{kind}Entry"] = {
             "type": "structure",
-            "members": {name: {"shape": _TYPES.get(name, "string")} for name in names},
+            "members": {name: {"shape": _TYPES.get(name, "string")} for name in (*names, *_MAY_HAVE[kind])},
         }
         shapes[kind] = {"type": "list", "member": {"shape": f"{kind}Entry"}, "flattened": True}
         members[kind] = {"shape": kind}

@@ -132,3 +132,34 @@ def test_days_do_not_depend_on_the_time_zone_of_the_machine(monkeypatch: pytest.
 def test_one_that_is_made_in_python_is_refused_as_well() -> None:
     with pytest.raises(RecipeError, match="rule 'where': it holds a subquery"):
         decide(Where("width > (select 1)"), PICTURES)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "length(repeat('x', 1000000000)) > 3",
+        "length(repeat(key, width)) > 3",
+        "length(key.repeat(1_000).lpad(1000, '0')) > 3",
+        "length(repeat('x', 1e9)) > 3",
+        "length(repeat('x', 0x3B9ACA00)) > 3",
+        "length(REPEAT('x', cast('1000000000' as bigint))) > 3",
+        "len(range(1000000000)) > 3",
+        "len(generate_series(0, width, 1)) > 3",
+        "length(format('{:>1000000000}', key)) > 3",
+        "length(printf(key, 1)) > 3",
+        "len(list_resize(tags, 1000000000)) > 3",
+    ],
+)
+def test_what_makes_a_value_of_any_size_is_refused_before_it_runs(where: str) -> None:
+    with pytest.raises(RecipeError, match="whose value may be of any size; expected sizes that are numbers"):
+        rule(where)
+
+
+def test_a_sleeper_is_refused() -> None:
+    with pytest.raises(RecipeError, match="sleep"):
+        rule("sleep_ms(60000) is null")
+
+
+def test_values_of_a_stated_size_are_made() -> None:
+    assert dropped("lpad(key, 8, '0') = '0000000a' or printf('%08d', width) = '00000100'") == "cd"
+    assert dropped("list_contains(range(1, 10), len(tags)) or repeat(key, 3) = 'ddd'") == "bc"

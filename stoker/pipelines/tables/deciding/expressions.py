@@ -1,9 +1,11 @@
 """An SQL expression over the columns of a row: which it reads, and whether it depends on that row alone.
 
 DuckDB's own parser tells. What is refused: subqueries, aggregates and windows, which see other rows; functions that do
-not exist, or whose value is another one each time; and what is no single expression.
+not exist, or whose value is another one each time; functions that make a value of any size, such as
+``repeat('x', 1000000000)``, which DuckDB neither counts as memory nor interrupts; and what is no single expression.
 """
 
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,20 @@ _REFUSED = {
     "STAR": "*, which stands for several columns",
     "PARAMETER": "a parameter ($ or ?)",
 }
+_MOST = 100_000  # times larger than what it is made of is a value at most
+_SIZES = {  # functions that make a value as large as an argument says, and the place of that argument; None: any
+    "repeat": 1,
+    "lpad": 1,
+    "rpad": 1,
+    "list_resize": 1,
+    "array_resize": 1,
+    "bitstring": 1,
+    "bar": 3,
+    "range": None,
+    "generate_series": None,
+    "printf": 0,
+    "format": 0,
+}
 _PLACES = ("query_location", "query_location_length")
 
 
@@ -39,6 +55,7 @@ def columns_in(database: "DuckDBPyConnection", expression: str) -> tuple[str, ..
             raise ValueError(f"it holds {word}; expected an expression over the columns of one sample")
     names = tuple(dict.fromkeys(_columns(tree, frozenset())))
     _check_functions(database, tree)
+    _check_sizes(tree)
     if wrong := fault(database, f"{query} ORDER BY 1", names):
         raise ValueError(wrong)
     return names
@@ -100,6 +117,33 @@ def _check_functions(database: "DuckDBPyConnection", tree: Any) -> None:  # Any:
             raise ValueError(f"no function is called {name!r}; {hint}")
         if name == "unnest" or (kinds and kinds.isdisjoint({"scalar", "macro"})):
             raise ValueError(f"it calls {name}, which is no function of one row; expected one that is")
+
+
+def _check_sizes(tree: Any) -> None:  # Any: JSON
+    """Raise ValueError for functions that make values of any size."""
+    times = 1
+    for node in nodes(tree):
+        name = str(node.get("function_name", "")).lower()
+        if node.get("class") != "FUNCTION" or name not in _SIZES:
+            continue
+        place, arguments = _SIZES[name], [one["expression"] for one in node["arguments"]]
+        for size in arguments if place is None else arguments[place : place + 1]:
+            times *= _size(size)
+        if times > _MOST:
+            raise ValueError(
+                f"it calls {name}, whose value may be of any size; expected sizes that are numbers, and are together "
+                f"{_MOST:,} at most"
+            )
+
+
+def _size(tree: Any) -> int:  # Any: JSON
+    """What a number in a query is, or the greatest in a text of it; of anything else a number that is too large."""
+    literal = tree.get("literal", {})
+    if literal.get("kind") == "INTEGER":
+        return max(abs(int(literal["text"], 0)), 1)
+    if literal.get("kind") == "STRING":
+        return max(1, *map(int, re.findall(r"\d+", literal["text"])), 1)
+    return _MOST + 1
 
 
 _OPERATORS = frozenset({"!", "@", "between"})  # of the grammar, which DuckDB lists as no functions
