@@ -129,10 +129,12 @@ def _check_sizes(tree: Any) -> None:  # Any: JSON
         place, arguments = _SIZES[name], [one["expression"] for one in node["arguments"]]
         for size in arguments if place is None else arguments[place : place + 1]:
             times *= _size(size)
-        if times > _MOST:
+        if (
+            times > _MOST or len(node["qualified_name"]["path"]) > 1
+        ):  # title.lpad(8, '0'): its arguments stand elsewhere
             raise ValueError(
                 f"it calls {name}, whose value may be of any size; expected sizes that are numbers, and are together "
-                f"{_MOST:,} at most"
+                f"{_MOST:,} at most, as in lpad(key, 8, '0')"
             )
 
 
@@ -140,7 +142,7 @@ def _size(tree: Any) -> int:  # Any: JSON
     """What a number in a query is, or the greatest in a text of it; of anything else a number that is too large."""
     literal = tree.get("literal", {})
     if literal.get("kind") == "INTEGER":
-        return max(abs(int(literal["text"], 0)), 1)
+        return max(abs(int(literal["text"].replace("_", ""))), 1)
     if literal.get("kind") == "STRING":
         return max(1, *map(int, re.findall(r"\d+", literal["text"])), 1)
     return _MOST + 1
