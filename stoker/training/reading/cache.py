@@ -274,13 +274,17 @@ class Cache:
                 self._index(shard)
                 self._fetch(shard)
 
-    def read_ahead(self, shards: Sequence[Shard]) -> None:
+    def read_ahead(self, shards: Sequence[Shard], *, used: Iterable[Shard] = ()) -> None:
         """Start fetching shards that will be wanted later, once threads are free for all of them, or all but one.
 
         Else those that batches want next would wait for threads, or for their share of the connection. Only the last
-        call counts.
+        call counts. ``used``: those that batches are made of meanwhile. They stay open: when they were fetched says
+        nothing, and one that was closed may be gone from the folder, too.
         """
         with self._lock:
+            for key in map(key_of, map(self._purged.now, used)):
+                if key in self._open:
+                    self._open[key] = self._open.pop(key)
             self._ahead = tuple(shards)
         self._start_ahead()
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from stoker.storage.shards.index import Int64Array
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
 from stoker.storage.versions.tar_store import store_of_tars
@@ -86,6 +87,7 @@ class ShardOrder:
     def prefetch(self, epoch: int, position: int) -> None:
         """See SampleOrder: the next window of shards."""
         order = self.of_epoch(epoch)
+        used = order.shards_of(order.window_of(max(0, min(position, order.samples - 1))))
         if position >= order.samples:
             order, window = self.of_epoch(epoch + 1), 0
         else:
@@ -93,7 +95,10 @@ class ShardOrder:
         key = (order.epoch, window)
         if key != self._prefetched:
             self._prefetched = key
-            self.cache.read_ahead([self.shards[index] for index in order.shards_of(window).tolist()])
+            self.cache.read_ahead(self._shards_at(order.shards_of(window)), used=self._shards_at(used))
+
+    def _shards_at(self, indexes: Int64Array) -> list[Shard]:
+        return [self.shards[index] for index in indexes.tolist()]
 
     def wait_verified(self) -> None:
         """See SampleOrder."""

@@ -1,6 +1,7 @@
 """The stream: the same global batches for any ranks, workers, stops and restarts; damage is named."""
 
 import itertools
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stoker.storage.stores.memory import MemoryStore
 from stoker.training.errors import TrainingError
 from stoker.training.stream import order
 from stoker.training.stream.mixing import MixedStream
+from stoker.training.stream.stream import ShardStream
 from tests.training import corpora
 from tests.training.conftest import Small
 from tests.training.stream.going_on import key_of, stop_and_go_on, stream
@@ -173,3 +175,18 @@ def test_the_options_of_a_stream_are_fixed_once_it_is_made(numbers: Small) -> No
     made = stream(numbers, batch_size=40)
     with pytest.raises(AttributeError, match="quick_start is fixed when the stream is made"):
         made.quick_start = False
+
+
+def test_a_shard_that_is_here_is_not_opened_again_while_those_behind_it_are_fetched(tmp_path: Path) -> None:
+    store = MemoryStore()
+    numbers = [Sample(f"n{number:03d}", {"txt": b"%d" % number}) for number in range(48)]
+    manifest = corpora.version(store, tmp_path, {"train": numbers}, per_shard=4)
+    made = ShardStream(store, manifest, batch_size=4, window=2, quick_start=False, cache=tmp_path / "cache")
+    batches = iter(made)
+    for number in range(9):  # behind the tenth those of the next epoch are asked for, which are here
+        next(batches)
+        until = time.monotonic() + 60
+        while made._cache._rate.running and time.monotonic() < until:
+            time.sleep(0.001)
+        assert made.counters.sums().get("hits", 0) == 0, f"behind batch {number}"
+    made.close()
