@@ -57,7 +57,13 @@ def repair(recipe: Recipe, manifest: Manifest, damaged: Collection[str], store: 
         ]
         advice += repair_masks(store, manifest, damaged)
         advice += _heal_groups(recipe, manifest, damaged, store, scratch)
-        return advice + repair_lookups(store, manifest, damaged)
+        advice += repair_lookups(store, manifest, damaged)
+        return advice + [
+            f"{store.url}/{file.key}: near-duplicates are looked for without it by the next run that decides, which "
+            "keeps their pairs again"
+            for file in manifest.pairs
+            if file.key in damaged
+        ]
 
 
 def _heal_part(part: Part, manifest: Manifest, damaged: Collection[str], store: Store, scratch: Path) -> bool:

@@ -75,6 +75,28 @@ def near_duplicates(hashes: Words, distance: int, *, elders: int = 0) -> Iterato
             yield NearDuplicate(index, int(oldest[own_rank]), 0)
 
 
+def near_pairs(hashes: Words, distance: int, *, since: int, most: int) -> tuple[Indices, Indices, Indices] | None:
+    """All pairs of distinct hashes within a distance, one of them at ``since`` or after it: indices and distances.
+
+    None where there are more than ``most``.
+    """
+    none = np.zeros(0, np.int64)
+    found = [(none, none, none)]
+    count = 0
+    for newer, older in _BandIndex.of(hashes, distance).candidates(np.arange(since, len(hashes))):
+        wanted = np.flatnonzero(older < newer)
+        older, newer = older[wanted], newer[wanted]
+        between = _distances(hashes[older], hashes[newer])
+        close = np.flatnonzero(between <= distance)
+        pairs, first = np.unique(newer[close] * len(hashes) + older[close], return_index=True)
+        count += pairs.size
+        if count > most:
+            return None
+        found.append((pairs % len(hashes), pairs // len(hashes), between[close][first]))
+    older, newer, between = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    return older, newer, between
+
+
 @dataclass(frozen=True, slots=True)
 class OlderNeighbours:
     """For each of distinct hashes the older ones within a distance, found when they are asked for.

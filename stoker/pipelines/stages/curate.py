@@ -33,6 +33,7 @@ from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
 from stoker.pipelines.tables.deciding.by_group import by_group, ends_of, types_by_group
 from stoker.pipelines.tables.deciding.decisions import columns_of, decide
+from stoker.pipelines.tables.deciding.kept_pairs import HASH, QUALITY, KeptPairs
 from stoker.pipelines.tables.deciding.tools import Tools
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.shards import kinds, records
@@ -40,7 +41,9 @@ from stoker.storage.shards.row_checksum import CRC32C, has_checksums
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
+from stoker.storage.versions.listed.lists import ListFile
 from stoker.storage.versions.manifest import Decisions, Manifest, Part, load_manifest
+from stoker.storage.versions.measured.pairs import put_pairs
 from stoker.storage.versions.verified import put, verified_table
 
 _log = logging.getLogger(__name__)
@@ -81,6 +84,7 @@ class Decided:
         leaks: contents that lie in several splits.
         kept: the samples that stay: key, part, group, and their ``split``.
         of_several_types: see ``_load``.
+        pairs: of near-duplicates, that are kept with a version.
     """
 
     parts: Sequence[Part]
@@ -88,6 +92,7 @@ class Decided:
     leaks: int
     kept: pa.Table
     of_several_types: Sequence[pa.Table]
+    pairs: KeptPairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ class Curation:
     by_group: tuple[bytes, ...]  # Parquet: the decisions on the samples of each group, so that no task loads all
     parent: Parent | None  # that the rules decided against
     tombstones: int = 0  # number of the newest file of them that was obeyed
+    pairs: tuple[ListFile, ...] = ()  # of near-duplicates; none where those of the version before hold still
 
 
 def curate(recipe: Recipe, parts: Sequence[Part], store: Store, scratch: Path) -> Curation:
@@ -186,7 +192,8 @@ def decide_against(
     """
     decided = decide_about(recipe, parts, before, store, scratch, forgotten=forgotten)
     stored = put_decisions(recipe.corpus, decided, store)
-    return _grouped(recipe, decided.parts, decided.table, stored, decided.of_several_types, parent)
+    made = _grouped(recipe, decided.parts, decided.table, stored, decided.of_several_types, parent)
+    return replace(made, pairs=decided.pairs.files)
 
 
 def decide_about(
@@ -203,12 +210,14 @@ def decide_about(
     names = {name for rule in recipe.rules for name in columns_of(rule)} | {*FETCHED}
     parts = [part for part in parts if part.grouped]
     samples, of_several_types, known = _load(parts, store, names | (forgotten.columns if forgotten else set()))
+    of_pairs = samples.select([name for name in ("part", HASH, QUALITY) if name in samples.column_names])
+    pairs = KeptPairs(store, recipe.corpus, before.pairs if before else (), parts, of_pairs)
     taken_out = samples.slice(0, 0)
     if forgotten:
         is_out = pa.array(forgotten.rows(samples))
         taken_out, samples = samples.filter(is_out), samples.filter(pc.invert(is_out))
     placed = place(samples, remembered(store, before), recipe.splits)
-    del samples  # which in another order are a copy
+    del samples, of_pairs  # which in another order are a copy
     elders_stay = before is not None and has_rules_of(recipe, before) and judging == AS_INGEST
     if not elders_stay:
         placed = sorted_by_age(placed)
@@ -225,6 +234,7 @@ def decide_about(
         splits=recipe.splits,
         bound_keys=placed.samples["key"].filter(pa.array(placed.is_bound)).to_pylist(),
         store=store,
+        pairs=pairs,
     )
     table, leaks, kept = _decide(recipe, placed, elders_stay, asking, known, judging)
     if taken_out.num_rows:
@@ -233,11 +243,12 @@ def decide_about(
         table = table.drop_columns(["verified"])  # as before rules could say so: the same bytes, the same version
     if not pc.any(pc.not_equal(table["detail"], "")).as_py():
         table = table.drop_columns(["detail"])
-    return Decided(parts, table, leaks, kept, of_several_types)
+    return Decided(parts, table, leaks, kept, of_several_types, pairs)
 
 
 def put_decisions(corpus: str, decided: Decided, store: Store) -> Decisions:
-    """Store what was decided. Raises StorageError."""
+    """Store what was decided, and the pairs that were found. Raises StorageError."""
+    put_pairs(store, decided.pairs.made)
     payload = records.encode(decided.table)
     sha256 = records.sha256(payload)
     key = layout.decisions(corpus, sha256)

@@ -106,6 +106,7 @@ def publish(
         decisions=curation.decisions,
         statistics=_statistics(recipe, packed, shards, store),
         licences=_licences(packed),
+        pairs=curation.pairs or (latest.pairs if latest else ()),
     )
     manifest = with_lookups(store, manifest, latest.lookups if latest else ())
     try:

@@ -71,7 +71,7 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
         return Verified(len(manifest.shards), samples, objects.size, tuple(objects.problems))
     total = sum(shard.size + shard.index_size for shard in manifest.shards)
     total += sum(part.tar_size for part in manifest.parts) + manifest.decisions.size
-    total += sum(file.size for file in manifest.lookups)
+    total += sum(file.size for file in (*manifest.lookups, *manifest.pairs))
     objects = ObjectChecker(store, total, progress)
     check = _Check(objects, read_masks(objects, manifest))
     for shard in manifest.shards:
@@ -82,6 +82,8 @@ def verify(store: Store, manifest: Manifest, *, progress: _Progress | None = Non
     check.markers(manifest)
     check.totals(manifest)
     check.lookups.compare(objects, manifest)
+    for file in manifest.pairs:
+        objects.table(file.key, file.sha256, file.size, None)
     for problem in manifest_problems(store, manifest):
         check.objects.add_problem(manifest.reference, problem)
     verify_memory(check.objects, manifest.corpus)

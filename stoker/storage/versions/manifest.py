@@ -84,6 +84,7 @@ class Manifest:
     masks: Sequence[Mask] = ()  # of groups, of some of whose rows the version is without
     parent_checksum: str | None = None  # of the parent's manifest; None: there is none, or it could not be read
     lookups: tuple[ListFile, ...] = ()  # which records and indexes may have a candidate, oldest first; see ``lookups``
+    pairs: tuple[ListFile, ...] = ()  # near-duplicates among its samples, oldest first; see ``measured.pairs``
     schema: int = field(default=SCHEMA, compare=False, repr=False)  # of its object
     checksum: str = field(default="", compare=False, repr=False)  # of its object; "": it was not read from a store
 
@@ -379,7 +380,8 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
         licences=document.counts("licences"),
         tars=tars,
         masks=masks,
-        lookups=_lookups(document, reader) if document.has("lookups") else (),
+        lookups=_beside(document, reader, "lookups", lists.LOOKUP),
+        pairs=_beside(document, reader, "pairs", lists.PAIRS),
         schema=schema,
         parent_checksum=None
         if schema < WITH_LISTS or document.is_null("parent_checksum")
@@ -388,9 +390,10 @@ def _manifest(document: Document, schema: int, reader: _Lists) -> Manifest:
     )
 
 
-def _lookups(document: Document, reader: _Lists) -> tuple[ListFile, ...]:
-    """The lookups as they are now. Raises CorruptShard."""
-    files = (ListFile.from_document(one, reader.corpus, lists.LOOKUP) for one in document.documents("lookups"))
+def _beside(document: Document, reader: _Lists, name: str, kind: str) -> tuple[ListFile, ...]:
+    """Objects beside the lists as they are now; none in versions of earlier releases. Raises CorruptShard."""
+    named = document.documents(name) if document.has(name) else ()
+    files = (ListFile.from_document(one, reader.corpus, kind) for one in named)
     return tuple(list_now(file, reader.redirects) for file in files)
 
 
@@ -452,8 +455,9 @@ def encode(manifest: Manifest) -> tuple[bytes, list[tuple[ListFile, bytes]]]:
         "licences": manifest.licences,
         "tars": manifest.tars,
     }
-    if manifest.lookups:
-        written["lookups"] = [asdict(file) for file in manifest.lookups]
+    for name, files in (("lookups", manifest.lookups), ("pairs", manifest.pairs)):
+        if files:
+            written[name] = [asdict(file) for file in files]
     return seal(written), list(objects.values())
 
 

@@ -230,7 +230,7 @@ def _delete(lease: GcLease, orphan: Orphan, until: float) -> bool:
 def _referenced_keys(manifest: Manifest, store: Store) -> set[str]:
     """The keys in this store that a version names, and those of their groups' markers."""
     keys = {manifest.decisions.key, *(file.key for file in manifest.lists), *(mask.key for mask in manifest.masks)}
-    keys |= {file.key for file in manifest.lookups}
+    keys |= {file.key for file in (*manifest.lookups, *manifest.pairs)}
     keys |= {layout.study(manifest.corpus, manifest.version, kind) for kind in layout.STUDIES}
     keys |= keys_of_tars(store, manifest)
     for shard in manifest.shards:

@@ -56,9 +56,9 @@ def rules(distance: int = 31, width: int = MIN_WIDTH, *, near: bool = True) -> l
     return [*found, {"name": "near_duplicate_images", "distance": distance}] if near else found
 
 
-def make(store: Store, folder: Path, count: int, *, near: bool = False) -> Manifest:
+def make(store: Store, folder: Path, count: int, *, near: bool = False, distance: int = 31) -> Manifest:
     """Publish the corpus. ``near``: look for near copies, which takes minutes of a million."""
-    recipe = parse(document(rules(near=near)), root=folder)
+    recipe = parse(document(rules(distance, near=near)), root=folder)
     manifest = _manifest(recipe, store, folder, 1, (), (), 0, count)
     publish(store, manifest)
     return manifest
@@ -106,6 +106,7 @@ def _manifest(
         decisions=curation.decisions,
         statistics={split: summary.to_json() for split, summary in summaries.items()},
         licences={"CC0-1.0": sum(shard.samples for shard in shards)},
+        pairs=curation.pairs,
     )
 
 
@@ -121,7 +122,8 @@ def _candidates(start: int, stop: int) -> pa.Table:
     random = np.random.default_rng(start)
     words = random.integers(0, 2**63, (len(numbers), 4), dtype=np.uint64)
     copies = (numbers % 20 == 19) & (numbers > start)
-    words[copies] = words[np.flatnonzero(copies) - 1] ^ np.uint64(0b1011)
+    # Those of the first part are less alike, so that there are distances between which one group alone changes.
+    words[copies] = words[np.flatnonzero(copies) - 1] ^ np.uint64(0b1011 if start else 0b11111)
     widths = random.integers(224, 4096, len(numbers))
     widths[copies] = widths[np.flatnonzero(copies) - 1]  # so that a rule for small ones drops no copy's witness alone
     texts = [f"{one:064x}" for one in random.integers(0, 2**63, len(numbers))]

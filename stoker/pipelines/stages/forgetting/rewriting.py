@@ -34,6 +34,8 @@ from stoker.storage.versions.lookups.table import Entries, Lookup
 from stoker.storage.versions.manifest import WITH_LISTS, Manifest, Part, Shard
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.masks.view import counted_again
+from stoker.storage.versions.measured.pairs import PAIRS, Kept, put_pairs, read_pairs, records_in
+from stoker.storage.versions.measured.pairs import encode as encode_pairs
 from stoker.storage.versions.memory.withdrawn import Replaced, load_redirects
 from stoker.storage.versions.verified import put, second_read, verified_table
 
@@ -85,6 +87,7 @@ class Rewriting:
             self._decisions(manifest)
             self._statistics(manifest)
         self._lookups(manifests)
+        self._pairs(manifests)
 
     def _part(self, part: Part) -> None:
         try:
@@ -199,6 +202,33 @@ class Rewriting:
             new = put_lookup(self.store, self.corpus, entries.joined(Entries.of(anew)))
             if new.key != file.key:
                 self.replaced[file.key] = Replaced(file.key, new.key, new.size, new.sha256, ())
+
+    def _pairs(self, manifests: Sequence[Manifest]) -> None:
+        """The pairs of near-duplicates, without hashes that no records have now; damaged ones are emptied."""
+        parts = {part.records: part for manifest in manifests for part in self.now(manifest).parts}
+        for file in {file.key: file for manifest in manifests for file in manifest.pairs}.values():
+            try:
+                kept = read_pairs(self.store, file)
+            except (CorruptShard, NotFound):
+                kept = Kept.of((), 0, PAIRS.empty_table())
+            named = [(records_in(name), name) for name in kept.files]
+            if kept.files and all(key in parts for key, _ in named):
+                continue
+            # The rows are the same, so that what is known of those that stay still holds.
+            changed = {key: self.replaced[key].new for key, _ in named if key in self.replaced}
+            names = [name.replace(key, changed.get(key, key), 1) for key, name in named]
+            there = [name for name in names if records_in(name) in parts]
+            hashes = [self._hashes(parts[key]) for key in sorted({records_in(name) for name in there})]
+            kept = replace(kept, files=tuple(names)).only(there, pa.chunked_array(hashes, pa.string()))
+            new, payload = encode_pairs(self.corpus, kept)
+            put_pairs(self.store, [(new, payload)])
+            if new.key != file.key:
+                self.replaced[file.key] = Replaced(file.key, new.key, new.size, new.sha256, ())
+
+    def _hashes(self, part: Part) -> pa.Array:
+        column = "image_hash"
+        table = verified_table(self.store, part.records, RECORDS, sha256=part.records_sha256, columns=[column])
+        return table[column].drop_null().combine_chunks() if column in table.column_names else pa.nulls(0, pa.string())
 
     def now(self, manifest: Manifest) -> Manifest:
         """A version with what was written anew."""

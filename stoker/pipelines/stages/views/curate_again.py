@@ -102,6 +102,7 @@ def curate_again(recipe: Recipe, store: Store, scratch: Path, *, judging: Judgin
             statistics={},
             licences={},
             masks=masks,
+            pairs=decided.pairs.files or before.pairs,
         )
         counts = view.count(store, made, list(recipe.splits), packed)
         made = replace(made, statistics=counts.statistics, licences=counts.licences)

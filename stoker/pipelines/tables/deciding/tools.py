@@ -7,13 +7,16 @@ from hashlib import file_digest
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.errors import RecipeError
-from stoker.pipelines.images import hamming
+from stoker.pipelines.images import hamming, near_pairs
 from stoker.pipelines.rule import PAIRS
 from stoker.pipelines.tables.deciding import sql
+from stoker.pipelines.tables.deciding.kept_pairs import HASH, QUALITY, KeptPairs, is_measured
 from stoker.pipelines.text import verified
 from stoker.pipelines.text.signatures import near_duplicates, parse_signatures
 from stoker.storage.plain_file import open_plain
@@ -40,6 +43,7 @@ class Tools:
         root: the recipe's folder.
         store: of the corpus.
         splits, bound_keys: see RuleTools.
+        pairs: of near-duplicate images among the corpus' samples.
     """
 
     rule: str
@@ -52,6 +56,7 @@ class Tools:
     splits: Mapping[str, float] = field(default_factory=dict)
     bound_keys: Collection[str] = ()
     store: Store | None = None
+    pairs: KeptPairs | None = None
 
     def split_of(self, group: str, /) -> str:
         """See RuleTools."""
@@ -69,21 +74,33 @@ class Tools:
 
     def near_duplicate_images(self, rows: pa.Table, *, distance: int = 31, min_quality: int = 50) -> pa.Table:
         """See RuleTools."""
-        keys, hashes = rows["key"].to_pylist(), rows["image_hash"].to_pylist()
-        qualities = rows["image_hash_quality"].to_pylist()
-        measured = [
-            row
-            for row, (image_hash, quality) in enumerate(zip(hashes, qualities, strict=True))
-            if image_hash is not None and quality is not None and quality >= min_quality
-        ]
+        keys, hashes = rows["key"], rows[HASH]
         try:
-            words = hamming.parse_hashes([hashes[row] for row in measured])
-        except (ValueError, TypeError) as error:
-            raise RecipeError(f"rule {self.rule!r}: column 'image_hash' is not Stoker's: {error}") from error
-        return _pairs(
-            (keys[measured[near.index]], keys[measured[near.representative]], 1 - near.distance / hamming.BITS, False)
-            for near in hamming.near_duplicates(words, distance, elders=self._elders(rows, measured))
-        )
+            measured = np.flatnonzero(is_measured(rows, min_quality).to_numpy())
+        except pa.ArrowException as error:
+            raise RecipeError(f"rule {self.rule!r}: column {QUALITY!r} is not Stoker's: {error}") from error
+        elders = self._elders(rows, measured)
+        pairs = self.pairs.within(distance, min_quality) if self.pairs and self._are_own(hashes) else None
+        if pairs is not None:
+            found = near_pairs.near_duplicates(hashes.take(pa.array(measured)), pairs, distance, elders)
+        else:
+            try:
+                words = hamming.parse_hashes(hashes.take(pa.array(measured)).to_pylist())
+            except (ValueError, TypeError) as error:
+                raise RecipeError(f"rule {self.rule!r}: column 'image_hash' is not Stoker's: {error}") from error
+            found = hamming.near_duplicates(words, distance, elders=elders)
+        near = list(found)
+        ends = (measured[[one.index for one in near]], measured[[one.representative for one in near]])
+        similarities = [1 - one.distance / hamming.BITS for one in near]
+        names = (keys.take(pa.array(rows, pa.int64())) for rows in ends)
+        return pa.table([*names, similarities, pa.repeat(False, len(near))], schema=PAIRS)
+
+    def _are_own(self, hashes: pa.ChunkedArray) -> bool:
+        """Whether these are hashes of samples that the rule was given: a plug-in may have others."""
+        if HASH not in self.rows.column_names:
+            return False
+        given = self.rows[HASH]
+        return bool(hashes.equals(given)) or pc.all(pc.is_in(hashes, value_set=given.unique()), min_count=0).as_py()
 
     def near_duplicate_texts(self, rows: pa.Table, *, similarity: float = 0.8, verify: bool = False) -> pa.Table:
         """See RuleTools."""
@@ -105,7 +122,7 @@ class Tools:
         )
         return _pairs((keys[measured[row]], keys[measured[older]], *how) for row, older, *how in found)
 
-    def _elders(self, rows: pa.Table, chosen: Sequence[int]) -> int:
+    def _elders(self, rows: pa.Table, chosen: Sequence[int] | npt.NDArray[np.int64]) -> int:
         """How many of the chosen rows, from the first on, are kept whatever they are near to."""
         if not self.elders_stay or "is_elder" not in rows.column_names:
             return 0

@@ -29,6 +29,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 KINDS = SHARDS, PARTS, STATISTICS, MASKS = "shards", "parts", "statistics", "masks"
 LOOKUP = "lookup"  # in the names of objects that lie beside the lists, see ``lookups``
+PAIRS = "pairs"  # the same, see ``measured.pairs``
 _MAX_SIZE = 2**30  # bytes of a list that is read: of ten million shards
 _TEXTS: Mapping[str, tuple[str, ...]] = {
     SHARDS: (),

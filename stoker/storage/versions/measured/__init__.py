@@ -1,1 +1,1 @@
-"""What was measured on a version: studies."""
+"""What was measured on a version: studies, and pairs of near-duplicate images."""

@@ -1,0 +1,109 @@
+"""The pairs of near-duplicate images of a corpus: those that the version before keeps, and those that came since.
+
+Pairs are of all samples of the raw parts, whatever rules leave of them. So a threshold that changed is decided by
+pairs, and a version that grows looks for the pairs of what is new. Price: one column of the records is held.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stoker.pipelines.images.near_pairs import farthest, find_pairs
+from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.stores.store import Store
+from stoker.storage.versions.listed.lists import ListFile
+from stoker.storage.versions.manifest import Part
+from stoker.storage.versions.measured.pairs import MIN_QUALITY, PAIRS, Kept, encode, name_of, read_pairs
+
+_log = logging.getLogger(__name__)
+
+HASH, QUALITY = "image_hash", "image_hash_quality"
+_FACTOR = 2  # kept pairs are written again with new ones if they are at most so many times as many
+
+Objects = tuple[tuple[ListFile, bytes], ...]
+
+
+@dataclass
+class KeptPairs:
+    """Gives the pairs among samples, and what of them is to be kept.
+
+    Args:
+        store: of the corpus.
+        corpus: its name.
+        before: what the version before keeps, oldest first.
+        parts: the raw parts.
+        samples: of the parts: ``part``, HASH and QUALITY, where they have them.
+    """
+
+    store: Store
+    corpus: str
+    before: Sequence[ListFile]
+    parts: Sequence[Part]
+    samples: pa.Table
+    made: Objects = ()  # that are not written yet
+    files: tuple[ListFile, ...] = ()  # all, oldest first; empty where no pair was asked for
+    _found: tuple[int, pa.Table | None] | None = field(default=None, init=False)  # up to a distance; None: too many
+
+    def within(self, distance: int, min_quality: int) -> pa.Table | None:
+        """PAIRS, all up to the distance among them; None where a search is to be made. Raises StorageError."""
+        if min_quality < MIN_QUALITY or not _has_hashes(self.samples.schema):
+            return None
+        if self._found is None or self._found[0] < distance:
+            self._found = farthest(distance), self._find(farthest(distance))
+        return self._found[1]
+
+    def _find(self, distance: int) -> pa.Table | None:
+        names = {name_of(part): part.digest for part in self.parts}
+        kept = [(file, pairs) for file in self.before if (pairs := self._usable(file, distance, names))]
+        known = {name for _, pairs in kept for name in pairs.files}
+        new = sorted(names.keys() - known)
+        self.made, self.files = (), tuple(file for file, _ in kept)
+        tables = [PAIRS.empty_table(), *(pairs.table for _, pairs in kept)]
+        if new:
+            found = self._search(pa.array([names[name] for name in new]), distance)
+            if found is None:
+                self.files = ()
+                return None
+            made = Kept.of(new, distance, found)
+            tables.append(made.table)
+            while kept and len(kept[-1][1].table) <= _FACTOR * len(made.table):
+                made = made.joined(kept.pop()[1].only(names, self.samples[HASH]))
+            self.made = (encode(self.corpus, made),)
+            self.files = (*(file for file, _ in kept), self.made[0][0])
+        return pa.concat_tables(tables)
+
+    def _usable(self, file: ListFile, distance: int, names: dict[str, str]) -> Kept | None:
+        """What an object says, if it is about samples of these parts and goes as far."""
+        try:
+            pairs = read_pairs(self.store, file)
+        except (CorruptShard, NotFound) as error:
+            _log.warning("%s", error)
+            return None
+        return pairs if pairs.distance >= distance and not names.keys().isdisjoint(pairs.files) else None
+
+    def _search(self, new: pa.Array, distance: int) -> pa.Table | None:
+        """The pairs of the samples of new parts with all; None where there are too many, or hashes are not Stoker's."""
+        samples = self.samples.filter(is_measured(self.samples, MIN_QUALITY))
+        is_new = pc.is_in(samples["part"], value_set=new)
+        known = pc.unique(samples[HASH].filter(pc.invert(is_new)))
+        try:
+            return find_pairs(known, samples[HASH].filter(is_new), distance)
+        except ValueError as error:
+            _log.info("%s: pairs of near-duplicates are not kept: %s", self.corpus, error)
+            return None
+
+
+def is_measured(samples: pa.Table, min_quality: int) -> pa.ChunkedArray:
+    """Which samples have a hash of at least this quality."""
+    good = pc.fill_null(pc.greater_equal(samples[QUALITY].cast(pa.float64()), min_quality), False)
+    return pc.and_(pc.is_valid(samples[HASH]), good)
+
+
+def _has_hashes(schema: pa.Schema) -> bool:
+    if not {HASH, QUALITY} <= {*schema.names}:
+        return False
+    kinds = schema.field(HASH).type, schema.field(QUALITY).type
+    return pa.types.is_string(kinds[0]) and kinds[1] in (pa.int64(), pa.float64())

@@ -1,0 +1,266 @@
+"""Kept pairs of near-duplicates: what they decide is what a search decides, and a search is made for what is new."""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import ClassVar
+from unittest.mock import patch
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stoker.pipelines.images import near_pairs
+from stoker.pipelines.partition import Partition
+from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.registry import name_of
+from stoker.pipelines.rule import Rule
+from stoker.pipelines.rules.near_duplicate_images import NearDuplicateImages
+from stoker.pipelines.rules.where import Where
+from stoker.pipelines.source import Candidate, Context, Source
+from stoker.pipelines.stages.curate import Judging
+from stoker.pipelines.stages.forgetting.forget import forget
+from stoker.pipelines.stages.forgetting.purge import purge
+from stoker.pipelines.stages.publish import ingest
+from stoker.pipelines.stages.views.curate_again import curate_again
+from stoker.pipelines.stages.views.trial import trial
+from stoker.pipelines.tables.deciding import kept_pairs
+from stoker.pipelines.tables.deciding.kept_pairs import KeptPairs
+from stoker.storage.shards.sample import Sample
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.stores.store import Store
+from stoker.storage.verification.verify import verify
+from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.measured.pairs import PAIRS, Kept, encode, put_pairs, read_pairs
+from stoker.storage.versions.version import Version
+from tests.fakes import context
+from tests.flows.inspected_corpus import recipe
+from tests.pipelines.rules.test_near_duplicate_images import flipped
+from tests.pipelines.stages.forgetting.world import texts_in
+from tests.storage.versions.test_orphans import clear
+
+Rules = tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
+class Hashes(Source):
+    """Texts that say what is measured of pictures: partitions of 12, many of them near those of others."""
+
+    count: ClassVar[int] = 3  # no option: with other options all would be read again
+
+    def partitions(self, context: Context) -> Iterator[Partition]:
+        for number in range(self.count):
+            yield Partition(f"part-{number}", {"number": number})
+
+    def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
+        number = partition.payload["number"]
+        generator = random.Random(number)
+        for place in range(12):
+            value = flipped(random.Random(generator.randrange(6)).getrandbits(256), generator.randrange(28), generator)
+            record = {"image_hash": f"{value:064x}", "image_hash_quality": generator.choice([30, 60, 90])}
+            record |= {"width": generator.randrange(1, 9), "height": 1, "group": f"film {generator.randrange(9)}"}
+            text = f"words of {number} and {place}"
+            yield Candidate(Sample(f"sample-{number}-{place}", {"txt": text.encode()}, record))
+
+
+def by(rules: Rules, partitions: int = 3) -> Recipe:
+    Hashes.count = partitions
+    made = replace(recipe(Hashes(), "alike", rules), splits={"train": 60.0, "test": 40.0})
+    document = {
+        "corpus": "alike",
+        "source": {"name": "local_files", "files": "*"},  # which is never read
+        "rules": [{"name": name_of(rule), **vars(rule)} for rule in rules],
+        "splits": made.splits,
+        "shards": {"samples": 16, "partitions": 2},
+    }
+    return replace(made, document=document)
+
+
+def near(distance: int, min_quality: int = 50) -> Rules:
+    return (NearDuplicateImages(distance=distance, min_quality=min_quality),)
+
+
+def again(rules: Rules, store: Store, folder: Path, partitions: int = 3) -> Manifest:
+    made = curate_again(by(rules, partitions), store, folder, judging=Judging(elders=True))
+    return made.published.manifest
+
+
+@contextmanager
+def searched() -> Iterator[list[int]]:
+    """Of each search that is made meanwhile, the images whose pairs are looked for."""
+    counts: list[int] = []
+
+    def counted(known: pa.Array, new: pa.ChunkedArray, distance: int) -> pa.Table | None:
+        counts.append(len(new))
+        return near_pairs.find_pairs(known, new, distance)
+
+    with patch.object(kept_pairs, "find_pairs", counted):
+        yield counts
+
+
+def as_searched(self: KeptPairs, distance: int, min_quality: int) -> None:
+    """No pairs: as earlier releases decided."""
+
+
+def told(manifest: Manifest) -> tuple[object, ...]:
+    return manifest.version, manifest.decisions, manifest.content, manifest.splits, dict(manifest.statistics)
+
+
+CURATIONS = st.sampled_from(
+    [
+        near(0),
+        near(20),
+        near(31),
+        near(45),
+        near(31, min_quality=10),
+        (NearDuplicateImages(distance=31, keep="largest"),),
+        (
+            Where(where="image_hash_quality > 40 AND image_hash > '5'"),
+            *near(28),
+        ),
+    ]
+)
+
+
+def check_steps(steps: Sequence[tuple[Rules, int]], folder: Path) -> None:
+    """After each step, a curation or an ingest of more partitions, a version is as a search makes it."""
+    kept, plain, partitions = MemoryStore(), MemoryStore(), 2
+
+    def step(rules: Rules, store: Store, *, grows: bool) -> Manifest:
+        if grows:
+            return ingest(by(rules, partitions), store, context(folder)).manifest
+        return again(rules, store, folder, partitions)
+
+    for rules, more in [(near(31), 1), *steps]:
+        partitions += more
+        one = step(rules, kept, grows=more > 0)
+        with patch.object(KeptPairs, "within", as_searched):
+            other = step(rules, plain, grows=more > 0)
+        assert told(one) == told(other)
+        assert not other.pairs
+    assert not verify(kept, load_manifest(kept, "alike")).problems
+
+
+def test_versions_are_those_that_searches_make(tmp_path: Path) -> None:
+    check_steps([(near(20), 0), (near(45), 0), (near(31), 1), (near(24), 0)], tmp_path)
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.tuples(CURATIONS, st.sampled_from([0, 0, 1, 2])), min_size=2, max_size=4))
+def test_whatever_is_done_versions_are_those_that_searches_make(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Rules, int]]
+) -> None:
+    check_steps(steps, tmp_path_factory.mktemp("pairs"))
+
+
+def test_a_threshold_up_to_the_kept_distance_is_decided_without_a_search_and_writes_no_pairs(tmp_path: Path) -> None:
+    store = MemoryStore()
+    first = ingest(by(near(24)), store, context(tmp_path)).manifest
+    assert [file.rows > 0 for file in first.pairs] == [True]
+    with searched() as counts:
+        second = again(near(10), store, tmp_path)
+        third = again(near(31), store, tmp_path)
+        assert second.samples != third.samples
+        assert (second.version, third.version, counts) == (2, 3, [])
+        assert first.pairs == second.pairs == third.pairs
+        beyond = again(near(50), store, tmp_path)
+    assert len(counts) == 1
+    assert beyond.pairs != first.pairs
+
+
+def test_of_a_version_that_grows_only_the_pairs_of_new_images_are_looked_for(tmp_path: Path) -> None:
+    store = MemoryStore()
+    ingest(by(near(31), 4), store, context(tmp_path))
+    with searched() as counts:
+        grown = ingest(by(near(31), 5), store, context(tmp_path)).manifest
+        again(near(20), store, tmp_path)
+    assert len(counts) == 1
+    assert 0 < counts[0] <= 12
+    files = {name for file in grown.pairs for name in read_pairs(store, file).files}
+    assert files == {part.records for part in grown.parts}
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone", "never there"])
+def test_without_kept_pairs_a_search_is_made_and_gives_them_again(tmp_path: Path, harm: str) -> None:
+    store, whole = MemoryStore(), MemoryStore()
+    for one in (store, whole):
+        ingest(by(near(31)), one, context(tmp_path))
+    (file,) = load_manifest(store, "alike").pairs
+    if harm == "damaged":
+        payload = store.read(file.key)
+        store.write(file.key, payload[:40] + b"x" + payload[41:])
+        assert [file.key in problem for problem in verify(store, load_manifest(store, "alike")).problems] == [True]
+    elif harm == "gone":
+        store.delete(file.key)
+    else:  # as earlier releases published it
+        store = MemoryStore()
+        with patch.object(KeptPairs, "within", as_searched):
+            assert not ingest(by(near(31)), store, context(tmp_path)).manifest.pairs
+    with searched() as counts:
+        made, expected = again(near(12), store, tmp_path), again(near(12), whole, tmp_path)
+    assert len(counts) == 1
+    assert told(made) == told(expected)
+    assert made.pairs == expected.pairs == (file,)
+    assert not verify(store, made).problems
+
+
+def test_a_trial_writes_no_pairs(tmp_path: Path) -> None:
+    store = MemoryStore()
+    before = ingest(by(()), store, context(tmp_path)).manifest
+    keys = {stored.key for stored in store.list()}
+    trial(by(near(20)), before, store, tmp_path, Judging(elders=True))
+    assert {stored.key for stored in store.list()} == keys
+
+
+def all_pairs(store: Store, manifest: Manifest) -> list[dict[str, object]]:
+    kept = [read_pairs(store, file) for file in manifest.pairs]
+    joined = reduce(Kept.joined, kept)
+    rows: list[dict[str, object]] = joined.table.to_pylist()
+    return rows
+
+
+def test_a_version_that_grew_has_the_pairs_of_one_that_was_made_at_once(tmp_path: Path) -> None:
+    store, whole = MemoryStore(), MemoryStore()
+    ingest(by(near(31), 5), store, context(tmp_path))
+    grown = [ingest(by(near(31), count), store, context(tmp_path)).manifest for count in (6, 9)][-1]
+    at_once = ingest(by(near(31), 9), whole, context(tmp_path)).manifest
+    assert len(at_once.pairs) == 1
+    assert all_pairs(store, grown) == all_pairs(whole, at_once) != []
+
+
+def test_a_purge_leaves_no_hash_of_what_was_taken_out_and_the_other_pairs(tmp_path: Path) -> None:
+    store = MemoryStore()
+    manifest = ingest(by(near(0)), store, context(tmp_path)).manifest
+    rows = Version(store, manifest).records(["key", "image_hash"]).read_all().to_pylist()
+    (file,) = manifest.pairs
+    members = {one for name in ("a", "b") for one in read_pairs(store, file).table[name].to_pylist()}
+    key, gone = next((row["key"], row["image_hash"]) for row in rows if row["image_hash"] in members)
+    forget(store, "alike", [("key", key)])
+    purge(store, "alike", scratch=tmp_path)
+    for stored in store.list():
+        assert not any(gone.encode() in text for text in texts_in(stored.key, store.read(stored.key))), stored.key
+    after = load_manifest(store, "alike")
+    assert all_pairs(store, after) != []
+    assert not verify(store, after).problems
+    with searched() as counts:
+        decided = again(near(31), store, tmp_path).decisions.sha256
+    assert counts == []
+    plain = again(near(0), store, tmp_path)
+    with patch.object(KeptPairs, "within", as_searched):
+        assert again(near(31), store, tmp_path).decisions.sha256 == decided != plain.decisions.sha256
+
+
+def test_pairs_that_a_version_names_stay_and_others_are_removed(tmp_path: Path) -> None:
+    store = MemoryStore()
+    ingest(by(near(31)), store, context(tmp_path))
+    again(near(50), store, tmp_path)
+    kept = {file.key for number in (1, 2) for file in load_manifest(store, "alike", number).pairs}
+    assert len(kept) == 2
+    put_pairs(store, [encode("alike", Kept.of(["alike/raw/x"], 31, PAIRS.empty_table()))])
+    clear(store, "alike")
+    assert {stored.key for stored in store.list("alike/lists/pairs")} == kept
