@@ -282,6 +282,14 @@ class Source:
         """
         return ()
 
+    def share(self, partition: Partition, context: Context) -> float:
+        """How much of a raw part a partition fills: small ones share one, each read and remembered by itself.
+
+        Above 0, by its work, of which about a minute fills a part. 1: it has a part of its own, as by default. What has
+        less gives a candidate at least, and raises SourceUnavailable before its first one or never.
+        """
+        return 1.0
+
     def check(self, context: Context) -> None:
         """Raise RecipeError or SourceBroken for what can be seen to be wrong before anything is read or fetched.
 

@@ -1,8 +1,10 @@
 """Frames of videos: of local files, or of URLs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
@@ -33,6 +35,7 @@ from stoker.pipelines.video.names import (
 from stoker.pipelines.video.picture import Hdr, PictureOptions
 from stoker.pipelines.video.stretches import Stretch, cut_film
 from stoker.pipelines.web.downloads import claim
+from stoker.pipelines.web.links import normalise_listed
 from stoker.pipelines.web.measured import measures_of
 from stoker.pipelines.web.pages.licences import spdx_id
 from stoker.pipelines.web.policy import Transient, as_final
@@ -42,6 +45,8 @@ from stoker.storage.shards.sample import Sample
 _STAMP_DIGITS = 32  # hex digits: 128 bits
 _STRETCH = "stretch"  # in the payload of a stretch of a film
 _LEAST_CUT = 4 << 20  # bytes of a film that may be cut: a smaller one is read soon
+_SHARED_BYTES = 16 << 20  # of small files that are one raw part, at most
+_SHARED_URLS = 256  # that are one raw part, at most: their sizes are not known
 _ACCEPT = "video/*, */*;q=0.5"
 
 
@@ -154,6 +159,16 @@ class VideoFrames(Source):
         payloads = ({**partition.payload, _STRETCH: stretch.to_json()} for stretch in stretches)
         return [replace(partition, payload=payload) for payload in payloads]
 
+    def share(self, partition: Partition, context: Context) -> float:
+        """See Source. A file by its size, a URL of a list by itself. One that ``videos`` names may be a long film."""
+        path = partition.payload.get("path")
+        if path is None:
+            return 1.0 if partition.payload["url"] in self._named_urls else 1 / _SHARED_URLS
+        try:
+            return max(1, context.path(path).stat().st_size) / _SHARED_BYTES
+        except OSError:  # reading it tells that
+            return 1.0
+
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source. Of a video that is read again the frames that are known are not."""
         stamp = self.stamp_of_whole(partition)
@@ -223,6 +238,15 @@ class VideoFrames(Source):
             else:
                 record = {**bare.record, "sha256": answer.sha256}
                 yield from self._frames(path, bare.key, record, measures_of(answer))
+
+    @cached_property
+    def _named_urls(self) -> frozenset[str]:
+        """The URLs that ``videos`` names."""
+        urls = set[str]()
+        for text in _as_tuple(self.videos):
+            with suppress(ValueError):  # reading it tells that
+                urls.add(normalise_listed(text))
+        return frozenset(urls)
 
     @property
     def _times(self) -> FrameTimes:

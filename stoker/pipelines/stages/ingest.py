@@ -29,6 +29,7 @@ from stoker.pipelines.stages.raw_part import read_marker, write_marker
 from stoker.pipelines.stages.reading.omitted import PASSED
 from stoker.pipelines.stages.reading.originals import Originals
 from stoker.pipelines.stages.reading.segments import Reading, Segments
+from stoker.pipelines.stages.reading.sharing import left_to_read, sharing
 from stoker.pipelines.stages.reading.stretches import Stretch
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.trust import check_paths
@@ -174,6 +175,7 @@ def ingest_partition(
         rejected=dict(sorted(rejected.items())),
         omitted=reading.omitted.most(),
         originals=tars_in(row.get(ORIGINAL) for row in reading.rows),
+        shared=_held(recipe, partition, reading),
     )
     try:
         write_marker(store, recipe.corpus, part)
@@ -194,7 +196,8 @@ def cut(recipe: Recipe, partition: Partition, store: Store, context: Context) ->
 
     One that an ingest has begun as a whole is also finished so. Raises SourceError, StorageError.
     """
-    stretches = recipe.source.stretches(partition, context) if recipe.source.cuts_long else ()
+    is_cut = recipe.source.cuts_long and not sharing(partition)
+    stretches = recipe.source.stretches(partition, context) if is_cut else ()
     if stretches and Segments(store, recipe.corpus, part_digest(recipe, partition), context.scratch).is_begun():
         return ()
     return stretches
@@ -232,6 +235,12 @@ def ingest_stretch(
 
 def _named(recipe: Recipe, stretches: Sequence[Partition]) -> list[Stretch]:
     return [Stretch(number, part_digest(recipe, stretch)) for number, stretch in enumerate(stretches, start=1)]
+
+
+def _held(recipe: Recipe, partition: Partition, reading: Reading) -> dict[str, str]:
+    """See ``Part.shared``."""
+    read = {row["partition"] for row in reading.rows}
+    return {one.name: part_digest(recipe, one) for one in sharing(partition) if one.name in read}
 
 
 def _fields(part: Part) -> dict[str, object]:
@@ -317,11 +326,40 @@ def _read(
     stop: Callable[[], bool],
     progress: Callable[[int, int], None],
 ) -> None:
-    """Read the candidates that a reading lacks; the kept samples are added to its writer."""
+    """Read the candidates that a reading lacks; the kept samples are added to its writer.
+
+    Of several partitions that share one, those whose source is unavailable are left out, unless all of them are.
+    """
+    failed: SourceUnavailable | None = None
+    seen = {row["key"] for row in reading.rows if row["reason"] is None}
+    for one, done in left_to_read(partition, reading.rows):
+        before = len(reading.rows) - done
+        try:
+            _read_one(recipe, one, context, reading, segments, stop, progress, seen, done)
+        except SourceUnavailable as error:
+            if one is partition or len(reading.rows) > before:
+                raise
+            _log.warning("%s: it is left for later: %s", one.name, error)
+            failed = failed or error
+    if failed is not None and not reading.rows:
+        raise failed
+
+
+def _read_one(
+    recipe: Recipe,
+    partition: Partition,
+    context: Context,
+    reading: Reading,
+    segments: Segments,
+    stop: Callable[[], bool],
+    progress: Callable[[int, int], None],
+    seen: set[str],
+    done: int,
+) -> None:
+    """Read the candidates of a partition behind the last ``done`` of a reading; ``seen``: keys of the kept ones."""
     rows, writer, omitted = reading.rows, reading.writer, reading.omitted
-    seen = {row["key"] for row in rows if row["reason"] is None}
     kept = len(seen)
-    for candidate in _unread(recipe, partition, context, reading.done, stop):
+    for candidate in _unread(recipe, partition, context, reading.done[len(reading.done) - done :], stop):
         if stop():
             segments.seal(reading)
             raise _stopped(partition)

@@ -188,14 +188,15 @@ def _as_published(store: Store, corpus: str, found: Sequence[Part]) -> Part:
     for number in reversed(catalog.versions(store, corpus)):
         with suppress(CorruptShard, NotFound):
             for published in map(Part.as_read, load_manifest(store, corpus, number).parts):
-                if replace(published, omitted={}) in found:
+                if replace(published, omitted={}, shared={}) in found:
                     return published
     return found[0]
 
 
 def _marker(part: Part) -> bytes:
     content = {"schema": _MARKER_FORMAT} | part.to_json()
-    if part.omitted or part.originals:  # otherwise it would not be read by earlier releases, which know no other fields
+    # Otherwise it would not be read by earlier releases, which know no other fields.
+    if part.omitted or part.originals or part.shared:
         content[_CHECKSUM] = digest_of(content)
     return json.dumps(content, sort_keys=True).encode()
 
@@ -212,6 +213,7 @@ def _parse(payload: bytes, corpus: str, digest: str, partition: str) -> Part:
     if not all(map(layout.is_originals, part.originals)):
         raise ValueError("it names originals that are none")
     texts = [getattr(part, field.name) for field in fields(part) if field.type is str]
+    texts += [*part.shared, *part.shared.values()]
     counts = [part.tar_size, part.read, part.kept, *part.rejected.values(), *part.omitted.values()]
     if not all(isinstance(text, str) for text in texts) or not all(type(count) is int for count in counts):
         raise TypeError("a field has the wrong type")

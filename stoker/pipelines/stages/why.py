@@ -245,7 +245,7 @@ def _lineage(
         reason=reason,
         detail=detail,
         rejected_by=rejected_by,
-        partition=part.partition,
+        partition=(record.get("partition") if part.shared else None) or part.partition,
         part=part.digest,
         split="",
         shard="",

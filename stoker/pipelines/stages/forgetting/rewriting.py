@@ -101,7 +101,7 @@ class Rewriting:
         if not flags.any():
             return
         gone = table.filter(pa.array(flags))
-        if self.forgotten.are_told_by(part.partition, gone):
+        if any(self.forgotten.are_told_by(name, gone) for name in (part.partition, *part.shared)):
             self.unreached.append(
                 f"the name of the partition of {layout.folder_of(part.records)}, in lists, statistics and tables: it "
                 "tells a file, the end of a URL or a host that was taken out"

@@ -17,21 +17,21 @@ _log = logging.getLogger(__name__)
 
 
 def ask_whole(
-    read: Iterable[tuple[str, str, Part]], reader: RecordReader, context: Context, *, older_than: timedelta
+    read: Iterable[tuple[str, str, Part, str]], reader: RecordReader, context: Context, *, older_than: timedelta
 ) -> tuple[frozenset[str], int]:
     """The names of partitions whose bodies are others now, and how many were asked for.
 
     One whose server does not answer so is told, and counts as it was.
 
     Args:
-        read: name and URL of each partition, and its last part.
+        read: name and URL of each partition, its last part, and its name there.
         reader: of the records of parts, which say what the server gave.
         context: with the clock and the client.
         older_than: those are asked for that were fetched so long ago; and those of which that is not known.
     """
     asked: list[tuple[str, str, EarlierResponse, int | None]] = []
-    for name, url, part in read:
-        row = reader.first_fetched(part)
+    for name, url, part, there in read:
+        row = reader.first_fetched(part, there)
         at = fetched_at(row)
         if at is None or at <= context.now() - older_than:
             asked.append((name, url, EarlierResponse(validators_in(row), normalise(url)), size_in(row)))

@@ -29,6 +29,7 @@ from stoker.storage.versions.memory.outcomes import Outcome, from_table, hash_of
 from stoker.storage.versions.verified import verified_table
 
 _OF_SOURCES = ("sha256", "revision_id", "revision_sha1")  # that stamps and revisions are told by
+_PARTITION = "partition"
 _COLUMNS = (
     *("key", IDENTITY, STAMP, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "final_url", "fetched_at"),
     *_OF_SOURCES,
@@ -51,7 +52,11 @@ class RecordReader:
     store: Store
 
     def rows(self, part: Part, columns: Sequence[str] = _COLUMNS, *, most: int | None = None) -> list[Row]:
-        """The records of a part, by default with the columns that tell of candidates. Raises DamagedParts."""
+        """The records of a part, by default with the columns that tell of candidates. Raises DamagedParts.
+
+        Of a part that several partitions share with the column that ``partition_of`` reads, too.
+        """
+        columns = [*columns, _PARTITION] if part.shared else columns
         try:
             table = verified_table(self.store, part.records, RECORDS, sha256=part.records_sha256, columns=columns)
             rows: list[Row] = table.slice(0, most).to_pylist()
@@ -59,15 +64,18 @@ class RecordReader:
             raise DamagedParts(f"{self.store.url}/{part.records}: {error}", [part]) from error
         return rows
 
-    def identities(self, part: Part) -> list[str]:
-        """Those of the candidates of a part. Raises DamagedParts."""
+    def identities(self, part: Part, names: Collection[str]) -> list[str]:
+        """Those of the candidates of a part, of partitions with these names. Raises DamagedParts."""
         rows = self.rows(part, ("key", IDENTITY, "reason", "detail", "step"))
-        return [identity_in(row) for row in rows if not self.is_fault(row)]
+        return [identity_in(row) for row in rows if not self.is_fault(row) and partition_of(row, part) in names]
 
-    def first_fetched(self, part: Part) -> Row:
-        """The first record of a part that says when it was fetched; {} if none does. Raises DamagedParts."""
-        rows = self.rows(part, ("fetched_at", *measured.COLUMNS), most=_LOOKED_AT)
-        return next((row for row in rows if row.get("fetched_at")), {})
+    def first_fetched(self, part: Part, name: str) -> Row:
+        """The first record of a partition in a part that says when it was fetched; {} if none does.
+
+        Raises DamagedParts.
+        """
+        rows = self.rows(part, ("fetched_at", *measured.COLUMNS), most=None if part.shared else _LOOKED_AT)
+        return next((row for row in rows if row.get("fetched_at") and partition_of(row, part) == name), {})
 
     def is_fault(self, row: Row) -> bool:
         """Whether a row is of the list and not of a candidate: a row without a URL, or another one of a candidate."""
@@ -151,7 +159,7 @@ class RecordReader:
         current: "CurrentParts",
         listed: Collection[str],
         *,
-        is_read: bool | None = None,
+        still: Collection[str] | None = None,
         spared: bool = False,
     ) -> dict[str, tuple[int, ...]]:
         """The rows of a part that no longer count, by reason; those of unchanged candidates never do.
@@ -160,9 +168,9 @@ class RecordReader:
             part: the part; rows that did not count before still do not, where ``current`` does not know better.
             current: where the outcome lies that counts.
             listed: digests of the parts whose faults are those of the list as it is.
-            is_read: of a source that lists nothing, whether it still has the partition. What was rejected there still
-                is then, and two samples of one identity are for rules to decide about, unless one is a newer revision.
-                None: the source lists its candidates.
+            still: of a source that lists nothing, the names of the partitions in the part that it still has. What was
+                rejected there still is, and two samples of one identity are for rules to decide about, unless one is a
+                newer revision. None: the source lists its candidates.
             spared: what vanished counts all the same, unless it did not before.
         """
         rows, before, left_out = self.rows(part), part.not_counted, part.vanished
@@ -171,6 +179,7 @@ class RecordReader:
         for number, (row, place) in enumerate(zip(rows, places, strict=True)):
             if row["reason"] == KNOWN:
                 continue
+            is_read = None if still is None else partition_of(row, part) in still
             if row["reason"] is None and number not in before:
                 is_out = number in left_out
                 has_vanished = current.has_vanished(identity_in(row))
@@ -217,6 +226,11 @@ class CurrentParts:
         """Whether a kept candidate is left out, as the source has it no more; None: as it was before."""
         found = self._vanished.get((hash_of(self._source, identity), identity))
         return None if found is None or self._drops is None else found and self._drops
+
+
+def partition_of(row: Row, part: Part) -> str | None:
+    """The name of the partition that a record is of; None of one that a purge blanked."""
+    return row.get(_PARTITION) if part.shared else part.partition
 
 
 def identity_in(row: Row) -> str:

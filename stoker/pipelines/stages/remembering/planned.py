@@ -15,6 +15,7 @@ from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.source import Context, Cut
 from stoker.pipelines.stages.forgetting.matching import Forgotten
 from stoker.pipelines.stages.ingest import part_digest
+from stoker.pipelines.stages.reading.sharing import sharing
 from stoker.pipelines.stages.remembering.outcomes import RecordReader
 from stoker.pipelines.stages.remembering.recall import Recall, Stamps
 from stoker.pipelines.stages.remembering.refreshing import AskedAgain
@@ -40,6 +41,7 @@ class PlannedRounds:
     known = NOTHING_KNOWN  # what the partitions are read with, see ``Context``
     _current: frozenset[str] | None = None  # digests of the parts of all partitions, of a source that lists nothing
     _forgotten: Forgotten
+    _left: Sequence[Partition] = ()  # that a round planned to be in shared parts, and left out of them
 
     def __init__(self, recipe: Recipe, context: Context, store: Store) -> None:
         self.recall = Recall(RecordReader(recipe, recipe.source, store), context)
@@ -54,6 +56,10 @@ class PlannedRounds:
 
     def is_all_known(self) -> bool:
         """Whether nothing is to be asked for, where that is seen soon. Nothing is written."""
+        raise NotImplementedError
+
+    def _left_over(self) -> "Cuts":
+        """What the round before left out, stored as a plan."""
         raise NotImplementedError
 
     def _cut_now(self, number: int) -> Iterator[Cut]:
@@ -84,16 +90,21 @@ class PlannedRounds:
         """See Rounds."""
         self.asked_again = AskedAgain()
         self._cuts: Cuts | None = None
+        self._left = ()
         self._was_resumed = self._is_planned = False
 
     def next(self) -> Partitions | None:
         """See Rounds."""
         if self._is_planned:
             self.asked_again = AskedAgain()  # told already
-            return None
+            if not self._left:
+                return None
         for _ in range(_MAX_ATTEMPTS):
             self._load()
             try:
+                if self._left:
+                    self._cuts = self._left_over()
+                    return self._cuts.partitions
                 self._cuts = None if self._was_resumed else self._unfinished()
                 if self._cuts is None:
                     self._cuts = self._planned()
@@ -141,8 +152,9 @@ class PlannedRounds:
 
         def cuts() -> Iterator[Cut]:
             for row in (row for table in iter_partitions(self._store, plan) for row in table.to_pylist()):
-                if row["part"] in wanted or self.recall.is_finished(row["part"]):
-                    partition = Partition(row["name"], json.loads(row["payload"]), row["fingerprint"])
+                partition = Partition(row["name"], json.loads(row["payload"]), row["fingerprint"])
+                members = [part_digest(self._recipe, one) for one in sharing(partition)] or [row["part"]]
+                if self.recall.is_finished(row["part"]) or wanted.keys() >= set(members):
                     yield Cut(partition, json.loads(stamps[wanted[row["part"]]]) if row["part"] in wanted else {})
 
         return Cuts(cuts(), "") or None

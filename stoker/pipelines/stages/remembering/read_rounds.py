@@ -4,7 +4,8 @@ The partitions are read whose parts the ledger does not have, with the samples t
 it was is ``Candidate.unchanged``. Parts of partitions that it no longer has stay in the corpus. With another recipe all
 partitions are read, and samples stay as the older one made them; to make these anew, partitions are read once more.
 What is at a URL is asked on demand whether it has changed: then the partition is read under another name, and what was
-read of it before is no partition of the source any more.
+read of it before is no partition of the source any more. Small partitions that are read in one run share parts, see
+``reading.sharing``; each is looked for by its own digest all the same.
 """
 
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from stoker.pipelines.memory.identity import STAMP
 from stoker.pipelines.memory.known import Again, Moment
 from stoker.pipelines.memory.missing import Missing
 from stoker.pipelines.memory.unchanged import NOTHING_KNOWN, KnownSamples, write
@@ -24,8 +26,9 @@ from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import LOSS, UNKNOWN, OutcomeClass
 from stoker.pipelines.source import AGAIN, CHANGED, Context, Cut
 from stoker.pipelines.stages.ingest import part_digest, plan
+from stoker.pipelines.stages.reading.sharing import share, sharing, together
 from stoker.pipelines.stages.remembering.asking_whole import ask_whole
-from stoker.pipelines.stages.remembering.outcomes import RecordReader
+from stoker.pipelines.stages.remembering.outcomes import RecordReader, partition_of
 from stoker.pipelines.stages.remembering.planned import Cuts, PlannedRounds
 from stoker.pipelines.stages.remembering.recall import Recall
 from stoker.pipelines.stages.remembering.refreshing import AskedAgain
@@ -33,6 +36,7 @@ from stoker.pipelines.stages.remembering.samples import told_by
 from stoker.pipelines.stages.remembering.vanishing import tell_nothing_there
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
+from stoker.storage.versions.memory.outcome_class import KNOWN, VANISHED
 
 _NAME_CHANGED = re.compile(r"(.+) changed (\d+)", re.DOTALL)
 _NAME_AGAIN = re.compile(r"(.+) again (\d+)", re.DOTALL)
@@ -55,7 +59,18 @@ class ReadRounds(PlannedRounds):
 
     def finish(self, parts: Sequence[Part]) -> None:
         """See PlannedRounds."""
-        self._current = (self._current or frozenset()) | {part.digest for part in parts}
+        assert self._cuts is not None
+        held = {made for part in parts for made in part.holds.values()}
+        self._left = [
+            one
+            for partition, part in zip(self._cuts.partitions, parts, strict=True)
+            for one in sharing(partition)
+            if one.name not in part.holds
+        ]
+        self._current = (self._current or frozenset()) | held
+        if self._left:
+            self._current -= {part_digest(self._recipe, one) for one in self._left}
+            self._cuts.listing = digest(sorted(self._current))
         super().finish(parts)
         self.known.remove()
 
@@ -96,20 +111,47 @@ class ReadRounds(PlannedRounds):
         listing = digest(sorted(self._current))
         if self.recall.is_read(listing) and not self.recall.is_made_by_another():
             return None
-        cuts = Cuts((Cut(one, {}) for one in wanted), listing)
         if self.recall.is_made_by_another() and not self._again.older_recipe:
             self._tell_older(self._count_older())
-        if self._begin(cuts, digests):
+        return self._begun(self._shared(dict(zip(digests, wanted, strict=True))), listing)
+
+    def _begun(self, partitions: Sequence[Partition], listing: str) -> Cuts:
+        cuts = Cuts((Cut(one, {}) for one in partitions), listing)
+        if self._begin(cuts, [part_digest(self._recipe, one) for one in partitions]):
             self._write_known()
         return cuts
 
+    def _left_over(self) -> Cuts:
+        """See PlannedRounds. Each by itself: its server did not answer, or it is long."""
+        self._current = (self._current or frozenset()) | {part_digest(self._recipe, one) for one in self._left}
+        return self._begun(self._left, digest(sorted(self._current)) if self._is_planned else "")
+
+    def _shared(self, wanted: dict[str, Partition]) -> list[Partition]:
+        """What is to be read, by digest, small ones together; not what has a part of its own already.
+
+        What is read again of a part that was lost shares it again: older versions name it.
+        """
+        digests, lost = {one.name: made for made, one in wanted.items()}, []
+        for part in (one for one in self.recall.named if one.shared and one.digest in self.recall.lost):
+            held = set(part.shared.values())
+            again = [one for made, one in wanted.items() if made in held]
+            if len(again) == len(held) and part_digest(self._recipe, together(again)) == part.digest:
+                lost.append(together(again))
+                wanted = {made: one for made, one in wanted.items() if made not in held}
+
+        def share_of(partition: Partition) -> float:
+            is_there = self.recall.is_finished(digests[partition.name])
+            return 1.0 if is_there else self._recipe.source.share(partition, self._context)
+
+        return [*lost, *share(list(wanted.values()), share_of)]
+
     def _changed(self, have: "_Have") -> frozenset[str]:
         """The names of partitions whose bodies are others now at their URLs."""
-        source, read = self._recipe.source, list[tuple[str, str, Part]]()
+        source, read = self._recipe.source, list[tuple[str, str, Part, str]]()
         for partition in self._partitions():
             url, made = source.url_of_whole(partition), have.parts_of(have.newest(partition))
             if url and made and not self._forgotten.of_record({"url": url}):
-                read.append((partition.name, url, have.part(made[-1])))
+                read.append((partition.name, url, *have.place(made[-1])))
         names, asked = ask_whole(read, self.recall.reader, self._context, older_than=self._again.older_than)
         self.asked_again = AskedAgain(asked)
         return names
@@ -117,15 +159,15 @@ class ReadRounds(PlannedRounds):
     def _missing(self, parts: Sequence[Part]) -> Missing | None:
         if self.recall.is_empty or not self._recipe.source.tells_all:
             return Missing()
-        held = {part.digest: part for part in (*self.recall.parts, *parts)}
-        current = [held[digest] for digest in sorted(self._current or ()) if digest in held]
-        if any(LOSS in part.rejected for part in current):
+        held, current = {part.digest: part for part in (*self.recall.parts, *parts)}, self._current or frozenset()
+        if any(LOSS in part.rejected for part in held.values() if not current.isdisjoint(part.holds.values())):
             return Missing()  # what the lost pieces held is there, or is not: nobody knows
         known = self.recall.known(Moment(self._context.now(), None, self._recipe.extraction_digest))
         whole = self._wholes()
-        of_wholes = (part for made, part in held.items() if made not in (self._current or ()))
-        for part in (*current, *(part for part in of_wholes if _name_of(part) in whole)):
-            known.see(self.recall.reader.identities(part))
+        for part in held.values():
+            names = {name for name, made in part.holds.items() if made in current or _name_of(name) in whole}
+            if names:
+                known.see(self.recall.reader.identities(part, names))
         missing = known.missing()
         if missing is None:
             tell_nothing_there(self._recipe.corpus)
@@ -165,7 +207,8 @@ class ReadRounds(PlannedRounds):
         """All partitions of the source as it is now; a site is crawled once in a run."""
         if self._all is not None:
             return self._all
-        named, finished = {part.digest for part in self.recall.named}, self.recall.is_finished
+        named = {made for part in self.recall.named for made in part.holds.values()}
+        finished = self.recall.is_finished
 
         def is_finished(partition: Partition) -> bool:
             made = part_digest(self._recipe, partition)
@@ -177,33 +220,35 @@ class ReadRounds(PlannedRounds):
         return self._all
 
 
-def _name_of(part: Part) -> str:
-    """The name of the partition that a part was read of, however often it was read again."""
-    name = part.partition
+def _name_of(name: str) -> str:
+    """The name of a partition, however often it was read again."""
     for pattern in (_NAME_AGAIN, _NAME_CHANGED):
         name = named[1] if (named := pattern.fullmatch(name)) else name
     return name
 
 
 class _Have:
-    """The parts of the ledger by partition; none where there is no ledger, which is made of them then."""
+    """The parts of the ledger by partition; none where there is no ledger, which is made of them then.
+
+    A partition is told by its digest: that of its part, where it has one of its own.
+    """
 
     def __init__(self, recipe: Recipe, recall: Recall) -> None:
         self._recipe, self._recall = recipe, recall
         self._parts = {} if recall.is_first else {part.digest: part for part in recall.parts}
+        self._places = {made: (part, name) for part in self._parts.values() for name, made in part.holds.items()}
         self._numbers: dict[str, list[int]] = {}
         self._changes: dict[str, int] = {}  # the last one by name
-        for part in self._parts.values():
-            name = part.partition
+        for _, name in self._places.values():
             if named := _NAME_AGAIN.fullmatch(name):
                 name = named[1]
                 self._numbers.setdefault(name, []).append(int(named[2]))
             if named := _NAME_CHANGED.fullmatch(name):
                 self._changes[named[1]] = max(int(named[2]), self._changes.get(named[1], 0))
 
-    def part(self, made: str) -> Part:
-        """The part of a digest."""
-        return self._parts[made]
+    def place(self, made: str) -> tuple[Part, str]:
+        """The part with a partition, and its name there."""
+        return self._places[made]
 
     def newest(self, partition: Partition) -> Partition:
         """The partition as it is since its bytes changed last."""
@@ -211,33 +256,43 @@ class _Have:
         return partition if number is None else _changed(partition, number)
 
     def parts_of(self, partition: Partition) -> list[str]:
-        """Digests of the parts that hold a partition: as it was read first, and each time that it was read again.
+        """Digests of a partition that parts hold: as it was read first, and each time that it was read again.
 
         Or the one of another recipe that this one does not decide otherwise.
         """
         made = self.parts_of_recipe(partition)
         stamp = "" if made else self._recipe.source.stamp_of_whole(partition)
-        return made if not stamp or stamp not in self._settled else [self._settled[stamp]]
+        return made or (self._settled(stamp) if stamp and stamp in self._last else [])
 
     def parts_of_recipe(self, partition: Partition) -> list[str]:
         """Those of them that this recipe made."""
         read = [partition, *(_again(partition, number) for number in self._numbers.get(partition.name, ()))]
-        return [one for one in (part_digest(self._recipe, one) for one in read) if one in self._parts]
+        return [one for one in (part_digest(self._recipe, one) for one in read) if one in self._places]
 
     @cached_property
-    def _settled(self) -> dict[str, str]:
-        """By stamp, the last part of before whose candidates have it, if none of its rejects is for a recipe."""
+    def _last(self) -> dict[str, str]:
+        """By stamp, the digest of the last part of before whose candidates have it."""
         stamps = self._recall.definite("stamp").group_by(["stamp", "part"]).aggregate([])
         last: dict[str, tuple[int, str]] = {}
         places = {made: place for place, made in enumerate(self._parts)}
         for stamp, made in zip(stamps["stamp"].to_pylist(), stamps["part"].to_pylist(), strict=True):
             if stamp and made in places:
                 last[stamp] = max(last.get(stamp, (-1, "")), (places[made], made))
-        return {stamp: made for stamp, (_, made) in last.items() if self._is_settled(self._parts[made])}
+        return {stamp: made for stamp, (_, made) in last.items()}
 
-    def _is_settled(self, part: Part) -> bool:
-        reasons = (self._recipe.reasons.get(reason, UNKNOWN) for reason in part.counted.rejected)
-        return all(reason.outcome_class in _SETTLED for reason in reasons)
+    def _settled(self, stamp: str) -> list[str]:
+        """The digest of what has a stamp in the last part of before, if none of its rejects is for a recipe."""
+        part = self._parts[self._last[stamp]]
+        name, rejected = part.partition, set(part.counted.rejected)
+        if part.shared:
+            rows = [*enumerate(self._recall.reader.rows(part, (STAMP, "reason")))]
+            name = next(partition_of(row, part) or "" for _, row in rows if row.get(STAMP) == stamp)
+            own = [(number, row["reason"]) for number, row in rows if partition_of(row, part) == name]
+            rejected = {reason for number, reason in own if number not in part.not_counted} - {None, KNOWN}
+            rejected |= {VANISHED for number, _ in own if number in part.vanished}
+        reasons = (self._recipe.reasons.get(reason, UNKNOWN) for reason in rejected)
+        is_settled = all(reason.outcome_class in _SETTLED for reason in reasons)
+        return [part.holds[name]] if is_settled else []
 
 
 def _changed(partition: Partition, number: int) -> Partition:

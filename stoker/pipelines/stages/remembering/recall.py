@@ -215,7 +215,7 @@ class Recall:
             listing: digest of the list of which all candidates are known then; "": not known.
             is_whole: whether the round had all faults of the list, so that those of earlier ones no longer count.
             moved: by the identity of a candidate, the one whose place it takes if it is kept.
-            current: digests of the raw parts of all partitions that the source has; None: it is one that lists.
+            current: digests of all partitions that the source has, see ``Part.holds``; None: it is one that lists.
             missing: what the source has no more; None: that is not known.
         """
         at, plan = self._context.now(), self.head.plan if self.head else None
@@ -287,7 +287,8 @@ class Recall:
         if (not is_whole or current is not None) and self.head is not None:
             faults = list(dict.fromkeys([*self.head.faults, *faults]))
         if current is not None:
-            faults = [digest for digest in faults if digest in current]
+            all_parts = {part.digest: part for part in (*self._all, *parts)}
+            faults = [made for made in faults if made in all_parts and _still(all_parts[made], current)]
         vanishing.tell(asked.intersection(moved.values()))
         word, counted = vanishing.word, frozenset(faults)
         following = self._next_parts(parts, pa.concat_tables(told), counted, current, vanishing.drops)
@@ -346,7 +347,7 @@ class Recall:
             result.append(self._counted(part, places, faults, current, is_touched=is_touched, spared=spared))
         if current is None:
             return tuple(part for part in result if part.grouped or part.counted.read)
-        return tuple(part for part in result if part.digest in current or part.counted.read)
+        return tuple(part for part in result if _still(part, current) or part.counted.read)
 
     def _counted(
         self,
@@ -359,10 +360,11 @@ class Recall:
         spared: bool,
     ) -> Part:
         """A part with the rows that no longer count, looked for only where they may be others than before."""
-        is_read = None if current is None else part.digest in current
-        if not is_touched and (is_read is not False or not part.counted.rejected):
+        still = None if current is None else _still(part, current)
+        has_all = still is None or len(still) == len(part.holds)
+        if not is_touched and (has_all or not part.counted.rejected):
             return part
-        gone = self.reader.superseded(part, places, faults, is_read=is_read, spared=spared)
+        gone = self.reader.superseded(part, places, faults, still=still, spared=spared)
         return replace(part, superseded=gone)
 
     def _look_at(self, parts: Sequence[Part], *, is_read: bool = False) -> tuple[npt.NDArray[np.uint64], list[str]]:
@@ -515,6 +517,11 @@ class Recall:
         setting, none = setting_of(self._context), Earlier(self._source, SCHEMA.empty_table())
         at = self._adopted[part.digest]
         return outcomes.to_table(self.reader.outcomes(part, {}, none, at=at, setting=setting, is_adopted=True))
+
+
+def _still(part: Part, current: Collection[str]) -> set[str]:
+    """The names of the partitions in a part that are current."""
+    return {name for name, made in part.holds.items() if made in current}
 
 
 def _repeated(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -33,7 +33,7 @@ PAIRS = "pairs"  # the same, see ``measured.pairs``
 _MAX_SIZE = 2**30  # bytes of a list that is read: of ten million shards
 _TEXTS: Mapping[str, tuple[str, ...]] = {
     SHARDS: (),
-    PARTS: ("rejected", "omitted", "superseded", "originals"),
+    PARTS: ("rejected", "omitted", "superseded", "originals", "shared"),
     STATISTICS: ("summary",),
     MASKS: (),
 }  # columns of JSON
@@ -79,6 +79,7 @@ _LATER = {
             ("grouped", pa.bool_()),
             ("ends_group", pa.bool_()),
             ("originals", pa.string()),
+            ("shared", pa.string()),
         ]
     )
 }

@@ -116,6 +116,13 @@ class Part:
     # Keys of the tars with the bytes of its candidates as they were fetched, also of earlier parts, where the recipe
     # keeps them. No part is another one for it: nothing that it says depends on them.
     originals: Sequence[str] = field(default=(), compare=False)
+    # Name → digest of each partition in it, where several small ones share the part; of one alone none.
+    shared: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> Mapping[str, str]:
+        """Name → digest of the partitions in it."""
+        return self.shared or {self.partition: self.digest}
 
     @property
     def known(self) -> int:
@@ -180,6 +187,7 @@ class Part:
             grouped=document.flag("grouped") if document.has("grouped") else True,
             ends_group=document.flag("ends_group") if document.has("ends_group") else False,
             originals=tuple(document.texts("originals")) if document.has("originals") else (),
+            shared=_shared(document.document("shared")) if document.has("shared") else {},
         )
 
 
@@ -189,7 +197,12 @@ _LATER: Mapping[str, Any] = {
     "grouped": True,
     "ends_group": False,
     "originals": (),
+    "shared": {},
 }  # Any: JSON
+
+
+def _shared(document: Document) -> dict[str, str]:
+    return {name: document.text(name) for name in document.content}
 
 
 def _superseded(document: Document) -> dict[str, tuple[int, ...]]:

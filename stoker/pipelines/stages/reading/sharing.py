@@ -1,0 +1,79 @@
+"""Small partitions that share a raw part: they are read one after the other, by one task, as a partition of their own.
+
+Each is remembered by itself: the rows of the part name it, and the part says which it holds. One that cannot be read
+now is left out of the part, and so are those behind many fetched bytes, whose sizes nobody knew: these get parts of
+their own.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from stoker.pipelines.partition import Partition
+from stoker.pipelines.web.measured import size_in
+
+_SHARED = "shared"  # in the payload of a partition that others share
+_TASKS = 64  # parts that many small partitions make together, at least: so many workers have something to do
+_LEAST = 1 / 16  # of a part, see ``Source.share``: so little work is not divided further
+_MOST_FETCHED = 32 << 20  # bytes, after which no other partition is read into the part
+
+Row = Mapping[str, Any]  # Any: Parquet values
+
+
+def share(partitions: Sequence[Partition], share_of: Callable[[Partition], float]) -> Iterator[Partition]:
+    """The partitions, small ones together: in order of the first one of each.
+
+    ``share_of``: see ``Source.share``.
+
+    >>> shares = {"a": 0.01, "b": 1, "c": 0.01, "d": 0.06}
+    >>> [one.name for one in share([Partition(name) for name in shares], lambda one: shares[one.name])]
+    ['a and 1 more', 'b', 'd']
+    """
+    shares = [share_of(partition) for partition in partitions]
+    most = min(1.0, max(_LEAST, sum(one for one in shares if one < 1) / _TASKS))
+    groups: list[list[Partition]] = []
+    room, last = 0.0, -1
+    for partition, own in zip(partitions, shares, strict=True):
+        if own > most:
+            groups.append([partition])
+        elif last >= 0 and own <= room:
+            groups[last].append(partition)
+            room -= own
+        else:
+            last, room = len(groups), most - own
+            groups.append([partition])
+    return map(together, groups)
+
+
+def together(partitions: Sequence[Partition]) -> Partition:
+    """The partition that several share; of one alone itself."""
+    if len(partitions) == 1:
+        return partitions[0]
+    payload = {_SHARED: [partition.as_json() for partition in partitions]}
+    return Partition(f"{partitions[0].name} and {len(partitions) - 1} more", payload)
+
+
+def sharing(partition: Partition) -> list[Partition]:
+    """The partitions that share one, in order; none where it is one alone."""
+    return [Partition(**one) for one in partition.payload.get(_SHARED, ())]
+
+
+def left_to_read(partition: Partition, rows: Sequence[Row]) -> Iterator[tuple[Partition, int]]:
+    """The partitions in one that are left to be read, and how many of the last rows are the first one's.
+
+    ``rows``: the records so far; as long as the iterator is used they grow.
+    """
+    counts = Counter(row["partition"] for row in rows)
+    members = sharing(partition)
+    if not members:
+        yield partition, len(rows)
+        return
+    begun = next((number for number, one in enumerate(members) if rows and one.name == rows[-1]["partition"]), 0)
+    for member in members[begun:]:
+        if _fetched(rows) < _MOST_FETCHED or counts[member.name]:
+            yield member, counts[member.name]
+
+
+def _fetched(rows: Sequence[Row]) -> int:
+    """Bytes of the bodies that rows are made of, each body once."""
+    return sum({row["partition"]: size_in(row) or 0 for row in rows}.values())
