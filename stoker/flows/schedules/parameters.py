@@ -131,6 +131,9 @@ def _sealed(
     return parameters | {seal.SEAL: seal.make(private.schedule_key(settings.home), flow, name, parameters)}
 
 
+_WORDS = {bool: "true or false", int: "a whole number", str: "a text", dict: "an object"}
+
+
 def schema(parameters: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON values and JSON Schema
     """The JSON Schema by which Prefect's page shows the parameters of a schedule."""
     kinds = {bool: "boolean", int: "integer", dict: "object"}
@@ -154,7 +157,7 @@ def verify(flow: str, name: str, given: Mapping[str, Any], own: Settings) -> Non
         if parameter not in kinds:
             raise RunRefused(f"parameter {parameter!r:.80}: unknown; expected {', '.join(sorted(kinds))}")
         if not isinstance(value, kinds[parameter]) or (isinstance(value, bool) and kinds[parameter] is int):
-            raise RunRefused(f"parameter {parameter!r}: found {value!r:.80}, expected {kinds[parameter].__name__}")
+            raise RunRefused(f"parameter {parameter!r}: found {value!r:.80}, expected {_WORDS[kinds[parameter]]}")
     missing = sorted(set(kinds) - _OPTIONAL - set(given))
     if missing:
         raise RunRefused(f"parameter {missing[0]!r}: missing; run `stoker schedule` again")

@@ -14,7 +14,8 @@ import io
 import json
 import logging
 import pickle
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -27,7 +28,10 @@ from stoker.storage.versions.verified import verified_bytes
 from stoker.training.errors import TrainingError
 from stoker.training.results.checkpoints import CheckpointInfo, best_of, infos, runs
 
-__all__ = ["Checkpoint", "CheckpointInfo", "infos", "load", "newest", "prune", "runs", "save"]
+__all__ = ["Checkpoint", "CheckpointInfo", "fitting", "infos", "load", "newest", "prune", "runs", "save"]
+
+# What code raises that is given other values than it wrote.
+_UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +82,21 @@ def load(store: Store, info: CheckpointInfo) -> dict[str, Any] | None:  # Any: t
     if not isinstance(state, dict) or not isinstance(state.get("facts"), dict):
         raise TrainingError(f"{store.url}/{info.key}: no checkpoint that Stoker wrote: expected facts in it; delete it")
     return state
+
+
+@contextmanager
+def fitting(run: str, model: str) -> Iterator[None]:
+    """Around what is made of a checkpoint's state. Raises TrainingError where the model's code makes nothing of it."""
+    try:
+        yield
+    except (TrainingError, torch.OutOfMemoryError):
+        raise
+    except _UNFIT as error:
+        raise TrainingError(
+            f"{run}: its checkpoint does not fit what model {model} builds now "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); train it anew, or install the code that "
+            "it was trained with"
+        ) from error
 
 
 def newest(store: Store, corpus: str, run: str) -> Checkpoint | None:

@@ -8,7 +8,7 @@ are in ``steps``.
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Loader, Stream
 from stoker.training.loader.monitor import StreamMonitor
 from stoker.training.run.averaging import Average
-from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo
+from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo, fitting
 from stoker.training.run.devices import device_of
 from stoker.training.run.loggers.trackers import check_installed
 from stoker.training.run.metrics import FILE, MetricsLog
@@ -42,7 +42,8 @@ def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
 
     Draws from torch's global random numbers. Raises TrainingError, StorageError.
     """
-    with config.interrupts():
+    made_of = fitting(config.name, str(checkpoint.info.identity.get("model"))) if checkpoint else nullcontext()
+    with config.interrupts(), made_of:
         trainer = _build(config, checkpoint)
     resumed_at = trainer.step
     trainer.report("start", notes=trainer.notes())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from stoker.training.errors import TrainingError
+from stoker.training.stream.options import words_for
 
 
 @dataclass(frozen=True)
@@ -262,4 +263,4 @@ def _convert(owner: str, name: str, kind: Any, value: object) -> Any:  # Any: a 
             raise ValueError("broken")
         return kind(value)  # int, float or str
     except (ValueError, KeyError, TypeError):
-        raise TrainingError(f"{owner}: {name} = {value!r}; expected {getattr(kind, '__name__', kind)}") from None
+        raise TrainingError(f"{owner}: {name} = {value!r}; expected {words_for(kind)}") from None

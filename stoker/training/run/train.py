@@ -206,9 +206,10 @@ def _finished(checkpoint: Checkpoint, corpus: Corpus, folder: Path, options: Tra
 def _written_again(checkpoint: Checkpoint, model: Model, options: TrainOptions) -> str:
     """What the model of a finished run writes with the options of now."""
     device, schema = device_of(options.device), checkpoint.state["facts"]
-    module = model.build(schema).to(device)
-    module.load_state_dict(weights_of(checkpoint.state))
-    return model.generate(module.eval(), schema, device, options.seed)
+    with checkpoints.fitting(checkpoint.info.run, str(checkpoint.info.identity.get("model"))):
+        module = model.build(schema).to(device)
+        module.load_state_dict(weights_of(checkpoint.state))
+        return model.generate(module.eval(), schema, device, options.seed)
 
 
 def _new_run(store: Store, corpus: str, model: str, identity: dict[str, Any]) -> str:  # Any: JSON values

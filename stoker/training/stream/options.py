@@ -42,7 +42,7 @@ def check_types(owner: str, kinds: Mapping[str, Any], options: Mapping[str, obje
     """
     for name, value in options.items():
         if not _fits(kinds[name], value):
-            raise TrainingError(f"{owner}: {name} = {reprlib.repr(value)}; expected {_words(kinds[name])}")
+            raise TrainingError(f"{owner}: {name} = {reprlib.repr(value)}; expected {words_for(kinds[name])}")
 
 
 def _fits(kind: Any, value: Any) -> bool:  # Any: a type; what was given
@@ -67,12 +67,13 @@ def _fits(kind: Any, value: Any) -> bool:  # Any: a type; what was given
     return isinstance(value, kind)
 
 
-def _words(kind: Any) -> str:  # Any: a type
+def words_for(kind: Any) -> str:  # Any: a type
+    """How a type is called in a message: ``int`` is "a whole number"."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join(_words(argument) for argument in arguments)
+        return " or ".join(words_for(argument) for argument in arguments)
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if origin is not None and issubclass(origin, Collection):
-        return f"{_WORDS[origin]} of {_words(arguments[-1]).removeprefix('a ')}s"
+        return f"{_WORDS[origin]} of {words_for(arguments[-1]).removeprefix('a ')}s"
     return _WORDS.get(origin or kind) or f"a {kind.__name__}"

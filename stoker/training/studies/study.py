@@ -105,7 +105,7 @@ def study(
         cache: for shards.
         progress: called with a Progress after each run.
 
-    Raises TrainingError, StorageError.
+    Raises UnknownName, TrainingError, StorageError.
     """
     store = with_patience(store)
     manifest = version_of(store, version)
@@ -165,6 +165,10 @@ def _is_of_texts(corpus: Corpus) -> bool:
     )
 
 
+class UnknownName(TrainingError):
+    """No claim or row of a study has this name."""
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What is to be measured, with which samples."""
@@ -197,15 +201,16 @@ class _Plan:
         return {**study_data.describe(folder, about), "totals": totals}
 
     def claims(self, about: Mapping[str, Any]) -> list[Claim]:  # Any: JSON values
-        """The claims for such data. Raises TrainingError for an unknown name in ``only``."""
+        """The claims for such data. Raises UnknownName for one in ``only``."""
         found = (text_claims if self.texts else image_claims)(about, quick=self.kind == "quick")
         names = {claim.name for claim in found}
         rows = {row.name for claim in found for row in claim.rows}
         for name in self.only:
             if name not in names | rows:
                 near = difflib.get_close_matches(name, sorted(names | rows), n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"claims: {', '.join(sorted(names))}"
-                raise TrainingError(f"study: no claim or row is called {name!r}; {hint}")
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                there = f"there are claims {', '.join(sorted(names))}; and rows {', '.join(sorted(rows))}"
+                raise UnknownName(f"study: no claim or row is called {name!r}; {hint}{there}")
         return found
 
     def seeds_of(self, row: Row) -> range:

@@ -72,16 +72,10 @@ def load_trained(
     model, options = parse_options(_model_name(f"{corpus}/{name}", info.identity, network), _options(info.identity))
     _refuse_other_code(f"{corpus}/{name}", info.identity, model)
     place, schema = device_of(device), state["facts"]
-    with torch.random.fork_rng(devices=[]):  # building draws weights
-        module = model.build(schema)
-    try:
+    with checkpoints.fitting(f"{corpus}/{name}", str(info.identity["model"])):  # a plug-in may be another than it was
+        with torch.random.fork_rng(devices=[]):  # building draws weights
+            module = model.build(schema)
         module.load_state_dict(weights_of(state))
-    except RuntimeError as error:  # the code of a plug-in may be another than it was
-        reason = " ".join(str(error).split())[:200]
-        raise TrainingError(
-            f"{corpus}/{name}: its weights do not fit what model {info.identity['model']} builds now ({reason}); "
-            "train it anew, or install the code that it was trained with"
-        ) from None
     return Trained(corpus, info, model, options, schema, module.to(place).eval(), place)
 
 

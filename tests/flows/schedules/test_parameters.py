@@ -243,7 +243,7 @@ def test_a_seal_is_of_one_deployment_flow_and_home(
 
 def test_resume_is_true_or_false(settings: Settings, train: dict[str, Any]) -> None:
     for value in (1, "yes", None):
-        with pytest.raises(RunRefused, match=r"parameter 'resume': found .*, expected bool"):
+        with pytest.raises(RunRefused, match=r"parameter 'resume': found .*, expected true or false"):
             checked_parameters("train", "pages-lstm", train | {"resume": value}, settings)
 
 

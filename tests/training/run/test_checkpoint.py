@@ -92,6 +92,35 @@ def test_tensors_that_are_no_checkpoint_are_refused_in_one_line(state: Any) -> N
         checkpoints.load(store, info)
 
 
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"classes": 3}, "TypeError"),
+        ({"mean": "x"}, "TypeError"),
+        ({"classes": ["one"]}, "RuntimeError: .*size mismatch"),
+        ({}, "KeyError: 'grey'"),
+    ],
+)
+def test_a_checkpoint_that_was_changed_is_refused_in_one_line(
+    digits: Small, changed: dict[str, Any], reason: str
+) -> None:
+    first = run(digits, "cnn", CNN, stop=after(2))
+    checkpoint = checkpoints.newest(digits.store, "small", first.run)
+    assert checkpoint is not None
+    info, state = checkpoint
+    state["facts"] = state["facts"] | changed if changed else {}
+    checkpoints.save(digits.store, "small", info, state)
+    for begin in (
+        lambda: run(digits, "cnn", CNN, resume=True),
+        lambda: load_trained(digits.store, first.run),
+    ):
+        with pytest.raises(
+            TrainingError, match=rf"{first.run}: its checkpoint does not fit .*cnn.*\({reason}"
+        ) as caught:
+            begin()
+        assert "\n" not in str(caught.value)
+
+
 def test_no_checkpoint_is_saved_after_batches_of_a_damaged_shard(digits: Small) -> None:
     for shard in digits.manifest.shards:
         digits.store.write(shard.key, digits.store.read(shard.key)[:-1] + b"x")  # in no sample

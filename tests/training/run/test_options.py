@@ -15,7 +15,7 @@ from tests.training.run.small_runs import CNN, run
     [
         ("cmn", {}, "no model is called 'cmn'; did you mean 'cnn'?"),
         ("cnn", {"epoch": 3}, "no.* option 'epoch'; did you mean 'epochs'?"),
-        ("cnn", {"epochs": "many"}, "epochs = 'many'; expected int"),
+        ("cnn", {"epochs": "many"}, "epochs = 'many'; expected a whole number"),
         ("cnn", {"epochs": 0}, "epochs = 0; expected 1 or more"),
         ("cnn", {"net": "vgg"}, "net = 'vgg'; expected one of: lenet1989, lenet5,"),
         ("cnn", {"device": "gpu7"}, "device 'gpu7': .* there are: "),

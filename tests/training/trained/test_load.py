@@ -90,7 +90,7 @@ def test_weights_that_do_not_fit_what_the_model_builds_now_are_told_in_one_line(
         other = asdict(info) | {"identity": {**info.identity, "options": {**info.identity["options"], "width": 5}}}
         digits.store.write(f"small/runs/{name}/{info.step:09d}.json", json.dumps(other).encode())
     with pytest.raises(
-        TrainingError, match=f"small/{name}: its weights do not fit what model cnn builds now"
+        TrainingError, match=f"small/{name}: its checkpoint does not fit what model cnn builds now"
     ) as caught:
         load_trained(digits.store, name, device="cpu")
     assert "\n" not in str(caught.value)

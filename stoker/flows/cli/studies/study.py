@@ -10,6 +10,7 @@ from stoker.flows.cli.output import print_json
 from stoker.flows.cli.studies.tables import print_study
 from stoker.flows.private import make_private
 from stoker.flows.report.studies import study_json
+from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings, require_torch
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def study(arguments: Namespace) -> int:
     signals.set_next_step("what was measured is kept; the same command measures the rest")
     with require_torch():
         from stoker.storage.versions.manifest import load_manifest
+        from stoker.training.studies.study import UnknownName
         from stoker.training.studies.study import study as measure
 
         manifest = load_manifest(store, arguments.corpus)
@@ -38,22 +40,25 @@ def study(arguments: Namespace) -> int:
                 else:
                     reporter.advance_to(event.done, event.text)
 
-            with reporter.interrupts():
-                found = measure(
-                    store,
-                    manifest,
-                    quick=arguments.quick,
-                    only=arguments.only,
-                    seeds=arguments.seeds,
-                    split=arguments.split,
-                    eval_split=arguments.eval_split,
-                    hold_out=arguments.hold_out,
-                    workers=arguments.workers,
-                    cache=settings.home / "cache",
-                    progress=show,
-                )
+            try:
+                with reporter.interrupts():
+                    found = measure(
+                        store,
+                        manifest,
+                        quick=arguments.quick,
+                        only=arguments.only,
+                        seeds=arguments.seeds,
+                        split=arguments.split,
+                        eval_split=arguments.eval_split,
+                        hold_out=arguments.hold_out,
+                        workers=arguments.workers,
+                        cache=settings.home / "cache",
+                        progress=show,
+                    )
+            except UnknownName as error:
+                raise UsageError(f"{error}") from None
     if arguments.json:
         print_json(study_json(found))
     else:
-        print_study(found, Console())
+        print_study(found, Console(), only=arguments.only)
     return 0
