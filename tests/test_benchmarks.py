@@ -96,8 +96,9 @@ def test_an_unchanged_list_is_seen_to_be_so_and_of_a_longer_one_the_new_url_alon
     told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=HANGS_S if urls < 10**6 else 3600)
     first, unchanged, longer = (json.loads(line[line.index("{") :]) for line in told.stdout.splitlines())
     assert (first["asked"] > 0, unchanged["asked"], longer["asked"]) == (True, 0, 1)
+    assert (first["seconds"] < 200 * urls / 10**7 + 2, longer["seconds"] < 20 * urls / 10**7 + 2) == (True, True)
     assert unchanged["seconds"] < 5
-    assert unchanged["megabytes"] < 300
+    assert max(first["megabytes"], unchanged["megabytes"], longer["megabytes"]) < 300
 
 
 @pytest.mark.parametrize("records", [10_000, pytest.param(10**6, marks=pytest.mark.nightly)])

@@ -18,7 +18,7 @@ from stoker.storage.versions.content import checksum_of
 
 T = TypeVar("T")
 _LEVEL = 1  # of compression: the fastest
-_IN_MEMORY = 2**24  # bytes of packed texts that are kept there
+_IN_MEMORY = 2**22  # bytes of packed texts that are kept there
 
 
 def digest(value: object) -> str:

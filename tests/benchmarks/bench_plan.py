@@ -61,7 +61,9 @@ def make(folder: Path, urls: int) -> None:
     stored = tuple(_put(store, range(start, min(urls, start + IN_FILE)), recipe.extraction_digest) for start in starts)
     listing = recipe.source.listing(context(folder))
     made = Ledger(CORPUS, 1, "2026-01-01", "1", outcomes=stored, source="image_urls")
-    create_head(store, replace(made, extraction=recipe.extraction_digest, listing=listing))
+    create_head(
+        store, replace(made, extraction=recipe.extraction_digest, listing=listing, vanished=recipe.memory.vanished)
+    )
 
 
 def _put(store: Store, numbers: range, extraction: str) -> StoredTable:

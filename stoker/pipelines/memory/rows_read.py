@@ -40,8 +40,8 @@ _COLUMNS = 3
 _ROW = 8 * _COLUMNS  # bytes
 _SLICE = 1 << 16  # rows of the file that are in memory
 FEWEST = 10_000  # lines that are worth a file
-_BUCKETS = 16
-_SHIFT = np.uint64(60)  # bits of a hash that do not tell its bucket
+_BUCKETS = 64
+_SHIFT = np.uint64(58)  # bits of a hash that do not tell its bucket
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -151,7 +151,8 @@ class RowsRead:
 
     def __init__(self, path: Path, source: str, settled: Settled | None = None, repeated: Hashes = NONE) -> None:
         self._path, self._source, self._settled, self._repeated = path, source, settled, repeated
-        self._noted: list[Hashes] = []  # identities
+        self._noted: list[Hashes] = []  # identities, where lines may be passed over
+        self._rows = 0  # that were noted and are not in ``_new``
         self._inside: list[int] = []
         self._new = array("Q")  # rows of the file, one behind the other
         self._files = ExitStack()
@@ -210,18 +211,23 @@ class RowsRead:
         return np.unique(np.concatenate(found))
 
     def passed(self) -> Hashes:
-        """The identities of all lines that were passed over, sorted."""
-        ids = np.empty(self._spool[1].rows, np.uint64)
-        end = 0
-        for rows in self._spool[1].read(1):
-            ids[end : end + len(rows)] = np.sort(rows[:, 0])
-            end += len(rows)
-        _, inside = _find(self._path, np.array(self._inside, np.uint64))
-        return ids[~is_among(ids, np.unique(inside[:, 1]))] if len(inside) else ids
+        """The identities of all lines that were passed over, sorted. The marks of settled candidates are gone then.
+
+        They are written over: of ten million candidates each of both takes 80 MB.
+        """
+        rows, marks = self._spool[1].rows, NONE if self._settled is None else self._settled.marks
+        ids, end = marks if rows <= len(marks) else np.empty(rows, np.uint64), 0
+        inside = np.unique(_find(self._path, np.array(self._inside, np.uint64))[1][:, 1])
+        for of_bucket in self._spool[1].read(1):
+            some = np.sort(of_bucket[:, 0])
+            some = some[~is_among(some, inside)] if len(inside) else some
+            ids[end : end + len(some)] = some
+            end += len(some)
+        return ids[:end]
 
     def write(self) -> None:
         """Keep what was noted of all lists, for the next time. Of short lists it is not worth a file."""
-        if self._settled is None and len(self._new) // _COLUMNS + sum(map(len, self._noted)) < FEWEST:
+        if self._settled is None and len(self._new) // _COLUMNS + self._rows < FEWEST:
             return
         self._spool_new()
         whole = self._folder / "whole"
@@ -234,7 +240,9 @@ class RowsRead:
     def _spool_new(self) -> None:
         rows = np.array(self._new, np.uint64).reshape(-1, _COLUMNS)
         self._new = array("Q")
-        self._noted.append(rows[:, 1].copy())
+        self._rows += len(rows)
+        if self.looks_up:
+            self._noted.append(rows[:, 1].copy())
         self._spool[0].add(rows[rows[:, 0] != 0])
 
     @cached_property
@@ -258,7 +266,7 @@ class _Buckets:
     rows = 0
 
     def __init__(self, prefix: Path) -> None:
-        self._files = [prefix.with_suffix(f".{number}").open("w+b") for number in range(_BUCKETS)]
+        self._files = [prefix.with_suffix(f".{number}").open("w+b", buffering=0) for number in range(_BUCKETS)]
 
     def __enter__(self) -> Self:
         return self

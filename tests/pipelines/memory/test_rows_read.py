@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import random
+import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -168,6 +169,34 @@ def test_settled_lines_are_passed_over_the_next_time_but_for_the_first_and_repea
     with RowsRead(path, "s", settled) as third:
         assert not any(third.of_list(6)(lines)[1])  # read in another way
     assert [one.name for one in tmp_path.iterdir()] == ["lines"]
+
+
+def test_lines_that_were_read_or_passed_over_take_no_memory_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_read, "_WAITING", 1000)
+    path, names = tmp_path / "lines", [f"n{number}" for number in range(60_000)]
+    settled = Settled("s", np.sort(hashes_of("s", names)))
+    tracemalloc.start()
+    try:
+        with RowsRead(path, "s") as first:
+            lines = [(line, name) for name in names for line in first.of_list(5)([name.encode()])[0]]
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            for line, name in lines:
+                first.note(line, name, "")
+            assert tracemalloc.get_traced_memory()[1] - before < 8 * len(names) // 2
+            first.write()
+        with RowsRead(path, "s", settled) as second:
+            assert sum(second.of_list(5)([name.encode() for name in names])[1]) == len(names) - 1
+            expected = settled.marks[settled.marks != hashes_of("s", names[:1])[0]]
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            passed = second.passed()
+            assert tracemalloc.get_traced_memory()[1] - before < 8 * len(names) // 2
+    finally:
+        tracemalloc.stop()
+    assert passed.tolist() == expected.tolist()
 
 
 def test_a_line_whose_candidate_was_asked_for_with_another_stamp_since_is_read(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Which texts were seen before, whatever the batches they come in."""
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,5 +23,17 @@ def test_arrays_stay_few() -> None:
     seen = Seen()
     for number in range(300):
         assert not seen.add([f"{number}/{row}" for row in range(100)]).any()
-    assert len(seen._levels) < 12
+    assert all(len(levels) < 12 for levels in seen._buckets)
     assert seen.add([f"{number}/7" for number in range(300)]).all()
+
+
+def test_no_merge_holds_all_hashes_twice() -> None:
+    seen, batches = Seen(), [[f"{number}/{row}" for row in range(4000)] for number in range(32)]
+    tracemalloc.start()
+    try:
+        for batch in batches:
+            seen.add(batch)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * 8 * 128_000 + 2**19  # half a megabyte for a batch

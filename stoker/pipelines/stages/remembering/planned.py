@@ -29,6 +29,7 @@ from stoker.storage.versions.memory.plans import PARTITIONS, Plan, create_plan, 
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_WRITTEN = 16  # partitions that are written at a time: each may be of thousands of candidates
 _MAX_ATTEMPTS = 20  # plans that other ingests may store before this one gives up
 
 
@@ -167,24 +168,21 @@ class PlannedRounds:
         return True
 
     def _store_plan(self, cuts: "Cuts", digests: Sequence[str]) -> Plan:
-        def tables() -> Iterator[pa.Table]:
-            for some in batches(zip(cuts.partitions, digests, strict=True), 128):
-                rows = [
-                    {
-                        "name": partition.name,
-                        "payload": json.dumps(partition.payload, separators=(",", ":")),
-                        "fingerprint": partition.fingerprint,
-                        "part": digest,
-                    }
-                    for partition, digest in some
-                ]
-                yield pa.Table.from_pylist(rows, schema=PARTITIONS)
-
+        rows = (
+            {
+                "name": partition.name,
+                "payload": json.dumps(partition.payload, separators=(",", ":")),
+                "fingerprint": partition.fingerprint,
+                "part": digest,
+            }
+            for partition, digest in zip(cuts.partitions, digests, strict=True)
+        )
+        tables = (pa.Table.from_pylist(some, schema=PARTITIONS) for some in batches(rows, _WRITTEN))
         self._context.scratch.mkdir(parents=True, exist_ok=True)
         return create_plan(
             self._store,
             self._recipe.corpus,
-            tables(),
+            tables,
             recipe_digest=self._recipe.extraction_digest,
             ledger=self.recall.number or None,
             created_at=timestamp(self._context.now()),

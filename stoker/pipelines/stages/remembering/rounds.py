@@ -253,8 +253,9 @@ class _ListedRounds(PlannedRounds):
         )
 
     def _cut_now(self, number: int) -> Iterator[Cut]:
-        self._known = self.recall.known(self._moment())
-        return self._cut(self._known, number)
+        known, unsettled = self._look_at_lines()
+        self._known = self.recall.known(self._moment()) if known is None else known
+        return self._cut(self._known, number, unsettled)
 
     def _cut(self, known: Known, number: int, unsettled: Unsettled[Listed] | None = None) -> Iterator[Cut]:
         """Partitions of what is new, and then, by themselves, of what was asked for before; ``number``: of the head."""

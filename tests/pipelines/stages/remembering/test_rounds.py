@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from stoker.pipelines import partition
 from stoker.pipelines.errors import RecipeError
+from stoker.pipelines.memory import rows_read
 from stoker.pipelines.memory.known import Again
 from stoker.pipelines.recipe import parse
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.publish import Published, ingest
+from stoker.pipelines.stages.remembering import planned
+from stoker.pipelines.stages.remembering.recall import Recall
+from stoker.pipelines.stages.remembering.rounds import Rounds
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.stores.memory import MemoryStore
@@ -360,3 +365,34 @@ def test_wherever_the_store_fails_the_same_command_finishes_and_ends_in_the_same
         assert samples_in(store) == expected
         assert set(asked) == {8, 9, 30}
         assert len(asked) <= 4 + 2
+
+
+def test_a_plan_is_resumed_by_the_lines_that_were_read_before(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_read, "FEWEST", 1)
+    world.serve(*range(12))
+    world.names(*range(8))
+    world.run()
+    world.names(*range(4), 8, 9, 10, 11, *range(4, 8))
+    first = Rounds(world.recipe, world.context, world.store).next()
+    monkeypatch.delattr(Recall, "known")  # all that is known of ten million URLs takes gigabytes
+    resumed = Rounds(world.recipe, world.context, world.store).next()
+    assert first is not None
+    assert resumed is not None
+    assert list(resumed) == list(first) != []
+
+
+def test_a_plan_has_the_same_bytes_however_much_of_it_is_in_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.list = [*(world.url(number) for number in range(600)), "no url", world.url(5)]
+    found = []
+    for written, in_memory in ((16, 2**22), (1, 0), (1000, 50)):
+        monkeypatch.setattr(planned, "_WRITTEN", written)
+        monkeypatch.setattr(partition, "_IN_MEMORY", in_memory)
+        store = MemoryStore()
+        made = Rounds(world.recipe, world.context, store).next()
+        plans = {one.key: store.read(one.key) for one in store.list("birds/plans")}
+        found.append((list(made or ()), plans))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0][0]) > 128 + 1
+    assert len(found[0][1]) == 2

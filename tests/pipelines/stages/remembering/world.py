@@ -1,5 +1,6 @@
 """A site, a list of its pictures, a store and a clock: what ingests of several days see."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -44,13 +45,16 @@ class World:
     def names(self, *numbers: int) -> None:
         self.list = [self.url(number) for number in numbers]
 
+    @property
+    def context(self) -> Context:
+        return Context(root=self.folder, web=FAST, scratch=self.folder / "scratch", now=lambda: self.now)
+
     def run(
         self, *, store: Store | None = None, again: Again = NOTHING_AGAIN, days: float = 1.0, web: Web = FAST
     ) -> tuple[Published, list[int]]:
         """Ingest, a day later; what was published, and the numbers of the pictures that were asked for."""
         self.now += timedelta(days=days)
-        context = Context(root=self.folder, web=web, scratch=self.folder / "scratch", now=lambda: self.now)
-        published = ingest(self.recipe, store or self.store, context, again=again)
+        published = ingest(self.recipe, store or self.store, replace(self.context, web=web), again=again)
         return published, self.asked()
 
     def asked(self) -> list[int]:
