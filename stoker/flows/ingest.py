@@ -46,6 +46,7 @@ from stoker.pipelines.stages.raw_part import DamagedParts
 from stoker.pipelines.stages.remembering.read_rounds import known_samples
 from stoker.pipelines.stages.remembering.rounds import Rounds
 from stoker.storage.errors import StokerError, StorageUnavailable
+from stoker.storage.plural import plural
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Part
 from stoker.storage.versions.work import ingest_lease, release_leases
@@ -398,7 +399,7 @@ def _ingest_partitions(
     read, kept = sum(part.read for part in done.values()), sum(part.kept for part in done.values())
     reporter.start_phase("ingesting", total, len(done), read=read, kept=kept)
     if done:
-        reporter.message(f"{len(done)} of {total} partitions are done already")
+        reporter.message(f"{len(done):,} of {plural(total, 'partition')} done already")
     artifact = artifacts.PartitionProgress(corpus, total, len(done), every_s=_ARTIFACT_INTERVAL_S)
     remaining = [number for number, name in enumerate(partitions.names) if name not in done]
     source_context = context.source_context()

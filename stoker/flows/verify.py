@@ -116,7 +116,7 @@ def _report(manifest: Manifest, result: Verified, repaired: Repaired) -> dict[st
     create_markdown_artifact(
         _markdown(manifest.reference, result),
         key=artifacts.key(manifest.corpus, "verified"),
-        description=f"{manifest.reference}: {f'{len(result.problems)} problems' if result.problems else 'intact'}",
+        description=f"{manifest.reference}: {plural(len(result.problems), 'problem') if result.problems else 'intact'}",
     )
     if result.problems:
         raise CorruptVersion(manifest.reference, result, repaired)

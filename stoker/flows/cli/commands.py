@@ -196,8 +196,9 @@ def train(arguments: Namespace) -> int:
         print_json({"model": arguments.model, **result})
         return 0
     from stoker.flows.train import left_out_text, metrics_text
+    from stoker.storage.plural import plural
 
-    run = f"{result['run']}: {arguments.model} on {result['reference']}, {result['steps']:,} steps"
+    run = f"{result['run']}: {arguments.model} on {result['reference']}, {plural(result['steps'], 'step')}"
     print(f"{run}: {metrics_text(result['metrics'])}")
     if result["sample"]:
         print(paragraphs(result["sample"]))

@@ -297,7 +297,7 @@ def _numbers(report: Report, sheet: Sheet) -> None:
 
 def _nested(report: Report, sheet: Sheet) -> None:
     if report.nested:
-        columns = (f"{name} ({number_text(count)} samples)" for name, count in report.nested.items())
+        columns = (f"{name} ({plural(count, 'sample')})" for name, count in report.nested.items())
         sheet.note(f"lists and objects, which are JSON text in the records: {listed(columns, most=_MAX_VALUES)}")
 
 

@@ -12,7 +12,7 @@ from stoker.flows import logs
 from stoker.flows.cli.output import print_json
 from stoker.flows.private import make_private
 from stoker.flows.progress import terminal_progress
-from stoker.flows.report.format import number_text, percent_text, plural, size_text, visible
+from stoker.flows.report.format import percent_text, plural, size_text, visible
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.start import load_settings, require_torch
 from stoker.storage.stores.urls import with_patience
@@ -163,7 +163,7 @@ def _shortage(measured: "BenchResult", rate: float) -> str:
     cores = slowest.needs(rate)
     return (
         f"{measured.rate:,.0f} is the most; limited by {limit}; at {slowest.cpu_ms:.3g} ms of processor time for 1,000 "
-        f"it needs {number_text(math.ceil(cores))} cores, and there are {measured.cores}"
+        f"it needs {plural(math.ceil(cores), 'core')}, and there are {measured.cores}"
     )
 
 
@@ -174,8 +174,8 @@ def _print_measured(measured: "BenchResult", console: Console, fed: str) -> None
         f"{plural(measured.samples, 'sample')} of {size_text(measured.sample_bytes)}",
     )
     sheet.say(
-        f"batches of {measured.batch_size}, {fed}; {measured.workers} workers on {measured.cores} cores; first batch "
-        f"after {measured.first_batch_s * 1000:,.0f} ms"
+        f"batches of {measured.batch_size}, {fed}; {plural(measured.workers, 'worker')} on "
+        f"{plural(measured.cores, 'core')}; first batch after {measured.first_batch_s * 1000:,.0f} ms"
     )
     stages = [stage for stage in (measured.reading, measured.making, measured.loading) if stage is not None]
     sheet.table(("", "samples/s>", "bytes/s>", "CPU ms per 1,000>"), [_row(stage) for stage in stages])

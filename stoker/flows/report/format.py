@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from stoker.storage.plural import plural as plural
+
 if TYPE_CHECKING:
     from stoker.storage.versions.manifest import SplitTotals
 
@@ -156,17 +158,6 @@ def age_text(moment: str, now: datetime | None = None) -> str:
             times = int(seconds // long)
             return f"{times} {unit}{'s' if times > 1 else ''} ago"
     return "just now"
-
-
-def plural(count: int, noun: str) -> str:
-    """A count with its noun.
-
-    >>> plural(1, "shard"), plural(1200, "shard"), plural(2, "category")
-    ('1 shard', '1,200 shards', '2 categories')
-    """
-    if count != 1:
-        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{count:,} {noun}"
 
 
 def bar(share: float, width: int) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from statistics import mean, stdev
 from typing import Any
 
+from stoker.storage.plural import plural
 from stoker.storage.versions.measured.studies import Study
 
 Values = Mapping[str, Any]  # Any: JSON values
@@ -25,7 +26,7 @@ def verdicts_text(study: Study) -> str:
     counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
     outdated = sum(row.get("outdated", False) for row in study.rows)
     more = f" and {outdated} outdated" if outdated else ""
-    return f"{len(study.rows) - outdated} rows{more}; of {len(study.claims)} claims: {counts}"
+    return f"{plural(len(study.rows) - outdated, 'row')}{more}; of {plural(len(study.claims), 'claim')}: {counts}"
 
 
 def row_notes(study: Study, row: Values) -> list[str]:

@@ -29,6 +29,7 @@ from stoker.pipelines.stages.splits import missed_shares
 from stoker.release import __version__
 from stoker.storage.clock import Clock, timestamp, utc_now
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StokerError, StorageUnavailable
+from stoker.storage.plural import plural
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.statistics.types import type_changes
 from stoker.storage.stores.store import Store
@@ -295,7 +296,7 @@ def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]
     most = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
     if has_too_many_rejects(recipe, parts):
         raise RecipeError(
-            f"{recipe.corpus}: {rejected} of {read} candidates were rejected ({most}), more than the recipe's "
+            f"{recipe.corpus}: {rejected:,} of {plural(read, 'candidate')} rejected ({most}), more than the recipe's "
             f"limits.rejected_percent = {recipe.limits.rejected_percent:g}; nothing was published. {_LOOK}"
             f"{_setting(reasons)}. Fix the source or the steps, or raise the limit"
             + ("; with 100, `stoker show --rejected` lists them all" if rejected < read else "")
@@ -303,7 +304,11 @@ def check_limits(recipe: Recipe, parts: Sequence[Part], packed: Sequence[Packed]
     if not any(shard.samples for group in packed for shard in group.shards):
         by_rules = f"by rules {read - rejected}" if read > rejected else ""
         counts = ", ".join(filter(None, (most, by_rules)))
-        what = f"all {read} candidates were rejected ({counts})" if read else "the source offered no candidate"
+        what = (
+            f"of {plural(read, 'candidate')} all were rejected ({counts})"
+            if read
+            else "the source offered no candidate"
+        )
         raise RecipeError(f"{recipe.corpus}: {what}; nothing was published. To see them: {_LOOK}{_setting(reasons)}")
 
 

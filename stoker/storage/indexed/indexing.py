@@ -30,6 +30,7 @@ from stoker.storage.indexed.indexer import (
     prefixed_digest,
 )
 from stoker.storage.indexed.tars import Tars, recipe_digest, split_of
+from stoker.storage.plural import plural
 from stoker.storage.shards import records
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.stores.directory import DirectoryStore
@@ -288,8 +289,8 @@ def _raise_if_corrupt(errors: Sequence[CorruptShard], tars: int) -> None:
         more = f"; and {len(errors) - _MAX_EXAMPLES} more" if len(errors) > _MAX_EXAMPLES else ""
         examples = "; ".join(str(error) for error in errors[:_MAX_EXAMPLES])
         raise CorruptShard(
-            f"{len(errors)} of {tars} tars cannot be read, nothing was published: {examples}{more}. Fetch or write "
-            f"them again, or take them away; the same command goes on with the others done. `--skip-damaged "
+            f"{len(errors):,} of {plural(tars, 'tar')} cannot be read, nothing was published: {examples}{more}. Fetch "
+            f"or write them again, or take them away; the same command goes on with the others done. `--skip-damaged "
             f"{len(errors)}` takes of them what lies before the damage"
         )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from stoker.storage.errors import NotFound, StorageRefused
 from stoker.storage.plain_file import describe_missing
+from stoker.storage.plural import plural
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.key import is_key
 from stoker.storage.stores.store import Store, StoredObject
@@ -63,7 +64,9 @@ def find_tars(url: str, beside: Store) -> Tars:
         )
     tars = tuple(listed[name] for name in names if name.lower().endswith(TAR))
     if not tars:
-        raise NotFound(f"{store.url}: no {TAR} there among {len(listed)} objects; name the folder that holds the tars")
+        raise NotFound(
+            f"{store.url}: no {TAR} there among {plural(len(listed), 'object')}; name the folder that holds the tars"
+        )
     return Tars(store, tuple(sorted(tars, key=lambda tar: tar.key.encode())))
 
 

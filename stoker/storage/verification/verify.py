@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.storage.errors import CorruptObject, CorruptShard
+from stoker.storage.plural import plural
 from stoker.storage.shards import records
 from stoker.storage.shards.blank import is_blank
 from stoker.storage.shards.kinds import DECISIONS, PACKED_INDEX, RECORDS
@@ -111,14 +112,17 @@ class _Check:
         index = self.objects.table(shard.index, shard.index_sha256, shard.index_size, PACKED_INDEX)
         samples = self.objects.tar(shard.key, shard.sha256, shard.size)
         if samples is not None and len(samples) != shard.rows:
-            self.objects.add_problem(shard.key, f"holds {len(samples)} samples, but the manifest says {shard.rows}")
+            self.objects.add_problem(
+                shard.key, f"holds {plural(len(samples), 'sample')}, but the manifest says {shard.rows}"
+            )
         self.samples += max(0, len(samples or ()) - shard.masked)
         if index is None:
             return
         self.lookups.add(shard.index, index.select(["key"]))
         if index.num_rows != shard.rows:
             self.objects.add_problem(
-                shard.index, f"has {index.num_rows} rows, but the manifest says {shard.rows} samples"
+                shard.index,
+                f"has {plural(index.num_rows, 'row')}, but the manifest says {plural(shard.rows, 'sample')}",
             )
         if samples is not None:
             self._compare(shard, index, samples)

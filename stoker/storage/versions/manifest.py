@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StorageRefused
+from stoker.storage.plural import plural
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, layout
 from stoker.storage.versions.deleted import is_deleted
@@ -95,9 +96,8 @@ class Manifest:
 
     def __repr__(self) -> str:
         """Name and totals: with every shard, part and statistic it would be thousands of characters."""
-        return (
-            f"Manifest({self.reference}: {self.samples:,} samples in {list_splits(self.splits)}; {self.size:,} bytes)"
-        )
+        samples = plural(self.samples, "sample")
+        return f"Manifest({self.reference}: {samples} in {list_splits(self.splits)}; {self.size:,} bytes)"
 
     @property
     def is_packed(self) -> bool:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stoker.storage.errors import CorruptShard, NotFound, SampleNotFound
+from stoker.storage.plural import plural
 from stoker.storage.shards import records
 from stoker.storage.shards.html import table
 from stoker.storage.shards.index import ShardIndex
@@ -198,14 +199,16 @@ class Version:
                 yield index.sample(row, view[int(index.starts[row]) : int(index.stops[row])])
 
     def __repr__(self) -> str:
-        return f"<Version {self._name}: {len(self):,} samples in {list_splits(self.splits)}>"
+        return f"<Version {self._name}: {plural(len(self), 'sample')} in {list_splits(self.splits)}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: of the manifest alone, nothing is read."""
         manifest = self.manifest
         rows: list[tuple[str, object]] = [("made", manifest.created_at), ("samples", f"{len(self):,}")]
         for name, totals in islice(self.splits.items(), _MAX_LISTED):
-            rows.append((f"split {name}", f"{totals.samples:,} in {totals.shards:,} shards, {totals.size:,} bytes"))
+            rows.append(
+                (f"split {name}", f"{totals.samples:,} in {plural(totals.shards, 'shard')}, {totals.size:,} bytes")
+            )
         if self._only is None:
             licences = sorted(manifest.licences.items(), key=lambda item: (-item[1], item[0]))
             rows += [(f"licence {name}", f"{samples:,}") for name, samples in licences[:_MAX_LISTED]]

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from stoker.storage.errors import StokerError
+from stoker.storage.plural import plural
 from stoker.training.errors import TrainingError
 from stoker.training.loader.batches import Batches, Stream, pin_memory
 from stoker.training.stream.skipped import SampleId
@@ -132,5 +133,5 @@ def _check_skip_budget(stream: Stream) -> None:
     skipped, budget = getattr(stream, "skipped", ()), getattr(stream, "skip_budget", None)  # texts skip nothing
     if budget is not None and len(skipped) > budget:
         raise TrainingError(
-            f"{len(skipped)} samples were skipped, more than the budget of {budget} (option skip_budget)"
+            f"{plural(len(skipped), 'sample')} skipped, more than the budget of {budget} (option skip_budget)"
         )

@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812  # torch's own habit
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
+from stoker.storage.plural import plural
 from stoker.training.errors import CorruptSample, TrainingError
 from stoker.training.loader.loader import Stream
 from stoker.training.pictures.augmentation import CropName, crop_of
@@ -241,7 +242,7 @@ class ImageClassifier(ABC):
                 return out
             except CorruptSample as error:
                 failure, samples = error, samples.without(error.index)
-        raise TrainingError(f"none of the first {number} images decodes; the last one: {failure}")
+        raise TrainingError(f"of the first {plural(number, 'image')} none decodes; the last one: {failure}")
 
     def _images(self, samples: Samples, *, out: Pixels, draws: Sequence[bytes] | None = None) -> None:
         """Fill ``out``, (B, H, W, C), with squares, random ones where there are draws. Raises CorruptSample."""
@@ -316,7 +317,7 @@ def _classes_of(corpus: Corpus, split: str, found: Survey) -> list[str]:
     if len(classes) < 2:
         raise TrainingError(f"{reference}: {len(classes)} class; a classifier needs two or more")
     if len(classes) > _MAX_CLASSES:
-        raise TrainingError(f"{reference}: {len(classes)} classes; is `label` a class?")
+        raise TrainingError(f"{reference}: {len(classes):,} classes; is `label` a class?")
     return sorted(classes)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn, Protocol
 import numpy as np
 
 from stoker.storage.errors import CorruptShard, StokerError
+from stoker.storage.plural import plural
 from stoker.storage.shards.index import Int64Array
 from stoker.storage.shards.sample import Sample
 from stoker.storage.versions.manifest import Shard
@@ -341,7 +342,8 @@ class BatchStream(EpochStream):
             told = [f"{reason}: {_listed(keys)}" for reason, keys in self.skipped.by_reason().items()]
             named = "".join(f"; {reason}" for reason in told[:_MAX_NAMES])
             raise TrainingError(
-                f"{skipped} samples were skipped, more than the budget of {budget} (option skip_budget){named}{detail}"
+                f"{plural(skipped, 'sample')} skipped, more than the budget of {budget} (option skip_budget)"
+                f"{named}{detail}"
             ) from cause
 
     wanted = renamed("wanted", "locate")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stoker.storage.plural import plural
 from stoker.training.stream.order import EpochOrder
 
 _BATCHES = 64  # of an epoch that are looked at, at most
@@ -27,9 +28,13 @@ class ShuffleQuality:
 
     def describe(self) -> str:
         """One line for a person."""
-        more = f"; a window of more than {self.window} shards mixes more" if self.window < self.all_shards else ""
+        more = (
+            f"; a window of more than {plural(self.window, 'shard')} mixes more"
+            if self.window < self.all_shards
+            else ""
+        )
         return (
-            f"a batch of {self.batch_size:,} mixes {self.shards:,.3g} shards (fully shuffled: "
+            f"a batch of {self.batch_size:,} mixes {plural(float(f'{self.shards:.3g}'), 'shard')} (fully shuffled: "
             f"{self.shards_in_full:,.3g}); neighbours in a shard meet in a batch {100 * self.neighbours:.3g} % of the "
             f"time ({100 * self.neighbours_in_full:.3g} %){more}"
         )

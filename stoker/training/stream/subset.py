@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from stoker.storage.plural import plural
 from stoker.storage.shards import records
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import with_patience
@@ -213,8 +214,7 @@ def describe_left_out(left_out: Sequence[Mapping[str, Any]]) -> list[str]:  # An
     for entry in left_out:
         keys, samples = entry["keys"], entry["samples"]
         named = ", ".join(str(key)[:60] for key in keys) + ", ..." * (samples > len(keys))
-        count = f"{samples:,} samples" if samples != 1 else "1 sample"
-        sentences.append(f"left out: {count} of {entry['split']} with {entry['reason']} ({named})")
+        sentences.append(f"left out: {plural(samples, 'sample')} of {entry['split']} with {entry['reason']} ({named})")
     return sentences
 
 

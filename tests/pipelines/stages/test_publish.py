@@ -235,7 +235,7 @@ def test_why_tells_of_kept_and_rejected_candidates_by_key_and_url(tmp_path: Path
 def test_a_version_with_too_many_rejects_is_not_published(tmp_path: Path) -> None:
     store = MemoryStore()
     words = ("good", *("!gone",) * 20)
-    with pytest.raises(RecipeError, match=r"20 of 21 candidates were rejected \(gone 20\)"):
+    with pytest.raises(RecipeError, match=r"20 of 21 candidates rejected \(gone 20\)"):
         run(recipe(words), store, tmp_path)
     assert catalog.versions(store, "words") == []
 

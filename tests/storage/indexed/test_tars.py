@@ -38,7 +38,7 @@ def test_compressed_tars_and_folders_without_tars_are_refused_with_what_next(tmp
     with pytest.raises(StorageRefused, match=r"b\.tar\.gz: a compressed tar.*decompress it"):
         indexed(tmp_path / "t")
     put(tmp_path / "u" / "notes.txt", b"")
-    with pytest.raises(NotFound, match=r"no \.tar there among 1 objects; name the folder that holds the tars"):
+    with pytest.raises(NotFound, match=r"no \.tar there among 1 object; name the folder that holds the tars"):
         indexed(tmp_path / "u")
     with pytest.raises(StorageRefused, match="no such kind"):
         indexed("https://example.org/a.tar", MemoryStore())

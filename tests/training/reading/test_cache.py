@@ -468,7 +468,7 @@ def test_with_skip_a_damaged_shard_is_left_out_whole_and_the_others_are_not(tmp_
     strict = ShardStream(
         store, manifest, batch_size=7, cache=tmp_path / "cache", on_corrupt="skip", skip_budget=19, collate=list
     )
-    with pytest.raises(TrainingError, match="20 samples were skipped, more than the budget of 19"):
+    with pytest.raises(TrainingError, match="20 samples skipped, more than the budget of 19"):
         list(strict)
     strict.close()
     again = ShardStream(store, manifest, batch_size=7, cache=tmp_path / "cache", on_corrupt="skip", skip_budget=20)

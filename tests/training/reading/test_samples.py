@@ -94,7 +94,7 @@ def test_a_corrupt_sample_ends_the_stream_by_name_or_is_left_out_and_counted(tmp
     stream = ShardStream(store, manifest, **options, on_corrupt="skip", skip_budget=2)
     assert sorted(key for batch in stream for key in batch) == sorted(BY_KEY.keys() - {"s03", "s11"})
     assert stream.counters.sums()["skipped"] == 2
-    with pytest.raises(TrainingError, match=r"2 samples were skipped, more than the budget of 1 .*; the last one: "):
+    with pytest.raises(TrainingError, match=r"2 samples skipped, more than the budget of 1 .*; the last one: "):
         list(ShardStream(store, manifest, **options, on_corrupt="skip", skip_budget=1))
 
 
