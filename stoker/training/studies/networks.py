@@ -160,7 +160,9 @@ def _train(
     module.train()
     state: tuple[Tensor, ...] = ()
     steps = options.max_steps
-    losses: list[Tensor] = []
+    # One tensor: a small one of each step stands in the way of the next steps' large ones, and the heap grows.
+    losses = torch.zeros(steps, device=device)
+    done = 0
     gradients: list[float | None] = []
     note, batches = "", task.batches(seed)
     for step in range(steps):
@@ -174,17 +176,16 @@ def _train(
             nn.utils.clip_grad_norm_(module.parameters(), options.clip)
         optimiser.step()
         state = output.state
-        losses.append(output.loss.detach())
-        if step % 10 == 0 and not math.isfinite(float(losses[-1])):
+        losses[step], done = output.loss.detach(), step + 1
+        if step % 10 == 0 and not math.isfinite(float(losses[step])):
             note = f"diverged by step {step}"
             break
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
-    every = max(1, len(losses) // _POINTS)
+    every = max(1, done // _POINTS)
     curve = [
-        (start, _finite(float(torch.stack(losses[start : start + every]).mean())))
-        for start in range(0, len(losses), every)
+        (start, _finite(float(losses[start : min(done, start + every)].mean()))) for start in range(0, done, every)
     ]
     return _Trained(curve, gradients, cpu, seconds, note)
 

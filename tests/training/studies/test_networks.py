@@ -1,5 +1,7 @@
 """Networks are trained on data in memory: reproducibly, with their curve, gradients and sizes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -9,6 +11,8 @@ from stoker.training.studies.networks import measure_network
 from stoker.training.studies.plan import Row
 from stoker.training.studies.threads import one_thread
 from tests.training import corpora
+
+PROC = Path("/proc/self")
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +72,20 @@ def test_a_text_goes_on_from_batch_to_batch_and_is_told_in_fewer_bits() -> None:
         run = measure_network(row, Texts(tokens[:60_000], tokens[60_000:70_000], {"vocabulary": 257}), seed=0)
     assert run["score"] < 4.5  # of eight bits
     assert run["multiplications"] == 0  # not known
+
+
+@pytest.mark.skipif(not (PROC / "clear_refs").exists(), reason="no /proc to read the memory of this process from")
+def test_more_steps_take_no_more_memory() -> None:
+    tokens = np.random.default_rng(0).integers(0, 257, 60_000)
+    texts = Texts(tokens, tokens[:10_000], {"vocabulary": 257})
+
+    def peak_kb(steps: int) -> int:
+        (PROC / "clear_refs").write_text("5")  # the peak is that of now
+        training = {"max_steps": steps, "batch_size": 32, "learning_rate": 0.01}
+        with one_thread():
+            measure_network(Row("LSTM", "lstm", {"hidden": 32, "window": 64}, training), texts, seed=0)
+        (line,) = (line for line in (PROC / "status").read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1])
+
+    few = peak_kb(20)
+    assert peak_kb(120) < few + 30_000  # the logits of one step are 2,000 kB
