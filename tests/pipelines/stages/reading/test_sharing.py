@@ -14,9 +14,11 @@ from stoker.pipelines.memory.known import NOTHING_AGAIN, Again
 from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.source import Context
 from stoker.pipelines.sources.video_frames import VideoFrames
+from stoker.pipelines.stages.forgetting.forget import forget
 from stoker.pipelines.stages.publish import Published, ingest
 from stoker.pipelines.stages.reading import segments, sharing
 from stoker.pipelines.stages.remembering.counting import count_remembered
+from stoker.pipelines.stages.remembering.read_rounds import ReadRounds
 from stoker.pipelines.stages.unchanged import find_unchanged
 from stoker.pipelines.stages.why import find_lineages
 from stoker.storage.errors import StorageUnavailable
@@ -116,21 +118,26 @@ def test_many_small_clips_share_a_part_and_an_unchanged_night_reads_none(
     assert verify(clips.store, first.manifest).problems == ()
 
 
-def changes(numbers: random.Random, bodies: list[bytes]) -> list[Callable[[Clips], None]]:
+def changes(numbers: random.Random, bodies: list[bytes]) -> list[Callable[[Clips], object]]:
     """A night's changes of the folder: clips that come, change, go and come again, and another recipe."""
 
-    def change(place: int, body: bytes | None) -> Callable[[Clips], None]:
+    def change(place: int, body: bytes | None) -> Callable[[Clips], object]:
         return lambda clips: replace_file(clips.folder / f"{place:03d}.mp4", body)
 
-    def recipe(side: int) -> Callable[[Clips], None]:
+    def recipe(side: int) -> Callable[[Clips], object]:
         return lambda clips: clips.document.update(steps=[{"name": "image_size", "min_short_side": side}])
 
-    def word(vanished: str) -> Callable[[Clips], None]:
+    def word(vanished: str) -> Callable[[Clips], object]:
         memory = {"vanished": vanished, "vanished_percent": 100}
         return lambda clips: clips.document.update(memory=memory)
 
+    def forgotten(place: int) -> Callable[[Clips], object]:
+        asked = [("url", f"file:{place:03d}.mp4")]
+        return lambda clips: forget(clips.store, "clips", asked, now=lambda: clips.now)
+
     made = [change(numbers.randrange(12), numbers.choice([*bodies, None])) for _ in range(numbers.randrange(5))]
     made += [recipe(numbers.choice([10, 45, 60]))] if numbers.random() < 0.2 else []
+    made += [forgotten(numbers.randrange(12))] if numbers.random() < 0.2 else []
     return made + ([word(numbers.choice(["keep", "drop"]))] if numbers.random() < 0.3 else [])
 
 
@@ -198,8 +205,9 @@ def test_after_a_kill_no_clip_is_read_again_but_the_one_that_was(
         clips.run()
     monkeypatch.setattr(segments.Segments, "seal_if_due", seal)
     assert reads == ["000", "001", "002"]
+    clips.put(bodies[0], first=8)
     clips.run()
-    assert reads == [*("000", "001", "002"), *(f"{number:03d}" for number in range(2, 8))]
+    assert reads == [*("000", "001", "002"), *(f"{number:03d}" for number in range(2, 9))]
 
 
 def test_a_clip_of_a_shared_part_is_found_by_its_name(clips: Clips, bodies: list[bytes]) -> None:
@@ -260,6 +268,25 @@ def test_a_server_that_is_silent_stops_none_of_the_others(clips: Clips, bodies: 
     assert [request.path for request in site.log] == ["/2.mp4"]
     assert len({row["partition"] for row in clips.state(published)[0]}) == 6  # type: ignore[index]
     assert clips.run().new is False
+
+
+def test_what_a_part_left_out_is_asked_for_after_a_kill_before_that_was_planned(
+    clips: Clips, bodies: list[bytes], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: dict[str, bytes | None] = {f"/{number}.mp4": bodies[number] for number in range(3)}
+    serve(clips, site, pages | {"/1.mp4": None})
+    left_over = ReadRounds._left_over
+
+    def die(self: ReadRounds) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ReadRounds, "_left_over", die)
+    with pytest.raises(KeyboardInterrupt):
+        clips.run()
+    monkeypatch.setattr(ReadRounds, "_left_over", left_over)
+    serve(clips, site, pages)
+    published = clips.run()
+    assert len({row["partition"] for row in clips.state(published)[0]}) == 3  # type: ignore[index]
 
 
 def test_behind_a_long_film_each_has_a_part_of_its_own(
