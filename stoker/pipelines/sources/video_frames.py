@@ -46,6 +46,7 @@ _STAMP_DIGITS = 32  # hex digits: 128 bits
 _STRETCH = "stretch"  # in the payload of a stretch of a film
 _LEAST_CUT = 4 << 20  # bytes of a film that may be cut: a smaller one is read soon
 _SHARED_BYTES = 16 << 20  # of small files that are one raw part, at most
+_LEAST_BYTES = 4 << 10  # that a file counts there: opening one costs as much
 _SHARED_URLS = 256  # that are one raw part, at most: their sizes are not known
 _ACCEPT = "video/*, */*;q=0.5"
 
@@ -165,7 +166,7 @@ class VideoFrames(Source):
         if path is None:
             return 1.0 if partition.payload["url"] in self._named_urls else 1 / _SHARED_URLS
         try:
-            return max(1, context.path(path).stat().st_size) / _SHARED_BYTES
+            return max(_LEAST_BYTES, context.path(path).stat().st_size) / _SHARED_BYTES
         except OSError:  # reading it tells that
             return 1.0
 

@@ -69,11 +69,13 @@ def left_to_read(partition: Partition, rows: Sequence[Row]) -> Iterator[tuple[Pa
         yield partition, len(rows)
         return
     begun = next((number for number, one in enumerate(members) if rows and one.name == rows[-1]["partition"]), 0)
+    fetched = looked_at = 0
     for member in members[begun:]:
-        if _fetched(rows) < _MOST_FETCHED or counts[member.name]:
+        # The rows of a partition lie together, and each says how many bytes its body had.
+        last = rows[looked_at - 1]["partition"] if looked_at else None
+        for row in rows[looked_at:]:
+            fetched += 0 if row["partition"] == last else size_in(row) or 0
+            last = row["partition"]
+        looked_at = len(rows)
+        if fetched < _MOST_FETCHED or counts[member.name]:
             yield member, counts[member.name]
-
-
-def _fetched(rows: Sequence[Row]) -> int:
-    """Bytes of the bodies that rows are made of, each body once."""
-    return sum({row["partition"]: size_in(row) or 0 for row in rows}.values())

@@ -217,6 +217,15 @@ def test_a_clip_of_a_shared_part_is_found_by_its_name(clips: Clips, bodies: list
     assert (broken.reason, broken.partition[:8]) == ("not_a_video", "003.mp4-")
 
 
+def test_the_smallest_files_share_a_part_of_thousands(clips: Clips, bodies: list[bytes]) -> None:
+    clips.put(b"", b"", bodies[0])
+    assert dict(clips.run().manifest.rejected) == {"empty": 2}
+    assert clips.parts() == [3]
+    source, context = clips.recipe.source, clips.context()
+    shares = [source.share(partition, context) for partition in source.partitions(context)]
+    assert 1000 < 1 / min(shares) < 10_000
+
+
 def test_a_lost_part_is_read_again_as_it_was(clips: Clips, bodies: list[bytes]) -> None:
     clips.put(*bodies * 3)
     first = clips.run()
