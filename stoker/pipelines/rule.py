@@ -267,6 +267,8 @@ def differ(label: object, other: object) -> bool:
 
 def drop_near_duplicates(rows: pa.Table, pairs: pa.Table) -> pa.Table:
     """Decisions to drop the near-duplicates that the tools found; those of another label as a ``label_conflict``."""
+    named = pa.chunked_array([*pairs["key"].chunks, *pairs["witness"].chunks], rows.schema.field("key").type)
+    rows = rows.select(["key", "label"]).filter(pc.is_in(rows["key"], value_set=named))
     label_of = dict(zip(rows["key"].to_pylist(), labels_of(rows), strict=True))
     return decisions(
         Decision(

@@ -26,7 +26,7 @@ from stoker.pipelines.stages.elders import one_split
 from stoker.pipelines.stages.elders.grouping import groups_of
 from stoker.pipelines.stages.elders.history import remembered
 from stoker.pipelines.stages.elders.parent import Parent, decides_alike, has_rules_of, manifest_of, parent_of
-from stoker.pipelines.stages.elders.placing import FETCHED, UNKNOWN, Codes, Flags, Placed, place, sorted_by_age
+from stoker.pipelines.stages.elders.placing import FETCHED, UNKNOWN, Codes, Flags, Placed, place
 from stoker.pipelines.stages.forgetting.matching import Forgotten, holds_forgotten
 from stoker.pipelines.stages.raw_part import NOT_OF_SAMPLES, DamagedParts, kept_columns, read_sample
 from stoker.pipelines.stages.scratch import folder_in
@@ -48,7 +48,7 @@ from stoker.storage.versions.verified import put, verified_table
 
 _log = logging.getLogger(__name__)
 
-_READS = 8  # samples that are read at a time
+_READS = 8  # samples, or records of parts, that are read at a time
 _KEPT = ("key", "group", "start", "stop", "content_sha256")  # of the records, whatever rules read
 TOMBSTONES = "tombstones"  # in the place of a rule, before all: what was taken out by its owner is dropped
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
@@ -216,11 +216,9 @@ def decide_about(
     if forgotten:
         is_out = pa.array(forgotten.rows(samples))
         taken_out, samples = samples.filter(is_out), samples.filter(pc.invert(is_out))
-    placed = place(samples, remembered(store, before), recipe.splits)
-    del samples, of_pairs  # which in another order are a copy
     elders_stay = before is not None and has_rules_of(recipe, before) and judging == AS_INGEST
-    if not elders_stay:
-        placed = sorted_by_age(placed)
+    placed = place(samples, remembered(store, before), recipe.splits, by_age=not elders_stay)
+    del samples, of_pairs  # which in another order are a copy
     if judging.resplit:
         placed = placed.as_newcomers()
     read = _reader(placed.samples, parts, store)
@@ -303,17 +301,24 @@ def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[
     tables: list[pa.Table] = []
     damages: list[DamagedParts] = []
     types: dict[str, set[pa.DataType]] = {}
-    for part in parts:
+
+    def read(part: Part) -> tuple[pa.Table, pa.Schema] | DamagedParts:
         try:
-            table, schema = kept_columns(store, part, wanted)
+            return kept_columns(store, part, wanted)
         except DamagedParts as error:
-            damages.append(error)
-            continue
-        dropped = {"reason"} if has_checksums(table) else {"reason", CRC32C} & set(table.column_names)
-        table = table.drop_columns(sorted(dropped))
-        tables.append(table.append_column("part", pa.repeat(part.digest, table.num_rows)))
-        for field in schema:
-            types.setdefault(field.name, set()).add(field.type)
+            return error
+
+    with ThreadPoolExecutor(_READS, thread_name_prefix="stoker-records") as threads:
+        for part, found in zip(parts, threads.map(read, parts), strict=True):
+            if isinstance(found, DamagedParts):
+                damages.append(found)
+                continue
+            table, schema = found
+            dropped = {"reason"} if has_checksums(table) else {"reason", CRC32C} & set(table.column_names)
+            table = table.drop_columns(sorted(dropped))
+            tables.append(table.append_column("part", pa.repeat(part.digest, table.num_rows)))
+            for field in schema:
+                types.setdefault(field.name, set()).add(field.type)
     if damages:
         raise DamagedParts.joined(damages)
     several = {name for name, kinds in types.items() if len(kinds) > 1} - {*NOT_OF_SAMPLES}
@@ -363,9 +368,8 @@ def _decide(
         tables.append(taken(decide(rule, kept, tools, tuple(recipe.splits), known), name_of(rule)))
     narrow = samples.select(["key", "group", "content_sha256"]).filter(pa.array(is_kept))
     fixed = placed.is_elder | placed.is_bound
-    held, is_elder = placed.held, placed.is_elder[is_kept]
-    if judging.elders:  # all that the parent holds is among the samples: what was dropped of it binds nobody
-        held = narrow.append_column("code", pa.array(split[is_kept])).filter(pa.array(is_elder))
+    # All that the parent holds is among the samples where those are judged: what was dropped of it binds nobody.
+    held, is_elder = None if judging.elders else placed.held, placed.is_elder[is_kept]
     copies = one_split.decide(narrow, split[is_kept], is_elder, fixed[is_kept], held, list(recipe.splits))
     tables.append(taken(decisions(copies), LAST_RULE))
     if judging.mend_leaks:

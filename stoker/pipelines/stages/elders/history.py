@@ -38,22 +38,24 @@ def remembered(store: Store, parent: Manifest | None) -> pa.Table:
     if parent is None or parent.is_indexed:
         return REMEMBERED.empty_table()
     tables: dict[str, pa.Table] = {}  # by the identity of a shard
-    found = [
-        (version, tables[one]) for version, news in _new_shards(store, parent) for one in _read(store, news, tables)
-    ]
+    found = [(version, one) for version, news in _new_shards(store, parent) for one in _read(store, news, tables)]
+    first = {one: version for version, one in found[::-1]}  # version with a shard
+    own = [shard.identity for shard in parent.shards]
+    held = set(own)
     # The parent's rows come first, then those of later versions before those of earlier ones.
-    rows_of = [(parent.version, tables[shard.identity]) for shard in parent.shards] + found[::-1]
+    others = [(version, tables[one]) for version, one in found[::-1] if one not in held]
+    rows_of = [(first.get(one, parent.version), tables[one]) for one in own] + others
     rows = np.repeat(np.array([version for version, _ in rows_of], np.int64), [table.num_rows for _, table in rows_of])
     is_held = np.zeros(len(rows), np.bool_)
-    is_held[: sum(tables[shard.identity].num_rows for shard in parent.shards)] = True
+    is_held[: sum(tables[one].num_rows for one in own)] = True
     all_rows = pa.concat_tables([HELD.empty_table(), *(table for _, table in rows_of)])
     numbers, count = numbered(all_rows["key"])
     since = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(since, numbers, rows)
     # Numbers rise from the first row on: a key's first row is where its number is greater than all before it.
-    first = np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0)
-    columns = [all_rows[name].take(pa.array(first)) for name in HELD.names]
-    return pa.table([*columns, pa.array(is_held[first]), pa.array(since[numbers[first]])], schema=REMEMBERED)
+    firsts = np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0)
+    columns = [all_rows[name].take(pa.array(firsts)) for name in HELD.names]
+    return pa.table([*columns, pa.array(is_held[firsts]), pa.array(since[numbers[firsts]])], schema=REMEMBERED)
 
 
 def _new_shards(store: Store, parent: Manifest) -> Iterator[tuple[int, list[Shard]]]:

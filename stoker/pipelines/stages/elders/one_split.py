@@ -31,7 +31,7 @@ class _Settled:
 
 
 def decide(
-    samples: pa.Table, split: Codes, is_elder: Flags, is_fixed: Flags, held: pa.Table, splits: Sequence[str]
+    samples: pa.Table, split: Codes, is_elder: Flags, is_fixed: Flags, held: pa.Table | None, splits: Sequence[str]
 ) -> list[Decision]:
     """Decisions after which no newcomer lies in another split than a sample of the same content.
 
@@ -40,13 +40,15 @@ def decide(
         split: index of each one's split.
         is_elder: which are to stay.
         is_fixed: which may not change their split.
-        held: what the parent holds, with its splits in ``code``.
+        held: what the parent holds, with its splits in ``code``; None: the elders among the samples, and no more.
         splits: their names.
     """
     numbers, count = numbered(samples["content_sha256"])
     torn = np.flatnonzero(_torn(numbers, count, split, samples, held))
     if not torn.size:
         return []
+    if held is None:
+        held = samples.append_column("code", pa.array(split)).filter(pa.array(is_elder))
     settled = {number: _Settled() for number in torn.tolist()}
     contents = pa.chunked_array([samples["content_sha256"].drop_null().unique().take(pa.array(torn))])
     of_held = held.filter(pc.is_in(held["content_sha256"], value_set=contents.combine_chunks()))

@@ -63,13 +63,14 @@ class Placed:
         return replace(self, is_elder=none, is_bound=none, split=self.by_name.copy(), former=former, held=held)
 
 
-def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> Placed:
+def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_age: bool = False) -> Placed:
     """Where samples are before rules: an elder in its split, any other with its group. The first of a key counts.
 
     Args:
         samples: with key, group, content_sha256, and FETCHED where they have it.
         held: what versions held, from ``remembered``.
         splits: the recipe's.
+        by_age: those that a version held come in the order of the first one that did, then of a hash of the key.
     """
     names = pa.array(list(splits), pa.string())
     held = held.append_column("code", pc.fill_null(pc.index_in(held["split"], value_set=names), UNKNOWN))
@@ -102,6 +103,8 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> Pla
     if held.num_rows:
         split = np.where(before >= 0, held["code"].to_numpy()[before], split)
         since = np.where(before >= 0, held["since"].to_numpy()[before], since)
+    if by_age:
+        order = _sorted_by_age(order, samples, since)
     former = pc.if_else(
         pa.array(is_elder & ~known), held["key"].take(pa.array(origin, pa.int64(), mask=origin < 0)), ""
     )
@@ -176,19 +179,8 @@ def _by_group(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) ->
     return (by_name[numbers], of_elders[numbers]) if len(groups) else (numbers, numbers)
 
 
-def sorted_by_age(placed: Placed) -> Placed:
-    """The same, those that a version held in the order of the first one that did, then of a hash of the key."""
-    known = int(np.count_nonzero(placed.since < NEVER))
-    keys = placed.samples["key"].slice(0, known).to_pylist()
-    order = np.lexsort((hashes_of("", keys), placed.since[:known]))
-    order = np.concatenate([order, np.arange(known, placed.samples.num_rows)])
-    return replace(
-        placed,
-        samples=_taken(placed.samples, order),
-        is_elder=placed.is_elder[order],
-        is_bound=placed.is_bound[order],
-        since=placed.since[order],
-        split=placed.split[order],
-        by_name=placed.by_name[order],
-        former=placed.former.take(pa.array(order)),
-    )
+def _sorted_by_age(order: Codes, samples: pa.Table, since: Codes) -> Codes:
+    """The order, in which those that a version held come first, with those sorted by age and a hash of the key."""
+    known = order[since[order] < NEVER]
+    keys = samples["key"].take(pa.array(known)).to_pylist()
+    return np.concatenate([known[np.lexsort((hashes_of("", keys), since[known]))], order[len(known) :]])

@@ -8,7 +8,9 @@ raw parts that hold what is packed.
 import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,7 @@ from stoker.storage.versions.masks.mask import BoolArray, Masks
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
 from stoker.storage.versions.verified import verified_table
 
+_THREADS = 8  # that read indexes
 _PLACE = ("key", "part", "split")  # what a stored and a wanted sample are compared by
 
 
@@ -73,7 +76,8 @@ class Stored:
 def compare(store: Store, before: Manifest, kept: pa.Table) -> Stored:
     """Compare the samples that are kept with what the shards of a version store. Raises StorageError."""
     masks, taken = Masks(store), np.zeros(kept.num_rows, np.bool_)
-    indexes = [_index_of(store, shard) for shard in before.shards]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="stoker-indexes") as threads:
+        indexes = list(threads.map(partial(_index_of, store), before.shards))
     stored = pa.concat_tables([kept.select(_PLACE).slice(0, 0), *indexes])
     # Of all shards at once: for each the wanted keys would be made a table to look them up in. No two have one key.
     rows_by_key = pc.index_in(stored["key"], value_set=kept["key"])
