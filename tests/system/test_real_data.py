@@ -90,3 +90,15 @@ def test_wikipedia_pages_become_texts(served: Cli) -> None:
     fates = Counter(name.rpartition(":")[2] for name in reasons.elements())
     assert fates == {"kept": 106, "redirect": 99, "namespace": 1}  # one of the 100 redirects is no article's
     assert json.dumps(found).count("CC-BY-SA") >= 1
+
+
+@pytest.mark.nightly
+def test_an_lstm_predicts_wikipedia_better_than_n_grams_of_any_length(served: Cli) -> None:
+    assert SHARED is not None
+    source = f'name = "wikipedia_dump"\ndump = "{SHARED}/wiki/enwiki-latest-*.bz2"'
+    ingest(served, source, TEXTS + "[splits]\ntrain = 85\nvalidation = 15\n", "near_duplicate_texts")
+    done = served("study", "real", "--only", "counts", "--seeds", "1", "--workers", "1", "--json", timeout=3600)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["about"]["data"]["copied"] < 0.02
+    assert {claim["name"]: claim["verdict"] for claim in found["claims"]}["counts"] == "held"

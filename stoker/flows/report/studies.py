@@ -46,7 +46,8 @@ def data_text(study: Study) -> str:
     sampled = (
         f" (sampled of {totals[0]:,} and {totals[1]:,})" if totals and [data["train"], data["test"]] < totals else ""
     )
-    return f"{data['train']:,} {what} to train on, {data['test']:,} held out{sampled}"
+    copied = f"; {data['copied']:.0%} of these are in the training text, too" if data.get("copied", 0) >= 0.005 else ""
+    return f"{data['train']:,} {what} to train on, {data['test']:,} held out{sampled}{copied}"
 
 
 def machine_text(study: Study) -> str:

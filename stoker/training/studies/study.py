@@ -36,6 +36,7 @@ from stoker.training.studies import data as study_data
 from stoker.training.studies.claims.image_claims import image_claims
 from stoker.training.studies.claims.text_claims import text_claims
 from stoker.training.studies.code import code_of
+from stoker.training.studies.copied import copied
 from stoker.training.studies.measure import measure
 from stoker.training.studies.plan import Claim, Row, Scale, judge
 from stoker.training.studies.pool import Task, Workers
@@ -119,7 +120,7 @@ def study(
     with tempfile.TemporaryDirectory(prefix="stoker-study-") as name:
         folder = Path(name)
         about = saved.about["data"] if saved and saved.about.get("data_key") == plan.data_key else None
-        if about is None:
+        if about is None or (texts and "copied" not in about):  # studies of before do not have it
             about = plan.gather(folder)
         board = _Board(store, manifest, plan, about, saved)
         tasks = board.missing()
@@ -198,7 +199,11 @@ class _Plan:
         (folder / "about.json").write_text(json.dumps(about))
         counts = self.corpus.manifest.splits
         totals = {name: counts[name].samples for name in (self.split, self.eval_split)}
-        return {**study_data.describe(folder, about), "totals": totals}
+        found = {**study_data.describe(folder, about), "totals": totals}
+        data = study_data.open_data(folder)
+        if isinstance(data, study_data.Texts):
+            found["copied"] = round(copied(data.train, data.test), 4)
+        return found
 
     def claims(self, about: Mapping[str, Any]) -> list[Claim]:  # Any: JSON values
         """The claims for such data. Raises UnknownName for one in ``only``."""

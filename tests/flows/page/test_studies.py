@@ -69,7 +69,7 @@ def test_a_study_is_shown_with_its_drawings_and_nothing_of_it_is_markup(store: M
     assert "61.7k" in page.text
     assert "plain: outdated, measured by other code or on other data" in page.text
     assert "plain: seconds of another machine: a slow one, torch 2.12" in page.text
-    assert "1 rows and 1 outdated; of 2 claims" in page.text
+    assert "1 row and 1 outdated; of 2 claims" in page.text
     lines = re.findall(r'<polyline class="line-\d" points="([^"]+)"', page.text)
     assert len(lines) == 4  # two losses, two gradients
     for x, y in (map(float, point.split(",")) for line in lines for point in line.split()):

@@ -139,6 +139,7 @@ def test_texts_are_studied_by_counts(handbook: Small) -> None:
     bits = {row["name"]: row["runs"][0]["score"] for row in found.rows}
     assert found.measure == "bits_per_character"
     assert bits["3-gram"] < bits["1-gram"] < 8
+    assert found.about["data"]["copied"] == 0
 
 
 def test_a_worker_process_imports_nothing_of_the_folder_that_it_is_started_in(
@@ -163,5 +164,5 @@ def test_a_corpus_that_is_neither_is_refused(tmp_path: Path, letters: Small) -> 
 def test_an_unknown_name_is_refused_with_those_that_there_are(digits: Small) -> None:
     with pytest.raises(TrainingError, match=r"no claim or row is called 'depht'; did you mean 'depth"):
         measured(digits, "depht")
-    with pytest.raises(TrainingError, match=r"no claim or row is called '\?'; claims: .*shallow"):
+    with pytest.raises(TrainingError, match=r"no claim or row is called '\?'; there are claims .*shallow"):
         measured(digits, "?")
