@@ -12,11 +12,13 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any, TypeVar, overload
+from itertools import islice
+from typing import IO, Any, Generic, TypeVar, overload
 
 from stoker.storage.versions.content import checksum_of
 
 T = TypeVar("T")
+_TOGETHER = 1024  # rows that are packed together
 _LEVEL = 1  # of compression: the fastest
 _IN_MEMORY = 2**22  # bytes of packed texts that are kept there
 
@@ -96,6 +98,30 @@ class PackedTexts(Sequence[bytes]):
             return zlib.decompress(self._few[index - filed])
         start, stop = self._ends[index], self._ends[index + 1]
         return zlib.decompress(os.pread(self._file.fileno(), stop - start, start))
+
+
+class PackedRows(Generic[T]):
+    """Named tuples of JSON values in little memory, many packed together, in order.
+
+    Args:
+        rows: the tuples.
+        row: their class.
+    """
+
+    def __init__(self, rows: Iterable[T], row: Callable[..., T]) -> None:
+        self._row, self._packed, self._length = row, PackedTexts(), 0
+        remaining = iter(rows)
+        while some := list(islice(remaining, _TOGETHER)):
+            self._packed.append(json.dumps(some))
+            self._length += len(some)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[T]:
+        for text in self._packed:
+            for values in json.loads(text):
+                yield self._row(*values)
 
 
 class Partitions(Sequence[Partition]):

@@ -422,7 +422,7 @@ class ListedSource(Source):
         """Those of ``identities`` that are not settled, and all of which there are several.
 
         For lists so long that most of their rows are only compared with what they were. None: the source cannot tell
-        them more quickly, or they are too many to be held in memory. Raises what ``identities`` raises.
+        them, or they are too many to be held. Raises what ``identities`` raises.
         """
         return None
 

@@ -2,7 +2,8 @@
 
 To normalise a URL and to make the stamp of what a list says of it costs many times what it costs to hash a line. What
 a line means depends on nothing but its bytes and how the list is read, so that is kept in a file on this machine:
-(hash of the line, hash of the identity, stamp), 24 bytes a row, sorted. It is a cache: without it all rows are read.
+(hash of the line, hash of the identity, stamp), 24 bytes a row, sorted. It is a cache: without it all rows are read,
+and those of settled candidates are passed over then.
 
 Two lines are taken for one if their 64-bit hashes are equal: among 10 million lines once in 400,000 lists.
 """
@@ -27,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.memory.known import COLUMNS_OF_INTEREST, Moment, hashes_of_interest
+from stoker.pipelines.partition import PackedRows
 from stoker.storage.versions.memory.outcomes import hash_of
 
 Hashes = npt.NDArray[np.uint64]
@@ -42,7 +44,8 @@ _SLICE = 1 << 16  # rows of the file that are in memory
 FEWEST = 10_000  # lines that are worth a file
 _BUCKETS = 64
 _SHIFT = np.uint64(58)  # bits of a hash that do not tell its bucket
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+_MIX_OF_ONE, _ALL_BITS = 0x9E3779B97F4A7C15, 2**64 - 1
+_MIX = np.uint64(_MIX_OF_ONE)
 
 
 def hashes_of_lines(lines: Sequence[bytes], how: int) -> Hashes:
@@ -121,6 +124,12 @@ class Settled:
         """Whether each candidate is one of them."""
         return is_among(marks_of(ids, stamps), self.marks)
 
+    def has_one(self, hashed: int, code: int) -> bool:
+        """Whether one candidate is one of them."""
+        mark = np.uint64(hashed ^ (code * _MIX_OF_ONE & _ALL_BITS))
+        place = self.marks.searchsorted(mark)
+        return bool(place < len(self.marks) and self.marks[place] == mark)
+
 
 def is_among(wanted: Hashes, of: Hashes) -> Flags:
     """Whether each value is among sorted ones; quicker than one by one where there are many."""
@@ -155,6 +164,8 @@ class RowsRead:
         self._rows = 0  # that were noted and are not in ``_new``
         self._inside: list[int] = []
         self._new = array("Q")  # rows of the file, one behind the other
+        self._left = array("Q")  # of them the identities of those that were read and are not passed over
+        self._settled_ids = array("Q")  # of them the others
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
@@ -189,20 +200,28 @@ class RowsRead:
         """Tell that a line was no row, but part of one."""
         self._inside.append(line)
 
-    def note(self, line: int, identity: str, stamp: str) -> None:
-        """What a row means that was read, if it is none of the list's faults.
+    def note(self, line: int, identity: str, stamp: str) -> bool:
+        """What a row means that was read, if it is none of the list's faults; whether it is passed over.
 
         Args:
             line: hash of its line; 0: it is not one line.
             identity: of the candidate.
             stamp: of it.
         """
-        self._new.extend((line, hash_of(self._source, identity), stamp_code(stamp)))
+        hashed, code = hash_of(self._source, identity), stamp_code(stamp)
+        self._new.extend((line, hashed, code))
+        is_settled = self._settled is not None and self._settled.has_one(hashed, code)
+        if self._settled is not None:
+            (self._settled_ids if is_settled else self._left).append(hashed)
         if len(self._new) >= _WAITING * _COLUMNS:
             self._spool_new()
+        return is_settled
 
     def also_passed(self) -> Hashes:
-        """The identities of which a line was passed over and another one was there, sorted."""
+        """The identities of which a line was passed over and another one was there, sorted.
+
+        A line that was read is among them too: which is the first one that counts is not seen where not all are read.
+        """
         self._spool_new()
         noted, found = np.unique(np.concatenate([NONE, *self._noted])), [NONE]
         for rows in self._spool[1].read(1):
@@ -227,7 +246,7 @@ class RowsRead:
 
     def write(self) -> None:
         """Keep what was noted of all lists, for the next time. Of short lists it is not worth a file."""
-        if self._settled is None and len(self._new) // _COLUMNS + self._rows < FEWEST:
+        if not self._path.is_file() and len(self._new) // _COLUMNS + self._rows < FEWEST:
             return
         self._spool_new()
         whole = self._folder / "whole"
@@ -241,9 +260,10 @@ class RowsRead:
         rows = np.array(self._new, np.uint64).reshape(-1, _COLUMNS)
         self._new = array("Q")
         self._rows += len(rows)
-        if self.looks_up:
-            self._noted.append(rows[:, 1].copy())
+        self._noted.append(np.array(self._left, np.uint64))
         self._spool[0].add(rows[rows[:, 0] != 0])
+        self._spool[1].add(np.array(self._settled_ids, np.uint64).reshape(-1, 1))
+        self._left, self._settled_ids = array("Q"), array("Q")
 
     @cached_property
     def _spool(self) -> tuple["_Buckets", "_Buckets"]:
@@ -325,21 +345,27 @@ class Unsettled(Generic[T]):
         passed: hashes of the identities of those candidates, sorted.
     """
 
-    listed: Sequence[T]
+    listed: PackedRows[T]
     passed: Hashes
 
 
 def read_unsettled(
-    read: Callable[[RowsRead], Iterator[T]], path: Path, source: str, settled: Settled, *, most: int
+    read: Callable[[RowsRead], Iterator[T]],
+    row: Callable[..., T],
+    path: Path,
+    source: str,
+    settled: Settled,
+    *,
+    most: int,
 ) -> Unsettled[T] | None:
-    """What ``read`` gives of lists that were read before.
+    """What ``read`` gives of lists, as named tuples of the class ``row``.
 
-    None where nothing was read before, nothing is passed over, or there are more than so many others.
+    None where nothing is passed over, there are more than so many others, or little is known and was read before.
     """
     repeated = NONE
-    while path.is_file():
+    while path.is_file() or len(settled.marks) >= FEWEST:
         with RowsRead(path, source, settled, repeated) as rows_read:
-            found = list(islice(read(rows_read), most + 1))
+            found = PackedRows(islice(read(rows_read), most + 1), row)
             if len(found) > most:
                 return None
             if not len(more := rows_read.also_passed()):

@@ -75,7 +75,7 @@ ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
 _MAX_NAMES = 1000  # of columns, that a suggestion is looked for in
 _PREVIEWED = 2000  # entries by which a preview decides on types
 _Answer = Fetched | Unchanged | Rejected
-_MAX_UNSETTLED = 100_000  # rows of a list that are held in memory
+_MAX_UNSETTLED = 1_000_000  # rows of a list that are held, packed
 _READING = 1  # raise it when lists are read in another way than before
 _NOT_OF_LISTS = ("start", "follow", "max_pages", "other_hosts", "include", "exclude", "pages", "width", "unreachable")
 _REMEDY = 'or set unreachable = "reject" in the recipe to go on without it'
@@ -232,9 +232,9 @@ class ImageUrls(ListedSource):
             rows_read.write()
 
     def unsettled(self, context: Context, settled: Settled) -> Unsettled[Listed] | None:
-        """See ListedSource. A line that was there before is known by its bytes, but for those of .json and Parquet."""
+        """See ListedSource. A line that was read before is known by its bytes, but for those of .json and Parquet."""
         read = partial(self._listed_by, context=context)
-        return read_unsettled(read, self._cache(context), name_of(self), settled, most=_MAX_UNSETTLED)
+        return read_unsettled(read, Listed, self._cache(context), name_of(self), settled, most=_MAX_UNSETTLED)
 
     def _listed_by(self, rows_read: RowsRead, context: Context) -> Iterator[Listed]:
         """What the rows of the lists are that are not passed over, each noted."""
@@ -247,8 +247,8 @@ class ImageUrls(ListedSource):
 
         for entry in reject_repeats(entries()):
             listed, line = _as_listed(entry), written.popleft()
-            if listed.identity:
-                rows_read.note(line, listed.identity, listed.stamp)
+            if listed.identity and rows_read.note(line, listed.identity, listed.stamp):
+                continue
             yield listed
 
     def _cache(self, context: Context) -> Path:

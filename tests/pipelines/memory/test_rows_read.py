@@ -31,8 +31,7 @@ from tests.system.old_store.inputs import picture
 
 Row = Mapping[str, str]
 PICTURES = 14
-QUIET = ("list.txt", "list.csv", "list.tsv", "list.jsonl", "list.csv.gz")  # lines of theirs are passed over
-LISTS = (*QUIET, "list.json", "list.parquet")
+LISTS = ("list.txt", "list.csv", "list.tsv", "list.jsonl", "list.csv.gz", "list.json", "list.parquet")
 
 
 @pytest.fixture
@@ -211,6 +210,32 @@ def test_a_line_whose_candidate_was_asked_for_with_another_stamp_since_is_read(t
         assert again.of_list(0)([b"c", *lines])[1] == [False, True, False, True]
 
 
+def test_settled_candidates_are_passed_over_where_no_line_was_read_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_read, "FEWEST", 1)
+    names = [f"n{number}" for number in range(100)]
+    settled = Settled("s", np.sort(hashes_of("s", names[:90])))
+    reads = []
+
+    def read(rows: RowsRead) -> Iterator[Listed]:
+        lines = rows.of_list(5)
+        hashes, passed = lines([name.encode() for name in names])
+        reads.append(sum(passed))
+        for line, name, is_passed in zip(hashes, names, passed, strict=True):
+            if not is_passed and not rows.note(line, name, ""):
+                yield Listed(name, "", {"url": name})
+
+    for _ in range(2):
+        found = rows_read.read_unsettled(read, Listed, tmp_path / "lines", "s", settled, most=10)
+        assert found is not None
+        assert [*found.listed] == [Listed(name, "", {"url": name}) for name in names[90:]]
+        assert found.passed.tolist() == np.sort(hashes_of("s", names[:90])).tolist()
+        settled = Settled("s", np.sort(hashes_of("s", names[:90])))
+    assert reads == [0, 89]
+    assert rows_read.read_unsettled(read, Listed, tmp_path / "lines", "s", settled, most=9) is None
+
+
 def test_short_lists_leave_no_file(tmp_path: Path) -> None:
     with RowsRead(tmp_path / "lines", "s") as rows:
         rows.note(1, "a", "")
@@ -228,6 +253,8 @@ def test_known_lines_change_neither_plan_nor_outcomes(
     slow = ImageUrls.unsettled
 
     def counted(source: ImageUrls, context: Context, settled: Settled) -> Unsettled[Listed] | None:
+        if context.root.name.startswith("w"):
+            return None
         listed = slow(source, context, settled)
         if listed is not None:
             told.append(sum(1 for _ in source.identities(context)) - len(listed.listed))
@@ -249,7 +276,7 @@ def test_known_lines_change_neither_plan_nor_outcomes(
             assert quick.run(payload, carried, site, machine) == whole.run(payload, carried, site, 0)
             columns = chance.sample(columns, 3) if day and chance.random() < 0.2 else columns
             carried = [] if day and chance.random() < 0.2 else carried
-    assert (sum(told) > 0) == (name in QUIET), told
+    assert sum(told) > 0
 
 
 def test_a_file_of_lines_that_was_damaged_ends_nothing(tmp_path: Path) -> None:

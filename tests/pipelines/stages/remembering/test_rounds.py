@@ -1,5 +1,6 @@
 """A corpus remembers: what is asked of a site, and what versions hold, as a list grows, shrinks and heals."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -367,13 +368,18 @@ def test_wherever_the_store_fails_the_same_command_finishes_and_ends_in_the_same
         assert len(asked) <= 4 + 2
 
 
-def test_a_plan_is_resumed_by_the_lines_that_were_read_before(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("machine", ["same", "another"])
+def test_a_plan_is_resumed_without_all_that_is_known(
+    world: World, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rows_read, "FEWEST", 1)
     world.serve(*range(12))
     world.names(*range(8))
     world.run()
     world.names(*range(4), 8, 9, 10, 11, *range(4, 8))
     first = Rounds(world.recipe, world.context, world.store).next()
+    if machine == "another":
+        shutil.rmtree(world.context.scratch)
     monkeypatch.delattr(Recall, "known")  # all that is known of ten million URLs takes gigabytes
     resumed = Rounds(world.recipe, world.context, world.store).next()
     assert first is not None
