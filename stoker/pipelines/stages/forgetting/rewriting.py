@@ -5,10 +5,11 @@ a killed purge writes the same objects again.
 """
 
 import hashlib
+import itertools
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class Rewriting:
         manifests, parts = list(manifests), list(parts)
         for part in {part.records: part for part in parts}.values():
             self._part(part)
-        self._write_originals({key for part in parts for key in part.originals})
+        self._write_originals(parts)
         for manifest in manifests:
             for shard in manifest.shards:
                 self._shard(shard)
@@ -250,16 +251,19 @@ class Rewriting:
             elif place is not None:
                 self._named.setdefault(place.tar, array("q")).extend((place.start, place.stop))
 
-    def _write_originals(self, keys: set[str]) -> None:
+    def _write_originals(self, parts: Sequence[Part]) -> None:
         """Write the tars of originals anew, in whichever part they lie.
 
         What no record names goes too: its record went with its part, so that nobody can tell whether it was forgotten.
         """
         before = load_redirects(self.store, self.corpus)
         sizes = {stored.key: stored.size for stored in self.store.list(layout.raw(self.corpus))}
+        named = self._forgotten.keys() | self._named.keys()
+        unrecorded = _unrecorded(parts, {originals_now(name, before) for name in named} | named)
         tars: dict[str, list[str]] = {}  # what records and parts call a tar, by its key now
         # Those in records come first: parts may also name what a purge wrote that was killed before its record.
-        for name in [*sorted(self._forgotten.keys() | self._named.keys()), *sorted(keys)]:
+        of_parts = {key for part in parts for key in part.originals} - unrecorded.keys()
+        for name in [*sorted(named), *sorted(of_parts)]:
             tars.setdefault(originals_now(name, before), []).append(name)
         written: set[str] = set()
         for key, names in tars.items():
@@ -272,6 +276,10 @@ class Rewriting:
             if not all(self._is_filler(key, start, stop) for start, stop in spans):
                 self._original(key, sizes[key], spans)
                 written.update(one.new for one in [self.replaced.get(key)] if one is not None)
+        for key, name in unrecorded.items():
+            now = self.replaced.get(originals_now(name, before))
+            if now is not None and now.new != key:
+                self.replaced[key] = replace(now, old=key)
 
     def _is_filler(self, key: str, start: int, stop: int) -> bool:
         size = stop - start
@@ -308,6 +316,27 @@ class Rewriting:
         put(self.store, new.new, path, sha256=now)
         path.unlink()
         self.replaced[key] = new
+
+
+def _unrecorded(parts: Sequence[Part], named: Collection[str]) -> dict[str, str]:
+    """The tars that a purge wrote which was killed before its record, each with the one in whose place it stands.
+
+    Records go on to name the one before, and a part has the tars in the order in which it had those before.
+
+    Args:
+        named: the tars that records name, as they call them and by their keys now.
+    """
+    by_digest: dict[str, list[Part]] = {}
+    for part in parts:
+        by_digest.setdefault(part.digest, []).append(part)
+    return {
+        key: name
+        for alike in by_digest.values()
+        for one, other in itertools.permutations({part.originals: part for part in alike}.values(), 2)
+        if len(one.originals) == len(other.originals)
+        for key, name in zip(one.originals, other.originals, strict=True)
+        if key not in named and name in named
+    }
 
 
 def _spans(table: pa.Table, rows: _Flags) -> list[tuple[int, int]]:

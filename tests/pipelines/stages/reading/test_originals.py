@@ -3,7 +3,7 @@
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from stoker.pipelines.stages.forgetting.purge import purge
 from stoker.pipelines.stages.ingest import IngestStopped, ingest_partition
 from stoker.pipelines.stages.publish import Published
 from stoker.storage.errors import StorageUnavailable
+from stoker.storage.stores.store import Payload
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions import layout, orphans
 from stoker.storage.versions.manifest import load_manifest
@@ -219,6 +220,45 @@ def test_a_purge_takes_them_too(world: Keeping) -> None:
     third, asked = world.run(again=ANEW)  # the others are still there
     assert (asked, set(world.sides(third).values()), len(world.sides(third))) == ([], {16}, 9)
     assert verify(world.store, third.manifest).problems == ()
+
+
+def test_a_purge_that_was_killed_before_its_record_is_finished_by_one_of_more(
+    world: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run()
+    world.side = 24
+    world.run(again=ANEW)
+
+    def forget_and_purge(number: int) -> None:
+        forget(world.store, "birds", [("url", world.url(number))], now=lambda: world.now)
+        purge(world.store, "birds", scratch=world.folder / "scratch", now=lambda: world.now)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "create", _dies_at("birds/withdrawn/", world.store.create))
+        with pytest.raises(KeyboardInterrupt):
+            forget_and_purge(3)
+    forget_and_purge(2)
+    for number in (1, 2, 3, 4):
+        verified = verify(world.store, load_manifest(world.store, "birds", number))
+        assert (verified.problems, verified.lost_originals) == ((), ())
+    for number in (1, 2, 3):  # what the memory names is enough
+        world.store.delete(layout.version("birds", number))
+    assert not [
+        world.store.read(one.key) for one in world.store.list() if picture(3)[-150:-50] in world.store.read(one.key)
+    ]
+    world.side = 16
+    world.site.pages.clear()
+    last, asked = world.run(again=ANEW)
+    assert (asked, set(world.sides(last).values()), len(world.sides(last))) == ([], {16}, 8)
+
+
+def _dies_at(prefix: str, create: Callable[[str, Payload], None]) -> Callable[[str, Payload], None]:
+    def dying(key: str, payload: Payload) -> None:
+        if key.startswith(prefix):
+            raise KeyboardInterrupt
+        create(key, payload)
+
+    return dying
 
 
 def test_a_purge_takes_them_where_no_record_of_theirs_is_left(world: Keeping) -> None:
