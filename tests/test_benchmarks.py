@@ -126,10 +126,19 @@ def test_one_candidate_of_many_is_found_by_few_requests_in_a_fifth_of_a_second(t
     assert more["written"] < anew["written"] / 50
 
 
-@pytest.mark.parametrize("records", [10_000, pytest.param(10**6, marks=pytest.mark.nightly)])
-def test_many_samples_are_curated_again_in_seconds_and_few_bytes_are_written(tmp_path: Path, records: int) -> None:
+@pytest.mark.parametrize(
+    ("records", "more"),
+    [
+        (10_000, ["--few"]),
+        pytest.param(10**6, [], marks=pytest.mark.nightly),
+        pytest.param(10**6, ["--few"], marks=pytest.mark.nightly),
+    ],
+)
+def test_many_samples_are_curated_again_in_seconds_and_few_bytes_are_written(
+    tmp_path: Path, records: int, more: list[str]
+) -> None:
     script = FOLDER / "million" / "bench_curate.py"
-    words = [sys.executable, str(script), "--records", str(records), "--folder", str(tmp_path)]
+    words = [sys.executable, str(script), "--records", str(records), "--folder", str(tmp_path), *more]
     told = subprocess.run(
         words, capture_output=True, text=True, check=True, timeout=HANGS_S if records < 10**6 else 3600
     )
