@@ -1,6 +1,7 @@
 """Images from the web: from lists of URLs, or from the pages of a site."""
 
 import hashlib
+import logging
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,9 +70,11 @@ from stoker.pipelines.web.ordered import map_in_order
 from stoker.pipelines.web.policy import EarlierResponse, Fetched, Transient, Unchanged
 from stoker.release import __version__
 from stoker.storage.plain_file import open_plain
+from stoker.storage.plural import plural
 from stoker.storage.shards.sample import Sample
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1"
+_log = logging.getLogger(__name__)
 _MAX_NAMES = 1000  # of columns, that a suggestion is looked for in
 _PREVIEWED = 2000  # entries by which a preview decides on types
 _Answer = Fetched | Unchanged | Rejected
@@ -225,6 +228,13 @@ class ImageUrls(ListedSource):
         if not self.lists:
             report = CrawlReport()
             yield from (_as_listed(entry) for entry in reject_repeats(self._crawled(context, report)))
+            if report.unread:
+                _log.warning(
+                    "%s: %s could not be read (`stoker show --rejected` names them): while that is so, no picture of "
+                    "the site counts as vanished",
+                    host_of(self._starts()[0]),
+                    plural(report.unread, "page"),
+                )
             yield from [MORE] * report.is_cut_short
             return
         with RowsRead(self._cache(context), name_of(self)) as rows_read:

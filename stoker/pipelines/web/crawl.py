@@ -87,13 +87,15 @@ class CrawlReport:
     """What a crawl has not seen: ``is_cut_short`` if pages are left, or failed for a reason that may pass."""
 
     is_cut_short: bool = False
+    unread: int = 0  # pages that failed so
 
     def note(self, rejected: Rejected | None) -> None:
         """Note what became of a page. One that is gone hides nothing."""
         if rejected is None or rejected.reason == "gone":
             return
         of_reason = rejected.outcome_class or REASONS.get(rejected.reason, UNKNOWN).outcome_class
-        self.is_cut_short |= of_reason in _MAY_PASS
+        if of_reason in _MAY_PASS:
+            self.is_cut_short, self.unread = True, self.unread + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,13 +161,16 @@ def test_a_page_that_is_gone_takes_its_pictures_with_it(world: Crawled) -> None:
     ids=["503", "401", "403", "loop"],
 )
 def test_nothing_vanishes_behind_a_page_that_fails_for_the_moment_or_pages_that_are_left(
-    world: Crawled, reply: Reply
+    world: Crawled, reply: Reply, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.memory = {"vanished": "drop"}
     world.options = {"unreachable": "reject"}
     world.run()
+    assert "counts as vanished" not in caplog.text
     world.site.pages["/more"] = reply
     world.run()
+    assert ": 1 page could not be read" in caplog.text
+    assert "no picture of the site counts as vanished" in caplog.text
     assert world.kept() == files(*range(10))
     counted = count_remembered(world.store, "birds", world.now)
     assert counted is not None
