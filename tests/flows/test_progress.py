@@ -1,6 +1,7 @@
 """Progress on a terminal, and Ctrl-C."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -53,6 +54,24 @@ def test_a_terminal_does_not_obey_names_of_others(
     shown = capfd.readouterr().err
     assert "[red]a\\x1b[2Jb" in shown
     assert "\x1b[2J" not in shown
+
+
+def test_a_refusal_leaves_no_spinner_on_the_terminal(cli: Cli) -> None:
+    main_end, terminal = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "stoker", "index", "nowhere"],
+        cwd=cli.folder, env=cli.environment() | {"TERM": "xterm"}, stdout=terminal, stderr=terminal, timeout=HANGS_S,
+        check=False,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = os.read(main_end, 65536).decode()
+    os.close(main_end)
+    assert done.returncode == 1
+    drawn, erase, rest = shown.rpartition("\x1b[1A\x1b[2K")  # the line above is emptied
+    assert "looking for tars" in drawn
+    assert erase
+    assert rest.startswith("stoker: ")
+    assert [line for line in rest.splitlines() if not line.isprintable()] == []
 
 
 def test_a_terminal_gets_a_bar_and_not_prefects_log(served: Cli) -> None:
