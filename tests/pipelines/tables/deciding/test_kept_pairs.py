@@ -18,6 +18,7 @@ from stoker.pipelines.images import near_pairs
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
+from stoker.pipelines.repair import repair
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.rules.near_duplicate_images import NearDuplicateImages
 from stoker.pipelines.rules.where import Where
@@ -194,7 +195,10 @@ def test_without_kept_pairs_a_search_is_made_and_gives_them_again(tmp_path: Path
     if harm == "damaged":
         payload = store.read(file.key)
         store.write(file.key, payload[:40] + b"x" + payload[41:])
-        assert [file.key in problem for problem in verify(store, load_manifest(store, "alike")).problems] == [True]
+        found = verify(store, load_manifest(store, "alike"))
+        assert [file.key in problem for problem in found.problems] == [True]
+        (advice,) = repair(by(near(31)), load_manifest(store, "alike"), found.damaged, store, tmp_path)
+        assert file.key in advice
     elif harm == "gone":
         store.delete(file.key)
     else:  # as earlier releases published it
