@@ -1,11 +1,13 @@
 """What the trainer costs: `stoker train` beside a bare PyTorch loop, and a character LSTM beside a plain script.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/bench_train.py [--rounds 5] [--epochs 4] [--only lenet|lstm]
+        [--texts enwiki --store DIR]
 
 Prints a JSON object a line. ``lenet``: LeNet-5 on scikit-learn's digits by the trainer, and by a bare loop over the
 same batches with the same network, optimiser and evaluations; ``ratio``: the median of the rounds' ratios of processor
 time, one thread. ``lstm``: a language model of bytes on Python's own documentation beside a plain script of the same
 size that shares nothing with Stoker; ``ratio`` as above, and ``loss``: the median of the ratios of held-out losses.
+With ``--texts`` on a corpus of texts that was published, such as one of Wikipedia, by its splits train and validation.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own habit
 from torch import Tensor, nn
 
+import stoker
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.versions.manifest import Manifest
@@ -161,9 +165,17 @@ def lenet(folder: Path, rounds: int, epochs: int) -> dict[str, Any]:
     return {"what": "lenet", "ratio": statistics.median(ratios), "ratios": ratios, "seconds": pairs}
 
 
-def lstm(folder: Path, rounds: int, epochs: int) -> dict[str, Any]:
-    store, texts = DirectoryStore(folder / "texts"), list(corpora.texts())
-    splits = {"train": texts[:-12], "validation": texts[-12:]}
+def splits_of(store: str, reference: str) -> dict[str, list[Sample]]:
+    """The texts of a published corpus, or those of Python's documentation if there is no name."""
+    if not reference:
+        texts = list(corpora.texts())
+        return {"train": texts[:-12], "validation": texts[-12:]}
+    version = stoker.version(store, reference)
+    return {name: list(version.split(name)) for name in ("train", "validation")}
+
+
+def lstm(folder: Path, rounds: int, epochs: int, splits: dict[str, list[Sample]]) -> dict[str, Any]:
+    store = DirectoryStore(folder / "texts")
     manifest = corpora.version(store, folder, splits, corpus="texts")
     ratios, losses = [], []
     plain_lstm(splits, 1, 0)  # warm
@@ -190,10 +202,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--only", choices=["lenet", "lstm"])
+    parser.add_argument("--texts", default="", metavar="CORPUS[@V]")
+    parser.add_argument("--store", default=".stoker/store", metavar="DIR")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for measure in (lenet, lstm):
-        if arguments.only in (None, measure.__name__):
+    on_texts = partial(lstm, splits=splits_of(arguments.store, arguments.texts))
+    for name, measure in (("lenet", lenet), ("lstm", on_texts)):
+        if arguments.only in (None, name):
             with tempfile.TemporaryDirectory() as folder:
                 print(json.dumps(measure(Path(folder), arguments.rounds, arguments.epochs)), flush=True)
 

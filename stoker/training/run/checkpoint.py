@@ -16,7 +16,7 @@ import logging
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -57,7 +57,8 @@ def save(
     info = replace(info, key=f"{path}-{sha256[:16]}.pt", size=len(payload), sha256=sha256)
     with suppress(AlreadyExists):  # its name has its checksum: the same bytes
         store.create(info.key, payload)
-    store.write(f"{path}.json", json.dumps(asdict(info), sort_keys=True).encode())
+    told = {field.name: getattr(info, field.name) for field in fields(info)}  # asdict would copy all metrics first
+    store.write(f"{path}.json", json.dumps(told, sort_keys=True).encode())
     about = {"run": info.run, "step": info.step, "checkpoint": info.key, "size": info.size}
     _log.info("%s: checkpoint of step %d saved, %d bytes", info.run, info.step, info.size, extra=about)
     return info

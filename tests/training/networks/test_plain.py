@@ -36,3 +36,9 @@ def test_the_gradient_reaches_all_of_10000_plain_layers_by_delta_orthogonal_weig
     norms = [float(gradient.norm()) for gradient in gradients if gradient.dim() == 4]
     assert len(norms) == 10_000
     assert min(norms) > max(norms) / 20 if arrives else norms[-1] == 0
+
+
+@pytest.mark.nightly
+def test_10000_plain_layers_learn_nothing_by_weights_of_he(tmp_path: Path) -> None:
+    he = {"activation": "relu", "initialisation": "he", "learning_rate": 0.02, "max_steps": 10}
+    assert accuracy(tmp_path, PLAIN | he | {"depth": 10_000, "width": 8}) < 0.2

@@ -97,3 +97,11 @@ def test_later_blocks_are_left_out_more_often() -> None:
 )
 def test_a_residual_net_of_1004_layers_learns(tmp_path: Path, values: dict[str, Any], least: float) -> None:
     assert accuracy(tmp_path, {"net": "resnet", "blocks": 167, "batch_size": 32} | values) >= least
+
+
+@pytest.mark.nightly
+def test_a_residual_net_of_10000_layers_learns(tmp_path: Path) -> None:
+    # Three stages of 1,666 blocks of two convolutions, the first convolution, two projections and the linear layer.
+    # No clipping: the gradient of so many layers is long, and steps of length 1 would be next to none.
+    deep = {"net": "resnet", "blocks": 1666, "width": 8, "batch_size": 32, "learning_rate": 0.05, "clip": 0}
+    assert accuracy(tmp_path, deep | {"epochs": 2}) > 0.4
