@@ -9,7 +9,7 @@ read of it before is no partition of the source any more. Small partitions that 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -60,16 +60,18 @@ class ReadRounds(PlannedRounds):
     def finish(self, parts: Sequence[Part]) -> None:
         """See PlannedRounds."""
         assert self._cuts is not None
-        held = {made for part in parts for made in part.holds.values()}
+        held = {name: made for part in parts for name, made in part.holds.items()}
         self._left = [
             one
             for partition, part in zip(self._cuts.partitions, parts, strict=True)
             for one in sharing(partition)
             if one.name not in part.holds
         ]
-        self._current = (self._current or frozenset()) | held
+        # Also of a plan that was not finished, which was cut of what there was before it.
+        self._current = ((self._current or frozenset()) - self._before(held)).union(held.values())
         if self._left:
             self._current -= {part_digest(self._recipe, one) for one in self._left}
+            self._current |= self._before(one.name for one in self._left)  # it counts until the other is read
             self._cuts.listing = digest(sorted(self._current))
         super().finish(parts)
         self.known.remove()
@@ -123,7 +125,9 @@ class ReadRounds(PlannedRounds):
 
     def _left_over(self) -> Cuts:
         """See PlannedRounds. Each by itself: its server did not answer, or it is long."""
-        self._current = (self._current or frozenset()) | {part_digest(self._recipe, one) for one in self._left}
+        before = self._before(one.name for one in self._left)
+        digests = {part_digest(self._recipe, one) for one in self._left}
+        self._current = ((self._current or frozenset()) - before) | digests
         return self._begun(self._left, digest(sorted(self._current)) if self._is_planned else "")
 
     def _shared(self, wanted: dict[str, Partition]) -> list[Partition]:
@@ -155,6 +159,19 @@ class ReadRounds(PlannedRounds):
         names, asked = ask_whole(read, self.recall.reader, self._context, older_than=self._again.older_than)
         self.asked_again = AskedAgain(asked)
         return names
+
+    def _before(self, names: Iterable[str]) -> frozenset[str]:
+        """The digests that count of partitions until these are read, which are what is read in their place."""
+        again = {_name_of(name): name for name in names if _name_of(name) != name}
+        if not again:
+            return frozenset()
+        have, found = _Have(self._recipe, self.recall), set[str]()
+        for partition in (have.newest(one) for one in self._partitions() if one.name in again):
+            name = again[_name_of(partition.name)]
+            # What this recipe has read counts beside what it reads once more of the same bytes.
+            if _NAME_CHANGED.fullmatch(name) or not have.parts_of_recipe(partition):
+                found.update(have.parts_of(partition))
+        return frozenset(found)
 
     def _missing(self, parts: Sequence[Part]) -> Missing | None:
         if self.recall.is_empty or not self._recipe.source.tells_all:

@@ -298,6 +298,29 @@ def test_what_a_part_left_out_is_asked_for_after_a_kill_before_that_was_planned(
     assert len({row["partition"] for row in clips.state(published)[0]}) == 3  # type: ignore[index]
 
 
+@pytest.mark.parametrize("are_shared", [True, False])
+def test_a_changed_clip_whose_server_is_silent_counts_as_it_was(
+    are_shared: bool, tmp_path: Path, bodies: list[bytes], site: Site
+) -> None:
+    clips = Clips(tmp_path / "clips", are_shared=are_shared)
+    serve(clips, site, {"/0.mp4": bodies[0], "/1.mp4": bodies[1], "/2.mp4": BROKEN, "/3.mp4": bodies[2]})
+    clips.run()
+    site.pages["/0.mp4"] = Reply(bodies[1])
+    site.pages["/2.mp4"] = [Reply(b"broken, in another way"), Reply(status=503)]
+    with pytest.raises(SourceUnavailable, match=r"/2\.mp4: "):
+        clips.run(Again(kept=True))
+    for is_new in (True, False):
+        night = clips.run()
+        assert (night.new, night.manifest.read, night.manifest.kept) == (is_new, 8, 7)
+        assert night.manifest.rejected == {"not_a_video": 1}
+        (broken,) = find_lineages(clips.store, night.manifest, site.url("/2.mp4"))
+        assert broken.reason == "not_a_video"
+    site.pages["/2.mp4"] = Reply(bodies[0])
+    last = clips.run(Again(kept=True)).manifest
+    assert (last.read, last.kept, last.rejected) == (8, 8, {})
+    assert clips.run().new is False
+
+
 def test_behind_a_long_film_each_has_a_part_of_its_own(
     clips: Clips, bodies: list[bytes], site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
