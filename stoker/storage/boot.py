@@ -8,6 +8,9 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+_PROC = Path("/proc")
+_ENDED = ("Z", "X")  # states of processes that have ended, and that their parents did not ask for yet
+
 
 @cache
 def boot_id() -> str:
@@ -30,17 +33,8 @@ def process_space() -> str:
 
 def start_time(pid: int) -> str:
     """The start time of a process as text that is only good for comparison; "" if there is no such process."""
-    status = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():  # Linux
-        try:
-            # proc(5): the name in parentheses may hold anything: count behind it. Field 3: state, 22: start time.
-            fields = status.read_text(errors="replace").rpartition(")")[2].split()
-        except OSError:
-            return ""
-        return "" if fields[0] in "ZX" else f"{boot_id()}/{fields[19]}"
-    command = ["/bin/ps", "-o", "lstart=", "-p", str(pid)]
-    completed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # a number, no shell
-    return " ".join(completed.stdout.split())
+    state, started = _seen(pid)
+    return "" if state in _ENDED else started
 
 
 def is_alive(pid: int, started: str = "") -> bool:
@@ -51,4 +45,25 @@ def is_alive(pid: int, started: str = "") -> bool:
         return False
     except PermissionError:
         return True  # a process of another user, of which no more may be visible
-    return not started or start_time(pid) == started
+    if not started:
+        return True
+    state, now = _seen(pid)
+    # Of a process that is there but does not show its start, nothing says that it is another one.
+    return state not in _ENDED and now in ("", started)
+
+
+def _seen(pid: int) -> tuple[str, str]:
+    """A process's state in one letter, and its start time; "unknown" and "" if neither is seen."""
+    if (_PROC / "self/stat").exists():  # Linux
+        try:
+            # proc(5): the name in parentheses may hold anything: count behind it. Field 3: state, 22: start time.
+            fields = (_PROC / f"{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return "unknown", ""
+        return fields[0], f"{boot_id()}/{fields[19]}"
+    command = ["/bin/ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    # ps prints local time in the words of a language: cron and a terminal may have others.
+    env = os.environ | {"TZ": "UTC", "LC_ALL": "C"}
+    completed = subprocess.run(command, capture_output=True, text=True, check=False, env=env)  # noqa: S603  # a number, no shell
+    state, *started = completed.stdout.split() or ["unknown"]
+    return state[0] if started else "unknown", " ".join(started)
