@@ -5,8 +5,9 @@ pairs, and a version that grows looks for the pairs of what is new. Price: one c
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,32 +58,44 @@ class KeptPairs:
 
     def _find(self, distance: int) -> pa.Table | None:
         names = {name_of(part): part.digest for part in self.parts}
-        kept = [(file, pairs) for file in self.before if (pairs := self._usable(file, distance, names))]
-        known = {name for _, pairs in kept for name in pairs.files}
+        kept, made = self._usable(distance, names)
+        known = {name for pairs in (*(pairs for _, pairs in kept), *made) for name in pairs.files}
         new = sorted(names.keys() - known)
-        self.made, self.files = (), tuple(file for file, _ in kept)
-        tables = [PAIRS.empty_table(), *(pairs.table for _, pairs in kept)]
         if new:
             found = self._search(pa.array([names[name] for name in new]), distance)
             if found is None:
-                self.files = ()
+                self.made, self.files = (), ()
                 return None
-            made = Kept.of(new, distance, found)
-            tables.append(made.table)
-            while kept and len(kept[-1][1].table) <= _FACTOR * len(made.table):
-                made = made.joined(kept.pop()[1].only(names, self.samples[HASH]))
-            self.made = (encode(self.corpus, made),)
+            made.append(Kept.of(new, distance, found))
+        tables = [PAIRS.empty_table(), *(pairs.table for pairs in (*(pairs for _, pairs in kept), *made))]
+        self.made, self.files = (), tuple(file for file, _ in kept)
+        if made:
+            one = reduce(Kept.joined, made)
+            while kept and len(kept[-1][1].table) <= _FACTOR * len(one.table):
+                one = one.joined(kept.pop()[1].only(names, self.samples[HASH]))
+            self.made = (encode(self.corpus, one),)
             self.files = (*(file for file, _ in kept), self.made[0][0])
         return pa.concat_tables(tables)
 
-    def _usable(self, file: ListFile, distance: int, names: dict[str, str]) -> Kept | None:
-        """What an object says, if it is about samples of these parts and goes as far."""
-        try:
-            pairs = read_pairs(self.store, file)
-        except (CorruptShard, NotFound) as error:
-            _log.warning("%s", error)
-            return None
-        return pairs if pairs.distance >= distance and not names.keys().isdisjoint(pairs.files) else None
+    def _usable(self, distance: int, names: Collection[str]) -> tuple[list[tuple[ListFile, Kept]], list[Kept]]:
+        """Objects that go as far and are about these parts alone; and of others that go as far, what is about these.
+
+        A part that is not there loses its pairs: nobody looks for those that it makes with what comes meanwhile.
+        """
+        kept, others = [], []
+        for file in self.before:
+            try:
+                pairs = read_pairs(self.store, file)
+            except (CorruptShard, NotFound) as error:
+                _log.warning("%s", error)
+                continue
+            if pairs.distance < distance or not any(name in names for name in pairs.files):
+                continue
+            if all(name in names for name in pairs.files):
+                kept.append((file, pairs))
+            else:
+                others.append(pairs.only(names, self.samples[HASH]))
+        return kept, others
 
     def _search(self, new: pa.Array, distance: int) -> pa.Table | None:
         """The pairs of the samples of new parts with all; None where there are too many, or hashes are not Stoker's."""

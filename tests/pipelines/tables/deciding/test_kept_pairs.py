@@ -11,12 +11,12 @@ from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stoker.pipelines.images import near_pairs
 from stoker.pipelines.partition import Partition
-from stoker.pipelines.recipe import Recipe
+from stoker.pipelines.recipe import Memory, Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.repair import repair
 from stoker.pipelines.rule import Rule
@@ -30,37 +30,42 @@ from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.stages.views.curate_again import curate_again
 from stoker.pipelines.stages.views.trial import trial
 from stoker.pipelines.tables.deciding import kept_pairs
-from stoker.pipelines.tables.deciding.kept_pairs import KeptPairs
+from stoker.pipelines.tables.deciding.kept_pairs import HASH, QUALITY, KeptPairs
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
-from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.storage.versions.listed.lists import ListFile
+from stoker.storage.versions.manifest import Manifest, Part, load_manifest
 from stoker.storage.versions.measured.pairs import PAIRS, Kept, encode, put_pairs, read_pairs
+from stoker.storage.versions.measured.pairs import name_of as pairs_of
 from stoker.storage.versions.version import Version
 from tests.fakes import context
 from tests.flows.inspected_corpus import recipe
-from tests.pipelines.rules.test_near_duplicate_images import flipped
+from tests.pipelines.rules.test_near_duplicate_images import family, flipped
 from tests.pipelines.stages.forgetting.world import texts_in
 from tests.storage.versions.test_orphans import clear
 
 Rules = tuple[Rule, ...]
+SAMPLES = pa.schema([("part", pa.string()), (HASH, pa.string()), (QUALITY, pa.int64())])
 
 
 @dataclass(frozen=True)
 class Hashes(Source):
     """Texts that say what is measured of pictures: partitions of 12, many of them near those of others."""
 
+    tells_all: ClassVar[bool] = True
     count: ClassVar[int] = 3  # no option: with other options all would be read again
+    absent: ClassVar[int] = -1  # what vanished: of partitions with this number modulo 3, every other sample
 
     def partitions(self, context: Context) -> Iterator[Partition]:
         for number in range(self.count):
-            yield Partition(f"part-{number}", {"number": number})
+            yield Partition(f"part-{number}", {"number": number, "step": 2 if number % 3 == self.absent else 1})
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         number = partition.payload["number"]
         generator = random.Random(number)
-        for place in range(12):
+        for place in range(0, 12, partition.payload["step"]):
             value = flipped(random.Random(generator.randrange(6)).getrandbits(256), generator.randrange(28), generator)
             record = {"image_hash": f"{value:064x}", "image_hash_quality": generator.choice([30, 60, 90])}
             record |= {"width": generator.randrange(1, 9), "height": 1, "group": f"film {generator.randrange(9)}"}
@@ -68,9 +73,10 @@ class Hashes(Source):
             yield Candidate(Sample(f"sample-{number}-{place}", {"txt": text.encode()}, record))
 
 
-def by(rules: Rules, partitions: int = 3) -> Recipe:
-    Hashes.count = partitions
-    made = replace(recipe(Hashes(), "alike", rules), splits={"train": 60.0, "test": 40.0})
+def by(rules: Rules, partitions: int = 3, absent: int = -1) -> Recipe:
+    Hashes.count, Hashes.absent = partitions, absent
+    memory = Memory(vanished="drop", vanished_percent=100)
+    made = replace(recipe(Hashes(), "alike", rules), splits={"train": 60.0, "test": 40.0}, memory=memory)
     document = {
         "corpus": "alike",
         "source": {"name": "local_files", "files": "*"},  # which is never read
@@ -127,36 +133,78 @@ CURATIONS = st.sampled_from(
 )
 
 
-def check_steps(steps: Sequence[tuple[Rules, int]], folder: Path) -> None:
-    """After each step, a curation or an ingest of more partitions, a version is as a search makes it."""
-    kept, plain, partitions = MemoryStore(), MemoryStore(), 2
+def check_steps(steps: Sequence[tuple[Rules, int, int]], folder: Path) -> None:
+    """After each step, a curation or an ingest of other partitions and samples, a version is as a search makes it."""
+    kept, plain, partitions, now = MemoryStore(), MemoryStore(), 2, -1
 
-    def step(rules: Rules, store: Store, *, grows: bool) -> Manifest:
-        if grows:
-            return ingest(by(rules, partitions), store, context(folder)).manifest
+    def step(rules: Rules, store: Store, *, reads: bool) -> Manifest:
+        if reads:
+            return ingest(by(rules, partitions, now), store, context(folder)).manifest
         return again(rules, store, folder, partitions)
 
-    for rules, more in [(near(31), 1), *steps]:
-        partitions += more
-        one = step(rules, kept, grows=more > 0)
+    for rules, more, absent in [(near(31), 1, -1), *steps]:
+        reads = more > 0 or absent != now
+        partitions, now = partitions + more, absent
+        one = step(rules, kept, reads=reads)
         with patch.object(KeptPairs, "within", as_searched):
-            other = step(rules, plain, grows=more > 0)
+            other = step(rules, plain, reads=reads)
         assert told(one) == told(other)
         assert not other.pairs
     assert not verify(kept, load_manifest(kept, "alike")).problems
 
 
 def test_versions_are_those_that_searches_make(tmp_path: Path) -> None:
-    check_steps([(near(20), 0), (near(45), 0), (near(31), 1), (near(24), 0)], tmp_path)
+    check_steps([(near(20), 0, -1), (near(45), 0, -1), (near(31), 1, 1), (near(24), 0, -1)], tmp_path)
 
 
 @pytest.mark.slow
 @settings(max_examples=12, deadline=None)
-@given(st.lists(st.tuples(CURATIONS, st.sampled_from([0, 0, 1, 2])), min_size=2, max_size=4))
+@given(
+    st.lists(
+        st.tuples(CURATIONS, st.sampled_from([0, 0, 1, 2]), st.sampled_from([-1, -1, 0, 1])), min_size=2, max_size=5
+    )
+)
 def test_whatever_is_done_versions_are_those_that_searches_make(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Rules, int]]
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Rules, int, int]]
 ) -> None:
     check_steps(steps, tmp_path_factory.mktemp("pairs"))
+
+
+def pairs_among(samples: pa.Table, pairs: pa.Table) -> set[tuple[str, str]]:
+    there = set(samples[HASH].to_pylist())
+    ends = zip(pairs["a"].to_pylist(), pairs["b"].to_pylist(), strict=True)
+    return {(min(pair), max(pair)) for pair in ends if there.issuperset(pair)}
+
+
+def part_of(name: str, left_out: tuple[int, ...]) -> Part:
+    superseded = {"vanished": left_out} if left_out else {}
+    return Part(name, name, "tar", "", 0, f"alike/raw/{name}", "", 9, 9, {}, superseded=superseded)
+
+
+@settings(max_examples=8, deadline=None)
+@example(7, [[1, 1, 0, 0], [1, 2, 1, 0], [1, 1, 1, 0]])
+@given(st.integers(0, 99), st.lists(st.lists(st.integers(0, 2), min_size=4, max_size=4), min_size=2, max_size=5))
+def test_whatever_leaves_and_returns_all_pairs_are_there(seed: int, days: list[list[int]]) -> None:
+    """Each day a part is not there, whole, or without every other sample; the first has most pairs."""
+    store = MemoryStore()
+    before: tuple[ListFile, ...] = ()
+    everything = family(seed, 60, roots=12, spread=12)
+    own = [everything[:36], *(everything[start : start + 8] for start in (36, 44, 52))]
+    for steps in days:
+        hashes = {f"part-{number}": own[number][::step] for number, step in enumerate(steps) if step}
+        parts = [part_of(f"part-{number}", (1, 3)[: step - 1]) for number, step in enumerate(steps) if step]
+        rows = [{"part": name, HASH: one, QUALITY: 90} for name, those in hashes.items() for one in those]
+        samples = pa.Table.from_pylist(rows, SAMPLES)
+        kept = KeptPairs(store, "alike", before, parts, samples)
+        found, expected = kept.within(31, 50), KeptPairs(store, "alike", (), parts, samples).within(31, 50)
+        assert found is not None
+        assert expected is not None
+        differ = pairs_among(samples, found) ^ pairs_among(samples, expected)
+        assert not {(a, b) for a, b in differ if a != b or (a, b) not in pairs_among(samples, found)}
+        put_pairs(store, kept.made)
+        before = kept.files
+        names = [name for file in before for name in read_pairs(store, file).files]
+        assert sorted(names) == sorted(pairs_of(part) for part in parts)
 
 
 def test_a_threshold_up_to_the_kept_distance_is_decided_without_a_search_and_writes_no_pairs(tmp_path: Path) -> None:
