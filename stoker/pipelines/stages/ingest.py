@@ -29,7 +29,7 @@ from stoker.pipelines.stages.raw_part import read_marker, write_marker
 from stoker.pipelines.stages.reading.omitted import PASSED
 from stoker.pipelines.stages.reading.originals import Originals
 from stoker.pipelines.stages.reading.segments import Reading, Segments
-from stoker.pipelines.stages.reading.sharing import left_to_read, sharing
+from stoker.pipelines.stages.reading.sharing import identity_of, left_to_read, sharing
 from stoker.pipelines.stages.reading.stretches import Stretch
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.trust import check_paths
@@ -110,7 +110,7 @@ def _finished_in(store: Store, recipe: Recipe) -> Callable[[Partition], bool]:
 
 def part_digest(recipe: Recipe, partition: Partition) -> str:
     """The name of a partition's raw part: a digest of what determines its content, known before anything is fetched."""
-    identity = {"format": _FORMAT, "extraction": recipe.extraction, "partition": partition.as_json()}
+    identity = {"format": _FORMAT, "extraction": recipe.extraction, "partition": identity_of(partition)}
     return digest(identity)[: layout.DIGEST]
 
 

@@ -7,12 +7,14 @@ their own.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from stoker.pipelines.partition import Partition
+from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.web.measured import size_in
 
 _SHARED = "shared"  # in the payload of a partition that others share
+_DIGITS = 16  # hexadecimal ones, of the digest of all in its name
 _TASKS = 64  # parts that many small partitions make together, at least: so many workers have something to do
 _LEAST = 1 / 16  # of a part, see ``Source.share``: so little work is not divided further
 _MOST_FETCHED = 32 << 20  # bytes, after which no other partition is read into the part
@@ -27,7 +29,7 @@ def share(partitions: Sequence[Partition], share_of: Callable[[Partition], float
 
     >>> shares = {"a": 0.01, "b": 1, "c": 0.01, "d": 0.06}
     >>> [one.name for one in share([Partition(name) for name in shares], lambda one: shares[one.name])]
-    ['a and 1 more', 'b', 'd']
+    ['2 together b375ff8d234490a6', 'b', 'd']
     """
     shares = [share_of(partition) for partition in partitions]
     most = min(1.0, max(_LEAST, sum(one for one in shares if one < 1) / _TASKS))
@@ -46,11 +48,30 @@ def share(partitions: Sequence[Partition], share_of: Callable[[Partition], float
 
 
 def together(partitions: Sequence[Partition]) -> Partition:
-    """The partition that several share; of one alone itself."""
+    """The partition that several share; of one alone itself.
+
+    Its name tells none of theirs: one that is left out of the part may be forgotten, and the name stays.
+    """
     if len(partitions) == 1:
         return partitions[0]
+    members = [partition.as_json() for partition in partitions]
+    return _called(f"{len(partitions)} together {digest(members)[:_DIGITS]}", partitions)
+
+
+def together_again(name: str, partitions: Sequence[Partition]) -> Partition:
+    """The partition of this name, of those alone that were not left out of it."""
+    return _called(name, partitions)
+
+
+def _called(name: str, partitions: Sequence[Partition]) -> Partition:
     payload = {_SHARED: [partition.as_json() for partition in partitions]}
-    return Partition(f"{partitions[0].name} and {len(partitions) - 1} more", payload)
+    return Partition(name, payload, fingerprint=name.rpartition(" ")[2])
+
+
+def identity_of(partition: Partition) -> dict[str, Any]:  # Any: JSON values
+    """What tells a partition from all others: of one that several share its name, which is made of all of them."""
+    is_named = _SHARED in partition.payload and partition.fingerprint  # none in plans that call it by its first one
+    return (replace(partition, payload={}) if is_named else partition).as_json()
 
 
 def sharing(partition: Partition) -> list[Partition]:

@@ -26,7 +26,7 @@ from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import LOSS, UNKNOWN, OutcomeClass
 from stoker.pipelines.source import AGAIN, CHANGED, Context, Cut
 from stoker.pipelines.stages.ingest import part_digest, plan
-from stoker.pipelines.stages.reading.sharing import share, sharing, together
+from stoker.pipelines.stages.reading.sharing import share, sharing, together_again
 from stoker.pipelines.stages.remembering.asking_whole import ask_whole
 from stoker.pipelines.stages.remembering.outcomes import RecordReader, partition_of
 from stoker.pipelines.stages.remembering.planned import Cuts, PlannedRounds
@@ -133,14 +133,16 @@ class ReadRounds(PlannedRounds):
     def _shared(self, wanted: dict[str, Partition]) -> list[Partition]:
         """What is to be read, by digest, small ones together; not what has a part of its own already.
 
-        What is read again of a part that was lost shares it again: older versions name it.
+        What is read again of a part that was lost shares it again: older versions name it. What was left out of the
+        part has one of its own.
         """
         digests, lost = {one.name: made for made, one in wanted.items()}, []
         for part in (one for one in self.recall.named if one.shared and one.digest in self.recall.lost):
             held = set(part.shared.values())
             again = [one for made, one in wanted.items() if made in held]
-            if len(again) == len(held) and part_digest(self._recipe, together(again)) == part.digest:
-                lost.append(together(again))
+            shared = together_again(part.partition, again)
+            if len(again) == len(held) and part_digest(self._recipe, shared) == part.digest:
+                lost.append(shared)
                 wanted = {made: one for made, one in wanted.items() if made not in held}
 
         def share_of(partition: Partition) -> float:

@@ -15,6 +15,7 @@ from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.source import Context
 from stoker.pipelines.sources.video_frames import VideoFrames
 from stoker.pipelines.stages.forgetting.forget import forget
+from stoker.pipelines.stages.forgetting.purge import purge
 from stoker.pipelines.stages.publish import Published, ingest
 from stoker.pipelines.stages.reading import segments, sharing
 from stoker.pipelines.stages.remembering.counting import count_remembered
@@ -277,6 +278,44 @@ def test_a_server_that_is_silent_stops_none_of_the_others(clips: Clips, bodies: 
     assert [request.path for request in site.log] == ["/2.mp4"]
     assert len({row["partition"] for row in clips.state(published)[0]}) == 6  # type: ignore[index]
     assert clips.run().new is False
+
+
+def test_a_lost_part_that_left_a_clip_out_is_read_again_as_it_was(
+    clips: Clips, bodies: list[bytes], site: Site
+) -> None:
+    pages: dict[str, bytes | None] = {f"/{number}.mp4": bodies[number % 3] for number in range(5)}
+    serve(clips, site, pages | {"/2.mp4": None})
+    with pytest.raises(SourceUnavailable):
+        clips.run()
+    serve(clips, site, pages)
+    first = clips.run().manifest
+    (part,) = [one for one in first.parts if one.shared]
+    clips.store.write(part.tar, b"damaged")
+    clips.store.write(part.records, b"damaged")
+    clips.store.delete(f"clips/raw/{part.digest}/part.json")
+    site.log.clear()
+    clips.run()
+    assert sorted(request.path for request in site.log) == [f"/{number}.mp4" for number in (0, 1, 3, 4)]
+    assert clips.parts() == [1, 4]
+    healed = [one for one in first.parts if one.shared and clips.store.read(one.tar) != b"damaged"]
+    assert healed == [part]
+
+
+def test_the_name_of_a_shared_part_tells_none_of_a_clip_that_was_left_out_and_forgotten(
+    clips: Clips, bodies: list[bytes], site: Site, tmp_path: Path
+) -> None:
+    pages: dict[str, bytes | None] = {"/jane-doe.mp4": bodies[2], "/0.mp4": bodies[0], "/1.mp4": bodies[1]}
+    serve(clips, site, pages | {"/jane-doe.mp4": None})
+    with pytest.raises(SourceUnavailable):
+        clips.run()
+    serve(clips, site, pages)
+    shared, own = clips.run().manifest.parts
+    forget(clips.store, "clips", [("url", site.url("/jane-doe.mp4"))])
+    told = purge(clips.store, "clips", scratch=tmp_path / "scratch").receipt["unreached"]
+    markers = {key: data for key, data in clips.objects().items() if key.endswith("part.json")}
+    assert [key for key, data in markers.items() if b"jane-doe" in data] == [f"clips/raw/{own.digest}/part.json"]
+    assert [own.digest in one for one in told if "the name of the partition" in one] == [True]
+    assert (len(shared.shared), "jane-doe" in shared.partition) == (2, False)
 
 
 def test_what_a_part_left_out_is_asked_for_after_a_kill_before_that_was_planned(
