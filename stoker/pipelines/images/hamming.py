@@ -25,6 +25,7 @@ _CROWDED_BANDS = 8  # in how many bands a hash is in a crowd if it belongs to a 
 
 Words = npt.NDArray[np.uint64]  # (hashes, 4)
 Indices = npt.NDArray[np.int64]
+Pairs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.uint8]]  # older, newer, bits between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,13 @@ def near_duplicates(hashes: Words, distance: int, *, elders: int = 0) -> Iterato
             yield NearDuplicate(index, int(oldest[own_rank]), 0)
 
 
-def near_pairs(hashes: Words, distance: int, *, since: int, most: int) -> tuple[Indices, Indices, Indices] | None:
+def near_pairs(hashes: Words, distance: int, *, since: int, most: int) -> Pairs | None:
     """All pairs of distinct hashes within a distance, one of them at ``since`` or after it: indices and distances.
 
     None where there are more than ``most``.
     """
-    none = np.zeros(0, np.int64)
-    found = [(none, none, none)]
+    none = np.zeros(0, np.int32)
+    found = [(none, none, none.astype(np.uint8))]
     count = 0
     for newer, older in _BandIndex.of(hashes, distance).candidates(np.arange(since, len(hashes))):
         wanted = np.flatnonzero(older < newer)
@@ -92,9 +93,10 @@ def near_pairs(hashes: Words, distance: int, *, since: int, most: int) -> tuple[
         count += pairs.size
         if count > most:
             return None
-        found.append((pairs % len(hashes), pairs // len(hashes), between[close][first]))
-    older, newer, between = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    return older, newer, between
+        newer, older = np.divmod(pairs, len(hashes))
+        found.append((older.astype(np.int32), newer.astype(np.int32), between[close][first].astype(np.uint8)))
+    olders, newers, distances = zip(*found, strict=True)
+    return np.concatenate(olders), np.concatenate(newers), np.concatenate(distances)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.images.hamming import MAX_DISTANCE, NearDuplicate, near_pairs, parse_hashes
-from stoker.storage.versions.measured.pairs import PAIRS
+from stoker.storage.versions.measured.pairs import coded, ends_of
 
 _STEP = 16  # bits: up to a multiple of it, a search looks up as many values of each band
 _LEAST = 31  # bits up to which pairs are looked for, however few are asked for
-_MOST, _MOST_EACH = 1 << 20, 8  # pairs, and pairs for each hash, above which there are too many
+_MOST = 1 << 21  # pairs above which there are too many; so many take some 350 MB while they are found and written
+_PIECE = 1 << 16  # pairs that are Python's numbers at a time
 
 
 def farthest(distance: int) -> int:
@@ -28,7 +29,7 @@ def farthest(distance: int) -> int:
 
 
 def find_pairs(known: pa.Array, new: pa.ChunkedArray, distance: int) -> pa.Table | None:
-    """PAIRS within a distance that the new hashes make with each other and with the known ones; None: too many.
+    """CODED pairs within a distance that the new hashes make with each other and with the known ones; None: too many.
 
     A hash that several images have makes a pair with itself. Raises ValueError for what is no hash, or is not written
     as Stoker writes it.
@@ -46,35 +47,36 @@ def find_pairs(known: pa.Array, new: pa.ChunkedArray, distance: int) -> pa.Table
     words = parse_hashes(texts)
     if words.astype("<u8").tobytes().hex() != "".join(texts):
         raise ValueError("a hash that is not written in lower case")
-    found = near_pairs(words, distance, since=len(known), most=_MOST + _MOST_EACH * len(words))
+    found = near_pairs(words, distance, since=len(known), most=_MOST)
     if found is None:
         return None
-    left, right, distances = found
-    same = pa.table([several, several, pa.repeat(0, len(several)).cast(pa.uint8())], schema=PAIRS)
-    other = [hashes.take(pa.array(left)), hashes.take(pa.array(right)), pa.array(distances.astype(np.uint8))]
-    return pa.concat_tables([same, pa.table(other, schema=PAIRS)])
+    same = pc.index_in(several, value_set=hashes).to_numpy()
+    older, newer = np.concatenate([same, found[0]]), np.concatenate([same, found[1]])
+    return coded(hashes, older, newer, np.concatenate([np.zeros(len(same), np.uint8), found[2]]))
 
 
 def near_duplicates(hashes: pa.ChunkedArray, pairs: pa.Table, distance: int, elders: int) -> Iterator[NearDuplicate]:
-    """What ``hamming.near_duplicates`` gives of hashes whose pairs within the distance are all among ``pairs``."""
-    pairs = pairs.filter(pc.less_equal(pairs["distance"], distance))
-    members = pc.unique(pa.chunked_array([*pairs["a"].chunks, *pairs["b"].chunks], pa.string()))
+    """What ``hamming.near_duplicates`` gives of hashes whose CODED pairs within the distance are all among these."""
+    members, a, b = ends_of(pairs.filter(pc.less_equal(pairs["distance"], distance)))
+    bits = pairs["distance"].to_numpy()
+    bits = bits[bits <= distance]
     ids = pc.fill_null(pc.index_in(hashes, value_set=members), -1).to_numpy()
     rows = np.flatnonzero(ids >= 0)
     there, first = np.unique(ids[rows], return_index=True)
     oldest = np.full(len(members), len(hashes))  # of each hash its oldest holder; after all others if it has none
     oldest[there] = rows[first]
-    a, b = (pc.index_in(pairs[name], value_set=members).to_numpy() for name in ("a", "b"))
     is_later = oldest[a] > oldest[b]
     newer, older = np.where(is_later, a, b), np.where(is_later, b, a)
     counts = (oldest[newer] < len(hashes)) & (oldest[newer] >= elders) & (newer != older)
-    newer, older, bits = newer[counts], older[counts], pairs["distance"].to_numpy()[counts]
+    newer, older, bits = newer[counts], older[counts], bits[counts]
     by_age = np.lexsort((oldest[older], oldest[newer]))
     representative: dict[int, tuple[int, int]] = {}  # of each hash that is near one, and the distance
     # All pairs with what is older come first, so that it is known whether that is a representative.
-    for one, other, distance_between in zip(*(column[by_age].tolist() for column in (newer, older, bits)), strict=True):
-        if one not in representative and other not in representative:
-            representative[one] = int(oldest[other]), distance_between
+    for start in range(0, len(by_age), _PIECE):
+        piece = by_age[start : start + _PIECE]
+        for one, other, between in zip(*(column[piece].tolist() for column in (newer, older, bits)), strict=True):
+            if one not in representative and other not in representative:
+                representative[one] = int(oldest[other]), between
     for row, one in zip(rows.tolist(), ids[rows].tolist(), strict=True):
         if row < elders:
             continue

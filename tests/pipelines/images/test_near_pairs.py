@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from stoker.pipelines.images import near_pairs
 from stoker.pipelines.images.hamming import MAX_DISTANCE, near_duplicates, parse_hashes
 from stoker.pipelines.images.near_pairs import farthest, find_pairs
+from stoker.storage.stores.memory import MemoryStore
+from stoker.storage.versions.measured.pairs import Kept, encode, put_pairs, read_pairs
 from tests.pipelines.rules.test_near_duplicate_images import family
 
 
@@ -38,8 +40,25 @@ def test_pairs_decide_as_a_search_does(seed: int, many: int, floor: int, spread:
 def test_of_look_alikes_without_end_no_pairs_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     hashes, none = family(0, 60, roots=1, spread=8), pa.array([], pa.string())
     assert find_pairs(none, column(hashes), 31) is not None
-    monkeypatch.setattr(near_pairs, "_MOST", 10)
+    limit = len(set(hashes)) * (len(set(hashes)) - 1) // 2  # all are near all
+    monkeypatch.setattr(near_pairs, "_MOST", limit)
+    assert find_pairs(none, column(hashes), 31) is not None
+    monkeypatch.setattr(near_pairs, "_MOST", limit - 1)
     assert find_pairs(none, column(hashes), 31) is None
+
+
+def test_a_pair_takes_some_bytes_and_each_hash_is_held_once() -> None:
+    store, hashes = MemoryStore(), family(0, 120, roots=1, spread=8)
+    found = find_pairs(pa.array([], pa.string()), column(hashes), 31)
+    assert found is not None
+    assert len(found) > 5000
+    kept = Kept.of(["alike/raw/x"], 31, found)
+    file, payload = encode("alike", kept)
+    put_pairs(store, [(file, payload)])
+    read = read_pairs(store, file)
+    assert read.table.to_pylist() == kept.table.to_pylist()
+    for table in (found, kept.table, read.table):
+        assert table.nbytes < 9 * len(found) + 2 * 70 * len(hashes)
 
 
 @pytest.mark.parametrize("text", ["F" * 64, "f" * 63, "g" * 64])

@@ -35,7 +35,7 @@ from stoker.storage.versions.lookups.table import Entries, Lookup
 from stoker.storage.versions.manifest import WITH_LISTS, Manifest, Part, Shard
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.masks.view import counted_again
-from stoker.storage.versions.measured.pairs import PAIRS, Kept, put_pairs, read_pairs, records_in
+from stoker.storage.versions.measured.pairs import CODED, Kept, put_pairs, read_pairs, records_in
 from stoker.storage.versions.measured.pairs import encode as encode_pairs
 from stoker.storage.versions.memory.withdrawn import Replaced, load_redirects
 from stoker.storage.versions.verified import put, second_read, verified_table
@@ -211,7 +211,7 @@ class Rewriting:
             try:
                 kept = read_pairs(self.store, file)
             except (CorruptShard, NotFound):
-                kept = Kept.of((), 0, PAIRS.empty_table())
+                kept = Kept.of((), 0, CODED.empty_table())
             named = [(records_in(name), name) for name in kept.files]
             if kept.files and all(key in parts for key, _ in named):
                 continue

@@ -17,7 +17,7 @@ from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.listed.lists import ListFile
 from stoker.storage.versions.manifest import Part
-from stoker.storage.versions.measured.pairs import MIN_QUALITY, PAIRS, Kept, encode, name_of, read_pairs
+from stoker.storage.versions.measured.pairs import CODED, MIN_QUALITY, Kept, encode, name_of, read_pairs
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class KeptPairs:
     _found: tuple[int, pa.Table | None] | None = field(default=None, init=False)  # up to a distance; None: too many
 
     def within(self, distance: int, min_quality: int) -> pa.Table | None:
-        """PAIRS, all up to the distance among them; None where a search is to be made. Raises StorageError."""
+        """CODED pairs, all up to the distance among them; None where a search is to be made. Raises StorageError."""
         if min_quality < MIN_QUALITY or not _has_hashes(self.samples.schema):
             return None
         if self._found is None or self._found[0] < distance:
@@ -67,7 +67,7 @@ class KeptPairs:
                 self.made, self.files = (), ()
                 return None
             made.append(Kept.of(new, distance, found))
-        tables = [PAIRS.empty_table(), *(pairs.table for pairs in (*(pairs for _, pairs in kept), *made))]
+        tables = [CODED.empty_table(), *(pairs.table for pairs in (*(pairs for _, pairs in kept), *made))]
         self.made, self.files = (), tuple(file for file, _ in kept)
         if made:
             one = reduce(Kept.joined, made)

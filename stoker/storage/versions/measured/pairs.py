@@ -7,8 +7,10 @@ with each other and with those of older objects. What they lead to is what a sea
 import hashlib
 import io
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,14 +21,20 @@ from stoker.storage.versions.listed.lists import PAIRS as KIND
 from stoker.storage.versions.listed.lists import ListFile
 from stoker.storage.versions.listed.named import Part
 from stoker.storage.versions.memory.sealed_parquet import SealedReader
-from stoker.storage.versions.memory.sealed_writer import SealedWriter
+from stoker.storage.versions.memory.sealed_writer import ROW_GROUP, SealedWriter
 from stoker.storage.versions.sealed import canonical
 from stoker.storage.versions.verified import put, verified_bytes
 
 PAIRS = pa.schema([("a", pa.string()), ("b", pa.string()), ("distance", pa.uint8())])  # hashes in hex; a <= b
+_CODE = pa.dictionary(pa.int32(), pa.string())
+CODED = pa.schema([("a", _CODE), ("b", _CODE), ("distance", pa.uint8())])  # the same in memory: 9 bytes, not 137
 MIN_QUALITY = 50  # of the images whose pairs are kept
 _ABOUT, _DISTANCE, _QUALITY = "files", "distance", "quality"  # in the footer's metadata
 _REMEDY = "near-duplicates are looked for without it, and the next version has another"
+
+
+Indices = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Kept:
     Args:
         files: names of the records, see ``name_of``, in order.
         distance: bits: all pairs up to it are there.
-        table: PAIRS, sorted.
+        table: CODED, sorted.
     """
 
     files: tuple[str, ...]
@@ -45,13 +53,13 @@ class Kept:
 
     @classmethod
     def of(cls, files: Sequence[str], distance: int, table: pa.Table) -> "Kept":
-        """Each pair once, in order."""
-        table = table.filter(pc.less_equal(table["distance"], distance))
-        is_ordered = pc.less_equal(table["a"], table["b"])
-        ends = [pc.if_else(is_ordered, table["a"], table["b"]), pc.if_else(is_ordered, table["b"], table["a"])]
-        table = pa.table([*ends, table["distance"]], schema=PAIRS).group_by(PAIRS.names).aggregate([])
-        order = [("a", "ascending"), ("b", "ascending")]
-        return cls(tuple(sorted(set(files))), distance, table.select(PAIRS.names).sort_by(order).combine_chunks())
+        """Each pair of a CODED table once, in order."""
+        hashes, one, other = ends_of(table)
+        a, b, distances = np.minimum(one, other), np.maximum(one, other), table["distance"].to_numpy()
+        near = np.flatnonzero(distances <= distance)
+        _, first = np.unique(a[near] * len(hashes) + b[near], return_index=True)
+        rows = near[first]
+        return cls(tuple(sorted(set(files))), distance, coded(hashes, a[rows], b[rows], distances[rows]))
 
     def joined(self, other: "Kept") -> "Kept":
         """Those of both, up to the smaller distance."""
@@ -61,8 +69,33 @@ class Kept:
     def only(self, names: Collection[str], hashes: pa.ChunkedArray) -> "Kept":
         """Those of some names alone, and of hashes that are still there."""
         there = hashes.unique()
-        is_there = pc.and_(*(pc.is_in(self.table[name], value_set=there) for name in ("a", "b")))
-        return Kept(tuple(name for name in self.files if name in names), self.distance, self.table.filter(is_there))
+        named, a, b = ends_of(self.table)
+        is_there = pc.is_in(named, value_set=there).to_numpy(zero_copy_only=False)
+        table = self.table.filter(pa.array(is_there[a] & is_there[b]))
+        return replace(self, files=tuple(name for name in self.files if name in names), table=table)
+
+
+def coded(hashes: pa.Array, a: Integers, b: Integers, distances: Integers) -> pa.Table:
+    """CODED pairs of the hashes with these indices."""
+    is_used = np.zeros(len(hashes), np.bool_)
+    is_used[a] = is_used[b] = True
+    numbers = (np.cumsum(is_used) - 1).astype(np.int32)
+    used = hashes.filter(pa.array(is_used))
+    ends = [pa.DictionaryArray.from_arrays(pa.array(numbers[one]), used) for one in (a, b)]
+    return pa.table([*ends, pa.array(distances.astype(np.uint8))], schema=CODED)
+
+
+def ends_of(table: pa.Table) -> tuple[pa.Array, Indices, Indices]:
+    """The hashes of a CODED table, sorted, and the indices among them of each pair's two."""
+    columns = [table[name].chunks for name in ("a", "b")]
+    dictionaries = [chunk.dictionary for chunks in columns for chunk in chunks]
+    hashes = pc.unique(pa.chunked_array(dictionaries, pa.string())).sort()
+    indices = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for found, chunks in zip(indices, columns, strict=True):
+        for chunk in chunks:
+            place = pc.index_in(chunk.dictionary, value_set=hashes).to_numpy().astype(np.int64)
+            found.append(place[chunk.indices.to_numpy()])
+    return hashes, np.concatenate(indices[0]), np.concatenate(indices[1])
 
 
 def name_of(part: Part) -> str:
@@ -82,7 +115,8 @@ def encode(corpus: str, kept: Kept) -> tuple[ListFile, bytes]:
     file = io.BytesIO()
     said = {_ABOUT: list(kept.files), _DISTANCE: kept.distance, _QUALITY: MIN_QUALITY}
     writer = SealedWriter(file, PAIRS, more=said)
-    writer.write(kept.table)
+    for start in range(0, len(kept.table), ROW_GROUP):  # in pieces, because they are texts there
+        writer.write(kept.table.slice(start, ROW_GROUP))
     written = writer.close()
     key = layout.version_list(corpus, KIND, written.sha256)
     return ListFile(key, written.size, written.sha256, written.rows), file.getvalue()
@@ -106,4 +140,10 @@ def read_pairs(store: Store, file: ListFile) -> Kept:
         raise CorruptShard(f"{where}: it does not say which records it is about; {_REMEDY}")
     if not isinstance(distance, int) or quality != MIN_QUALITY:
         raise CorruptShard(f"{where}: it is about other images; {_REMEDY}")
-    return Kept(tuple(files), distance, reader.table(reader.groups))
+    pieces = [_coded_texts(reader.table([group])) for group in reader.groups]
+    table = pa.concat_tables([CODED.empty_table(), *pieces]).unify_dictionaries().combine_chunks()
+    return Kept(tuple(files), distance, table)
+
+
+def _coded_texts(table: pa.Table) -> pa.Table:
+    return pa.table([*(table[name].dictionary_encode() for name in ("a", "b")), table["distance"]], schema=CODED)

@@ -37,7 +37,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.listed.lists import ListFile
 from stoker.storage.versions.manifest import Manifest, Part, load_manifest
-from stoker.storage.versions.measured.pairs import PAIRS, Kept, encode, put_pairs, read_pairs
+from stoker.storage.versions.measured.pairs import CODED, Kept, encode, put_pairs, read_pairs
 from stoker.storage.versions.measured.pairs import name_of as pairs_of
 from stoker.storage.versions.version import Version
 from tests.fakes import context
@@ -313,6 +313,6 @@ def test_pairs_that_a_version_names_stay_and_others_are_removed(tmp_path: Path) 
     again(near(50), store, tmp_path)
     kept = {file.key for number in (1, 2) for file in load_manifest(store, "alike", number).pairs}
     assert len(kept) == 2
-    put_pairs(store, [encode("alike", Kept.of(["alike/raw/x"], 31, PAIRS.empty_table()))])
+    put_pairs(store, [encode("alike", Kept.of(["alike/raw/x"], 31, CODED.empty_table()))])
     clear(store, "alike")
     assert {stored.key for stored in store.list("alike/lists/pairs")} == kept
