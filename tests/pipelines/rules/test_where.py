@@ -149,6 +149,24 @@ def test_one_that_is_made_in_python_is_refused_as_well() -> None:
         "length(format('{:>1000000000}', key)) > 3",
         "length(printf(key, 1)) > 3",
         "len(list_resize(tags, 1000000000)) > 3",
+        "format('{:{}}', key, 2000000000) = key",
+        "printf('%*d', 2000000000, width) = key",
+        "format('{0}{0}{:5000}{:5000}', format('{:5000}', key)) = key",
+        "replace(key, 'e', key) = key",
+        "key.replace('e', licence) = key",
+        "replace(replace(key, 'e', repeat('e', 1000)), 'e', key) = key",
+        f"replace(replace(key, 'e', '{'e' * 400}'), 'e', '{'e' * 400}') = key",
+        "regexp_replace(key, '.', key, 'g') = key",
+        "key.regexp_replace('.', licence, 'g') = key",
+        "array_to_string(string_split(key, ''), key) = key",
+        "list_aggregate(string_split(key, ''), 'string_agg', key) = key",
+        "len(list_select([key], range(1, 9))) > 3",
+        "len(list_transform(string_split(key, ''), lambda x: key)) > 3",
+        "len([key || x for x in tags]) > 3",
+        "len(list_transform(tags, lambda x: list_transform(tags, lambda y: x))) > 3",
+        "len(list_transform(string_split(key, ''), lambda x: list_transform([x], lambda y: rows.key))) > 3",
+        "list_reduce(tags, lambda a, b: a || a || b) = key",
+        "json_pretty(key) = key",
     ],
 )
 def test_what_makes_a_value_of_any_size_is_refused_before_it_runs(where: str) -> None:
@@ -162,5 +180,12 @@ def test_a_sleeper_is_refused() -> None:
 
 
 def test_values_of_a_stated_size_are_made() -> None:
+    assert dropped("replace(key, 'a', 'd') = 'd' or key.replace('b', chr(100)) = 'd'") == "c"
+    assert dropped("regexp_replace(key, '[ab]', '', 'g') = '' or key.regexp_replace('c', 'd') = 'd'") == ""
+    assert dropped("format('{{{:*>3}}}', key) = '{**a}' or printf('%3d%% * 2', width) = '100% * 2'") == "cd"
+    rule("array_to_string(list_transform(tags, lambda x, i: upper(x) || '-'), ', ') = key")
+    rule("list_reduce(list_transform(tags, lambda x: length(x)), lambda a, b: a + b) > 3")
+    rule("list_transform(tags, lambda x: list_transform(string_split(x, ''), lambda y: y)) is null")
+    rule("list_filter(tags, lambda x: x != key) = [] or list_select(tags, [1, 2]) = [upper(x) for x in tags if x]")
     assert dropped("lpad(key, 8, '0') = '0000000a' or printf('%08d', width) = '00000100'") == "cd"
     assert dropped("list_contains(range(1, 10), len(tags)) or repeat(key, 3) = 'ddd'") == "bc"

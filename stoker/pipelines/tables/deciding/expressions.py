@@ -1,42 +1,26 @@
 """An SQL expression over the columns of a row: which it reads, and whether it depends on that row alone.
 
 DuckDB's own parser tells. What is refused: subqueries, aggregates and windows, which see other rows; functions that do
-not exist, or whose value is another one each time; functions that make a value of any size, such as
-``repeat('x', 1000000000)``, which DuckDB neither counts as memory nor interrupts; and what is no single expression.
+not exist, or whose value is another one each time; functions that make a value of any size (``sizes``); and what is no
+single expression.
 """
 
-import re
-from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from stoker.pipelines.tables.deciding.columns import TABLE, columns
 from stoker.pipelines.tables.deciding.determined import fault
+from stoker.pipelines.tables.deciding.sizes import check_sizes
 from stoker.storage.versions.queries.duck import nodes, parse
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-TABLE = "rows"
-_NO_PLACE = 2**64 - 1  # DuckDB's place of a name that stands nowhere as a column: the parameter of a lambda
 _REFUSED = {
     "SUBQUERY": "a subquery",
     "WINDOW": "a window function, whose value depends on other rows",
     "STAR": "*, which stands for several columns",
     "PARAMETER": "a parameter ($ or ?)",
-}
-_MOST = 100_000  # times larger than what it is made of is a value at most
-_SIZES = {  # functions that make a value as large as an argument says, and the place of that argument; None: any
-    "repeat": 1,
-    "lpad": 1,
-    "rpad": 1,
-    "list_resize": 1,
-    "array_resize": 1,
-    "bitstring": 1,
-    "bar": 3,
-    "range": None,
-    "generate_series": None,
-    "printf": 0,
-    "format": 0,
 }
 _PLACES = ("query_location", "query_location_length")
 
@@ -53,9 +37,9 @@ def columns_in(database: "DuckDBPyConnection", expression: str) -> tuple[str, ..
     for inner in nodes(tree):
         if word := _REFUSED.get(str(inner.get("class"))):
             raise ValueError(f"it holds {word}; expected an expression over the columns of one sample")
-    names = tuple(dict.fromkeys(_columns(tree, frozenset())))
+    names = tuple(dict.fromkeys(columns(tree, frozenset())))
     _check_functions(database, tree)
-    _check_sizes(tree)
+    check_sizes(tree)
     if wrong := fault(database, f"{query} ORDER BY 1", names):
         raise ValueError(wrong)
     return names
@@ -82,30 +66,6 @@ def _without_places(tree: Any) -> Any:  # Any: JSON
     return [_without_places(value) for value in tree] if isinstance(tree, list) else tree
 
 
-def _columns(tree: Any, parameters: frozenset[str]) -> Iterator[str]:  # Any: JSON
-    """The names of columns, but for those that are parameters of a lambda around them."""
-    if isinstance(tree, list):
-        for value in tree:
-            yield from _columns(value, parameters)
-    elif isinstance(tree, dict):
-        if tree.get("class") == "COLUMN_REF":
-            names = tree["column_names"]
-            name = names[1] if len(names) > 1 and names[0] == TABLE else names[0]
-            if name not in parameters:
-                yield name
-        elif tree.get("class") == "LAMBDA" and (own := _parameters(tree["lhs"])):
-            yield from _columns(tree["expr"], parameters | own)
-        else:
-            for value in tree.values():
-                yield from _columns(value, parameters)
-
-
-def _parameters(tree: Any) -> frozenset[str]:  # Any: JSON
-    """The parameters of ``lambda x: ...``; none for the arrow of JSON, which DuckDB's parser takes for a lambda too."""
-    names = (node for node in nodes(tree) if node.get("class") == "COLUMN_REF")
-    return frozenset(node["column_names"][0] for node in names if node["query_location"] == _NO_PLACE)
-
-
 def _check_functions(database: "DuckDBPyConnection", tree: Any) -> None:  # Any: JSON
     """Raise ValueError for a function that does not exist, or that sees more than its row."""
     called = {node["function_name"].lower() for node in nodes(tree) if node.get("class") == "FUNCTION"}
@@ -117,35 +77,6 @@ def _check_functions(database: "DuckDBPyConnection", tree: Any) -> None:  # Any:
             raise ValueError(f"no function is called {name!r}; {hint}")
         if name == "unnest" or (kinds and kinds.isdisjoint({"scalar", "macro"})):
             raise ValueError(f"it calls {name}, which is no function of one row; expected one that is")
-
-
-def _check_sizes(tree: Any) -> None:  # Any: JSON
-    """Raise ValueError for functions that make values of any size."""
-    times = 1
-    for node in nodes(tree):
-        name = str(node.get("function_name", "")).lower()
-        if node.get("class") != "FUNCTION" or name not in _SIZES:
-            continue
-        place, arguments = _SIZES[name], [one["expression"] for one in node["arguments"]]
-        for size in arguments if place is None else arguments[place : place + 1]:
-            times *= _size(size)
-        if (
-            times > _MOST or len(node["qualified_name"]["path"]) > 1
-        ):  # title.lpad(8, '0'): its arguments stand elsewhere
-            raise ValueError(
-                f"it calls {name}, whose value may be of any size; expected sizes that are numbers, and are together "
-                f"{_MOST:,} at most, as in lpad(key, 8, '0')"
-            )
-
-
-def _size(tree: Any) -> int:  # Any: JSON
-    """What a number in a query is, or the greatest in a text of it; of anything else a number that is too large."""
-    literal = tree.get("literal", {})
-    if literal.get("kind") == "INTEGER":
-        return max(abs(int(literal["text"].replace("_", ""))), 1)
-    if literal.get("kind") == "STRING":
-        return max(1, *map(int, re.findall(r"\d+", literal["text"])), 1)
-    return _MOST + 1
 
 
 _OPERATORS = frozenset({"!", "@", "between"})  # of the grammar, which DuckDB lists as no functions
