@@ -226,10 +226,9 @@ class ImageClassifier(ABC):
         if self.flip and draws[2] & 1:
             pixels = pixels[:, ::-1]
         if self.shift:
-            border = (self.shift, self.shift)
-            padded = np.pad(pixels, (border, border, (0, 0)), mode="edge")
-            down, along = draws[0] % (2 * self.shift + 1), draws[1] % (2 * self.shift + 1)
-            pixels = padded[down : down + self.pixels, along : along + self.pixels]
+            within = np.arange(self.pixels) - self.shift
+            for axis in (0, 1):  # behind its edge an image goes on as it ends
+                pixels = pixels.take(within + draws[axis] % (2 * self.shift + 1), axis=axis, mode="clip")
         return pixels
 
     def _measured(self, samples: Samples, *, grey: bool) -> Pixels:

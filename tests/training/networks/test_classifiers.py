@@ -3,9 +3,11 @@
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own habit
+from numpy.testing import assert_array_equal
 
 from stoker.training.errors import TrainingError
 from stoker.training.models.cnn import Cnn
@@ -82,3 +84,17 @@ def test_the_old_name_of_no_norm_still_works() -> None:
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         Cnn(**options)
+
+
+@pytest.mark.parametrize(("shift", "channels"), [(1, 1), (2, 3), (9, 1)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_image_is_moved_by_its_draws_and_goes_on_as_it_ends(shift: int, channels: int, flip: bool) -> None:
+    model = Cnn(pixels=8, shift=shift, flip=flip, norm="none")
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, channels), np.uint8)
+    border = (shift, shift)
+    for down in range(2 * shift + 1):
+        for along, mirrored in ((0, 0), (shift, 1), (2 * shift, 0)):
+            start = pixels[:, ::-1] if flip and mirrored else pixels
+            padded = np.pad(start, (border, border, (0, 0)), mode="edge")
+            moved = model.augment(pixels, bytes([down, along, mirrored]))
+            assert_array_equal(moved, padded[down : down + 8, along : along + 8])
