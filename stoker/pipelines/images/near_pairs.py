@@ -15,7 +15,7 @@ from stoker.storage.versions.measured.pairs import coded, ends_of
 
 _STEP = 16  # bits: up to a multiple of it, a search looks up as many values of each band
 _LEAST = 31  # bits up to which pairs are looked for, however few are asked for
-_MOST = 1 << 21  # pairs above which there are too many; so many take some 350 MB while they are found and written
+MOST = 1 << 21  # pairs above which there are too many; so many take some 350 MB while they are found and written
 _PIECE = 1 << 16  # pairs that are Python's numbers at a time
 
 
@@ -47,7 +47,7 @@ def find_pairs(known: pa.Array, new: pa.ChunkedArray, distance: int) -> pa.Table
     words = parse_hashes(texts)
     if words.astype("<u8").tobytes().hex() != "".join(texts):
         raise ValueError("a hash that is not written in lower case")
-    found = near_pairs(words, distance, since=len(known), most=_MOST)
+    found = near_pairs(words, distance, since=len(known), most=MOST)
     if found is None:
         return None
     same = pc.index_in(several, value_set=hashes).to_numpy()

@@ -41,9 +41,9 @@ def test_of_look_alikes_without_end_no_pairs_are_given(monkeypatch: pytest.Monke
     hashes, none = family(0, 60, roots=1, spread=8), pa.array([], pa.string())
     assert find_pairs(none, column(hashes), 31) is not None
     limit = len(set(hashes)) * (len(set(hashes)) - 1) // 2  # all are near all
-    monkeypatch.setattr(near_pairs, "_MOST", limit)
+    monkeypatch.setattr(near_pairs, "MOST", limit)
     assert find_pairs(none, column(hashes), 31) is not None
-    monkeypatch.setattr(near_pairs, "_MOST", limit - 1)
+    monkeypatch.setattr(near_pairs, "MOST", limit - 1)
     assert find_pairs(none, column(hashes), 31) is None
 
 

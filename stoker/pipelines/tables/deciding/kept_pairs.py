@@ -12,6 +12,7 @@ from functools import reduce
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stoker.pipelines.images import near_pairs
 from stoker.pipelines.images.near_pairs import farthest, find_pairs
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.stores.store import Store
@@ -53,43 +54,62 @@ class KeptPairs:
         if min_quality < MIN_QUALITY or not _has_hashes(self.samples.schema):
             return None
         if self._found is None or self._found[0] < distance:
-            self._found = farthest(distance), self._find(farthest(distance))
+            try:
+                pairs = self._find(farthest(distance))
+            except ValueError as error:
+                _log.info("%s: pairs of near-duplicates are not kept: %s", self.corpus, error)
+                self.made, self.files, pairs = (), (), None
+            self._found = farthest(distance), pairs
         return self._found[1]
 
     def _find(self, distance: int) -> pa.Table | None:
         names = {name_of(part): part.digest for part in self.parts}
-        kept, made = self._usable(distance, names)
+        before = self._read()
+        crowded = [
+            (file, pairs) for file, pairs in before if pairs.too_many and all(name in names for name in pairs.files)
+        ]
+        if any(pairs.distance <= distance for _, pairs in crowded):
+            self.made, self.files = (), tuple(file for file, _ in before)
+            return None
+        kept, made = self._usable(before, distance, names)
         known = {name for pairs in (*(pairs for _, pairs in kept), *made) for name in pairs.files}
         new = sorted(names.keys() - known)
-        if new:
-            found = self._search(pa.array([names[name] for name in new]), distance)
-            if found is None:
-                self.made, self.files = (), ()
-                return None
+        found = self._search(pa.array([names[name] for name in new]), distance) if new else CODED.empty_table()
+        if found is not None and new:
             made.append(Kept.of(new, distance, found))
         tables = [CODED.empty_table(), *(pairs.table for pairs in (*(pairs for _, pairs in kept), *made))]
-        self.made, self.files = (), tuple(file for file, _ in kept)
+        if found is None or sum(len(table) for table in tables) > near_pairs.MOST:
+            self._keep_that_too_many(before, distance, names)
+            return None
+        self.made, written = (), []
         if made:
             one = reduce(Kept.joined, made)
             while kept and len(kept[-1][1].table) <= _FACTOR * len(one.table):
                 one = one.joined(kept.pop()[1].only(names, self.samples[HASH]))
             self.made = (encode(self.corpus, one),)
-            self.files = (*(file for file, _ in kept), self.made[0][0])
+            written = [self.made[0][0]]
+        self.files = (*(file for file, _ in [*crowded, *kept]), *written)
         return pa.concat_tables(tables)
 
-    def _usable(self, distance: int, names: Collection[str]) -> tuple[list[tuple[ListFile, Kept]], list[Kept]]:
+    def _read(self) -> list[tuple[ListFile, Kept]]:
+        read = []
+        for file in self.before:
+            try:
+                read.append((file, read_pairs(self.store, file)))
+            except (CorruptShard, NotFound) as error:
+                _log.warning("%s", error)
+        return read
+
+    def _usable(
+        self, before: Sequence[tuple[ListFile, Kept]], distance: int, names: Collection[str]
+    ) -> tuple[list[tuple[ListFile, Kept]], list[Kept]]:
         """Objects that go as far and are about these parts alone; and of others that go as far, what is about these.
 
         A part that is not there loses its pairs: nobody looks for those that it makes with what comes meanwhile.
         """
         kept, others = [], []
-        for file in self.before:
-            try:
-                pairs = read_pairs(self.store, file)
-            except (CorruptShard, NotFound) as error:
-                _log.warning("%s", error)
-                continue
-            if pairs.distance < distance or not any(name in names for name in pairs.files):
+        for file, pairs in before:
+            if pairs.too_many or pairs.distance < distance or not any(name in names for name in pairs.files):
                 continue
             if all(name in names for name in pairs.files):
                 kept.append((file, pairs))
@@ -97,16 +117,20 @@ class KeptPairs:
                 others.append(pairs.only(names, self.samples[HASH]))
         return kept, others
 
+    def _keep_that_too_many(
+        self, before: Sequence[tuple[ListFile, Kept]], distance: int, names: Collection[str]
+    ) -> None:
+        """Keep that there are too many up to this distance, and what goes less far."""
+        kept = [file for file, pairs in before if pairs.distance < distance and not pairs.too_many]
+        self.made = (encode(self.corpus, Kept(tuple(sorted(names)), distance, CODED.empty_table(), too_many=True)),)
+        self.files = (*kept, self.made[0][0])
+
     def _search(self, new: pa.Array, distance: int) -> pa.Table | None:
-        """The pairs of the samples of new parts with all; None where there are too many, or hashes are not Stoker's."""
+        """The pairs of the samples of new parts with all; None: too many. Raises ValueError: hashes not Stoker's."""
         samples = self.samples.filter(is_measured(self.samples, MIN_QUALITY))
         is_new = pc.is_in(samples["part"], value_set=new)
         known = pc.unique(samples[HASH].filter(pc.invert(is_new)))
-        try:
-            return find_pairs(known, samples[HASH].filter(is_new), distance)
-        except ValueError as error:
-            _log.info("%s: pairs of near-duplicates are not kept: %s", self.corpus, error)
-            return None
+        return find_pairs(known, samples[HASH].filter(is_new), distance)
 
 
 def is_measured(samples: pa.Table, min_quality: int) -> pa.ChunkedArray:

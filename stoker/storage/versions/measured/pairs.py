@@ -29,7 +29,7 @@ PAIRS = pa.schema([("a", pa.string()), ("b", pa.string()), ("distance", pa.uint8
 _CODE = pa.dictionary(pa.int32(), pa.string())
 CODED = pa.schema([("a", _CODE), ("b", _CODE), ("distance", pa.uint8())])  # the same in memory: 9 bytes, not 137
 MIN_QUALITY = 50  # of the images whose pairs are kept
-_ABOUT, _DISTANCE, _QUALITY = "files", "distance", "quality"  # in the footer's metadata
+_ABOUT, _DISTANCE, _QUALITY, _TOO_MANY = "files", "distance", "quality", "too_many"  # in the footer's metadata
 _REMEDY = "near-duplicates are looked for without it, and the next version has another"
 
 
@@ -45,11 +45,13 @@ class Kept:
         files: names of the records, see ``name_of``, in order.
         distance: bits: all pairs up to it are there.
         table: CODED, sorted.
+        too_many: that many pairs are there up to the distance that none are kept: nobody needs to look again.
     """
 
     files: tuple[str, ...]
     distance: int
     table: pa.Table
+    too_many: bool = False
 
     @classmethod
     def of(cls, files: Sequence[str], distance: int, table: pa.Table) -> "Kept":
@@ -114,7 +116,7 @@ def encode(corpus: str, kept: Kept) -> tuple[ListFile, bytes]:
     """The object of pairs: how a manifest names it, and its bytes. The same files and pairs give the same."""
     file = io.BytesIO()
     said = {_ABOUT: list(kept.files), _DISTANCE: kept.distance, _QUALITY: MIN_QUALITY}
-    writer = SealedWriter(file, PAIRS, more=said)
+    writer = SealedWriter(file, PAIRS, more=said | ({_TOO_MANY: True} if kept.too_many else {}))
     for start in range(0, len(kept.table), ROW_GROUP):  # in pieces, because they are texts there
         writer.write(kept.table.slice(start, ROW_GROUP))
     written = writer.close()
@@ -142,7 +144,7 @@ def read_pairs(store: Store, file: ListFile) -> Kept:
         raise CorruptShard(f"{where}: it is about other images; {_REMEDY}")
     pieces = [_coded_texts(reader.table([group])) for group in reader.groups]
     table = pa.concat_tables([CODED.empty_table(), *pieces]).unify_dictionaries().combine_chunks()
-    return Kept(tuple(files), distance, table)
+    return Kept(tuple(files), distance, table, reader.said.get(_TOO_MANY) is True)
 
 
 def _coded_texts(table: pa.Table) -> pa.Table:

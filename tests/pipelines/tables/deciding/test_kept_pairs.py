@@ -261,6 +261,48 @@ def test_without_kept_pairs_a_search_is_made_and_gives_them_again(tmp_path: Path
     assert not verify(store, made).problems
 
 
+def test_that_there_are_too_many_is_found_once_whatever_comes(tmp_path: Path) -> None:
+    store, plain = MemoryStore(), MemoryStore()
+    with patch.object(near_pairs, "MOST", 3), searched() as counts:
+        made = [ingest(by(near(20), count), store, context(tmp_path)).manifest for count in (3, 4)]
+        made += [again(near(distance), store, tmp_path, 4) for distance in (10, 45)]
+        assert len(counts) == 1
+        assert {one.pairs for one in made} == {made[0].pairs}
+        assert [(file.rows, read_pairs(store, file).too_many) for file in made[0].pairs] == [(0, True)]
+        fewer = ingest(by(near(20), 4, 1), store, context(tmp_path)).manifest
+        assert len(counts) == 2  # without some samples there may be fewer
+        assert fewer.pairs != made[0].pairs
+    forget(store, "alike", [("key", Version(store, fewer).records(["key"]).read_all()["key"][0].as_py())])
+    purge(store, "alike", scratch=tmp_path)
+    assert [read_pairs(store, file).too_many for file in load_manifest(store, "alike").pairs] == [True]
+    assert not verify(store, load_manifest(store, "alike")).problems
+    with patch.object(KeptPairs, "within", as_searched):
+        expected = [ingest(by(near(20), count), plain, context(tmp_path)).manifest for count in (3, 4)]
+        expected += [again(near(distance), plain, tmp_path, 4) for distance in (10, 45)]
+    assert [told(one) for one in made] == [told(one) for one in expected]
+
+
+def test_the_limit_is_of_all_pairs_whenever_they_came(tmp_path: Path) -> None:
+    store = MemoryStore()
+    first = ingest(by(near(31), 3), store, context(tmp_path)).manifest
+    with patch.object(near_pairs, "MOST", first.pairs[0].rows + 1), searched() as counts:
+        grown = [ingest(by(near(31), count), store, context(tmp_path)).manifest for count in (4, 5)]
+    assert len(counts) == 1
+    assert [(file.rows, read_pairs(store, file).too_many) for file in grown[1].pairs] == [(0, True)]
+
+
+def test_pairs_up_to_a_distance_stay_where_farther_ones_are_too_many(tmp_path: Path) -> None:
+    store = MemoryStore()
+    first = ingest(by(near(20)), store, context(tmp_path)).manifest
+    with searched() as counts, patch.object(near_pairs, "MOST", 3):
+        beyond = again(near(45), store, tmp_path)
+        assert beyond.pairs[:-1] == first.pairs
+        nearer = again(near(30), store, tmp_path)
+        again(near(50), store, tmp_path)
+    assert len(counts) == 1
+    assert {*nearer.pairs} == {*beyond.pairs}
+
+
 def test_a_trial_writes_no_pairs(tmp_path: Path) -> None:
     store = MemoryStore()
     before = ingest(by(()), store, context(tmp_path)).manifest
