@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound
+from stoker.storage.errors import AlreadyExists, CorruptShard, NotFound, StokerError
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.verified import verified_bytes
@@ -32,6 +32,8 @@ __all__ = ["Checkpoint", "CheckpointInfo", "fitting", "infos", "load", "newest",
 
 # What code raises that is given other values than it wrote.
 _UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+_OF_DEVICES = ("CUDA", "cuDNN", "CUBLAS", "NCCL", "HIP", "MPS")  # how messages begin whose type does not say so
 
 _log = logging.getLogger(__name__)
 
@@ -87,12 +89,17 @@ def load(store: Store, info: CheckpointInfo) -> dict[str, Any] | None:  # Any: t
 
 @contextmanager
 def fitting(run: str, model: str) -> Iterator[None]:
-    """Around what is made of a checkpoint's state. Raises TrainingError where the model's code makes nothing of it."""
+    """Around what is made of a checkpoint's state. Raises TrainingError where the model's code makes nothing of it.
+
+    Faults of the store and of the device pass: the checkpoint may be sound.
+    """
     try:
         yield
-    except (TrainingError, torch.OutOfMemoryError):
+    except (StokerError, torch.AcceleratorError, torch.OutOfMemoryError):
         raise
     except _UNFIT as error:
+        if isinstance(error, RuntimeError) and str(error).startswith(_OF_DEVICES):
+            raise
         raise TrainingError(
             f"{run}: its checkpoint does not fit what model {model} builds now "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); train it anew, or install the code that "

@@ -8,7 +8,7 @@ are in ``steps``.
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,8 +42,7 @@ def run(config: RunConfig, checkpoint: Checkpoint | None = None) -> Result:
 
     Draws from torch's global random numbers. Raises TrainingError, StorageError.
     """
-    made_of = fitting(config.name, str(checkpoint.info.identity.get("model"))) if checkpoint else nullcontext()
-    with config.interrupts(), made_of:
+    with config.interrupts():
         trainer = _build(config, checkpoint)
     resumed_at = trainer.step
     trainer.report("start", notes=trainer.notes())
@@ -91,7 +90,9 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     torch.manual_seed(options.seed)
     ranks = config.ranks
     schema = saved["facts"] if saved else ranks.from_first(model.prepare(corpus, options.split) if ranks.first else {})
-    module = model.build(schema).to(device)
+    with _fitting(config) if saved else nullcontext():
+        module = model.build(schema)
+    module = module.to(device)
     if options.channels_last:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it alone
     if saved is None and (prepare_weights := getattr(model, "prepare_weights", None)):
@@ -110,19 +111,23 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     if epoch_steps < 1:
         raise TrainingError(f"{corpus.manifest.reference}: an epoch has no batch of {options.batch_size}")
     steps = options.epochs * epoch_steps
+    step, metrics = 0, dict[str, Any]()  # Any: JSON values
+    carried: tuple[Tensor, ...] = ()
     if saved:
-        module.load_state_dict(saved["module"])
-        if average:
-            average.load_state_dict(saved["average"])
-        train_stream.load_state_dict(saved["stream"])
-        if (skipped := skipped_of(eval_stream)) is not None:
-            skipped.load(saved.get("eval_skipped", {}))
-        ranks.restore_random(saved, device)
+        with _fitting(config):
+            step, metrics, carried = saved["step"], saved["metrics"], tuple(saved["carried"])
+            module.load_state_dict(saved["module"])
+            if average:
+                average.load_state_dict(saved["average"])
+            train_stream.load_state_dict(saved["stream"])
+            if (skipped := skipped_of(eval_stream)) is not None:
+                skipped.load(saved.get("eval_skipped", {}))
+            ranks.restore_random(saved, device)
     elif not ranks.first:
         ranks.seed_random(options.seed)
-    step = saved["step"] if saved else 0
     steps = min(steps, options.max_steps) if options.max_steps else steps
-    stepper = stepper_of(config, module, device, steps, saved)
+    with _fitting(config) if saved else nullcontext():
+        stepper = stepper_of(config, module, device, steps, saved)
     on_gpu = device.type == "cuda"
     ahead = on_gpu and getattr(model, "takes_device_batches", False)
     return _Trainer(
@@ -139,10 +144,8 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         saver=Saver(corpus.store, corpus.manifest.corpus, config.name, keep=options.keep, metrics=config.folder / FILE),
         steps=steps,
         step=step,
-        state=ranks.share_of_state(
-            tuple(tensor.to(device) for tensor in saved["carried"]) if saved else (), options.batch_size
-        ),
-        metrics=saved["metrics"] if saved else {},
+        state=ranks.share_of_state(tuple(tensor.to(device) for tensor in carried), options.batch_size),
+        metrics=metrics,
         best=saved.get("best", -math.inf) if saved else -math.inf,
         stale=saved.get("stale", 0) if saved else 0,
         position=train_stream.state_dict(),
@@ -150,6 +153,11 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         # Last: where another part cannot be built, no tracker is left open.
         log=MetricsLog(config.folder, step=step, trackers=trackers_of(config)),
     )
+
+
+def _fitting(config: RunConfig) -> AbstractContextManager[None]:
+    """Around what the model's code makes of a checkpoint alone: not around what devices, stores and data do."""
+    return fitting(config.name, str(config.identity.get("model")))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -207,9 +207,9 @@ def _written_again(checkpoint: Checkpoint, model: Model, options: TrainOptions) 
     """What the model of a finished run writes with the options of now."""
     device, schema = device_of(options.device), checkpoint.state["facts"]
     with checkpoints.fitting(checkpoint.info.run, str(checkpoint.info.identity.get("model"))):
-        module = model.build(schema).to(device)
+        module = model.build(schema)
         module.load_state_dict(weights_of(checkpoint.state))
-        return model.generate(module.eval(), schema, device, options.seed)
+    return model.generate(module.to(device).eval(), schema, device, options.seed)
 
 
 def _new_run(store: Store, corpus: str, model: str, identity: dict[str, Any]) -> str:  # Any: JSON values

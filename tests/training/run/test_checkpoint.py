@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from stoker.storage.errors import CorruptShard
+from stoker.storage.errors import CorruptShard, SampleNotFound
 from stoker.storage.stores.memory import MemoryStore
 from stoker.training.errors import TrainingError
+from stoker.training.models.cnn import Cnn
 from stoker.training.results.checkpoints import CheckpointInfo, infos
 from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.train import Event
@@ -119,6 +120,33 @@ def test_a_checkpoint_that_was_changed_is_refused_in_one_line(
         ) as caught:
             begin()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        SampleNotFound("small@1 has no sample 7"),
+        RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"),
+        torch.AcceleratorError("no device"),
+    ],
+)
+def test_faults_of_the_store_and_the_device_are_not_those_of_the_checkpoint(fault: Exception) -> None:
+    with pytest.raises(type(fault)) as caught, checkpoints.fitting("cnn-0001", "cnn"):
+        raise fault
+    assert caught.value is fault
+
+
+def test_faults_of_a_models_data_are_not_those_of_the_checkpoint(
+    digits: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(digits, "cnn", CNN, stop=after(2))
+
+    def data(*_: Any, **__: Any) -> Any:
+        raise ValueError("of the data")
+
+    monkeypatch.setattr(Cnn, "data", data)
+    with pytest.raises(ValueError, match=r"^of the data$"):
+        run(digits, "cnn", CNN, resume=True)
 
 
 def test_no_checkpoint_is_saved_after_batches_of_a_damaged_shard(digits: Small) -> None:
