@@ -74,9 +74,9 @@ def _heal_part(part: Part, manifest: Manifest, damaged: Collection[str], store: 
         _tar_from_shards(part, manifest, damaged, store, scratch)
     marker = layout.raw_part(manifest.corpus, part.digest)
     if part.tar in damaged or part.records in damaged or marker in damaged:
-        return heal(store, manifest.corpus, part.digest, part.partition) == part.as_read()
+        return heal(store, manifest.corpus, part.digest, part.partition, part.shared) == part.as_read()
     # A part of the same digest that was read later has a marker of its own: this version does not need it.
-    read_marker(store, manifest.corpus, part.digest, part.partition)
+    read_marker(store, manifest.corpus, part.digest, part.partition, part.shared)
     return True
 
 

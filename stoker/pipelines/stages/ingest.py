@@ -116,7 +116,8 @@ def part_digest(recipe: Recipe, partition: Partition) -> str:
 
 def find_part(recipe: Recipe, partition: Partition, store: Store) -> Part | None:
     """The partition's raw part, or None if it is not ingested. A damaged marker is healed, see ``raw_part``."""
-    return read_marker(store, recipe.corpus, part_digest(recipe, partition), partition.name)
+    shared = {one.name: part_digest(recipe, one) for one in sharing(partition)}
+    return read_marker(store, recipe.corpus, part_digest(recipe, partition), partition.name, shared)
 
 
 def ingest_partition(

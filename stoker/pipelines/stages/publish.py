@@ -244,7 +244,7 @@ def healed(corpus: str, store: Store, run: Callable[[frozenset[str]], R]) -> R:
                 raise
             _log.warning("%s; it is healed", error)
             for part in error.parts:
-                heal(store, corpus, part.digest, part.partition)
+                heal(store, corpus, part.digest, part.partition, part.shared)
         except DamagedObjects as error:
             rounds -= 1
             if not rounds:

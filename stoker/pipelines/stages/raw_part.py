@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,8 @@ NOT_OF_SAMPLES = (
     ORIGINAL,
 )
 
+NOT_SHARED: Mapping[str, str] = MappingProxyType({})  # of a part that one partition has alone
+
 _MARKER_FORMAT = 1
 _CHECKSUM = "checksum"  # SHA-256 of the marker's content without it
 
@@ -94,10 +97,13 @@ def move_marker(store: Store, corpus: str, old: Part, new: Part) -> None:
             store.write(key, _marker(new.as_read()))
 
 
-def read_marker(store: Store, corpus: str, digest: str, partition: str) -> Part | None:
+def read_marker(
+    store: Store, corpus: str, digest: str, partition: str, shared: Mapping[str, str] = NOT_SHARED
+) -> Part | None:
     """The part with a digest, from its marker; None if there is none.
 
-    A damaged marker is made again from the part's objects, and removed where they do not allow that.
+    A damaged marker is made again from the part's objects, and removed where they do not allow that. ``shared``: see
+    ``heal``.
     """
     key = layout.raw_part(corpus, digest)
     try:
@@ -108,7 +114,7 @@ def read_marker(store: Store, corpus: str, digest: str, partition: str) -> Part 
         return _parse(payload, corpus, digest, partition)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         _log.warning("%s/%s: not the marker of partition %r (%s)", store.url, key, partition, error)
-        return heal(store, corpus, digest, partition)
+        return heal(store, corpus, digest, partition, shared)
 
 
 def kept_records(store: Store, part: Part) -> pa.Table:
@@ -170,10 +176,13 @@ def read_sample(store: Store, part: Part, row: Mapping[str, Any]) -> Sample:  # 
         raise DamagedParts(f"{store.url}/{part.tar}: bytes {start} to {stop}: {error}", [part]) from error
 
 
-def heal(store: Store, corpus: str, digest: str, partition: str) -> Part | None:
-    """The part as its objects tell it, with a new marker; without its marker and None where one of them is damaged."""
+def heal(store: Store, corpus: str, digest: str, partition: str, shared: Mapping[str, str] = NOT_SHARED) -> Part | None:
+    """The part as its objects tell it, with a new marker; without its marker and None where one of them is damaged.
+
+    ``shared``: name → digest of the partitions that were to share the part, of which it holds those in its records.
+    """
     key = layout.raw_part(corpus, digest)
-    found = list(_from_objects(store, corpus, digest, partition))
+    found = list(_from_objects(store, corpus, digest, partition, shared))
     if not found:
         _log.warning("partition %r: its raw part %s is damaged; it is read again", partition, digest)
         store.delete(key)
@@ -185,10 +194,11 @@ def heal(store: Store, corpus: str, digest: str, partition: str) -> Part | None:
 
 def _as_published(store: Store, corpus: str, found: Sequence[Part]) -> Part:
     """That of the parts which the newest version names, as it says, which may count what objects do not hold."""
+    plain = [replace(part, shared={}) for part in found]
     for number in reversed(catalog.versions(store, corpus)):
         with suppress(CorruptShard, NotFound):
             for published in map(Part.as_read, load_manifest(store, corpus, number).parts):
-                if replace(published, omitted={}, shared={}) in found:
+                if replace(published, omitted={}, shared={}) in plain:
                     return published
     return found[0]
 
@@ -230,7 +240,7 @@ def _parse(payload: bytes, corpus: str, digest: str, partition: str) -> Part:
     return part
 
 
-def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Iterator[Part]:
+def _from_objects(store: Store, corpus: str, digest: str, partition: str, shared: Mapping[str, str]) -> Iterator[Part]:
     """The parts whose tar and records lie in the folder, undamaged and alike; two ingests may have left two."""
     listed = store.list(layout.raw_folder(corpus, digest))
     stored = {one.key: one.size for one in listed if not (layout.is_segment(one.key) or layout.is_originals(one.key))}
@@ -247,6 +257,7 @@ def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Ite
             continue
         reasons = Counter(table["reason"].to_pylist())
         kept = reasons.pop(None, 0)
+        names = set(table["partition"].to_pylist()) if shared else ()
         for tar, tar_sha256 in tars.items():
             if _fits(store, tar, tar_sha256, stored[tar], table):
                 yield Part(
@@ -261,6 +272,7 @@ def _from_objects(store: Store, corpus: str, digest: str, partition: str) -> Ite
                     kept=kept,
                     rejected=dict(sorted(reasons.items())),
                     originals=tars_in(table.column(ORIGINAL).to_pylist() if ORIGINAL in table.column_names else ()),
+                    shared={name: made for name, made in shared.items() if name in names},
                 )
 
 
