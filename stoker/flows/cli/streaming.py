@@ -76,7 +76,7 @@ def _print(stream: "ShardStream", arguments: Namespace) -> int:
                 print_json(line | {"record": samples[row].record}, line=True)
             else:
                 name = visible(key, most=60 if sys.stdout.isatty() else 0)
-                print(f"{start + slot:>10,}  {name}  {shard.rpartition('/')[2]}  {size_text(size)}")
+                print(f"{start + slot:>10,}  {name}  {visible(shard.rpartition('/')[2])}  {size_text(size)}")
     return 0
 
 

@@ -51,6 +51,17 @@ def test_tars_of_others_become_a_version_that_every_command_knows(theirs: Cli) -
     assert "Stoker did not write its tars, so what became of a candidate is unknown" in told.stderr
 
 
+def test_no_terminal_obeys_the_name_of_a_tar(theirs: Cli) -> None:
+    (theirs.folder / "theirs" / "train" / "000.tar").rename(theirs.folder / "theirs" / "train" / "\x9b31m\u202egpj.tar")
+    done = theirs("index", "theirs")
+    assert done.returncode == 0, done.stderr
+    shown = theirs("stream", "theirs@1", "--stored-order")
+    assert shown.returncode == 0, shown.stderr
+    assert "  \ufffd31m\ufffdgpj.tar  " in shown.stdout
+    assert "\x9b" not in shown.stdout
+    assert "\u202e" not in shown.stdout
+
+
 def test_only_what_is_new_is_read_and_nothing_new_makes_no_version(theirs: Cli) -> None:
     assert theirs("index", "theirs", "--as", "mine").returncode == 0
     again = theirs("index", "theirs", "--as", "mine")
