@@ -10,9 +10,10 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from stoker.flows import artifacts, progress, runs, signals
-from stoker.flows.report.format import number_text, percent_text, plural
+from stoker.flows.report.format import number_text, percent_text
 from stoker.flows.settings import Settings
 from stoker.storage.errors import StokerError
+from stoker.storage.plural import plural
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import load_manifest
 

@@ -10,12 +10,13 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from stoker.flows import artifacts, progress, runs, signals
-from stoker.flows.report.format import plural, size_text
+from stoker.flows.report.format import size_text
 from stoker.flows.settings import Settings
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.published import recipe_in
 from stoker.pipelines.repair import repair as repair_version
 from stoker.storage.errors import CorruptShard
+from stoker.storage.plural import plural
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.recording import RecordingStore
 from stoker.storage.verification.repair_indexed import repair_indexed

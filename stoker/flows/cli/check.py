@@ -72,9 +72,9 @@ def _check_schedule(recipe: "Recipe", where: str) -> None:
 
 def _print_sample(recipe: "Recipe", context: "Context", count: int) -> None:
     """Print the first candidates, as they come."""
-    from stoker.flows.report.format import plural
     from stoker.pipelines.source import TooLargeForPreview
     from stoker.pipelines.stages.preview import preview
+    from stoker.storage.plural import plural
 
     width = shutil.get_terminal_size((_WIDTH, 24)).columns if sys.stdout.isatty() else 0
     counts = Counter[str]()
@@ -139,7 +139,8 @@ def _lines(number: int, outcome: "Outcome", width: int) -> list[str]:
 
 def _content(outcome: "Outcome") -> str:
     """Fields, size, shape and label of a sample that is kept."""
-    from stoker.flows.report.format import plural, size_text
+    from stoker.flows.report.format import size_text
+    from stoker.storage.plural import plural
 
     measures, record = outcome.sample.measures, outcome.sample.record
     facts = [" and ".join(sorted(outcome.sample.fields))]

@@ -140,9 +140,9 @@ def _loss(settings: "Settings", manifest: "Manifest") -> str:
     """What the source lost, with the first of its pieces."""
     from itertools import islice
 
-    from stoker.flows.report.format import plural
     from stoker.flows.report.refusals import all_refusals
     from stoker.flows.report.samples import SampleReader
+    from stoker.storage.plural import plural
 
     refusals = all_refusals(SampleReader(settings.open_store(reading=True)), manifest, reason=LOSS)
     details = "; ".join(refusal.detail for refusal in islice(refusals, _SHOWN_LOSSES))
@@ -153,7 +153,8 @@ def _loss(settings: "Settings", manifest: "Manifest") -> str:
 
 
 def _print_version(manifest: "Manifest") -> None:
-    from stoker.flows.report.format import plural, size_text, splits_text
+    from stoker.flows.report.format import size_text, splits_text
+    from stoker.storage.plural import plural
 
     splits = splits_text(manifest.splits)
     print(f"{manifest.reference}: {plural(manifest.samples, 'sample')} ({splits}), {size_text(manifest.size)}")

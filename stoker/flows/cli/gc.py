@@ -12,11 +12,12 @@ from rich.console import Console
 
 from stoker.flows import logs
 from stoker.flows.cli.output import print_json
-from stoker.flows.report.format import plural, size_text
+from stoker.flows.report.format import size_text
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 from stoker.storage.errors import CorruptShard, NotFound
+from stoker.storage.plural import plural
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog, orphans
 from stoker.storage.versions.orphans import KINDS, PART, Orphan, ReferencedKeys

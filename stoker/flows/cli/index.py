@@ -8,10 +8,11 @@ from stoker.flows.cli.output import print_json, published_json
 from stoker.flows.logs import note
 from stoker.flows.private import make_private
 from stoker.flows.progress import terminal_progress
-from stoker.flows.report.format import plural, size_text, splits_text
+from stoker.flows.report.format import size_text, splits_text
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 from stoker.release import __version__
+from stoker.storage.plural import plural
 
 if TYPE_CHECKING:
     from stoker.storage.indexed.indexing import Indexed

@@ -33,10 +33,10 @@ def show(arguments: Namespace) -> int:
     """Print a version's report, for a person or as JSON."""
     from stoker.flows.cli.curation.query import show_samples
     from stoker.flows.cli.show import print_version, version_json
-    from stoker.flows.report.format import plural
     from stoker.flows.report.remembered import memory_text
     from stoker.pipelines.stages.remembering.counting import count_remembered
     from stoker.storage.clock import utc_now
+    from stoker.storage.plural import plural
     from stoker.storage.versions.catalog import versions
     from stoker.storage.versions.memory.taken_out import count_taken_out
 

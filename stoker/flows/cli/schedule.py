@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from stoker.flows import start
 from stoker.flows.cli.commands import check_can_refresh, training_options
 from stoker.flows.logs import note
-from stoker.flows.report.format import plural
 from stoker.flows.schedules import environment
 from stoker.flows.schedules.parameters import Retries
 from stoker.flows.schedules.timetable import Timetable, parse_interval, parse_timetable
 from stoker.flows.settings import Settings, UsageError
 from stoker.flows.start import load_settings
+from stoker.storage.plural import plural
 
 if TYPE_CHECKING:
     from stoker.flows.schedules.overview import ScheduleRow

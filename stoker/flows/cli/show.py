@@ -14,7 +14,6 @@ from stoker.flows.report.format import (
     listed,
     number_text,
     percent_text,
-    plural,
     size_text,
     sparkline,
     time_text,
@@ -24,6 +23,7 @@ from stoker.flows.report.report import RecipeComponent, Report
 from stoker.flows.report.report import report as make_report
 from stoker.flows.report.terminal import Sheet
 from stoker.storage.errors import StokerError, StorageUnavailable
+from stoker.storage.plural import plural
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, load_manifest

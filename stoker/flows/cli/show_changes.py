@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from stoker.flows.report.difference import Difference, MetricChange, difference
-from stoker.flows.report.format import change_text, listed, number_text, plural, size_text, time_text
+from stoker.flows.report.format import change_text, listed, number_text, size_text, time_text
 from stoker.flows.report.lineage import events_of
 from stoker.flows.report.terminal import Sheet
 from stoker.pipelines.rejected import Reason
 from stoker.pipelines.stages.why import Lineage
+from stoker.storage.plural import plural
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
 

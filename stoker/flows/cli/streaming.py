@@ -12,9 +12,10 @@ from stoker.flows import logs
 from stoker.flows.cli.output import print_json
 from stoker.flows.private import make_private
 from stoker.flows.progress import terminal_progress
-from stoker.flows.report.format import percent_text, plural, size_text, visible
+from stoker.flows.report.format import percent_text, size_text, visible
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.start import load_settings, require_torch
+from stoker.storage.plural import plural
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import load_manifest
 

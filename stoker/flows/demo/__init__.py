@@ -113,8 +113,8 @@ def _serve(settings: Settings) -> str:
 
 
 def _ingest(settings: Settings, step: int, path: Path, url: str) -> "Manifest":
-    from stoker.flows.report.format import plural
     from stoker.flows.start import run_ingest
+    from stoker.storage.plural import plural
 
     recipe = recipe_at(url, path)
     _announce(step, f"{recipe.corpus}: stoker ingest {path.name}")

@@ -10,6 +10,7 @@ import jinja2
 from stoker.flows.report import format as text_format
 from stoker.flows.report.columns import NumberColumn
 from stoker.flows.report.samples import FACETS
+from stoker.storage.plural import plural
 
 PAGES = Path(__file__).parent / "templates"
 _MAX_OPTION = 120  # characters of an option's value
@@ -91,7 +92,7 @@ _FILTERS: Mapping[str, Any] = {  # Any: functions of many signatures
     "time": text_format.time_text,
     "age": text_format.age_text,
     "change": text_format.change_text,
-    "plural": text_format.plural,
+    "plural": plural,
     "measure": measure,
     "median": median,
     "options": options,

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from stoker.storage.plural import plural as plural
-
 if TYPE_CHECKING:
     from stoker.storage.versions.manifest import SplitTotals
 

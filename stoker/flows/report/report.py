@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from stoker.flows.report.columns import CategoryColumn, NumberColumn, ReadColumns, read_columns
-from stoker.flows.report.format import plural
 from stoker.flows.report.masked import masked_text
 from stoker.flows.report.reasons import STAGES, stage_of
 from stoker.pipelines.recipe import DEFAULT_SPLITS
@@ -15,6 +14,7 @@ from stoker.pipelines.registry import reasons_of
 from stoker.pipelines.rejected import UNKNOWN, OutcomeClass, Reason
 from stoker.pipelines.stages.reading.omitted import MAX_NAMES, PASSED, most_omitted, samples_passed
 from stoker.pipelines.stages.splits import missed_shares
+from stoker.storage.plural import plural
 from stoker.storage.versions.manifest import Manifest, SplitTotals
 
 SCHEMA = 1  # of to_json(); raise it when a field changes its meaning or goes

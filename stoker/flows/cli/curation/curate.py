@@ -12,10 +12,11 @@ from rich.console import Console
 from stoker.flows.cli.curation.trial_page import pictures_of
 from stoker.flows.cli.output import check_new_page, print_json, published_json, write_page
 from stoker.flows.logs import note
-from stoker.flows.report.format import percent_text, plural, splits_text
+from stoker.flows.report.format import percent_text, splits_text
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
+from stoker.storage.plural import plural
 
 if TYPE_CHECKING:
     from stoker.pipelines.recipe import Recipe

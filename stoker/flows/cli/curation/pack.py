@@ -4,9 +4,10 @@ from argparse import Namespace
 
 from stoker.flows.cli.output import print_json, published_json
 from stoker.flows.logs import note
-from stoker.flows.report.format import plural, size_text
+from stoker.flows.report.format import size_text
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
+from stoker.storage.plural import plural
 
 
 def pack(arguments: Namespace) -> int:

@@ -34,7 +34,7 @@ _SHOWN = ("url", "page_url", "title", "caption")  # columns that tell a sample, 
 
 def sql(arguments: Namespace) -> int:
     """Print or write the rows of a query."""
-    from stoker.flows.report.format import plural
+    from stoker.storage.plural import plural
     from stoker.storage.versions.version import Version
 
     if arguments.json and (arguments.csv or arguments.parquet):
@@ -75,7 +75,7 @@ def _values_of(manifest: "Manifest", rows: "pa.Table") -> Iterator[None]:
 
 def show_samples(store: "Store", manifest: "Manifest", arguments: Namespace) -> int:
     """Print samples, or how many there are, of which an expression is true. Raises BadQuery, NotFound."""
-    from stoker.flows.report.format import plural
+    from stoker.storage.plural import plural
     from stoker.storage.versions.version import Version
 
     version = Version(store, manifest)
@@ -139,8 +139,9 @@ def _print_json(manifest: "Manifest", rows: "pa.Table") -> None:
 
 def _print_rows(rows: "pa.Table") -> None:
     """A table on a terminal, of its first rows; all rows, with tabs between columns, elsewhere."""
-    from stoker.flows.report.format import plural, visible
+    from stoker.flows.report.format import visible
     from stoker.flows.report.terminal import WIDTH, Sheet
+    from stoker.storage.plural import plural
 
     if not sys.stdout.isatty():
         batches = (batch.to_pylist() for batch in rows.to_batches(1024))

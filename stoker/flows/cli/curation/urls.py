@@ -5,10 +5,10 @@ from argparse import Namespace
 from stoker.flows.cli.gc import seconds_of
 from stoker.flows.cli.output import print_json, print_text
 from stoker.flows.logs import note
-from stoker.flows.report.format import plural
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 from stoker.storage.errors import NotFound, StorageRefused
+from stoker.storage.plural import plural
 from stoker.storage.stores.s3 import S3Store
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest, load_manifest

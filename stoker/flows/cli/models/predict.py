@@ -12,10 +12,11 @@ from stoker.flows import logs
 from stoker.flows.cli.output import check_new_page, print_json, write_page
 from stoker.flows.private import make_private
 from stoker.flows.progress import terminal_progress
-from stoker.flows.report.format import paragraphs, percent_text, plural
+from stoker.flows.report.format import paragraphs, percent_text
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings, require_torch
+from stoker.storage.plural import plural
 from stoker.storage.stores.urls import with_patience
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from stoker.flows.cli.output import print_json, print_text
 from stoker.flows.logs import note
-from stoker.flows.report.format import plural
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings
 from stoker.storage.errors import StorageRefused
 from stoker.storage.plain_file import open_plain
+from stoker.storage.plural import plural
 from stoker.storage.versions.memory.tombstones import KINDS
 
 if TYPE_CHECKING:
