@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from stoker.storage.plural import plural
 from stoker.storage.shards import records
+from stoker.storage.shards.blank import blank_rows_of
 from stoker.storage.stores.store import Store
 from stoker.storage.stores.urls import with_patience
 from stoker.storage.versions.manifest import TAR, Manifest, Shard
@@ -155,13 +156,15 @@ def survey(store: Store, manifest: Manifest, needs: Needs, *, cache: Path | str 
         has_field, labels = _has_field(table, needs.fields), _labels(table)
         has_label = np.array([label is not None for label in labels], bool) | (not needs.label)
         is_known = np.array([needs.labels is None or label in needs.labels for label in labels], bool)
-        usable, keys = has_field & has_label & is_known, table["key"]
+        # Those that were purged have no label any more: the stream passes over them, and nobody needs to add one.
+        gone, keys = blank_rows_of(table), table["key"]
+        usable = has_field & has_label & is_known & ~gone
         result.usable[shard.split] = result.usable.get(shard.split, 0) + int(usable.sum())
         result.labels.update(label for label, use in zip(labels, usable.tolist(), strict=True) if use and label)
-        if not usable.all():
-            result.add(shard.split, f"no {needs.what}", keys.filter(pa.array(~has_field)).to_pylist())
-            result.add(shard.split, "no label", keys.filter(pa.array(has_field & ~has_label)).to_pylist())
-            unknown = has_field & has_label & ~is_known
+        if not (usable | gone).all():
+            result.add(shard.split, f"no {needs.what}", keys.filter(pa.array(~has_field & ~gone)).to_pylist())
+            result.add(shard.split, "no label", keys.filter(pa.array(has_field & ~has_label & ~gone)).to_pylist())
+            unknown = has_field & has_label & ~is_known & ~gone
             result.add(shard.split, UNKNOWN_CLASS, keys.filter(pa.array(unknown)).to_pylist())
             result.unknown.update(str(labels[row]) for row in np.flatnonzero(unknown).tolist())
     return result
@@ -188,7 +191,8 @@ def usable(
         kept = _has_field(table, needs.fields)
         if needs.label:
             known = needs.labels
-            kept &= np.array(
+            # Purged ones stay, as holes in the stream: all other samples keep their places.
+            kept &= blank_rows_of(table) | np.array(
                 [label is not None and (known is None or label in known) for label in _labels(table)], bool
             )
         shards.append(part_of(shard, kept, masks))

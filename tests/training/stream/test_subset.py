@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from stoker.flows.report.difference import difference
+from stoker.pipelines.stages.forgetting.forget import forget
+from stoker.pipelines.stages.forgetting.purge import purge
 from stoker.storage.indexed.indexing import index
 from stoker.storage.indexed.tars import find_tars
 from stoker.storage.shards.sample import Sample
 from stoker.storage.stores.directory import DirectoryStore
 from stoker.storage.stores.memory import MemoryStore
-from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.manifest import Manifest, load_manifest
+from stoker.testing import sample_corpus
 from stoker.training import ShardStream, TextStream, TrainingError, hold_out
 from stoker.training.loader.loader import Loader
 from stoker.training.stream.subset import HELD_OUT, Needs, share_of, survey, usable
@@ -236,3 +240,20 @@ def test_samples_without_what_a_model_needs_are_counted_with_keys_and_left_out(t
     assert replace(left, shards=manifest.shards) == manifest
     with pytest.raises(TrainingError, match="no sample of split 'test' can be used: each lacks text and label"):
         usable(store, manifest, "test", needs, left_out=found.left_out, cache=tmp_path / "cache")
+
+
+def test_what_was_purged_is_no_sample_without_a_label_and_leaves_its_hole(tmp_path: Path) -> None:
+    store, whole = sample_corpus(8)
+    needs = Needs(("txt",), "text", label=True, labels=frozenset("012"))
+    before = survey(store, whole, needs, cache=tmp_path / "cache")
+    known = usable(store, whole, "train", needs, left_out=before.left_out, cache=tmp_path / "cache")
+    forget(store, "numbers", [("key", "n0001")])
+    purge(store, "numbers", scratch=tmp_path)
+    purged = load_manifest(store, "numbers", 1)
+    found = survey(store, purged, needs, cache=tmp_path / "cache")
+    assert (found.left_out, found.usable) == (before.left_out, {"train": 5})
+    left = usable(store, purged, "train", needs, left_out=found.left_out, cache=tmp_path / "cache")
+    assert left.splits["train"].samples == known.splits["train"].samples == 6
+    assert keys_of(store, left, "train", tmp_path) == ["n0000", "n0002", "n0004", "n0005", "n0006"]
+    changes = difference(purged, load_manifest(store, "numbers"), store)
+    assert [one.key for one in changes.examples["removed"]] == ["withdrawn"]
