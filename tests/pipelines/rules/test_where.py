@@ -166,7 +166,11 @@ def test_one_that_is_made_in_python_is_refused_as_well() -> None:
         "len(list_transform(tags, lambda x: list_transform(tags, lambda y: x))) > 3",
         "len(list_transform(string_split(key, ''), lambda x: list_transform([x], lambda y: rows.key))) > 3",
         "list_reduce(tags, lambda a, b: a || a || b) = key",
+        "list_reduce([tags], lambda a, b: a + a) is null",
+        "list_reduce([tags], lambda a, b: a + tags) is null",
         "json_pretty(key) = key",
+        "bin(bin(bin(bin(bin(bin(key)))))) = key",
+        "damerau_levenshtein(key, licence) > 3",
     ],
 )
 def test_what_makes_a_value_of_any_size_is_refused_before_it_runs(where: str) -> None:
@@ -186,6 +190,7 @@ def test_values_of_a_stated_size_are_made() -> None:
     rule("array_to_string(list_transform(tags, lambda x, i: upper(x) || '-'), ', ') = key")
     rule("list_reduce(list_transform(tags, lambda x: length(x)), lambda a, b: a + b) > 3")
     rule("list_transform(tags, lambda x: list_transform(string_split(x, ''), lambda y: y)) is null")
+    assert dropped("damerau_levenshtein(key, 'bb') = 1 or bin(key) = '01100001'") == "cd"
     rule("list_filter(tags, lambda x: x != key) = [] or list_select(tags, [1, 2]) = [upper(x) for x in tags if x]")
     assert dropped("lpad(key, 8, '0') = '0000000a' or printf('%08d', width) = '00000100'") == "cd"
     assert dropped("list_contains(range(1, 10), len(tags)) or repeat(key, 3) = 'ddd'") == "bc"

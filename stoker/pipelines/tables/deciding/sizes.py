@@ -2,8 +2,8 @@
 
 DuckDB neither counts one value as memory nor interrupts the function that makes it: ``repeat('x', 1000000000)``, or
 ``replace(text, 'e', text)``, of which 10 KB become 100 MB. Known here are the functions whose value is as large as an
-argument says, or as the product of two columns. Each function doubles at most what it gets (``hex``, ``concat``) but
-for those; only as many of them in each other as make a long expression go beyond that.
+argument says, or as the product of two columns (``damerau_levenshtein`` takes that in between). Others make a few times
+of what they get, such as ``hex``: of those only many in each other make much, and they are not counted.
 """
 
 import re
@@ -113,18 +113,27 @@ def _for_each(arguments: Arguments, _: bool) -> int:
 
 
 def _reduced(arguments: Arguments, _: bool) -> int:
-    """Whatever grows a little for each element would grow with all of them: only numbers are put together."""
-    called = {
-        node["function_name"].lower()
-        for function in _lambdas(arguments)
-        for node in nodes(function["expr"])
-        if node.get("class") == "FUNCTION"
-    }
-    return 1 if called <= _FIXED else _ENDLESS
+    """Whatever grows a little for each element would grow with all of them: only numbers are put together.
+
+    ``a + b`` may be two lists: those that are there are as large together as before, but ``a + a`` is not.
+    """
+    for function in _lambdas(arguments):
+        body = function["expr"]
+        called = {node["function_name"].lower() for node in nodes(body) if node.get("class") == "FUNCTION"}
+        named = [node["column_names"][0] for node in nodes(body) if node.get("class") == "COLUMN_REF"]
+        foreign = any(columns(body, parameters_of(function["lhs"])))
+        if not called <= _FIXED or ("+" in called and (foreign or len(named) > len(set(named)))):
+            return _ENDLESS
+    return 1
 
 
 def _lambdas(arguments: Arguments) -> Iterator[Any]:  # Any: JSON
     return (one for one in arguments if one.get("class") == "LAMBDA")
+
+
+def _shortest(arguments: Arguments, _: bool) -> int:
+    """The length of the shortest argument that is a text."""
+    return min(map(_length, arguments), default=1)
 
 
 def _any(_: Arguments, __: bool) -> int:
@@ -147,6 +156,8 @@ _SIZES: dict[str, Callable[[Arguments, bool], int]] = {  # how many times as lar
     "format": _format,
     "replace": _text_of(_LAST, _LAST),
     "regexp_replace": _text_of(slice(2, 3), slice(1, None)),
+    **dict.fromkeys(("bin", "to_binary"), lambda _, __: 8),
+    "damerau_levenshtein": _shortest,
     "json_pretty": _any,  # [[[[ needs more blanks on each line
     **dict.fromkeys(("array_to_string", "array_to_string_comma_default"), _text_of(_LAST, _LAST)),
     **dict.fromkeys(("list_select", "array_select"), _text_of(_LAST, _LAST)),
