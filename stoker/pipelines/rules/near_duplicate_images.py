@@ -18,7 +18,7 @@ class NearDuplicateImages(Rule):
     re-encoded, resized, brightened or slightly marked are found; crops, rotated and mirrored copies are not. Among 3.8
     million pairs of different photographs the default distance, usual for PDQ, matched none; so did distances up to 57.
     The pairs that were found are kept with the version: `stoker curate` decides by them for any distance up to 31, or
-    up to the multiple of 16 above a greater one, and an ingest looks for the pairs of new images alone.
+    of a greater one up to 47 or 63, and an ingest looks for the pairs of new images alone.
     The reason is ``near_duplicate``, or ``label_conflict`` if the two have different labels.
 
     Args:

@@ -35,8 +35,8 @@ from stoker.storage.versions.lookups.table import Entries, Lookup
 from stoker.storage.versions.manifest import WITH_LISTS, Manifest, Part, Shard
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.masks.view import counted_again
-from stoker.storage.versions.measured.pairs import CODED, Kept, put_pairs, read_pairs, records_in
 from stoker.storage.versions.measured.pairs import encode as encode_pairs
+from stoker.storage.versions.measured.pairs import put_pairs, read_pairs, records_in
 from stoker.storage.versions.memory.withdrawn import Replaced, load_redirects
 from stoker.storage.versions.verified import put, second_read, verified_table
 
@@ -205,13 +205,15 @@ class Rewriting:
                 self.replaced[file.key] = Replaced(file.key, new.key, new.size, new.sha256, ())
 
     def _pairs(self, manifests: Sequence[Manifest]) -> None:
-        """The pairs of near-duplicates, without hashes that no records have now; damaged ones are emptied."""
+        """The pairs of near-duplicates, without hashes that no records have now; damaged ones are removed."""
         parts = {part.records: part for manifest in manifests for part in self.now(manifest).parts}
         for file in {file.key: file for manifest in manifests for file in manifest.pairs}.values():
             try:
                 kept = read_pairs(self.store, file)
             except (CorruptShard, NotFound):
-                kept = Kept.of((), 0, CODED.empty_table())
+                # No other stands in its place: the next search may give the same under its key.
+                self.store.delete(file.key)
+                continue
             named = [(records_in(name), name) for name in kept.files]
             if kept.files and all(key in parts for key, _ in named):
                 continue

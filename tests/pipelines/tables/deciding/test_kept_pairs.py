@@ -39,6 +39,7 @@ from stoker.storage.versions.listed.lists import ListFile
 from stoker.storage.versions.manifest import Manifest, Part, load_manifest
 from stoker.storage.versions.measured.pairs import CODED, Kept, encode, put_pairs, read_pairs
 from stoker.storage.versions.measured.pairs import name_of as pairs_of
+from stoker.storage.versions.memory.withdrawn import load_redirects
 from stoker.storage.versions.version import Version
 from tests.fakes import context
 from tests.flows.inspected_corpus import recipe
@@ -347,6 +348,21 @@ def test_a_purge_leaves_no_hash_of_what_was_taken_out_and_the_other_pairs(tmp_pa
     plain = again(near(0), store, tmp_path)
     with patch.object(KeptPairs, "within", as_searched):
         assert again(near(31), store, tmp_path).decisions.sha256 == decided != plain.decisions.sha256
+
+
+def test_a_purge_removes_damaged_pairs_and_the_next_search_gives_them_again_for_good(tmp_path: Path) -> None:
+    store = MemoryStore()
+    manifest = ingest(by(near(31)), store, context(tmp_path)).manifest
+    (file,) = manifest.pairs
+    store.write(file.key, b"x" + store.read(file.key)[1:])
+    forget(store, "alike", [("key", "no-such-sample")])
+    purge(store, "alike", scratch=tmp_path)
+    assert file.key not in {stored.key for stored in store.list()}
+    assert file.key not in load_redirects(store, "alike")
+    assert again(near(12), store, tmp_path).pairs == (file,)
+    with searched() as counts:
+        again(near(20), store, tmp_path)
+    assert counts == []
 
 
 def test_pairs_that_a_version_names_stay_and_others_are_removed(tmp_path: Path) -> None:
