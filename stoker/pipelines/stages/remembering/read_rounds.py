@@ -9,7 +9,7 @@ read of it before is no partition of the source any more. Small partitions that 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -113,9 +113,23 @@ class ReadRounds(PlannedRounds):
         listing = digest(sorted(self._current))
         if self.recall.is_read(listing) and not self.recall.is_made_by_another():
             return None
+        for partition in self._back(have, changed):
+            if (again := part_digest(self._recipe, partition)) not in digests:
+                wanted.append(partition)
+                digests.append(again)
         if self.recall.is_made_by_another() and not self._again.older_recipe:
             self._tell_older(self._count_older())
         return self._begun(self._shared(dict(zip(digests, wanted, strict=True))), listing)
+
+    def _back(self, have: "_Have", changed: Collection[str]) -> list[Partition]:
+        """The partitions of shared parts that the source had no more, so that nothing of them counts, and has again.
+
+        They are read again, as one is that had a part of its own, which went with it.
+        """
+        if not have.uncounted:
+            return []
+        there = (have.newest(one) for one in self._partitions() if one.name not in changed)
+        return [one for one in there if (made := have.parts_of(one)) and have.uncounted.issuperset(made)]
 
     def _begun(self, partitions: Sequence[Partition], listing: str) -> Cuts:
         cuts = Cuts((Cut(one, {}) for one in partitions), listing)
@@ -287,6 +301,19 @@ class _Have:
         """Those of them that this recipe made."""
         read = [partition, *(_again(partition, number) for number in self._numbers.get(partition.name, ()))]
         return [one for one in (part_digest(self._recipe, one) for one in read) if one in self._places]
+
+    @cached_property
+    def uncounted(self) -> frozenset[str]:
+        """The digests of partitions that share parts, and of which no record counts there, nor in a later part."""
+        found = set[str]()
+        for part in self._parts.values():
+            if part.shared and any(reason not in ("", VANISHED) for reason in part.superseded):
+                names = [partition_of(row, part) for row in self._recall.reader.rows(part, ())]
+                counting = {name for number, name in enumerate(names) if number not in part.not_counted}
+                gone = {*names} - counting
+                there = (part.holds[name] for name in part.holds if name in gone)
+                found.update(made for made in there if self._places[made][0] is part)
+        return frozenset(found)
 
     @cached_property
     def _last(self) -> dict[str, str]:

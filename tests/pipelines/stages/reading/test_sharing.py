@@ -219,6 +219,26 @@ def test_a_clip_of_a_shared_part_is_found_by_its_name(clips: Clips, bodies: list
     assert (broken.reason, broken.partition[:8]) == ("not_a_video", "003.mp4-")
 
 
+@pytest.mark.parametrize("are_shared", [True, False])
+def test_a_rejected_clip_that_goes_and_comes_back_is_in_the_accounts(
+    are_shared: bool, tmp_path: Path, bodies: list[bytes], reads: list[str]
+) -> None:
+    clips = Clips(tmp_path / "clips", are_shared=are_shared)
+    clips.put(*bodies)
+    clips.run()
+    for number in (4, 5):
+        replace_file(clips.folder / "003.mp4", None)
+        clips.run()
+        clips.put(BROKEN, first=3)
+        clips.put(bodies[0], first=number)
+        manifest = clips.run().manifest
+        assert (manifest.read, manifest.rejected) == (number + 4, {"not_a_video": 1})
+        (broken,) = find_lineages(clips.store, manifest, "file:003.mp4")
+        assert broken.reason == "not_a_video"
+    assert clips.run().new is False
+    assert reads.count("003") == (3 if are_shared else 1)
+
+
 def test_the_smallest_files_share_a_part_of_thousands(clips: Clips, bodies: list[bytes]) -> None:
     clips.put(b"", b"", bodies[0])
     assert dict(clips.run().manifest.rejected) == {"empty": 2}
