@@ -147,6 +147,9 @@ class RuleInputs(Protocol):
     def files(self, pattern: str, /) -> Mapping[str, str]:
         """The files that a path or a glob in the recipe's folder names, and the SHA-256 of each. Raises RecipeError."""
 
+    def path(self, name: str, /) -> Path:
+        """A file that ``files`` named, to see whether the rule can read it. Raises RecipeError."""
+
     def version(self, reference: str, /) -> str:
         """The version that a reference names, as in "digits@3"; without a number the newest. Raises RecipeError."""
 

@@ -1,8 +1,9 @@
 """Keep, or leave out, the samples that lists name."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from stoker.pipelines.errors import RecipeError, SourceBroken
 from stoker.pipelines.rejected import OutcomeClass, Reason
 from stoker.pipelines.rule import Decision, Rule, RuleInputs, RuleTools, decisions
 from stoker.pipelines.tables.url_lists import read_list
-from stoker.pipelines.web.links import ascii_host, normalise_listed
+from stoker.pipelines.web.links import ascii_host, normalise_named
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {  # of records, by what lists name
     "key": (),
@@ -79,11 +80,17 @@ class Lists(Rule):
         digests: dict[str, str] = {}
         for pattern in self.files:
             digests |= inputs.files(pattern)
-        return replace(self, digests=dict(sorted(digests.items())))
+        fixed = replace(self, digests=dict(sorted(digests.items())))
+        for _ in fixed._listed(lambda name, _: inputs.path(name)):
+            pass  # an entry that names nothing is refused now, not when all is read
+        return fixed
 
     def decide(self, rows: pa.Table, tools: RuleTools) -> pa.Table:
         """See Rule."""
-        return decisions(self._decide(rows, self._listed(tools)))
+        listed: dict[str, str] = {}
+        for entry, place in self._listed(tools.path):
+            listed.setdefault(entry, place)
+        return decisions(self._decide(rows, listed))
 
     def _decide(self, rows: pa.Table, listed: Mapping[str, str]) -> Iterator[Decision]:
         columns = [rows[name].to_pylist() for name in _COLUMNS[self.by] or ("key",)]
@@ -107,25 +114,23 @@ class Lists(Rule):
         labels = host.split(".")
         yield from (".".join(labels[first:]) for first in range(len(labels)))
 
-    def _listed(self, tools: RuleTools) -> dict[str, str]:
-        """Where each entry stands first."""
+    def _listed(self, path_of: Callable[[str, str], Path]) -> Iterator[tuple[str, str]]:
+        """The forms of every entry, and its place. ``path_of``: a file by name and SHA-256. Raises RecipeError."""
         if self.files and not self.digests:
             raise RecipeError("rule 'lists': its files were not looked at before the run")
-        listed: dict[str, str] = {}
-        for place, text in self._entries(tools):
+        for place, text in self._entries(path_of):
             try:
-                for entry in self._forms(text):
-                    listed.setdefault(entry, place)
+                forms = self._forms(text)
             except ValueError as error:
                 raise RecipeError(f"rule 'lists': {place}: {text[:_MAX_SHOWN]!r}: {error}") from None
-        return listed
+            yield from ((form, place) for form in forms)
 
-    def _entries(self, tools: RuleTools) -> Iterator[tuple[str, str]]:
+    def _entries(self, path_of: Callable[[str, str], Path]) -> Iterator[tuple[str, str]]:
         """Every entry of the lists, with its place."""
         yield from ((f"values, entry {number}", text) for number, text in enumerate(self.values, 1))
         column = self.column or next(iter(_COLUMNS[self.by]), self.by)
         for name, sha256 in self.digests.items():
-            path = tools.path(name, sha256)
+            path = path_of(name, sha256)
             try:
                 for row in read_list(path, required=[column], optional=[]):
                     if row.fault:
@@ -139,7 +144,7 @@ class Lists(Rule):
     def _forms(self, text: str) -> tuple[str, ...]:
         """How records may write an entry. Raises ValueError for one that names nothing."""
         if self.by in ("url", "page"):
-            return (text,) if text.startswith("file:") else (text, normalise_listed(text))
+            return (text, normalise_named(text))
         if self.by == "host":
             host = ascii_host(text.removeprefix("*.").strip("."))
             if not host or set(host) & set("/:@ *"):

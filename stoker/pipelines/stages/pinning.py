@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import file_digest
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -31,7 +32,8 @@ def pinned(recipe: Recipe, context: Context, store: Store) -> Recipe:
         try:
             fixed = rule.pinned(_Inputs(context, store, recipe.corpus))
         except RecipeError as error:
-            raise type(error)(f"rule {name_of(rule)!r}: {error}") from None
+            named = f"rule {name_of(rule)!r}: "
+            raise type(error)(f"{named}{str(error).removeprefix(named)}") from None
         if fixed != rule:
             tables[place] = dict(tables[place]) | _changed(rule, fixed)
     if tables == list(recipe.document.get("rules", [])):
@@ -68,6 +70,10 @@ class _Inputs:
             except OSError as error:
                 raise RecipeError(f"{path} cannot be read: {error.strerror}") from None
         return digests
+
+    def path(self, name: str, /) -> Path:
+        """See RuleInputs."""
+        return self.context.path(name)
 
     def version(self, reference: str, /) -> str:
         """See RuleInputs."""

@@ -25,6 +25,7 @@ _NORMAL = re.compile(
     r"(?:\?[A-Za-z0-9._~!$&'()*+,;=:@/?|-]+)?"
 )
 _MAX_NORMAL = 253  # characters: so the host is not too long either
+_MAX_HINT = 100  # characters of a path in a message
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -84,6 +85,29 @@ def normalise_listed(text: str) -> str:
     if control:
         raise ValueError(f"a control character inside: U+{ord(control[0]):04X}")
     return normalise(text)
+
+
+def normalise_named(text: str) -> str:
+    """``normalise_listed`` for what names a sample's URL, which is ``file:cat/1.jpg`` where it is a file of a folder.
+
+    Raises ValueError, which says what to write where the scheme is missing.
+
+    >>> normalise_named("file:cat/1.jpg"), normalise_named("HTTP://a.example")
+    ('file:cat/1.jpg', 'http://a.example/')
+    >>> normalise_named("cat/1 a.jpg")
+    Traceback (most recent call last):
+    ValueError: no scheme; write file:cat/1%20a.jpg for a file of a folder, or a URL such as https://example.org/1.jpg
+    """
+    if text.startswith("file:"):
+        return text
+    try:
+        return normalise_listed(text)
+    except ValueError as error:
+        if str(error) != "no scheme":
+            raise
+        path = quote(text.strip(_SPACE)[:_MAX_HINT].removeprefix("./").lstrip("/"))
+        hint = f"write file:{path} for a file of a folder, or a URL such as https://example.org/1.jpg"
+        raise ValueError(f"{error}; {hint}") from None
 
 
 def redact(url: str) -> str:

@@ -133,6 +133,15 @@ def test_a_package_that_is_not_installed_is_one_line(
     assert f'pip install "stoker[{extra}]"' in message
 
 
+def test_a_line_of_a_rules_list_that_names_nothing_is_one_line(check: Check, tmp_path: Path) -> None:
+    pictures(tmp_path)
+    (tmp_path / "bad.csv").write_text("url,why\ncat/1.jpg,ugly\n")
+    code, out, message = check(FILES, more='[[rules]]\nname = "lists"\nby = "url"\nfiles = ["bad.csv"]\n')
+    assert (code, out) == (1, "")
+    assert message.startswith("stoker: rule 'lists': bad.csv, line 2: 'cat/1.jpg': no scheme; write file:cat/1.jpg")
+    assert message.count("\n") == 1
+
+
 @pytest.mark.parametrize("cron", ["at three", "0 25 * * *", "@daily", "0 3 31 2 *"])
 def test_a_time_that_cannot_be_is_one_line(cron: str, check: Check, tmp_path: Path) -> None:
     pictures(tmp_path)

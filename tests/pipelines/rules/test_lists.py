@@ -102,8 +102,14 @@ def test_the_list_and_the_line_that_decided_are_told(tmp_path: Path) -> None:
 def test_an_entry_that_names_nothing_is_an_error_of_one_line(tmp_path: Path, by: str, text: str, message: str) -> None:
     (tmp_path / "l.txt").write_text(text)
     with pytest.raises(RecipeError, match=message) as caught:
-        decided(tmp_path, by=by, files=["l.txt"])
+        pinned(recipe(tmp_path, by=by, files=["l.txt"]), context(tmp_path), MemoryStore())  # before anything is read
     assert "\n" not in str(caught.value)
+    assert str(caught.value).count("rule 'lists'") == 1
+
+
+def test_a_path_without_a_scheme_is_told_how_to_be_written(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"values, entry 1: 'cat/1 a\.jpg': no scheme; write file:cat/1%20a\.jpg for"):
+        pinned(recipe(tmp_path, by="url", values=["cat/1 a.jpg"]), context(tmp_path), MemoryStore())
 
 
 def test_what_is_not_there_or_leaves_the_folder_is_refused_before_the_run(tmp_path: Path) -> None:

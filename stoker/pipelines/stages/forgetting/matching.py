@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.memory.identity import IDENTITY
-from stoker.pipelines.web.links import host_of, normalise
+from stoker.pipelines.web.links import host_of, normalise, normalise_named
 from stoker.storage.shards.kinds import INDEX
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
@@ -54,7 +54,7 @@ def normal_form(kind: str, value: str) -> str:
     if not text:
         raise ValueError("it is empty")
     if kind in ("url", "page"):
-        return text if text.startswith("file:") else normalise(text)
+        return normalise_named(text)
     if kind == "host":
         if "/" in text or "@" in text:
             raise ValueError("expected a host alone, such as example.org")

@@ -75,7 +75,11 @@ def test_what_cannot_be_is_one_line(theirs: Cli) -> None:
     for words, code, text in (
         (("forget", "theirs"), 2, "nothing is named"),
         (("forget", "theirs", "--list", "no.txt", "--yes"), 2, "No such file"),
-        (("forget", "theirs", "--url", "cat.jpg", "--yes"), 1, "url 'cat.jpg': no scheme"),
+        (
+            ("forget", "theirs", "--url", "cat.jpg", "--yes"),
+            1,
+            "url 'cat.jpg': no scheme; write file:cat.jpg for a file",
+        ),
         (("forget", "nobody", "--key", "a", "--yes"), 1, "no corpus"),
     ):
         done = theirs(*words)
