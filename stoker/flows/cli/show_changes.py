@@ -12,6 +12,7 @@ from stoker.flows.report.terminal import Sheet
 from stoker.pipelines.rejected import Reason
 from stoker.pipelines.stages.why import Lineage
 from stoker.storage.plural import plural
+from stoker.storage.shards.blank import is_blank
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
 
@@ -77,8 +78,12 @@ def _examples(changes: Difference, sheet: Sheet) -> None:
         if not examples:
             continue
         sheet.heading(f"{title}: {getattr(changes, kind):,}")
-        rows = [
-            (sample.key, " → ".join(text for text in (sample.before, sample.after) if text), sample.title)
+        rows = [  # the filler of a purged sample has a key that nobody knows
+            (
+                "withdrawn" if is_blank(sample.key) else sample.key,
+                " → ".join(text for text in (sample.before, sample.after) if text),
+                sample.title,
+            )
             for sample in examples[:_MAX_EXAMPLES]
         ]
         sheet.table(("key", "", "title…"), rows, heads=False)

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from stoker.flows.report.columns import NumberColumn, read_columns
 from stoker.flows.report.report import redacted
 from stoker.storage.shards import records
-from stoker.storage.shards.blank import is_blank
 from stoker.storage.shards.kinds import INDEX
 from stoker.storage.statistics.summary import Summary
 from stoker.storage.statistics.types import TypeChange, type_changes
@@ -196,8 +195,7 @@ def _examples(both: pa.Table, kind: str, mask: pa.ChunkedArray, withdrawn: pa.Ar
         if kind == "changed":
             before, after = before[:12], after[:12]
         title = "" if row["withdrawn"] else row["title_b"] or row["title_a"] or ""
-        # What was purged has the key of its filler, which nobody asked for.
-        examples.append(SampleChange("withdrawn" if is_blank(row["key"]) else row["key"], title, before, after))
+        examples.append(SampleChange(row["key"], title, before, after))
     return tuple(examples)
 
 

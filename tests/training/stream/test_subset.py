@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from stoker.flows.report.difference import difference
 from stoker.pipelines.stages.forgetting.forget import forget
 from stoker.pipelines.stages.forgetting.purge import purge
 from stoker.storage.indexed.indexing import index
@@ -255,5 +254,3 @@ def test_what_was_purged_is_no_sample_without_a_label_and_leaves_its_hole(tmp_pa
     left = usable(store, purged, "train", needs, left_out=found.left_out, cache=tmp_path / "cache")
     assert left.splits["train"].samples == known.splits["train"].samples == 6
     assert keys_of(store, left, "train", tmp_path) == ["n0000", "n0002", "n0004", "n0005", "n0006"]
-    changes = difference(purged, load_manifest(store, "numbers"), store)
-    assert [one.key for one in changes.examples["removed"]] == ["withdrawn"]

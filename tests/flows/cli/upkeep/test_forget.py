@@ -107,6 +107,8 @@ def test_a_purge_prints_its_receipt_and_refuses_what_it_cannot_do(theirs: Cli) -
     again = theirs(*asked[:4], "--purge", "--yes", "--json")
     assert json.loads(again.stdout)["purge"]["receipt"]["versions"] == {"numbers@1": 1}
     assert theirs("verify", "numbers@1", "--store", "mine").returncode == 0
+    changed = theirs("diff", "numbers@1", "numbers@2", "--store", "mine").stdout
+    assert ("\n  withdrawn  " in changed, ".withdrawn/" in changed) == (True, False), changed
     assert theirs("forget", "theirs", "--key", "000003", "--yes").returncode == 0
     refused = theirs("forget", "theirs", "--purge", "--yes")
     assert (refused.returncode, "its tars are not Stoker's" in refused.stderr) == (1, True)
