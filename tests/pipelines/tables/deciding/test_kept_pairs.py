@@ -284,12 +284,12 @@ def test_that_there_are_too_many_is_found_once_whatever_comes(tmp_path: Path) ->
 
 
 def test_the_limit_is_of_all_pairs_whenever_they_came(tmp_path: Path) -> None:
-    store = MemoryStore()
-    first = ingest(by(near(31), 3), store, context(tmp_path)).manifest
-    with patch.object(near_pairs, "MOST", first.pairs[0].rows + 1), searched() as counts:
-        grown = [ingest(by(near(31), count), store, context(tmp_path)).manifest for count in (4, 5)]
-    assert len(counts) == 1
-    assert [(file.rows, read_pairs(store, file).too_many) for file in grown[1].pairs] == [(0, True)]
+    store, whole = MemoryStore(), MemoryStore()
+    total = sum(file.rows for file in ingest(by(near(31), 4), whole, context(tmp_path)).manifest.pairs)
+    with patch.object(near_pairs, "MOST", total - 1), searched() as counts:
+        versions = [ingest(by(near(31), count), store, context(tmp_path)).manifest for count in (3, 4, 5)]
+    assert len(counts) == 2
+    assert [[read_pairs(store, file).too_many for file in one.pairs] for one in versions] == [[False], [True], [True]]
 
 
 def test_pairs_up_to_a_distance_stay_where_farther_ones_are_too_many(tmp_path: Path) -> None:
