@@ -8,7 +8,7 @@ again. What a version names is never written in other bytes.
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.recipe import Recipe
-from stoker.pipelines.stages.curate import Curation, decided_again, restored
+from stoker.pipelines.stages.curate import Curation, decided_again, pairs_again, restored
 from stoker.pipelines.stages.group import attempts
 from stoker.pipelines.stages.pack import group_digest, pack
 from stoker.pipelines.stages.raw_part import DamagedParts, heal, kept_records, read_marker
@@ -32,7 +32,9 @@ from stoker.storage.stores.store import Store
 from stoker.storage.verification.repair_masks import packed_version, repair_masks
 from stoker.storage.verification.verify_lookups import repair_lookups
 from stoker.storage.versions import layout
+from stoker.storage.versions.listed.lists import ListFile
 from stoker.storage.versions.manifest import Manifest, Part
+from stoker.storage.versions.measured.pairs import put_pairs
 from stoker.storage.versions.verified import verified_sample, verified_table
 from stoker.storage.versions.work import ingest_lease
 
@@ -58,12 +60,24 @@ def repair(recipe: Recipe, manifest: Manifest, damaged: Collection[str], store: 
         advice += repair_masks(store, manifest, damaged)
         advice += _heal_groups(recipe, manifest, damaged, store, scratch)
         advice += repair_lookups(store, manifest, damaged)
-        return advice + [
-            f"{store.url}/{file.key}: near-duplicates are looked for without it by the next run that decides, which "
-            "keeps their pairs again"
-            for file in manifest.pairs
-            if file.key in damaged
-        ]
+        return advice + _heal_pairs(manifest, damaged, store)
+
+
+def _heal_pairs(manifest: Manifest, damaged: Collection[str], store: Store) -> list[str]:
+    lost = [file for file in manifest.pairs if file.key in damaged]
+    if not lost:
+        return []
+    again: Sequence[tuple[ListFile, bytes]] = ()
+    with suppress(DamagedParts, CorruptShard, NotFound):  # told of already
+        again = pairs_again(store, manifest, lost)
+    put_pairs(store, again)
+    healed = {file.key for file, _ in again}
+    return [
+        f"{store.url}/{file.key}: near-duplicates are looked for without it, and the next version that is made keeps "
+        "their pairs again"
+        for file in lost
+        if file.key not in healed
+    ]
 
 
 def _heal_part(part: Part, manifest: Manifest, damaged: Collection[str], store: Store, scratch: Path) -> bool:

@@ -196,6 +196,15 @@ def decide_against(
     return replace(made, pairs=decided.pairs.files)
 
 
+def pairs_again(store: Store, manifest: Manifest, lost: Collection[ListFile]) -> Sequence[tuple[ListFile, bytes]]:
+    """Lost objects of pairs of a version that can be made again. Raises DamagedParts, CorruptShard, StorageError."""
+    parts = [part for part in manifest.parts if part.grouped]
+    samples = _load(parts, store, {HASH, QUALITY})[0]
+    samples = samples.select([name for name in ("part", HASH, QUALITY) if name in samples.column_names])
+    intact = [file for file in manifest.pairs if file not in lost]
+    return KeptPairs(store, manifest.corpus, intact, parts, samples).made_again(lost)
+
+
 def decide_about(
     recipe: Recipe,
     parts: Sequence[Part],

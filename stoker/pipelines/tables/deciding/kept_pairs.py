@@ -6,6 +6,7 @@ pairs, and a version that grows looks for the pairs of what is new. Price: one c
 
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.images import near_pairs
+from stoker.pipelines.images.hamming import MAX_DISTANCE
 from stoker.pipelines.images.near_pairs import farthest, find_pairs
 from stoker.storage.errors import CorruptShard, NotFound
 from stoker.storage.stores.store import Store
@@ -61,6 +63,16 @@ class KeptPairs:
                 self.made, self.files, pairs = (), (), None
             self._found = farthest(distance), pairs
         return self._found[1]
+
+    def made_again(self, files: Collection[ListFile]) -> Objects:
+        """Those of lost objects that can be made again, byte for byte. Raises StorageError."""
+        found: dict[ListFile, bytes] = {}
+        for distance in sorted({farthest(asked) for asked in range(MAX_DISTANCE + 1)}):
+            if {*files} - found.keys() and _has_hashes(self.samples.schema):
+                with suppress(ValueError):  # hashes are not Stoker's
+                    self._find(distance)
+                    found |= {file: payload for file, payload in self.made if file in files}
+        return tuple(found.items())
 
     def _find(self, distance: int) -> pa.Table | None:
         names = {name_of(part): part.digest for part in self.parts}

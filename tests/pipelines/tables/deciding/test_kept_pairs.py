@@ -235,6 +235,28 @@ def test_of_a_version_that_grows_only_the_pairs_of_new_images_are_looked_for(tmp
     assert files == {part.records for part in grown.parts}
 
 
+@pytest.mark.parametrize(("distance", "harm"), [(31, "damaged"), (40, "gone"), (31, "of records that are lost too")])
+def test_a_repair_makes_lost_pairs_again(tmp_path: Path, distance: int, harm: str) -> None:
+    store = MemoryStore()
+    manifest = ingest(by(near(distance)), store, context(tmp_path)).manifest
+    (file,) = manifest.pairs
+    whole = store.read(file.key)
+    store.delete(file.key)
+    if harm != "gone":
+        store.write(file.key, whole[:40] + b"x" + whole[41:])
+    if harm == "of records that are lost too":
+        store.delete(manifest.parts[0].records)
+    found = verify(store, manifest)
+    assert [file.key in problem for problem in found.problems].count(True) == 1
+    advice = repair(by(near(distance)), manifest, found.damaged, store, tmp_path)
+    if harm == "of records that are lost too":
+        assert [file.key in text for text in advice].count(True) == 1
+    else:
+        assert not advice
+        assert store.read(file.key) == whole
+        assert not verify(store, manifest).problems
+
+
 @pytest.mark.parametrize("harm", ["damaged", "gone", "never there"])
 def test_without_kept_pairs_a_search_is_made_and_gives_them_again(tmp_path: Path, harm: str) -> None:
     store, whole = MemoryStore(), MemoryStore()
@@ -244,10 +266,6 @@ def test_without_kept_pairs_a_search_is_made_and_gives_them_again(tmp_path: Path
     if harm == "damaged":
         payload = store.read(file.key)
         store.write(file.key, payload[:40] + b"x" + payload[41:])
-        found = verify(store, load_manifest(store, "alike"))
-        assert [file.key in problem for problem in found.problems] == [True]
-        (advice,) = repair(by(near(31)), load_manifest(store, "alike"), found.damaged, store, tmp_path)
-        assert file.key in advice
     elif harm == "gone":
         store.delete(file.key)
     else:  # as earlier releases published it
