@@ -88,6 +88,10 @@ class ProgressReporter:
     def message(self, text: str) -> None:
         """Show a line of text."""
 
+    def print(self, text: str) -> None:
+        """Print a line of the result on standard output, whole, while progress is shown."""
+        print(text, flush=True)
+
     def close(self) -> None:
         """Leave the terminal as it was."""
 
@@ -136,12 +140,21 @@ class TerminalProgress(ProgressReporter):
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
+            redirect_stdout=False,  # Rich would fold lines of results, and write them to stderr
         )
         self._bar = self._display.add_task("starting", total=None, count="", counts="")
         self._display.start()
 
     def message(self, text: str) -> None:  # noqa: D102  # as in ProgressReporter
         self._display.console.print(logs.escaped(text), highlight=False, markup=False)
+
+    def print(self, text: str) -> None:  # noqa: D102  # as in ProgressReporter
+        if not sys.stdout.isatty():
+            super().print(text)
+            return
+        self._display.stop()  # or the line would stand behind the bar
+        super().print(text)
+        self._display.start()
 
     def close(self) -> None:  # noqa: D102  # as in ProgressReporter
         self._display.stop()

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +55,30 @@ def test_a_terminal_does_not_obey_names_of_others(
     shown = capfd.readouterr().err
     assert "[red]a\\x1b[2Jb" in shown
     assert "\x1b[2J" not in shown
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_line_of_the_result_is_not_folded_and_goes_to_standard_output(cli: Cli, *, piped: bool) -> None:
+    code = (
+        "from stoker.flows.progress import TerminalProgress\n"
+        "reporter = TerminalProgress()\nreporter.start_phase('a', 2)\n"
+        "reporter.print('x' * 300)\nreporter.print('y' * 300)\nreporter.close()"
+    )
+    main_end, terminal = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cli.folder, env=cli.environment() | {"TERM": "xterm", "COLUMNS": "80"}, timeout=HANGS_S, check=True,
+        stdout=subprocess.PIPE if piped else terminal, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = os.read(main_end, 65536).decode()
+    os.close(main_end)
+    if piped:
+        assert done.stdout.decode() == "x" * 300 + "\n" + "y" * 300 + "\n"
+        assert "xx" not in shown
+    else:
+        lines = [re.sub(r"\x1b\[[0-9?;]*[A-Za-z]|\r", "", line) for line in shown.split("\n")]
+        assert [line for line in lines if "x" in line or "y" in line] == ["x" * 300, "y" * 300]
 
 
 def test_a_refusal_leaves_no_spinner_on_the_terminal(cli: Cli) -> None:

@@ -1,7 +1,6 @@
 """A trained model as a file for other programs: safetensors, ONNX, or a program of torch.export. None is a pickle."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import logging
@@ -9,19 +8,16 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from stoker.storage.errors import StokerError
 from stoker.training.errors import TrainingError
 from stoker.training.run.model import Traceable
+from stoker.training.trained.formats import Format, check_format
 from stoker.training.trained.load import Trained
 
-Format = Literal["safetensors", "onnx", "torch"]
-SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2"}
 NAME = "stoker.json"  # of what is said about the model, in a program of torch.export; in the others "stoker"
-_PACKAGES = {"safetensors": ("safetensors",), "onnx": ("onnx", "onnxscript"), "torch": ()}
 
 
 def export(trained: Trained, kind: Format, path: Path) -> dict[str, Any]:  # Any: JSON values
@@ -35,11 +31,7 @@ def export(trained: Trained, kind: Format, path: Path) -> dict[str, Any]:  # Any
 
     Raises TrainingError.
     """
-    missing = [name for name in _PACKAGES[kind] if importlib.util.find_spec(name) is None]
-    if missing:
-        raise StokerError(f'format {kind} needs {", ".join(missing)}; pip install "stoker[export]"')
-    if path.exists():
-        raise TrainingError(f"{path}: exists already; name a new file")
+    check_format(kind, path)
     about = _about(trained)
     with _quiet():
         if kind == "safetensors":

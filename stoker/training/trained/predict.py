@@ -17,6 +17,10 @@ _BATCH = 32  # files that are answered at a time, at most
 _BATCH_SIZE = 64 * 2**20  # bytes of them, unless a single one is larger
 
 
+_SIDECARS = (".txt", ".json")
+_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """The answer for a file: its most probable classes, the first one first, or what is wrong with it."""
@@ -36,6 +40,7 @@ class Prediction:
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """The files that are named, and all of the folders that are, at any depth, sorted; hidden ones only if named.
 
+    So are sidecars of images, as ``local_files`` reads them: a .txt or .json of the same name, and tables of metadata.
     Raises TrainingError for a path that is not there, and if there is no file at all.
     """
     found: list[Path] = []
@@ -44,12 +49,21 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
             raise TrainingError(f"{path}: no such file or folder")
         if path.is_dir():
             inside = (one for one in path.rglob("*") if not one.is_dir())
-            found += sorted(one for one in inside if not any(part[0] == "." for part in one.relative_to(path).parts))
+            seen = [one for one in inside if not any(part[0] == "." for part in one.relative_to(path).parts)]
+            found += sorted(_without_sidecars(seen))
         else:
             found.append(path)
     if not found:
         raise TrainingError(f"{', '.join(map(str, paths))}: no file in it")
     return found
+
+
+def _without_sidecars(paths: Sequence[Path]) -> Iterator[Path]:
+    described = {one.with_suffix("") for one in paths if one.suffix.lower() not in _SIDECARS}
+    for path in paths:
+        is_sidecar = path.suffix.lower() in _SIDECARS and path.with_suffix("") in described
+        if not is_sidecar and path.name not in _TABLES:
+            yield path
 
 
 def predict(

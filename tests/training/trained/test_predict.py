@@ -77,6 +77,15 @@ def test_folders_are_walked_in_order_and_hidden_files_are_passed_over(tmp_path: 
             files_of([tmp_path / path])
 
 
+def test_sidecars_of_a_folder_are_no_images(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.txt", "a.JSON", "b.png", "c.txt", "metadata.csv", "d/a.txt", "d/metadata.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = files_of([tmp_path])
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["a.jpg", "b.png", "c.txt", "d/a.txt"]
+    assert files_of([tmp_path / "a.txt"]) == [tmp_path / "a.txt"]
+
+
 def test_a_text_is_written_as_with_resume_and_its_options_are_its_own(handbook: Small) -> None:
     result = run(handbook, "lstm", LSTM)
     trained = load_trained(handbook.store, result.run, checkpoint="last", device="cpu")

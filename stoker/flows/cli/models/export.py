@@ -18,10 +18,12 @@ _WHAT = {
 
 def export(arguments: Namespace) -> int:
     """Write the file and say what it is."""
+    from stoker.training.trained.formats import SUFFIXES, check_format
+
+    check_format(arguments.format, arguments.output)  # now, not when the model is read
     settings = load_settings(arguments)
     store = with_patience(settings.open_store(reading=True), settings.patience_s)
     with require_torch():
-        from stoker.training.trained.export import SUFFIXES
         from stoker.training.trained.export import export as write
         from stoker.training.trained.load import load_trained
     trained = load_trained(

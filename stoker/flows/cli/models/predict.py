@@ -13,6 +13,7 @@ from stoker.flows.cli.output import check_new_page, print_json, write_page
 from stoker.flows.private import make_private
 from stoker.flows.progress import terminal_progress
 from stoker.flows.report.format import paragraphs, percent_text
+from stoker.flows.report.json_text import json_text
 from stoker.flows.report.terminal import Sheet
 from stoker.flows.settings import UsageError
 from stoker.flows.start import load_settings, require_torch
@@ -48,14 +49,16 @@ def predict(arguments: Namespace) -> int:
             device=arguments.device,
             network=arguments.network,
         )
-        if not files:
-            return _write(trained, arguments)
-        reporter.start_phase(f"{trained.name}", len(files))
+        reporter.start_phase(f"{trained.name}", len(files) or None)
+        text = "" if files else _text(trained, arguments)
         found = []
-        for answer in answers_of(trained, files, top=arguments.top, progress=reporter.advance_to):
+        for answer in answers_of(trained, files, top=arguments.top, progress=reporter.advance_to) if files else ():
             found.append(answer)
             if arguments.json:
-                print_json(answer.to_json(), line=True)
+                reporter.print(json_text(answer.to_json(), indent=None))
+    if not files:
+        _write(trained, text, arguments)
+        return 0
     if not arguments.json:
         _print(found, Console())
     if arguments.page:
@@ -79,20 +82,21 @@ def _check(arguments: Namespace) -> None:
         check_new_page("predict", arguments.page)
 
 
-def _write(trained: "Trained", arguments: Namespace) -> int:
-    """Print the text that follows the prompt."""
+def _text(trained: "Trained", arguments: Namespace) -> str:
+    """The text that follows the prompt."""
     from stoker.training.trained.predict import write
 
     options: dict[str, Any] = {"temperature": arguments.temperature, "sample_length": arguments.length}
     chosen = {name: value for name, value in options.items() if value is not None}
-    seed = arguments.seed or 0
-    text = write(trained, arguments.prompt, seed=seed, **chosen)
+    return write(trained, arguments.prompt, seed=arguments.seed or 0, **chosen)
+
+
+def _write(trained: "Trained", text: str, arguments: Namespace) -> None:
     if arguments.json:
         about = {"run": trained.info.run, "corpus": trained.corpus, "prompt": arguments.prompt}
         print_json(about | {"text": text}, line=True)
     else:
         print(paragraphs(text))
-    return 0
 
 
 def _print(found: "Sequence[Prediction]", console: Console) -> None:

@@ -34,3 +34,13 @@ def test_a_missing_package_is_named_with_its_extra(trained: Cli) -> None:
     done = trained("export", "cnn", "-q")
     assert (done.returncode, done.stdout) == (1, "")
     assert 'needs safetensors; pip install "stoker[export]"' in done.stderr
+
+
+def test_what_a_format_lacks_is_said_before_the_store_is_read(trained: Cli, tmp_path: Path) -> None:
+    (tmp_path / "model.pt2").touch()
+    done = trained("export", "nobody", "--format", "torch", "-o", str(tmp_path / "model.pt2"), "-q")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "exists already" in done.stderr
+    if importlib.util.find_spec("onnxscript") is None:
+        done = trained("export", "nobody", "--format", "onnx", "-q")
+        assert 'onnxscript; pip install "stoker[export]"' in done.stderr
