@@ -99,6 +99,12 @@ def _print(told: "Forgetting", *, done: bool, purged: bool) -> None:
         print_text(f"no sample has {kind} {value}; it {'stays' if done else 'would stay'} out in future")
     if len(told.unknown) > _SHOWN:
         print(f"and {len(told.unknown) - _SHOWN:,} more that no sample has")
+    if told.may_return:
+        first = ", ".join(told.may_return[:_SHOWN]) + ", ..." * (len(told.may_return) > _SHOWN)
+        note(
+            f"{plural(len(told.may_return), 'sample')} left out as near-duplicates or copies of these may come back: "
+            f"{first}; forget them too, by --key, if they are meant"
+        )
     if done and told.samples and not purged:
         note("their bytes are still in the store, in shards, raw parts and older versions: --purge removes them")
 
@@ -129,6 +135,7 @@ def _json(told: "Forgetting", *, done: bool) -> dict[str, object]:  # JSON value
         "done": done,
         "samples": {f"{told.corpus}@{version}": count for version, count in told.samples.items()},
         "view": told.view.reference if told.view else None,
+        "may_return": list(told.may_return),
         "asked": [{"kind": kind, "value": value} for kind, value in told.asked],
         "unknown": [{"kind": kind, "value": value} for kind, value in told.unknown],
     }

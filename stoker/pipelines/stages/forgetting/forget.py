@@ -17,7 +17,7 @@ from stoker.pipelines.stages.forgetting.matching import Flags, Forgotten, normal
 from stoker.storage.clock import Clock, utc_now
 from stoker.storage.errors import AlreadyExists, NotFound, StorageRefused, StorageUnavailable
 from stoker.storage.shards.blank import blank_rows_of
-from stoker.storage.shards.kinds import RECORDS
+from stoker.storage.shards.kinds import DECISIONS, RECORDS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Part, load_manifest
@@ -49,6 +49,8 @@ class Forgetting:
         unknown: those of ``asked`` that no sample of any version has; they stay out all the same.
         samples: how many samples each version holds that are meant, by its number; of those that hold any.
         view: the version without them; None: the newest one holds none, or nothing was done.
+        may_return: keys of samples that the rules dropped as copies or near-duplicates of them: the next run that
+            decides may publish these, as nothing they are like is there any more.
     """
 
     corpus: str
@@ -56,6 +58,7 @@ class Forgetting:
     unknown: tuple[tuple[str, str], ...]
     samples: Mapping[int, int]
     view: Manifest | None = None
+    may_return: tuple[str, ...] = ()
 
 
 def forget(
@@ -208,9 +211,10 @@ class _Found:
     own: tuple[tuple[str, str], ...]  # kind and value: of each sample itself
     numbers: frozenset[tuple[str, str]]  # keys that are numbers of rows: other samples may get them
     unknown: tuple[tuple[str, str], ...]
+    may_return: tuple[str, ...]
 
     def told(self, corpus: str, asked: tuple[tuple[str, str], ...], view: Manifest | None = None) -> Forgetting:
-        return Forgetting(corpus, asked, self.unknown, self.samples, view)
+        return Forgetting(corpus, asked, self.unknown, self.samples, view, self.may_return)
 
 
 def _found(store: Store, corpus: str, values: tuple[tuple[str, str], ...], now: Clock) -> _Found:
@@ -230,7 +234,32 @@ def _found(store: Store, corpus: str, values: tuple[tuple[str, str], ...], now: 
     kinds = {kind for kind, _ in values}
     told = {kind: {value for table in scan.met for value in values_of(kind, table)} for kind in kinds}
     unknown = tuple((kind, value) for kind, value in values if value not in told[kind])
-    return _Found(scan.samples, more, frozenset(numbers), unknown)
+    gone = Forgotten(Tombstones.of([to_table([*values, *own], at=now())])), Forgotten(known)
+    may_return = _may_return(store, load_manifest(store, corpus), scan.keys, gone)
+    return _Found(scan.samples, more, frozenset(numbers), unknown, may_return)
+
+
+def _may_return(store: Store, newest: Manifest, keys: set[str], gone: Iterable[Forgotten]) -> tuple[str, ...]:
+    """The keys of samples that the rules dropped because of these ones, and that are not taken out themselves."""
+    if not keys or not newest.parts:
+        return ()
+    columns = ["key", "part", "action", "witness"]
+    decided = verified_table(store, newest.decisions.key, DECISIONS, sha256=newest.decisions.sha256, columns=columns)
+    if "witness" not in decided.column_names:
+        return ()
+    named = pc.fill_null(pc.is_in(decided["witness"], value_set=pa.array(sorted(keys), pa.string())), False)
+    dropped = decided.filter(pc.and_(named, pc.equal(decided["action"], "drop")))
+    wanted = sorted({"key"}.union(*(one.columns for one in gone)))
+    found: set[str] = set()
+    for part in newest.parts:
+        mine = dropped["key"].filter(pc.equal(dropped["part"], part.digest))
+        if not len(mine):
+            continue
+        table = verified_table(store, part.records, RECORDS, sha256=part.records_sha256, columns=wanted)
+        table = table.filter(pc.is_in(table["key"], value_set=mine.combine_chunks()))
+        out = np.logical_or.reduce([one.rows(table) for one in gone])
+        found.update(table["key"].filter(pa.array(~out)).to_pylist())
+    return tuple(sorted(found - keys))
 
 
 def _own(store: Store, parts: Iterable[Part], met: Iterable[pa.Table]) -> Iterator[tuple[str, str, str]]:

@@ -112,3 +112,27 @@ def test_a_purge_prints_its_receipt_and_refuses_what_it_cannot_do(theirs: Cli) -
     assert theirs("forget", "theirs", "--key", "000003", "--yes").returncode == 0
     refused = theirs("forget", "theirs", "--purge", "--yes")
     assert (refused.returncode, "its tars are not Stoker's" in refused.stderr) == (1, True)
+
+
+def test_near_duplicates_that_may_come_back_are_named_until_they_are_taken_out_too(cli: Cli) -> None:
+    (cli.folder / "texts").mkdir()
+    for name in ("a", "b", "other"):
+        words = " ".join(f"{'word' if name != 'other' else name}{place}" for place in range(60))
+        (cli.folder / "texts" / f"{name}.txt").write_text(f"{words} {name}")
+    (cli.folder / "t.toml").write_text(
+        'corpus = "t"\n[source]\nname = "local_files"\nfiles = "texts/*.txt"\n'
+        '[[rules]]\nname = "near_duplicate_texts"\nsimilarity = 0.8\n'
+    )
+    assert cli("ingest", "t.toml").returncode == 0
+    (story,) = json.loads(cli("why", "t", "file:b.txt", "--json").stdout)["stories"]
+    assert story["state"] == "dropped"
+    told = cli("forget", "t", "--url", "file:a.txt", "--dry-run")
+    assert f"1 sample left out as near-duplicates or copies of these may come back: {story['key']};" in told.stderr
+    both = ("forget", "t", "--url", "file:a.txt", "--url", "file:b.txt", "--dry-run")
+    assert "may come back" not in cli(*both).stderr
+    done = json.loads(cli("forget", "t", "--url", "file:a.txt", "--yes", "--json").stdout)
+    assert done["may_return"] == [story["key"]]
+    assert cli("forget", "t", "--key", story["key"], "--yes").returncode == 0
+    assert json.loads(cli("forget", "t", "--url", "file:a.txt", "--dry-run", "--json").stdout)["may_return"] == []
+    assert cli("curate", "t").returncode == 0
+    assert json.loads(cli("why", "t", "file:b.txt", "--json").stdout)["stories"][0]["state"] != "kept"
