@@ -193,8 +193,14 @@ def report(manifest: Manifest) -> Report:
         fields=fields,
         masked=manifest.masked,
         view=masked_text(manifest),
-        missed=tuple(missed_shares(_asked(manifest), {name: one.samples for name, one in manifest.splits.items()})),
+        missed=_missed(manifest),
     )
+
+
+def _missed(manifest: Manifest) -> tuple[str, ...]:
+    samples = {name: one.samples for name, one in manifest.splits.items()}
+    moved = manifest.decisions.moved if manifest.version > 1 else 0
+    return tuple(missed_shares(_asked(manifest), samples, moved=moved))
 
 
 def redacted(value: Any) -> Any:  # Any: TOML values in, the same out

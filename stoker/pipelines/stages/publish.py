@@ -150,7 +150,8 @@ def _tell(recipe: Recipe, manifest: Manifest, before: Manifest | None) -> None:
     """Log that a version was published, and what its recipe's author should know."""
     about = {"reference": manifest.reference, "samples": manifest.samples, "size": manifest.size}
     _log.info("%s: published, %d samples", manifest.reference, manifest.samples, extra=about)
-    for sentence in missed_shares(recipe.splits, {name: one.samples for name, one in manifest.splits.items()}):
+    samples = {name: one.samples for name, one in manifest.splits.items()}
+    for sentence in missed_shares(recipe.splits, samples, moved=manifest.decisions.moved if before else 0):
         _log.warning("%s: %s", manifest.reference, sentence)
     if before:
         _warn_of_types(before, manifest)

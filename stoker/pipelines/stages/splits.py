@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 _MISSED_POINTS = 2.0  # percentage points, and
 _MISSED_SHARE = 0.2  # share of the asked percentage, by which a split's size may differ without a warning
+_EXPLAINED = 0.8  # share of the samples in the wrong split from which on those that keep theirs are the cause
 
 
 def split_of(group: str, splits: Mapping[str, float]) -> str:
@@ -49,23 +50,36 @@ def codes_of(groups: Iterable[str], splits: Mapping[str, float]) -> npt.NDArray[
     return np.where(codes < len(splits), codes, last)
 
 
-def missed_shares(asked: Mapping[str, float], samples: Mapping[str, int]) -> list[str]:
+def missed_shares(asked: Mapping[str, float], samples: Mapping[str, int], *, moved: int = 0) -> list[str]:
     """Sentences about splits that are empty, or far from their percentage: groups are few, or of unequal size.
+
+    Args:
+        asked: percentages.
+        samples: of each split.
+        moved: how many are not in the split that their group's name says, in a version that follows another one. If
+            these are as many as are in the wrong split, they keep a split that was given by other percentages.
 
     >>> missed_shares({"train": 98, "test": 2}, {"train": 30, "test": 0})
     ['split test is empty; asked were 2 %: its groups are too few, or too unequal; add samples, or change [splits]']
     >>> missed_shares({"train": 80, "test": 20}, {"train": 81, "test": 19})
     []
+    >>> missed_shares({"train": 50, "test": 50}, {"train": 90, "test": 10}, moved=40)[1]
+    'split test has 10 % of the samples; asked were 50 %: samples keep the split that they had in earlier versions; \
+`stoker curate RECIPE --resplit` gives splits anew, or change [splits]'
     """
     total = sum(samples.values())
+    misplaced = sum(abs(samples.get(name, 0) - percent / 100 * total) for name, percent in asked.items()) / 2
+    cause = "its groups are too few, or too unequal; add samples, or change [splits]"
+    if moved and moved >= _EXPLAINED * misplaced:
+        cause = (
+            "samples keep the split that they had in earlier versions; `stoker curate RECIPE --resplit` gives splits "
+            "anew, or change [splits]"
+        )
     sentences = []
     for name, percent in asked.items():
         reached = samples.get(name, 0) * 100 / total if total else 0.0
         missed = abs(reached - percent)
         if total and (percent > 0) and (not reached or missed > max(_MISSED_POINTS, _MISSED_SHARE * percent)):
             state = f"has {reached:.3g} % of the samples" if reached else "is empty"
-            sentences.append(
-                f"split {name} {state}; asked were {percent:g} %: its groups are too few, or too unequal; add samples, "
-                "or change [splits]"
-            )
+            sentences.append(f"split {name} {state}; asked were {percent:g} %: {cause}")
     return sentences

@@ -60,6 +60,23 @@ def test_a_split_that_misses_its_percentage_is_told_at_ingest_and_in_the_report(
             assert sum("is empty" in sentence for sentence in shown.missed) == 2
 
 
+def test_samples_that_keep_their_split_are_told_where_the_shares_were_changed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    context, store = Context(root=tmp_path, web=Web(), scratch=tmp_path / "scratch"), MemoryStore()
+    for splits in ({"train": 98.0, "test": 2.0}, {"train": 50.0, "test": 50.0}):
+        made = replace(recipe(Groups(600, 1), "kept"), splits=splits)
+        made = replace(made, document={**made.document, "splits": splits})
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            shown = report(ingest(made, store, context).manifest)
+    assert len(shown.missed) == 2
+    for sentence in shown.missed:
+        assert "`stoker curate RECIPE --resplit`" in sentence
+        assert "groups" not in sentence
+        assert sentence in caplog.text
+
+
 @pytest.mark.parametrize(
     ("samples", "splits"),
     [
