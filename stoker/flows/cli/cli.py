@@ -180,6 +180,7 @@ _TRUST_HELP = "the recipe may read files outside of its folder: you wrote it, or
 def _add_services(add: _Add, home: Parser) -> None:
     text = "start the S3 server, Prefect, the web page and the scheduler on this machine"
     up = add("up", text, home, run="stoker.flows.cli.commands:up")
+    up.instead["store"] = "set STOKER_STORE, or store in stoker.toml: the page and scheduled runs read it, too"
     up.add_argument("--detach", action="store_true", help="run in the background; `stoker down` ends it")
     text = "open the web page of `stoker up` in your browser, signed in: all of it, a corpus, or Prefect's page"
     opened = add("open", text, home, run="stoker.flows.cli.open:open_page")

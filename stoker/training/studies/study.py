@@ -8,8 +8,9 @@ import difflib
 import json
 import os
 import platform
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +115,7 @@ def study(
     corpus, tested_on = divided(Corpus(store, manifest, cache), options)
     texts = _is_of_texts(corpus)
     plan = _Plan(corpus, split, tested_on, "quick" if quick else "full", texts, seeds, tuple(only))
+    plan.claims({"train": sys.maxsize})  # refuses names now that no samples would make known, however many
     saved, notes = _saved(store, manifest, plan)
     for note in notes:
         progress(Progress(0, 0, note))
@@ -166,6 +168,11 @@ def _is_of_texts(corpus: Corpus) -> bool:
     )
 
 
+def _quoted(names: Iterable[str]) -> str:
+    """Names in a message, each in quotes: some hold commas."""
+    return ", ".join(map(repr, sorted(names)))
+
+
 class UnknownName(TrainingError):
     """No claim or row of a study has this name."""
 
@@ -212,10 +219,11 @@ class _Plan:
         rows = {row.name for claim in found for row in claim.rows}
         for name in self.only:
             if name not in names | rows:
-                near = difflib.get_close_matches(name, sorted(names | rows), n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                there = f"there are claims {', '.join(sorted(names))}; and rows {', '.join(sorted(rows))}"
-                raise UnknownName(f"study: no claim or row is called {name!r}; {hint}{there}")
+                lower = {known.lower(): known for known in sorted(names | rows)}
+                near = difflib.get_close_matches(name.lower(), lower, n=1)
+                there = f"there are claims {_quoted(names)}; and rows {_quoted(rows)}"
+                hint = f"did you mean {lower[near[0]]!r}?" if near else there
+                raise UnknownName(f"study: no claim or row is called {name!r}; {hint}")
         return found
 
     def seeds_of(self, row: Row) -> range:

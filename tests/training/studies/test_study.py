@@ -161,8 +161,14 @@ def test_a_corpus_that_is_neither_is_refused(tmp_path: Path, letters: Small) -> 
         measured(small)
 
 
-def test_an_unknown_name_is_refused_with_those_that_there_are(digits: Small) -> None:
+def test_an_unknown_name_is_refused_with_those_that_there_are(digits: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the samples are read")
+
+    monkeypatch.setattr("stoker.training.studies.data.gather_images", read)
+    with pytest.raises(TrainingError, match="did you mean 'LeNet-5'"):
+        measured(digits, "lenet")
     with pytest.raises(TrainingError, match=r"no claim or row is called 'depht'; did you mean 'depth"):
         measured(digits, "depht")
-    with pytest.raises(TrainingError, match=r"no claim or row is called '\?'; there are claims .*shallow"):
+    with pytest.raises(TrainingError, match=r"no claim or row is called '\?'; there are claims .*'shallow'"):
         measured(digits, "?")

@@ -25,6 +25,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | options, allow_abbrev=False)
         self._shared = dict(shared or {})
         self._words: list[str] = []
+        self.instead: dict[str, str] = {}  # of shared flags that mean nothing here, by attribute: what does it
         self.more_help: Callable[[Sequence[str]], str] | None = None  # of the words given; behind the options
 
     def parse_args(  # type: ignore[override]  # the namespace is always a new one
@@ -41,7 +42,8 @@ class Parser(argparse.ArgumentParser):
                 setattr(arguments, name, default)
             elif all(name != action.dest for action in command._actions):
                 flag = next(action.option_strings[-1] for action in self._actions if action.dest == name)
-                command.error(f"{flag} means nothing to this command")
+                instead = f"; {command.instead[name]}" if name in command.instead else ""
+                command.error(f"{flag} means nothing to this command{instead}")
         return arguments
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # Any: argparse has overloads

@@ -23,7 +23,7 @@ WRONG = {
     "ingest a.toml --store": "--store: expected one argument",
     "ingest a.toml b.toml": "unexpected argument 'b.toml'",
     "list --home ''": "--home: found '', expected text",
-    "--store x up": "up: --store means nothing to this command",
+    "--store x up": "up: --store means nothing to this command; set STOKER_STORE, or store in stoker.toml",
     "--store x down": "down: --store means nothing to this command",
     "check a.toml --sample 0": "'0': expected a whole number from 1 to 1000",
     "check a.toml --sample ten": "'ten': expected a whole number from 1 to 1000",
