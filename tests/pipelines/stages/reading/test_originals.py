@@ -147,6 +147,8 @@ def test_a_refresh_asks_the_server_all_the_same(world: Keeping) -> None:
 def test_a_damaged_or_lost_original_is_asked_for_again_and_told(
     world: Keeping, caplog: pytest.LogCaptureFixture
 ) -> None:
+    world.serve(*range(10, 60))
+    world.names(*range(60))  # where ten URLs fall, by their digests with the site's port, may be one partition
     first, _ = world.run()
     tars = world.originals()
     damaged, lost = sorted(tars)[:2]
