@@ -60,7 +60,7 @@ class World:
         return {"dataset": "x.parquet", "rows_per_partition": 2}
 
     def video_frames(self, night: int) -> dict[str, object]:
-        film(self.folder / "a.mp4", [0, 500, 1000, 1500])
+        film(self.folder / "a.mp4", [0, 500, 1000, 1500, *[2000] * night])
         self.site.pages["/b.mp4"] = Reply(film(self.folder / "b.video.mp4", [0, 1000]).read_bytes())
         (self.folder / "c.mp4").write_bytes(f"no video of night {night}".encode())
         return {"videos": ["[ac].mp4", self.site.url("/b.mp4")]}

@@ -204,7 +204,7 @@ def test_no_request_chooses_what_runs(scheduler: Cli, owner: Owner, planned: str
     ("change", "message"),
     [
         ({"settings": {"dask_address": "tcp://10.0.0.1:8786"}}, NOT_SEALED),
-        ({"recipe": 1}, "parameter 'recipe': found 1, expected str"),
+        ({"recipe": 1}, "parameter 'recipe': found 1, expected a text"),
         ({"more": 1}, "parameter 'more': unknown"),
     ],
 )

@@ -25,7 +25,7 @@ def test_a_wider_window_mixes_more() -> None:
     assert [one.neighbours for one in found] == sorted((one.neighbours for one in found), reverse=True)
     assert found[0].shards < 2.1
     assert "mixes" in found[0].describe()
-    assert "a window of more than 1 shards" in found[0].describe()
+    assert "a window of more than 1 shard" in found[0].describe()
 
 
 @settings(max_examples=30, deadline=None)
