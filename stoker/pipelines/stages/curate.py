@@ -199,10 +199,14 @@ def decide_against(
 def pairs_again(store: Store, manifest: Manifest, lost: Collection[ListFile]) -> Sequence[tuple[ListFile, bytes]]:
     """Lost objects of pairs of a version that can be made again. Raises DamagedParts, CorruptShard, StorageError."""
     parts = [part for part in manifest.parts if part.grouped]
-    samples = _load(parts, store, {HASH, QUALITY})[0]
-    samples = samples.select([name for name in ("part", HASH, QUALITY) if name in samples.column_names])
+    samples = _of_pairs(_load(parts, store, {HASH, QUALITY})[0])
     intact = [file for file in manifest.pairs if file not in lost]
     return KeptPairs(store, manifest.corpus, intact, parts, samples).made_again(lost)
+
+
+def _of_pairs(samples: pa.Table) -> pa.Table:
+    """What pairs of near-duplicates are told by."""
+    return samples.select([name for name in ("part", HASH, QUALITY) if name in samples.column_names])
 
 
 def decide_about(
@@ -219,7 +223,7 @@ def decide_about(
     names = {name for rule in recipe.rules for name in columns_of(rule)} | {*FETCHED}
     parts = [part for part in parts if part.grouped]
     samples, of_several_types, known = _load(parts, store, names | (forgotten.columns if forgotten else set()))
-    of_pairs = samples.select([name for name in ("part", HASH, QUALITY) if name in samples.column_names])
+    of_pairs = _of_pairs(samples)
     pairs = KeptPairs(store, recipe.corpus, before.pairs if before else (), parts, of_pairs)
     taken_out = samples.slice(0, 0)
     if forgotten:

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from stoker.pipelines.memory.identity import IDENTITY
 from stoker.pipelines.memory.originals import ORIGINAL, Place
 from stoker.pipelines.stages.forgetting.matching import Forgotten
+from stoker.pipelines.tables.deciding.kept_pairs import HASH
 from stoker.storage.errors import CorruptObject, CorruptShard, NotFound, StorageRefused
 from stoker.storage.shards import records
 from stoker.storage.shards.blank import blank_key, blank_rows_of, iter_filler, with_blanks
@@ -229,9 +230,8 @@ class Rewriting:
                 self.replaced[file.key] = Replaced(file.key, new.key, new.size, new.sha256, ())
 
     def _hashes(self, part: Part) -> pa.Array:
-        column = "image_hash"
-        table = verified_table(self.store, part.records, RECORDS, sha256=part.records_sha256, columns=[column])
-        return table[column].drop_null().combine_chunks() if column in table.column_names else pa.nulls(0, pa.string())
+        table = verified_table(self.store, part.records, RECORDS, sha256=part.records_sha256, columns=[HASH])
+        return table[HASH].drop_null().combine_chunks() if HASH in table.column_names else pa.nulls(0, pa.string())
 
     def now(self, manifest: Manifest) -> Manifest:
         """A version with what was written anew."""
