@@ -3,13 +3,14 @@
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.recipe import Limits, Recipe, Schedule, Sharding
+from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
@@ -186,3 +187,15 @@ def make_all(store: Store, folder: Path) -> None:
     make(store, folder, Shapes(count=80), "shapes")
     make(store, folder, Pages(), "pages")
     add_runs(store)
+
+
+def documented(made: Recipe) -> Recipe:
+    """A recipe with the document that a version keeps of it, so that it is curated again."""
+    document = {
+        "corpus": made.corpus,
+        "source": {"name": "local_files", "files": "*"},  # which is never read
+        "rules": [{"name": name_of(rule), **vars(rule)} for rule in made.rules],
+        "splits": made.splits,
+        "shards": {"samples": 16, "partitions": 2},
+    }
+    return replace(made, document=document)

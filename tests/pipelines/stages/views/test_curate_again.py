@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.recipe import Recipe
-from stoker.pipelines.registry import name_of
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
 from stoker.pipelines.rules.leak_free_split import LeakFreeSplit
@@ -32,7 +31,7 @@ from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.verified import verified_table
 from tests.fakes import context
-from tests.flows.inspected_corpus import recipe
+from tests.flows.inspected_corpus import documented, recipe
 from tests.pipelines.stages.test_curate import Alike
 
 ELDERS = Judging(elders=True)
@@ -48,14 +47,7 @@ SETS: tuple[tuple[Rule, ...], ...] = (
 def by(rules: tuple[Rule, ...]) -> Recipe:
     made = recipe(Alike(60, 25), "alike", rules)
     made = replace(made, splits={"train": 60.0, "validation": 30.0, "test": 10.0})
-    document = {
-        "corpus": "alike",
-        "source": {"name": "local_files", "files": "*"},  # which is never read
-        "rules": [{"name": name_of(rule), **vars(rule)} for rule in rules],
-        "splits": made.splits,
-        "shards": {"samples": 16, "partitions": 2},
-    }
-    return replace(made, document=document)
+    return documented(made)
 
 
 def held(store: Store, manifest: Manifest) -> dict[str, tuple[str, str]]:

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from stoker.pipelines.images import near_pairs
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.recipe import Memory, Recipe
-from stoker.pipelines.registry import name_of
 from stoker.pipelines.repair import repair
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.rules.near_duplicate_images import NearDuplicateImages
@@ -42,7 +41,7 @@ from stoker.storage.versions.measured.pairs import name_of as pairs_of
 from stoker.storage.versions.memory.withdrawn import load_redirects
 from stoker.storage.versions.version import Version
 from tests.fakes import context
-from tests.flows.inspected_corpus import recipe
+from tests.flows.inspected_corpus import documented, recipe
 from tests.pipelines.rules.test_near_duplicate_images import family, flipped
 from tests.pipelines.stages.forgetting.world import texts_in
 from tests.storage.versions.test_orphans import clear
@@ -78,14 +77,7 @@ def by(rules: Rules, partitions: int = 3, absent: int = -1) -> Recipe:
     Hashes.count, Hashes.absent = partitions, absent
     memory = Memory(vanished="drop", vanished_percent=100)
     made = replace(recipe(Hashes(), "alike", rules), splits={"train": 60.0, "test": 40.0}, memory=memory)
-    document = {
-        "corpus": "alike",
-        "source": {"name": "local_files", "files": "*"},  # which is never read
-        "rules": [{"name": name_of(rule), **vars(rule)} for rule in rules],
-        "splits": made.splits,
-        "shards": {"samples": 16, "partitions": 2},
-    }
-    return replace(made, document=document)
+    return documented(made)
 
 
 def near(distance: int, min_quality: int = 50) -> Rules:
