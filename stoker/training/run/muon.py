@@ -1,19 +1,15 @@
 """Muon for the matrices and convolutions inside a network, AdamW for all else."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim._muon import (  # torch.optim.Muon refuses what is not a matrix (pytorch/pytorch#166209)
-    DEFAULT_A,
-    DEFAULT_B,
-    DEFAULT_C,
-    DEFAULT_NS_STEPS,
-    EPS,
-    muon,
-)
+from torch import Tensor, nn
 
+_COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the polynomial that Jordan et al. found: five steps are enough
+_STEPS = 5
+_EPS = 1e-7  # of a gradient that is 0
 _MOMENTUM = 0.95
 
 
@@ -44,29 +40,35 @@ class Muon(torch.optim.AdamW):
         return loss  # type: ignore[no-any-return]  # torch has no types here
 
     def _step_matrices(self, group: dict[str, Any]) -> None:  # Any: torch's
-        used = [weights for weights in group["params"] if weights.grad is not None]
-        matrices = [weights.flatten(1) for weights in used]  # copies of those in channels_last
-        for weights, matrix in zip(used, matrices, strict=True):
-            if not self.state[weights]:  # AdamW reads states again only if each has its count of steps
-                self.state[weights] = {"step": torch.zeros(()), "momentum_buffer": torch.zeros_like(matrix)}
-            self.state[weights]["step"] += 1
-        muon(
-            matrices,
-            [weights.grad.flatten(1) for weights in used],
-            [self.state[weights]["momentum_buffer"] for weights in used],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            momentum=group["momentum"],
-            nesterov=True,
-            ns_coefficients=(DEFAULT_A, DEFAULT_B, DEFAULT_C),
-            ns_steps=DEFAULT_NS_STEPS,
-            eps=EPS,
-            adjust_lr_fn="match_rms_adamw",
-            has_complex=False,
-        )
-        for weights, matrix in zip(used, matrices, strict=True):
-            if matrix.data_ptr() != weights.data_ptr():
-                weights.copy_(matrix.view(weights.shape))
+        rate, momentum = group["lr"], group["momentum"]
+        for weights in group["params"]:
+            if weights.grad is None:
+                continue
+            gradient, state = weights.grad.flatten(1), self.state[weights]  # copies of those in channels_last
+            if not state:  # AdamW reads states again only if each has its count of steps
+                state |= {"step": torch.zeros(()), "momentum_buffer": torch.zeros_like(gradient)}
+            state["step"] += 1
+            state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+            update = orthogonal(gradient.lerp(state["momentum_buffer"], momentum))  # Nesterov's
+            weights.mul_(1 - rate * group["weight_decay"])
+            weights.add_(update.reshape(weights.shape), alpha=-0.2 * rate * math.sqrt(max(update.shape)))
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """About the nearest matrix whose rows, or else columns, are orthogonal and of length 1, by Newton and Schulz.
+
+    Singular values become about 1: from 0.7 to 1.2. On a GPU in bfloat16, which does; a CPU takes twice as long for
+    that as for float32.
+    """
+    a, b, c = _COEFFICIENTS
+    found = matrix.bfloat16() if matrix.is_cuda else matrix.float()
+    if is_tall := matrix.shape[0] > matrix.shape[1]:
+        found = found.T
+    found = found / found.norm().clamp(min=_EPS)
+    for _ in range(_STEPS):
+        gram = found @ found.T
+        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
+    return (found.T if is_tall else found).to(matrix.dtype)
 
 
 def matrices_and_vectors(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -58,7 +58,7 @@ def test_sgd_has_no_momentum_and_momentum_none_before_the_second_step() -> None:
 
 
 @pytest.mark.parametrize("rows", [12, 40])
-def test_an_update_of_muon_on_a_matrix_is_torchs_and_is_orthogonal(rows: int) -> None:
+def test_an_update_of_muon_on_a_matrix_is_that_of_torch_and_orthogonal(rows: int) -> None:
     torch.manual_seed(0)
     ours, gradient = nn.Parameter(torch.randn(rows, 24)), torch.randn(rows, 24)
     theirs, before = nn.Parameter(ours.detach().clone()), ours.detach().clone()
@@ -68,7 +68,7 @@ def test_an_update_of_muon_on_a_matrix_is_torchs_and_is_orthogonal(rows: int) ->
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()
         one.step()
         other.step()  # type: ignore[no-untyped-call]  # torch
-        assert torch.equal(ours, theirs)
+        assert (ours - theirs).norm() < 0.02 * (ours - before).norm()  # torch's are of bfloat16
     singular = torch.linalg.svdvals(before - ours.detach()) / (2 * 0.5 * 0.2 * max(rows, 24) ** 0.5)
     assert singular.min() > 0.5  # Newton and Schulz's five steps give values from about 0.7 to 1.2
     assert singular.max() < 1.5
@@ -87,7 +87,8 @@ def test_muon_takes_a_convolution_as_the_matrix_of_its_filters(layout: torch.mem
         ours.grad, theirs.grad = gradient.clone(memory_format=layout), gradient.flatten(1)
         one.step()
         other.step()  # type: ignore[no-untyped-call]  # torch
-    assert torch.equal(ours.flatten(1), theirs)
+    moved = (theirs - weights.flatten(1)).norm()
+    assert (ours.flatten(1) - theirs).norm() < 0.02 * moved  # torch's are of bfloat16
 
 
 def test_muon_leaves_the_first_convolution_the_head_vectors_and_embeddings_to_adamw() -> None:
