@@ -23,7 +23,7 @@ Rows = npt.NDArray[np.int64]
 COLUMNS = ("hash", "source", "id", "definite", "class", "reason", "at", "tries", "stamp", "recipe", "setting", "part")
 
 _OF_DUE = ("class", "reason", "tries", "at", "setting", "recipe")  # the arguments of ``Moment.is_due``
-COLUMNS_OF_INTEREST = ("hash", "source", "part", *_OF_DUE)
+COLUMNS_OF_INTEREST = ("hash", "source", *_OF_DUE)
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class Settled:
         known[:count].sort()
         unsettled.append(known[1:count][known[1:count] == known[: count - 1]] if count else NONE)
         others, marks, count = np.unique(np.concatenate(unsettled)), known, 0  # written over
-        for table in outcomes(("hash", "source", "part", "stamp")):
+        for table in outcomes(("hash", "source", "stamp")):
             codes, has_code = stamp_codes(table["stamp"])
             counts = has_code & ~pc.is_in(table["hash"], pa.array(others)).to_numpy()
             some = marks_of(table["hash"].to_numpy()[counts], codes[counts])
@@ -324,12 +324,12 @@ class Look:
         """How many lines to look up at a time: many where a file of them is read for it."""
         return LINES if self._rows_read.looks_up else _FEW
 
-    def __call__(self, lines: Sequence[bytes]) -> tuple[Sequence[int], Sequence[bool]]:
+    def __call__(self, lines: Sequence[bytes]) -> tuple[Hashes, Flags]:
         """The hashes of lines, and which are passed over."""
         hashes = hashes_of_lines(lines, self._how)
         passed = self._rows_read.look_up(hashes, is_first=self._is_first)
         self._is_first = self._is_first and not passed.any()
-        return hashes.tolist(), passed.tolist()
+        return hashes, passed
 
     def inside(self, line: int) -> None:
         """Tell that a line that was to be passed over is inside a row. ``line``: its hash."""

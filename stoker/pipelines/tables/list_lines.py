@@ -6,11 +6,11 @@ import gzip
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain, compress, islice
-from operator import not_
+from itertools import chain
 from pathlib import Path
 from typing import AnyStr, BinaryIO, NamedTuple, Protocol
 
+import numpy as np
 import zstandard
 
 from stoker.pipelines.errors import RecipeError
@@ -20,8 +20,7 @@ from stoker.storage.plain_file import open_plain
 COMPRESSIONS = (".gz", ".bz2", ".zst")
 MAX_LINE = 1 << 20  # bytes
 _READ_SIZE = 1 << 16  # bytes
-_MAX_BATCH = 1 << 24  # bytes of lines that are looked up at a time
-_FEW = 64  # lines of the greatest length that may be in memory besides
+_MAX_PIECES = 1 << 8  # reads of which lines are looked up at a time: 16 MB
 _FEED = 1 << 10  # compressed bytes at once: zstd can make 32 MB of them
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SYNTAX = b'\t\r\n ",.:/?&={}[]0aZ'  # bytes that must mean the same in an encoding as in ASCII
@@ -82,30 +81,46 @@ def read_lines(file: BinaryIO, *, encoding: str, look: Look | None = None, keeps
             look = None  # the same bytes mean something else in other files
         start, encoding = start[len(codecs.BOM_UTF8) :], "utf-8"
     pieces = chain([start], iter(lambda: file.read(_READ_SIZE), b""))
-    lines = _cut_lines(pieces, b"\n", b"\r")
+    cut = _cut_lines(pieces, b"\n", b"\r")
     if look is None:
-        yield from (_line(number, line, complete, encoding) for number, (line, complete) in enumerate(lines, 1))
+        yield from (_line(number, line, is_whole, encoding) for number, line, is_whole in _numbered(cut))
         return
-    before = 0
-    while some := _many(lines, look.at_once):
-        hashes, known = look([line for line, _ in some])
-        for place in range(len(some)) if keeps_known else compress(range(len(some)), map(not_, known)):
-            yield _line(before + place + 1, *some[place], encoding, hashes[place], known[place])
-        before += len(some)
+    before = 1
+    for lines, parts in _together(cut, look.at_once):
+        hashes, known = look(lines)
+        places = np.arange(len(lines)) if keeps_known else np.flatnonzero(~known)
+        for place, *told in zip(places.tolist(), hashes[places].tolist(), known[places].tolist(), strict=True):
+            yield _line(before + place, lines[place], place not in parts, encoding, *told)
+        before += len(lines)
 
 
-def _many(lines: Iterator[tuple[bytes, bool]], most: int) -> list[tuple[bytes, bool]]:
-    """The next lines, about so many at most, and not much more than ``_MAX_BATCH`` bytes."""
-    some: list[tuple[bytes, bool]] = []
-    size = 0
-    while len(some) < most and size < _MAX_BATCH and (more := list(islice(lines, _FEW))):
-        some += more
-        size += sum(len(line) for line, _ in more)
-    return some
+def _numbered(cut: Iterable[tuple[list[AnyStr], bool]]) -> Iterator[tuple[int, AnyStr, bool]]:
+    """Each line with its number from 1, and whether it is whole."""
+    number = 0
+    for lines, is_whole in cut:
+        for line in lines:
+            number += 1
+            yield number, line, is_whole
+            is_whole = True
 
 
-def _line(number: int, line: bytes, complete: bool, encoding: str, written: int = 0, is_known: bool = False) -> Line:
-    if not complete:
+def _together(cut: Iterator[tuple[list[bytes], bool]], most: int) -> Iterator[tuple[list[bytes], set[int]]]:
+    """Lines, about so many at a time of not too many reads; and the places of those not whole."""
+    pieces = 0
+    lines, parts = list[bytes](), set[int]()
+    for some, is_whole in cut:
+        parts.update(() if is_whole else [len(lines)])
+        lines += some
+        pieces += 1
+        if len(lines) >= most or pieces >= _MAX_PIECES:
+            yield lines, parts
+            pieces, lines, parts = 0, [], set()
+    if lines:
+        yield lines, parts
+
+
+def _line(number: int, line: bytes, is_whole: bool, encoding: str, written: int = 0, is_known: bool = False) -> Line:
+    if not is_whole:
         return Line(number, "", f"longer than {MAX_LINE} bytes")
     if b"\0" in line:
         return Line(number, "", "it holds a NUL character")
@@ -115,38 +130,45 @@ def _line(number: int, line: bytes, complete: bool, encoding: str, written: int 
         return Line(number, "", f"not {encoding.upper()}; if the list has another encoding, set encoding")
 
 
-def _cut_lines(pieces: Iterable[AnyStr], lf: AnyStr, cr: AnyStr) -> Iterator[tuple[AnyStr, bool]]:
-    """Lines without their ends, and whether they are complete; one that is too long is not.
+def _cut_lines(pieces: Iterable[AnyStr], lf: AnyStr, cr: AnyStr) -> Iterator[tuple[list[AnyStr], bool]]:
+    """Lines without their ends, those that end in one piece together, and whether the first of them is whole.
+
+    One that is too long is not, and is empty. It is the first: a piece is shorter than the longest line.
 
     LF ends a line, also behind one CR or several, as programs leave that write CR LF as text; so does each other CR. At
     most a line of the greatest length is in memory, wherever pieces begin.
     """
     nothing: AnyStr = lf[:0]
-    pending, complete = nothing, True
+    pending, is_whole = nothing, True
     for piece in pieces:
-        lines = (pending + piece).split(lf)
-        pending = lines.pop()
-        for line in lines:
-            for part in line.rstrip(cr).split(cr) if cr in line else (line,):
-                yield part, complete and len(part) <= MAX_LINE
-                complete = True
-        lines = pending.rstrip(cr).split(cr)
+        text = pending + piece
+        lines = text.split(lf)
         last = lines.pop()
-        ends: AnyStr = pending[len(pending.rstrip(cr)) :]  # they may stand before an LF that is still to come
-        if len(ends) > MAX_LINE:
-            lines += [last]
-            lines += [nothing] * (len(ends) - 2)
-            last, ends = nothing, cr
-        for line in lines:
-            yield line, complete and len(line) <= MAX_LINE
-            complete = True
+        ends = nothing
+        if cr in text:  # of others nothing is done for each line
+            lines = [part for line in lines for part in line.rstrip(cr).split(cr)]
+            ends = last[len(last.rstrip(cr)) :]  # they may stand before an LF that is still to come
+            lines += last.rstrip(cr).split(cr)
+            last = lines.pop()
+            if len(ends) > MAX_LINE:
+                lines += [last]
+                lines += [nothing] * (len(ends) - 2)
+                last, ends = nothing, cr
+        if lines:
+            yield _checked(lines, is_whole, nothing)
+            is_whole = True
         if len(last) > MAX_LINE:
-            last, complete = nothing, False
+            last, is_whole = nothing, False
         pending = last + ends
-    if pending or not complete:
-        for part in pending.removesuffix(cr).split(cr):
-            yield part, complete
-            complete = True
+    if pending or not is_whole:
+        yield _checked(pending.removesuffix(cr).split(cr), is_whole, nothing)
+
+
+def _checked(lines: list[AnyStr], is_whole: bool, nothing: AnyStr) -> tuple[list[AnyStr], bool]:
+    """The lines, the first one empty if it is too long or ``is_whole`` says that it is the end of such a one."""
+    if is_whole and len(lines[0]) <= MAX_LINE:
+        return lines, True
+    return [nothing, *lines[1:]], False
 
 
 def _utf16_pieces(start: bytes, file: BinaryIO) -> Iterator[str]:
@@ -161,8 +183,8 @@ def _utf16_pieces(start: bytes, file: BinaryIO) -> Iterator[str]:
 
 
 def _utf16_lines(start: bytes, file: BinaryIO) -> Iterator[Line]:
-    for number, (text, complete) in enumerate(_cut_lines(_utf16_pieces(start, file), "\n", "\r"), 1):
-        if not complete:
+    for number, text, is_whole in _numbered(_cut_lines(_utf16_pieces(start, file), "\n", "\r")):
+        if not is_whole:
             yield Line(number, "", f"longer than {MAX_LINE} characters")
         elif "\0" in text or not is_unicode(text):
             yield Line(number, "", "it holds a NUL or half a character of UTF-16")

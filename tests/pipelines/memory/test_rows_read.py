@@ -207,7 +207,7 @@ def test_a_line_whose_candidate_was_asked_for_with_another_stamp_since_is_read(t
     table = pa.table({"hash": ids, "stamp": [f"{stamp:016x}" for stamp in (1, 7, 3)]})
     settled = Settled("s", np.sort(marks_of(ids, stamp_codes(table["stamp"])[0])))
     with RowsRead(tmp_path / "lines", "s", settled) as again:
-        assert again.of_list(0)([b"c", *lines])[1] == [False, True, False, True]
+        assert again.of_list(0)([b"c", *lines])[1].tolist() == [False, True, False, True]
 
 
 def test_settled_candidates_are_passed_over_where_no_line_was_read_before(
@@ -222,7 +222,7 @@ def test_settled_candidates_are_passed_over_where_no_line_was_read_before(
         lines = rows.of_list(5)
         hashes, passed = lines([name.encode() for name in names])
         reads.append(sum(passed))
-        for line, name, is_passed in zip(hashes, names, passed, strict=True):
+        for line, name, is_passed in zip(hashes.tolist(), names, passed, strict=True):
             if not is_passed and not rows.note(line, name, ""):
                 yield Listed(name, "", {"url": name})
 

@@ -6,10 +6,13 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from stoker.pipelines.memory.rows_read import RowsRead, Settled, hashes_of_lines
 from stoker.pipelines.tables.list_lines import MAX_LINE, Line, read_lines
+from stoker.storage.versions.memory.outcomes import hashes_of
 
 _LINE_END = re.compile(r"\r*\n|\r")
 ENDS = ("\n", "\r\n", "\r", "\r\r\n")
@@ -81,3 +84,20 @@ def test_line_ends_alone_are_empty_lines_and_are_read_in_linear_time(encoding: s
             content = encoded(before + "\r" * count, encoding)
             assert sum(1 for line in lines_of(io.BytesIO(content)) if not line.fault) == count
         assert time.process_time() - began < 60  # some 2 s for 2 MiB; quadratic would be hours
+
+
+def test_lines_that_are_looked_up_are_those_that_are_read_but_for_known_ones(tmp_path: Path) -> None:
+    lines = [b"known", b"a", b"x" * (MAX_LINE + 70_000) + b"known", b"", b"known", b"\xff", b"b", b"known"]
+    with RowsRead(tmp_path / "lines", "s", Settled("s", hashes_of("s", ["known"]))) as rows_read:
+        rows_read.note(int(hashes_of_lines([b"known"], 7)[0]), "known", "")
+        (tmp_path / "lines").write_bytes(b"")  # short lists leave no file, but where there was one
+        rows_read.write()
+    read = list(read_lines(io.BytesIO(b"\n".join(lines)), encoding="utf-8"))
+    for keeps_known in (False, True):
+        with RowsRead(tmp_path / "lines", "s", Settled("s", hashes_of("s", ["known"]))) as rows_read:
+            look, file = rows_read.of_list(7), io.BytesIO(b"\n".join(lines))
+            looked_up = list(read_lines(file, encoding="utf-8", look=look, keeps_known=keeps_known))
+        known = [line.number for line in read if line.text == "known"][1:]  # the first may tell the columns
+        assert [line.number for line in looked_up if line.is_known] == (known if keeps_known else [])
+        left = [line for line in read if keeps_known or line.number not in known]
+        assert [line._replace(written=0, is_known=False) for line in looked_up] == left

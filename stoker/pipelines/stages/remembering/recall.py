@@ -136,15 +136,13 @@ class Recall:
 
         In little memory, however many others there are.
         """
-        tables = map(self._counting, self._tables(COLUMNS_OF_INTEREST, self._before))
+        tables = self._counted_tables(COLUMNS_OF_INTEREST)
         return self._known_of(np.concatenate([NONE, *(hashes_of_interest(table, moment) for table in tables)]), moment)
 
     def settled(self, moment: Moment) -> Settled:
         """The candidates that are not due, as far as one row tells all that is known of them. Raises StorageError."""
         most = sum(stored.rows for stored in self._files()) + sum(table.num_rows for table in self._before)
-        return Settled.of(
-            self._source, lambda names: map(self._counting, self._tables(names, self._before)), moment, most=most
-        )
+        return Settled.of(self._source, self._counted_tables, moment, most=most)
 
     def known_beside(
         self, seen: npt.NDArray[np.uint64], identities: Iterable[str], moment: Moment, *, most: int
@@ -158,7 +156,7 @@ class Recall:
             most: rows of others than these; None is returned if there are more.
         """
         others, count = [hashes_of(self._source, identities)], 0
-        for table in map(self._counting, self._tables(("hash", "source", "part"), self._before)):
+        for table in self._counted_tables(("hash", "source")):
             hashes = table["hash"].to_numpy()
             others.append(hashes[~is_among(hashes, seen)])
             count += len(others[-1])
@@ -428,6 +426,10 @@ class Recall:
                 except NotFound as error:
                     raise CorruptShard(f"{self._store.url}/{stored.key}: it is lost; {outcomes.REMEDY}") from error
         yield from (table.select(columns) for table in before)
+
+    def _counted_tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The rows that count of all that is known; ``columns``: "source" and others. Parts are read if one is lost."""
+        return map(self._counting, self._tables((*columns, *(["part"] if self.lost else [])), self._before))
 
     def _counting(self, table: pa.Table) -> pa.Table:
         """The rows of this source whose raw part is not lost."""
