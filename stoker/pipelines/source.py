@@ -99,14 +99,30 @@ class Context:
 
         Raises OutsideRecipe as ``path`` does, if any of them leaves ``root``.
         """
+        paths = self.matches(pattern)
+        self._check(paths, pattern)
+        return paths
+
+    def matches(self, pattern: str) -> list[Path]:
+        """The same with those that leave ``root`` through a symbolic link: ask ``leaves_root`` before opening one.
+
+        Raises OutsideRecipe if the pattern itself leads out.
+        """
         self.check_pattern(pattern)
         whole = self.root / pattern
         if not has_magic(pattern) or os.path.lexists(whole):
             paths = [whole] if os.path.lexists(whole) else []
         else:
             paths = sorted(map(Path, glob(str(Path(escape(str(self.root))) / pattern), recursive=True)))
-        self._check(paths, pattern)
         return paths
+
+    def leaves_root(self, path: Path) -> bool:
+        """Whether a path lies outside of ``root`` when links are followed; never in a recipe that is trusted."""
+        try:
+            self._check([path], path)
+        except OutsideRecipe:
+            return True
+        return False
 
     def check_pattern(self, pattern: str) -> None:
         """Raise OutsideRecipe if the text of a path or a glob leaves ``root``: before its first wildcard, or by "..".

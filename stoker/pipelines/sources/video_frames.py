@@ -17,7 +17,7 @@ from stoker.pipelines.errors import NotAlone, SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import Format, encode
 from stoker.pipelines.memory.file_notes import file_notes
 from stoker.pipelines.partition import Partition, digest
-from stoker.pipelines.rejected import Rejected
+from stoker.pipelines.rejected import OutcomeClass, Reason, Rejected
 from stoker.pipelines.source import AGAIN, FORGOTTEN, MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
 from stoker.pipelines.video.containers import check_library
 from stoker.pipelines.video.decoding.selection import FrameTimes
@@ -57,7 +57,8 @@ class VideoFrames(Source):
 
     A video is a partition, and its frames are one group, which stays in one split. The key of a local file is a hash of
     its path. A long one (mp4, mov, mkv, webm) is read in stretches of about five minutes at the same time, unless its
-    frames might be others then. A damaged video gives the frames that can be decoded, and one reject. Of a list, the
+    frames might be others then. A damaged video gives the frames that can be decoded, and one reject. So is what
+    matches a pattern and is no file that can be read, or a link that leads out of the recipe's folder. Of a list, the
     columns title, licence, author, attribution, label, caption and page_url go to the record.
 
     A record's ``time_s`` counts from the file's start, as players show it; ``offset_s`` is the time of the video's
@@ -99,6 +100,10 @@ class VideoFrames(Source):
     path_options: ClassVar[frozenset[str] | None] = frozenset({"videos", "lists"})
     planning: ClassVar[frozenset[str]] = frozenset({"videos", "lists", "url_column"})
     added: ClassVar[frozenset[str]] = frozenset({"hdr", "deinterlace"})
+    reasons: ClassVar[Mapping[str, str | Reason]] = {
+        "outside": Reason("a link that leads out of the recipe's folder", OutcomeClass.BYTES),
+        "unreadable": Reason("a file that cannot be read, or is no ordinary file", OutcomeClass.MOMENT),
+    }
     cuts_long: ClassVar[bool] = True
     stretch_s: ClassVar[float] = 300.0  # seconds of a long film that are read at one time, about
 

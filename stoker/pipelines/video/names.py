@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from functools import partial
+from glob import has_magic
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _KEY_DIGITS = 16  # hex digits of a key
 _RECORD_COLUMNS = ("title", "licence", "license", "author", "attribution", "label", "caption", "page_url")
 
 Record = dict[str, Any]  # Any: JSON values
+Fault = tuple[str, str] | None  # reason and detail
+_OUTSIDE = "outside", "a link out of the recipe's folder, which is followed with --trust"
 
 
 def video_key(identity: str) -> str:
@@ -43,8 +46,8 @@ def partitions_from_names(texts: tuple[str, ...], context: Context, notes: FileN
         if "://" in text:
             yield _remote(text, {})
             continue
-        for path in _files(text, context):
-            yield _local(path, {}, context.root, notes)
+        for path, fault in _files(text, context):
+            yield _unusable(path, fault, context.root) if fault else _of_pattern(text, path, context.root, notes)
 
 
 def check_names(texts: tuple[str, ...], context: Context) -> None:
@@ -65,15 +68,33 @@ def check_lists(patterns: tuple[str, ...], context: Context, *, column: str) -> 
         next(read_list(path, required=[column], optional=()), None)
 
 
-def _files(text: str, context: Context) -> list[Path]:
-    """The files that a path or glob names. Raises RecipeError if there is none."""
-    files = [path for path in context.glob(text) if path.is_file()]
-    if not files and context.path(text).is_dir():
+def _files(text: str, context: Context) -> list[tuple[Path, Fault]]:
+    """What a path or glob names, each with why it is no video that can be read, or None; of links out the link.
+
+    Folders that match a pattern such as ``clips/*`` are no fault, as it says nothing about what is meant. Raises
+    RecipeError if there is no file that can be read.
+    """
+    found: dict[Path, Fault] = {}
+    for path in context.matches(text):
+        if context.leaves_root(path):
+            found[_link_out(path, context)] = _OUTSIDE
+        elif path.is_file():
+            found[path] = None
+        elif path.is_symlink() or not path.is_dir() or Path(text).name.strip("*"):
+            found[path] = "unreadable", describe_missing(path, "a link to nothing")
+    if None in found.values():
+        return list(found.items())
+    context.glob(text)  # which says what to do about a way out
+    if context.path(text).is_dir():
         raise RecipeError(f"videos: {text!r} is a folder; name its files, as in {text.rstrip('/') + '/*.mp4'!r}")
-    if not files:
-        problem = describe_missing(context.path(text), f"no such file in {context.root}; a URL begins with https://")
-        raise RecipeError(f"videos: {text!r}: {problem}")
-    return files
+    problem = describe_missing(context.path(text), f"no such file in {context.root}; a URL begins with https://")
+    raise RecipeError(f"videos: {text!r}: {problem}")
+
+
+def _link_out(path: Path, context: Context) -> Path:
+    """The link by which a path leaves the recipe's folder: the path, or a folder on the way to it."""
+    way = [folder for folder in path.parents if folder != context.root and folder.is_relative_to(context.root)]
+    return next((folder for folder in reversed(way) if context.leaves_root(folder)), path)
 
 
 def _list_files(patterns: tuple[str, ...], context: Context) -> Iterator[Path]:
@@ -109,7 +130,27 @@ def _from_row(row: ListRow, name: str, column: str, context: Context, notes: Fil
     path = context.path(text)
     if not os.path.isfile(path):
         return _refused(redact(text), record, "no URL and no file")
-    return _local(path, record, context.root, notes)
+    try:
+        return _local(path, record, context.root, notes)
+    except OSError as error:
+        return _refused(redact(text), record, error.strerror or str(error), reason="unreadable")
+
+
+def _of_pattern(text: str, path: Path, root: Path, notes: FileNotes) -> Partition:
+    """The partition of a file that a path or glob names. Raises RecipeError if it is the only one and unreadable."""
+    try:
+        return _local(path, {}, root, notes)
+    except OSError as error:
+        if not has_magic(text):
+            raise RecipeError(f"videos: {path}: {error.strerror or error}; check its permissions") from None
+        return _unusable(path, ("unreadable", error.strerror or str(error)), root)
+
+
+def _unusable(path: Path, fault: tuple[str, str], root: Path) -> Partition:
+    """The partition of a file that cannot be read, by the name that it would have if it could."""
+    within = Path(os.path.relpath(os.path.abspath(path), os.path.abspath(root)))
+    name = path.name if os.pardir in within.parts else within.as_posix()
+    return _refused(f"file:{clean_name(name)}", {}, fault[1], reason=fault[0])
 
 
 def _remote(text: str, record: Record) -> Partition:
@@ -126,11 +167,8 @@ def _refused(text: str, record: Record, detail: str, *, reason: str = "bad_url")
 
 
 def _local(path: Path, record: Record, root: Path, notes: FileNotes) -> Partition:
-    """A file's partition. Its URL, which goes into records, names no folder outside the recipe's."""
-    try:
-        sha256 = notes.of("sha256", [path], partial(_sha256, path))
-    except OSError as error:
-        raise RecipeError(f"videos: {path}: {error.strerror or error}; check its permissions") from None
+    """A file's partition. Its URL, which goes into records, names no folder outside the recipe's. Raises OSError."""
+    sha256 = notes.of("sha256", [path], partial(_sha256, path))
     within = Path(os.path.relpath(os.path.abspath(path), os.path.abspath(root)))
     if os.pardir in within.parts or within.is_absolute():
         url, location = f"file:{clean_name(path.name)}", os.path.abspath(path)

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import resource
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stoker.pipelines.errors import RecipeError, SourceBroken, SourceUnavailable
+from stoker.pipelines.errors import OutsideRecipe, RecipeError, SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import decode
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.source import Candidate, Context
@@ -221,6 +222,56 @@ def test_names_that_name_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").unlink()
     with pytest.raises(SourceBroken, match="gone"):
         list(VideoFrames(videos="a.mp4").read(partitions[0], context(tmp_path)))
+
+
+def test_what_matches_and_cannot_be_read_is_rejected_and_the_rest_goes_on(tmp_path: Path) -> None:
+    root, away = tmp_path / "recipe", tmp_path / "away"
+    (root / "clips" / "deep.mp4").mkdir(parents=True)
+    away.mkdir()
+    film(away / "private.mp4", [0])
+    film(root / "clips" / "a.mp4", [0])
+    os.mkfifo(root / "clips" / "pipe.mp4")
+    (root / "clips" / "dangling.mp4").symlink_to("nothing.mp4")
+    (root / "clips" / "link.mp4").symlink_to(away / "private.mp4")
+    (root / "clips" / "others").symlink_to(away)
+    source = VideoFrames(videos="clips/**/*.mp4")
+    source.check(context(root))
+    told = {
+        one.sample.record["url"]: one.rejected and (one.rejected.reason, one.rejected.detail)
+        for one in candidates(source, root)
+    }
+    outside = "outside", "a link out of the recipe's folder, which is followed with --trust"
+    assert told == {
+        "file:clips/a.mp4": None,
+        "file:clips/dangling.mp4": ("unreadable", "a link to nothing"),
+        "file:clips/deep.mp4": ("unreadable", "a folder"),
+        "file:clips/link.mp4": outside,
+        "file:clips/others": outside,
+        "file:clips/pipe.mp4": ("unreadable", "a pipe"),
+    }
+    trusted = candidates(source, root, trusted=True)
+    assert [one.sample.record["url"] for one in trusted if one.rejected is None] == [
+        f"file:clips/{name}.mp4" for name in ("a", "link", "others/private")
+    ]
+    # The owner mends it: the same key then has frames.
+    (root / "clips" / "link.mp4").unlink()
+    film(root / "clips" / "link.mp4", [0])
+    mended = candidates(source, root)
+    assert [one.sample.key[:16] for one in mended if one.rejected is None] == [
+        video_key(f"file:clips/{name}.mp4") for name in ("a", "link")
+    ]
+    (root / "clips" / "a.mp4").unlink()
+    (root / "clips" / "link.mp4").unlink()
+    with pytest.raises(OutsideRecipe, match="--trust"):  # nothing is left
+        source.check(context(root))
+    with pytest.raises(OutsideRecipe, match="--trust"):
+        candidates(VideoFrames(videos="clips/others/private.mp4"), root)
+
+
+def test_folders_that_a_pattern_of_any_name_matches_are_no_faults(tmp_path: Path) -> None:
+    (tmp_path / "clips" / "deep").mkdir(parents=True)
+    film(tmp_path / "clips" / "a.mp4", [0])
+    assert reasons(VideoFrames(videos="clips/**/*"), tmp_path) == []
 
 
 def test_a_changed_file_is_another_partition_of_the_same_key(tmp_path: Path) -> None:
