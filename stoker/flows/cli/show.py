@@ -235,7 +235,7 @@ def _omitted(report: Report, sheet: Sheet) -> None:
     sheet.heading("Left out of the samples, most often")
     top = max(report.omitted.values())
     rows = [(name, number_text(count), sheet.bar(count / top, 10, "red")) for name, count in report.omitted.items()]
-    sheet.table(("what…", "count>", ""), rows)
+    sheet.table(("what*", "count>", ""), rows)
 
 
 def _splits(report: Report, sheet: Sheet) -> None:
@@ -306,7 +306,7 @@ def _licences(report: Report, sheet: Sheet) -> None:
     licences = list(report.licences.items())
     samples = max(report.samples, 1)
     rows = [(name, number_text(count), sheet.bar(count / samples, 10)) for name, count in licences[:_MAX_VALUES]]
-    sheet.table(("licence…", "samples>", ""), rows)
+    sheet.table(("licence*", "samples>", ""), rows)
     hidden = len(licences) - _MAX_VALUES
     notes = [plural(hidden, "other licence")] if hidden > 0 else []
     authors = report.distinct.get("author", 0)

@@ -65,7 +65,7 @@ def print_difference(a: Manifest, b: Manifest, store: Store, console: Console) -
     if changes.recipe:
         sheet.heading("Recipe")
         sheet.table(
-            ("key…", f"{changes.a}*", f"{changes.b}*"),
+            ("key*", f"{changes.a}*", f"{changes.b}*"),
             ((key.name, key.a or "–", key.b or "–") for key in changes.recipe),
         )
     elif a.recipe_digest != b.recipe_digest:
@@ -94,7 +94,7 @@ def _examples(changes: Difference, sheet: Sheet) -> None:
 
 def _changes(pairs: Iterable[MetricChange], changes: Difference, sheet: Sheet) -> None:
     rows = [(pair.name, _number(pair, pair.a), _number(pair, pair.b), _change(pair)) for pair in pairs]
-    sheet.table(("…", f"{changes.a}>", f"{changes.b}>", "change>"), rows)
+    sheet.table(("*", f"{changes.a}>", f"{changes.b}>", "change>"), rows)
 
 
 def _number(pair: MetricChange, value: float | None) -> str:

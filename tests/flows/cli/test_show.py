@@ -54,6 +54,17 @@ def test_a_report_fits_a_terminal_of_80_columns(reports: dict[str, Report], name
     assert text.strip()
 
 
+def test_long_names_of_options_and_of_what_was_left_out_are_whole_at_80_columns(store: MemoryStore) -> None:
+    new = load_manifest(store, "shapes@2").read_lists()
+    option, cause = "an_option_of_a_plug_in_with_a_long_name", "video frame decoded, at no wanted time, as told"
+    source = {**new.recipe["source"], option: 1}
+    part = replace(new.parts[0], omitted={cause: 7})
+    other = replace(new, recipe={**new.recipe, "source": source}, parts=(part, *new.parts[1:]))
+    look = {"force_terminal": True, "color_system": None, "width": 80}
+    assert option in printed(lambda console: show.print_difference(new, other, store, console), **look)
+    assert cause in printed(lambda console: show.print_version(other, console), **look)
+
+
 @pytest.mark.parametrize("name", ["list", "show", "show texts", "diff", "why"])
 def test_a_report_in_a_pipe_holds_no_codes_and_no_trailing_blanks(reports: dict[str, Report], name: str) -> None:
     lines = printed(reports[name], width=80).splitlines()
