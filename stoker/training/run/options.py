@@ -225,12 +225,12 @@ def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str
     return identity | plugin_identity(model)
 
 
-_LENGTH = ("epochs", "max_steps", "patience")  # options that say how long a run is, and nothing of its beginning
+LENGTH = ("epochs", "max_steps", "patience")  # options that say how long a run is, and nothing of its beginning
 
 
 def without_length(identity: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON values
     """A run's identity, or that of a longer or shorter run of the same kind."""
-    training = {name: value for name, value in identity.get("training", {}).items() if name not in _LENGTH}
+    training = {name: value for name, value in identity.get("training", {}).items() if name not in LENGTH}
     return {**identity, "training": training}
 
 

@@ -9,7 +9,7 @@ from stoker.storage.versions.manifest import Manifest
 from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.checkpoint import Checkpoint, CheckpointInfo
 from stoker.training.run.model import Corpus
-from stoker.training.run.options import without_length
+from stoker.training.run.options import LENGTH, without_length
 
 _MAX_NAMED = 6  # options that differ, in a message
 _NAMES = {"held_out": "eval_split"}  # keys of an identity that are not their options' present names
@@ -53,7 +53,11 @@ def _differences(info: CheckpointInfo, version: Manifest, identity: Mapping[str,
     elif info.content != version.content:
         texts.append(f"another {info.version}, of other content")
     theirs, ours = _by_option(info.identity), _by_option(identity)
+    lengths = zip(LENGTH, _length(info.identity), _length(identity), strict=True)
+    longer = {name for name, was, asked in lengths if was <= asked}  # which alone would not hinder it
     for name in dict.fromkeys([*ours, *theirs]):
+        if name in longer:
+            continue
         there, now = _text(theirs.get(name)), _text(ours.get(name))
         if there != now:
             texts.append(f"{name} = {there} (now {now})")

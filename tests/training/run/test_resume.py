@@ -21,6 +21,13 @@ def test_a_new_run_names_the_nearest_one_and_the_options_that_differ(digits: Sma
     assert notes(digits, {**CNN, "width": 6, "epochs": 1, "seed": 3}) == ()
 
 
+def test_a_run_that_is_to_be_longer_is_another_one_for_other_reasons_alone(digits: Small) -> None:
+    run(digits, "cnn", {**CNN, "max_steps": 2})
+    assert notes(digits, {**CNN, "max_steps": 3}) == ()
+    assert notes(digits, {**CNN, "max_steps": 4, "seed": 3}) == ("the nearest run, cnn-0001, has seed = 0 (now 3)",)
+    assert notes(digits, {**CNN, "max_steps": 1}) == ("the nearest run, cnn-0001, has max_steps = 3 (now 1)",)
+
+
 def test_a_nearest_run_of_another_version_is_told_with_it(digits: Small) -> None:
     run(digits, "cnn", CNN, stop=after(1))
     shards = digits.manifest.shards
