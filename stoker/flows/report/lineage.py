@@ -105,9 +105,11 @@ def _next_try(lineage: Lineage) -> str:
 
 def _origin(lineage: Lineage, source: str) -> str:
     url, page_url = lineage.record.get("url"), lineage.record.get("page_url")
-    text = f"By {source}, in partition {lineage.partition}"
+    text = f"By {source}"
     text += f", at {url or page_url}" if url or page_url else ""
-    return text + (f", on the page {page_url}." if url and page_url and page_url != url else ".")
+    text += f", on the page {page_url}" if url and page_url and page_url != url else ""
+    # Last, and called a name: that of a partition of many files is the path of its first.
+    return f"{text}. Read in the partition with the name {lineage.partition}."
 
 
 def _redirected(record: Mapping[str, object]) -> str:
