@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stoker.flows import private, running
+from stoker.flows.logs import note
 from stoker.flows.private import make_private, open_log
 from stoker.flows.schedules.api import REFUSALS, refusal
 from stoker.flows.services.door import auth_string
@@ -24,6 +25,7 @@ HOST = "127.0.0.1"
 _BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
 _FULL = 1 << 20  # bytes; a disk with less room takes neither a database nor a log
 READY_S = 300.0  # a new database takes 100 s on a machine that is busy
+_TOLD_S = 10.0  # of waiting, after which it is told
 _FLUSH_S = 2  # for each kind of pending reports
 _STOP_S = 4  # for a temporary server to end
 # A temporary server that was killed does not come back: each request waits 6 s for it, and not a minute.
@@ -272,14 +274,38 @@ def start_child(
         )
 
 
+class Waiting:
+    """Tells the person at the terminal what is waited for: after 10 s, 20 s, 40 s and so on.
+
+    Args:
+        what: is waited for.
+        clock: in seconds.
+    """
+
+    def __init__(self, what: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what, self._clock = what, clock
+        self._began, self._next = clock(), _TOLD_S
+
+    def go_on(self) -> None:
+        """Called again and again while the wait lasts."""
+        waited = self._clock() - self._began
+        if waited >= self._next:
+            note(f"still waiting for {self._what}, for {waited:.0f} s")
+            self._next *= 2
+            while self._next <= waited:  # it was not called for long
+                self._next *= 2
+
+
 def _await_answer(process: subprocess.Popen[bytes], api: str, log: Path) -> None:
     """Wait until a new server is healthy. Raises StokerError, which names the log."""
     deadline = time.monotonic() + READY_S
+    waiting = Waiting(f"a Prefect server to start ({READY_S:g} s at most; its log: {log})")
     while not answers(api, timeout_s=2):
         if process.poll() is not None:
             raise StokerError(f"the Prefect server ended with code {process.returncode}; {_look_at(log)}")
         if time.monotonic() > deadline:
             raise StokerError(f"the Prefect server was not ready after {READY_S:g} s; see {log}")
+        waiting.go_on()
         time.sleep(0.1)
 
 

@@ -42,7 +42,20 @@ def test_without_a_server_a_run_has_one_of_its_own_and_leaves_none(cli: Cli) -> 
     assert port is not None
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/api/health", timeout=5)
-    assert not [line for line in done.stderr.splitlines() if "prefect" in line.lower() and "watched" not in line]
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("still waiting for a Prefect server")]
+    assert not [line for line in lines if "prefect" in line.lower() and "watched" not in line]
+
+
+def test_a_wait_is_told_after_a_while_and_again(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = 0.0
+    waiting = prefect_server.Waiting("a server to start", clock=lambda: seconds)
+    told: list[float] = []
+    for seconds in (0.0, 9.0, 10.0, 11.0, 19.0, 20.0, 39.0, 41.0, 79.0, 85.0):
+        waiting.go_on()
+        if line := capsys.readouterr().err:
+            assert line == f"still waiting for a server to start, for {seconds:.0f} s\n"
+            told.append(seconds)
+    assert told == [10, 20, 41, 85]
 
 
 def test_a_server_of_ones_own_that_cannot_be_used_is_one_line(served: Cli, prefect_url: str) -> None:
