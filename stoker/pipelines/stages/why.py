@@ -99,7 +99,7 @@ class Lineage:
         }
 
 
-class _Drops:
+class Drops:
     """What the rules of a version dropped, looked up in the table of their decisions."""
 
     def __init__(self, decided: pa.Table) -> None:
@@ -184,9 +184,9 @@ class Search:
         return parts
 
     @cached_property
-    def _drops(self) -> _Drops:
+    def _drops(self) -> Drops:
         decisions = self._manifest.decisions
-        return _Drops(verified_table(self._store, decisions.key, DECISIONS, sha256=decisions.sha256))
+        return Drops(verified_table(self._store, decisions.key, DECISIONS, sha256=decisions.sha256))
 
     @cached_property
     def _reasons(self) -> Mapping[str, Reason]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from stoker.flows.cli.curation.trial_page import pictures_of
+from stoker.flows.cli.curation.trial_page import example_sections, fate_of, pictures_of
 from stoker.flows.cli.output import check_new_page, print_json, published_json, write_page
 from stoker.flows.logs import note
 from stoker.flows.report.format import percent_text, splits_text
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from stoker.storage.stores.store import Store
 
 _SHOWN = 8  # combinations of rules
+_OWN = {  # what Stoker decides before and after the rules of a recipe, in the place of a rule's name
+    "elders": "samples that keep the split of earlier versions, which is not that of their group's name",
+    "one_split": "samples that would not lie in another split than one of the same content",
+    "tombstones": "samples taken out of the corpus for good (stoker forget)",
+    "unique_keys": "samples whose key another one has",
+}
 
 
 def curate(arguments: Namespace) -> int:
@@ -49,9 +55,17 @@ def curate(arguments: Namespace) -> int:
         if arguments.json:
             print_json(asdict(tried))
         else:
-            _print(tried, Sheet(Console()))
+            print_trial(tried, Sheet(Console()))
         if arguments.page:
-            write_page("curate", arguments.page, "trial.html", tried=tried, pictures=pictures_of(tried, store))
+            write_page(
+                "curate",
+                arguments.page,
+                "trial.html",
+                tried=tried,
+                sections=list(example_sections(tried)),
+                fate_of=fate_of,
+                pictures=pictures_of(tried, store),
+            )
         return 0
     curated = curate_again(recipe, store, scratch, judging=judging)
     manifest = curated.published.manifest
@@ -144,7 +158,8 @@ def _value(text: str) -> Any:  # Any: a TOML value
         return text
 
 
-def _print(tried: "Trial", sheet: Sheet) -> None:
+def print_trial(tried: "Trial", sheet: Sheet) -> None:
+    """Print what rules would take."""
     sheet.title(f"{tried.reference}, if these rules decided", "nothing was written")
     sheet.facts(
         [
@@ -156,41 +171,50 @@ def _print(tried: "Trial", sheet: Sheet) -> None:
         ]
     )
     sheet.heading("What each rule would take")
+    asked = [rule for rule in tried.rules if rule.rule not in _OWN]
     rows = [
         (
             rule.rule,
-            _reasons(rule.dropped),
             f"{sum(rule.dropped.values()):,}",
             f"{rule.of_version:,}",
             f"{rule.alone:,}",
             f"{rule.moved:,}",
+            _reasons(rule.dropped),
         )
-        for rule in tried.rules
+        for rule in asked
     ]
-    sheet.table(("rule…", "reasons…", "drops>", "held now>", "alone>", "moves>"), rows)
+    sheet.table(("rule*", "drops>", "held now>", "alone>", "moves>", "reasons*"), rows)
+    sheet.note(f"held now: so many of those are in {tried.reference}, and would leave it")
+    sheet.note("alone: so many it would drop if it were the only rule")
+    if any(rule.moved for rule in asked):
+        sheet.note("moves: so many it would put into another split than their group's name gives")
+    for rule in tried.rules:
+        if rule.rule in _OWN:
+            sheet.say(f"{_OWN[rule.rule]}: {sum(rule.dropped.values()) or rule.moved:,}")
     if len(tried.together) > 1:
         sheet.heading("Samples by the rules that would take them, each asked alone")
         combinations = [(" + ".join(names), f"{count:,}") for names, count in tried.together[:_SHOWN]]
-        sheet.table(("rules…", "samples>"), combinations, heads=False)
+        sheet.table(("rules*", "samples>"), combinations, heads=False)
     sheet.heading("Splits")
     shares = [(name, percent_text(asked / 100), percent_text(reached / 100)) for name, asked, reached in tried.splits]
     sheet.table(("split", "asked>", "reached>"), shares)
-    for rule in tried.rules:
-        for title, examples in (("worst", rule.worst), ("borderline", rule.borderline)):
-            if examples:
-                is_measured = examples[0].similarity is not None
-                sheet.heading(f"{rule.rule}: {title if is_measured else 'examples'}")
-                sheet.table(("", "", "…"), (row for one in examples for row in _example(one)), heads=False)
+    for heading, examples in example_sections(tried):
+        sheet.heading(heading)
+        sheet.facts(row for one in examples for row in _example(one))
 
 
 def _reasons(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "–"
 
 
-def _example(example: "Example") -> Iterator[tuple[str, str, str]]:
-    """A line, and one more for the sample because of which it goes: two keys leave no place for more in 80 columns."""
+def _example(example: "Example") -> Iterator[tuple[str, str]]:
+    """Lines about a sample: its key, why, and what it is about. Keys are long, so that each has a line of its own."""
     similarity = "" if example.similarity is None else f"{example.similarity:.3f}"
-    about = example.excerpt or " · ".join(str(value) for value in example.record.values())
-    yield example.key, similarity or example.reason, about
+    yield similarity or example.reason or "–", example.key
+    yield "", fate_of(example)
     if example.witness:
-        yield f"of {example.witness}", "", ""
+        yield "", f"like {example.witness}, which {'stays' if example.stays == example.witness else 'goes, too'}"
+    if example.stays not in ("", example.witness):
+        yield "", f"stays: {example.stays}"
+    if about := example.excerpt or " · ".join(str(value) for value in example.record.values()):
+        yield "", about

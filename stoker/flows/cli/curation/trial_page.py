@@ -1,31 +1,57 @@
-"""Small pictures of what rules would take, for the page of a dry run."""
+"""The examples of a dry run: their headings, what becomes of each, and small pictures for its page."""
 
 import base64
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stoker.pipelines.stages.views.trial import Trial
+    from stoker.pipelines.stages.views.trial import Example, Trial
     from stoker.storage.stores.store import Store
 
 _PICTURE = 160  # pixels of the longer side
 
 
+def example_sections(tried: "Trial") -> Iterator[tuple[str, "Sequence[Example]"]]:
+    """The examples under their headings: what rules would take, what would come and what would move."""
+    for rule in tried.rules:
+        for title, examples in (("most similar", rule.worst), ("borderline", rule.borderline)):
+            if examples:
+                yield f"{rule.rule}: {'examples' if examples[0].similarity is None else title}", examples
+    if tried.come:
+        yield "Would come: examples", tried.come
+    if tried.move:
+        yield "Would move to another split: examples", tried.move
+
+
+def fate_of(example: "Example") -> str:
+    """What would become of a sample, in a few words."""
+    if example.before and example.after:
+        return f"moves from {example.before} to {example.after}"
+    because = f"{example.reason}, by {example.rule}" if example.reason else ""
+    if example.after:
+        return f"comes into {example.after}" + (f"; it was left out as {because}" if because else "")
+    return f"leaves {example.before}: {because}" if example.before else f"stays out: {because}"
+
+
 def pictures_of(tried: "Trial", store: "Store") -> dict[str, str]:
-    """Small pictures of the samples of the version as data URLs, by key; of those that have one and can be read."""
+    """Small pictures of the examples, and of what stays in their place, as data URLs, by key; of those that have one.
+
+    They are read from the raw parts, which also have what the version does not hold.
+    """
     from stoker.flows.page.pictures import ImageRenderer
     from stoker.flows.report.samples import SampleReader
     from stoker.storage.errors import StokerError
     from stoker.storage.versions.manifest import load_manifest
 
-    reader = SampleReader(store)
-    renderer = ImageRenderer(reader)
+    renderer = ImageRenderer(SampleReader(store))
     manifest = load_manifest(store, tried.reference.partition("@")[0]).read_lists()
-    examples = [one for rule in tried.rules for one in (*rule.worst, *rule.borderline)]
+    by_rule = [one for rule in tried.rules for one in (*rule.worst, *rule.borderline)]
+    parts = {key: part for one in (*by_rule, *tried.come, *tried.move) for key, part in one.parts.items()}
     found: dict[str, str] = {}
-    for key in dict.fromkeys(key for one in examples for key in (one.key, one.witness) if key):
+    for key, part in parts.items():
         try:
-            payload = renderer.sample_picture(manifest, reader.find(manifest, key), _PICTURE)
-        except StokerError:  # a text, or a sample that the version does not hold: its key tells it
+            payload = renderer.raw_picture(manifest, part, key, _PICTURE)
+        except StokerError:  # a text, or what is damaged: its key tells it
             continue
         kind = "png" if payload.startswith(b"\x89PNG") else "webp"
         found[key] = f"data:image/{kind};base64,{base64.b64encode(payload).decode()}"

@@ -1,7 +1,7 @@
 """A trial of rules: what they would take of a version, without writing anything."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ from stoker.pipelines.stages.curate import Decided, Judging
 from stoker.pipelines.stages.raw_part import kept_columns, read_sample
 from stoker.pipelines.stages.views import view
 from stoker.pipelines.stages.views.curate_again import decide
+from stoker.pipelines.stages.why import Drops
+from stoker.storage.shards.kinds import DECISIONS
 from stoker.storage.shards.row_checksum import CRC32C
 from stoker.storage.stores.store import Store
-from stoker.storage.versions.manifest import Manifest, Part
+from stoker.storage.versions.manifest import Manifest
+from stoker.storage.versions.verified import verified_table
 
 _EXAMPLES = 3  # of each rule, worst and borderline ones each
 _EXCERPT = 160  # characters
@@ -28,14 +31,34 @@ _PLACED = ("start", "stop", "content_sha256", CRC32C)
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A sample that a rule would drop."""
+    """A sample that a rule would drop, that would come back, or that would lie in another split.
+
+    Args:
+        key: the sample's.
+        reason: for which it would be dropped, or was, if it comes back; "" of one that moves.
+        rule: that says so.
+        witness: key of the sample because of which it goes; "": none.
+        similarity: to that; None: not measured.
+        stays: key of the sample that would stay in its place, which is another one where the witness goes, too; "":
+            none.
+        before: the split in which the version holds it; "": it does not.
+        after: the split in which it would be; "": in none.
+        record: title, url, label and caption, where it has them.
+        excerpt: of its text; "": it has none.
+        parts: digests of the raw parts that hold it, the witness and the one that stays, by key.
+    """
 
     key: str
     reason: str
-    witness: str  # key of the sample because of which it goes; "": none
+    rule: str
+    witness: str
     similarity: float | None
-    record: dict[str, Any]  # title, url, label and caption, where it has them; Any: Parquet values
-    excerpt: str  # of its text; "": it has none
+    stays: str
+    before: str
+    after: str
+    record: dict[str, Any]  # Any: Parquet values
+    excerpt: str
+    parts: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +98,8 @@ class Trial:
         rules: in the recipe's order, and then Stoker's own.
         together: samples by the rules that would take them, each asked alone: most first.
         splits: percent of each split, asked and reached.
+        come: examples of samples that would come.
+        move: examples of samples that would lie in another split.
     """
 
     reference: str
@@ -86,6 +111,8 @@ class Trial:
     rules: tuple[RuleTrial, ...]
     together: tuple[tuple[tuple[str, ...], int], ...]
     splits: tuple[tuple[str, float, float], ...]
+    come: tuple[Example, ...]
+    move: tuple[Example, ...]
 
 
 def trial(recipe: Recipe, before: Manifest, store: Store, scratch: Path, judging: Judging) -> Trial:
@@ -95,7 +122,7 @@ def trial(recipe: Recipe, before: Manifest, store: Store, scratch: Path, judging
     """
     decided = decide(recipe, before, store, scratch, judging)
     stored = view.compare(store, before, decided.kept)
-    held = list(view.keys_of(store, before))
+    held = view.samples_of(store, before)
     alone: dict[str, frozenset[str]] = {}
     for rule in recipe.rules:  # decisions name a rule, so that several of one name are told together
         by_rule = replace(recipe, rules=(rule,))
@@ -107,7 +134,7 @@ def trial(recipe: Recipe, before: Manifest, store: Store, scratch: Path, judging
     by_split = Counter(decided.kept["split"].to_pylist())
     total = max(decided.kept.num_rows, 1)
     names = dict.fromkeys([*alone, *decided.table["rule"].to_pylist()])
-    read = _Reader(before.parts, store)
+    read = _Reader(before, store, held, decided)
     return Trial(
         reference=before.reference,
         samples=before.samples,
@@ -116,11 +143,15 @@ def trial(recipe: Recipe, before: Manifest, store: Store, scratch: Path, judging
         returning=stored.coming,
         moving=stored.moved,
         rules=tuple(
-            _of_rule(name, decided.table.filter(pc.equal(decided.table["rule"], name)), held, alone.get(name), read)
+            _of_rule(
+                name, decided.table.filter(pc.equal(decided.table["rule"], name)), held["key"], alone.get(name), read
+            )
             for name in names
         ),
         together=tuple(hits.most_common()),
         splits=tuple((name, share, 100 * by_split[name] / total) for name, share in recipe.splits.items()),
+        come=tuple(read.come()),
+        move=tuple(read.move()),
     )
 
 
@@ -132,10 +163,10 @@ def _dropped(rule: Rule, decided: Decided) -> frozenset[str]:
 
 
 def _of_rule(
-    name: str, table: pa.Table, held: Sequence[str], alone: Collection[str] | None, read: "_Reader"
+    name: str, table: pa.Table, held: pa.ChunkedArray, alone: Collection[str] | None, read: "_Reader"
 ) -> RuleTrial:
     drops = table.filter(pc.equal(table["action"], "drop"))
-    leaving = drops.filter(pc.is_in(drops["key"], pa.array(held, pa.string())))
+    leaving = drops.filter(pc.is_in(drops["key"], value_set=held))
     order = leaving.sort_by([("similarity", "descending"), ("key", "ascending")])
     measured = order.filter(pc.is_valid(order["similarity"]))
     worst, rest = order.slice(0, _EXAMPLES), measured.slice(_EXAMPLES)
@@ -151,18 +182,78 @@ def _of_rule(
 
 
 class _Reader:
-    """Reads what is told of samples that would go."""
+    """Reads what is told of samples that would go, come or move.
 
-    def __init__(self, parts: Sequence[Part], store: Store) -> None:
-        self._parts, self._store = {part.digest: part for part in parts}, store
+    Args:
+        before: the version.
+        store: that holds it.
+        held: the samples of the version, from ``samples_of``.
+        decided: what the rules decide.
+    """
 
-    def examples(self, table: pa.Table) -> Iterable[Example]:
+    def __init__(self, before: Manifest, store: Store, held: pa.Table, decided: Decided) -> None:
+        self._before, self._store, self._held, self._decided = before, store, held, decided
+        self._parts = {part.digest: part for part in before.parts}
+        self._drops = Drops(decided.table)
+
+    def examples(self, table: pa.Table) -> Iterator[Example]:
         """The example of each row of decisions. Raises StorageError, DamagedParts among them."""
-        for row in table.select(["key", "part", "value", "witness", "similarity"]).to_pylist():
-            part = self._parts[row["part"]]
-            kept, _ = kept_columns(self._store, part, ["key", *_PLACED, *_TOLD])
-            record = kept.filter(pc.equal(kept["key"], row["key"])).slice(0, 1).to_pylist()[0]
-            told = {name: record[name] for name in _TOLD if record.get(name) not in (None, "")}
-            text = read_sample(self._store, part, record).fields.get("txt", b"")
-            excerpt = " ".join(text[: 4 * _EXCERPT].decode(errors="replace").split())[:_EXCERPT]
-            yield Example(row["key"], row["value"], row["witness"], row["similarity"], told, excerpt)
+        for row in table.to_pylist():
+            yield self._example(row["part"], row, self._stays(row))
+
+    def come(self) -> Iterator[Example]:
+        """Samples that the version does not hold and would, the first by key, with why it does not."""
+        kept = self._decided.kept
+        coming = kept.filter(pc.invert(pc.is_in(kept["key"], value_set=self._held["key"])))
+        if not coming.num_rows:
+            return
+        stored = self._before.decisions
+        drops = Drops(verified_table(self._store, stored.key, DECISIONS, sha256=stored.sha256))
+        for row in _first_by_key(coming):
+            yield self._example(row["part"], drops.of(row["part"], row["key"]) or {"key": row["key"]})
+
+    def move(self) -> Iterator[Example]:
+        """Samples of the version that would lie in another split, the first by key."""
+        kept = self._decided.kept
+        before = self._held["split"].take(pc.index_in(kept["key"], value_set=self._held["key"]))
+        moving = kept.filter(pc.fill_null(pc.not_equal(before, kept["split"]), False))
+        for row in _first_by_key(moving):
+            yield self._example(row["part"], {"key": row["key"]})
+
+    def _example(self, digest: str, decision: Mapping[str, Any], stays: str = "") -> Example:  # Any: Parquet values
+        key, witness, part = decision["key"], decision.get("witness") or "", self._parts[digest]
+        kept, _ = kept_columns(self._store, part, ["key", *_PLACED, *_TOLD])
+        record = kept.filter(pc.equal(kept["key"], key)).slice(0, 1).to_pylist()[0]
+        text = read_sample(self._store, part, record).fields.get("txt", b"")
+        parts = {key: digest} | {one: self._part_of(one) for one in (witness, stays) if one and one != key}
+        return Example(
+            key=key,
+            reason=decision.get("value", ""),
+            rule=decision.get("rule", ""),
+            witness=witness,
+            similarity=decision.get("similarity"),
+            stays=stays,
+            before=_value(self._held, key, "split"),
+            after=_value(self._decided.kept, key, "split"),
+            record={name: record[name] for name in _TOLD if record.get(name) not in (None, "")},
+            excerpt=" ".join(text[: 4 * _EXCERPT].decode(errors="replace").split())[:_EXCERPT],
+            parts=parts,
+        )
+
+    def _stays(self, drop: Mapping[str, Any]) -> str:  # Any: Parquet values
+        return self._drops.follow(drop["key"], drop["witness"])[1] if drop["witness"] else ""
+
+    def _part_of(self, key: str) -> str:
+        """The raw part of a sample that is kept or dropped."""
+        return _value(self._decided.kept, key, "part") or _value(self._decided.table, key, "part")
+
+
+def _first_by_key(samples: pa.Table) -> list[dict[str, Any]]:  # Any: Parquet values
+    rows: list[dict[str, Any]] = samples.sort_by("key").slice(0, _EXAMPLES).to_pylist()
+    return rows
+
+
+def _value(table: pa.Table, key: str, name: str) -> str:
+    """The value in a column of the first row with a key; "" if there is none."""
+    place = pc.index(table["key"], key).as_py()
+    return "" if place < 0 else str(table[name][place])

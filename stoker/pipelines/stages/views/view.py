@@ -7,7 +7,7 @@ raw parts that hold what is packed.
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -109,12 +109,11 @@ def _index_of(store: Store, shard: Shard) -> pa.Table:
     return index.select(["key", "part"]).append_column("split", pa.repeat(shard.split, index.num_rows))
 
 
-def keys_of(store: Store, version: Manifest) -> Iterator[str]:
-    """The keys of a version's samples. Raises StorageError."""
+def samples_of(store: Store, version: Manifest) -> pa.Table:
+    """The samples of a version: key, part, split. Raises StorageError."""
     masks = Masks(store)
-    for shard in version.shards:
-        index = verified_table(store, shard.index, PACKED_INDEX, sha256=shard.index_sha256, columns=["key"])
-        yield from masks.live(shard, index)["key"].to_pylist()
+    tables = [masks.live(shard, _index_of(store, shard)) for shard in version.shards]
+    return pa.concat_tables([pa.table({name: pa.array([], pa.string()) for name in _PLACE}), *tables])
 
 
 def _places(samples: pa.Table) -> pa.Array:

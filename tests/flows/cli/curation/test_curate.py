@@ -1,11 +1,16 @@
 """`stoker curate` as people run it."""
 
+import io
 import json
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from stoker.flows.cli.curation import curate
+from stoker.flows.report.terminal import Sheet
+from stoker.pipelines.stages.views.trial import Example, RuleTrial, Trial
 from tests.flows.conftest import Cli
 from tests.system.old_store.inputs import picture
 
@@ -45,6 +50,9 @@ def test_rules_are_tried_and_then_decide_and_give_back_what_they_took(notes: Cli
     assert notes("verify", "notes@2").returncode == 0
     (notes.folder / "notes.toml").write_text(f'{RECIPE}[[rules]]\nname = "near_duplicate_texts"\nsimilarity = 0.8\n')
     assert "nothing changed" in notes("ingest", "notes.toml").stderr
+    tried = notes("curate", "notes", "--without", "near_duplicate_texts", "--dry-run")
+    came = re.findall(r"comes into \w+; it was left out as near_duplicate, by near_duplicate_texts", tried.stdout)
+    assert len(came) == 2
     back = json.loads(notes("curate", "notes", "--without", "near_duplicate_texts", "--json").stdout)
     assert (back["reference"], back["samples"], back["left"], back["came"]) == ("notes@3", 12, 0, 2)
 
@@ -57,8 +65,9 @@ def test_examples_of_what_rules_would_take_are_shown_on_a_page(notes: Cli) -> No
     text = (notes.folder / "tried.html").read_text()
     (rule,) = [one for one in json.loads(notes(*near[:-2], "--json").stdout)["rules"] if one["worst"]]
     for example in rule["worst"]:
-        assert f"<b>{example['key']}</b> of {example['witness']}, near_duplicate" in text
-        assert f"{example['similarity']:.3f}" in text
+        assert f">{example['key']}</b>leaves {example['before']}: near_duplicate, by near_duplicate_texts, " in text
+        assert f'similarity {example["similarity"]:.3f}<br>like <span dir="auto">{example["witness"]}</span>, ' in text
+        assert (example["stays"], example["after"]) == (example["witness"], "")
     assert "word1 word2" in text
     assert not re.search(r"<script|https?://|url\(", text)
     assert "exists already" in notes(*near).stderr
@@ -76,6 +85,8 @@ def test_pictures_of_what_rules_would_take_are_on_the_page(cli: Cli) -> None:
     assert done.returncode == 0, done.stderr
     text = (cli.folder / "tried.html").read_text()
     assert text.count('src="data:image/png;base64,') == text.count("<img ") == 6  # three, each beside what stays
+    assert (text.count('<figure class="goes">'), text.count('<figure class="stays">')) == (3, 3)
+    assert (text.count("<figcaption>dropped: exact_duplicate<"), text.count("<figcaption>stays<")) == (3, 3)
 
 
 def test_samples_that_change_their_split_neither_leave_nor_come(notes: Cli) -> None:
@@ -88,6 +99,35 @@ def test_samples_that_change_their_split_neither_leave_nor_come(notes: Cli) -> N
     assert done["moved"] > 0
     assert notes("verify", "notes").returncode == 0  # validation, a split that the recipe has no more, is masked
     assert f"would move    {done['moved']} to another split" in tried.stdout
+    assert re.search(r"moves from \w+ to test", tried.stdout)
+
+
+def test_a_terminal_of_80_columns_cuts_nothing() -> None:
+    key, witness, stays = ("0123456789abcdef-" + letter * 32 for letter in "abc")
+    example = Example(
+        key, "label_conflict", "near_duplicate_texts", witness, 0.9, stays, "train", "", {}, "word " * 30, {}
+    )
+    rule = RuleTrial(
+        "a_rule_of_a_package_with_a_long_name",
+        {"near_duplicate": 12345, "label_conflict": 678},
+        9,
+        10,
+        0,
+        (example,),
+        (),
+    )
+    elders = RuleTrial("elders", {}, 0, 0, 7, (), ())
+    tried = Trial("c@1", 10, 9, 1, 0, 0, (rule, elders), (), (("train", 100.0, 100.0),), (), ())
+    written = io.StringIO()
+    curate.print_trial(tried, Sheet(Console(file=written, force_terminal=True, width=80, color_system=None)))
+    lines = written.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    text = "".join("".join(lines).split())  # what is wrapped is whole
+    for part in (key, f"like {witness}, which goes, too", f"stays: {stays}", "label_conflict 678", rule.rule):
+        assert part.replace(" ", "") in text
+    assert "…" not in text
+    assert "keepthesplitofearlierversions,whichisnotthatoftheirgroup'sname:7" in text
+    assert "elders" not in text
 
 
 def test_rules_of_one_name_are_told_as_one_and_not_set(notes: Cli) -> None:

@@ -1,12 +1,15 @@
 """Trials of rules."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stoker.pipelines.rule import Rule
 from stoker.pipelines.rules.exact_duplicates import ExactDuplicates
+from stoker.pipelines.rules.near_duplicate_texts import NearDuplicateTexts
 from stoker.pipelines.rules.where import Where
+from stoker.pipelines.sources.local_files import LocalFiles
 from stoker.pipelines.stages.curate import Judging
 from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.stages.views.curate_again import decide
@@ -35,3 +38,34 @@ def test_a_rule_is_asked_alone_only_where_there_are_others(
     assert (found.samples, found.after) == (5, 3)
     assert (found.rules[-1].rule, found.rules[-1].alone, found.rules[-1].of_version) == ("where", 2, 2)
     assert found.together == ((("where",), 2),)
+
+
+def test_what_comes_back_says_why_it_was_out_and_what_moves_from_where(tmp_path: Path) -> None:
+    store = MemoryStore()
+    before = ingest(recipe(WORDS, rules=(SHORT,)), store, context(tmp_path)).manifest.read_lists()
+    found = trial(recipe(WORDS), before, store, tmp_path, Judging(elders=True))
+    told = [(one.key, one.before, one.reason, one.rule, one.excerpt) for one in found.come]
+    assert told == [(word, "", "not_wanted", "where", word) for word in ("one", "two")]
+    assert all(one.after for one in found.come)
+    held_out = replace(recipe(WORDS, rules=(SHORT,)), splits={"test": 100.0})
+    found = trial(held_out, before, store, tmp_path, Judging(elders=True, resplit=True))
+    assert {(one.after, one.reason) for one in found.move} == {("test", "")}
+    assert {one.before for one in found.move} <= {"train", "validation"}
+    assert (len(found.move), found.moving, found.returning, found.come) == (3, 3, 0, ())
+
+
+def test_what_stays_is_told_where_the_counterpart_goes_too(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    words = [f"w{number}" for number in range(60)]
+    texts = {"a": words, "b": [*words[:59], "x"], "c": [*words[:59], "x"]}
+    for name, text in texts.items():
+        (tmp_path / "texts" / f"{name}.txt").write_text(" ".join(text))
+    store, asked = MemoryStore(), replace(recipe(()), source=LocalFiles("texts"))
+    before = ingest(asked, store, context(tmp_path)).manifest.read_lists()
+    rules = ExactDuplicates(), NearDuplicateTexts(similarity=0.8)
+    found = trial(replace(asked, rules=rules), before, store, tmp_path, Judging(elders=True)).rules
+    examples = {one.reason: one for rule in found for one in rule.worst}
+    near, copy = examples["near_duplicate"], examples["exact_duplicate"]
+    assert (copy.witness, copy.stays, near.stays) == (near.key, near.witness, near.witness)
+    assert copy.parts.keys() == {copy.key, copy.witness, copy.stays}
+    assert (copy.after, near.after) == ("", "")
