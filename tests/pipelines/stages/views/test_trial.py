@@ -57,7 +57,7 @@ def test_what_comes_back_says_why_it_was_out_and_what_moves_from_where(tmp_path:
 def test_what_stays_is_told_where_the_counterpart_goes_too(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     words = [f"w{number}" for number in range(60)]
-    texts = {"a": words, "b": [*words[:59], "x"], "c": [*words[:59], "x"]}
+    texts = {"a": [*words[:59], "x"], "b": words, "c": [*words[:59], "x"]}  # the other one is the oldest, by its hash
     for name, text in texts.items():
         (tmp_path / "texts" / f"{name}.txt").write_text(" ".join(text))
     store, asked = MemoryStore(), replace(recipe(()), source=LocalFiles("texts"))
