@@ -168,7 +168,8 @@ def _checked(lines: list[AnyStr], is_whole: bool, nothing: AnyStr) -> tuple[list
     """The lines, the first one empty if it is too long or ``is_whole`` says that it is the end of such a one."""
     if is_whole and len(lines[0]) <= MAX_LINE:
         return lines, True
-    return [nothing, *lines[1:]], False
+    lines[0] = nothing
+    return lines, False
 
 
 def _utf16_pieces(start: bytes, file: BinaryIO) -> Iterator[str]:
