@@ -27,7 +27,8 @@ import pytest
 from PIL import Image
 
 from stoker.flows import demo
-from stoker.flows.demo import server
+from stoker.flows.demo import dump, server
+from stoker.flows.demo.site import Response
 from stoker.pipelines.source import Context
 from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.stages.why import Lineage, Search
@@ -62,7 +63,7 @@ class Made:
     store: MemoryStore
     manifest: Manifest
     url: str  # of the site
-    pages: Mapping[str, server.Response]
+    pages: Mapping[str, Response]
 
     def rows(self) -> Iterator[Row]:
         """The records of all candidates, in the order of the raw parts."""
@@ -156,7 +157,7 @@ class _Page(HTMLParser):
             self.pictures.append((told["src"], told["alt"]))
 
 
-def fault_of(path: str, caption: str, site: Mapping[str, server.Response]) -> tuple[str, str]:
+def fault_of(path: str, caption: str, site: Mapping[str, Response]) -> tuple[str, str]:
     """Why a picture is not taken, and who says so; two empty strings if it is."""
     response = site.get(path)
     if path.startswith("/private/"):
@@ -261,7 +262,7 @@ def test_of_a_film(made: dict[str, Made]) -> None:
     import av
 
     film = made["film"]
-    with av.open(io.BytesIO(film.pages[server.FILM].payload)) as opened:
+    with av.open(io.BytesIO(film.pages[server.FILM].payload), "r") as opened:
         frames = [frame.to_image() for frame in opened.decode(video=0)]
     wanted = [
         int(quarter * 25 / 4) for quarter in range(len(frames) * 4 // 25)
@@ -317,9 +318,9 @@ class WikiPage:
         return re.sub(r"'{2,}|<[^<>]*>|^=+|=+$", "", text, flags=re.MULTILINE).strip()
 
 
-def wiki_pages(dump: bytes) -> Iterator[WikiPage]:
+def wiki_pages(payload: bytes) -> Iterator[WikiPage]:
     space = "{http://www.mediawiki.org/xml/export-0.11/}"
-    for page in ET.fromstring(bz2.decompress(dump)).iter(f"{space}page"):
+    for page in ET.fromstring(bz2.decompress(payload)).iter(f"{space}page"):
         texts = {name: page.findtext(f"{space}{name}") for name in ("id", "ns")}
         text = page.findtext(f"{space}revision/{space}text")
         yield WikiPage(
@@ -329,8 +330,8 @@ def wiki_pages(dump: bytes) -> Iterator[WikiPage]:
 
 def test_of_a_dump(made: dict[str, Made]) -> None:
     handbook = made["handbook"]
-    dump = handbook.pages[f"{server.HANDBOOK}{server.dump.NAME}.xml.bz2"].payload
-    pages = {f"handbook-{page.number}": page for page in wiki_pages(dump)}
+    payload = handbook.pages[f"{server.HANDBOOK}{dump.NAME}.xml.bz2"].payload
+    pages = {f"handbook-{page.number}": page for page in wiki_pages(payload)}
     assert sorted(row["key"] for row in handbook.rows()) == sorted(pages)
     search = Search(handbook.store, handbook.manifest)
     reasons: Counter[str] = Counter()
