@@ -101,7 +101,7 @@ def _more_data(sizes: Sizes, about: Mapping[str, Any]) -> Claim:  # Any: JSON va
     if about["train"] < _ONE_PERCENT:
         reason = f"{about['train']} samples to train on; one percent of them is too few"
         return Claim("data", title, inapplicable=reason)
-    tenth, hundredth = (sizes.residual(f"{percent} % of the data", share=percent / 100) for percent in (10, 1))
+    tenth, hundredth = (sizes.residual(f"{percent} % of the data", share=percent / 100, seeds=1) for percent in (10, 1))
     return Claim(
         "data",
         title,
