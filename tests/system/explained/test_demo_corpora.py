@@ -263,7 +263,7 @@ def test_of_a_film(made: dict[str, Made]) -> None:
 
     film = made["film"]
     with av.open(io.BytesIO(film.pages[server.FILM].payload), "r") as opened:
-        frames = [frame.to_image() for frame in opened.decode(video=0)]
+        frames = [frame.to_image() for frame in opened.decode(video=0)]  # type: ignore[no-untyped-call]  # av
     wanted = [
         int(quarter * 25 / 4) for quarter in range(len(frames) * 4 // 25)
     ]  # what a player shows then, at 25 a second
