@@ -20,6 +20,8 @@ from stoker.training.run.train import Event
 from stoker.training.stream.stream import ShardStream
 from tests.training import corpora
 from tests.training.conftest import Small
+from tests.training.run import fsdp_rank
+from tests.training.run.small_ranks import Part, alone, launch_parts, results_of, small_store, state_of
 from tests.training.run.small_runs import CNN, LSTM, after, run, weights
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA")
@@ -131,3 +133,18 @@ def test_batches_that_are_copied_ahead_are_those_of_the_loop_and_train_the_same(
     plain = run(digits, "cnn", CNN | {"device": "cuda"})
     for name, weights_of in weights(digits, ahead.run).items():
         torch.testing.assert_close(weights(digits, plain.run)[name], weights_of, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two GPUs")
+def test_two_gpus_that_divide_the_weights_train_as_one_does(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+    options = {"optimiser": "nesterov", "learning_rate": 0.01, "device": "cuda", "fsdp": True}
+    parts = [
+        Part("cnn", "digits", CNN | options | {"batch_size": 49, "ema": 0.9}),
+        Part("lstm", "texts", LSTM | options | {"batch_size": 5, "dropout": 0.0, "max_steps": 12}),
+    ]
+    results = results_of(launch_parts(fsdp_rank.__file__, tmp_path, 2, parts))
+    for part, (name, *_) in zip(parts, results, strict=True):
+        expected = state_of(store, part.corpus, alone(tmp_path, store, part).run)["module"]
+        for weights_name, tensor in state_of(store, part.corpus, name)["module"].items():
+            torch.testing.assert_close(tensor, expected[weights_name], rtol=1e-2, atol=1e-3)

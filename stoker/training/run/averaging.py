@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from stoker.training.run.steps.shards import local
+
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -23,6 +25,7 @@ class Average(AveragedModel):
 
     @torch.no_grad()
     def _blend(self, averages: _Tensors, current: _Tensors, count: Tensor | int) -> None:
+        averages, current = [*map(local, averages)], [*map(local, current)]  # weights may be shards, buffers are not
         if not averages[0].is_floating_point():  # counts of batches
             torch._foreach_copy_(averages, current)
             return

@@ -27,6 +27,7 @@ from stoker.training.run.model import Schema
 from stoker.training.run.optimisers import learning_rate_at
 from stoker.training.run.steps.events import Event, Result, RunConfig, trackers_of
 from stoker.training.run.steps.nonfinite import Place
+from stoker.training.run.steps.parallel import Parallel, parallel_of
 from stoker.training.run.steps.saver import Saver
 from stoker.training.run.steps.step import Stepper, StepResult, stepper_of
 from stoker.training.run.steps.streams import divided, first_batches_of, left_out_of, skipped_of, with_skip_budget
@@ -92,12 +93,13 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     schema = saved["facts"] if saved else ranks.from_first(model.prepare(corpus, options.split) if ranks.first else {})
     with _fitting(config) if saved else nullcontext():
         module = model.build(schema)
-    module = module.to(device)
+    parallel = parallel_of(options, ranks, device)
+    module = module.to(parallel.build_device)
     if options.channels_last:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it alone
     if saved is None and (prepare_weights := getattr(model, "prepare_weights", None)):
         with closing(first_batches_of(corpus, model, schema, options)) as first_batches:
-            prepare_weights(module, first_batches, device)
+            prepare_weights(module, first_batches, parallel.build_device)
     average = Average(module, options.ema) if options.ema else None
     batches = {"batch_size": options.batch_size, "seed": options.seed}
     shared = replace(corpus, rank=ranks.rank, world_size=ranks.world_size)
@@ -126,8 +128,10 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
     elif not ranks.first:
         ranks.seed_random(options.seed)
     steps = min(steps, options.max_steps) if options.max_steps else steps
+    for network in (module, average.module) if average else (module,):
+        parallel.place(network)
     with _fitting(config) if saved else nullcontext():
-        stepper = stepper_of(config, module, device, steps, saved)
+        stepper = stepper_of(config, module, parallel, device, steps, saved)
     on_gpu = device.type == "cuda"
     ahead = on_gpu and getattr(model, "takes_device_batches", False)
     return _Trainer(
@@ -137,6 +141,7 @@ def _build(config: RunConfig, checkpoint: Checkpoint | None) -> "_Trainer":
         device=device,
         schema=schema,
         module=module,
+        parallel=parallel,
         stepper=stepper,
         average=average,
         train_stream=train_stream,
@@ -170,6 +175,7 @@ class _Trainer:
     device: torch.device
     schema: Schema
     module: nn.Module
+    parallel: Parallel
     stepper: Stepper
     average: Average | None  # of the weights
     train_stream: Stream
@@ -304,7 +310,7 @@ class _Trainer:
         loader = Loader(self.eval_stream, workers=workers, pin_memory=cuda, once=True)
         metrics: dict[str, Any] = {}  # Any: JSON values
         try:
-            if self.config.ranks.first:
+            if self.parallel.evaluates:
                 with self.config.interrupts():
                     metrics = self.stepper.evaluate(self._evaluated(), loader, self.schema)
             metrics = self.config.ranks.from_first(metrics)
@@ -326,7 +332,7 @@ class _Trainer:
 
     def generate(self) -> str:
         """A text that the trained model writes; empty for models that write none."""
-        if not self.config.ranks.first:
+        if not self.parallel.evaluates:
             return ""
         with self.stepper.compiled.left_out():
             text = self.config.model.generate(self._evaluated(), self.schema, self.device, self.config.options.seed)
@@ -371,9 +377,9 @@ class _Trainer:
         ranks = self.config.ranks
         return {
             "facts": dict(self.schema),
-            "module": self.module.state_dict(),
-            "optimiser": self.stepper.optimiser.state_dict(),
-            "average": self.average.state_dict() if self.average else {},
+            "module": self.parallel.gather(self.module.state_dict()),
+            "optimiser": self.parallel.gather(self.stepper.optimiser.state_dict()),
+            "average": self.parallel.gather(self.average.state_dict()) if self.average else {},
             "stream": self.position,
             "eval_skipped": skipped.whole_state() if (skipped := skipped_of(self.eval_stream)) else {},
             "left_out": [dict(entry) for entry in self.left_out],
@@ -414,7 +420,9 @@ class _Trainer:
             notes.append(f"held out: {share}")
         how = "deterministic" if self.config.options.deterministic else "not deterministic"
         if self.config.ranks.world_size > 1:
-            how += f", on {self.config.ranks.world_size} ranks"
+            how += f", on {self.config.ranks.world_size} ranks{self.parallel.name}"
+        elif self.config.options.fsdp:
+            notes.append("fsdp: not used, since this process trains alone; torchrun starts several")
         notes.append(f"computes on {self.device} in {self.config.options.precision}, {how}")
         return tuple(notes)
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stoker.training.run.steps.shards import local, shard_like, whole_of
+
 _COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the polynomial that Jordan et al. found: five steps are enough
 _STEPS = 5
 _EPS = 1e-7  # of a gradient that is 0
@@ -21,9 +23,11 @@ class Muon(torch.optim.AdamW):
     2025.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float = _MOMENTUM) -> None:  # Any: torch's
+    def __init__(
+        self, groups: list[dict[str, Any]], lr: float, momentum: float = _MOMENTUM, foreach: bool | None = None
+    ) -> None:  # Any: torch's
         """``groups``: as torch has them, each with ``muon``: whether its updates are orthogonal."""
-        super().__init__([{"momentum": momentum, **group} for group in groups], lr=lr)
+        super().__init__([{"momentum": momentum, **group} for group in groups], lr=lr, foreach=foreach)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # no overloads
@@ -44,14 +48,17 @@ class Muon(torch.optim.AdamW):
         for weights in group["params"]:
             if weights.grad is None:
                 continue
-            gradient, state = weights.grad.flatten(1), self.state[weights]  # copies of those in channels_last
+            matrix, state = weights.grad.flatten(1), self.state[weights]  # copies of those in channels_last
             if not state:  # AdamW reads states again only if each has its count of steps
-                state |= {"step": torch.zeros(()), "momentum_buffer": torch.zeros_like(gradient)}
+                state |= {"step": torch.zeros(()), "momentum_buffer": torch.zeros_like(matrix)}
             state["step"] += 1
-            state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-            update = orthogonal(gradient.lerp(state["momentum_buffer"], momentum))  # Nesterov's
-            weights.mul_(1 - rate * group["weight_decay"])
-            weights.add_(update.reshape(weights.shape), alpha=-0.2 * rate * math.sqrt(max(update.shape)))
+            # Of a matrix that is divided among ranks each does its own rows, but for the update: that needs all.
+            gradient, buffer, own = local(matrix), local(state["momentum_buffer"]), local(weights)
+            buffer.lerp_(gradient, 1 - momentum)
+            update = orthogonal(whole_of(gradient.lerp(buffer, momentum), matrix))  # Nesterov's
+            own.mul_(1 - rate * group["weight_decay"])
+            update, scale = update.reshape(weights.shape), 0.2 * rate * math.sqrt(max(update.shape))
+            own.add_(local(shard_like(update, weights)), alpha=-scale)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

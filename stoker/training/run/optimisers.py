@@ -7,7 +7,7 @@ Ba, ICLR 2015. AdamW: Loshchilov and Hutter, "Decoupled weight decay regularizat
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 from stoker.training.errors import TrainingError
 from stoker.training.run.muon import Muon, groups_of, matrices_and_vectors
 from stoker.training.run.options import TrainOptions
+from stoker.training.run.steps.shards import is_shard, shard_like
 
 FUSED = {"cpu", "cuda"}  # devices on which one kernel updates all weights, for SGD, Adam and AdamW
 
@@ -29,18 +30,21 @@ def build_optimiser(module: nn.Module, options: TrainOptions) -> torch.optim.Opt
     ]
     lr, momentum = options.learning_rate, options.momentum
     fused = True if {tensor.device.type for tensor in (*matrices, *vectors)} <= FUSED else None
+    # Of shards torch fuses Adam and AdamW alone, and takes them one by one unless it is told otherwise.
+    foreach = True if any(map(is_shard, (*matrices, *vectors))) else None
     if options.optimiser in ("sgd", "momentum", "nesterov"):
         momentum = 0.0 if options.optimiser == "sgd" else momentum
         nesterov = options.optimiser == "nesterov" and momentum > 0
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
+        fused = None if foreach else fused
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused, foreach=foreach)
     if options.optimiser == "adagrad":
-        return torch.optim.Adagrad(groups, lr=lr)
+        return torch.optim.Adagrad(groups, lr=lr, foreach=foreach)
     if options.optimiser == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
+        return torch.optim.RMSprop(groups, lr=lr, momentum=momentum, foreach=foreach)
     if options.optimiser == "adam":
         return torch.optim.Adam(groups, lr=lr, fused=fused)
     if options.optimiser == "muon":
-        return Muon(groups_of(module, options.weight_decay), lr=lr)
+        return Muon(groups_of(module, options.weight_decay), lr=lr, foreach=foreach)
     return torch.optim.AdamW(groups, lr=lr, fused=fused)
 
 
@@ -58,10 +62,30 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any], devi
             f"the checkpoint's optimiser has groups of {theirs} weights, expected {ours}: other weights "
             "decay now; begin the run anew, without --resume"
         )
-    optimiser.load_state_dict(state)
-    for group in optimiser.param_groups:
-        if group.get("fused") and device.type not in FUSED:
+    ways: list[dict[str, Any]] = [
+        {name: group[name] for name in ("fused", "foreach") if name in group} for group in optimiser.param_groups
+    ]
+    optimiser.load_state_dict({**state, "state": _as_held(optimiser, state["state"])})
+    for group, saved, way in zip(optimiser.param_groups, state["param_groups"], ways, strict=True):
+        # Only where weights were shards was foreach ever asked for.
+        if any(map(is_shard, group["params"])) or saved.get("foreach"):
+            group.update(way)
+        elif group.get("fused") and device.type not in FUSED:
             group["fused"] = None
+
+
+def _as_held(
+    optimiser: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Any]]
+) -> dict[int, dict[str, Any]]:  # Any: tensors and plain values
+    """The state of each weight, divided among ranks as the weight is."""
+    held = [weights for group in optimiser.param_groups for weights in group["params"]]
+    return {
+        number: {
+            name: shard_like(value, held[number]) if isinstance(value, torch.Tensor) else value
+            for name, value in of_weight.items()
+        }
+        for number, of_weight in state.items()
+    }
 
 
 def learning_rate_at(step: int, steps: int, options: TrainOptions) -> float:

@@ -55,6 +55,8 @@ class TrainOptions:
             and the optimiser stay in float32, and the loss of float16 is scaled.
         channels_last: store images and filters channel by channel of each pixel, which convolutions on a GPU prefer.
         compile: let torch compile the network (never one with an LSTM); it says so if it cannot.
+        fsdp: divide weights, gradients and the optimiser's state among the ranks of torchrun, for networks that are too
+            large for one card; without it each rank has them all (DDP).
         deterministic: torch's algorithms that give the same bits each time, where there are any; false may be faster on
             a GPU, and a run that was resumed then ends with other weights than one that was not.
     """
@@ -87,6 +89,7 @@ class TrainOptions:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     compile: bool = False
+    fsdp: bool = False
     deterministic: bool = True
 
     def __post_init__(self) -> None:
@@ -100,6 +103,10 @@ class TrainOptions:
             raise TrainingError(f"option ema = {self.ema}; expected a decay from 0 to below 1, such as 0.999")
         if self.learning_rate == 0 or self.warmup > 1:
             raise TrainingError("option learning_rate must be above 0, and warmup a share of at most 1")
+        if self.fsdp and self.channels_last:
+            raise TrainingError(
+                "options fsdp and channels_last: torch divides no weights that are stored channel by channel; set one"
+            )
         skip_budget_of(self.skip_budget, 0)
         skips_of(self.on_nan)
         if self.loggers:
@@ -199,7 +206,7 @@ ADDED = ("ema", "accumulate", "patience", "precision", "channels_last", "compile
 
 def run_identity(model_name: str, model: Any, options: TrainOptions) -> dict[str, Any]:  # Any: a Model; JSON values
     """What two runs must share to give the same weights: not where they compute, nor how often they save."""
-    ignored = ("device", "threads", "workers", "checkpoint_s", "keep", "skip_budget", "on_nan", "loggers")
+    ignored = ("device", "threads", "workers", "checkpoint_s", "keep", "skip_budget", "on_nan", "loggers", "fsdp")
     training = {name: value for name, value in dataclasses.asdict(options).items() if name not in ignored}
     from stoker.training.run.model import plugin_identity
     from stoker.training.stream.subset import share_of

@@ -12,6 +12,7 @@ from torch import nn
 from stoker.storage.errors import StokerError
 from stoker.training.errors import TrainingError
 from stoker.training.loader.loader import Stream
+from stoker.training.run.steps.shards import whole
 
 FILE = "nonfinite.jsonl"
 _NAMED = 3  # samples in a message; the file has all
@@ -129,5 +130,7 @@ def norm_of(parameters: Iterable[nn.Parameter], clip: float) -> torch.Tensor:
     """The norm of the whole gradient, before it is clipped."""
     parameters = [parameter for parameter in parameters if parameter.grad is not None]
     if clip:
-        return torch.nn.utils.clip_grad_norm_(parameters, clip)
-    return torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        return whole(torch.nn.utils.clip_grad_norm_(parameters, clip))
+    return whole(
+        torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    )

@@ -10,6 +10,7 @@ from torch import nn
 
 from stoker.training.errors import TrainingError
 from stoker.training.run.options import TrainOptions
+from stoker.training.run.steps.shards import is_shard
 
 _TYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LONGEST_REASON = 200  # characters of a compiler's error
@@ -73,6 +74,8 @@ class Compiled:
         self._compiled = False
         if wanted and has_recurrent_layers(module):
             self.notes.append("compile: not used, since the network has recurrent layers, which it does not help")
+        elif wanted and any(map(is_shard, module.parameters())):
+            self.notes.append("compile: not used, since the ranks share the network's weights (fsdp)")
         elif wanted:
             module.compile(dynamic=False)  # of each size of batch by itself: a resumed run begins with another one
             self._compiled = True

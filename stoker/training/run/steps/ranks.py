@@ -8,7 +8,7 @@ by a group of its own for the CPU: a question to a GPU would hold it up.
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from stoker.training.errors import TrainingError
 from stoker.training.run.steps.microbatches import ROWS
@@ -44,7 +43,7 @@ class Ranks:
         if self.world_size == 1:
             return numbers
         total = torch.tensor(numbers, dtype=torch.float64)
-        with _explained():
+        with explained():
             dist.all_reduce(total, group=self.control)
         return total.tolist()
 
@@ -53,7 +52,7 @@ class Ranks:
         if self.world_size == 1:
             return number
         total = torch.tensor([number])
-        with _explained():
+        with explained():
             dist.all_reduce(total, dist.ReduceOp.MIN, group=self.control)
         return int(total)
 
@@ -63,7 +62,7 @@ class Ranks:
             return value
         payload = json.dumps(value).encode() if self.first else b""
         size = torch.tensor([len(payload)])
-        with _explained():
+        with explained():
             dist.broadcast(size, 0, group=self.control)
             content = (
                 torch.tensor(list(payload), dtype=torch.uint8)
@@ -79,7 +78,7 @@ class Ranks:
         if self.world_size == 1:
             return [own]
         gathered = [torch.empty_like(own) for _ in range(self.world_size)]
-        with _explained():
+        with explained():
             dist.all_gather(gathered, own, group=self.control)
         return gathered
 
@@ -148,24 +147,10 @@ class Ranks:
         others: list[Tensor] = saved.get("cuda_random_of_others", [])
         return others[self.rank - 1] if self.rank <= len(others) else None
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The network whose gradients are the mean over all ranks, for training."""
-        if self.world_size == 1:
-            return module
-        synchronise_norms(module)
-        with _explained(otherwise="this network cannot be trained on several ranks"):
-            # Buffers are not sent around at each pass: norms of all ranks see the same batch.
-            return DistributedDataParallel(module, broadcast_buffers=False)
-
 
 def _seed_of(seed: int, rank: int) -> int:
     """A seed for one rank: torch's generator for the CPU looks at 32 bits of it."""
     return int.from_bytes(hashlib.sha256(f"{seed} {rank}".encode()).digest()[:4], "big")
-
-
-def no_exchange(module: nn.Module) -> AbstractContextManager[None]:
-    """A context in which gradients are summed up on each rank alone."""
-    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager
@@ -183,7 +168,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         backend = backend_of(device, gpus)
         if backend == "nccl":
             torch.cuda.set_device(gpu_of(dist.get_node_local_rank(), gpus))
-        with _explained():
+        with explained():
             dist.init_process_group(backend, timeout=TIMEOUT)
     if not dist.is_initialized():
         yield Ranks()
@@ -212,7 +197,7 @@ def gpu_of(local_rank: int, gpus: int) -> int:
 
 
 @contextmanager
-def _explained(otherwise: str = "") -> Iterator[None]:
+def explained(otherwise: str = "") -> Iterator[None]:
     """Turn what a group raises when another rank has ended into a line.
 
     ``otherwise``: begins the line about errors that are of neither a connection nor a group.

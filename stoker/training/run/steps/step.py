@@ -15,8 +15,9 @@ from stoker.training.run.options import TrainOptions, skips_of
 from stoker.training.run.steps import microbatches
 from stoker.training.run.steps.events import RunConfig
 from stoker.training.run.steps.nonfinite import Buffers, NonFiniteSteps, norm_of
+from stoker.training.run.steps.parallel import Parallel
 from stoker.training.run.steps.precision import LEAST_SCALE, Compiled, Precision, precision_of
-from stoker.training.run.steps.ranks import Ranks, no_exchange
+from stoker.training.run.steps.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Stepper:
     precision: Precision
     compiled: Compiled
     ranks: Ranks
+    parallel: Parallel
     wrapped: nn.Module  # the network that exchanges gradients with the other ranks; alone the network itself
 
     def step(
@@ -97,7 +99,7 @@ class Stepper:
         outputs: list[StepOutput] = []
         for number, (part, part_state) in enumerate(zip(parts, states, strict=True)):
             last = number == len(parts) - 1
-            with nullcontext() if last else no_exchange(self.wrapped):
+            with nullcontext() if last else self.parallel.no_exchange(self.wrapped):
                 output = self._loss(part, part_state)
                 # A part weighs what it has of the global batch's examples. How many these are is known behind the last
                 # part, so that it is divided by a number of that size until then.
@@ -128,7 +130,7 @@ class Stepper:
         return StepOutput(loss, int(examples), state), tuple(asked)
 
     def _loss(self, batch: Any, state: tuple[Tensor, ...]) -> StepOutput:  # Any: the model's own
-        with self.precision.autocast():
+        with self.parallel.computing(), self.precision.autocast():
             return self.model.compute_loss(self.wrapped, batch, state, self.device)
 
     def _scaled(self, loss: Tensor) -> Tensor:
@@ -152,9 +154,14 @@ class Stepper:
 
 
 def stepper_of(
-    config: RunConfig, module: nn.Module, device: torch.device, steps: int, saved: dict[str, Any] | None
-) -> Stepper:  # Any: tensors and plain values
-    """What does the steps, at the start of a run or at a checkpoint."""
+    config: RunConfig,
+    module: nn.Module,
+    parallel: Parallel,
+    device: torch.device,
+    steps: int,
+    saved: dict[str, Any] | None,  # Any: tensors and plain values
+) -> Stepper:
+    """What does the steps, at the start of a run or at a checkpoint, with a network that ``parallel`` has placed."""
     options, saved = config.options, saved or {}
     precision = precision_of(options, module, device)
     optimiser = build_optimiser(module, options)
@@ -174,5 +181,6 @@ def stepper_of(
         precision=precision,
         compiled=compiled,
         ranks=config.ranks,
-        wrapped=config.ranks.wrap(module),
+        parallel=parallel,
+        wrapped=parallel.wrap(module),
     )

@@ -1,25 +1,17 @@
 """Trainings under torchrun, on CPUs by gloo, give the weights of one process, and stop and resume together."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch import nn
 
-from stoker.storage import open_store
 from stoker.storage.stores.store import Store
-from stoker.storage.versions.manifest import load_manifest
 from stoker.training.errors import TrainingError
-from stoker.training.run import checkpoint as checkpoints
 from stoker.training.run.steps.ranks import Ranks, backend_of, gpu_of, joined
-from stoker.training.run.train import train
-from tests.training import corpora
 from tests.training.run import training_rank
-from tests.training.run.launching import launch
-from tests.training.run.small_runs import CNN, LSTM, after
+from tests.training.run.small_ranks import Part, alone, launch_parts, results_of, small_store, state_of
+from tests.training.run.small_runs import CNN, LSTM
 
 STEADY = {"optimiser": "nesterov", "learning_rate": 0.01, "device": "cpu", "workers": 1}
 RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -31,45 +23,16 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = open_store(str(tmp_path / "store"))
-    digits, texts = corpora.digits(), corpora.texts()
-    splits = {"train": digits[:99], "validation": digits[150:180]}  # 49, 49 and 1
-    corpora.version(store, tmp_path, splits, corpus="digits", per_shard=40)
-    splits = {"train": texts[:12], "validation": texts[12:16]}
-    corpora.version(store, tmp_path, splits, corpus="texts", per_shard=5)
-    return store
+    return small_store(tmp_path)
 
 
-def part(name: str, *, resume: bool = False, stop: int = 0, who: int = 0) -> dict[str, Any]:
+def part(name: str, *, resume: bool = False, stop: int = 0, who: int = 0) -> Part:
     model, corpus, options = RUNS[name]
-    return {"model": model, "corpus": corpus, "options": options, "resume": resume, "stop": stop, "who": who}
+    return Part(model, corpus, options, resume=resume, stop=stop, who=who)
 
 
-def torchrun(folder: Path, world_size: int, parts: list[dict[str, Any]]) -> list[list[str]]:
-    """Run, step that it began at, last step, and whether it was stopped, of each part."""
-    (folder / "parts.json").write_text(json.dumps(parts))
-    output = launch(training_rank.__file__, world_size, str(folder), str(folder / "parts.json"))
-    return [line.split()[1:] for line in output.splitlines() if line.startswith("RESULT ")]
-
-
-def alone(folder: Path, store: Store, one: dict[str, Any]) -> Any:
-    return train(
-        store,
-        load_manifest(store, one["corpus"]),
-        one["model"],
-        one["options"],
-        resume=one["resume"],
-        folder=folder / "runs",
-        cache=folder / "cache",
-        stop=after(one["stop"] or 10**6),
-    )
-
-
-def state_of(store: Store, corpus: str, run: str) -> dict[str, Any]:
-    newest = checkpoints.newest(store, corpus, run)
-    assert newest is not None
-    assert newest.info.done
-    return newest.state
+def torchrun(folder: Path, world_size: int, parts: list[Part]) -> list[list[str]]:
+    return results_of(launch_parts(training_rank.__file__, folder, world_size, parts))
 
 
 @pytest.mark.slow
@@ -106,8 +69,6 @@ def test_a_process_alone_asks_nobody() -> None:
         assert ranks.sum([1.0, 2.0]) == [1.0, 2.0]
         assert ranks.least(3) == 3
         assert ranks.from_first({"a": [1]}) == {"a": [1]}
-        module = nn.Linear(1, 1)
-        assert ranks.wrap(module) is module
 
 
 def test_a_recurrent_state_is_shared_by_rows() -> None:
@@ -155,16 +116,3 @@ def test_ranks_that_train_on_cpus_do_not_meet_by_what_wants_a_gpu_of_each() -> N
     assert gpu_of(1, 2) == 1
     with pytest.raises(TrainingError, match=r"^local rank 2 has no GPU of its own, found 2; .*--nproc-per-node 2"):
         gpu_of(2, 2)
-
-
-def test_a_network_that_ranks_cannot_train_together_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
-    try:
-        with pytest.raises(
-            TrainingError, match=r"^this network cannot be trained on several ranks: .*parameter"
-        ) as told:
-            Ranks(0, 2).wrap(nn.Flatten())
-    finally:
-        dist.destroy_process_group()
-    assert "\n" not in str(told.value)
