@@ -187,6 +187,7 @@ def test_a_browser_is_seen_where_there_is_a_display_or_the_user_chose_one() -> N
 def test_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "intranet.example, localhost")
     monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")  # not left behind for other tests
     for _ in range(2):
         prepare_environment()
         assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "intranet.example,localhost,127.0.0.1,::1"

@@ -85,10 +85,10 @@ def _run(argv: Sequence[str] | None) -> int:
 
             complete(top)
         arguments = top.parse_args(argv)
+        prepare_environment()
         module, _, name = arguments.run.partition(":")
         function = getattr(import_module(module), name)
     logs.configure(level=arguments.log_level or "warning", format=arguments.log_format or "text")
-    prepare_environment()
     code: int = function(arguments)
     sys.stdout.flush()
     return code

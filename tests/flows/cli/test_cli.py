@@ -31,6 +31,27 @@ def test_help_answers_in_under_half_a_second_and_imports_nothing_heavy(cli: Cli)
     assert HEAVY & set(shown.split()) == set()
 
 
+def test_a_commands_tables_lie_in_mallocs_memory_unless_the_user_chose_another(tmp_path: Path) -> None:
+    code = (
+        "import sys; from stoker.flows.cli.cli import main; main(sys.argv[1:])\n"
+        "import pyarrow; print(pyarrow.default_memory_pool().backend_name, *pyarrow.supported_memory_backends())"
+    )
+    command = [sys.executable, "-c", code, "--store", str(tmp_path / "store"), "curate", "photos.toml"]
+    free = {name: text for name, text in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+
+    def used(**chosen: str) -> list[str]:
+        found = subprocess.run(
+            command, cwd=tmp_path, env=free | chosen, capture_output=True, text=True, timeout=HANGS_S, check=True
+        )
+        assert "photos.toml" in found.stderr  # the command itself ran
+        return found.stdout.split()
+
+    pool, *supported = used()
+    assert pool == "system"
+    other = next(name for name in supported if name != "system")
+    assert used(ARROW_DEFAULT_MEMORY_POOL=other)[0] == other
+
+
 def test_every_command_names_a_function() -> None:
     commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]  # argparse's own
     for command in commands.values():  # type: ignore[union-attr]  # a dictionary: argparse types it as an iterable
