@@ -64,8 +64,8 @@ class Muon(torch.optim.AdamW):
 def orthogonal(matrix: Tensor) -> Tensor:
     """About the nearest matrix whose rows, or else columns, are orthogonal and of length 1, by Newton and Schulz.
 
-    Singular values become about 1: from 0.7 to 1.2. On a GPU in bfloat16, which does; a CPU takes twice as long for
-    that as for float32.
+    Singular values become about 1, from 0.7 to 1.2; very small ones stay smaller. On a GPU in bfloat16, which does; a
+    CPU takes twice as long for that as for float32.
     """
     a, b, c = _COEFFICIENTS
     found = matrix.bfloat16() if matrix.is_cuda else matrix.float()

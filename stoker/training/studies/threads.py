@@ -10,8 +10,8 @@ import torch
 def one_thread() -> Iterator[None]:
     """Within it torch computes in one thread, deterministically; afterwards as before, with its random numbers too.
 
-    Numbers below 1e-38 count as 0. Deep nets that learn nothing are full of them, and each costs an Intel processor a
-    hundred cycles: 1,001 plain layers took seven times as long as residual ones.
+    Numbers below 1e-38 count as 0 where the processor can do so. A deep net that learns nothing is full of them; each
+    costs an Intel processor a hundred cycles: 1,001 plain layers took seven times as long as residual ones.
     """
     threads, were_kept = torch.get_num_threads(), _keeps_denormals()
     with torch.random.fork_rng():

@@ -1,8 +1,10 @@
-"""n-gram models are probabilities, counted by Witten and Bell's formula."""
+"""n-gram models are probabilities, smoothed by modified Kneser-Ney."""
+
+from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stoker.training.studies.ngrams import NGrams
@@ -19,20 +21,42 @@ def test_the_probabilities_after_any_context_sum_to_one(text: np.ndarray, contex
     assert total == pytest.approx(1.0)
 
 
+# Pairs of symbols of each count from one to four and more: all three discounts are made of them. Then single symbols.
+@example(
+    np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 2, 0, 2, 0, 2, 1, 3, 1, 3, 2, 3, 3, 0]), np.array([0, 1, 3, 0, 2, 3, 3]), 2
+)
+@example(np.array([0] * 4 + [1] * 3 + [2] * 2 + [3]), np.array([0, 0, 1, 2, 3, 3]), 1)
 @given(TEXTS, TEXTS, st.integers(1, 4))
 def test_it_is_the_formula_counted_by_hand(text: np.ndarray, asked: np.ndarray, order: int) -> None:
+    longest = min(order, len(text))
+
+    def grams(size: int) -> list[tuple[int, ...]]:
+        return [tuple(map(int, text[i : i + size])) for i in range(len(text) - size + 1)]
+
+    def counts(size: int) -> Counter[tuple[int, ...]]:
+        return Counter(grams(size)) if size == longest else Counter(gram[1:] for gram in set(grams(size + 1)))
+
+    def discount(size: int, count: int) -> float:
+        one, two, three, four = (sum(value == number for value in counts(size).values()) for number in (1, 2, 3, 4))
+        if not count or 0 in (one, two, three, four):
+            return 0.5 if count else 0.0
+        share = one / (one + 2 * two)
+        by_count = (1 - 2 * share * two / one, 2 - 3 * share * three / two, 3 - 4 * share * four / three)
+        return min(max(by_count[min(count, 3) - 1], 0.01), min(count, 3))
+
     def probability(context: tuple[int, ...], symbol: int) -> float:
         lower = probability(context[1:], symbol) if context else 1 / SYMBOLS
-        size = len(context)
-        after = [text[i + size] for i in range(len(text) - size) if tuple(text[i : i + size]) == context]
+        size = len(context) + 1
+        after = {gram[-1]: count for gram, count in counts(size).items() if gram[:-1] == context}
         if not after:
             return lower
-        types = len(set(after))
-        return (after.count(symbol) + types * lower) / (len(after) + types)
+        mass = sum(discount(size, count) for count in after.values())
+        own = after.get(symbol, 0)
+        return (own - discount(size, own) + mass * lower) / sum(after.values())
 
     found = NGrams(text, order=order, vocabulary=SYMBOLS).probabilities(asked)
-    for place, symbol in enumerate(asked):
-        context = tuple(asked[max(0, place - order + 1) : place])
+    for place, symbol in enumerate(map(int, asked)):
+        context = tuple(int(one) for one in asked[max(0, place - longest + 1) : place])
         assert float(found[place]) == pytest.approx(probability(context, symbol))
 
 
