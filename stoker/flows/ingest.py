@@ -29,7 +29,7 @@ from stoker.flows.runners import clusters, remote, tasks
 from stoker.flows.runners.remote import WorkerUnfit
 from stoker.flows.runners.stretches import ReadingCalls, stretch_name
 from stoker.flows.settings import Settings
-from stoker.pipelines.errors import SourceUnavailable
+from stoker.pipelines.errors import NotAtOnce, SourceUnavailable
 from stoker.pipelines.memory.known import Again
 from stoker.pipelines.partition import Partition, Partitions
 from stoker.pipelines.recipe import Recipe, parse
@@ -153,6 +153,8 @@ class TaskContext:
         """What sources read with."""
         settings = replace(self.settings, home=self.home)
         context = settings.context(self.recipe.root, trusted=self.run.get("trusted") is True)
+        # On the user's own cluster each worker has a home of its own, where others do not see what it downloads.
+        context = replace(context, may_cut=settings.slots > 1 and "cluster" not in self.run)
         if "known" not in self.run:
             return context
         name, number = self.run["known"]
@@ -197,10 +199,13 @@ def _disk_errors(context: TaskContext) -> Iterator[None]:
 def _partition(
     run: dict[str, Any],  # Any: JSON values
     partition: dict[str, Any],  # Any: JSON values
-    stretches: Sequence[dict[str, Any]] = (),  # Any: JSON values
+    stretches: Sequence[dict[str, Any]] | None = None,  # Any: JSON values
     number: int = 0,
-) -> "dict[str, Any] | bool | State[Any]":  # Any: JSON values
-    """The part of a partition, its stretches joined; or whether stretch ``number``, counted from 1, can be joined."""
+) -> "dict[str, Any] | list[dict[str, Any]] | bool | State[Any]":  # Any: JSON values
+    """The part of a partition, its stretches joined; or whether stretch ``number``, counted from 1, can be joined.
+
+    Or the stretches in which it is to be read, where none are given.
+    """
     context = TaskContext.from_json(run)
     reporter, name = context.reporter, str(partition["name"])
     name = stretch_name(name, number) if number else name
@@ -209,15 +214,19 @@ def _partition(
             raise IngestStopped("stopped before it began")
         with _disk_errors(context):
             read_it = partial(ingesting.ingest_stretch, number=number) if number else ingesting.ingest_partition
+            source_context = context.source_context()
             result = read_it(
                 context.recipe,
                 Partition(**partition),
                 context.store,
-                context.source_context(),
+                source_context if stretches is None else replace(source_context, may_cut=False),
                 stop=context.stop_requested,
                 progress=lambda read, kept: reporter.update(name, read, kept),
-                stretches=[Partition(**stretch) for stretch in stretches],
+                stretches=[Partition(**stretch) for stretch in stretches or ()],
             )
+    except NotAtOnce as error:
+        get_run_logger().info(str(error))
+        return [stretch.as_json() for stretch in error.stretches]
     except IngestStopped as error:
         return Cancelled(message=str(error))
     if isinstance(result, bool):
@@ -428,18 +437,14 @@ def _read(
     run: dict[str, Any],  # Any: JSON values, for workers
 ) -> Iterator[tuple[str, object]]:
     """(name, result or exception) of each partition, in the order of completion. Raises WorkerUnfit."""
-    stretches = list[str]()
-    for some in (calls.of(partitions), calls.joining()):
-        given = ((name, {"run": run} | values) for name, values in some)
-        for name, result in _run_tasks(context, runner, partition_task, given):
-            if isinstance(result, WorkerUnfit):
-                raise result
-            if calls.note(name, result):
-                stretches.append(name)
-            else:
-                yield name, result
-        for name in stretches:
-            context.reporter.drop(name)
+    given = (call and (call[0], {"run": run} | call[1]) for call in calls.of(partitions))
+    for name, result in _run_tasks(context, runner, partition_task, given):
+        if isinstance(result, WorkerUnfit):
+            raise result
+        if not calls.note(name, result):
+            for stretch in calls.stretches_of(name):
+                context.reporter.drop(stretch)
+            yield name, result
 
 
 def _pack_groups(
@@ -479,7 +484,7 @@ def _run_tasks(
     context: TaskContext,
     runner: Any,  # Any: as in _ingest_partitions
     task: "Task[..., Any]",  # Any: whatever the task returns
-    calls: Iterable[tuple[str, dict[str, Any]]],  # Any: JSON values
+    calls: Iterable[tuple[str, dict[str, Any]] | None],  # Any: JSON values
 ) -> Iterator[tuple[str, object]]:
     """(name, result or exception) of each call; see ``tasks.run``."""
     task = context.with_retries(task)

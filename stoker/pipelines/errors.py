@@ -1,9 +1,10 @@
 """Errors of recipes and sources."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from stoker.pipelines.partition import Partition
 from stoker.storage.errors import StokerError
 from stoker.storage.plain_file import NotPlain
 
@@ -32,6 +33,18 @@ class DecoderUnavailable(SourceUnavailable):
 
 class NotAlone(SourceError):
     """A stretch of a partition may not be what it is in the whole partition, which is to be read at once."""
+
+
+class NotAtOnce(SourceError):
+    """A partition is better read in stretches, which were not known before its reading began; nothing of it is read.
+
+    Args:
+        stretches: all of them, as ``Source.stretches`` gives them.
+    """
+
+    def __init__(self, stretches: Sequence[Partition]) -> None:
+        super().__init__(f"it is read in {len(stretches)} stretches")
+        self.stretches = tuple(stretches)
 
 
 class SourceBroken(SourceError):

@@ -60,6 +60,7 @@ class Context:
             lost. A source that keeps originals asks for it before it asks a server.
         downloads: a folder that outlasts the run, for ``web.downloads.claim``; by default one in ``scratch``.
         notes: a folder that outlasts the run, for ``memory.file_notes``; by default one in ``scratch``.
+        may_cut: whether ``Source.read`` may raise NotAtOnce: several workers read, and all see ``downloads``.
 
     A source reads no file of a recipe, a list or a payload but by ``path`` or ``glob``, which check that.
     """
@@ -76,6 +77,7 @@ class Context:
     read_original: Callable[[Original], bytes | None] = nothing_kept
     downloads: Path = Path()  # set at once
     notes: Path = Path()  # set at once
+    may_cut: bool = False
 
     def __post_init__(self) -> None:
         if self.downloads == Path():
@@ -253,7 +255,7 @@ class Source:
     # has any more has vanished; of a partition with a ``stamp_of_whole`` only when that is gone. Of a ``ListedSource``
     # its list tells that.
     tells_all: ClassVar[bool] = False
-    # Whether ``stretches`` may cut a partition.
+    # Whether ``stretches`` may cut a partition, or ``read`` may raise NotAtOnce.
     cuts_long: ClassVar[bool] = False
 
     @property
@@ -276,7 +278,8 @@ class Source:
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """Every candidate of the partition, in the same order each time. Lazy: memory holds a bounded number.
 
-        Raises SourceUnavailable if the whole partition should be retried, SourceBroken if a retry cannot help.
+        Raises SourceUnavailable if the whole partition should be retried, SourceBroken if a retry cannot help. Before
+        its first candidate NotAtOnce, where the context allows it, if that is better read in stretches.
         """
         raise NotImplementedError
 
@@ -297,6 +300,13 @@ class Source:
         NotAlone when it finds out, at its end at the latest; then the partition is read as a whole.
         """
         return ()
+
+    def whole(self, partition: Partition, stretches: Sequence[Partition]) -> Partition:
+        """The partition as ``read`` gets it where its stretches cannot be joined: it may say what is kept for them."""
+        return partition
+
+    def release(self, stretches: Sequence[Partition], context: Context) -> None:
+        """Remove what was kept for these stretches of a partition: its raw part is written."""
 
     def share(self, partition: Partition, context: Context) -> float:
         """How much of a raw part a partition fills: small ones share one, each read and remembered by itself.

@@ -6,6 +6,8 @@ import pickletools
 import resource
 import signal
 import struct
+from collections.abc import Iterator
+from dataclasses import replace
 
 import cloudpickle  # type: ignore[import-untyped]  # it has no stubs
 import pytest
@@ -19,10 +21,17 @@ from tests.conftest import HANGS_S
 from tests.fakes import context
 from tests.flows.conftest import Cli, shards, until, versions
 from tests.pipelines.films import film
+from tests.site import FAST, Reply, Site
 
 pytestmark = pytest.mark.slow
 AT_ONCE = (100_000, 200_000)  # first segments of the two stretches of a film of twelve minutes
 WORDS = [f"word-{number}" for number in range(12)]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as site:
+        yield site
 
 
 def test_a_recipe_becomes_a_version_and_a_second_run_reads_nothing(served: Cli) -> None:
@@ -132,20 +141,27 @@ def test_tasks_take_no_class_along_that_other_processes_lack() -> None:
         assert "State[Any]" not in {argument for _, argument, _ in pickletools.genops(cloudpickle.dumps(task))}
 
 
-def test_a_long_film_is_read_in_stretches_after_a_kill_too_and_has_the_bytes_of_one_reading(served: Cli) -> None:
-    film(served.folder / "long.mp4", list(range(0, 700_000, 1000)), size=(160, 120), g="20", qp="8", sc_threshold="0")
-    with (served.folder / "long.mp4").open("ab") as file:  # as large as long films are: smaller ones are not looked at
+@pytest.mark.parametrize("is_remote", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_a_long_film_is_read_in_stretches_after_a_kill_too_and_has_the_bytes_of_one_reading(
+    is_remote: bool, served: Cli, site: Site
+) -> None:
+    path = served.folder / "long.mp4"
+    film(path, list(range(0, 700_000, 1000)), size=(160, 120), g="20", qp="8", sc_threshold="0")
+    with path.open("ab") as file:  # as large as long films are: smaller ones are not looked at
         file.write(struct.pack(">I4s", 5 << 20, b"free") + bytes((5 << 20) - 8))
-    recipe = {"corpus": "films", "source": {"name": "video_frames", "videos": "long.mp4"}}
+    site.pages["/long.mp4"] = Reply(path.read_bytes(), etag='"v1"')
+    video = site.url("/long.mp4") if is_remote else "long.mp4"
+    recipe = {"corpus": "films", "source": {"name": "video_frames", "videos": video}}
     (served.folder / "films.toml").write_text(
-        'corpus = "films"\n[source]\nname = "video_frames"\nvideos = "long.mp4"\n'
+        f'corpus = "films"\n[source]\nname = "video_frames"\nvideos = "{video}"\n'
     )
     store = DirectoryStore(served.folder / "whole")
     (served.folder / "whole").mkdir()
-    publish.ingest(parse(recipe, root=served.folder), store, context(served.folder))
+    publish.ingest(parse(recipe, root=served.folder), store, replace(context(served.folder), web=FAST))
     whole = [store.read(one.key) for one in store.list("films/shards/") if one.key.endswith(".tar")]
+    site.log.clear()
 
-    served.variables["STOKER_WORKERS"] = "1"
+    served.variables |= {"STOKER_WORKERS": "2" if is_remote else "1", "STOKER_ALLOW_PRIVATE": "127.0.0.1"}
     process = served.start("ingest", "films.toml")
     assert until(
         lambda: {layout.segment_number(key) for key in served.objects() if layout.is_segment(key)} & {*AT_ONCE}
@@ -157,3 +173,6 @@ def test_a_long_film_is_read_in_stretches_after_a_kill_too_and_has_the_bytes_of_
     found = served.objects()
     assert [found[key] for key in sorted(found) if "/shards/" in key and key.endswith(".tar")] == whole
     assert not [key for key in found if layout.is_segment(key)]
+    asked = [request.headers.get("range") for request in site.asked("/long.mp4")]
+    assert asked == ([None, f"bytes={path.stat().st_size - 1}-"] if is_remote else []), "it is sent once"
+    assert not list(served.folder.glob(".stoker/downloads/*"))

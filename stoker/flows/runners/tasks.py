@@ -30,13 +30,14 @@ class WorkerLost(StokerError):
 def run(
     runner: TaskRunner[Any],  # Any: each runner has futures of its own
     task: Task[..., Any],  # Any: whatever the task returns
-    calls: Iterable[_Call],
+    calls: Iterable[_Call | None],
     *,
     settings: Settings,
     stopped: Callable[[], bool],
 ) -> Iterator[tuple[str, object]]:
     """(name, result or exception) of each call, in the order of completion; few are submitted at a time.
 
+    Where ``calls`` gives None, what follows depends on results, and it is asked again when there is one more.
     A call whose worker ended is tried again, the last time alone and after all others: a worker may have had several,
     and not each of them ended it. Then its result is WorkerLost. Once ``stopped()`` is true nothing more is submitted
     or begun; running tasks are awaited, except on a cluster of the user's own. Raises ClusterUnavailable.
@@ -74,7 +75,7 @@ def run(
 class _Calls:
     """The calls that are still to be submitted."""
 
-    def __init__(self, calls: Iterable[_Call]) -> None:
+    def __init__(self, calls: Iterable[_Call | None]) -> None:
         self._new = iter(calls)
         self._again, self._last = deque[_Call](), deque[_Call]()
         self._ended = Counter[str]()  # workers, by the call's name

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from PIL import Image
 from pydantic import Field
 
-from stoker.pipelines.errors import NotAlone, SourceBroken, SourceUnavailable
+from stoker.pipelines.errors import NotAlone, NotAtOnce, SourceBroken, SourceUnavailable
 from stoker.pipelines.images.codec import Format, encode
 from stoker.pipelines.memory.file_notes import file_notes
 from stoker.pipelines.partition import Partition, digest
@@ -34,7 +34,7 @@ from stoker.pipelines.video.names import (
 )
 from stoker.pipelines.video.picture import Hdr, PictureOptions
 from stoker.pipelines.video.stretches import Stretch, cut_film
-from stoker.pipelines.web.downloads import claim
+from stoker.pipelines.web.downloads import Measures, claim, discard, first_measures, held, hold
 from stoker.pipelines.web.links import normalise_listed
 from stoker.pipelines.web.measured import measures_of
 from stoker.pipelines.web.pages.licences import spdx_id
@@ -44,6 +44,7 @@ from stoker.storage.shards.sample import Sample
 
 _STAMP_DIGITS = 32  # hex digits: 128 bits
 _STRETCH = "stretch"  # in the payload of a stretch of a film
+_HELD = "held"  # in that of one behind a URL: SHA-256 and measures of what was downloaded
 _LEAST_CUT = 4 << 20  # bytes of a film that may be cut: a smaller one is read soon
 _SHARED_BYTES = 16 << 20  # of small files that are one raw part, at most
 _LEAST_BYTES = 4 << 10  # that a file counts there: opening one costs as much
@@ -57,9 +58,10 @@ class VideoFrames(Source):
 
     A video is a partition, and its frames are one group, which stays in one split. The key of a local file is a hash of
     its path. A long one (mp4, mov, mkv, webm) is read in stretches of about five minutes at the same time, unless its
-    frames might be others then. A damaged video gives the frames that can be decoded, and one reject. So is what
-    matches a pattern and is no file that can be read, or a link that leads out of the recipe's folder. Of a list, the
-    columns title, licence, author, attribution, label, caption and page_url go to the record.
+    frames might be others then; one behind a URL once it is downloaded. A damaged video gives the frames that can be
+    decoded, and one reject. So is what matches a pattern and is no file that can be read, or a link that leads out of
+    the recipe's folder. Of a list, the columns title, licence, author, attribution, label, caption and page_url go to
+    the record.
 
     A record's ``time_s`` counts from the file's start, as players show it; ``offset_s`` is the time of the video's
     first frame. ``pts`` is the file's own time stamp in units of ``time_base``, a fraction of a second, on a clock that
@@ -147,7 +149,7 @@ class VideoFrames(Source):
 
     def stamp_of_whole(self, partition: Partition) -> str:
         """See Source. Of the video's bytes, or its URL, and of what a list says of it."""
-        payload = {name: value for name, value in partition.payload.items() if name not in (AGAIN, _STRETCH)}
+        payload = {name: value for name, value in partition.payload.items() if name not in (AGAIN, _STRETCH, _HELD)}
         return digest([payload, partition.fingerprint])[:_STAMP_DIGITS]
 
     def url_of_whole(self, partition: Partition) -> str:
@@ -157,12 +159,30 @@ class VideoFrames(Source):
     def stretches(self, partition: Partition, context: Context) -> Sequence[Partition]:
         """See Source."""
         if "path" not in partition.payload:
-            return ()  # a URL is one download
+            return ()  # of a URL they are known once it is downloaded
         path = context.path(partition.payload["path"])
         if not path.is_file() or not _LEAST_CUT <= path.stat().st_size <= self.max_megabytes * 1e6:
             return ()
+        return self._cut(partition, path)
+
+    def whole(self, partition: Partition, stretches: Sequence[Partition]) -> Partition:
+        """See Source. Of a URL with what was downloaded."""
+        kept = {name: value for name, value in stretches[0].payload.items() if name == _HELD}
+        return replace(partition, payload={**partition.payload, **kept})
+
+    def release(self, stretches: Sequence[Partition], context: Context) -> None:
+        """See Source."""
+        for stretch in stretches[:1]:
+            if _HELD in stretch.payload:
+                discard(context.downloads, stretch.payload["url"], stretch.payload[_HELD]["sha256"])
+
+    def _cut(
+        self, partition: Partition, path: Path, held: Mapping[str, Any] | None = None
+    ) -> list[Partition]:  # Any: JSON
+        """The stretches of a film; ``held``: what was downloaded of it."""
+        more = {} if held is None else {_HELD: held}
         stretches = cut_film(path, self._times, seconds=self.stretch_s)
-        payloads = ({**partition.payload, _STRETCH: stretch.to_json()} for stretch in stretches)
+        payloads = ({**partition.payload, **more, _STRETCH: stretch.to_json()} for stretch in stretches)
         return [replace(partition, payload=payload) for payload in payloads]
 
     def share(self, partition: Partition, context: Context) -> float:
@@ -208,9 +228,20 @@ class VideoFrames(Source):
             stretch = Stretch.from_json(payload[_STRETCH]) if _STRETCH in payload else None
             yield from self._frames(path, key, record | {"sha256": partition.fingerprint}, measures, stretch)
         elif context.is_forgotten({**record, "key": key}):
+            if _STRETCH in payload:
+                raise NotAlone("it was forgotten")
+            discard(context.downloads, payload["url"])
             yield Candidate(bare, FORGOTTEN)
         else:
-            yield from self._fetch(payload["url"], bare, context)
+            sha256, measures = (payload.get(_HELD, {}).get(name, "") for name in ("sha256", "measures"))
+            stretch = Stretch.from_json(payload[_STRETCH]) if _STRETCH in payload else None
+            with held(context.downloads, payload["url"], sha256) as download:
+                if download is not None:
+                    yield from self._frames(download, key, record | {"sha256": sha256}, measures, stretch)
+                    return
+            if stretch is not None:
+                raise NotAlone("what was downloaded is not there any more")
+            yield from self._fetch(partition, bare, context)
 
     def check(self, context: Context) -> None:
         """See Source."""
@@ -230,7 +261,8 @@ class VideoFrames(Source):
                     raise TooLargeForPreview(f"{url}: more than {limit:.0f} MB; download it first to see a sample")
                 yield candidate
 
-    def _fetch(self, url: str, bare: Sample, context: Context) -> Iterator[Candidate]:
+    def _fetch(self, partition: Partition, bare: Sample, context: Context) -> Iterator[Candidate]:
+        url = partition.payload["url"]
         with claim(context.downloads, url) as path:
             limit = int(self.max_megabytes * 1e6)
             answer = context.web.download(url, path, max_size=limit, accept=_ACCEPT, outlasts=True)
@@ -243,7 +275,12 @@ class VideoFrames(Source):
                 yield Candidate(bare, as_final(answer))
             else:
                 record = {**bare.record, "sha256": answer.sha256}
-                yield from self._frames(path, bare.key, record, measures_of(answer))
+                measures = first_measures(path, answer.sha256, measures_of(answer))
+                if context.may_cut and answer.size >= _LEAST_CUT:
+                    stretches = self._cut(partition, path, held={"sha256": answer.sha256, "measures": measures})
+                    if stretches and hold(path, answer.sha256, measures):
+                        raise NotAtOnce(stretches)
+                yield from self._frames(path, bare.key, record, measures)
 
     @cached_property
     def _named_urls(self) -> frozenset[str]:
@@ -264,7 +301,7 @@ class VideoFrames(Source):
         )
 
     def _frames(
-        self, path: Path, key: str, record: Record, measures: Record, stretch: Stretch | None = None
+        self, path: Path, key: str, record: Record, measures: Measures, stretch: Stretch | None = None
     ) -> Iterator[Candidate]:
         video = VideoReader(path, PictureOptions(hdr=self.hdr, deinterlace=self.deinterlace), stretch)
         frames = 0
@@ -288,7 +325,7 @@ class VideoFrames(Source):
             omitted = {} if frames else _omitted(video, 0)
             yield Candidate(sample, Rejected(fault.reason, detail), omitted)
 
-    def _candidate(self, frame: VideoFrame, key: str, record: Record, measures: Record) -> Candidate:
+    def _candidate(self, frame: VideoFrame, key: str, record: Record, measures: Measures) -> Candidate:
         record = record | {"video": key, "time_s": round(float(frame.time), 6), "pts": frame.pts, **frame.facts}
         name = f"{key}-{round(frame.time * 1000):09d}"
         if isinstance(frame.picture, Rejected):

@@ -138,9 +138,10 @@ def ingest_partition(
     Args:
         stop: asked before every candidate; true ends the ingest with IngestStopped.
         progress: called after every candidate with how many of this partition were read and kept.
-        stretches: all of ``Source.stretches``, if ``ingest_stretch`` read them: they are joined.
+        stretches: all of ``Source.stretches`` or NotAtOnce, if ``ingest_stretch`` read them: they are joined, or the
+            partition is read as a whole if not all of them are there.
 
-    Raises IngestStopped, SourceError, StorageError.
+    Raises IngestStopped, SourceError, StorageError; NotAtOnce where the context allows it and nothing was read yet.
     """
     started = time.monotonic()
     existing = find_part(recipe, partition, store)
@@ -148,14 +149,17 @@ def ingest_partition(
         _log.info(
             "%s: its part %s is there and is used again", partition.name, existing.digest, extra=_fields(existing)
         )
+        recipe.source.release(stretches, context)
         return Ingested(existing, True, time.monotonic() - started)
     name = part_digest(recipe, partition)
     is_forgotten = Forgotten.load(store, recipe.corpus).of_record
-    context = replace(context, is_forgotten=is_forgotten, read_original=partial(read_original, store))
+    may_cut = context.may_cut and not stretches
+    context = replace(context, is_forgotten=is_forgotten, read_original=partial(read_original, store), may_cut=may_cut)
     with folder_in(context.scratch) as folder, Segments(store, recipe.corpus, name, folder) as segments:
         originals = Originals(store, recipe.corpus, name, folder) if recipe.store.originals else None
         context, named = replace(context, scratch=folder), _named(recipe, stretches)
-        reading, tar = _read_whole(recipe, partition, context, segments, originals, stop, progress, named)
+        as_whole = recipe.source.whole(partition, stretches) if stretches else partition
+        reading, tar = _read_whole(recipe, as_whole, context, segments, originals, stop, progress, named)
         tar_key = layout.raw_tar(recipe.corpus, name, tar.sha256)
         put(store, tar_key, reading.writer.path, sha256=tar.sha256)
     rejected = Counter(row["reason"] for row in reading.rows if row["reason"] is not None)
@@ -187,6 +191,7 @@ def ingest_partition(
         part = first
     with suppress(StorageError):  # `stoker gc` removes what stays
         segments.remove()
+    recipe.source.release(stretches, context)
     known = f", known {part.known}" if part.known else ""
     _log.info("%s: read %d, kept %d%s", part.partition, part.read, part.kept, known, extra=_fields(part))
     return Ingested(part, False, time.monotonic() - started)
@@ -332,6 +337,8 @@ def _read(
     Of several partitions that share one, those whose source is unavailable are left out, unless all of them are.
     """
     failed: SourceUnavailable | None = None
+    if sharing(partition):
+        context = replace(context, may_cut=False)  # it would be left out, and a part has the same rows each time
     seen = {row["key"] for row in reading.rows if row["reason"] is None}
     for one, done in left_to_read(partition, reading.rows):
         before = len(reading.rows) - done
@@ -360,6 +367,7 @@ def _read_one(
     """Read the candidates of a partition behind the last ``done`` of a reading; ``seen``: keys of the kept ones."""
     rows, writer, omitted = reading.rows, reading.writer, reading.omitted
     kept = len(seen)
+    context = replace(context, may_cut=context.may_cut and not done)  # begun as a whole, it is finished so
     for candidate in _unread(recipe, partition, context, reading.done[len(reading.done) - done :], stop):
         if stop():
             segments.seal(reading)

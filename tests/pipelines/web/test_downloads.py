@@ -1,6 +1,7 @@
 """Downloads that outlast the run: gone on with, anew, or removed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import pytest
 from stoker.pipelines.errors import SourceBroken
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.client import Web
-from stoker.pipelines.web.downloads import claim
+from stoker.pipelines.web.downloads import claim, discard, first_measures, held, hold
 from stoker.pipelines.web.http import sinks
+from stoker.pipelines.web.http.sinks import note_of
 from stoker.pipelines.web.policy import Fetched
 from tests.site import MEGABYTE, Reply, Site, reason
 
@@ -138,3 +140,78 @@ def test_a_killed_run_loses_what_it_had_not_written_alone(site: Site, web: Web, 
     site.pages["/film.mp4"] = Reply(BODY[:200], etag='"v1"')
     assert download(web, site.url("/film.mp4"), tmp_path)[1] == BODY[:200]
     assert list(tmp_path.iterdir()) == []
+
+
+def whole(web: Web, site: Site, folder: Path, body: bytes = BODY, etag: str = '"v1"') -> Fetched:
+    """A download that is held for readers."""
+    site.pages["/film.mp4"] = Reply(body, etag=etag)
+    with suppress(KeyboardInterrupt), claim(folder, site.url("/film.mp4")) as path:
+        answer = web.download(site.url("/film.mp4"), path, max_size=MEGABYTE, outlasts=True)
+        assert isinstance(answer, Fetched)
+        assert hold(path, answer.sha256, {"fetched_at": "first", "response_size": answer.size})
+        raise KeyboardInterrupt
+    assert isinstance(answer, Fetched)
+    return answer
+
+
+def is_held(folder: Path, url: str, sha256: str) -> bool:
+    with held(folder, url, sha256) as path:
+        return path is not None and path.exists()
+
+
+def test_a_held_download_is_read_by_several_and_written_by_nobody_meanwhile(
+    site: Site, web: Web, tmp_path: Path
+) -> None:
+    url, sha256 = site.url("/film.mp4"), whole(web, site, tmp_path).sha256
+    with held(tmp_path, url, sha256) as one, held(tmp_path, url, sha256) as other:
+        with claim(tmp_path, url) as path:
+            assert path != one == other
+        discard(tmp_path, url)
+        assert one is not None
+        assert one.read_bytes() == BODY
+    assert not is_held(tmp_path, url, "another")
+    discard(tmp_path, url, "another")
+    assert is_held(tmp_path, url, sha256)
+    discard(tmp_path, url, sha256)
+    assert list(tmp_path.iterdir()) == []
+    assert not is_held(tmp_path, url, sha256)
+
+
+def test_whoever_claims_a_held_download_asks_for_one_byte_and_readers_come_too_late(
+    site: Site, web: Web, tmp_path: Path
+) -> None:
+    url, sha256 = site.url("/film.mp4"), whole(web, site, tmp_path).sha256
+    with suppress(KeyboardInterrupt), claim(tmp_path, url) as path:
+        assert not is_held(tmp_path, url, sha256), "it is being written"
+        answer = web.download(url, path, max_size=MEGABYTE, outlasts=True)
+        assert isinstance(answer, Fetched)
+        assert site.asked("/film.mp4")[-1].headers["range"] == f"bytes={len(BODY) - 1}-"
+        known = {"fetched_at": "first", "response_size": len(BODY)}
+        assert first_measures(path, answer.sha256, {"fetched_at": "later", "response_size": len(BODY)}) == known
+        another = {"fetched_at": "later", "response_etag": '"v2"', "response_size": 7}
+        assert first_measures(path, answer.sha256, another) == another
+        assert first_measures(path, "another", known | {"fetched_at": "later"}) == known | {"fetched_at": "later"}
+        raise KeyboardInterrupt
+    assert not is_held(tmp_path, url, sha256)
+
+
+@pytest.mark.parametrize("note", [b"", b"[]", b"{", b'{"sha256": 7}'])
+def test_a_damaged_note_of_a_held_download_is_none(site: Site, web: Web, tmp_path: Path, note: bytes) -> None:
+    url, sha256 = site.url("/film.mp4"), whole(web, site, tmp_path).sha256
+    next(tmp_path.glob("*/~held.json")).write_bytes(note)
+    assert not is_held(tmp_path, url, sha256)
+    with claim(tmp_path, url) as path:
+        assert first_measures(path, sha256, {"fetched_at": "later"}) == {"fetched_at": "later"}
+
+
+def test_nothing_is_held_where_the_disk_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=79)
+    with claim(tmp_path, "http://example.org/a") as path:
+        path.write_bytes(bytes(10))
+        note_of(path).write_text("{}")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        assert not hold(path, "", {})
+        path.write_bytes(bytes(9))
+        assert hold(path, "", {})
+        note_of(path).unlink()  # the next claim could not go on
+        assert not hold(path, "", {})

@@ -7,28 +7,36 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stoker.pipelines.errors import SourceUnavailable
 from stoker.pipelines.memory.known import NOTHING_AGAIN, Again
+from stoker.pipelines.partition import Partition
 from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.source import Context
+from stoker.pipelines.sources import video_frames
 from stoker.pipelines.sources.video_frames import VideoFrames
+from stoker.pipelines.stages import publish
 from stoker.pipelines.stages.forgetting.forget import forget
 from stoker.pipelines.stages.forgetting.purge import purge
+from stoker.pipelines.stages.ingest import Ingested, ingest_partition
 from stoker.pipelines.stages.publish import Published, ingest
 from stoker.pipelines.stages.reading import segments, sharing
 from stoker.pipelines.stages.remembering.counting import count_remembered
 from stoker.pipelines.stages.remembering.read_rounds import ReadRounds
 from stoker.pipelines.stages.unchanged import find_unchanged
 from stoker.pipelines.stages.why import find_lineages
+from stoker.pipelines.video import stretches as cutting
 from stoker.storage.errors import StorageUnavailable
+from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.memory.ledger import newest_head
 from stoker.storage.versions.version import Version
 from tests.fakes import FailingCalls
 from tests.pipelines.films import film
+from tests.pipelines.video.decoding.test_run_decoder import CLOSED, moving
 from tests.site import FAST, Reply, Site
 
 BROKEN = b"no video at all"
@@ -410,6 +418,25 @@ def test_behind_a_long_film_each_has_a_part_of_its_own(
     assert clips.parts() == [1, 1, 1, 2]
     assert (published.manifest.read, len(site.log)) == (published.manifest.kept, 5)
     assert clips.run().new is False
+
+
+def test_a_long_film_in_a_shared_part_is_read_at_once_and_sent_once(
+    clips: Clips, bodies: list[bytes], site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cutting, "_LEAST_TIMES", 1)
+    monkeypatch.setattr(video_frames, "_LEAST_CUT", 1)
+    monkeypatch.setattr(VideoFrames, "stretch_s", 2.0)
+
+    def by_many(recipe: Recipe, partition: Partition, store: Store, context: Context, **options: Any) -> Ingested:
+        return ingest_partition(recipe, partition, store, replace(context, may_cut=True), **options)
+
+    monkeypatch.setattr(publish, "ingest_partition", by_many)
+    long = moving(tmp_path / "long.mp4", *CLOSED["a.mp4"][:2]).read_bytes()
+    serve(clips, site, {"/0.mp4": bodies[0], "/1.mp4": long, "/2.mp4": bodies[1]})
+    site.pages["/1.mp4"] = Reply(long, etag='"v1"')
+    clips.run()
+    assert clips.parts() == [3]
+    assert len(site.log) == 3
 
 
 def test_an_earlier_releases_store_goes_on_as_it_is(clips: Clips, bodies: list[bytes], reads: list[str]) -> None:
