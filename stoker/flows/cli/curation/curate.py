@@ -165,7 +165,7 @@ def print_trial(tried: "Trial", sheet: Sheet) -> None:
         [
             ("samples now", f"{tried.samples:,}"),
             ("would leave", f"{tried.leaving:,}"),
-            ("would come", f"{tried.returning:,}"),
+            ("would come", f"{tried.returning:,}" + (f" that {tried.reference} left out" if tried.returning else "")),
             *([("would move", f"{tried.moving:,} to another split")] if tried.moving else []),
             ("samples then", f"{tried.after:,}"),
         ]
@@ -200,6 +200,8 @@ def print_trial(tried: "Trial", sheet: Sheet) -> None:
     sheet.table(("split", "asked>", "reached>"), shares)
     for heading, examples in example_sections(tried):
         sheet.heading(heading)
+        if any(one.similarity is not None for one in examples):
+            sheet.note("the number: how similar it is to the sample that it is like; 1 is equal")
         sheet.facts(row for one in examples for row in _example(one))
 
 
@@ -210,7 +212,7 @@ def _reasons(dropped: Mapping[str, int]) -> str:
 def _example(example: "Example") -> Iterator[tuple[str, str]]:
     """Lines about a sample: its key, why, and what it is about. Keys are long, so that each has a line of its own."""
     similarity = "" if example.similarity is None else f"{example.similarity:.3f}"
-    yield similarity or example.reason or "–", example.key
+    yield similarity or example.reason or "moves", example.key
     yield "", fate_of(example)
     if example.witness:
         yield "", f"like {example.witness}, which {'stays' if example.stays == example.witness else 'goes, too'}"

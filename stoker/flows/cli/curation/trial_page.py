@@ -14,7 +14,7 @@ _PICTURE = 160  # pixels of the longer side
 def example_sections(tried: "Trial") -> Iterator[tuple[str, "Sequence[Example]"]]:
     """The examples under their headings: what rules would take, what would come and what would move."""
     for rule in tried.rules:
-        for title, examples in (("most similar", rule.worst), ("borderline", rule.borderline)):
+        for title, examples in (("most similar", rule.worst), ("least similar", rule.borderline)):
             if examples:
                 yield f"{rule.rule}: {'examples' if examples[0].similarity is None else title}", examples
     if tried.come:

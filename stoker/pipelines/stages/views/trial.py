@@ -236,7 +236,7 @@ class _Reader:
             before=_value(self._held, key, "split"),
             after=_value(self._decided.kept, key, "split"),
             record={name: record[name] for name in _TOLD if record.get(name) not in (None, "")},
-            excerpt=" ".join(text[: 4 * _EXCERPT].decode(errors="replace").split())[:_EXCERPT],
+            excerpt=_excerpt(text),
             parts=parts,
         )
 
@@ -246,6 +246,21 @@ class _Reader:
     def _part_of(self, key: str) -> str:
         """The raw part of a sample that is kept or dropped."""
         return _value(self._decided.kept, key, "part") or _value(self._decided.table, key, "part")
+
+
+def _excerpt(text: bytes) -> str:
+    """The beginning of a text, in one line; what is cut ends with a mark.
+
+    >>> _excerpt(b"one\\n  two"), _excerpt(b"word " * 100)[-8:]
+    ('one two', 'd word …')
+    """
+    read = text[: 4 * _EXCERPT + 4]
+    line = " ".join(read.decode(errors="replace").split())
+    if len(line) <= _EXCERPT and len(read) == len(text):
+        return line
+    cut = line[: _EXCERPT - 2]
+    words, space, _ = cut.rpartition(" ")
+    return (words if space else cut) + " …"
 
 
 def _first_by_key(samples: pa.Table) -> list[dict[str, Any]]:  # Any: Parquet values

@@ -41,6 +41,9 @@ def test_rules_are_tried_and_then_decide_and_give_back_what_they_took(notes: Cli
     assert notes.objects() == before
     assert "near_duplicate 2" in tried.stdout
     assert "would leave   2" in tried.stdout
+    assert "would come    0\n" in tried.stdout
+    assert "the number: how similar it is to the sample that it is like; 1 is equal" in tried.stdout
+    assert re.search(r"word\d+ …$", tried.stdout, re.MULTILINE)
     told = json.loads(notes("curate", "notes", *near, "--dry-run", "--json").stdout)
     assert (told["samples"], told["after"], told["leaving"], told["returning"]) == (12, 10, 2, 0)
     done = notes("curate", "notes", *near)
@@ -53,6 +56,7 @@ def test_rules_are_tried_and_then_decide_and_give_back_what_they_took(notes: Cli
     tried = notes("curate", "notes", "--without", "near_duplicate_texts", "--dry-run")
     came = re.findall(r"comes into \w+; it was left out as near_duplicate, by near_duplicate_texts", tried.stdout)
     assert len(came) == 2
+    assert "would come    2 that notes@2 left out" in tried.stdout
     back = json.loads(notes("curate", "notes", "--without", "near_duplicate_texts", "--json").stdout)
     assert (back["reference"], back["samples"], back["left"], back["came"]) == ("notes@3", 12, 0, 2)
 
@@ -100,6 +104,7 @@ def test_samples_that_change_their_split_neither_leave_nor_come(notes: Cli) -> N
     assert notes("verify", "notes").returncode == 0  # validation, a split that the recipe has no more, is masked
     assert f"would move    {done['moved']} to another split" in tried.stdout
     assert re.search(r"moves from \w+ to test", tried.stdout)
+    assert re.search(r"^  moves  [0-9a-f]{16}-[0-9a-f]{32}$", tried.stdout, re.MULTILINE)
 
 
 def test_a_terminal_of_80_columns_cuts_nothing() -> None:
